@@ -1,0 +1,1 @@
+"""Measuring artifacts. What is here knows nothing of how they were made."""

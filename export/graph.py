@@ -1,0 +1,100 @@
+"""The float network, traced: a folded TinyViT -> an ExportedProgram and, from it, a tuned ONNX model.
+
+Every target is lowered from here, so that all of them are the same network.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import torch
+
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.export import tune
+from tinyvit.nn.model import TinyViT
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+    from torch.export import ExportedProgram
+
+DEFAULT_OPSET = 20
+IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
+"""ONNX opset -> the oldest file version that carries it. Opset 20 has Gelu as one operator and is read by onnxruntime 1.17,
+OpenVINO 2024 and TensorRT 10 and their successors; 18 is the first with antialiased Resize, which `--preprocess full` needs."""
+
+INPUT, OUTPUT, BATCH = "image", "logits", "batch"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced network: `image`, float32 (batch, 3, img_size, img_size), normalised -> `logits`, float32 (batch, num_classes).
+
+    batch is the fixed number of images, or None where the axis is left open.
+    """
+
+    program: ExportedProgram
+    img_size: int
+    num_classes: int
+    batch: int | None
+    opset: int
+
+    def onnx(self) -> ir.Model:
+        """A tuned ONNX model of it, the caller's to change."""
+        return self._onnx.clone()
+
+    @cached_property
+    def _onnx(self) -> ir.Model:
+        with _quiet():
+            program = torch.onnx.export(
+                self.program,
+                dynamo=True,
+                opset_version=self.opset,
+                optimize=False,
+                verbose=False,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+            )
+        assert program is not None
+        model = program.model
+        model.ir_version = IR_VERSIONS[self.opset]
+        tune.tune(model)
+        return model
+
+
+def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
+    """Trace a folded model. Raises RequestError for an opset that cannot be written."""
+    if opset not in IR_VERSIONS:
+        raise RequestError(
+            f"ONNX opset {opset} cannot be written", f"use --opset {min(IR_VERSIONS)} to {max(IR_VERSIONS)}, {DEFAULT_OPSET} by default"
+        )
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise MissingDependencyError.of("onnxscript", "export") from error
+    example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
+    shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
+    with torch.no_grad(), _quiet():
+        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+    return Graph(program, model.img_size, model.num_classes, batch, opset)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter's warnings are about its own insides; what matters is checked on the result."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels):
+            logger.setLevel(level)

@@ -1,0 +1,64 @@
+"""ONNX: one .onnx file, for onnxruntime and everything else that reads it. The manifest is in the file's metadata."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvit.errors import MissingDependencyError
+from tinyvit.export import preprocess_onnx
+from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+    from tinyvit.export.graph import Graph
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A model ready to be written."""
+
+    model: ir.Model
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write one .onnx file, its weights inside."""
+        import onnx
+
+        proto = self._proto()
+        onnx.helper.set_model_props(proto, {KEY: manifest.to_json()})
+        path.write_bytes(proto.SerializeToString(deterministic=True))
+        return [path]
+
+    def _proto(self) -> onnx.ModelProto:
+        import onnx_ir as ir
+
+        return ir.serde.serialize_model(self.model)
+
+
+class OnnxTarget:
+    """See `Target`."""
+
+    name = "onnx"
+    aliases: tuple[str, ...] = ()
+    suffix = ".onnx"
+    extra = "export"
+    tools = ("torch", "onnx", "onnx-ir", "onnxscript")
+
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:
+        """See `Target.lower`."""
+        try:
+            import onnx
+        except ImportError as error:
+            raise MissingDependencyError.of("onnx", self.extra) from error
+        model = graph.onnx()
+        preprocess_onnx.add(model, preprocess, stage)
+        lowered = OnnxModel(model)
+        onnx.checker.check_model(lowered._proto(), full_check=True)
+        return lowered
+
+
+TARGET = OnnxTarget()

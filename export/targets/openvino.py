@@ -1,0 +1,58 @@
+"""OpenVINO: an .xml with its .bin beside it (OpenVINO IR). The manifest is in the file's rt_info."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvit.errors import MissingDependencyError
+from tinyvit.export import preprocess_openvino
+from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import openvino
+
+    from tinyvit.export.graph import Graph
+
+
+@dataclass(frozen=True)
+class OpenVinoModel:
+    """A model ready to be written."""
+
+    model: openvino.Model
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the .xml and the .bin, float32 kept as float32."""
+        import openvino
+
+        self.model.set_rt_info(manifest.to_json(), [KEY, "manifest"])
+        openvino.save_model(self.model, str(path), compress_to_fp16=False)
+        return [path.with_suffix(".bin"), path]
+
+
+class OpenVinoTarget:
+    """See `Target`."""
+
+    name = "openvino"
+    aliases: tuple[str, ...] = ("ov",)
+    suffix = ".xml"
+    extra = "openvino"
+    tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
+
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OpenVinoModel:
+        """See `Target.lower`. Resizing is built from OpenVINO's own operations: its ONNX reader ignores antialiasing."""
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingDependencyError.of("openvino", self.extra) from error
+        import onnx_ir as ir
+
+        proto = ir.serde.serialize_model(graph.onnx())
+        # read_model, not convert_model: the latter folds constants, and stores the attention biases expanded.
+        model = openvino.Core().read_model(proto.SerializeToString(), b"")
+        return OpenVinoModel(preprocess_openvino.add(model, preprocess, stage))
+
+
+TARGET = OpenVinoTarget()

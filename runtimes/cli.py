@@ -1,0 +1,214 @@
+"""The commands of a device: tinyvit-predict, tinyvit-verify, tinyvit-inspect.
+
+Each takes an exported file; --json prints exactly one JSON object on stdout. Exit codes: see tinyvit.cli.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tinyvit.cli import guarded, parser
+from tinyvit.errors import ImageError
+from tinyvit.runtimes.base import PRECISIONS
+
+if TYPE_CHECKING:
+    from tinyvit.manifest import Manifest, TensorSpec
+    from tinyvit.runtimes.classifier import Prediction
+    from tinyvit.runtimes.verify import Verification
+
+
+def predict(argv: Sequence[str] | None = None) -> int:
+    """tinyvit-predict: the best classes of pictures; 1 where any picture could not be read."""
+    made = parser(
+        "tinyvit-predict",
+        "Classify pictures with an exported file.",
+        "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
+    )
+    _file_and_engine(made)
+    made.add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures")
+    made.add_argument("--top-k", type=_positive, default=5, metavar="K", help="classes to show for each picture (5)")
+    args = made.parse_args(argv)
+    return guarded(lambda: _predict(args))
+
+
+def verify(argv: Sequence[str] | None = None) -> int:
+    """tinyvit-verify: whether a file gives here the logits it was exported with; 1 where it does not."""
+    made = parser(
+        "tinyvit-verify",
+        "Run the golden inputs that an exported file carries, and compare the logits with those it was exported with.",
+        "  tinyvit-verify tinyvit_5m.onnx\n  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
+    )
+    _file_and_engine(made)
+    args = made.parse_args(argv)
+    return guarded(lambda: _verify(args))
+
+
+def inspect(argv: Sequence[str] | None = None) -> int:
+    """tinyvit-inspect: what a file says of itself; 1 where it says nothing."""
+    made = parser(
+        "tinyvit-inspect",
+        "Show what an exported file says of itself; no engine is needed.",
+        "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
+    )
+    made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
+    made.add_argument("--labels", action="store_true", help="list every class")
+    made.add_argument("--json", action="store_true", help="the manifest itself, as one JSON object")
+    args = made.parse_args(argv)
+    return guarded(lambda: _inspect(args))
+
+
+def _file_and_engine(made: argparse.ArgumentParser) -> None:
+    made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
+    made.add_argument("--runtime", metavar="R", help="the engine: onnxruntime, openvino (the best installed one)")
+    made.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu, npu, or the engine's own name for one (cpu)")
+    made.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the engine (its own default)")
+    made.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)")
+    made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError
+    return value
+
+
+_positive.__name__ = "whole number from 1"  # argparse names it in its message
+
+
+def _predict(args: argparse.Namespace) -> int:
+    from tinyvit.runtimes.classifier import Classifier
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        classifier = Classifier(args.file, args.runtime, args.device, args.threads, args.top_k, precision=args.precision)
+    for warning in caught:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    results: list[dict[str, Any]] = []
+    with classifier:
+        pictures = _expanded(args.images)
+        answers = classifier.predict_each(path for _, path in pictures if isinstance(path, Path))
+        for name, path in pictures:
+            answer = path if isinstance(path, ImageError) else next(answers)
+            if isinstance(answer, ImageError):
+                print(f"error: {answer}", file=sys.stderr)
+                results.append({"image": name, "error": str(answer)})
+                continue
+            results.append({"image": name, "predictions": [asdict(prediction) for prediction in answer]})
+            if not args.json:
+                _print_predictions(name, answer)
+    if args.json:
+        print(json.dumps({"artifact": args.file, "results": results}))
+    return 1 if any("error" in result for result in results) else 0
+
+
+def _expanded(images: list[str]) -> list[tuple[str, Path | ImageError]]:
+    """(name, picture's path) of each argument, folders opened up; a folder without pictures gives its error."""
+    from tinyvit.images import list_images
+
+    pictures: list[tuple[str, Path | ImageError]] = []
+    for image in images:
+        try:
+            found = list_images(Path(image)) if Path(image).is_dir() else [Path(image)]
+            pictures += [(str(path), path) for path in found]
+        except ImageError as error:
+            pictures.append((image, error))
+    return pictures
+
+
+def _print_predictions(name: str, predictions: list[Prediction]) -> None:
+    _say(name)
+    for p in predictions:
+        _say(f"  {p.score:7.2%}  {p.label}  {p.wnid}".rstrip())
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from tinyvit.runtimes.verify import verify as run_golden_inputs
+
+    result = run_golden_inputs(args.file, args.runtime, args.device, args.threads, precision=args.precision)
+    if args.json:
+        print(json.dumps({"artifact": args.file, **_finite(asdict(result))}))
+    else:
+        _print_verification(args.file, result)
+    return 0 if result.passed else 1
+
+
+def _finite(record: dict[str, Any]) -> dict[str, Any]:
+    """NaN and infinity, which JSON has not, as null."""
+    return {key: _plain(value) for key, value in record.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _finite(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(x) for x in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _print_verification(file: str, result: Verification) -> None:
+    verdict = "PASS" if result.passed else "FAIL"
+    _say(f"{verdict}  {file}: largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}")
+    for row in result.patterns:
+        _say(f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}")
+    _say(f"  content: {'unchanged since the export' if result.content_unchanged else 'CHANGED since the export'}")
+    _say(f"  engine: {', '.join(f'{key} {value}' for key, value in result.engine.items())}")
+    _say(f"  host: {result.host['machine']}, {result.host['processor']}")
+
+
+def _inspect(args: argparse.Namespace) -> int:
+    from tinyvit.runtimes.artifact import detect_format, read_manifest
+
+    manifest = read_manifest(args.file)
+    if manifest is None:
+        print(f"{args.file} is {detect_format(args.file)} without a manifest: tinyvit-export did not make it", file=sys.stderr)
+        return 1
+    if args.json:
+        print(manifest.to_json())
+        return 0
+    for key, value in _summary(manifest).items():
+        _say(f"{key:<14} {value}")
+    shown = manifest.labels if args.labels else manifest.labels[:3]
+    for i, label in enumerate(shown):
+        _say(f"  {i:>5}  {label.name}  {label.wnid}".rstrip())
+    if len(shown) < len(manifest.labels):
+        _say(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
+    return 0
+
+
+def _summary(manifest: Manifest) -> dict[str, str]:
+    p, parity, golden = manifest.preprocess, manifest.parity, manifest.golden
+    return {
+        "model": manifest.model,
+        "variant": f"{manifest.variant}, {manifest.img_size} x {manifest.img_size} pixels",
+        "target": f"{manifest.target}, {manifest.precision}",
+        "input": _tensor(manifest.input),
+        "output": _tensor(manifest.output),
+        "preprocessing": f"resize {p.resize}, crop {p.size} ({p.crop}), {p.interpolation}, mean {p.mean}, std {p.std}",
+        "  in the file": {"host": "none of it", "normalize": "the normalisation", "full": "all of it"}[manifest.stage],
+        "licence": manifest.licence,
+        "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
+        "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
+        "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}" if parity else "not measured",
+        "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify" if golden else "none",
+        "labels": f"{len(manifest.labels)} classes",
+    }
+
+
+def _tensor(tensor: TensorSpec) -> str:
+    return f"{tensor.name}: {tensor.dtype} ({', '.join(map(str, tensor.shape))}) {tensor.layout}".rstrip()
+
+
+def _say(line: str) -> None:
+    """Print a line whose text is partly a file's own: nothing in it may steer the terminal or fail to be encoded."""
+    safe = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
+    encoding = sys.stdout.encoding or "utf-8"
+    print(safe.encode(encoding, "backslashreplace").decode(encoding))

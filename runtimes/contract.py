@@ -1,0 +1,118 @@
+"""What must be known of a file before pictures can go in and labels come out, and where each fact is from.
+
+In: an opened artifact, its engine, and what the caller passed. Out: a `Contract`, or an error that says what is missing.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.labels import Label, imagenet, numbered
+from tinyvit.manifest import Stage, TensorSpec
+from tinyvit.preprocess import Preprocess, timm_eval
+from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.base import Runtime
+
+_EXPECTED = (
+    "an image classifier is expected: one input, float32 (batch, 3, size, size) or uint8 (batch, height, width, 3), "
+    "and one output, float32 (batch, classes)"
+)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """stage: where preprocessing ends. batch: pictures a run takes, None for any number. labels: one a class."""
+
+    stage: Stage
+    preprocess: Preprocess
+    labels: tuple[Label, ...]
+    batch: int | None
+
+
+def settle(artifact: Artifact, runtime: Runtime, preprocess: Preprocess | None, labels: Sequence[str | Label] | None) -> Contract:
+    """Bring together the file's manifest, what the engine says of it, and what the caller passed, who comes first.
+
+    A file without a manifest gets ImageNet's preprocessing and labels where the caller passed none, and a UserWarning.
+    Raises ArtifactError for a file that is no image classifier, RequestError for arguments that do not fit it.
+    """
+    if len(runtime.inputs) != 1 or len(runtime.outputs) != 1:
+        raise ArtifactError(f"{artifact.path.name} has {len(runtime.inputs)} inputs and {len(runtime.outputs)} outputs", _EXPECTED)
+    given, classes = runtime.inputs[0], _classes(runtime.outputs[0])
+    stage, size = _input(given, artifact, preprocess)
+    manifest = artifact.manifest
+    if manifest and not _same_shape(manifest.input.shape, given.shape):
+        raise ArtifactError(f"the input is {_shown(given)}, its manifest says {_shown(manifest.input)}", "export the file again")
+    used = preprocess or (manifest.preprocess if manifest else timm_eval(size))
+    _check_preprocess(used, stage, size, artifact, given=preprocess is not None)
+    named = _labels(artifact, classes, labels)
+    if not manifest:
+        _warn(artifact, used if preprocess is None else None, classes if labels is None else None)
+    batch = 1 if stage == "full" else given.shape[0]
+    return Contract(stage, used, named, batch if isinstance(batch, int) else None)
+
+
+def _classes(output: TensorSpec) -> int:
+    if len(output.shape) != 2 or not isinstance(output.shape[1], int) or output.shape[1] < 1 or output.dtype != "float32":
+        raise ArtifactError(f"the output is {_shown(output)}", _EXPECTED)
+    return output.shape[1]
+
+
+def _input(given: TensorSpec, artifact: Artifact, preprocess: Preprocess | None) -> tuple[Stage, int]:
+    """(where preprocessing ends, side of the square input in pixels or 0 for a whole picture)."""
+    kind = artifact.manifest.stage if artifact.manifest else None
+    if len(given.shape) == 4 and given.dtype == "float32" and given.shape[1] == 3 and kind in (None, "host"):
+        height, width = given.shape[2:]
+        if isinstance(height, str) and isinstance(width, str) and preprocess:
+            return "host", preprocess.size
+        if isinstance(height, int) and height == width:
+            return "host", height
+    if len(given.shape) == 4 and given.dtype == "uint8" and given.shape[3] == 3:
+        height, width = given.shape[1:3]
+        if kind == "full" and isinstance(height, str) and isinstance(width, str):
+            return "full", 0
+        if kind in (None, "normalize") and isinstance(height, int) and height == width:
+            return "normalize", height
+    raise ArtifactError(f"the input is {_shown(given)}" + (f", not what its manifest's stage {kind!r} means" if kind else ""), _EXPECTED)
+
+
+def _check_preprocess(used: Preprocess, stage: Stage, size: int, artifact: Artifact, given: bool) -> None:
+    name, manifest = artifact.path.name, artifact.manifest
+    if stage == "full" and manifest and used != manifest.preprocess:
+        raise RequestError(f"{name} resizes and crops by itself", "leave preprocess out, or export with --preprocess host")
+    if stage != "full" and used.size != size:
+        cause = f"the preprocessing is for {used.size} pixels, {name} takes {size}"
+        raise RequestError(cause, f"pass a Preprocess of size {size}") if given else ArtifactError(cause, "export the file again")
+
+
+def _labels(artifact: Artifact, classes: int, labels: Sequence[str | Label] | None) -> tuple[Label, ...]:
+    if labels is not None:
+        named = tuple(Label(x) if isinstance(x, str) else x for x in labels)
+    else:
+        named = artifact.manifest.labels if artifact.manifest else imagenet(classes) or numbered(classes)
+    if len(named) != classes:
+        cause = f"there are {len(named)} labels, {artifact.path.name} has {classes} classes"
+        raise RequestError(cause, f"pass {classes} labels") if labels is not None else ArtifactError(cause, "export the file again")
+    return named
+
+
+def _same_shape(said: tuple[int | str, ...], real: tuple[int | str, ...]) -> bool:
+    """Equal but for the names of the dimensions that are free."""
+    return [x if isinstance(x, int) else None for x in said] == [x if isinstance(x, int) else None for x in real]
+
+
+def _shown(tensor: TensorSpec) -> str:
+    return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"
+
+
+def _warn(artifact: Artifact, preprocess: Preprocess | None, classes: int | None) -> None:
+    assumed = []
+    if preprocess:
+        values = f"resize {preprocess.resize}, crop {preprocess.size}, {preprocess.interpolation}, mean and std"
+        assumed.append(f"ImageNet's preprocessing ({values}; pass preprocess=)")
+    if classes:
+        assumed.append(f"{'ImageNet' if imagenet(classes) else 'numbered'} labels for its {classes} classes (pass labels=)")
+    if assumed:
+        warnings.warn(f"{artifact.path.name} has no manifest; assumed are {' and '.join(assumed)}", UserWarning, stacklevel=4)

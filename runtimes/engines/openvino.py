@@ -1,0 +1,124 @@
+"""OpenVINO: opens its own IR files, and ONNX files, on Intel's and other CPUs, Intel's GPUs and NPUs.
+
+What was asked for is what runs: the compiled model is asked which precision, threads and device it has.
+"""
+
+from __future__ import annotations
+
+import queue
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes.artifact import Artifact, weights
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, short, spec
+
+FORMATS = ("openvino-ir", "onnx")
+PACKAGE = "openvino"
+EXTRA = "openvino"
+
+
+def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+    """Open an IR or ONNX file; raises RequestError for what this device cannot do, ArtifactError for a file it refuses."""
+    if artifact.format == "onnx" and artifact.manifest and artifact.manifest.stage == "full":
+        # Its ONNX reader ignores Resize's antialias: the answers would be wrong, and nothing would say so.
+        raise RequestError("OpenVINO cannot resize as this ONNX file does", "tinyvit-export --target openvino --preprocess full")
+    ov = _sdk()
+    core = ov.Core()
+    device = _device(options.device, core.available_devices)
+    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": options.precision or "f32"}
+    if options.threads is not None:
+        if device != "CPU":
+            raise RequestError(f"threads are of the CPU, and the device is {device}", "leave --threads out, or ask for --device cpu")
+        settings["INFERENCE_NUM_THREADS"] = str(options.threads)
+    path = artifact.path
+    beside = () if artifact.format == "onnx" else (str(weights(path)),)
+    try:
+        model = core.read_model(str(path), *beside)
+    except RuntimeError as error:
+        raise load_error(path, "OpenVINO", error) from error
+    try:
+        compiled = core.compile_model(model, device, settings)
+    except RuntimeError as error:
+        if device == "CPU":
+            raise load_error(path, "OpenVINO", error) from error
+        raise RequestError(f"{device} cannot run {path.name} ({short(error)})", "use --device cpu") from error
+    return _OpenVINORuntime(compiled, device, _settled(compiled, device, options), ov.__version__)
+
+
+def _sdk() -> ModuleType:
+    try:
+        import openvino
+    except ImportError as error:
+        raise MissingDependencyError.of("openvino", "openvino") from error
+    module: ModuleType = openvino
+    return module
+
+
+def _device(wanted: str, available: list[str]) -> str:
+    """OpenVINO's name of one real device; its AUTO, HETERO and MULTI choose by themselves and are refused."""
+    name = wanted.upper()
+    if name in available or any(device.startswith(f"{name}.") for device in available):
+        return name
+    raise RequestError(f"OpenVINO has no device {wanted!r} here", f"it has {', '.join(available)}; others need their drivers")
+
+
+def _settled(compiled: Any, device: str, options: Options) -> dict[str, str | int]:
+    """The precision and threads that the compiled model reports; raises RequestError where they are not those asked for."""
+    asked = options.precision or "f32"
+    precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    if precision != asked:
+        raise RequestError(f"{device} computes in {precision}, not {asked}", f"ask for --precision {precision}, or another device")
+    if device != "CPU":
+        return {"precision": precision, "threads": "engine default"}
+    threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+    if options.threads not in (None, threads):
+        raise RequestError(f"OpenVINO takes {threads} threads here, not {options.threads}", f"ask for at most {threads}")
+    return {"precision": precision, "threads": threads}
+
+
+class _OpenVINORuntime(Runtime):
+    def __init__(self, compiled: Any, device: str, settled: dict[str, str | int], version: str) -> None:
+        self.inputs = tuple(_spec(port, f"input{i}") for i, port in enumerate(compiled.inputs))
+        self.outputs = tuple(_spec(port, f"output{i}") for i, port in enumerate(compiled.outputs))
+        self._compiled = compiled
+        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._facts: dict[str, str | int] = {"engine": "openvino", "version": version, "device": device, **settled}
+
+    def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        compiled = self._compiled
+        if compiled is None:
+            raise closed_error()
+        check_batch(batch, self.inputs)
+        try:
+            # A request holds its own buffers, so no two threads may share one.
+            request = self._idle.get_nowait()
+        except queue.Empty:
+            request = compiled.create_infer_request()
+        try:
+            request.infer({0: np.ascontiguousarray(batch)})
+            logits = np.array(request.get_output_tensor(0).data, np.float32)
+        except RuntimeError as error:
+            raise run_error("OpenVINO", error) from error
+        self._idle.put(request)
+        return logits
+
+    def describe(self) -> dict[str, str | int]:
+        return dict(self._facts)
+
+    def close(self) -> None:
+        self._compiled = None
+        self._idle = queue.SimpleQueue()
+
+
+def _spec(port: Any, fallback: str) -> TensorSpec:
+    """A tensor of the compiled model; one without a name gets `fallback`."""
+    if port.partial_shape.rank.is_dynamic:
+        raise ArtifactError("the file has a tensor of unknown rank", "an image classifier with one input and one output is expected")
+    shape = [f"dim{i}" if dim.is_dynamic else dim.get_length() for i, dim in enumerate(port.partial_shape)]
+    name = next(iter(sorted(port.names)), fallback)
+    return spec(name, shape, np.dtype(port.element_type.to_dtype()).name)

@@ -1,0 +1,68 @@
+"""Which engine opens a file: the one that is named, or the best that is installed.
+
+Engines are the files of engines/, found by listing that folder and imported only to be asked.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Protocol, cast
+
+from tinyvit.errors import RequestError
+from tinyvit.runtimes import engines
+from tinyvit.runtimes.artifact import Artifact, open_artifact
+from tinyvit.runtimes.base import Options, Runtime
+
+
+class Engine(Protocol):
+    """What each module in engines/ has; see base.py."""
+
+    FORMATS: tuple[str, ...]
+    PACKAGE: str
+    EXTRA: str
+
+    def open_runtime(self, artifact: Artifact, options: Options) -> Runtime:
+        """Open a file of one of FORMATS, exactly as `options` ask."""
+        ...
+
+
+@cache
+def names() -> tuple[str, ...]:
+    """Every engine's name, installed or not."""
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(engines.__path__)))
+
+
+def engine(name: str) -> Engine:
+    """The engine called `name`; raises RequestError with the names there are. Its SDK is not imported yet."""
+    if name not in names():
+        raise RequestError(f"no runtime is called {name!r}", f"there are {', '.join(names())}")
+    return cast(Engine, import_module(f"{engines.__name__}.{name}"))
+
+
+def installed(name: str) -> bool:
+    """Whether the engine's SDK can be imported, by looking and not by importing."""
+    return find_spec(engine(name).PACKAGE) is not None
+
+
+def candidates(format: str) -> list[str]:
+    """The engines that open a format, those first whose own format it is, and installed before others."""
+    able = [name for name in names() if format in engine(name).FORMATS]
+    return sorted(able, key=lambda name: (not installed(name), engine(name).FORMATS.index(format)))
+
+
+def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, options: Options | None = None) -> Runtime:
+    """Open a file with the engine called `runtime`, or with the best installed one for its format.
+
+    Raises RequestError for an engine or option that is not possible, MissingDependencyError where no engine is
+    installed, ArtifactError for a file that cannot be used.
+    """
+    if not isinstance(artifact, Artifact):
+        artifact = open_artifact(artifact)
+    able = candidates(artifact.format)
+    if runtime is not None and artifact.format not in engine(runtime).FORMATS:
+        raise RequestError(f"{runtime} does not open {artifact.format} files", f"use --runtime {' or '.join(able)}")
+    return engine(runtime or able[0]).open_runtime(artifact, options or Options())

@@ -1,0 +1,28 @@
+"""TinyViT on every edge device: export, quantize, run, measure.
+
+`Classifier` and the errors are imported when first used, so that `import tinyvit` costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tinyvit.errors import TinyViTError as TinyViTError
+    from tinyvit.runtimes import Classifier as Classifier
+    from tinyvit.runtimes import Prediction as Prediction
+
+__version__ = "0.1.0"
+__all__ = ["Classifier", "Prediction", "TinyViTError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Classifier", "Prediction"):
+        from tinyvit import runtimes
+
+        return getattr(runtimes, name)
+    if name == "TinyViTError":
+        from tinyvit.errors import TinyViTError
+
+        return TinyViTError
+    raise AttributeError(f"module 'tinyvit' has no attribute {name!r}")

@@ -1,0 +1,50 @@
+"""Writing files so that a reader never sees half of one, and hashing them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tinyvit.errors import RequestError
+
+
+@contextmanager
+def staging(path: Path) -> Iterator[Path]:
+    """A new empty folder beside `path`, removed at the end whatever happens, Ctrl-C and a full disk included."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(staged: list[Path], folder: Path) -> list[Path]:
+    """Move finished files into `folder` by renaming, the last one last: it is the one that readers open."""
+    placed = []
+    for file in staged:
+        os.replace(file, folder / file.name)
+        placed.append(folder / file.name)
+    return placed
+
+
+def refuse_existing(path: Path, overwrite: bool) -> None:
+    """Raise RequestError where `path` exists and may not be replaced."""
+    if path.exists() and not overwrite:
+        raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
+    if path.is_dir():
+        raise RequestError(f"{path} is a folder", "give -o the name of a file")
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file's bytes."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

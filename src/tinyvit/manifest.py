@@ -1,0 +1,158 @@
+"""The manifest: what an artifact says of itself. It travels in the file, as JSON, and needs no engine to read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, is_dataclass
+from functools import cache
+from math import isfinite
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from tinyvit.errors import ArtifactError
+from tinyvit.labels import MAX_CLASSES, Label
+from tinyvit.preprocess import Preprocess
+
+FORMAT = 1
+KEY = "tinyvit"
+MAX_BYTES = 64 * 2**20
+
+Stage = Literal["host", "normalize", "full"]
+"""Where preprocessing ends outside the file: "host", all of it, and the input is float32 NCHW, normalised;
+"normalize", resize and crop, and the input is uint8 NHWC; "full", nothing, and the input is one uint8 picture."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output. shape has a name (such as "batch") where any size is taken; layout is "NCHW", "NHWC" or "NC"."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str
+    layout: str
+
+
+@dataclass(frozen=True)
+class Source:
+    """The checkpoint that the artifact was made from."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The artifact's logits on the golden inputs against the torch model's: largest absolute difference, and against what."""
+
+    max_abs_diff: float
+    against: str
+    engine: str
+
+
+@dataclass(frozen=True)
+class Golden:
+    """Inputs by formula (golden.py), of (height, width) pixels, and the logits, (patterns, classes), to be met within tolerance.
+
+    tolerance is absolute.
+    """
+
+    formula: str
+    patterns: tuple[int, ...]
+    height: int
+    width: int
+    logits: tuple[tuple[float, ...], ...]
+    tolerance: float
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything an artifact carries besides the network. `content_sha256` covers the file but the manifest itself."""
+
+    model: str
+    variant: str
+    img_size: int
+    target: str
+    precision: str
+    stage: Stage
+    input: TensorSpec
+    output: TensorSpec
+    preprocess: Preprocess
+    labels: tuple[Label, ...]
+    source: Source
+    licence: str
+    tools: dict[str, str]
+    golden: Golden | None = None
+    parity: Parity | None = None
+    content_sha256: str = ""
+    format: int = field(default=FORMAT)
+
+    def to_json(self) -> str:
+        """One line of JSON; equal manifests give equal text."""
+        data = asdict(self)
+        data["labels"] = {"names": [x.name for x in self.labels], "wnids": [x.wnid for x in self.labels]}
+        return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """The inverse of `to_json`. Raises ArtifactError where the text is no manifest, or of a later format."""
+        if len(text) > MAX_BYTES:
+            raise ArtifactError("the file's manifest is larger than 64 MiB", "the file is damaged or hostile: export it again")
+        try:
+            data = json.loads(text)
+            if data["format"] != FORMAT:
+                raise ArtifactError(f"the manifest has format {data['format']}, this version reads {FORMAT}", "upgrade tinyvit-edge")
+            return _checked(cls(**{**data, **_typed(data)}))
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+            raise ArtifactError(f"the file's manifest is damaged ({type(error).__name__}: {error})", "export the file again") from error
+
+
+def _typed(data: dict[str, Any]) -> dict[str, Any]:
+    names, wnids = data["labels"]["names"], data["labels"]["wnids"]
+    if len(names) != len(wnids) or len(names) > MAX_CLASSES or not all(isinstance(x, str) for x in (*names, *wnids)):
+        raise ValueError("labels")
+    if data["stage"] not in get_args(Stage):
+        raise ValueError(f"stage {data['stage']!r}")
+    golden, parity = data["golden"], data["parity"]
+    return {
+        "labels": tuple(Label(name, wnid) for name, wnid in zip(names, wnids)),
+        "preprocess": Preprocess.from_dict(data["preprocess"]),
+        "input": _spec(data["input"]),
+        "output": _spec(data["output"]),
+        "source": Source(**data["source"]),
+        "golden": golden and Golden(**{**golden, "patterns": tuple(golden["patterns"]), "logits": tuple(map(tuple, golden["logits"]))}),
+        "parity": parity and Parity(**parity),
+    }
+
+
+def _checked(manifest: Manifest) -> Manifest:
+    """The manifest, every field of the type that is declared for it; raises TypeError naming the first that is not."""
+    for name, kind in _kinds(Manifest).items():
+        if not _conforms(getattr(manifest, name), kind):
+            raise TypeError(f"{name} is not what it should be")
+    return manifest
+
+
+@cache
+def _kinds(record: type) -> dict[str, Any]:
+    return get_type_hints(record)
+
+
+def _conforms(value: object, kind: Any) -> bool:
+    origin, args = get_origin(kind), get_args(kind)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return isinstance(value, kind) and all(_conforms(getattr(value, name), declared) for name, declared in _kinds(kind).items())
+    if origin is Literal:
+        return value in args
+    if origin is tuple:
+        kinds = [args[0]] * len(value) if isinstance(value, tuple) and args[-1] is ... else args
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_conforms, value, kinds))
+    if origin is dict:
+        return isinstance(value, dict) and all(_conforms(x, args[0]) and _conforms(value[x], args[1]) for x in value)
+    if args:
+        return any(_conforms(value, option) for option in args)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _spec(data: dict[str, Any]) -> TensorSpec:
+    return TensorSpec(**{**data, "shape": tuple(data["shape"])})

@@ -1,0 +1,8 @@
+"""The torch model, its checkpoints and where they come from. Needs torch: pip install 'tinyvit-edge[export]'."""
+
+from tinyvit.errors import MissingDependencyError
+
+try:
+    import torch as _torch  # noqa: F401
+except ImportError as error:
+    raise MissingDependencyError.of("torch", "export") from error

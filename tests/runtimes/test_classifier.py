@@ -1,0 +1,279 @@
+"""Classifier: every kind of input, in order, with the file's own preprocessing wherever that takes place."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import time
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyvit import Classifier, Prediction
+from tinyvit.errors import ArtifactError, ImageError, RequestError
+from tinyvit.labels import Label
+from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes import open_artifact, open_runtime
+
+RNG = np.random.default_rng(3)
+STAGES = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
+
+
+def close_to(some: list[Any], others: list[Any]) -> bool:
+    pairs = list(zip(some, others, strict=True))
+    return all([p.index for p in a] == [p.index for p in b] and np.allclose([p.score for p in a], [p.score for p in b]) for a, b in pairs)
+
+
+def pixels(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+@pytest.mark.parametrize(("stage", "batch"), STAGES)
+def test_every_kind_of_input(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path], stage: str, batch: int | str) -> None:
+    engine, suffix = engine_and_suffix
+    with Classifier(made(suffix, stage, batch), engine, threads=1) as classifier:
+        expected = [classifier.predict(path) for path in pictures]
+        assert len({tuple(p.index for p in answer) for answer in expected}) > 1
+        for one in (str(pictures[0]), pictures[0].read_bytes(), Image.open(pictures[0]), pixels(pictures[0])):
+            assert close_to([classifier.predict(one)], expected[:1])
+        many = [pictures, tuple(pictures), iter(pictures), (path.read_bytes() for path in pictures), pictures[0].parent]
+        for each in [*many, str(pictures[0].parent), [Image.open(path) for path in pictures]]:
+            assert close_to(classifier.predict(each), expected)
+        same_size = np.stack([np.resize(pixels(path), (40, 40, 3)) for path in pictures])
+        assert close_to(classifier.predict(same_size), [classifier.predict(x) for x in same_size])
+        bgr = classifier.predict(pixels(pictures[0])[:, :, ::-1], channels="bgr")
+        assert close_to([bgr], expected[:1])
+        assert classifier.predict([]) == []
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize(("stage", "batch"), STAGES)
+def test_logits_are_those_of_the_written_out_pipeline(made: Any, pictures: list[Path], suffix: str, stage: str, batch: int | str) -> None:
+    classifier = Classifier(made(suffix, stage, batch))
+    pytest.importorskip("onnxruntime")
+    reference = open_runtime(made(".onnx", "host", "batch"))
+    expected = reference.run(np.stack([classifier.preprocess(Image.open(path)) for path in pictures]))
+    got = classifier.logits(pictures)
+    assert (got.shape, got.dtype) == ((9, 10), np.float32)
+    assert np.abs(got - expected).max() < 2e-3
+    assert np.abs(classifier.logits(pictures[4]) - expected[4]).max() < 2e-3
+    assert classifier.logits(iter([])).shape == (0, 10)
+
+
+def test_a_file_that_resizes_by_itself(made: Any, pictures: list[Path]) -> None:
+    pytest.importorskip("onnxruntime")
+    classifier = Classifier(made(stage="full"), "onnxruntime")
+    host = open_runtime(made(".onnx", "host", "batch"), "onnxruntime")
+    smooth = [Image.open(path).resize((90, 70), Image.Resampling.BICUBIC) for path in pictures[:3]]
+    expected = host.run(np.stack([classifier.preprocess(image) for image in smooth]))
+    assert np.abs(classifier.logits(smooth) - expected).max() < 0.5
+    with pytest.raises(RequestError, match="by itself"):
+        Classifier(made(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
+
+
+def test_predictions(made: Any, pictures: list[Path]) -> None:
+    classifier = Classifier(made(), top_k=3)
+    logits, got = classifier.logits(pictures[1]), classifier.predict(pictures[1])
+    assert [p.index for p in got] == np.argsort(-logits)[:3].tolist()
+    assert got[0] == Prediction(got[0].index, f"thing {got[0].index}", f"n{got[0].index:08}", got[0].score)
+    assert np.allclose([p.score for p in got], sorted(np.exp(logits) / np.exp(logits).sum())[:-4:-1])
+    everything = Classifier(made(), top_k=500).predict(pictures[1])
+    assert len(everything) == 10
+    assert abs(sum(p.score for p in everything) - 1) < 1e-6
+    for wrong in (0, -1, 2.5):
+        with pytest.raises(RequestError, match="top_k"):
+            Classifier(made(), top_k=wrong)
+
+
+@pytest.mark.parametrize("batch", ["batch", 4])
+def test_bad_pictures(made: Any, pictures: list[Path], tmp_path: Path, batch: int | str) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no picture")
+    mixed = [*pictures[:5], tmp_path / "bad.jpg", np.zeros((2, 2)), *pictures[5:]]
+    classifier = Classifier(made(batch=batch))
+    got = classifier.predict(mixed, on_error="skip")
+    assert [answer is None for answer in got] == [False] * 5 + [True] * 2 + [False] * 4
+    assert close_to([answer for answer in got if answer], classifier.predict(pictures))
+    for call in (classifier.predict, classifier.logits):
+        with pytest.raises(ImageError, match=r"picture 5: .*bad\.jpg"):
+            call(mixed)
+    with pytest.raises(ImageError, match=r"bad\.jpg"):
+        classifier.predict(tmp_path / "bad.jpg")
+    assert classifier.predict(tmp_path / "bad.jpg", on_error="skip") is None
+    kinds = [type(answer) for answer in classifier.predict_each(mixed)]
+    assert kinds == [list] * 5 + [ImageError] * 2 + [list] * 4
+    with pytest.raises(RequestError, match="on_error"):
+        classifier.predict(mixed, on_error="ignore")
+
+
+@pytest.mark.parametrize("x", [5, None, {"a": 1}, {"a"}, object()])
+def test_what_is_no_picture(made: Any, x: object) -> None:
+    with pytest.raises(RequestError, match="not a picture"):
+        Classifier(made()).predict(x)
+
+
+def test_an_open_file_is_not_taken_for_a_list_of_lines(made: Any, pictures: list[Path]) -> None:
+    with pictures[0].open("rb") as file, pytest.raises(RequestError, match=r"read\(\)"):
+        Classifier(made()).predict(file)
+
+
+def test_an_endless_generator_is_streamed(made: Any) -> None:
+    taken = 0
+
+    def endless() -> Iterator[np.ndarray]:
+        nonlocal taken
+        while True:
+            taken += 1
+            yield RNG.integers(0, 256, (33, 33, 3), np.uint8)
+
+    answers = list(itertools.islice(Classifier(made()).predict_each(endless()), 20))
+    assert len(answers) == 20
+    assert taken < 60
+
+
+def test_a_generator_may_use_its_buffer_again(made: Any) -> None:
+    classifier = Classifier(made())
+    frames = [RNG.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(20)]
+    buffer = np.zeros((40, 40, 3), np.uint8)
+
+    def camera() -> Iterator[np.ndarray]:
+        for frame in frames:
+            buffer[:] = frame
+            yield buffer
+
+    assert close_to(classifier.predict(camera()), classifier.predict(frames))
+
+
+def test_errors_of_a_generator_come_through(made: Any, pictures: list[Path]) -> None:
+    def broken() -> Iterator[Path]:
+        yield pictures[0]
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        Classifier(made()).predict(broken())
+
+
+def test_a_turned_photograph_is_upright_whatever_it_comes_as(made: Any, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    upright = Image.fromarray(RNG.integers(0, 256, (50, 40, 3), np.uint8))
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
+    classifier = Classifier(made())
+    expected = classifier.logits(upright)
+    for source in (tmp_path / "a.png", Image.open(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()):
+        assert np.array_equal(classifier.logits(source), expected)
+
+
+def test_threads_share_a_classifier(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+    classifier = Classifier(made(engine_and_suffix[1]), engine_and_suffix[0], threads=1)
+    expected = classifier.logits(pictures)
+    with ThreadPoolExecutor(4) as pool:
+        for got in pool.map(classifier.logits, [pictures] * 8):
+            assert np.allclose(got, expected, atol=1e-4)
+
+
+def test_describe_and_close(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+    classifier = Classifier(made(engine_and_suffix[1], batch=4), engine_and_suffix[0], threads=1)
+    facts = classifier.describe()
+    assert (facts["engine"], facts["threads"], facts["batch"], facts["stage"]) == (engine_and_suffix[0], 1, 4, "host")
+    assert classifier.manifest == open_artifact(made(engine_and_suffix[1], batch=4)).manifest
+    classifier.close()
+    classifier.close()
+    with pytest.raises(ArtifactError, match="closed"):
+        classifier.predict(pictures[0])
+
+
+def test_a_foreign_file_runs_with_one_warning(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+    engine, suffix = engine_and_suffix
+    path = made(suffix, manifest=False)
+    with pytest.warns(UserWarning, match="ImageNet's preprocessing.*preprocess=.*labels=") as caught:
+        classifier = Classifier(path, engine)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+    assert classifier.manifest is None
+    assert classifier.preprocess.size == 32
+    assert classifier.predict(pictures[0])[0].label.startswith("class ")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = Classifier(path, engine, preprocess=Preprocess(32, 36), labels=[Label("a", "n1"), *"bcdefghij"])
+    assert told.labels[:2] == (Label("a", "n1"), Label("b"))
+    assert close_to([[dataclasses.replace(p) for p in told.predict(pictures[2])]], [Classifier(made(suffix), engine).predict(pictures[2])])
+
+
+@pytest.mark.parametrize("manifest", [True, False])
+def test_arguments_that_do_not_fit(made: Any, manifest: bool) -> None:
+    path = made(manifest=manifest)
+    with pytest.raises(RequestError, match="3 labels"):
+        Classifier(path, preprocess=Preprocess(32, 32), labels=["a", "b", "c"])
+    with pytest.raises(RequestError, match="size 32"):
+        Classifier(path, preprocess=Preprocess(64, 64))
+
+
+def foreign(path: Path, inputs: list[Any], outputs: list[Any], kind: str = "FLOAT") -> Path:
+    onnx = pytest.importorskip("onnx")
+    make, types = onnx.helper, onnx.TensorProto
+    nodes = [make.make_node("Identity", [f"i{min(i, len(inputs) - 1)}"], [f"o{i}"]) for i in range(len(outputs))]
+    ends = [
+        [make.make_tensor_value_info(f"{letter}{i}", getattr(types, kind), s) for i, s in enumerate(x)]
+        for letter, x in zip("io", (inputs, outputs))
+    ]
+    onnx.save(make.make_model(make.make_graph(nodes, "g", *ends), opset_imports=[make.make_opsetid("", 18)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "kind"),
+    [
+        ([["n", 3, 8, 8], ["n", 4]], [["n", 3, 8, 8], ["n", 4]], "FLOAT"),
+        ([["n", 3, 8, 9]], [["n", 3, 8, 9]], "FLOAT"),
+        ([["n", 10]], [["n", 10]], "FLOAT"),
+        ([["n", 1, 8, 8]], [["n", 1, 8, 8]], "FLOAT"),
+        ([["n", 3, "h", "w"]], [["n", 3, "h", "w"]], "FLOAT"),
+        ([["n", 3, 8, 8]], [["n", 3, 8, 8]], "FLOAT16"),
+        ([["n", 3, 8, 8]], [["n", 3, 8, 8]], "BFLOAT16"),
+        ([["n", 3, 8, 8]], [["n", 3, 8, 8]], "STRING"),
+    ],
+)
+def test_networks_of_other_shapes_are_refused(tmp_path: Path, inputs: Any, outputs: Any, kind: str) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(ArtifactError, match=r"expected|cannot open"):
+        Classifier(foreign(tmp_path / "a.onnx", inputs, outputs, kind), "onnxruntime")
+
+
+def test_a_manifest_that_contradicts_the_network(made: Any, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model, said = onnx.load(made()), open_artifact(made()).manifest
+    assert said
+    lies = [
+        dataclasses.replace(said, stage="normalize"),
+        dataclasses.replace(said, stage="full"),
+        dataclasses.replace(said, labels=said.labels[:5]),
+        dataclasses.replace(said, input=dataclasses.replace(said.input, shape=(10**12, 3, 32, 32))),
+        dataclasses.replace(said, preprocess=Preprocess(64, 64)),
+    ]
+    for lie in lies:
+        onnx.helper.set_model_props(model, {"tinyvit": lie.to_json()})
+        onnx.save(model, tmp_path / "a.onnx")
+        with pytest.raises(ArtifactError):
+            Classifier(tmp_path / "a.onnx")
+
+
+def test_answers_that_are_not_finite_are_errors(made: Any, pictures: list[Path], tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(made())
+    broken = onnx.numpy_helper.from_array(np.full((32, 10), np.nan, "f"), "matrix")
+    next(x for x in model.graph.initializer if x.name == "matrix").CopyFrom(broken)
+    onnx.save(model, tmp_path / "a.onnx")
+    with pytest.raises(ArtifactError, match="not finite"):
+        Classifier(tmp_path / "a.onnx").predict(pictures[0])
+
+
+def test_decoding_runs_beside_the_engine_in_bounded_time(made: Any) -> None:
+    start = time.perf_counter()
+    assert len(Classifier(made()).predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500
+    assert time.perf_counter() - start < 10

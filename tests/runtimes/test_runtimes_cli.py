@@ -1,0 +1,186 @@
+"""tinyvit-predict, -verify and -inspect as commands: exit codes, --json, and what they print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinyvit import __version__
+from tinyvit.labels import Label
+from tinyvit.manifest import KEY, Manifest
+from tinyvit.runtimes import cli, open_artifact
+
+COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
+
+
+def run(capsys: pytest.CaptureFixture[str], command: str, *argv: object) -> tuple[int, str, str]:
+    code = COMMANDS[command]([str(x) for x in argv])
+    return code, *capsys.readouterr()
+
+
+def test_predict(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "predict", made(), pictures[0], pictures[1], "--top-k", 2, "--threads", 1)
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert len(lines) == 6
+    assert lines[0] == str(pictures[0])
+    assert "%" in lines[1]
+    assert "thing" in lines[1]
+
+
+def test_predict_json(made: Any, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.jpg").write_text("text")
+    (tmp_path / "empty").mkdir()
+    code, out, err = run(
+        capsys, "predict", made(), tmp_path / "bad.jpg", pictures[0].parent, tmp_path / "empty", tmp_path / "none.png", "--json"
+    )
+    assert code == 1
+    assert len(err.splitlines()) == 3
+    data = json.loads(out)
+    assert data.keys() == {"artifact", "results"}
+    assert [r["image"] for r in data["results"]] == [
+        str(x) for x in (tmp_path / "bad.jpg", *pictures, tmp_path / "empty", tmp_path / "none.png")
+    ]
+    assert ["error" in r for r in data["results"]] == [True] + [False] * 9 + [True] * 2
+    assert data["results"][1]["predictions"][0].keys() == {"index", "label", "wnid", "score"}
+    assert len(data["results"][1]["predictions"]) == 5
+
+
+def test_predict_a_bad_picture_does_not_stop_the_others(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    pictures[3].write_bytes(b"")
+    code, out, err = run(capsys, "predict", made(), *pictures)
+    assert code == 1
+    assert out.count(".png") == 8
+    assert "3.png is empty" in err
+
+
+def test_predict_with_a_foreign_file_warns_in_a_line(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "predict", made(manifest=False), pictures[0], "--json")
+    assert code == 0
+    assert json.loads(out)
+    assert err.startswith("warning: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_verify(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "verify", made(suffix))
+    assert (code, err) == (0, "")
+    assert out.startswith("PASS")
+    code, out, _ = run(capsys, "verify", made(suffix), "--json", "--threads", 1)
+    data = json.loads(out)
+    assert data["passed"] is True
+    assert data["engine"]["threads"] == 1
+
+
+def changed(path: Path, manifest: Manifest) -> Path:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {KEY: manifest.to_json()})
+    onnx.save(model, path)
+    return path
+
+
+def test_verify_fails(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copied()
+    changed(path, dataclasses.replace(open_artifact(path).manifest, content_sha256="00"))
+    code, out, _ = run(capsys, "verify", path)
+    assert code == 1
+    assert out.startswith("FAIL")
+    assert "CHANGED" in out
+    code, out, _ = run(capsys, "verify", path, "--json")
+    assert code == 1
+    assert json.loads(out)["content_unchanged"] is False
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+def test_inspect(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", made(suffix))
+    assert (code, err) == (0, "")
+    for part in ("float32 (batch, 3, 32, 32) NCHW", "resize 36", "10 classes", "thing 2", "mit", "0" * 64, "onnx 1", "not measured"):
+        assert part in out
+    assert "thing 9" not in out
+    assert "thing 9" in run(capsys, "inspect", made(suffix), "--labels")[1]
+    code, out, _ = run(capsys, "inspect", made(suffix), "--json")
+    assert Manifest.from_json(out.strip()) == open_artifact(made(suffix)).manifest
+
+
+def test_inspect_a_foreign_file(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", made(manifest=False))
+    assert (code, out) == (1, "")
+    assert "onnx without a manifest" in err
+
+
+def test_labels_cannot_steer_the_terminal(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copied()
+    said = open_artifact(path).manifest
+    changed(path, dataclasses.replace(said, labels=(Label("\x1b[2Jevil\ud800\n"), *said.labels[1:]), licence="\x1b]0;x"))
+    code, out, _ = run(capsys, "inspect", path)
+    assert code == 0
+    assert "\x1b" not in out
+    assert "\\u001b[2Jevil\\ud800" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_errors_are_one_line_and_exit_1(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.onnx").write_text("text")
+    for file in (tmp_path / "a.onnx", tmp_path / "none.onnx"):
+        code, out, err = run(capsys, command, file, *(["x.png"] if command == "predict" else []))
+        assert (code, out) == (1, "")
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("options", [["--runtime", "none"], ["--device", "none"]])
+def test_impossible_requests_exit_1(made: Any, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "verify", made(), *options)
+    assert code == 1
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "argv"),
+    [
+        ("predict", []),
+        ("predict", ["a.onnx"]),
+        ("predict", ["a.onnx", "b.png", "--top-k", "0"]),
+        ("verify", ["a.onnx", "--threads", "x"]),
+        ("verify", ["a.onnx", "--precision", "f8"]),
+        ("inspect", []),
+        ("inspect", ["a", "--none"]),
+    ],
+)
+def test_command_lines_that_are_not_understood_exit_2(command: str, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS[command](argv)
+    assert caught.value.code == 2
+    assert "usage: tinyvit-" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_and_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, parts in (
+        ("--help", ["examples:", f"  tinyvit-{command} tinyvit_5m"]),
+        ("--version", [f"tinyvit-{command} {__version__}"]),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            COMMANDS[command]([option])
+        assert caught.value.code == 0
+        out = capsys.readouterr().out
+        assert all(part in out for part in parts)
+    with pytest.raises(SystemExit):
+        COMMANDS[command](["--help"])
+    assert capsys.readouterr().out.count(f"  tinyvit-{command} ") >= 2
+
+
+def test_importing_is_cheap_and_needs_no_engine() -> None:
+    code = "import sys; from tinyvit.runtimes import classifier, cli, verify; from tinyvit.runtimes.engines import onnxruntime, openvino;"
+    code += "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules"], check=True)
