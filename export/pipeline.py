@@ -41,6 +41,9 @@ RELATIVE_TOLERANCE: dict[Stage, float] = {"host": 1e-3, "normalize": 1e-3, "full
 """Of the largest logit (1 at least): how far a float32 engine may be from the torch model. Engines differ by about 1e-5,
 and where they resize, by what one of 255 levels in a few pixels makes."""
 
+ROUNDS, BUDGET_S = 20, 2.0
+"""How often, and for how many seconds at most, artifact and torch are timed in turn."""
+
 Progress = Callable[[str], None]
 
 
@@ -258,11 +261,11 @@ def _parity(runtime: Runtime, manifest: Manifest, expected: Golden) -> Parity:
 
 
 def _time(runtime: Runtime, manifest: Manifest, expected: Golden, folded: TinyViT) -> dict[Literal["engine", "torch"], Timing]:
-    """The artifact in its engine and the network in eager torch, in turn, on one batch; about two seconds."""
+    """The artifact in its engine and the network in eager torch, in turn, on one batch."""
     batch = golden_batch(manifest, expected, 0)
     tensor = torch.zeros(len(batch), 3, manifest.img_size, manifest.img_size)
     with torch.inference_mode():
         runs: dict[str, Callable[[], object]] = {"engine": lambda: runtime.run(batch), "torch": lambda: folded(tensor)}
         # The pause: both engines' idle threads spin for a while, on the cores that the other one needs.
-        timed = alternate(runs, rounds=20, warmup=2, budget_s=3.0, pause_s=0.05)
+        timed = alternate(runs, rounds=ROUNDS, warmup=2, budget_s=BUDGET_S, pause_s=0.03)
     return {"engine": timed["engine"], "torch": timed["torch"]}

@@ -52,7 +52,16 @@ class OpenVinoTarget:
         proto = ir.serde.serialize_model(graph.onnx())
         # read_model, not convert_model: the latter folds constants, and stores the attention biases expanded.
         model = openvino.Core().read_model(proto.SerializeToString(), b"")
-        return OpenVinoModel(preprocess_openvino.add(model, preprocess, stage))
+        model = preprocess_openvino.add(model, preprocess, stage)
+        _number(model)
+        return OpenVinoModel(model)
+
+
+def _number(model: openvino.Model) -> None:
+    """Name operations by their place: OpenVINO numbers them through the life of the process, so no two files would be the same."""
+    for i, operation in enumerate(model.get_ordered_ops()):
+        if operation.get_friendly_name().startswith(f"{operation.get_type_name()}_"):
+            operation.set_friendly_name(f"{operation.get_type_name()}_{i}")
 
 
 TARGET = OpenVinoTarget()

@@ -18,6 +18,9 @@ from tinyvit.errors import ArtifactError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+TALL = 16
+"""A picture more than this many times taller than wide is resized height first, all others width first, as Pillow did until 12."""
+
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
@@ -107,7 +110,7 @@ def _resample(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[
     earlier ones always take width first. Two calls of one pass each give the same values with every Pillow.
     """
     left, top, right, bottom = box
-    if image.height > 16 * image.width:
+    if image.height > TALL * image.width:
         image = image.resize((image.width, size), taps, box=(0, top, image.width, bottom))
         return image.resize((size, size), taps, box=(left, 0, right, size))
     image = image.resize((size, image.height), taps, box=(left, 0, right, image.height))
