@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-import torch
-
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import tune
-from tinyvit.nn.model import TinyViT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch.export import ExportedProgram
+
+    from tinyvit.nn.model import TinyViT
 
 DEFAULT_OPSET = 20
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
@@ -50,6 +49,8 @@ class Graph:
 
     @cached_property
     def _onnx(self) -> ir.Model:
+        import torch
+
         with _quiet():
             program = torch.onnx.export(
                 self.program,
@@ -75,8 +76,9 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
         )
     try:
         import onnxscript  # noqa: F401
+        import torch
     except ImportError as error:
-        raise MissingDependencyError.of("onnxscript", "export") from error
+        raise MissingDependencyError.of(error.name or "torch", "export") from error
     example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
     shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
     with torch.no_grad(), _quiet():

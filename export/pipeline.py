@@ -15,7 +15,6 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tinyvit import __version__, golden
 from tinyvit import labels as label_sets
@@ -217,12 +216,13 @@ def _golden(original: TinyViT, preprocess: Preprocess, stage: Stage) -> Golden:
     return Golden(golden.FORMULA, golden.PATTERNS, height, width, rows, float(f"{tolerance:.3g}"))
 
 
-@torch.no_grad()
 def _answer(original: TinyViT, preprocess: Preprocess, stage: Stage, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    import torch
     from PIL import Image
 
     network_input = preprocess(Image.fromarray(picture)) if stage == "full" else preprocess.normalise(picture)
-    logits: npt.NDArray[np.float32] = original(torch.from_numpy(network_input)[None]).numpy()
+    with torch.no_grad():
+        logits: npt.NDArray[np.float32] = original(torch.from_numpy(network_input)[None]).numpy()
     return logits
 
 
@@ -262,6 +262,8 @@ def _parity(runtime: Runtime, manifest: Manifest, expected: Golden) -> Parity:
 
 def _time(runtime: Runtime, manifest: Manifest, expected: Golden, folded: TinyViT) -> dict[Literal["engine", "torch"], Timing]:
     """The artifact in its engine and the network in eager torch, in turn, on one batch."""
+    import torch
+
     batch = golden_batch(manifest, expected, 0)
     tensor = torch.zeros(len(batch), 3, manifest.img_size, manifest.img_size)
     with torch.inference_mode():
