@@ -26,25 +26,25 @@ def alternate(
     rounds: int = 30,
     warmup: int = 3,
     budget_s: float | None = None,
-    pause_s: float = 0.0,
+    block: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time every variant once a round, `rounds` times after `warmup` rounds that are not counted.
+    """Time every variant in turn, `rounds` times after `warmup` rounds that are not counted.
 
     A slow spell of the machine then hits all of them alike. With `budget_s`, stops early once it is spent, but not before
-    three rounds. `pause_s` before each run lets an engine's threads stop spinning, which else slow the next one.
+    three rounds. A turn is `block` runs in a row; where it is more than one, the first is not counted, since the threads
+    of the engine before still spin on the cores that it needs.
     """
     samples: dict[str, list[float]] = {name: [] for name in runs}
     started = clock()
     for i in range(warmup + rounds):
         for name, run in runs.items():
-            if pause_s:
-                time.sleep(pause_s)
-            begin = clock()
-            run()
-            elapsed = clock() - begin
-            if i >= warmup:
-                samples[name].append(elapsed * 1e3)
+            for j in range(block):
+                begin = clock()
+                run()
+                elapsed = clock() - begin
+                if i >= warmup and (j or block == 1):
+                    samples[name].append(elapsed * 1e3)
         if budget_s is not None and i >= warmup + 2 and clock() - started > budget_s:
             break
     return {name: Timing(tuple(times)) for name, times in samples.items()}

@@ -37,14 +37,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     made = parser("python -m tinyvit.bench.stock", "Our export against the stock one, as ratios of alternating medians.", _EXAMPLES)
     made.add_argument("--variants", nargs="+", choices=sorted(VARIANTS), default=list(_DEFAULT), metavar="V")
-    made.add_argument("--rounds", type=int, default=60, help="alternating runs of each; default 60")
+    made.add_argument("--rounds", type=int, default=60, help="turns of each, of five timed runs; default 60")
     made.add_argument("--threads", type=int, default=2, help="CPU threads; default 2")
     options = made.parse_args(argv)
     return guarded(lambda: _table(options))
 
 
 def _table(options: argparse.Namespace) -> int:
-    print(f"{cpu_facts()}; {options.threads} threads, float32, batch 1, medians of {options.rounds} alternating runs\n")
+    print(f"{cpu_facts()}; {options.threads} threads, float32, batch 1, medians of {options.rounds} turns of 5 runs each\n")
     print("| variant | engine | stock ms | ours ms | ours / stock |\n|---|---|---|---|---|", flush=True)
     for variant in options.variants:
         with tempfile.TemporaryDirectory() as folder:
@@ -80,7 +80,7 @@ def _row(variant: str, engine: str, stock: Path, ours: Path, options: argparse.N
         if difference > 1e-3:
             raise ArtifactError(f"the two exports of {variant} are not the same network (logits differ by {difference:.2g})", "report this")
         runs = {"stock": lambda: theirs.run(image), "ours": lambda: mine.run(image)}
-        times = alternate(runs, rounds=options.rounds, warmup=5, pause_s=0.02)
+        times = alternate(runs, rounds=options.rounds, warmup=3, block=6)
     ratio = median_ratio(times["ours"], times["stock"])
     return f"| {variant} | {engine} | {times['stock'].median_ms:.1f} | {times['ours'].median_ms:.1f} | {ratio:.2f} |"
 

@@ -40,8 +40,8 @@ RELATIVE_TOLERANCE: dict[Stage, float] = {"host": 1e-3, "normalize": 1e-3, "full
 """Of the largest logit (1 at least): how far a float32 engine may be from the torch model. Engines differ by about 1e-5,
 and where they resize, by what one of 255 levels in a few pixels makes."""
 
-ROUNDS, BUDGET_S = 20, 2.0
-"""How often, and for how many seconds at most, artifact and torch are timed in turn."""
+ROUNDS, BUDGET_S = 8, 2.0
+"""How many turns, and for how many seconds at most, artifact and torch are timed."""
 
 Progress = Callable[[str], None]
 
@@ -268,6 +268,5 @@ def _time(runtime: Runtime, manifest: Manifest, expected: Golden, folded: TinyVi
     tensor = torch.zeros(len(batch), 3, manifest.img_size, manifest.img_size)
     with torch.inference_mode():
         runs: dict[str, Callable[[], object]] = {"engine": lambda: runtime.run(batch), "torch": lambda: folded(tensor)}
-        # The pause: both engines' idle threads spin for a while, on the cores that the other one needs.
-        timed = alternate(runs, rounds=ROUNDS, warmup=2, budget_s=BUDGET_S, pause_s=0.03)
+        timed = alternate(runs, rounds=ROUNDS, warmup=2, budget_s=BUDGET_S, block=4)
     return {"engine": timed["engine"], "torch": timed["torch"]}
