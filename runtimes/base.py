@@ -10,6 +10,7 @@ Each file in engines/ is one engine, named as the file. It imports its SDK insid
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,16 @@ def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None
     if not same or batch.dtype != np.dtype(want.dtype) or batch.size == 0:
         expected = f"{want.dtype} of ({', '.join(map(str, want.shape))}), {want.layout}"
         raise ArtifactError(f"the input is {batch.dtype} of {batch.shape}", f"the file takes {expected}")
+
+
+def physical_cores() -> int:
+    """Cores that this process may use, counting those that share their arithmetic (hyper-threads) once."""
+    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
+    try:
+        return len({Path(topology.format(cpu)).read_text() for cpu in allowed})
+    except OSError:
+        return len(allowed)  # not Linux, or not told
 
 
 def closed_error() -> ArtifactError:

@@ -5,6 +5,7 @@ What was asked for is what runs: a provider that cannot take the whole network i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, short, spec
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, short, spec
 
 FORMATS = ("onnx",)
 PACKAGE = "onnxruntime"
@@ -35,9 +36,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open an ONNX file; raises RequestError for what this build cannot do, ArtifactError for a file it refuses."""
     ort = _sdk()
     if options.precision not in (None, "f32"):
-        raise RequestError(
-            f"onnxruntime cannot run in {options.precision}", "the file's own precision is what it runs: export one with --precision"
-        )
+        raise RequestError(f"onnxruntime cannot run in {options.precision}", "leave --precision out: it runs what the file says")
     provider = _provider(options.device, ort.get_available_providers())
     settings = ort.SessionOptions()
     settings.log_severity_level = _SILENT
@@ -45,8 +44,10 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         if options.threads is not None:
             raise RequestError(f"threads are of the CPU, and the device is {provider}", "leave --threads out, or ask for --device cpu")
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    if options.threads is not None:
-        settings.intra_op_num_threads = options.threads
+    else:
+        # Set even where nothing was asked, so that what describe() says is what runs.
+        options = replace(options, threads=options.threads or physical_cores())
+        settings.intra_op_num_threads = options.threads or 0
     try:
         chosen = [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
         session = ort.InferenceSession(str(artifact.path), settings, providers=chosen, enable_fallback=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -214,3 +215,9 @@ def test_manifests_say_nothing_that_an_engine_must_believe(made: Any) -> None:
     lying = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, img_size=999))
     with pytest.raises(TinyViTError):
         open_runtime(lying).run(np.zeros((1, 3, 999, 999), np.float32))
+
+
+def test_threads_are_said_when_nothing_was_asked(made: Any, engine_and_suffix: tuple[str, str]) -> None:
+    engine, suffix = engine_and_suffix
+    with open_runtime(made(suffix), engine) as runtime:
+        assert 1 <= int(runtime.describe()["threads"]) <= (os.cpu_count() or 1)

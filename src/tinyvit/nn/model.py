@@ -111,7 +111,7 @@ class Attention(nn.Module):
         # With positions before windows, engines fold both transposes into the products.
         q, k, v = (t.reshape(n, -1, HEAD_DIM) for t in self.qkv(self.norm(x)))
         scores = q.transpose(0, 1) @ k.permute(1, 2, 0)
-        if len(x) == n:  # one window
+        if len(x) == n:  # noqa: SIM108  # one window
             weights = (scores + bias).softmax(-1)
         else:
             weights = (scores.reshape(-1, heads, n, n) + bias).softmax(-1).reshape(-1, n, n)
