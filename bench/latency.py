@@ -10,9 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one variant, milliseconds, in the order they were taken."""
+    """Times of one variant, milliseconds: one tuple a turn, in the order they were taken."""
 
-    samples_ms: tuple[float, ...]
+    turns_ms: tuple[tuple[float, ...], ...]
+
+    @property
+    def samples_ms(self) -> tuple[float, ...]:
+        """All times, in the order they were taken."""
+        return tuple(time_ms for turn in self.turns_ms for time_ms in turn)
 
     @property
     def median_ms(self) -> float:
@@ -35,21 +40,30 @@ def alternate(
     three rounds. A turn is `block` runs in a row; where it is more than one, the first is not counted, since the threads
     of the engine before still spin on the cores that it needs.
     """
-    samples: dict[str, list[float]] = {name: [] for name in runs}
+    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
     started = clock()
     for i in range(warmup + rounds):
         for name, run in runs.items():
-            for j in range(block):
-                begin = clock()
-                run()
-                elapsed = clock() - begin
-                if i >= warmup and (j or block == 1):
-                    samples[name].append(elapsed * 1e3)
+            turn = _turn(run, block, clock)
+            if i >= warmup:
+                turns[name].append(turn)
         if budget_s is not None and i >= warmup + 2 and clock() - started > budget_s:
             break
-    return {name: Timing(tuple(times)) for name, times in samples.items()}
+    return {name: Timing(tuple(times)) for name, times in turns.items()}
 
 
 def median_ratio(ours: Timing, theirs: Timing) -> float:
-    """Ratio of medians, ours / theirs: below 1 where ours is faster."""
-    return ours.median_ms / theirs.median_ms
+    """ours / theirs, below 1 where ours is faster: the median, over the rounds, of the ratio of that round's two medians.
+
+    Within a round both saw the same machine; a ratio of overall medians would not survive one that changes pace for seconds.
+    """
+    return statistics.median(statistics.median(a) / statistics.median(b) for a, b in zip(ours.turns_ms, theirs.turns_ms))
+
+
+def _turn(run: Callable[[], object], block: int, clock: Callable[[], float]) -> tuple[float, ...]:
+    times = []
+    for _ in range(block):
+        begin = clock()
+        run()
+        times.append((clock() - begin) * 1e3)
+    return tuple(times[1:] or times)
