@@ -14,7 +14,8 @@ from tinyvit.variants import HEAD_DIM
 
 @torch.no_grad()
 def fold(model: TinyViT) -> TinyViT:
-    """A copy in eval mode with BatchNorm in its convolution, and queries, keys and values apart, the attention scale in the queries.
+    """A copy in eval mode with BatchNorm in its convolution, and queries, keys and values apart: the attention scale
+    is in the queries, the biases of keys and values are gone.
 
     Computed in float64 and rounded once. The logits are the original's but for rounding.
     """
@@ -24,7 +25,7 @@ def fold(model: TinyViT) -> TinyViT:
             if isinstance(child, ConvNorm):
                 setattr(module, name, _fold_norm(child))
         if isinstance(module, Attention) and isinstance(module.qkv, FusedProjection):
-            module.qkv = _split(module.qkv)
+            _split(module, module.qkv)
     return folded
 
 
@@ -37,16 +38,26 @@ def _fold_norm(pair: ConvNorm) -> nn.Conv2d:
     return conv
 
 
-def _split(qkv: FusedProjection) -> SplitProjection:
+def _split(attention: Attention, qkv: FusedProjection) -> None:
+    """Three products, two of them without a bias: softmax cannot see what the keys' adds to a whole row of scores, and the
+    values' comes through the weights, which add up to 1, unchanged, so that it can be added after the projection.
+    """
     weight = qkv.weight.double().reshape(-1, 3, HEAD_DIM, qkv.in_features)
     bias = qkv.bias.double().reshape(-1, 3, HEAD_DIM)
-    parts = []
-    for i, scale in enumerate((HEAD_DIM**-0.5, 1, 1)):
-        part = nn.Linear(qkv.in_features, qkv.in_features)
-        part.weight = _constant(weight[:, i].reshape(-1, qkv.in_features) * scale)
-        part.bias = _constant(bias[:, i].reshape(-1) * scale)
-        parts.append(part)
-    return SplitProjection(*parts)
+    matrices = [weight[:, i].reshape(-1, qkv.in_features) for i in range(3)]
+    q, _, v = (bias[:, i].reshape(-1) for i in range(3))
+    scale = HEAD_DIM**-0.5
+    proj = attention.proj.weight.double(), attention.proj.bias.double()
+    attention.qkv = SplitProjection(_linear(matrices[0] * scale, q * scale), _linear(matrices[1]), _linear(matrices[2]))
+    attention.proj = _linear(proj[0], proj[1] + proj[0] @ v)
+
+
+def _linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    made.weight = _constant(weight)
+    if bias is not None:
+        made.bias = _constant(bias)
+    return made
 
 
 def _constant(value: torch.Tensor) -> nn.Parameter:

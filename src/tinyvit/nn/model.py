@@ -105,17 +105,18 @@ class Attention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.tokens))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """(window**2 * windows, dim), position by position -> the same shape. bias_index: see `attention_bias_index`."""
+        """(windows * window**2, dim), window by window -> the same shape. bias_index: see `attention_bias_index`."""
         n, heads = self.tokens, self.num_heads
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
-        # With positions before windows, engines fold both transposes into the products.
-        q, k, v = (t.reshape(n, -1, HEAD_DIM) for t in self.qkv(self.norm(x)))
-        scores = q.transpose(0, 1) @ k.permute(1, 2, 0)
-        if len(x) == n:  # noqa: SIM108  # one window
-            weights = (scores + bias).softmax(-1)
+        q, k, v = self.qkv(self.norm(x))
+        if len(x) == n:  # a single window needs no axis for windows: onnxruntime then folds the transposes away
+            q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
+            keys = k.permute(1, 2, 0)
         else:
-            weights = (scores.reshape(-1, heads, n, n) + bias).softmax(-1).reshape(-1, n, n)
-        return self.proj((weights @ v.transpose(0, 1)).transpose(0, 1).reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
+            q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
+            keys = k.permute(0, 2, 3, 1)
+        weights = (q.transpose(-3, -2) @ keys + bias).softmax(-1)
+        return self.proj((weights @ v.transpose(-3, -2)).transpose(-3, -2).reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -144,23 +145,18 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
         """(B * resolution**2, dim), row by row -> the same shape."""
-        x = x + self._from_windows(self.attn(self._to_windows(x), bias_index))
+        y = self._swap(x, self.window, self.resolution // self.window)
+        y = self.attn(y, bias_index)
+        x = x + self._swap(y, self.resolution // self.window, self.window)
         x = from_map(self.local_conv(to_map(x, self.resolution)))
         return x + self.mlp(x)  # type: ignore[no-any-return]
 
-    def _to_windows(self, x: Tensor) -> Tensor:
-        """Tokens row by row -> tokens by position in the window, then by window."""
-        side, count = self.window, self.resolution // self.window
-        if len(x) == side * side:  # one window: the same order
+    def _swap(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        """Between row order and window order of tokens: within a row of windows, (rows, columns) becomes (columns, rows)."""
+        if self.window == self.resolution:
             return x
-        return x.reshape(-1, side, count, side, self.dim).permute(1, 3, 0, 2, 4).reshape(-1, self.dim)
-
-    def _from_windows(self, x: Tensor) -> Tensor:
-        """The inverse of `_to_windows`."""
-        side, count = self.window, self.resolution // self.window
-        if len(x) == side * side:
-            return x
-        return x.reshape(side, side, -1, count, self.dim).permute(2, 0, 3, 1, 4).reshape(-1, self.dim)
+        swapped = x.reshape(-1, rows, columns, self.window * self.dim).transpose(1, 2)
+        return swapped.reshape(-1, self.dim)
 
 
 class ConvStage(nn.Module):
