@@ -1,8 +1,5 @@
-import json
 import os
-import subprocess
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +13,6 @@ from tinyvit.export import export, pipeline, targets  # noqa: E402
 from tinyvit.export.targets.onnx import OnnxTarget  # noqa: E402
 from tinyvit.nn import hub  # noqa: E402
 from tinyvit.runtimes.artifact import read_manifest  # noqa: E402
-from tinyvit.runtimes.base import Options  # noqa: E402
 from tinyvit.runtimes.registry import open_runtime  # noqa: E402
 from tinyvit.runtimes.verify import verify  # noqa: E402
 from tinyvit.variants import VARIANTS  # noqa: E402
@@ -285,66 +281,6 @@ def test_an_artifact_that_differs_is_not_handed_over(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.fixture(scope="module")
-def command():
-    def command(*arguments, cwd=None):
-        return subprocess.run([sys.executable, "-m", "tinyvit.export.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
-
-    return command
-
-
-def test_command_makes_what_it_says(command, tmp_path):
-    done = command("--model", "demo", "--target", "onnx", "ov", "-o", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
-    assert [one["target"] for one in record["artifacts"]] == TARGETS
-    assert all(one["size_bytes"] > 20e6 and one["median_ms"] > 0 and one["max_abs_diff"] < 1e-4 for one in record["artifacts"])
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["demo.bin", "demo.onnx", "demo.xml"]
-    again = command("--model", "demo", "-o", tmp_path / "out")
-    assert again.returncode == 1
-    assert again.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "--overwrite" in again.stderr
-
-
-@pytest.mark.parametrize(
-    "arguments", [["--img-size", "x"], ["--model", "demo", "--checkpoint", "x"], ["--preprocess", "some"], ["--nonsense"]]
-)
-def test_usage_errors_exit_2(command, arguments):
-    assert command(*arguments).returncode == 2
-
-
-def test_help_list_and_version(command):
-    from tinyvit import __version__
-
-    assert command("--help").stdout.count("tinyvit-export --") >= 2
-    assert __version__ in command("--version").stdout
-    assert command("--list").stdout.count("apache-2.0") == 11
-    assert len(json.loads(command("--list", "--json").stdout)["models"]) == 11
-
-
-def test_bad_checkpoint_is_one_line(command, tmp_path):
-    (tmp_path / "page.pth").write_text("<!DOCTYPE html><html></html>")
-    done = command("--checkpoint", tmp_path / "page.pth", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "web page" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_full_disk_leaves_nothing(tmp_path):
-    """A real limit of the system's on the size of files, in a process of its own."""
-    code = (
-        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000));"
-        "from tinyvit.export.cli import main; sys.exit(main(sys.argv[1:]))"
-    )
-    pytest.importorskip("resource")
-    done = subprocess.run([sys.executable, "-c", code, "--model", "demo", "-o", tmp_path / "demo.onnx"], capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "the disk is full" in done.stderr
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_missing_tools(monkeypatch, tmp_path):
     """A target asked for by name whose tools are absent is an error when alone, and reported beside the others that were made."""
     from tinyvit.errors import MissingDependencyError
@@ -358,8 +294,3 @@ def test_missing_tools(monkeypatch, tmp_path):
         export("demo", target="ov", output=tmp_path / "a.xml")
     made, failed = export("demo", target=["onnx", "ov"], output=tmp_path / "out")
     assert ([one.manifest.target for one in made], [one.target for one in failed]) == (["onnx"], ["openvino"])
-
-
-def test_threads_are_what_was_asked(demo):
-    with open_runtime(demo["onnx"], options=replace(Options(), threads=1)) as runtime:
-        assert runtime.describe()["threads"] == 1
