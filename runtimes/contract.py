@@ -88,6 +88,8 @@ def _check_preprocess(used: Preprocess, stage: Stage, size: int, artifact: Artif
 
 
 def _labels(artifact: Artifact, classes: int, labels: Sequence[str | Label] | None) -> tuple[Label, ...]:
+    if isinstance(labels, str):
+        raise RequestError(f"labels={labels!r} is a string, not a list of names", "read the file first: tinyvit.labels.read(Path(...))")
     if labels is not None:
         named = tuple(Label(x) if isinstance(x, str) else x for x in labels)
     else:

@@ -1,4 +1,4 @@
-"""TinyViT on every edge device: export, quantize, run, measure.
+"""TinyViT on edge devices: export, run, verify, measure.
 
 `Classifier` and the errors are imported when first used, so that `import tinyvit` costs nothing.
 """

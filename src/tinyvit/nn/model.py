@@ -77,8 +77,8 @@ class FusedProjection(nn.Linear):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """(tokens, dim) -> three of (tokens, dim), the queries scaled by 1 / sqrt(HEAD_DIM)."""
-        q, k, v = super().forward(x).reshape(len(x), -1, 3, HEAD_DIM).unbind(2)
-        return (q * HEAD_DIM**-0.5).reshape(len(x), -1), k.reshape(len(x), -1), v.reshape(len(x), -1)
+        q, k, v = super().forward(x).reshape(-1, self.in_features // HEAD_DIM, 3, HEAD_DIM).unbind(2)
+        return (q * HEAD_DIM**-0.5).flatten(1), k.flatten(1), v.flatten(1)
 
 
 class SplitProjection(nn.Module):
@@ -109,7 +109,7 @@ class Attention(nn.Module):
         n, heads = self.tokens, self.num_heads
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(self.norm(x))
-        if len(x) == n:  # a single window needs no axis for windows: onnxruntime then folds the transposes away
+        if x.shape[0] == n:  # a single window needs no axis for windows: onnxruntime then folds the transposes away
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(1, 2, 0)
         else:
