@@ -119,7 +119,7 @@ def export(
     for one, path in zip(wanted, paths):
         report(f"making and checking {one.name}")
         try:
-            made.append(_make(one, graph, draft, path, folded))
+            made.append(_make(one, graph, draft, path, folded, overwrite))
         except MissingDependencyError as error:
             if len(wanted) == 1 and not every:
                 raise
@@ -226,7 +226,7 @@ def _answer(original: TinyViT, preprocess: Preprocess, stage: Stage, picture: np
     return logits
 
 
-def _make(target: targets.Target, graph: Graph, draft: Manifest, path: Path, folded: TinyViT) -> Exported:
+def _make(target: targets.Target, graph: Graph, draft: Manifest, path: Path, folded: TinyViT, overwrite: bool) -> Exported:
     lowered = target.lower(graph, draft.preprocess, draft.stage)
     versions = {name: metadata.version(name) for name in target.tools}
     assert draft.golden is not None
@@ -242,6 +242,7 @@ def _make(target: targets.Target, graph: Graph, draft: Manifest, path: Path, fol
                 engine, timings = runtime.describe(), _time(runtime, manifest, expected, folded)
             files = lowered.save(staged, manifest)
             size = sum(file.stat().st_size for file in files)
+            refuse_existing(path, overwrite)  # another export may have been quicker
             placed = publish(files, path.parent)
     except OSError as error:
         reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else error.strerror or str(error)

@@ -159,7 +159,8 @@ def _print_verification(file: str, result: Verification) -> None:
     _say(f"{verdict}  {file}: largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}")
     for row in result.patterns:
         _say(f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}")
-    _say(f"  content: {'unchanged since the export' if result.content_unchanged else 'CHANGED since the export'}")
+    network = "as exported" if result.content_unchanged else "its bytes CHANGED since the export"
+    _say(f"  network: {network} (labels and preprocessing are not covered)")
     _say(f"  engine: {', '.join(f'{key} {value}' for key, value in result.engine.items())}")
     _say(f"  host: {result.host['machine']}, {result.host['processor']}")
 

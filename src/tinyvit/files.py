@@ -15,13 +15,18 @@ from tinyvit.errors import RequestError
 
 @contextmanager
 def staging(path: Path) -> Iterator[Path]:
-    """A new empty folder beside `path`, removed at the end whatever happens, Ctrl-C and a full disk included."""
+    """A new empty folder beside `path`, removed at the end whatever happens, Ctrl-C and a full disk included,
+    with the folders made for `path` that are still empty then."""
+    new = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        for parent in new:
+            if not any(parent.iterdir()):
+                parent.rmdir()
 
 
 def publish(staged: list[Path], folder: Path) -> list[Path]:

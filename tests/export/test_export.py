@@ -260,7 +260,7 @@ def test_interrupted_at_every_write_nothing_is_left(at, error, tmp_path, monkeyp
 
     monkeypatch.setattr(targets, "get", lambda name: Interrupted())
     with pytest.raises((KeyboardInterrupt, RequestError), check=lambda raised: raised is error or "the disk is full" in str(raised)):
-        export("demo", output=tmp_path / "demo.onnx")
+        export("demo", output=tmp_path / "new" / "folder" / "demo.onnx")
     assert len(writes) == at
     assert list(tmp_path.iterdir()) == []
 
