@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -237,7 +236,7 @@ def _make(target: targets.Target, graph: Graph, draft: Manifest, path: Path, fol
             staged = folder / path.name
             lowered.save(staged, manifest)
             manifest = replace(manifest, content_sha256=content_sha256(staged))
-            with closing(open_runtime(Artifact(staged, manifest))) as runtime:
+            with open_runtime(Artifact(staged, manifest)) as runtime:
                 manifest = replace(manifest, parity=_parity(runtime, manifest, expected))
                 engine, timings = runtime.describe(), _time(runtime, manifest, expected, folded)
             files = lowered.save(staged, manifest)

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinyvit.errors import RequestError
@@ -25,7 +25,7 @@ def staging(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in new:
-            if not any(parent.iterdir()):
+            with suppress(OSError):  # not empty, or another export's by now
                 parent.rmdir()
 
 
