@@ -9,20 +9,21 @@ ours is faster. Needs timm and torchvision beside tinyvit-edge[export,openvino].
 from __future__ import annotations
 
 import argparse
+import importlib
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from tinyvit.bench.latency import alternate, median_ratio
 from tinyvit.bench.machine import cpu_facts
-from tinyvit.bench.peers import stock_export, stock_model
+from tinyvit.bench.peers import import_timm, stock_export, stock_model
 from tinyvit.cli import guarded, parser
-from tinyvit.errors import ArtifactError
+from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
+    _check_installed()
     print(f"{cpu_facts()}; {options.threads} threads, float32, batch 1, up to {options.rounds} alternating turns of 5 runs\n")
     print("| variant | engine | stock ms | ours ms | ours / stock |\n|---|---|---|---|---|", flush=True)
     for variant in options.variants:
@@ -52,6 +54,16 @@ def _table(options: argparse.Namespace) -> int:
             for engine in ("onnxruntime", "openvino"):
                 print(_row(variant, engine, stock, ours, options), flush=True)
     return 0
+
+
+def _check_installed() -> None:
+    """Raise MissingDependencyError for the first thing that is missing, before anything is measured."""
+    for package, extra in (("torch", "export"), ("onnxscript", "export"), ("safetensors", "export"), ("openvino", "openvino")):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError.of(package, extra) from error
+    import_timm()
 
 
 def make_pair(variant: str, folder: Path) -> tuple[Path, Path]:
@@ -73,9 +85,7 @@ def _row(variant: str, engine: str, stock: Path, ours: Path, options: argparse.N
     size = VARIANTS[variant].img_size
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
     with ExitStack() as stack:
-        theirs, mine = (
-            stack.enter_context(closing(open_runtime(path, engine, Options(threads=options.threads)))) for path in (stock, ours)
-        )
+        theirs, mine = (stack.enter_context(open_runtime(path, engine, Options(threads=options.threads))) for path in (stock, ours))
         difference = float(np.abs(theirs.run(image) - mine.run(image)).max())
         if difference > 1e-3:
             raise ArtifactError(f"the two exports of {variant} are not the same network (logits differ by {difference:.2g})", "report this")

@@ -44,9 +44,12 @@ def _parser() -> argparse.ArgumentParser:
         default="host",
         help="what goes into the file: nothing (host), mean and std (normalize), resize and crop too (full)",
     )
-    made.add_argument("--labels", metavar="FILE", help="class names, one a line (or .json, .csv), in the order of the classifier")
+    made.add_argument("--labels", metavar="FILE", help="names, one a line, in the classifier's order; or a CSV/TSV/JSON (see README)")
     made.add_argument(
-        "-o", "--output", metavar="PATH", help="the file, or a folder for several targets; default: here, named after the model"
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="one target: a file, or a folder that exists; several or all: a folder, made where there is none; default: this folder",
     )
     made.add_argument("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23; default 20")
     made.add_argument("--overwrite", action="store_true", help="replace existing files")
@@ -98,7 +101,7 @@ def _summary(one: Exported) -> str:
     classes, images = len(manifest.labels), manifest.output.shape[0]
     batch = f" for {images} images" if isinstance(images, int) and images > 1 else ""
     ours, torchs = one.engine_ms.median_ms, one.torch_ms.median_ms
-    runs = f"medians of {len(one.engine_ms.samples_ms)} alternating runs on this machine"
+    runs = f"medians of {len(one.engine_ms.samples_ms)} and {len(one.torch_ms.samples_ms)} runs in turn, one thread each"
     return "\n".join(
         (
             f"wrote {' and '.join(map(str, one.files))} ({one.size_bytes / 1e6:.1f} MB)",
@@ -125,7 +128,9 @@ def _record(one: Exported) -> dict[str, Any]:
         "classes": len(manifest.labels),
         "engine": one.engine,
         "median_ms": round(one.engine_ms.median_ms, 3),
+        "samples": len(one.engine_ms.samples_ms),
         "torch_median_ms": round(one.torch_ms.median_ms, 3),
+        "torch_samples": len(one.torch_ms.samples_ms),
         "max_abs_diff": parity.max_abs_diff,
         "content_sha256": manifest.content_sha256,
     }
@@ -145,14 +150,19 @@ def _list(as_json: bool) -> int:
         dims, depths, heads, window = (",".join(map(str, row)) for row in (v.embed_dims, v.depths, v.num_heads, v.window_sizes))
         print(f"  {v.name:17} {v.short_name:17} {dims:19} {depths:11} {heads:13} {window:13} {v.params / 1e6:6.1f}M {v.macs / 1e9:6.2f}G")
     print("\nreleased checkpoints (top-1 and top-5 in percent, as published)")
-    print(f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':22} {'licence':10} hub")
-    for released in RELEASED.values():
+    how = {name: _evaluation(released) for name, released in RELEASED.items()}
+    width = max(map(len, how.values()))
+    print(f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} {'licence':10} hub")
+    for name, released in RELEASED.items():
         top1, top5 = (f"{figure:.1f}" if figure is not None else "-" for figure in (released.top1, released.top5))
-        p = released.preprocess
-        how = f"{p.crop} {p.resize} -> {p.size}, {p.interpolation}"
-        print(f"  {released.name:38} {released.num_classes:>7} {top1:>6} {top5:>6}  {how:22} {released.licence:10} {released.hub_id}")
+        print(f"  {name:38} {released.num_classes:>7} {top1:>6} {top5:>6}  {how[name]:{width}} {released.licence:10} {released.hub_id}")
     print("\nA short name stands for dist_in22k_ft_in1k. Also: demo, a 5M of ten ImageNet classes that is part of the package.")
     return 0
+
+
+def _evaluation(released: Released) -> str:
+    p = released.preprocess
+    return f"{p.crop} {p.resize} -> {p.size}, {p.interpolation}"
 
 
 def _listed(released: Released) -> dict[str, Any]:

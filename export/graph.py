@@ -5,16 +5,15 @@ Every target is lowered from here, so that all of them are the same network.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export import tune
+from tinyvit.quiet import quiet
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 DEFAULT_OPSET = 20
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
-"""ONNX opset -> the oldest file version that carries it. Opset 20 has Gelu as one operator and is read by onnxruntime 1.17,
-OpenVINO 2024 and TensorRT 10 and their successors; 18 is the first with antialiased Resize, which `--preprocess full` needs."""
+"""ONNX opset -> the oldest file version that carries it. Opset 20 has Gelu as one operator; by their documentation onnxruntime
+1.17, OpenVINO 2024, TensorRT 10 and their successors read it. 18 is the first with antialiased Resize, for `--preprocess full`."""
 
 INPUT, OUTPUT, BATCH = "image", "logits", "batch"
 
@@ -51,7 +50,7 @@ class Graph:
     def _onnx(self) -> ir.Model:
         import torch
 
-        with _quiet():
+        with in_one_line("writing the network as ONNX"):
             program = torch.onnx.export(
                 self.program,
                 dynamo=True,
@@ -68,12 +67,16 @@ class Graph:
         return model
 
 
-def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
-    """Trace a folded model. Raises RequestError for an opset that cannot be written."""
+def check_opset(opset: int) -> None:
+    """Raise RequestError for an opset that cannot be written."""
     if opset not in IR_VERSIONS:
         raise RequestError(
             f"ONNX opset {opset} cannot be written", f"use --opset {min(IR_VERSIONS)} to {max(IR_VERSIONS)}, {DEFAULT_OPSET} by default"
         )
+
+
+def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
+    """Trace a folded model; opset as `check_opset` lets through. Raises ArtifactError where torch cannot."""
     try:
         import onnxscript  # noqa: F401
         import torch
@@ -81,22 +84,23 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
         raise MissingDependencyError.of(error.name or "torch", "export") from error
     example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
     shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), in_one_line("tracing the network"):
         program = torch.export.export(model, (example,), dynamic_shapes=shapes)
     return Graph(program, model.img_size, model.num_classes, batch, opset)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter's warnings are about its own insides; what matters is checked on the result."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+def in_one_line(what: str) -> Iterator[None]:
+    """Around work that others' tools do: their chatter is about their own insides, and an exception is an ArtifactError.
+
+    What matters is checked on the result. A full disk (OSError) and this package's own errors pass.
+    """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet("torch.onnx", "onnxscript", "onnx_ir"):
             yield
-    finally:
-        for logger, level in zip(loggers, levels):
-            logger.setLevel(level)
+    except (TinyViTError, OSError):
+        raise
+    except Exception as error:  # torch's, onnx's and OpenVINO's have no base of their own
+        said = next((line.strip() for line in str(error).splitlines() if line.strip()), "no message")
+        cause = f"{what} failed ({type(error).__name__}: {said[:200]})"
+        raise ArtifactError(cause, "install the versions that constraints.txt names, or report this with what -v prints") from error

@@ -7,7 +7,9 @@ only (protobuf's wire format), an OpenVINO IR through a streaming XML parser tha
 from __future__ import annotations
 
 import hashlib
+import json
 import mmap
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeAlias
 
-from tinyvit.errors import ArtifactError
+from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import KEY, MAX_BYTES, Manifest
 
 Format: TypeAlias = Literal["onnx", "openvino-ir"]
 Buffer: TypeAlias = "mmap.mmap | bytes"
 
-_IR_MANIFEST = ["net", "rt_info", KEY, "manifest"]
+_IR_OURS = ["net", "rt_info", KEY]
 _IR_ROOT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
 _IR_MAX_BYTES, _IR_MAX_DEPTH = 4 * MAX_BYTES, 256
 
@@ -52,7 +54,12 @@ class _Field(NamedTuple):
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """The file at `path` with its manifest; raises ArtifactError where it is missing, damaged, or of no known format."""
+    """The file at `path` with its manifest.
+
+    Raises ArtifactError where it is missing, damaged, or of no known format, RequestError where `path` is no path.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise RequestError(f"an object of type {type(path).__name__} is not a path", "give the path of an exported file (.onnx, .xml)")
     path = Path(path)
     return Artifact(path, read_manifest(path))
 
@@ -79,14 +86,18 @@ def detect_format(path: str | Path) -> Format:
 def read_manifest(path: str | Path) -> Manifest | None:
     """The manifest inside the file, None where it has none; raises ArtifactError where it or the file is damaged."""
     path = Path(path)
-    texts = _onnx_texts(path) if detect_format(path) == "onnx" else _ir_texts(path)
+    texts = _onnx_texts(path) if detect_format(path) == "onnx" else _read_ir(path)
     if len(texts) > 1:
         raise ArtifactError(f"{path} has {len(texts)} manifests", "the file was tampered with: export it again")
     return Manifest.from_json(texts[0]) if texts else None
 
 
 def content_sha256(path: str | Path) -> str:
-    """Hex digest of all but the manifest: of an ONNX file's top-level fields but metadata_props, in the file's order; of an IR's .bin."""
+    """Hex digest of all but the manifest.
+
+    Of an ONNX file: its top-level fields but metadata_props, in the file's order. Of an IR: the elements, attributes and text of
+    its .xml but net/rt_info/tinyvit, then its .bin.
+    """
     path, digest = Path(path), hashlib.sha256()
     if detect_format(path) == "onnx":
         with _mapped(path) as data, memoryview(data) as view:
@@ -94,6 +105,7 @@ def content_sha256(path: str | Path) -> str:
                 if field.number != _METADATA:
                     digest.update(view[field.start : field.end])
     else:
+        _read_ir(path, digest)
         with weights(path).open("rb") as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)
@@ -181,27 +193,56 @@ def _onnx_texts(path: Path) -> list[str]:
     return texts
 
 
-def _ir_texts(path: Path) -> list[str]:
-    """The value of net/rt_info/tinyvit/manifest, where OpenVINO's set_rt_info(text, ["tinyvit", "manifest"]) leaves it."""
+class _Ir:
+    """What the XML parser meets in an IR, in the order of the file.
+
+    texts: the values of net/rt_info/tinyvit/manifest, where OpenVINO's set_rt_info(text, ["tinyvit", "manifest"]) leaves it.
+    digest, where there is one, gets all but net/rt_info/tinyvit; white space around text is only indentation, and does not count.
+    """
+
+    def __init__(self, path: Path, digest: hashlib._Hash | None) -> None:
+        self.texts: list[str] = []
+        self._path, self._digest = path, digest
+        self._above: list[str] = []
+        self._text: list[str] = []
+
+    def start(self, name: str, attributes: dict[str, str]) -> None:
+        self._above.append(name)
+        if len(self._above) > _IR_MAX_DEPTH:
+            raise ArtifactError(f"{self._path} is nested too deeply", "the file is damaged or hostile: export it again")
+        if self._above == [*_IR_OURS, "manifest"]:
+            self.texts.append(attributes.get("value", ""))
+        self._count(name, sorted(attributes.items()))
+
+    def end(self, name: str) -> None:
+        self._count(name)
+        self._above.pop()
+
+    def text(self, text: str) -> None:
+        if self._digest and not self._ours():
+            self._text.append(text)
+
+    def refuse(self, *_: object) -> None:
+        cause = f"{self._path} declares a document type, which no OpenVINO model does"
+        raise ArtifactError(cause, "the file is hostile: export it again")
+
+    def _ours(self) -> bool:
+        return self._above[: len(_IR_OURS)] == _IR_OURS
+
+    def _count(self, *event: object) -> None:
+        if self._digest and not self._ours():
+            self._digest.update(json.dumps(["".join(self._text).strip(), *event]).encode("ascii"))
+            self._text.clear()
+
+
+def _read_ir(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
+    """The manifests of an IR's .xml, all else into `digest`; raises ArtifactError where it is damaged, hostile or too large."""
     from xml.parsers import expat
 
-    texts: list[str] = []
-    above: list[str] = []
-    parser = expat.ParserCreate()
-
-    def start(name: str, attributes: dict[str, str]) -> None:
-        above.append(name)
-        if len(above) > _IR_MAX_DEPTH:
-            raise ArtifactError(f"{path} is nested too deeply", "the file is damaged or hostile: export it again")
-        if above == _IR_MANIFEST:
-            texts.append(attributes.get("value", ""))
-
-    def refuse(*_: object) -> None:
-        raise ArtifactError(f"{path} declares a document type, which no OpenVINO model does", "the file is hostile: export it again")
-
-    parser.StartElementHandler = start
-    parser.EndElementHandler = lambda _: above.pop()
-    parser.StartDoctypeDeclHandler = refuse
+    met, parser = _Ir(path, digest), expat.ParserCreate()
+    parser.buffer_text = True
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = met.start, met.end, met.text
+    parser.StartDoctypeDeclHandler = met.refuse
     try:
         if path.stat().st_size > _IR_MAX_BYTES:
             raise ArtifactError(f"{path} is larger than {_IR_MAX_BYTES >> 20} MiB", "an OpenVINO model's .xml is small: export it again")
@@ -209,4 +250,4 @@ def _ir_texts(path: Path) -> list[str]:
             parser.ParseFile(file)
     except expat.ExpatError as error:
         raise ArtifactError(f"{path} is damaged or incomplete ({error})", "export it again") from error
-    return texts
+    return met.texts

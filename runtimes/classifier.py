@@ -99,7 +99,9 @@ class Classifier:
         return self._manifest
 
     @overload
-    def predict(self, x: bytes | Image.Image, *, channels: Channels = ..., on_error: OnError = ...) -> list[Prediction]: ...
+    def predict(
+        self, x: bytes | bytearray | memoryview | Image.Image, *, channels: Channels = ..., on_error: OnError = ...
+    ) -> list[Prediction]: ...
     @overload
     def predict(self, x: str | Path | npt.NDArray[Any], *, channels: Channels = ..., on_error: OnError = ...) -> Any: ...
     @overload
@@ -209,7 +211,7 @@ def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:
         return False, list_images(Path(x))
     if isinstance(x, np.ndarray) and x.ndim == 4:
         return False, iter(x)
-    if isinstance(x, (str, Path, bytes, Image.Image, np.ndarray)):
+    if isinstance(x, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
         return True, [x]
     if isinstance(x, Iterable) and not isinstance(x, (Mapping, set, frozenset)) and not hasattr(x, "read"):
         return False, x
@@ -219,9 +221,11 @@ def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:
 
 
 def _kept(picture: Picture, channels: Channels) -> Picture | ImageError:
-    """A picture that stays as it is: iterators hand out the same array or Pillow image again, with the next frame in it."""
+    """A picture that stays as it is: iterators hand out the same buffer or Pillow image again, with the next frame in it."""
     if isinstance(picture, (str, Path, bytes)):
         return picture
+    if isinstance(picture, (bytearray, memoryview)):
+        return bytes(picture)
     try:
         return open_image(picture, channels=channels)
     except ImageError as error:

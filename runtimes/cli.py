@@ -60,7 +60,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     )
     made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
     made.add_argument("--labels", action="store_true", help="list every class")
-    made.add_argument("--json", action="store_true", help="the manifest itself, as one JSON object")
+    made.add_argument("--json", action="store_true", help="the manifest itself, as one JSON object, and whether it is intact")
     args = made.parse_args(argv)
     return guarded(lambda: _inspect(args))
 
@@ -75,13 +75,13 @@ def _file_and_engine(made: argparse.ArgumentParser) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
     if value < 1:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
     return value
-
-
-_positive.__name__ = "whole number from 1"  # argparse names it in its message
 
 
 def _predict(args: argparse.Namespace) -> int:
@@ -155,14 +155,18 @@ def _plain(value: Any) -> Any:
 
 
 def _print_verification(file: str, result: Verification) -> None:
-    verdict = "PASS" if result.passed else "FAIL"
-    _say(f"{verdict}  {file}: largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}")
+    difference = f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
+    _say(f"{'PASS' if result.passed else 'FAIL'}  {file}: {'; '.join((*result.reasons, difference))}")
     for row in result.patterns:
         _say(f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}")
-    network = "as exported" if result.content_unchanged else "its bytes CHANGED since the export"
-    _say(f"  network: {network} (labels and preprocessing are not covered)")
+    _say(f"  network: {_state(result.content_unchanged)}")
+    _say(f"  manifest: {_state(result.manifest_unchanged)}")
     _say(f"  engine: {', '.join(f'{key} {value}' for key, value in result.engine.items())}")
     _say(f"  host: {result.host['machine']}, {result.host['processor']}")
+
+
+def _state(unchanged: bool) -> str:
+    return "as exported" if unchanged else "CHANGED after export"
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -173,7 +177,8 @@ def _inspect(args: argparse.Namespace) -> int:
         print(f"{args.file} is {detect_format(args.file)} without a manifest: tinyvit-export did not make it", file=sys.stderr)
         return 1
     if args.json:
-        print(manifest.to_json())
+        # sha256 as the file has it: to_json writes the one that it should have.
+        print(json.dumps({**json.loads(manifest.to_json()), "sha256": manifest.sha256, "intact": manifest.intact}))
         return 0
     for key, value in _summary(manifest).items():
         _say(f"{key:<14} {value}")
@@ -200,6 +205,7 @@ def _summary(manifest: Manifest) -> dict[str, str]:
         "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
         "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}" if parity else "not measured",
         "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify" if golden else "none",
+        "manifest": _state(manifest.intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.labels import Label, imagenet, numbered
@@ -63,19 +64,28 @@ def _classes(output: TensorSpec) -> int:
 def _input(given: TensorSpec, artifact: Artifact, preprocess: Preprocess | None) -> tuple[Stage, int]:
     """(where preprocessing ends, side of the square input in pixels or 0 for a whole picture)."""
     kind = artifact.manifest.stage if artifact.manifest else None
-    if len(given.shape) == 4 and given.dtype == "float32" and given.shape[1] == 3 and kind in (None, "host"):
-        height, width = given.shape[2:]
-        if isinstance(height, str) and isinstance(width, str) and preprocess:
-            return "host", preprocess.size
-        if isinstance(height, int) and height == width:
-            return "host", height
-    if len(given.shape) == 4 and given.dtype == "uint8" and given.shape[3] == 3:
-        height, width = given.shape[1:3]
-        if kind == "full" and isinstance(height, str) and isinstance(width, str):
-            return "full", 0
-        if kind in (None, "normalize") and isinstance(height, int) and height == width:
-            return "normalize", height
+    stage, sides = _layout(given)
+    free = all(isinstance(side, str) for side in sides)
+    if kind == "full" and stage == "normalize" and free:
+        return "full", 0
+    if stage and kind in (None, stage):
+        if isinstance(sides[0], int) and sides[0] == sides[1]:
+            return stage, sides[0]
+        if free and preprocess:
+            return stage, preprocess.size
+        if free and not kind:
+            cause = f"{artifact.path.name} takes pictures of any size, and has no manifest that says which size it was trained for"
+            raise ArtifactError(cause, "from Python: Classifier(path, preprocess=tinyvit.preprocess.timm_eval(224)), 224 being that size")
     raise ArtifactError(f"the input is {_shown(given)}" + (f", not what its manifest's stage {kind!r} means" if kind else ""), _EXPECTED)
+
+
+def _layout(given: TensorSpec) -> tuple[Literal["host", "normalize"] | None, tuple[int | str, ...]]:
+    """(the stage whose input has this dtype and its three channels there, its height and width)."""
+    if len(given.shape) == 4 and given.dtype == "float32" and given.shape[1] == 3:
+        return "host", given.shape[2:]
+    if len(given.shape) == 4 and given.dtype == "uint8" and given.shape[3] == 3:
+        return "normalize", given.shape[1:3]
+    return None, ()
 
 
 def _check_preprocess(used: Preprocess, stage: Stage, size: int, artifact: Artifact, given: bool) -> None:
@@ -110,11 +120,13 @@ def _shown(tensor: TensorSpec) -> str:
 
 
 def _warn(artifact: Artifact, preprocess: Preprocess | None, classes: int | None) -> None:
-    assumed = []
+    assumed = {}
     if preprocess:
         values = f"resize {preprocess.resize}, crop {preprocess.size}, {preprocess.interpolation}, mean and std"
-        assumed.append(f"ImageNet's preprocessing ({values}; pass preprocess=)")
+        assumed["preprocess=..."] = f"ImageNet's preprocessing ({values})"
     if classes:
-        assumed.append(f"{'ImageNet' if imagenet(classes) else 'numbered'} labels for its {classes} classes (pass labels=)")
+        assumed["labels=..."] = f"{'ImageNet' if imagenet(classes) else 'numbered'} labels for its {classes} classes"
     if assumed:
-        warnings.warn(f"{artifact.path.name} has no manifest; assumed are {' and '.join(assumed)}", UserWarning, stacklevel=4)
+        what, how = " and ".join(assumed.values()), ", ".join(assumed)
+        message = f"{artifact.path.name} has no manifest; assumed are {what}; to say otherwise, from Python: Classifier(path, {how})"
+        warnings.warn(message, UserWarning, stacklevel=4)

@@ -40,17 +40,19 @@ class PatternResult:
 
 @dataclass(frozen=True)
 class Verification:
-    """passed: every pattern is within `tolerance`, and the content is unchanged.
+    """passed: every pattern is within `tolerance`, and content and manifest are unchanged; reasons: why it is not, one for each.
 
     engine: what really ran, as `Runtime.describe` says. host: the machine's architecture and processor.
     """
 
     passed: bool
+    reasons: tuple[str, ...]
     engine: dict[str, str | int]
     max_abs_diff: float
     tolerance: float
     patterns: tuple[PatternResult, ...]
     content_unchanged: bool
+    manifest_unchanged: bool
     host: dict[str, str]
 
 
@@ -72,8 +74,13 @@ def verify(
         engine = opened.describe()
     worst = max((r.max_abs_diff for r in results), key=lambda diff: math.inf if math.isnan(diff) else diff)
     unchanged = content_sha256(artifact.path) == manifest.content_sha256
-    agree = all(r.max_abs_diff <= golden.tolerance for r in results)
-    return Verification(agree and unchanged, engine, worst, golden.tolerance, results, unchanged, host_facts())
+    judged = {
+        "the network was changed after export": unchanged,
+        "the manifest was changed after export": manifest.intact,
+        "the logits differ from those exported": all(r.max_abs_diff <= golden.tolerance for r in results),
+    }
+    reasons = tuple(reason for reason, good in judged.items() if not good)
+    return Verification(not reasons, reasons, engine, worst, golden.tolerance, results, unchanged, manifest.intact, host_facts())
 
 
 def host_facts() -> dict[str, str]:

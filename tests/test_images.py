@@ -40,11 +40,13 @@ def pixels(source: object, **options: object) -> np.ndarray:
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("kind", ["path", "str", "bytes", "pil", "array"])
+@pytest.mark.parametrize("kind", ["path", "str", "bytes", "bytearray", "memoryview", "pil", "array"])
 def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
     path.write_bytes(encoded(Image.fromarray(COLOURS)))
-    source = {"path": path, "str": str(path), "bytes": path.read_bytes(), "pil": Image.fromarray(COLOURS), "array": COLOURS}[kind]
+    data = path.read_bytes()
+    kinds = {"path": path, "str": str(path), "bytes": data, "bytearray": bytearray(data), "memoryview": memoryview(data)}
+    source = {**kinds, "pil": Image.fromarray(COLOURS), "array": COLOURS}[kind]
     assert np.array_equal(pixels(source), COLOURS)
 
 
@@ -198,7 +200,7 @@ def test_cut_and_scrambled_files_never_let_a_foreign_error_out(format: str) -> N
 def test_bomb_headers_are_refused_before_decoding(side: int, recwarn: pytest.WarningsRecorder) -> None:
     assert side * side > MAX_PIXELS
     before = Image.MAX_IMAGE_PIXELS
-    with pytest.raises(ImageError):
+    with pytest.raises(ImageError, match=r"too many pixels .*: make it smaller"):
         open_image(png(side, side, 8, 2, b""))
     assert before == Image.MAX_IMAGE_PIXELS
 

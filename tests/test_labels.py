@@ -1,3 +1,5 @@
+import json
+
 import pytest
 
 from tinyvit import labels
@@ -31,37 +33,69 @@ def test_other_counts_have_no_labels():
     assert labels.numbered(2) == (Label("class 0"), Label("class 1"))
 
 
+ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
+
+
 @pytest.mark.parametrize(
     ("name", "text", "expected"),
     [
-        ("a.txt", "red\ngreen\n", (Label("red"), Label("green"))),
-        ("a.txt", "n02123045\nmy class\n", (Label("tabby", "n02123045"), Label("my class"))),
-        ("a.csv", 'w1,"a, b"\nw2,c\n', (Label("a, b", "w1"), Label("c", "w2"))),
-        ("a.json", '["x", "y"]', (Label("x"), Label("y"))),
-        ("a.json", '{"1": "y", "0": "x", "10": "k", "2": "a", "3": "b", "4": "c", "5": "d", "6": "e", "7": "f", "8": "g", "9": "h"}', None),
+        ("a.txt", "cat\ndog\na, b\n", ANIMALS),
+        ("a", "\ufeffcat\r\ndog\r\na, b", ANIMALS),
+        ("a.txt", "n02123045\n2 dogs\n", (Label("tabby", "n02123045"), Label("2 dogs"))),
+        ("a.csv", 'cat\ndog\n"a, b"\n', ANIMALS),
+        ("a.csv", 'label\ncat\ndog\n"a, b"\n', ANIMALS),
+        ("a.csv", '0,cat\n1,dog\n2,"a, b"\n', ANIMALS),
+        ("a.csv", 'Index, Name\n2,"a, b"\n0,cat\n1,dog\n', ANIMALS),
+        ("a.csv", ',class_name\n0,cat\n1,dog\n2,"a, b"\n', ANIMALS),
+        ("a.tsv", "n02123045\tmy cat\nn00000000\tmine\n", (Label("my cat", "n02123045"), Label("mine", "n00000000"))),
+        ("a.tsv", "wnid\tname\nn02123045\tmy cat\n", (Label("my cat", "n02123045"),)),
+        ("a.json", '["cat", "dog", "a, b"]', ANIMALS),
+        ("a.json", '{"1": "dog", "0": "cat", "2": "a, b"}', ANIMALS),
+        ("a.json", '{"dog": 1, "cat": 0, "a, b": 2}', ANIMALS),
+        ("a.json", '{"1": 0, "0": 1}', (Label("1"), Label("0"))),
+        ("a.json", '{"model_type": "x", "id2label": {"1": "dog", "0": "cat", "2": "a, b"}, "label2id": {"cat": 0}}', ANIMALS),
+        ("a.json", json.dumps({str(i): f"c{i}" for i in reversed(range(12))}), tuple(Label(f"c{i}") for i in range(12))),
     ],
 )
 def test_read(tmp_path, name, text, expected):
-    (tmp_path / name).write_text(text)
-    read = labels.read(tmp_path / name)
-    assert read == expected if expected else [label.name for label in read] == list("xyabcdefghk")
+    (tmp_path / name).write_text(text, encoding="utf-8", newline="")
+    assert labels.read(tmp_path / name) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "data"),
+    ("name", "data", "said"),
     [
-        ("a.txt", b""),
-        ("a.txt", b"\xff\xfe\x00x"),
-        ("a.json", b"{"),
-        ("a.json", b'{"1": "x"}'),
-        ("a.csv", b"a,b,c\n"),
-        ("a.txt", b"a\n\nb\n"),
+        ("a.txt", b"", "no labels"),
+        ("a.csv", b"", "no labels"),
+        ("a.json", b"[]", "no labels"),
+        ("a.txt", b"a\n\nb\n", "an empty one"),
+        ("a.txt", b"\xff\xfe\x00x", "utf-8"),
+        ("a.txt", b"0 cat\n1 dog\n", "more than a name"),
+        ("a.txt", b"n02123045 cat\nn00000000 dog\n", "more than a name"),
+        ("a.txt", b"n02123045\tcat\n", "more than a name"),
+        ("a.yaml", b"names:\n  0: cat\n", ".yaml is no format"),
+        ("a.json", b"{", "Expecting"),
+        ("a.json", b"[" * 100_000, "recursion"),
+        ("a.json", b'{"1": "x"}', "not 0, 1, 2"),
+        ("a.json", b'{"x": 1, "y": 2}', "not 0, 1, 2"),
+        ("a.json", b'{"x": 0, "y": 0}', "comes twice"),
+        ("a.json", b'{"0": "x", "0": "y"}', "comes twice"),
+        ("a.json", b'{"x": true}', "not 0, 1, 2"),
+        ("a.json", b'{"0": ["n02123045", "tabby"]}', "no text"),
+        ("a.json", b'"cat"', "neither a list"),
+        ("a.csv", b"a,b,c\n", "one column"),
+        ("a.csv", b"0,cat\ndog\n", "one column"),
+        ("a.csv", b"1,cat\n2,dog\n", "not 0, 1, 2"),
+        ("a.csv", b"0,cat\n0,dog\n", "comes twice"),
+        ("a.csv", b"cat,0\ndog,1\n", "not 0, 1, 2"),
+        ("a.csv", b"n02123045,cat\nw2,dog\n", "not 0, 1, 2"),
     ],
 )
-def test_bad_files_are_refused(tmp_path, name, data):
+def test_what_is_not_recognised_is_refused_with_the_formats(tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=said) as error:
         labels.read(tmp_path / name)
+    assert "id2label" in error.value.remedy
 
 
 def test_absent_file_is_refused(tmp_path):

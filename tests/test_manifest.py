@@ -40,6 +40,38 @@ def test_roundtrip() -> None:
     assert "\n" not in text
 
 
+def test_the_digest_is_of_what_is_said_not_of_how() -> None:
+    text = FULL.to_json()
+    assert Manifest.from_json(text).intact
+    assert Manifest.from_json(json.dumps(json.loads(text), indent=1)).intact
+    assert not FULL.intact, "nothing was read"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("labels.names", ["b", "a"]),
+        ("preprocess.resize", 300),
+        ("golden.tolerance", 1.0),
+        ("licence", "none"),
+        ("parity", None),
+        ("content_sha256", "fe"),
+        ("sha256", ""),
+        ("sha256", "0" * 64),
+    ],
+)
+def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> None:
+    edited = Manifest.from_json(changed(path, value))
+    assert not edited.intact
+    assert Manifest.from_json(edited.to_json()).intact, "written anew it is: a checksum, no signature"
+
+
+def test_without_a_digest_it_is_not_intact() -> None:
+    data = json.loads(FULL.to_json())
+    del data["sha256"]
+    assert not Manifest.from_json(json.dumps(data)).intact
+
+
 def test_golden_and_parity_may_be_absent() -> None:
     data = {**json.loads(FULL.to_json()), "golden": None, "parity": None}
     assert Manifest.from_json(json.dumps(data)).golden is None
@@ -100,6 +132,7 @@ def test_a_later_format_says_upgrade() -> None:
         ("source", "demo"),
         ("unknown", 1),
         ("content_sha256", None),
+        ("sha256", None),
         ("__class__", "x"),
     ],
 )

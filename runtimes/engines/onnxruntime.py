@@ -35,8 +35,10 @@ _SILENT = 4
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open an ONNX file; raises RequestError for what this build cannot do, ArtifactError for a file it refuses."""
     ort = _sdk()
-    if options.precision not in (None, "f32"):
-        raise RequestError(f"onnxruntime cannot run in {options.precision}", "leave --precision out: it runs what the file says")
+    stated = artifact.manifest.precision if artifact.manifest else ""
+    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
+        cause = f"onnxruntime cannot run {artifact.path.name} in {options.precision}"
+        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
     provider = _provider(options.device, ort.get_available_providers())
     settings = ort.SessionOptions()
     settings.log_severity_level = _SILENT
@@ -59,7 +61,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         raise RequestError(
             f"onnxruntime runs on {session.get_providers()[0]}, not {provider}", "check the device's driver, or use --device cpu"
         )
-    return _OnnxRuntime(session, provider, options, ort.__version__)
+    return _OnnxRuntime(session, provider, options, stated, ort.__version__)
 
 
 def _sdk() -> ModuleType:
@@ -83,7 +85,7 @@ def _provider(device: str, available: list[str]) -> str:
 
 
 class _OnnxRuntime(Runtime):
-    def __init__(self, session: Any, provider: str, options: Options, version: str) -> None:
+    def __init__(self, session: Any, provider: str, options: Options, stated: str, version: str) -> None:
         self.inputs = tuple(_spec(x) for x in session.get_inputs())
         self.outputs = tuple(_spec(x) for x in session.get_outputs())
         self._session = session
@@ -92,7 +94,8 @@ class _OnnxRuntime(Runtime):
             "version": version,
             "device": provider,
             "threads": options.threads or "engine default",
-            "precision": options.precision or "as the file states",
+            # A file without a manifest may be quantised within; onnxruntime tells its ends only.
+            "precision": stated or f"unstated ({', '.join(x.dtype for x in self.outputs)} output)",
         }
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

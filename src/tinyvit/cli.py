@@ -1,17 +1,25 @@
 """What the commands share: exit codes, error lines, --version.
 
-Exit 0: done. 1: refused or failed, one line on stderr says why. 2: the command line was not understood.
+Exit 0: done. 1: refused or failed, one line on stderr says why. 2: the command line was not understood. 143: SIGTERM.
+With TINYVIT_DEBUG=1 set, an error's traceback comes before its line.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
+from tinyvit.files import explained
+
+DEBUG = "TINYVIT_DEBUG"
 
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -24,15 +32,64 @@ def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParse
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run `command`; turn this package's errors, Ctrl-C and a closed pipe into a line and an exit code."""
+    """Run `command`; turn every error, Ctrl-C, SIGTERM and a closed pipe into a line and an exit code."""
     try:
-        return command()
-    except TinyViTError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        with _sigterm_raises():
+            code = command()
+            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+            return code
     except BrokenPipeError:
+        _flush_or_drop()
+        return 1
+    except KeyboardInterrupt as stopped:
+        terminated = isinstance(stopped, _Terminated)
+        print(f"{'terminated' if terminated else 'interrupted'}: nothing was left behind", file=sys.stderr)
+        return 128 + signal.SIGTERM if terminated else 1
+    except Exception as error:
+        _flush_or_drop()
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        print(f"error: {_told(error)}", file=sys.stderr)
+        return 1
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came. To whatever runs it is Ctrl-C, so that it cleans up as it does then."""
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    """Raise _Terminated where SIGTERM would end the process at once; a handler that a program has set stays."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the cleaning up
+        raise _Terminated
+
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _told(error: Exception) -> TinyViTError:
+    """The error itself where it is this package's, else one that says what it means to the reader."""
+    if isinstance(error, TinyViTError):
+        return error
+    if isinstance(error, OSError) and error.strerror:
+        reason, remedy = explained(error)
+        return TinyViTError(f"{error.filename or 'a file'} cannot be read or written ({reason})", remedy)
+    first = next(iter(str(error).splitlines()), "")
+    what = f"unexpected {type(error).__name__}" + (f": {first}" if first else "")
+    return TinyViTError(what, f"report this with the output of the same command with {DEBUG}=1 set")
+
+
+def _flush_or_drop() -> None:
+    """Write what waits for stdout; let go of what cannot be written, or the interpreter tries again at its end, and complains."""
+    try:
+        sys.stdout.flush()
+    except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted: nothing was left behind", file=sys.stderr)
-        return 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -11,6 +12,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tinyvit.errors import RequestError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions and its folder's, or give another place"),
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder on the way is a file: give another place"),
+    errno.ENAMETOOLONG: "give a shorter name",
+}
 
 
 @contextmanager
@@ -44,6 +52,13 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
     if path.is_dir():
         raise RequestError(f"{path} is a folder", "give -o the name of a file")
+
+
+def explained(error: OSError) -> tuple[str, str]:
+    """(what went wrong, what to do about it) of an error of the system's."""
+    if error.errno in _FULL:
+        return "the disk is full", "free space there, or give another place"
+    return error.strerror or str(error), _REMEDIES.get(error.errno or 0, "check the path")
 
 
 def sha256(path: Path) -> str:

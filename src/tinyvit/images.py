@@ -21,7 +21,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tinyvit.errors import ImageError, RequestError
 
-Picture: TypeAlias = "str | Path | bytes | Image.Image | npt.NDArray[Any]"
+Picture: TypeAlias = "str | Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
 Channels: TypeAlias = Literal["rgb", "bgr"]
 
 MAX_PIXELS = 89_478_485
@@ -65,6 +65,8 @@ def open_image(source: Picture, *, channels: Channels = "rgb", exif: bool = True
     """
     if channels not in ("rgb", "bgr"):
         raise RequestError(f"channels={channels!r} is not known", 'give "rgb", or "bgr" for arrays that OpenCV read')
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
     name = describe(source)
     if isinstance(source, np.ndarray):
         return _from_array(source, channels)
@@ -75,6 +77,8 @@ def open_image(source: Picture, *, channels: Channels = "rgb", exif: bool = True
         raise ImageError(
             f"{name} is not a picture, or of an unknown format", "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file"
         ) from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(name, str(error)) from error
     except _DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(f"{name} cannot be decoded ({reason})", "the file is damaged or incomplete: replace it") from error
@@ -173,13 +177,17 @@ def _identified(file: io.BytesIO | io.BufferedReader) -> Image.Image:
 
 def _decoded(image: Image.Image, name: str, exif: bool) -> Image.Image:
     if image.width * image.height > MAX_PIXELS:
-        raise ImageError(f"{name} is {image.width} x {image.height} pixels, more than the {MAX_PIXELS} that are allowed", "make it smaller")
+        raise _too_large(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
     rawmode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     image.load()
     turn = _UPRIGHT.get(_orientation(image)) if exif else None
     rgb = _to_rgb(image, rawmode, name)
     rgb.info = {}  # or the same EXIF data would turn it again when it is opened a second time
     return rgb if turn is None else rgb.transpose(turn)
+
+
+def _too_large(name: str, reason: str) -> ImageError:
+    return ImageError(f"{name} has too many pixels ({reason})", "make it smaller; if it is small, its header is damaged: replace it")
 
 
 def _orientation(image: Image.Image) -> int:

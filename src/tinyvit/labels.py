@@ -10,15 +10,30 @@ import csv
 import gzip
 import io
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from tinyvit.errors import RequestError
 
 MAX_CLASSES = 1_000_000
 _DATA = "data/imagenet_labels.tsv.gz"
+
+FORMATS = (
+    "a .txt of one name a line, a .csv or .tsv of names, of index and name or of WordNet id and name (a header may come first), "
+    'or a .json: ["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or one with such an id2label'
+)
+_TEXT = ("", ".txt", ".names", ".labels")
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_KEY_HEADS = {"", "index", "idx", "id", "class", "class_id", "class_idx", "class_index", "label_id", "wnid", "synset"}
+_NAME_HEADS = {"name", "names", "label", "labels", "class", "classes", "class_name", "label_name"}
+_WNID = re.compile(r"n\d{8}")
+_KEYED = re.compile(r"(\d+|n\d{8})\s*[\s,;:]\s*\S")
+"""A line of an index or a WordNet id, and a name. A file of such lines is not one of names."""
 
 
 @dataclass(frozen=True)
@@ -57,38 +72,86 @@ def by_wnid() -> dict[str, Label]:
 
 
 def read(path: Path) -> tuple[Label, ...]:
-    """Labels from a user's file, in the order of the head's rows.
+    """Labels from a user's file, in the order of the head's rows; what may be in it is `FORMATS`.
 
-    .json: a list of names, or {"0": "name", ...} as the hub's id2label; .csv or .tsv: name, or wnid and name, a row each;
-    anything else: one name a line. A line that is a WordNet id of ImageNet's gets its name. Raises RequestError.
+    A name that is a WordNet id of ImageNet's gets its label. Raises RequestError for anything else, never guesses.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        rows = _rows(text, path.suffix.lower())
+        labels = _labels(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
     except OSError as error:
         raise RequestError(f"the labels file {path} cannot be read ({error.strerror})", "check --labels") from error
-    except (UnicodeDecodeError, ValueError, csv.Error) as error:
-        raise RequestError(f"the labels file {path} is not understood ({error})", "give one class name a line, in UTF-8") from error
-    known = by_wnid()
-    labels = tuple(known.get(row[0], Label(row[0])) if len(row) == 1 else Label(name=row[1], wnid=row[0]) for row in rows)
+    except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
+        raise RequestError(f"the labels file {path} is not understood ({error})", f"give {FORMATS}; in UTF-8") from error
     if not labels or any(not label.name for label in labels):
-        raise RequestError(f"the labels file {path} has no labels, or an empty one", "give one class name a line")
+        raise RequestError(f"the labels file {path} has no labels, or an empty one", f"give {FORMATS}")
     return labels
 
 
-def _rows(text: str, suffix: str) -> list[list[str]]:
+def _labels(text: str, suffix: str) -> tuple[Label, ...]:
+    """Raises ValueError saying what is wrong."""
     if suffix == ".json":
-        data = json.loads(text)
-        if isinstance(data, dict):
-            if sorted(map(int, data)) != list(range(len(data))):
-                raise ValueError("its keys are not 0, 1, 2, ...")
-            data = [data[key] for key in sorted(data, key=int)]
-        if not isinstance(data, list) or not all(isinstance(name, str) for name in data):
-            raise ValueError("neither a list of names nor a map from index to name")
-        return [[name.strip()] for name in data]
-    if suffix in (".csv", ".tsv"):
-        table = list(csv.reader(io.StringIO(text), delimiter="\t" if suffix == ".tsv" else ","))
-        if any(len(row) not in (1, 2) for row in table if row):
-            raise ValueError("a row has neither one nor two columns")
-        return [[cell.strip() for cell in row] for row in table if row]
-    return [[line.strip()] for line in text.strip().splitlines()]
+        return _named(_from_json(json.loads(text, object_pairs_hook=_distinct)))
+    if suffix in _DELIMITERS:
+        return _from_table([row for row in csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True) if row])
+    if suffix not in _TEXT:
+        raise ValueError(f"{suffix} is no format of labels")
+    lines = text.rstrip().split("\n")
+    keys = [found[1] if (found := _KEYED.match(line)) else "" for line in lines]
+    if "\t" in text or all(key == str(i) or _WNID.fullmatch(key) for i, key in enumerate(keys)):
+        raise ValueError("its lines hold more than a name: a table ends with .csv or .tsv")
+    return _named(lines)
+
+
+def _from_json(data: object) -> list[str]:
+    if isinstance(data, dict):
+        data = data.get("id2label", data)
+    if isinstance(data, dict):
+        if data and all(type(index) is int for index in data.values()):  # class_to_idx; a bool is no index
+            data = _distinct((str(index), name) for name, index in data.items())
+        return _in_order(data)
+    if not isinstance(data, list):
+        raise ValueError("neither a list of names nor a map of names and indices")
+    return _texts(data)
+
+
+def _from_table(rows: list[list[str]]) -> tuple[Label, ...]:
+    rows = [[cell.strip() for cell in row] for row in rows]
+    width = len(rows[0]) if rows else 1
+    if width not in (1, 2) or any(len(row) != width for row in rows):
+        raise ValueError("its rows do not all have one column, or all two")
+    if all(head.lower() in known for head, known in zip(reversed(rows[0] if rows else []), (_NAME_HEADS, _KEY_HEADS))):
+        rows = rows[1:]
+    if width == 1:
+        return _named([name for (name,) in rows])
+    if rows and all(_WNID.fullmatch(key) for key, _ in rows):
+        return tuple(Label(name, wnid) for wnid, name in rows)
+    return _named(_in_order(_distinct((key, name) for key, name in rows)))
+
+
+def _in_order(names: dict[Any, Any]) -> list[str]:
+    """{"1": "b", "0": "a"} -> ["a", "b"]."""
+    wanted = [str(i) for i in range(len(names))]
+    if names.keys() != set(wanted):
+        raise ValueError("its indices are not 0, 1, 2, ...")
+    return _texts([names[index] for index in wanted])
+
+
+def _distinct(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A dict of pairs; a key that comes twice, of which a plain dict would keep one, is an error."""
+    made: dict[Any, Any] = {}
+    for key, value in pairs:
+        if key in made:
+            raise ValueError(f"{key!r} comes twice")
+        made[key] = value
+    return made
+
+
+def _texts(names: list[Any]) -> list[str]:
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a name is no text")
+    return names
+
+
+def _named(names: list[str]) -> tuple[Label, ...]:
+    known = by_wnid()
+    return tuple(known.get(name, Label(name)) for name in map(str.strip, names))

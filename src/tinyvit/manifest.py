@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import asdict, dataclass, field, is_dataclass
 from functools import cache
@@ -65,7 +66,10 @@ class Golden:
 
 @dataclass(frozen=True)
 class Manifest:
-    """Everything an artifact carries besides the network. `content_sha256` covers the file but the manifest itself."""
+    """Everything an artifact carries besides the network.
+
+    content_sha256 covers the file but the manifest itself; sha256 covers the manifest, and is what was read ("" until then).
+    """
 
     model: str
     variant: str
@@ -84,16 +88,32 @@ class Manifest:
     parity: Parity | None = None
     content_sha256: str = ""
     format: int = field(default=FORMAT)
+    sha256: str = field(default="", compare=False)
 
     def to_json(self) -> str:
-        """One line of JSON; equal manifests give equal text."""
-        data = asdict(self)
+        """One line of JSON, with the digest that it has now; equal manifests give equal text."""
+        return self._text(self._digest())
+
+    @property
+    def intact(self) -> bool:
+        """Whether what was read has the digest that it was written with.
+
+        A checksum against accidents and careless edits, and no signature: who changes the rest on purpose can change it too.
+        """
+        return self.sha256 == self._digest()
+
+    def _digest(self) -> str:
+        """Hex digest of the JSON whose own digest is empty."""
+        return hashlib.sha256(self._text("").encode("ascii")).hexdigest()
+
+    def _text(self, digest: str) -> str:
+        data = {**asdict(self), "sha256": digest}
         data["labels"] = {"names": [x.name for x in self.labels], "wnids": [x.wnid for x in self.labels]}
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
-        """The inverse of `to_json`. Raises ArtifactError where the text is no manifest, or of a later format."""
+        """The inverse of `to_json`, `intact` or not. Raises ArtifactError where the text is no manifest, or of a later format."""
         if len(text) > MAX_BYTES:
             raise ArtifactError("the file's manifest is larger than 64 MiB", "the file is damaged or hostile: export it again")
         try:

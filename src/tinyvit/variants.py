@@ -18,6 +18,7 @@ HEAD_DIM = 32
 MLP_RATIO = 4
 IMAGENET_1K = 1000
 IMAGENET_22K = 21841
+MIN_SIZE, MAX_SIZE = 32, 1024
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,14 @@ class Released:
     def paper_preprocess(self) -> Preprocess:
         """The evaluation behind the published accuracies."""
         return paper_eval(self.variant.img_size)
+
+
+def check_size(img_size: int) -> None:
+    """Raise RequestError, naming the nearest that work, for an image size that is no multiple of 32, or out of bounds."""
+    if img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
+        below = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
+        near = sorted({below, min(below + 32, MAX_SIZE)})
+        raise RequestError(f"TinyViT cannot run at {img_size} pixels", f"use a multiple of 32, such as {' or '.join(map(str, near))}")
 
 
 def windows(img_size: int) -> tuple[int, int, int, int]:

@@ -29,6 +29,16 @@ def test_missing_timm_says_what_to_install(monkeypatch):
         peers.import_timm()
 
 
+def test_the_base_install_is_told_what_to_install_before_anything_is_printed(monkeypatch, capsys):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert stock.main(["--variants", "tiny_vit_5m_224"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err == "error: torch is not installed: pip install 'tinyvit-edge[export]'\n"
+
+
 def test_machine_facts_are_one_line():
     assert "\n" not in machine.cpu_facts()
     assert "cores" in machine.cpu_facts()

@@ -204,30 +204,30 @@ def test_labels_of_the_users_own(tmp_path):
     (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
     made, _ = export("demo", labels=tmp_path / "names.txt", output=tmp_path / "a.onnx")
     assert [label.name for label in made[0].manifest.labels] == list("abcdefghij")
-    with pytest.raises(RequestError, match="3 labels"):
-        export("demo", labels=["a", "b", "c"], output=tmp_path / "b.onnx")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ({"target": "tensorflow"}, "no target is called"),
-        ({"target": []}, "no target"),
-        ({"preprocess": "full", "batch": 2}, "one picture at a time"),
-        ({"batch": 0}, "batch"),
-        ({"batch": 2, "dynamic_batch": True}, "batch"),
-        ({"opset": 11}, "--opset 18"),
-        ({"img_size": 250}, "224 or 256"),
-        ({"output": "x.xml"}, "does not end with .onnx"),
-        ({"checkpoint": "x.pth"}, "both"),
-        ({"model": "tinyvit_6m"}, "tinyvit_5m"),
-    ],
-)
-def test_what_cannot_be_done_is_refused_and_leaves_nothing(arguments, said, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(RequestError, match=said):
-        export(**{"model": "demo", **arguments})
+@pytest.mark.parametrize("others", ["demo.xml", "demo.bin"])
+def test_no_file_of_an_artifact_replaces_another(others, tmp_path):
+    (tmp_path / others).write_text("mine")
+    with pytest.raises(RequestError, match="--overwrite"):
+        export("demo", target="openvino", output=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == [others]
+    assert (tmp_path / others).read_text() == "mine"
+
+
+def test_labels_are_counted_before_anything_is_made(tmp_path):
+    with pytest.raises(RequestError, match="3 labels were given and the model has 10 classes"):
+        export("demo", labels=["a", "b", "c"], output=tmp_path / "new" / "b.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_timing_is_on_one_thread_each_and_leaves_torchs_threads_alone(tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    made, _ = export("demo", target="all", output=tmp_path)
+    assert torch.get_num_threads() == 2
+    torch.set_num_threads(before)
+    assert [one.engine["threads"] for one in made] == [1, 1]
 
 
 def test_existing_files_are_kept(tmp_path):

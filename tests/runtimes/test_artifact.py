@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tinyvit.errors import ArtifactError
+from tinyvit import Classifier
+from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.artifact import content_sha256, detect_format, open_artifact, read_manifest
+from tinyvit.runtimes.verify import verify
 
 
 @pytest.mark.parametrize(("suffix", "format"), [(".onnx", "onnx"), (".xml", "openvino-ir")])
@@ -50,9 +52,34 @@ def test_onnx_content_is_all_but_the_metadata(made: Any, tmp_path: Path) -> None
     assert content_sha256(tmp_path / "changed.onnx") != content_sha256(made())
 
 
-def test_ir_content_is_the_bin(made: Any, copied: Any) -> None:
-    assert content_sha256(made(".xml")) == hashlib.sha256(made(".xml").with_suffix(".bin").read_bytes()).hexdigest()
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ('strides="2, 2"', 'strides="2, 1"', False),
+        ("<dim>8</dim>", "<dim>9</dim>", False),
+        ('type="ReLU"', 'type="Sigmoid"', False),
+        ("<rt_info>", '<rt_info><more value="1" />', False),
+        ("<layers>", "<layers><!-- a comment -->\n\n", True),
+        ("thing 3", "thing 4", True),
+        ("</manifest>", "</manifest>text<more />", True),
+    ],
+)
+def test_ir_content_is_the_network_of_the_xml(copied: Any, old: str, new: str, same: bool) -> None:
     path = copied(".xml")
+    before, text = content_sha256(path), path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>')
+    assert old in text
+    path.write_text(text)
+    assert content_sha256(path) == before, "how an empty element is written is no content"
+    path.write_text(text.replace(old, new, 1))
+    assert (content_sha256(path) == before) is same
+
+
+def test_ir_content_is_the_bin_too(copied: Any) -> None:
+    path = copied(".xml")
+    before, data = content_sha256(path), bytearray(path.with_suffix(".bin").read_bytes())
+    data[-1] ^= 1
+    path.with_suffix(".bin").write_bytes(data)
+    assert content_sha256(path) != before
     path.with_suffix(".bin").unlink()
     with pytest.raises(ArtifactError, match="beside"):
         content_sha256(path)
@@ -79,6 +106,14 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path, "a\0b"):
         with pytest.raises(ArtifactError):
             open_artifact(path)
+
+
+@pytest.mark.parametrize("path", [None, 3, b"a.onnx", ["a.onnx"]])
+def test_what_is_no_path(path: Any) -> None:
+    with pytest.raises(RequestError, match="is not a path: give the path"):
+        Classifier(path)
+    with pytest.raises(RequestError, match="is not a path"):
+        verify(path)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])

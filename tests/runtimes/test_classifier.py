@@ -40,7 +40,8 @@ def test_every_kind_of_input(made: Any, engine_and_suffix: tuple[str, str], pict
     with Classifier(made(suffix, stage, batch), engine, threads=1) as classifier:
         expected = [classifier.predict(path) for path in pictures]
         assert len({tuple(p.index for p in answer) for answer in expected}) > 1
-        for one in (str(pictures[0]), pictures[0].read_bytes(), Image.open(pictures[0]), pixels(pictures[0])):
+        data = pictures[0].read_bytes()
+        for one in (str(pictures[0]), data, bytearray(data), memoryview(data), Image.open(pictures[0]), pixels(pictures[0])):
             assert close_to([classifier.predict(one)], expected[:1])
         many = [pictures, tuple(pictures), iter(pictures), (path.read_bytes() for path in pictures), pictures[0].parent]
         for each in [*many, str(pictures[0].parent), [Image.open(path) for path in pictures]]:
@@ -149,6 +150,18 @@ def test_a_generator_may_use_its_buffer_again(made: Any) -> None:
     assert close_to(classifier.predict(camera()), classifier.predict(frames))
 
 
+def test_a_generator_may_use_its_bytes_again(made: Any, pictures: list[Path]) -> None:
+    buffer = bytearray()
+
+    def socket() -> Iterator[bytearray]:
+        for path in pictures:
+            buffer[:] = path.read_bytes()
+            yield buffer
+
+    classifier = Classifier(made())
+    assert close_to(classifier.predict(socket()), classifier.predict(pictures))
+
+
 def test_errors_of_a_generator_come_through(made: Any, pictures: list[Path]) -> None:
     def broken() -> Iterator[Path]:
         yield pictures[0]
@@ -243,6 +256,22 @@ def test_networks_of_other_shapes_are_refused(tmp_path: Path, inputs: Any, outpu
     pytest.importorskip("onnxruntime")
     with pytest.raises(ArtifactError, match=r"expected|cannot open"):
         Classifier(foreign(tmp_path / "a.onnx", inputs, outputs, kind), "onnxruntime")
+
+
+@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), ("n", "h", "w", 3)], ids=["host", "normalize"])
+def test_a_foreign_file_for_any_size_asks_for_its_size(made: Any, pictures: list[Path], shape: Any, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    stage, kind = ("host", "FLOAT") if shape[1] == 3 else ("normalize", "UINT8")
+    model = onnx.load(made(stage=stage, manifest=False))
+    ends = onnx.helper.make_tensor_value_info("image", getattr(onnx.TensorProto, kind), shape)
+    model.graph.input[0].CopyFrom(ends)
+    onnx.save(model, tmp_path / "free.onnx")
+    with pytest.raises(ArtifactError, match=r"free\.onnx takes pictures of any size.*: from Python: Classifier\(path, preprocess=.*224"):
+        Classifier(tmp_path / "free.onnx")
+    told = Classifier(tmp_path / "free.onnx", preprocess=Preprocess(32, 36), labels=[f"thing {i}" for i in range(10)])
+    assert close_to(
+        [[dataclasses.replace(p, wnid=f"n{p.index:08}") for p in told.predict(pictures[0])]], [Classifier(made()).predict(pictures[0])]
+    )
 
 
 def test_a_manifest_that_contradicts_the_network(made: Any, tmp_path: Path) -> None:

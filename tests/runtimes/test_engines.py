@@ -139,6 +139,18 @@ def test_onnxruntime_precision_and_provider_names(made: Any) -> None:
         open_runtime(made(), "onnxruntime", Options(precision="bf16"))
 
 
+def test_onnxruntime_says_the_precision_that_the_file_states(made: Any) -> None:
+    pytest.importorskip("onnxruntime")
+    assert open_runtime(made(), "onnxruntime").describe()["precision"] == "float32"
+    assert open_runtime(made(manifest=False), "onnxruntime").describe()["precision"] == "unstated (float32 output)"
+    artifact = open_artifact(made())
+    assert artifact.manifest
+    quantised = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, precision="int8"))
+    assert open_runtime(quantised, "onnxruntime").describe()["precision"] == "int8"
+    with pytest.raises(RequestError, match=r"in f32: leave --precision out.*int8"):
+        open_runtime(quantised, "onnxruntime", Options(precision="f32"))
+
+
 def test_onnxruntime_never_falls_back_to_the_cpu(made: Any) -> None:
     ort = pytest.importorskip("onnxruntime")
     if "AzureExecutionProvider" not in ort.get_available_providers():

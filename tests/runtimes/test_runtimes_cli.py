@@ -66,6 +66,7 @@ def test_predict_with_a_foreign_file_warns_in_a_line(made: Any, pictures: list[P
     assert json.loads(out)
     assert err.startswith("warning: ")
     assert len(err.splitlines()) == 1
+    assert "from Python: Classifier(path, preprocess=..., labels=...)" in err
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -92,11 +93,30 @@ def test_verify_fails(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
     changed(path, dataclasses.replace(open_artifact(path).manifest, content_sha256="00"))
     code, out, _ = run(capsys, "verify", path)
     assert code == 1
-    assert out.startswith("FAIL")
-    assert "CHANGED" in out
+    assert out.startswith(f"FAIL  {path}: the network was changed after export; largest logit difference")
+    assert "network: CHANGED" in out
+    assert "manifest: as exported" in out
     code, out, _ = run(capsys, "verify", path, "--json")
     assert code == 1
-    assert json.loads(out)["content_unchanged"] is False
+    data = json.loads(out)
+    assert (data["content_unchanged"], data["manifest_unchanged"]) == (False, True)
+    assert data["reasons"] == ["the network was changed after export"]
+
+
+def test_an_edited_manifest_is_told(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copied()
+    path.write_bytes(path.read_bytes().replace(b"thing 2", b"thinx 2"))
+    code, out, _ = run(capsys, "verify", path)
+    assert code == 1
+    assert out.startswith(f"FAIL  {path}: the manifest was changed after export; largest")
+    code, out, _ = run(capsys, "inspect", path)
+    assert code == 0
+    assert "thinx 2" in out
+    assert next(line for line in out.splitlines() if line.startswith("manifest ")).endswith("CHANGED after export")
+    code, out, _ = run(capsys, "inspect", path, "--json")
+    data = json.loads(out)
+    assert data["intact"] is False
+    assert data["sha256"] == open_artifact(path).manifest.sha256
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -108,7 +128,9 @@ def test_inspect(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> 
     assert "thing 9" not in out
     assert "thing 9" in run(capsys, "inspect", made(suffix), "--labels")[1]
     code, out, _ = run(capsys, "inspect", made(suffix), "--json")
-    assert Manifest.from_json(out.strip()) == open_artifact(made(suffix)).manifest
+    data = json.loads(out)
+    assert data.pop("intact") is True
+    assert Manifest.from_json(json.dumps(data)) == open_artifact(made(suffix)).manifest
 
 
 def test_inspect_a_foreign_file(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
@@ -160,7 +182,10 @@ def test_command_lines_that_are_not_understood_exit_2(command: str, argv: list[s
     with pytest.raises(SystemExit) as caught:
         COMMANDS[command](argv)
     assert caught.value.code == 2
-    assert "usage: tinyvit-" in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert "usage: tinyvit-" in err
+    if "--top-k" in argv:
+        assert err.endswith("argument --top-k: '0' is not a whole number from 1\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

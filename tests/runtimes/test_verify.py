@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tinyvit import Classifier
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import KEY, Manifest
 from tinyvit.runtimes import open_artifact
@@ -49,6 +50,8 @@ def test_a_true_file_passes(made: Any, engine_and_suffix: tuple[str, str], stage
     result = verify(made(suffix, stage, batch), engine, threads=1)
     assert result.passed
     assert result.content_unchanged
+    assert result.manifest_unchanged
+    assert result.reasons == ()
     assert 0 <= result.max_abs_diff <= result.tolerance
     assert [row.pattern for row in result.patterns] == [0, 1, 2]
     assert result.engine["engine"] == engine
@@ -71,7 +74,36 @@ def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(copied: Any, engin
     result = verify(path, engine_and_suffix[0])
     assert not result.passed
     assert not result.content_unchanged
+    assert result.manifest_unchanged
+    assert [reason.split()[1] for reason in result.reasons] == ["network", "logits"]
     assert result.max_abs_diff > result.tolerance
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
+@pytest.mark.parametrize(
+    ("old", "new"), [("thing 3", "thinx 3"), ('"resize":36', '"resize":38'), ('"tolerance":0.001', '"tolerance":0.901')]
+)
+def test_an_edited_manifest_fails_and_still_opens(copied: Any, pictures: list[Path], suffix: str, old: str, new: str) -> None:
+    path, quote = copied(suffix), "&quot;" if suffix == ".xml" else '"'
+    old, new = (text.replace('"', quote).encode() for text in (old, new))
+    assert path.read_bytes().count(old) == 1
+    path.write_bytes(path.read_bytes().replace(old, new))
+    result = verify(path)
+    assert not result.passed
+    assert result.reasons == ("the manifest was changed after export",)
+    assert result.content_unchanged
+    assert not result.manifest_unchanged
+    assert Classifier(path).predict(pictures[0])
+
+
+def test_an_edited_xml_fails_though_its_weights_are_the_same(copied: Any) -> None:
+    path = copied(".xml")
+    text = path.read_text()
+    old, new = (f'exclude-pad="{value}"' for value in ("true", "false"))  # nothing is padded: the logits are the same
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+    result = verify(path)
+    assert result.reasons == ("the network was changed after export",)
 
 
 def test_a_hash_made_again_does_not_hide_it(copied: Any) -> None:

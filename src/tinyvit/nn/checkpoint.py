@@ -13,15 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tinyvit import labels as label_sets
-from tinyvit.errors import CheckpointError, RequestError, TinyViTError
+from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.nn import weights
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess, paper_eval, timm_eval
-from tinyvit.variants import VARIANTS, Variant
-
-MIN_SIZE, MAX_SIZE = 32, 1024
+from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant, check_size
 
 _OFFICIAL_NAMES = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
@@ -67,14 +65,11 @@ class Checkpoint:
     def at_size(self, img_size: int) -> Checkpoint:
         """For another image size: attention biases interpolated as the paper's release does (TinyViT/utils.py, load_pretrained).
 
-        Raises RequestError, naming the nearest that work, for sizes that are no multiple of 32.
+        Raises RequestError as `check_size`.
         """
         if img_size == self.img_size:
             return self
-        if img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
-            below = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
-            near = sorted({below, min(below + 32, MAX_SIZE)})
-            raise RequestError(f"TinyViT cannot run at {img_size} pixels", f"use a multiple of 32, such as {' or '.join(map(str, near))}")
+        check_size(img_size)
         with torch.device("meta"):
             wanted = TinyViT(self.variant, self.num_classes, img_size).state_dict()
         state = {key: _interpolated(value, wanted[key].shape) for key, value in self.state_dict.items()}
@@ -157,7 +152,7 @@ def _complete(
             f"{what} {len(keys)}: {_first(sorted(keys))}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys
         )
         raise CheckpointError(
-            f"{path} is not a {variant.name} ({said})", f"it is nearest to {variant.name}: save that model's whole state dict, unchanged"
+            f"{path} has the widths of {variant.name}, but not its keys ({said})", "save the model's whole state dict, unchanged"
         )
     odd = [
         f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}" for key in wanted if state[key].shape != wanted[key].shape
@@ -175,7 +170,7 @@ def _complete(
 def _metadata(
     data: dict[str, Any], layout: str, img_size: int, num_classes: int, path: Path
 ) -> tuple[Preprocess, tuple[Label, ...] | None, str]:
-    """Preprocessing, labels and licence: what the file says (tinyvit-distill writes all three), else what its layout implies."""
+    """Preprocessing, labels and licence: what the file says, else what its layout implies."""
     try:
         stated = data.get("preprocess")
         preprocess = Preprocess.from_dict(stated) if isinstance(stated, dict) else (timm_eval if layout == "timm" else paper_eval)(img_size)

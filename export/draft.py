@@ -1,0 +1,68 @@
+"""What an artifact will say of itself, whatever its target: the manifest with its golden vectors, from the torch model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit import golden
+from tinyvit.export.graph import BATCH, INPUT, OUTPUT
+from tinyvit.labels import Label
+from tinyvit.manifest import Golden, Manifest, Source, Stage, TensorSpec
+from tinyvit.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from tinyvit.nn.checkpoint import Checkpoint
+    from tinyvit.nn.model import TinyViT
+
+RELATIVE_TOLERANCE: dict[Stage, float] = {"host": 1e-3, "normalize": 1e-3, "full": 1e-2}
+"""Of the largest logit (1 at least): how far a float32 engine may be from the torch model. Engines differ by about 1e-5,
+and where they resize, by what one of 255 levels in a few pixels makes."""
+
+
+def draft_manifest(source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, original: TinyViT) -> Manifest:
+    """The manifest but for what depends on the target. original is the network before folding; batch None is any."""
+    size, images = source.img_size, batch or BATCH
+    shapes: dict[Stage, TensorSpec] = {
+        "host": TensorSpec(INPUT, (images, 3, size, size), "float32", "NCHW"),
+        "normalize": TensorSpec(INPUT, (images, size, size, 3), "uint8", "NHWC"),
+        "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
+    }
+    return Manifest(
+        model=source.name,
+        variant=source.variant.name,
+        img_size=size,
+        target="",
+        precision="float32",
+        stage=stage,
+        input=shapes[stage],
+        output=TensorSpec(OUTPUT, (images, source.num_classes), "float32", "NC"),
+        preprocess=source.preprocess,
+        labels=labels,
+        source=Source(source.name, source.sha256),
+        licence=source.licence,
+        tools={},
+        golden=_golden(original, source.preprocess, stage),
+    )
+
+
+def _golden(original: TinyViT, preprocess: Preprocess, stage: Stage) -> Golden:
+    """What the network that came out of the checkpoint, before folding and tracing, answers to the golden inputs."""
+    size = original.img_size
+    height, width = (size * 5 // 4, size * 3 // 2) if stage == "full" else (size, size)
+    logits = np.concatenate([_answer(original, preprocess, stage, golden.pattern(s, height, width)) for s in golden.PATTERNS])
+    tolerance = RELATIVE_TOLERANCE[stage] * max(1.0, float(np.abs(logits).max()))
+    rows = tuple(tuple(float(f"{value:.7g}") for value in row) for row in logits)
+    return Golden(golden.FORMULA, golden.PATTERNS, height, width, rows, float(f"{tolerance:.3g}"))
+
+
+def _answer(original: TinyViT, preprocess: Preprocess, stage: Stage, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    import torch
+    from PIL import Image
+
+    network_input = preprocess(Image.fromarray(picture)) if stage == "full" else preprocess.normalise(picture)
+    with torch.no_grad():
+        logits: npt.NDArray[np.float32] = original(torch.from_numpy(network_input)[None]).numpy()
+    return logits

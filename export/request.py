@@ -1,0 +1,148 @@
+"""What is asked of an export, checked before any work is done: everything here costs milliseconds and needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from tinyvit import labels as label_sets
+from tinyvit.errors import RequestError
+from tinyvit.export import targets
+from tinyvit.export.graph import check_opset
+from tinyvit.files import explained, refuse_existing, staging
+from tinyvit.labels import Label
+from tinyvit.manifest import Stage
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, check_size, find
+
+MAX_BATCH = 4096
+
+
+@dataclass(frozen=True)
+class Request:
+    """A checked request. Without model and checkpoint it is DEFAULT_MODEL; img_size None is the checkpoint's own, batch None any.
+
+    paths has one path a target. alone: one target was named, so that its error is the whole call's.
+    """
+
+    model: str | None
+    checkpoint: Path | None
+    targets: tuple[targets.Target, ...]
+    paths: tuple[Path, ...]
+    alone: bool
+    img_size: int | None
+    batch: int | None
+    stage: Stage
+    labels: tuple[Label, ...] | None
+    opset: int
+    overwrite: bool
+
+
+def check(
+    model: str | None,
+    checkpoint: str | Path | None,
+    *,
+    target: str | Sequence[str],
+    img_size: int | None,
+    batch: int,
+    dynamic_batch: bool,
+    preprocess: Stage,
+    labels: str | Path | Sequence[str] | None,
+    output: str | Path | None,
+    opset: int,
+    overwrite: bool,
+) -> Request:
+    """The request, the output's folder tried out. Raises RequestError for what can be seen to be impossible already."""
+    wanted, every = _targets(target)
+    _check_shapes(img_size, batch, dynamic_batch, preprocess)
+    check_opset(opset)
+    named = None if labels is None else _labels(labels)
+    several = every or len(wanted) > 1
+    stem = _stem(model, checkpoint, img_size)
+    try:
+        paths = _paths(output, wanted, stem, overwrite, several)
+    except OSError as error:
+        raise unwritable(Path(output or "."), error) from error
+    return Request(
+        model=model,
+        checkpoint=None if checkpoint is None else Path(checkpoint),
+        targets=wanted,
+        paths=paths,
+        alone=not several,
+        img_size=img_size,
+        batch=None if dynamic_batch else batch,
+        stage=preprocess,
+        labels=named,
+        opset=opset,
+        overwrite=overwrite,
+    )
+
+
+def unwritable(path: Path, error: OSError) -> RequestError:
+    """The error for a path that the system refused to write, with the remedy for its reason."""
+    reason, remedy = explained(error)
+    return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
+
+
+def _targets(target: str | Sequence[str]) -> tuple[tuple[targets.Target, ...], bool]:
+    asked = [target] if isinstance(target, str) else list(target)
+    if not asked:
+        raise RequestError("no target was asked for", f"use --target {' or '.join(targets.names())} or all")
+    every = "all" in asked
+    found = [targets.get(name) for name in (targets.names() if every else asked)]
+    return tuple({one.name: one for one in found}.values()), every
+
+
+def _check_shapes(img_size: int | None, batch: int, dynamic_batch: bool, preprocess: Stage) -> None:
+    if preprocess not in get_args(Stage):
+        raise RequestError(f"preprocess={preprocess!r} is not known", f"use one of {', '.join(get_args(Stage))}")
+    if preprocess == "full" and (dynamic_batch or batch != 1):
+        raise RequestError(
+            "--preprocess full takes one picture at a time, of any size",
+            "leave out --batch and --dynamic-batch, or use --preprocess normalize",
+        )
+    if not 1 <= batch <= MAX_BATCH or (dynamic_batch and batch != 1):
+        raise RequestError("the batch is not clear", f"give --batch of 1 to {MAX_BATCH}, or --dynamic-batch alone")
+    if img_size is not None:
+        check_size(img_size)
+
+
+def _labels(given: str | Path | Sequence[str]) -> tuple[Label, ...]:
+    """How many there must be is known with the checkpoint."""
+    if isinstance(given, (str, Path)):
+        return label_sets.read(Path(given))
+    if not all(isinstance(name, str) and name for name in given):
+        raise RequestError("a label is empty, or no text", "give one name a class")
+    return tuple(Label(name) for name in given)
+
+
+def _stem(model: str | None, checkpoint: str | Path | None, img_size: int | None) -> str:
+    """What the files are called where -o names a folder."""
+    if model is not None and checkpoint is not None:
+        raise RequestError("both a model's name and a checkpoint file were given", "give one of --model and --checkpoint")
+    if checkpoint is not None:
+        stem, size = Path(checkpoint).stem, None
+    elif model == DEMO_MODEL:
+        stem, size = DEMO_MODEL, 224
+    else:
+        released = find(model or DEFAULT_MODEL)
+        tag = released.name.split(".")[1]
+        stem = released.variant.short_name + ("" if released is RELEASED[f"{released.variant.name}.dist_in22k_ft_in1k"] else f".{tag}")
+        size = released.variant.img_size
+    return stem if img_size in (None, size) else f"{stem}_{img_size}"
+
+
+def _paths(output: str | Path | None, wanted: Sequence[targets.Target], stem: str, overwrite: bool, several: bool) -> tuple[Path, ...]:
+    place = Path(output) if output is not None else Path(".")
+    is_folder = several or output is None or place.is_dir() or str(output).endswith("/")
+    if is_folder and place.exists() and not place.is_dir():
+        raise RequestError(f"{place} is a file, and several targets go into a folder", "give -o a folder")
+    if not is_folder and place.suffix != wanted[0].suffix:
+        raise RequestError(f"-o {place} does not end with {wanted[0].suffix}", f"name it {place.with_suffix(wanted[0].suffix)}")
+    paths = tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)
+    for path in paths:
+        refuse_existing(path, overwrite)
+    with staging(paths[0]):  # the surest way to know that it can be made there; leaves nothing
+        pass
+    return paths
