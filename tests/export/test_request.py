@@ -42,8 +42,8 @@ def folder(tmp_path, monkeypatch):
         ({"output": "file/x.onnx"}, "a folder on the way is a file"),
         ({"output": "file/new/x.onnx"}, "a folder on the way is a file"),
         ({"output": "file", "target": "all"}, "give -o a folder"),
-        ({"output": "x" * 300 + ".onnx"}, "shorter -o"),
-        ({"output": "x" * 252 + ".onnx"}, "shorter -o"),
+        ({"output": "x" * 300 + ".onnx"}, "shorter name"),
+        ({"output": "x" * 252 + ".onnx"}, "shorter name"),
     ],
 )
 def test_refused_at_once_and_nothing_is_left(arguments, said, folder):
