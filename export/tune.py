@@ -20,6 +20,7 @@ def tune(model: ir.Model) -> None:
     # A Gather of the bias table is constant too, but folded here it would be stored expanded: 315 MB at 512 pixels.
     optimizer.fold_constants(model, should_fold=lambda node: False if node.op_type == "Gather" else None)
     for tidy in (
+        passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.IdentityEliminationPass(),
         passes.CommonSubexpressionEliminationPass(),
         passes.DeduplicateInitializersPass(),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from tinyvit.errors import RequestError
 from tinyvit.manifest import Manifest, Stage
+from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 from tinyvit.variants import nearest
 
@@ -29,13 +30,14 @@ class Lowered(Protocol):
 
 
 class Target(Protocol):
-    """How one kind of artifact is made. tools: the distributions whose versions decide the bytes."""
+    """How one kind of artifact is made. tools: the distributions whose versions decide the bytes. placement: how its engine wants int8."""
 
     name: str
     aliases: tuple[str, ...]
     suffix: str
     extra: str
     tools: tuple[str, ...]
+    placement: Placement
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> Lowered:
         """The graph with `stage` of the preprocessing in front, for this target's engine.

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_onnx
 from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class OnnxTarget:
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
+    placement = Placement("uint8", conv_outputs=True)
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:
         """See `Target.lower`."""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_openvino
 from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class OpenVinoTarget:
     suffix = ".xml"
     extra = "openvino"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
+    placement = Placement("int8")
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OpenVinoModel:
         """See `Target.lower`. Resizing is built from OpenVINO's own operations: its ONNX reader ignores antialiasing."""

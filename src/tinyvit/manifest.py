@@ -65,6 +65,33 @@ class Golden:
 
 
 @dataclass(frozen=True)
+class Quantization:
+    """How an int8 artifact came about, and what it was measured to be worth on the machine that made it.
+
+    method: the observer. data, data_count: hash and number of the calibration images. recipe: its sha256. weight_bits: 7 where
+    no sum can saturate on any processor, or 8. cpu: "any", or the feature ("vnni") without which sums saturate.
+    float_units: what was left in float32. int8_macs: share of the multiply-accumulates that ran in integer kernels, 0 to 1,
+    read from the engine. agreement: percent of `images` with float32's top-1; top1, float_top1: percent correct, None
+    without labels. measured_on: processor features. forced: the budget was missed and --force given.
+    """
+
+    method: str
+    data: str
+    data_count: int
+    recipe: str
+    weight_bits: int
+    cpu: str
+    float_units: tuple[str, ...]
+    int8_macs: float | None = None
+    images: int = 0
+    agreement: float | None = None
+    top1: float | None = None
+    float_top1: float | None = None
+    measured_on: str = ""
+    forced: bool = False
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything an artifact carries besides the network.
 
@@ -86,6 +113,7 @@ class Manifest:
     tools: dict[str, str]
     golden: Golden | None = None
     parity: Parity | None = None
+    quantization: Quantization | None = None
     content_sha256: str = ""
     format: int = field(default=FORMAT)
     sha256: str = field(default="", compare=False)
@@ -131,7 +159,7 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
         raise ValueError("labels")
     if data["stage"] not in get_args(Stage):
         raise ValueError(f"stage {data['stage']!r}")
-    golden, parity = data["golden"], data["parity"]
+    golden, parity, quantization = data["golden"], data["parity"], data.get("quantization")
     return {
         "labels": tuple(Label(name, wnid) for name, wnid in zip(names, wnids)),
         "preprocess": Preprocess.from_dict(data["preprocess"]),
@@ -140,6 +168,7 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
         "source": Source(**data["source"]),
         "golden": golden and Golden(**{**golden, "patterns": tuple(golden["patterns"]), "logits": tuple(map(tuple, golden["logits"]))}),
         "parity": parity and Parity(**parity),
+        "quantization": quantization and Quantization(**{**quantization, "float_units": tuple(quantization["float_units"])}),
     }
 
 

@@ -102,6 +102,7 @@ class Attention(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.qkv: nn.Module = FusedProjection(dim)
         self.proj = nn.Linear(dim, dim)
+        self.softmax = nn.Softmax(-1)
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.tokens))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
@@ -115,7 +116,7 @@ class Attention(nn.Module):
         else:
             q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(0, 2, 3, 1)
-        weights = (q.transpose(-3, -2) @ keys + bias).softmax(-1)
+        weights = self.softmax(q.transpose(-3, -2) @ keys + bias)
         return self.proj((weights @ v.transpose(-3, -2)).transpose(-3, -2).reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
 
 

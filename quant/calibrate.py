@@ -1,0 +1,109 @@
+"""Observing activations: a folded network and images in, a scale for every point out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from tinyvit.errors import MissingDependencyError
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.network import attentions, input_point, quantizable
+from tinyvit.quiet import quiet
+
+if TYPE_CHECKING:
+    from torchao.quantization.pt2e import HistogramObserver
+
+METHOD = "torchao HistogramObserver"
+"""The range that loses least in the mean square, by a histogram of all values seen; docs/int8.md compares it with others."""
+BATCH = 8
+LARGEST = 127
+PRODUCTS = ("qkv.q", "qkv.k", "qkv.v")
+
+Progress = Callable[[int, int], None]
+
+
+def calibrate(folded: TinyViT, images: Tensor, state: Path | None = None, progress: Progress | None = None) -> dict[str, float]:
+    """Point -> scale, from float32 images (N, 3, S, S), normalised.
+
+    state: a file to go on from where it exists and is of the same call (its name must say so), written after every batch
+    and removed at the end: stopped anywhere and called again, the result is the same.
+    """
+    observers = {name: _observer() for name in _observed(folded)}
+    done = _resume(observers, state)
+    with torch.inference_mode(), _hooked(folded, observers):
+        for start in range(done, len(images), BATCH):
+            folded(images[start : start + BATCH])
+            if state is not None:
+                _keep(observers, start + BATCH, state)
+            if progress is not None:
+                progress(min(start + BATCH, len(images)), len(images))
+    scales = {name: float(observer.calculate_qparams()[0]) for name, observer in observers.items()}
+    scales.update({f"{name}.softmax:out": 1 / LARGEST for name, _ in attentions(folded)})  # between 0 and 1 by nature
+    if state is not None:
+        state.unlink(missing_ok=True)
+    return dict(sorted(scales.items()))
+
+
+def _observer() -> HistogramObserver:
+    try:
+        with quiet("torchao", "torch.utils._pytree"):
+            from torchao.quantization.pt2e import HistogramObserver
+    except ImportError as error:
+        raise MissingDependencyError.of("torchao", "export") from error
+    return HistogramObserver(dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-LARGEST, quant_max=LARGEST)
+
+
+def _observed(folded: TinyViT) -> dict[str, tuple[nn.Module, bool]]:
+    """Point -> (the module, whether it is its input that is looked at)."""
+    found: dict[str, tuple[nn.Module, bool]] = {}
+    for name, layer in quantizable(folded):
+        point = input_point(folded, name)
+        found.setdefault(point, (folded.get_submodule(point.rpartition(":")[0]), True))
+        if isinstance(layer, nn.Conv2d):
+            found[f"{name}:out"] = layer, False
+    for name, attention in attentions(folded):
+        found.update({f"{name}.{part}:out": (attention.get_submodule(part), False) for part in PRODUCTS})
+    return found
+
+
+@contextmanager
+def _hooked(folded: TinyViT, observers: dict[str, HistogramObserver]) -> Iterator[None]:
+    def watch(observer: HistogramObserver, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
+        def look(_: nn.Module, given: Any, result: Tensor) -> None:
+            observer(given[0] if is_input else result)
+
+        return look
+
+    handles = [module.register_forward_hook(watch(observers[name], is_input)) for name, (module, is_input) in _observed(folded).items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _resume(observers: dict[str, HistogramObserver], state: Path | None) -> int:
+    """How many images the observers have seen already, by the file."""
+    if state is None or not state.is_file():
+        return 0
+    try:
+        kept = torch.load(state, weights_only=True)
+        for name, observer in observers.items():
+            observer.load_state_dict(kept["observers"][name])
+        return int(kept["done"])
+    except Exception:  # torch's for a damaged file have no base of their own: begin again
+        observers.update({name: _observer() for name in observers})
+        return 0
+
+
+def _keep(observers: dict[str, HistogramObserver], done: int, state: Path) -> None:
+    beside = state.with_name(f"{state.name}.new")
+    state.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"done": done, "observers": {name: observer.state_dict() for name, observer in observers.items()}}, beside)
+    os.replace(beside, state)

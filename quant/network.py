@@ -1,0 +1,148 @@
+"""A recipe applied: the folded network with its layers replaced by quantized ones, ready to trace.
+
+Quantized values are written as quantize-dequantize pairs, which torch.export keeps, every converter reads, and engines
+fuse into integer kernels. In float64 the same module is the exact reading of what they stand for (`exact`).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers torch.ops.quantized_decomposed)
+
+from tinyvit.nn.model import Attention, SplitProjection, TinyViT
+from tinyvit.placement import FLOAT_LAYERS, Placement
+from tinyvit.quant.recipe import Recipe
+
+_OPS = torch.ops.quantized_decomposed
+_RANGES = {"int8": (0, -128, 127, torch.int8), "uint8": (128, 0, 255, torch.uint8)}
+
+Layer = nn.Linear | nn.Conv2d
+
+
+class Point(nn.Module):
+    """Rounds activations to multiples of `scale`, -128 to 127 of them; keeps shape and dtype (float32 or float64)."""
+
+    def __init__(self, scale: float, activations: Literal["int8", "uint8"]) -> None:
+        super().__init__()
+        self.scale, self.activations = scale, activations
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same."""
+        if x.dtype == torch.float64:
+            return (x / self.scale).round().clamp(-128, 127) * self.scale
+        how = (self.scale, *_RANGES[self.activations])
+        rounded: Tensor = _OPS.dequantize_per_tensor(_OPS.quantize_per_tensor(x, *how), *how)
+        return rounded
+
+
+class QuantizedLayer(nn.Module):
+    """A linear layer or convolution with int8 weights, one scale an output channel, and an int32 bias."""
+
+    weight: Tensor
+    scales: Tensor
+    bias: Tensor | None
+    bias_scales: Tensor
+
+    def __init__(self, layer: Layer, source: Point, weight_bits: int) -> None:
+        super().__init__()
+        self.source = source
+        self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups) if isinstance(layer, nn.Conv2d) else None
+        weight, largest = layer.weight.detach().double(), 2 ** (weight_bits - 1) - 1
+        scales = (weight.flatten(1).abs().amax(1) / largest).clamp_min(1e-12).float()
+        rounded = (weight / _along(scales.double(), weight)).round().clamp(-largest, largest)
+        self.register_buffer("weight", rounded.to(torch.int8))
+        self.register_buffer("scales", scales)
+        self.register_buffer("bias_scales", (scales.double() * source.scale).float())
+        self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
+        bias = layer.bias
+        limit = 2.0**31 - 1
+        self.register_buffer(
+            "bias", None if bias is None else (bias.detach().double() / self.bias_scales.double()).round().clamp(-limit, limit).int()
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer it stands for."""
+        x = self.source(x)
+        weight, bias = self._restored(self.weight, self.scales, x), None
+        if self.bias is not None:
+            bias = self._restored(self.bias, self.bias_scales, x)
+        if self.convolution is None:
+            return F.linear(x, weight, bias)
+        stride, padding, groups = self.convolution
+        return F.conv2d(x, weight, bias, stride, padding, groups=groups)
+
+    def _restored(self, integers: Tensor, scales: Tensor, like: Tensor) -> Tensor:
+        if like.dtype == torch.float64:
+            return integers.double() * _along(scales.double(), integers)
+        info = torch.iinfo(integers.dtype)
+        restored: Tensor = _OPS.dequantize_per_channel(integers, scales, self.zeros, 0, info.min, info.max, integers.dtype)
+        return restored
+
+    def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
+        """Moves are followed, casts are not: integers stay integers and float32 scales are what the file will hold."""
+        return self
+
+
+def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
+    """A copy of a folded network, quantized. Raises KeyError where the recipe lacks a point that the placement needs."""
+    network = copy.deepcopy(folded)
+    for name, layer in list(quantizable(network)):
+        if name in recipe.float_units:
+            continue
+        quantized: nn.Module = QuantizedLayer(layer, _point(recipe, input_point(network, name), placement), recipe.weight_bits)
+        if placement.conv_outputs and isinstance(layer, nn.Conv2d):
+            quantized = nn.Sequential(quantized, _point(recipe, f"{name}:out", placement))
+        _replace(network, name, quantized)
+    if placement.attention:
+        for name, attention in list(attentions(network)):
+            if name not in recipe.float_units:
+                for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
+                    inner = attention.get_submodule(part)
+                    _replace(attention, part, nn.Sequential(inner, _point(recipe, f"{name}.{part}:out", placement)))
+    return network
+
+
+def exact(network: TinyViT) -> TinyViT:
+    """The same numbers in float64, in which sums of products of integers and their scales are exact to 15 digits:
+    what any right engine computes, whatever its kernels."""
+    return copy.deepcopy(network).double()
+
+
+def quantizable(network: TinyViT) -> Iterator[tuple[str, Layer]]:
+    """(name, layer) of every layer that a recipe may quantize."""
+    for name, module in network.named_modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and name not in FLOAT_LAYERS:
+            yield name, module
+
+
+def attentions(network: TinyViT) -> Iterator[tuple[str, Attention]]:
+    """(name, module) of every attention."""
+    for name, module in network.named_modules():
+        if isinstance(module, Attention):
+            yield name, module
+
+
+def input_point(network: TinyViT, name: str) -> str:
+    """The point of a layer's input: queries, keys and values share one."""
+    parent = name.rpartition(".")[0]
+    return f"{parent}:in" if isinstance(network.get_submodule(parent), SplitProjection) else f"{name}:in"
+
+
+def _point(recipe: Recipe, name: str, placement: Placement) -> Point:
+    return Point(recipe.scales[name], placement.activations)
+
+
+def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)
+
+
+def _along(scales: Tensor, weight: Tensor) -> Tensor:
+    """Scales of the output channels, shaped to multiply a weight or bias."""
+    return scales.reshape(-1, *[1] * (weight.ndim - 1))

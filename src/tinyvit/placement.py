@@ -1,0 +1,24 @@
+"""What is quantized, and where: the decision as data. docs/int8.md has the figures behind every line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+FLOAT_LAYERS = ("patch_embed.conv1", "head.fc")
+"""Never quantized: the first layer (three channels: nothing to win) and the classifier (0.3% of the work, all of the answer).
+LayerNorm, GELU, softmax and residual sums are computed in float32 everywhere; what follows them quantizes their result."""
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How one engine wants the recipe written. The scales are the recipe's in all of them.
+
+    activations: the type that carries them. "uint8" has its zero point at 128 and stands for the same numbers as "int8".
+    conv_outputs: round what convolutions give, too: for engines whose int8 convolution has an int8 result only.
+    attention: quantize both products of attention.
+    """
+
+    activations: Literal["int8", "uint8"] = "int8"
+    conv_outputs: bool = False
+    attention: bool = True
