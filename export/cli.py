@@ -7,18 +7,20 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.cli import guarded, parser
-from tinyvit.errors import TinyViTError
+from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.variants import DEFAULT_MODEL, RELEASED, VARIANTS, Released
 
 if TYPE_CHECKING:
-    from tinyvit.export.pipeline import Exported, Failed
+    from tinyvit.quant.prepare import Int8
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
-  tinyvit-export --checkpoint my_finetune.pth --labels classes.txt --target onnx openvino -o out/"""
+  tinyvit-export --checkpoint my_finetune.pth --labels classes.txt --target onnx openvino -o out/
+  tinyvit-export --model demo --int8 --calib-data photos/ -o demo_int8.onnx"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -51,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="one target: a file, or a folder that exists; several or all: a folder, made where there is none; default: this folder",
     )
+    _add_int8(made)
     made.add_argument("--opset", type=int, metavar="N", help="ONNX opset, 18 to 23; default 20")
     made.add_argument("--overwrite", action="store_true", help="replace existing files")
     made.add_argument("--json", action="store_true", help="one JSON record on stdout, and nothing else there")
@@ -58,9 +61,43 @@ def _parser() -> argparse.ArgumentParser:
     return made
 
 
+def _add_int8(made: argparse.ArgumentParser) -> None:
+    group = made.add_argument_group("int8")
+    group.add_argument("--int8", action="store_true", help="quantize, and measure what it costs; the other options here need it")
+    group.add_argument("--calib-data", metavar="DATA", help="folder of images or class folders, list file, .npz, or synthetic (default)")
+    group.add_argument("--calib-count", type=int, metavar="N", help="calibration images; default 256")
+    group.add_argument("--calib-seed", type=int, metavar="N", help="which of them; default 0")
+    group.add_argument("--recipe", metavar="FILE", help="take the quantization from here, or write it here where there is no such file")
+    group.add_argument("--val-data", metavar="DIR", help="class folders, to measure the drop in top-1 on")
+    group.add_argument("--max-drop", type=float, metavar="POINTS", help="top-1 that may be lost on --val-data; default 0.5")
+    group.add_argument("--min-agreement", type=float, metavar="PERCENT", help="without --val-data: same top-1 as float32; default 98.5")
+    group.add_argument("--min-speedup", type=float, metavar="X", help="refuse where int8 is not X times as fast as float32 on this machine")
+    group.add_argument("--cpu", choices=("any", "vnni"), help="any (default): right on every processor; vnni: 8-bit weights, which need it")
+    group.add_argument("--force", action="store_true", default=None, help="write the file even where the budget is missed, marked")
+
+
+def _int8(options: argparse.Namespace) -> Int8 | None:
+    """The request for int8; raises RequestError where its options are given without it."""
+    from tinyvit.quant.prepare import Int8
+    from tinyvit.quant.worth import Budget
+
+    names = ("calib_data", "calib_count", "calib_seed", "recipe", "val_data", "min_speedup", "cpu", "force", "max_drop", "min_agreement")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
+    if not options.int8:
+        if given:
+            raise RequestError(f"--{next(iter(given)).replace('_', '-')} is an option of --int8", "add --int8, or leave it out")
+        return None
+    budget = Budget(**{name: given.pop(name) for name in ("max_drop", "min_agreement") if name in given})
+    given.update({name: Path(given[name]) for name in ("recipe", "val_data") if name in given})
+    if "calib_data" not in given and not (options.recipe and Path(options.recipe).exists()):
+        print("no --calib-data: calibrating on synthetic images, made from the network itself", file=sys.stderr)
+    return Int8(**given, budget=budget)
+
+
 def _export(options: argparse.Namespace) -> int:
     from tinyvit.export.graph import DEFAULT_OPSET
     from tinyvit.export.pipeline import export
+    from tinyvit.export.summary import failure, record, summary
 
     if options.model is None and options.checkpoint is None:
         print(f"no --model and no --checkpoint: taking {DEFAULT_MODEL}", file=sys.stderr)
@@ -77,6 +114,7 @@ def _export(options: argparse.Namespace) -> int:
             output=options.output,
             opset=DEFAULT_OPSET if options.opset is None else options.opset,
             overwrite=options.overwrite,
+            int8=_int8(options),
             progress=lambda stage: print(f"  {stage} ...", file=sys.stderr, flush=True),
         )
     except TinyViTError:
@@ -86,58 +124,13 @@ def _export(options: argparse.Namespace) -> int:
             traceback.print_exc()
         raise
     if options.json:
-        print(json.dumps({"artifacts": [_record(one) for one in made], "not_made": [_failure(one) for one in failed]}))
+        print(json.dumps({"artifacts": [record(one) for one in made], "not_made": [failure(one) for one in failed]}))
     else:
         for one in made:
-            print(_summary(one))
-    for failure in failed:
-        print(f"not made: {failure.target}: {failure.error}", file=sys.stderr)
+            print(summary(one))
+    for one_failed in failed:
+        print(f"not made: {one_failed.target}: {one_failed.error}", file=sys.stderr)
     return 1 if failed and "all" not in options.target else 0
-
-
-def _summary(one: Exported) -> str:
-    manifest, parity, engine = one.manifest, one.manifest.parity, one.engine["engine"]
-    assert parity is not None
-    classes, images = len(manifest.labels), manifest.output.shape[0]
-    batch = f" for {images} images" if isinstance(images, int) and images > 1 else ""
-    ours, torchs = one.engine_ms.median_ms, one.torch_ms.median_ms
-    runs = f"medians of {len(one.engine_ms.samples_ms)} and {len(one.torch_ms.samples_ms)} runs in turn, one thread each"
-    return "\n".join(
-        (
-            f"wrote {' and '.join(map(str, one.files))} ({one.size_bytes / 1e6:.1f} MB)",
-            f"  model: {manifest.model}, {manifest.precision}, {manifest.img_size} x {manifest.img_size}, {classes} classes",
-            f"  speed: {ours:.1f} ms{batch} in {engine}, {torchs / ours:.1f}x as fast as eager torch ({torchs:.1f} ms; {runs})",
-            f"  equal: logits within {parity.max_abs_diff:.1e} of {parity.against}",
-            f"  use:   from tinyvit import Classifier; print(Classifier({str(one.path)!r}).predict('photo.jpg'))",
-        )
-    )
-
-
-def _record(one: Exported) -> dict[str, Any]:
-    manifest, parity = one.manifest, one.manifest.parity
-    assert parity is not None
-    return {
-        "artifact": str(one.path),
-        "files": [str(file) for file in one.files],
-        "size_bytes": one.size_bytes,
-        "target": manifest.target,
-        "precision": manifest.precision,
-        "model": manifest.model,
-        "variant": manifest.variant,
-        "img_size": manifest.img_size,
-        "classes": len(manifest.labels),
-        "engine": one.engine,
-        "median_ms": round(one.engine_ms.median_ms, 3),
-        "samples": len(one.engine_ms.samples_ms),
-        "torch_median_ms": round(one.torch_ms.median_ms, 3),
-        "torch_samples": len(one.torch_ms.samples_ms),
-        "max_abs_diff": parity.max_abs_diff,
-        "content_sha256": manifest.content_sha256,
-    }
-
-
-def _failure(failure: Failed) -> dict[str, str]:
-    return {"target": failure.target, "error": str(failure.error)}
 
 
 def _list(as_json: bool) -> int:

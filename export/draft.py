@@ -21,9 +21,18 @@ RELATIVE_TOLERANCE: dict[Stage, float] = {"host": 1e-3, "normalize": 1e-3, "full
 """Of the largest logit (1 at least): how far a float32 engine may be from the torch model. Engines differ by about 1e-5,
 and where they resize, by what one of 255 levels in a few pixels makes."""
 
+INT8_TOLERANCE = 0.08
+"""Of the largest logit: right engines round float32 sums in different orders, and where that falls on the edge between two
+integers, what follows differs by a whole step. docs/int8.md has what right engines and saturating ones were seen to differ by."""
 
-def draft_manifest(source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, original: TinyViT) -> Manifest:
-    """The manifest but for what depends on the target. original is the network before folding; batch None is any."""
+
+def draft_manifest(
+    source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, network: TinyViT, precision: str = "float32"
+) -> Manifest:
+    """The manifest but for what depends on the target. batch None is any.
+
+    network: what the artifact must equal: in float32 the one before folding, in int8 the exact reading of the quantized one.
+    """
     size, images = source.img_size, batch or BATCH
     shapes: dict[Stage, TensorSpec] = {
         "host": TensorSpec(INPUT, (images, 3, size, size), "float32", "NCHW"),
@@ -35,7 +44,7 @@ def draft_manifest(source: Checkpoint, labels: tuple[Label, ...], batch: int | N
         variant=source.variant.name,
         img_size=size,
         target="",
-        precision="float32",
+        precision=precision,
         stage=stage,
         input=shapes[stage],
         output=TensorSpec(OUTPUT, (images, source.num_classes), "float32", "NC"),
@@ -44,25 +53,26 @@ def draft_manifest(source: Checkpoint, labels: tuple[Label, ...], batch: int | N
         source=Source(source.name, source.sha256),
         licence=source.licence,
         tools={},
-        golden=_golden(original, source.preprocess, stage),
+        golden=_golden(network, source.preprocess, stage, RELATIVE_TOLERANCE[stage] if precision == "float32" else INT8_TOLERANCE),
     )
 
 
-def _golden(original: TinyViT, preprocess: Preprocess, stage: Stage) -> Golden:
-    """What the network that came out of the checkpoint, before folding and tracing, answers to the golden inputs."""
-    size = original.img_size
+def _golden(network: TinyViT, preprocess: Preprocess, stage: Stage, relative: float) -> Golden:
+    """What `network` answers to the golden inputs."""
+    size = network.img_size
     height, width = (size * 5 // 4, size * 3 // 2) if stage == "full" else (size, size)
-    logits = np.concatenate([_answer(original, preprocess, stage, golden.pattern(s, height, width)) for s in golden.PATTERNS])
-    tolerance = RELATIVE_TOLERANCE[stage] * max(1.0, float(np.abs(logits).max()))
+    logits = np.concatenate([_answer(network, preprocess, stage, golden.pattern(s, height, width)) for s in golden.PATTERNS])
+    tolerance = relative * max(1.0, float(np.abs(logits).max()))
     rows = tuple(tuple(float(f"{value:.7g}") for value in row) for row in logits)
     return Golden(golden.FORMULA, golden.PATTERNS, height, width, rows, float(f"{tolerance:.3g}"))
 
 
-def _answer(original: TinyViT, preprocess: Preprocess, stage: Stage, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+def _answer(network: TinyViT, preprocess: Preprocess, stage: Stage, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     import torch
     from PIL import Image
 
     network_input = preprocess(Image.fromarray(picture)) if stage == "full" else preprocess.normalise(picture)
+    precision = network.head.fc.weight.dtype
     with torch.no_grad():
-        logits: npt.NDArray[np.float32] = original(torch.from_numpy(network_input)[None]).numpy()
+        logits: npt.NDArray[np.float64] = network(torch.from_numpy(network_input)[None].to(precision)).numpy().astype(np.float64)
     return logits

@@ -5,6 +5,7 @@ Every artifact is opened by its own engine and held against the torch model befo
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
@@ -12,9 +13,11 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.bench.latency import Timing, alternate
+from tinyvit.bench.machine import cpu_facts
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.draft import draft_manifest
 from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
+from tinyvit.export.int8 import Quantized, Workshop, within_budget
 from tinyvit.export.request import Request, check, unwritable
 from tinyvit.export.targets import Lowered, Target
 from tinyvit.files import publish, refuse_existing, staging
@@ -24,6 +27,8 @@ from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.fold import fold
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
+from tinyvit.quant.network import exact
+from tinyvit.quant.prepare import Int8, Prepared, prepare
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Options, Runtime
 from tinyvit.runtimes.registry import open_runtime
@@ -40,8 +45,9 @@ Progress = Callable[[str], None]
 class Exported:
     """One artifact made, and what was measured of it on this machine.
 
-    size_bytes counts all its files. engine_ms and torch_ms are alternating runs on one thread, for `batch` images: the
-    artifact in its engine, and the same network in eager torch.
+    size_bytes counts all its files. engine_ms and baseline_ms are alternating runs on one thread, for `batch` images: the
+    artifact in its engine, and `baseline`: in float32 the same network in eager torch, in int8 the float32 network in that
+    engine. quantized: how the int8 network came about.
     """
 
     path: Path
@@ -50,7 +56,9 @@ class Exported:
     size_bytes: int
     engine: dict[str, str | int]
     engine_ms: Timing
-    torch_ms: Timing
+    baseline_ms: Timing
+    baseline: str
+    quantized: Quantized | None = None
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,24 @@ class Failed:
 
 
 @dataclass(frozen=True)
-class _Network:
-    """What every target is made from: the traced graph, what the artifact will say, and the folded module it is timed against."""
+class _Source:
+    """The checkpoint as every target needs it: the network before folding and after, and the latter traced."""
+
+    checkpoint: Checkpoint
+    labels: tuple[Label, ...]
+    original: TinyViT
+    folded: TinyViT
+    graph: Graph
+
+
+@dataclass(frozen=True)
+class _Lowerable:
+    """What one artifact is made from: the traced graph, what the artifact will say, and how it is timed (None: measured already)."""
 
     graph: Graph
     draft: Manifest
-    folded: TinyViT
+    rival: TinyViT | None
+    quantized: Quantized | None = None
 
 
 def export(
@@ -83,6 +103,7 @@ def export(
     output: str | Path | None = None,
     opset: int = DEFAULT_OPSET,
     overwrite: bool = False,
+    int8: Int8 | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Exported], list[Failed]]:
     """Make an artifact for each target from a released model's name or a checkpoint file; without either, from DEFAULT_MODEL.
@@ -90,7 +111,7 @@ def export(
     target: names or aliases, or "all", which passes over those whose tools are not installed. output: a file for one
     target, a folder for several (or any folder that exists); by default the current folder, named after the model.
     Returns what was made, and what was asked for and could not be (its tools are missing); with one target the error is
-    raised instead. Raises TinyViTError; nothing is left behind then.
+    raised instead. int8: quantize, as it says. Raises TinyViTError; nothing is left behind then.
     """
     request = check(
         model,
@@ -104,12 +125,12 @@ def export(
         output=output,
         opset=opset,
         overwrite=overwrite,
+        int8=int8,
     )
-    report = progress or (lambda _: None)
-    return _make_all(request, _network(request, report), report)
+    return _make_all(request, progress or (lambda _: None))
 
 
-def _network(request: Request, report: Progress) -> _Network:
+def _read(request: Request, report: Progress) -> _Source:
     report("reading the checkpoint")
     source = load(request.checkpoint) if request.checkpoint else load_released(request.model or DEFAULT_MODEL)
     source = source.at_size(request.img_size or source.img_size)
@@ -117,8 +138,7 @@ def _network(request: Request, report: Progress) -> _Network:
     original = source.build()
     report(f"tracing {source.variant.name}, {source.num_classes} classes, {source.img_size} x {source.img_size}")
     folded = fold(original)
-    graph = trace(folded, batch=request.batch, opset=request.opset)
-    return _Network(graph, draft_manifest(source, labels, request.batch, request.stage, original), folded)
+    return _Source(source, labels, original, folded, trace(folded, batch=request.batch, opset=request.opset))
 
 
 def _labels(request: Request, source: Checkpoint) -> tuple[Label, ...]:
@@ -131,13 +151,17 @@ def _labels(request: Request, source: Checkpoint) -> tuple[Label, ...]:
     return named
 
 
-def _make_all(request: Request, network: _Network, report: Progress) -> tuple[list[Exported], list[Failed]]:
+def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[Failed]]:
+    source = _read(request, report)
+    network = source.original, source.folded
+    prepared = prepare(request.int8, source.checkpoint, source.labels, *network, report) if request.int8 else None
     made: list[Exported] = []
     failed: list[Failed] = []
     for target, path in zip(request.targets, request.paths):
         report(f"making and checking {target.name}")
         try:
-            made.append(_make(target, network, path, request.overwrite))
+            what = _int8(request, prepared, source, target, report) if prepared else _float32(request, source)
+            made.append(_make(target, what, path, request.overwrite))
         except MissingDependencyError as error:
             if request.alone:
                 raise
@@ -147,11 +171,33 @@ def _make_all(request: Request, network: _Network, report: Progress) -> tuple[li
     return made, failed
 
 
-def _make(target: Target, network: _Network, path: Path, overwrite: bool) -> Exported:
+def _float32(request: Request, source: _Source) -> _Lowerable:
+    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, source.original)
+    return _Lowerable(source.graph, draft, source.folded)
+
+
+def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
+    asked = prepared.asked
+
+    def draft(stage: Stage, network: TinyViT, precision: str) -> Manifest:
+        return draft_manifest(source.checkpoint, source.labels, request.batch, stage, network, precision)
+
+    with tempfile.TemporaryDirectory(prefix="tinyvit-int8-") as folder:
+        shop = Workshop(Path(folder), target, source.folded, source.graph, draft("host", source.original, "float32"))
+        quantized = within_budget(shop, prepared, report)
+    if asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
+        cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
+        raise RequestError(cause, "keep float32 here, or leave out --min-speedup where the device is another processor")
+    manifest = draft(request.stage, exact(quantized.network), "int8")
+    forced = not quantized.worth.within(asked.budget)
+    return _Lowerable(quantized.graph, replace(manifest, quantization=quantized.record(asked.cpu, cpu_facts(), forced)), None, quantized)
+
+
+def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Exported:
     """Lower, save, check and time in the target's own engine, save again with what was found, and only then publish."""
-    draft = network.draft
+    draft = what.draft
     with in_one_line(f"making the {target.name} artifact"):
-        lowered = target.lower(network.graph, draft.preprocess, draft.stage)
+        lowered = target.lower(what.graph, draft.preprocess, draft.stage)
     versions = {name: metadata.version(name) for name in target.tools}
     manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions})
     with staging(path) as folder:
@@ -160,13 +206,20 @@ def _make(target: Target, network: _Network, path: Path, overwrite: bool) -> Exp
         manifest = replace(manifest, content_sha256=content_sha256(staged))
         with open_runtime(Artifact(staged, manifest), None, Options(threads=1)) as runtime:
             manifest = replace(manifest, parity=_parity(runtime, manifest))
-            engine, (engine_ms, torch_ms) = runtime.describe(), _time(runtime, manifest, network.folded)
+            engine, (engine_ms, baseline_ms, baseline) = runtime.describe(), _timings(runtime, manifest, what)
         files = _save(lowered, staged, manifest)
         size = sum(file.stat().st_size for file in files)
         for file in files:
             refuse_existing(path.with_name(file.name), overwrite)  # another export may have been quicker
         placed = publish(files, path.parent)
-    return Exported(path, manifest, tuple(placed), size, engine, engine_ms, torch_ms)
+    return Exported(path, manifest, tuple(placed), size, engine, engine_ms, baseline_ms, baseline, what.quantized)
+
+
+def _timings(runtime: Runtime, manifest: Manifest, what: _Lowerable) -> tuple[Timing, Timing, str]:
+    if what.quantized is not None:
+        return what.quantized.int8_ms, what.quantized.float_ms, f"float32 in {runtime.describe()['engine']}"
+    assert what.rival is not None
+    return *_time(runtime, manifest, what.rival), "eager torch"
 
 
 def _save(lowered: Lowered, path: Path, manifest: Manifest) -> list[Path]:
@@ -182,9 +235,13 @@ def _parity(runtime: Runtime, manifest: Manifest) -> Parity:
     worst = max(result.max_abs_diff for result in results)
     engine = str(runtime.describe()["engine"])
     if not all(result.max_abs_diff <= expected.tolerance for result in results):
-        cause = f"the {manifest.target} artifact does not equal the torch model: in {engine}, logits differ by {worst:.2g}"
+        cause = f"the {manifest.target} artifact does not equal {_against(manifest)}: in {engine}, logits differ by {worst:.2g}"
         raise ArtifactError(cause, "report this, with the model's variant and what pip list shows")
-    return Parity(float(f"{worst:.1e}"), "torch, before folding", engine)
+    return Parity(float(f"{worst:.1e}"), _against(manifest), engine)
+
+
+def _against(manifest: Manifest) -> str:
+    return "torch, before folding" if manifest.quantization is None else "the quantized network, computed exactly"
 
 
 def _time(runtime: Runtime, manifest: Manifest, folded: TinyViT) -> tuple[Timing, Timing]:

@@ -1,4 +1,4 @@
-"""What is asked of an export, checked before any work is done: everything here costs milliseconds and needs no torch."""
+"""What is asked of an export, checked before any work is done: everything here costs milliseconds."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from tinyvit.export.graph import check_opset
 from tinyvit.files import explained, refuse_existing, staging
 from tinyvit.labels import Label
 from tinyvit.manifest import Stage
+from tinyvit.quant.prepare import Int8
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, check_size, find
 
 MAX_BATCH = 4096
@@ -37,6 +38,7 @@ class Request:
     labels: tuple[Label, ...] | None
     opset: int
     overwrite: bool
+    int8: Int8 | None
 
 
 def check(
@@ -52,11 +54,14 @@ def check(
     output: str | Path | None,
     opset: int,
     overwrite: bool,
+    int8: Int8 | None,
 ) -> Request:
     """The request, the output's folder tried out. Raises RequestError for what can be seen to be impossible already."""
     wanted, every = _targets(target)
     _check_shapes(img_size, batch, dynamic_batch, preprocess)
     check_opset(opset)
+    if int8 is not None:
+        int8.check()
     named = None if labels is None else _labels(labels)
     several = every or len(wanted) > 1
     stem = _stem(model, checkpoint, img_size)
@@ -76,6 +81,7 @@ def check(
         labels=named,
         opset=opset,
         overwrite=overwrite,
+        int8=int8,
     )
 
 

@@ -72,7 +72,8 @@ class Quantization:
     no sum can saturate on any processor, or 8. cpu: "any", or the feature ("vnni") without which sums saturate.
     float_units: what was left in float32. int8_macs: share of the multiply-accumulates that ran in integer kernels, 0 to 1,
     read from the engine. agreement: percent of `images` with float32's top-1; top1, float_top1: percent correct, None
-    without labels. measured_on: processor features. forced: the budget was missed and --force given.
+    without labels. trials: what was tried to meet the budget, in words. measured_on: processor features. forced: the budget
+    was missed and --force given.
     """
 
     method: str
@@ -87,6 +88,7 @@ class Quantization:
     agreement: float | None = None
     top1: float | None = None
     float_top1: float | None = None
+    trials: tuple[str, ...] = ()
     measured_on: str = ""
     forced: bool = False
 
@@ -168,7 +170,7 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
         "source": Source(**data["source"]),
         "golden": golden and Golden(**{**golden, "patterns": tuple(golden["patterns"]), "logits": tuple(map(tuple, golden["logits"]))}),
         "parity": parity and Parity(**parity),
-        "quantization": quantization and Quantization(**{**quantization, "float_units": tuple(quantization["float_units"])}),
+        "quantization": quantization and _quantization(quantization),
     }
 
 
@@ -201,6 +203,10 @@ def _conforms(value: object, kind: Any) -> bool:
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
     return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _quantization(data: dict[str, Any]) -> Quantization:
+    return Quantization(**{**data, "float_units": tuple(data["float_units"]), "trials": tuple(data["trials"])})
 
 
 def _spec(data: dict[str, Any]) -> TensorSpec:

@@ -25,7 +25,7 @@ def test_command_makes_what_it_says(command, tmp_path):
     record = json.loads(done.stdout)
     assert [one["target"] for one in record["artifacts"]] == ["onnx", "openvino"]
     assert all(one["size_bytes"] > 20e6 and one["median_ms"] > 0 and one["max_abs_diff"] < 1e-4 for one in record["artifacts"])
-    assert all(one["samples"] >= 3 and one["torch_samples"] >= 3 for one in record["artifacts"])
+    assert all(one["samples"] >= 3 and one["baseline_samples"] >= 3 for one in record["artifacts"])
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["demo.bin", "demo.onnx", "demo.xml"]
     again = command("--model", "demo", "-o", tmp_path / "out")
     assert again.returncode == 1

@@ -1,0 +1,177 @@
+"""The int8 road for one target: apply the recipe, measure what it costs, give back to float32 what hurts, or refuse.
+
+In: the folded network, its recipe, images that were not calibrated with. Out: `Quantized`, the network within the budget.
+Both artifacts, int8 and float32, are made for the target and run in its own engine, on one machine, in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyvit.bench.kernels import integer_share
+from tinyvit.bench.latency import Timing, alternate, median_ratio
+from tinyvit.errors import RequestError
+from tinyvit.export.graph import Graph, trace
+from tinyvit.export.targets import Target
+from tinyvit.manifest import Manifest, Quantization
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.damage import Damage, rank, unit_macs
+from tinyvit.quant.network import quantize
+from tinyvit.quant.prepare import Prepared
+from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.worth import Answers, Images, Worth, answers, worth
+from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.registry import open_runtime
+
+ROUNDS, BUDGET_S = 12, 4.0
+LEAST_INT8 = 0.5
+"""Share of the multiply-accumulates under which an int8 file is not worth its name: the search for a better one ends there."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One step of the search: what stayed float32 besides the recipe's own, the share of MACs left in int8, and the outcome."""
+
+    float_units: tuple[str, ...]
+    planned_int8: float
+    worth: Worth
+
+    def __str__(self) -> str:
+        return f"{len(self.float_units)} units in float32, {self.planned_int8:.0%} of the work in int8: {self.worth}"
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A network within the budget (or forced), its graph, and what was measured of it in the target's engine."""
+
+    network: TinyViT
+    graph: Graph
+    recipe: Recipe
+    trials: tuple[Trial, ...]
+    ranking: tuple[Damage, ...]
+    int8_macs: float
+    int8_ms: Timing
+    float_ms: Timing
+
+    @property
+    def worth(self) -> Worth:
+        """Of the network that was kept, the last one tried."""
+        return self.trials[-1].worth
+
+    @property
+    def speedup(self) -> float:
+        """How many times as fast as float32 it ran here."""
+        return 1 / median_ratio(self.int8_ms, self.float_ms)
+
+    def record(self, cpu: str, measured_on: str, forced: bool) -> Quantization:
+        """What the manifest says of it."""
+        return Quantization(
+            method=self.recipe.method,
+            data=self.recipe.data,
+            data_count=self.recipe.count,
+            recipe=self.recipe.sha256,
+            weight_bits=self.recipe.weight_bits,
+            cpu=cpu,
+            float_units=self.recipe.float_units,
+            int8_macs=round(self.int8_macs, 4),
+            images=self.worth.images,
+            agreement=self.worth.agreement,
+            top1=self.worth.top1,
+            float_top1=self.worth.float_top1,
+            trials=tuple(map(str, self.trials)),
+            measured_on=measured_on,
+            forced=forced,
+        )
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where the artifacts of one target are made to be measured: a folder, the float32 network, how it is traced, its manifest.
+
+    draft: of the float32 artifact at stage "host"; accuracy is of the network, whatever preprocessing goes into the file.
+    """
+
+    folder: Path
+    target: Target
+    folded: TinyViT
+    graph: Graph
+    draft: Manifest
+
+    def trace(self, network: TinyViT) -> Graph:
+        """As the float32 network was."""
+        return trace(network, batch=self.graph.batch, opset=self.graph.opset)
+
+    def artifact(self, name: str, graph: Graph, precision: str) -> Artifact:
+        """A file to measure, replaced by the next of its name."""
+        path = self.folder / f"{name}{self.target.suffix}"
+        manifest = replace(self.draft, target=self.target.name, precision=precision)
+        self.target.lower(graph, manifest.preprocess, "host").save(path, manifest)
+        return Artifact(path, manifest)
+
+    def answers(self, artifact: Artifact, images: Images) -> Answers:
+        """Of one artifact, on as many threads as its engine likes."""
+        assert artifact.manifest is not None
+        with open_runtime(artifact) as runtime:
+            return answers(runtime, artifact.manifest, images)
+
+
+def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quantized:
+    """The recipe, or the one with the fewest units in float32 that meets the budget.
+
+    Raises RequestError, saying what was measured, where none does.
+    """
+    recipe, asked = prepared.recipe, prepared.asked
+    float32 = shop.artifact("float32", shop.graph, "float32")
+    report(f"measuring float32 in the {shop.target.name} target's engine")
+    wanted = shop.answers(float32, prepared.images)
+    trials: list[Trial] = []
+    ranking: list[Damage] = []
+    costs = unit_macs(shop.folded)
+    while True:
+        network = quantize(shop.folded, recipe, shop.target.placement)
+        graph = shop.trace(network)
+        int8 = shop.artifact("int8", graph, "int8")
+        left = 1 - sum(costs[unit] for unit in recipe.float_units) / sum(costs.values())
+        trials.append(Trial(recipe.float_units, left, worth(shop.answers(int8, prepared.images), wanted)))
+        report(f"int8: {trials[-1].worth}")
+        if trials[-1].worth.within(asked.budget) or asked.force:
+            break
+        if not ranking:
+            report("over budget: ranking what int8 hurts most")
+            ranking = rank(shop.folded, recipe, shop.target.placement, prepared.probe)
+        recipe = recipe.without(_next(ranking, len(trials)))
+        if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
+            raise RequestError(
+                f"int8 misses its budget: {'; '.join(map(str, trials))}",
+                "calibrate with images like the device's (--calib-data), allow more (--max-drop, --min-agreement), or --force",
+            )
+    share = integer_share(int8.path).share
+    int8_ms, float_ms = _times(int8, float32)
+    return Quantized(network, graph, recipe, tuple(trials), tuple(ranking), share, int8_ms, float_ms)
+
+
+def _next(ranking: list[Damage], tried: int) -> tuple[str, ...]:
+    """Twice as many as the time before: 1, 2, 4, ... units that int8 does harm to."""
+    return tuple(damage.unit for damage in ranking[: 2 ** (tried - 1)] if damage.error > 0)
+
+
+def _times(int8: Artifact, float32: Artifact) -> tuple[Timing, Timing]:
+    """Both networks in turn, on one thread each."""
+    with open_runtime(int8, None, Options(threads=1)) as ours, open_runtime(float32, None, Options(threads=1)) as theirs:
+        batch = _noise(ours)
+        timed = alternate(
+            {"int8": lambda: ours.run(batch), "float32": lambda: theirs.run(batch)}, rounds=ROUNDS, warmup=1, budget_s=BUDGET_S, block=3
+        )
+    return timed["int8"], timed["float32"]
+
+
+def _noise(runtime: Runtime) -> np.typing.NDArray[np.float32]:
+    shape = [size if isinstance(size, int) else 1 for size in runtime.inputs[0].shape]
+    return np.random.default_rng(0).standard_normal(shape, np.float32)

@@ -1,0 +1,285 @@
+"""Images to calibrate with and to validate on, always through the model's own `Preprocess`.
+
+A camera's rotation is not honoured, as in the published evaluations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import zipfile
+import zlib
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.errors import ImageError, RequestError
+from tinyvit.images import Picture, list_images, open_image
+from tinyvit.labels import Label
+from tinyvit.preprocess import Preprocess
+
+MIN_IMAGES, MAX_IMAGES = 32, 10_000
+"""Of a calibration: fewer say too little of the ranges (docs/int8.md), more only take longer."""
+MAX_UNREADABLE = 0.05
+"""Share of unreadable files above which the data, not a file, is taken to be wrong."""
+BATCH = 32
+MAX_LIST_BYTES, MAX_ARRAY_BYTES = 64 * 2**20, 4 * 2**30
+SOURCES = "give a folder of images, a folder of class folders, a .txt of paths or an .npz of one array"
+
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One picture to come: its name in its source (for order and messages), the group it shares evenly in, how to get at it."""
+
+    name: str
+    group: str
+    picture: Callable[[], Picture]
+
+
+@dataclass(frozen=True)
+class CalibrationSet:
+    """pixels: uint8 (N, S, S, 3), resized and cropped. source: what they are, on one line. sha256: of the pixels in order
+    and the preprocessing. skipped: files that could not be read."""
+
+    pixels: Pixels
+    source: str
+    sha256: str
+    skipped: int = 0
+
+    @classmethod
+    def of(cls, pixels: Pixels, source: str, preprocess: Preprocess, skipped: int = 0) -> CalibrationSet:
+        """With its hash computed."""
+        digest = hashlib.sha256(json.dumps(asdict(preprocess), sort_keys=True).encode())
+        digest.update(np.ascontiguousarray(pixels).data)
+        return cls(pixels, source, digest.hexdigest(), skipped)
+
+
+@dataclass
+class ValidationSet:
+    """Pictures with their classes, decoded only as they are iterated over. skipped: unreadable ones of the last pass."""
+
+    files: tuple[Path, ...]
+    classes: npt.NDArray[np.int64]
+    preprocess: Preprocess
+    skipped: int = field(default=0, init=False)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def batches(self) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
+        """Pixels, uint8 (B, S, S, 3), and classes (B,), B up to BATCH, in the same order every time.
+
+        Raises RequestError once more than MAX_UNREADABLE of all files cannot be read.
+        """
+        pixels: list[Pixels] = []
+        classes: list[int] = []
+        errors: list[ImageError] = []
+        items = [_file(path, path.parent) for path in self.files]
+        for index, answer in zip(self.classes, _decoded(items, self.preprocess)):
+            if isinstance(answer, ImageError):
+                errors.append(answer)
+                _refuse_unreadable(errors, len(self.files))
+                continue
+            pixels.append(answer)
+            classes.append(int(index))
+            if len(pixels) == BATCH:
+                yield np.stack(pixels), np.array(classes)
+                pixels, classes = [], []
+        if pixels:
+            yield np.stack(pixels), np.array(classes)
+        self.skipped = len(errors)
+
+
+def read_calibration(data: str | Path, preprocess: Preprocess, count: int = 256, seed: int = 0) -> CalibrationSet:
+    """`count` different pictures, or all where there are fewer, chosen by `seed`, evenly from the folders they lie in.
+
+    data: a folder of images, at any depth; a .txt of a path a line, relative to the file; an .npz of one array, uint8
+    (N, H, W, 3). The choice depends on names alone. Unreadable files and copies are passed over and counted. Raises
+    RequestError for data or a count that cannot be used, and for a picture of one colour.
+    """
+    _check_count(count)
+    pixels, note, skipped = _read(data, preprocess, count, seed)
+    return CalibrationSet.of(pixels, f"{len(pixels)} {note}", preprocess, skipped)
+
+
+def split(data: str | Path, preprocess: Preprocess, count: int = 256, held: int = 1000, seed: int = 0) -> tuple[CalibrationSet, Pixels]:
+    """What `read_calibration` gives, and up to `held` more pictures, none of them in it: uint8 (N, S, S, 3).
+
+    Where there are not enough for both, a fifth is held out and at least MIN_IMAGES, but never of the MIN_IMAGES to
+    calibrate with. Raises RequestError as `read_calibration`, and where nothing is left to hold out.
+    """
+    _check_count(count)
+    pixels, note, skipped = _read(data, preprocess, count + held, seed)
+    found = len(pixels)
+    kept = min(held, max(found // 5, MIN_IMAGES, found - count), found - MIN_IMAGES)
+    if kept < 1:
+        raise RequestError(
+            f"{data} has {found} different pictures, all needed to calibrate",
+            f"give {2 * MIN_IMAGES} or more, or class folders to validate",
+        )
+    used = pixels[: found - kept]
+    return CalibrationSet.of(used, f"{len(used)} {note}, {kept} held out", preprocess, skipped), pixels[found - kept :]
+
+
+def read_validation(folder: str | Path, preprocess: Preprocess, labels: Sequence[Label]) -> ValidationSet:
+    """The pictures of class folders, named by a label's WordNet id or name. Raises RequestError for folders of no known class."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise RequestError(f"{folder} is no folder", "give a folder with one folder a class")
+    known: dict[str, set[int]] = defaultdict(set)
+    for index, label in enumerate(labels):
+        for name in filter(None, (label.wnid, label.name)):
+            known[name].add(index)
+    files = list_images(folder)
+    names = [file.relative_to(folder).parts[0] for file in files]
+    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
+    if unknown:
+        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise RequestError(
+            f"{len(unknown)} of {len(set(names))} entries of {folder} are no class of the model ({first})",
+            f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
+        )
+    return ValidationSet(tuple(files), np.array([min(known[name]) for name in names]), preprocess)
+
+
+def _check_count(count: int) -> None:
+    if not MIN_IMAGES <= count <= MAX_IMAGES:
+        raise RequestError(f"{count} calibration images are not possible", f"give {MIN_IMAGES} to {MAX_IMAGES}")
+
+
+def _read(data: str | Path, preprocess: Preprocess, count: int, seed: int) -> tuple[Pixels, str, int]:
+    """(up to `count` different pictures, what they are, how many were unreadable)."""
+    items = _ordered(_items(Path(data)), seed)
+    pixels = np.empty((min(count, len(items)), preprocess.size, preprocess.size, 3), np.uint8)
+    seen: set[bytes] = set()
+    errors: list[ImageError] = []
+    looked = copies = 0
+    for item, answer in zip(items, _decoded(items, preprocess)):
+        looked += 1
+        if isinstance(answer, ImageError):
+            errors.append(answer)
+            _refuse_unreadable(errors, len(items))
+            continue
+        if (answer == answer[0, 0]).all():
+            raise RequestError(f"{item.name} of {data} is of one colour", "take it out: its ranges are no photograph's")
+        digest = hashlib.sha256(answer.data).digest()
+        copies += digest in seen
+        if digest not in seen:
+            pixels[len(seen)] = answer
+            seen.add(digest)
+        if len(seen) == count:
+            break
+    _refuse_unreadable(errors, looked)
+    if len(seen) < MIN_IMAGES:
+        left_out = f" ({copies} copies, {len(errors)} unreadable)" if copies or errors else ""
+        raise RequestError(f"{data} has {len(seen)} different pictures{left_out}", f"give at least {MIN_IMAGES}")
+    facts = [f"{number} {what}" for number, what in ((len(errors), "unreadable"), (copies, "copies")) if number]
+    return pixels[: len(seen)], ", ".join([f"of {len(items)} pictures in {Path(data).name}, seed {seed}", *facts]), len(errors)
+
+
+def _refuse_unreadable(errors: list[ImageError], of: int) -> None:
+    if len(errors) > MAX_UNREADABLE * of:
+        raise RequestError(
+            f"{len(errors)} of {of} pictures cannot be read, the first: {errors[0].cause}", f"{errors[0].remedy}; up to 5% are passed over"
+        )
+
+
+def _items(data: Path) -> list[Item]:
+    """Everything that might be a picture there; nothing but an .npz has been read yet."""
+    if data.is_dir():
+        return [_file(path, data) for path in list_images(data)]
+    if not data.is_file():
+        raise RequestError(f"{data} does not exist", SOURCES)
+    if data.suffix.lower() == ".txt":
+        return [_file(data.parent / line, data.parent) for line in _lines(data)]
+    if data.suffix.lower() == ".npz":
+        array = read_array(data)
+        return [Item(f"picture {i}", "", partial(array.__getitem__, i)) for i in range(len(array))]
+    raise RequestError(f"{data} is no source of images", SOURCES)
+
+
+def _file(path: Path, base: Path) -> Item:
+    name = Path(os.path.relpath(path, base))
+    return Item(name.as_posix(), name.parent.as_posix(), lambda: path)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise ValueError(f"larger than {MAX_LIST_BYTES >> 20} MiB")
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("not text")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the list {path} cannot be read ({error})", "give a path a line, in UTF-8") from error
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def read_array(path: Path) -> Pixels:
+    """The one array of an .npz, uint8 (N, H, W, 3); memory is set aside only for what its header and the file agree on."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = archive.infolist()
+            with archive.open(member) as file:
+                version = np.lib.format.read_magic(file)
+                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
+                shape, fortran, dtype = read_header(file)
+                size = math.prod(shape)
+                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran or min(shape) < 1:
+                    raise ValueError(f"it holds {dtype} of shape {shape}")
+                if size > MAX_ARRAY_BYTES or file.tell() + size != member.file_size:
+                    raise ValueError(
+                        f"{size} bytes by its header, {member.file_size} by its directory, {MAX_ARRAY_BYTES >> 30} GiB at most"
+                    )
+                return np.frombuffer(file.read(), np.uint8).reshape(shape)
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise RequestError(f"{path} cannot be used ({reason})", "give np.savez(file, images), images uint8 (N, H, W, 3)") from error
+
+
+def _ordered(items: list[Item], seed: int) -> list[Item]:
+    """One of every group in turn; within and among them by a hash, which no version or file system changes."""
+
+    def drawn(name: str) -> bytes:
+        return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
+
+    groups: dict[str, list[Item]] = defaultdict(list)
+    for item in sorted(items, key=lambda item: drawn(item.name)):
+        groups[item.group].append(item)
+    rounds = zip_longest(*(groups[name] for name in sorted(groups, key=drawn)))
+    return [item for one_each in rounds for item in one_each if item is not None]
+
+
+def _decoded(items: Sequence[Item], preprocess: Preprocess) -> Iterator[Pixels | ImageError]:
+    """Pixels (S, S, 3) of every item, or its error, in order, made in threads that are a few pictures ahead."""
+
+    def decode(item: Item) -> Pixels | ImageError:
+        try:
+            return preprocess.pixels(open_image(item.picture(), exif=False))
+        except ImageError as error:
+            return error
+
+    threads = min(4, os.cpu_count() or 1)
+    pending: deque[Future[Pixels | ImageError]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="tinyvit-decode")
+    try:
+        for item in items:
+            pending.append(pool.submit(decode, item))
+            if len(pending) > 2 * threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,142 @@
+"""Everything int8 needs before a target comes into it: the recipe, and images to judge it by. Made once for all targets."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.calibrate import METHOD, calibrate
+from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, read_validation, split
+from tinyvit.quant.recipe import Recipe, read_recipe
+from tinyvit.quant.worth import Budget, Images
+
+SYNTHETIC = "synthetic"
+HELD_OUT = 500
+"""Images of --calib-data, at most, that agreement is measured on and that are not calibrated with."""
+PROBE = 16
+"""Images to rank damage with."""
+
+WEIGHT_BITS = {"any": 7, "vnni": 8}
+"""Processor -> width of the weights. Kernels for x86 without VNNI add two products of 8 bits in 16, and saturate: with weights
+of at most 63, 2 x 255 x 63 fits."""
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Int8:
+    """What is asked of int8. The defaults are tinyvit-export's.
+
+    calib_data: a folder of images or of class folders, a list file, an .npz, or "synthetic". recipe: a file to take the recipe
+    from, or to write it to where there is none. val_data: class folders; without, agreement on held-out images decides.
+    min_speedup: refuse where int8 is not so many times as fast as float32 here. cpu: "any", or "vnni" for 8-bit weights that
+    only processors with VNNI add up right. force: hand the file over even where the budget is missed.
+    """
+
+    calib_data: str | Path = "synthetic"
+    calib_count: int = 256
+    calib_seed: int = 0
+    recipe: Path | None = None
+    val_data: Path | None = None
+    budget: Budget = field(default_factory=Budget)
+    min_speedup: float | None = None
+    cpu: str = "any"
+    force: bool = False
+
+    def check(self) -> None:
+        """Raise RequestError for what can be seen to be impossible before anything is read."""
+        if self.cpu not in WEIGHT_BITS:
+            raise RequestError(f"--cpu {self.cpu} is not known", f"use one of {', '.join(WEIGHT_BITS)}")
+        if not MIN_IMAGES <= self.calib_count <= MAX_IMAGES:
+            raise RequestError(
+                f"{self.calib_count} calibration images are not possible", f"give --calib-count of {MIN_IMAGES} to {MAX_IMAGES}"
+            )
+        if not 0 <= self.budget.max_drop <= 100 or not 0 <= self.budget.min_agreement <= 100:
+            raise RequestError("the budget is not clear", "--max-drop is in points, --min-agreement in percent: 0 to 100 each")
+        if self.min_speedup is not None and not self.min_speedup > 0:
+            raise RequestError(f"--min-speedup {self.min_speedup} is not possible", "give how many times as fast as float32, such as 1.3")
+        for option, path in (("--calib-data", self.calib_data if self.calib_data != SYNTHETIC else None), ("--val-data", self.val_data)):
+            if path is not None and not Path(path).exists():
+                raise RequestError(f"{option} {path} does not exist", "give a folder of images")
+        if self.recipe is not None and self.recipe.exists():
+            read_recipe(self.recipe)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """asked: the request. recipe; images to measure int8 with, other ones than the calibration's; probe: some of the latter,
+    float32 (N, 3, S, S), to rank damage with."""
+
+    asked: Int8
+    recipe: Recipe
+    images: Images
+    probe: Tensor
+
+
+def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: TinyViT, folded: TinyViT, report: Progress) -> Prepared:
+    """The recipe, read from its file or calibrated (and then written there), and the images to judge it by.
+
+    original: the network before folding, whose BatchNorm says what synthetic images must look like. Raises RequestError for
+    data that cannot be used and for a recipe of another network.
+    """
+    calibration, held_out = _data(asked, source, original, report)
+    recipe = read_recipe(asked.recipe) if asked.recipe is not None and asked.recipe.exists() else None
+    if recipe is None:
+        recipe = _calibrated(asked, source, calibration, folded, report)
+        if asked.recipe is not None:
+            recipe.save(asked.recipe)
+    _check(recipe, asked, source)
+    if asked.val_data is not None:
+        validation = read_validation(asked.val_data, source.preprocess, labels)
+        return Prepared(asked, recipe, validation.batches, _normalised(source, calibration.pixels[:PROBE]))
+    return Prepared(asked, recipe, lambda: iter([(held_out, None)]), _normalised(source, held_out[:PROBE]))
+
+
+def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) -> tuple[CalibrationSet, npt.NDArray[np.uint8]]:
+    """What to calibrate with, and pixels (N, S, S, 3) that are none of it."""
+    if asked.calib_data != SYNTHETIC:
+        report(f"reading images to calibrate with from {asked.calib_data}")
+        return split(asked.calib_data, source.preprocess, asked.calib_count, HELD_OUT, asked.calib_seed)
+    raise NotImplementedError
+
+
+def _calibrated(asked: Int8, source: Checkpoint, calibration: CalibrationSet, folded: TinyViT, report: Progress) -> Recipe:
+    images = _normalised(source, calibration.pixels)
+    key = hashlib.sha256(f"{source.sha256} {source.img_size} {calibration.sha256} {METHOD}".encode()).hexdigest()[:16]
+    report(f"calibrating on {calibration.source}")
+    scales = calibrate(folded, images, cache_folder() / f"calibration-{key}.pt")
+    bits = WEIGHT_BITS[asked.cpu]
+    return Recipe(source.sha256, source.img_size, scales, bits, (), METHOD, calibration.sha256, len(images))
+
+
+def _check(recipe: Recipe, asked: Int8, source: Checkpoint) -> None:
+    if (recipe.checkpoint, recipe.img_size) != (source.sha256, source.img_size):
+        raise RequestError(
+            f"{asked.recipe} is the recipe of another checkpoint or image size", "give another --recipe file to write a new one"
+        )
+    if recipe.weight_bits != WEIGHT_BITS[asked.cpu]:
+        cause = f"{asked.recipe} has weights of {recipe.weight_bits} bits, and --cpu {asked.cpu} means {WEIGHT_BITS[asked.cpu]}"
+        raise RequestError(cause, "give the --cpu that it was made with, or another --recipe file")
+
+
+def _normalised(source: Checkpoint, pixels: npt.NDArray[np.uint8]) -> Tensor:
+    return torch.from_numpy(source.preprocess.normalise(pixels))
+
+
+def cache_folder() -> Path:
+    """Where what takes minutes is kept for the next time: $TINYVIT_CACHE, or the user's cache."""
+    given = os.environ.get("TINYVIT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(given or f"{base}/tinyvit-edge").expanduser()

@@ -1,0 +1,52 @@
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from tinyvit.nn.cost import count_macs
+from tinyvit.nn.fold import fold
+from tinyvit.nn.hub import load_released
+from tinyvit.placement import FLOAT_LAYERS, Placement
+from tinyvit.quant.damage import rank, unit_macs
+from tinyvit.quant.network import attentions, quantizable
+from tinyvit.quant.recipe import Recipe
+
+
+@pytest.fixture(scope="module")
+def small():
+    return fold(load_released("demo").at_size(64).build())
+
+
+def test_units_and_the_float_layers_are_all_there_is(small):
+    macs = unit_macs(small)
+    first, head = (small.get_submodule(name).weight for name in FLOAT_LAYERS)
+    assert sum(macs.values()) + first.numel() * 32 * 32 + head.numel() == count_macs(small)
+
+
+def recipe(small, **scales):
+    units = [f"{name}:{end}" for name, _ in quantizable(small) for end in ("in", "out")]
+    units += [f"{name}.{part}:{end}" for name, _ in attentions(small) for part in ("qkv", "softmax") for end in ("in", "out")]
+    return Recipe("", 64, {**dict.fromkeys(units, 0.05), **scales}, 8, (), "", "", 0)
+
+
+def test_a_spoilt_layer_is_found_and_one_left_out_is_not_asked(small):
+    """One layer's scale is made a hundred times too coarse: no other can hurt as much; the order is by harm for cost."""
+    spoilt, left_out = "stages.3.blocks.0.mlp.fc1", "stages.2.blocks.0.mlp.fc2"
+    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    seen = []
+    found = rank(
+        small,
+        recipe(small, **{f"{spoilt}:in": 5.0}).without((left_out,)),
+        Placement(attention=False),
+        images,
+        lambda done, total: seen.append((done, total)),
+    )
+    worst = max(found, key=lambda damage: damage.error)
+    assert worst.unit == spoilt
+    assert worst.error > 0
+    assert found == sorted(found, key=lambda damage: -damage.error / damage.macs)
+    named = {damage.unit for damage in found}
+    assert left_out not in named
+    assert not named & set(dict(attentions(small)))
+    assert seen[-1] == (len(found), len(found))
