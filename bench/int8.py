@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+import tinyvit
 from tinyvit.bench.kernels import integer_share, noise
 from tinyvit.bench.latency import alternate, median_ratio
 from tinyvit.bench.machine import cpu_facts
@@ -44,7 +45,7 @@ _EXAMPLES = """\
 _HEAD = """\
 | file | engine | size | time | top-1 | worse / better | agreement | integer MACs |
 |---|---|---|---|---|---|---|---|"""
-_DEMO = Path(__file__).resolve().parents[1] / "data" / "demo.safetensors"
+_DEMO = Path(tinyvit.__file__).with_name("data") / "demo.safetensors"
 _SAME = 1e-3
 """Largest difference of the logits of one network, exported twice."""
 _CALIBRATION = 300
@@ -94,11 +95,11 @@ def _table(options: argparse.Namespace) -> int:
     images = labelled(options.val_data, manifest.labels)
     told = f"{cpu_facts()}; {options.threads} threads, batch 1, up to {options.rounds} alternating turns of 6 runs"
     lines = [f"{told}; {len(images.paths)} pictures\n", _HEAD]
-    print("\n".join(lines), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         runs = [Run(path.name, path, engine) for path in options.int8 for engine in _engines(path)]
         if options.peers:
             runs += _peers(options, manifest, Path(folder))
+        print("\n".join(lines), flush=True)
         compare = partial(Comparison, options, images, manifest.preprocess, manifest.labels)
         for engine in dict.fromkeys(run.engine for run in runs):
             with compare(engine) as comparison:
@@ -188,11 +189,11 @@ def _size(path: Path) -> int:
 def _peers(options: argparse.Namespace, manifest: Manifest, folder: Path) -> list[Run]:
     """Other tools' files, made in `folder` of timm's model with the same weights; refused where that is not the same network."""
     _check_installed()
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     stock = folder / "stock.onnx"
-    model = import_timm().create_model(manifest.variant, num_classes=len(manifest.labels), img_size=manifest.img_size).eval()
-    model.load_state_dict(load_file(options.weights))
+    model = import_timm().create_model(manifest.variant, num_classes=len(manifest.labels)).eval()
+    model.load_state_dict(load(options.weights.read_bytes()))
     with redirect_stdout(sys.stderr):
         stock_export(model, manifest.img_size, stock)
     image = noise((1, 3, manifest.img_size, manifest.img_size), "float32")
@@ -227,7 +228,8 @@ def _nncf() -> Any:
 def _by_nncf(stock: Path, inputs: list[Any], folder: Path) -> list[Run]:
     import openvino
 
-    nncf, core, made = _nncf(), openvino.Core(), []
+    nncf, core = _nncf(), openvino.Core()
+    made: list[Run] = []
     for name, settings in {"nncf": {}, "nncf, TRANSFORMER": {"model_type": nncf.ModelType.TRANSFORMER}}.items():
         with quiet("nncf"):
             quantized = nncf.quantize(core.read_model(str(stock)), nncf.Dataset(inputs), **settings)

@@ -65,7 +65,7 @@ def _add_int8(made: argparse.ArgumentParser) -> None:
     group = made.add_argument_group("int8")
     group.add_argument("--int8", action="store_true", help="quantize, and measure what it costs; the other options here need it")
     group.add_argument("--calib-data", metavar="DATA", help="folder of images or class folders, list file, .npz, or synthetic (default)")
-    group.add_argument("--calib-count", type=int, metavar="N", help="calibration images; default 256")
+    group.add_argument("--calib-count", type=int, metavar="N", help="calibration images; default 256, synthetic 32")
     group.add_argument("--calib-seed", type=int, metavar="N", help="which of them; default 0")
     group.add_argument("--recipe", metavar="FILE", help="take the quantization from here, or write it here where there is no such file")
     group.add_argument("--val-data", metavar="DIR", help="class folders, to measure the drop in top-1 on")
@@ -90,7 +90,10 @@ def _int8(options: argparse.Namespace) -> Int8 | None:
     budget = Budget(**{name: given.pop(name) for name in ("max_drop", "min_agreement") if name in given})
     given.update({name: Path(given[name]) for name in ("recipe", "val_data") if name in given})
     if "calib_data" not in given and not (options.recipe and Path(options.recipe).exists()):
-        print("no --calib-data: calibrating on synthetic images, made from the network itself", file=sys.stderr)
+        print(
+            "no --calib-data: calibrating on synthetic images, made from the network itself; --val-data shows what that costs",
+            file=sys.stderr,
+        )
     return Int8(**given, budget=budget)
 
 

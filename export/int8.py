@@ -20,7 +20,7 @@ from tinyvit.export.targets import Target
 from tinyvit.manifest import Manifest, Quantization
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.damage import Damage, rank, unit_macs
-from tinyvit.quant.network import quantize
+from tinyvit.quant.network import quantize, quantized_units
 from tinyvit.quant.prepare import Prepared
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.worth import Answers, Images, Worth, answers, worth
@@ -138,7 +138,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
         network = quantize(shop.folded, recipe, shop.target.placement)
         graph = shop.trace(network)
         int8 = shop.artifact("int8", graph, "int8")
-        left = 1 - sum(costs[unit] for unit in recipe.float_units) / sum(costs.values())
+        left = sum(costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)) / sum(costs.values())
         trials.append(Trial(recipe.float_units, left, worth(shop.answers(int8, prepared.images), wanted)))
         report(f"int8: {trials[-1].worth}")
         if trials[-1].worth.within(asked.budget) or asked.force:

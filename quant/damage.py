@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
 from tinyvit.placement import Placement
-from tinyvit.quant.network import attentions, quantizable, quantize
+from tinyvit.quant.network import attentions, quantizable, quantize, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.variants import HEAD_DIM
 
@@ -39,9 +39,8 @@ def rank(folded: TinyViT, recipe: Recipe, placement: Placement, images: Tensor, 
     """Every unit that the recipe quantizes, the most damage for its cost first; images float32 (N, 3, S, S), normalised."""
     wanted = _logits(folded, images)
     whole = _error(_logits(quantize(folded, recipe, placement), images), wanted)
-    costs = {unit: macs for unit, macs in unit_macs(folded).items() if unit not in recipe.float_units}
-    if not placement.attention:
-        costs = {unit: macs for unit, macs in costs.items() if unit not in dict(attentions(folded))}
+    macs = unit_macs(folded)
+    costs = {unit: macs[unit] for unit in quantized_units(folded, recipe, placement)}
     found = []
     for i, (unit, macs) in enumerate(costs.items()):
         without = _logits(quantize(folded, recipe.without((unit,)), placement), images)

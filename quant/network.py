@@ -89,23 +89,36 @@ class QuantizedLayer(nn.Module):
         return self
 
 
+EXACT_BITS = 8
+"""Width of the weights in a recipe for processors that add 8-bit products exactly. Only there are attention's products
+quantized: both their operands are activations of 8 bits, and on others their sums saturate (docs/int8.md)."""
+
+
 def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
     """A copy of a folded network, quantized. Raises KeyError where the recipe lacks a point that the placement needs."""
     network = copy.deepcopy(folded)
+    units = quantized_units(folded, recipe, placement)
     for name, layer in list(quantizable(network)):
-        if name in recipe.float_units:
+        if name not in units:
             continue
         quantized: nn.Module = QuantizedLayer(layer, _point(recipe, input_point(network, name), placement), recipe.weight_bits)
         if placement.conv_outputs and isinstance(layer, nn.Conv2d):
             quantized = nn.Sequential(quantized, _point(recipe, f"{name}:out", placement))
         _replace(network, name, quantized)
-    if placement.attention:
-        for name, attention in list(attentions(network)):
-            if name not in recipe.float_units:
-                for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
-                    inner = attention.get_submodule(part)
-                    _replace(attention, part, nn.Sequential(inner, _point(recipe, f"{name}.{part}:out", placement)))
+    for name, attention in list(attentions(network)):
+        if name in units:
+            for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
+                inner = attention.get_submodule(part)
+                _replace(attention, part, nn.Sequential(inner, _point(recipe, f"{name}.{part}:out", placement)))
     return network
+
+
+def quantized_units(folded: TinyViT, recipe: Recipe, placement: Placement) -> list[str]:
+    """The layers, and the attentions whose products, become int8."""
+    names = [name for name, _ in quantizable(folded)]
+    if placement.attention and recipe.weight_bits == EXACT_BITS:
+        names += [name for name, _ in attentions(folded)]
+    return [name for name in names if name not in recipe.float_units]
 
 
 def exact(network: TinyViT) -> TinyViT:

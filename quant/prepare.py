@@ -19,16 +19,23 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibrate import METHOD, calibrate
 from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, read_validation, split
+from tinyvit.quant.network import EXACT_BITS
 from tinyvit.quant.recipe import Recipe, read_recipe
+from tinyvit.quant.synthetic import COUNT, Settings, synthesise
 from tinyvit.quant.worth import Budget, Images
 
 SYNTHETIC = "synthetic"
+PHOTOGRAPHS = 256
+"""To calibrate with, of --calib-data, where --calib-count says nothing."""
 HELD_OUT = 500
 """Images of --calib-data, at most, that agreement is measured on and that are not calibrated with."""
+CERTAINTY = 0.1
+"""Of the synthetic images to measure with: enough for the network to be sure of them (docs/int8.md). They show that int8 is
+not broken; what it costs, only --val-data shows."""
 PROBE = 16
 """Images to rank damage with."""
 
-WEIGHT_BITS = {"any": 7, "vnni": 8}
+WEIGHT_BITS = {"any": 7, "vnni": EXACT_BITS}
 """Processor -> width of the weights. Kernels for x86 without VNNI add two products of 8 bits in 16, and saturate: with weights
 of at most 63, 2 x 255 x 63 fits."""
 
@@ -46,7 +53,7 @@ class Int8:
     """
 
     calib_data: str | Path = "synthetic"
-    calib_count: int = 256
+    calib_count: int | None = None
     calib_seed: int = 0
     recipe: Path | None = None
     val_data: Path | None = None
@@ -59,7 +66,7 @@ class Int8:
         """Raise RequestError for what can be seen to be impossible before anything is read."""
         if self.cpu not in WEIGHT_BITS:
             raise RequestError(f"--cpu {self.cpu} is not known", f"use one of {', '.join(WEIGHT_BITS)}")
-        if not MIN_IMAGES <= self.calib_count <= MAX_IMAGES:
+        if self.calib_count is not None and not MIN_IMAGES <= self.calib_count <= MAX_IMAGES:
             raise RequestError(
                 f"{self.calib_count} calibration images are not possible", f"give --calib-count of {MIN_IMAGES} to {MAX_IMAGES}"
             )
@@ -108,8 +115,17 @@ def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) 
     """What to calibrate with, and pixels (N, S, S, 3) that are none of it."""
     if asked.calib_data != SYNTHETIC:
         report(f"reading images to calibrate with from {asked.calib_data}")
-        return split(asked.calib_data, source.preprocess, asked.calib_count, HELD_OUT, asked.calib_seed)
-    raise NotImplementedError
+        return split(asked.calib_data, source.preprocess, asked.calib_count or PHOTOGRAPHS, HELD_OUT, asked.calib_seed)
+    count = asked.calib_count or COUNT
+
+    def made(seed: int, settings: Settings, what: str) -> CalibrationSet:
+        report(f"making {count} synthetic images to {what}, from the network itself")
+        return synthesise(original, source.preprocess, count, seed, cache_folder(), source.sha256, settings=settings)
+
+    calibration = made(asked.calib_seed, Settings(), "calibrate with")
+    if asked.val_data is not None:
+        return calibration, calibration.pixels
+    return calibration, made(asked.calib_seed + 1, Settings(certainty=CERTAINTY), "measure with").pixels
 
 
 def _calibrated(asked: Int8, source: Checkpoint, calibration: CalibrationSet, folded: TinyViT, report: Progress) -> Recipe:

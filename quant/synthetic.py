@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyvit.errors import RequestError
@@ -38,11 +39,16 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Settings:
-    """batch: images optimised together, at 224 x 224; larger ones are fewer, so that memory stays. steps, rate: Adam's."""
+    """batch: images optimised together, at 224 x 224; larger ones are fewer, so that memory stays. steps, rate: Adam's.
+
+    certainty: weight of the cross-entropy with a class for each image in turn (DeepInversion's): at 0 the network cannot
+    tell what it sees, and int8 need not agree with float32 on it.
+    """
 
     batch: int = 16
     steps: int = 20
     rate: float = 0.1
+    certainty: float = 0.0
 
 
 def default_cache() -> Path:
@@ -107,13 +113,15 @@ def _optimised(network: TinyViT, start: Tensor, preprocess: Preprocess, settings
     black, white = -mean / std, (1 - mean) / std
     images = start.clamp(black, white).requires_grad_(True)
     optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
+    wanted = torch.arange(len(start)) % network.num_classes
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     with torch.enable_grad(), _distances(network) as distances:
         for step in range(settings.steps):
             distances.clear()
-            network(images)
+            logits = network(images)
+            loss = torch.stack(distances).mean() + settings.certainty * F.cross_entropy(logits, wanted)
             optimiser.zero_grad()
-            torch.stack(distances).mean().backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
             with torch.no_grad():

@@ -48,7 +48,7 @@ class OnnxTarget:
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    placement = Placement("uint8", conv_outputs=True, attention=False)
+    placement = Placement("uint8", conv_outputs=True, attention=False)  # with it, onnxruntime is no faster
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:
         """See `Target.lower`."""

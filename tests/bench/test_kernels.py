@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import tinyvit
 from tinyvit.bench import kernels
 from tinyvit.bench.kernels import integer_share
 from tinyvit.errors import ArtifactError, RequestError
@@ -99,8 +100,7 @@ def test_every_multiply_accumulate_of_the_network_is_found(format, demo):
     from tinyvit.nn.checkpoint import load
     from tinyvit.nn.cost import count_macs
 
-    demo_weights = Path(kernels.__file__).resolve().parents[1] / "src" / "tinyvit" / "data" / "demo.safetensors"
-    there = count_macs(load(demo_weights).build().eval())
+    there = count_macs(load(Path(tinyvit.__file__).with_name("data") / "demo.safetensors").build().eval())
     found = integer_share(demo[format])
     assert found.engine == {"onnx": "onnxruntime", "openvino": "openvino"}[format]
     assert (found.int8_macs, found.float_macs) == (0, there)

@@ -1,0 +1,48 @@
+"""What this processor can do, as far as the system tells, and whether a file may be trusted on it."""
+
+from __future__ import annotations
+
+import platform
+import warnings
+from pathlib import Path
+
+from tinyvit.errors import ArtifactError
+from tinyvit.manifest import Manifest
+
+X86 = ("x86_64", "amd64", "i386", "i686")
+VNNI = ("avx512_vnni", "avx_vnni")
+"""Flags of /proc/cpuinfo: either makes 8-bit products exact. Without, x86 kernels add two of them in 16 bits, and saturate."""
+
+
+def flags() -> frozenset[str] | None:
+    """The flags of the first processor in /proc/cpuinfo; None on systems that have none."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    facts = dict(reversed([line.split(":", 1) for line in text.splitlines() if ":" in line]))
+    named = {key.strip(): value for key, value in facts.items()}
+    return frozenset(named.get("flags", named.get("Features", "")).split())
+
+
+def refuse_where_wrong(manifest: Manifest, machine: str, known: frozenset[str] | None) -> None:
+    """Raise ArtifactError for a file whose int8 sums saturate here: made with --cpu vnni, on an x86 processor without it.
+
+    Other architectures add exactly. Where an x86 system does not tell its flags (known is None), warn.
+    """
+    quantization = manifest.quantization
+    if quantization is None or quantization.cpu == "any" or machine.lower() not in X86:
+        return
+    if known is None:
+        warnings.warn("the file needs a processor with VNNI, and this system does not tell: check with tinyvit-verify", stacklevel=3)
+    elif not known.intersection(VNNI):
+        raise ArtifactError(
+            "the file was made with --cpu vnni, and this processor has no VNNI: its int8 sums would be wrong",
+            "export it again without --cpu vnni",
+        )
+
+
+def check(manifest: Manifest | None) -> None:
+    """`refuse_where_wrong`, on this machine."""
+    if manifest is not None:
+        refuse_where_wrong(manifest, platform.machine(), flags())
