@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +104,8 @@ def _table(options: argparse.Namespace) -> int:
         compare = partial(Comparison, options, images, manifest.preprocess, manifest.labels)
         for engine in dict.fromkeys(run.engine for run in runs):
             with compare(engine) as comparison:
-                for line in [comparison.base(), *(comparison.row(run) for run in runs if run.engine == engine)]:
+                mine = (comparison.row(run) for run in runs if run.engine == engine)
+                for line in chain([comparison.base()], mine):  # each printed as soon as it is measured
                     print(line, flush=True)
                     lines.append(line)
     if options.out:

@@ -39,8 +39,8 @@ def rank(folded: TinyViT, recipe: Recipe, placement: Placement, images: Tensor, 
     """Every unit that the recipe quantizes, the most damage for its cost first; images float32 (N, 3, S, S), normalised."""
     wanted = _logits(folded, images)
     whole = _error(_logits(quantize(folded, recipe, placement), images), wanted)
-    macs = unit_macs(folded)
-    costs = {unit: macs[unit] for unit in quantized_units(folded, recipe, placement)}
+    all_macs = unit_macs(folded)
+    costs = {unit: all_macs[unit] for unit in quantized_units(folded, recipe, placement)}
     found = []
     for i, (unit, macs) in enumerate(costs.items()):
         without = _logits(quantize(folded, recipe.without((unit,)), placement), images)

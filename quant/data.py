@@ -29,7 +29,7 @@ from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
 
 MIN_IMAGES, MAX_IMAGES = 32, 10_000
-"""Of a calibration: fewer say too little of the ranges (docs/int8.md), more only take longer."""
+"""Of a calibration: fewer say too little of the ranges, more only take longer."""
 MAX_UNREADABLE = 0.05
 """Share of unreadable files above which the data, not a file, is taken to be wrong."""
 BATCH = 32

@@ -10,7 +10,6 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -28,7 +27,7 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.quant.data import CalibrationSet, Pixels, read_array
 
 COUNT = 32
-"""As many as are needed: 64 to 128 gave no better int8 networks, and every one costs seconds."""
+"""Enough to calibrate as well as photographs do (docs/int8.md); every one costs seconds."""
 VERSION = 1
 """Of the method: what another one made is not taken from the cache."""
 GREY = 0.75
@@ -49,11 +48,6 @@ class Settings:
     steps: int = 20
     rate: float = 0.1
     certainty: float = 0.0
-
-
-def default_cache() -> Path:
-    """$TINYVIT_CACHE, or ~/.cache/tinyvit-edge."""
-    return Path(os.environ.get("TINYVIT_CACHE") or "~/.cache/tinyvit-edge").expanduser()
 
 
 def synthesise(

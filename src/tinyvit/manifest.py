@@ -202,7 +202,7 @@ def _conforms(value: object, kind: Any) -> bool:
         return any(_conforms(value, option) for option in args)
     if kind is float:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _quantization(data: dict[str, Any]) -> Quantization:

@@ -34,7 +34,7 @@ def test_right_files_open(manifest, quantization, machine, flags):
 
 
 def test_a_file_that_would_saturate_is_refused(manifest):
-    with pytest.raises(ArtifactError, match="no VNNI.*export it again without --cpu vnni"):
+    with pytest.raises(ArtifactError, match=r"no VNNI.*export it again without --cpu vnni"):
         cpu.refuse_where_wrong(replace(manifest, quantization=VNNI), "x86_64", frozenset({"avx2", "fma"}))
 
 

@@ -1,0 +1,143 @@
+"""A recipe, its calibration, and the network that it makes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+pytest.importorskip("torch")
+
+import torch
+
+from tinyvit.errors import RequestError
+from tinyvit.placement import FLOAT_LAYERS, Placement
+from tinyvit.quant import calibrate as calibration
+from tinyvit.quant.calibrate import calibrate
+from tinyvit.quant.network import Point, QuantizedLayer, attentions, exact, quantizable, quantize, quantized_units
+from tinyvit.quant.recipe import read_recipe
+
+EVERYTHING = Placement("int8", conv_outputs=True)
+
+
+def logits(network, images):
+    with torch.inference_mode():
+        return network(images.to(network.head.fc.weight.dtype)).double()
+
+
+def test_int8_and_uint8_stand_for_the_same_numbers(small, recipe, noise):
+    signed, unsigned = (quantize(small, recipe, replace(EVERYTHING, activations=kind)) for kind in ("int8", "uint8"))
+    assert torch.equal(logits(signed, noise[:2]), logits(unsigned, noise[:2]))
+
+
+def test_exact_is_the_same_network(small, recipe, noise):
+    quantized = quantize(small, recipe, EVERYTHING)
+    wanted = logits(small, noise)
+    assert (logits(exact(quantized), noise) - logits(quantized, noise)).abs().max() < 0.1 * wanted.abs().max()
+    assert exact(quantized).head.fc.weight.dtype == torch.float64
+    assert quantized.head.fc.weight.dtype == torch.float32
+    assert 0 < (logits(quantized, noise) - wanted).abs().max() < 0.5 * wanted.abs().max()
+
+
+def test_what_is_quantized(small, recipe):
+    network = quantize(small, recipe, EVERYTHING)
+    layers = {name: module for name, module in network.named_modules() if isinstance(module, QuantizedLayer)}
+    assert len(layers) == len(dict(quantizable(small)))
+    assert all(network.get_submodule(name).weight.is_floating_point() for name in FLOAT_LAYERS)
+    points = sum(isinstance(module, Point) for module in network.modules())
+    convolutions = sum(isinstance(layer, torch.nn.Conv2d) for _, layer in quantizable(small))
+    assert points == len(layers) + convolutions + 4 * len(dict(attentions(small)))
+
+
+def test_units_left_in_float32_are_untouched(small, recipe):
+    layer, attention = "stages.1.blocks.0.mlp.fc1", "stages.2.blocks.1.attn"
+    without = recipe.without((layer, attention))
+    network = quantize(small, without, EVERYTHING)
+    assert torch.equal(network.get_submodule(layer).weight, small.get_submodule(layer).weight)
+    assert not any(isinstance(module, Point) for module in network.get_submodule(f"{attention}.softmax").modules())
+    assert set(quantized_units(small, recipe, EVERYTHING)) - set(quantized_units(small, without, EVERYTHING)) == {layer, attention}
+
+
+@pytest.mark.parametrize(("bits", "largest"), [(7, 63), (8, 127)])
+def test_weights_use_their_bits_and_no_more(small, recipe, bits, largest):
+    network = quantize(small, replace(recipe, weight_bits=bits), EVERYTHING)
+    for module in network.modules():
+        if isinstance(module, QuantizedLayer):
+            assert module.weight.flatten(1).abs().amax(1).eq(largest).all()
+
+
+def test_attention_stays_float_where_its_sums_could_saturate(small, recipe):
+    units = quantized_units(small, replace(recipe, weight_bits=7), EVERYTHING)
+    assert not set(units) & set(dict(attentions(small)))
+
+
+def test_a_point_that_the_recipe_lacks(small, recipe):
+    scales = dict(recipe.scales)
+    del scales["stages.0.blocks.0.conv1:in"]
+    with pytest.raises(KeyError, match="conv1:in"):
+        quantize(small, replace(recipe, scales=scales), EVERYTHING)
+
+
+def test_queries_keys_and_values_share_a_scale(recipe):
+    assert "stages.1.blocks.0.attn.qkv:in" in recipe.scales
+    assert not any(name.endswith(("qkv.q:in", "qkv.k:in", "qkv.v:in")) for name in recipe.scales)
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_calibration_goes_on_where_it_was_stopped(small, noise, recipe, tmp_path, stop):
+    state = tmp_path / "state.pt"
+
+    class Stopped(Exception):
+        pass
+
+    def stops(done, _):
+        if done == stop * calibration.BATCH:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        calibrate(small, noise, state, stops)
+    seen = []
+    assert calibrate(small, noise, state, lambda done, _: seen.append(done)) == recipe.scales
+    assert seen[0] == (stop + 1) * calibration.BATCH
+    assert not state.exists()
+
+
+def test_a_damaged_state_begins_anew(small, noise, recipe, tmp_path):
+    state = tmp_path / "state.pt"
+    state.write_bytes(b"no zip file")
+    assert calibrate(small, noise, state) == recipe.scales
+
+
+def test_a_recipe_comes_back_as_it_was(recipe, tmp_path):
+    path = tmp_path / "recipe.json"
+    recipe.without(("head",)).save(path)
+    assert read_recipe(path) == recipe.without(("head",))
+    assert read_recipe(path).sha256 != recipe.sha256
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"weight_bits": 4},
+        {"count": "many"},
+        {"scales": {"a": -1.0}},
+        {"scales": {"a": float("nan")}},
+        {"scales": [1]},
+        {"more": 1},
+    ],
+)
+def test_what_is_no_recipe_is_refused(recipe, tmp_path, change):
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({**json.loads(recipe.to_json()), **change}))
+    with pytest.raises(RequestError, match="is no recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100_000, "\x00"])
+def test_a_damaged_recipe_is_refused(tmp_path, text):
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(RequestError, match="is no recipe"):
+        read_recipe(path)

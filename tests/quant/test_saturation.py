@@ -1,0 +1,111 @@
+"""No sum of products may saturate: in theory, here, and on an emulated processor that has AVX2 and no more.
+
+x86 kernels without VNNI add two products of 8 bits in 16. With all weights and activations at their extremes, a layer of
+8-bit weights comes out at a fraction of what it should there, and one of 7 bits is exact.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import onnx_ir as ir
+import torch
+from torch import nn
+
+from tinyvit.export import tune
+from tinyvit.placement import Placement
+from tinyvit.quant.network import Point, QuantizedLayer, quantize
+
+SCALE = 1 / 64
+EMULATOR = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+LAYERS = {
+    "linear": (nn.Linear(256, 64), (49, 256)),
+    "pointwise": (nn.Conv2d(64, 64, 1), (1, 64, 8, 8)),
+    "convolution": (nn.Conv2d(32, 64, 3, 2, 1), (1, 32, 8, 8)),
+    "depthwise": (nn.Conv2d(64, 64, 3, 1, 1, groups=64), (1, 64, 8, 8)),
+}
+RUN = """
+import sys
+import numpy as np
+if sys.argv[1] == "onnxruntime":
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(sys.argv[2], options, providers=["CPUExecutionProvider"])
+    result = session.run(None, {"x": np.load(sys.argv[3])})[0]
+else:
+    import openvino
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    result = openvino.Core().compile_model(sys.argv[2], "CPU", settings)(np.load(sys.argv[3]))[0]
+np.save(sys.argv[4], result)
+"""
+
+
+def test_seven_bits_leave_room_in_sixteen(small, recipe):
+    from dataclasses import replace
+
+    def worst(bits):
+        network = quantize(small, replace(recipe, weight_bits=bits), Placement())
+        layers = [module.weight.flatten(1).int().abs() for module in network.modules() if isinstance(module, QuantizedLayer)]
+        return max(int((255 * weights.topk(2, dim=1).values.sum(1)).max()) for weights in layers)  # uint8 inside the kernels
+
+    assert worst(7) <= 2**15 - 1 < worst(8)
+
+
+def extremes(kind: str, bits: int, activations: str) -> tuple[nn.Module, torch.Tensor]:
+    """A layer whose weights are all as large as can be, of either sign by channel, and activations likewise."""
+    layer, shape = LAYERS[kind]
+    with torch.no_grad():
+        layer.weight.fill_(1.0)
+        layer.weight[::2] = -1.0
+        layer.bias.zero_()
+    parts: list[nn.Module] = [QuantizedLayer(layer, Point(SCALE, activations), bits)]
+    if isinstance(layer, nn.Conv2d) and activations == "uint8":
+        parts.append(Point(layer.weight[0].numel() * 2 * 128 * SCALE / 127, activations))
+    return nn.Sequential(*parts), torch.full(shape, 127 * SCALE)
+
+
+def answer(engine: str, kind: str, bits: int, folder: Path, emulated: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(what the engine gives, what is right) for the extremes, in the form that this engine's target writes."""
+    module, x = extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8")
+    with torch.no_grad():
+        program = torch.onnx.export(torch.export.export(module, (x,)), dynamo=True, opset_version=20, optimize=False, input_names=["x"])
+        right = module.double()(x.double()).numpy()
+    tune.tune(program.model)
+    program.model.ir_version = 9
+    ir.save(program.model, folder / "layer.onnx")
+    np.save(folder / "x.npy", x.numpy())
+    prefix = [EMULATOR, "-cpu", "Haswell"] if emulated else []
+    files = [str(folder / name) for name in ("layer.onnx", "x.npy", "y.npy")]
+    subprocess.run([*prefix, sys.executable, "-c", RUN, engine, *files], check=True, capture_output=True, timeout=300)
+    return np.load(folder / "y.npy"), right
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("kind", list(LAYERS))
+def test_extremes_are_right_here(engine, kind, tmp_path):
+    pytest.importorskip(engine)
+    found, right = answer(engine, kind, 7, tmp_path, emulated=False)
+    assert np.abs(found - right).max() < 1e-3 * np.abs(right).max()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to be a processor without VNNI")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("kind", list(LAYERS))
+@pytest.mark.parametrize("bits", [7, 8])
+def test_extremes_without_vnni(engine, kind, bits, tmp_path):
+    """Depthwise convolutions are right even at 8 bits: nothing is added in pairs there."""
+    pytest.importorskip(engine)
+    found, right = answer(engine, kind, bits, tmp_path, emulated=True)
+    is_right = np.abs(found - right).max() < 1e-3 * np.abs(right).max()
+    assert is_right == (bits == 7 or kind == "depthwise")
