@@ -198,7 +198,8 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     draft = what.draft
     with in_one_line(f"making the {target.name} artifact"):
         lowered = target.lower(what.graph, draft.preprocess, draft.stage)
-    versions = {name: metadata.version(name) for name in target.tools}
+    tools = target.tools if what.quantized is None else (*target.tools, "torchao")
+    versions = {name: metadata.version(name) for name in tools}
     manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions})
     with staging(path) as folder:
         staged = folder / path.name

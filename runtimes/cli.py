@@ -20,7 +20,7 @@ from tinyvit.errors import ImageError
 from tinyvit.runtimes.base import PRECISIONS
 
 if TYPE_CHECKING:
-    from tinyvit.manifest import Manifest, TensorSpec
+    from tinyvit.manifest import Manifest, Quantization, TensorSpec
     from tinyvit.runtimes.classifier import Prediction
     from tinyvit.runtimes.verify import Verification
 
@@ -203,10 +203,22 @@ def _summary(manifest: Manifest) -> dict[str, str]:
         "licence": manifest.licence,
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
+        **(_quantization(manifest.quantization) if manifest.quantization else {}),
         "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}" if parity else "not measured",
         "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify" if golden else "none",
         "manifest": _state(manifest.intact),
         "labels": f"{len(manifest.labels)} classes",
+    }
+
+
+def _quantization(said: Quantization) -> dict[str, str]:
+    top1 = f", top-1 {said.top1:.1f}% (float32: {said.float_top1:.1f}%)" if said.top1 is not None and said.float_top1 is not None else ""
+    share = "an unknown share" if said.int8_macs is None else f"{said.int8_macs:.0%}"
+    agreement = "no images" if said.agreement is None else f"{said.agreement:.1f}% of {said.images} images as in float32"
+    return {
+        "int8": f"{said.weight_bits}-bit weights, for {said.cpu} processor; {share} of the work; {len(said.float_units)} units in float32",
+        "  calibrated": f"{said.data_count} images, {said.method}",
+        "  measured": f"{agreement}{top1}, on {said.measured_on}{'; budget MISSED, forced' if said.forced else ''}",
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tinyvit import __version__
 from tinyvit.labels import Label
-from tinyvit.manifest import KEY, Manifest
+from tinyvit.manifest import KEY, Manifest, Quantization
 from tinyvit.runtimes import cli, open_artifact
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
@@ -209,3 +209,14 @@ def test_importing_is_cheap_and_needs_no_engine() -> None:
     code += "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
     subprocess.run([sys.executable, "-c", "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules"], check=True)
+
+
+def test_inspect_tells_of_int8(demo):
+    manifest = open_artifact(demo["onnx"]).manifest
+    assert manifest is not None
+    said = Quantization("histogram", "", 256, "", 7, "any", (), 0.9145, 1000, 98.7, 85.2, 85.2, ("one",), "a processor", True)
+    shown = cli._summary(dataclasses.replace(manifest, quantization=said))
+    assert shown["int8"] == "7-bit weights, for any processor; 91% of the work; 0 units in float32"
+    assert shown["  measured"].startswith("98.7% of 1000 images as in float32, top-1 85.2% (float32: 85.2%)")
+    assert "forced" in shown["  measured"]
+    assert Manifest.from_json(dataclasses.replace(manifest, quantization=said).to_json()).quantization == said
