@@ -150,7 +150,9 @@ print(json.dumps(said))
     assert all("pip install 'tinyvit-edge[export]'" in said[name] for name in needs_torch)
     assert needs_torch <= {name for name in modules() if name.startswith(("tinyvit.nn", "tinyvit.quant"))} | {
         "tinyvit.export.graph",
+        "tinyvit.export.int8",
         "tinyvit.export.pipeline",
+        "tinyvit.export.request",
     }
 
 
