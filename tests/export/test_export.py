@@ -276,7 +276,7 @@ def test_an_artifact_that_differs_is_not_handed_over(tmp_path, monkeypatch):
         return folded
 
     monkeypatch.setattr(pipeline, "fold", broken)
-    with pytest.raises(ArtifactError, match="does not equal the torch model"):
+    with pytest.raises(ArtifactError, match="does not equal torch, before folding"):
         export("demo", output=tmp_path / "demo.onnx")
     assert list(tmp_path.iterdir()) == []
 
