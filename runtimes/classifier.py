@@ -24,7 +24,6 @@ from tinyvit.images import Channels, Picture, describe, list_images, open_image
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.contract import settle
@@ -74,7 +73,6 @@ class Classifier:
         artifact = open_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        cpu.check(artifact.manifest)
         self._runtime = open_runtime(artifact, runtime, Options(device, threads, precision))
         try:
             self._contract = settle(artifact, self._runtime, preprocess, labels)

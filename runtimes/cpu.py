@@ -15,7 +15,7 @@ VNNI = ("avx512_vnni", "avx_vnni")
 
 
 def flags() -> frozenset[str] | None:
-    """The flags of the first processor in /proc/cpuinfo; None on systems that have none."""
+    """The flags of the first processor in /proc/cpuinfo; None on systems that have none. An emulator shows its host's."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -34,7 +34,10 @@ def refuse_where_wrong(manifest: Manifest, machine: str, known: frozenset[str] |
     if quantization is None or quantization.cpu == "any" or machine.lower() not in X86:
         return
     if known is None:
-        warnings.warn("the file needs a processor with VNNI, and this system does not tell: check with tinyvit-verify", stacklevel=3)
+        warnings.warn(
+            "the file needs a processor with VNNI, and this system does not tell: export it again without --cpu vnni if unsure",
+            stacklevel=3,
+        )
     elif not known.intersection(VNNI):
         raise ArtifactError(
             "the file was made with --cpu vnni, and this processor has no VNNI: its int8 sums would be wrong",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from tinyvit.errors import RequestError
-from tinyvit.runtimes import engines
+from tinyvit.runtimes import cpu, engines
 from tinyvit.runtimes.artifact import Artifact, open_artifact
 from tinyvit.runtimes.base import Options, Runtime
 
@@ -58,11 +58,14 @@ def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, op
     """Open a file with the engine called `runtime`, or with the best installed one for its format.
 
     Raises RequestError for an engine or option that is not possible, MissingDependencyError where no engine is
-    installed, ArtifactError for a file that cannot be used.
+    installed, ArtifactError for a file that cannot be used, or whose int8 sums this processor would get wrong.
     """
     if not isinstance(artifact, Artifact):
         artifact = open_artifact(artifact)
     able = candidates(artifact.format)
     if runtime is not None and artifact.format not in engine(runtime).FORMATS:
         raise RequestError(f"{runtime} does not open {artifact.format} files", f"use --runtime {' or '.join(able)}")
-    return engine(runtime or able[0]).open_runtime(artifact, options or Options())
+    options = options or Options()
+    if options.device == "cpu":
+        cpu.check(artifact.manifest)
+    return engine(runtime or able[0]).open_runtime(artifact, options)

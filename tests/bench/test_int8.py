@@ -46,6 +46,7 @@ def rows(text: str) -> dict[tuple[str, str], list[str]]:
     return {(row[0], row[1]): row[2:] for row in cells[2:]}
 
 
+@pytest.mark.slow
 def test_the_same_network_differs_in_nothing_and_another_in_what_it_gets_wrong(demo, pictures, tmp_path, capsys):
     tabby = only_ever(3, demo["onnx"], tmp_path / "tabby.onnx")
     files = [str(path) for path in (demo["onnx"], tabby, demo["openvino"])]

@@ -142,6 +142,7 @@ def test_graph_has_few_copies_and_no_control_flow(demo):
     assert max(len(value.type.tensor_type.shape.dim) for value in inferred.graph.value_info) <= 5
 
 
+@pytest.mark.slow
 def test_same_input_same_bytes(demo, tmp_path):
     made, _ = export("demo", target="all", output=tmp_path)
     for one in made:

@@ -101,6 +101,7 @@ def test_float32_is_three_times_as_large(made, tmp_path):
     assert made["onnx"].size_bytes <= 0.30 * float32[0].size_bytes
 
 
+@pytest.mark.slow
 def test_over_budget_is_refused_with_what_was_measured(again, spoilt, tmp_path, monkeypatch):
     from tinyvit.export import int8
 

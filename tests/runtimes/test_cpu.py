@@ -39,7 +39,7 @@ def test_a_file_that_would_saturate_is_refused(manifest):
 
 
 def test_an_x86_system_that_does_not_tell_warns(manifest):
-    with pytest.warns(UserWarning, match="tinyvit-verify"):
+    with pytest.warns(UserWarning, match="without --cpu vnni"):
         cpu.refuse_where_wrong(replace(manifest, quantization=VNNI), "AMD64", None)
 
 
