@@ -27,7 +27,7 @@ import tinyvit
 from tinyvit.bench.kernels import integer_share, noise
 from tinyvit.bench.latency import alternate, median_ratio
 from tinyvit.bench.machine import cpu_facts
-from tinyvit.bench.peers import import_timm, stock_export
+from tinyvit.bench.peers import check_installed, import_timm, stock_export
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.images import list_images, open_image
@@ -190,7 +190,8 @@ def _size(path: Path) -> int:
 
 def _peers(options: argparse.Namespace, manifest: Manifest, folder: Path) -> list[Run]:
     """Other tools' files, made in `folder` of timm's model with the same weights; refused where that is not the same network."""
-    _check_installed()
+    check_installed()
+    _nncf()
     from safetensors.torch import load
 
     stock = folder / "stock.onnx"
@@ -207,17 +208,6 @@ def _peers(options: argparse.Namespace, manifest: Manifest, folder: Path) -> lis
     inputs = [manifest.preprocess(open_image(path))[None] for path in chosen]
     with redirect_stdout(sys.stderr):  # both tools talk
         return [*_by_nncf(stock, inputs, folder), _by_onnxruntime(stock, inputs, folder)]
-
-
-def _check_installed() -> None:
-    """Raise MissingDependencyError for the first thing that is missing, before anything is measured."""
-    for package, extra in (("torch", "export"), ("onnxscript", "export"), ("safetensors", "export"), ("openvino", "openvino")):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MissingDependencyError.of(package, extra) from error
-    import_timm()
-    _nncf()
 
 
 def _nncf() -> Any:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from tinyvit.runtimes.cpu import cpuinfo
+from tinyvit.runtimes.cpu import flags as cpu_flags
 
 _FEATURES = {
     "avx512_vnni": "AVX-512 VNNI",
@@ -19,11 +21,8 @@ _FEATURES = {
 
 def cpu_facts() -> str:
     """Model, features and cores of this processor, in one line; "unknown processor" where /proc/cpuinfo is absent."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
+    facts, flags = cpuinfo(), cpu_flags()
+    if facts is None or flags is None:
         return f"unknown processor, {os.cpu_count()} cores"
-    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())}
-    flags = facts.get("flags", facts.get("Features", "")).split()
     found = ", ".join(name for flag, name in _FEATURES.items() if flag in flags)
     return f"{facts.get('model name', 'unknown processor')} ({found}), {os.cpu_count()} cores"

@@ -35,6 +35,16 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
+def check_installed() -> None:
+    """Raise MissingDependencyError for the first thing that a comparison lacks, so that it is known before anything is measured."""
+    for package, extra in (("torch", "export"), ("onnxscript", "export"), ("safetensors", "export"), ("openvino", "openvino")):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise MissingDependencyError.of(package, extra) from error
+    import_timm()
+
+
 def _declare_torchvision_operators() -> None:
     import torch
 

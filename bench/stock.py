@@ -9,7 +9,6 @@ ours is faster. Needs timm and torchvision beside tinyvit-edge[export,openvino].
 from __future__ import annotations
 
 import argparse
-import importlib
 import subprocess
 import sys
 import tempfile
@@ -21,9 +20,9 @@ import numpy as np
 
 from tinyvit.bench.latency import alternate, median_ratio
 from tinyvit.bench.machine import cpu_facts
-from tinyvit.bench.peers import import_timm, stock_export, stock_model
+from tinyvit.bench.peers import check_installed, stock_export, stock_model
 from tinyvit.cli import guarded, parser
-from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -45,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _table(options: argparse.Namespace) -> int:
-    _check_installed()
+    check_installed()
     print(f"{cpu_facts()}; {options.threads} threads, float32, batch 1, up to {options.rounds} alternating turns of 5 runs\n")
     print("| variant | engine | stock ms | ours ms | ours / stock |\n|---|---|---|---|---|", flush=True)
     for variant in options.variants:
@@ -54,16 +53,6 @@ def _table(options: argparse.Namespace) -> int:
             for engine in ("onnxruntime", "openvino"):
                 print(_row(variant, engine, stock, ours, options), flush=True)
     return 0
-
-
-def _check_installed() -> None:
-    """Raise MissingDependencyError for the first thing that is missing, before anything is measured."""
-    for package, extra in (("torch", "export"), ("onnxscript", "export"), ("safetensors", "export"), ("openvino", "openvino")):
-        try:
-            importlib.import_module(package)
-        except ImportError as error:
-            raise MissingDependencyError.of(package, extra) from error
-    import_timm()
 
 
 def make_pair(variant: str, folder: Path) -> tuple[Path, Path]:

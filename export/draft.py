@@ -26,13 +26,8 @@ INT8_TOLERANCE = 0.08
 integers, what follows differs by a whole step. docs/int8.md has what right engines and saturating ones were seen to differ by."""
 
 
-def draft_manifest(
-    source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, network: TinyViT, precision: str = "float32"
-) -> Manifest:
-    """The manifest but for what depends on the target. batch None is any.
-
-    network: what the artifact must equal: in float32 the one before folding, in int8 the exact reading of the quantized one.
-    """
+def draft_manifest(source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, precision: str = "float32") -> Manifest:
+    """The manifest but for its golden vectors and what depends on the target. batch None is any."""
     size, images = source.img_size, batch or BATCH
     shapes: dict[Stage, TensorSpec] = {
         "host": TensorSpec(INPUT, (images, 3, size, size), "float32", "NCHW"),
@@ -53,12 +48,15 @@ def draft_manifest(
         source=Source(source.name, source.sha256),
         licence=source.licence,
         tools={},
-        golden=_golden(network, source.preprocess, stage, RELATIVE_TOLERANCE[stage] if precision == "float32" else INT8_TOLERANCE),
     )
 
 
-def _golden(network: TinyViT, preprocess: Preprocess, stage: Stage, relative: float) -> Golden:
-    """What `network` answers to the golden inputs."""
+def golden_vectors(network: TinyViT, draft: Manifest) -> Golden:
+    """What `network` answers to the golden inputs: what the artifact must equal. In float32 that is the network before
+    folding, in int8 the exact reading of the quantized one.
+    """
+    stage, preprocess = draft.stage, draft.preprocess
+    relative = RELATIVE_TOLERANCE[stage] if draft.precision == "float32" else INT8_TOLERANCE
     size = network.img_size
     height, width = (size * 5 // 4, size * 3 // 2) if stage == "full" else (size, size)
     logits = np.concatenate([_answer(network, preprocess, stage, golden.pattern(s, height, width)) for s in golden.PATTERNS])

@@ -10,9 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from tinyvit.bench.kernels import integer_share
+from tinyvit.bench.kernels import integer_share, noise
 from tinyvit.bench.latency import Timing, alternate, median_ratio
 from tinyvit.errors import RequestError
 from tinyvit.export.graph import Graph, trace
@@ -25,7 +23,7 @@ from tinyvit.quant.prepare import Prepared
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.worth import Answers, Images, Worth, answers, worth
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
 
 ROUNDS, BUDGET_S = 12, 4.0
@@ -55,7 +53,6 @@ class Quantized:
     graph: Graph
     recipe: Recipe
     trials: tuple[Trial, ...]
-    ranking: tuple[Damage, ...]
     int8_macs: float
     int8_ms: Timing
     float_ms: Timing
@@ -145,7 +142,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
             break
         if not ranking:
             report("over budget: ranking what int8 hurts most")
-            ranking = rank(shop.folded, recipe, shop.target.placement, prepared.probe)
+            ranking = rank(shop.folded, recipe, shop.target.placement, prepared.probe())
         recipe = recipe.without(_next(ranking, len(trials)))
         if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
             raise RequestError(
@@ -154,7 +151,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
             )
     share = integer_share(int8.path).share
     int8_ms, float_ms = _times(int8, float32)
-    return Quantized(network, graph, recipe, tuple(trials), tuple(ranking), share, int8_ms, float_ms)
+    return Quantized(network, graph, recipe, tuple(trials), share, int8_ms, float_ms)
 
 
 def _next(ranking: list[Damage], tried: int) -> tuple[str, ...]:
@@ -165,13 +162,8 @@ def _next(ranking: list[Damage], tried: int) -> tuple[str, ...]:
 def _times(int8: Artifact, float32: Artifact) -> tuple[Timing, Timing]:
     """Both networks in turn, on one thread each."""
     with open_runtime(int8, None, Options(threads=1)) as ours, open_runtime(float32, None, Options(threads=1)) as theirs:
-        batch = _noise(ours)
+        batch = noise(ours.inputs[0].shape, ours.inputs[0].dtype)
         timed = alternate(
             {"int8": lambda: ours.run(batch), "float32": lambda: theirs.run(batch)}, rounds=ROUNDS, warmup=1, budget_s=BUDGET_S, block=3
         )
     return timed["int8"], timed["float32"]
-
-
-def _noise(runtime: Runtime) -> np.typing.NDArray[np.float32]:
-    shape = [size if isinstance(size, int) else 1 for size in runtime.inputs[0].shape]
-    return np.random.default_rng(0).standard_normal(shape, np.float32)

@@ -15,7 +15,7 @@ from tinyvit import __version__
 from tinyvit.bench.latency import Timing, alternate
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.export.draft import draft_manifest
+from tinyvit.export.draft import draft_manifest, golden_vectors
 from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
 from tinyvit.export.int8 import Quantized, Workshop, within_budget
 from tinyvit.export.request import Request, check, unwritable
@@ -153,15 +153,13 @@ def _labels(request: Request, source: Checkpoint) -> tuple[Label, ...]:
 
 def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[Failed]]:
     source = _read(request, report)
-    network = source.original, source.folded
-    prepared = prepare(request.int8, source.checkpoint, source.labels, *network, report) if request.int8 else None
+    what = _quantizer(request, request.int8, source, report) if request.int8 else _float32(request, source)
     made: list[Exported] = []
     failed: list[Failed] = []
     for target, path in zip(request.targets, request.paths):
         report(f"making and checking {target.name}")
         try:
-            what = _int8(request, prepared, source, target, report) if prepared else _float32(request, source)
-            made.append(_make(target, what, path, request.overwrite))
+            made.append(_make(target, what(target), path, request.overwrite))
         except MissingDependencyError as error:
             if request.alone:
                 raise
@@ -171,26 +169,32 @@ def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[
     return made, failed
 
 
-def _float32(request: Request, source: _Source) -> _Lowerable:
-    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, source.original)
-    return _Lowerable(source.graph, draft, source.folded)
+def _float32(request: Request, source: _Source) -> Callable[[Target], _Lowerable]:
+    """The same for every target."""
+    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage)
+    lowerable = _Lowerable(source.graph, replace(draft, golden=golden_vectors(source.original, draft)), source.folded)
+    return lambda _: lowerable
+
+
+def _quantizer(request: Request, asked: Int8, source: _Source, report: Progress) -> Callable[[Target], _Lowerable]:
+    """One calibration, and a network of its own for every target."""
+    prepared = prepare(asked, source.checkpoint, source.labels, source.original, source.folded, report)
+    return lambda target: _int8(request, prepared, source, target, report)
 
 
 def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
     asked = prepared.asked
-
-    def draft(stage: Stage, network: TinyViT, precision: str) -> Manifest:
-        return draft_manifest(source.checkpoint, source.labels, request.batch, stage, network, precision)
-
+    basis = source.checkpoint, source.labels, request.batch
     with tempfile.TemporaryDirectory(prefix="tinyvit-int8-") as folder:
-        shop = Workshop(Path(folder), target, source.folded, source.graph, draft("host", source.original, "float32"))
+        shop = Workshop(Path(folder), target, source.folded, source.graph, draft_manifest(*basis, "host"))
         quantized = within_budget(shop, prepared, report)
     if asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
         raise RequestError(cause, "keep float32 here, or leave out --min-speedup where the device is another processor")
-    manifest = draft(request.stage, exact(quantized.network), "int8")
-    forced = not quantized.worth.within(asked.budget)
-    return _Lowerable(quantized.graph, replace(manifest, quantization=quantized.record(asked.cpu, cpu_facts(), forced)), None, quantized)
+    draft = draft_manifest(*basis, request.stage, "int8")
+    record = quantized.record(asked.cpu, cpu_facts(), forced=not quantized.worth.within(asked.budget))
+    draft = replace(draft, golden=golden_vectors(exact(quantized.network), draft), quantization=record)
+    return _Lowerable(quantized.graph, draft, None, quantized)
 
 
 def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Exported:

@@ -64,11 +64,7 @@ def check(
         int8.check()
     named = None if labels is None else _labels(labels)
     several = every or len(wanted) > 1
-    stem = _stem(model, checkpoint, img_size)
-    try:
-        paths = _paths(output, wanted, stem, overwrite, several)
-    except OSError as error:
-        raise unwritable(Path(output or "."), error) from error
+    paths = _tried_paths(output, wanted, _stem(model, checkpoint, img_size), overwrite, several)
     return Request(
         model=model,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -139,16 +135,25 @@ def _stem(model: str | None, checkpoint: str | Path | None, img_size: int | None
     return stem if img_size in (None, size) else f"{stem}_{img_size}"
 
 
-def _paths(output: str | Path | None, wanted: Sequence[targets.Target], stem: str, overwrite: bool, several: bool) -> tuple[Path, ...]:
+def _tried_paths(
+    output: str | Path | None, wanted: Sequence[targets.Target], stem: str, overwrite: bool, several: bool
+) -> tuple[Path, ...]:
+    """One path a target; that they can be written is tried out."""
+    try:
+        paths = _paths(output, wanted, stem, several)
+        for path in paths:
+            refuse_existing(path, overwrite)
+        with staging(paths[0]):  # the surest way to know that it can be made there; leaves nothing
+            return paths
+    except OSError as error:
+        raise unwritable(Path(output or "."), error) from error
+
+
+def _paths(output: str | Path | None, wanted: Sequence[targets.Target], stem: str, several: bool) -> tuple[Path, ...]:
     place = Path(output) if output is not None else Path(".")
     is_folder = several or output is None or place.is_dir() or str(output).endswith("/")
     if is_folder and place.exists() and not place.is_dir():
         raise RequestError(f"{place} is a file, and several targets go into a folder", "give -o a folder")
     if not is_folder and place.suffix != wanted[0].suffix:
         raise RequestError(f"-o {place} does not end with {wanted[0].suffix}", f"name it {place.with_suffix(wanted[0].suffix)}")
-    paths = tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)
-    for path in paths:
-        refuse_existing(path, overwrite)
-    with staging(paths[0]):  # the surest way to know that it can be made there; leaves nothing
-        pass
-    return paths
+    return tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)

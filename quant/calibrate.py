@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
+from tinyvit.files import publish, staging
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.network import attentions, input_point, quantizable
 from tinyvit.quiet import quiet
@@ -103,7 +103,7 @@ def _resume(observers: dict[str, HistogramObserver], state: Path | None) -> int:
 
 
 def _keep(observers: dict[str, HistogramObserver], done: int, state: Path) -> None:
-    beside = state.with_name(f"{state.name}.new")
-    state.parent.mkdir(parents=True, exist_ok=True)
-    torch.save({"done": done, "observers": {name: observer.state_dict() for name, observer in observers.items()}}, beside)
-    os.replace(beside, state)
+    with staging(state) as folder:
+        kept = folder / state.name
+        torch.save({"done": done, "observers": {name: observer.state_dict() for name, observer in observers.items()}}, kept)
+        publish([kept], state.parent)

@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -83,13 +84,13 @@ class Int8:
 
 @dataclass(frozen=True)
 class Prepared:
-    """asked: the request. recipe; images to measure int8 with, other ones than the calibration's; probe: some of the latter,
+    """asked: the request. recipe; images to measure int8 with, other ones than the calibration's; probe: gives a few images,
     float32 (N, 3, S, S), to rank damage with."""
 
     asked: Int8
     recipe: Recipe
     images: Images
-    probe: Tensor
+    probe: Callable[[], Tensor]
 
 
 def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: TinyViT, folded: TinyViT, report: Progress) -> Prepared:
@@ -98,17 +99,18 @@ def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: 
     original: the network before folding, whose BatchNorm says what synthetic images must look like. Raises RequestError for
     data that cannot be used and for a recipe of another network.
     """
-    calibration, held_out = _data(asked, source, original, report)
+    data = cache(lambda: _data(asked, source, original, report))  # minutes, where nothing may need them
     recipe = read_recipe(asked.recipe) if asked.recipe is not None and asked.recipe.exists() else None
     if recipe is None:
-        recipe = _calibrated(asked, source, calibration, folded, report)
+        recipe = _calibrated(asked, source, data()[0], folded, report)
         if asked.recipe is not None:
             recipe.save(asked.recipe)
     _check(recipe, asked, source)
     if asked.val_data is not None:
         validation = read_validation(asked.val_data, source.preprocess, labels)
-        return Prepared(asked, recipe, validation.batches, _normalised(source, calibration.pixels[:PROBE]))
-    return Prepared(asked, recipe, lambda: iter([(held_out, None)]), _normalised(source, held_out[:PROBE]))
+        return Prepared(asked, recipe, validation.batches, lambda: _normalised(source, data()[0].pixels[:PROBE]))
+    held_out = data()[1]
+    return Prepared(asked, recipe, lambda: iter([(held_out, None)]), lambda: _normalised(source, held_out[:PROBE]))
 
 
 def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) -> tuple[CalibrationSet, npt.NDArray[np.uint8]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import RequestError
-from tinyvit.files import staging
+from tinyvit.files import publish, staging
 
 FORMAT = 1
 MAX_BYTES = 4 * 2**20
@@ -57,7 +57,7 @@ class Recipe:
         """Write it, whole or not at all."""
         with staging(path) as folder:
             (folder / path.name).write_text(self.to_json(), encoding="utf-8")
-            (folder / path.name).replace(path)
+            publish([folder / path.name], path.parent)
 
 
 def read_recipe(path: Path) -> Recipe:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyvit.errors import RequestError
-from tinyvit.files import staging
+from tinyvit.files import publish, staging
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.data import CalibrationSet, Pixels, read_array
@@ -169,4 +169,4 @@ def _kept(file: Path | None, size: int, sizes: list[int]) -> Pixels:
 def _keep(pixels: Pixels, file: Path) -> None:
     with suppress(OSError), staging(file) as folder:  # a cache that cannot be written costs time, not the result
         np.savez(folder / file.name, pixels)
-        (folder / file.name).replace(file)
+        publish([folder / file.name], file.parent)

@@ -14,15 +14,20 @@ VNNI = ("avx512_vnni", "avx_vnni")
 """Flags of /proc/cpuinfo: either makes 8-bit products exact. Without, x86 kernels add two of them in 16 bits, and saturate."""
 
 
-def flags() -> frozenset[str] | None:
-    """The flags of the first processor in /proc/cpuinfo; None on systems that have none. An emulator shows its host's."""
+def cpuinfo() -> dict[str, str] | None:
+    """What /proc/cpuinfo says of the first processor; None on systems that have none. An emulator shows its host's."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    facts = dict(reversed([line.split(":", 1) for line in text.splitlines() if ":" in line]))
-    named = {key.strip(): value for key, value in facts.items()}
-    return frozenset(named.get("flags", named.get("Features", "")).split())
+    facts = [line.partition(":") for line in text.splitlines()]
+    return {key.strip(): value.strip() for key, colon, value in reversed(facts) if colon}
+
+
+def flags() -> frozenset[str] | None:
+    """The first processor's flags, or None where the system does not tell them."""
+    facts = cpuinfo()
+    return None if facts is None else frozenset(facts.get("flags", facts.get("Features", "")).split())
 
 
 def refuse_where_wrong(manifest: Manifest, machine: str, known: frozenset[str] | None) -> None:

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError
 from tinyvit.golden import FORMULA, PATTERNS, pattern
 from tinyvit.manifest import Golden, Manifest
+from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import content_sha256, open_artifact
 from tinyvit.runtimes.base import Options, Runtime
 from tinyvit.runtimes.contract import settle
@@ -85,12 +86,7 @@ def verify(
 
 def host_facts() -> dict[str, str]:
     """The machine's architecture and processor, as far as the system tells."""
-    processor = platform.processor()
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        processor = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), processor)
-    except OSError:
-        pass  # not Linux
+    processor = (cpu.cpuinfo() or {}).get("model name", platform.processor())
     return {"machine": platform.machine(), "processor": processor or "unknown"}
 
 
