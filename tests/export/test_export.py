@@ -149,6 +149,7 @@ def test_same_input_same_bytes(demo, tmp_path):
         assert [file.read_bytes() for file in one.files] == [(demo["onnx"].parent / file.name).read_bytes() for file in one.files]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"dynamic_batch": True}, {"batch": 3}], ids=["dynamic", "fixed"])
 def test_batches(demo, images, options, tmp_path):
     made, _ = export("demo", target="all", output=tmp_path, **options)

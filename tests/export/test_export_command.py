@@ -66,7 +66,7 @@ def test_bad_checkpoint_is_one_line(command, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("target", "name"), [("onnx", "demo.onnx"), ("openvino", "demo.xml")])
+@pytest.mark.parametrize(("target", "name"), [("onnx", "demo.onnx"), pytest.param("openvino", "demo.xml", marks=pytest.mark.slow)])
 def test_full_disk_leaves_nothing(target, name, tmp_path):
     """A real limit of the system's on the size of files, in a process of its own."""
     code = (

@@ -1,0 +1,31 @@
+"""What int8 needs before a target comes into it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tinyvit.nn.hub import load_released
+from tinyvit.quant.prepare import PROBE, Int8, prepare
+
+
+def test_a_recipe_and_labelled_pictures_need_no_calibration_images(small, recipe, images: Path, tmp_path: Path, monkeypatch):
+    """Synthetic ones take minutes: they are made only when damage has to be ranked."""
+    monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
+    source = load_released("demo").at_size(64)
+    assert source.labels is not None
+    (tmp_path / "val" / "n07920052").mkdir(parents=True)
+    shutil.copy(images / "coffee.jpg", tmp_path / "val" / "n07920052")
+    replace(recipe, checkpoint=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
+    asked = Int8(recipe=tmp_path / "recipe.json", val_data=tmp_path / "val")
+    prepared = prepare(asked, source, source.labels, source.build(), small, lambda _: None)
+    pixels, classes = next(prepared.images())
+    assert (pixels.shape, classes.tolist()) == ((1, 64, 64, 3), [9])
+    assert not (tmp_path / "cache").exists()
+    assert prepared.probe().shape == (PROBE, 3, 64, 64)
+    assert (tmp_path / "cache").exists()
