@@ -22,8 +22,8 @@ def tune(model: ir.Model) -> None:
     for tidy in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.IdentityEliminationPass(),
-        passes.CommonSubexpressionEliminationPass(),
         passes.DeduplicateInitializersPass(),
+        passes.CommonSubexpressionEliminationPass(),  # after it: what is computed from equal constants is equal
         passes.RemoveUnusedNodesPass(),
         passes.RemoveUnusedOpsetsPass(),
         passes.TopologicalSortPass(),

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinyvit.errors import MissingDependencyError
 from tinyvit.files import publish, staging
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.network import attentions, input_point, quantizable
+from tinyvit.quant.network import LARGEST_SEVEN, SEVEN_BITS, attentions, input_point, quantizable
 from tinyvit.quiet import quiet
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ METHOD = "torchao HistogramObserver"
 """The range that loses least in the mean square, by a histogram of all values seen; docs/int8.md compares it with others."""
 BATCH = 8
 LARGEST = 127
-PRODUCTS = ("qkv.q", "qkv.k", "qkv.v")
 
 Progress = Callable[[int, int], None]
 
@@ -34,8 +33,8 @@ def calibrate(folded: TinyViT, images: Tensor, state: Path | None = None, progre
     state: a file to go on from where it exists and is of the same call (its name must say so), written after every batch
     and removed at the end: stopped anywhere and called again, the result is the same.
     """
-    observers = {name: _observer() for name in _observed(folded)}
-    done = _resume(observers, state)
+    observers = _observers(folded)
+    done = _resume(folded, observers, state)
     with torch.inference_mode(), _hooked(folded, observers):
         for start in range(done, len(images), BATCH):
             folded(images[start : start + BATCH])
@@ -50,13 +49,18 @@ def calibrate(folded: TinyViT, images: Tensor, state: Path | None = None, progre
     return dict(sorted(scales.items()))
 
 
-def _observer() -> HistogramObserver:
+def _observers(folded: TinyViT) -> dict[str, HistogramObserver]:
+    narrow = tuple(f"{part}:out" for part in SEVEN_BITS)
+    return {name: _observer(LARGEST_SEVEN if name.endswith(narrow) else LARGEST) for name in _observed(folded)}
+
+
+def _observer(largest: int) -> HistogramObserver:
     try:
         with quiet("torchao", "torch.utils._pytree"):
             from torchao.quantization.pt2e import HistogramObserver
     except ImportError as error:
         raise MissingDependencyError.of("torchao", "export") from error
-    return HistogramObserver(dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-LARGEST, quant_max=LARGEST)
+    return HistogramObserver(dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-largest, quant_max=largest)
 
 
 def _observed(folded: TinyViT) -> dict[str, tuple[nn.Module, bool]]:
@@ -65,10 +69,7 @@ def _observed(folded: TinyViT) -> dict[str, tuple[nn.Module, bool]]:
     for name, layer in quantizable(folded):
         point = input_point(folded, name)
         found.setdefault(point, (folded.get_submodule(point.rpartition(":")[0]), True))
-        if isinstance(layer, nn.Conv2d):
-            found[f"{name}:out"] = layer, False
-    for name, attention in attentions(folded):
-        found.update({f"{name}.{part}:out": (attention.get_submodule(part), False) for part in PRODUCTS})
+        found[f"{name}:out"] = layer, False
     return found
 
 
@@ -88,7 +89,7 @@ def _hooked(folded: TinyViT, observers: dict[str, HistogramObserver]) -> Iterato
             handle.remove()
 
 
-def _resume(observers: dict[str, HistogramObserver], state: Path | None) -> int:
+def _resume(folded: TinyViT, observers: dict[str, HistogramObserver], state: Path | None) -> int:
     """How many images the observers have seen already, by the file."""
     if state is None or not state.is_file():
         return 0
@@ -98,7 +99,7 @@ def _resume(observers: dict[str, HistogramObserver], state: Path | None) -> int:
             observer.load_state_dict(kept["observers"][name])
         return int(kept["done"])
     except Exception:  # torch's for a damaged file have no base of their own: begin again
-        observers.update({name: _observer() for name in observers})
+        observers.update(_observers(folded))
         return 0
 
 

@@ -22,18 +22,27 @@ from tinyvit.quant.recipe import Recipe
 _OPS = torch.ops.quantized_decomposed
 _RANGES = {"int8": (0, -128, 127, torch.int8), "uint8": (128, 0, 255, torch.uint8)}
 
+SEVEN_BITS = ("qkv.k", "qkv.v")
+"""What attention's products have instead of weights: held to 7 bits, so that no sum saturates on any processor (docs/int8.md)."""
+LARGEST_SEVEN = 63
+
 Layer = nn.Linear | nn.Conv2d
 
 
 class Point(nn.Module):
-    """Rounds activations to multiples of `scale`, -128 to 127 of them; keeps shape and dtype (float32 or float64)."""
+    """Rounds activations to multiples of `scale`, -128 to 127 of them; keeps shape and dtype (float32 or float64).
 
-    def __init__(self, scale: float, activations: Literal["int8", "uint8"]) -> None:
+    seven_bits: -63 to 63 of them instead, for the operand of a product that has the weights' part.
+    """
+
+    def __init__(self, scale: float, activations: Literal["int8", "uint8"], seven_bits: bool = False) -> None:
         super().__init__()
-        self.scale, self.activations = scale, activations
+        self.scale, self.activations, self.seven_bits = scale, activations, seven_bits
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
+        if self.seven_bits:
+            x = x.clamp(-LARGEST_SEVEN * self.scale, LARGEST_SEVEN * self.scale)
         if x.dtype == torch.float64:
             return (x / self.scale).round().clamp(-128, 127) * self.scale
         how = (self.scale, *_RANGES[self.activations])
@@ -89,11 +98,6 @@ class QuantizedLayer(nn.Module):
         return self
 
 
-EXACT_BITS = 8
-"""Width of the weights in a recipe for processors that add 8-bit products exactly. Only there are attention's products
-quantized: both their operands are activations of 8 bits, and on others their sums saturate (docs/int8.md)."""
-
-
 def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
     """A copy of a folded network, quantized. Raises KeyError where the recipe lacks a point that the placement needs."""
     network = copy.deepcopy(folded)
@@ -109,14 +113,15 @@ def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
         if name in units:
             for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
                 inner = attention.get_submodule(part)
-                _replace(attention, part, nn.Sequential(inner, _point(recipe, f"{name}.{part}:out", placement)))
+                point = Point(recipe.scales[f"{name}.{part}:out"], placement.activations, part in SEVEN_BITS)
+                _replace(attention, part, nn.Sequential(inner, point))
     return network
 
 
 def quantized_units(folded: TinyViT, recipe: Recipe, placement: Placement) -> list[str]:
     """The layers, and the attentions whose products, become int8."""
     names = [name for name, _ in quantizable(folded)]
-    if placement.attention and recipe.weight_bits == EXACT_BITS:
+    if placement.attention:
         names += [name for name, _ in attentions(folded)]
     return [name for name in names if name not in recipe.float_units]
 

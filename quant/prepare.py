@@ -20,7 +20,6 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibrate import METHOD, calibrate
 from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, read_validation, split
-from tinyvit.quant.network import EXACT_BITS
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.quant.synthetic import COUNT, Settings, synthesise
 from tinyvit.quant.worth import Budget, Images
@@ -36,7 +35,7 @@ not broken; what it costs, only --val-data shows."""
 PROBE = 16
 """Images to rank damage with."""
 
-WEIGHT_BITS = {"any": 7, "vnni": EXACT_BITS}
+WEIGHT_BITS = {"any": 7, "vnni": 8}
 """Processor -> width of the weights. Kernels for x86 without VNNI add two products of 8 bits in 16, and saturate: with weights
 of at most 63, 2 x 255 x 63 fits."""
 

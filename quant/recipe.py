@@ -1,7 +1,8 @@
 """The recipe: an int8 quantization as plain data, made once and applied for every target.
 
-A point is a place where activations become int8, named after the module of the folded network that it belongs to:
-"stages.0.blocks.1.conv2:in" is that layer's input, "...:out" its output. Queries, keys and values share one input,
+A point is a place where activations may become int8, named after the module of the folded network that it belongs to:
+"stages.0.blocks.1.conv2:in" is that layer's input, "...:out" its output. Every quantized layer has both: engines differ in
+which of them they round. Queries, keys and values share one input,
 "stages.1.blocks.0.attn.qkv:in".
 """
 
@@ -17,7 +18,8 @@ from typing import Any
 from tinyvit.errors import RequestError
 from tinyvit.files import publish, staging
 
-FORMAT = 1
+FORMAT = 2
+"""2: keys and values have 7 bits, and LayerNorms neither scale nor shift (nn/fold.py)."""
 MAX_BYTES = 4 * 2**20
 
 

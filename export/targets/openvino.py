@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.export import preprocess_openvino
+from tinyvit.export import preprocess_openvino, tune_openvino
 from tinyvit.manifest import KEY, Manifest, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     import openvino
 
     from tinyvit.export.graph import Graph
+
+_INDENTATION = re.compile(rb">\s+<")
+"""A sixth of an int8 file's .xml."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,7 @@ class OpenVinoModel:
 
         self.model.set_rt_info(manifest.to_json(), [KEY, "manifest"])
         openvino.save_model(self.model, str(path), compress_to_fp16=False)
+        path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
         return [path.with_suffix(".bin"), path]
 
 
@@ -54,6 +59,7 @@ class OpenVinoTarget:
         proto = ir.serde.serialize_model(graph.onnx())
         # read_model, not convert_model: the latter folds constants, and stores the attention biases expanded.
         model = openvino.Core().read_model(proto.SerializeToString(), b"")
+        tune_openvino.tune(model)
         model = preprocess_openvino.add(model, preprocess, stage)
         _number(model)
         return OpenVinoModel(model)

@@ -16,7 +16,7 @@ class Placement:
 
     activations: the type that carries them. "uint8" has its zero point at 128 and stands for the same numbers as "int8".
     conv_outputs: round what convolutions give, too: for engines whose int8 convolution has an int8 result only.
-    attention: quantize both products of attention, where the recipe is for processors that add them up right.
+    attention: quantize both products of attention.
     """
 
     activations: Literal["int8", "uint8"] = "int8"

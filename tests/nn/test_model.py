@@ -55,6 +55,8 @@ def test_folding_leaves_nothing_to_fold():
             module.running_var.uniform_(0.5, 2)
     folded = fold(model)
     assert not any(isinstance(module, (ConvNorm, torch.nn.BatchNorm2d, FusedProjection)) for module in folded.modules())
+    affine = [name for name, module in folded.named_modules() if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine]
+    assert affine == ["head.norm"]
     assert any(isinstance(module, ConvNorm) for module in model.modules())
     image = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():

@@ -28,5 +28,4 @@ def small() -> TinyViT:
 
 @pytest.fixture(scope="session")
 def recipe(small: TinyViT, noise: torch.Tensor) -> Recipe:
-    """With 8-bit weights, so that attention's products are quantized where the placement asks for it."""
     return Recipe("abc", 64, calibrate(small, noise), 8, (), METHOD, "def", len(noise))

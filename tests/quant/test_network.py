@@ -67,9 +67,20 @@ def test_weights_use_their_bits_and_no_more(small, recipe, bits, largest):
             assert module.weight.flatten(1).abs().amax(1).eq(largest).all()
 
 
-def test_attention_stays_float_where_its_sums_could_saturate(small, recipe):
-    units = quantized_units(small, replace(recipe, weight_bits=7), EVERYTHING)
-    assert not set(units) & set(dict(attentions(small)))
+def test_keys_and_values_have_seven_bits(small, recipe, noise):
+    """They have the weights' part in attention's products, and stay inside whatever comes."""
+    network, seen = quantize(small, recipe, EVERYTHING), {}
+
+    def look(name, scale):
+        return lambda _, __, result: seen.__setitem__(name, (result / scale).abs().max().item())
+
+    for name, _ in attentions(small):
+        for part in ("qkv.q", "qkv.k", "qkv.v"):
+            point = network.get_submodule(f"{name}.{part}")[1]
+            point.register_forward_hook(look(f"{name}.{part}", point.scale))
+    logits(network, 100 * noise[:2])
+    assert max(largest for name, largest in seen.items() if not name.endswith("q")) == pytest.approx(63)
+    assert max(largest for name, largest in seen.items() if name.endswith("q")) > 64
 
 
 def test_a_point_that_the_recipe_lacks(small, recipe):
@@ -119,7 +130,7 @@ def test_a_recipe_comes_back_as_it_was(recipe, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": 1},
         {"weight_bits": 4},
         {"count": "many"},
         {"scales": {"a": -1.0}},

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tinyvit.nn.model import Attention, ConvNorm, FusedProjection, SplitProjection, TinyViT
+from tinyvit.nn.model import Attention, ConvNorm, FusedProjection, Mlp, SplitProjection, TinyViT
 from tinyvit.variants import HEAD_DIM
 
 
@@ -25,7 +25,10 @@ def fold(model: TinyViT) -> TinyViT:
             if isinstance(child, ConvNorm):
                 setattr(module, name, _fold_norm(child))
         if isinstance(module, Attention) and isinstance(module.qkv, FusedProjection):
+            module.norm = _unscaled(module.norm, module.qkv)
             _split(module, module.qkv)
+        if isinstance(module, Mlp):
+            module.norm = _unscaled(module.norm, module.fc1)
     return folded
 
 
@@ -36,6 +39,13 @@ def _fold_norm(pair: ConvNorm) -> nn.Conv2d:
     weight, bias = fuse_conv_bn_weights(conv.weight.double(), None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
     conv.weight, conv.bias = _constant(weight), _constant(bias)
     return conv
+
+
+def _unscaled(norm: nn.LayerNorm, after: nn.Linear) -> nn.LayerNorm:
+    """The norm without its scale and shift, which go into the only layer that reads it."""
+    weight, bias = after.weight.double(), after.bias.double()
+    after.weight, after.bias = _constant(weight * norm.weight.double()), _constant(bias + weight @ norm.bias.double())
+    return nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
 
 
 def _split(attention: Attention, qkv: FusedProjection) -> None:

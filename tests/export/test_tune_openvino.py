@@ -1,0 +1,88 @@
+"""OpenVINO's reading of a network, tuned: the same function, in fewer nodes, and in the forms that its kernels fuse."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+pytest.importorskip("openvino")
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+import onnx_ir as ir
+import openvino
+
+from tinyvit.export import tune_openvino
+from tinyvit.export.graph import trace
+from tinyvit.export.targets.openvino import TARGET
+from tinyvit.nn.fold import fold
+from tinyvit.nn.hub import load_released
+from tinyvit.quant.calibrate import calibrate
+from tinyvit.quant.network import quantize
+from tinyvit.quant.recipe import Recipe
+
+SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
+
+
+def read(graph):
+    return openvino.Core().read_model(ir.serde.serialize_model(graph.onnx()).SerializeToString(), b"")
+
+
+def kinds(model) -> Counter[str]:
+    return Counter(node.get_type_name() for node in model.get_ordered_ops())
+
+
+def run(model, image):
+    return openvino.Core().compile_model(model, "CPU", SETTINGS)(image)[0]
+
+
+@pytest.fixture(scope="module", params=[1, None], ids=["batch-1", "batch-any"])
+def graphs(request):
+    """The demo at 64 pixels, in float32 and in int8."""
+    import torch
+
+    folded = fold(load_released("demo").at_size(64).build())
+    noise = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    recipe = Recipe("abc", 64, calibrate(folded, noise), 7, (), "", "", 8)
+    return {
+        "float32": trace(folded, batch=request.param),
+        "int8": trace(quantize(folded, recipe, TARGET.placement), batch=request.param),
+    }
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_function_is_the_same(graphs, precision):
+    tuned = read(graphs[precision])
+    tune_openvino.tune(tuned)
+    image = np.random.default_rng(0).normal(size=(1, 3, 64, 64)).astype(np.float32)
+    before, after = run(read(graphs[precision]), image), run(tuned, image)
+    tolerance = 1e-5 if precision == "float32" else 0.03  # in int8, a sum on the edge between two integers may fall to either
+    assert np.abs(before - after).max() < tolerance * np.abs(before).max()
+
+
+def test_what_is_left(graphs):
+    before = read(graphs["int8"])
+    tuned = read(graphs["int8"])
+    tune_openvino.tune(tuned)
+    assert kinds(before)["Subtract"] > 0 == kinds(tuned)["Subtract"], "zero points"
+    weights = kinds(tuned)["MatMul"] - 20 + kinds(tuned)["Convolution"] + kinds(tuned)["GroupConvolution"] - 2
+    assert kinds(tuned)["Convert"] == weights, "8-bit weights are stored so, and nothing else is cast"
+    assert kinds(tuned)["Gather"] == 10, "attention biases are not expanded"
+    assert kinds(tuned)["FakeQuantize"] == kinds(before)["FakeQuantize"]
+
+
+def test_the_rounding_after_a_norm_is_fused(graphs):
+    """By the graph that really runs."""
+
+    def layer(node) -> str:
+        return str(node.get_rt_info()["layerType"].astype(str))
+
+    def alone(model) -> int:
+        executed = openvino.Core().compile_model(model, "CPU", SETTINGS).get_runtime_model().get_ordered_ops()
+        return sum(layer(node) == "FakeQuantize" and layer(node.input_value(0).get_node()) == "MVN" for node in executed)
+
+    tuned = read(graphs["int8"])
+    tune_openvino.tune(tuned)
+    assert alone(tuned) == 0 < alone(read(graphs["int8"]))
