@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.bench.kernels import integer_share, noise
-from tinyvit.bench.latency import Timing, alternate, median_ratio
+from tinyvit.bench.kernels import integer_share
+from tinyvit.bench.latency import Timing, median_ratio
 from tinyvit.errors import RequestError
 from tinyvit.export.graph import Graph, trace
 from tinyvit.export.targets import Target
-from tinyvit.manifest import Manifest, Quantization
+from tinyvit.export.timing import beside_float32
+from tinyvit.manifest import Manifest, Precision, Quantization
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.damage import Damage, rank, unit_macs
 from tinyvit.quant.network import quantize, quantized_units
@@ -23,10 +24,8 @@ from tinyvit.quant.prepare import Prepared
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.worth import Answers, Images, Worth, answers, worth
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
 
-ROUNDS, BUDGET_S = 12, 4.0
 LEAST_INT8 = 0.5
 """Share of the multiply-accumulates under which an int8 file is not worth its name: the search for a better one ends there."""
 
@@ -105,7 +104,7 @@ class Workshop:
         """As the float32 network was."""
         return trace(network, batch=self.graph.batch, opset=self.graph.opset)
 
-    def artifact(self, name: str, graph: Graph, precision: str) -> Artifact:
+    def artifact(self, name: str, graph: Graph, precision: Precision) -> Artifact:
         """A file to measure, replaced by the next of its name."""
         path = self.folder / f"{name}{self.target.suffix}"
         manifest = replace(self.draft, target=self.target.name, precision=precision)
@@ -134,7 +133,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
     while True:
         network = quantize(shop.folded, recipe, shop.target.placement)
         graph = shop.trace(network)
-        int8 = shop.artifact("int8", graph, "int8")
+        int8 = shop.artifact("int8", graph, asked.precision)
         left = sum(costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)) / sum(costs.values())
         trials.append(Trial(recipe.float_units, left, worth(shop.answers(int8, prepared.images), wanted)))
         report(f"int8: {trials[-1].worth}")
@@ -150,20 +149,10 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
                 "calibrate with images like the device's (--calib-data), allow more (--max-drop, --min-agreement), or --force",
             )
     share = integer_share(int8.path).share
-    int8_ms, float_ms = _times(int8, float32)
+    int8_ms, float_ms = beside_float32(int8, float32)
     return Quantized(network, graph, recipe, tuple(trials), share, int8_ms, float_ms)
 
 
 def _next(ranking: list[Damage], tried: int) -> tuple[str, ...]:
     """Twice as many as the time before: 1, 2, 4, ... units that int8 does harm to."""
     return tuple(damage.unit for damage in ranking[: 2 ** (tried - 1)] if damage.error > 0)
-
-
-def _times(int8: Artifact, float32: Artifact) -> tuple[Timing, Timing]:
-    """Both networks in turn, on one thread each."""
-    with open_runtime(int8, None, Options(threads=1)) as ours, open_runtime(float32, None, Options(threads=1)) as theirs:
-        batch = noise(ours.inputs[0].shape, ours.inputs[0].dtype)
-        timed = alternate(
-            {"int8": lambda: ours.run(batch), "float32": lambda: theirs.run(batch)}, rounds=ROUNDS, warmup=1, budget_s=BUDGET_S, block=3
-        )
-    return timed["int8"], timed["float32"]

@@ -12,14 +12,15 @@ from importlib import metadata
 from pathlib import Path
 
 from tinyvit import __version__
-from tinyvit.bench.latency import Timing, alternate
+from tinyvit.bench.latency import Timing
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.draft import draft_manifest, golden_vectors
 from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
 from tinyvit.export.int8 import Quantized, Workshop, within_budget
 from tinyvit.export.request import Request, check, unwritable
-from tinyvit.export.targets import Lowered, Target
+from tinyvit.export.targets import Lowered, Target, refusal
+from tinyvit.export.timing import ONE_THREAD, beside_float32, beside_torch
 from tinyvit.files import publish, refuse_existing, staging
 from tinyvit.labels import Label, numbered
 from tinyvit.manifest import Manifest, Parity, Stage
@@ -30,13 +31,10 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.quant.network import exact
 from tinyvit.quant.prepare import Int8, Prepared, prepare
 from tinyvit.runtimes.artifact import Artifact, content_sha256
-from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.verify import compare, golden_batch
 from tinyvit.variants import DEFAULT_MODEL
-
-ROUNDS, BUDGET_S = 12, 2.0
-"""How many turns, and for how many seconds at most, artifact and torch are timed."""
 
 Progress = Callable[[str], None]
 
@@ -46,8 +44,8 @@ class Exported:
     """One artifact made, and what was measured of it on this machine.
 
     size_bytes counts all its files. engine_ms and baseline_ms are alternating runs on one thread, for `batch` images: the
-    artifact in its engine, and `baseline`: in float32 the same network in eager torch, in int8 the float32 network in that
-    engine. quantized: how the int8 network came about.
+    artifact in its engine, and `baseline`: in float32 the same network in eager torch, in other precisions the float32 network in
+    that engine. quantized: how the int8 network came about.
     """
 
     path: Path
@@ -82,11 +80,12 @@ class _Source:
 
 @dataclass(frozen=True)
 class _Lowerable:
-    """What one artifact is made from: the traced graph, what the artifact will say, and how it is timed (None: measured already)."""
+    """What one artifact is made from: the traced graph, what the artifact will say, and what it is timed beside: the network in
+    torch, or float32 in its engine, which was measured already."""
 
     graph: Graph
     draft: Manifest
-    rival: TinyViT | None
+    rival: TinyViT | tuple[Timing, Timing]
     quantized: Quantized | None = None
 
 
@@ -103,6 +102,7 @@ def export(
     output: str | Path | None = None,
     opset: int = DEFAULT_OPSET,
     overwrite: bool = False,
+    half: bool = False,
     int8: Int8 | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Exported], list[Failed]]:
@@ -111,7 +111,8 @@ def export(
     target: names or aliases, or "all", which passes over those whose tools are not installed. output: a file for one
     target, a folder for several (or any folder that exists); by default the current folder, named after the model.
     Returns what was made, and what was asked for and could not be (its tools are missing); with one target the error is
-    raised instead. int8: quantize, as it says. Raises TinyViTError; nothing is left behind then.
+    raised instead. half: 16 bits, for the targets that gain from it. int8: quantize, as it says. Raises TinyViTError; nothing
+    is left behind then.
     """
     request = check(
         model,
@@ -125,6 +126,7 @@ def export(
         output=output,
         opset=opset,
         overwrite=overwrite,
+        half=half,
         int8=int8,
     )
     return _make_all(request, progress or (lambda _: None))
@@ -153,10 +155,13 @@ def _labels(request: Request, source: Checkpoint) -> tuple[Label, ...]:
 
 def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[Failed]]:
     source = _read(request, report)
-    what = _quantizer(request, request.int8, source, report) if request.int8 else _float32(request, source)
+    what = _maker(request, source, report)
     made: list[Exported] = []
     failed: list[Failed] = []
     for target, path in zip(request.targets, request.paths):
+        if (refused := refusal(target, request.precision)) is not None:
+            failed.append(Failed(target.name, refused))
+            continue
         report(f"making and checking {target.name}")
         try:
             made.append(_make(target, what(target), path, request.overwrite))
@@ -169,32 +174,42 @@ def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[
     return made, failed
 
 
-def _float32(request: Request, source: _Source) -> Callable[[Target], _Lowerable]:
-    """The same for every target."""
-    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage)
-    lowerable = _Lowerable(source.graph, replace(draft, golden=golden_vectors(source.original, draft)), source.folded)
-    return lambda _: lowerable
+def _maker(request: Request, source: _Source, report: Progress) -> Callable[[Target], _Lowerable]:
+    """What to lower for a target: in int8 a network of its own after one calibration, else the same for all of them."""
+    if request.int8 is not None:
+        prepared = prepare(request.int8, source.checkpoint, source.labels, source.original, source.folded, report)
+        return lambda target: _int8(request, prepared, source, target, report)
+    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, request.precision)
+    draft = replace(draft, golden=golden_vectors(source.original, draft))
+    if request.precision == "float32":
+        return lambda _: _Lowerable(source.graph, draft, source.folded)
+    return lambda target: _Lowerable(source.graph, draft, _beside_float32(request, source, target, report))
 
 
-def _quantizer(request: Request, asked: Int8, source: _Source, report: Progress) -> Callable[[Target], _Lowerable]:
-    """One calibration, and a network of its own for every target."""
-    prepared = prepare(asked, source.checkpoint, source.labels, source.original, source.folded, report)
-    return lambda target: _int8(request, prepared, source, target, report)
+def _workshop(request: Request, source: _Source, target: Target, folder: str) -> Workshop:
+    draft = draft_manifest(source.checkpoint, source.labels, request.batch, "host")
+    return Workshop(Path(folder), target, source.folded, source.graph, draft)
+
+
+def _beside_float32(request: Request, source: _Source, target: Target, report: Progress) -> tuple[Timing, Timing]:
+    """The same graph in the precision asked for, and in float32."""
+    report(f"timing {request.precision} beside float32 in the {target.name} target's engine")
+    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+        shop = _workshop(request, source, target, folder)
+        return beside_float32(*(shop.artifact(name, source.graph, name) for name in (request.precision, "float32")))
 
 
 def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
     asked = prepared.asked
-    basis = source.checkpoint, source.labels, request.batch
-    with tempfile.TemporaryDirectory(prefix="tinyvit-int8-") as folder:
-        shop = Workshop(Path(folder), target, source.folded, source.graph, draft_manifest(*basis, "host"))
-        quantized = within_budget(shop, prepared, report)
+    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+        quantized = within_budget(_workshop(request, source, target, folder), prepared, report)
     if asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
         raise RequestError(cause, "keep float32 here, or leave out --min-speedup where the device is another processor")
-    draft = draft_manifest(*basis, request.stage, "int8")
+    draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, asked.precision)
     record = quantized.record(asked.cpu, cpu_facts(), forced=not quantized.worth.within(asked.budget))
     draft = replace(draft, golden=golden_vectors(exact(quantized.network), draft), quantization=record)
-    return _Lowerable(quantized.graph, draft, None, quantized)
+    return _Lowerable(quantized.graph, draft, (quantized.int8_ms, quantized.float_ms), quantized)
 
 
 def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Exported:
@@ -202,14 +217,15 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     draft = what.draft
     with in_one_line(f"making the {target.name} artifact"):
         lowered = target.lower(what.graph, draft.preprocess, draft.stage)
-    tools = target.tools if what.quantized is None else (*target.tools, "torchao")
+    calibrated = what.quantized is not None and not what.quantized.recipe.weights_only
+    tools = (*target.tools, "torchao") if calibrated else target.tools
     versions = {name: metadata.version(name) for name in tools}
     manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions})
     with staging(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
         manifest = replace(manifest, content_sha256=content_sha256(staged))
-        with open_runtime(Artifact(staged, manifest), None, Options(threads=1)) as runtime:
+        with open_runtime(Artifact(staged, manifest), None, ONE_THREAD) as runtime:
             manifest = replace(manifest, parity=_parity(runtime, manifest))
             engine, (engine_ms, baseline_ms, baseline) = runtime.describe(), _timings(runtime, manifest, what)
         files = _save(lowered, staged, manifest)
@@ -221,10 +237,10 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
 
 
 def _timings(runtime: Runtime, manifest: Manifest, what: _Lowerable) -> tuple[Timing, Timing, str]:
-    if what.quantized is not None:
-        return what.quantized.int8_ms, what.quantized.float_ms, f"float32 in {runtime.describe()['engine']}"
-    assert what.rival is not None
-    return *_time(runtime, manifest, what.rival), "eager torch"
+    if isinstance(what.rival, tuple):
+        return *what.rival, f"float32 in {runtime.describe()['engine']}"
+    assert manifest.golden is not None
+    return *beside_torch(runtime, golden_batch(manifest, manifest.golden, 0), what.rival), "eager torch"
 
 
 def _save(lowered: Lowered, path: Path, manifest: Manifest) -> list[Path]:
@@ -247,25 +263,3 @@ def _parity(runtime: Runtime, manifest: Manifest) -> Parity:
 
 def _against(manifest: Manifest) -> str:
     return "torch, before folding" if manifest.quantization is None else "the quantized network, computed exactly"
-
-
-def _time(runtime: Runtime, manifest: Manifest, folded: TinyViT) -> tuple[Timing, Timing]:
-    """The artifact in its engine and the network in eager torch, in turn, on one batch and one thread each.
-
-    With more threads, torch's wait for one another hundreds of times a run: where anything else runs on the machine, that
-    multiplies its time by 2 to 50 and the engine's by 2. On one thread both slow down alike (docs/performance.md).
-    """
-    import torch
-
-    assert manifest.golden is not None
-    batch = golden_batch(manifest, manifest.golden, 0)
-    tensor = torch.zeros(len(batch), 3, manifest.img_size, manifest.img_size)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with torch.inference_mode():
-            runs: dict[str, Callable[[], object]] = {"engine": lambda: runtime.run(batch), "torch": lambda: folded(tensor)}
-            timed = alternate(runs, rounds=ROUNDS, warmup=2, budget_s=BUDGET_S, block=2)
-    finally:
-        torch.set_num_threads(threads)
-    return timed["engine"], timed["torch"]

@@ -13,7 +13,7 @@ from tinyvit.export import targets
 from tinyvit.export.graph import check_opset
 from tinyvit.files import explained, refuse_existing, staging
 from tinyvit.labels import Label
-from tinyvit.manifest import Stage
+from tinyvit.manifest import Precision, Stage
 from tinyvit.quant.prepare import Int8
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, check_size, find
 
@@ -38,7 +38,17 @@ class Request:
     labels: tuple[Label, ...] | None
     opset: int
     overwrite: bool
+    half: bool
     int8: Int8 | None
+
+    @property
+    def precision(self) -> Precision:
+        """Of every artifact."""
+        return _precision(self.half, self.int8)
+
+
+def _precision(half: bool, int8: Int8 | None) -> Precision:
+    return "half" if half else "float32" if int8 is None else int8.precision
 
 
 def check(
@@ -54,6 +64,7 @@ def check(
     output: str | Path | None,
     opset: int,
     overwrite: bool,
+    half: bool,
     int8: Int8 | None,
 ) -> Request:
     """The request, the output's folder tried out. Raises RequestError for what can be seen to be impossible already."""
@@ -62,9 +73,15 @@ def check(
     check_opset(opset)
     if int8 is not None:
         int8.check()
+    if half and int8 is not None:
+        raise RequestError("half and int8 were both asked for", "give one of --half, --int8 and --int8-weights-only")
+    precision = _precision(half, int8)
     named = None if labels is None else _labels(labels)
     several = every or len(wanted) > 1
-    paths = _tried_paths(output, wanted, _stem(model, checkpoint, img_size), overwrite, several)
+    if not several and (refused := targets.refusal(wanted[0], precision)) is not None:
+        raise refused
+    stem = _stem(model, checkpoint, img_size) + ("" if precision == "float32" else f".{precision}")
+    paths = _tried_paths(output, wanted, stem, overwrite, several)
     return Request(
         model=model,
         checkpoint=None if checkpoint is None else Path(checkpoint),
@@ -77,6 +94,7 @@ def check(
         labels=named,
         opset=opset,
         overwrite=overwrite,
+        half=half,
         int8=int8,
     )
 

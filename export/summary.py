@@ -37,10 +37,12 @@ def _speed(one: Exported, batch: str) -> str:
     ours, theirs, engine = one.engine_ms.median_ms, one.baseline_ms.median_ms, one.engine["engine"]
     runs = f"medians of {len(one.engine_ms.samples_ms)} and {len(one.baseline_ms.samples_ms)} runs in turn, one thread each"
     if one.quantized is None:
-        return f"{ours:.1f} ms{batch} in {engine}, {theirs / ours:.1f}x as fast as {one.baseline} ({theirs:.1f} ms; {runs})"
-    ratio = 1 / one.quantized.speedup
-    advice = "" if ratio <= WORTH_IT else "; not worth it on this processor: keep float32 here"
-    return f"int8 takes {ratio:.2f} of the time of {one.baseline} ({ours:.1f} and {theirs:.1f} ms{batch}; {runs}; {cpu_facts()}){advice}"
+        computed = f", computed in {one.engine['precision']} on this processor ({cpu_facts()})" if one.manifest.precision == "half" else ""
+        return f"{ours:.1f} ms{batch} in {engine}, {theirs / ours:.1f}x as fast as {one.baseline} ({theirs:.1f} ms; {runs}){computed}"
+    ratio, precision = 1 / one.quantized.speedup, one.manifest.precision
+    advice = "" if ratio <= WORTH_IT or precision != "int8" else "; not worth it on this processor: keep float32 here"
+    times = f"{ours:.1f} and {theirs:.1f} ms{batch}; {runs}; {cpu_facts()}"
+    return f"{precision} takes {ratio:.2f} of the time of {one.baseline} ({times}){advice}"
 
 
 def _quantization(quantized: Quantized) -> list[str]:

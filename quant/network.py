@@ -51,14 +51,17 @@ class Point(nn.Module):
 
 
 class QuantizedLayer(nn.Module):
-    """A linear layer or convolution with int8 weights, one scale an output channel, and an int32 bias."""
+    """A linear layer or convolution with int8 weights, one scale an output channel, and an int32 bias.
+
+    source: how its input is rounded; None leaves input and bias in float32.
+    """
 
     weight: Tensor
     scales: Tensor
     bias: Tensor | None
     bias_scales: Tensor
 
-    def __init__(self, layer: Layer, source: Point, weight_bits: int) -> None:
+    def __init__(self, layer: Layer, source: Point | None, weight_bits: int) -> None:
         super().__init__()
         self.source = source
         self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups) if isinstance(layer, nn.Conv2d) else None
@@ -67,20 +70,22 @@ class QuantizedLayer(nn.Module):
         rounded = (weight / _along(scales.double(), weight)).round().clamp(-largest, largest)
         self.register_buffer("weight", rounded.to(torch.int8))
         self.register_buffer("scales", scales)
-        self.register_buffer("bias_scales", (scales.double() * source.scale).float())
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
-        bias = layer.bias
-        limit = 2.0**31 - 1
-        self.register_buffer(
-            "bias", None if bias is None else (bias.detach().double() / self.bias_scales.double()).round().clamp(-limit, limit).int()
-        )
+        bias = None if layer.bias is None else layer.bias.detach().clone()
+        if source is not None:
+            self.register_buffer("bias_scales", (scales.double() * source.scale).float())
+            limit = 2.0**31 - 1
+            bias = None if bias is None else (bias.double() / self.bias_scales.double()).round().clamp(-limit, limit).int()
+        self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer it stands for."""
-        x = self.source(x)
-        weight, bias = self._restored(self.weight, self.scales, x), None
-        if self.bias is not None:
-            bias = self._restored(self.bias, self.bias_scales, x)
+        weight, bias = self._restored(self.weight, self.scales, x), self.bias
+        if self.source is not None:
+            x = self.source(x)
+            bias = None if bias is None else self._restored(bias, self.bias_scales, x)
+        elif bias is not None:
+            bias = bias.to(x.dtype)
         if self.convolution is None:
             return F.linear(x, weight, bias)
         stride, padding, groups = self.convolution
@@ -105,8 +110,9 @@ def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
     for name, layer in list(quantizable(network)):
         if name not in units:
             continue
-        quantized: nn.Module = QuantizedLayer(layer, _point(recipe, input_point(network, name), placement), recipe.weight_bits)
-        if placement.conv_outputs and isinstance(layer, nn.Conv2d):
+        point = None if recipe.weights_only else _point(recipe, input_point(network, name), placement)
+        quantized: nn.Module = QuantizedLayer(layer, point, recipe.weight_bits)
+        if placement.conv_outputs and isinstance(layer, nn.Conv2d) and point is not None:
             quantized = nn.Sequential(quantized, _point(recipe, f"{name}:out", placement))
         _replace(network, name, quantized)
     for name, attention in list(attentions(network)):
@@ -121,7 +127,7 @@ def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
 def quantized_units(folded: TinyViT, recipe: Recipe, placement: Placement) -> list[str]:
     """The layers, and the attentions whose products, become int8."""
     names = [name for name, _ in quantizable(folded)]
-    if placement.attention:
+    if placement.attention and not recipe.weights_only:
         names += [name for name, _ in attentions(folded)]
     return [name for name in names if name not in recipe.float_units]
 

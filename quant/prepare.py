@@ -16,11 +16,12 @@ from torch import Tensor
 
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
+from tinyvit.manifest import Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibrate import METHOD, calibrate
 from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, read_validation, split
-from tinyvit.quant.recipe import Recipe, read_recipe
+from tinyvit.quant.recipe import Recipe, read_recipe, weights_only
 from tinyvit.quant.synthetic import COUNT, Settings, synthesise
 from tinyvit.quant.worth import Budget, Images
 
@@ -49,7 +50,8 @@ class Int8:
     calib_data: a folder of images or of class folders, a list file, an .npz, or "synthetic". recipe: a file to take the recipe
     from, or to write it to where there is none. val_data: class folders; without, agreement on held-out images decides.
     min_speedup: refuse where int8 is not so many times as fast as float32 here. cpu: "any", or "vnni" for 8-bit weights that
-    only processors with VNNI add up right. force: hand the file over even where the budget is missed.
+    only processors with VNNI add up right. force: hand the file over even where the budget is missed. weights_only: quantize no
+    activations: nothing is calibrated then, calib_data gives images to measure with, and recipe and cpu mean nothing.
     """
 
     calib_data: str | Path = "synthetic"
@@ -61,11 +63,27 @@ class Int8:
     min_speedup: float | None = None
     cpu: str = "any"
     force: bool = False
+    weights_only: bool = False
+
+    @property
+    def precision(self) -> Precision:
+        """Of the network that is asked for."""
+        return "int8-weights" if self.weights_only else "int8"
+
+    @property
+    def synthetic(self) -> str:
+        """What synthetic images will be made for, "" where none are."""
+        known = self.weights_only or (self.recipe is not None and self.recipe.exists())
+        if self.calib_data != SYNTHETIC or (known and self.val_data is not None):
+            return ""
+        return "measuring" if known else "calibrating"
 
     def check(self) -> None:
         """Raise RequestError for what can be seen to be impossible before anything is read."""
         if self.cpu not in WEIGHT_BITS:
             raise RequestError(f"--cpu {self.cpu} is not known", f"use one of {', '.join(WEIGHT_BITS)}")
+        if self.weights_only and (self.recipe is not None or self.cpu != "any"):
+            raise RequestError("--int8-weights-only has no scales to keep and no sums to saturate", "leave out --recipe and --cpu")
         if self.calib_count is not None and not MIN_IMAGES <= self.calib_count <= MAX_IMAGES:
             raise RequestError(
                 f"{self.calib_count} calibration images are not possible", f"give --calib-count of {MIN_IMAGES} to {MAX_IMAGES}"
@@ -99,17 +117,26 @@ def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: 
     data that cannot be used and for a recipe of another network.
     """
     data = cache(lambda: _data(asked, source, original, report))  # minutes, where nothing may need them
-    recipe = read_recipe(asked.recipe) if asked.recipe is not None and asked.recipe.exists() else None
-    if recipe is None:
-        recipe = _calibrated(asked, source, data()[0], folded, report)
-        if asked.recipe is not None:
-            recipe.save(asked.recipe)
-    _check(recipe, asked, source)
+    recipe = (
+        weights_only(source.sha256, source.img_size) if asked.weights_only else _recipe(asked, source, lambda: data()[0], folded, report)
+    )
     if asked.val_data is not None:
         validation = read_validation(asked.val_data, source.preprocess, labels)
         return Prepared(asked, recipe, validation.batches, lambda: _normalised(source, data()[0].pixels[:PROBE]))
     held_out = data()[1]
     return Prepared(asked, recipe, lambda: iter([(held_out, None)]), lambda: _normalised(source, held_out[:PROBE]))
+
+
+def _recipe(asked: Int8, source: Checkpoint, data: Callable[[], CalibrationSet], folded: TinyViT, report: Progress) -> Recipe:
+    """From its file, where it is there; else calibrated, and written there where a file was named."""
+    if asked.recipe is not None and asked.recipe.exists():
+        recipe = read_recipe(asked.recipe)
+        _check(recipe, asked, source)
+        return recipe
+    recipe = _calibrated(asked, source, data(), folded, report)
+    if asked.recipe is not None:
+        recipe.save(asked.recipe)
+    return recipe
 
 
 def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) -> tuple[CalibrationSet, npt.NDArray[np.uint8]]:
@@ -123,6 +150,9 @@ def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) 
         report(f"making {count} synthetic images to {what}, from the network itself")
         return synthesise(original, source.preprocess, count, seed, cache_folder(), source.sha256, settings=settings)
 
+    if asked.weights_only and asked.val_data is None:
+        certain = made(asked.calib_seed + 1, Settings(certainty=CERTAINTY), "measure with")
+        return certain, certain.pixels
     calibration = made(asked.calib_seed, Settings(), "calibrate with")
     if asked.val_data is not None:
         return calibration, calibration.pixels

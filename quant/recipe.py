@@ -29,8 +29,8 @@ class Recipe:
     -(2^(weight_bits - 1) - 1) to its opposite (one scale an output channel, its largest weight over the largest integer).
 
     checkpoint: sha256 of the weights' file. img_size, pixels: what it was calibrated at. scales: point -> scale.
-    float_units: layers, and attentions whose products, stay float32. method, data, count: the observer, what was observed
-    (a hash of the images) and how many.
+    Without scales, weights alone are quantized. float_units: layers, and attentions whose products, stay float32. method, data,
+    count: the observer, what was observed (a hash of the images) and how many.
     """
 
     checkpoint: str
@@ -41,6 +41,11 @@ class Recipe:
     method: str
     data: str
     count: int
+
+    @property
+    def weights_only(self) -> bool:
+        """Whether activations stay float32."""
+        return not self.scales
 
     def without(self, units: tuple[str, ...]) -> Recipe:
         """The same with these units left in float32 too."""
@@ -60,6 +65,11 @@ class Recipe:
         with staging(path) as folder:
             (folder / path.name).write_text(self.to_json(), encoding="utf-8")
             publish([folder / path.name], path.parent)
+
+
+def weights_only(checkpoint: str, img_size: int) -> Recipe:
+    """All weights in 8 bits and nothing else: there is nothing to calibrate, and no sum of integers to saturate."""
+    return Recipe(checkpoint, img_size, {}, 8, (), "weights only", "", 0)
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -83,6 +93,6 @@ def _recipe(data: dict[str, Any]) -> Recipe:
     scales = recipe.scales.values()
     if not all(isinstance(x, str) for x in texts) or not all(type(x) is int for x in numbers) or recipe.weight_bits not in (7, 8):
         raise ValueError("a field is not what it should be")
-    if not all(isinstance(x, float) and isfinite(x) and x > 0 for x in scales):
+    if not scales or not all(isinstance(x, float) and isfinite(x) and x > 0 for x in scales):
         raise ValueError("a scale is no positive number")
     return recipe

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from tinyvit.errors import RequestError
-from tinyvit.manifest import Manifest, Stage
+from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 from tinyvit.variants import nearest
@@ -30,7 +30,11 @@ class Lowered(Protocol):
 
 
 class Target(Protocol):
-    """How one kind of artifact is made. tools: the distributions whose versions decide the bytes. placement: how its engine wants int8."""
+    """How one kind of artifact is made.
+
+    tools: the distributions whose versions decide the bytes. placement: how its engine wants int8. refused: the precisions that
+    it does not offer, and why.
+    """
 
     name: str
     aliases: tuple[str, ...]
@@ -38,6 +42,7 @@ class Target(Protocol):
     extra: str
     tools: tuple[str, ...]
     placement: Placement
+    refused: dict[Precision, str]
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> Lowered:
         """The graph with `stage` of the preprocessing in front, for this target's engine.
@@ -45,6 +50,14 @@ class Target(Protocol):
         Raises MissingDependencyError naming `extra`, or RequestError where this target cannot do what is asked.
         """
         ...
+
+
+def refusal(target: Target, precision: Precision) -> RequestError | None:
+    """The error for a precision that the target does not offer."""
+    if precision not in target.refused:
+        return None
+    able = [name for name in names() if precision not in get(name).refused]
+    return RequestError(f"{target.name} is not made in {precision}: {target.refused[precision]}", f"use --target {' or '.join(able)}")
 
 
 def names() -> list[str]:

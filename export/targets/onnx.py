@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_onnx
-from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.manifest import KEY, Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 
@@ -49,6 +49,7 @@ class OnnxTarget:
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
     placement = Placement("uint8", conv_outputs=True, attention=False)  # with it, onnxruntime is no faster
+    refused: ClassVar[dict[Precision, str]] = {"half": "onnxruntime on a CPU takes longer for it than for float32"}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:
         """See `Target.lower`."""

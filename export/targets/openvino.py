@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_openvino, tune_openvino
-from tinyvit.manifest import KEY, Manifest, Stage
+from tinyvit.manifest import KEY, Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 
@@ -29,11 +29,13 @@ class OpenVinoModel:
     model: openvino.Model
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
-        """Write the .xml and the .bin, float32 kept as float32."""
+        """Write the .xml and the .bin; float32 is kept as float32 but in "half"."""
         import openvino
 
         self.model.set_rt_info(manifest.to_json(), [KEY, "manifest"])
-        openvino.save_model(self.model, str(path), compress_to_fp16=False)
+        if manifest.precision == "int8-weights":  # or the CPU rounds activations too, by ranges of its own
+            self.model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+        openvino.save_model(self.model, str(path), compress_to_fp16=manifest.precision == "half")
         path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
         return [path.with_suffix(".bin"), path]
 
@@ -47,6 +49,7 @@ class OpenVinoTarget:
     extra = "openvino"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
     placement = Placement("int8")
+    refused: ClassVar[dict[Precision, str]] = {}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OpenVinoModel:
         """See `Target.lower`. Resizing is built from OpenVINO's own operations: its ONNX reader ignores antialiasing."""

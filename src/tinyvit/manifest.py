@@ -21,6 +21,10 @@ Stage = Literal["host", "normalize", "full"]
 """Where preprocessing ends outside the file: "host", all of it, and the input is float32 NCHW, normalised;
 "normalize", resize and crop, and the input is uint8 NHWC; "full", nothing, and the input is one uint8 picture."""
 
+Precision = Literal["float32", "half", "int8", "int8-weights"]
+"""Of a network. "half": weights of 16 bits, and products in the half type that the processor has, bfloat16 or float16, in float32
+where it has none. "int8": weights and activations. "int8-weights": weights alone, to be small; the products are float32's."""
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -104,7 +108,7 @@ class Manifest:
     variant: str
     img_size: int
     target: str
-    precision: str
+    precision: Precision
     stage: Stage
     input: TensorSpec
     output: TensorSpec
