@@ -12,11 +12,11 @@ import argparse
 import importlib
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -102,15 +102,27 @@ def _table(options: argparse.Namespace) -> int:
             runs += _peers(options, manifest, Path(folder))
         print("\n".join(lines), flush=True)
         compare = partial(Comparison, options, images, manifest.preprocess, manifest.labels)
+        answers: dict[Run, npt.NDArray[np.int64]] = {}
         for engine in dict.fromkeys(run.engine for run in runs):
             with compare(engine) as comparison:
                 mine = (comparison.row(run) for run in runs if run.engine == engine)
                 for line in chain([comparison.base()], mine):  # each printed as soon as it is measured
                     print(line, flush=True)
                     lines.append(line)
+                answers.update(comparison.answers)
+    for line in _between_engines({run: answers[run] for run in runs if run.path in options.int8}):
+        print(line)
+        lines.append(line)
     if options.out:
         options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return 0
+
+
+def _between_engines(answers: Mapping[Run, npt.NDArray[np.int64]]) -> list[str]:
+    """How often two runs of the same or of different files, in different engines, give the same answer."""
+    pairs = [(a, b) for a, b in combinations(answers, 2) if a.engine != b.engine]
+    told = [f"- {a.name} in {a.engine} and {b.name} in {b.engine}: {(answers[a] == answers[b]).mean():.1%}" for a, b in pairs]
+    return ["\nThe same answer:\n", *told] if told else []
 
 
 def labelled(folder: Path, labels: Sequence[Label]) -> Images:
@@ -129,11 +141,13 @@ def _engines(path: Path) -> list[str]:
 
 
 class Comparison:
-    """Files against the float32 one, in one engine; a context manager that closes it."""
+    """Files against the float32 one, in one engine; a context manager that closes it. answers: the best class of every picture,
+    by every run that has had its row."""
 
     def __init__(self, options: argparse.Namespace, images: Images, preprocess: Preprocess, labels: Sequence[Label], engine: str) -> None:
         self._options, self._images, self._engine = options, images, engine
         self._open = partial(Classifier, runtime=engine, threads=options.threads, preprocess=preprocess, labels=labels)
+        self.answers: dict[Run, npt.NDArray[np.int64]] = {}
         self._best = self._answers(options.float32)
         self._runtime = open_runtime(options.float32, engine, Options(threads=options.threads))
 
@@ -156,7 +170,7 @@ class Comparison:
         with open_runtime(run.path, self._engine, Options(threads=self._options.threads)) as runtime:
             both = {"int8": _timed(runtime), "float32": _timed(self._runtime)}
             times = alternate(both, rounds=self._options.rounds, block=7, budget_s=_BUDGET_S)
-        best, truth = self._answers(run.path), self._images.classes
+        best, truth = self.answers.setdefault(run, self._answers(run.path)), self._images.classes
         right, was_right = best == truth, self._best == truth
         share = integer_share(run.path, self._options.threads, self._engine).share
         cells = (

@@ -52,7 +52,8 @@ def test_the_same_network_differs_in_nothing_and_another_in_what_it_gets_wrong(d
     files = [str(path) for path in (demo["onnx"], tabby, demo["openvino"])]
     written = tmp_path / "table.md"
     assert int8.main([files[0], *files, "--val-data", str(pictures), "--rounds", "3", "--out", str(written)]) == 0
-    table = rows(capsys.readouterr().out)
+    printed = capsys.readouterr().out
+    table = rows(printed)
     assert rows(written.read_text()) == table
     engines = [engine for engine in ("onnxruntime", "openvino") if importlib.util.find_spec(engine)]
     for engine in engines:
@@ -63,6 +64,8 @@ def test_the_same_network_differs_in_nothing_and_another_in_what_it_gets_wrong(d
         assert 0.2 < float(table[demo["onnx"].name, engine][1]) < 5
     assert float(table[demo["openvino"].name, "openvino"][0]) == pytest.approx(1.03, abs=0.05)  # with the weights beside it
     assert (demo["openvino"].name, "onnxruntime") not in table
+    assert f"- {demo['onnx'].name} in onnxruntime and {demo['openvino'].name} in openvino: 100.0%" in printed
+    assert f"- {demo['onnx'].name} in onnxruntime and tabby.onnx in openvino: 0.0%" in printed
 
 
 def test_folders_are_classes_of_the_model(pictures):
