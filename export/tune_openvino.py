@@ -6,6 +6,8 @@ expanded, 4.9 MB more at 5M. docs/int8.md has what each step brings.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +23,7 @@ def tune(model: openvino.Model) -> None:
     _fold(model)
     _drop_identities(model)
     _join_roundings(model)
+    _linear_as_convolutions(model)
     _give_norms_an_axis(model)
     model.validate_nodes_and_infer_types()
 
@@ -99,6 +102,78 @@ def _restored(node: openvino.Node) -> list[openvino.Node]:
     return ends
 
 
+def _linear_as_convolutions(model: openvino.Model) -> None:
+    """Products of integers as convolutions of 1 x 1 over (1, channels, tokens, 1), with what follows them up to the next rounding.
+
+    Without VNNI, OpenVINO's integer convolutions are 2.4 times as fast as its integer products; with it both are the same.
+    The transposes cost nothing: convolutions keep channels last.
+    """
+    import openvino.opset13 as ops
+
+    integers_of = _shared_constants()
+    for product in model.get_ordered_ops():
+        if not _is_integer_product(product):
+            continue
+        tokens, weight = product.input_values()
+        cast, scale = (value.get_node() for value in weight.get_node().input_values())
+        integers = cast.input_value(0).get_node().data
+        rows, channels = integers.shape
+        image = ops.transpose(ops.reshape(tokens, integers_of(1, -1, 1, channels), special_zero=False), integers_of(0, 3, 1, 2))
+        kernel = ops.convert(ops.constant(integers.reshape(rows, channels, 1, 1)), "f32")
+        kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(rows, 1, 1, 1)))
+        made = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        made.set_friendly_name(product.get_friendly_name())
+        made, last = _followed(made, product, rows)
+        readers = last.output(0).get_target_inputs()
+        again = ops.reshape(ops.transpose(made, integers_of(0, 2, 3, 1)), integers_of(-1, rows), special_zero=False)
+        for reader in readers:
+            reader.replace_source_output(again.output(0))
+
+
+def _shared_constants() -> Callable[..., openvino.Node]:
+    """Shapes and orders of axes as constants, one for all that are equal: each takes 200 bytes of the file."""
+    import openvino.opset13 as ops
+
+    return cache(lambda *values: ops.constant(np.array(values)))
+
+
+def _is_integer_product(node: openvino.Node) -> bool:
+    """Whether it is a linear layer, (tokens, channels) by (rows, channels), whose input is rounded and whose weights are 8-bit."""
+    if node.get_type_name() != "MatMul" or not node.get_attributes()["transpose_b"]:
+        return False
+    source, weight = (value.get_node() for value in node.input_values())
+    while source.get_type_name() in ("Reshape", "Transpose"):
+        source = source.input_value(0).get_node()
+    return bool(
+        source.get_type_name() == "FakeQuantize"
+        and weight.get_type_name() == "Multiply"
+        and weight.input_value(0).get_node().get_type_name() == "Convert"
+        and _is_constant(weight.input_value(0).get_node().input_value(0))
+    )
+
+
+def _followed(made: openvino.Node, product: openvino.Node, rows: int) -> tuple[openvino.Node, openvino.Node]:
+    """`made`, which stands for `product`, with the bias, GELU and rounding that follow it; and the last node that it stands for then."""
+    import openvino.opset13 as ops
+
+    last = product
+    while len(readers := last.output(0).get_target_inputs()) == 1:
+        reader = next(iter(readers)).get_node()
+        others = [value.get_node() for value in reader.input_values() if value.get_node() is not last and _is_constant(value)]
+        if reader.get_type_name() == "Add" and last is product and others and others[0].data.size == rows:
+            made = ops.add(made, ops.constant(others[0].data.reshape(1, rows, 1, 1)))
+        elif reader.get_type_name() == "Gelu":
+            made = ops.gelu(made, reader.get_attributes()["approximation_mode"])
+        elif reader.get_type_name() == "FakeQuantize":
+            made = ops.fake_quantize(made, *reader.input_values()[1:], reader.get_attributes()["levels"])
+            made.set_friendly_name(reader.get_friendly_name())
+            return made, reader
+        else:
+            break
+        last = reader
+    return made, last
+
+
 def _give_norms_an_axis(model: openvino.Model) -> None:
     """LayerNorm and the rounding after it over (1, tokens, channels): over (tokens, channels) the CPU plugin does not fuse them.
 
@@ -106,6 +181,7 @@ def _give_norms_an_axis(model: openvino.Model) -> None:
     """
     import openvino.opset13 as ops
 
+    integers_of = _shared_constants()
     for norm in model.get_ordered_ops():
         if norm.get_type_name() != "MVN" or len(norm.get_input_partial_shape(0)) != 2:
             continue
@@ -115,10 +191,10 @@ def _give_norms_an_axis(model: openvino.Model) -> None:
         rounding, tokens = readers[0], norm.input_value(0)
         channels = tokens.get_partial_shape()[1].get_length()
         after = rounding.output(0).get_target_inputs()
-        norm.input(0).replace_source_output(ops.reshape(tokens, np.array([1, -1, channels]), special_zero=False).output(0))
-        norm.input(1).replace_source_output(ops.constant(np.array([-1])).output(0))
+        norm.input(0).replace_source_output(ops.reshape(tokens, integers_of(1, -1, channels), special_zero=False).output(0))
+        norm.input(1).replace_source_output(integers_of(-1).output(0))
         norm.validate_and_infer_types()
         rounding.validate_and_infer_types()
-        narrow = ops.reshape(rounding.output(0), np.array([-1, channels]), special_zero=False)
+        narrow = ops.reshape(rounding.output(0), integers_of(-1, channels), special_zero=False)
         for port in after:
             port.replace_source_output(narrow.output(0))

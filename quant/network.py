@@ -141,7 +141,7 @@ def exact(network: TinyViT) -> TinyViT:
 def quantizable(network: TinyViT) -> Iterator[tuple[str, Layer]]:
     """(name, layer) of every layer that a recipe may quantize."""
     for name, module in network.named_modules():
-        if isinstance(module, (nn.Linear, nn.Conv2d)) and name not in FLOAT_LAYERS:
+        if isinstance(module, (nn.Linear, nn.Conv2d)) and not name.endswith(FLOAT_LAYERS):
             yield name, module
 
 

@@ -22,7 +22,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from tinyvit.export import tune
+from tinyvit.export import tune, tune_openvino
 from tinyvit.placement import Placement
 from tinyvit.quant.network import Point, QuantizedLayer, quantize
 
@@ -107,9 +107,15 @@ def answer(engine: str, kind: str, bits: int, folder: Path, emulated: bool) -> t
     tune.tune(program.model)
     program.model.ir_version = 9
     ir.save(program.model, folder / "layer.onnx")
+    if engine == "openvino":
+        import openvino
+
+        model = openvino.Core().read_model(folder / "layer.onnx")
+        tune_openvino.tune(model)
+        openvino.save_model(model, folder / "layer.xml", compress_to_fp16=False)
     np.save(folder / "x.npy", x.numpy())
     prefix = [EMULATOR, "-cpu", "Haswell"] if emulated else []
-    files = [str(folder / name) for name in ("layer.onnx", "x.npy", "y.npy")]
+    files = [str(folder / name) for name in ("layer.onnx" if engine == "onnxruntime" else "layer.xml", "x.npy", "y.npy")]
     subprocess.run([*prefix, sys.executable, "-c", RUN, engine, *files], check=True, capture_output=True, timeout=300)
     return np.load(folder / "y.npy"), right
 
