@@ -5,36 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.files import publish, staging
-from tinyvit.nn.model import TinyViT
 from tinyvit.quant.network import LARGEST_SEVEN, SEVEN_BITS, attentions, input_point, quantizable
 from tinyvit.quiet import quiet
 
-if TYPE_CHECKING:
-    from torchao.quantization.pt2e import HistogramObserver
-
-METHOD = "torchao HistogramObserver"
-"""The range that loses least in the mean square, by a histogram of all values seen; docs/int8.md compares it with others."""
+OBSERVER = "HistogramObserver"
+"""Of torchao's. The range that loses least in the mean square, by a histogram of all values seen; docs/int8.md compares it with others."""
+METHOD = f"torchao {OBSERVER}"
 BATCH = 8
 LARGEST = 127
 
 Progress = Callable[[int, int], None]
 
 
-def calibrate(folded: TinyViT, images: Tensor, state: Path | None = None, progress: Progress | None = None) -> dict[str, float]:
+def calibrate(
+    folded: nn.Module, images: Tensor, state: Path | None = None, progress: Progress | None = None, observer: str = OBSERVER
+) -> dict[str, float]:
     """Point -> scale, from float32 images (N, 3, S, S), normalised.
 
     state: a file to go on from where it exists and is of the same call (its name must say so), written after every batch
     and removed at the end: stopped anywhere and called again, the result is the same.
+    observer: the class in torchao.quantization.pt2e that every point gets one of.
     """
-    observers = _observers(folded)
-    done = _resume(folded, observers, state)
+    observers = _observers(folded, observer)
+    done = _resume(observers, state, lambda: _observers(folded, observer))
     with torch.inference_mode(), _hooked(folded, observers):
         for start in range(done, len(images), BATCH):
             folded(images[start : start + BATCH])
@@ -42,28 +42,28 @@ def calibrate(folded: TinyViT, images: Tensor, state: Path | None = None, progre
                 _keep(observers, start + BATCH, state)
             if progress is not None:
                 progress(min(start + BATCH, len(images)), len(images))
-    scales = {name: float(observer.calculate_qparams()[0]) for name, observer in observers.items()}
+    scales = {name: float(seen.calculate_qparams()[0]) for name, seen in observers.items()}
     scales.update({f"{name}.softmax:out": 1 / LARGEST for name, _ in attentions(folded)})  # between 0 and 1 by nature
     if state is not None:
         state.unlink(missing_ok=True)
     return dict(sorted(scales.items()))
 
 
-def _observers(folded: TinyViT) -> dict[str, HistogramObserver]:
+def _observers(folded: nn.Module, kind: str) -> dict[str, Any]:
     narrow = tuple(f"{part}:out" for part in SEVEN_BITS)
-    return {name: _observer(LARGEST_SEVEN if name.endswith(narrow) else LARGEST) for name in _observed(folded)}
+    return {name: _observer(kind, LARGEST_SEVEN if name.endswith(narrow) else LARGEST) for name in _observed(folded)}
 
 
-def _observer(largest: int) -> HistogramObserver:
+def _observer(kind: str, largest: int) -> Any:
     try:
         with quiet("torchao", "torch.utils._pytree"):
-            from torchao.quantization.pt2e import HistogramObserver
+            from torchao.quantization import pt2e
     except ImportError as error:
         raise MissingDependencyError.of("torchao", "export") from error
-    return HistogramObserver(dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-largest, quant_max=largest)
+    return getattr(pt2e, kind)(dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-largest, quant_max=largest)
 
 
-def _observed(folded: TinyViT) -> dict[str, tuple[nn.Module, bool]]:
+def _observed(folded: nn.Module) -> dict[str, tuple[nn.Module, bool]]:
     """Point -> (the module, whether it is its input that is looked at)."""
     found: dict[str, tuple[nn.Module, bool]] = {}
     for name, layer in quantizable(folded):
@@ -74,8 +74,8 @@ def _observed(folded: TinyViT) -> dict[str, tuple[nn.Module, bool]]:
 
 
 @contextmanager
-def _hooked(folded: TinyViT, observers: dict[str, HistogramObserver]) -> Iterator[None]:
-    def watch(observer: HistogramObserver, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
+def _hooked(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
+    def watch(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
         def look(_: nn.Module, given: Any, result: Tensor) -> None:
             observer(given[0] if is_input else result)
 
@@ -89,7 +89,7 @@ def _hooked(folded: TinyViT, observers: dict[str, HistogramObserver]) -> Iterato
             handle.remove()
 
 
-def _resume(folded: TinyViT, observers: dict[str, HistogramObserver], state: Path | None) -> int:
+def _resume(observers: dict[str, Any], state: Path | None, anew: Callable[[], dict[str, Any]]) -> int:
     """How many images the observers have seen already, by the file."""
     if state is None or not state.is_file():
         return 0
@@ -99,11 +99,11 @@ def _resume(folded: TinyViT, observers: dict[str, HistogramObserver], state: Pat
             observer.load_state_dict(kept["observers"][name])
         return int(kept["done"])
     except Exception:  # torch's for a damaged file have no base of their own: begin again
-        observers.update(_observers(folded))
+        observers.update(anew())
         return 0
 
 
-def _keep(observers: dict[str, HistogramObserver], done: int, state: Path) -> None:
+def _keep(observers: dict[str, Any], done: int, state: Path) -> None:
     with staging(state) as folder:
         kept = folder / state.name
         torch.save({"done": done, "observers": {name: observer.state_dict() for name, observer in observers.items()}}, kept)

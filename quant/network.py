@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers torch.ops.quantized_decomposed)
 
-from tinyvit.nn.model import Attention, SplitProjection, TinyViT
+from tinyvit.nn.model import Attention, SplitProjection
 from tinyvit.placement import FLOAT_LAYERS, Placement
 from tinyvit.quant.recipe import Recipe
 
@@ -27,6 +27,7 @@ SEVEN_BITS = ("qkv.k", "qkv.v")
 LARGEST_SEVEN = 63
 
 Layer = nn.Linear | nn.Conv2d
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class Point(nn.Module):
@@ -103,7 +104,7 @@ class QuantizedLayer(nn.Module):
         return self
 
 
-def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
+def quantize(folded: Network, recipe: Recipe, placement: Placement) -> Network:
     """A copy of a folded network, quantized. Raises KeyError where the recipe lacks a point that the placement needs."""
     network = copy.deepcopy(folded)
     units = quantized_units(folded, recipe, placement)
@@ -124,7 +125,7 @@ def quantize(folded: TinyViT, recipe: Recipe, placement: Placement) -> TinyViT:
     return network
 
 
-def quantized_units(folded: TinyViT, recipe: Recipe, placement: Placement) -> list[str]:
+def quantized_units(folded: nn.Module, recipe: Recipe, placement: Placement) -> list[str]:
     """The layers, and the attentions whose products, become int8."""
     names = [name for name, _ in quantizable(folded)]
     if placement.attention and not recipe.weights_only:
@@ -132,27 +133,27 @@ def quantized_units(folded: TinyViT, recipe: Recipe, placement: Placement) -> li
     return [name for name in names if name not in recipe.float_units]
 
 
-def exact(network: TinyViT) -> TinyViT:
+def exact(network: Network) -> Network:
     """The same numbers in float64, in which sums of products of integers and their scales are exact to 15 digits:
     what any right engine computes, whatever its kernels."""
     return copy.deepcopy(network).double()
 
 
-def quantizable(network: TinyViT) -> Iterator[tuple[str, Layer]]:
+def quantizable(network: nn.Module) -> Iterator[tuple[str, Layer]]:
     """(name, layer) of every layer that a recipe may quantize."""
     for name, module in network.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)) and not name.endswith(FLOAT_LAYERS):
             yield name, module
 
 
-def attentions(network: TinyViT) -> Iterator[tuple[str, Attention]]:
+def attentions(network: nn.Module) -> Iterator[tuple[str, Attention]]:
     """(name, module) of every attention."""
     for name, module in network.named_modules():
         if isinstance(module, Attention):
             yield name, module
 
 
-def input_point(network: TinyViT, name: str) -> str:
+def input_point(network: nn.Module, name: str) -> str:
     """The point of a layer's input: queries, keys and values share one."""
     parent = name.rpartition(".")[0]
     return f"{parent}:in" if isinstance(network.get_submodule(parent), SplitProjection) else f"{name}:in"
