@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -20,7 +20,7 @@ from tinyvit.manifest import Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibrate import METHOD, calibrate
-from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, read_validation, split
+from tinyvit.quant.data import MAX_IMAGES, MIN_IMAGES, CalibrationSet, ValidationSet, read_validation, split
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only
 from tinyvit.quant.synthetic import COUNT, Settings, synthesise
 from tinyvit.quant.worth import Budget, Images
@@ -122,7 +122,7 @@ def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: 
     )
     if asked.val_data is not None:
         validation = read_validation(asked.val_data, source.preprocess, labels)
-        return Prepared(asked, recipe, validation.batches, lambda: _normalised(source, data()[0].pixels[:PROBE]))
+        return Prepared(asked, recipe, _telling(validation, report), lambda: _normalised(source, data()[0].pixels[:PROBE]))
     held_out = data()[1]
     return Prepared(asked, recipe, lambda: iter([(held_out, None)]), lambda: _normalised(source, held_out[:PROBE]))
 
@@ -139,6 +139,31 @@ def _recipe(asked: Int8, source: Checkpoint, data: Callable[[], CalibrationSet],
     return recipe
 
 
+def _telling(validation: ValidationSet, report: Progress) -> Images:
+    """Its batches; after the first pass over them, a line on what could not be read."""
+    tell = cache(lambda skipped: report(f"{skipped} of {len(validation)} images to validate on cannot be read and do not count"))
+
+    def batches() -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
+        yield from validation.batches()
+        if validation.skipped:
+            tell(validation.skipped)
+
+    return batches
+
+
+def _quarters(report: Progress, what: str) -> Callable[[int, int], None]:
+    """A progress of (done, of) that reports each time another quarter is done."""
+
+    told = {0, 4}
+
+    def progress(done: int, of: int) -> None:
+        if (quarter := 4 * done // of) not in told:
+            told.add(quarter)
+            report(f"{what}: {25 * quarter}%")
+
+    return progress
+
+
 def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) -> tuple[CalibrationSet, npt.NDArray[np.uint8]]:
     """What to calibrate with, and pixels (N, S, S, 3) that are none of it."""
     if asked.calib_data != SYNTHETIC:
@@ -148,7 +173,8 @@ def _data(asked: Int8, source: Checkpoint, original: TinyViT, report: Progress) 
 
     def made(seed: int, settings: Settings, what: str) -> CalibrationSet:
         report(f"making {count} synthetic images to {what}, from the network itself")
-        return synthesise(original, source.preprocess, count, seed, cache_folder(), source.sha256, settings=settings)
+        progress = _quarters(report, "synthetic images")
+        return synthesise(original, source.preprocess, count, seed, cache_folder(), source.sha256, progress, settings)
 
     if asked.weights_only and asked.val_data is None:
         certain = made(asked.calib_seed + 1, Settings(certainty=CERTAINTY), "measure with")
@@ -163,7 +189,7 @@ def _calibrated(asked: Int8, source: Checkpoint, calibration: CalibrationSet, fo
     images = _normalised(source, calibration.pixels)
     key = hashlib.sha256(f"{source.sha256} {source.img_size} {calibration.sha256} {METHOD}".encode()).hexdigest()[:16]
     report(f"calibrating on {calibration.source}")
-    scales = calibrate(folded, images, cache_folder() / f"calibration-{key}.pt")
+    scales = calibrate(folded, images, cache_folder() / f"calibration-{key}.pt", _quarters(report, "calibrating"))
     bits = WEIGHT_BITS[asked.cpu]
     return Recipe(source.sha256, source.img_size, scales, bits, (), METHOD, calibration.sha256, len(images))
 
