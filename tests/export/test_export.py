@@ -9,7 +9,7 @@ pytest.importorskip("onnx")
 
 from tinyvit import Classifier  # noqa: E402
 from tinyvit.errors import RequestError  # noqa: E402
-from tinyvit.export import export, pipeline, targets  # noqa: E402
+from tinyvit.export import export, pipeline, targets, timing  # noqa: E402
 from tinyvit.export.targets.onnx import OnnxTarget  # noqa: E402
 from tinyvit.nn import hub  # noqa: E402
 from tinyvit.runtimes.artifact import read_manifest  # noqa: E402
@@ -25,7 +25,7 @@ SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name 
 def quick(monkeypatch):
     """These tests are about what is made, not how fast it is: the least timing there is."""
     pytest.importorskip("openvino")
-    monkeypatch.setattr(pipeline, "ROUNDS", 1)
+    monkeypatch.setattr(timing, "ROUNDS", 1)
 
 
 @pytest.mark.parametrize("layout", ["timm", "official"])
