@@ -27,6 +27,11 @@ different orders, and where that falls on the edge between two integers, what fo
 what right engines and saturating ones were seen to differ by."""
 
 
+SQUARES = ((8, 0), (8, 8), (12, 0))
+"""Golden squares of an int8 network, in its own pixels: (side, shift). Those of 8 are the ones that fill the ranges best, of all
+that were tried (docs/int8.md); sides and shifts are multiples of the patches' 4 pixels."""
+
+
 def draft_manifest(
     source: Checkpoint, labels: tuple[Label, ...], batch: int | None, stage: Stage, precision: Precision = "float32"
 ) -> Manifest:
@@ -60,12 +65,29 @@ def golden_vectors(network: TinyViT, draft: Manifest) -> Golden:
     """
     stage, preprocess = draft.stage, draft.preprocess
     relative = max(RELATIVE_TOLERANCE[stage], ROUNDING_TOLERANCE.get(draft.precision, 0.0))
-    size = network.img_size
-    height, width = (size * 5 // 4, size * 3 // 2) if stage == "full" else (size, size)
-    logits = np.concatenate([_answer(network, preprocess, stage, golden.pattern(s, height, width)) for s in golden.PATTERNS])
+    formula, patterns, height, width = _inputs(draft)
+    logits = np.concatenate([_answer(network, preprocess, stage, golden.pattern(s, height, width)) for s in patterns])
     tolerance = relative * max(1.0, float(np.abs(logits).max()))
     rows = tuple(tuple(float(f"{value:.7g}") for value in row) for row in logits)
-    return Golden(golden.FORMULA, golden.PATTERNS, height, width, rows, float(f"{tolerance:.3g}"))
+    return Golden(formula, patterns, height, width, rows, float(f"{tolerance:.3g}"))
+
+
+def _inputs(draft: Manifest) -> tuple[str, tuple[int, ...], int, int]:
+    """(formula, patterns, height, width) of the golden inputs.
+
+    In int8, squares reach the network with their edges between its patches: where the file resizes, they are drawn twice as
+    large, shifted by what the crop cuts off, in a picture that is halved exactly. (Blurred or shifted, they show little.)
+    """
+    size, preprocess, resizes = draft.img_size, draft.preprocess, draft.stage == "full"
+    if draft.precision != "int8":
+        return golden.FORMULA, golden.PATTERNS, *((size * 5 // 4, size * 3 // 2) if resizes else (size, size))
+    scale, height, width, cut = 1, size, size, 0
+    if resizes:
+        # 2 * 64 pixels wider than high: the crop then cuts off 32 more at the left than above, and 32 is a multiple of the patches.
+        scale, height, cut = 2, 2 * preprocess.resize, round((preprocess.resize - size) / 2)
+        width = height + (128 if preprocess.crop == "center" else 0)
+    squares = [golden.squares(scale * side, scale * (shift - cut)) for side, shift in SQUARES]
+    return golden.SQUARES, (*golden.PATTERNS, *squares), height, width
 
 
 def _answer(network: TinyViT, preprocess: Preprocess, stage: Stage, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:

@@ -100,7 +100,11 @@ def extremes(kind: str, bits: int, activations: str) -> tuple[nn.Module, torch.T
 
 def answer(engine: str, kind: str, bits: int, folder: Path, emulated: bool) -> tuple[np.ndarray, np.ndarray]:
     """(what the engine gives, what is right) for the extremes, in the form that this engine's target writes."""
-    module, x = extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8")
+    return ask(engine, *extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8"), folder, emulated)
+
+
+def ask(engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The same for any module and input."""
     with torch.no_grad():
         program = torch.onnx.export(torch.export.export(module, (x,)), dynamo=True, opset_version=20, optimize=False, input_names=["x"])
         right = module.double()(x.double()).numpy()
@@ -137,3 +141,22 @@ def test_extremes_without_vnni(engine, kind, bits, tmp_path):
     found, right = answer(engine, kind, bits, tmp_path, emulated=True)
     is_right = np.abs(found - right).max() < 1e-3 * np.abs(right).max()
     assert is_right == (bits == 7 or kind == "depthwise")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to be a processor without VNNI")
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_kernels_without_vnni_are_what_golden_inputs_are_tried_on(engine, saturating, tmp_path):
+    """The model of a saturating kernel (conftest.py) gives what the engines give: pairs and clamps are where it says."""
+    pytest.importorskip(engine)
+    random = torch.Generator().manual_seed(0)
+    layer = nn.Linear(256, 64)
+    with torch.no_grad():
+        layer.weight.uniform_(-1, 1, generator=random)
+    module = nn.Sequential(QuantizedLayer(layer, Point(SCALE, "uint8" if engine == "onnxruntime" else "int8"), 8))
+    x = torch.randint(-128, 128, (49, 256), generator=random) * SCALE
+    found, right = ask(engine, module, x, tmp_path, emulated=True)
+    with torch.no_grad():
+        modelled = saturating(module)(x.double()).numpy()
+    assert np.abs(modelled - right).max() > 0.1 * np.abs(right).max()
+    assert np.abs(found - modelled).max() < 1e-4 * np.abs(right).max()
