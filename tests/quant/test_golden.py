@@ -104,7 +104,6 @@ def test_a_saturating_kernel_is_outside_and_a_right_one_inside(target, stage, so
     network = quantized(target, 8)
     manifest = drafted(source, network, stage)
     wrong = differences(saturating(network), manifest)
-    print(target, stage, ["%.2f" % w for w in wrong], ["%.2f" % w for w in differences(network, manifest)])
     assert max(wrong) > 2
     assert max(wrong[: len(PATTERNS)]) < 1  # chirps alone would not do: if they did, squares could go
     assert max(differences(network, manifest)) < 0.5  # float32 rounds otherwise than float64, and is right
