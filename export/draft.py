@@ -28,8 +28,8 @@ what right engines and saturating ones were seen to differ by."""
 
 
 SQUARES = ((8, 0), (8, 8), (12, 0))
-"""Golden squares of an int8 network, in its own pixels: (side, shift). Those of 8 are the ones that fill the ranges best, of all
-that were tried (docs/int8.md); sides and shifts are multiples of the patches' 4 pixels."""
+"""Golden squares of an int8 network, in its own pixels: (side, shift). Of all pictures that were tried, a
+saturating kernel shows most on those of 8 (docs/int8.md); sides and shifts are multiples of the patches' 4 pixels."""
 
 
 def draft_manifest(

@@ -10,8 +10,8 @@ and "chirps-and-squares-1" is the same for s < 3, and black and white squares fo
 
     pixel = 255 ((floor((x + d) / p) + floor((y + d mod p) / p)) mod 2)
 
-Squares whose edges fall between the network's patches drive sums to their limits: a kernel that saturates shows in
-their logits and hardly in the chirps' (docs/int8.md). Chirps show what squares cannot: swapped channels, rows for columns.
+Squares whose edges fall between the network's patches show a kernel that saturates, which chirps hardly do
+(docs/int8.md). Chirps show what squares cannot: swapped channels, rows for columns.
 """
 
 from __future__ import annotations
