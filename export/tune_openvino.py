@@ -95,8 +95,8 @@ def _restored(node: openvino.Node) -> list[openvino.Node]:
     ends: list[openvino.Node] = []
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
-        found = [reader] if reader.get_type_name() == "Multiply" else _restored(reader) if reader.get_type_name() == "Convert" else []
-        if not found:
+        found = _restored(reader) if reader.get_type_name() == "Convert" else [reader]
+        if not found or reader.get_type_name() not in ("Convert", "Multiply"):
             return []
         ends += found
     return ends
