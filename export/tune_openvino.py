@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import openvino
 
 _IDENTITIES = {"Multiply": 1, "Divide": 1, "Add": 0, "Subtract": 0}
+_LIMITS = {"Maximum": "maximum", "Minimum": "minimum"}
 
 
 def tune(model: openvino.Model) -> None:
@@ -25,6 +26,7 @@ def tune(model: openvino.Model) -> None:
     _join_roundings(model)
     _linear_as_convolutions(model)
     _give_norms_an_axis(model)
+    _give_heads_an_axis(model)
     model.validate_nodes_and_infer_types()
 
 
@@ -153,7 +155,8 @@ def _is_integer_product(node: openvino.Node) -> bool:
 
 
 def _followed(made: openvino.Node, product: openvino.Node, rows: int) -> tuple[openvino.Node, openvino.Node]:
-    """`made`, which stands for `product`, with the bias, GELU and rounding that follow it; and the last node that it stands for then."""
+    """`made`, which stands for `product`, with the bias, GELU, limits and rounding that follow it; and the last node that it stands
+    for then."""
     import openvino.opset13 as ops
 
     last = product
@@ -164,6 +167,8 @@ def _followed(made: openvino.Node, product: openvino.Node, rows: int) -> tuple[o
             made = ops.add(made, ops.constant(others[0].data.reshape(1, rows, 1, 1)))
         elif reader.get_type_name() == "Gelu":
             made = ops.gelu(made, reader.get_attributes()["approximation_mode"])
+        elif reader.get_type_name() in _LIMITS and others and others[0].data.size == 1:
+            made = getattr(ops, _LIMITS[reader.get_type_name()])(made, others[0])
         elif reader.get_type_name() == "FakeQuantize":
             made = ops.fake_quantize(made, *reader.input_values()[1:], reader.get_attributes()["levels"])
             made.set_friendly_name(reader.get_friendly_name())
@@ -198,3 +203,21 @@ def _give_norms_an_axis(model: openvino.Model) -> None:
         narrow = ops.reshape(rounding.output(0), integers_of(-1, channels), special_zero=False)
         for port in after:
             port.replace_source_output(narrow.output(0))
+
+
+def _give_heads_an_axis(model: openvino.Model) -> None:
+    """Attention over a single window as (1, heads, tokens, size): over (heads, tokens, size) the CPU plugin does not fuse the transposes.
+
+    The graph has this form where the batch is fixed; softmax is over the last axis in both.
+    """
+    import openvino.opset13 as ops
+
+    integers_of = _shared_constants()
+    for transpose in model.get_ordered_ops():
+        if transpose.get_type_name() != "Transpose" or len(transpose.get_input_partial_shape(0)) != 3:
+            continue
+        source, order = (value.get_node() for value in transpose.input_values())
+        if source.get_type_name() == "Reshape":  # queries, keys or values; else it is what the products gave
+            shape = integers_of(1, *source.get_output_shape(0))
+            transpose.input(0).replace_source_output(ops.reshape(source.input_value(0), shape, special_zero=False).output(0))
+        transpose.input(1).replace_source_output(integers_of(0, *(axis + 1 for axis in order.data.tolist())).output(0))
