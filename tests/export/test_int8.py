@@ -163,6 +163,30 @@ def test_synthetic_images_need_no_data(again, tmp_path, monkeypatch):
     assert list((tmp_path / "cache").iterdir())
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("variant", ["tiny_vit_11m_224", "tiny_vit_21m_224"])
+def test_the_larger_variants_quantize_run_and_verify(variant, shared, golden_state, tmp_path):
+    """With weights made by a formula: nothing is trained, so logits lie too close together for a count of equal answers."""
+    from safetensors.torch import save_file
+
+    save_file(golden_state(variant, "timm"), tmp_path / f"{variant}.safetensors")
+    photographs = shared / "data" / "imagenet-sample-250"
+    asked = Int8(calib_data=photographs, calib_count=32, budget=ANY)
+    source = {"checkpoint": tmp_path / f"{variant}.safetensors", "output": tmp_path}
+    int8, _ = export(**source, target="all", int8=asked)
+    float32, _ = export(**source, target="onnx")
+    logits = []
+    for one in [*float32, *int8]:
+        assert verify(one.path).passed
+        with Classifier(one.path) as classifier:
+            logits.append(classifier.logits(sorted(photographs.iterdir())[:16]))
+    assert len(logits) == 3
+    varying = [each - each.mean(0) for each in logits]  # what depends on the picture
+    for first, second in ((0, 1), (0, 2), (1, 2)):
+        assert np.corrcoef(varying[first].ravel(), varying[second].ravel())[0, 1] > 0.9
+    assert all(one.size_bytes < 0.30 * float32[0].size_bytes for one in int8)
+
+
 def test_another_checkpoints_recipe_is_refused(recipe, made, photographs, tmp_path):
     with pytest.raises(RequestError, match="of another checkpoint or image size"):
         export("demo", img_size=96, int8=Int8(calib_data=photographs, recipe=recipe), output=tmp_path / "x.onnx")
