@@ -52,7 +52,7 @@ class Point(nn.Module):
 
 
 class QuantizedLayer(nn.Module):
-    """A linear layer or convolution with int8 weights, one scale an output channel, and an int32 bias.
+    """A linear layer or convolution with int8 weights, one scale an output channel, and an int32 bias where the placement wants that.
 
     source: how its input is rounded; None leaves input and bias in float32.
     """
@@ -61,19 +61,22 @@ class QuantizedLayer(nn.Module):
     scales: Tensor
     bias: Tensor | None
     bias_scales: Tensor
+    rounded: Tensor
 
-    def __init__(self, layer: Layer, source: Point | None, weight_bits: int) -> None:
+    def __init__(self, layer: Layer, source: Point | None, weight_bits: int, placement: Placement) -> None:
         super().__init__()
-        self.source = source
+        self.source, self.rounds_weights = source, placement.weights == "rounded" and source is not None
         self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups) if isinstance(layer, nn.Conv2d) else None
         weight, largest = layer.weight.detach().double(), 2 ** (weight_bits - 1) - 1
         scales = (weight.flatten(1).abs().amax(1) / largest).clamp_min(1e-12).float()
         rounded = (weight / _along(scales.double(), weight)).round().clamp(-largest, largest)
         self.register_buffer("weight", rounded.to(torch.int8))
+        if self.rounds_weights:
+            self.register_buffer("rounded", (rounded * _along(scales.double(), weight)).float())
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
         bias = None if layer.bias is None else layer.bias.detach().clone()
-        if source is not None:
+        if source is not None and placement.biases == "int32":
             self.register_buffer("bias_scales", (scales.double() * source.scale).float())
             limit = 2.0**31 - 1
             bias = None if bias is None else (bias.double() / self.bias_scales.double()).round().clamp(-limit, limit).int()
@@ -84,9 +87,8 @@ class QuantizedLayer(nn.Module):
         weight, bias = self._restored(self.weight, self.scales, x), self.bias
         if self.source is not None:
             x = self.source(x)
-            bias = None if bias is None else self._restored(bias, self.bias_scales, x)
-        elif bias is not None:
-            bias = bias.to(x.dtype)
+        if bias is not None:
+            bias = bias.to(x.dtype) if bias.is_floating_point() else self._restored(bias, self.bias_scales, x)
         if self.convolution is None:
             return F.linear(x, weight, bias)
         stride, padding, groups = self.convolution
@@ -96,7 +98,10 @@ class QuantizedLayer(nn.Module):
         if like.dtype == torch.float64:
             return integers.double() * _along(scales.double(), integers)
         info = torch.iinfo(integers.dtype)
-        restored: Tensor = _OPS.dequantize_per_channel(integers, scales, self.zeros, 0, info.min, info.max, integers.dtype)
+        how = (scales, self.zeros, 0, info.min, info.max, integers.dtype)
+        if self.rounds_weights and integers is self.weight:
+            integers = _OPS.quantize_per_channel(self.rounded, *how)
+        restored: Tensor = _OPS.dequantize_per_channel(integers, *how)
         return restored
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
@@ -112,14 +117,16 @@ def quantize(folded: Network, recipe: Recipe, placement: Placement) -> Network:
         if name not in units:
             continue
         point = None if recipe.weights_only else _point(recipe, input_point(network, name), placement)
-        quantized: nn.Module = QuantizedLayer(layer, point, recipe.weight_bits)
-        if placement.conv_outputs and isinstance(layer, nn.Conv2d) and point is not None:
+        quantized: nn.Module = QuantizedLayer(layer, point, recipe.weight_bits, placement)
+        if point is not None and placement.rounds_output(isinstance(layer, nn.Conv2d)):
             quantized = nn.Sequential(quantized, _point(recipe, f"{name}:out", placement))
         _replace(network, name, quantized)
     for name, attention in list(attentions(network)):
         if name in units:
             for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
                 inner = attention.get_submodule(part)
+                if isinstance(inner, nn.Sequential):  # its result is rounded already
+                    inner = inner[0]
                 point = Point(recipe.scales[f"{name}.{part}:out"], placement.activations, part in SEVEN_BITS)
                 _replace(attention, part, nn.Sequential(inner, point))
     return network

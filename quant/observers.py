@@ -38,7 +38,7 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.worth import Answers, worth
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
-PLACEMENT = Placement("uint8", conv_outputs=True, attention=False)
+PLACEMENT = Placement("uint8", outputs="convolutions", attention=False)
 """The onnx target's: rounds in more places than the others."""
 BITS = 7
 LITE0_FLOAT = ("_conv_stem.1", "_fc")

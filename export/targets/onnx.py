@@ -48,7 +48,7 @@ class OnnxTarget:
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    placement = Placement("uint8", conv_outputs=True, attention=False)  # with it, onnxruntime is no faster
+    placement = Placement("uint8", outputs="convolutions", attention=False)  # with it, onnxruntime is no faster
     refused: ClassVar[dict[Precision, str]] = {"half": "onnxruntime on a CPU takes longer for it than for float32"}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:

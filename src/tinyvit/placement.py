@@ -16,10 +16,17 @@ class Placement:
     """How one engine wants the recipe written. The scales are the recipe's in all of them.
 
     activations: the type that carries them. "uint8" has its zero point at 128 and stands for the same numbers as "int8".
-    conv_outputs: round what convolutions give, too: for engines whose int8 convolution has an int8 result only.
-    attention: quantize both products of attention.
+    outputs: whose results are rounded too, beside every layer's input: for engines whose int8 kernels give int8 only.
+    attention: quantize both products of attention. biases: integers in units of input scale times weight scale, or as they are.
+    weights: as integers, or as floats that the graph itself rounds to the same integers.
     """
 
     activations: Literal["int8", "uint8"] = "int8"
-    conv_outputs: bool = False
+    outputs: Literal["none", "convolutions", "layers"] = "none"
     attention: bool = True
+    biases: Literal["int32", "float32"] = "int32"
+    weights: Literal["integers", "rounded"] = "integers"
+
+    def rounds_output(self, convolution: bool) -> bool:
+        """Of a convolution, or else of a linear layer."""
+        return self.outputs == "layers" or (convolution and self.outputs == "convolutions")

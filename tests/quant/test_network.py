@@ -18,7 +18,7 @@ from tinyvit.quant.calibrate import calibrate
 from tinyvit.quant.network import Point, QuantizedLayer, attentions, exact, quantizable, quantize, quantized_units
 from tinyvit.quant.recipe import read_recipe
 
-EVERYTHING = Placement("int8", conv_outputs=True)
+EVERYTHING = Placement("int8", outputs="convolutions")
 
 
 def logits(network, images):
@@ -67,6 +67,30 @@ def test_weights_use_their_bits_and_no_more(small, recipe, bits, largest):
     for module in network.modules():
         if isinstance(module, QuantizedLayer):
             assert module.weight.flatten(1).abs().amax(1).eq(largest).all()
+
+
+def test_every_layers_output_can_be_rounded(small, recipe, noise):
+    network = quantize(small, recipe, Placement(outputs="layers"))
+    for name, _ in quantizable(small):
+        layer, point = network.get_submodule(name)
+        assert isinstance(layer, QuantizedLayer)
+        assert point.scale == recipe.scales[f"{name}:out"]
+        assert point.seven_bits == name.endswith((".k", ".v")), "once, and as attention wants it"
+    assert (logits(network, noise) - logits(small, noise)).abs().max() < 0.5 * logits(small, noise).abs().max()
+
+
+def test_weights_that_the_graph_rounds_are_the_same_numbers(small, recipe, noise):
+    integers, rounded = (quantize(small, recipe, Placement(weights=kind)) for kind in ("integers", "rounded"))
+    assert torch.equal(logits(integers, noise[:2]), logits(rounded, noise[:2]))
+    operators = {str(node.target) for node in torch.export.export(rounded, (noise[:1],)).graph.nodes}
+    assert any("quantize_per_channel" in name and "dequantize" not in name for name in operators)
+
+
+def test_a_float32_bias_is_the_layers_own(small, recipe):
+    layer = "stages.1.blocks.0.mlp.fc1"
+    network = quantize(small, recipe, Placement(biases="float32"))
+    assert torch.equal(network.get_submodule(layer).bias, small.get_submodule(layer).bias)
+    assert quantize(small, recipe, Placement()).get_submodule(layer).bias.dtype == torch.int32
 
 
 def test_keys_and_values_have_seven_bits(small, recipe, noise):

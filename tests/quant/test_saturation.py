@@ -92,7 +92,7 @@ def extremes(kind: str, bits: int, activations: str) -> tuple[nn.Module, torch.T
         layer.weight.fill_(1.0)
         layer.weight[::2] = -1.0
         layer.bias.zero_()
-    parts: list[nn.Module] = [QuantizedLayer(layer, Point(SCALE, activations), bits)]
+    parts: list[nn.Module] = [QuantizedLayer(layer, Point(SCALE, activations), bits, Placement())]
     if isinstance(layer, nn.Conv2d) and activations == "uint8":
         parts.append(Point(layer.weight[0].numel() * 2 * 128 * SCALE / 127, activations))
     return nn.Sequential(*parts), torch.full(shape, 127 * SCALE)
@@ -153,7 +153,7 @@ def test_kernels_without_vnni_are_what_golden_inputs_are_tried_on(engine, satura
     layer = nn.Linear(256, 64)
     with torch.no_grad():
         layer.weight.uniform_(-1, 1, generator=random)
-    module = nn.Sequential(QuantizedLayer(layer, Point(SCALE, "uint8" if engine == "onnxruntime" else "int8"), 8))
+    module = nn.Sequential(QuantizedLayer(layer, Point(SCALE, "uint8" if engine == "onnxruntime" else "int8"), 8, Placement()))
     x = torch.randint(-128, 128, (49, 256), generator=random) * SCALE
     found, right = ask(engine, module, x, tmp_path, emulated=True)
     with torch.no_grad():
