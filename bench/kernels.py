@@ -25,8 +25,9 @@ import numpy as np
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.runtimes.artifact import open_artifact, weights
+from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.formats.openvino_ir import weights
 from tinyvit.runtimes.registry import candidates
 
 _EXAMPLES = """\

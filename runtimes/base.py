@@ -2,7 +2,7 @@
 
 Each file in engines/ is one engine, named as the file. It imports its SDK inside functions only, and has, at module level:
 
-    FORMATS: the file formats it opens, of artifact.py's ("onnx", "openvino-ir"), its own one first
+    FORMATS: the file formats it opens (see formats/), its own one first
     PACKAGE: the module that must be importable for it
     EXTRA: the extra of tinyvit-edge that installs it, "" where the base install does
     open_runtime(artifact: Artifact, options: Options) -> Runtime

@@ -174,7 +174,7 @@ def _inspect(args: argparse.Namespace) -> int:
 
     manifest = read_manifest(args.file)
     if manifest is None:
-        print(f"{args.file} is {detect_format(args.file)} without a manifest: tinyvit-export did not make it", file=sys.stderr)
+        print(f"{args.file} is {detect_format(args.file).name} without a manifest: tinyvit-export did not make it", file=sys.stderr)
         return 1
     if args.json:
         # sha256 as the file has it: to_json writes the one that it should have.

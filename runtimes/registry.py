@@ -16,12 +16,13 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes import cpu, engines
 from tinyvit.runtimes.artifact import Artifact, open_artifact
 from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.formats import Format
 
 
 class Engine(Protocol):
     """What each module in engines/ has; see base.py."""
 
-    FORMATS: tuple[str, ...]
+    FORMATS: tuple[Format, ...]
     PACKAGE: str
     EXTRA: str
 
@@ -48,7 +49,7 @@ def installed(name: str) -> bool:
     return find_spec(engine(name).PACKAGE) is not None
 
 
-def candidates(format: str) -> list[str]:
+def candidates(format: Format) -> list[str]:
     """The engines that open a format, those first whose own format it is, and installed before others."""
     able = [name for name in names() if format in engine(name).FORMATS]
     return sorted(able, key=lambda name: (not installed(name), engine(name).FORMATS.index(format)))
@@ -64,7 +65,7 @@ def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, op
         artifact = open_artifact(artifact)
     able = candidates(artifact.format)
     if runtime is not None and artifact.format not in engine(runtime).FORMATS:
-        raise RequestError(f"{runtime} does not open {artifact.format} files", f"use --runtime {' or '.join(able)}")
+        raise RequestError(f"{runtime} does not open {artifact.format.name} files", f"use --runtime {' or '.join(able)}")
     options = options or Options()
     if options.device == "cpu":
         cpu.check(artifact.manifest)

@@ -16,8 +16,10 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, short, spec
+from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats.onnx import ONNX
 
-FORMATS = ("onnx",)
+FORMATS: tuple[Format, ...] = (ONNX,)
 PACKAGE = "onnxruntime"
 EXTRA = ""
 

@@ -14,10 +14,13 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes.artifact import Artifact, weights
+from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import PRECISIONS, Options, Runtime, check_batch, closed_error, load_error, run_error, short, spec
+from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats.onnx import ONNX
+from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
 
-FORMATS = ("openvino-ir", "onnx")
+FORMATS: tuple[Format, ...] = (OPENVINO_IR, ONNX)
 PACKAGE = "openvino"
 EXTRA = "openvino"
 
@@ -27,7 +30,7 @@ _DYNAMIC = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open an IR or ONNX file; raises RequestError for what this device cannot do, ArtifactError for a file it refuses."""
-    if artifact.format == "onnx" and artifact.manifest and artifact.manifest.stage == "full":
+    if artifact.format is ONNX and artifact.manifest and artifact.manifest.stage == "full":
         # Its ONNX reader ignores Resize's antialias: the answers would be wrong, and nothing would say so.
         raise RequestError("OpenVINO cannot resize as this ONNX file does", "tinyvit-export --target openvino --preprocess full")
     ov = _sdk()
@@ -43,7 +46,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
             raise RequestError(f"threads are of the CPU, and the device is {device}", "leave --threads out, or ask for --device cpu")
         settings["INFERENCE_NUM_THREADS"] = str(options.threads)
     path = artifact.path
-    beside = () if artifact.format == "onnx" else (str(weights(path)),)
+    beside = () if artifact.format is ONNX else (str(weights(path)),)
     try:
         model = core.read_model(str(path), *beside)
     except RuntimeError as error:

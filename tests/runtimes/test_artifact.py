@@ -22,7 +22,7 @@ from tinyvit.runtimes.verify import verify
 def test_format_manifest_and_roundtrip(made: Any, suffix: str, format: str) -> None:
     path = made(suffix)
     artifact = open_artifact(str(path))
-    assert (artifact.path, artifact.format) == (path, format)
+    assert (artifact.path, artifact.format.name) == (path, format)
     assert artifact.manifest
     assert artifact.manifest.labels[3].name == "thing 3"
     assert artifact.manifest.golden

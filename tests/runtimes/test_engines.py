@@ -15,6 +15,7 @@ import pytest
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes import Options, open_artifact, open_runtime, registry
+from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR
 
 RNG = np.random.default_rng(0)
 
@@ -200,7 +201,7 @@ def test_registry_finds_engines_by_listing() -> None:
         assert engine.FORMATS
         assert engine.PACKAGE
         assert isinstance(engine.EXTRA, str)
-    assert registry.candidates("openvino-ir") == ["openvino"]
+    assert registry.candidates(OPENVINO_IR) == ["openvino"]
 
 
 def test_the_choice_of_engine(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
