@@ -113,6 +113,11 @@ def integer_share(path: Path, threads: int = 2, runtime: str | None = None) -> K
     return KernelShare(name, tuple(sorted(kernels, key=lambda kernel: (-kernel.macs, -kernel.ms))))
 
 
+def countable(path: Path) -> bool:
+    """Whether the best installed engine for the file's format tells what it executed."""
+    return candidates(open_artifact(path).format)[0] in _READERS
+
+
 def noise(shape: Iterable[int | str], dtype: str) -> Any:
     """Something to run a network on: pixels for "uint8", else normal numbers; sizes that are free are 1."""
     sizes = [size if isinstance(size, int) and size > 0 else 1 for size in shape]

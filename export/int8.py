@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.bench.kernels import integer_share
+from tinyvit.bench.kernels import countable, integer_share
 from tinyvit.bench.latency import Timing, median_ratio
 from tinyvit.errors import RequestError
 from tinyvit.export.graph import Graph, trace
@@ -18,6 +18,7 @@ from tinyvit.export.targets import Target
 from tinyvit.export.timing import beside_float32
 from tinyvit.manifest import Manifest, Precision, Quantization
 from tinyvit.nn.model import TinyViT
+from tinyvit.placement import Placement
 from tinyvit.quant.damage import Damage, rank, unit_macs
 from tinyvit.quant.network import quantize, quantized_units
 from tinyvit.quant.prepare import Prepared
@@ -46,13 +47,14 @@ class Trial:
 
 @dataclass(frozen=True)
 class Quantized:
-    """A network within the budget (or forced), its graph, and what was measured of it in the target's engine."""
+    """A network within the budget (or forced), its graph, and what was measured of it in the target's engine: int8_macs None where
+    that does not tell."""
 
     network: TinyViT
     graph: Graph
     recipe: Recipe
     trials: tuple[Trial, ...]
-    int8_macs: float
+    int8_macs: float | None
     int8_ms: Timing
     float_ms: Timing
 
@@ -66,6 +68,11 @@ class Quantized:
         """How many times as fast as float32 it ran here."""
         return 1 / median_ratio(self.int8_ms, self.float_ms)
 
+    def placed(self, folded: TinyViT, placement: Placement) -> Quantized:
+        """The same recipe as another engine wants it, which does not run here: what was measured of kernels and time does not hold."""
+        network = quantize(folded, self.recipe, placement)
+        return replace(self, network=network, graph=trace(network, batch=self.graph.batch, opset=self.graph.opset), int8_macs=None)
+
     def record(self, cpu: str, measured_on: str, forced: bool) -> Quantization:
         """What the manifest says of it."""
         return Quantization(
@@ -76,7 +83,7 @@ class Quantized:
             weight_bits=self.recipe.weight_bits,
             cpu=cpu,
             float_units=self.recipe.float_units,
-            int8_macs=round(self.int8_macs, 4),
+            int8_macs=None if self.int8_macs is None else round(self.int8_macs, 4),
             images=self.worth.images,
             agreement=self.worth.agreement,
             top1=self.worth.top1,
@@ -140,7 +147,8 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
         if trials[-1].worth.within(asked.budget) or asked.force:
             break
         if not ranking:
-            report("over budget: ranking what int8 hurts most")
+            alone = "" if prepared.asked.val_data else f"; of {trials[-1].worth.images} images, one is {100 / trials[-1].worth.images:.1f}%"
+            report(f"over budget{alone}: ranking what int8 hurts most, which takes minutes")
             ranking = rank(shop.folded, recipe, shop.target.placement, prepared.probe())
         recipe = recipe.without(_next(ranking, len(trials)))
         if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
@@ -148,7 +156,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
                 f"int8 misses its budget: {'; '.join(map(str, trials))}",
                 "calibrate with images like the device's (--calib-data), allow more (--max-drop, --min-agreement), or --force",
             )
-    share = integer_share(int8.path).share
+    share = integer_share(int8.path).share if countable(int8.path) else None
     int8_ms, float_ms = beside_float32(int8, float32)
     return Quantized(network, graph, recipe, tuple(trials), share, int8_ms, float_ms)
 

@@ -6,24 +6,26 @@ Every artifact is opened by its own engine and held against the torch model befo
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from tinyvit import __version__
 from tinyvit.bench.latency import Timing
 from tinyvit.bench.machine import cpu_facts
-from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
+from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.draft import draft_manifest, golden_vectors
 from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
 from tinyvit.export.int8 import Quantized, Workshop, within_budget
+from tinyvit.export.proof import measurable, opened, require
 from tinyvit.export.request import Request, check, unwritable
 from tinyvit.export.targets import Lowered, Target, refusal
-from tinyvit.export.timing import ONE_THREAD, beside_float32, beside_torch
-from tinyvit.files import publish, refuse_existing, staging
+from tinyvit.export.timing import beside_float32, beside_torch
+from tinyvit.files import publish, refuse_existing, size_bytes, staging
 from tinyvit.labels import Label, numbered
-from tinyvit.manifest import Manifest, Parity, Stage
+from tinyvit.manifest import Manifest, Parity, Stage, TensorSpec
 from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.fold import fold
 from tinyvit.nn.hub import load_released
@@ -32,7 +34,6 @@ from tinyvit.quant.network import exact
 from tinyvit.quant.prepare import Int8, Prepared, prepare
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime
-from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.verify import compare, golden_batch
 from tinyvit.variants import DEFAULT_MODEL
 
@@ -43,9 +44,10 @@ Progress = Callable[[str], None]
 class Exported:
     """One artifact made, and what was measured of it on this machine.
 
-    size_bytes counts all its files. engine_ms and baseline_ms are alternating runs on one thread, for `batch` images: the
-    artifact in its engine, and `baseline`: in float32 the same network in eager torch, in other precisions the float32 network in
-    that engine. quantized: how the int8 network came about.
+    size_bytes counts all its files. engine is what its logits were held against the network's in, its own where that runs here. engine_ms
+    and baseline_ms, None where it does not, are alternating runs on one thread, for `batch` images: the artifact in its engine, and
+    `baseline`: in float32 the same network in eager torch, in other precisions the float32 network in that engine. quantized: how the int8
+    network came about.
     """
 
     path: Path
@@ -53,18 +55,19 @@ class Exported:
     files: tuple[Path, ...]
     size_bytes: int
     engine: dict[str, str | int]
-    engine_ms: Timing
-    baseline_ms: Timing
+    engine_ms: Timing | None
+    baseline_ms: Timing | None
     baseline: str
     quantized: Quantized | None = None
 
 
 @dataclass(frozen=True)
 class Failed:
-    """A target asked for, and why it was not made."""
+    """A target asked for, and why it was not made. absent: its tools are not installed, or it does not offer what was asked."""
 
     target: str
-    error: Exception
+    error: TinyViTError
+    absent: bool
 
 
 @dataclass(frozen=True)
@@ -81,11 +84,11 @@ class _Source:
 @dataclass(frozen=True)
 class _Lowerable:
     """What one artifact is made from: the traced graph, what the artifact will say, and what it is timed beside: the network in
-    torch, or float32 in its engine, which was measured already."""
+    torch, or float32 in its engine, which was measured already, or nothing where its engine does not run here."""
 
     graph: Graph
     draft: Manifest
-    rival: TinyViT | tuple[Timing, Timing]
+    rival: TinyViT | tuple[Timing, Timing] | None
     quantized: Quantized | None = None
 
 
@@ -104,6 +107,7 @@ def export(
     overwrite: bool = False,
     half: bool = False,
     int8: Int8 | None = None,
+    options: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[Exported], list[Failed]]:
     """Make an artifact for each target from a released model's name or a checkpoint file; without either, from DEFAULT_MODEL.
@@ -111,8 +115,8 @@ def export(
     target: names or aliases, or "all", which passes over those whose tools are not installed. output: a file for one
     target, a folder for several (or any folder that exists); by default the current folder, named after the model.
     Returns what was made, and what was asked for and could not be (its tools are missing); with one target the error is
-    raised instead. half: 16 bits, for the targets that gain from it. int8: quantize, as it says. Raises TinyViTError; nothing
-    is left behind then.
+    raised instead. half: 16 bits, for the targets that gain from it. int8: quantize, as it says. options: of single targets, by name
+    (`targets.Option`). Raises TinyViTError; nothing is left behind then.
     """
     request = check(
         model,
@@ -128,6 +132,7 @@ def export(
         overwrite=overwrite,
         half=half,
         int8=int8,
+        options=options or {},
     )
     return _make_all(request, progress or (lambda _: None))
 
@@ -159,16 +164,17 @@ def _make_all(request: Request, report: Progress) -> tuple[list[Exported], list[
     made: list[Exported] = []
     failed: list[Failed] = []
     for target, path in zip(request.targets, request.paths):
-        if (refused := refusal(target, request.precision)) is not None:
-            failed.append(Failed(target.name, refused))
+        if (refused := refusal(target, request.precision, request.stage, request.batch)) is not None:
+            failed.append(Failed(target.name, refused, absent=True))
             continue
-        report(f"making and checking {target.name}")
         try:
+            require(target)
+            report(f"making and checking {target.name}")
             made.append(_make(target, what(target), path, request.overwrite))
-        except MissingDependencyError as error:
+        except TinyViTError as error:
             if request.alone:
                 raise
-            failed.append(Failed(target.name, error))
+            failed.append(Failed(target.name, error, absent=isinstance(error, MissingDependencyError)))
         except OSError as error:
             raise unwritable(path, error) from error
     return made, failed
@@ -191,8 +197,10 @@ def _workshop(request: Request, source: _Source, target: Target, folder: str) ->
     return Workshop(Path(folder), target, source.folded, source.graph, draft)
 
 
-def _beside_float32(request: Request, source: _Source, target: Target, report: Progress) -> tuple[Timing, Timing]:
+def _beside_float32(request: Request, source: _Source, target: Target, report: Progress) -> tuple[Timing, Timing] | None:
     """The same graph in the precision asked for, and in float32."""
+    if target.proof != "engine":
+        return None
     report(f"timing {request.precision} beside float32 in the {target.name} target's engine")
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         shop = _workshop(request, source, target, folder)
@@ -201,15 +209,20 @@ def _beside_float32(request: Request, source: _Source, target: Target, report: P
 
 def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
     asked = prepared.asked
+    if target.proof != "engine" and asked.min_speedup is not None:
+        raise RequestError(f"{target.name} files do not run on this machine: no speed can be a condition", "leave out --min-speedup")
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-        quantized = within_budget(_workshop(request, source, target, folder), prepared, report)
-    if asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
+        quantized = within_budget(_workshop(request, source, measurable(target), folder), prepared, report)
+    if target.proof != "engine":
+        quantized = quantized.placed(source.folded, target.placement)
+    elif asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
         raise RequestError(cause, "keep float32 here, or leave out --min-speedup where the device is another processor")
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, asked.precision)
     record = quantized.record(asked.cpu, cpu_facts(), forced=not quantized.worth.within(asked.budget))
     draft = replace(draft, golden=golden_vectors(exact(quantized.network), draft), quantization=record)
-    return _Lowerable(quantized.graph, draft, (quantized.int8_ms, quantized.float_ms), quantized)
+    times = (quantized.int8_ms, quantized.float_ms) if target.proof == "engine" else None
+    return _Lowerable(quantized.graph, draft, times, quantized)
 
 
 def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Exported:
@@ -220,26 +233,36 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     calibrated = what.quantized is not None and not what.quantized.recipe.weights_only
     tools = (*target.tools, "torchao") if calibrated else target.tools
     versions = {name: metadata.version(name) for name in tools}
-    manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions})
+    manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions}, input=_laid_out(draft.input, target))
     with staging(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
         manifest = replace(manifest, content_sha256=content_sha256(staged))
-        with open_runtime(Artifact(staged, manifest), None, ONE_THREAD) as runtime:
+        with opened(target, Artifact(staged, manifest), what.graph) as runtime:
             manifest = replace(manifest, parity=_parity(runtime, manifest))
-            engine, (engine_ms, baseline_ms, baseline) = runtime.describe(), _timings(runtime, manifest, what)
+            engine = runtime.describe()
+            ours, theirs, baseline = _timings(runtime, manifest, what) if target.proof == "engine" else (None, None, "")
         files = _save(lowered, staged, manifest)
-        size = sum(file.stat().st_size for file in files)
+        size = sum(size_bytes(file) for file in files)
         for file in files:
             refuse_existing(path.with_name(file.name), overwrite)  # another export may have been quicker
         placed = publish(files, path.parent)
-    return Exported(path, manifest, tuple(placed), size, engine, engine_ms, baseline_ms, baseline, what.quantized)
+    return Exported(path, manifest, tuple(placed), size, engine, ours, theirs, baseline, what.quantized)
+
+
+def _laid_out(given: TensorSpec, target: Target) -> TensorSpec:
+    """The input as the target's engine takes it."""
+    if given.layout == target.layout or given.dtype != "float32":
+        return given
+    images, channels, *sides = given.shape
+    return replace(given, shape=(images, *sides, channels), layout=target.layout)
 
 
 def _timings(runtime: Runtime, manifest: Manifest, what: _Lowerable) -> tuple[Timing, Timing, str]:
     if isinstance(what.rival, tuple):
         return *what.rival, f"float32 in {runtime.describe()['engine']}"
     assert manifest.golden is not None
+    assert what.rival is not None
     return *beside_torch(runtime, golden_batch(manifest, manifest.golden, 0), what.rival), "eager torch"
 
 

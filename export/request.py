@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from tinyvit import labels as label_sets
 from tinyvit.errors import RequestError
@@ -66,9 +66,10 @@ def check(
     overwrite: bool,
     half: bool,
     int8: Int8 | None,
+    options: Mapping[str, Any],
 ) -> Request:
     """The request, the output's folder tried out. Raises RequestError for what can be seen to be impossible already."""
-    wanted, every = _targets(target)
+    wanted, every = _targets(target, options)
     _check_shapes(img_size, batch, dynamic_batch, preprocess)
     check_opset(opset)
     if int8 is not None:
@@ -78,7 +79,7 @@ def check(
     precision = _precision(half, int8)
     named = None if labels is None else _labels(labels)
     several = every or len(wanted) > 1
-    if not several and (refused := targets.refusal(wanted[0], precision)) is not None:
+    if not several and (refused := targets.refusal(wanted[0], precision, preprocess, None if dynamic_batch else batch)) is not None:
         raise refused
     stem = _stem(model, checkpoint, img_size) + ("" if precision == "float32" else f".{precision}")
     paths = _tried_paths(output, wanted, stem, overwrite, several)
@@ -105,13 +106,23 @@ def unwritable(path: Path, error: OSError) -> RequestError:
     return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
 
 
-def _targets(target: str | Sequence[str]) -> tuple[tuple[targets.Target, ...], bool]:
+def _targets(target: str | Sequence[str], options: Mapping[str, Any]) -> tuple[tuple[targets.Target, ...], bool]:
+    """(the targets, each with those of the options that are its own; whether "all" was asked for)."""
     asked = [target] if isinstance(target, str) else list(target)
     if not asked:
         raise RequestError("no target was asked for", f"use --target {' or '.join(targets.names())} or all")
     every = "all" in asked
-    found = [targets.get(name) for name in (targets.names() if every else asked)]
-    return tuple({one.name: one for one in found}.values()), every
+    found = {one.name: one for one in (targets.get(name) for name in (targets.names() if every else asked))}
+    own = {one.name: {option.name for option in one.options} for one in found.values()}
+    for name in options:
+        if not any(name in names for names in own.values()):
+            owners = [other for other in targets.names() if name in {option.name for option in targets.get(other).options}]
+            flag = f"--{name.replace('_', '-')}"
+            if not owners:
+                raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")
+            raise RequestError(f"{flag} is an option of --target {' or '.join(owners)}", f"leave it out for {', '.join(found)}")
+    given = {name: {key: value for key, value in options.items() if key in own[name]} for name in found}
+    return tuple(one.configured(given[one.name]) if given[one.name] else one for one in found.values()), every
 
 
 def _check_shapes(img_size: int | None, batch: int, dynamic_batch: bool, preprocess: Stage) -> None:
@@ -172,6 +183,6 @@ def _paths(output: str | Path | None, wanted: Sequence[targets.Target], stem: st
     is_folder = several or output is None or place.is_dir() or str(output).endswith("/")
     if is_folder and place.exists() and not place.is_dir():
         raise RequestError(f"{place} is a file, and several targets go into a folder", "give -o a folder")
-    if not is_folder and place.suffix != wanted[0].suffix:
+    if not is_folder and not place.name.endswith(wanted[0].suffix):
         raise RequestError(f"-o {place} does not end with {wanted[0].suffix}", f"name it {place.with_suffix(wanted[0].suffix)}")
     return tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)

@@ -34,6 +34,8 @@ def summary(one: Exported) -> str:
 
 
 def _speed(one: Exported, batch: str) -> str:
+    if one.engine_ms is None or one.baseline_ms is None:
+        return f"not measured: {one.manifest.target} files do not run on this machine"
     ours, theirs, engine = one.engine_ms.median_ms, one.baseline_ms.median_ms, one.engine["engine"]
     runs = f"medians of {len(one.engine_ms.samples_ms)} and {len(one.baseline_ms.samples_ms)} runs in turn, one thread each"
     if one.quantized is None:
@@ -48,11 +50,10 @@ def _speed(one: Exported, batch: str) -> str:
 def _quantization(quantized: Quantized) -> list[str]:
     trials = [f"  trial: {trial}" for trial in quantized.trials] if len(quantized.trials) > 1 else []
     kept = f"{len(quantized.recipe.float_units)} units left in float32; {quantized.recipe.weight_bits}-bit weights"
-    return [
-        *trials,
-        f"  int8:  {quantized.worth}",
-        f"  ran:   {quantized.int8_macs:.0%} of the multiply-accumulates in integer kernels; {kept}",
-    ]
+    share = "kernels unknown"
+    if quantized.int8_macs is not None:
+        share = f"{quantized.int8_macs:.0%} of the multiply-accumulates in integer kernels"
+    return [*trials, f"  int8:  {quantized.worth}", f"  ran:   {share}; {kept}"]
 
 
 def record(one: Exported) -> dict[str, Any]:
@@ -70,17 +71,17 @@ def record(one: Exported) -> dict[str, Any]:
         "img_size": manifest.img_size,
         "classes": len(manifest.labels),
         "engine": one.engine,
-        "median_ms": round(one.engine_ms.median_ms, 3),
-        "samples": len(one.engine_ms.samples_ms),
+        "median_ms": one.engine_ms and round(one.engine_ms.median_ms, 3),
+        "samples": one.engine_ms and len(one.engine_ms.samples_ms),
         "baseline": one.baseline,
-        "baseline_median_ms": round(one.baseline_ms.median_ms, 3),
-        "baseline_samples": len(one.baseline_ms.samples_ms),
+        "baseline_median_ms": one.baseline_ms and round(one.baseline_ms.median_ms, 3),
+        "baseline_samples": one.baseline_ms and len(one.baseline_ms.samples_ms),
         "max_abs_diff": parity.max_abs_diff,
         "content_sha256": manifest.content_sha256,
         "quantization": manifest.quantization and asdict(manifest.quantization),
     }
 
 
-def failure(failed: Failed) -> dict[str, str]:
+def failure(failed: Failed) -> dict[str, str | bool]:
     """A target that was not made, JSON types only."""
-    return {"target": failed.target, "error": str(failed.error)}
+    return {"target": failed.target, "error": str(failed.error), "absent": failed.absent}

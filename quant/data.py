@@ -30,6 +30,8 @@ from tinyvit.preprocess import Preprocess
 
 MIN_IMAGES, MAX_IMAGES = 32, 10_000
 """Of a calibration: fewer say too little of the ranges, more only take longer."""
+ENOUGH = 67
+"""To measure agreement on: of fewer, a single other answer is more than the 1.5% that the default budget allows."""
 MAX_UNREADABLE = 0.05
 """Share of unreadable files above which the data, not a file, is taken to be wrong."""
 BATCH = 32
@@ -117,13 +119,13 @@ def read_calibration(data: str | Path, preprocess: Preprocess, count: int = 256,
 def split(data: str | Path, preprocess: Preprocess, count: int = 256, held: int = 1000, seed: int = 0) -> tuple[CalibrationSet, Pixels]:
     """What `read_calibration` gives, and up to `held` more pictures, none of them in it: uint8 (N, S, S, 3).
 
-    Where there are not enough for both, a fifth is held out and at least MIN_IMAGES, but never of the MIN_IMAGES to
+    Where there are not enough for both, a fifth is held out and at least ENOUGH, but never of the MIN_IMAGES to
     calibrate with. Raises RequestError as `read_calibration`, and where nothing is left to hold out.
     """
     _check_count(count)
     pixels, note, skipped = _read(data, preprocess, count + held, seed)
     found = len(pixels)
-    kept = min(held, max(found // 5, MIN_IMAGES, found - count), found - MIN_IMAGES)
+    kept = min(held, max(found // 5, ENOUGH, found - count), found - MIN_IMAGES)
     if kept < 1:
         raise RequestError(
             f"{data} has {found} different pictures, all needed to calibrate",
@@ -148,7 +150,7 @@ def read_validation(folder: str | Path, preprocess: Preprocess, labels: Sequence
     if unknown:
         first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         raise RequestError(
-            f"{len(unknown)} of {len(set(names))} entries of {folder} are no class of the model ({first})",
+            f"{len(unknown)} of the {len(set(names))} folders and files in {folder} are no class of the model ({first})",
             f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
         )
     return ValidationSet(tuple(files), np.array([min(known[name]) for name in names]), preprocess)
@@ -192,7 +194,8 @@ def _read(data: str | Path, preprocess: Preprocess, count: int, seed: int) -> tu
 def _refuse_unreadable(errors: list[ImageError], of: int) -> None:
     if len(errors) > MAX_UNREADABLE * of:
         raise RequestError(
-            f"{len(errors)} of {of} pictures cannot be read, the first: {errors[0].cause}", f"{errors[0].remedy}; up to 5% are passed over"
+            f"{len(errors)} of the {of} pictures looked at cannot be read, the first: {errors[0].cause}",
+            f"{errors[0].remedy}; up to 5% are passed over",
         )
 
 

@@ -96,7 +96,7 @@ class Int8:
             if path is not None and not Path(path).exists():
                 raise RequestError(f"{option} {path} does not exist", "give a folder of images")
         if self.recipe is not None and self.recipe.exists():
-            read_recipe(self.recipe)
+            _check_bits(read_recipe(self.recipe), self)
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ def prepare(asked: Int8, source: Checkpoint, labels: Sequence[Label], original: 
     original: the network before folding, whose BatchNorm says what synthetic images must look like. Raises RequestError for
     data that cannot be used and for a recipe of another network.
     """
+    if asked.synthetic:
+        report(f"no --calib-data: {asked.synthetic} on images made from the network itself; --val-data shows what int8 costs")
     data = cache(lambda: _data(asked, source, original, report))  # minutes, where nothing may need them
     recipe = (
         weights_only(source.sha256, source.img_size) if asked.weights_only else _recipe(asked, source, lambda: data()[0], folded, report)
@@ -132,7 +134,10 @@ def _recipe(asked: Int8, source: Checkpoint, data: Callable[[], CalibrationSet],
     if asked.recipe is not None and asked.recipe.exists():
         recipe = read_recipe(asked.recipe)
         _check(recipe, asked, source)
+        report(f"taking the quantization from {asked.recipe}")
         return recipe
+    if asked.recipe is not None:
+        report(f"there is no {asked.recipe} yet: calibrating, and writing it there")
     recipe = _calibrated(asked, source, data(), folded, report)
     if asked.recipe is not None:
         recipe.save(asked.recipe)
@@ -199,6 +204,9 @@ def _check(recipe: Recipe, asked: Int8, source: Checkpoint) -> None:
         raise RequestError(
             f"{asked.recipe} is the recipe of another checkpoint or image size", "give another --recipe file to write a new one"
         )
+
+
+def _check_bits(recipe: Recipe, asked: Int8) -> None:
     if recipe.weight_bits != WEIGHT_BITS[asked.cpu]:
         cause = f"{asked.recipe} has weights of {recipe.weight_bits} bits, and --cpu {asked.cpu} means {WEIGHT_BITS[asked.cpu]}"
         raise RequestError(cause, "give the --cpu that it was made with, or another --recipe file")

@@ -56,10 +56,10 @@ class Worth:
 
     @property
     def margin(self) -> float:
-        """Half the 95% interval of the drop, points: of a difference of paired proportions (Wald), or of the agreement."""
+        """Half the 95% interval of the drop, points: of a difference of paired proportions (Wald), or of the agreement (Wilson)."""
         if self.drop is None:
-            share = self.agreement / 100
-            return 100 * Z95 * math.sqrt(share * (1 - share) / self.images)
+            share, n, z2 = self.agreement / 100, self.images, Z95**2
+            return 100 * Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
         flips, net = self.worse + self.better, self.worse - self.better
         return 100 * Z95 * math.sqrt(max(flips - net * net / self.images, 0.0)) / self.images
 
@@ -86,7 +86,7 @@ def answers(runtime: Runtime, manifest: Manifest, images: Images) -> Answers:
     for pixels, known in images():
         size = batch if isinstance(batch, int) else len(pixels)
         for start in range(0, len(pixels), size):
-            part = manifest.preprocess.normalise(pixels[start : start + size])
+            part = manifest.preprocess.normalise(pixels[start : start + size], manifest.input.layout)
             filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
             logits.append(runtime.run(filled)[: len(part)])
         if known is not None:

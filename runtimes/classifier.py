@@ -193,7 +193,7 @@ class Classifier:
         except ImageError as error:
             return error
         if self._contract.stage == "host":
-            return self.preprocess(image)
+            return self.preprocess(image, self._contract.layout)
         return self.preprocess.pixels(image) if self._contract.stage == "normalize" else np.asarray(image)
 
     def _best(self, logits: Logits) -> list[Prediction]:

@@ -18,16 +18,18 @@ from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
 
 _EXPECTED = (
-    "an image classifier is expected: one input, float32 (batch, 3, size, size) or uint8 (batch, height, width, 3), "
+    "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size, size, 3), or uint8 "
+    "(batch, height, width, 3), "
     "and one output, float32 (batch, classes)"
 )
 
 
 @dataclass(frozen=True)
 class Contract:
-    """stage: where preprocessing ends. batch: pictures a run takes, None for any number. labels: one a class."""
+    """stage: where preprocessing ends. layout: of the input. batch: pictures a run takes, None for any number. labels: one a class."""
 
     stage: Stage
+    layout: str
     preprocess: Preprocess
     labels: tuple[Label, ...]
     batch: int | None
@@ -52,7 +54,7 @@ def settle(artifact: Artifact, runtime: Runtime, preprocess: Preprocess | None, 
     if not manifest:
         _warn(artifact, used if preprocess is None else None, classes if labels is None else None)
     batch = 1 if stage == "full" else given.shape[0]
-    return Contract(stage, used, named, batch if isinstance(batch, int) else None)
+    return Contract(stage, given.layout, used, named, batch if isinstance(batch, int) else None)
 
 
 def _classes(output: TensorSpec) -> int:
@@ -81,11 +83,11 @@ def _input(given: TensorSpec, artifact: Artifact, preprocess: Preprocess | None)
 
 def _layout(given: TensorSpec) -> tuple[Literal["host", "normalize"] | None, tuple[int | str, ...]]:
     """(the stage whose input has this dtype and its three channels there, its height and width)."""
-    if len(given.shape) == 4 and given.dtype == "float32" and given.shape[1] == 3:
-        return "host", given.shape[2:]
-    if len(given.shape) == 4 and given.dtype == "uint8" and given.shape[3] == 3:
-        return "normalize", given.shape[1:3]
-    return None, ()
+    if len(given.shape) != 4 or given.shape[1 if given.layout == "NCHW" else 3] != 3:
+        return None, ()
+    if given.dtype == "float32":
+        return "host", given.shape[2:] if given.layout == "NCHW" else given.shape[1:3]
+    return ("normalize", given.shape[1:3]) if given.dtype == "uint8" and given.layout == "NHWC" else (None, ())
 
 
 def _check_preprocess(used: Preprocess, stage: Stage, size: int, artifact: Artifact, given: bool) -> None:

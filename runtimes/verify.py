@@ -117,7 +117,7 @@ def compare(runtime: Runtime, manifest: Manifest, golden: Golden) -> tuple[Patte
 def golden_batch(manifest: Manifest, golden: Golden, i: int) -> npt.NDArray[Any]:
     """The i-th golden input as the artifact takes it, repeated to fill a fixed batch."""
     picture: npt.NDArray[Any] = pattern(golden.patterns[i], golden.height, golden.width)
-    one = manifest.preprocess.normalise(picture) if manifest.stage == "host" else picture
+    one = manifest.preprocess.normalise(picture, manifest.input.layout) if manifest.stage == "host" else picture
     batch = manifest.input.shape[0]
     return np.stack([one] * (batch if isinstance(batch, int) else 1))
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from tinyvit.errors import RequestError
 from tinyvit.manifest import Manifest, Precision, Stage
@@ -29,11 +31,27 @@ class Lowered(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Option:
+    """An option of one target: --flag on the command line, `name` in Python. choices None takes any text."""
+
+    name: str
+    help: str
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def flag(self) -> str:
+        """On the command line."""
+        return "--" + self.name.replace("_", "-")
+
+
 class Target(Protocol):
     """How one kind of artifact is made.
 
-    tools: the distributions whose versions decide the bytes. placement: how its engine wants int8. refused: the precisions that
-    it does not offer, and why.
+    tools: the distributions whose versions decide the bytes. placement: how its engine wants int8. refused: the precisions and stages
+    that it does not offer, and why. open_batch: whether the number of images can be left open. layout: of a float32 input.
+    proof: what an artifact is held against its network in, on this machine: its "engine"; a "reference" evaluator of its format, called
+    `reference`; or only the "graph" that it is made from, in onnxruntime. options: what tinyvit-export asks for it alone.
     """
 
     name: str
@@ -42,7 +60,16 @@ class Target(Protocol):
     extra: str
     tools: tuple[str, ...]
     placement: Placement
-    refused: dict[Precision, str]
+    refused: dict[Precision | Stage, str]
+    open_batch: bool
+    layout: Literal["NCHW", "NHWC"]
+    proof: Literal["engine", "reference", "graph"]
+    reference: str | None
+    options: tuple[Option, ...]
+
+    def configured(self, values: Mapping[str, Any]) -> Target:
+        """The same with its own options (name -> value); raises RequestError for values that are impossible."""
+        ...
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> Lowered:
         """The graph with `stage` of the preprocessing in front, for this target's engine.
@@ -52,12 +79,32 @@ class Target(Protocol):
         ...
 
 
-def refusal(target: Target, precision: Precision) -> RequestError | None:
-    """The error for a precision that the target does not offer."""
-    if precision not in target.refused:
-        return None
-    able = [name for name in names() if precision not in get(name).refused]
-    return RequestError(f"{target.name} is not made in {precision}: {target.refused[precision]}", f"use --target {' or '.join(able)}")
+class Plain:
+    """What most targets share: see `Target`."""
+
+    aliases: tuple[str, ...] = ()
+    refused: ClassVar[dict[Precision | Stage, str]] = {}
+    open_batch = True
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    proof: Literal["engine", "reference", "graph"] = "engine"
+    reference: str | None = None
+    options: tuple[Option, ...] = ()
+
+    def configured(self, values: Mapping[str, Any]) -> Any:
+        """See `Target`: there is nothing to configure."""
+        return self
+
+
+def refusal(target: Target, precision: Precision, stage: Stage, batch: int | None) -> RequestError | None:
+    """The error for what the target does not offer."""
+    wanted: tuple[tuple[Precision | Stage, str], ...] = ((precision, f"in {precision}"), (stage, f"with --preprocess {stage}"))
+    for what, words in wanted:
+        if what in target.refused:
+            able = [name for name in names() if what not in get(name).refused]
+            return RequestError(f"{target.name} is not made {words}: {target.refused[what]}", f"use --target {' or '.join(able)}")
+    if batch is None and not target.open_batch:
+        return RequestError(f"{target.name} files have a fixed batch", "give --batch N instead of --dynamic-batch")
+    return None
 
 
 def names() -> list[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_onnx
+from tinyvit.export.targets import Plain
 from tinyvit.manifest import KEY, Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -40,16 +41,15 @@ class OnnxModel:
         return ir.serde.serialize_model(self.model)
 
 
-class OnnxTarget:
+class OnnxTarget(Plain):
     """See `Target`."""
 
     name = "onnx"
-    aliases: tuple[str, ...] = ()
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
     placement = Placement("uint8", outputs="convolutions", attention=False)  # with it, onnxruntime is no faster
-    refused: ClassVar[dict[Precision, str]] = {"half": "onnxruntime on a CPU takes longer for it than for float32"}
+    refused: ClassVar[dict[Precision | Stage, str]] = {"half": "onnxruntime on a CPU takes longer for it than for float32"}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OnnxModel:
         """See `Target.lower`."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_openvino, tune_openvino
-from tinyvit.manifest import KEY, Manifest, Precision, Stage
+from tinyvit.export.targets import Plain
+from tinyvit.manifest import KEY, Manifest, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 
@@ -40,7 +41,7 @@ class OpenVinoModel:
         return [path.with_suffix(".bin"), path]
 
 
-class OpenVinoTarget:
+class OpenVinoTarget(Plain):
     """See `Target`."""
 
     name = "openvino"
@@ -49,7 +50,6 @@ class OpenVinoTarget:
     extra = "openvino"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
     placement = Placement("int8")
-    refused: ClassVar[dict[Precision, str]] = {}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> OpenVinoModel:
         """See `Target.lower`. Resizing is built from OpenVINO's own operations: its ONNX reader ignores antialiasing."""

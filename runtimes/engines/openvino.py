@@ -57,9 +57,10 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         if device == "CPU":
             raise load_error(path, "OpenVINO", error) from error
         raise RequestError(f"{device} cannot run {path.name} ({short(error)})", "use --device cpu") from error
-    return _OpenVINORuntime(
-        compiled, device, _settled(compiled, device, options, PRECISIONS if half else (options.precision or "f32",)), ov.__version__
-    )
+    settled = _settled(compiled, device, options, PRECISIONS if half else (options.precision or "f32",))
+    if artifact.manifest is not None and artifact.manifest.precision.startswith("int8"):
+        settled["precision"] = f"{artifact.manifest.precision}, the rest {settled['precision']}"
+    return _OpenVINORuntime(compiled, device, settled, ov.__version__)
 
 
 def _sdk() -> ModuleType:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 
+ARTIFACT_FOLDER = "Manifest.json"
+"""What a folder that is an artifact (Core ML's .mlpackage) holds; no other folder is ever replaced."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REMEDIES = {
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions and its folder's, or give another place"),
@@ -38,9 +40,11 @@ def staging(path: Path) -> Iterator[Path]:
 
 
 def publish(staged: list[Path], folder: Path) -> list[Path]:
-    """Move finished files into `folder` by renaming, the last one last: it is the one that readers open."""
+    """Move finished files, or folders that are artifacts, into `folder` by renaming, the last one last: it is the one that readers open."""
     placed = []
     for file in staged:
+        if file.is_dir() and (folder / file.name).exists():  # a folder cannot be renamed over another
+            os.replace(folder / file.name, file.with_name(f"{file.name}.old"))
         os.replace(file, folder / file.name)
         placed.append(folder / file.name)
     return placed
@@ -50,8 +54,14 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise RequestError where `path` exists and may not be replaced."""
     if path.exists() and not overwrite:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
-    if path.is_dir():
+    if path.is_dir() and not (path / ARTIFACT_FOLDER).is_file():
         raise RequestError(f"{path} is a folder", "give -o the name of a file")
+
+
+def size_bytes(path: Path) -> int:
+    """Of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def explained(error: OSError) -> tuple[str, str]:

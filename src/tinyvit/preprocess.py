@@ -92,15 +92,19 @@ class Preprocess:
         box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
         return np.asarray(_resample(image, self.size, _FILTERS[self.interpolation], box))
 
-    def normalise(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """uint8 (..., size, size, 3) -> float32 (..., 3, size, size), mean 0 and std 1 by `mean` and `std`."""
+    def normalise(self, pixels: npt.NDArray[np.uint8], layout: str = "NCHW") -> npt.NDArray[np.float32]:
+        """uint8 (..., size, size, 3) -> float32 (..., 3, size, size), mean 0 and std 1 by `mean` and `std`.
+
+        layout "NHWC" leaves the channels last.
+        """
         scale = np.float32(1 / 255) / np.asarray(self.std, np.float32)
         shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
-        return np.ascontiguousarray(np.moveaxis(pixels * scale - shift, -1, -3))
+        values = np.asarray(pixels * scale - shift, np.float32)
+        return values if layout == "NHWC" else np.ascontiguousarray(np.moveaxis(values, -1, -3))
 
-    def __call__(self, image: Image.Image) -> npt.NDArray[np.float32]:
-        """RGB picture -> float32 (3, size, size), normalised."""
-        return self.normalise(self.pixels(image))
+    def __call__(self, image: Image.Image, layout: str = "NCHW") -> npt.NDArray[np.float32]:
+        """RGB picture -> float32 (3, size, size), normalised; layout as `normalise`'s."""
+        return self.normalise(self.pixels(image), layout)
 
 
 def _resample(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[float, float, float, float]) -> Image.Image:

@@ -123,7 +123,7 @@ def test_unreadable_files_are_passed_over_up_to_a_share(tmp_path: Path) -> None:
     assert (len(made.pixels), made.skipped) == (40, 2)
     assert "2 unreadable" in made.source
     (folder / "broken3.png").write_bytes(b"x")
-    with pytest.raises(RequestError, match=r"3 of 43 pictures cannot be read, the first: .*broken\d"):
+    with pytest.raises(RequestError, match=r"3 of the 43 pictures looked at cannot be read, the first: .*broken\d"):
         read_calibration(folder, RULE)
 
 
@@ -233,7 +233,8 @@ def test_what_is_held_out_is_in_no_calibration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "count", "held", "expected"), [(200, 256, 1000, 40), (100, 256, 1000, 32), (40, 256, 1000, 8), (200, 50, 1000, 150)]
+    ("found", "count", "held", "expected"),
+    [(200, 256, 1000, 67), (400, 256, 1000, 144), (500, 450, 1000, 100), (90, 256, 1000, 58), (40, 256, 1000, 8)],
 )
 def test_small_folders_are_shared_out(tmp_path: Path, found: int, count: int, held: int, expected: int) -> None:
     calibration, left = split(fill(tmp_path, range(found)), RULE, count, held)
@@ -267,7 +268,7 @@ def test_validation_by_wordnet_id_and_by_name(tmp_path: Path) -> None:
 def test_unknown_and_ambiguous_classes_are_refused(tmp_path: Path, name: str) -> None:
     fill(tmp_path / "goldfish", range(2))
     fill(tmp_path / name, range(2))
-    with pytest.raises(RequestError, match=rf"1 of 2 .*\({name}\).*n01443537"):
+    with pytest.raises(RequestError, match=rf"1 of the 2 .*\({name}\).*n01443537"):
         read_validation(tmp_path, RULE, LABELS)
 
 
@@ -287,7 +288,7 @@ def test_unreadable_validation_pictures_are_counted_and_bounded(tmp_path: Path) 
     assert sum(len(classes) for _, classes in made.batches()) == 38
     assert made.skipped == 2
     (folder / "039.png").write_bytes(b"broken")
-    with pytest.raises(RequestError, match="3 of 40 pictures cannot be read"):
+    with pytest.raises(RequestError, match="3 of the 40 pictures looked at cannot be read"):
         list(made.batches())
 
 
