@@ -24,10 +24,11 @@ import numpy as np
 import numpy.typing as npt
 
 import tinyvit
-from tinyvit.bench.kernels import integer_share, noise
+from tinyvit.bench.kernels import integer_share
 from tinyvit.bench.latency import alternate, median_ratio
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.bench.peers import check_installed, import_timm, stock_export
+from tinyvit.bench.readers import noise
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.images import list_images, open_image

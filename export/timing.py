@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from tinyvit.bench.kernels import noise
 from tinyvit.bench.latency import Timing, alternate
+from tinyvit.bench.readers import noise
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Options, Runtime
 from tinyvit.runtimes.registry import open_runtime

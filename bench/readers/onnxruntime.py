@@ -1,0 +1,87 @@
+"""onnxruntime, by its profile, whose shapes lack the weights that a kernel has packed for itself: those are in the graph it optimised."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import tempfile
+from math import prod
+from pathlib import Path
+from typing import Any
+
+from tinyvit.bench.readers import RUNS, Part, noise
+from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.runtimes.base import load_error
+
+_TO_NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+
+# onnxruntime's kernels: which input holds a convolution's weights, and which kernels compute in integers.
+_CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+_INTEGER_PRODUCTS = ("QGemm", "QLinearMatMul", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", *_INTEGER_PRODUCTS)
+_INTEGER = ("ConvInteger", "QLinearConv", *_INTEGER_PRODUCTS)
+_UNCOUNTED = ("Attention", "MultiHeadAttention", "QAttention", "GroupQueryAttention", "Einsum", "ConvTranspose", "MatMulNBits")
+
+
+def executed(path: Path, threads: int) -> list[Part]:
+    """See the package."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise MissingDependencyError.of("onnx", "export") from error
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's and a missing data file's errors have no base in common
+        raise load_error(path, "onnx", error) from error
+    for i, node in enumerate(model.graph.node):
+        node.name = f"node{i}"  # a profile knows nodes by name, which files may leave out or use twice
+    with tempfile.TemporaryDirectory() as folder:
+        events = _profiled(model.SerializeToString(), threads, Path(folder), path)
+        optimised = onnx.load(Path(folder) / "optimised.onnx")
+    nodes = {node.name: node for node in optimised.graph.node}
+    sizes = {tensor.name: tuple(tensor.dims) for tensor in optimised.graph.initializer}
+    parts = []
+    for name, (args, times) in events.items():
+        kind = args["op_name"]
+        if kind in _UNCOUNTED or name not in nodes:
+            raise ArtifactError(f"the multiply-accumulates of {kind} in {path.name} cannot be counted", "report this")
+        parts.append(Part(kind, _macs(nodes[name], kind, args, sizes), kind in _INTEGER, statistics.median(times)))
+    return parts
+
+
+def _profiled(model: bytes, threads: int, folder: Path, path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
+    """Node -> (its profile's args, milliseconds a run); the optimised graph is left in folder/optimised.onnx."""
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    settings.log_severity_level = 4
+    settings.enable_profiling = True
+    settings.profile_file_prefix = str(folder / "profile")
+    settings.optimized_model_filepath = str(folder / "optimised.onnx")
+    try:
+        session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
+        feed = {given.name: noise(given.shape, _TO_NUMPY[given.type]) for given in session.get_inputs()}
+        for _ in range(RUNS):
+            session.run(None, feed)
+    except Exception as error:  # onnxruntime's errors have no base of their own
+        raise load_error(path, "onnxruntime", error) from error
+    found: dict[str, tuple[dict[str, Any], list[float]]] = {}
+    for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            found.setdefault(event["name"].removesuffix("_kernel_time"), (event["args"], []))[1].append(event["dur"] / 1e3)
+    return found
+
+
+def _macs(node: Any, kind: str, args: dict[str, Any], sizes: dict[str, tuple[int, ...]]) -> int:
+    """Values of the output times the products that each is the sum of; 0 for a kind that multiplies no matrices."""
+    given, made = ([size for tensor in args[f"{side}_type_shape"] for size in tensor.values()] for side in ("input", "output"))
+    if kind in _CONVOLUTIONS:
+        at = _CONVOLUTIONS[kind]
+        kernel = sizes.get(node.input[at]) or given[at]  # packed away, or made by another node, and in the profile then
+        return int(prod(made[0]) * prod(kernel[1:]))
+    if kind not in _PRODUCTS:
+        return 0
+    flags = {attribute.name: attribute.i for attribute in node.attribute}
+    depth = -1 if not flags.get("transA") else 0 if flags.get("transBatchA") else -2
+    return int(prod(made[0]) * given[0][depth])
