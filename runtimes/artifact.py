@@ -37,7 +37,8 @@ class Artifact:
 @cache
 def formats() -> tuple[Format, ...]:
     """Every format that an engine names, installed or not; ONNX, which has no magic number, is tried last."""
-    modules = [import_module(f"{engines.__name__}.{module.name}") for module in pkgutil.iter_modules(engines.__path__)]
+    names = [module.name for module in pkgutil.iter_modules(engines.__path__) if not module.name.startswith("_")]
+    modules = [import_module(f"{engines.__name__}.{name}") for name in names]
     found = {each.name: each for module in modules for each in module.FORMATS}
     return tuple(sorted(found.values(), key=lambda each: (each.name == "onnx", each.name)))
 

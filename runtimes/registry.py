@@ -34,7 +34,7 @@ class Engine(Protocol):
 @cache
 def names() -> tuple[str, ...]:
     """Every engine's name, installed or not."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(engines.__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(engines.__path__) if not module.name.startswith("_")))
 
 
 def engine(name: str) -> Engine:
