@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
     from torch.fx import GraphModule, Node
 
+_NORM_DEFAULTS: list[Any] = [None, None, 1e-5]
+"""Of layer_norm's weight, bias and epsilon."""
 _ROUNDING = "quantized_decomposed.quantize_per_tensor.default"
 
 
@@ -97,7 +99,7 @@ def _norm(editor: _Editor, node: Node) -> None:
 
     given: tuple[Any, ...] = node.args
     x, channels = given[0], given[1][0]
-    weight, bias, epsilon = (*given[2:5], *(None, None, 1e-5)[len(given) - 2 :])
+    weight, bias, epsilon = [*given[2:5], *_NORM_DEFAULTS[len(given[2:5]) :]]
     with editor.module.graph.inserting_before(node):
         average = editor.constant(torch.full((1, channels), 1 / channels))
         centred = editor.call("sub.Tensor", x, editor.call("linear.default", x, average))
