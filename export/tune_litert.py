@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 ALIGNMENT = 16
 """Of every buffer in the file, as the schema asks for (Buffer.data, force_align: 16), which the Python package does not do by itself."""
 
+LEAST_HALVED = 1024
+"""Bytes of a constant that is stored as float16: all weights, attention biases and most biases, no scalars."""
+
 _KEPT_METADATA = (b"min_runtime_version",)
 
 
@@ -89,6 +92,27 @@ def pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
+def halve(model: Any) -> None:
+    """Large float32 constants as float16, in place, each with a conversion back, which XNNPACK does once, when it loads the file.
+
+    Sums stay in float32. Harmless where it was done before.
+    """
+    import numpy as np
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph, restored, added = model.subgraphs[0], {}, []
+    for i, tensor in enumerate(list(graph.tensors)):
+        buffer = model.buffers[tensor.buffer]
+        if tensor.type != schema.TensorType.FLOAT32 or buffer.data is None or len(buffer.data) < LEAST_HALVED:
+            continue
+        buffer.data = np.frombuffer(bytes(buffer.data), np.float32).astype(np.float16).view(np.uint8)
+        tensor.type, restored[i] = schema.TensorType.FLOAT16, _float_like(graph, i)
+        added.append(_operator(model, schema.BuiltinOperator.DEQUANTIZE, i, restored[i]))
+    for operator in graph.operators:
+        operator.inputs = np.array([restored.get(int(i), int(i)) for i in operator.inputs], np.int32)
+    graph.operators = [*added, *graph.operators]
+
+
 def _gelu_in_float(model: Any) -> None:
     """GELU between int8 and int8 as GELU of floats with its conversions written out: XNNPACK takes no int8 GELU, and each one
     would part the network into two delegates with a kernel of one thread between them."""
@@ -140,7 +164,7 @@ def _opcode(model: Any, builtin: int) -> int:
             return i
     code = schema.OperatorCodeT()
     code.builtinCode = code.deprecatedBuiltinCode = builtin
-    code.version = 2  # of int8
+    code.version = 3 if builtin == schema.BuiltinOperator.DEQUANTIZE else 2  # of int8, and for the former of float16
     model.operatorCodes = [*model.operatorCodes, code]
     return len(model.operatorCodes) - 1
 

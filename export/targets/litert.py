@@ -39,6 +39,8 @@ class LiteRtModel:
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write one .tflite file: the network with its metadata, and behind it an archive of the labels and the manifest."""
+        if manifest.precision == "half":
+            tune_litert.halve(self.model)
         tune_litert.attach(self.model, metadata_litert.BUFFER, metadata_litert.describe(manifest))
         data = tune_litert.pack(self.model)
         path.write_bytes(_append(data, {metadata_litert.LABELS: metadata_litert.labels(manifest), "tinyvit.json": manifest.to_json()}))
@@ -55,10 +57,7 @@ class LiteRtTarget:
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers give int8 only; the converter makes int32 biases itself, and takes weights as pairs of floats only.
     placement = Placement("int8", outputs="layers", attention=False, biases="float32", weights="rounded")
-    refused: ClassVar[dict[Precision, str]] = {
-        "half": "XNNPACK on a CPU computes in it only where the processor does, and else restores float32 when it loads the file",
-        "int8-weights": "XNNPACK would round activations too, by ranges it finds as it runs",
-    }
+    refused: ClassVar[dict[Precision, str]] = {"int8-weights": "it takes as long as float32, and half is nearly as small"}
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> LiteRtModel:
         """See `Target.lower`."""
