@@ -1,0 +1,128 @@
+"""ExecuTorch: one .pte file for phones and other devices' CPUs, through the XNNPACK delegate. The manifest stands behind the program.
+
+Other delegates need what is not here: Core ML's and MPS's a Mac to run them, Qualcomm's, MediaTek's, Samsung's and Arm's the
+vendor's own kits; Vulkan's is not in the package that runs files here, so nothing made for it could be checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from os import devnull
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.export import tune_executorch
+from tinyvit.export.graph import in_one_line
+from tinyvit.manifest import KEY, Manifest, Precision, Stage
+from tinyvit.placement import Placement
+from tinyvit.preprocess import Preprocess
+from tinyvit.quiet import quiet
+
+if TYPE_CHECKING:
+    from executorch.exir import ExecutorchProgramManager
+    from torch.export import ExportedProgram
+
+    from tinyvit.export.graph import Graph
+
+
+@dataclass(frozen=True)
+class ExecuTorchProgram:
+    """A program ready to be written. outside: the operators that XNNPACK does not take, by name, with how often each occurs."""
+
+    data: bytes
+    outside: dict[str, int]
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the .pte."""
+        labels = "".join(f"{label.name}\n" for label in manifest.labels)
+        path.write_bytes(_append(self.data, {f"{KEY}.json": manifest.to_json(), "labels.txt": labels}))
+        return [path]
+
+
+class ExecuTorchTarget:
+    """See `Target`."""
+
+    name = "executorch"
+    aliases: tuple[str, ...] = ("et",)
+    suffix = ".pte"
+    extra = "executorch"
+    tools = ("torch", "executorch")
+    placement = Placement("int8", outputs="layers", attention=False, biases="float32")
+    refused: ClassVar[dict[Precision, str]] = {
+        "half": "XNNPACK's delegate has no GELU of 16 bits, and the network would fall to pieces around each",
+        "int8-weights": "XNNPACK's delegate takes 8-bit weights beside 8-bit activations only",
+    }
+
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> ExecuTorchProgram:
+        """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""
+        if graph.batch is None:
+            raise RequestError(
+                "an ExecuTorch file has a fixed batch: XNNPACK reshapes known sizes only", "give --batch instead of leaving it open"
+            )
+        if stage == "full":
+            raise RequestError(
+                "ExecuTorch cannot resize pictures as the network needs it: XNNPACK has no antialiased filter",
+                "use --preprocess normalize or host",
+            )
+        try:
+            with _silent():
+                import executorch.exir  # noqa: F401
+        except ImportError as error:
+            raise MissingDependencyError.of("executorch", self.extra) from error
+        with in_one_line("lowering the network for ExecuTorch"), _silent():
+            program = tune_executorch.tune(graph.program, preprocess if stage == "normalize" else None)
+            made = _lowered(program)
+            return ExecuTorchProgram(bytes(made.buffer), _outside(made))
+
+
+def _lowered(program: ExportedProgram) -> ExecutorchProgramManager:
+    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    from executorch.exir import to_edge_transform_and_lower
+
+    return to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch()
+
+
+def _outside(made: ExecutorchProgramManager) -> dict[str, int]:
+    """The operators of the program that are no delegate's."""
+    counts: dict[str, int] = {}
+    for operator in (node.target for node in made.exported_program().graph.nodes if node.op == "call_function"):
+        name = getattr(operator, "name", None)
+        if callable(name):
+            counts[name()] = counts.get(name(), 0) + 1
+    return counts
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Nothing on stdout or stderr, and the root logger as it was: importing the partitioner configures it."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with ExitStack() as stack:
+        nowhere = stack.enter_context(open(devnull, "w", encoding="utf-8"))
+        stack.enter_context(redirect_stdout(nowhere))
+        stack.enter_context(redirect_stderr(nowhere))
+        stack.enter_context(quiet("torch", "torchao", "executorch", "root"))
+        try:
+            yield
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
+
+
+def _append(data: bytes, files: dict[str, str]) -> bytes:
+    """TODO(merge): tinyvit.runtimes.formats.trailer.append. A ZIP archive behind the engine's own bytes."""
+    import io
+    import zipfile
+
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:
+        for name in sorted(files):
+            written.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
+    return data + archive.getvalue()
+
+
+TARGET = ExecuTorchTarget()

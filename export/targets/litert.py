@@ -1,0 +1,142 @@
+"""LiteRT (TensorFlow Lite): one .tflite file, for its XNNPACK kernels on CPUs. The manifest is in the archive behind it.
+
+Pictures are NHWC, as mobile developers have them: float32 (N, size, size, 3), normalised, or uint8 pixels of the same shape. The file
+also has TensorFlow Lite's own metadata and labels.txt, which its task library reads.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.export import metadata_litert, tune_litert
+from tinyvit.export.graph import INPUT, OUTPUT, in_one_line
+from tinyvit.manifest import Manifest, Precision, Stage
+from tinyvit.placement import Placement
+from tinyvit.preprocess import Preprocess
+from tinyvit.quiet import quiet
+from tinyvit.runtimes._descriptors import silent_descriptors
+
+if TYPE_CHECKING:
+    import torch
+
+    from tinyvit.export.graph import Graph
+
+_QUANTIZED = "quantized_decomposed"
+
+
+@dataclass(frozen=True)
+class LiteRtModel:
+    """A model ready to be written: schema_py_generated.ModelT."""
+
+    model: Any
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write one .tflite file: the network with its metadata, and behind it an archive of the labels and the manifest."""
+        if manifest.precision == "half":
+            tune_litert.halve(self.model)
+        tune_litert.attach(self.model, metadata_litert.BUFFER, metadata_litert.describe(manifest))
+        data = tune_litert.pack(self.model)
+        path.write_bytes(_append(data, {metadata_litert.LABELS: metadata_litert.labels(manifest), "tinyvit.json": manifest.to_json()}))
+        return [path]
+
+
+class LiteRtTarget:
+    """See `Target`."""
+
+    name = "litert"
+    aliases: tuple[str, ...] = ("tflite",)
+    suffix = ".tflite"
+    extra = "litert"
+    tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
+    # XNNPACK's int8 layers give int8 only; the converter makes int32 biases itself, and takes weights as pairs of floats only.
+    placement = Placement("int8", outputs="layers", attention=False, biases="float32", weights="rounded")
+    refused: ClassVar[dict[Precision, str]] = {"int8-weights": "it takes as long as float32, and half is nearly as small"}
+
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> LiteRtModel:
+        """See `Target.lower`."""
+        if stage == "full":
+            raise RequestError(
+                "LiteRT has no resize that is antialiased, which pictures need", "use --preprocess normalize, and resize before"
+            )
+        if graph.batch is None:
+            raise RequestError("a LiteRT file takes a fixed number of pictures", "leave out --dynamic-batch")
+        with in_one_line("converting the network to LiteRT"), _silence():
+            try:
+                import litert_torch
+            except ImportError as error:
+                raise MissingDependencyError.of("litert-torch", self.extra) from error
+            network, example = _pictures_last(graph, preprocess, stage)
+            data = litert_torch.convert(network, (example,), quant_config=_config(graph)).model_content()
+            model = _parsed(data)
+        tune_litert.tune(model, (INPUT, OUTPUT))
+        return LiteRtModel(model)
+
+
+def _pictures_last(graph: Graph, preprocess: Preprocess, stage: Stage) -> tuple[torch.nn.Module, torch.Tensor]:
+    """The network with an input of (N, size, size, 3), and an example of it."""
+    import torch
+
+    network = graph.program.module()
+    tune_litert.write_norms_out(network)
+    std, mean = (torch.tensor(values) for values in (preprocess.std, preprocess.mean))
+
+    class PicturesLast(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            if stage == "normalize":  # the arithmetic of Preprocess.normalise
+                self.register_buffer("scale", torch.tensor(1 / 255) / std)
+                self.register_buffer("shift", mean / std)
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            if stage == "normalize":
+                image = image.float() * self.get_buffer("scale") - self.get_buffer("shift")
+            return self.network(image.permute(0, 3, 1, 2))  # type: ignore[no-any-return]
+
+    made = PicturesLast()
+    made.training = False  # an exported network refuses eval()
+    dtype = torch.uint8 if stage == "normalize" else torch.float32
+    return made, torch.zeros(graph.batch or 1, graph.img_size, graph.img_size, 3, dtype=dtype)
+
+
+def _config(graph: Graph) -> Any:
+    """What tells the converter to make integer kernels of quantize-dequantize pairs; None where there are none."""
+    if not any(_QUANTIZED in str(node.target) for node in graph.program.graph.nodes):
+        return None
+    from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
+    from litert_torch.quantize.quant_config import QuantConfig
+
+    settings = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=False)
+    return QuantConfig(pt2e_quantizer=PT2EQuantizer().set_global(settings))
+
+
+def _parsed(data: bytes) -> Any:
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(data)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Around the converter, which prints its progress and, from C++, what it found."""
+    with quiet("root", "litert_torch", "absl"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), silent_descriptors():
+        yield
+
+
+# TODO(merge): tinyvit.runtimes.formats.trailer.append
+def _append(data: bytes, files: Mapping[str, str]) -> bytes:
+    whole = io.BytesIO(data)
+    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
+        for name, text in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text.encode("utf-8"))
+    return whole.getvalue()
+
+
+TARGET = LiteRtTarget()
