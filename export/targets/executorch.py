@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, ClassVar
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import tune_executorch
 from tinyvit.export.graph import in_one_line
-from tinyvit.manifest import KEY, Manifest, Precision, Stage
+from tinyvit.export.targets import Plain
+from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 from tinyvit.quiet import quiet
+from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
     from executorch.exir import ExecutorchProgramManager
@@ -39,11 +41,11 @@ class ExecuTorchProgram:
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write the .pte."""
         labels = "".join(f"{label.name}\n" for label in manifest.labels)
-        path.write_bytes(_append(self.data, {f"{KEY}.json": manifest.to_json(), "labels.txt": labels}))
+        path.write_bytes(trailer.append(self.data, {trailer.MANIFEST: manifest.to_json(), "labels.txt": labels}))
         return [path]
 
 
-class ExecuTorchTarget:
+class ExecuTorchTarget(Plain):
     """See `Target`."""
 
     name = "executorch"
@@ -52,10 +54,12 @@ class ExecuTorchTarget:
     extra = "executorch"
     tools = ("torch", "executorch")
     placement = Placement("int8", outputs="layers", attention=False, biases="float32")
-    refused: ClassVar[dict[Precision, str]] = {
+    refused: ClassVar[dict[Precision | Stage, str]] = {
         "half": "XNNPACK's delegate has no GELU of 16 bits, and the network would fall to pieces around each",
         "int8-weights": "XNNPACK's delegate takes 8-bit weights beside 8-bit activations only",
+        "full": "XNNPACK has no antialiased filter, which pictures need",
     }
+    open_batch = False
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> ExecuTorchProgram:
         """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""
@@ -111,18 +115,6 @@ def _silent() -> Iterator[None]:
         finally:
             root.handlers[:] = handlers
             root.setLevel(level)
-
-
-def _append(data: bytes, files: dict[str, str]) -> bytes:
-    """TODO(merge): tinyvit.runtimes.formats.trailer.append. A ZIP archive behind the engine's own bytes."""
-    import io
-    import zipfile
-
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as written:
-        for name in sorted(files):
-            written.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), files[name])
-    return data + archive.getvalue()
 
 
 TARGET = ExecuTorchTarget()

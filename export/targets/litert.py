@@ -7,8 +7,7 @@ also has TensorFlow Lite's own metadata and labels.txt, which its task library r
 from __future__ import annotations
 
 import io
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +16,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import metadata_litert, tune_litert
 from tinyvit.export.graph import INPUT, OUTPUT, in_one_line
+from tinyvit.export.targets import Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
-from tinyvit.quiet import quiet
-from tinyvit.runtimes._descriptors import silent_descriptors
+from tinyvit.quiet import quiet, silent_descriptors
+from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
     import torch
@@ -43,11 +43,12 @@ class LiteRtModel:
             tune_litert.halve(self.model)
         tune_litert.attach(self.model, metadata_litert.BUFFER, metadata_litert.describe(manifest))
         data = tune_litert.pack(self.model)
-        path.write_bytes(_append(data, {metadata_litert.LABELS: metadata_litert.labels(manifest), "tinyvit.json": manifest.to_json()}))
+        behind = {metadata_litert.LABELS: metadata_litert.labels(manifest), trailer.MANIFEST: manifest.to_json()}
+        path.write_bytes(trailer.append(data, behind))
         return [path]
 
 
-class LiteRtTarget:
+class LiteRtTarget(Plain):
     """See `Target`."""
 
     name = "litert"
@@ -57,7 +58,12 @@ class LiteRtTarget:
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers give int8 only; the converter makes int32 biases itself, and takes weights as pairs of floats only.
     placement = Placement("int8", outputs="layers", attention=False, biases="float32", weights="rounded")
-    refused: ClassVar[dict[Precision, str]] = {"int8-weights": "it takes as long as float32, and half is nearly as small"}
+    refused: ClassVar[dict[Precision | Stage, str]] = {
+        "int8-weights": "it takes as long as float32, and half is nearly as small",
+        "full": "LiteRT has no resize that is antialiased, which pictures need",
+    }
+    open_batch = False
+    layout = "NHWC"
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> LiteRtModel:
         """See `Target.lower`."""
@@ -128,15 +134,6 @@ def _silence() -> Iterator[None]:
     """Around the converter, which prints its progress and, from C++, what it found."""
     with quiet("root", "litert_torch", "absl"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), silent_descriptors():
         yield
-
-
-# TODO(merge): tinyvit.runtimes.formats.trailer.append
-def _append(data: bytes, files: Mapping[str, str]) -> bytes:
-    whole = io.BytesIO(data)
-    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0)), text.encode("utf-8"))
-    return whole.getvalue()
 
 
 TARGET = LiteRtTarget()

@@ -7,7 +7,6 @@ under an open file.
 
 from __future__ import annotations
 
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -20,12 +19,14 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.quiet import quiet
+from tinyvit.quiet import quiet, silent_descriptors
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec
 from tinyvit.runtimes.engines import _pte
+from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats.trailer import Trailed
 
-FORMATS = ("executorch",)
+FORMATS: tuple[Format, ...] = (Trailed("executorch", ".pte", b"ET12", at=4),)
 PACKAGE = "executorch"
 EXTRA = "executorch"
 
@@ -164,15 +165,5 @@ def _specs(meta: Any, side: str) -> tuple[TensorSpec, ...]:
 @contextmanager
 def _silent() -> Iterator[None]:
     """Nothing on stdout or stderr, ExecuTorch's native log included: it writes to the descriptors, what it loads and why it refuses."""
-    kept = [os.dup(1), os.dup(2)]
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 1)
-        os.dup2(nowhere, 2)
-        with quiet("torch", "torchao", "executorch", "root"):
-            yield
-    finally:
-        for to, descriptor in enumerate(kept, 1):
-            os.dup2(descriptor, to)
-            os.close(descriptor)
-        os.close(nowhere)
+    with silent_descriptors(), quiet("torch", "torchao", "executorch", "root"):
+        yield

@@ -15,12 +15,14 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes import _tflite
-from tinyvit.runtimes._descriptors import silent_descriptors
+from tinyvit.quiet import silent_descriptors
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec
+from tinyvit.runtimes.engines import _tflite
+from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.formats.trailer import Trailed
 
-FORMATS = ("litert",)
+FORMATS: tuple[Format, ...] = (Trailed("litert", ".tflite", b"TFL3", at=4),)
 PACKAGE = "ai_edge_litert"
 EXTRA = "litert"
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+_LOCK = threading.RLock()
+"""Descriptors are the process's: two threads that both redirect would restore each other's."""
 
 
 @contextmanager
@@ -22,3 +27,26 @@ def quiet(*names: str) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
+
+
+@contextmanager
+def silent_descriptors() -> Iterator[None]:
+    """Inside, what anyone writes to the descriptors of standard output and standard error is lost; after it, all is as it was.
+
+    Keep it short: other threads' lines are lost too. A process without these descriptors is left as it is.
+    """
+    with _LOCK:
+        kept: list[tuple[int, int]] = []
+        try:
+            with suppress(OSError):  # closed ones
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                for number in (1, 2):
+                    with suppress(OSError):
+                        kept.append((number, os.dup(number)))
+                        os.dup2(nowhere, number)
+                os.close(nowhere)
+            yield
+        finally:
+            for number, copy in kept:
+                os.dup2(copy, number)
+                os.close(copy)
