@@ -56,7 +56,12 @@ def product_macs(model: ir.Model) -> dict[str, int]:
 def _sizes(value: ir.Value | None) -> list[int]:
     assert value is not None
     assert value.shape is not None
-    return [size if isinstance(size, int) else 1 for size in value.shape]
+    return [size if isinstance(size, int) else _of_one_picture(str(size)) for size in value.shape]
+
+
+def _of_one_picture(size: str) -> int:
+    """A size that grows with the batch, as torch writes it: "784*s40" -> 784."""
+    return prod(int(factor) for factor in size.split("*") if factor.strip().isdecimal())
 
 
 def _depthwise_in_floats(model: ir.Model) -> None:

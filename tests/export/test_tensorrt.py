@@ -23,6 +23,7 @@ from tinyvit.export.draft import draft_manifest
 from tinyvit.export.graph import Graph, trace
 from tinyvit.export.targets import get
 from tinyvit.export.targets.tensorrt import TARGET, TensorRtOptions, with_options
+from tinyvit.export.tune_tensorrt import product_macs
 from tinyvit.golden import PATTERNS, pattern
 from tinyvit.labels import numbered
 from tinyvit.manifest import Manifest, Precision, Quantization
@@ -171,7 +172,10 @@ def test_in_half_no_layer_has_integers_and_attention_is_one_kernel(rtx: Any, gra
 
 
 def test_a_free_batch(rtx: Any, graphs: Any, tmp_path: Path) -> None:
-    (beside, path) = RTX.lower(graphs["any"], PREPROCESS, "normalize").save(tmp_path / "any.rtx.engine", manifest("int8", None))
+    lowered = RTX.lower(graphs["any"], PREPROCESS, "normalize")
+    (beside, path) = lowered.save(tmp_path / "any.rtx.engine", manifest("int8", None))
+    fixed = product_macs(TARGET.model(graphs["int8"], PREPROCESS, "host", half=True))
+    assert lowered._plan("int8")[1] == fixed, "counted for one picture"
     assert path.stat().st_size > 2**20
     assert json.loads(beside.read_text())["input"]["shape"][0] == "batch"
 

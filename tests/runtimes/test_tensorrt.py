@@ -315,9 +315,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         layers = list(inspected(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
         integers = sum(layer.multiplies and layer.first == "Int8" for layer in layers)
         assert (integers > 40) == (precision == "int8")
-        print(
-            f"{precision}: {integers} of {len(layers)} layers multiply 8-bit integers, largest difference {worst:.4f} of the largest logit, {runtime.describe()}"
-        )
+        print(f"{precision}: {integers} of {len(layers)} layers multiply integers, difference {worst:.4f}, {runtime.describe()}")
     turns = alternate({name: lambda runtime=runtime: runtime.run(batch[:1]) for name, runtime in opened.items()}, rounds=50, warmup=10)
     print({name: f"{timing.median_ms:.3f} ms" for name, timing in turns.items()})
     for runtime in opened.values():
