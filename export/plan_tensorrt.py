@@ -141,7 +141,7 @@ def inspected(text: str) -> Iterator[Layer]:
     for layer in json.loads(text)["Layers"]:
         if isinstance(layer, dict):
             inputs = layer.get("Inputs") or [{}]
-            kind = str(inputs[0].get("Datatype") or inputs[0].get("Format/Datatype") or "")
+            kind = next((str(value) for key, value in inputs[0].items() if "datatype" in key.lower()), "")  # in 10 with the format
             first = "Int8" if "int8" in kind.lower() else kind
             yield Layer(layer["Name"], layer.get("LayerType", ""), first, tuple(_NODES.findall(layer.get("Metadata") or "")))
 
