@@ -47,7 +47,7 @@ class Exported:
     size_bytes counts all its files. engine is what its logits were held against the network's in, its own where that runs here. engine_ms
     and baseline_ms, None where it does not, are alternating runs on one thread, for `batch` images: the artifact in its engine, and
     `baseline`: in float32 the same network in eager torch, in other precisions the float32 network in that engine. quantized: how the int8
-    network came about.
+    network came about. notes: see `Lowered`.
     """
 
     path: Path
@@ -59,6 +59,7 @@ class Exported:
     baseline_ms: Timing | None
     baseline: str
     quantized: Quantized | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     with staging(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
-        manifest = replace(manifest, content_sha256=content_sha256(staged))
+        manifest = lowered.recorded(replace(manifest, content_sha256=content_sha256(staged)))
         with opened(target, Artifact(staged, manifest), what.graph) as runtime:
             manifest = replace(manifest, parity=_parity(runtime, manifest))
             engine = runtime.describe()
@@ -247,7 +248,7 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
         for file in files:
             refuse_existing(path.with_name(file.name), overwrite)  # another export may have been quicker
         placed = publish(files, path.parent)
-    return Exported(path, manifest, tuple(placed), size, engine, ours, theirs, baseline, what.quantized)
+    return Exported(path, manifest, tuple(placed), size, engine, ours, theirs, baseline, what.quantized, lowered.notes(draft.precision))
 
 
 def _laid_out(given: TensorSpec, target: Target) -> TensorSpec:

@@ -68,6 +68,6 @@ def opened(target: Target, artifact: Artifact, graph: Graph) -> Iterator[Runtime
             yield runtime
     else:
         path = artifact.path.with_name("graph.onnx")
-        targets.get("onnx").lower(graph, manifest.preprocess, manifest.stage).save(path, manifest)
+        path.write_bytes(target.stand_in(graph, manifest.preprocess, manifest.stage, manifest.precision))
         with open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD) as runtime:
             yield runtime

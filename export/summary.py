@@ -28,6 +28,7 @@ def summary(one: Exported) -> str:
         f"  equal: logits within {parity.max_abs_diff:.1e} of {parity.against}",
         f"  use:   from tinyvit import Classifier; print(Classifier({str(one.path)!r}).predict('photo.jpg'))",
     ]
+    lines[-1:-1] = [f"  note:  {note}" for note in one.notes]
     if one.quantized is not None:
         lines[2:2] = _quantization(one.quantized)
     return "\n".join(lines)
@@ -50,7 +51,7 @@ def _speed(one: Exported, batch: str) -> str:
 def _quantization(quantized: Quantized) -> list[str]:
     trials = [f"  trial: {trial}" for trial in quantized.trials] if len(quantized.trials) > 1 else []
     kept = f"{len(quantized.recipe.float_units)} units left in float32; {quantized.recipe.weight_bits}-bit weights"
-    share = "kernels unknown"
+    share = "kernels not told here"
     if quantized.int8_macs is not None:
         share = f"{quantized.int8_macs:.0%} of the multiply-accumulates in integer kernels"
     return [*trials, f"  int8:  {quantized.worth}", f"  ran:   {share}; {kept}"]
@@ -77,6 +78,7 @@ def record(one: Exported) -> dict[str, Any]:
         "baseline_median_ms": one.baseline_ms and round(one.baseline_ms.median_ms, 3),
         "baseline_samples": one.baseline_ms and len(one.baseline_ms.samples_ms),
         "max_abs_diff": parity.max_abs_diff,
+        "notes": list(one.notes),
         "content_sha256": manifest.content_sha256,
         "quantization": manifest.quantization and asdict(manifest.quantization),
     }

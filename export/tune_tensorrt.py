@@ -25,11 +25,6 @@ HALF_QUANTIZE_OPSET = 19
 _SMALLEST = np.float32(2.0**-24)  # of float16: TensorRT refuses a scale of zero, which smaller ones would be rounded to
 
 
-def is_quantized(model: ir.Model) -> bool:
-    """Whether it has 8-bit weights, with or without 8-bit activations."""
-    return any(node.op_type == "DequantizeLinear" for node in model.graph)
-
-
 def tune(model: ir.Model, half: bool) -> None:
     """Rewrite in place; half: all floats but input and output become float16. Raises RequestError where the opset is too old for it."""
     quantizes = any(node.op_type == "QuantizeLinear" for node in model.graph)

@@ -5,6 +5,7 @@ Each file in engines/ is one engine, named as the file. It imports its SDK insid
     FORMATS: the file formats it opens (see formats/), its own one first
     PACKAGE: the module that must be importable for it
     EXTRA: the extra of tinyvit-edge that installs it, "" where the base install does
+    DEVICE: what "auto" means for it, where that is not "cpu"
     open_runtime(artifact: Artifact, options: Options) -> Runtime
 """
 
@@ -25,18 +26,20 @@ from tinyvit.manifest import TensorSpec
 
 PRECISIONS = ("f32", "bf16", "f16")
 MAX_THREADS = 1024
+AUTO = "auto"
 
 
 @dataclass(frozen=True)
 class Options:
     """How an engine is asked to run. It does exactly this, or refuses with a RequestError.
 
-    device: "cpu", "gpu", "npu", or a name of the engine's own (a provider of onnxruntime, a device of OpenVINO).
+    device: "cpu", "gpu", "npu", or a name of the engine's own (a provider of onnxruntime, a device of OpenVINO); "auto" is the device
+    that the engine is for, its DEVICE: the CPU where it names none.
     threads: CPU threads for one inference, 1 to 1024, or None for the engine's default.
     precision: of the arithmetic, "f32", "bf16" or "f16"; None means what the file says.
     """
 
-    device: str = "cpu"
+    device: str = AUTO
     threads: int | None = None
     precision: str | None = None
 

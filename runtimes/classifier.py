@@ -25,7 +25,7 @@ from tinyvit.labels import Label
 from tinyvit.manifest import Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import open_artifact
-from tinyvit.runtimes.base import Options
+from tinyvit.runtimes.base import AUTO, Options
 from tinyvit.runtimes.contract import settle
 from tinyvit.runtimes.registry import open_runtime
 
@@ -54,7 +54,7 @@ class Classifier:
         self,
         path: str | Path,
         runtime: str | None = None,
-        device: str = "cpu",
+        device: str = AUTO,
         threads: int | None = None,
         top_k: int = 5,
         *,

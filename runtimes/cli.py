@@ -68,7 +68,12 @@ def inspect(argv: Sequence[str] | None = None) -> int:
 def _file_and_engine(made: argparse.ArgumentParser) -> None:
     made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
     made.add_argument("--runtime", metavar="R", help="the engine: onnxruntime, openvino (the best installed one)")
-    made.add_argument("--device", default="cpu", metavar="D", help="cpu, gpu, npu, or the engine's own name for one (cpu)")
+    made.add_argument(
+        "--device",
+        default="auto",
+        metavar="D",
+        help="cpu, gpu, npu, or the engine's own name; default cpu where it has one",
+    )
     made.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the engine (its own default)")
     made.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)")
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")

@@ -6,6 +6,7 @@ Engines are the files of engines/, found by listing that folder and imported onl
 from __future__ import annotations
 
 import pkgutil
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ from typing import Protocol, cast
 from tinyvit.errors import RequestError
 from tinyvit.runtimes import cpu, engines
 from tinyvit.runtimes.artifact import Artifact, open_artifact
-from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.base import AUTO, Options, Runtime
 from tinyvit.runtimes.formats import Format
 
 
@@ -67,6 +68,9 @@ def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, op
     if runtime is not None and artifact.format not in engine(runtime).FORMATS:
         raise RequestError(f"{runtime} does not open {artifact.format.name} files", f"use --runtime {' or '.join(able)}")
     options = options or Options()
+    chosen = engine(runtime or able[0])
+    if options.device == AUTO:
+        options = replace(options, device=getattr(chosen, "DEVICE", "cpu"))
     if options.device == "cpu":
         cpu.check(artifact.manifest)
-    return engine(runtime or able[0]).open_runtime(artifact, options)
+    return chosen.open_runtime(artifact, options)

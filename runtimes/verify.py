@@ -20,7 +20,7 @@ from tinyvit.golden import known, pattern
 from tinyvit.manifest import Golden, Manifest
 from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import content_sha256, open_artifact
-from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.base import AUTO, Options, Runtime
 from tinyvit.runtimes.contract import settle
 from tinyvit.runtimes.registry import open_runtime
 
@@ -58,7 +58,7 @@ class Verification:
 
 
 def verify(
-    path: str | Path, runtime: str | None = None, device: str = "cpu", threads: int | None = None, *, precision: str | None = None
+    path: str | Path, runtime: str | None = None, device: str = AUTO, threads: int | None = None, *, precision: str | None = None
 ) -> Verification:
     """Run a file's golden inputs and compare; arguments as Classifier's.
 

@@ -30,6 +30,14 @@ class Lowered(Protocol):
         """Write the artifact with this manifest in it; returns the files written, `path` itself last."""
         ...
 
+    def recorded(self, manifest: Manifest) -> Manifest:
+        """The manifest with what was found in making the artifact; for most that is nothing."""
+        return manifest
+
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """What people should know of the artifact, a sentence each."""
+        return ()
+
 
 @dataclass(frozen=True)
 class Option:
@@ -71,6 +79,10 @@ class Target(Protocol):
         """The same with its own options (name -> value); raises RequestError for values that are impossible."""
         ...
 
+    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
+        """The ONNX file that the artifact is made from, where that is its proof."""
+        ...
+
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> Lowered:
         """The graph with `stage` of the preprocessing in front, for this target's engine.
 
@@ -93,6 +105,10 @@ class Plain:
     def configured(self, values: Mapping[str, Any]) -> Any:
         """See `Target`: there is nothing to configure."""
         return self
+
+    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
+        """See `Target`: its own engine or a reference is the proof."""
+        raise NotImplementedError
 
 
 def refusal(target: Target, precision: Precision, stage: Stage, batch: int | None) -> RequestError | None:

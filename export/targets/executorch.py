@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import tune_executorch
 from tinyvit.export.graph import in_one_line
-from tinyvit.export.targets import Plain
+from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class ExecuTorchProgram:
+class ExecuTorchProgram(Lowered):
     """A program ready to be written. outside: the operators that XNNPACK does not take, by name, with how often each occurs."""
 
     data: bytes
@@ -43,6 +43,11 @@ class ExecuTorchProgram:
         labels = "".join(f"{label.name}\n" for label in manifest.labels)
         path.write_bytes(trailer.append(self.data, {trailer.MANIFEST: manifest.to_json(), "labels.txt": labels}))
         return [path]
+
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """See `Lowered`."""
+        rest = ", ".join(f"{count} x {name}" for name, count in sorted(self.outside.items()))
+        return (f"outside XNNPACK's delegate: {rest}",) if rest else ()
 
 
 class ExecuTorchTarget(Plain):

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import metadata_litert, tune_litert
 from tinyvit.export.graph import INPUT, OUTPUT, in_one_line
-from tinyvit.export.targets import Plain
+from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -32,7 +32,7 @@ _QUANTIZED = "quantized_decomposed"
 
 
 @dataclass(frozen=True)
-class LiteRtModel:
+class LiteRtModel(Lowered):
     """A model ready to be written: schema_py_generated.ModelT."""
 
     model: Any

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_onnx
-from tinyvit.export.targets import Plain
+from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import KEY, Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class OnnxModel:
+class OnnxModel(Lowered):
     """A model ready to be written."""
 
     model: ir.Model

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import preprocess_openvino, tune_openvino
-from tinyvit.export.targets import Plain
+from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import KEY, Manifest, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -24,7 +24,7 @@ _INDENTATION = re.compile(rb">\s+<")
 
 
 @dataclass(frozen=True)
-class OpenVinoModel:
+class OpenVinoModel(Lowered):
     """A model ready to be written."""
 
     model: openvino.Model

@@ -6,12 +6,14 @@ Jetson and data centres, built on the device itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from tinyvit.errors import RequestError
 from tinyvit.export import plan_tensorrt, preprocess_onnx, tune_tensorrt
+from tinyvit.export.targets import Lowered, Option, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from tinyvit.export.graph import Graph
-    from tinyvit.export.targets import Target
 
+FLAVORS = ("rtx", "classic")
 TURING = "7.5"
 RTX_COMPUTE = ("8.6", "8.9", "12.0")
 """What one TensorRT-RTX engine serves by NVIDIA's support matrix (Ampere, Ada, Blackwell); Turing needs an engine of its own."""
@@ -75,7 +77,7 @@ class TensorRtOptions:
         return self.compute or (RTX_COMPUTE if self.built_by == "rtx" else ())
 
 
-class TensorRtModel:
+class TensorRtModel(Lowered):
     """A network ready to be built: what precision its floats have is known with the manifest."""
 
     def __init__(self, target: TensorRtTarget, graph: Graph, preprocess: Preprocess, stage: Stage) -> None:
@@ -104,10 +106,14 @@ class TensorRtModel:
         plan, macs = self._plan(precision)
         return sum(macs[node] for node in plan.integers(macs)) / max(1, sum(macs.values()))
 
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """See `Lowered`."""
+        return (self.note(precision),) if precision == "int8" else ()
+
     def note(self, precision: Precision) -> str:
         """One sentence for people: what became of the products."""
         plan, macs = self._plan(precision)
-        options, count = self._target.options, len(plan.integers(macs))
+        options, count = self._target.settings, len(plan.integers(macs))
         product, made_for = nvidia.PRODUCTS[options.built_by].name, ", ".join(options.computes) or "this GPU"
         share = f"{self.int8_macs(precision):.1%} of the multiply-accumulates"
         found = (
@@ -118,7 +124,7 @@ class TensorRtModel:
         return f"{found}; NVIDIA's support matrix lists int8 for weights alone there, and kernels are chosen on the device: prefer --half"
 
     def _plan(self, precision: Precision) -> tuple[plan_tensorrt.Plan, dict[str, int]]:
-        half, options = precision != "float32", self._target.options
+        half, options = precision != "float32", self._target.settings
         if half not in self._built:
             model = self._target.model(self._graph, self._preprocess, self._stage, half)
             given = model.graph.inputs[0]
@@ -137,30 +143,48 @@ class TensorRtModel:
         return self._built[half]
 
 
-class TensorRtTarget:
+class TensorRtTarget(Plain):
     """See `Target`."""
 
     name = "tensorrt"
     aliases: tuple[str, ...] = ("trt", "engine")
     # Attention's products stay float16: one fused kernel, which rounds its result for the next layer; in int8 it wins nothing that shows.
     placement = Placement("int8", biases="float32", attention=False)
+    refused: ClassVar[dict[Precision | Stage, str]] = {"full": "TensorRT does not resize as pictures were resized in training"}
+    proof = "graph"
+    options = (
+        Option("flavor", "rtx: built here without a GPU, for RTX cards; classic: built on the device; default what is installed", FLAVORS),
+        Option("compute", "rtx: compute capabilities, such as 8.6,8.9; default 8.6,8.9,12.0; 7.5 alone"),
+        Option("timing_cache", "classic: a file that keeps what was measured, so that builds repeat each other"),
+        Option("version_compatible", "classic: whether later releases can open it", ("yes", "no")),
+    )
 
     def __init__(self, options: TensorRtOptions) -> None:
         product = nvidia.PRODUCTS[options.built_by]
-        self.options = options
-        self.refused: dict[Precision, str] = {}
+        self.settings = options
         self.suffix = _SUFFIXES[options.built_by]
         self.extra = product.extra
         self.tools: tuple[str, ...] = ("torch", "onnx", "onnx-ir", "onnxscript", product.module)
+
+    def configured(self, values: Mapping[str, str]) -> TensorRtTarget:
+        """See `Target`."""
+        cache = values.get("timing_cache")
+        settings = TensorRtOptions(
+            flavor=cast("nvidia.Flavor | None", values.get("flavor")),
+            compute=tuple(filter(None, (one.strip() for one in values.get("compute", "").split(",")))),
+            timing_cache=None if cache is None else Path(cache),
+            version_compatible=values.get("version_compatible") == "yes",
+        )
+        return TensorRtTarget(settings)
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> TensorRtModel:
         """See `Target.lower`; the plan itself is built when it is saved.
 
         Raises RequestError for `stage` "full", and without a GPU where the flavor needs one.
         """
-        nvidia.sdk(self.options.built_by)
+        nvidia.sdk(self.settings.built_by)
         _check_stage(stage)
-        if self.options.built_by == "classic":
+        if self.settings.built_by == "classic":
             try:
                 nvidia.Device().close()
             except (RequestError, nvidia.CudaError) as error:
@@ -170,18 +194,14 @@ class TensorRtTarget:
                 ) from error
         return TensorRtModel(self, graph, preprocess, stage)
 
-    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision | None = None) -> bytes:
-        """The very ONNX file that TensorRT is given, for onnxruntime to answer in its stead where there is no GPU.
-
-        precision: None is "int8" for a quantized graph, else "float32".
-        """
+    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
+        """See `Target`: for onnxruntime to answer in TensorRT's stead where there is no GPU."""
         _check_stage(stage)
-        half = tune_tensorrt.is_quantized(graph.onnx()) if precision is None else precision != "float32"
-        return _serialized(self.model(graph, preprocess, stage, half))
+        return _serialized(self.model(graph, preprocess, stage, precision != "float32"))
 
     def model(self, graph: Graph, preprocess: Preprocess, stage: Stage, half: bool) -> ir.Model:
         """The network as TensorRT is given it; half: with float16 inside."""
-        if not half and TURING in self.options.compute:
+        if not half and TURING in self.settings.compute:
             raise RequestError("TensorRT-RTX has no float32 products on Turing (7.5)", "use --half or --int8")
         model = graph.onnx()
         tune_tensorrt.tune(model, half)
@@ -206,11 +226,6 @@ def _serialized(model: ir.Model) -> bytes:
     onnx.checker.check_model(proto, full_check=True)
     data: bytes = proto.SerializeToString(deterministic=True)
     return data
-
-
-def with_options(options: TensorRtOptions) -> Target:
-    """The target, building as `options` say."""
-    return TensorRtTarget(options)
 
 
 TARGET = TensorRtTarget(TensorRtOptions())

@@ -22,6 +22,7 @@ from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.beside import Beside
 
 TENSORRT = Beside("tensorrt", ".engine", tuple(magic for product in nvidia.PRODUCTS.values() for magic in product.magics))
+DEVICE = "gpu"
 FORMATS: tuple[Format, ...] = (TENSORRT,)
 PACKAGE = nvidia.PRODUCTS[nvidia.installed()].module
 EXTRA = nvidia.PRODUCTS[nvidia.installed()].extra

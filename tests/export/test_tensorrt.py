@@ -22,7 +22,7 @@ from tinyvit.export import plan_tensorrt
 from tinyvit.export.draft import draft_manifest
 from tinyvit.export.graph import Graph, trace
 from tinyvit.export.targets import get
-from tinyvit.export.targets.tensorrt import TARGET, TensorRtOptions, with_options
+from tinyvit.export.targets.tensorrt import TARGET, TensorRtOptions, TensorRtTarget
 from tinyvit.export.tune_tensorrt import product_macs
 from tinyvit.golden import PATTERNS, pattern
 from tinyvit.labels import numbered
@@ -38,7 +38,7 @@ from tinyvit.runtimes import nvidia
 
 SIZE = 64
 PREPROCESS = load_released("demo").at_size(SIZE).preprocess
-RTX = with_options(TensorRtOptions("rtx"))
+RTX = TensorRtTarget(TensorRtOptions("rtx"))
 
 
 @pytest.fixture(scope="module")
@@ -97,16 +97,16 @@ def test_the_stand_in_answers_as_the_network(graphs: Any, folded: Any, quantized
 def test_pixels_in_the_file(graphs: Any) -> None:
     """The same answer, and no operation but Cast meets uint8, which TensorRT refuses."""
     pixels = np.stack([pattern(s, SIZE, SIZE) for s in PATTERNS])
-    model = TARGET.stand_in(graphs["float32"], PREPROCESS, "normalize")
+    model = TARGET.stand_in(graphs["float32"], PREPROCESS, "normalize", "float32")
     first = onnx.load_from_string(model).graph.node[0]
     assert (first.op_type, list(first.input)) == ("Cast", ["image"])
-    wanted = in_onnxruntime(TARGET.stand_in(graphs["float32"], PREPROCESS, "host"), images())
+    wanted = in_onnxruntime(TARGET.stand_in(graphs["float32"], PREPROCESS, "host", "float32"), images())
     assert np.abs(in_onnxruntime(model, pixels) - wanted).max() < 1e-4 * np.abs(wanted).max()
 
 
 def test_what_tensorrt_is_given(graphs: Any) -> None:
     """8-bit integers are signed, symmetric and int8; all floats are 16 bits but input, output and indices."""
-    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host"))
+    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host", "int8"))
     types = Counter(tensor.data_type for tensor in model.graph.initializer)
     assert set(types) == {onnx.TensorProto.INT8, onnx.TensorProto.FLOAT16, onnx.TensorProto.INT32, onnx.TensorProto.INT64}
     constants = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
@@ -124,7 +124,7 @@ def test_scales_too_small_for_16_bits_stay_positive(recipe: Recipe, folded: Any)
     network = quantize(folded, recipe, TARGET.placement).eval()
     name, layer = next((name, module) for name, module in network.named_modules() if hasattr(module, "scales"))
     layer.scales.data[0] = 1e-12
-    model = onnx.load_from_string(TARGET.stand_in(trace(network), PREPROCESS, "host"))
+    model = onnx.load_from_string(TARGET.stand_in(trace(network), PREPROCESS, "host", "int8"))
     scales = [onnx.numpy_helper.to_array(x) for x in model.graph.initializer if x.data_type == onnx.TensorProto.FLOAT16]
     assert any(scale.size == len(layer.scales) and scale.ravel()[0] == np.float16(2.0**-24) for scale in scales), name
 
@@ -146,7 +146,7 @@ def test_rtx_builds_without_a_gpu(rtx: Any, graphs: Any, tmp_path: Path, precisi
 
 def test_what_becomes_of_int8(rtx: Any, graphs: Any, quantized: Any, tmp_path: Path) -> None:
     """Every linear layer and convolution whose weights and input are rounded takes 8-bit integers in the plan; nothing else does."""
-    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host"))
+    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host", "int8"))
     restored = {output for node in model.graph.node if node.op_type == "DequantizeLinear" for output in node.output}
     wanted = {node.name for node in model.graph.node if node.op_type in ("Conv", "Gemm") and {*node.input[:2]} <= restored}
     assert len(wanted) == 60 + 11
@@ -181,7 +181,7 @@ def test_a_free_batch(rtx: Any, graphs: Any, tmp_path: Path) -> None:
 
 
 def test_turing_has_an_engine_of_its_own(rtx: Any, graphs: Any, tmp_path: Path) -> None:
-    turing = with_options(TensorRtOptions("rtx", ("7.5",)))
+    turing = TensorRtTarget(TensorRtOptions("rtx", ("7.5",)))
     with pytest.raises(RequestError, match="no float32 products on Turing"):
         turing.lower(graphs["float32"], PREPROCESS, "host").save(tmp_path / "a.engine", manifest("float32"))
     turing.lower(graphs["int8"], PREPROCESS, "host").save(tmp_path / "a.engine", manifest("int8"))
@@ -222,14 +222,14 @@ def test_options_that_are_refused(options: dict[str, Any], words: str) -> None:
 
 def test_requests_that_are_refused(graphs: Any, recipe: Recipe, folded: Any) -> None:
     with pytest.raises(RequestError, match="cannot resize"):
-        TARGET.stand_in(graphs["float32"], PREPROCESS, "full")
+        TARGET.stand_in(graphs["float32"], PREPROCESS, "full", "float32")
     old = trace(quantize(folded, recipe, TARGET.placement).eval(), opset=18)
     with pytest.raises(RequestError, match="use --opset 19"):
-        TARGET.stand_in(old, PREPROCESS, "host")
+        TARGET.stand_in(old, PREPROCESS, "host", "int8")
 
 
 def test_classic_needs_its_package_and_a_gpu(graphs: Any, monkeypatch: Any) -> None:
-    classic = with_options(TensorRtOptions("classic"))
+    classic = TensorRtTarget(TensorRtOptions("classic"))
     assert (classic.suffix, classic.extra, classic.tools[-1]) == (".engine", "tensorrt", "tensorrt")
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[tensorrt\]"):
