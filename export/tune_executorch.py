@@ -159,11 +159,25 @@ def _bias(editor: _Editor, node: Node) -> None:
     _replace(node, made)
 
 
+def _restored_bias(editor: _Editor, node: Node) -> None:
+    """An int32 bias as floats: the delegate wants them so, and rounds them to the same integers again."""
+    import torch
+
+    given: tuple[Any, ...] = node.args
+    integers, scales = editor.value(given[0]), editor.value(given[1])
+    if integers is None or scales is None or integers.dtype != torch.int32:
+        return
+    with editor.module.graph.inserting_before(node):
+        made = editor.constant((integers.double() * scales.double()).float())
+    _replace(node, made)
+
+
 _REWRITES: dict[str, Callable[[_Editor, Node], None]] = {
     "aten.layer_norm.default": _norm,
     "aten.matmul.default": _product,
     "aten.mean.dim": _pool,
     "aten.index_select.default": _bias,
+    "quantized_decomposed.dequantize_per_channel.default": _restored_bias,
 }
 
 

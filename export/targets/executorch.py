@@ -58,7 +58,7 @@ class ExecuTorchTarget(Plain):
     suffix = ".pte"
     extra = "executorch"
     tools = ("torch", "executorch")
-    placement = Placement("int8", outputs="layers", attention=False, biases="float32")
+    placement = Placement("int8", outputs="layers", attention=False)
     refused: ClassVar[dict[Precision | Stage, str]] = {
         "half": "XNNPACK's delegate has no GELU of 16 bits, and the network would fall to pieces around each",
         "int8-weights": "XNNPACK's delegate takes 8-bit weights beside 8-bit activations only",
