@@ -23,8 +23,22 @@ LABEL, LABEL_PROBABILITIES = "classLabel", "classLabel_probs"
 _IOS16 = (7, "CoreML6")
 """Version of the specification, and name of the set of operations."""
 _SAME_IN_16 = frozenset(
-    ("add", "const", "constexpr_affine_dequantize", "conv", "gelu", "layer_norm", "linear", "matmul", "mul", "reduce_mean", "reshape")
-    + ("softmax", "sub", "transpose")
+    [
+        "add",
+        "const",
+        "constexpr_affine_dequantize",
+        "conv",
+        "gelu",
+        "layer_norm",
+        "linear",
+        "matmul",
+        "mul",
+        "reduce_mean",
+        "reshape",
+        "softmax",
+        "sub",
+        "transpose",
+    ]
 )
 """Operations of TinyViT that are written in iOS 17's programs as in iOS 16's, to the byte."""
 

@@ -42,4 +42,5 @@ def around(program: ExportedProgram, size: int, preprocess: Preprocess, stage: S
     """The traced network with `stage` of the preprocessing in front and softmax behind, in torch's core operations."""
     whole = Whole(program.module(), preprocess, stage)
     with torch.no_grad():
-        return torch.export.export(whole, (torch.zeros(1, 3, size, size),)).run_decompositions({})
+        made: ExportedProgram = torch.export.export(whole, (torch.zeros(1, 3, size, size),)).run_decompositions({})
+    return made

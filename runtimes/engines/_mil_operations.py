@@ -60,7 +60,8 @@ def erf(x: Array) -> Array:
     series = ((16 * nn - 48) * nn + 12) / 120
     for term in ((12 - 8 * nn) * n / 24, (4 * nn - 2) / 6, -n, np.ones(1, x.dtype)):
         series = series * d + term
-    return np.copysign(values.astype(x.dtype)[node] + slopes.astype(x.dtype)[node] * series * d, x)
+    made: Array = np.copysign(values.astype(x.dtype)[node] + slopes.astype(x.dtype)[node] * series * d, x)
+    return made
 
 
 @cache
@@ -88,7 +89,7 @@ def _layer_norm(o: Operands) -> Array:
     x, axes = o["x"], tuple(map(int, o["axes"]))
     centred = x - x.mean(axes, keepdims=True)
     made: Array = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + x.dtype.type(o.get("epsilon", 1e-5)))
-    return made * o.get("gamma", 1) + o.get("beta", 0)
+    return np.asarray(made * o.get("gamma", 1) + o.get("beta", 0))
 
 
 def _products(shape: tuple[int, ...], depth: int) -> None:
@@ -144,14 +145,14 @@ def _along(values: Any, like: Array, o: Operands) -> Array:
     shape = [1] * like.ndim
     if values.ndim:
         shape[int(o.get("axis", 0))] = values.size
-    return values.reshape(shape)
+    return np.asarray(values.reshape(shape))
 
 
 def _quantize(o: Operands) -> Array:
     """clip(round(input / scale) + zero_point) (iOS17/quantization_ops.py), halves to even as its value_inference (numpy) rounds."""
     x, limits = o["input"], np.iinfo(o["output_dtype"])
     rounded = np.rint(x / _along(o["scale"], x, o)) + _along(o.get("zero_point", 0), x, o)
-    return np.clip(np.nan_to_num(rounded), limits.min, limits.max).astype(o["output_dtype"])
+    return np.asarray(np.clip(np.nan_to_num(rounded), limits.min, limits.max), o["output_dtype"])
 
 
 def _dequantize(o: Operands) -> Array:

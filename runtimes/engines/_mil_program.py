@@ -103,7 +103,7 @@ def features(description: Any) -> Features:
 def sdk() -> Any:
     """coremltools, which logs on import which of Apple's libraries are missing here."""
     try:
-        with quiet("coremltools", "torchao"):
+        with quiet("coremltools", "torchao", "torch", "torch.utils._pytree"):
             import coremltools
     except ImportError as error:
         raise MissingDependencyError.of("coremltools", "coreml") from error
@@ -113,13 +113,13 @@ def sdk() -> Any:
 def _parsed(file: Path) -> Any:
     sdk()
     from coremltools.proto import Model_pb2
-    from google.protobuf.message import DecodeError
 
     if file.stat().st_size > _MAX_MODEL_BYTES:
         raise ValueError(f"{file.name} is larger than {_MAX_MODEL_BYTES >> 20} MiB")
+    data = file.read_bytes()
     try:
-        model = Model_pb2.Model.FromString(file.read_bytes())
-    except DecodeError as error:
+        model = Model_pb2.Model.FromString(data)
+    except Exception as error:  # protobuf's error is in a package without types
         raise ValueError(f"{file.name} is no message: {error}") from error
     if model.WhichOneof("Type") != "mlProgram":
         raise ValueError("it has no ML Program")
@@ -229,8 +229,8 @@ class _Reader:
             self._blobs[place.fileName] = np.memmap(file, np.uint8, "r")
         data = self._blobs[place.fileName]
         if place.offset + _BLOB_HEADER.size > data.size:
-            raise ValueError(f"{inside} ends before its weights do")
-        sentinel, stored, size, start = _BLOB_HEADER.unpack_from(data, place.offset)
+            raise ValueError(f"{inside} ends before its weights begin")
+        sentinel, stored, size, start = _BLOB_HEADER.unpack(data[place.offset : place.offset + _BLOB_HEADER.size].tobytes())
         if sentinel != _BLOB_SENTINEL or _BLOB_DTYPES.get(stored) != dtype:
             raise ValueError(f"{inside} has no {dtype} at byte {place.offset}")
         if size != prod(shape) * np.dtype(dtype).itemsize or start + size > data.size:

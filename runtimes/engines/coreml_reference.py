@@ -7,8 +7,9 @@ made. It is not what runs on a device: it says nothing of time, and a device may
 from __future__ import annotations
 
 from collections import Counter
+from math import prod
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +25,7 @@ PACKAGE = "coremltools"
 EXTRA = "coreml"
 
 NAME = "coreml-reference"
+_FROM_INTEGERS = ("dequantize", "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
 
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
@@ -83,6 +85,30 @@ class Evaluator:
     def _ready(self, value: Any) -> Any:
         is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
         return np.asarray(value, self._float) if is_float else value
+
+
+class Product(NamedTuple):
+    """A matrix product or convolution. is_integer: both operands are int8 in the file, so that a device can compute it in integers."""
+
+    kind: str
+    macs: int
+    is_integer: bool
+
+
+def products(program: Program) -> list[Product]:
+    """What a device multiplies. What it computes in integers only it can tell: this is the most that the file lets it."""
+    made = {operation.output: operation for operation in program.operations}
+    found = []
+    for operation in program.operations:
+        if operation.kind not in ("conv", "linear", "matmul"):
+            continue
+        other = "y" if operation.kind == "matmul" else "weight"
+        sources = [made.get(operation.inputs.get(one, "")) for one in ("x", other)]
+        is_integer = [one is not None and one.kind in _FROM_INTEGERS for one in sources]
+        second = made[operation.inputs[other]].shape if other in operation.inputs else operation.constants[other].shape
+        depth = second[-1 if operation.constants.get("transpose_y") else -2] if other == "y" else prod(second[1:])
+        found.append(Product(operation.kind, prod(operation.shape) * depth, all(is_integer)))
+    return found
 
 
 class _ReferenceRuntime(Runtime):

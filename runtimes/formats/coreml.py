@@ -78,7 +78,7 @@ def model_file(path: Path) -> Path:
             raise ValueError(f"it lacks {inside}")
         return file
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        reason = f"{INDEX} cannot be read" if isinstance(error, OSError) else error if isinstance(error, ValueError) else f"{INDEX} is no index"
+        reason = error if isinstance(error, ValueError) else f"{INDEX} cannot be read"
         raise ArtifactError(f"{path} is no whole Core ML package ({reason})", "keep the folder together, or export it again") from error
 
 
