@@ -86,7 +86,7 @@ def reference(path: Path, options: Options | None = None) -> Runtime:
 def change(path: Path, edit: Callable[[Any], None]) -> None:
     model = Model_pb2.Model.FromString((path / MODEL).read_bytes())
     edit(model)
-    (path / MODEL).write_bytes(model.SerializeToString())
+    (path / MODEL).write_bytes(model.SerializeToString(deterministic=True))
 
 
 def block(model: Any) -> Any:
