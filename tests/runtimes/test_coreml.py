@@ -354,7 +354,7 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a cycle": (lambda model: block(model).operations.extend([block(model).operations[-1]]), "called logits"),
     "no output": (lambda model: setattr(block(model).operations[-1].outputs[0], "name", "other"), "nothing makes logits"),
     "no input": (lambda model: model.description.ClearField("input"), "one input"),
-    "two logits": (lambda model: model.description.output.extend(model.description.output), "array of logits"),
+    "two logits": (lambda model: model.description.output.add().CopyFrom(model.description.output[0]), "array of logits"),
     "no program": (lambda model: model.identity.SetInParent(), "no ML Program"),
     "no main": (lambda model: model.mlProgram.functions.clear(), "no main"),
 }
