@@ -31,7 +31,7 @@ class Part(NamedTuple):
 @cache
 def names() -> tuple[str, ...]:
     """The engines that tell."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__)))
+    return tuple(sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")))
 
 
 def reader(engine: str) -> Callable[[Path, int], list[Part]]:

@@ -13,13 +13,12 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from tinyvit.bench.readers import RUNS
 from tinyvit.errors import ArtifactError, MissingDependencyError
 
 _CPU, _FLOAT32, _UINT8, _MAX_RANK = 1, 1, 3, 8
 _ROW = re.compile(r"\s*(?:Delegate/)?(\S.*?)\s{2,}[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%.*?\s(\d+)\s+\[")
 """A line of the summary's first table: kind, start, first, average in milliseconds, two shares, memory, times called, name."""
-
-RUNS = 9
 
 
 class Kernel(NamedTuple):
@@ -40,7 +39,7 @@ class _TensorType(ctypes.Structure):
 def profile(path: Path, shapes: tuple[tuple[int, ...], tuple[int, ...]], pixels: bool) -> list[Kernel]:
     """Run the file on one thread, on zeros. shapes: of its input and its output; pixels: the input is uint8. Raises ArtifactError."""
     sizes = [",".join(map(str, shape)) for shape in shapes]
-    command = [sys.executable, "-m", "tinyvit.bench._litert", str(path), *sizes, str(int(pixels))]
+    command = [sys.executable, "-m", "tinyvit.bench.readers._litert_profile", str(path), *sizes, str(int(pixels))]
     done = subprocess.run(command, capture_output=True, text=True)
     table = done.stdout.partition("Run Order")[2].partition("\n\n")[0]
     kernels = [Kernel(found[1], float(found[2])) for line in table.splitlines() if (found := _ROW.match(line)) and int(found[3]) == RUNS]

@@ -1,0 +1,46 @@
+"""What a Core ML model computes around the network: mean and std in front of it, probabilities behind."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinyvit.manifest import Stage
+from tinyvit.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+class Whole(nn.Module):
+    """A network between its preprocessing and softmax.
+
+    An image input of Core ML has one scale for all three channels, so that mean and std are arithmetic of the model's.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, network: nn.Module, preprocess: Preprocess, stage: Stage) -> None:
+        super().__init__()
+        self.network, self.normalises = network, stage == "normalize"
+        std = np.asarray(preprocess.std, np.float32)
+        # To the bit what Preprocess.normalise multiplies and subtracts.
+        self.register_buffer("scale", torch.from_numpy(np.float32(1 / 255) / std).reshape(1, 3, 1, 1))
+        self.register_buffer("shift", torch.from_numpy(np.asarray(preprocess.mean, np.float32) / std).reshape(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """float32 (1, 3, S, S), normalised or levels of 0 to 255 -> logits and probabilities, float32 (1, classes)."""
+        logits = self.network(image * self.scale - self.shift if self.normalises else image)
+        return logits, logits.softmax(-1)
+
+
+def around(program: ExportedProgram, size: int, preprocess: Preprocess, stage: Stage) -> ExportedProgram:
+    """The traced network with `stage` of the preprocessing in front and softmax behind, in torch's core operations."""
+    whole = Whole(program.module(), preprocess, stage)
+    with torch.no_grad():
+        made: ExportedProgram = torch.export.export(whole, (torch.zeros(1, 3, size, size),)).run_decompositions({})
+    return made

@@ -1,0 +1,129 @@
+"""Core ML: an .mlpackage with an ML Program, for Apple's systems, made on any. The manifest is in the model's metadata.
+
+The model is a classifier: Xcode previews it, and Vision returns labels. Vision also resizes and crops, so that the natural
+input is an image (`--preprocess normalize`); at stage "host" it is an array.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+import numpy as np
+
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.export import package_coreml
+from tinyvit.export.package_coreml import INPUT, LOGITS, PROBABILITIES
+from tinyvit.export.targets import Lowered, Plain
+from tinyvit.manifest import Manifest, Precision, Stage
+from tinyvit.placement import Placement
+from tinyvit.preprocess import Preprocess
+from tinyvit.quiet import quiet
+
+if TYPE_CHECKING:
+    from coremltools.proto import Model_pb2
+    from torch.export import ExportedProgram
+
+    from tinyvit.export.graph import Graph
+
+_NEEDS_17 = ("int8", "int8-weights")
+"""The other precisions are converted for iOS 16, the first with 8-bit weights; quantize and dequantize came with iOS 17. Weights
+alone could be iOS 16's too, but coremltools 9.0 converts them for 17 only: they are marked for 16 afterwards."""
+
+
+class _Converted(NamedTuple):
+    model: Model_pb2.Model
+    weights: bytes
+
+
+@dataclass(frozen=True)
+class CoreMlModel(Lowered):
+    """A network ready to be converted, which waits for `save`: only there the precision and the labels are known.
+
+    program: (1, 3, size, size) -> logits and probabilities, as preprocess_coreml.py makes it.
+    """
+
+    program: ExportedProgram
+    size: int
+    stage: Stage
+    made: dict[Precision, _Converted] = field(default_factory=dict)
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the folder at `path`, replacing the files of one that is there."""
+        if manifest.precision not in self.made:
+            self.made[manifest.precision] = self._convert(manifest.precision)
+        model, weights = self.made[manifest.precision]
+        package_coreml.write(path, package_coreml.finished(model, manifest), weights)
+        return [path]
+
+    def _convert(self, precision: Precision) -> _Converted:
+        with _silenced():
+            ct = _sdk()
+            shape = (1, 3, self.size, self.size)
+            image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
+            converted = ct.convert(
+                self.program,
+                inputs=[image if self.stage == "normalize" else ct.TensorType(INPUT, shape, np.float32)],
+                outputs=[ct.TensorType(LOGITS, dtype=np.float32), ct.TensorType(PROBABILITIES, dtype=np.float32)],
+                minimum_deployment_target=ct.target.iOS17 if precision in _NEEDS_17 else ct.target.iOS16,
+                compute_precision=ct.precision.FLOAT16 if precision == "half" else ct.precision.FLOAT32,
+                skip_model_load=True,
+            )
+            weights = Path(converted.weights_dir, "weight.bin").read_bytes()
+            model = converted.get_spec()
+        if precision == "int8-weights":
+            package_coreml.mark_for_ios16(model)
+        return _Converted(model, weights)
+
+
+class CoreMlTarget(Plain):
+    """See `Target`."""
+
+    name = "coreml"
+    aliases: tuple[str, ...] = ("mlpackage", "apple")
+    suffix = ".mlpackage"
+    extra = "coreml"
+    tools = ("torch", "coremltools")
+    placement = Placement("int8", attention=False, biases="float32")
+    refused: ClassVar[dict[Precision | Stage, str]] = {"full": "on the device, Vision resizes and crops"}
+    open_batch = False
+    proof = "reference"
+    reference = "coreml_reference"
+
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> CoreMlModel:
+        """See `Target.lower`. Refuses a batch: a classifier answers for one picture, and Core ML batches such models itself."""
+        if stage == "full":
+            raise RequestError("a Core ML model does not resize", "use --preprocess normalize: on the device, Vision resizes and crops")
+        if graph.batch != 1:
+            remedy = "leave out --batch and --dynamic-batch: Core ML takes batches of one-picture models (MLModel.predictions(from:))"
+            raise RequestError("a Core ML classifier takes one picture at a time", remedy)
+        with _silenced():
+            _sdk()
+            from tinyvit.export import preprocess_coreml
+
+            return CoreMlModel(preprocess_coreml.around(graph.program, graph.img_size, preprocess, stage), graph.img_size, stage)
+
+
+def _sdk() -> ModuleType:
+    try:
+        import coremltools
+    except ImportError as error:
+        raise MissingDependencyError.of("coremltools", CoreMlTarget.extra) from error
+    module: ModuleType = coremltools
+    return module
+
+
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """coremltools logs which of Apple's libraries this system lacks, and draws progress bars on stderr."""
+    with quiet("coremltools", "torch", "torchao"), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+TARGET = CoreMlTarget()
