@@ -14,7 +14,7 @@ from tinyvit.bench.kernels import countable, integer_share
 from tinyvit.bench.latency import Timing, median_ratio
 from tinyvit.errors import RequestError
 from tinyvit.export.graph import Graph, trace
-from tinyvit.export.targets import Target
+from tinyvit.export.targets import Lowered, Target, laid_out
 from tinyvit.export.timing import beside_float32
 from tinyvit.manifest import Manifest, Precision, Quantization
 from tinyvit.nn.model import TinyViT
@@ -48,7 +48,7 @@ class Trial:
 @dataclass(frozen=True)
 class Quantized:
     """A network within the budget (or forced), its graph, and what was measured of it in the target's engine: int8_macs None where
-    that does not tell."""
+    that does not tell. lowered: its file as it was measured, at stage "host" for the target itself."""
 
     network: TinyViT
     graph: Graph
@@ -57,6 +57,7 @@ class Quantized:
     int8_macs: float | None
     int8_ms: Timing
     float_ms: Timing
+    lowered: Lowered | None = None
 
     @property
     def worth(self) -> Worth:
@@ -71,7 +72,8 @@ class Quantized:
     def placed(self, folded: TinyViT, placement: Placement) -> Quantized:
         """The same recipe as another engine wants it, which does not run here: what was measured of kernels and time does not hold."""
         network = quantize(folded, self.recipe, placement)
-        return replace(self, network=network, graph=trace(network, batch=self.graph.batch, opset=self.graph.opset), int8_macs=None)
+        graph = trace(network, batch=self.graph.batch, opset=self.graph.opset)
+        return replace(self, network=network, graph=graph, int8_macs=None, lowered=None)
 
     def record(self, cpu: str, measured_on: str, forced: bool) -> Quantization:
         """What the manifest says of it."""
@@ -111,11 +113,15 @@ class Workshop:
         """As the float32 network was."""
         return trace(network, batch=self.graph.batch, opset=self.graph.opset)
 
-    def artifact(self, name: str, graph: Graph, precision: Precision) -> Artifact:
-        """A file to measure, replaced by the next of its name."""
-        path = self.folder / f"{name}{self.target.suffix}"
-        manifest = replace(self.draft, target=self.target.name, precision=precision)
-        self.target.lower(graph, manifest.preprocess, "host").save(path, manifest)
+    def lower(self, graph: Graph) -> Lowered:
+        """For the target, at stage "host"."""
+        return self.target.lower(graph, self.draft.preprocess, "host")
+
+    def save(self, lowered: Lowered, precision: Precision) -> Artifact:
+        """A file to measure, replaced by the next of its precision."""
+        path = self.folder / f"{precision}{self.target.suffix}"
+        manifest = replace(self.draft, target=self.target.name, precision=precision, input=laid_out(self.draft.input, self.target))
+        lowered.save(path, manifest)
         return Artifact(path, manifest)
 
     def answers(self, artifact: Artifact, images: Images) -> Answers:
@@ -131,7 +137,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
     Raises RequestError, saying what was measured, where none does.
     """
     recipe, asked = prepared.recipe, prepared.asked
-    float32 = shop.artifact("float32", shop.graph, "float32")
+    float32 = shop.save(shop.lower(shop.graph), "float32")
     report(f"measuring float32 in the {shop.target.name} target's engine")
     wanted = shop.answers(float32, prepared.images)
     trials: list[Trial] = []
@@ -140,7 +146,8 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
     while True:
         network = quantize(shop.folded, recipe, shop.target.placement)
         graph = shop.trace(network)
-        int8 = shop.artifact("int8", graph, asked.precision)
+        lowered = shop.lower(graph)
+        int8 = shop.save(lowered, asked.precision)
         left = sum(costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)) / sum(costs.values())
         trials.append(Trial(recipe.float_units, left, worth(shop.answers(int8, prepared.images), wanted)))
         report(f"int8: {trials[-1].worth}")
@@ -158,7 +165,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
             )
     share = integer_share(int8.path).share if countable(int8.path) else None
     int8_ms, float_ms = beside_float32(int8, float32)
-    return Quantized(network, graph, recipe, tuple(trials), share, int8_ms, float_ms)
+    return Quantized(network, graph, recipe, tuple(trials), share, int8_ms, float_ms, lowered)
 
 
 def _next(ranking: list[Damage], tried: int) -> tuple[str, ...]:

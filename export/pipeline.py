@@ -21,11 +21,11 @@ from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
 from tinyvit.export.int8 import Quantized, Workshop, within_budget
 from tinyvit.export.proof import measurable, opened, require
 from tinyvit.export.request import Request, check, unwritable
-from tinyvit.export.targets import Lowered, Target, refusal
+from tinyvit.export.targets import Lowered, Target, laid_out, refusal
 from tinyvit.export.timing import beside_float32, beside_torch
 from tinyvit.files import publish, refuse_existing, size_bytes, staging
 from tinyvit.labels import Label, numbered
-from tinyvit.manifest import Manifest, Parity, Stage, TensorSpec
+from tinyvit.manifest import Manifest, Parity, Stage
 from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.fold import fold
 from tinyvit.nn.hub import load_released
@@ -205,7 +205,7 @@ def _beside_float32(request: Request, source: _Source, target: Target, report: P
     report(f"timing {request.precision} beside float32 in the {target.name} target's engine")
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         shop = _workshop(request, source, target, folder)
-        return beside_float32(*(shop.artifact(name, source.graph, name) for name in (request.precision, "float32")))
+        return beside_float32(*(shop.save(shop.lower(source.graph), precision) for precision in (request.precision, "float32")))
 
 
 def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
@@ -230,11 +230,12 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     """Lower, save, check and time in the target's own engine, save again with what was found, and only then publish."""
     draft = what.draft
     with in_one_line(f"making the {target.name} artifact"):
-        lowered = target.lower(what.graph, draft.preprocess, draft.stage)
+        measured = what.quantized.lowered if what.quantized is not None and draft.stage == "host" else None
+        lowered = measured or target.lower(what.graph, draft.preprocess, draft.stage)
     calibrated = what.quantized is not None and not what.quantized.recipe.weights_only
     tools = (*target.tools, "torchao") if calibrated else target.tools
     versions = {name: metadata.version(name) for name in tools}
-    manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions}, input=_laid_out(draft.input, target))
+    manifest = replace(draft, target=target.name, tools={"tinyvit-edge": __version__, **versions}, input=laid_out(draft.input, target))
     with staging(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
@@ -249,14 +250,6 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
             refuse_existing(path.with_name(file.name), overwrite)  # another export may have been quicker
         placed = publish(files, path.parent)
     return Exported(path, manifest, tuple(placed), size, engine, ours, theirs, baseline, what.quantized, lowered.notes(draft.precision))
-
-
-def _laid_out(given: TensorSpec, target: Target) -> TensorSpec:
-    """The input as the target's engine takes it."""
-    if given.layout == target.layout or given.dtype != "float32":
-        return given
-    images, channels, *sides = given.shape
-    return replace(given, shape=(images, *sides, channels), layout=target.layout)
 
 
 def _timings(runtime: Runtime, manifest: Manifest, what: _Lowerable) -> tuple[Timing, Timing, str]:

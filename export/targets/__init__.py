@@ -9,12 +9,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from tinyvit.errors import RequestError
-from tinyvit.manifest import Manifest, Precision, Stage
+from tinyvit.manifest import Manifest, Precision, Stage, TensorSpec
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 from tinyvit.variants import nearest
@@ -109,6 +109,14 @@ class Plain:
     def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
         """See `Target`: its own engine or a reference is the proof."""
         raise NotImplementedError
+
+
+def laid_out(given: TensorSpec, target: Target) -> TensorSpec:
+    """The input as the target's engine takes it."""
+    if given.layout == target.layout or given.dtype != "float32":
+        return given
+    images, channels, *sides = given.shape
+    return replace(given, shape=(images, *sides, channels), layout=target.layout)
 
 
 def refusal(target: Target, precision: Precision, stage: Stage, batch: int | None) -> RequestError | None:

@@ -323,7 +323,11 @@ DAMAGES: dict[str, Callable[[Path], Any]] = {
 @pytest.mark.parametrize("name", DAMAGES)
 def test_damaged_packages(made: Path, name: str) -> None:
     DAMAGES[name](made)
-    calls: list[Callable[[], Any]] = [lambda: reference(made), lambda: format_.COREML.manifests(made), lambda: format_.COREML.digest(made, hashlib.sha256())]
+    calls: list[Callable[[], Any]] = [
+        lambda: reference(made),
+        lambda: format_.COREML.manifests(made),
+        lambda: format_.COREML.digest(made, hashlib.sha256()),
+    ]
     for call in calls:
         with pytest.raises(ArtifactError) as caught:
             call()
