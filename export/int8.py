@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyvit.bench.kernels import countable, integer_share
 from tinyvit.bench.latency import Timing, median_ratio
 from tinyvit.errors import RequestError
-from tinyvit.export.graph import Graph, trace
+from tinyvit.export.graph import Graph, in_one_line, trace
 from tinyvit.export.targets import Lowered, Target, laid_out
 from tinyvit.export.timing import beside_float32
 from tinyvit.manifest import Manifest, Precision, Quantization
@@ -115,13 +115,15 @@ class Workshop:
 
     def lower(self, graph: Graph) -> Lowered:
         """For the target, at stage "host"."""
-        return self.target.lower(graph, self.draft.preprocess, "host")
+        with in_one_line(f"making the {self.target.name} artifact"):
+            return self.target.lower(graph, self.draft.preprocess, "host")
 
     def save(self, lowered: Lowered, precision: Precision) -> Artifact:
         """A file to measure, replaced by the next of its precision."""
         path = self.folder / f"{precision}{self.target.suffix}"
         manifest = replace(self.draft, target=self.target.name, precision=precision, input=laid_out(self.draft.input, self.target))
-        lowered.save(path, manifest)
+        with in_one_line(f"writing {path.name}"):
+            lowered.save(path, manifest)
         return Artifact(path, manifest)
 
     def answers(self, artifact: Artifact, images: Images) -> Answers:

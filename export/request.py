@@ -180,9 +180,10 @@ def _tried_paths(
 
 def _paths(output: str | Path | None, wanted: Sequence[targets.Target], stem: str, several: bool) -> tuple[Path, ...]:
     place = Path(output) if output is not None else Path(".")
-    is_folder = several or output is None or place.is_dir() or str(output).endswith("/")
+    named = place.name.endswith(wanted[0].suffix)  # an artifact may itself be a folder
+    is_folder = several or output is None or (place.is_dir() and not named) or str(output).endswith("/")
     if is_folder and place.exists() and not place.is_dir():
         raise RequestError(f"{place} is a file, and several targets go into a folder", "give -o a folder")
-    if not is_folder and not place.name.endswith(wanted[0].suffix):
+    if not is_folder and not named:
         raise RequestError(f"-o {place} does not end with {wanted[0].suffix}", f"name it {place.with_suffix(wanted[0].suffix)}")
     return tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)

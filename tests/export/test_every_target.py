@@ -1,0 +1,139 @@
+"""All targets in one export, and what holds for every one of their files: the same checks, whatever is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from tinyvit import Classifier
+from tinyvit.errors import ArtifactError, RequestError, TinyViTError
+from tinyvit.export import export, targets
+from tinyvit.runtimes.artifact import content_sha256, open_artifact
+from tinyvit.runtimes.base import Options
+from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.verify import verify
+
+EXTRAS = {"coreml": "coremltools", "executorch": "executorch", "litert": "litert_torch", "openvino": "openvino", "tensorrt": "tensorrt_rtx"}
+REFERENCES = {"coreml": "coreml_reference"}
+"""What answers for an engine that does not run here."""
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(artifacts by target, what was not made), the demo at 64 pixels in float32."""
+    done, failed = export("demo", target="all", img_size=64, output=tmp_path_factory.mktemp("all"))
+    return {one.manifest.target: one for one in done}, failed
+
+
+@pytest.fixture(params=targets.names())
+def one(made: Any, request: pytest.FixtureRequest) -> Any:
+    if request.param not in made[0]:
+        pytest.skip(f"the tools of {request.param} are not installed")
+    return made[0][request.param]
+
+
+def test_what_is_installed_is_made_and_the_rest_is_told(made: Any) -> None:
+    done, failed = made
+    there = {name for name in targets.names() if name not in EXTRAS or importlib.util.find_spec(EXTRAS[name])}
+    assert set(done) == there
+    assert {one.target for one in failed} == set(targets.names()) - there
+    assert all(one.absent and "pip install" in one.error.remedy for one in failed)
+
+
+def test_the_file_says_what_it_is(one: Any) -> None:
+    artifact = open_artifact(one.path)
+    assert artifact.manifest == one.manifest
+    assert artifact.manifest.parity.max_abs_diff < 1e-3
+    assert artifact.manifest.content_sha256 == content_sha256(one.path)
+    assert len(artifact.manifest.labels) == 10
+    assert one.path.name == f"demo_64{targets.get(one.manifest.target).suffix}"
+    assert one.size_bytes > 15e6
+
+
+def test_it_verifies_where_it_runs(one: Any) -> None:
+    if one.manifest.target == "tensorrt":
+        with pytest.raises(TinyViTError, match="driver"):
+            verify(one.path)
+        return
+    found = verify(one.path, REFERENCES.get(one.manifest.target))
+    assert found.passed, found.reasons
+
+
+def test_all_give_the_same_label(one: Any, images: Path) -> None:
+    if one.manifest.target == "tensorrt":
+        pytest.skip("needs a GPU")
+    with Classifier(one.path, REFERENCES.get(one.manifest.target)) as classifier, Classifier(one.path.with_name("demo_64.onnx")) as onnx:
+        ours, wanted = classifier.logits(images / "coffee.jpg"), onnx.logits(images / "coffee.jpg")
+        assert np.abs(ours - wanted).max() < 1e-3
+        assert classifier.predict(images / "coffee.jpg")[0].label == onnx.predict(images / "coffee.jpg")[0].label
+
+
+def test_answers_are_the_callers_and_a_closed_file_is_closed(one: Any) -> None:
+    if one.manifest.target == "tensorrt":
+        pytest.skip("needs a GPU")
+    runtime = open_runtime(one.path, REFERENCES.get(one.manifest.target))
+    rng = np.random.default_rng(0)
+    shape = runtime.inputs[0].shape
+    first, second = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
+    answer = runtime.run(first)
+    before = answer.copy()
+    assert not np.array_equal(runtime.run(second), before)
+    assert np.array_equal(answer, before)
+    for wrong in (first.astype(np.float64), first[..., :-1], np.zeros((2, *shape[1:]), np.float32)):
+        with pytest.raises(ArtifactError, match="the input is"):
+            runtime.run(wrong)
+    assert runtime.describe()["engine"]
+    runtime.close()
+    runtime.close()
+    with pytest.raises(ArtifactError, match="closed"):
+        runtime.run(first)
+
+
+def test_a_renamed_file_is_known_by_its_content(one: Any, tmp_path: Path) -> None:
+    if one.path.is_dir():
+        pytest.skip("a folder's name is not its content's")
+    renamed = tmp_path / "model.bin"
+    renamed.write_bytes(one.path.read_bytes())
+    assert open_artifact(renamed).format.name == open_artifact(one.path).format.name
+
+
+def test_cut_files_are_refused(one: Any, tmp_path: Path) -> None:
+    if one.path.is_dir():
+        pytest.skip("its own tests do this")
+    data = one.path.read_bytes()
+    for size in (0, 3, 200, len(data) // 2):
+        cut = tmp_path / f"cut{targets.get(one.manifest.target).suffix}"
+        cut.write_bytes(data[:size])
+        with pytest.raises(TinyViTError) as caught:
+            open_runtime(cut, None, Options())
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Path) -> None:
+    target = targets.get(name)
+    if "full" in target.refused:
+        with pytest.raises(RequestError, match="--preprocess full"):
+            export("demo", target=name, preprocess="full", output=tmp_path / f"x{target.suffix}")
+    if not target.open_batch:
+        with pytest.raises(RequestError, match="fixed batch"):
+            export("demo", target=name, dynamic_batch=True, output=tmp_path / f"x{target.suffix}")
+    for alias in target.aliases:
+        assert targets.get(alias) is target
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_of_one_target_are_refused_for_others(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="--flavor is an option of --target tensorrt"):
+        export("demo", target="onnx", options={"flavor": "rtx"}, output=tmp_path / "x.onnx")
+    with pytest.raises(RequestError, match="no target has an option --colour"):
+        export("demo", target="onnx", options={"colour": "red"}, output=tmp_path / "x.onnx")
+    with pytest.raises(RequestError, match=r"8\.0"):
+        export("demo", target="tensorrt", options={"flavor": "rtx", "compute": "8.0"}, output=tmp_path)
