@@ -24,14 +24,14 @@ ANY = Budget(max_drop=100, min_agreement=0)
 
 @pytest.fixture(scope="module")
 def float32(tmp_path_factory: pytest.TempPathFactory):
-    made, _ = export("demo", target="all", img_size=96, output=tmp_path_factory.mktemp("float32"))
+    made, _ = export("demo", target=["onnx", "openvino"], img_size=96, output=tmp_path_factory.mktemp("float32"))
     return {one.manifest.target: one for one in made}
 
 
 @pytest.fixture(scope="module")
 def half(tmp_path_factory: pytest.TempPathFactory):
     """(what was made, what was not) where all targets were asked for."""
-    return export("demo", target="all", img_size=96, half=True, output=tmp_path_factory.mktemp("half"))
+    return export("demo", target=["onnx", "openvino"], img_size=96, half=True, output=tmp_path_factory.mktemp("half"))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def photographs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def weights_only(photographs, tmp_path_factory: pytest.TempPathFactory):
     asked = Int8(calib_data=photographs, budget=ANY, weights_only=True)
-    made, _ = export("demo", target="all", img_size=96, int8=asked, output=tmp_path_factory.mktemp("weights"))
+    made, _ = export("demo", target=["onnx", "openvino"], img_size=96, int8=asked, output=tmp_path_factory.mktemp("weights"))
     return {one.manifest.target: one for one in made}
 
 
@@ -74,7 +74,7 @@ def test_a_target_that_does_not_gain_is_told(half):
     _, (refused,) = half
     assert refused.target == "onnx"
     assert "onnx is not made in half: onnxruntime" in str(refused.error)
-    assert "use --target openvino" in str(refused.error)
+    assert "openvino" in refused.error.remedy
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
