@@ -5,11 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
+from tinyvit.errors import MissingDependencyError
 from tinyvit.manifest import Stage
 from tinyvit.preprocess import Preprocess
+
+try:
+    import torch
+    from torch import Tensor, nn
+except ImportError as error:
+    raise MissingDependencyError.of("torch", "export") from error
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

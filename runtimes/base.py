@@ -39,7 +39,7 @@ class Options:
     precision: of the arithmetic, "f32", "bf16" or "f16"; None means what the file says.
     """
 
-    device: str = AUTO
+    device: str = "cpu"
     threads: int | None = None
     precision: str | None = None
 

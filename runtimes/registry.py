@@ -67,7 +67,7 @@ def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, op
     able = candidates(artifact.format)
     if runtime is not None and artifact.format not in engine(runtime).FORMATS:
         raise RequestError(f"{runtime} does not open {artifact.format.name} files", f"use --runtime {' or '.join(able)}")
-    options = options or Options()
+    options = options or Options(AUTO)
     chosen = engine(runtime or able[0])
     if options.device == AUTO:
         options = replace(options, device=getattr(chosen, "DEVICE", "cpu"))

@@ -250,7 +250,7 @@ def test_interrupted_at_every_write_nothing_is_left(at, error, tmp_path, monkeyp
         def lower(self, *arguments):
             lowered = super().lower(*arguments)
 
-            class Saver:
+            class Saver(targets.Lowered):
                 def save(self, path, manifest):
                     writes.append(path)
                     path.write_bytes(b"half")

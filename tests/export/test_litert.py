@@ -294,4 +294,4 @@ def test_what_it_cannot_do_is_refused() -> None:
         TARGET.lower(graph, SOURCE.preprocess, "full")
     with pytest.raises(RequestError, match="fixed number"):
         TARGET.lower(dataclasses.replace(graph, batch=None), SOURCE.preprocess, "host")
-    assert set(TARGET.refused) == {"int8-weights"}
+    assert set(TARGET.refused) == {"int8-weights", "full"}

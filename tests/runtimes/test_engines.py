@@ -207,7 +207,7 @@ def test_registry_finds_engines_by_listing() -> None:
 def test_the_choice_of_engine(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     assert open_runtime(open_artifact(made())).describe()["engine"] == "onnxruntime"
-    with pytest.raises(RequestError, match="there are onnxruntime, openvino"):
+    with pytest.raises(RequestError, match=r"there are coreml, .*onnxruntime, openvino"):
         open_runtime(made(), "tensorflow")
     with pytest.raises(RequestError, match="--runtime openvino"):
         open_runtime(made(".xml"), "onnxruntime")
