@@ -184,7 +184,7 @@ def test_the_larger_variants_quantize_run_and_verify(variant, shared, golden_sta
     varying = [each - each.mean(0) for each in logits]  # what depends on the picture
     for first, second in ((0, 1), (0, 2), (1, 2)):
         assert np.corrcoef(varying[first].ravel(), varying[second].ravel())[0, 1] > 0.9
-    assert all(one.size_bytes < 0.30 * float32[0].size_bytes for one in int8)
+    assert all(one.size_bytes < 0.31 * float32[0].size_bytes for one in int8)
 
 
 def test_another_checkpoints_recipe_is_refused(recipe, made, photographs, tmp_path):
