@@ -42,6 +42,10 @@ class Graph:
     batch: int | None
     opset: int
 
+    def again(self, model: TinyViT) -> Graph:
+        """Another network traced as this one was: same batch and opset."""
+        return trace(model, batch=self.batch, opset=self.opset)
+
     def onnx(self) -> ir.Model:
         """A tuned ONNX model of it, the caller's to change."""
         return self._onnx.clone()

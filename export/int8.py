@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyvit.bench.kernels import countable, integer_share
 from tinyvit.bench.latency import Timing, median_ratio
 from tinyvit.errors import RequestError
-from tinyvit.export.graph import Graph, in_one_line, trace
+from tinyvit.export.graph import Graph, in_one_line
 from tinyvit.export.targets import Lowered, Target, laid_out
 from tinyvit.export.timing import beside_float32
 from tinyvit.manifest import Manifest, Precision, Quantization
@@ -72,8 +72,7 @@ class Quantized:
     def placed(self, folded: TinyViT, placement: Placement) -> Quantized:
         """The same recipe as another engine wants it, which does not run here: what was measured of kernels and time does not hold."""
         network = quantize(folded, self.recipe, placement)
-        graph = trace(network, batch=self.graph.batch, opset=self.graph.opset)
-        return replace(self, network=network, graph=graph, int8_macs=None, lowered=None)
+        return replace(self, network=network, graph=self.graph.again(network), int8_macs=None, lowered=None)
 
     def record(self, cpu: str, measured_on: str, forced: bool) -> Quantization:
         """What the manifest says of it."""
@@ -109,10 +108,6 @@ class Workshop:
     graph: Graph
     draft: Manifest
 
-    def trace(self, network: TinyViT) -> Graph:
-        """As the float32 network was."""
-        return trace(network, batch=self.graph.batch, opset=self.graph.opset)
-
     def lower(self, graph: Graph) -> Lowered:
         """For the target, at stage "host"."""
         with in_one_line(f"making the {self.target.name} artifact"):
@@ -147,7 +142,7 @@ def within_budget(shop: Workshop, prepared: Prepared, report: Progress) -> Quant
     costs = unit_macs(shop.folded)
     while True:
         network = quantize(shop.folded, recipe, shop.target.placement)
-        graph = shop.trace(network)
+        graph = shop.graph.again(network)
         lowered = shop.lower(graph)
         int8 = shop.save(lowered, asked.precision)
         left = sum(costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)) / sum(costs.values())

@@ -30,6 +30,7 @@ from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.fold import fold
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
+from tinyvit.placement import Placement
 from tinyvit.quant.network import exact
 from tinyvit.quant.prepare import Int8, Prepared, prepare
 from tinyvit.runtimes.artifact import Artifact, content_sha256
@@ -185,7 +186,8 @@ def _maker(request: Request, source: _Source, report: Progress) -> Callable[[Tar
     """What to lower for a target: in int8 a network of its own after one calibration, else the same for all of them."""
     if request.int8 is not None:
         prepared = prepare(request.int8, source.checkpoint, source.labels, source.original, source.folded, report)
-        return lambda target: _int8(request, prepared, source, target, report)
+        measured: dict[Placement, Quantized] = {}
+        return lambda target: _int8(request, prepared, source, target, measured, report)
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, request.precision)
     draft = replace(draft, golden=golden_vectors(source.original, draft))
     if request.precision == "float32":
@@ -208,13 +210,20 @@ def _beside_float32(request: Request, source: _Source, target: Target, report: P
         return beside_float32(*(shop.save(shop.lower(source.graph), precision) for precision in (request.precision, "float32")))
 
 
-def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, report: Progress) -> _Lowerable:
-    asked = prepared.asked
-    if target.proof != "engine" and asked.min_speedup is not None:
+def _int8(
+    request: Request, prepared: Prepared, source: _Source, target: Target, measured: dict[Placement, Quantized], report: Progress
+) -> _Lowerable:
+    """measured: what was found already for targets whose engines do not run here, by the placement that stood for them."""
+    asked, subject = prepared.asked, measurable(target)
+    runs_here = subject is target
+    if not runs_here and asked.min_speedup is not None:
         raise RequestError(f"{target.name} files do not run on this machine: no speed can be a condition", "leave out --min-speedup")
-    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-        quantized = within_budget(_workshop(request, source, measurable(target), folder), prepared, report)
-    if target.proof != "engine":
+    quantized = None if runs_here else measured.get(subject.placement)
+    if quantized is None:
+        with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+            quantized = within_budget(_workshop(request, source, subject, folder), prepared, report)
+    if not runs_here:
+        measured[subject.placement] = quantized
         quantized = quantized.placed(source.folded, target.placement)
     elif asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
@@ -222,7 +231,7 @@ def _int8(request: Request, prepared: Prepared, source: _Source, target: Target,
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, asked.precision)
     record = quantized.record(asked.cpu, cpu_facts(), forced=not quantized.worth.within(asked.budget))
     draft = replace(draft, golden=golden_vectors(exact(quantized.network), draft), quantization=record)
-    times = (quantized.int8_ms, quantized.float_ms) if target.proof == "engine" else None
+    times = (quantized.int8_ms, quantized.float_ms) if runs_here else None
     return _Lowerable(quantized.graph, draft, times, quantized)
 
 

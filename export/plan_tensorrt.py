@@ -6,17 +6,14 @@ What TensorRT-RTX plans without a GPU is told by its own log; TensorRT, which ha
 from __future__ import annotations
 
 import json
-import os
 import re
-import sys
-import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.quiet import silent_descriptors
 from tinyvit.runtimes import nvidia
 
 MOST_PICTURES = 16
@@ -77,7 +74,7 @@ def build(model: bytes, settings: Settings) -> Plan:
     """Build an ONNX file; raises ArtifactError with TensorRT's first complaint where it refuses."""
     trt: Any = nvidia.sdk(settings.flavor)
     name, log = nvidia.PRODUCTS[settings.flavor].name, nvidia.logger(trt)
-    with _silent():
+    with silent_descriptors():
         builder = trt.Builder(log)
         typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)  # from TensorRT 11 on there is nothing else
         network = builder.create_network(0 if typed is None else 1 << int(typed))
@@ -144,20 +141,3 @@ def inspected(text: str) -> Iterator[Layer]:
             kind = next((str(value) for key, value in inputs[0].items() if "datatype" in key.lower()), "")  # in 10 with the format
             first = "Int8" if "int8" in kind.lower() else kind
             yield Layer(layer["Name"], layer.get("LayerType", ""), first, tuple(_NODES.findall(layer.get("Metadata") or "")))
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """TensorRT's compiler writes to the process's own stdout and stderr, past its logger."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = [os.dup(number) for number in (1, 2)]
-    try:
-        with tempfile.TemporaryFile() as sink:
-            for number in (1, 2):
-                os.dup2(sink.fileno(), number)
-            yield
-    finally:
-        for number, copy in zip((1, 2), kept):
-            os.dup2(copy, number)
-            os.close(copy)

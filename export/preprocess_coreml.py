@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tinyvit.errors import MissingDependencyError
 from tinyvit.manifest import Stage
 from tinyvit.preprocess import Preprocess
@@ -32,10 +30,8 @@ class Whole(nn.Module):
     def __init__(self, network: nn.Module, preprocess: Preprocess, stage: Stage) -> None:
         super().__init__()
         self.network, self.normalises = network, stage == "normalize"
-        std = np.asarray(preprocess.std, np.float32)
-        # To the bit what Preprocess.normalise multiplies and subtracts.
-        self.register_buffer("scale", torch.from_numpy(np.float32(1 / 255) / std).reshape(1, 3, 1, 1))
-        self.register_buffer("shift", torch.from_numpy(np.asarray(preprocess.mean, np.float32) / std).reshape(1, 3, 1, 1))
+        for name, value in zip(("scale", "shift"), preprocess.scale_and_shift()):
+            self.register_buffer(name, torch.from_numpy(value).reshape(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """float32 (1, 3, S, S), normalised or levels of 0 to 255 -> logits and probabilities, float32 (1, classes)."""

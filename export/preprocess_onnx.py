@@ -157,10 +157,10 @@ def _first_axis(nodes: _Nodes, source: ir.Value) -> ir.Value:
 
 def _normalise(nodes: _Nodes, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
     # Not folded into the first convolution: its padding is zero after normalising, not before.
-    std, mean = np.asarray(preprocess.std, np.float32), np.asarray(preprocess.mean, np.float32)
+    scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
     values = nodes.op("Cast", nodes.op("Transpose", pixels, perm=[0, 3, 1, 2]), to=FLOAT)
-    scaled = nodes.op("Mul", values, (np.float32(1 / 255) / std).reshape(1, 3, 1, 1))
-    return nodes.op("Sub", scaled, (mean / std).reshape(1, 3, 1, 1))
+    scaled = nodes.op("Mul", values, scale)
+    return nodes.op("Sub", scaled, shift)
 
 
 def _connect(model: ir.Model, old: ir.Value, new: ir.Value, nodes: _Nodes, result: ir.Value) -> None:

@@ -172,9 +172,9 @@ def _half_to_even(op: Any, excess: Any) -> Any:
 
 def _normalise(op: Any, values: Any, preprocess: Preprocess) -> Any:
     # Not folded into the first convolution: its padding is zero after normalising, not before.
-    std, mean = np.asarray(preprocess.std, np.float32), np.asarray(preprocess.mean, np.float32)
-    scaled = op.multiply(values, _floats(op, (np.float32(1 / 255) / std).reshape(1, 3, 1, 1)))
-    return op.subtract(scaled, _floats(op, (mean / std).reshape(1, 3, 1, 1)))
+    scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
+    scaled = op.multiply(values, _floats(op, scale))
+    return op.subtract(scaled, _floats(op, shift))
 
 
 def _floats(op: Any, values: Any) -> Any:

@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -196,10 +194,8 @@ def _normalised(network: GraphModule, preprocess: Preprocess) -> torch.nn.Module
     class Normalised(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            std = np.asarray(preprocess.std, np.float32)
             self.network = network
-            self.scale = torch.from_numpy(np.float32(1 / 255) / std)
-            self.shift = torch.from_numpy(np.asarray(preprocess.mean, np.float32) / std)
+            self.scale, self.shift = map(torch.from_numpy, preprocess.scale_and_shift())
 
         def forward(self, pixels: Tensor) -> Any:
             return self.network((pixels.float() * self.scale - self.shift).permute(0, 3, 1, 2))

@@ -16,13 +16,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+
+if TYPE_CHECKING:
+    from tinyvit.runtimes.artifact import Artifact
 
 PRECISIONS = ("f32", "bf16", "f16")
 MAX_THREADS = 1024
@@ -86,6 +89,16 @@ def spec(name: str, shape: Sequence[int | str], dtype: str) -> TensorSpec:
     if len(shape) == 4:
         layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
     return TensorSpec(name, tuple(shape), dtype, layout)
+
+
+def stated_precision(artifact: Artifact, options: Options, engine: str) -> str:
+    """What the file says that it runs in, "" of one without a manifest; raises RequestError where an engine that runs just that is asked
+    for another precision."""
+    stated = artifact.manifest.precision if artifact.manifest else ""
+    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
+        cause = f"{engine} cannot run {artifact.path.name} in {options.precision}"
+        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    return stated
 
 
 def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None:

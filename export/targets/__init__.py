@@ -106,6 +106,11 @@ class Plain:
         """See `Target`: there is nothing to configure."""
         return self
 
+    def refuse(self, stage: Stage, batch: int | None) -> None:
+        """Raise the refusal of what the target does not offer in any precision."""
+        if (refused := refusal(cast(Target, self), None, stage, batch)) is not None:
+            raise refused
+
     def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
         """See `Target`: its own engine or a reference is the proof."""
         raise NotImplementedError
@@ -119,15 +124,20 @@ def laid_out(given: TensorSpec, target: Target) -> TensorSpec:
     return replace(given, shape=(images, *sides, channels), layout=target.layout)
 
 
-def refusal(target: Target, precision: Precision, stage: Stage, batch: int | None) -> RequestError | None:
-    """The error for what the target does not offer."""
-    wanted: tuple[tuple[Precision | Stage, str], ...] = ((precision, f"in {precision}"), (stage, f"with --preprocess {stage}"))
-    for what, words in wanted:
-        if what in target.refused:
+def refusal(target: Target, precision: Precision | None, stage: Stage, batch: int | None) -> RequestError | None:
+    """The error for what the target does not offer; precision None is any."""
+    wanted: tuple[tuple[Precision | Stage | None, str, str], ...] = (
+        (precision, f"in {precision}", ""),
+        (stage, f"with --preprocess {stage}", ", or --preprocess normalize and resize before"),
+    )
+    for what, words, instead in wanted:
+        if what is not None and what in target.refused:
             able = [name for name in names() if what not in get(name).refused]
-            return RequestError(f"{target.name} is not made {words}: {target.refused[what]}", f"use --target {' or '.join(able)}")
+            cause = f"{target.name} is not made {words}: {target.refused[what]}"
+            return RequestError(cause, f"use --target {' or '.join(able)}{instead}")
     if batch is None and not target.open_batch:
-        return RequestError(f"{target.name} files have a fixed batch", "give --batch N instead of --dynamic-batch")
+        cause = f"{target.name} files have a fixed batch, a fixed number of pictures"
+        return RequestError(cause, "give --batch N instead of --dynamic-batch")
     return None
 
 

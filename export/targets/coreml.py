@@ -6,10 +6,6 @@ input is an image (`--preprocess normalize`); at stage "host" it is an array.
 
 from __future__ import annotations
 
-import contextlib
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +20,7 @@ from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
-from tinyvit.quiet import quiet
+from tinyvit.quiet import silent
 
 if TYPE_CHECKING:
     from coremltools.proto import Model_pb2
@@ -63,7 +59,7 @@ class CoreMlModel(Lowered):
         return [path]
 
     def _convert(self, precision: Precision) -> _Converted:
-        with _silenced():
+        with silent("coremltools", "torch", "torchao"):
             ct = _sdk()
             shape = (1, 3, self.size, self.size)
             image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
@@ -98,12 +94,11 @@ class CoreMlTarget(Plain):
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> CoreMlModel:
         """See `Target.lower`. Refuses a batch: a classifier answers for one picture, and Core ML batches such models itself."""
-        if stage == "full":
-            raise RequestError("a Core ML model does not resize", "use --preprocess normalize: on the device, Vision resizes and crops")
         if graph.batch != 1:
             remedy = "leave out --batch and --dynamic-batch: Core ML takes batches of one-picture models (MLModel.predictions(from:))"
             raise RequestError("a Core ML classifier takes one picture at a time", remedy)
-        with _silenced():
+        self.refuse(stage, graph.batch)
+        with silent("coremltools", "torch", "torchao"):
             _sdk()
             from tinyvit.export import preprocess_coreml
 
@@ -117,13 +112,6 @@ def _sdk() -> ModuleType:
         raise MissingDependencyError.of("coremltools", CoreMlTarget.extra) from error
     module: ModuleType = coremltools
     return module
-
-
-@contextmanager
-def _silenced() -> Iterator[None]:
-    """coremltools logs which of Apple's libraries this system lacks, and draws progress bars on stderr."""
-    with quiet("coremltools", "torch", "torchao"), contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield
 
 
 TARGET = CoreMlTarget()

@@ -6,22 +6,18 @@ vendor's own kits; Vulkan's is not in the package that runs files here, so nothi
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
-from os import devnull
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import MissingDependencyError
 from tinyvit.export import tune_executorch
 from tinyvit.export.graph import in_one_line
 from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
-from tinyvit.quiet import quiet
+from tinyvit.quiet import silent
 from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
@@ -68,21 +64,13 @@ class ExecuTorchTarget(Plain):
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> ExecuTorchProgram:
         """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""
-        if graph.batch is None:
-            raise RequestError(
-                "an ExecuTorch file has a fixed batch: XNNPACK reshapes known sizes only", "give --batch instead of leaving it open"
-            )
-        if stage == "full":
-            raise RequestError(
-                "ExecuTorch cannot resize pictures as the network needs it: XNNPACK has no antialiased filter",
-                "use --preprocess normalize or host",
-            )
+        self.refuse(stage, graph.batch)
         try:
-            with _silent():
+            with silent("torch", "torchao", "executorch", "root"):
                 import executorch.exir  # noqa: F401
         except ImportError as error:
             raise MissingDependencyError.of("executorch", self.extra) from error
-        with in_one_line("lowering the network for ExecuTorch"), _silent():
+        with in_one_line("lowering the network for ExecuTorch"), silent("torch", "torchao", "executorch", "root"):
             program = tune_executorch.tune(graph.program, preprocess if stage == "normalize" else None)
             made = _lowered(program)
             return ExecuTorchProgram(bytes(made.buffer), _outside(made))
@@ -103,23 +91,6 @@ def _outside(made: ExecutorchProgramManager) -> dict[str, int]:
         if callable(name):
             counts[name()] = counts.get(name(), 0) + 1
     return counts
-
-
-@contextmanager
-def _silent() -> Iterator[None]:
-    """Nothing on stdout or stderr, and the root logger as it was: importing the partitioner configures it."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    with ExitStack() as stack:
-        nowhere = stack.enter_context(open(devnull, "w", encoding="utf-8"))
-        stack.enter_context(redirect_stdout(nowhere))
-        stack.enter_context(redirect_stderr(nowhere))
-        stack.enter_context(quiet("torch", "torchao", "executorch", "root"))
-        try:
-            yield
-        finally:
-            root.handlers[:] = handlers
-            root.setLevel(level)
 
 
 TARGET = ExecuTorchTarget()

@@ -6,21 +6,18 @@ also has TensorFlow Lite's own metadata and labels.txt, which its task library r
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import MissingDependencyError
 from tinyvit.export import metadata_litert, tune_litert
 from tinyvit.export.graph import INPUT, OUTPUT, in_one_line
 from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
-from tinyvit.quiet import quiet, silent_descriptors
+from tinyvit.quiet import silent, silent_descriptors
 from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
@@ -67,13 +64,8 @@ class LiteRtTarget(Plain):
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> LiteRtModel:
         """See `Target.lower`."""
-        if stage == "full":
-            raise RequestError(
-                "LiteRT has no resize that is antialiased, which pictures need", "use --preprocess normalize, and resize before"
-            )
-        if graph.batch is None:
-            raise RequestError("a LiteRT file takes a fixed number of pictures", "leave out --dynamic-batch")
-        with in_one_line("converting the network to LiteRT"), _silence():
+        self.refuse(stage, graph.batch)
+        with in_one_line("converting the network to LiteRT"), silent("root", "litert_torch", "absl"), silent_descriptors():
             try:
                 import litert_torch
             except ImportError as error:
@@ -91,15 +83,14 @@ def _pictures_last(graph: Graph, preprocess: Preprocess, stage: Stage) -> tuple[
 
     network = graph.program.module()
     tune_litert.write_norms_out(network)
-    std, mean = (torch.tensor(values) for values in (preprocess.std, preprocess.mean))
 
     class PicturesLast(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.network = network
             if stage == "normalize":  # the arithmetic of Preprocess.normalise
-                self.register_buffer("scale", torch.tensor(1 / 255) / std)
-                self.register_buffer("shift", mean / std)
+                for name, value in zip(("scale", "shift"), preprocess.scale_and_shift()):
+                    self.register_buffer(name, torch.from_numpy(value))
 
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             if stage == "normalize":
@@ -127,13 +118,6 @@ def _parsed(data: bytes) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     return schema.ModelT.InitFromPackedBuf(data)
-
-
-@contextmanager
-def _silence() -> Iterator[None]:
-    """Around the converter, which prints its progress and, from C++, what it found."""
-    with quiet("root", "litert_torch", "absl"), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()), silent_descriptors():
-        yield
 
 
 TARGET = LiteRtTarget()

@@ -150,7 +150,7 @@ class TensorRtTarget(Plain):
     aliases: tuple[str, ...] = ("trt", "engine")
     # Attention's products stay float16: one fused kernel, which rounds its result for the next layer; in int8 it wins nothing that shows.
     placement = Placement("int8", biases="float32", attention=False)
-    refused: ClassVar[dict[Precision | Stage, str]] = {"full": "TensorRT does not resize as pictures were resized in training"}
+    refused: ClassVar[dict[Precision | Stage, str]] = {"full": "TensorRT cannot resize as Pillow does"}
     proof = "graph"
     options = (
         Option("flavor", "rtx: built here without a GPU, for RTX cards; classic: built on the device; default what is installed", FLAVORS),
@@ -183,7 +183,7 @@ class TensorRtTarget(Plain):
         Raises RequestError for `stage` "full", and without a GPU where the flavor needs one.
         """
         nvidia.sdk(self.settings.built_by)
-        _check_stage(stage)
+        self.refuse(stage, graph.batch)
         if self.settings.built_by == "classic":
             try:
                 nvidia.Device().close()
@@ -196,7 +196,7 @@ class TensorRtTarget(Plain):
 
     def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
         """See `Target`: for onnxruntime to answer in TensorRT's stead where there is no GPU."""
-        _check_stage(stage)
+        self.refuse(stage, graph.batch)
         return _serialized(self.model(graph, preprocess, stage, precision != "float32"))
 
     def model(self, graph: Graph, preprocess: Preprocess, stage: Stage, half: bool) -> ir.Model:
@@ -208,11 +208,6 @@ class TensorRtTarget(Plain):
         preprocess_onnx.add(model, preprocess, stage)
         tune_tensorrt.cast_pixels_first(model)
         return model
-
-
-def _check_stage(stage: Stage) -> None:
-    if stage == "full":
-        raise RequestError("TensorRT cannot resize as Pillow does", "use --preprocess normalize, and resize on the host")
 
 
 def _serialized(model: ir.Model) -> bytes:

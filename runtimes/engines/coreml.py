@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, stated_precision
 from tinyvit.runtimes.engines._mil_program import Features, features, sdk
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.coreml import COREML, model_file
@@ -34,10 +34,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         raise RequestError(f"Core ML is part of Apple's systems, and this is {platform.system()}", remedy)
     if options.threads is not None:
         raise RequestError("Core ML chooses its threads itself", "leave --threads out")
-    stated = artifact.manifest.precision if artifact.manifest else ""
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"Core ML cannot run {artifact.path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    stated = stated_precision(artifact, options, "Core ML")
     units = _UNITS.get(options.device.lower(), options.device.upper())
     if units not in _UNITS.values():
         raise RequestError(f"Core ML has no device {options.device!r}", f"it has {', '.join(_UNITS)}")

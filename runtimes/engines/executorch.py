@@ -21,7 +21,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.quiet import quiet, silent_descriptors
 from tinyvit.runtimes.artifact import Artifact, content_sha256
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec, stated_precision
 from tinyvit.runtimes.engines import _pte
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.trailer import Trailed
@@ -41,14 +41,11 @@ _OPEN: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
 
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open a .pte file; raises RequestError for what ExecuTorch cannot do here, ArtifactError for a file that it refuses."""
-    stated = artifact.manifest.precision if artifact.manifest else ""
     if options.device.lower() not in ("cpu", "xnnpack"):
         raise RequestError(
             f"ExecuTorch has no device {options.device!r} here", "it has cpu (XNNPACK); phones and NPUs run their own builds"
         )
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"ExecuTorch cannot run {artifact.path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    stated = stated_precision(artifact, options, "ExecuTorch")
     sdk = _sdk()
     data = _checked(artifact)
     with _POOL, _silent():

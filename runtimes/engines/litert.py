@@ -17,7 +17,7 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.quiet import silent_descriptors
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec, stated_precision
 from tinyvit.runtimes.engines import _tflite
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.trailer import Trailed
@@ -30,14 +30,12 @@ EXTRA = "litert"
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open a .tflite file; raises RequestError for what cannot be done here, ArtifactError for a file that is no sound classifier."""
     litert = _sdk()
-    path, stated = artifact.path, artifact.manifest.precision if artifact.manifest else ""
+    path = artifact.path
     if options.device.lower() != "cpu":
         raise RequestError(
             f"LiteRT has no device {options.device!r} here", "use --device cpu, or the file in an app, with a delegate of its own"
         )
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"LiteRT cannot run {path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    stated = stated_precision(artifact, options, "LiteRT")
     data = _tflite.sound(path)
     # Set even where nothing was asked, so that what describe() says is what runs; LiteRT's default is one.
     threads = options.threads or physical_cores()

@@ -15,7 +15,18 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, short, spec
+from tinyvit.runtimes.base import (
+    Options,
+    Runtime,
+    check_batch,
+    closed_error,
+    load_error,
+    physical_cores,
+    run_error,
+    short,
+    spec,
+    stated_precision,
+)
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.onnx import ONNX
 
@@ -37,10 +48,7 @@ _SILENT = 4
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open an ONNX file; raises RequestError for what this build cannot do, ArtifactError for a file it refuses."""
     ort = _sdk()
-    stated = artifact.manifest.precision if artifact.manifest else ""
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"onnxruntime cannot run {artifact.path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    stated = stated_precision(artifact, options, "onnxruntime")
     provider = _provider(options.device, ort.get_available_providers())
     settings = ort.SessionOptions()
     settings.log_severity_level = _SILENT

@@ -17,7 +17,7 @@ from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes import nvidia
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, spec
+from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, spec, stated_precision
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.beside import Beside
 
@@ -35,10 +35,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open an engine; raises RequestError for what the device cannot do, or without one, ArtifactError for a file that is refused."""
     plan = _plan(artifact)
     flavor = _flavor(artifact, plan)
-    stated = artifact.manifest.precision if artifact.manifest else ""
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"TensorRT cannot run {artifact.path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+    stated = stated_precision(artifact, options, "TensorRT")
     trt = nvidia.sdk(flavor)
     library = nvidia.driver()
     ordinal = _ordinal(options)

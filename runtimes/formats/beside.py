@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.files import feed
 from tinyvit.manifest import MAX_BYTES
 
 
@@ -41,6 +42,4 @@ class Beside:
 
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: all bytes of the file."""
-        with path.open("rb") as file:
-            while chunk := file.read(2**20):
-                into.update(chunk)
+        feed(path, into)

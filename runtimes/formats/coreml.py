@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import ArtifactError
+from tinyvit.files import feed
 from tinyvit.manifest import KEY, MAX_BYTES
 from tinyvit.runtimes.formats.protobuf import BYTES, Buffer, fields, mapped
 
@@ -62,9 +63,7 @@ class CoreMl:
                         raise _damaged(path, error) from error
             else:
                 into.update(file.stat().st_size.to_bytes(8, "little"))
-                with file.open("rb") as opened:
-                    while chunk := opened.read(2**20):
-                        into.update(chunk)
+                feed(file, into)
 
 
 COREML = CoreMl()

@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
+from tinyvit.files import feed
 from tinyvit.manifest import KEY, MAX_BYTES
 
 _OURS = ["net", "rt_info", KEY]
@@ -37,9 +38,7 @@ class OpenVinoIr:
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: the elements, attributes and text of the .xml but net/rt_info/tinyvit, then the .bin."""
         _read(path, into)
-        with weights(path).open("rb") as file:
-            while chunk := file.read(2**20):
-                into.update(chunk)
+        feed(weights(path), into)
 
 
 OPENVINO_IR = OpenVinoIr()

@@ -74,7 +74,12 @@ def explained(error: OSError) -> tuple[str, str]:
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
+    feed(path, digest)
+    return digest.hexdigest()
+
+
+def feed(path: Path, digest: hashlib._Hash) -> None:
+    """Update a hash with a file's bytes."""
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
-    return digest.hexdigest()

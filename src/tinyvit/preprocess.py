@@ -92,13 +92,17 @@ class Preprocess:
         box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
         return np.asarray(_resample(image, self.size, _FILTERS[self.interpolation], box))
 
+    def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Of each channel, float32 (3,) both: levels of 0 to 255 times the scale less the shift have mean 0 and std 1."""
+        std = np.asarray(self.std, np.float32)
+        return np.float32(1 / 255) / std, np.asarray(self.mean, np.float32) / std
+
     def normalise(self, pixels: npt.NDArray[np.uint8], layout: str = "NCHW") -> npt.NDArray[np.float32]:
         """uint8 (..., size, size, 3) -> float32 (..., 3, size, size), mean 0 and std 1 by `mean` and `std`.
 
         layout "NHWC" leaves the channels last.
         """
-        scale = np.float32(1 / 255) / np.asarray(self.std, np.float32)
-        shift = np.asarray(self.mean, np.float32) / np.asarray(self.std, np.float32)
+        scale, shift = self.scale_and_shift()
         values = np.asarray(pixels * scale - shift, np.float32)
         return values if layout == "NHWC" else np.ascontiguousarray(np.moveaxis(values, -1, -3))
 

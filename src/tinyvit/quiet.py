@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
 _LOCK = threading.RLock()
 """Descriptors are the process's: two threads that both redirect would restore each other's."""
@@ -37,6 +39,9 @@ def silent_descriptors() -> Iterator[None]:
     """
     with _LOCK:
         kept: list[tuple[int, int]] = []
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(AttributeError, OSError, ValueError):  # none, or a closed one
+                stream.flush()  # what was printed before is not lost
         try:
             with suppress(OSError):  # closed ones
                 nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -50,3 +55,17 @@ def silent_descriptors() -> Iterator[None]:
             for number, copy in kept:
                 os.dup2(copy, number)
                 os.close(copy)
+
+
+@contextmanager
+def silent(*names: str) -> Iterator[None]:
+    """`quiet`, and nothing on sys.stdout and sys.stderr either, and the root logger's handlers and level as they were: converters print
+    their progress, and some configure logging as they are imported."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    with quiet(*names), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        try:
+            yield
+        finally:
+            root.handlers[:] = handlers
+            root.setLevel(level)
