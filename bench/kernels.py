@@ -21,7 +21,7 @@ from tinyvit.bench.machine import cpu_facts
 from tinyvit.bench.readers import Part
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import open_artifact, suffixes
 from tinyvit.runtimes.registry import candidates
 
 _EXAMPLES = """\
@@ -97,8 +97,8 @@ def countable(path: Path) -> bool:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
     made = parser("python -m tinyvit.bench.kernels", "Which kernels a file really ran in, and the share of integers.", _EXAMPLES)
-    made.add_argument("file", type=Path, metavar="FILE", help="an exported file (.onnx, .xml)")
-    made.add_argument("--runtime", metavar="R", help="the engine: onnxruntime, openvino (the best installed one)")
+    made.add_argument("file", type=Path, metavar="FILE", help=f"an exported file ({suffixes()})")
+    made.add_argument("--runtime", metavar="R", help=f"the engine: {', '.join(readers.names())} (the best installed one)")
     made.add_argument("--threads", type=int, default=2, help="CPU threads; default 2")
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
     options = made.parse_args(argv)

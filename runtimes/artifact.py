@@ -49,7 +49,7 @@ def open_artifact(path: str | Path) -> Artifact:
     Raises ArtifactError where it is missing, damaged, or of no known format, RequestError where `path` is no path.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise RequestError(f"an object of type {type(path).__name__} is not a path", f"give the path of an exported file ({_suffixes()})")
+        raise RequestError(f"an object of type {type(path).__name__} is not a path", f"give the path of an exported file ({suffixes()})")
     path = Path(path)
     return Artifact(path, read_manifest(path))
 
@@ -65,7 +65,7 @@ def detect_format(path: str | Path) -> Format:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
     known = path.suffix.lower() in {each.suffix for each in formats()}
     cause = f"{path} is damaged or incomplete, or of another kind than its name says" if known else f"{path} is of no known format"
-    raise ArtifactError(cause, f"give a file that tinyvit-export wrote ({_suffixes()}), or export it again")
+    raise ArtifactError(cause, f"give a file that tinyvit-export wrote ({suffixes()}), or export it again")
 
 
 def read_manifest(path: str | Path) -> Manifest | None:
@@ -84,7 +84,8 @@ def content_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _suffixes() -> str:
+def suffixes() -> str:
+    """Of every format, for people: ".engine, .mlpackage, .onnx, ..."."""
     return ", ".join(sorted({each.suffix for each in formats()}))
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ImageError
+from tinyvit.runtimes import registry
+from tinyvit.runtimes.artifact import suffixes
 from tinyvit.runtimes.base import PRECISIONS
 
 if TYPE_CHECKING:
@@ -58,7 +60,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
         "Show what an exported file says of itself; no engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
-    made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
+    made.add_argument("file", metavar="FILE", help=f"an exported file ({suffixes()})")
     made.add_argument("--labels", action="store_true", help="list every class")
     made.add_argument("--json", action="store_true", help="the manifest itself, as one JSON object, and whether it is intact")
     args = made.parse_args(argv)
@@ -66,8 +68,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
 
 
 def _file_and_engine(made: argparse.ArgumentParser) -> None:
-    made.add_argument("file", metavar="FILE", help="an exported file (.onnx, .xml)")
-    made.add_argument("--runtime", metavar="R", help="the engine: onnxruntime, openvino (the best installed one)")
+    made.add_argument("file", metavar="FILE", help=f"an exported file ({suffixes()})")
+    made.add_argument("--runtime", metavar="R", help=f"the engine: {', '.join(registry.names())} (the best installed one)")
     made.add_argument(
         "--device",
         default="auto",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from tinyvit.export.graph import Graph
 
 
+_DELEGATE_CALL = "executorch_call_delegate"
+
+
 @dataclass(frozen=True)
 class ExecuTorchProgram(Lowered):
     """A program ready to be written. outside: the operators that XNNPACK does not take, by name, with how often each occurs."""
@@ -42,7 +45,8 @@ class ExecuTorchProgram(Lowered):
 
     def notes(self, precision: Precision) -> tuple[str, ...]:
         """See `Lowered`."""
-        rest = ", ".join(f"{count} x {name}" for name, count in sorted(self.outside.items()))
+        operators = sorted((name, count) for name, count in self.outside.items() if name != _DELEGATE_CALL)
+        rest = ", ".join(f"{count} x {name}" for name, count in operators)
         return (f"outside XNNPACK's delegate: {rest}",) if rest else ()
 
 
