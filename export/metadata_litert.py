@@ -10,23 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from tinyvit.manifest import Manifest
+from tinyvit.runtimes.formats import trailer
 
 BUFFER = "TFLITE_METADATA"
 """The name under which a .tflite file lists it."""
-
-LABELS = "labels.txt"
-"""One label a line, in the order of the classifier's rows, in the archive behind the file."""
 
 _IDENTIFIER = b"M001"
 _RGB, _TENSOR_AXIS_LABELS = 1, 2
 _IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = 2, 1  # places in the unions ContentProperties and ProcessUnitOptions
 _PARSER = "1.0.0"
 """The oldest version of the schema that has all of these fields."""
-
-
-def labels(manifest: Manifest) -> str:
-    """The text of `LABELS`."""
-    return "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels)
 
 
 def describe(manifest: Manifest) -> bytes:
@@ -65,7 +58,7 @@ def _image(builder: Any, manifest: Manifest) -> int:
 
 def _logits(builder: Any) -> int:
     """TensorMetadata of the output."""
-    name, about = builder.CreateString(LABELS), builder.CreateString("Names of the classes, in the order of the logits.")
+    name, about = builder.CreateString(trailer.LABELS), builder.CreateString("Names of the classes, in the order of the logits.")
     file = _table(builder, 5, {0: name, 1: about}, {2: _TENSOR_AXIS_LABELS})
     texts = {
         slot: builder.CreateString(text) for slot, text in {0: "logits", 1: "One a class; softmax makes probabilities of them."}.items()

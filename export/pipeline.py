@@ -18,7 +18,7 @@ from tinyvit.bench.machine import cpu_facts
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.draft import draft_manifest, golden_vectors
 from tinyvit.export.graph import DEFAULT_OPSET, Graph, in_one_line, trace
-from tinyvit.export.int8 import Quantized, Workshop, within_budget
+from tinyvit.export.int8 import Measured, Quantized, Workshop, within_budget
 from tinyvit.export.proof import measurable, opened, require
 from tinyvit.export.request import Request, check, unwritable
 from tinyvit.export.targets import Lowered, Target, laid_out, refusal
@@ -30,7 +30,6 @@ from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.fold import fold
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.placement import Placement
 from tinyvit.quant.network import exact
 from tinyvit.quant.prepare import Int8, Prepared, prepare
 from tinyvit.runtimes.artifact import Artifact, content_sha256
@@ -186,7 +185,7 @@ def _maker(request: Request, source: _Source, report: Progress) -> Callable[[Tar
     """What to lower for a target: in int8 a network of its own after one calibration, else the same for all of them."""
     if request.int8 is not None:
         prepared = prepare(request.int8, source.checkpoint, source.labels, source.original, source.folded, report)
-        measured: dict[Placement, Quantized] = {}
+        measured = Measured()
         return lambda target: _int8(request, prepared, source, target, measured, report)
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, request.precision)
     draft = replace(draft, golden=golden_vectors(source.original, draft))
@@ -195,9 +194,9 @@ def _maker(request: Request, source: _Source, report: Progress) -> Callable[[Tar
     return lambda target: _Lowerable(source.graph, draft, _beside_float32(request, source, target, report))
 
 
-def _workshop(request: Request, source: _Source, target: Target, folder: str) -> Workshop:
+def _workshop(request: Request, source: _Source, target: Target, folder: str, stands_in: bool = False) -> Workshop:
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, "host")
-    return Workshop(Path(folder), target, source.folded, source.graph, draft)
+    return Workshop(Path(folder), target, source.folded, source.graph, draft, stands_in)
 
 
 def _beside_float32(request: Request, source: _Source, target: Target, report: Progress) -> tuple[Timing, Timing] | None:
@@ -210,20 +209,17 @@ def _beside_float32(request: Request, source: _Source, target: Target, report: P
         return beside_float32(*(shop.save(shop.lower(source.graph), precision) for precision in (request.precision, "float32")))
 
 
-def _int8(
-    request: Request, prepared: Prepared, source: _Source, target: Target, measured: dict[Placement, Quantized], report: Progress
-) -> _Lowerable:
-    """measured: what was found already for targets whose engines do not run here, by the placement that stood for them."""
+def _int8(request: Request, prepared: Prepared, source: _Source, target: Target, measured: Measured, report: Progress) -> _Lowerable:
     asked, subject = prepared.asked, measurable(target)
     runs_here = subject is target
     if not runs_here and asked.min_speedup is not None:
         raise RequestError(f"{target.name} files do not run on this machine: no speed can be a condition", "leave out --min-speedup")
-    quantized = None if runs_here else measured.get(subject.placement)
+    quantized = None if runs_here else measured.stand_ins.get(subject.placement)
     if quantized is None:
         with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-            quantized = within_budget(_workshop(request, source, subject, folder), prepared, report)
+            quantized = within_budget(_workshop(request, source, subject, folder, not runs_here), prepared, measured, report)
     if not runs_here:
-        measured[subject.placement] = quantized
+        measured.stand_ins[subject.placement] = quantized
         quantized = quantized.placed(source.folded, target.placement)
     elif asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({cpu_facts()}), and {asked.min_speedup} were asked for"
@@ -231,7 +227,7 @@ def _int8(
     draft = draft_manifest(source.checkpoint, source.labels, request.batch, request.stage, asked.precision)
     record = quantized.record(asked.cpu, cpu_facts(), forced=not quantized.worth.within(asked.budget))
     draft = replace(draft, golden=golden_vectors(exact(quantized.network), draft), quantization=record)
-    times = (quantized.int8_ms, quantized.float_ms) if runs_here else None
+    times = None if quantized.int8_ms is None or quantized.float_ms is None else (quantized.int8_ms, quantized.float_ms)
     return _Lowerable(quantized.graph, draft, times, quantized)
 
 

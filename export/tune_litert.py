@@ -13,9 +13,6 @@ if TYPE_CHECKING:
 ALIGNMENT = 16
 """Of every buffer in the file, as the schema asks for (Buffer.data, force_align: 16), which the Python package does not do by itself."""
 
-LEAST_HALVED = 1024
-"""Bytes of a constant that is stored as float16: all weights, attention biases and most biases, no scalars."""
-
 _KEPT_METADATA = (b"min_runtime_version",)
 
 
@@ -92,8 +89,9 @@ def pack(model: Any) -> bytes:
     return bytes(builder.Output())
 
 
-def halve(model: Any) -> None:
-    """Large float32 constants as float16, in place, each with a conversion back, which XNNPACK does once, when it loads the file.
+def halve(model: Any, least: int) -> None:
+    """Float32 constants of `least` bytes and more as float16, in place, each with a conversion back, which XNNPACK does once, when it loads
+    the file.
 
     Sums stay in float32. Harmless where it was done before.
     """
@@ -103,7 +101,7 @@ def halve(model: Any) -> None:
     graph, restored, added = model.subgraphs[0], {}, []
     for i, tensor in enumerate(list(graph.tensors)):
         buffer = model.buffers[tensor.buffer]
-        if tensor.type != schema.TensorType.FLOAT32 or buffer.data is None or len(buffer.data) < LEAST_HALVED:
+        if tensor.type != schema.TensorType.FLOAT32 or buffer.data is None or len(buffer.data) < least:
             continue
         buffer.data = np.frombuffer(bytes(buffer.data), np.float32).astype(np.float16).view(np.uint8)
         tensor.type, restored[i] = schema.TensorType.FLOAT16, _float_like(graph, i)

@@ -35,6 +35,8 @@ ENOUGH = 67
 MAX_UNREADABLE = 0.05
 """Share of unreadable files above which the data, not a file, is taken to be wrong."""
 BATCH = 32
+MAX_KEPT_BYTES = 2**29
+"""Of pixels that stay in memory from one pass over them to the next: 3,500 pictures of 224 x 224."""
 MAX_LIST_BYTES, MAX_ARRAY_BYTES = 64 * 2**20, 4 * 2**30
 SOURCES = "give a folder of images, a folder of class folders, a .txt of paths or an .npz of one array"
 
@@ -70,12 +72,13 @@ class CalibrationSet:
 
 @dataclass
 class ValidationSet:
-    """Pictures with their classes, decoded only as they are iterated over. skipped: unreadable ones of the last pass."""
+    """Pictures with their classes, decoded as they are iterated over, the first time or, of many, each time. skipped: unreadable ones."""
 
     files: tuple[Path, ...]
     classes: npt.NDArray[np.int64]
     preprocess: Preprocess
     skipped: int = field(default=0, init=False)
+    _kept: list[tuple[Pixels, npt.NDArray[np.int64]]] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.files)
@@ -85,6 +88,17 @@ class ValidationSet:
 
         Raises RequestError once more than MAX_UNREADABLE of all files cannot be read.
         """
+        if self._kept:
+            yield from self._kept
+            return
+        kept: list[tuple[Pixels, npt.NDArray[np.int64]]] | None = [] if len(self) * self.preprocess.size**2 * 3 <= MAX_KEPT_BYTES else None
+        for batch in self._decoded():
+            yield batch
+            if kept is not None:
+                kept.append(batch)
+        self._kept = kept or []
+
+    def _decoded(self) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []

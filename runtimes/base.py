@@ -6,6 +6,7 @@ Each file in engines/ is one engine, named as the file. It imports its SDK insid
     PACKAGE: the module that must be importable for it
     EXTRA: the extra of tinyvit-edge that installs it, "" where the base install does
     DEVICE: what "auto" means for it, where that is not "cpu"
+    CACHES: True where it compiles a file when it opens it, and can keep what it compiled in a folder
     open_runtime(artifact: Artifact, options: Options) -> Runtime
 """
 
@@ -40,11 +41,14 @@ class Options:
     that the engine is for, its DEVICE: the CPU where it names none.
     threads: CPU threads for one inference, 1 to 1024, or None for the engine's default.
     precision: of the arithmetic, "f32", "bf16" or "f16"; None means what the file says.
+    cache: a folder in which an engine that compiles keeps what it compiled for this device, so that the file opens faster the next time;
+    made where there is none. What lies there is run unchecked: it must be nobody's to write but the user's.
     """
 
     device: str = "cpu"
     threads: int | None = None
     precision: str | None = None
+    cache: str | Path | None = None
 
     def __post_init__(self) -> None:
         if self.threads is not None and (not isinstance(self.threads, int) or not 1 <= self.threads <= MAX_THREADS):

@@ -59,12 +59,13 @@ class Classifier:
         top_k: int = 5,
         *,
         precision: str | None = None,
+        cache: str | Path | None = None,
         preprocess: Preprocess | None = None,
         labels: Sequence[str | Label] | None = None,
     ) -> None:
         """Open the file at `path`.
 
-        runtime: "onnxruntime", "openvino", or None for the best that is installed. device, threads, precision: as in
+        runtime: "onnxruntime", "openvino", or None for the best that is installed. device, threads, precision, cache: as in
         base.Options. top_k: predictions a picture, at most the number of classes. preprocess and labels: instead of
         the file's own, or of ImageNet's where the file was not made by tinyvit-export (a UserWarning says what is assumed).
         """
@@ -73,7 +74,7 @@ class Classifier:
         artifact = open_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        self._runtime = open_runtime(artifact, runtime, Options(device, threads, precision))
+        self._runtime = open_runtime(artifact, runtime, Options(device, threads, precision, cache))
         try:
             self._contract = settle(artifact, self._runtime, preprocess, labels)
         except BaseException:

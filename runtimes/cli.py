@@ -78,6 +78,9 @@ def _file_and_engine(made: argparse.ArgumentParser) -> None:
     )
     made.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the engine (its own default)")
     made.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)")
+    made.add_argument(
+        "--cache", metavar="DIR", help=f"keep what the engine compiles, to open faster the next time; {', '.join(registry.caching())} only"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
@@ -96,7 +99,7 @@ def _predict(args: argparse.Namespace) -> int:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(args.file, args.runtime, args.device, args.threads, args.top_k, precision=args.precision)
+        classifier = Classifier(args.file, args.runtime, args.device, args.threads, args.top_k, precision=args.precision, cache=args.cache)
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     results: list[dict[str, Any]] = []
@@ -140,7 +143,7 @@ def _print_predictions(name: str, predictions: list[Prediction]) -> None:
 def _verify(args: argparse.Namespace) -> int:
     from tinyvit.runtimes.verify import verify as run_golden_inputs
 
-    result = run_golden_inputs(args.file, args.runtime, args.device, args.threads, precision=args.precision)
+    result = run_golden_inputs(args.file, args.runtime, args.device, args.threads, precision=args.precision, cache=args.cache)
     if args.json:
         print(json.dumps({"artifact": args.file, **_finite(asdict(result))}))
     else:

@@ -50,6 +50,11 @@ def installed(name: str) -> bool:
     return find_spec(engine(name).PACKAGE) is not None
 
 
+def caching() -> list[str]:
+    """The engines that can keep what they compiled."""
+    return [name for name in names() if getattr(engine(name), "CACHES", False)]
+
+
 def candidates(format: Format) -> list[str]:
     """The engines that open a format, those first whose own format it is, and installed before others."""
     able = [name for name in names() if format in engine(name).FORMATS]
@@ -68,7 +73,10 @@ def open_runtime(artifact: Artifact | str | Path, runtime: str | None = None, op
     if runtime is not None and artifact.format not in engine(runtime).FORMATS:
         raise RequestError(f"{runtime} does not open {artifact.format.name} files", f"use --runtime {' or '.join(able)}")
     options = options or Options(AUTO)
-    chosen = engine(runtime or able[0])
+    name = runtime or able[0]
+    chosen = engine(name)
+    if options.cache is not None and not getattr(chosen, "CACHES", False):
+        raise RequestError(f"{name} keeps nothing that it compiled", f"leave out --cache, or take --runtime {' or '.join(caching())}")
     if options.device == AUTO:
         options = replace(options, device=getattr(chosen, "DEVICE", "cpu"))
     if options.device == "cpu":

@@ -58,7 +58,13 @@ class Verification:
 
 
 def verify(
-    path: str | Path, runtime: str | None = None, device: str = AUTO, threads: int | None = None, *, precision: str | None = None
+    path: str | Path,
+    runtime: str | None = None,
+    device: str = AUTO,
+    threads: int | None = None,
+    *,
+    precision: str | None = None,
+    cache: str | Path | None = None,
 ) -> Verification:
     """Run a file's golden inputs and compare; arguments as Classifier's.
 
@@ -69,7 +75,7 @@ def verify(
     if manifest is None:
         raise ArtifactError(f"{path} has no manifest", "only files that tinyvit-export wrote can be verified")
     golden = _sound(manifest, artifact.path)
-    with open_runtime(artifact, runtime, Options(device, threads, precision)) as opened:
+    with open_runtime(artifact, runtime, Options(device, threads, precision, cache)) as opened:
         settle(artifact, opened, None, None)  # refuses a file that contradicts its own manifest
         results = compare(opened, manifest, golden)
         engine = opened.describe()

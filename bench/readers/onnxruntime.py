@@ -11,7 +11,9 @@ from typing import Any
 
 from tinyvit.bench.readers import RUNS, Part, noise
 from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engines.onnxruntime import ORT
 
 _TO_NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 
@@ -29,14 +31,9 @@ def executed(path: Path, threads: int) -> list[Part]:
         import onnx
     except ImportError as error:
         raise MissingDependencyError.of("onnx", "export") from error
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's and a missing data file's errors have no base in common
-        raise load_error(path, "onnx", error) from error
-    for i, node in enumerate(model.graph.node):
-        node.name = f"node{i}"  # a profile knows nodes by name, which files may leave out or use twice
+    model = path.read_bytes() if detect_format(path) is ORT else _named(path)
     with tempfile.TemporaryDirectory() as folder:
-        events = _profiled(model.SerializeToString(), threads, Path(folder), path)
+        events = _profiled(model, threads, Path(folder), path)
         optimised = onnx.load(Path(folder) / "optimised.onnx")
     nodes = {node.name: node for node in optimised.graph.node}
     sizes = {tensor.name: tuple(tensor.dims) for tensor in optimised.graph.initializer}
@@ -49,6 +46,19 @@ def executed(path: Path, threads: int) -> list[Part]:
     return parts
 
 
+def _named(path: Path) -> bytes:
+    """An ONNX model whose nodes all have names of their own: a profile knows them by name, which files may leave out or use twice."""
+    import onnx
+
+    try:
+        model = onnx.load(path)
+    except Exception as error:  # protobuf's and a missing data file's errors have no base in common
+        raise load_error(path, "onnx", error) from error
+    for i, node in enumerate(model.graph.node):
+        node.name = f"node{i}"
+    return bytes(model.SerializeToString())
+
+
 def _profiled(model: bytes, threads: int, folder: Path, path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
     """Node -> (its profile's args, milliseconds a run); the optimised graph is left in folder/optimised.onnx."""
     import onnxruntime
@@ -59,6 +69,7 @@ def _profiled(model: bytes, threads: int, folder: Path, path: Path) -> dict[str,
     settings.enable_profiling = True
     settings.profile_file_prefix = str(folder / "profile")
     settings.optimized_model_filepath = str(folder / "optimised.onnx")
+    settings.add_session_config_entry("session.save_model_format", "ONNX")
     try:
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
         feed = {given.name: noise(given.shape, _TO_NUMPY[given.type]) for given in session.get_inputs()}

@@ -57,7 +57,8 @@ class Target(Protocol):
     """How one kind of artifact is made.
 
     tools: the distributions whose versions decide the bytes. placement: how its engine wants int8. refused: the precisions and stages
-    that it does not offer, and why. open_batch: whether the number of images can be left open. layout: of a float32 input.
+    that it does not offer, and why. batches: how many images a file may take: "one", another "fixed" number too, or "any", left open.
+    layout: of a float32 input.
     proof: what an artifact is held against its network in, on this machine: its "engine"; a "reference" evaluator of its format, called
     `reference`; or only the "graph" that it is made from, in onnxruntime. options: what tinyvit-export asks for it alone.
     """
@@ -69,7 +70,7 @@ class Target(Protocol):
     tools: tuple[str, ...]
     placement: Placement
     refused: dict[Precision | Stage, str]
-    open_batch: bool
+    batches: Literal["one", "fixed", "any"]
     layout: Literal["NCHW", "NHWC"]
     proof: Literal["engine", "reference", "graph"]
     reference: str | None
@@ -96,7 +97,7 @@ class Plain:
 
     aliases: tuple[str, ...] = ()
     refused: ClassVar[dict[Precision | Stage, str]] = {}
-    open_batch = True
+    batches: Literal["one", "fixed", "any"] = "any"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     proof: Literal["engine", "reference", "graph"] = "engine"
     reference: str | None = None
@@ -135,7 +136,9 @@ def refusal(target: Target, precision: Precision | None, stage: Stage, batch: in
             able = [name for name in names() if what not in get(name).refused]
             cause = f"{target.name} is not made {words}: {target.refused[what]}"
             return RequestError(cause, f"use --target {' or '.join(able)}{instead}")
-    if batch is None and not target.open_batch:
+    if batch != 1 and target.batches == "one":
+        return RequestError(f"{target.name} files take one picture at a time", "leave out --batch and --dynamic-batch")
+    if batch is None and target.batches == "fixed":
         cause = f"{target.name} files have a fixed batch, a fixed number of pictures"
         return RequestError(cause, "give --batch N instead of --dynamic-batch")
     return None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import MissingDependencyError
 from tinyvit.export import package_coreml
 from tinyvit.export.package_coreml import INPUT, LOGITS, PROBABILITIES
 from tinyvit.export.targets import Lowered, Plain
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _NEEDS_17 = ("int8", "int8-weights")
 """The other precisions are converted for iOS 16, the first with 8-bit weights; quantize and dequantize came with iOS 17. Weights
 alone could be iOS 16's too, but coremltools 9.0 converts them for 17 only: they are marked for 16 afterwards."""
+_IN_FLOAT16 = ("half", "int8")
+"""What is computed in float16 where it is not in integers: the Neural Engine, the one place where Apple's 8-bit products are fast, takes
+no float32."""
 
 
 class _Converted(NamedTuple):
@@ -68,7 +71,7 @@ class CoreMlModel(Lowered):
                 inputs=[image if self.stage == "normalize" else ct.TensorType(INPUT, shape, np.float32)],
                 outputs=[ct.TensorType(LOGITS, dtype=np.float32), ct.TensorType(PROBABILITIES, dtype=np.float32)],
                 minimum_deployment_target=ct.target.iOS17 if precision in _NEEDS_17 else ct.target.iOS16,
-                compute_precision=ct.precision.FLOAT16 if precision == "half" else ct.precision.FLOAT32,
+                compute_precision=ct.precision.FLOAT16 if precision in _IN_FLOAT16 else ct.precision.FLOAT32,
                 skip_model_load=True,
             )
             weights = Path(converted.weights_dir, "weight.bin").read_bytes()
@@ -88,15 +91,12 @@ class CoreMlTarget(Plain):
     tools = ("torch", "coremltools")
     placement = Placement("int8", attention=False, biases="float32")
     refused: ClassVar[dict[Precision | Stage, str]] = {"full": "on the device, Vision resizes and crops"}
-    open_batch = False
+    batches = "one"
     proof = "reference"
     reference = "coreml_reference"
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> CoreMlModel:
-        """See `Target.lower`. Refuses a batch: a classifier answers for one picture, and Core ML batches such models itself."""
-        if graph.batch != 1:
-            remedy = "leave out --batch and --dynamic-batch: Core ML takes batches of one-picture models (MLModel.predictions(from:))"
-            raise RequestError("a Core ML classifier takes one picture at a time", remedy)
+        """See `Target.lower`. A classifier answers for one picture, and Core ML batches such models itself (MLModel.predictions(from:))."""
         self.refuse(stage, graph.batch)
         with silent("coremltools", "torch", "torchao"):
             _sdk()

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from tinyvit.export.graph import Graph
 
 _QUANTIZED = "quantized_decomposed"
+_HALVED: dict[Precision, int] = {"half": 1024, "int8": 2**15}
+"""Bytes from which on a float constant is stored as float16: all weights, attention biases and most biases; beside 8-bit layers only the
+attention biases, which are half of the file."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +39,11 @@ class LiteRtModel(Lowered):
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write one .tflite file: the network with its metadata, and behind it an archive of the labels and the manifest."""
-        if manifest.precision == "half":
-            tune_litert.halve(self.model)
+        if (least := _HALVED.get(manifest.precision)) is not None:
+            tune_litert.halve(self.model, least)
         tune_litert.attach(self.model, metadata_litert.BUFFER, metadata_litert.describe(manifest))
         data = tune_litert.pack(self.model)
-        behind = {metadata_litert.LABELS: metadata_litert.labels(manifest), trailer.MANIFEST: manifest.to_json()}
-        path.write_bytes(trailer.append(data, behind))
+        path.write_bytes(trailer.append(data, trailer.described(manifest)))
         return [path]
 
 
@@ -59,7 +61,7 @@ class LiteRtTarget(Plain):
         "int8-weights": "it takes as long as float32, and half is nearly as small",
         "full": "LiteRT has no resize that is antialiased, which pictures need",
     }
-    open_batch = False
+    batches = "fixed"
     layout = "NHWC"
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> LiteRtModel:

@@ -1,4 +1,4 @@
-"""OpenVINO: an .xml with its .bin beside it (OpenVINO IR). The manifest is in the file's rt_info."""
+"""OpenVINO: an .xml with its .bin beside it (OpenVINO IR). The manifest is in the file's rt_info, and what OpenVINO's Model API reads."""
 
 from __future__ import annotations
 
@@ -34,11 +34,31 @@ class OpenVinoModel(Lowered):
         import openvino
 
         self.model.set_rt_info(manifest.to_json(), [KEY, "manifest"])
+        for name, value in model_info(manifest).items():
+            self.model.set_rt_info(value, ["model_info", name])
         if manifest.precision == "int8-weights":  # or the CPU rounds activations too, by ranges of its own
             self.model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
         openvino.save_model(self.model, str(path), compress_to_fp16=manifest.precision == "half")
         path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
         return [path.with_suffix(".bin"), path]
+
+
+def model_info(manifest: Manifest) -> dict[str, str]:
+    """What OpenVINO's Model API (the package openvino-model-api) makes a classifier of: labels, and preprocessing as near as it has it.
+
+    Its pictures are BGR, its lists are parted by spaces. Its "crop" has no margin (ours resizes to a little more than is cut out), and its
+    filter is bilinear: answers are near ours. Into a file that resizes itself ("full") it passes pictures as they are: they must be RGB.
+    """
+    preprocess = manifest.preprocess
+    labels = " ".join("_".join(label.name.split()) for label in manifest.labels)
+    info = {"model_type": "Classification", "labels": labels}
+    if manifest.stage != "full":
+        info["resize_type"] = "crop" if preprocess.crop == "center" else "standard"
+        info["reverse_input_channels"] = "YES"
+    if manifest.stage == "host":
+        for name, values in (("mean_values", preprocess.mean), ("scale_values", preprocess.std)):
+            info[name] = " ".join(f"{255 * value:.6g}" for value in values)
+    return info
 
 
 class OpenVinoTarget(Plain):
@@ -64,6 +84,7 @@ class OpenVinoTarget(Plain):
         model = openvino.Core().read_model(proto.SerializeToString(), b"")
         tune_openvino.tune(model)
         model = preprocess_openvino.add(model, preprocess, stage)
+        openvino.layout_helpers.set_layout(model.input(0), openvino.Layout("NCHW" if stage == "host" else "NHWC"))
         _number(model)
         return OpenVinoModel(model)
 

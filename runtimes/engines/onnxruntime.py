@@ -1,4 +1,4 @@
-"""ONNX Runtime: opens ONNX files on CPUs, and on GPUs and NPUs where its build has a provider for them.
+"""ONNX Runtime: opens ONNX files, and its own .ort, on CPUs, and on GPUs and NPUs where its build has a provider for them.
 
 What was asked for is what runs: a provider that cannot take the whole network is an error, not a slow detour over the CPU.
 """
@@ -29,8 +29,10 @@ from tinyvit.runtimes.base import (
 )
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.onnx import ONNX
+from tinyvit.runtimes.formats.trailer import Trailed
 
-FORMATS: tuple[Format, ...] = (ONNX,)
+ORT = Trailed("ort", ".ort", b"ORTM", at=4)
+FORMATS: tuple[Format, ...] = (ONNX, ORT)
 PACKAGE = "onnxruntime"
 EXTRA = ""
 
@@ -52,6 +54,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     provider = _provider(options.device, ort.get_available_providers())
     settings = ort.SessionOptions()
     settings.log_severity_level = _SILENT
+    settings.add_session_config_entry("session.load_model_format", "ORT" if artifact.format is ORT else "ONNX")  # whatever its name
     if provider != _CPU:
         if options.threads is not None:
             raise RequestError(f"threads are of the CPU, and the device is {provider}", "leave --threads out, or ask for --device cpu")

@@ -6,6 +6,7 @@ What was asked for is what runs: the compiled model is asked which precision, th
 from __future__ import annotations
 
 import queue
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,6 +23,7 @@ from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
 
 FORMATS: tuple[Format, ...] = (OPENVINO_IR, ONNX)
 PACKAGE = "openvino"
+CACHES = True
 EXTRA = "openvino"
 
 _DYNAMIC = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
@@ -45,6 +47,8 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         if device != "CPU":
             raise RequestError(f"threads are of the CPU, and the device is {device}", "leave --threads out, or ask for --device cpu")
         settings["INFERENCE_NUM_THREADS"] = str(options.threads)
+    if options.cache is not None:
+        settings["CACHE_DIR"] = str(_folder(Path(options.cache)))
     path = artifact.path
     beside = () if artifact.format is ONNX else (str(weights(path)),)
     try:
@@ -58,9 +62,20 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
             raise load_error(path, "OpenVINO", error) from error
         raise RequestError(f"{device} cannot run {path.name} ({short(error)})", "use --device cpu") from error
     settled = _settled(compiled, device, options, PRECISIONS if half else (options.precision or "f32",))
+    if options.cache is not None:
+        settled["compiled"] = "before" if compiled.get_property("LOADED_FROM_CACHE") else "now"
     if artifact.manifest is not None and artifact.manifest.precision.startswith("int8"):
         settled["precision"] = f"{artifact.manifest.precision}, the rest {settled['precision']}"
     return _OpenVINORuntime(compiled, device, settled, ov.__version__)
+
+
+def _folder(cache: Path) -> Path:
+    """Made where it is missing; OpenVINO itself would go on without."""
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RequestError(f"{cache} cannot be a folder to cache in ({error.strerror})", "give one that can be written") from error
+    return cache
 
 
 def _sdk() -> ModuleType:

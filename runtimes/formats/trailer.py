@@ -1,7 +1,7 @@
 """A manifest behind an engine's own bytes, in a ZIP archive, as TensorFlow Lite keeps its labels.
 
-Engines that find their parts by offsets from the beginning do not see it, and any ZIP tool opens it. It holds tinyvit.json, the manifest,
-and whatever else goes with the file (labels.txt).
+Engines that find their parts by offsets from the beginning do not see it, and any ZIP tool opens it. It holds the manifest
+(tinyvit.json) and the labels (labels.txt).
 """
 
 from __future__ import annotations
@@ -15,12 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import MAX_BYTES
+from tinyvit.manifest import MAX_BYTES, Manifest
 
-MANIFEST = "tinyvit.json"
+MANIFEST, LABELS = "tinyvit.json", "labels.txt"
 _MAX_FILES = 64
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """ZIP's first date: the same files give the same bytes."""
+
+
+def described(manifest: Manifest) -> dict[str, str]:
+    """What goes behind a file: its manifest, and the names of its classes, one a line, as TensorFlow Lite's own tools read them."""
+    return {MANIFEST: manifest.to_json(), LABELS: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels)}
 
 
 def append(data: bytes, files: Mapping[str, str]) -> bytes:

@@ -122,9 +122,12 @@ def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Pa
     if "full" in target.refused:
         with pytest.raises(RequestError, match="--preprocess full"):
             export("demo", target=name, preprocess="full", output=tmp_path / f"x{target.suffix}")
-    if not target.open_batch:
-        with pytest.raises(RequestError, match="fixed batch"):
+    if target.batches != "any":
+        with pytest.raises(RequestError, match=r"fixed batch|one picture"):
             export("demo", target=name, dynamic_batch=True, output=tmp_path / f"x{target.suffix}")
+    if target.batches == "one":
+        with pytest.raises(RequestError, match="one picture"):
+            export("demo", target=name, batch=2, output=tmp_path / f"x{target.suffix}")
     for alias in target.aliases:
         assert targets.get(alias) is target
     assert list(tmp_path.iterdir()) == []

@@ -223,6 +223,20 @@ def test_half(files: Any, lowered: Any, networks: Any, tmp_path: Path) -> None:
         assert 0 < difference < 5e-3
 
 
+def test_only_large_floats_of_an_int8_file_are_halved(files: Any) -> None:
+    model = read(files["int8"])
+    graph = model.subgraphs[0]
+    floats = {
+        i: len(model.buffers[x.buffer].data)
+        for i, x in enumerate(graph.tensors)
+        if x.type == 0 and model.buffers[x.buffer].data is not None
+    }
+    least = sorted(floats.values())[len(floats) // 2]
+    tune_litert.halve(model, least)
+    assert {i for i, x in enumerate(graph.tensors) if x.type == schema.TensorType.FLOAT16} == {i for i in floats if floats[i] >= least}
+    assert kinds(model)["DEQUANTIZE FLOAT32"] - kinds(read(files["int8"]))["DEQUANTIZE FLOAT32"] == sum(x >= least for x in floats.values())
+
+
 def table(data: bytes, at: int) -> flatbuffers.table.Table:
     return flatbuffers.table.Table(data, at)
 

@@ -177,6 +177,30 @@ def test_openvino_computes_in_what_was_asked(made: Any) -> None:
             assert open_runtime(made(".xml"), "openvino", Options(precision=precision)).describe()["precision"] == precision
 
 
+def test_openvino_keeps_what_it_compiled(made: Any, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    cache, x, compiled, answers = tmp_path / "new" / "folder", batch(), [], []
+    for damage in (False, False, True):
+        if damage:
+            for blob in cache.iterdir():
+                blob.chmod(0o600)
+                blob.write_bytes(blob.read_bytes()[:1000])
+        with open_runtime(made(".xml"), "openvino", Options(cache=cache)) as runtime:
+            answers.append(runtime.run(x))
+            compiled.append(runtime.describe()["compiled"])
+    assert compiled == ["now", "before", "now"]
+    assert np.array_equal(answers[0], answers[1])
+    assert np.array_equal(answers[0], answers[2])
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match="cannot be a folder"):
+        open_runtime(made(".xml"), "openvino", Options(cache=tmp_path / "file" / "x"))
+
+
+def test_an_engine_without_a_cache_refuses_one(made: Any, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"onnxruntime keeps nothing .*--runtime openvino"):
+        open_runtime(made(), "onnxruntime", Options(cache=tmp_path))
+
+
 def test_openvino_refuses_an_onnx_that_resizes(made: Any) -> None:
     pytest.importorskip("openvino")
     with pytest.raises(RequestError, match="--target openvino --preprocess full"):
