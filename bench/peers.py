@@ -1,4 +1,4 @@
-"""What a user gets today without this project: timm's TinyViT through the stock exporter. For comparison only."""
+"""What a user gets today without this project: timm's TinyViT, and our demo model, through stock exporters. For comparison only."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError
+from tinyvit.quiet import silent, silent_descriptors
 
 if TYPE_CHECKING:
     import torch
@@ -88,3 +89,39 @@ def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
         torch.onnx.export(
             model, (torch.zeros(1, 3, img_size, img_size),), path, dynamo=True, external_data=False, opset_version=20, verbose=False
         )
+
+
+def _demo() -> torch.nn.Module:
+    from tinyvit.nn.hub import load_released
+
+    return load_released("demo").build()
+
+
+def stock_litert(folder: Path) -> Path:
+    """litert-torch's conversion of the demo model, as a user types it."""
+    import torch
+
+    with silent("root", "litert_torch", "absl"), silent_descriptors():
+        try:
+            import litert_torch
+        except ImportError as error:
+            raise MissingDependencyError.of("litert-torch", "litert") from error
+        path = folder / "stock.tflite"
+        litert_torch.convert(_demo(), (torch.zeros(1, 3, 224, 224),)).export(str(path))
+    return path
+
+
+def stock_executorch(folder: Path) -> Path:
+    """ExecuTorch's lowering of the demo model for XNNPACK, as its documentation has it."""
+    import torch
+
+    with silent("torch", "torchao", "executorch", "root"):
+        try:
+            from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+            from executorch.exir import to_edge_transform_and_lower
+        except ImportError as error:
+            raise MissingDependencyError.of("executorch", "executorch") from error
+        program = torch.export.export(_demo(), (torch.zeros(1, 3, 224, 224),))
+        path = folder / "stock.pte"
+        path.write_bytes(bytes(to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer))
+    return path

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +18,18 @@ pytest.importorskip("onnx")
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import export, targets
+from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import content_sha256, open_artifact
-from tinyvit.runtimes.base import Options
+from tinyvit.runtimes.base import AUTO, Options
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.verify import verify
 
 EXTRAS = {"coreml": "coremltools", "executorch": "executorch", "litert": "litert_torch", "openvino": "openvino", "tensorrt": "tensorrt_rtx"}
 REFERENCES = {"coreml": "coreml_reference"}
 """What answers for an engine that does not run here."""
+MANY, SLOW = 1000, 30
+"""Calls that must not grow the process; a reference, in numpy, is called less often."""
+MAX_GROWTH = 8 * 2**20
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +73,24 @@ def test_it_verifies_where_it_runs(one: Any) -> None:
     assert found.passed, found.reasons
 
 
+@pytest.fixture
+def runtime(one: Any) -> Iterator[Any]:
+    """The file in what answers for it here."""
+    if one.manifest.target == "tensorrt":
+        pytest.skip("needs a GPU")
+    with open_runtime(one.path, REFERENCES.get(one.manifest.target), Options(AUTO)) as opened:
+        yield opened
+
+
+def pictures(runtime: Any, seed: int = 0) -> Any:
+    return np.random.default_rng(seed).normal(size=runtime.inputs[0].shape).astype(np.float32)
+
+
+def resident() -> int:
+    """Bytes of this process in memory."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_all_give_the_same_label(one: Any, images: Path) -> None:
     if one.manifest.target == "tensorrt":
         pytest.skip("needs a GPU")
@@ -94,6 +119,59 @@ def test_answers_are_the_callers_and_a_closed_file_is_closed(one: Any) -> None:
     runtime.close()
     with pytest.raises(ArtifactError, match="closed"):
         runtime.run(first)
+
+
+def test_nan_is_let_through_and_forgotten(runtime: Any) -> None:
+    before = runtime.run(pictures(runtime))
+    answer = runtime.run(np.full(runtime.inputs[0].shape, np.nan, np.float32))
+    assert answer.shape == before.shape
+    assert np.array_equal(runtime.run(pictures(runtime)), before)
+
+
+def test_two_threads_may_call(runtime: Any) -> None:
+    given = [pictures(runtime, seed) for seed in range(4)]
+    wanted = [runtime.run(x) for x in given]
+    with ThreadPoolExecutor(2) as pool:
+        for answer, want in zip(pool.map(runtime.run, given * 5), wanted * 5):
+            assert np.array_equal(answer, want)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
+def test_many_calls_do_not_grow(one: Any, runtime: Any) -> None:
+    many, x = SLOW if one.manifest.target in REFERENCES else MANY, pictures(runtime)
+    for _ in range(many // 10):
+        runtime.run(x)
+    before = resident()
+    for _ in range(many):
+        runtime.run(x)
+    assert resident() - before < MAX_GROWTH
+
+
+def test_another_engines_file_is_refused(one: Any) -> None:
+    own = one.path.suffix
+    for name in registry.names():
+        if all(format.suffix != own for format in registry.engine(name).FORMATS):
+            with pytest.raises(RequestError, match="does not open"):
+                open_runtime(one.path, name)
+
+
+@pytest.mark.parametrize("name", targets.names())
+def test_eight_pictures_at_once(name: str, made: Any, tmp_path: Path) -> None:
+    target = targets.get(name)
+    if name not in made[0] or name == "tensorrt":
+        pytest.skip("its tools are not installed, or it needs a GPU")
+    if target.batches == "one":
+        pytest.skip("refused: see below")
+    free = target.batches == "any"
+    done, _ = export("demo", target=name, img_size=64, batch=1 if free else 8, dynamic_batch=free, output=tmp_path / f"x{target.suffix}")
+    with open_runtime(done[0].path) as eight, open_runtime(made[0][name].path) as single:
+        given = np.random.default_rng(0).normal(size=(8, *single.inputs[0].shape[1:])).astype(np.float32)
+        answers = eight.run(given)
+        assert answers.shape == (8, 10)
+        for x, answer in zip(given, answers):
+            assert np.abs(single.run(x[None])[0] - answer).max() < 1e-3
+        if free:
+            assert np.abs(eight.run(given[:1]) - answers[:1]).max() < 1e-3
 
 
 def test_a_renamed_file_is_known_by_its_content(one: Any, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tinyvit.errors import RequestError
 from tinyvit.images import open_image
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
+from tinyvit.quant import data
 from tinyvit.quant.data import BATCH, MIN_IMAGES, CalibrationSet, read_calibration, read_validation, split
 
 RULE = Preprocess(16, 18)
@@ -288,8 +289,19 @@ def test_unreadable_validation_pictures_are_counted_and_bounded(tmp_path: Path) 
     assert sum(len(classes) for _, classes in made.batches()) == 38
     assert made.skipped == 2
     (folder / "039.png").write_bytes(b"broken")
+    assert sum(len(classes) for _, classes in made.batches()) == 38, "read once"
     with pytest.raises(RequestError, match="3 of the 40 pictures looked at cannot be read"):
-        list(made.batches())
+        list(read_validation(tmp_path, RULE, LABELS).batches())
+
+
+def test_many_validation_pictures_are_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "MAX_KEPT_BYTES", 1000)
+    folder = fill(tmp_path / "goldfish", range(40))
+    made = read_validation(tmp_path, RULE, LABELS)
+    first = [pixels.copy() for pixels, _ in made.batches()]
+    assert all(np.array_equal(a, b) for a, (b, _) in zip(first, made.batches()))
+    (folder / "000.png").write_bytes(b"broken")
+    assert sum(len(classes) for _, classes in made.batches()) == 39
 
 
 def test_real_photographs(shared: Path) -> None:
