@@ -7,10 +7,14 @@ under an open file.
 
 from __future__ import annotations
 
+import hashlib
+import subprocess
+import sys
 import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -34,6 +38,11 @@ _METHOD, _DELEGATE = "forward", "XnnpackBackend"
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
 """ExecuTorch's numbers for types, which are torch's (runtime/core/portable_type/scalar_type.h)."""
 
+_TRIAL = "import sys; from tinyvit.runtimes.engines import executorch; executorch.trial(sys.argv[1])"
+_TRIAL_S = 120
+_OUTLIVED: set[str] = set()
+"""Hashes of the files without a manifest that another process has run and outlived."""
+
 _POOL = threading.Lock()
 _OPEN: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
 """Files that are open in this process; they share the pool of threads."""
@@ -54,7 +63,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
             module = sdk._load_for_executorch_from_buffer(data)
             meta = module.method_meta(_METHOD)
             inputs, outputs = _specs(meta, "input"), _specs(meta, "output")
-        except RuntimeError as error:
+        except (RuntimeError, IndexError, ValueError) as error:
             raise load_error(artifact.path, "ExecuTorch", error) from error
         runtime = _ExecuTorchRuntime(module, data, inputs, outputs, {"threads": threads, "precision": stated or "unstated (float32 ends)"})
         _OPEN.add(runtime)
@@ -74,7 +83,8 @@ def _sdk() -> ModuleType:
 def _checked(artifact: Artifact) -> bytes:
     """The file, read once: ExecuTorch neither copies nor keeps it. Raises ArtifactError where it is damaged or wants another delegate.
 
-    ExecuTorch's own checks are not enough: of files with a few bytes of their program changed, a quarter ended the process.
+    ExecuTorch's own checks are not enough: of files with a few bytes of their program changed, a quarter ended the process. What the
+    manifest's hash does not vouch for is therefore run by another process first.
     """
     stated = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated and stated != content_sha256(artifact.path):
@@ -88,7 +98,36 @@ def _checked(artifact: Artifact) -> bytes:
     if strange or _METHOD not in program.methods:
         cause = f"{artifact.path.name} wants the delegate {strange[0][:80]}" if strange else f"{artifact.path.name} has no method {_METHOD}"
         raise ArtifactError(cause, "only XNNPACK's is run here, and none other is loaded: export with --target executorch")
+    if not stated:
+        _outlive(artifact.path, hashlib.sha256(data).hexdigest())
     return data
+
+
+def _outlive(path: Path, content: str) -> None:
+    """Raise ArtifactError where another process, running the file once, does not live to say whether it can."""
+    if content in _OUTLIVED:
+        return
+    try:
+        done = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True, timeout=_TRIAL_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(f"{path.name} did not answer in {_TRIAL_S} s", "the file is damaged: export it again") from error
+    if done.returncode < 0 or done.returncode > 127:
+        raise ArtifactError(f"{path.name} ends the process that runs it in ExecuTorch", "the file is damaged or hostile: export it again")
+    _OUTLIVED.add(content)
+
+
+def trial(path: str) -> None:
+    """In a process of its own: run the file once on zeros. An ordinary error is nothing here: opening the file will meet it again."""
+    sdk = _sdk()
+    data = Path(path).read_bytes()  # lives as long as the module
+    try:
+        module = sdk._load_for_executorch_from_buffer(data)
+        inputs = _specs(module.method_meta(_METHOD), "input")
+        import torch
+
+        module.forward([torch.from_numpy(np.zeros([int(size) for size in x.shape], x.dtype)) for x in inputs])
+    except (RuntimeError, IndexError, ValueError, ArtifactError):
+        return
 
 
 def _settle(sdk: ModuleType, wanted: int | None) -> int:

@@ -191,6 +191,21 @@ def test_tables_that_point_anywhere_end_nothing(data):
     assert refusals > 100
 
 
+def test_a_file_that_ends_the_process_ends_another_one(artifact, data):
+    """Found by trying: a byte in a table of the program, which ExecuTorch's own verifier lets through."""
+    ended = 0
+    for seed in range(6):
+        changed, rng = bytearray(data), np.random.default_rng(seed)
+        for at in rng.integers(48, int.from_bytes(data[16:24], "little"), 3):
+            changed[at] = rng.integers(256)
+        artifact.path.write_bytes(changed)
+        try:
+            engine.open_runtime(artifact, Options()).close()
+        except ArtifactError as error:
+            ended += "ends the process" in str(error)
+    assert ended > 0
+
+
 def test_content_that_the_manifest_was_not_written_for(artifact, monkeypatch):
     monkeypatch.setattr(engine, "content_sha256", lambda path: "1" * 64)
     spec = TensorSpec("image", SHAPE, "float32", "NCHW")
