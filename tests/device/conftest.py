@@ -13,7 +13,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -77,9 +76,9 @@ def done(process: subprocess.CompletedProcess[str]) -> str:
     return process.stdout
 
 
-def skip_unless(command: Sequence[str | Path], why: str, **options: Any) -> None:
+def skip_unless(command: Sequence[str | Path], why: str) -> None:
     """Run a command whose failure says that something is not to be had here."""
-    process = subprocess.run(command, capture_output=True, text=True, **options)
+    process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         told = re.search(r"\b(E|ERROR): .*", process.stderr)
         pytest.skip(f"{why}: {told[0] if told else 'no reason given'}")
