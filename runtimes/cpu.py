@@ -14,20 +14,57 @@ VNNI = ("avx512_vnni", "avx_vnni")
 """Flags of /proc/cpuinfo: either makes 8-bit products exact. Without, x86 kernels add two of them in 16 bits, and saturate."""
 
 
+FEATURES = {
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx_vnni": "AVX VNNI",
+    "avx512_bf16": "bf16",
+    "amx_int8": "AMX",
+    "avx2": "AVX2",
+    "asimddp": "dotprod",
+    "i8mm": "i8mm",
+}
+"""Flags of /proc/cpuinfo that decide how fast a network runs, and what people call them."""
+
+
 def cpuinfo() -> dict[str, str] | None:
-    """What /proc/cpuinfo says of the first processor; None on systems that have none. An emulator shows its host's."""
+    """What /proc/cpuinfo says of the first processor; None on systems that have none, or that show another one's."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    facts = [line.partition(":") for line in text.splitlines()]
-    return {key.strip(): value.strip() for key, colon, value in reversed(facts) if colon}
+    return first_processor(text, platform.machine())
+
+
+def first_processor(text: str, machine: str) -> dict[str, str] | None:
+    """The lines of a /proc/cpuinfo; None where they are another architecture's, as an emulator may show its host's.
+
+    Only x86 has a line "flags" (Arm's is "Features").
+    """
+    lines = [line.partition(":") for line in text.splitlines()]
+    facts = {key.strip(): value.strip() for key, colon, value in reversed(lines) if colon}
+    return facts if ("flags" in facts) == (machine.lower() in X86) else None
 
 
 def flags() -> frozenset[str] | None:
     """The first processor's flags, or None where the system does not tell them."""
     facts = cpuinfo()
-    return None if facts is None else frozenset(facts.get("flags", facts.get("Features", "")).split())
+    return None if facts is None else _flags(facts)
+
+
+def describe(facts: dict[str, str] | None) -> str:
+    """Name and features of a processor in one line, from what `cpuinfo` says; "unknown processor" where nothing tells."""
+    facts = facts or {}
+    name = facts.get("model name") or facts.get("Model")  # the latter is a Raspberry Pi's board
+    if not name and "CPU part" in facts:  # most Arm systems have numbers only
+        name = f"Arm processor, implementer {facts.get('CPU implementer', 'unknown')}, part {facts['CPU part']}"
+    known = _flags(facts)
+    features = ", ".join(called for flag, called in FEATURES.items() if flag in known)
+    name = name or platform.processor() or "unknown processor"
+    return f"{name} ({features})" if features else name
+
+
+def _flags(facts: dict[str, str]) -> frozenset[str]:
+    return frozenset(facts.get("flags", facts.get("Features", "")).split())
 
 
 def refuse_where_wrong(manifest: Manifest, machine: str, known: frozenset[str] | None) -> None:

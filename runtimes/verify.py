@@ -91,9 +91,8 @@ def verify(
 
 
 def host_facts() -> dict[str, str]:
-    """The machine's architecture and processor, as far as the system tells."""
-    processor = (cpu.cpuinfo() or {}).get("model name", platform.processor())
-    return {"machine": platform.machine(), "processor": processor or "unknown"}
+    """The machine's architecture, and its processor with the features that decide which kernels run, as far as the system tells."""
+    return {"machine": platform.machine(), "processor": cpu.describe(cpu.cpuinfo())}
 
 
 def _sound(manifest: Manifest, path: Path) -> Golden:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,3 +73,17 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
     made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path_factory.mktemp("demo"))
     return {one.manifest.target: one.path for one in made}
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of what the repository holds and nothing else: an earlier build's files would end up in a wheel."""
+    folder = tmp_path_factory.mktemp("source")
+    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    if tracked.returncode:
+        pytest.skip("needs git, to install what the repository holds and nothing else")
+    for name in tracked.stdout.splitlines():
+        if (ROOT / name).is_file() and not (ROOT / name).parent.is_symlink():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes((ROOT / name).read_bytes())
+    return folder

@@ -93,17 +93,9 @@ def test_symbols_promised_are_there():
 
 
 @pytest.fixture(scope="session")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bare(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The python of a new environment with the base install: a wheel's content, not this folder's."""
     folder = tmp_path_factory.mktemp("bare")
-    source = folder / "source"
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
-    if tracked.returncode:
-        pytest.skip("needs git, to install what the repository holds and nothing else")
-    for name in tracked.stdout.splitlines():
-        if (ROOT / name).is_file() and not (ROOT / name).parent.is_symlink():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
     subprocess.run([sys.executable, "-m", "venv", folder / "venv"], check=True)
     python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
     command = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", source]

@@ -8,6 +8,12 @@ from tinyvit.manifest import Quantization
 from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import open_artifact
 
+X86 = "processor\t: 0\nmodel name\t: AMD EPYC\nflags\t\t: fpu avx2 avx512_vnni\n\nprocessor\t: 1\nmodel name\t: other\nflags\t\t: fpu\n"
+A53 = "processor\t: 0\nFeatures\t: fp asimd evtstrm crc32 cpuid\nCPU implementer\t: 0x41\nCPU part\t: 0xd03\n"
+A76 = A53.replace("cpuid", "cpuid asimddp").replace("0xd03", "0xd0b") + "\nModel\t\t: Raspberry Pi 5 Model B Rev 1.0\n"
+V2 = A53.replace("cpuid", "cpuid asimddp i8mm bf16").replace("0xd03", "0xd4f")
+RISCV = "processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc\n"
+
 VNNI = Quantization("", "", 0, "", 8, "vnni", ())
 
 
@@ -48,3 +54,28 @@ def test_flags_are_read():
     found = cpu.flags()
     assert found
     assert {"fpu", "sse2"} <= found or {"asimd", "fp"} & found
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "told"),
+    [
+        (X86, "x86_64", "AMD EPYC (AVX-512 VNNI, AVX2)"),
+        (A53, "aarch64", "Arm processor, implementer 0x41, part 0xd03"),
+        (A76, "aarch64", "Raspberry Pi 5 Model B Rev 1.0 (dotprod)"),
+        (V2, "aarch64", "Arm processor, implementer 0x41, part 0xd4f (dotprod, i8mm)"),
+    ],
+)
+def test_a_processor_is_described_by_what_it_has(text, machine, told):
+    assert cpu.describe(cpu.first_processor(text, machine)) == told
+
+
+@pytest.mark.parametrize(("text", "machine"), [(X86, "aarch64"), (V2, "x86_64")])
+def test_the_processor_under_an_emulator_is_not_taken_for_the_emulated_one(text, machine):
+    assert cpu.first_processor(text, machine) is None
+
+
+def test_a_processor_without_a_list_of_flags_has_none():
+    facts = cpu.first_processor(RISCV, "riscv64")
+    assert facts is not None
+    assert facts["isa"] == "rv64imafdc"
+    assert "(" not in cpu.describe(facts)
