@@ -2,7 +2,7 @@
 
     python -m tinyvit.bench.engines FILE FILE ... [--stock] [--threads 2] [--rounds 30] [--json]
 
-The first file is what all are compared with; a file that is not float32 also with the float32 file of its engine. --stock adds what
+The first file is what all are compared with; a file that is not float32 also with the float32 file of its kind. --stock adds what
 litert-torch and ExecuTorch make of the demo model by themselves.
 """
 
@@ -24,7 +24,7 @@ from tinyvit.bench.readers import noise
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import RequestError
 from tinyvit.files import size_bytes
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import Artifact, open_artifact
 from tinyvit.runtimes.base import Options, Runtime
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
 from tinyvit.runtimes.registry import open_runtime
@@ -60,24 +60,22 @@ def timed(paths: Sequence[Path], threads: int, rounds: int) -> list[Row]:
 
 
 def _row(i: int, paths: list[Path], runtimes: list[Runtime], times: list[Timing]) -> Row:
-    facts, path = [runtime.describe() for runtime in runtimes], paths[i]
-    precisions = [_precision(each) for each in paths]
-    same = [j for j in range(len(paths)) if facts[j]["engine"] == facts[i]["engine"] and precisions[j] == "float32" and j != i]
-    size = size_bytes(path) + (size_bytes(weights(path)) if open_artifact(path).format is OPENVINO_IR else 0)
+    path, artifact = paths[i], open_artifact(paths[i])
+    float32 = [j for j, each in enumerate(map(open_artifact, paths)) if each.format is artifact.format and _precision(each) == "float32"]
+    size = size_bytes(path) + (size_bytes(weights(path)) if artifact.format is OPENVINO_IR else 0)
     return Row(
         file=path.name,
-        engine=str(facts[i]["engine"]),
-        precision=precisions[i],
+        engine=str(runtimes[i].describe()["engine"]),
+        precision=_precision(artifact),
         megabytes=round(size / 1e6, 1),
         ms=times[i].median_ms,
         to_first=median_ratio(times[i], times[0]),
-        to_float32=median_ratio(times[i], times[same[0]]) if same else None,
+        to_float32=median_ratio(times[i], times[float32[0]]) if float32 and i not in float32 else None,
     )
 
 
-def _precision(path: Path) -> str:
-    manifest = open_artifact(path).manifest
-    return "stock" if manifest is None else manifest.precision
+def _precision(artifact: Artifact) -> str:
+    return "stock" if artifact.manifest is None else artifact.manifest.precision
 
 
 def main(argv: Sequence[str] | None = None) -> int:
