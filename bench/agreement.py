@@ -2,7 +2,7 @@
 
     python -m tinyvit.bench.agreement FILE[@RUNTIME] FILE[@RUNTIME] ... --val-data DIR [--limit N] [--json]
 
-RUNTIME is an engine's name where the best installed one is not meant: demo.int8.mlpackage@coreml_reference off a Mac.
+RUNTIME is an engine's name where the best installed one is not meant: demo.int8.mlpackage@coreml-reference off a Mac.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tinyvit.runtimes.classifier import Classifier
 
 _EXAMPLES = """\
   python -m tinyvit.bench.agreement demo.onnx demo.int8.onnx demo.int8.xml demo.int8.tflite --val-data val
-  python -m tinyvit.bench.agreement demo.int8.onnx demo.int8.mlpackage@coreml_reference --val-data val --limit 200"""
+  python -m tinyvit.bench.agreement demo.int8.onnx demo.int8.mlpackage@coreml-reference --val-data val --limit 200"""
 
 
 @dataclass(frozen=True)

@@ -34,15 +34,16 @@ class Engine(Protocol):
 
 @cache
 def names() -> tuple[str, ...]:
-    """Every engine's name, installed or not."""
-    return tuple(sorted(module.name for module in pkgutil.iter_modules(engines.__path__) if not module.name.startswith("_")))
+    """Every engine's name, installed or not: its file's, with hyphens."""
+    files = (module.name for module in pkgutil.iter_modules(engines.__path__) if not module.name.startswith("_"))
+    return tuple(sorted(name.replace("_", "-") for name in files))
 
 
 def engine(name: str) -> Engine:
     """The engine called `name`; raises RequestError with the names there are. Its SDK is not imported yet."""
     if name not in names():
         raise RequestError(f"no runtime is called {name!r}", f"there are {', '.join(names())}")
-    return cast(Engine, import_module(f"{engines.__name__}.{name}"))
+    return cast(Engine, import_module(f"{engines.__name__}.{name.replace('-', '_')}"))
 
 
 def installed(name: str) -> bool:

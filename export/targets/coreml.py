@@ -93,7 +93,7 @@ class CoreMlTarget(Plain):
     refused: ClassVar[dict[Precision | Stage, str]] = {"full": "on the device, Vision resizes and crops"}
     batches = "one"
     proof = "reference"
-    reference = "coreml_reference"
+    reference = "coreml-reference"
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> CoreMlModel:
         """See `Target.lower`. A classifier answers for one picture, and Core ML batches such models itself (MLModel.predictions(from:))."""

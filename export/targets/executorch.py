@@ -1,19 +1,19 @@
 """ExecuTorch: one .pte file for phones and other devices' CPUs, through the XNNPACK delegate. The manifest stands behind the program.
 
-Other delegates need what is not here: Core ML's and MPS's a Mac to run them, Qualcomm's, MediaTek's, Samsung's and Arm's the
-vendor's own kits; Vulkan's is not in the package that runs files here, so nothing made for it could be checked.
+Other delegates need what is not here, and are refused with the reason.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from tinyvit.errors import MissingDependencyError
+from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export import tune_executorch
 from tinyvit.export.graph import in_one_line
-from tinyvit.export.targets import Lowered, Plain
+from tinyvit.export.targets import Lowered, Option, Plain
 from tinyvit.manifest import Manifest, Precision, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
@@ -28,6 +28,16 @@ if TYPE_CHECKING:
 
 
 _DELEGATE_CALL = "executorch_call_delegate"
+_REFUSED = {
+    "coreml": "a Mac has to run it: use --target coreml, whose .mlpackage Core ML opens without ExecuTorch",
+    "mps": "a Mac has to run it: use --target coreml",
+    "vulkan": "the package that runs files here has no Vulkan, so nothing made for it could be checked",
+    "qnn": "Qualcomm's own kit has to make it, which no package index has",
+    "mediatek": "MediaTek's own kit has to make it, which no package index has",
+    "samsung": "Samsung's own kit has to make it, which no package index has",
+    "ethos-u": "Arm's own compiler has to make it, for microcontrollers that TinyViT does not fit",
+}
+"""Delegates that cannot be made here, and why."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +74,15 @@ class ExecuTorchTarget(Plain):
         "full": "XNNPACK has no antialiased filter, which pictures need",
     }
     batches = "fixed"
+    options = (Option("delegate", "what runs the network on the device; default xnnpack, for CPUs", ("xnnpack", *_REFUSED)),)
+
+    def configured(self, values: Mapping[str, Any]) -> ExecuTorchTarget:
+        """See `Target`."""
+        if (reason := _REFUSED.get(values.get("delegate", ""))) is not None:
+            raise RequestError(
+                f"ExecuTorch files for {values['delegate']} are not made here: {reason}", "leave --delegate out for XNNPACK's"
+            )
+        return self
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> ExecuTorchProgram:
         """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""

@@ -30,7 +30,7 @@ _UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
 def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     """Open a package; raises RequestError off Apple's systems and for what Core ML lets nobody choose, ArtifactError as it refuses."""
     if sys.platform != "darwin":
-        remedy = "use --runtime coreml_reference to compute what the file says, or run it on a Mac or an iPhone"
+        remedy = "use --runtime coreml-reference to compute what the file says, or run it on a Mac or an iPhone"
         raise RequestError(f"Core ML is part of Apple's systems, and this is {platform.system()}", remedy)
     if options.threads is not None:
         raise RequestError("Core ML chooses its threads itself", "leave --threads out")

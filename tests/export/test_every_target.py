@@ -221,6 +221,8 @@ def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Pa
 def test_options_of_one_target_are_refused_for_others(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--flavor is an option of --target tensorrt"):
         export("demo", target="onnx", options={"flavor": "rtx"}, output=tmp_path / "x.onnx")
+    with pytest.raises(RequestError, match="ExecuTorch files for qnn are not made here: Qualcomm's own kit"):
+        export("demo", target="executorch", options={"delegate": "qnn"}, output=tmp_path / "x.pte")
     with pytest.raises(RequestError, match="no target has an option --colour"):
         export("demo", target="onnx", options={"colour": "red"}, output=tmp_path / "x.onnx")
     with pytest.raises(RequestError, match=r"8\.0"):

@@ -406,7 +406,7 @@ def test_a_missing_sdk(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="there it runs")
 def test_core_ml_is_refused_elsewhere(made: Path) -> None:
-    with pytest.raises(RequestError, match="--runtime coreml_reference"):
+    with pytest.raises(RequestError, match="--runtime coreml-reference"):
         coreml.open_runtime(Artifact(made, None), Options())
 
 
