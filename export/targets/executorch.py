@@ -32,10 +32,10 @@ _REFUSED = {
     "coreml": "a Mac has to run it: use --target coreml, whose .mlpackage Core ML opens without ExecuTorch",
     "mps": "a Mac has to run it: use --target coreml",
     "vulkan": "the package that runs files here has no Vulkan, so nothing made for it could be checked",
-    "qnn": "Qualcomm's own kit has to make it, which no package index has",
-    "mediatek": "MediaTek's own kit has to make it, which no package index has",
-    "samsung": "Samsung's own kit has to make it, which no package index has",
-    "ethos-u": "Arm's own compiler has to make it, for microcontrollers that TinyViT does not fit",
+    "qnn": "Qualcomm's own kit (QNN) has to make it and one of its chips to run it",
+    "mediatek": "MediaTek's own kit (NeuroPilot) has to make it and one of its chips to run it",
+    "samsung": "Samsung's own kit (Exynos AI) has to make it and one of its chips to run it",
+    "ethos-u": "Arm's own compiler (Vela) has to make it and an Ethos-U to run it",
 }
 """Delegates that cannot be made here, and why."""
 
@@ -79,9 +79,8 @@ class ExecuTorchTarget(Plain):
     def configured(self, values: Mapping[str, Any]) -> ExecuTorchTarget:
         """See `Target`."""
         if (reason := _REFUSED.get(values.get("delegate", ""))) is not None:
-            raise RequestError(
-                f"ExecuTorch files for {values['delegate']} are not made here: {reason}", "leave --delegate out for XNNPACK's"
-            )
+            cause = f"ExecuTorch files for {values['delegate']} are not made here: {reason}"
+            raise RequestError(cause, "leave --delegate out for XNNPACK's")
         return self
 
     def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> ExecuTorchProgram:
