@@ -1,12 +1,61 @@
-"""What machine a figure was measured on."""
+"""What machine a figure was measured on, as far as the system tells."""
 
 from __future__ import annotations
 
 import os
+import platform
+import socket
+from contextlib import suppress
+from pathlib import Path
 
+from tinyvit.bench.record import Device
 from tinyvit.runtimes import cpu
+
+_CPU0 = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+_BOARD = Path("/proc/device-tree/model")
 
 
 def cpu_facts() -> str:
-    """Model, features and cores of this processor, in one line, as far as the system tells."""
+    """Model, features and cores of this processor, in one line."""
     return f"{cpu.describe(cpu.cpuinfo())}, {os.cpu_count()} cores"
+
+
+def device(name: str | None = None) -> Device:
+    """This machine; `name` instead of its board's or host's, which a report to others should perhaps not show."""
+    facts = cpu.cpuinfo()
+    known = frozenset((facts or {}).get("flags", (facts or {}).get("Features", "")).split())
+    return Device(
+        name=name or _read(_BOARD) or socket.gethostname(),
+        system=f"{platform.system()} {platform.release()}",
+        machine=platform.machine(),
+        cpu=cpu.describe(facts).partition(" (")[0] if facts else cpu.describe(facts),
+        features=tuple(called for flag, called in cpu.FEATURES.items() if flag in known),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        memory_bytes=_memory(),
+        governor=_read(_CPU0 / "scaling_governor") or None,
+        clock_mhz=clock_mhz(),
+    )
+
+
+def clock_mhz() -> float | None:
+    """Of the first processor, now; None where the system does not tell."""
+    with suppress(ValueError):
+        if told := _read(_CPU0 / "scaling_cur_freq"):
+            return float(told) / 1e3
+        return float((cpu.cpuinfo() or {}).get("cpu MHz", ""))
+    return None
+
+
+def _memory() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def _read(path: Path) -> str:
+    """A file's text without what ends it (a device tree's strings have a NUL), or "" where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
+    except OSError:
+        return ""

@@ -84,6 +84,13 @@ def content_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
+def files(path: str | Path) -> tuple[Path, ...]:
+    """What an exported file is made of: itself (of a folder, every file in it, sorted), then the files that belong to it."""
+    path = Path(path)
+    inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
+    return (*inside, *detect_format(path).companions(path))
+
+
 def suffixes() -> str:
     """Of every format, for people: ".engine, .mlpackage, .onnx, ..."."""
     return ", ".join(sorted({each.suffix for each in formats()}))

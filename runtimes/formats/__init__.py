@@ -38,3 +38,7 @@ class Format(Protocol):
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """Feed all but the manifest to a hash."""
         ...
+
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """The other files that belong to it, wherever it goes."""
+        ...

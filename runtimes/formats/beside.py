@@ -40,6 +40,11 @@ class Beside:
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(f"{beside} cannot be read ({type(error).__name__})", "export the file again") from error
 
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """See `Format`: the manifest, where there is one."""
+        beside = manifest_path(path)
+        return (beside,) if beside.is_file() else ()
+
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: all bytes of the file."""
         feed(path, into)

@@ -47,6 +47,10 @@ class CoreMl:
             except ValueError as error:
                 raise _damaged(path, error) from error
 
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """See `Format`: none, all is in the folder."""
+        return ()
+
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """All but the manifest: every file's name and content in order of name; of the model, its fields in the file's order.
 

@@ -49,6 +49,11 @@ class Onnx:
                     raise ArtifactError(f"the metadata of {path} are damaged ({error})", "export the file again") from error
         return texts
 
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """See `Format`: weights kept outside the file, by the name that torch.onnx.export gives them; ours are inside."""
+        outside = path.with_name(f"{path.name}.data")
+        return (outside,) if outside.is_file() else ()
+
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: the top-level fields but metadata_props, in the file's order."""
         with mapped(path) as data, memoryview(data) as view:

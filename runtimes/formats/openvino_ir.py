@@ -35,6 +35,10 @@ class OpenVinoIr:
         """See `Format`."""
         return _read(path)
 
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """See `Format`: the weights."""
+        return (weights(path),)
+
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: the elements, attributes and text of the .xml but net/rt_info/tinyvit, then the .bin."""
         _read(path, into)

@@ -60,6 +60,10 @@ class Trailed:
             found = [info for info in archive.infolist() if info.filename == MANIFEST]
             return [_read(archive, info, path).decode("utf-8") for info in found]
 
+    def companions(self, path: Path) -> tuple[Path, ...]:
+        """See `Format`: none."""
+        return ()
+
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: the engine's own bytes, then the name and the bytes of each file in the archive but the manifest."""
         with _archive(path) as archive, path.open("rb") as file:

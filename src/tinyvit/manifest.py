@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field, is_dataclass
-from functools import cache
-from math import isfinite
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, get_args
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES, Label
+from tinyvit.plain import conforms, hints
 from tinyvit.preprocess import Preprocess
 
 FORMAT = 1
@@ -180,33 +179,10 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(manifest: Manifest) -> Manifest:
     """The manifest, every field of the type that is declared for it; raises TypeError naming the first that is not."""
-    for name, kind in _kinds(Manifest).items():
-        if not _conforms(getattr(manifest, name), kind):
+    for name, kind in hints(Manifest).items():
+        if not conforms(getattr(manifest, name), kind):
             raise TypeError(f"{name} is not what it should be")
     return manifest
-
-
-@cache
-def _kinds(record: type) -> dict[str, Any]:
-    return get_type_hints(record)
-
-
-def _conforms(value: object, kind: Any) -> bool:
-    origin, args = get_origin(kind), get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return isinstance(value, kind) and all(_conforms(getattr(value, name), declared) for name, declared in _kinds(kind).items())
-    if origin is Literal:
-        return value in args
-    if origin is tuple:
-        kinds = [args[0]] * len(value) if isinstance(value, tuple) and args[-1] is ... else args
-        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_conforms, value, kinds))
-    if origin is dict:
-        return isinstance(value, dict) and all(_conforms(x, args[0]) and _conforms(value[x], args[1]) for x in value)
-    if args:
-        return any(_conforms(value, option) for option in args)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
 
 
 def _quantization(data: dict[str, Any]) -> Quantization:

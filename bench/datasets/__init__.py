@@ -1,0 +1,1 @@
+"""Labelled pictures, wherever they are."""

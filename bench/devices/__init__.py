@@ -1,0 +1,1 @@
+"""Ways to run a measurement on another device, one file each."""
