@@ -1,4 +1,4 @@
-"""JSON's plain values -> dataclasses, every field of the type that is declared for it, so that a stranger's file is refused and not trusted."""
+"""JSON's plain values -> dataclasses, every field of the type that is declared for it: a stranger's file is not trusted."""
 
 from __future__ import annotations
 
@@ -70,9 +70,8 @@ def _record(kind: type, data: object, name: str) -> Any:
         raise ValueError(f"{name} is no object")
     known = {field.name: field for field in fields(kind)}
     unknown = sorted(str(key) for key in data if key not in known)
-    missing = sorted(
-        key for key, field in known.items() if key not in data and field.default is MISSING and field.default_factory is MISSING
-    )
+    needed = [name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING]
+    missing = [name for name in needed if name not in data]
     if unknown or missing:
         raise ValueError(f"{name} has no {missing[0]}" if missing else f"{name} has a field {unknown[0]} that is not known")
     return kind(**{key: _value(hints(kind)[key], value, key) for key, value in data.items()})

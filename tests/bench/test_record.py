@@ -14,28 +14,13 @@ from tinyvit.errors import RequestError
 DEVICE = Device("board", "Linux 6", "aarch64", "Cortex", ("dotprod",), 4, None, None, 1500.0)
 SUBJECT = Subject("a.onnx", "0" * 64, 7, "demo", "int8", {"engine": "onnxruntime", "threads": 2}, 0.9)
 LATENCY = Latency(
-    SUBJECT,
-    "single-stream",
-    1,
-    3,
-    5,
-    True,
-    1.0,
-    2,
-    2.5,
-    4,
-    None,
-    None,
-    None,
-    None,
-    500,
-    ((1.0, 2), (4.0,)),
-    3,
+    *(SUBJECT, "single-stream", 1, 3, 5, True, 1.0, 2, 2.5, 4, None, None, None, None, 500, ((1.0, 2), (4.0,)), 3),
     ratio=Ratio("b.onnx", 0.5, 0.4, 0.6),
 )
 ACCURACY = Accuracy(
-    SUBJECT, 10, 1, 20, 80.0, 100.0, (49.0, 94.3), (72.2, 100.0), 3.5, "its own", 9.5, Against("b.onnx", 90.0, 1, 0, 1.0), (PerClass("cat", "n1", 5, 80.0),), (1, 0)
-)  # fmt: skip
+    *(SUBJECT, 10, 1, 20, 80.0, 100.0, (49.0, 94.3), (72.2, 100.0), 3.5, "its own", 9.5),
+    *(Against("b.onnx", 90.0, 1, 0, 1.0), (PerClass("cat", "n1", 5, 80.0),), (1, 0)),
+)
 SETTINGS: dict[str, str | int | float | bool | None] = {"batch": 1, "threads": None}
 
 
