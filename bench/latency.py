@@ -32,19 +32,21 @@ def alternate(
     warmup: int = 3,
     budget_s: float | None = None,
     block: int = 1,
+    skip: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time every variant in turn, `rounds` times after `warmup` rounds that are not counted.
 
     A slow spell of the machine then hits all of them alike. With `budget_s`, stops early once it is spent, but not before
-    three rounds. A turn is `block` runs in a row; where it is more than one, the first is not counted, since the threads
-    of the engine before still spin on the cores that it needs.
+    three rounds. A turn is `block` runs in a row; its first `skip` are not counted: by default, where it is more than one run,
+    the first, since the threads of the engine before still spin on the cores that it needs.
     """
+    skip = min(1, block - 1) if skip is None else skip
     turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
     started = clock()
     for i in range(warmup + rounds):
         for name, run in runs.items():
-            turn = _turn(run, block, clock)
+            turn = _turn(run, block, clock)[skip:]
             if i >= warmup:
                 turns[name].append(turn)
         if budget_s is not None and i >= warmup + 2 and clock() - started > budget_s:
@@ -66,4 +68,4 @@ def _turn(run: Callable[[], object], block: int, clock: Callable[[], float]) -> 
         begin = clock()
         run()
         times.append((clock() - begin) * 1e3)
-    return tuple(times[1:] or times)
+    return tuple(times)
