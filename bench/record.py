@@ -25,7 +25,8 @@ Scalar: TypeAlias = "str | int | float | bool | None"
 @dataclass(frozen=True)
 class Device:
     """The machine that was measured. features: of the processor, those that decide speed (machine.py). memory_bytes, governor,
-    clock_mhz: None where the system does not tell. name: the board's or the host's, as people call it."""
+    clock_mhz and, after measuring, clock_after_mhz: None where the system does not tell. name: the board's or the host's, as people
+    call it."""
 
     name: str
     system: str
@@ -36,6 +37,7 @@ class Device:
     memory_bytes: int | None
     governor: str | None
     clock_mhz: float | None
+    clock_after_mhz: float | None = None
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Subject:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A time as a part of another's, below 1 where it is faster, with its 95% interval. to: the other artifact."""
+    """A picture's time as a part of another's, below 1 where it is faster, with its 95% interval. to: the other artifact."""
 
     to: str
     median: float
@@ -87,14 +89,37 @@ class Operator:
 
 
 @dataclass(frozen=True)
+class Peak:
+    """What this machine reaches on as many threads, where nothing but one large product or copy runs (roofline.py): multiply-accumulates
+    in 10**9 a second, of float32 and of 8-bit integers, and 10**9 bytes a second from memory."""
+
+    threads: int
+    float32_gmacs: float
+    int8_gmacs: float
+    memory_gbytes: float
+
+
+@dataclass(frozen=True)
+class Peer:
+    """What another tool says of the same file, or of the same network by other means. median_ms: by its own measure. ratio: ours to
+    theirs, below 1 where ours is faster; of a tool that times our file, 1 is agreement."""
+
+    name: str
+    artifact: str
+    median_ms: float
+    ratio: Ratio
+
+
+@dataclass(frozen=True)
 class Latency:
     """Times of one artifact in one scenario, milliseconds of wall clock; nothing is clipped.
 
     A sample is one query: `batch` pictures. median_ms to max_ms are of the samples; p90_ms and p99_ms are None where there are too few
     for the percentile, p90_bound_ms and p99_bound_ms are not exceeded by it with 99% confidence (percentiles.py).
     turns_ms: the samples, a tuple a turn, in the order they were taken. stages_ms: the median of each stage where the whole way from
-    bytes to classes was timed, else empty; runs_per_s: of the server scenario the arrivals, None in others.
-    work_gmacs: multiply-accumulates of one picture in 10**9, None where they are not known. peak_share: of the machine's measured peak.
+    bytes to classes was timed, else empty. runs_per_s: of the server scenario the arrivals, None in others; meets_p99_ms: the bound
+    that they were the most to meet. work_gmacs: multiply-accumulates of one picture in 10**9, None where they are not known.
+    peak_share: the part of the machine's measured peak for such products that was reached.
     """
 
     subject: Subject
@@ -115,6 +140,7 @@ class Latency:
     turns_ms: tuple[tuple[float, ...], ...]
     load_ms: float
     runs_per_s: float | None = None
+    meets_p99_ms: float | None = None
     ratio: Ratio | None = None
     cold: Cold | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
@@ -173,7 +199,7 @@ class Accuracy:
 class Record:
     """One run of tinyvit-bench. date: ISO 8601, UTC. settings: what was asked. warnings: what a reader must know before the figures.
     refusals: what was asked for and not measured, each with its reason. data: of an accuracy record, what was looked at (its name and
-    the hash of its names and classes)."""
+    the hash of its names and classes). peak, peers: of a latency record, where they were asked for."""
 
     kind: Kind
     date: str
@@ -185,6 +211,8 @@ class Record:
     latency: tuple[Latency, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
     data: dict[str, Scalar] = field(default_factory=dict)
+    peak: Peak | None = None
+    peers: tuple[Peer, ...] = ()
 
     @property
     def results(self) -> tuple[Latency, ...] | tuple[Accuracy, ...]:

@@ -6,6 +6,7 @@ Each file in engines/ is one engine, named as the file. It imports its SDK insid
     PACKAGE: the module that must be importable for it
     EXTRA: the extra of tinyvit-edge that installs it, "" where the base install does
     DEVICE: what "auto" means for it, where that is not "cpu"
+    IS_REFERENCE: True where it computes what a file says, but is not what runs on a device, so that its time means nothing
     CACHES: True where it compiles a file when it opens it, and can keep what it compiled in a folder
     open_runtime(artifact: Artifact, options: Options) -> Runtime
 """

@@ -26,14 +26,13 @@ from tinyvit.manifest import Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import AUTO, Options
-from tinyvit.runtimes.contract import settle
+from tinyvit.runtimes.contract import Pixels, settle
 from tinyvit.runtimes.registry import open_runtime
 
 GROUP = 8
 """Pictures in one run of a file whose batch is free."""
 
 OnError: TypeAlias = Literal["raise", "skip"]
-Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 Logits: TypeAlias = "npt.NDArray[np.float32]"
 
 
@@ -193,17 +192,20 @@ class Classifier:
             image = open_image(picture, channels=channels)
         except ImageError as error:
             return error
-        if self._contract.stage == "host":
-            return self.preprocess(image, self._contract.layout)
-        return self.preprocess.pixels(image) if self._contract.stage == "normalize" else np.asarray(image)
+        return self._contract.input_of(image)
 
     def _best(self, logits: Logits) -> list[Prediction]:
         if not np.isfinite(logits).all():
             raise ArtifactError(f"{self._path.name} answered with numbers that are not finite", "check it with tinyvit-verify")
-        scores = np.exp(logits.astype(np.float64) - logits.max())
-        scores /= scores.sum()
-        best = np.argsort(-logits, kind="stable")[: self._top_k]
-        return [Prediction(int(i), self.labels[i].name, self.labels[i].wnid, float(scores[i])) for i in best]
+        return ranked(logits, self.labels, self._top_k)
+
+
+def ranked(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:
+    """The best `top_k` classes of finite logits, (classes,), with their softmax; of equal ones the lower index first."""
+    scores = np.exp(logits.astype(np.float64) - logits.max())
+    scores /= scores.sum()
+    best = np.argsort(-logits, kind="stable")[:top_k]
+    return [Prediction(int(i), labels[i].name, labels[i].wnid, float(scores[i])) for i in best]
 
 
 def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:

@@ -8,7 +8,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.labels import Label, imagenet, numbered
@@ -16,6 +20,8 @@ from tinyvit.manifest import Stage, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_eval
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
+
+Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
 _EXPECTED = (
     "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size, size, 3), or uint8 "
@@ -33,6 +39,13 @@ class Contract:
     preprocess: Preprocess
     labels: tuple[Label, ...]
     batch: int | None
+
+    def input_of(self, image: Image.Image) -> Pixels:
+        """An RGB picture -> what the network takes, without the batch axis: float32 (3, S, S) or (S, S, 3) for stage "host",
+        uint8 (S, S, 3) for "normalize", the picture itself, uint8 (height, width, 3), for "full"."""
+        if self.stage == "host":
+            return self.preprocess(image, self.layout)
+        return self.preprocess.pixels(image) if self.stage == "normalize" else np.asarray(image)
 
 
 def settle(artifact: Artifact, runtime: Runtime, preprocess: Preprocess | None, labels: Sequence[str | Label] | None) -> Contract:

@@ -51,6 +51,11 @@ def installed(name: str) -> bool:
     return find_spec(engine(name).PACKAGE) is not None
 
 
+def is_reference(name: str) -> bool:
+    """Whether the engine only proves what a file computes, and its time means nothing."""
+    return bool(getattr(engine(name), "IS_REFERENCE", False))
+
+
 def caching() -> list[str]:
     """The engines that can keep what they compiled."""
     return [name for name in names() if getattr(engine(name), "CACHES", False)]

@@ -9,8 +9,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from tinyvit.bench.onnx_wire import Node, read_graph, with_names
 from tinyvit.bench.readers import RUNS, Part, noise
-from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.onnxruntime import ORT
@@ -27,36 +28,19 @@ _UNCOUNTED = ("Attention", "MultiHeadAttention", "QAttention", "GroupQueryAttent
 
 def executed(path: Path, threads: int) -> list[Part]:
     """See the package."""
-    try:
-        import onnx
-    except ImportError as error:
-        raise MissingDependencyError.of("onnx", "export") from error
-    model = path.read_bytes() if detect_format(path) is ORT else _named(path)
+    model = path.read_bytes()
+    if detect_format(path) is not ORT:  # whose nodes an export has named
+        model = with_names(model)
     with tempfile.TemporaryDirectory() as folder:
         events = _profiled(model, threads, Path(folder), path)
-        optimised = onnx.load(Path(folder) / "optimised.onnx")
-    nodes = {node.name: node for node in optimised.graph.node}
-    sizes = {tensor.name: tuple(tensor.dims) for tensor in optimised.graph.initializer}
+        graph = read_graph((Path(folder) / "optimised.onnx").read_bytes())
     parts = []
     for name, (args, times) in events.items():
         kind = args["op_name"]
-        if kind in _UNCOUNTED or name not in nodes:
+        if kind in _UNCOUNTED or name not in graph.nodes:
             raise ArtifactError(f"the multiply-accumulates of {kind} in {path.name} cannot be counted", "report this")
-        parts.append(Part(kind, _macs(nodes[name], kind, args, sizes), kind in _INTEGER, statistics.median(times)))
+        parts.append(Part(kind, _macs(graph.nodes[name], kind, args, graph.sizes), kind in _INTEGER, statistics.median(times)))
     return parts
-
-
-def _named(path: Path) -> bytes:
-    """An ONNX model whose nodes all have names of their own: a profile knows them by name, which files may leave out or use twice."""
-    import onnx
-
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's and a missing data file's errors have no base in common
-        raise load_error(path, "onnx", error) from error
-    for i, node in enumerate(model.graph.node):
-        node.name = f"node{i}"
-    return bytes(model.SerializeToString())
 
 
 def _profiled(model: bytes, threads: int, folder: Path, path: Path) -> dict[str, tuple[dict[str, Any], list[float]]]:
@@ -84,15 +68,14 @@ def _profiled(model: bytes, threads: int, folder: Path, path: Path) -> dict[str,
     return found
 
 
-def _macs(node: Any, kind: str, args: dict[str, Any], sizes: dict[str, tuple[int, ...]]) -> int:
+def _macs(node: Node, kind: str, args: dict[str, Any], sizes: dict[str, tuple[int, ...]]) -> int:
     """Values of the output times the products that each is the sum of; 0 for a kind that multiplies no matrices."""
     given, made = ([size for tensor in args[f"{side}_type_shape"] for size in tensor.values()] for side in ("input", "output"))
     if kind in _CONVOLUTIONS:
         at = _CONVOLUTIONS[kind]
-        kernel = sizes.get(node.input[at]) or given[at]  # packed away, or made by another node, and in the profile then
+        kernel = sizes.get(node.inputs[at]) or given[at]  # packed away, or made by another node, and in the profile then
         return int(prod(made[0]) * prod(kernel[1:]))
     if kind not in _PRODUCTS:
         return 0
-    flags = {attribute.name: attribute.i for attribute in node.attribute}
-    depth = -1 if not flags.get("transA") else 0 if flags.get("transBatchA") else -2
+    depth = -1 if not node.numbers.get("transA") else 0 if node.numbers.get("transBatchA") else -2
     return int(prod(made[0]) * given[0][depth])

@@ -25,6 +25,7 @@ from tinyvit.runtimes.formats.coreml import COREML
 FORMATS: tuple[Format, ...] = (COREML,)
 PACKAGE = "coremltools"
 EXTRA = "coreml"
+IS_REFERENCE = True
 
 NAME = "coreml-reference"
 _FROM_INTEGERS = ("dequantize", "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")

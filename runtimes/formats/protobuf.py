@@ -35,11 +35,12 @@ def mapped(path: Path) -> Iterator[mmap.mmap]:
         with path.open("rb") as file:
             if not path.stat().st_size:
                 raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-                yield data
+            data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
+    with data:
+        yield data
 
 
 def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
