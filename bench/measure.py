@@ -19,7 +19,8 @@ from tinyvit.bench.kernels import KernelShare, integer_share
 from tinyvit.bench.latency import Timing
 from tinyvit.bench.opened import STAGES, EndToEnd, Opened, network_query, open_file, pictures_per_query
 from tinyvit.bench.percentiles import ENOUGH, ratio, summary
-from tinyvit.bench.record import Latency, Operator, Ratio, Record, Scenario
+from tinyvit.bench.record import Latency, Operator, Peer, Ratio, Record, Scenario
+from tinyvit.bench.rivals import beside
 from tinyvit.bench.roofline import peak, share
 from tinyvit.bench.scenarios import PER_QUERY, Clock, WallClock, Warmup, back_to_back, highest_rate, served, warm_up
 from tinyvit.bench.subject import subject
@@ -40,7 +41,8 @@ class Plan:
 
     runs: queries of each file, or more. seconds: for each, where that is reached before. rate: arrivals a second for "server", or
     p99_ms, the bound that the highest rate is looked for with. images: of the whole way from bytes to classes, else the network
-    alone. cold: new processes to start for each, 0 for none. operators: list what the time goes into. roofline: measure the machine's peak.
+    alone. cold: new processes to start for each, 0 for none. operators: list what the time goes into. roofline: measure the machine's
+    peak. rivals: of rivals.py, beside each file.
     """
 
     scenario: Scenario = "single-stream"
@@ -56,6 +58,7 @@ class Plan:
     cold: int = 3
     operators: bool = False
     roofline: bool = False
+    rivals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if (self.scenario == "server") != (self.rate is not None or self.p99_ms is not None) or (self.rate and self.p99_ms):
@@ -91,6 +94,8 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
         before = watch.snapshot()
         results, told = _timed(runs, plan, clock)
         after = watch.snapshot()
+        peers, missed = _rivals(runs, plan, device.cores)
+        refusals += missed
     said += [*_about(device.governor, runs, device.cores), *watch.disturbances(before, after), *told]
     for i, run in enumerate(runs):
         results[i], missed = _looked_into(results[i], run, plan)
@@ -108,6 +113,7 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
         refusals=tuple(refusals),
         latency=tuple(results),
         peak=found,
+        peers=tuple(peers),
     )
 
 
@@ -246,6 +252,15 @@ def _looked_into(one: Latency, run: _Run, plan: Plan) -> tuple[Latency, list[str
 def _operators(found: KernelShare) -> tuple[Operator, ...]:
     dearest = sorted(found.kernels, key=lambda kernel: -kernel.ms)[:_OPERATORS]
     return tuple(Operator(kernel.name, kernel.nodes, kernel.ms, kernel.is_integer) for kernel in dearest)
+
+
+def _rivals(runs: Sequence[_Run], plan: Plan, cores: int) -> tuple[list[Peer], list[str]]:
+    peers, missed = list[Peer](), list[str]()
+    for run in runs if plan.rivals else ():
+        found, why = beside(plan.rivals, run.opened, run.options.threads or int(run.opened.runtime.describe().get("threads") or cores))
+        peers += found
+        missed += why
+    return peers, missed
 
 
 def _about(governor: str | None, runs: Sequence[_Run], cores: int) -> list[str]:

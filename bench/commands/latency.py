@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tinyvit.bench.measure import Plan
-    from tinyvit.bench.record import Latency, Record
+    from tinyvit.bench.record import Latency, Ratio, Record
 
 HELP = "time exported files, in turns"
+_RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
 EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2
   tinyvit-bench latency demo.onnx --scenario server --p99-ms 50
@@ -47,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--operators", "--profile", action="store_true", help="list what the time goes into, by the engine's own profile")
     add("--roofline", action="store_true", help="measure what this machine reaches at most, and the network's part of it")
-    add("--compare-to", nargs="+", metavar="PEER", default=[], help="time other tools too: timm, timm-compiled, timm-export, tools")
+    add("--compare-to", nargs="+", choices=_RIVALS, default=[], help="time these too; tool is the engine's own benchmark")
     add("--cold", type=int, default=3, metavar="N", help="new processes to start for the time of a cold start; 0 for none (3)")
     add("--name", metavar="NAME", help="of the device, in the record, instead of its own")
     add("--json", action="store_true", help="print one record, for tinyvit-bench report and compare, instead of tables")
@@ -86,6 +87,7 @@ def _plan(args: argparse.Namespace) -> Plan:
         cold=args.cold,
         operators=args.operators,
         roofline=args.roofline,
+        rivals=tuple(args.compare_to),
     )
 
 
@@ -96,11 +98,11 @@ def lines(record: Record) -> list[str]:
     said = [f"warning: {warning}" for warning in record.warnings]
     table = ["| file | engine | batch | median ms | p90 | p99 | min to max | images/s | time of the first's |", "|---" * 9 + "|"]
     table += [_times(one) for one in record.latency]
-    return [head, *said, "", *table, "", *[line for one in record.latency for line in _ran(one)]]
+    peers = [f"{p.name} beside {Path(p.artifact).name}: {p.median_ms:.2f} ms, ours / theirs {_ratio(p.ratio)}" for p in record.peers]
+    return [head, *said, "", *table, "", *[line for one in record.latency for line in _ran(one)], *peers]
 
 
 def _times(one: Latency) -> str:
-    ratio = f"{one.ratio.median:.2f} ({one.ratio.low:.2f} to {one.ratio.high:.2f})" if one.ratio else ""
     engine = one.subject.engine
     cells = (
         Path(one.subject.artifact).name,
@@ -111,9 +113,13 @@ def _times(one: Latency) -> str:
         _percentile(one.p99_ms, one.samples),
         f"{one.min_ms:.2f} to {one.max_ms:.2f}",
         f"{one.images_per_s:.1f}",
-        ratio,
+        _ratio(one.ratio),
     )
     return f"| {' | '.join(cells)} |"
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})" if ratio else ""
 
 
 def _percentile(value: float | None, samples: int) -> str:
