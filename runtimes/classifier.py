@@ -130,6 +130,11 @@ class Classifier:
         for row in self._rows(pictures, channels):
             yield row if isinstance(row, ImageError) else self._best(row)
 
+    def logits_each(self, pictures: Iterable[Picture], *, channels: Channels = "rgb", exif: bool = True) -> Iterator[Logits | ImageError]:
+        """Like `predict_each`, but the network's own numbers, float32 (classes,). exif: turn pictures upright as their EXIF data says;
+        published evaluations do not."""
+        return self._rows(pictures, channels, exif)
+
     def logits(self, x: Picture | Iterable[Picture], *, channels: Channels = "rgb") -> Logits:
         """The network's own numbers, float32: (classes,) for one picture, (n, classes) for many; takes what `predict` takes."""
         one, pictures = _pictures(x)
@@ -155,9 +160,9 @@ class Classifier:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _rows(self, pictures: Iterable[Picture], channels: Channels) -> Iterator[Logits | ImageError]:
+    def _rows(self, pictures: Iterable[Picture], channels: Channels, exif: bool = True) -> Iterator[Logits | ImageError]:
         """One row of logits a picture, or its error, in order."""
-        prepared = self._prepared(pictures, channels)
+        prepared = self._prepared(pictures, channels, exif)
         while group := list(islice(prepared, self._group)):
             good = [x for x in group if not isinstance(x, ImageError)]
             rows = iter(self._run(good) if good else ())
@@ -171,13 +176,13 @@ class Classifier:
             filled = inputs + inputs[-1:] * (self._contract.batch - len(inputs))
         return self._runtime.run(np.stack(filled))[: len(inputs)]
 
-    def _prepared(self, pictures: Iterable[Picture], channels: Channels) -> Iterator[Pixels | ImageError]:
+    def _prepared(self, pictures: Iterable[Picture], channels: Channels, exif: bool) -> Iterator[Pixels | ImageError]:
         """The network's inputs, in order, made in threads that are at most a group and a few pictures ahead."""
         pending: deque[Future[Pixels | ImageError]] = deque()
         pool = ThreadPoolExecutor(self._decoders, thread_name_prefix="tinyvit-decode")
         try:
             for picture in pictures:
-                pending.append(pool.submit(self._prepare, _kept(picture, channels), channels))
+                pending.append(pool.submit(self._prepare, _kept(picture, channels, exif), channels, exif))
                 if len(pending) >= self._group + self._decoders:
                     yield pending.popleft().result()
             while pending:
@@ -185,11 +190,11 @@ class Classifier:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, picture: Picture | ImageError, channels: Channels) -> Pixels | ImageError:
+    def _prepare(self, picture: Picture | ImageError, channels: Channels, exif: bool) -> Pixels | ImageError:
         if isinstance(picture, ImageError):
             return picture
         try:
-            image = open_image(picture, channels=channels)
+            image = open_image(picture, channels=channels, exif=exif)
         except ImageError as error:
             return error
         return self._contract.input_of(image)
@@ -223,14 +228,14 @@ def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:
     )
 
 
-def _kept(picture: Picture, channels: Channels) -> Picture | ImageError:
+def _kept(picture: Picture, channels: Channels, exif: bool) -> Picture | ImageError:
     """A picture that stays as it is: iterators hand out the same buffer or Pillow image again, with the next frame in it."""
     if isinstance(picture, (str, Path, bytes)):
         return picture
     if isinstance(picture, (bytearray, memoryview)):
         return bytes(picture)
     try:
-        return open_image(picture, channels=channels)
+        return open_image(picture, channels=channels, exif=exif)
     except ImageError as error:
         return error
 
