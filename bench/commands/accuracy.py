@@ -35,7 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--preprocess", choices=("artifact", "paper", "timm"), default="artifact", help="the file's own, the paper's evaluation, or timm's")
     add("--preprocess-check", action="store_true", help="try the usual wrong ways to prepare pictures (on 500), and say if one is better")
     add("--reference", metavar="FILE", help="compare with this file, not with the first")
-    add("--contact-sheet", type=Path, metavar="PNG", help="draw the pictures that went from right to wrong")
+    add(
+        "--contact-sheet",
+        type=Path,
+        metavar="PNG",
+        help="draw the pictures that are wrong; of two files, those that went from right to wrong",
+    )
     add("--answers", action="store_true", help="keep every picture's best class in the record")
     add("--runtime", metavar="R", help="the engine (the best installed one)")
     add("--device", default="auto", metavar="D", help="cpu, gpu, npu, or the engine's own name; default cpu where it has one")
@@ -82,10 +87,10 @@ def _draw(found: Assessment, path: Path) -> None:
     from tinyvit.bench.contact_sheet import draw
 
     others = [one for one in found.looked if one is not found.reference]
-    if found.reference is None or len(others) != 1:
-        raise RequestError("a contact sheet is of one file against one", "give two files, or one and --reference")
+    if len(others) != 1:
+        raise RequestError("a contact sheet is of one file, or of one against one", "give one file, or two")
     count = draw(others[0], found.reference, path)
-    print(f"{path}: {count} pictures" if count else "no picture went from right to wrong: no contact sheet", file=sys.stderr)
+    print(f"{path}: {count} pictures" if count else "no picture is wrong: no contact sheet", file=sys.stderr)
 
 
 def _print(record: Record, as_json: bool, ways: bool = False) -> int:
