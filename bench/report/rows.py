@@ -1,0 +1,73 @@
+"""Records -> the rows of a report: what was timed and what was judged, joined by file and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.bench.record import Accuracy, Device, Latency, Record, Subject
+
+
+@dataclass(frozen=True)
+class Row:
+    """One file in one engine on one device, as it was timed, or judged, or both. label: short, and its own within a device."""
+
+    device: Device
+    subject: Subject
+    latency: Latency | None
+    accuracy: Accuracy | None
+    label: str
+
+    @property
+    def engine(self) -> str:
+        """Name and version of the engine."""
+        return f"{self.subject.engine.get('engine', '')} {str(self.subject.engine.get('version', '')).partition('-')[0]}".strip()
+
+
+def rows(records: Sequence[Record]) -> list[Row]:
+    """Every latency result, with the accuracy of the same bytes in the same engine where one of the records has it, on any device; then
+    what was only judged."""
+    judged: dict[tuple[str, str], Accuracy] = {}
+    for record in records:
+        for one in record.accuracy:
+            judged.setdefault(_key(one.subject), one)
+    timed = [(record.device, one) for record in records for one in record.latency]
+    used = {_key(one.subject) for _, one in timed}
+    left = [(record.device, one) for record in records for one in record.accuracy if _key(one.subject) not in used]
+    names = _labels([*[one for _, one in timed], *[one for _, one in left]])
+    made = [Row(device, one.subject, one, judged.get(_key(one.subject)), label) for (device, one), label in zip(timed, names)]
+    return made + [Row(device, one.subject, None, one, label) for (device, one), label in zip(left, names[len(timed) :])]
+
+
+def _key(subject: Subject) -> tuple[str, str]:
+    return subject.sha256, str(subject.engine.get("engine"))
+
+
+def _labels(results: Sequence[Latency | Accuracy]) -> list[str]:
+    """A file's name, and as much of engine, threads, batch, scenario and preprocessing as it takes to tell it from the others."""
+    parts = [_parts(one) for one in results]
+    differing = [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
+    return [" ".join([part[0], *(part[i] for i in differing if part[i])]) for part in parts]
+
+
+def _parts(one: Latency | Accuracy) -> tuple[str, str, str, str, str]:
+    engine, threads = str(one.subject.engine.get("engine", "")), f"t{one.subject.engine.get('threads', '')}"
+    name = Path(one.subject.artifact).name
+    if isinstance(one, Latency):
+        return name, engine, threads, f"b{one.batch}", one.scenario
+    return name, engine, threads, "", ""
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Of (time, share right), the indices that no other is both faster than and as right as, the fastest first."""
+    found: list[int] = []
+    for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
+        if not found or points[i][1] > points[found[-1]][1]:
+            found.append(i)
+    return found
+
+
+def devices(records: Sequence[Record]) -> list[Device]:
+    """Each once, in the order of the records."""
+    return list(dict.fromkeys(record.device for record in records))
