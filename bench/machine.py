@@ -30,11 +30,16 @@ def device(name: str | None = None) -> Device:
         machine=platform.machine(),
         cpu=cpu.describe(facts).partition(" (")[0] if facts else cpu.describe(facts),
         features=tuple(called for flag, called in cpu.FEATURES.items() if flag in known),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         memory_bytes=_memory(),
         governor=_read(_CPU0 / "scaling_governor") or None,
         clock_mhz=clock_mhz(),
     )
+
+
+def cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def clock_mhz() -> float | None:

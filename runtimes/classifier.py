@@ -130,10 +130,13 @@ class Classifier:
         for row in self._rows(pictures, channels):
             yield row if isinstance(row, ImageError) else self._best(row)
 
-    def logits_each(self, pictures: Iterable[Picture], *, channels: Channels = "rgb", exif: bool = True) -> Iterator[Logits | ImageError]:
+    def logits_each(
+        self, pictures: Iterable[Picture], *, channels: Channels = "rgb", exif: bool = True, by: int | None = None
+    ) -> Iterator[Logits | ImageError]:
         """Like `predict_each`, but the network's own numbers, float32 (classes,). exif: turn pictures upright as their EXIF data says;
-        published evaluations do not."""
-        return self._rows(pictures, channels, exif)
+        published evaluations do not. by: prepare so many, then run the network on them, and never both at once: faster where the
+        engine has every core, and later for the first answer."""
+        return self._rows(pictures, channels, exif, by)
 
     def logits(self, x: Picture | Iterable[Picture], *, channels: Channels = "rgb") -> Logits:
         """The network's own numbers, float32: (classes,) for one picture, (n, classes) for many; takes what `predict` takes."""
@@ -160,9 +163,11 @@ class Classifier:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _rows(self, pictures: Iterable[Picture], channels: Channels, exif: bool = True) -> Iterator[Logits | ImageError]:
+    def _rows(
+        self, pictures: Iterable[Picture], channels: Channels, exif: bool = True, by: int | None = None
+    ) -> Iterator[Logits | ImageError]:
         """One row of logits a picture, or its error, in order."""
-        prepared = self._prepared(pictures, channels, exif)
+        prepared = self._prepared(pictures, channels, exif, by)
         while group := list(islice(prepared, self._group)):
             good = [x for x in group if not isinstance(x, ImageError)]
             rows = iter(self._run(good) if good else ())
@@ -176,15 +181,18 @@ class Classifier:
             filled = inputs + inputs[-1:] * (self._contract.batch - len(inputs))
         return self._runtime.run(np.stack(filled))[: len(inputs)]
 
-    def _prepared(self, pictures: Iterable[Picture], channels: Channels, exif: bool) -> Iterator[Pixels | ImageError]:
-        """The network's inputs, in order, made in threads that are at most a group and a few pictures ahead."""
+    def _prepared(self, pictures: Iterable[Picture], channels: Channels, exif: bool, by: int | None) -> Iterator[Pixels | ImageError]:
+        """The network's inputs, in order, made in threads that are at most a group and a few pictures ahead, or by so many at a time."""
         pending: deque[Future[Pixels | ImageError]] = deque()
         pool = ThreadPoolExecutor(self._decoders, thread_name_prefix="tinyvit-decode")
+        waiting = by or self._group + self._decoders
         try:
             for picture in pictures:
                 pending.append(pool.submit(self._prepare, _kept(picture, channels, exif), channels, exif))
-                if len(pending) >= self._group + self._decoders:
-                    yield pending.popleft().result()
+                if len(pending) < waiting:
+                    continue
+                done = [pending.popleft().result() for _ in range(by or 1)]
+                yield from done
             while pending:
                 yield pending.popleft().result()
         finally:
