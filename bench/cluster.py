@@ -5,15 +5,15 @@ Every machine must see the file and the pictures at the same paths.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from tinyvit.bench.asked import Asked, open_classifier
-
 from tinyvit.bench.answers import Answer, Journal, Progress
 from tinyvit.bench.answers import answers as answer_here
+from tinyvit.bench.asked import Asked, open_classifier
 from tinyvit.bench.datasets import Dataset, Place, open_dataset
 from tinyvit.bench.datasets.matching import matched
 from tinyvit.errors import MissingDependencyError, RequestError
@@ -35,6 +35,7 @@ def answers(
     except ImportError as error:
         raise MissingDependencyError.of("ray", "ray") from error
     assert dataset.place is not None
+    _check_there(asked.ray or "")
     begun = not ray.is_initialized()
     try:
         if begun:
@@ -46,6 +47,19 @@ def answers(
     finally:
         if begun:
             ray.shutdown()
+
+
+def _check_there(address: str) -> None:
+    """Raise RequestError where nothing listens at HOST:PORT: Ray itself would try for minutes, and end the process then."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise RequestError(
+            f"no Ray cluster answers at {address} ({error.strerror or error})", "start one there: ray start --head"
+        ) from error
 
 
 def _gathered(

@@ -52,5 +52,5 @@ def test_a_worker_that_is_killed(demo: dict[str, Path], folders: Path, monkeypat
 
 def test_a_cluster_that_is_not_there(demo: dict[str, Path], folders: Path) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(RequestError, match="did not do it"):
+    with pytest.raises(RequestError, match="no Ray cluster answers at 127"):
         look(str(demo["onnx"]), open_dataset(Place(str(folders))), Asked(threads=1, ray="127.0.0.1:1"))
