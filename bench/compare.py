@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bench.intervals import wilson
+from tinyvit.bench.accuracy.intervals import wilson
 from tinyvit.bench.record import Accuracy, Latency, Record
 from tinyvit.errors import RequestError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyvit.bench.kernels import countable, integer_share
-from tinyvit.bench.latency import Timing, median_ratio
+from tinyvit.bench.latency.turns import Timing, median_ratio
 from tinyvit.errors import RequestError
 from tinyvit.export.draft import RELATIVE_TOLERANCE
 from tinyvit.export.graph import Graph, in_one_line

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit import __version__
-from tinyvit.bench.latency import Timing
+from tinyvit.bench.latency.turns import Timing
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
 from tinyvit.export.draft import draft_manifest, golden_vectors

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from tinyvit.bench.latency import Timing, alternate
+from tinyvit.bench.latency.turns import Timing, alternate
 from tinyvit.bench.readers import noise
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Options, Runtime

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from tinyvit.errors import RequestError
 
 if TYPE_CHECKING:
-    from tinyvit.bench.asked import Asked
-    from tinyvit.bench.assess import Assessment
+    from tinyvit.bench.accuracy.asked import Asked
+    from tinyvit.bench.accuracy.assess import Assessment
     from tinyvit.bench.record import Accuracy, Record
 
 HELP = "how right exported files are, on ImageNet's validation images or your own"
@@ -56,9 +56,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 1 where a file could not be measured."""
-    from tinyvit.bench.assess import assess, checked
-    from tinyvit.bench.datasets import Place, open_dataset
-    from tinyvit.bench.preprocess_check import PICTURES
+    from tinyvit.bench.accuracy.assess import assess, checked
+    from tinyvit.bench.accuracy.datasets import Place, open_dataset
+    from tinyvit.bench.accuracy.preprocess_check import PICTURES
 
     if args.preprocess_check and len(args.files) > 1:
         raise RequestError("--preprocess-check looks at one file", "give one")
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _asked(args: argparse.Namespace) -> Asked:
-    from tinyvit.bench.asked import Asked
+    from tinyvit.bench.accuracy.asked import Asked
 
     def write(text: str) -> None:
         print(text, end="", file=sys.stderr, flush=True)
@@ -84,7 +84,7 @@ def _asked(args: argparse.Namespace) -> Asked:
 
 
 def _draw(found: Assessment, path: Path) -> None:
-    from tinyvit.bench.contact_sheet import draw
+    from tinyvit.bench.accuracy.contact_sheet import draw
 
     others = [one for one in found.looked if one is not found.reference]
     if len(others) != 1:

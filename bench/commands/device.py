@@ -98,7 +98,7 @@ def _transport(args: argparse.Namespace) -> Transport:
 
 def _android(args: argparse.Namespace) -> int:
     from tinyvit.bench.devices.android import Adb, measure, runner_for
-    from tinyvit.bench.percentiles import ENOUGH
+    from tinyvit.bench.latency.percentiles import ENOUGH
 
     names = {runner_for(path).name for path in args.files}
     if len(names) > 1:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tinyvit.bench.measure import Plan
+    from tinyvit.bench.latency.measure import Plan
     from tinyvit.bench.record import Latency, Ratio, Record
 
 HELP = "time exported files, in turns"
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 1 where a file could not be measured."""
-    from tinyvit.bench.measure import measure
+    from tinyvit.bench.latency.measure import measure
 
     record = measure(args.files, _plan(args), name=args.name)
     for refusal in record.refusals:
@@ -69,9 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> Plan:
-    from tinyvit.bench.measure import Plan
-    from tinyvit.bench.opened import read_images
-    from tinyvit.bench.percentiles import ENOUGH
+    from tinyvit.bench.latency.measure import Plan
+    from tinyvit.bench.latency.opened import read_images
+    from tinyvit.bench.latency.percentiles import ENOUGH
 
     return Plan(
         scenario=args.scenario,

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.bench.devices.transport import Completed, finished, refusal
-from tinyvit.bench.percentiles import ENOUGH
+from tinyvit.bench.latency.percentiles import ENOUGH
 from tinyvit.bench.record import Device, Latency, Record
 from tinyvit.bench.subject import subject
 from tinyvit.errors import MissingDependencyError, RequestError

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import tinyvit
-from tinyvit.bench.datasets import Place, open_dataset
+from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import files
 

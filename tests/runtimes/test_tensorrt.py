@@ -284,7 +284,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     """Build the demo at 224 in three precisions, open, hold the logits against the exact reading, inspect, time them in turn."""
     trt = pytest.importorskip(nvidia.PRODUCTS[nvidia.installed()].module)
     torch = pytest.importorskip("torch")
-    from tinyvit.bench.latency import alternate
+    from tinyvit.bench.latency.turns import alternate
     from tinyvit.export.graph import trace
     from tinyvit.export.plan_tensorrt import inspected
     from tinyvit.export.targets.tensorrt import TARGET

@@ -1,0 +1,179 @@
+"""A file's answers to pictures, one after the other, and the journal that an interrupted run goes on from."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.bench.accuracy.datasets import Sample
+from tinyvit.bench.machine import cores
+from tinyvit.errors import ArtifactError, ImageError, RequestError
+from tinyvit.runtimes.classifier import Classifier
+
+BEST = 5
+_MAX_JOURNAL_BYTES = 2**30
+_BATCH = 64
+"""Answers in a line of the journal: what an interruption loses at most."""
+_EVERY_S = 0.5
+_BY = 32
+"""Pictures that are prepared before the network runs on them, where the two would only take the cores from each other."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """best: the indices of the up to five best classes, the best first, of equal ones the lower; score: the best's softmax, 0 to 1.
+    A picture that could not be read has no best, and `error` says why."""
+
+    best: tuple[int, ...]
+    score: float
+    error: str = ""
+
+
+Progress = Callable[[int, int, Answer], None]
+"""Called with (pictures answered, of how many, the last answer)."""
+
+
+def answers(
+    classifier: Classifier, samples: Sequence[Sample], journal: Journal | None = None, progress: Progress | None = None
+) -> Iterator[Answer]:
+    """An answer a picture, in order; a camera's rotation is not honoured, as in published evaluations. What the journal has is not asked
+    again, what is new is written to it."""
+    known = journal.answers if journal else []
+    for i, answer in enumerate(known[: len(samples)], 1):
+        if progress:
+            progress(i, len(samples), answer)
+        yield answer
+    rest = samples[len(known) :]
+    threads = classifier.describe().get("threads")
+    has_every_core = isinstance(threads, int) and threads >= cores()
+    rows = classifier.logits_each((sample.picture() for sample in rest), exif=False, by=_BY if has_every_core else None)
+    for i, row in enumerate(rows, len(known) + 1):
+        answer = Answer((), 0.0, row.cause) if isinstance(row, ImageError) else answer_of(row, rest[i - len(known) - 1].name)
+        if journal:
+            journal.add(answer)
+        if progress:
+            progress(i, len(samples), answer)
+        yield answer
+
+
+def answer_of(logits: npt.NDArray[np.float32], name: str) -> Answer:
+    """Logits, (classes,), -> the answer; raises ArtifactError, naming the picture, where they are not finite."""
+    if not np.isfinite(logits).all():
+        raise ArtifactError(f"the answer to {name} is not finite", "check the file with tinyvit-verify")
+    best = np.argsort(-logits, kind="stable")[:BEST]
+    return Answer(tuple(best.tolist()), float(1 / np.exp(logits.astype(np.float64) - logits.max()).sum()))
+
+
+class Journal:
+    """A file of lines of JSON: first what is asked of what, then answers in order, a line for each few. A last line that was cut
+    short is not believed; its pictures are asked again."""
+
+    def __init__(self, file: IO[bytes], found: list[Answer]) -> None:
+        self.answers = found
+        self._file = file
+        self._waiting: list[Answer] = []
+
+    def add(self, answer: Answer) -> None:
+        """One more; written with the next few."""
+        self._waiting.append(answer)
+        if len(self._waiting) == _BATCH:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        if self._waiting:
+            line = json.dumps([[list(one.best), one.score, one.error] for one in self._waiting]) + "\n"
+            self._file.write(line.encode("ascii"))
+            self._file.flush()
+            self._waiting = []
+
+
+@contextmanager
+def open_journal(path: Path, asked: dict[str, str]) -> Iterator[Journal]:
+    """The journal at `path`, made where there is none. asked: hashes and names of everything that the answers depend on.
+
+    Raises RequestError for a journal of anything else, naming what differs.
+    """
+    head = json.dumps(asked, sort_keys=True) + "\n"
+    if not path.exists() or not path.stat().st_size:
+        path.write_bytes(head.encode("ascii"))
+    found, length = _read(path, asked)
+    with path.open("r+b") as file:
+        file.truncate(length)
+        file.seek(0, os.SEEK_END)
+        journal = Journal(file, found)
+        try:
+            yield journal
+        finally:
+            journal.flush()
+
+
+def _read(path: Path, asked: dict[str, str]) -> tuple[list[Answer], int]:
+    """(answers, bytes that hold them)."""
+    if path.stat().st_size > _MAX_JOURNAL_BYTES:
+        raise RequestError(f"{path} is larger than a journal can be", "give another --resume")
+    data = path.read_bytes()
+    first, _, rest = data.partition(b"\n")
+    try:
+        said = json.loads(first)
+        if not isinstance(said, dict) or not all(isinstance(value, str) for value in said.values()):
+            raise ValueError("no journal")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"{path} is no journal of tinyvit-bench accuracy", "give --resume a new name") from error
+    if differing := sorted(key for key in said.keys() | asked.keys() if said.get(key) != asked.get(key)):
+        raise RequestError(
+            f"{path} is of another run: {', '.join(differing)} differ", "give --resume a new name, or run what it was begun with"
+        )
+    found: list[Answer] = []
+    length = len(first) + 1
+    for line in rest.splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            found += [_from_row(row) for row in json.loads(line)]
+        except (ValueError, TypeError, RecursionError) as error:
+            raise RequestError(f"{path} is damaged ({error})", "delete it, and begin again") from error
+        length += len(line)
+    return found, length
+
+
+def _from_row(row: Any) -> Answer:
+    best, score, error = row
+    if not (isinstance(best, list) and all(type(each) is int for each in best) and isinstance(score, float) and isinstance(error, str)):
+        raise ValueError("a line is not of answers")
+    return Answer(tuple(best), score, error)
+
+
+class Meter:
+    """Counts for people: how many, how fast, how long still, and how right so far, on one line that is written over; write None: only
+    counts."""
+
+    def __init__(self, name: str, truths: Sequence[tuple[int, ...]], write: Callable[[str], object] | None) -> None:
+        self.done = self.right = 0
+        self._name, self._truths, self._write = name, truths, write
+        self._begun = self._last = time.perf_counter()
+
+    def __call__(self, done: int, total: int, answer: Answer) -> None:
+        """See `Progress`."""
+        self.done = done
+        self.right += bool(answer.best) and answer.best[0] in self._truths[done - 1]
+        now = time.perf_counter()
+        if self._write and (now - self._last >= _EVERY_S or done == total):
+            self._last = now
+            rate = done / max(now - self._begun, 1e-9)
+            left = (total - done) / rate
+            self._write(
+                f"\r{self._name}: {done} of {total}, {rate:.1f} a second, {left / 60:.0f} min {left % 60:02.0f} s left, "
+                f"top-1 so far {100 * self.right / done:.2f}% "
+            )
+            if done == total:
+                self._write("\n")

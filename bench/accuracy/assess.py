@@ -1,0 +1,94 @@
+"""Files and labelled pictures -> an accuracy record: each file's figures, beside the reference's where there is one."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from tinyvit import __version__
+from tinyvit.bench import machine
+from tinyvit.bench.accuracy.asked import Asked
+from tinyvit.bench.accuracy.datasets import Dataset
+from tinyvit.bench.accuracy.looked import Looked, look, result
+from tinyvit.bench.accuracy.preprocess_check import check
+from tinyvit.bench.record import Accuracy, Record
+from tinyvit.bench.subject import digest
+from tinyvit.errors import RequestError, TinyViTError
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """A record, and the answers behind it: of the reference, where there is one, and of every file."""
+
+    record: Record
+    reference: Looked | None
+    looked: tuple[Looked, ...]
+
+
+def assess(
+    paths: Sequence[str],
+    dataset: Dataset,
+    asked: Asked,
+    *,
+    reference: str | None = None,
+    name: str | None = None,
+    keep_answers: bool = False,
+) -> Assessment:
+    """Ask each file about every picture. reference: another file, or the first of several. name: of the device, instead of its own.
+
+    Files that cannot be asked are in `refusals`. Raises RequestError where none can, and what `look` raises of the reference.
+    """
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    refusals, looked = list[str](), list[Looked]()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        against = look(reference, dataset, _journal(asked, reference, several=True)) if reference else None
+        for path in paths:
+            try:
+                looked.append(look(path, dataset, _journal(asked, path, several=len(paths) > 1 or reference is not None)))
+            except TinyViTError as error:
+                refusals.append(f"{path}: {error}")
+        if not looked:
+            raise RequestError(f"nothing can be measured; {refusals[0]}", "see the reason")
+        against = against or (looked[0] if len(looked) > 1 else None)
+        results = [result(one, None if one is against else against, keep_answers) for one in looked]
+    said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
+    said += [f"{one.given}: {note}" for one in looked for note in one.notes]
+    record = _record(dataset, asked, date, name, said, refusals, results)
+    return Assessment(record, against, tuple(looked))
+
+
+def checked(path: str, dataset: Dataset, asked: Asked, name: str | None = None) -> Record:
+    """The record of `preprocess_check.check`: one result a way to prepare the pictures, and what they say as the only warning."""
+    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        results, said = check(path, dataset, asked)
+    return _record(dataset, asked, date, name, [said], [], results)
+
+
+def _journal(asked: Asked, path: str, several: bool) -> Asked:
+    """Each of several files has its own, named by its content."""
+    if asked.journal is None or not several:
+        return asked
+    return replace(asked, journal=asked.journal.with_name(f"{asked.journal.name}.{digest(Path(path))[:12]}"))
+
+
+def _record(
+    dataset: Dataset, asked: Asked, date: str, name: str | None, said: Sequence[str], refusals: Sequence[str], results: Sequence[Accuracy]
+) -> Record:
+    place = dataset.place
+    return Record(
+        kind="accuracy",
+        date=date,
+        tool=f"tinyvit-edge {__version__}",
+        device=machine.device(name),
+        settings={"preprocess": asked.preprocess, "limit": place.limit if place else None, "only_known": asked.only_known},
+        warnings=tuple(dict.fromkeys(said)),
+        refusals=tuple(refusals),
+        accuracy=tuple(results),
+        data={"source": dataset.source, "sha256": dataset.sha256, "pictures": len(dataset.samples)},
+    )

@@ -1,0 +1,96 @@
+"""The same answers from many machines: Ray hands out shards of the pictures, and does again what a lost worker had (extra "ray").
+
+Every machine must see the file and the pictures at the same paths.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+from tinyvit.bench.accuracy.answers import Answer, Journal, Progress
+from tinyvit.bench.accuracy.answers import answers as answer_here
+from tinyvit.bench.accuracy.asked import Asked, open_classifier
+from tinyvit.bench.accuracy.datasets import Dataset, Place, open_dataset
+from tinyvit.bench.accuracy.datasets.matching import matched
+from tinyvit.errors import MissingDependencyError, RequestError
+
+SHARD = 128
+"""Pictures in a task."""
+_RETRIES = 5
+_AHEAD = 64
+"""Tasks that are handed out at once, so that a large validation set does not wait in memory."""
+
+
+def answers(
+    given: str, dataset: Dataset, asked: Asked, count: int, journal: Journal | None = None, progress: Progress | None = None
+) -> tuple[Answer, ...]:
+    """What `answers.answers` gives for the dataset's matched pictures, in the same order. Raises RequestError for a cluster that is not
+    there or that lost too many workers."""
+    try:
+        import ray
+    except ImportError as error:
+        raise MissingDependencyError.of("ray", "ray") from error
+    assert dataset.place is not None
+    _check_there(asked.ray or "")
+    begun = not ray.is_initialized()
+    try:
+        if begun:
+            ray.init(address=asked.ray or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        return tuple(_gathered(ray, given, dataset.place, replace(asked, journal=None, meter=None, ray=None), count, journal, progress))
+    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        raise RequestError(f"the cluster {asked.ray or 'on this machine'} did not do it ({reason})", "check ray status there") from error
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+def _check_there(address: str) -> None:
+    """Raise RequestError where nothing listens at HOST:PORT: Ray itself would try for minutes, and end the process then."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise RequestError(
+            f"no Ray cluster answers at {address} ({error.strerror or error})", "start one there: ray start --head"
+        ) from error
+
+
+def _gathered(
+    ray: Any, given: str, place: Place, asked: Asked, count: int, journal: Journal | None, progress: Progress | None
+) -> list[Answer]:
+    found = list(journal.answers[:count]) if journal else []
+    starts = list(range(len(found), count, SHARD))
+    task: Callable[..., Any] = ray.remote(num_cpus=asked.threads or 1, max_retries=_RETRIES)(shard).remote
+    waiting = [task(given, place, asked, start, min(start + SHARD, count)) for start in starts[:_AHEAD]]
+    for i in range(len(starts)):
+        rows: list[Answer] = ray.get(waiting[i])
+        if i + _AHEAD < len(starts):
+            start = starts[i + _AHEAD]
+            waiting.append(task(given, place, asked, start, min(start + SHARD, count)))
+        for answer in rows:
+            found.append(answer)
+            if journal:
+                journal.add(answer)
+            if progress:
+                progress(len(found), count, answer)
+    return found
+
+
+def shard(given: str, place: Place, asked: Asked, start: int, end: int) -> list[Answer]:
+    """The answers to the matched pictures from `start` to before `end`, in a worker."""
+    classifier, samples = _opened(given, place, asked)
+    return list(answer_here(classifier, samples[start:end]))
+
+
+@lru_cache(maxsize=1)
+def _opened(given: str, place: Place, asked: Asked) -> Any:
+    """The file and its pictures stay open for a worker's next shard."""
+    classifier = open_classifier(given, asked)
+    return classifier, matched(open_dataset(place), classifier.labels, asked.only_known)[0]

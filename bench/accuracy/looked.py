@@ -1,0 +1,163 @@
+"""Labelled pictures and files -> how right each file is, with what a share of so many pictures is worth, and beside a reference."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from tinyvit.bench.accuracy import cluster
+from tinyvit.bench.accuracy.answers import Answer, Meter, answers, open_journal
+from tinyvit.bench.accuracy.asked import Asked, open_classifier
+from tinyvit.bench.accuracy.datasets import Dataset, Sample
+from tinyvit.bench.accuracy.datasets.matching import matched
+from tinyvit.bench.accuracy.intervals import calibration_error, mcnemar, wilson
+from tinyvit.bench.record import Accuracy, Against, PerClass
+from tinyvit.bench.subject import digest, subject
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label
+from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes.classifier import Classifier
+
+MAX_UNREADABLE = 0.01
+"""Share of pictures that may be unreadable; above it the data is wrong, and a figure of the rest would not be of it."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """One file's answers to the pictures that it could be asked about. notes: what a reader must know of them."""
+
+    given: str
+    labels: tuple[Label, ...]
+    samples: tuple[Sample, ...]
+    truths: tuple[tuple[int, ...], ...]
+    answers: tuple[Answer, ...]
+    seconds: float
+    engine: dict[str, str | int]
+    preprocess: Preprocess
+    notes: tuple[str, ...]
+
+    @property
+    def right(self) -> list[bool | None]:
+        """Whether each picture's best class is right; None where it could not be read."""
+        return [one.best[0] in truth if one.best else None for one, truth in zip(self.answers, self.truths)]
+
+
+def look(given: str, dataset: Dataset, asked: Asked) -> Looked:
+    """Ask a file about every picture. Raises RequestError for classes that do not match and for too many unreadable pictures."""
+    with open_classifier(given, asked) as classifier:
+        samples, truths, notes = matched(dataset, classifier.labels, asked.only_known)
+        meter = Meter(Path(given).name, truths, asked.meter)
+        begun = time.perf_counter()
+        with open_journal(asked.journal, _depends(given, dataset, samples, classifier)) if asked.journal else nullcontext() as journal:
+            try:
+                if asked.ray is None:
+                    found = tuple(answers(classifier, samples, journal, meter))
+                else:
+                    found = cluster.answers(given, dataset, asked, len(samples), journal, meter)
+            except KeyboardInterrupt:
+                _tell_partial(meter, len(samples), asked)
+                raise
+        seconds = time.perf_counter() - begun
+        bad = [f"{sample.name}: {one.error}" for sample, one in zip(samples, found) if not one.best]
+        if len(bad) > MAX_UNREADABLE * len(samples):
+            raise RequestError(
+                f"{len(bad)} of the {len(samples)} pictures cannot be read, such as {bad[0]}", "replace them; up to 1% are passed over"
+            )
+        notes += [f"not read: {line}" for line in bad[:10]] + ([f"not read: {len(bad) - 10} more"] if len(bad) > 10 else [])
+        facts = classifier.describe()
+        return Looked(
+            given, classifier.labels, tuple(samples), tuple(truths), found, seconds, _engine(facts), classifier.preprocess, tuple(notes)
+        )
+
+
+def _tell_partial(meter: Meter, total: int, asked: Asked) -> None:
+    share = f", top-1 {100 * meter.right / meter.done:.2f}% of these" if meter.done else ""
+    again = f"; the same command goes on from {asked.journal}" if asked.journal else "; --resume FILE would go on from there"
+    print(f"\npartial: {meter.done} of {total} pictures{share}{again}", file=sys.stderr)
+
+
+def _engine(facts: dict[str, str | int]) -> dict[str, str | int]:
+    return {key: value for key, value in facts.items() if key not in ("file", "stage", "batch", "decoding_threads")}
+
+
+def _depends(given: str, dataset: Dataset, samples: Sequence[Sample], classifier: Classifier) -> dict[str, str]:
+    """Everything that the answers depend on."""
+    engine = {
+        key: str(value) for key, value in _engine(classifier.describe()).items() if key in ("engine", "version", "device", "precision")
+    }
+    return {
+        "artifact": digest(Path(given)),
+        "data": dataset.sha256,
+        "pictures": str(len(samples)),
+        "preprocess": str(asdict(classifier.preprocess)),
+        **engine,
+    }
+
+
+def result(looked: Looked, reference: Looked | None = None, keep_answers: bool = False) -> Accuracy:
+    """What the answers come to, and beside the reference's to the same pictures."""
+    read = [i for i, one in enumerate(looked.answers) if one.best]
+    if not read:
+        raise RequestError("none of the pictures can be read", "check the data")
+    right = np.array([bool(looked.right[i]) for i in read])
+    among = sum(any(each in looked.truths[i] for each in looked.answers[i].best) for i in read)
+    scores = np.array([looked.answers[i].score for i in read])
+    return Accuracy(
+        subject=subject(looked.given, looked.engine),
+        images=len(read),
+        skipped=len(looked.answers) - len(read),
+        total=len(looked.samples),
+        top1=100 * float(right.mean()),
+        top5=100 * among / len(read),
+        top1_interval=wilson(int(right.sum()), len(read)),
+        top5_interval=wilson(among, len(read)),
+        calibration_error=calibration_error(scores, right),
+        preprocess=_said(looked.preprocess),
+        images_per_s=len(read) / max(looked.seconds, 1e-9),
+        against=_against(looked, reference) if reference else None,
+        classes=_classes(looked, reference),
+        answers=tuple(one.best[0] if one.best else -1 for one in looked.answers) if keep_answers else (),
+    )
+
+
+def _said(p: Preprocess) -> str:
+    return f"resize {p.resize}, crop {p.size} ({p.crop}), {p.interpolation}, mean {p.mean}, std {p.std}"
+
+
+def both(looked: Looked, reference: Looked) -> list[int]:
+    """Pictures that both have answered. Raises RequestError where they were not asked about the same ones, or have other classes."""
+    if [one.name for one in looked.samples] != [one.name for one in reference.samples] or looked.labels != reference.labels:
+        raise RequestError(f"{looked.given} and {reference.given} have other classes", "compare files of one model, or measure them apart")
+    return [i for i, (a, b) in enumerate(zip(looked.answers, reference.answers)) if a.best and b.best]
+
+
+def _against(looked: Looked, reference: Looked) -> Against:
+    shared = both(looked, reference)
+    same = sum(looked.answers[i].best[0] == reference.answers[i].best[0] for i in shared)
+    worse = sum(bool(reference.right[i]) and not looked.right[i] for i in shared)
+    better = sum(bool(looked.right[i]) and not reference.right[i] for i in shared)
+    return Against(reference.given, 100 * same / max(1, len(shared)), worse, better, mcnemar(worse, better))
+
+
+def _classes(looked: Looked, reference: Looked | None) -> tuple[PerClass, ...]:
+    """Each class that a picture is of, those that lost most against the reference first, or those least often right."""
+    at: dict[int, list[int]] = {}
+    for i, truth in enumerate(looked.truths):
+        if looked.answers[i].best and (reference is None or reference.answers[i].best):
+            at.setdefault(truth[0], []).append(i)
+
+    def share(one: Looked, indices: list[int]) -> float:
+        return 100 * sum(bool(one.right[i]) for i in indices) / len(indices)
+
+    rows = []
+    for index, indices in at.items():
+        label = looked.labels[index]
+        before = share(reference, indices) if reference else None
+        rows.append(PerClass(label.name, label.wnid, len(indices), share(looked, indices), before))
+    return tuple(sorted(rows, key=lambda row: (row.top1 - (row.reference_top1 or 0), row.wnid, row.label)))

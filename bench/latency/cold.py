@@ -1,0 +1,107 @@
+"""What a new process pays: to import, to open a file, to answer once.
+
+    python -m tinyvit.bench.latency.cold FILE [--runtime R] [--threads N]
+
+Prints one JSON object. The file's bytes may lie in the system's cache, as after a first start since boot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from tinyvit.bench.record import Cold
+from tinyvit.errors import ArtifactError, TinyViTError
+from tinyvit.plain import parsed
+
+_RUNS = 10
+"""After the first answer, so that the peak of memory is that of running."""
+_TIMEOUT_S = 600
+
+
+def cold_start(path: str, options: Sequence[str], times: int = 3) -> Cold:
+    """Medians of `times` new processes. options: as this module's command takes them. Raises ArtifactError where one fails."""
+    command = [sys.executable, "-m", "tinyvit.bench.latency.cold", path, *options]
+    found = []
+    for _ in range(times):
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            found.append(parsed(Cold, json.loads(done.stdout)))
+        except (subprocess.TimeoutExpired, ValueError) as error:
+            said = (done.stderr.strip().splitlines() or ["it said nothing"])[-1] if isinstance(error, ValueError) else "it took too long"
+            raise ArtifactError(f"a new process cannot run {path} ({said})", "see whether tinyvit-verify can") from error
+    peaks = [one.peak_bytes for one in found if one.peak_bytes is not None]
+    return Cold(
+        import_ms=statistics.median(one.import_ms for one in found),
+        load_ms=statistics.median(one.load_ms for one in found),
+        first_ms=statistics.median(one.first_ms for one in found),
+        peak_bytes=max(peaks) if peaks else None,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    made = argparse.ArgumentParser(prog="python -m tinyvit.bench.latency.cold", description="Time a cold start.")
+    made.add_argument("file")
+    made.add_argument("--runtime")
+    made.add_argument("--threads", type=int)
+    made.add_argument("--device", default="auto")
+    args = made.parse_args(argv)
+    try:
+        print(json.dumps(asdict(_measure(args))))
+    except TinyViTError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _measure(args: argparse.Namespace) -> Cold:
+    begun = time.perf_counter()
+    from importlib import import_module
+
+    from tinyvit.bench.latency.opened import network_query, open_file, pictures_per_query
+    from tinyvit.runtimes.artifact import detect_format
+    from tinyvit.runtimes.base import Options
+    from tinyvit.runtimes.registry import candidates, engine
+
+    name = args.runtime or candidates(detect_format(args.file))[0]
+    with suppress(ImportError):  # opening says it better
+        import_module(engine(name).PACKAGE)
+    imported = time.perf_counter()
+    with open_file(args.file, name, Options(args.device, args.threads)) as opened:
+        loaded = time.perf_counter()
+        query = network_query(opened, pictures_per_query(opened, None, 1))
+        prepared = time.perf_counter()
+        query()
+        answered = time.perf_counter()
+        for _ in range(_RUNS):
+            query()
+    return Cold((imported - begun) * 1e3, (loaded - imported) * 1e3, (answered - prepared) * 1e3, _peak())
+
+
+def _peak() -> int | None:
+    """Bytes of memory that this process has held at most; None on Windows.
+
+    Linux's getrusage counts the process that it was started from too.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,274 @@
+"""Files and a plan -> a record of how fast each ran, what really ran, and what disturbed it.
+
+All files are open at once and take turns, so that a slow spell of the machine hits all of them alike.
+"""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timezone
+
+from tinyvit import __version__
+from tinyvit.bench import machine, readers
+from tinyvit.bench.kernels import KernelShare, integer_share
+from tinyvit.bench.latency import watch
+from tinyvit.bench.latency.cold import cold_start
+from tinyvit.bench.latency.opened import STAGES, EndToEnd, Opened, network_query, open_file, pictures_per_query
+from tinyvit.bench.latency.percentiles import ENOUGH, ratio, summary
+from tinyvit.bench.latency.rivals import beside
+from tinyvit.bench.latency.roofline import peak, share
+from tinyvit.bench.latency.scenarios import PER_QUERY, Clock, WallClock, Warmup, back_to_back, highest_rate, served, warm_up
+from tinyvit.bench.latency.turns import Timing
+from tinyvit.bench.record import Latency, Operator, Peer, Ratio, Record, Scenario
+from tinyvit.bench.subject import subject
+from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.base import AUTO, Options
+from tinyvit.runtimes.registry import candidates
+
+OFFLINE = 8
+"""Pictures at once, offline, of a file that takes any number."""
+_OPERATORS = 12
+"""Kinds of operators in a profile, those that take most."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure. Each of runtimes, threads and batches is tried with each of the others; None is the engine's or the scenario's own.
+
+    runs: queries of each file, or more. seconds: for each, where that is reached before. rate: arrivals a second for "server", or
+    p99_ms, the bound that the highest rate is looked for with. images: of the whole way from bytes to classes, else the network
+    alone. cold: new processes to start for each, 0 for none. operators: list what the time goes into. roofline: measure the machine's
+    peak. rivals: of rivals.py, beside each file.
+    """
+
+    scenario: Scenario = "single-stream"
+    runtimes: tuple[str | None, ...] = (None,)
+    threads: tuple[int | None, ...] = (None,)
+    batches: tuple[int | None, ...] = (None,)
+    device: str = AUTO
+    runs: int = ENOUGH[0.99]
+    seconds: float = 60
+    rate: float | None = None
+    p99_ms: float | None = None
+    images: tuple[bytes, ...] = ()
+    cold: int = 3
+    operators: bool = False
+    roofline: bool = False
+    rivals: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if (self.scenario == "server") != (self.rate is not None or self.p99_ms is not None) or (self.rate and self.p99_ms):
+            raise RequestError(
+                "how queries arrive is not clear", "give --scenario server with --rate or with --p99-ms, others with neither"
+            )
+        if self.scenario == "server" and any(batch not in (None, 1) for batch in self.batches):
+            raise RequestError("a server's queries are of one picture", "leave --batch out")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One file as it is measured: pictures a query; query: does one; whole: where that is the whole way."""
+
+    opened: Opened
+    options: Options
+    pictures: int
+    query: Callable[[], object]
+    whole: EndToEnd | None
+
+
+def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, name: str | None = None) -> Record:
+    """Measure each file as planned; `name` is the device's instead of its own. Files that cannot be measured are in `refusals`.
+
+    Raises RequestError where nothing can be measured, naming the first reason.
+    """
+    clock = clock or WallClock()
+    date, device = datetime.now(timezone.utc).isoformat(timespec="seconds"), machine.device(name)
+    with ExitStack() as stack:
+        runs, refusals, said = _opened(paths, plan, stack)
+        if not runs:
+            raise RequestError(f"nothing can be measured; {refusals[0]}", "see the reason")
+        before = watch.snapshot()
+        results, told = _timed(runs, plan, clock)
+        after = watch.snapshot()
+        peers, missed = _rivals(runs, plan, device.cores)
+        refusals += missed
+    said += [*_about(device.governor, runs, device.cores), *watch.disturbances(before, after), *told]
+    for i, run in enumerate(runs):
+        results[i], missed = _looked_into(results[i], run, plan)
+        said += missed
+    found = peak(max(run.options.threads or device.cores for run in runs)) if plan.roofline else None
+    if found:
+        results = [replace(one, peak_share=share(one, found)) for one in results]
+    return Record(
+        kind="latency",
+        date=date,
+        tool=f"tinyvit-edge {__version__}",
+        device=replace(device, clock_after_mhz=after.clock_mhz),
+        settings=_settings(plan),
+        warnings=tuple(dict.fromkeys(said)),
+        refusals=tuple(refusals),
+        latency=tuple(results),
+        peak=found,
+        peers=tuple(peers),
+    )
+
+
+def _settings(plan: Plan) -> dict[str, str | int | float | bool | None]:
+    return {
+        "timed": "from bytes to classes" if plan.images else "network alone",
+        "scenario": plan.scenario,
+        "runs": plan.runs,
+        "seconds": plan.seconds,
+        "rate": plan.rate,
+        "p99_ms": plan.p99_ms,
+        "images": len(plan.images),
+    }
+
+
+def _opened(paths: Sequence[str], plan: Plan, stack: ExitStack) -> tuple[list[_Run], list[str], list[str]]:
+    """(what can be measured, what cannot and why, warnings)."""
+    runs: list[_Run] = []
+    refusals: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        for path in paths:
+            try:
+                wanted = _engines(path, plan.runtimes)
+            except TinyViTError as error:
+                refusals.append(f"{path}: {error}")
+                continue
+            for engine, threads, batch in ((e, t, b) for e in wanted for t in plan.threads for b in plan.batches):
+                try:
+                    runs.append(_run(stack, path, engine, Options(plan.device, threads), batch, plan))
+                except TinyViTError as error:
+                    refusals.append(f"{path}: {error}")
+    return runs, refusals, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+
+
+def _engines(path: str, runtimes: Sequence[str | None]) -> list[str | None]:
+    """Those of several that open the file; of one, that one, which says itself why it does not."""
+    if len(runtimes) == 1:
+        return list(runtimes)
+    able = candidates(open_artifact(path).format)
+    wanted: list[str | None] = [engine for engine in runtimes if engine in able]
+    if not wanted:
+        raise RequestError(f"none of {', '.join(str(engine) for engine in runtimes)} opens it", f"add --runtime {' or '.join(able)}")
+    return wanted
+
+
+def _run(stack: ExitStack, path: str, engine: str | None, options: Options, batch: int | None, plan: Plan) -> _Run:
+    opened = stack.enter_context(open_file(path, engine, options))
+    pictures = pictures_per_query(opened, batch, PER_QUERY.get(plan.scenario, OFFLINE))
+    whole = EndToEnd(opened, plan.images, pictures) if plan.images else None
+    return _Run(opened, options, pictures, whole or network_query(opened, pictures), whole)
+
+
+def _timed(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Latency], list[str]]:
+    warm = [warm_up(run.query, clock) for run in runs]
+    for run in runs:
+        if run.whole:
+            run.whole.stages_ms.clear()
+    if plan.scenario == "server":
+        times, rates = _served(runs, plan, clock)
+    else:
+        times = list(back_to_back({str(i): run.query for i, run in enumerate(runs)}, plan.runs, plan.seconds, clock).values())
+    results = [_result(run, warm[i], times[i], plan) for i, run in enumerate(runs)]
+    if plan.scenario == "server":
+        results = [replace(one, images_per_s=rate, runs_per_s=rate, meets_p99_ms=plan.p99_ms) for one, rate in zip(results, rates)]
+    else:
+        results[1:] = [replace(one, ratio=_ratio(run, time, runs[0], times[0])) for one, run, time in zip(results[1:], runs[1:], times[1:])]
+    said = [f"{run.opened.given} was not steady after {w.queries} queries" for run, w in zip(runs, warm) if not w.is_steady]
+    said += [line for run, one in zip(runs, times) for line in watch.drift(run.opened.given, one.samples_ms)]
+    return results, said
+
+
+def _ratio(ours: _Run, our_times: Timing, theirs: _Run, their_times: Timing) -> Ratio:
+    found, scale = ratio(our_times, their_times), theirs.pictures / ours.pictures
+    to = theirs.opened.given
+    if ours.opened.given == to:  # the file against itself, otherwise run
+        to += f" ({theirs.opened.engine}, threads {theirs.options.threads or 'its own'}, batch {theirs.pictures})"
+    return Ratio(to, found.median * scale, found.low * scale, found.high * scale)
+
+
+def _served(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Timing], list[float]]:
+    """Times and rates of each file, one file after the other: what arrives at one must not wait for another."""
+    times, rates = list[Timing](), list[float]()
+    for run in runs:
+        if plan.rate is not None:
+            found = plan.rate, served(run.query, plan.rate, plan.runs, clock)
+        else:
+            best = highest_rate(run.query, plan.p99_ms or 0, plan.runs, clock)
+            if best is None:
+                cause = f"{run.opened.given} meets a 99th percentile of {plan.p99_ms:g} ms at no rate"
+                raise RequestError(cause, "give a higher --p99-ms, or see what it takes with --scenario single-stream")
+            found = best
+        rates.append(found[0])
+        times.append(found[1])
+    return times, rates
+
+
+def _result(run: _Run, warm: Warmup, times: Timing, plan: Plan) -> Latency:
+    found = summary(times.samples_ms)
+    stages: Mapping[str, float] = {}
+    if run.whole:
+        stages = {stage: statistics.median(column) for stage, column in zip(STAGES, zip(*run.whole.stages_ms))}
+    return Latency(
+        subject=subject(run.opened.given, run.opened.runtime.describe()),
+        scenario=plan.scenario,
+        batch=run.pictures,
+        warmup_runs=warm.queries,
+        is_steady=warm.is_steady,
+        images_per_s=run.pictures * 1e3 / (found.mean_ms or 1e-9),
+        turns_ms=times.turns_ms,
+        load_ms=run.opened.load_ms,
+        stages_ms=dict(stages),
+        **asdict(found),
+    )
+
+
+def _looked_into(one: Latency, run: _Run, plan: Plan) -> tuple[Latency, list[str]]:
+    """With what the engine says that it executed, and with what a new process pays; and what of it could not be had."""
+    path, engine, threads, missed = run.opened.given, run.opened.engine, run.options.threads, list[str]()
+    try:
+        if engine in readers.names() and run.opened.runtime.describe()["device"] in ("cpu", "CPU", "CPUExecutionProvider"):
+            found = integer_share(run.opened.artifact.path, threads or int(one.subject.engine.get("threads") or 1), engine)
+            one = replace(one, subject=replace(one.subject, int8_macs=found.share), work_gmacs=(found.int8_macs + found.float_macs) / 1e9)
+            one = replace(one, operators=_operators(found) if plan.operators else ())
+    except (TinyViTError, ValueError) as error:
+        missed.append(f"what {engine} executed of {path} is not known ({error})")
+    if plan.cold:
+        asked = ["--runtime", engine, "--device", plan.device, *(["--threads", str(threads)] if threads else [])]
+        try:
+            one = replace(one, cold=cold_start(path, asked, plan.cold))
+        except TinyViTError as error:
+            missed.append(str(error))
+    return one, missed
+
+
+def _operators(found: KernelShare) -> tuple[Operator, ...]:
+    dearest = sorted(found.kernels, key=lambda kernel: -kernel.ms)[:_OPERATORS]
+    return tuple(Operator(kernel.name, kernel.nodes, kernel.ms, kernel.is_integer) for kernel in dearest)
+
+
+def _rivals(runs: Sequence[_Run], plan: Plan, cores: int) -> tuple[list[Peer], list[str]]:
+    peers, missed = list[Peer](), list[str]()
+    for run in runs if plan.rivals else ():
+        found, why = beside(plan.rivals, run.opened, run.options.threads or int(run.opened.runtime.describe().get("threads") or cores))
+        peers += found
+        missed += why
+    return peers, missed
+
+
+def _about(governor: str | None, runs: Sequence[_Run], cores: int) -> list[str]:
+    """What is known to spoil figures before anything is measured."""
+    said = []
+    if governor not in (None, "performance", "schedutil"):
+        said.append(f"the processor's governor is {governor}, which clocks it lower: sudo cpupower frequency-set -g performance")
+    if (most := max((run.options.threads or 0 for run in runs), default=0)) > cores:
+        said.append(f"more threads were asked for than there are cores ({most} and {cores})")
+    return said

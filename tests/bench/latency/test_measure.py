@@ -1,0 +1,134 @@
+"""Latency records of real files in real engines: what is in them, not how fast this machine is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinyvit.bench import cli
+from tinyvit.bench.latency.cold import cold_start
+from tinyvit.bench.latency.measure import Plan, measure
+from tinyvit.bench.latency.roofline import peak, share
+from tinyvit.bench.record import Latency, Peak, Record
+from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.runtimes.registry import installed
+
+QUICK = {"runs": 4, "seconds": 5.0, "cold": 0}
+
+
+def test_one_file(demo: dict[str, Path]) -> None:
+    record = measure([str(demo["onnx"])], Plan(threads=(1,), runs=4, seconds=5, cold=1, operators=True), name="desk")
+    (one,) = record.latency
+    assert (record.device.name, record.kind, record.refusals, record.settings["timed"]) == ("desk", "latency", (), "network alone")
+    assert (one.subject.engine["engine"], one.subject.engine["threads"], one.subject.precision) == ("onnxruntime", 1, "float32")
+    assert 0 < one.min_ms <= one.median_ms <= one.max_ms
+    assert (one.samples >= 4, one.p90_ms, one.p99_bound_ms, one.ratio) == (True, None, None, None)
+    assert sum(map(len, one.turns_ms)) == one.samples
+    assert one.subject.int8_macs == 0
+    assert one.work_gmacs == pytest.approx(1.25, abs=0.05)  # the variants' table has 1.255 with 1000 classes
+    assert one.cold is not None
+    assert 50e6 < (one.cold.peak_bytes or 50e6 + 1) < 1e9
+    assert len(one.operators) > 3
+
+
+def test_several_files_engines_threads_and_batches(demo: dict[str, Path]) -> None:
+    engines = tuple(name for name in ("onnxruntime", "openvino") if installed(name))
+    record = measure([str(demo["onnx"])], Plan(runtimes=engines, threads=(1, 2), batches=(1, 2), **QUICK))  # type: ignore[arg-type]
+    seen = [(one.subject.engine["engine"], one.subject.engine["threads"], one.batch) for one in record.latency]
+    assert seen == [(engine, threads, batch) for engine in engines for threads in (1, 2) for batch in (1, 2)]
+    first, *others = record.latency
+    assert first.ratio is None
+    for one in others:
+        assert one.ratio is not None
+        assert one.ratio.to == f"{demo['onnx']} (onnxruntime, threads 1, batch 1)"
+        assert one.ratio.low <= one.ratio.median <= one.ratio.high
+
+
+def test_the_whole_way_by_stage(demo: dict[str, Path], images: Path) -> None:
+    from tinyvit.bench.latency.opened import read_images
+
+    record = measure([str(demo["onnx"])], Plan(images=read_images(images), **QUICK))  # type: ignore[arg-type]
+    (one,) = record.latency
+    assert list(one.stages_ms) == ["decode", "resize", "network", "top-k"]
+    assert 0 < sum(one.stages_ms.values()) <= one.max_ms
+    assert record.settings["timed"] == "from bytes to classes"
+
+
+@pytest.mark.parametrize(("scenario", "batch"), [("single-stream", 1), ("multi-stream", 8), ("offline", 8)])
+def test_pictures_a_query(demo: dict[str, Path], scenario: str, batch: int) -> None:
+    (one,) = measure([str(demo["onnx"])], Plan(scenario=scenario, **QUICK)).latency  # type: ignore[arg-type]
+    assert (one.scenario, one.batch) == (scenario, batch)
+    assert one.images_per_s == pytest.approx(batch * 1e3 / one.mean_ms)
+
+
+def test_a_server(demo: dict[str, Path]) -> None:
+    (one,) = measure([str(demo["onnx"])], Plan(scenario="server", rate=20, **QUICK)).latency  # type: ignore[arg-type]
+    assert (one.runs_per_s, one.images_per_s, one.samples, one.ratio) == (20, 20, 4, None)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"scenario": "server"},
+        {"rate": 3.0},
+        {"scenario": "server", "rate": 1.0, "p99_ms": 1.0},
+        {"scenario": "server", "rate": 1.0, "batches": (2,)},
+    ],
+)
+def test_plans_that_contradict_themselves(wrong: dict[str, object]) -> None:
+    with pytest.raises(RequestError):
+        Plan(**wrong)  # type: ignore[arg-type]
+
+
+def test_what_cannot_be_measured_is_said_and_the_rest_measured(
+    demo: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"bad")
+    command = ["latency", str(tmp_path / "bad.onnx"), str(demo["onnx"]), "--runs", "4", "--cold", "0", "--threads", "1", "--json"]
+    assert cli.main(command) == 1
+    out, err = capsys.readouterr()
+    record = Record.from_json(out, "stdout")
+    assert len(record.results) == 1
+    assert "bad.onnx" in record.refusals[0]
+    assert err.startswith("error: ")
+    assert json.loads(out)["results"][0]["artifact"] == str(demo["onnx"])
+
+
+def test_nothing_to_measure(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="nothing can be measured"):
+        measure([str(tmp_path / "none.onnx")], Plan())
+
+
+def test_the_reference_evaluator_is_not_timed(demo: dict[str, Path]) -> None:
+    with pytest.raises(RequestError, match="its time says nothing of a device"):
+        measure([str(demo["onnx"])], Plan(runtimes=("coreml-reference",)))
+
+
+def test_a_table_for_people(demo: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["latency", str(demo["onnx"]), "--runs", "4", "--cold", "1", "--threads", "1", "--operators"]) == 0
+    out = capsys.readouterr().out
+    assert "| demo.onnx | onnxruntime" in out
+    assert "withheld: " in out
+    assert "new process: import" in out
+    assert "Gemm" in out
+
+
+def test_a_cold_start_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"bad")
+    with pytest.raises(ArtifactError, match=r"cannot run .*bad.onnx \(.*damaged"):
+        cold_start(str(tmp_path / "bad.onnx"), [], 1)
+
+
+def test_the_share_of_the_roofline(demo: dict[str, Path]) -> None:
+    (one,) = measure([str(demo["onnx"])], Plan(**QUICK)).latency  # type: ignore[arg-type]
+    at = Latency.__dataclass_fields__.keys()
+    known = Latency(**{**{name: getattr(one, name) for name in at}, "median_ms": 20.0, "work_gmacs": 1.0})
+    assert share(known, Peak(1, 100, 400, 1000)) == pytest.approx(0.5)
+    assert share(known, Peak(1, 1e9, 1e9, known.subject.size_bytes / 1e9 / 0.01)) == pytest.approx(0.5)
+
+
+def test_integers_are_reached_faster_or_as_fast() -> None:
+    found = peak(1)
+    assert min(found.float32_gmacs, found.int8_gmacs, found.memory_gbytes) > 0.1
