@@ -62,10 +62,15 @@ class Plan:
     rivals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.scenario == "server") != (self.rate is not None or self.p99_ms is not None) or (self.rate and self.p99_ms):
+        if (self.scenario == "server") != (self.rate is not None or self.p99_ms is not None) or None not in (self.rate, self.p99_ms):
             raise RequestError(
                 "how queries arrive is not clear", "give --scenario server with --rate or with --p99-ms, others with neither"
             )
+        counts = [self.runs, *self.batches, *self.threads]
+        if any(count is not None and count < 1 for count in counts) or self.cold < 0 or not self.seconds > 0:
+            raise RequestError("there is nothing to time", "give --runs, --batch and --threads from 1, --seconds above 0, --cold from 0")
+        if any(value is not None and not value > 0 for value in (self.rate, self.p99_ms)):
+            raise RequestError("a rate or a time of 0 or less is not possible", "give --rate or --p99-ms above 0")
         if self.scenario == "server" and any(batch not in (None, 1) for batch in self.batches):
             raise RequestError("a server's queries are of one picture", "leave --batch out")
 

@@ -1,6 +1,6 @@
 """Whether anything but the measured file was at work on the machine: what the kernel counted before and after.
 
-Only Linux tells; elsewhere nothing is found, which `sees` says.
+Only Linux tells; elsewhere that is said.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def snapshot(proc: Path = _PROC, cpus: Path = _SYS) -> Snapshot:
 
 def disturbances(before: Snapshot, after: Snapshot) -> list[str]:
     """What a reader of the figures must know, in words."""
-    found = []
+    found = [] if before.sees else ["this system does not tell whether other processes were at work"]
     wall = max(after.wall_s - before.wall_s, 1e-9)
     if before.stolen_s is not None and after.stolen_s is not None and (part := (after.stolen_s - before.stolen_s) / wall) > _STOLEN:
         found.append(f"the hypervisor took {part:.0%} of a core for other machines: measure on a machine of your own, or longer")

@@ -75,6 +75,10 @@ def test_a_server(demo: dict[str, Path]) -> None:
         {"rate": 3.0},
         {"scenario": "server", "rate": 1.0, "p99_ms": 1.0},
         {"scenario": "server", "rate": 1.0, "batches": (2,)},
+        {"scenario": "server", "rate": 0.0},
+        {"runs": 0},
+        {"threads": (0,)},
+        {"seconds": float("nan")},
     ],
 )
 def test_plans_that_contradict_themselves(wrong: dict[str, object]) -> None:
