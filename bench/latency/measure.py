@@ -240,7 +240,7 @@ def _looked_into(one: Latency, run: _Run, plan: Plan) -> tuple[Latency, list[str
     """With what the engine says that it executed, and with what a new process pays; and what of it could not be had."""
     path, engine, threads, missed = run.opened.given, run.opened.engine, run.options.threads, list[str]()
     try:
-        if engine in readers.names() and run.opened.runtime.describe()["device"] in ("cpu", "CPU", "CPUExecutionProvider"):
+        if engine in readers.names() and "cpu" in str(one.subject.engine.get("device")).lower():
             found = integer_share(run.opened.artifact.path, threads or int(one.subject.engine.get("threads") or 1), engine)
             one = replace(one, subject=replace(one.subject, int8_macs=found.share), work_gmacs=(found.int8_macs + found.float_macs) / 1e9)
             one = replace(one, operators=_operators(found) if plan.operators else ())

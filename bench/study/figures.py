@@ -2,8 +2,8 @@
 
     python -m tinyvit.bench.study.figures --calib-data DIR --val-data DIR [-o docs/results] [--artifacts DIR] [--peers]
 
-Writes one file for this kind of machine, with its facts, and the records beside it where --records says. Takes about half an hour on
-two cores; --artifacts takes the files from an earlier run's folder (demo.onnx, demo.int8.onnx, ...) and saves a third of it.
+Writes one file for this kind of machine, with its facts. Takes about half an hour on two cores; --artifacts and --records name folders
+where files and records are kept, and taken from the next time.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tinyvit.bench.accuracy.asked import Asked
@@ -21,7 +22,7 @@ from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.bench.latency.measure import Plan, measure
 from tinyvit.bench.latency.percentiles import ratio
 from tinyvit.bench.latency.turns import Timing
-from tinyvit.bench.record import Accuracy, Device, Latency, Record
+from tinyvit.bench.record import Accuracy, Device, Latency, Record, read
 from tinyvit.bench.study.stock import make_pair
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ArtifactError
@@ -30,6 +31,7 @@ from tinyvit.runtimes import cpu
 TARGETS = {"onnx": ".onnx", "ort": ".ort", "openvino": ".xml", "executorch": ".pte", "litert": ".tflite"}
 """Those that run on a processor, and the suffix of each."""
 _VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
+_PEERS = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
 _RUNS, _SECONDS = 220, 40
 _EXAMPLE = "  python -m tinyvit.bench.study.figures --calib-data train/ --val-data val/ --peers --records records/"
 
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--val-data", required=True, metavar="DIR", help="class folders of the demo model's ten classes")
     made.add_argument("-o", "--output", type=Path, default=Path("docs/results"), metavar="DIR", help="default: docs/results")
     made.add_argument("--artifacts", type=Path, metavar="DIR", help="exported files, made there where there are none (a temporary folder)")
-    made.add_argument("--records", type=Path, metavar="DIR", help="keep the records, for tinyvit-bench report")
+    made.add_argument(
+        "--records", type=Path, metavar="DIR", help="keep the records, for tinyvit-bench report; those there are not measured again"
+    )
     made.add_argument(
         "--peers", action="store_true", help="beside timm in torch and each engine's own tool too (pip install timm torchvision)"
     )
@@ -57,24 +61,36 @@ def kind(device: Device) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
-        folder = args.artifacts or Path(temporary)
+        folder, kept = args.artifacts or Path(temporary), args.records or Path(temporary) / "records"
+        kept.mkdir(parents=True, exist_ok=True)
         _export(folder, args.calib_data)
-        files = [path for suffix in TARGETS.values() for name in ("demo", "demo.int8") if (path := folder / f"{name}{suffix}").is_file()]
-        names = list(map(str, files))
-        one, two = (measure(names, Plan(threads=(threads,), runs=_RUNS, seconds=_SECONDS, cold=1)) for threads in (1, 2))
-        judged = assess(names, open_dataset(Place(args.val_data)), Asked()).record
-        peers = measure(names[:4], Plan(threads=(2,), runs=24, cold=0, rivals=("tool", "timm", "timm-compiled"))) if args.peers else None
-    stock = [_stock(variant) for variant in _VARIANTS] if args.peers else []
-    records = {"latency-1": one, "latency-2": two, "accuracy": judged, **({"peers": peers} if peers else {})}
-    records |= {f"stock-{variant}": record for variant, record in zip(_VARIANTS, stock)}
-    for name, record in records.items() if args.records else ():
-        args.records.mkdir(parents=True, exist_ok=True)
-        (args.records / f"{name}.json").write_text(record.to_json() + "\n")
+        files = [
+            str(path) for suffix in TARGETS.values() for name in ("demo", "demo.int8") if (path := folder / f"{name}{suffix}").is_file()
+        ]
+        plans = [Plan(threads=(threads,), runs=_RUNS, seconds=_SECONDS, cold=1) for threads in (1, 2)]
+        one, two = (_record(kept / f"latency-{i + 1}.json", partial(measure, files, plan)) for i, plan in enumerate(plans))
+        judged = _record(kept / "accuracy.json", lambda: assess(files, open_dataset(Place(args.val_data)), Asked()).record)
+        peers = [_record(kept / f"{name}.json", partial(_beside, files, names)) for name, names in _PEERS.items() if args.peers]
+        stock = [_record(kept / f"stock-{variant}.json", partial(_stock, variant)) for variant in _VARIANTS if args.peers]
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{kind(one.device)}.md"
     path.write_text("\n".join(_page(one, two, judged, peers, stock)) + "\n")
     print(path)
     return 0
+
+
+def _record(path: Path, made: Callable[[], Record]) -> Record:
+    """The record at `path`, measured where it is not there yet."""
+    if not path.is_file():
+        print(f"measuring {path.stem}", file=sys.stderr)
+        path.write_text(made().to_json() + "\n")
+    return read(path)
+
+
+def _beside(files: Sequence[str], names: Sequence[str]) -> Record:
+    """timm beside the ONNX file, or each engine's own tool beside the files that it has one for here."""
+    chosen = [file for file in files if (Path(file).name == "demo.onnx" if "timm" in names else file.endswith((".xml", ".tflite")))]
+    return measure(chosen, Plan(threads=(2,), runs=24, cold=0, rivals=tuple(names)))
 
 
 def _export(folder: Path, images: Path) -> None:
@@ -102,7 +118,7 @@ def _stock(variant: str) -> Record:
         )
 
 
-def _page(one: Record, two: Record, judged: Record, peers: Record | None, stock: Sequence[Record]) -> list[str]:
+def _page(one: Record, two: Record, judged: Record, peers: Sequence[Record], stock: Sequence[Record]) -> list[str]:
     device = two.device
     memory = f"{(device.memory_bytes or 0) / 2**30:.0f} GiB"
     lines = [
@@ -151,7 +167,7 @@ def _int8(one: Record, two: Record, judged: Record) -> list[str]:
             f"{size:.2f}",
             _ratio(single[after], single[before]),
             _ratio(double[after], double[before]),
-            f"{double[after].subject.int8_macs or 0:.0%}",
+            "" if (share := double[after].subject.int8_macs) is None else f"{share:.0%}",
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
@@ -183,12 +199,12 @@ def _stocks(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _peers(record: Record) -> list[str]:
+def _peers(records: Sequence[Record]) -> list[str]:
     lines = ["| file | tool | its median ms | ours / its |", "|---|---|---|---|"]
-    for each in record.peers:
+    for each in (peer for record in records for peer in record.peers):
         interval = f"{each.ratio.median:.2f} ({each.ratio.low:.2f} to {each.ratio.high:.2f})"
         lines.append(f"| {Path(each.artifact).name} | {each.name} | {each.median_ms:.1f} | {interval} |")
-    return lines + [f"- not measured: {line.partition(': ')[0]}" for line in record.refusals]
+    return lines
 
 
 def _ratio(ours: Latency, theirs: Latency) -> str:
