@@ -6,16 +6,25 @@ import importlib
 import importlib.util
 import logging
 import re
+import subprocess
 import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyvit.errors import MissingDependencyError
+import numpy as np
+
+from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.quiet import silent, silent_descriptors
+from tinyvit.runtimes.registry import open_runtime
+from tinyvit.variants import VARIANTS
 
 if TYPE_CHECKING:
     import torch
+
+
+_SAME = 1e-3
+"""Largest difference of the logits of one network, exported twice."""
 
 
 def import_timm() -> Any:
@@ -89,6 +98,28 @@ def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
         torch.onnx.export(
             model, (torch.zeros(1, 3, img_size, img_size),), path, dynamo=True, external_data=False, opset_version=20, verbose=False
         )
+
+
+def make_pair(variant: str, folder: Path) -> tuple[Path, Path]:
+    """(the stock export of timm's model with seeded weights, tinyvit-export's of the same weights), one network: their logits are held
+    against each other in onnxruntime. Raises ArtifactError where they differ, or our export fails."""
+    from safetensors.torch import save_file
+
+    check_installed()
+    model, size = stock_model(variant), VARIANTS[variant].img_size
+    stock, ours, weights = folder / "stock.onnx", folder / "ours.onnx", folder / "weights.safetensors"
+    stock_export(model, size, stock)
+    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)
+    command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights), "--target", "onnx", "-o", str(ours)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise ArtifactError("our own export failed", done.stderr.strip().splitlines()[-1])
+    image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+    with open_runtime(stock, "onnxruntime") as theirs, open_runtime(ours, "onnxruntime") as mine:
+        difference = float(np.abs(theirs.run(image) - mine.run(image)).max())
+    if difference > _SAME:
+        raise ArtifactError(f"the two exports of {variant} are not the same network (logits differ by {difference:.2g})", "report this")
+    return stock, ours
 
 
 def _demo() -> torch.nn.Module:

@@ -36,7 +36,7 @@ def scatter(found: Sequence[Row]) -> str:
     best = front([(ms, right.top1) for _, ms, right in points])
     with _drawn(4.2) as (figure, axes):
         axes.step([points[i][1] for i in best], [points[i][2].top1 for i in best], where="post", color=FAINT, linewidth=1.2, zorder=1)
-        for i, (label, ms, right) in enumerate(points):
+        for i, (label, ms, right) in enumerate(points):  # the fastest first
             colour = STRONG if i in best else PALE
             low, high = right.top1_interval
             axes.errorbar(
@@ -46,7 +46,7 @@ def scatter(found: Sequence[Row]) -> str:
         axes.set_xlabel("median time, ms (further left is better)")
         axes.set_ylabel("top-1, % (95% interval)")
         axes.margins(y=0.15)
-        axes.set_xlim(0, points[-1][1] * 1.35)
+        axes.set_xlim(points[0][1] * 0.85, points[-1][1] * 1.25)
         return _svg(
             figure, "Accuracy against latency: " + "; ".join(f"{label} {ms:.2f} ms, {right.top1:.2f}%" for label, ms, right in points)
         )

@@ -8,7 +8,7 @@ from importlib import resources
 
 from tinyvit.bench.record import Record
 from tinyvit.bench.report import charts
-from tinyvit.bench.report.rows import Row, devices
+from tinyvit.bench.report.rows import Row, devices, which
 from tinyvit.bench.report.tables import Table, notes, tables
 
 
@@ -35,7 +35,7 @@ def _drawn(records: Sequence[Record], found: Sequence[Row]) -> dict[str, list[st
     made = {"Summary": list[str](), "Latency": list[str](), "Stages, from bytes to classes (median ms)": list[str]()}
     several = len(devices(records)) > 1
     for device in devices(records):
-        here = [row for row in found if row.device == device]
+        here = [row for row in found if which(row.device) == which(device)]
         where = f", {device.name}" if several else ""
         made["Summary"].append(_figure(f"Accuracy against latency{where}", charts.scatter(here)))
         made["Latency"].append(_figure(f"Latency{where}", charts.latencies(here)))

@@ -35,7 +35,7 @@ def rows(records: Sequence[Record]) -> list[Row]:
     timed = [(record.device, one) for record in records for one in record.latency]
     used = {_key(one.subject) for _, one in timed}
     left = [(record.device, one) for record in records for one in record.accuracy if _key(one.subject) not in used]
-    names = _labels([*[one for _, one in timed], *[one for _, one in left]])
+    names = _labels([*timed, *left])
     made = [Row(device, one.subject, one, judged.get(_key(one.subject)), label) for (device, one), label in zip(timed, names)]
     return made + [Row(device, one.subject, None, one, label) for (device, one), label in zip(left, names[len(timed) :])]
 
@@ -44,10 +44,11 @@ def _key(subject: Subject) -> tuple[str, str]:
     return subject.sha256, str(subject.engine.get("engine"))
 
 
-def _labels(results: Sequence[Latency | Accuracy]) -> list[str]:
-    """A file's name, and as much of engine, threads, batch, scenario and preprocessing as it takes to tell it from the others."""
-    parts = [_parts(one) for one in results]
-    differing = [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
+def _labels(results: Sequence[tuple[Device, Latency | Accuracy]]) -> list[str]:
+    """A file's name, and where one comes twice on a device, what they differ in of engine, threads, batch and scenario."""
+    parts = [_parts(one) for _, one in results]
+    is_enough = len({(which(device), part[0]) for (device, _), part in zip(results, parts)}) == len(parts)
+    differing = [] if is_enough else [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
     return [" ".join([part[0], *(part[i] for i in differing if part[i])]) for part in parts]
 
 
@@ -68,6 +69,11 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
+def which(device: Device) -> tuple[str, str, str]:
+    """What makes it the same device: not its clock, which every record has anew."""
+    return device.name, device.cpu, device.machine
+
+
 def devices(records: Sequence[Record]) -> list[Device]:
     """Each once, in the order of the records."""
-    return list(dict.fromkeys(record.device for record in records))
+    return list({which(record.device): record.device for record in reversed(records)}.values())[::-1]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.record import Device, Latency, Record
-from tinyvit.bench.report.rows import Row
+from tinyvit.bench.report.rows import Row, which
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def _worth_showing(table: Table) -> Table:
 
 def _summary(found: Sequence[Row]) -> Table:
     head = (
-        *("file", "device", "engine", "precision", "median ms", "time of the first's", "top-1", "top-5", "images/s"),
+        *("file", "device", "engine", "precision", "median ms", "time / first's", "top-1", "top-5", "images/s"),
         *("threads", "batch", "scenario", "size MB", "integer work"),
     )
     return Table("Summary", head, tuple(_summary_row(row) for row in found))
@@ -132,7 +132,7 @@ def _peers(records: Sequence[Record]) -> Table:
 
 
 def _peaks(records: Sequence[Record], found: Sequence[Row]) -> Table:
-    peaks = {record.device: record.peak for record in records if record.peak}
+    peaks = {which(record.device): record.peak for record in records if record.peak}
     rows = (
         (
             row.label,
@@ -143,7 +143,7 @@ def _peaks(records: Sequence[Record], found: Sequence[Row]) -> Table:
             _percent(row.latency.peak_share),
         )
         for row in found
-        if row.latency and row.latency.peak_share is not None and (peak := peaks.get(row.device))
+        if row.latency and row.latency.peak_share is not None and (peak := peaks.get(which(row.device)))
     )
     head = ("file", "device", "float32 GMAC/s", "int8 GMAC/s", "memory GB/s", "share reached")
     return Table("What the machine reaches at most", head, tuple(rows))

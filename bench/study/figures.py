@@ -22,8 +22,8 @@ from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.bench.latency.measure import Plan, measure
 from tinyvit.bench.latency.percentiles import ratio
 from tinyvit.bench.latency.turns import Timing
+from tinyvit.bench.peers import make_pair, stock_executorch, stock_litert
 from tinyvit.bench.record import Accuracy, Device, Latency, Record, read
-from tinyvit.bench.study.stock import make_pair
 from tinyvit.cli import guarded, parser
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes import cpu
@@ -71,10 +71,11 @@ def _run(args: argparse.Namespace) -> int:
         one, two = (_record(kept / f"latency-{i + 1}.json", partial(measure, files, plan)) for i, plan in enumerate(plans))
         judged = _record(kept / "accuracy.json", lambda: assess(files, open_dataset(Place(args.val_data)), Asked()).record)
         peers = [_record(kept / f"{name}.json", partial(_beside, files, names)) for name, names in _PEERS.items() if args.peers]
+        own = _record(kept / "converters.json", partial(_converters, files)) if args.peers else None
         stock = [_record(kept / f"stock-{variant}.json", partial(_stock, variant)) for variant in _VARIANTS if args.peers]
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{kind(one.device)}.md"
-    path.write_text("\n".join(_page(one, two, judged, peers, stock)) + "\n")
+    path.write_text("\n".join(_page(one, two, judged, peers, own, stock)) + "\n")
     print(path)
     return 0
 
@@ -118,7 +119,15 @@ def _stock(variant: str) -> Record:
         )
 
 
-def _page(one: Record, two: Record, judged: Record, peers: Sequence[Record], stock: Sequence[Record]) -> list[str]:
+def _converters(files: Sequence[str]) -> Record:
+    """Our files for LiteRT and ExecuTorch beside what litert-torch and ExecuTorch make of the demo model by themselves."""
+    ours = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
+    with tempfile.TemporaryDirectory() as folder:
+        theirs = [str(make(Path(folder))) for make in (stock_litert, stock_executorch)]
+        return measure([*ours, *theirs], Plan(threads=(2,), runs=_RUNS, seconds=_SECONDS, cold=0))
+
+
+def _page(one: Record, two: Record, judged: Record, peers: Sequence[Record], own: Record | None, stock: Sequence[Record]) -> list[str]:
     device = two.device
     memory = f"{(device.memory_bytes or 0) / 2**30:.0f} GiB"
     lines = [
@@ -137,6 +146,8 @@ def _page(one: Record, two: Record, judged: Record, peers: Sequence[Record], sto
     ]
     if stock:
         lines += ["", "## Our export beside the stock one (`torch.onnx.export` of timm's model), float32, two threads", "", *_stocks(stock)]
+    if own:
+        lines += ["", "## Beside each engine's own converter (litert-torch, ExecuTorch), float32, two threads", "", *_owns(own)]
     if peers:
         lines += ["", "## Beside other tools, two threads", "", *_peers(peers)]
     return lines
@@ -196,6 +207,15 @@ def _stocks(records: Sequence[Record]) -> list[str]:
         for engine in ("onnxruntime", "openvino"):
             stock, ours = (each for each in record.latency if each.subject.engine.get("engine") == engine)
             lines.append(f"| {variant} | {engine} | {stock.median_ms:.1f} | {ours.median_ms:.1f} | {_ratio(ours, stock)} |")
+    return lines
+
+
+def _owns(record: Record) -> list[str]:
+    found = _by_name(record)
+    lines = ["| engine | its own ms | ours ms | ours / its own |", "|---|---|---|---|"]
+    for engine, suffix in (("LiteRT", ".tflite"), ("ExecuTorch", ".pte")):
+        stock, ours = found[f"stock{suffix}"], found[f"demo{suffix}"]
+        lines.append(f"| {engine} | {stock.median_ms:.1f} | {ours.median_ms:.1f} | {_ratio(ours, stock)} |")
     return lines
 
 
