@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from tinyvit.bench import cli
 from tinyvit.bench.latency.cold import cold_start
 from tinyvit.bench.latency.measure import Plan, measure
+from tinyvit.bench.latency.opened import Opened
 from tinyvit.bench.latency.roofline import peak, share
 from tinyvit.bench.record import Latency, Peak, Record
 from tinyvit.errors import ArtifactError, RequestError
@@ -61,6 +64,42 @@ def test_pictures_a_query(demo: dict[str, Path], scenario: str, batch: int) -> N
     (one,) = measure([str(demo["onnx"])], Plan(scenario=scenario, **QUICK)).latency  # type: ignore[arg-type]
     assert (one.scenario, one.batch) == (scenario, batch)
     assert one.images_per_s == pytest.approx(batch * 1e3 / one.mean_ms)
+
+
+class KnownTimes:
+    """A clock that only queries move, each by the next of these milliseconds, again and again."""
+
+    def __init__(self, times_ms: Sequence[float]) -> None:
+        self.seconds, self.times = 0.0, cycle(times_ms)
+
+    def now(self) -> float:
+        return self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        self.seconds += seconds
+
+    def query(self, opened: Opened, pictures: int) -> Callable[[], object]:
+        def run() -> None:
+            self.seconds += next(self.times) / 1e3
+
+        return run
+
+
+@pytest.mark.parametrize(
+    ("scenario", "rate", "batch"), [("single-stream", None, 1), ("multi-stream", None, 8), ("offline", None, 8), ("server", 0.001, 1)]
+)
+def test_known_times_are_measured_right_in_every_scenario(
+    scenario: str, rate: float | None, batch: int, demo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = KnownTimes([10, *range(1, 101)])  # the 10 is dealt out in warm-up and moves the rest about
+    monkeypatch.setattr("tinyvit.bench.latency.measure.network_query", clock.query)
+    plan = Plan(scenario=scenario, rate=rate, runs=1000, seconds=1e9, cold=0)  # type: ignore[arg-type]
+    (one,) = measure([str(demo["onnx"])], plan, clock=clock).latency
+    assert one.samples >= 1000
+    assert (one.min_ms, one.median_ms, one.mean_ms) == pytest.approx((1, 50, 50), abs=1.01)
+    assert (one.p90_ms, one.p99_ms, one.max_ms) == pytest.approx((90, 99, 100), abs=1.01)
+    assert one.p99_bound_ms == pytest.approx(100, abs=1.01)
+    assert one.images_per_s == pytest.approx(rate or batch * 1e3 / one.mean_ms)
 
 
 def test_a_server(demo: dict[str, Path]) -> None:
