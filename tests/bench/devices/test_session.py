@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit import Classifier
 from tinyvit.bench import cli
 from tinyvit.bench.devices import bundle
 from tinyvit.bench.devices.session import Visit, visit
@@ -70,18 +69,6 @@ def test_the_whole_visit(demo: dict[str, Path], folders: Path, tmp_path: Path, m
     verified = json.loads((tmp_path / "out" / "local.verify.json").read_text())
     assert verified["demo.onnx"]["passed"] is True
     assert not list(tmp_path.glob("tinyvit-*"))
-
-
-@pytest.mark.slow
-def test_an_environment_is_made(demo: dict[str, Path], tmp_path: Path) -> None:
-    """From wheels, as for a device without a network."""
-    with Classifier(demo["onnx"]):
-        pass
-    wheels = [sys.executable, "-m", "pip", "download", "-q", "-d", str(tmp_path), "numpy", "pillow", "onnxruntime"]
-    subprocess.run(wheels, check=True)
-    found = visit(Local(), Visit((demo["onnx"],), python=sys.executable, wheels=tmp_path, arguments=("--runs", "3")), lambda line: None)
-    assert found.problems == ()
-    assert found.latency is not None
 
 
 def test_what_comes_back_is_not_trusted(demo: dict[str, Path]) -> None:

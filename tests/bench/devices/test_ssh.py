@@ -131,6 +131,19 @@ def test_the_whole_visit(server: Server, demo: dict[str, Path], folders: Path, t
     assert list(server.temporary.glob("tinyvit-*")) == []
 
 
+@pytest.mark.slow
+def test_an_environment_is_made_there(server: Server, demo: dict[str, Path], tmp_path: Path) -> None:
+    """From wheels that were sent along, as for a device without a network."""
+    wheels = tmp_path / "wheels"
+    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels), "numpy", "pillow", "onnxruntime"], check=True)
+    asked = Visit((demo["onnx"],), python=sys.executable, wheels=wheels, arguments=("--runs", "3"))
+    found = visit(server.transport(), asked, lambda line: None)
+    assert found.problems == ()
+    assert found.latency is not None
+    assert found.latency.latency[0].subject.int8_macs == 0  # read from the profile, with no onnx package there
+    assert list(server.temporary.glob("tinyvit-*")) == []
+
+
 def test_the_folder_stays_where_that_is_asked_for(server: Server, demo: dict[str, Path]) -> None:
     asked = Visit((demo["onnx"],), use_env=sys.prefix, arguments=("--runs", "3"), keep=True)
     found = visit(server.transport(), asked, lambda line: None)
