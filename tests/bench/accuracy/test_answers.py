@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.bench import answers as module
+from tinyvit.bench.accuracy import answers as module
 from tinyvit.bench.accuracy.answers import Answer, open_journal
 from tinyvit.bench.accuracy.asked import Asked
 from tinyvit.bench.accuracy.datasets import Place, open_dataset
