@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.bench.record import Subject
+from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.files import feed, sha256
 from tinyvit.runtimes.artifact import files, open_artifact
 
@@ -30,3 +31,23 @@ def digest(path: Path) -> str:
         feed(each, one)
         whole.update(one.digest())
     return whole.hexdigest()
+
+
+class Refusals:
+    """Files that could not be measured, each with its reason, while the others are."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self._first: TinyViTError | None = None
+
+    def add(self, given: str, error: TinyViTError) -> None:
+        """The file `given`, or a thing beside it; most reasons name it themselves."""
+        self._first = self._first or error
+        self.lines.append(str(error) if str(error).startswith(given) else f"{given}: {error}")
+
+    def error(self) -> TinyViTError:
+        """For where nothing is left to measure: the one reason itself, or the first of several."""
+        assert self._first is not None
+        if len(self.lines) == 1:
+            return self._first
+        return RequestError(f"none of {len(self.lines)} can be measured; the first: {self._first.cause}", self._first.remedy)

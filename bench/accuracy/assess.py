@@ -15,8 +15,8 @@ from tinyvit.bench.accuracy.datasets import Dataset
 from tinyvit.bench.accuracy.looked import Looked, look, result
 from tinyvit.bench.accuracy.preprocess_check import check
 from tinyvit.bench.record import Accuracy, Record
-from tinyvit.bench.subject import digest
-from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.bench.subject import Refusals, digest
+from tinyvit.errors import TinyViTError
 
 
 @dataclass(frozen=True)
@@ -39,10 +39,10 @@ def assess(
 ) -> Assessment:
     """Ask each file about every picture. reference: another file, or the first of several. name: of the device, instead of its own.
 
-    Files that cannot be asked are in `refusals`. Raises RequestError where none can, and what `look` raises of the reference.
+    Files that cannot be asked are in `refusals`. Raises the first reason where none can, and what `look` raises of the reference.
     """
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    refusals, looked = list[str](), list[Looked]()
+    refusals, looked = Refusals(), list[Looked]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         against = look(reference, dataset, _journal(asked, reference, several=True)) if reference else None
@@ -50,14 +50,14 @@ def assess(
             try:
                 looked.append(look(path, dataset, _journal(asked, path, several=len(paths) > 1 or reference is not None)))
             except TinyViTError as error:
-                refusals.append(f"{path}: {error}")
+                refusals.add(path, error)
         if not looked:
-            raise RequestError(f"nothing can be measured; {refusals[0]}", "see the reason")
+            raise refusals.error()
         against = against or (looked[0] if len(looked) > 1 else None)
         results = [result(one, None if one is against else against, keep_answers) for one in looked]
     said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
     said += [f"{one.given}: {note}" for one in looked for note in one.notes]
-    record = _record(dataset, asked, date, name, said, refusals, results)
+    record = _record(dataset, asked, date, name, said, refusals.lines, results)
     return Assessment(record, against, tuple(looked))
 
 

@@ -19,7 +19,7 @@ from tinyvit import __version__
 from tinyvit.bench.devices.transport import Completed, finished, refusal
 from tinyvit.bench.latency.percentiles import ENOUGH
 from tinyvit.bench.record import Device, Latency, Record
-from tinyvit.bench.subject import subject
+from tinyvit.bench.subject import Refusals, subject
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import detect_format, files
@@ -132,7 +132,7 @@ def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: i
     there = adb.shell(f"mktemp -d {_PLACE}/tinyvit-XXXXXX").stdout.strip()
     if not there.startswith(_PLACE + "/"):
         raise RequestError(f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there")
-    found, refusals = list[Latency](), list[str]()
+    found, refusals = list[Latency](), Refusals()
     try:
         adb.push(runner, f"{there}/runner")
         adb.shell(f"chmod 755 {there}/runner")
@@ -140,13 +140,13 @@ def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: i
             try:
                 found.append(_one(adb, path, there, threads, runs, timeout_s))
             except RequestError as error:
-                refusals.append(f"{path}: {error}")
+                refusals.add(str(path), error)
     finally:
         adb.shell(f"rm -rf {there}")
     if not found:
-        raise RequestError(f"nothing can be measured on {adb.name}; {refusals[0]}", "see the reason")
+        raise refusals.error()
     settings: dict[str, str | int | float | bool | None] = {"timed": "network alone", "runs": runs, "runner": runner.name}
-    return Record("latency", date, f"tinyvit-edge {__version__}", device, settings, (), tuple(refusals), tuple(found))
+    return Record("latency", date, f"tinyvit-edge {__version__}", device, settings, (), tuple(refusals.lines), tuple(found))
 
 
 def runner_for(path: Path) -> Runner:

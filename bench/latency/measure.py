@@ -24,7 +24,7 @@ from tinyvit.bench.latency.roofline import peak, share
 from tinyvit.bench.latency.scenarios import PER_QUERY, Clock, WallClock, Warmup, back_to_back, highest_rate, served, warm_up
 from tinyvit.bench.latency.turns import Timing
 from tinyvit.bench.record import Latency, Operator, Peer, Ratio, Record, Scenario
-from tinyvit.bench.subject import subject
+from tinyvit.bench.subject import Refusals, subject
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import AUTO, Options
@@ -89,19 +89,18 @@ class _Run:
 def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, name: str | None = None) -> Record:
     """Measure each file as planned; `name` is the device's instead of its own. Files that cannot be measured are in `refusals`.
 
-    Raises RequestError where nothing can be measured, naming the first reason.
+    Raises the first reason where nothing can be measured.
     """
     clock = clock or WallClock()
     date, device = datetime.now(timezone.utc).isoformat(timespec="seconds"), machine.device(name)
     with ExitStack() as stack:
         runs, refusals, said = _opened(paths, plan, stack)
         if not runs:
-            raise RequestError(f"nothing can be measured; {refusals[0]}", "see the reason")
+            raise refusals.error()
         before = watch.snapshot()
         results, told = _timed(runs, plan, clock)
         after = watch.snapshot()
-        peers, missed = _rivals(runs, plan, device.cores)
-        refusals += missed
+        peers = _rivals(runs, plan, device.cores, refusals)
     said += [*_about(device.governor, runs, device.cores), *watch.disturbances(before, after), *told]
     for i, run in enumerate(runs):
         results[i], missed = _looked_into(results[i], run, plan)
@@ -116,7 +115,7 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
         device=replace(device, clock_after_mhz=after.clock_mhz),
         settings=_settings(plan),
         warnings=tuple(dict.fromkeys(said)),
-        refusals=tuple(refusals),
+        refusals=tuple(refusals.lines),
         latency=tuple(results),
         peak=found,
         peers=tuple(peers),
@@ -135,23 +134,23 @@ def _settings(plan: Plan) -> dict[str, str | int | float | bool | None]:
     }
 
 
-def _opened(paths: Sequence[str], plan: Plan, stack: ExitStack) -> tuple[list[_Run], list[str], list[str]]:
+def _opened(paths: Sequence[str], plan: Plan, stack: ExitStack) -> tuple[list[_Run], Refusals, list[str]]:
     """(what can be measured, what cannot and why, warnings)."""
     runs: list[_Run] = []
-    refusals: list[str] = []
+    refusals = Refusals()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for path in paths:
             try:
                 wanted = _engines(path, plan.runtimes)
             except TinyViTError as error:
-                refusals.append(f"{path}: {error}")
+                refusals.add(path, error)
                 continue
             for engine, threads, batch in ((e, t, b) for e in wanted for t in plan.threads for b in plan.batches):
                 try:
                     runs.append(_run(stack, path, engine, Options(plan.device, threads), batch, plan))
                 except TinyViTError as error:
-                    refusals.append(f"{path}: {error}")
+                    refusals.add(path, error)
     return runs, refusals, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
 
 
@@ -260,13 +259,13 @@ def _operators(found: KernelShare) -> tuple[Operator, ...]:
     return tuple(Operator(kernel.name, kernel.nodes, kernel.ms, kernel.is_integer) for kernel in dearest)
 
 
-def _rivals(runs: Sequence[_Run], plan: Plan, cores: int) -> tuple[list[Peer], list[str]]:
-    peers, missed = list[Peer](), list[str]()
+def _rivals(runs: Sequence[_Run], plan: Plan, cores: int, refusals: Refusals) -> list[Peer]:
+    peers = list[Peer]()
     for run in runs if plan.rivals else ():
-        found, why = beside(plan.rivals, run.opened, run.options.threads or int(run.opened.runtime.describe().get("threads") or cores))
-        peers += found
-        missed += why
-    return peers, missed
+        peers += beside(
+            plan.rivals, run.opened, run.options.threads or int(run.opened.runtime.describe().get("threads") or cores), refusals
+        )
+    return peers
 
 
 def _about(governor: str | None, runs: Sequence[_Run], cores: int) -> list[str]:

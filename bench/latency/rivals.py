@@ -22,6 +22,7 @@ from tinyvit.bench.latency.percentiles import ratio
 from tinyvit.bench.latency.turns import Timing, alternate
 from tinyvit.bench.peers import import_timm, stock_export, stock_model
 from tinyvit.bench.record import Peer, Ratio
+from tinyvit.bench.subject import Refusals
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
@@ -77,15 +78,15 @@ TOOLS = {
 }
 
 
-def beside(names: Sequence[str], opened: Opened, threads: int) -> tuple[list[Peer], list[str]]:
-    """Each rival in turns with the file, one picture a run: what was measured, and what could not be and why."""
-    peers, missed = list[Peer](), list[str]()
+def beside(names: Sequence[str], opened: Opened, threads: int, refusals: Refusals) -> list[Peer]:
+    """Each rival in turns with the file, one picture a run; those that cannot be measured are added to `refusals`."""
+    peers = list[Peer]()
     for name in names:
         try:
             peers.append(_by_tool(opened, threads) if name == "tool" else _by_torch(name, opened, threads))
         except TinyViTError as error:
-            missed.append(f"{name} beside {opened.given}: {error}")
-    return peers, missed
+            refusals.add(f"{name} beside {opened.given}", error)
+    return peers
 
 
 def _by_torch(name: str, opened: Opened, threads: int) -> Peer:

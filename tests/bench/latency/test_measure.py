@@ -140,8 +140,10 @@ def test_what_cannot_be_measured_is_said_and_the_rest_measured(
 
 
 def test_nothing_to_measure(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="nothing can be measured"):
+    with pytest.raises(ArtifactError, match=r"none.onnx cannot be read \(No such file or directory\): check the path"):
         measure([str(tmp_path / "none.onnx")], Plan())
+    with pytest.raises(RequestError, match=r"none of 2 can be measured; the first: .*a.onnx cannot be read"):
+        measure([str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")], Plan())
 
 
 def test_the_reference_evaluator_is_not_timed(demo: dict[str, Path]) -> None:

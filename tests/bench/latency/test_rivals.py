@@ -10,6 +10,7 @@ import pytest
 
 from tinyvit.bench.latency.opened import Opened, open_file
 from tinyvit.bench.latency.rivals import TOOLS, beside
+from tinyvit.bench.subject import Refusals
 from tinyvit.runtimes.base import Options
 
 SAID = {
@@ -41,8 +42,9 @@ def opened(demo: dict[str, Path]) -> Iterator[Opened]:
 def test_a_rival_that_is_not_there_is_named_with_its_source(name: str, opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    peers, (line,) = beside([name], opened, 1)
-    assert peers == []
+    refusals = Refusals()
+    assert beside([name], opened, 1, refusals) == []
+    (line,) = refusals.lines
     assert ("build onnxruntime" in line) if name == "tool" else ("pip install timm" in line)
 
 
@@ -52,7 +54,7 @@ def test_an_engines_own_tool_is_run(engine: str, demo: dict[str, Path]) -> None:
     if shutil.which(TOOLS[engine].name) is None:
         pytest.skip(f"{TOOLS[engine].name} is not on PATH")
     with open_file(str(demo[engine]), None, Options(threads=1)) as one:
-        (peer,), missed = beside(["tool"], one, 1)
-    assert missed == []
+        (peer,) = beside(["tool"], one, 1, refusals := Refusals())
+    assert refusals.lines == []
     assert peer.median_ms > 0
     assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
