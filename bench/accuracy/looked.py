@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +43,7 @@ class Looked:
     preprocess: Preprocess
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def right(self) -> list[bool | None]:
         """Whether each picture's best class is right; None where it could not be read."""
         return [one.best[0] in truth if one.best else None for one, truth in zip(self.answers, self.truths)]
