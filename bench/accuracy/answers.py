@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from tinyvit.bench.accuracy.datasets import Sample
 from tinyvit.bench.machine import cores
 from tinyvit.errors import ArtifactError, ImageError, RequestError
+from tinyvit.images import Channels
 from tinyvit.runtimes.classifier import Classifier
 
 BEST = 5
@@ -42,31 +44,27 @@ Progress = Callable[[int, int, Answer], None]
 """Called with (pictures answered, of how many, the last answer)."""
 
 
-def answers(
-    classifier: Classifier, samples: Sequence[Sample], journal: Journal | None = None, progress: Progress | None = None
-) -> Iterator[Answer]:
-    """An answer a picture, in order; a camera's rotation is not honoured, as in published evaluations. What the journal has is not asked
-    again, what is new is written to it."""
-    known = journal.answers if journal else []
-    for i, answer in enumerate(known[: len(samples)], 1):
-        if progress:
-            progress(i, len(samples), answer)
-        yield answer
-    rest = samples[len(known) :]
+def answers(classifier: Classifier, samples: Sequence[Sample], channels: Channels = "rgb") -> Iterator[Answer]:
+    """An answer a picture, in order; a camera's rotation is not honoured, as in published evaluations. channels: of pictures that are
+    arrays. Raises ArtifactError, naming the picture, for an answer that is not finite."""
     threads = classifier.describe().get("threads")
-    has_every_core = isinstance(threads, int) and threads >= cores()
-    rows = classifier.logits_each((sample.picture() for sample in rest), exif=False, by=_BY if has_every_core else None)
-    for i, row in enumerate(rows, len(known) + 1):
-        answer = Answer((), 0.0, row.cause) if isinstance(row, ImageError) else answer_of(row, rest[i - len(known) - 1].name)
-        if journal:
+    by = _BY if isinstance(threads, int) and threads >= cores() else None
+    rows = classifier.logits_each((sample.picture() for sample in samples), channels=channels, exif=False, by=by)
+    for sample, row in zip(samples, rows):
+        yield Answer((), 0.0, row.cause) if isinstance(row, ImageError) else _answer(row, sample.name)
+
+
+def kept(fresh: Iterable[Answer], total: int, journal: Journal | None, progress: Progress) -> Iterator[Answer]:
+    """What the journal has, then `fresh`, which is written to it; of all, progress is told."""
+    known = journal.answers if journal else []
+    for done, answer in enumerate(chain(known, fresh), 1):
+        if journal and done > len(known):
             journal.add(answer)
-        if progress:
-            progress(i, len(samples), answer)
+        progress(done, total, answer)
         yield answer
 
 
-def answer_of(logits: npt.NDArray[np.float32], name: str) -> Answer:
-    """Logits, (classes,), -> the answer; raises ArtifactError, naming the picture, where they are not finite."""
+def _answer(logits: npt.NDArray[np.float32], name: str) -> Answer:
     if not np.isfinite(logits).all():
         raise ArtifactError(f"the answer to {name} is not finite", "check the file with tinyvit-verify")
     best = np.argsort(-logits, kind="stable")[:BEST]

@@ -6,12 +6,14 @@ Every machine must see the file and the pictures at the same paths.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
-from tinyvit.bench.accuracy.answers import Answer, Journal, Progress
+from tinyvit.bench.accuracy.answers import Answer
 from tinyvit.bench.accuracy.answers import answers as answer_here
 from tinyvit.bench.accuracy.asked import Asked, open_classifier
 from tinyvit.bench.accuracy.datasets import Dataset, Place, open_dataset
@@ -25,11 +27,9 @@ _AHEAD = 64
 """Tasks that are handed out at once, so that a large validation set does not wait in memory."""
 
 
-def answers(
-    given: str, dataset: Dataset, asked: Asked, count: int, journal: Journal | None = None, progress: Progress | None = None
-) -> tuple[Answer, ...]:
-    """What `answers.answers` gives for the dataset's matched pictures, in the same order. Raises RequestError for a cluster that is not
-    there or that lost too many workers."""
+def answers(given: str, dataset: Dataset, asked: Asked, start: int, end: int) -> Iterator[Answer]:
+    """What `answers.answers` gives for the dataset's matched pictures from `start` to before `end`, in the same order. Raises RequestError
+    for a cluster that is not there or that lost too many workers."""
     try:
         import ray
     except ImportError as error:
@@ -40,7 +40,7 @@ def answers(
     try:
         if begun:
             ray.init(address=asked.ray or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        return tuple(_gathered(ray, given, dataset.place, replace(asked, journal=None, meter=None, ray=None), count, journal, progress))
+        yield from _gathered(ray, given, dataset.place, replace(asked, journal=None, meter=None, ray=None), start, end)
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise RequestError(f"the cluster {asked.ray or 'on this machine'} did not do it ({reason})", "check ray status there") from error
@@ -62,25 +62,13 @@ def _check_there(address: str) -> None:
         ) from error
 
 
-def _gathered(
-    ray: Any, given: str, place: Place, asked: Asked, count: int, journal: Journal | None, progress: Progress | None
-) -> list[Answer]:
-    found = list(journal.answers[:count]) if journal else []
-    starts = list(range(len(found), count, SHARD))
+def _gathered(ray: Any, given: str, place: Place, asked: Asked, start: int, end: int) -> Iterator[Answer]:
     task: Callable[..., Any] = ray.remote(num_cpus=asked.threads or 1, max_retries=_RETRIES)(shard).remote
-    waiting = [task(given, place, asked, start, min(start + SHARD, count)) for start in starts[:_AHEAD]]
-    for i in range(len(starts)):
-        rows: list[Answer] = ray.get(waiting[i])
-        if i + _AHEAD < len(starts):
-            start = starts[i + _AHEAD]
-            waiting.append(task(given, place, asked, start, min(start + SHARD, count)))
-        for answer in rows:
-            found.append(answer)
-            if journal:
-                journal.add(answer)
-            if progress:
-                progress(len(found), count, answer)
-    return found
+    tasks = (task(given, place, asked, first, min(first + SHARD, end)) for first in range(start, end, SHARD))
+    waiting = deque(islice(tasks, _AHEAD))
+    while waiting:
+        yield from ray.get(waiting.popleft())
+        waiting.extend(islice(tasks, 1))
 
 
 def shard(given: str, place: Place, asked: Asked, start: int, end: int) -> list[Answer]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyvit.bench.accuracy import cluster
-from tinyvit.bench.accuracy.answers import Answer, Meter, answers, open_journal
+from tinyvit.bench.accuracy.answers import Answer, Meter, answers, kept, open_journal
 from tinyvit.bench.accuracy.asked import Asked, open_classifier
 from tinyvit.bench.accuracy.datasets import Dataset, Sample
 from tinyvit.bench.accuracy.datasets.matching import matched
@@ -53,28 +53,44 @@ def look(given: str, dataset: Dataset, asked: Asked) -> Looked:
     """Ask a file about every picture. Raises RequestError for classes that do not match and for too many unreadable pictures."""
     with open_classifier(given, asked) as classifier:
         samples, truths, notes = matched(dataset, classifier.labels, asked.only_known)
-        meter = Meter(Path(given).name, truths, asked.meter)
+        meter, total = Meter(Path(given).name, truths, asked.meter), len(samples)
         begun = time.perf_counter()
-        with open_journal(asked.journal, _depends(given, dataset, samples, classifier)) if asked.journal else nullcontext() as journal:
+        with open_journal(asked.journal, _depends(given, dataset, total, classifier)) if asked.journal else nullcontext() as journal:
+            known = len(journal.answers) if journal else 0
+            fresh = answers(classifier, samples[known:]) if asked.ray is None else cluster.answers(given, dataset, asked, known, total)
             try:
-                if asked.ray is None:
-                    found = tuple(answers(classifier, samples, journal, meter))
-                else:
-                    found = cluster.answers(given, dataset, asked, len(samples), journal, meter)
+                found = tuple(kept(fresh, total, journal, meter))
             except KeyboardInterrupt:
-                _tell_partial(meter, len(samples), asked)
+                _tell_partial(meter, total, asked)
                 raise
         seconds = time.perf_counter() - begun
-        bad = [f"{sample.name}: {one.error}" for sample, one in zip(samples, found) if not one.best]
-        if len(bad) > MAX_UNREADABLE * len(samples):
-            raise RequestError(
-                f"{len(bad)} of the {len(samples)} pictures cannot be read, such as {bad[0]}", "replace them; up to 1% are passed over"
-            )
-        notes += [f"not read: {line}" for line in bad[:10]] + ([f"not read: {len(bad) - 10} more"] if len(bad) > 10 else [])
-        facts = classifier.describe()
-        return Looked(
-            given, classifier.labels, tuple(samples), tuple(truths), found, seconds, _engine(facts), classifier.preprocess, tuple(notes)
-        )
+        notes += _unreadable(samples, found)
+        return seen(given, classifier, samples, truths, found, seconds, notes)
+
+
+def seen(
+    given: str,
+    classifier: Classifier,
+    samples: Sequence[Sample],
+    truths: Sequence[tuple[int, ...]],
+    found: Sequence[Answer],
+    seconds: float,
+    notes: Sequence[str] = (),
+) -> Looked:
+    """The answers that an open file gave, with what it is."""
+    engine = _engine(classifier)
+    return Looked(
+        given, classifier.labels, tuple(samples), tuple(truths), tuple(found), seconds, engine, classifier.preprocess, tuple(notes)
+    )
+
+
+def _unreadable(samples: Sequence[Sample], found: Sequence[Answer]) -> list[str]:
+    """Notes that name the pictures that could not be read; raises RequestError where they are too many."""
+    bad = [f"{sample.name}: {one.error}" for sample, one in zip(samples, found) if not one.best]
+    if len(bad) > MAX_UNREADABLE * len(samples):
+        cause = f"{len(bad)} of the {len(samples)} pictures cannot be read, such as {bad[0]}"
+        raise RequestError(cause, "replace them; up to 1% are passed over")
+    return [f"not read: {line}" for line in bad[:10]] + ([f"not read: {len(bad) - 10} more"] if len(bad) > 10 else [])
 
 
 def _tell_partial(meter: Meter, total: int, asked: Asked) -> None:
@@ -83,19 +99,18 @@ def _tell_partial(meter: Meter, total: int, asked: Asked) -> None:
     print(f"\npartial: {meter.done} of {total} pictures{share}{again}", file=sys.stderr)
 
 
-def _engine(facts: dict[str, str | int]) -> dict[str, str | int]:
-    return {key: value for key, value in facts.items() if key not in ("file", "stage", "batch", "decoding_threads")}
+def _engine(classifier: Classifier) -> dict[str, str | int]:
+    """What runs the file, without what is the classifier's own."""
+    return {key: value for key, value in classifier.describe().items() if key not in ("file", "stage", "batch", "decoding_threads")}
 
 
-def _depends(given: str, dataset: Dataset, samples: Sequence[Sample], classifier: Classifier) -> dict[str, str]:
+def _depends(given: str, dataset: Dataset, pictures: int, classifier: Classifier) -> dict[str, str]:
     """Everything that the answers depend on."""
-    engine = {
-        key: str(value) for key, value in _engine(classifier.describe()).items() if key in ("engine", "version", "device", "precision")
-    }
+    engine = {key: str(value) for key, value in _engine(classifier).items() if key in ("engine", "version", "device", "precision")}
     return {
         "artifact": digest(Path(given)),
         "data": dataset.sha256,
-        "pictures": str(len(samples)),
+        "pictures": str(pictures),
         "preprocess": str(asdict(classifier.preprocess)),
         **engine,
     }

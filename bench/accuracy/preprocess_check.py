@@ -7,21 +7,22 @@ standard deviation, another crop, another filter.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from functools import partial
+from typing import cast
 
 import numpy as np
-import numpy.typing as npt
 
-from tinyvit.bench.accuracy.answers import Answer, answer_of
+from tinyvit.bench.accuracy.answers import answers
 from tinyvit.bench.accuracy.asked import Asked, open_classifier
 from tinyvit.bench.accuracy.datasets import Dataset, Sample
 from tinyvit.bench.accuracy.datasets.matching import matched
-from tinyvit.bench.accuracy.looked import Looked, result
+from tinyvit.bench.accuracy.looked import Looked, result, seen
 from tinyvit.bench.record import Accuracy
 from tinyvit.errors import ImageError
-from tinyvit.images import Channels, open_image
+from tinyvit.images import Channels, Picture, open_image
 from tinyvit.manifest import Stage
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from tinyvit.runtimes.classifier import Classifier
@@ -94,26 +95,15 @@ def verdict(results: Sequence[Accuracy]) -> str:
 
 
 def _looked(classifier: Classifier, way: Way, given: str, samples: Sequence[Sample], truths: Sequence[tuple[int, ...]]) -> Looked:
+    shown = samples if way.channels == "rgb" else [replace(one, picture=partial(_pixels, one)) for one in samples]
     begun = time.perf_counter()
-    rows = classifier.logits_each(_pictures(samples, way), channels=way.channels)
-    found = tuple(
-        Answer((), 0.0, row.cause) if isinstance(row, ImageError) else answer_of(row, one.name) for row, one in zip(rows, samples)
-    )
-    facts = classifier.describe()
-    engine = {key: facts[key] for key in ("engine", "version", "device", "threads", "precision")}
-    return Looked(given, classifier.labels, tuple(samples), tuple(truths), found, time.perf_counter() - begun, engine, way.preprocess, ())
+    found = tuple(answers(classifier, shown, way.channels))
+    return seen(given, classifier, samples, truths, found, time.perf_counter() - begun)
 
 
-def _pictures(samples: Sequence[Sample], way: Way) -> Iterator[Any]:
-    """Pictures as they are, or, where colours are to be exchanged, as arrays, whose order of colours can be misread."""
-    for sample in samples:
-        picture = sample.picture()
-        if way.channels == "rgb":
-            yield picture
-            continue
-        try:
-            pixels: npt.NDArray[np.uint8] = np.asarray(open_image(picture, exif=False))
-        except ImageError:
-            yield picture
-        else:
-            yield pixels
+def _pixels(sample: Sample) -> Picture:
+    """The picture as an array, whose order of colours can be misread; one that cannot be decoded as it is."""
+    picture = sample.picture()
+    with suppress(ImageError):
+        return np.asarray(open_image(picture, exif=False))
+    return picture
