@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
-import pkgutil
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 
 from tinyvit.bench import commands
-from tinyvit.cli import guarded, parser
+from tinyvit.cli import subcommands
 
 _EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2 --json > latency.json
@@ -19,21 +16,7 @@ _EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    made = parser("tinyvit-bench", "Measure exported files: how fast they are, and how right.", _EXAMPLES)
-    chosen = made.add_subparsers(metavar="COMMAND", required=True)
-    for name in sorted(module.name for module in pkgutil.iter_modules(commands.__path__)):
-        module = import_module(f"{commands.__name__}.{name}")
-        one = chosen.add_parser(
-            name,
-            help=module.HELP,
-            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
-            epilog=f"examples:\n{module.EXAMPLES}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(one)
-        one.set_defaults(run=module.run)
-    args = made.parse_args(argv)
-    return guarded(lambda: int(args.run(args)))
+    return subcommands("tinyvit-bench", "Measure exported files: how fast they are, and how right.", _EXAMPLES, commands, argv)
 
 
 if __name__ == "__main__":

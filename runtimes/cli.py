@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyvit.cli import guarded, parser
+from tinyvit.cli import guarded, parser, positive
 from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import suffixes
@@ -36,7 +36,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     )
     _file_and_engine(made)
     made.add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures")
-    made.add_argument("--top-k", type=_positive, default=5, metavar="K", help="classes to show for each picture (5)")
+    made.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show for each picture (5)")
     args = made.parse_args(argv)
     return guarded(lambda: _predict(args))
 
@@ -76,22 +76,12 @@ def _file_and_engine(made: argparse.ArgumentParser) -> None:
         metavar="D",
         help="cpu, gpu, npu, or the engine's own name; default cpu where it has one",
     )
-    made.add_argument("--threads", type=_positive, metavar="N", help="CPU threads of the engine (its own default)")
+    made.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the engine (its own default)")
     made.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)")
     made.add_argument(
         "--cache", metavar="DIR", help=f"keep what the engine compiles, to open faster the next time; {', '.join(registry.caching())} only"
     )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-
-
-def _positive(text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
-    return value
 
 
 def _predict(args: argparse.Namespace) -> int:

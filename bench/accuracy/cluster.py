@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from itertools import islice
@@ -30,20 +31,28 @@ _AHEAD = 64
 def answers(given: str, dataset: Dataset, asked: Asked, start: int, end: int) -> Iterator[Answer]:
     """What `answers.answers` gives for the dataset's matched pictures from `start` to before `end`, in the same order. Raises RequestError
     for a cluster that is not there or that lost too many workers."""
+    assert dataset.place is not None
+    with connected(asked.ray or "") as ray:
+        yield from _gathered(ray, given, dataset.place, replace(asked, journal=None, meter=None, ray=None), start, end)
+
+
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """The module ray, connected to the cluster at HOST:PORT, or to one of this machine's own ("") that ends with the context. Raises
+    RequestError for a cluster that is not there or fails, MissingDependencyError where ray is not installed."""
     try:
         import ray
     except ImportError as error:
         raise MissingDependencyError.of("ray", "ray") from error
-    assert dataset.place is not None
-    _check_there(asked.ray or "")
+    _check_there(address)
     begun = not ray.is_initialized()
     try:
         if begun:
-            ray.init(address=asked.ray or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
-        yield from _gathered(ray, given, dataset.place, replace(asked, journal=None, meter=None, ray=None), start, end)
+            ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
+        yield ray
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise RequestError(f"the cluster {asked.ray or 'on this machine'} did not do it ({reason})", "check ray status there") from error
+        raise RequestError(f"the cluster {address or 'on this machine'} did not do it ({reason})", "check ray status there") from error
     finally:
         if begun:
             ray.shutdown()

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
+import pkgutil
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
@@ -24,11 +28,41 @@ DEBUG = "TINYVIT_DEBUG"
 
 def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A parser with --version, and with `examples` shown as typed at the end of --help."""
-    made = argparse.ArgumentParser(
-        prog=prog, description=description, epilog=f"examples:\n{examples}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = argparse.ArgumentParser(prog=prog, description=description, **_shown(examples))
     made.add_argument("--version", action="version", version=f"{prog} {__version__}")
     return made
+
+
+def subcommands(prog: str, description: str, examples: str, folder: ModuleType, argv: Sequence[str] | None) -> int:
+    """A command whose subcommands are the modules of the package `folder`; returns its exit code.
+
+    Each module has HELP, EXAMPLES, add_arguments(parser) and run(namespace) -> exit code; "save_logits.py" is called "save-logits".
+    """
+    made = parser(prog, description, examples)
+    chosen = made.add_subparsers(metavar="COMMAND", required=True)
+    for name in sorted(module.name for module in pkgutil.iter_modules(folder.__path__)):
+        module = import_module(f"{folder.__name__}.{name}")
+        said = f"{module.HELP[0].upper()}{module.HELP[1:]}."
+        one = chosen.add_parser(name.replace("_", "-"), help=module.HELP, description=said, **_shown(module.EXAMPLES))
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
+    args = made.parse_args(argv)
+    return guarded(lambda: int(args.run(args)))
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, for argparse's `type`."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return value
+
+
+def _shown(examples: str) -> dict[str, Any]:
+    return {"epilog": f"examples:\n{examples}", "formatter_class": argparse.RawDescriptionHelpFormatter}
 
 
 def guarded(command: Callable[[], int]) -> int:

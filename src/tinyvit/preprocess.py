@@ -90,7 +90,7 @@ class Preprocess:
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + self.size) * x, (top + self.size) * y)
         box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-        return np.asarray(_resample(image, self.size, _FILTERS[self.interpolation], box))
+        return np.asarray(resampled(image, self.size, _FILTERS[self.interpolation], box))
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Of each channel, float32 (3,) both: levels of 0 to 255 times the scale less the shift have mean 0 and std 1."""
@@ -117,8 +117,9 @@ class Preprocess:
         return self.normalise(self.pixels(image), layout)
 
 
-def _resample(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[float, float, float, float]) -> Image.Image:
-    """The part `box` of an RGB picture as size x size pixels: width first, but height first where that spares memory.
+def resampled(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[float, float, float, float]) -> Image.Image:
+    """The part `box` (left, top, right, bottom; pixels) of an RGB picture as size x size pixels: width first, but height first where
+    that spares memory.
 
     Each pass rounds to 8 bits, so their order shows in the values; Pillow 13 chooses it by cost, which differs with the box,
     earlier ones always take width first. Two calls of one pass each give the same values with every Pillow.

@@ -1,0 +1,93 @@
+"""train: a student from a store, from labels, or from both."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from tinyvit.cli import positive
+
+HELP = "train from a store's answers, from labels, or both; stopped and called again, it goes on"
+EXAMPLES = """\
+  tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
+  tinyvit-distill train --init tinyvit_5m.safetensors --data my-classes/ -o run/
+  tinyvit-distill train --init run/best.safetensors --data photos/ --logits store/ --img-size 384 --preset finetune-384 -o larger/
+  torchrun --nproc-per-node 8 -m tinyvit.distill.cli train --student tiny_vit_21m_224 --data photos/ --logits store/ -o run/"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("--student", metavar="V", help="a variant to train from nothing, such as tiny_vit_5m_224")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="a checkpoint to begin from; classes that it knows keep their rows")
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="pictures, in class folders unless a store says all; or train/ and val/ of them",
+    )
+    parser.add_argument(
+        "--val-data", type=Path, metavar="DIR", help="class folders to choose the best epoch by; default val/ of --data, or none"
+    )
+    parser.add_argument("--logits", type=Path, metavar="STORE", help="what save-logits made of --data; without, labels teach alone")
+    parser.add_argument(
+        "--classes", choices=("folders", "teacher"), default="folders", help="what the model answers with; default folders, where there are"
+    )
+    parser.add_argument("--img-size", type=positive, metavar="N", help="default the variant's or checkpoint's own")
+    parser.add_argument(
+        "--preset", help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512 or transfer; default by --init and --logits"
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings of a run.toml instead of a preset")
+    parser.add_argument("--epochs", type=positive, metavar="E", help="instead of the preset's")
+    parser.add_argument("--batch", type=positive, metavar="B", help="pictures a step, of all processes together")
+    parser.add_argument("--lr", type=float, metavar="R", help="learning rate, for 512 pictures a step")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting that a run.toml shows, as label_weight=0.5"
+    )
+    parser.add_argument("--licence", help="of the model made; default the checkpoint's that it began from")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes that make views; 0 for none; default by processors")
+    parser.add_argument("--overwrite", action="store_true", help="begin again in a folder that holds another run")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the run's folder; ends with DIR/best.safetensors")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train; returns the exit code."""
+    from tinyvit.distill.device import keep_memory
+    from tinyvit.distill.request import Asked, train
+
+    asked = Asked(
+        data=args.data,
+        output=args.output,
+        settings=_settings(args),
+        student=args.student,
+        init=args.init,
+        val_data=args.val_data,
+        logits=args.logits,
+        img_size=args.img_size,
+        classes=args.classes,
+        licence=args.licence,
+        workers=args.workers,
+        overwrite=args.overwrite,
+    )
+    keep_memory()
+    try:
+        best = train(asked, lambda line: print(line, file=sys.stderr, flush=True))
+    except KeyboardInterrupt:
+        print(f"interrupted: the same command goes on from the last state in {args.output}", file=sys.stderr)
+        return 1
+    print(best)
+    return 0
+
+
+def _settings(args: argparse.Namespace):  # type: ignore[no-untyped-def]
+    from tinyvit.distill.settings import PRESETS, assignment, changed, preset_for, read_settings, with_defaults
+    from tinyvit.errors import RequestError
+
+    if args.config and args.preset:
+        raise RequestError("--config and --preset both say what to do", "give one of them")
+    name = args.preset or preset_for(args.init is not None, args.logits is not None)
+    if name not in PRESETS:
+        raise RequestError(f"no preset is called {name!r}", f"there are {', '.join(PRESETS)}")
+    settings = read_settings(args.config) if args.config else PRESETS[name]
+    return with_defaults(changed(settings, dict(map(assignment, args.set))), args.epochs, args.batch, args.lr)

@@ -1,0 +1,65 @@
+"""Where the networks run and in which precision: a GPU where there is one, else the processor."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tinyvit.errors import RequestError
+from tinyvit.runtimes import cpu
+
+Precision = Literal["auto", "float32", "bfloat16"]
+BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
+"""Flags of /proc/cpuinfo (the last one Arm's). Without one of them torch computes bf16 ten times slower than float32."""
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Of malloc.h."""
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Device:
+    """name: "cuda:0", "cpu". bfloat16: whether products are computed in it; weights stay float32."""
+
+    name: str
+    bfloat16: bool
+
+    def place(self, module: Network) -> Network:
+        """The module there, its convolutions' weights in the order that they are fastest in."""
+        return module.to(self.name, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def images(self, batch: Tensor) -> Tensor:
+        """float32 (B, 3, S, S), there and in that order."""
+        return batch.to(self.name, memory_format=torch.channels_last, non_blocking=True)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """What the network's forward pass runs in."""
+        return torch.autocast(self.name.partition(":")[0], torch.bfloat16, enabled=self.bfloat16)
+
+
+def device(precision: Precision = "auto", local_rank: int = 0) -> Device:
+    """The best there is here. Raises RequestError for bfloat16 where it is emulated."""
+    if torch.cuda.is_available():
+        return Device(f"cuda:{local_rank}", precision != "float32" and torch.cuda.is_bf16_supported(including_emulation=False))
+    able = bool(BF16 & (cpu.flags() or frozenset()))
+    if precision == "bfloat16" and not able:
+        raise RequestError("this processor has no bf16 products: torch would emulate them, ten times slower", "--precision float32")
+    return Device("cpu", precision != "float32" and able)
+
+
+def keep_memory() -> None:
+    """Have glibc keep what was freed for the next step: given back and taken anew each time, its pages take a third of a step on a
+    processor.
+
+    For a process that does nothing else: commands call it, no function that others use. Harmless where there is no glibc.
+    """
+    if sys.platform == "linux" and not torch.cuda.is_available():
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, 1 << 30)
+            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)

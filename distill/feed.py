@@ -1,0 +1,101 @@
+"""What a step learns from: views of pictures, their labels, and the teacher's answers from the store; made by other processes, ahead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tinyvit.distill.augment import Augmentation, seed_of, view
+from tinyvit.distill.data import Pictures
+from tinyvit.distill.store import Store
+
+
+@dataclass(frozen=True)
+class Batch:
+    """pixels: uint8 (B, S, S, 3). classes, partners, shares: (B,), see `augment.View`, None without labels. known, probabilities: (B,
+    K) of the store, None without one."""
+
+    pixels: Tensor
+    classes: Tensor | None
+    partners: Tensor | None
+    shares: Tensor | None
+    known: Tensor | None
+    probabilities: Tensor | None
+
+
+@dataclass(frozen=True)
+class Source:
+    """rows: the class of every picture among the student's, None where nobody knows. store: its answers and rules, or `how` and `seed`."""
+
+    pictures: Pictures
+    rows: npt.NDArray[np.int64] | None
+    store: Store | None
+    how: Augmentation
+    seed: int
+    size: int
+
+    @property
+    def views(self) -> int:
+        """Of a picture in an epoch."""
+        return self.store.header.views if self.store else 1
+
+    def __len__(self) -> int:
+        return len(self.pictures) * self.views
+
+
+class _Epoch(Dataset[dict[str, npt.NDArray[np.generic]]]):
+    """The samples of one epoch."""
+
+    def __init__(self, source: Source, epoch: int) -> None:
+        self._source, self._epoch = source, epoch % source.store.epochs if source.store else epoch
+        self._records = source.store.records(self._epoch) if source.store else None
+
+    def __getitem__(self, sample: int) -> dict[str, npt.NDArray[np.generic]]:
+        source = self._source
+        index, nth = divmod(int(sample), source.views)
+        how, made = source.how, {}
+        if source.store is None or self._records is None:
+            seed = seed_of(source.seed, self._epoch, source.pictures.keys[index], nth)
+        else:
+            record = self._records[sample : sample + 1]
+            source.store.check(self._epoch, sample, record)
+            seed, how = int(record["seed"][0]), source.store.header.augmentation
+            made = {"known": record["classes"][0].astype(np.int64), "probabilities": record["probabilities"][0].astype(np.float32)}
+        seen = view(source.pictures.open, len(source.pictures), index, seed, source.size, how)
+        made["pixels"] = np.ascontiguousarray(seen.pixels)
+        if source.rows is not None:
+            made["classes"], made["partners"] = source.rows[index], source.rows[seen.partner]
+            made["shares"] = np.float32(seen.share)
+        return made
+
+
+def batches(source: Source, epoch: int, order: npt.NDArray[np.int64], batch: int, workers: int) -> Iterator[Batch]:
+    """The samples of an epoch in this order, `batch` at a time; what is left over at the end is left out."""
+    names = ("pixels", "classes", "partners", "shares", "known", "probabilities")
+    loader = DataLoader(
+        _Epoch(source, epoch),
+        batch_size=batch,
+        sampler=order.tolist(),
+        num_workers=workers,
+        drop_last=True,
+        pin_memory=torch.cuda.is_available(),
+    )
+    for made in loader:
+        yield Batch(**{name: made.get(name) for name in names})
+
+
+def order_of(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+    """Another order of all samples for every epoch, the same on every machine."""
+    return np.random.RandomState((seed * 1_000_003 + epoch) % 2**32).permutation(samples).astype(np.int64)
+
+
+def workers_here() -> int:
+    """Processes that make views, where nobody asked for a number."""
+    return max(1, min(8, (os.cpu_count() or 1) - 1))

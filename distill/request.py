@@ -1,0 +1,150 @@
+"""What is asked of `train`, and the run that it becomes: checked, read, and refused before anything is trained where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit import __version__
+from tinyvit.distill import state
+from tinyvit.distill.augment import versions
+from tinyvit.distill.data import Pictures, read_pictures, split_of
+from tinyvit.distill.device import device
+from tinyvit.distill.feed import Source, workers_here
+from tinyvit.distill.processes import processes
+from tinyvit.distill.settings import Settings
+from tinyvit.distill.store import Store, open_store, require
+from tinyvit.distill.student import Student, make_student
+from tinyvit.distill.train import Report, Run, Task
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label, numbered
+from tinyvit.preprocess import Preprocess
+from tinyvit.quant.data import ValidationSet, read_validation
+
+
+@dataclass(frozen=True)
+class Asked:
+    """student: a variant to begin from nothing, or init: a checkpoint. data: pictures in class folders, or without classes where there
+    is a store. val_data: class folders to choose the best epoch by; of a `data` with "train" and "val", the latter. logits: a store,
+    None to learn from labels alone. classes: "folders" for a model of the class folders of `data`, "teacher" for one of the store's
+    classes. licence: of what is made, that of `init` where None."""
+
+    data: Path
+    output: Path
+    settings: Settings
+    student: str | None = None
+    init: Path | None = None
+    val_data: Path | None = None
+    logits: Path | None = None
+    img_size: int | None = None
+    classes: str = "folders"
+    licence: str | None = None
+    workers: int | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Classes:
+    """labels, count: of the classifier while training. rows: class of every picture among them, None where nobody knows. kept,
+    kept_labels: what the finished model answers with, kept None for all."""
+
+    labels: tuple[Label, ...] | None
+    count: int
+    rows: npt.NDArray[np.int64] | None
+    kept: Sequence[int] | None
+    kept_labels: tuple[Label, ...]
+
+
+def train(asked: Asked, report: Report = lambda _: None) -> Path:
+    """Train, or go on; the path of the best checkpoint. Raises TinyViTError; what was written so far stays and is gone on from."""
+    if asked.student is None and asked.init is None:
+        raise RequestError("there is nothing to train", "give --student a variant, or --init a checkpoint")
+    pictures = read_pictures(asked.data)
+    store = open_store(asked.logits) if asked.logits else None
+    if store:
+        require(store, pictures)
+        store.records(0)
+    classes = settle(asked, pictures, store)
+    student = make_student(asked.student, asked.init, classes.labels, classes.count, asked.img_size, asked.settings.seed)
+    labels = student.labels if classes.kept is None else classes.kept_labels
+    source = Source(pictures, classes.rows, store, asked.settings.augmentation, asked.settings.seed, student.model.img_size)
+    if asked.licence:
+        student = Student(student.model, student.labels, student.preprocess, asked.licence, student.source, student.head)
+    validation = _validation(asked, student.preprocess, labels)
+    with processes() as here:
+        resume = False
+        if here.first:
+            resume = state.begin(asked.output, _about(asked, pictures, store, student), asked.settings, asked.overwrite)
+        here.wait()
+        resume = resume or (not here.first and (asked.output / state.STATE).is_file())
+        workers = workers_here() if asked.workers is None else asked.workers
+        task = Task(asked.output, student, source, validation, labels, classes.kept, asked.settings, workers)
+        run = Run(task, device(asked.settings.precision, here.local_rank), here, report if here.first else lambda _: None)  # type: ignore[arg-type]
+        run.report(_introduction(run, store))
+        run.run(resume)
+    return asked.output / state.BEST
+
+
+def settle(asked: Asked, pictures: Pictures, store: Store | None) -> Classes:
+    """Raises RequestError where the class folders are no classes of the store's, or where there is nothing to learn from."""
+    if asked.classes not in ("folders", "teacher"):
+        raise RequestError(f"--classes {asked.classes} is not known", "use folders or teacher")
+    if store is None:
+        if pictures.labels is None:
+            raise RequestError(f"{pictures.folder} has no class folders", "give a folder with one folder a class, or --logits a store")
+        return Classes(pictures.labels, len(pictures.labels), pictures.classes, None, pictures.labels)
+    header = store.header
+    named = header.labels or numbered(header.classes)
+    wants_labels = asked.settings.label_weight > 0
+    if asked.classes == "teacher" or pictures.labels is None:
+        rows = pictures.known_as(named) if wants_labels else None
+        return Classes(header.labels, header.classes, rows, None, named)
+    rows = pictures.known_as(named)
+    kept = [int(rows[int(np.argmax(pictures.classes == i))]) for i in range(len(pictures.labels))]
+    return Classes(
+        header.labels, header.classes, rows, None if kept == list(range(header.classes)) else kept, tuple(named[i] for i in kept)
+    )
+
+
+def _validation(asked: Asked, preprocess: Preprocess, labels: tuple[Label, ...]) -> ValidationSet | None:
+    folder = asked.val_data or (split_of(asked.data, "val") if split_of(asked.data, "val") != asked.data else None)
+    return None if folder is None else read_validation(split_of(folder, "val"), preprocess, labels)
+
+
+def _about(asked: Asked, pictures: Pictures, store: Store | None, student: Student) -> dict[str, Any]:
+    """What makes a run this run, besides its settings."""
+    about: dict[str, Any] = {
+        "student": student.model.variant.name,
+        "img_size": student.model.img_size,
+        "init": student.source,
+        "pictures": len(pictures),
+        "data": pictures.sha256,
+        "classes": asked.classes,
+        "licence": student.licence,
+        "tinyvit": __version__,
+        "versions": versions(),
+    }
+    if store:
+        about["teachers"] = [teacher.name for teacher in store.header.teachers]
+        about["store"] = {"probe": store.header.probe, "top_k": store.header.top_k}
+    return about
+
+
+def _introduction(run: Run, store: Store | None) -> str:
+    task, settings = run.task, run.settings
+    taught = f"{len(task.labels)} classes from labels"
+    if store:
+        names = " + ".join(teacher.name for teacher in store.header.teachers)
+        again = f", used again every {store.epochs} epochs" if settings.epochs > store.epochs else ""
+        taught = f"{len(task.labels)} classes, taught by {names} ({store.epochs} epochs stored{again})"
+    where = f"{run.device.name}, {'bfloat16' if run.device.bfloat16 else 'float32'}"
+    model = task.student.model
+    return (
+        f"{model.variant.name} at {model.img_size}, {taught}; {task.student.head}; preset {settings.preset}, "
+        f"{settings.epochs} epochs of {run.steps} steps of {settings.batch}; {where}"
+    )

@@ -1,0 +1,96 @@
+"""A run's folder: what it was asked (`run.toml`), where it is (`state.pt`), and what it made. The same request goes on from the state."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tomllib
+import torch
+
+from tinyvit.distill.curves import Epoch
+from tinyvit.distill.settings import Settings
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import publish, staging
+
+RUN, STATE = "run.toml", "state.pt"
+BEST, LAST, CURVES, BOARD = "best.safetensors", "last.safetensors", "curves.png", "tensorboard"
+
+
+@dataclass
+class Progress:
+    """step: steps done of all. loss: sum over those of the unfinished epoch. best: top-1 in percent of best.safetensors, -1 before.
+    history: finished epochs. seconds: spent in the unfinished epoch before this process."""
+
+    step: int = 0
+    loss: float = 0.0
+    best: float = -1.0
+    seconds: float = 0.0
+    history: list[Epoch] = field(default_factory=list)
+
+
+def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bool) -> bool:
+    """Write the request down; whether the folder has a state of the same one to go on from. Raises RequestError where it has another's."""
+    text = _toml(about, settings)
+    path = folder / RUN
+    if path.exists() and not overwrite:
+        differing = _differing(path, text)
+        if differing:
+            raise RequestError(
+                f"{folder} holds another run ({', '.join(differing)} differ)", "give -o a new folder, or --overwrite to begin again"
+            )
+        return (folder / STATE).is_file()
+    for name in (STATE, BEST, LAST):
+        (folder / name).unlink(missing_ok=True)
+    with staging(path) as staged:
+        (staged / RUN).write_text(text, encoding="utf-8")
+        publish([staged / RUN], folder)
+    return False
+
+
+def _differing(path: Path, text: str) -> list[str]:
+    try:
+        there, here = tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(text)
+    except ValueError as error:
+        raise RequestError(f"{path} is damaged ({error})", "give -o a new folder, or --overwrite to begin again") from error
+    return sorted(
+        f"{table}.{name}"
+        for table in here
+        for name in here[table].keys() | there.get(table, {}).keys()
+        if here[table].get(name) != there.get(table, {}).get(name)
+    )
+
+
+def _toml(about: dict[str, Any], settings: Settings) -> str:
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise MissingDependencyError.of("tomli_w", "train") from error
+    head = "# What this run was asked. tinyvit-distill train --config FILE takes the table [training] of such a file.\n\n"
+    return head + tomli_w.dumps({"run": about, "training": asdict(settings)})
+
+
+def save_state(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:
+    """Everything that the next step depends on, whole or not at all."""
+    kept = {
+        "progress": {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]},
+        **{name: part.state_dict() for name, part in parts.items()},
+    }
+    path = folder / STATE
+    with staging(path) as staged:
+        torch.save(kept, staged / STATE)
+        publish([staged / STATE], folder)
+
+
+def load_state(folder: Path, parts: dict[str, Any], device: str) -> Progress:
+    """Put back what `save_state` kept. Raises RequestError where the file is damaged."""
+    path = folder / STATE
+    try:
+        kept = torch.load(path, map_location=device, weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(kept[name])
+        said = kept["progress"]
+        return Progress(**{**said, "history": [Epoch(**epoch) for epoch in said["history"]]})
+    except Exception as error:  # torch's for a damaged file have no base of their own
+        raise RequestError(f"{path} is damaged ({type(error).__name__})", "--overwrite begins the run again") from error

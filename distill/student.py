@@ -1,0 +1,119 @@
+"""The network that learns, and the checkpoint that it becomes: from nothing, or from any checkpoint, for any classes and size."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import publish, staging
+from tinyvit.labels import Label, numbered
+from tinyvit.nn.checkpoint import load
+from tinyvit.nn.model import MBConv, TinyViT
+from tinyvit.preprocess import Preprocess, timm_eval
+from tinyvit.variants import VARIANTS, Variant, check_size, nearest
+
+STD = 0.02
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Student:
+    """A network to train, the labels of its rows, how pictures become its input, and its licence. source: sha256 of what it began from, ""
+    of nothing. head: what became of the classifier that it had, for people."""
+
+    model: TinyViT
+    labels: tuple[Label, ...]
+    preprocess: Preprocess
+    licence: str
+    source: str
+    head: str
+
+
+def make_student(
+    name: str | None, init: Path | None, labels: tuple[Label, ...] | None, classes: int, size: int | None, seed: int
+) -> Student:
+    """name: a variant's, or init: a checkpoint's file. labels: of the rows, None where `classes` have no names; those that the
+    checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises RequestError and
+    CheckpointError."""
+    torch.manual_seed(seed)
+    if init is not None:
+        return _initialised(name, init, labels, classes, size)
+    variant = _variant(name)
+    if size is not None:
+        check_size(size)
+    model = TinyViT(variant, classes, size)
+    _initialise(model)
+    return Student(model, labels or numbered(classes), timm_eval(model.img_size), UNKNOWN, "", "a new classifier")
+
+
+def _variant(name: str | None) -> Variant:
+    for variant in VARIANTS.values():
+        if name in (variant.name, variant.short_name):
+            return variant
+    raise RequestError(f"no variant is called {name!r}", f"nearest: {nearest(name or '', VARIANTS)}; or give --init a checkpoint")
+
+
+def _initialised(name: str | None, init: Path, labels: tuple[Label, ...] | None, classes: int, size: int | None) -> Student:
+    source = load(init)
+    if name is not None and _variant(name).embed_dims != source.variant.embed_dims:
+        raise RequestError(f"{init} is a {source.variant.name}, not a {name}", "leave out --student, or give another --init")
+    source = source.at_size(size or source.img_size)
+    model = source.build()
+    head = "the classifier of the checkpoint"
+    if labels is None and classes == source.num_classes:
+        labels = source.labels
+    elif labels is None or source.labels is None or labels != source.labels:
+        head = _new_head(model, source.labels or (), labels or numbered(classes))
+    return Student(model, labels or numbered(classes), source.preprocess, source.licence, source.sha256, head)
+
+
+def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:
+    """A classifier of `wanted`, whose rows are the old ones where there is such a label."""
+    old = model.head.fc
+    model.head.fc, model.num_classes = nn.Linear(old.in_features, len(wanted)), len(wanted)
+    nn.init.trunc_normal_(model.head.fc.weight, std=STD)
+    nn.init.zeros_(model.head.fc.bias)
+    rows = {label: i for i, label in enumerate(had)}
+    kept = [(i, rows[label]) for i, label in enumerate(wanted) if label in rows]
+    with torch.no_grad():
+        for new, row in kept:
+            model.head.fc.weight[new], model.head.fc.bias[new] = old.weight[row], old.bias[row]
+    return f"{len(kept)} of {len(wanted)} rows of the classifier from the checkpoint" if kept else "a new classifier"
+
+
+def _initialise(model: TinyViT) -> None:
+    """As microsoft/Cream's tiny_vit.py does: linear layers narrow, the last norm of an inverted bottleneck 0."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=STD)
+            nn.init.zeros_(module.bias)
+        if isinstance(module, MBConv):
+            nn.init.zeros_(module.conv3.bn.weight)
+
+
+def save_checkpoint(
+    path: Path, state: dict[str, Tensor], labels: Sequence[Label], preprocess: Preprocess, licence: str, rows: Sequence[int] | None = None
+) -> None:
+    """A safetensors file that tinyvit-export takes as it is. rows: of the classifier, those that stay; labels are theirs."""
+    try:
+        from safetensors.torch import save_file
+    except ImportError as error:
+        raise MissingDependencyError.of("safetensors", "train") from error
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    if rows is not None:
+        for name in ("head.fc.weight", "head.fc.bias"):
+            state[name] = state[name][list(rows)].contiguous()
+    said = {
+        "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
+        "preprocess": json.dumps(asdict(preprocess)),
+        "licence": licence,
+    }
+    with staging(path) as folder:
+        save_file(state, folder / path.name, said)
+        publish([folder / path.name], path.parent)

@@ -1,0 +1,192 @@
+"""Teachers: by name, by file or by a function -> `Teacher`, which takes pixels and answers probabilities of its classes.
+
+tiny_vit_21m.safetensors     a TinyViT checkpoint, run in torch
+tinyvit_21m.onnx             an exported file, run by its engine
+timm:convnext_base.fb_in22k  a model of timm's with its published weights, where timm is installed
+teacher.py:lite0             a function without arguments that returns a torch module (also package.module:lite0): it is executed
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tinyvit.distill.device import Device
+from tinyvit.distill.store import Taught
+from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import sha256
+from tinyvit.labels import Label, imagenet
+from tinyvit.preprocess import Preprocess, timm_eval
+
+SIZE = 224
+"""Of a module that does not say at which it was trained."""
+TIMM = "timm:"
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """name, sha256: what it is. classes, labels: of its answers. preprocess: its mean and std, and the size it wants; only those are
+    used. logits: float32 (B, 3, S, S), normalised -> (B, classes). any_size: whether it runs at other sizes than preprocess.size."""
+
+    name: str
+    sha256: str
+    classes: int
+    labels: tuple[Label, ...] | None
+    preprocess: Preprocess
+    logits: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    any_size: bool
+
+    @property
+    def taught(self) -> Taught:
+        """For a store's header."""
+        return Taught(self.name, self.sha256)
+
+    def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """uint8 (B, S, S, 3) -> (B, classes)."""
+        logits = self.logits(self.preprocess.normalise(pixels)).astype(np.float64)
+        powers = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(powers / powers.sum(1, keepdims=True))
+
+
+def open_teachers(given: Sequence[str], size: int | None, device: Device) -> tuple[Teacher, ...]:
+    """For views of `size` pixels, their own where None. Raises RequestError where their classes or sizes are not the same."""
+    found = tuple(_open(name, size, device) for name in given)
+    first = found[0]
+    for other in found[1:]:
+        if (other.classes, other.labels) != (first.classes, first.labels):
+            raise RequestError(
+                f"{first.name} and {other.name} have different classes ({first.classes} and {other.classes})",
+                "average teachers of the same classes in the same order",
+            )
+    wanted = size or first.preprocess.size
+    for each in found:
+        if each.preprocess.size != wanted and not each.any_size:
+            raise RequestError(f"{each.name} runs at {each.preprocess.size} pixels, not {wanted}", f"--img-size {each.preprocess.size}")
+    return found
+
+
+def averaged(teachers: Sequence[Teacher], pixels: Pixels) -> npt.NDArray[np.float64]:
+    """The mean of their probabilities, (B, classes)."""
+    return np.asarray(np.mean([teacher.probabilities(pixels) for teacher in teachers], axis=0))
+
+
+def _open(given: str, size: int | None, device: Device) -> Teacher:
+    if given.startswith(TIMM):
+        return _timm(given, device)
+    if (path := Path(given)).exists():
+        return _checkpoint(path, size, device) if path.suffix in (".safetensors", ".pth", ".pt") else _artifact(path)
+    if ":" in given:
+        return _function(given, device)
+    raise RequestError(
+        f"no teacher is called {given!r}",
+        "give a checkpoint, an exported file, timm:NAME, or FILE.py:FUNCTION that returns a torch module",
+    )
+
+
+def _checkpoint(path: Path, size: int | None, device: Device) -> Teacher:
+    from tinyvit.nn.checkpoint import load
+
+    source = load(path)
+    source = source.at_size(size or source.img_size)
+    return _module(source.build(), path.name, source.sha256, source.labels, source.preprocess, device, any_size=False)
+
+
+def _artifact(path: Path) -> Teacher:
+    from tinyvit.runtimes import open_artifact, open_runtime
+
+    artifact = open_artifact(path)
+    manifest = artifact.manifest
+    if manifest is None or manifest.stage != "host":
+        raise RequestError(f"{path.name} does not take normalised images", "give a file that tinyvit-export made without --preprocess")
+    runtime, layout, fixed = open_runtime(artifact), manifest.input.layout, manifest.input.shape[0]
+
+    def logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        ordered = images if layout == "NCHW" else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        if not isinstance(fixed, int):
+            return runtime.run(ordered)
+        padded = np.concatenate([ordered, np.repeat(ordered[-1:], -len(ordered) % fixed, axis=0)])
+        return np.concatenate([runtime.run(padded[i : i + fixed]) for i in range(0, len(padded), fixed)])[: len(images)]
+
+    return Teacher(path.name, sha256(path), len(manifest.labels), manifest.labels, manifest.preprocess, logits, any_size=False)
+
+
+def _timm(given: str, device: Device) -> Teacher:
+    try:
+        import timm
+    except ImportError as error:
+        raise MissingDependencyError("timm is not installed", "pip install timm, or give another teacher") from error
+    name = given.removeprefix(TIMM)
+    try:
+        module = timm.create_model(name, pretrained=True).eval()
+    except Exception as error:  # of the hub, of urllib, or timm's own: none has a base
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise RequestError(
+            f"timm cannot make {name} ({reason})", "see timm.list_pretrained(), and whether the hub can be reached"
+        ) from error
+    config = timm.data.resolve_model_data_config(module)
+    preprocess = replace(timm_eval(config["input_size"][-1]), mean=tuple(config["mean"]), std=tuple(config["std"]))
+    return _module(module, given, _weights_hash(module), None, preprocess, device, any_size=True)
+
+
+def _function(given: str, device: Device) -> Teacher:
+    home, _, name = given.rpartition(":")
+    try:
+        made = getattr(_python(home), name)()
+    except RequestError:
+        raise
+    except Exception as error:  # the user's code may raise anything
+        raise RequestError(
+            f"{given} failed ({type(error).__name__}: {error})", "it is called without arguments and returns a module"
+        ) from error
+    if not isinstance(made, nn.Module):
+        raise RequestError(
+            f"{given} returned {type(made).__name__}", "return a torch module, with .preprocess where it needs another than ImageNet's"
+        )
+    preprocess = getattr(made, "preprocess", None)
+    if not isinstance(preprocess, Preprocess):
+        preprocess = timm_eval(SIZE)
+    return _module(made.eval(), given, _weights_hash(made), getattr(made, "labels", None), preprocess, device, any_size=True)
+
+
+def _python(home: str) -> Any:
+    if not home.endswith(".py"):
+        return importlib.import_module(home)
+    spec = importlib.util.spec_from_file_location(Path(home).stem, home)
+    if spec is None or spec.loader is None or not Path(home).is_file():
+        raise RequestError(f"{home} is no Python file", "give FILE.py:FUNCTION")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _module(
+    module: nn.Module, name: str, digest: str, labels: tuple[Label, ...] | None, preprocess: Preprocess, device: Device, any_size: bool
+) -> Teacher:
+    module = device.place(module.requires_grad_(False))
+
+    def logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode(), device.autocast():
+            answer: npt.NDArray[np.float32] = module(device.images(torch.from_numpy(images))).float().cpu().numpy()
+        return answer
+
+    classes = logits(np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)).shape[1]
+    return Teacher(name, digest, classes, labels or imagenet(classes), preprocess, logits, any_size)
+
+
+def _weights_hash(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,190 @@
+"""A training run: pictures, a student, and a store or labels in; `best.safetensors`, `last.safetensors` and a history out.
+
+The order of pictures, views and dropped branches depends on seed and step alone, so that a run that was stopped and goes on ends as one
+that was not; on one process to the bit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tinyvit.distill import state
+from tinyvit.distill.curves import Board, Epoch, draw
+from tinyvit.distill.device import Device
+from tinyvit.distill.droppath import add_drop_path
+from tinyvit.distill.evaluate import evaluate
+from tinyvit.distill.feed import Batch, Source, batches, order_of
+from tinyvit.distill.loss import label_loss, sparse_divergence
+from tinyvit.distill.optimizer import learning_rate, make_average, make_optimizer, set_rate
+from tinyvit.distill.processes import Processes
+from tinyvit.distill.settings import Settings
+from tinyvit.distill.state import Progress
+from tinyvit.distill.student import Student, save_checkpoint
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label
+from tinyvit.quant.data import ValidationSet
+
+KEEP_EVERY_S = 600.0
+"""Between two states within an epoch."""
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """rows: of the student's classifier, those that the finished model keeps, all where None; labels: theirs. validation: None where
+    nothing says which epoch is best: the last is, then."""
+
+    folder: Path
+    student: Student
+    source: Source
+    validation: ValidationSet | None
+    labels: tuple[Label, ...]
+    rows: Sequence[int] | None
+    settings: Settings
+    workers: int
+
+
+class Run:
+    """One process of a run. `model` trains; `average` is what is evaluated and kept, the same where there is none."""
+
+    def __init__(self, task: Task, device: Device, processes: Processes, report: Report) -> None:
+        settings = task.settings
+        if settings.batch % processes.count:
+            raise RequestError(f"a batch of {settings.batch} does not divide among {processes.count} processes", "give another --batch")
+        self.steps = len(task.source) // settings.batch
+        if self.steps == 0:
+            raise RequestError(
+                f"{len(task.source)} pictures do not fill a batch of {settings.batch}", f"--batch {len(task.source) // 2} or less"
+            )
+        self.task, self.settings, self.device, self.processes, self.report = task, settings, device, processes, report
+        self.model = device.place(task.student.model).train()
+        add_drop_path(self.model, settings.drop_path)
+        self.averaged = make_average(self.model, settings.average) if settings.average else None
+        self.optimizer = make_optimizer(self.model, settings)
+        self.network: nn.Module = processes.wrap(self.model)
+        scale, shift = task.student.preprocess.scale_and_shift()
+        self.scale, self.shift = (torch.from_numpy(values).to(device.name) for values in (scale, shift))
+        self.progress = Progress()
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """What a state is made of."""
+        parts = {"model": self.model, "optimizer": self.optimizer}
+        return {**parts, "average": self.averaged} if self.averaged else parts
+
+    @property
+    def kept(self) -> nn.Module:
+        """The network that is evaluated and saved."""
+        return self.averaged.module if self.averaged else self.model
+
+    def run(self, resume: bool) -> Progress:
+        """All epochs, or those that are left."""
+        if resume:
+            self.progress = state.load_state(self.task.folder, self.parts, self.device.name)
+            self.report(f"going on at step {self.progress.step} of {self.steps * self.settings.epochs}")
+        board = Board(self.task.folder / state.BOARD, self.progress.step) if self.processes.first else None
+        try:
+            for epoch in range(self.progress.step // self.steps, self.settings.epochs):
+                self._epoch(epoch, board)
+        finally:
+            if board:
+                board.close()
+        return self.progress
+
+    def _epoch(self, epoch: int, board: Board | None) -> None:
+        progress, begun = self.progress, time.perf_counter()
+        done, kept_at = progress.step - epoch * self.steps, begun
+        order = order_of(self.settings.seed, epoch, len(self.task.source))[: self.steps * self.settings.batch]
+        mine = order.reshape(self.steps, self.processes.count, -1)[done:, self.processes.rank].reshape(-1)
+        self._training()
+        rate = 0.0
+        for batch in batches(self.task.source, epoch, mine, self.settings.batch // self.processes.count, self.task.workers):
+            rate = learning_rate(self.settings, progress.step, self.steps, self.settings.batch)
+            loss = self.step(batch, rate)
+            progress.step, progress.loss = progress.step + 1, progress.loss + loss
+            if board:
+                board.step(progress.step, loss, rate)
+            if self.processes.first and time.perf_counter() - kept_at > KEEP_EVERY_S:
+                kept_at = time.perf_counter()
+                seconds = progress.seconds
+                progress.seconds += kept_at - begun
+                state.save_state(self.task.folder, progress, self.parts)
+                progress.seconds = seconds
+        self._finish(epoch, rate, progress.seconds + time.perf_counter() - begun, board)
+
+    def step(self, batch: Batch, rate: float) -> float:
+        """One update; returns the loss. Raises RequestError where it is no number."""
+        torch.manual_seed(self.settings.seed + 1_000_003 * self.progress.step + self.processes.rank)
+        set_rate(self.optimizer, rate)
+        with self.device.autocast():
+            logits = self.network(self.images(batch.pixels))
+        loss = self.loss(logits, batch)
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        self.optimizer.step()
+        if self.averaged:
+            self.averaged.update_parameters(self.model)
+        value = float(loss.detach())
+        if not np.isfinite(value):
+            raise RequestError(f"the loss is {value} at step {self.progress.step}", "give a lower --lr; the last state is kept")
+        return value
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """uint8 (B, S, S, 3) -> float32 (B, 3, S, S), normalised, on the device."""
+        values = pixels.to(self.device.name, non_blocking=True) * self.scale - self.shift
+        return values.permute(0, 3, 1, 2)
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The teacher's divergence, and the labels' cross-entropy: alone without a store, weighted beside one."""
+        found = torch.zeros((), device=logits.device)
+        if batch.known is not None and batch.probabilities is not None:
+            found = sparse_divergence(logits, batch.known.to(logits.device), batch.probabilities.to(logits.device))
+        weight = self.settings.label_weight if batch.known is not None else 1.0
+        if weight and batch.classes is not None and batch.partners is not None and batch.shares is not None:
+            rows, partners, shares = (each.to(logits.device) for each in (batch.classes, batch.partners, batch.shares))
+            found = found + weight * label_loss(logits, rows, partners, shares, self.settings.label_smoothing)
+        return found
+
+    def _training(self) -> None:
+        self.model.train()
+        if self.settings.frozen_norm:
+            for module in self.model.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+
+    def _finish(self, epoch: int, rate: float, seconds: float, board: Board | None) -> None:
+        """Evaluate, keep what is best, and write the state."""
+        progress, task = self.progress, self.task
+        loss = progress.loss / self.steps
+        progress.loss = progress.seconds = 0.0
+        if not self.processes.first:
+            self.processes.wait()
+            return
+        found = evaluate(self.kept, task.validation, self.device, task.rows) if task.validation else None
+        progress.history.append(Epoch(loss, rate, found.top1 if found else None, seconds))
+        files = [state.LAST]
+        if found is None or found.top1 > progress.best:
+            progress.best = found.top1 if found else progress.best
+            files.append(state.BEST)
+        for name in files:
+            save_checkpoint(
+                task.folder / name, self.kept.state_dict(), task.labels, task.student.preprocess, task.student.licence, task.rows
+            )
+        state.save_state(task.folder, progress, self.parts)
+        draw(progress.history, task.folder / state.CURVES)
+        said = f", top-1 {found.top1:.2f}% (best {progress.best:.2f}%)" if found else ""
+        self.report(f"epoch {epoch + 1} of {self.settings.epochs}: loss {loss:.4f}{said}, {seconds:.0f} s")
+        if board:
+            board.epoch(progress.step, progress.history[-1])
+        self.processes.wait()

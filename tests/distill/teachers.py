@@ -1,0 +1,38 @@
+"""Teachers for tests, as a user would write them."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+
+def small() -> nn.Module:
+    """1000 classes from any size, and far from even."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 1000, bias=False), Scaled())
+
+
+class Scaled(nn.Module):
+    """Makes answers sure of themselves."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, C) -> (B, C)."""
+        return 20 * x
+
+
+def three() -> nn.Module:
+    """Of three classes."""
+    torch.manual_seed(1)
+    return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 3))
+
+
+def broken() -> nn.Module:
+    """Answers NaN to everything."""
+    model = small()
+    nn.init.constant_(model[4].weight, float("nan"))
+    return model
+
+
+def nothing() -> str:
+    """No module."""
+    return "resnet"
