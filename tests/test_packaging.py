@@ -139,8 +139,9 @@ print(json.dumps(said))
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
     needs_torch = {name for name, error in said.items() if error}
-    assert all("pip install 'tinyvit-edge[export]'" in said[name] for name in needs_torch)
-    assert needs_torch <= {name for name in modules() if name.startswith(("tinyvit.nn", "tinyvit.quant"))} | {
+    assert all(f"pip install 'tinyvit-edge[{'train' if 'distill' in name else 'export'}]'" in said[name] for name in needs_torch)
+    whole = ("tinyvit.nn", "tinyvit.quant", "tinyvit.distill.logits", "tinyvit.distill.training")
+    assert needs_torch <= {name for name in modules() if name.startswith(whole)} | {
         "tinyvit.export.graph",
         "tinyvit.export.int8",
         "tinyvit.export.pipeline",

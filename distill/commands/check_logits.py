@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Check; returns the exit code."""
-    from tinyvit.distill import check
+    from tinyvit.distill.logits import check
     from tinyvit.errors import RequestError
 
     if args.teacher and not args.data:

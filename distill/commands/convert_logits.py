@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Convert; returns the exit code."""
-    from tinyvit.distill import convert
+    from tinyvit.distill.logits import convert
 
     for path in convert.convert(args.source, args.data, args.format, args.output):
         print(path)

@@ -26,9 +26,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
-    from tinyvit.distill.data import split_of
-    from tinyvit.distill.device import device
-    from tinyvit.distill.evaluate import evaluate
+    from tinyvit.distill.training.device import device
+    from tinyvit.distill.training.evaluate import evaluate
+    from tinyvit.distill.views.data import split_of
     from tinyvit.labels import numbered
     from tinyvit.nn.checkpoint import load
     from tinyvit.quant.data import read_validation

@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Make the store; returns the exit code."""
-    from tinyvit.distill.device import keep_memory
-    from tinyvit.distill.save import Asked, save_logits
-    from tinyvit.distill.settings import PRESETS, assignment, changed
+    from tinyvit.distill.logits.save import Asked, save_logits
+    from tinyvit.distill.training.device import keep_memory
+    from tinyvit.distill.training.settings import PRESETS, assignment, changed
     from tinyvit.errors import RequestError
 
     if args.preset not in PRESETS:

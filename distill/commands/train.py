@@ -53,8 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
-    from tinyvit.distill.device import keep_memory
-    from tinyvit.distill.request import Asked, train
+    from tinyvit.distill.training.device import keep_memory
+    from tinyvit.distill.training.request import Asked, train
 
     asked = Asked(
         data=args.data,
@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _settings(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from tinyvit.distill.settings import PRESETS, assignment, changed, preset_for, read_settings, with_defaults
+    from tinyvit.distill.training.settings import PRESETS, assignment, changed, preset_for, read_settings, with_defaults
     from tinyvit.errors import RequestError
 
     if args.config and args.preset:

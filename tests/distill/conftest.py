@@ -10,8 +10,8 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from tinyvit.distill.save import Asked, save_logits
-from tinyvit.distill.store import Store
+from tinyvit.distill.logits.save import Asked, save_logits
+from tinyvit.distill.logits.store import Store
 
 CLASSES = ("n01443537", "n02123045", "n04146614")
 EACH = 4

@@ -21,8 +21,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tinyvit.distill.device import Device
-from tinyvit.distill.store import Taught
+from tinyvit.distill.logits.store import Taught
+from tinyvit.distill.training.device import Device
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label, imagenet

@@ -11,16 +11,16 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit import __version__
-from tinyvit.distill import state
-from tinyvit.distill.augment import versions
-from tinyvit.distill.data import Pictures, read_pictures, split_of
-from tinyvit.distill.device import device
-from tinyvit.distill.feed import Source, workers_here
-from tinyvit.distill.processes import processes
-from tinyvit.distill.settings import Settings
-from tinyvit.distill.store import Store, open_store, require
-from tinyvit.distill.student import Student, make_student
-from tinyvit.distill.train import Report, Run, Task
+from tinyvit.distill.logits.store import Store, open_store, require
+from tinyvit.distill.training import state
+from tinyvit.distill.training.device import device
+from tinyvit.distill.training.feed import Source, workers_here
+from tinyvit.distill.training.processes import processes
+from tinyvit.distill.training.settings import Settings
+from tinyvit.distill.training.student import Student, make_student
+from tinyvit.distill.training.train import Report, Run, Task
+from tinyvit.distill.views.augment import versions
+from tinyvit.distill.views.data import Pictures, read_pictures, split_of
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered
 from tinyvit.preprocess import Preprocess

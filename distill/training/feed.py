@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from tinyvit.distill.augment import Augmentation, seed_of, view
-from tinyvit.distill.data import Pictures
-from tinyvit.distill.store import Store
+from tinyvit.distill.logits.store import Store
+from tinyvit.distill.views.augment import Augmentation, seed_of, view
+from tinyvit.distill.views.data import Pictures
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 from tests.distill.conftest import CLASSES, TEACHER, make_pictures
-from tinyvit.distill import save
-from tinyvit.distill import store as stores
-from tinyvit.distill.data import read_pictures
-from tinyvit.distill.device import device
-from tinyvit.distill.save import Asked, save_logits
-from tinyvit.distill.store import HEADER, Store, open_store, packed, require
-from tinyvit.distill.teachers import averaged, open_teachers
+from tinyvit.distill.logits import save
+from tinyvit.distill.logits import store as stores
+from tinyvit.distill.logits.save import Asked, save_logits
+from tinyvit.distill.logits.store import HEADER, Store, open_store, packed, require
+from tinyvit.distill.logits.teachers import averaged, open_teachers
+from tinyvit.distill.training.device import device
+from tinyvit.distill.views.data import read_pictures
 from tinyvit.errors import RequestError
 
 

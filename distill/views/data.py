@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit.distill.augment import open_picture
+from tinyvit.distill.views.augment import open_picture
 from tinyvit.errors import RequestError
 from tinyvit.images import list_images
 from tinyvit.labels import Label, by_wnid

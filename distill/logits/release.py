@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.store import Header, Records, Store
+from tinyvit.distill.logits.store import Header, Records, Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish, staging
 

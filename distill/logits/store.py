@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.distill.augment import Augmentation, probe, versions
-from tinyvit.distill.data import Pictures
+from tinyvit.distill.views.augment import Augmentation, probe, versions
+from tinyvit.distill.views.data import Pictures
 from tinyvit.errors import RequestError
 from tinyvit.files import publish, staging
 from tinyvit.labels import Label

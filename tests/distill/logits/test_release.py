@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.distill.check import check
-from tinyvit.distill.convert import convert
-from tinyvit.distill.release import open_release
-from tinyvit.distill.store import HEADER, Store, open_store
+from tinyvit.distill.logits.check import check
+from tinyvit.distill.logits.convert import convert
+from tinyvit.distill.logits.release import open_release
+from tinyvit.distill.logits.store import HEADER, Store, open_store
 from tinyvit.errors import RequestError
 
 K = 3

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import PIL
 from PIL import Image, features
 
-from tinyvit.distill.randaugment import rand_augment
+from tinyvit.distill.views.randaugment import rand_augment
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
 from tinyvit.preprocess import resampled

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinyvit.distill.loss import label_loss, sparse_divergence
+from tinyvit.distill.training.loss import label_loss, sparse_divergence
 
 B, C = 6, 40
 

@@ -16,18 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinyvit.distill import state
-from tinyvit.distill.curves import Board, Epoch, draw
-from tinyvit.distill.device import Device
-from tinyvit.distill.droppath import add_drop_path
-from tinyvit.distill.evaluate import evaluate
-from tinyvit.distill.feed import Batch, Source, batches, order_of
-from tinyvit.distill.loss import label_loss, sparse_divergence
-from tinyvit.distill.optimizer import learning_rate, make_average, make_optimizer, set_rate
-from tinyvit.distill.processes import Processes
-from tinyvit.distill.settings import Settings
-from tinyvit.distill.state import Progress
-from tinyvit.distill.student import Student, save_checkpoint
+from tinyvit.distill.training import state
+from tinyvit.distill.training.curves import Board, Epoch, draw
+from tinyvit.distill.training.device import Device
+from tinyvit.distill.training.droppath import add_drop_path
+from tinyvit.distill.training.evaluate import evaluate
+from tinyvit.distill.training.feed import Batch, Source, batches, order_of
+from tinyvit.distill.training.loss import label_loss, sparse_divergence
+from tinyvit.distill.training.optimizer import learning_rate, make_average, make_optimizer, set_rate
+from tinyvit.distill.training.processes import Processes
+from tinyvit.distill.training.settings import Settings
+from tinyvit.distill.training.state import Progress
+from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.quant.data import ValidationSet

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.data import read_pictures
-from tinyvit.distill.device import device
-from tinyvit.distill.release import open_release
-from tinyvit.distill.save import answers
-from tinyvit.distill.store import Store, batches, open_store, require
-from tinyvit.distill.teachers import open_teachers
+from tinyvit.distill.logits.release import open_release
+from tinyvit.distill.logits.save import answers
+from tinyvit.distill.logits.store import Store, batches, open_store, require
+from tinyvit.distill.logits.teachers import open_teachers
+from tinyvit.distill.training.device import device
+from tinyvit.distill.views.data import read_pictures
 from tinyvit.errors import RequestError
 
 TOLERANCE = 2e-3

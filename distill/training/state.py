@@ -9,8 +9,8 @@ from typing import Any
 import tomllib
 import torch
 
-from tinyvit.distill.curves import Epoch
-from tinyvit.distill.settings import Settings
+from tinyvit.distill.training.curves import Epoch
+from tinyvit.distill.training.settings import Settings
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import publish, staging
 

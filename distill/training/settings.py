@@ -12,7 +12,7 @@ from typing import Any
 
 import tomllib
 
-from tinyvit.distill.augment import Augmentation
+from tinyvit.distill.views.augment import Augmentation
 from tinyvit.errors import RequestError
 from tinyvit.plain import parsed
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.distill.augment import Augmentation, probe, seed_of, versions, view
-from tinyvit.distill.data import Pictures, read_pictures
-from tinyvit.distill.device import device
-from tinyvit.distill.store import HEADER, Header, Store, Writer, batches, read_header, require
-from tinyvit.distill.teachers import Teacher, averaged, open_teachers
+from tinyvit.distill.logits.store import HEADER, Header, Store, Writer, batches, read_header, require
+from tinyvit.distill.logits.teachers import Teacher, averaged, open_teachers
+from tinyvit.distill.training.device import device
+from tinyvit.distill.views.augment import Augmentation, probe, seed_of, versions, view
+from tinyvit.distill.views.data import Pictures, read_pictures
 from tinyvit.errors import RequestError
 
 BATCH = 16
@@ -124,7 +124,7 @@ def _answers(
     if asked.ray is None:
         yield from answers(header, pictures, teachers, epoch, todo)
         return
-    from tinyvit.distill import cluster
+    from tinyvit.distill.logits import cluster
 
     yield from cluster.answers(asked, header, epoch, todo)
 

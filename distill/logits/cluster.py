@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from tinyvit.bench.accuracy.cluster import connected
-from tinyvit.distill.save import Answers, Asked, opened
-from tinyvit.distill.save import answers as answer_here
-from tinyvit.distill.store import Header
+from tinyvit.distill.logits.save import Answers, Asked, opened
+from tinyvit.distill.logits.save import answers as answer_here
+from tinyvit.distill.logits.store import Header
 
 _RETRIES = 5
 _AHEAD = 64

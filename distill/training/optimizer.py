@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from tinyvit.distill.settings import Settings
+from tinyvit.distill.training.settings import Settings
 from tinyvit.nn.model import TinyViT
 
 SCALED_BY = 512

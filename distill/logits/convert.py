@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.data import read_pictures
-from tinyvit.distill.release import open_release, records_for, write_release
-from tinyvit.distill.store import HEADER, Store, Writer, open_store, read_header, require
+from tinyvit.distill.logits.release import open_release, records_for, write_release
+from tinyvit.distill.logits.store import HEADER, Store, Writer, open_store, read_header, require
+from tinyvit.distill.views.data import read_pictures
 from tinyvit.errors import RequestError
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyvit.distill.augment import Augmentation, probe, seed_of, view
-from tinyvit.distill.data import read_pictures
-from tinyvit.distill.randaugment import GREY, OPERATIONS, Draw, rand_augment
+from tinyvit.distill.views.augment import Augmentation, probe, seed_of, view
+from tinyvit.distill.views.data import read_pictures
+from tinyvit.distill.views.randaugment import GREY, OPERATIONS, Draw, rand_augment
 from tinyvit.errors import RequestError
 
 ALL = Augmentation(mixup=0.8, cutmix=1.0, erase=0.5)

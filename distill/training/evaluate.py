@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from tinyvit.distill.device import Device
+from tinyvit.distill.training.device import Device
 from tinyvit.quant.data import ValidationSet
 
 BATCH = 32
