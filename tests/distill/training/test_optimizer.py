@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tinyvit.distill.training.droppath import add_drop_path
+from tinyvit.distill.training.optimizer import layer_scale, learning_rate, make_average, make_optimizer
+from tinyvit.distill.training.settings import PRESETS
+from tinyvit.nn.model import TinyViT
+from tinyvit.variants import VARIANTS
+
+SETTINGS = replace(PRESETS["finetune-1k"], epochs=10, warmup_epochs=2)
+
+
+@pytest.fixture(scope="module")
+def model() -> TinyViT:
+    return TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
+
+
+def test_every_weight_is_in_one_group_and_vectors_do_not_decay(model: TinyViT) -> None:
+    optimizer = make_optimizer(model, replace(SETTINGS, weight_decay=0.05))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed = {names[id(p)]: group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decayed.keys() == set(names.values())
+    for name, parameter in model.named_parameters():
+        exempt = parameter.ndim == 1 or name.endswith((".bias", "attention_biases"))
+        assert decayed[name] == (0.0 if exempt else 0.05), name
+
+
+@pytest.mark.parametrize(
+    ("name", "power"),
+    [
+        ("head.fc.weight", 0),
+        ("head.norm.weight", 0),
+        ("stages.3.blocks.1.mlp.fc1.weight", 0),
+        ("stages.3.blocks.0.mlp.fc1.weight", 1),
+        ("stages.3.downsample.conv1.conv.weight", 2),  # at the end of the paper's third stage
+        ("stages.2.blocks.5.attn.qkv.weight", 2),
+        ("stages.2.blocks.0.attn.qkv.weight", 7),
+        ("stages.1.downsample.conv2.conv.weight", 10),
+        ("stages.0.blocks.1.conv1.conv.weight", 10),
+        ("stages.0.blocks.0.conv1.conv.weight", 11),
+        ("patch_embed.conv1.conv.weight", 11),
+    ],
+)
+def test_layers_learn_slower_the_earlier_they_are(model: TinyViT, name: str, power: int) -> None:
+    """Of 12 blocks, as microsoft/Cream's set_layer_lr_decay counts them."""
+    assert layer_scale(model, name, 0.8) == pytest.approx(0.8**power)
+
+
+def test_the_rate_rises_and_falls_as_it_should() -> None:
+    rates = [learning_rate(SETTINGS, step, 100, 512) for step in range(1000)]
+    assert rates[0] == pytest.approx(SETTINGS.warmup_lr)
+    assert rates[100] == pytest.approx((SETTINGS.warmup_lr + SETTINGS.lr) / 2)
+    assert rates[200] == max(rates) == pytest.approx(SETTINGS.lr)
+    assert rates[600] == pytest.approx((SETTINGS.lr + SETTINGS.min_lr) / 2)
+    assert rates[-1] == pytest.approx(SETTINGS.min_lr, rel=0.01)
+    assert learning_rate(SETTINGS, 600, 100, 64) == pytest.approx(rates[600] / 8)
+
+
+def test_the_average_follows_and_keeps_the_norms_statistics(model: TinyViT) -> None:
+    average = make_average(model, 0.99)
+    name = "head.fc.bias"
+    with torch.no_grad():
+        model.head.fc.bias.fill_(0.0)
+        average.update_parameters(model)  # the first is a copy
+        model.head.fc.bias.fill_(1.0)
+        model.stages[0].blocks[0].conv1.bn.running_mean.fill_(7.0)  # type: ignore[index,union-attr]
+        average.update_parameters(model)
+    assert average.module.get_parameter(name)[0].item() == pytest.approx(1 - 2 / 11)
+    assert average.module.get_buffer("stages.0.blocks.0.conv1.bn.running_mean")[0].item() == 7.0
+    index = "bias_index_4"
+    assert torch.equal(average.module.get_buffer(index), model.get_buffer(index))
+
+
+@pytest.mark.parametrize("branch", ["stages.0.blocks.1.conv3", "stages.2.blocks.5.attn", "stages.3.blocks.1.mlp"])
+def test_branches_are_dropped_by_picture_and_their_mean_stays(branch: str) -> None:
+    model = TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
+    add_drop_path(model, 0.5)
+    module = model.get_submodule(branch)
+    seen: list[torch.Tensor] = []
+    module.register_forward_hook(lambda *args: seen.append(args[-1].detach()))
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 64, 64).expand(64, -1, -1, -1)
+    with torch.no_grad():
+        model.train()
+        for norm in model.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.eval()
+        model(images)
+        per_picture = seen[-1].reshape(64, -1)
+        dropped = (per_picture == 0).all(1)
+        assert 0 < dropped.sum() < 64
+        assert (per_picture[~dropped] != 0).any(1).all()
+        model.eval()
+        assert not (seen.clear() or model(images) is None) and not (seen[-1].reshape(64, -1) == 0).all(1).any()  # noqa: PT018
+
+
+def test_the_first_block_is_never_dropped(model: TinyViT) -> None:
+    torch.manual_seed(0)
+    dropping = TinyViT(model.variant, 10, 64)
+    add_drop_path(dropping, 0.9)
+    seen: list[torch.Tensor] = []
+    dropping.get_submodule("stages.0.blocks.0.conv3").register_forward_hook(lambda *args: seen.append(args[-1].detach()))
+    dropping.train()(torch.randn(16, 3, 64, 64))
+    assert (seen[0].reshape(16, -1) != 0).any(1).all()

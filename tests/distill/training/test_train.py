@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distill.conftest import CLASSES, TEACHER, make_pictures
+from tinyvit.distill.logits.save import Asked as Storing
+from tinyvit.distill.logits.save import save_logits
+from tinyvit.distill.logits.store import Store
+from tinyvit.distill.training import train as training
+from tinyvit.distill.training.request import Asked, train
+from tinyvit.distill.training.settings import PRESETS, Settings
+from tinyvit.distill.training.student import make_student, save_checkpoint
+from tinyvit.errors import RequestError
+from tinyvit.labels import by_wnid
+from tinyvit.nn.checkpoint import load
+
+LABELS = tuple(by_wnid()[name] for name in CLASSES)
+SETTINGS = replace(
+    PRESETS["transfer"], epochs=2, batch=4, drop_path=0.2, average=0.9, label_weight=0.5, precision="float32", warmup_epochs=1.0
+)
+
+
+def asked(photos: Path, output: Path, store: Store | None = None, settings: Settings = SETTINGS) -> Asked:
+    logits = store.folder if store else None
+    return Asked(photos, output, settings, student="tiny_vit_5m_224", logits=logits, img_size=32, workers=0, val_data=photos)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A student of the three classes at 32 pixels, which nobody taught, with a licence."""
+    student = make_student("tiny_vit_5m_224", None, LABELS, 3, 32, seed=3)
+    torch.nn.init.normal_(student.model.head.fc.weight)
+    path = tmp_path_factory.mktemp("checkpoint") / "init.safetensors"
+    save_checkpoint(path, student.model.state_dict(), LABELS, student.preprocess, "mit")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run from the store that nothing stopped: two epochs of three steps."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert train(asked(photos, folder, store)) == folder / "best.safetensors"
+    return folder
+
+
+def test_a_run_leaves_what_it_says(whole: Path) -> None:
+    names = {path.name for path in whole.iterdir()}
+    assert names == {"run.toml", "state.pt", "best.safetensors", "last.safetensors", "curves.png", "tensorboard"}
+    assert any((whole / "tensorboard").iterdir())
+    made = load(whole / "last.safetensors")
+    assert (made.labels, made.img_size, made.licence) == (LABELS, 32, "unknown")
+    assert made.variant.name == "tiny_vit_5m_224"
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
+def test_stopped_at_any_step_it_ends_with_the_same_bytes(
+    whole: Path, photos: Path, store: Store, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps, real = [0], training.Run.step
+
+    def stopping(run: training.Run, batch: object, rate: float) -> float:
+        if steps[0] == stop:
+            raise KeyboardInterrupt
+        steps[0] += 1
+        return real(run, batch, rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(training.Run, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(photos, tmp_path / "run", store))
+    monkeypatch.setattr(training.Run, "step", real)
+    said: list[str] = []
+    train(asked(photos, tmp_path / "run", store), said.append)
+    assert f"going on at step {stop} of 6" in said
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_finished_run_does_nothing_again(whole: Path, photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.Run, "step", None)
+    assert train(asked(photos, whole, store)) == whole / "best.safetensors"
+
+
+@pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 3}, {"seed": 1}])
+def test_another_run_is_not_mixed_with_it(whole: Path, photos: Path, store: Store, changed: dict[str, float]) -> None:
+    with pytest.raises(RequestError, match=rf"holds another run \(training\.{next(iter(changed))} differ"):
+        train(asked(photos, whole, store, replace(SETTINGS, **changed)))  # type: ignore[arg-type]
+
+
+def test_a_damaged_state_is_told(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:1000])
+    with pytest.raises(RequestError, match="damaged"):
+        train(asked(photos, folder, store))
+
+
+def test_a_student_that_is_its_teacher_has_nothing_to_learn(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    storing = Storing(photos, (str(checkpoint),), 1, tmp_path / "s", top_k=3, batch=4, precision="float32")
+    store = save_logits(storing)
+    settings = replace(PRESETS["finetune-1k"], epochs=1, batch=4, warmup_epochs=0, lr=1e-9, warmup_lr=0, min_lr=0, precision="float32")
+    losses: list[float] = []
+    run = training.Run.step
+
+    def seen(self: training.Run, batch: object, rate: float) -> float:
+        losses.append(run(self, batch, rate))  # type: ignore[arg-type]
+        return losses[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training.Run, "step", seen)
+        train(Asked(photos, tmp_path / "run", settings, init=checkpoint, logits=store.folder, workers=0))
+        assert max(losses) < 1e-5
+        losses.clear()
+        train(replace(asked(photos, tmp_path / "other", store), settings=settings, val_data=None))
+        assert min(losses) > 1e-2
+
+
+def test_a_step_follows_the_teacher(photos: Path, store: Store, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, epochs=12, lr=0.1, warmup_epochs=0, average=0.0, drop_path=0.0, label_weight=0.0, batch=12)
+    said: list[str] = []
+    train(asked(photos, tmp_path / "run", store, settings), said.append)
+    losses = [float(line.split("loss ")[1].split(",")[0].split(" ")[0]) for line in said if line.startswith("epoch")]
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_the_finished_model_has_the_folders_classes_and_the_teachers_if_asked(photos: Path, store: Store, tmp_path: Path) -> None:
+    short = replace(SETTINGS, epochs=1)
+    train(replace(asked(photos, tmp_path / "teacher", store, short), classes="teacher", val_data=None))
+    assert load(tmp_path / "teacher" / "last.safetensors").num_classes == 1000
+    train(asked(photos, tmp_path / "folders", store, short))
+    assert load(tmp_path / "folders" / "last.safetensors").labels == LABELS
+
+
+def test_transfer_to_other_classes_without_a_teacher(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    new = make_pictures(tmp_path / "new", seed=5)
+    (new / CLASSES[0]).rename(new / "widget")
+    said: list[str] = []
+    train(Asked(new, tmp_path / "run", replace(SETTINGS, epochs=1), init=checkpoint, workers=0), said.append)
+    made = load(tmp_path / "run" / "best.safetensors")
+    assert [label.name for label in made.labels or ()] == ["tabby", "school bus", "widget"]
+    assert made.licence == "mit"
+    assert "2 of 3 rows of the classifier from the checkpoint" in said[0]
+
+
+def test_growing_takes_the_attention_biases_along(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    train(Asked(photos, tmp_path / "run", replace(SETTINGS, epochs=1), init=checkpoint, img_size=64, workers=0))
+    made = load(tmp_path / "run" / "best.safetensors")
+    assert (made.img_size, made.preprocess.size) == (64, 64)
+
+
+def test_workers_make_the_same_views(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+    train(replace(asked(photos, tmp_path / "run", store), workers=2))
+    assert (tmp_path / "run" / "last.safetensors").read_bytes() == (whole / "last.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"student": None}, "nothing to train"),
+        ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
+        ({"img_size": 50}, "cannot run at 50 pixels"),
+        ({"classes": "mine"}, "not known"),
+        ({"settings": replace(SETTINGS, batch=100)}, "do not fill a batch of 100"),
+        ({"data": Path("nowhere")}, "is no folder"),
+        ({"logits": Path("nowhere")}, "no store of logits"),
+    ],
+)
+def test_what_cannot_be_trained_is_told_before(photos: Path, store: Store, tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        train(replace(asked(photos, tmp_path / "run", store), **changed))  # type: ignore[arg-type]
+
+
+def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
+    photos = make_pictures(tmp_path / "p")
+    (photos / CLASSES[0]).rename(photos / "widget")
+    store = save_logits(Storing(photos, (TEACHER,), 1, tmp_path / "s", top_k=5, size=32, precision="float32"))
+    with pytest.raises(RequestError, match=r"1 of the 3 class folders in .* are no class of the model \(widget\)"):
+        train(replace(asked(photos, tmp_path / "run", store), val_data=None))
+
+
+def test_a_loss_that_is_no_number_ends_the_run(photos: Path, store: Store, tmp_path: Path) -> None:
+    settings = replace(SETTINGS, lr=1e30, warmup_epochs=0, clip=0.0, average=0.0)
+    with pytest.raises(RequestError, match="the loss is"):
+        train(asked(photos, tmp_path / "run", store, settings))
+
+
+def test_frozen_norms_keep_their_statistics(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+    before = copy.deepcopy(load(checkpoint).state_dict)
+    settings = replace(SETTINGS, epochs=1, frozen_norm=True, average=0.0)
+    train(Asked(photos, tmp_path / "run", settings, init=checkpoint, workers=0))
+    after = load(tmp_path / "run" / "last.safetensors").state_dict
+    name = "stages.0.blocks.0.conv1.bn.running_mean"
+    assert torch.equal(before[name], after[name])
+    assert not torch.equal(before["stages.0.blocks.0.conv1.conv.weight"], after["stages.0.blocks.0.conv1.conv.weight"])
