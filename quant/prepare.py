@@ -41,6 +41,9 @@ WEIGHT_BITS = {"any": 7, "vnni": 8}
 """Processor -> width of the weights. Kernels for x86 without VNNI add two products of 8 bits in 16, and saturate: with weights
 of at most 63, 2 x 255 x 63 fits."""
 
+FEW_BITS = 4
+"""Of weights that were trained for it (tinyvit-distill train --qat --weight-bits 4): right on every processor."""
+
 Progress = Callable[[str], None]
 
 
@@ -208,7 +211,7 @@ def _check(recipe: Recipe, asked: Int8, source: Checkpoint) -> None:
 
 
 def _check_bits(recipe: Recipe, asked: Int8) -> None:
-    if recipe.weight_bits != WEIGHT_BITS[asked.cpu]:
+    if recipe.weight_bits not in (FEW_BITS, WEIGHT_BITS[asked.cpu]):
         cause = f"{asked.recipe} has weights of {recipe.weight_bits} bits, and --cpu {asked.cpu} means {WEIGHT_BITS[asked.cpu]}"
         raise RequestError(cause, "give the --cpu that it was made with, or another --recipe file")
 

@@ -91,7 +91,7 @@ def _recipe(data: dict[str, Any]) -> Recipe:
     texts = (recipe.checkpoint, recipe.method, recipe.data, *recipe.scales, *recipe.float_units)
     numbers = (recipe.img_size, recipe.count, recipe.weight_bits)
     scales = recipe.scales.values()
-    if not all(isinstance(x, str) for x in texts) or not all(type(x) is int for x in numbers) or recipe.weight_bits not in (7, 8):
+    if not all(isinstance(x, str) for x in texts) or not all(type(x) is int for x in numbers) or recipe.weight_bits not in (4, 7, 8):
         raise ValueError("a field is not what it should be")
     if not scales or not all(isinstance(x, float) and isfinite(x) and x > 0 for x in scales):
         raise ValueError("a scale is no positive number")

@@ -13,6 +13,7 @@ EXAMPLES = """\
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
   tinyvit-distill train --init tinyvit_5m.safetensors --data my-classes/ -o run/
   tinyvit-distill train --init run/best.safetensors --data photos/ --logits store/ --img-size 384 --preset finetune-384 -o larger/
+  tinyvit-distill train --qat --init run/best.safetensors --data photos/ --logits its-own-store/ -o int8/
   torchrun --nproc-per-node 8 -m tinyvit.distill.cli train --student tiny_vit_21m_224 --data photos/ --logits store/ -o run/"""
 
 
@@ -36,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--img-size", type=positive, metavar="N", help="default the variant's or checkpoint's own")
     parser.add_argument(
-        "--preset", help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512 or transfer; default by --init and --logits"
+        "--preset",
+        help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512, transfer or qat; default by --init, --logits and --qat",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings of a run.toml instead of a preset")
     parser.add_argument("--epochs", type=positive, metavar="E", help="instead of the preset's")
@@ -46,6 +48,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--set", action="append", default=[], metavar="NAME=VALUE", help="any setting that a run.toml shows, as label_weight=0.5"
     )
     parser.add_argument("--licence", help="of the model made; default the checkpoint's that it began from")
+    qat = "train with int8 in the graph, by RECIPE or by one calibrated on --data; leaves DIR/recipe.json for tinyvit-export --recipe"
+    parser.add_argument("--qat", nargs="?", const="", metavar="RECIPE", help=qat)
+    parser.add_argument(
+        "--weight-bits", type=int, choices=(4, 7, 8), default=7, help="of the weights of --qat; default 7, right on any processor"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes that make views; 0 for none; default by processors")
     parser.add_argument("--overwrite", action="store_true", help="begin again in a folder that holds another run")
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="DIR", help="the run's folder; ends with DIR/best.safetensors")
@@ -69,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
         licence=args.licence,
         workers=args.workers,
         overwrite=args.overwrite,
+        qat=args.qat,
+        weight_bits=args.weight_bits,
     )
     keep_memory()
     try:
@@ -86,7 +95,7 @@ def _settings(args: argparse.Namespace):  # type: ignore[no-untyped-def]
 
     if args.config and args.preset:
         raise RequestError("--config and --preset both say what to do", "give one of them")
-    name = args.preset or preset_for(args.init is not None, args.logits is not None)
+    name = args.preset or preset_for(args.init is not None, args.logits is not None, args.qat is not None)
     if name not in PRESETS:
         raise RequestError(f"no preset is called {name!r}", f"there are {', '.join(PRESETS)}")
     settings = read_settings(args.config) if args.config else PRESETS[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from tinyvit.distill.training import state
 from tinyvit.distill.training.device import device
 from tinyvit.distill.training.feed import Source, workers_here
 from tinyvit.distill.training.processes import processes
+from tinyvit.distill.training.qat import calibrated, checkpoint_state, rounded
 from tinyvit.distill.training.settings import Settings
 from tinyvit.distill.training.student import Student, make_student
 from tinyvit.distill.training.train import Report, Run, Task
@@ -23,8 +24,11 @@ from tinyvit.distill.views.augment import versions
 from tinyvit.distill.views.data import Pictures, read_pictures, split_of
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered
+from tinyvit.nn.checkpoint import load
+from tinyvit.nn.fold import fold
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.data import ValidationSet, read_validation
+from tinyvit.quant.recipe import read_recipe
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,8 @@ class Asked:
     """student: a variant to begin from nothing, or init: a checkpoint. data: pictures in class folders, or without classes where there
     is a store. val_data: class folders to choose the best epoch by; of a `data` with "train" and "val", the latter. logits: a store,
     None to learn from labels alone. classes: "folders" for a model of the class folders of `data`, "teacher" for one of the store's
-    classes. licence: of what is made, that of `init` where None."""
+    classes. licence: of what is made, that of `init` where None. qat: train with int8 in the graph, of the recipe in
+    that file, or of one calibrated on `data` where it is "". weight_bits: of the latter."""
 
     data: Path
     output: Path
@@ -46,6 +51,8 @@ class Asked:
     licence: str | None = None
     workers: int | None = None
     overwrite: bool = False
+    qat: str | None = None
+    weight_bits: int = 7
 
 
 @dataclass(frozen=True)
@@ -74,7 +81,7 @@ def train(asked: Asked, report: Report = lambda _: None) -> Path:
     labels = student.labels if classes.kept is None else classes.kept_labels
     source = Source(pictures, classes.rows, store, asked.settings.augmentation, asked.settings.seed, student.model.img_size)
     if asked.licence:
-        student = Student(student.model, student.labels, student.preprocess, asked.licence, student.source, student.head)
+        student = replace(student, licence=asked.licence)
     validation = _validation(asked, student.preprocess, labels)
     with processes() as here:
         resume = False
@@ -82,12 +89,33 @@ def train(asked: Asked, report: Report = lambda _: None) -> Path:
             resume = state.begin(asked.output, _about(asked, pictures, store, student), asked.settings, asked.overwrite)
         here.wait()
         resume = resume or (not here.first and (asked.output / state.STATE).is_file())
-        workers = workers_here() if asked.workers is None else asked.workers
-        task = Task(asked.output, student, source, validation, labels, classes.kept, asked.settings, workers)
+        task = _task(asked, student, source, validation, labels, classes)
         run = Run(task, device(asked.settings.precision, here.local_rank), here, report if here.first else lambda _: None)  # type: ignore[arg-type]
         run.report(_introduction(run, store))
         run.run(resume)
     return asked.output / state.BEST
+
+
+def _task(
+    asked: Asked, student: Student, source: Source, validation: ValidationSet | None, labels: tuple[Label, ...], classes: Classes
+) -> Task:
+    """Raises RequestError where int8 is to be trained and there is no float network that it could repair."""
+    workers = workers_here() if asked.workers is None else asked.workers
+    task = Task(asked.output, student, source, validation, labels, classes.kept, asked.settings, workers)
+    if asked.qat is None:
+        return task
+    if asked.init is None or source.store is None:
+        raise RequestError("--qat needs a trained network and its answers", "give --init the checkpoint and --logits a store of its own")
+    float32 = load(asked.init)
+    if (float32.img_size, float32.labels or numbered(float32.num_classes)) != (student.model.img_size, student.labels):
+        raise RequestError("--qat repairs a network as it is", "leave out --img-size, and give a store of the checkpoint's own answers")
+    recipe = read_recipe(Path(asked.qat)) if asked.qat else calibrated(float32, source.pictures.folder, asked.weight_bits)
+    if recipe.checkpoint != float32.sha256:
+        raise RequestError(
+            f"{asked.qat} is the recipe of another checkpoint", "leave it out, or give the one that --init was exported with"
+        )
+    network = rounded(fold(student.model), recipe)
+    return replace(task, student=replace(student, model=network), state=checkpoint_state, recipe=recipe)
 
 
 def settle(asked: Asked, pictures: Pictures, store: Store | None) -> Classes:
@@ -132,6 +160,8 @@ def _about(asked: Asked, pictures: Pictures, store: Store | None, student: Stude
     if store:
         about["teachers"] = [teacher.name for teacher in store.header.teachers]
         about["store"] = {"probe": store.header.probe, "top_k": store.header.top_k}
+    if asked.qat is not None:
+        about["weight_bits"] = asked.weight_bits
     return about
 
 

@@ -1,6 +1,6 @@
 """What a training run does, as data: named presets, a TOML file, and what a command changes of them.
 
-The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/configs); "transfer" is this project's.
+The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/configs); "transfer" and "qat" are this project's.
 """
 
 from __future__ import annotations
@@ -86,12 +86,15 @@ PRESETS: dict[str, Settings] = {
             average=0.99,
             augmentation=Augmentation(scale=(0.3, 1.0)),
         ),
+        Settings("qat", epochs=2, batch=32, lr=3e-4, warmup_lr=0.0, min_lr=3e-6, warmup_epochs=0.1, weight_decay=0.0, average=0.99),
     )
 }
 
 
-def preset_for(initialised: bool, stored: bool) -> str:
+def preset_for(initialised: bool, stored: bool, qat: bool = False) -> str:
     """What a run takes that names none: the recipe of the paper for its case."""
+    if qat:
+        return "qat"
     if initialised:
         return "finetune-1k" if stored else "transfer"
     return "pretrain-22k" if stored else "scratch-1k"

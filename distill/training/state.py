@@ -15,7 +15,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import publish, staging
 
 RUN, STATE = "run.toml", "state.pt"
-BEST, LAST, CURVES, BOARD = "best.safetensors", "last.safetensors", "curves.png", "tensorboard"
+BEST, LAST, RECIPE, CURVES, BOARD = "best.safetensors", "last.safetensors", "recipe.json", "curves.png", "tensorboard"
 
 
 @dataclass
@@ -41,7 +41,7 @@ def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bo
                 f"{folder} holds another run ({', '.join(differing)} differ)", "give -o a new folder, or --overwrite to begin again"
             )
         return (folder / STATE).is_file()
-    for name in (STATE, BEST, LAST):
+    for name in (STATE, BEST, LAST, RECIPE):
         (folder / name).unlink(missing_ok=True)
     with staging(path) as staged:
         (staged / RUN).write_text(text, encoding="utf-8")

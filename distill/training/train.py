@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,10 @@ from tinyvit.distill.training.settings import Settings
 from tinyvit.distill.training.state import Progress
 from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
+from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.quant.data import ValidationSet
+from tinyvit.quant.recipe import Recipe
 
 KEEP_EVERY_S = 600.0
 """Between two states within an epoch."""
@@ -41,7 +43,8 @@ Report = Callable[[str], None]
 @dataclass(frozen=True)
 class Task:
     """rows: of the student's classifier, those that the finished model keeps, all where None; labels: theirs. validation: None where
-    nothing says which epoch is best: the last is, then."""
+    nothing says which epoch is best: the last is, then. state: of the network that is kept, the weights of a checkpoint. recipe: that
+    the network rounds by, saved beside the best checkpoint as its own."""
 
     folder: Path
     student: Student
@@ -51,6 +54,8 @@ class Task:
     rows: Sequence[int] | None
     settings: Settings
     workers: int
+    state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
+    recipe: Recipe | None = None
 
 
 class Run:
@@ -177,10 +182,11 @@ class Run:
         if found is None or found.top1 > progress.best:
             progress.best = found.top1 if found else progress.best
             files.append(state.BEST)
+        weights = task.state(self.kept)
         for name in files:
-            save_checkpoint(
-                task.folder / name, self.kept.state_dict(), task.labels, task.student.preprocess, task.student.licence, task.rows
-            )
+            save_checkpoint(task.folder / name, weights, task.labels, task.student.preprocess, task.student.licence, task.rows)
+        if task.recipe and state.BEST in files:
+            replace(task.recipe, checkpoint=sha256(task.folder / state.BEST)).save(task.folder / state.RECIPE)
         state.save_state(task.folder, progress, self.parts)
         draw(progress.history, task.folder / state.CURVES)
         said = f", top-1 {found.top1:.2f}% (best {progress.best:.2f}%)" if found else ""

@@ -1,4 +1,4 @@
-"""From the module that trains to the one that is exported: what is constant at inference moves into the weights."""
+"""From the module that trains to the one that is exported, and back: what is constant at inference moves into the weights."""
 
 from __future__ import annotations
 
@@ -72,3 +72,41 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear
 
 def _constant(value: torch.Tensor) -> nn.Parameter:
     return nn.Parameter(value.float().contiguous(), requires_grad=False)
+
+
+@torch.no_grad()
+def unfold(folded: TinyViT) -> TinyViT:
+    """The inverse of `fold` as far as there is one: a network in eval mode with the parameters of a checkpoint, whose folding is `folded`
+    again but for rounding. Its norms scale by 1, its keys and values have no bias."""
+    made = TinyViT(folded.variant, folded.num_classes, folded.img_size).eval()
+    for name, module in made.named_modules():
+        if isinstance(module, ConvNorm):
+            conv = folded.get_submodule(name)
+            module.conv.weight.copy_(conv.get_parameter("weight"))
+            bn = module.bn
+            assert bn.running_var is not None
+            bn.running_var.fill_(1 - bn.eps)
+            bn.bias.copy_(conv.get_parameter("bias"))
+        if isinstance(module, Attention):
+            _join(module, folded.get_submodule(name))
+        if isinstance(module, Mlp):
+            module.fc1.load_state_dict(folded.get_submodule(f"{name}.fc1").state_dict())
+            module.fc2.load_state_dict(folded.get_submodule(f"{name}.fc2").state_dict())
+    made.head.load_state_dict(folded.head.state_dict())
+    return made
+
+
+def _join(attention: Attention, folded: nn.Module) -> None:
+    """One matrix of three, interleaved by head, the scale of the queries taken out."""
+    qkv = folded.get_submodule("qkv")
+    matrices = [qkv.get_parameter(f"{part}.weight").double() for part in "qkv"]
+    matrices[0] = matrices[0] * HEAD_DIM**0.5
+    dim = matrices[0].shape[1]
+    biases = torch.zeros(dim // HEAD_DIM, 3, HEAD_DIM, dtype=torch.float64)
+    biases[:, 0] = (qkv.get_parameter("q.bias").double() * HEAD_DIM**0.5).reshape(-1, HEAD_DIM)
+    fused = attention.qkv
+    assert isinstance(fused, FusedProjection)
+    fused.weight.copy_(torch.stack([m.reshape(-1, HEAD_DIM, dim) for m in matrices], 1).reshape(-1, dim))
+    fused.bias.copy_(biases.reshape(-1))
+    attention.proj.load_state_dict(folded.get_submodule("proj").state_dict())
+    attention.attention_biases.copy_(folded.get_parameter("attention_biases"))

@@ -1,0 +1,104 @@
+"""Training with int8 in the graph: the folded network rounds as the recipe says, gradients pass as if it did not (Jacob et al., 2018).
+
+In: a checkpoint and its recipe. Out: a network to train, and from it the checkpoint again, whose export with the same recipe has the
+weights that were trained for it. Scales of activations stay the recipe's; those of the weights follow the weights, as in export.
+"""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.fold import fold, unfold
+from tinyvit.nn.model import TinyViT
+from tinyvit.placement import Placement
+from tinyvit.quant.calibrate import METHOD, calibrate
+from tinyvit.quant.data import read_calibration
+from tinyvit.quant.network import LARGEST_SEVEN, SEVEN_BITS, Layer, attentions, input_point, quantizable, quantized_units
+from tinyvit.quant.recipe import Recipe
+
+EVERYWHERE = Placement(outputs="layers", attention=True)
+"""Every place where any target rounds: what is trained for it loses nothing where less is rounded."""
+CALIBRATION = 256
+
+
+class Rounding(nn.Module):
+    """Rounds activations to `scale`, -128 to 127 of it, or -63 to 63; the gradient is 1 within and 0 beyond."""
+
+    def __init__(self, scale: float, seven_bits: bool = False) -> None:
+        super().__init__()
+        self.scale, self.range = scale, (-LARGEST_SEVEN, LARGEST_SEVEN) if seven_bits else (-128, 127)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape -> the same, float32."""
+        return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, 0, *self.range)
+
+
+class RoundedLayer(nn.Module):
+    """A layer whose input and weights are rounded on the way; its own weights stay float32 and learn."""
+
+    def __init__(self, layer: Layer, source: Rounding, weight_bits: int) -> None:
+        super().__init__()
+        self.layer, self.source, self.largest = layer, source, 2 ** (weight_bits - 1) - 1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the layer's."""
+        weight = self.layer.weight
+        scales = (weight.detach().flatten(1).abs().amax(1) / self.largest).clamp_min(1e-12)
+        zeros = torch.zeros_like(scales, dtype=torch.int32)
+        weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -self.largest, self.largest)
+        x = self.source(x)
+        if isinstance(self.layer, nn.Linear):
+            return F.linear(x, weight, self.layer.bias)
+        stride, padding, groups = self.layer.stride[0], int(self.layer.padding[0]), self.layer.groups
+        return F.conv2d(x, weight, self.layer.bias, stride, padding, groups=groups)
+
+
+def rounded(folded: TinyViT, recipe: Recipe, placement: Placement = EVERYWHERE) -> TinyViT:
+    """A copy of a folded network that computes what `quantize` with the same recipe and placement does, and can be trained."""
+    network = copy.deepcopy(folded).requires_grad_(True)
+    units = set(quantized_units(folded, recipe, placement))
+    for name, layer in list(quantizable(network)):
+        if name in units:
+            made: nn.Module = RoundedLayer(layer, Rounding(recipe.scales[input_point(network, name)]), recipe.weight_bits)
+            if placement.rounds_output(isinstance(layer, nn.Conv2d)):
+                made = nn.Sequential(made, Rounding(recipe.scales[f"{name}:out"]))
+            _replace(network, name, made)
+    for name, attention in list(attentions(network)):
+        if name in units:
+            for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
+                inner = attention.get_submodule(part)
+                inner = inner[0] if isinstance(inner, nn.Sequential) else inner  # its result is rounded already
+                point = Rounding(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BITS)
+                _replace(network, f"{name}.{part}", nn.Sequential(inner, point))
+    return network
+
+
+def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
+    """The weights of a network of `rounded`, as a checkpoint has them."""
+    plain = copy.deepcopy(network).cpu()
+    assert isinstance(plain, TinyViT)
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], Rounding):
+            _replace(plain, name, module[0])
+    for name, module in list(plain.named_modules()):
+        if isinstance(module, RoundedLayer):
+            _replace(plain, name, module.layer)
+    return unfold(plain).state_dict()
+
+
+def calibrated(source: Checkpoint, data: Path, weight_bits: int) -> Recipe:
+    """The recipe that export would make of CALIBRATION of these pictures, for weights of so many bits."""
+    images = read_calibration(data, source.preprocess, CALIBRATION)
+    scales = calibrate(fold(source.build()), torch.from_numpy(source.preprocess.normalise(images.pixels)))
+    return Recipe(source.sha256, source.img_size, scales, weight_bits, (), METHOD, images.sha256, len(images.pixels))
+
+
+def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(root.get_submodule(parent), child, module)

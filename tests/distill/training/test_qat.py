@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distill.conftest import make_pictures
+from tinyvit.distill.logits.save import Asked as Storing
+from tinyvit.distill.logits.save import save_logits
+from tinyvit.distill.training.qat import EVERYWHERE, Rounding, checkpoint_state, rounded
+from tinyvit.distill.training.request import Asked, train
+from tinyvit.distill.training.settings import PRESETS
+from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.errors import RequestError
+from tinyvit.nn.checkpoint import load
+from tinyvit.nn.fold import fold, unfold
+from tinyvit.nn.hub import load_released
+from tinyvit.nn.model import TinyViT
+from tinyvit.placement import Placement
+from tinyvit.quant.calibrate import METHOD, calibrate
+from tinyvit.quant.network import Point, attentions, quantizable, quantize
+from tinyvit.quant.recipe import Recipe, read_recipe
+
+IMAGES = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(scope="module")
+def folded() -> TinyViT:
+    return fold(load_released("demo").at_size(64).build())
+
+
+@pytest.fixture(scope="module")
+def recipe(folded: TinyViT) -> Recipe:
+    return Recipe("abc", 64, calibrate(folded, IMAGES), 7, (), METHOD, "def", 8)
+
+
+def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
+    original = load_released("demo").at_size(64).build()
+    back = unfold(folded)
+    assert back.state_dict().keys() == original.state_dict().keys()
+    again = fold(back)
+    for name, value in folded.state_dict().items():
+        torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-6, atol=1e-7)
+    with torch.inference_mode():
+        torch.testing.assert_close(back(IMAGES), original(IMAGES), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "placement", [EVERYWHERE, Placement("uint8", outputs="convolutions", attention=False), Placement(attention=False), Placement()]
+)
+@pytest.mark.parametrize("bits", [4, 7, 8])
+def test_it_rounds_where_and_as_export_does(folded: TinyViT, recipe: Recipe, placement: Placement, bits: int) -> None:
+    """Module by module, each with the input that it has in the quantized network: through all of them a value that falls on the other
+    side of a step's edge in one grows to as much as rounding does."""
+    recipe = replace(recipe, weight_bits=bits)
+    wanted, found = quantize(folded, recipe, placement), rounded(folded, recipe, placement).eval()
+    names = [name for name, _ in quantizable(folded)]
+    names += [f"{name}.{part}" for name, _ in attentions(folded) for part in ("softmax", "proj")]
+    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for name in names:
+        wanted.get_submodule(name).register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given[0], result)}))
+    with torch.inference_mode():
+        wanted(IMAGES)
+        for name in names:
+            given, result = seen[name]
+            apart = (found.get_submodule(name)(given) - result).abs() > 1e-3 * result.abs().max()
+            assert apart.float().mean().item() < 0.05, name  # without one of its roundings, most are apart
+    assert sum(isinstance(module, Rounding) for module in found.modules()) == sum(isinstance(m, Point) for m in wanted.modules())
+
+
+def test_float_units_stay_float(folded: TinyViT, recipe: Recipe) -> None:
+    names = ("stages.1.blocks.0.mlp.fc1", "stages.2.blocks.0.attn")
+    recipe = recipe.without(names)
+    assert type(rounded(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
+    with torch.inference_mode():
+        wanted = quantize(folded, recipe, EVERYWHERE)(IMAGES)
+        assert (rounded(folded, recipe)(IMAGES) - wanted).abs().max() < 0.1 * wanted.abs().max()
+
+
+def test_gradients_reach_every_weight(folded: TinyViT, recipe: Recipe) -> None:
+    network = rounded(folded, recipe).train()
+    network(IMAGES).square().mean().backward()
+    without = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    assert without == []
+
+
+def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recipe: Recipe) -> None:
+    network = rounded(folded, recipe)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    back = load_released("demo").at_size(64).build()
+    back.load_state_dict(checkpoint_state(network))
+    with torch.inference_mode():
+        wanted, found = network.eval()(IMAGES), rounded(fold(back.eval()), recipe).eval()(IMAGES)
+    assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_a_run_leaves_a_checkpoint_and_its_recipe(tmp_path: Path) -> None:
+    source = load_released("demo").at_size(32)
+    init = tmp_path / "init.safetensors"
+    assert source.labels is not None
+    save_checkpoint(init, source.state_dict, source.labels, source.preprocess, "mit")
+    photos = make_pictures(tmp_path / "p", each=12)
+    store = save_logits(Storing(photos, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32"))
+    settings = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
+    asked = Asked(photos, tmp_path / "run", settings, init=init, logits=store.folder, classes="teacher", workers=0, qat="", weight_bits=4)
+    train(asked)
+    made, recipe = load(tmp_path / "run" / "best.safetensors"), read_recipe(tmp_path / "run" / "recipe.json")
+    assert (recipe.checkpoint, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
+    assert made.labels == source.labels
+    with pytest.raises(RequestError, match="recipe of another checkpoint"):
+        train(replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json")))
+    with pytest.raises(RequestError, match="repairs a network as it is"):
+        train(replace(asked, output=tmp_path / "third", img_size=64))
+    with pytest.raises(RequestError, match="--qat needs a trained network and its answers"):
+        train(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
