@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.distill.conftest import CLASSES, TEACHER
+from tinyvit.distill.logits.teachers import averaged, open_teachers
+from tinyvit.distill.training.device import Device, device
+from tinyvit.distill.training.student import make_student, save_checkpoint
+from tinyvit.errors import TinyViTError
+from tinyvit.export import export
+from tinyvit.labels import by_wnid
+from tinyvit.runtimes import cpu
+
+HERE = Device("cpu", bfloat16=False)
+PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    labels = tuple(by_wnid()[name] for name in CLASSES)
+    student = make_student("tiny_vit_5m_224", None, labels, 3, 64, seed=0)
+    torch.nn.init.normal_(student.model.head.fc.weight)
+    path = tmp_path_factory.mktemp("checkpoint") / "teacher.safetensors"
+    save_checkpoint(path, student.model.state_dict(), labels, student.preprocess, "mit")
+    return path
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_an_exported_teacher_answers_as_its_checkpoint(checkpoint: Path, tmp_path: Path, batch: int) -> None:
+    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch)
+    one, other = (open_teachers((str(path),), None, HERE)[0] for path in (checkpoint, tmp_path / "teacher.onnx"))
+    assert one.labels == other.labels
+    assert [label.wnid for label in one.labels or ()] == list(CLASSES)
+    np.testing.assert_allclose(one.probabilities(PIXELS), other.probabilities(PIXELS), atol=1e-5)
+
+
+def test_several_are_averaged(checkpoint: Path) -> None:
+    three = TEACHER.replace(":small", ":three")
+    first, second = open_teachers((three, three), 64, HERE)
+    np.testing.assert_allclose(averaged([first, second], PIXELS), first.probabilities(PIXELS))
+    both = [open_teachers((name,), 64, HERE)[0] for name in (three, str(checkpoint))]
+    mean = (both[0].probabilities(PIXELS) + both[1].probabilities(PIXELS)) / 2
+    np.testing.assert_allclose(averaged(both, PIXELS), mean)
+    np.testing.assert_allclose(averaged(both, PIXELS).sum(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "size", "said"),
+    [
+        (("resnet50",), None, "no teacher is called 'resnet50'"),
+        ((TEACHER.replace(":small", ":absent"),), None, "has no attribute 'absent'"),
+        ((TEACHER.replace(":small", ":nothing"),), None, "returned str"),
+        (("no/file.py:x",), None, "is no Python file"),
+        (("no_such_module:x",), None, "No module named"),
+        ((TEACHER, TEACHER.replace(":small", ":three")), None, "have different classes"),
+    ],
+)
+def test_what_is_no_teacher(given: tuple[str, ...], size: int | None, said: str) -> None:
+    with pytest.raises(TinyViTError, match=said):
+        open_teachers(given, size, HERE)
+
+
+def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx")
+    with pytest.raises(TinyViTError, match="runs at 64 pixels, not 96"):
+        open_teachers((str(tmp_path / "teacher.onnx"),), 96, HERE)
+
+
+def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    export(checkpoint=checkpoint, output=tmp_path / "full.onnx", preprocess="full")
+    with pytest.raises(TinyViTError, match="does not take normalised images"):
+        open_teachers((str(tmp_path / "full.onnx"),), None, HERE)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
+def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
+    assert not device("auto").bfloat16
+    with pytest.raises(TinyViTError, match="no bf16 products"):
+        device("bfloat16")
+    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
+    assert device("auto").bfloat16
+    assert not device("float32").bfloat16

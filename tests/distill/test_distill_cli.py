@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.distill.conftest import TEACHER, make_pictures
+from tinyvit.distill.cli import main
+from tinyvit.distill.logits.store import Store
+
+
+def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
+    code = main([str(each) for each in argv])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store, folder, data = tmp_path / "store", tmp_path / "run", tmp_path / "data"
+    make_pictures(data / "train")
+    make_pictures(data / "val", seed=9, each=2)
+    common = ["--data", data, "--epochs", "2"]
+    code, out, err = run(capsys, "save-logits", *common, "--teacher", TEACHER, "--top-k", "5", "--img-size", "32", "-o", store)
+    assert code == 0, err
+    assert out == f"{store}: 2 epochs of 12 views, 28 bytes each (0.0 MB)\n"
+    code, out, err = run(capsys, "check-logits", store, "--data", data, "--teacher", TEACHER)
+    assert code == 0, err
+    assert [line.partition(",")[0] for line in out.splitlines()] == [
+        "2 epochs of 12 views",
+        "made for these 12 pictures",
+        out.splitlines()[2],
+    ]
+    student = ["--student", "tiny_vit_5m_224", "--img-size", "32", "--batch", "4", "--set", "warmup_epochs=0", "--workers", "0"]
+    code, out, err = run(capsys, "train", *common, *student, "--logits", store, "-o", folder)
+    assert code == 0, err
+    assert out == f"{folder / 'best.safetensors'}\n"
+    assert "epoch 2 of 2: loss" in err
+    assert "top-1" in err
+    code, out, err = run(capsys, "evaluate", folder / "best.safetensors", "--data", data, "--json")
+    assert code == 0, err
+    assert json.loads(out)["images"] == 6
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["save-logits", "--teacher", "x", "--epochs", "1"], "no teacher is called 'x'"),
+        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--set", "rotate=1"], "no setting is called 'augmentation.rotate'"),
+        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--preset", "22k"], "no preset is called '22k'"),
+        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--top-k", "2000"], "--top-k 2000 is not possible with 1000 classes"),
+        (["train", "--student", "vit"], "no variant is called 'vit'"),
+        (["train", "--student", "tiny_vit_5m_224", "--preset", "x"], "no preset is called 'x'"),
+        (["train", "--student", "tiny_vit_5m_224", "--config", "x", "--preset", "transfer"], "both say what to do"),
+        (["train", "--init", "none.safetensors"], "none.safetensors cannot be read"),
+    ],
+)
+def test_mistakes_are_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str) -> None:
+    code, out, err = run(capsys, *argv, "--data", photos, "-o", tmp_path / "made")
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.parametrize(
+    "argv", [["check-logits", "STORE", "--teacher", "x"], ["check-logits", "nowhere"], ["evaluate", "nowhere", "--data", "."]]
+)
+def test_more_mistakes(store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+    code, _, err = run(capsys, *[str(store.folder) if each == "STORE" else each for each in argv])
+    assert code == 1
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("argv", [[], ["--epochs", "0"], ["--epochs", "x"]])
+def test_what_is_not_understood_is_2(argv: list[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["save-logits", "--data", ".", "--teacher", "x", "-o", str(tmp_path), *argv])
+    assert stopped.value.code == 2

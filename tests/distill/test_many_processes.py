@@ -1,0 +1,95 @@
+"""On several processes of this machine, one of which is killed: Ray for the store, torchrun for training."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.distill.conftest import TEACHER
+from tinyvit.distill.logits.save import Asked, save_logits
+from tinyvit.distill.logits.store import Store
+from tinyvit.nn.checkpoint import load
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_cluster_that_loses_a_worker_writes_the_same_store(store: Store, photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    once = tmp_path / "killed"
+    teacher = tmp_path / "teacher.py"
+    teacher.write_text(
+        f"""
+import importlib.util, os, pathlib, signal
+spec = importlib.util.spec_from_file_location("teachers", {TEACHER.rpartition(":")[0]!r})
+teachers = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(teachers)
+
+def small():
+    once = pathlib.Path({str(once)!r})
+    if not once.exists() and os.environ.get("RAY_JOB_ID") or "default_worker" in " ".join(__import__("sys").argv):
+        if not once.exists():
+            once.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return teachers.small()
+"""
+    )
+    asked = Asked(photos, (f"{teacher}:small",), 2, tmp_path / "s", top_k=5, size=32, batch=5, precision="float32", ray="")
+    made = save_logits(asked)
+    assert once.exists(), "no worker was killed"
+    for epoch in range(2):
+        ours, theirs = made.records(epoch), store.records(epoch)
+        assert ours["classes"].tolist() == theirs["classes"].tolist()
+        assert ours["seed"].tolist() == theirs["seed"].tolist()
+        assert abs(ours["probabilities"].astype(float) - theirs["probabilities"].astype(float)).max() < 1e-3
+
+
+def test_torchrun_goes_on_when_a_process_is_killed(store: Store, photos: Path, tmp_path: Path) -> None:
+    script = tmp_path / "train.py"
+    once = tmp_path / "killed"
+    script.write_text(
+        f"""
+import os, pathlib, signal, sys
+from tinyvit.distill.cli import main
+from tinyvit.distill.training import train
+
+real, once = train.Run.step, pathlib.Path({str(once)!r})
+
+def step(run, batch, rate):
+    if run.progress.step == 4 and run.processes.rank == 1 and not once.exists():
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(run, batch, rate)
+
+train.Run.step = step
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+"""
+    )
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", str(script)]
+    command += [
+        "train",
+        "--student",
+        "tiny_vit_5m_224",
+        "--data",
+        photos,
+        "--val-data",
+        photos,
+        "--logits",
+        store.folder,
+        "--img-size",
+        "32",
+    ]
+    command += ["--batch", "4", "--epochs", "2", "--set", 'precision="float32"', "--set", "warmup_epochs=0", "--workers", "0"]
+    done = subprocess.run(
+        [*map(str, command), "-o", str(tmp_path / "run")], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert once.exists(), "no process was killed"
+    assert "going on at step 3 of 6" in done.stderr
+    made = load(tmp_path / "run" / "best.safetensors")
+    assert all(bool(torch.isfinite(value.float()).all()) for value in made.state_dict.values())
