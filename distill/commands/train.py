@@ -20,7 +20,12 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("--student", metavar="V", help="a variant to train from nothing, such as tiny_vit_5m_224")
-    parser.add_argument("--init", type=Path, metavar="FILE", help="a checkpoint to begin from; classes that it knows keep their rows")
+    parser.add_argument(
+        "--init",
+        type=Path,
+        metavar="FILE",
+        help="a checkpoint to begin from, or a released model's name; classes that it knows keep their rows",
+    )
     parser.add_argument(
         "--data",
         type=Path,

@@ -18,13 +18,12 @@ from tinyvit.distill.training.feed import Source, workers_here
 from tinyvit.distill.training.processes import processes
 from tinyvit.distill.training.qat import calibrated, checkpoint_state, rounded
 from tinyvit.distill.training.settings import Settings
-from tinyvit.distill.training.student import Student, make_student
+from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.train import Report, Run, Task
 from tinyvit.distill.views.augment import versions
 from tinyvit.distill.views.data import Pictures, read_pictures, split_of
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered
-from tinyvit.nn.checkpoint import load
 from tinyvit.nn.fold import fold
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.data import ValidationSet, read_validation
@@ -106,7 +105,7 @@ def _task(
         return task
     if asked.init is None or source.store is None:
         raise RequestError("--qat needs a trained network and its answers", "give --init the checkpoint and --logits a store of its own")
-    float32 = load(asked.init)
+    float32 = read_init(asked.init)
     if (float32.img_size, float32.labels or numbered(float32.num_classes)) != (student.model.img_size, student.labels):
         raise RequestError("--qat repairs a network as it is", "leave out --img-size, and give a store of the checkpoint's own answers")
     recipe = read_recipe(Path(asked.qat)) if asked.qat else calibrated(float32, source.pictures.folder, asked.weight_bits)

@@ -13,13 +13,15 @@ from torch import Tensor, nn
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import publish, staging
 from tinyvit.labels import Label, numbered
-from tinyvit.nn.checkpoint import load
+from tinyvit.nn.checkpoint import Checkpoint, load
+from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import MBConv, TinyViT
 from tinyvit.preprocess import Preprocess, timm_eval
 from tinyvit.variants import VARIANTS, Variant, check_size, nearest
 
 STD = 0.02
 UNKNOWN = "unknown"
+CHECKPOINTS = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,9 @@ class Student:
 def make_student(
     name: str | None, init: Path | None, labels: tuple[Label, ...] | None, classes: int, size: int | None, seed: int
 ) -> Student:
-    """name: a variant's, or init: a checkpoint's file. labels: of the rows, None where `classes` have no names; those that the
-    checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises RequestError and
-    CheckpointError."""
+    """name: a variant's, or init: a checkpoint's file, or a released model's name. labels: of the rows, None where `classes` have no
+    names; those that the checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises
+    RequestError and CheckpointError."""
     torch.manual_seed(seed)
     if init is not None:
         return _initialised(name, init, labels, classes, size)
@@ -60,7 +62,7 @@ def _variant(name: str | None) -> Variant:
 
 
 def _initialised(name: str | None, init: Path, labels: tuple[Label, ...] | None, classes: int, size: int | None) -> Student:
-    source = load(init)
+    source = read_init(init)
     if name is not None and _variant(name).embed_dims != source.variant.embed_dims:
         raise RequestError(f"{init} is a {source.variant.name}, not a {name}", "leave out --student, or give another --init")
     source = source.at_size(size or source.img_size)
@@ -71,6 +73,11 @@ def _initialised(name: str | None, init: Path, labels: tuple[Label, ...] | None,
     elif labels is None or source.labels is None or labels != source.labels:
         head = _new_head(model, source.labels or (), labels or numbered(classes))
     return Student(model, labels or numbered(classes), source.preprocess, source.licence, source.sha256, head)
+
+
+def read_init(init: Path) -> Checkpoint:
+    """A file, or a released model by its name. Raises RequestError and CheckpointError."""
+    return load(init) if init.suffix in CHECKPOINTS or init.exists() else load_released(str(init))
 
 
 def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:
