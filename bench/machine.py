@@ -23,13 +23,12 @@ def cpu_facts() -> str:
 def device(name: str | None = None) -> Device:
     """This machine; `name` instead of its board's or host's, which a report to others should perhaps not show."""
     facts = cpu.cpuinfo()
-    known = frozenset((facts or {}).get("flags", (facts or {}).get("Features", "")).split())
     return Device(
         name=name or _read(_BOARD) or socket.gethostname(),
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
-        cpu=cpu.describe(facts).partition(" (")[0] if facts else cpu.describe(facts),
-        features=tuple(called for flag, called in cpu.FEATURES.items() if flag in known),
+        cpu=cpu.name(facts),
+        features=cpu.features(facts),
         cores=cores(),
         memory_bytes=_memory(),
         governor=_read(_CPU0 / "scaling_governor") or None,

@@ -119,7 +119,8 @@ class Latency:
     turns_ms: the samples, a tuple a turn, in the order they were taken. stages_ms: the median of each stage where the whole way from
     bytes to classes was timed, else empty. runs_per_s: of the server scenario the arrivals, None in others; meets_p99_ms: the bound
     that they were the most to meet. work_gmacs: multiply-accumulates of one picture in 10**9, None where they are not known.
-    peak_share: the part of the machine's measured peak for such products that was reached.
+    peak_share: the part of the machine's measured peak for such products that was reached. is_steady, min_ms, mean_ms, max_ms and load_ms
+    are None where another tool took the times and does not tell.
     """
 
     subject: Subject
@@ -127,18 +128,18 @@ class Latency:
     batch: int
     samples: int
     warmup_runs: int
-    is_steady: bool
-    min_ms: float
+    is_steady: bool | None
+    min_ms: float | None
     median_ms: float
-    mean_ms: float
-    max_ms: float
+    mean_ms: float | None
+    max_ms: float | None
     p90_ms: float | None
     p99_ms: float | None
     p90_bound_ms: float | None
     p99_bound_ms: float | None
     images_per_s: float
     turns_ms: tuple[tuple[float, ...], ...]
-    load_ms: float
+    load_ms: float | None
     runs_per_s: float | None = None
     meets_p99_ms: float | None = None
     ratio: Ratio | None = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import write_whole
 
 FORMAT = 2
 """2: keys and values have 7 bits, and LayerNorms neither scale nor shift (nn/fold.py)."""
@@ -62,9 +62,7 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        with staging(path) as folder:
-            (folder / path.name).write_text(self.to_json(), encoding="utf-8")
-            publish([folder / path.name], path.parent)
+        write_whole(path, self.to_json())
 
 
 def weights_only(checkpoint: str, img_size: int) -> Recipe:

@@ -53,14 +53,23 @@ def flags() -> frozenset[str] | None:
 
 def describe(facts: dict[str, str] | None) -> str:
     """Name and features of a processor in one line, from what `cpuinfo` says; "unknown processor" where nothing tells."""
+    able = ", ".join(features(facts))
+    return f"{name(facts)} ({able})" if able else name(facts)
+
+
+def name(facts: dict[str, str] | None) -> str:
+    """Of a processor, "unknown processor" where nothing tells."""
     facts = facts or {}
-    name = facts.get("model name") or facts.get("Model")  # the latter is a Raspberry Pi's board
-    if not name and "CPU part" in facts:  # most Arm systems have numbers only
-        name = f"Arm processor, implementer {facts.get('CPU implementer', 'unknown')}, part {facts['CPU part']}"
-    known = _flags(facts)
-    features = ", ".join(called for flag, called in FEATURES.items() if flag in known)
-    name = name or platform.processor() or "unknown processor"
-    return f"{name} ({features})" if features else name
+    told = facts.get("model name") or facts.get("Model")  # the latter is a Raspberry Pi's board
+    if not told and "CPU part" in facts:  # most Arm systems have numbers only
+        told = f"Arm processor, implementer {facts.get('CPU implementer', 'unknown')}, part {facts['CPU part']}"
+    return told or platform.processor() or "unknown processor"
+
+
+def features(facts: dict[str, str] | None) -> tuple[str, ...]:
+    """Those of FEATURES that a processor has, as people call them."""
+    known = _flags(facts or {})
+    return tuple(called for flag, called in FEATURES.items() if flag in known)
 
 
 def _flags(facts: dict[str, str]) -> frozenset[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
 from tinyvit.bench.accuracy.looked import Looked, both
+from tinyvit.files import write_whole
 from tinyvit.images import open_image
 
 MOST = 48
@@ -34,12 +36,9 @@ def draw(looked: Looked, reference: Looked | None, path: Path) -> int:
         sheet.paste(image, (x + (_SIDE - image.width) // 2, y + (_SIDE - image.height) // 2))
         for row, line in enumerate(_lines(looked, reference, i)):
             pen.text((x, y + _SIDE + 1 + 14 * row), line[:30], fill="black", font=font)
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        sheet.save(partial, "PNG")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    encoded = io.BytesIO()
+    sheet.save(encoded, "PNG")
+    write_whole(path, encoded.getvalue())
     return len(chosen)
 
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyvit.cli import positive
 from tinyvit.errors import RequestError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("files", nargs="+", metavar="FILE", help="exported files of one model; the others are compared with the first")
     add("--data", required=True, metavar="PATH", help="class folders, a folder or .tar of files with --truth, or hf:REPO")
     add("--truth", type=Path, metavar="FILE", help="the classes of files that are in no class folders: ILSVRC's devkit, a .csv, real.json")
-    add("--limit", type=int, metavar="N", help="so many pictures, evenly from the classes")
+    add("--limit", type=positive, metavar="N", help="so many pictures, evenly from the classes")
     add("--only-known-classes", action="store_true", help="leave out pictures of classes that the model does not have")
     add("--preprocess", choices=("artifact", "paper", "timm"), default="artifact", help="the file's own, the paper's evaluation, or timm's")
     add("--preprocess-check", action="store_true", help="try the usual wrong ways to prepare pictures (on 500), and say if one is better")
@@ -44,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--answers", action="store_true", help="keep every picture's best class in the record")
     add("--runtime", metavar="R", help="the engine (the best installed one)")
     add("--device", default="auto", metavar="D", help="cpu, gpu, npu, or the engine's own name; default cpu where it has one")
-    add("--threads", type=int, metavar="N", help="CPU threads of the engine (its own default)")
+    add("--threads", type=positive, metavar="N", help="CPU threads of the engine (its own default)")
     add("--resume", type=Path, metavar="FILE", help="keep what was answered there, and go on from it after an interruption")
     add(
         "--ray", nargs="?", const="", metavar="ADDRESS", help="share the work on a Ray cluster (on this machine, where no address is given)"
@@ -60,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.bench.accuracy.datasets import Place, open_dataset
     from tinyvit.bench.accuracy.preprocess_check import PICTURES
 
-    if args.preprocess_check and len(args.files) > 1:
-        raise RequestError("--preprocess-check looks at one file", "give one")
+    _check(args)
     dataset = open_dataset(Place(args.data, args.truth, args.limit or (PICTURES if args.preprocess_check else None)))
     print(dataset.source, file=sys.stderr)
     if args.preprocess_check:
@@ -70,6 +70,20 @@ def run(args: argparse.Namespace) -> int:
     if args.contact_sheet:
         _draw(found, args.contact_sheet)
     return _print(found.record, args.json)
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raise RequestError for what does not go together, before anything is measured."""
+    if args.preprocess_check:
+        if len(args.files) > 1:
+            raise RequestError("--preprocess-check looks at one file", "give one")
+        unused = [name for name in ("reference", "contact_sheet", "resume", "answers") if getattr(args, name)]
+        unused += ["ray"] if args.ray is not None else []
+        if unused:
+            said = " and ".join(f"--{name.replace('_', '-')}" for name in unused)
+            raise RequestError(f"--preprocess-check knows no {said}", f"leave out {said}, or --preprocess-check")
+    if args.contact_sheet and len({*args.files, *([args.reference] if args.reference else [])}) > 2:
+        raise RequestError("a contact sheet is of one file, or of one against one", "give one file, or two")
 
 
 def _asked(args: argparse.Namespace) -> Asked:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyvit.cli import positive
 from tinyvit.errors import RequestError
+from tinyvit.files import write_whole
 
 if TYPE_CHECKING:
     from tinyvit.bench.devices.session import Outcome
@@ -35,10 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("--local", action="store_true", help="this machine, in an environment of its own")
     add("-o", "--output", type=Path, default=Path(), metavar="DIR", help="where the records go; default: this folder")
     add("--data", type=Path, metavar="DIR", help="class folders: count right answers there too")
-    add("--images", type=int, default=500, metavar="N", help="of --data, so many are sent, evenly from the classes (500)")
+    add("--images", type=positive, default=500, metavar="N", help="of --data, so many are sent, evenly from the classes (500)")
     add("--runtime", metavar="R", help="the engine there (the best for each file)")
-    add("--threads", type=int, metavar="N", help="CPU threads there (the engine's own default; --adb: 4)")
-    add("--runs", type=int, metavar="N", help="queries of each file (662)")
+    add("--threads", type=positive, metavar="N", help="CPU threads there (the engine's own default; --adb: 4)")
+    add("--runs", type=positive, metavar="N", help="queries of each file (662)")
     add("--timeout", type=float, default=3600, metavar="S", help="of each step there (3600)")
     ssh = parser.add_argument_group("--ssh and --local")
     ssh.add_argument("--port", type=int, metavar="P", help="of the ssh server")
@@ -107,17 +108,17 @@ def _android(args: argparse.Namespace) -> int:
         raise RequestError(f"{args.runner} does not exist", f"it must be {names.pop()}, built for the device; see docs/devices.md")
     adb = Adb(args.adb or None)
     record = measure(adb, args.files, args.runner, args.threads or 4, args.runs or ENOUGH[0.99], args.timeout)
-    written = _write(args.output / f"{_safe(adb.name)}.latency.json", record.to_json())
+    written = write_whole(args.output / f"{_safe(adb.name)}.latency.json", record.to_json() + "\n")
     return _tell(args, [written], list(record.refusals), record)
 
 
 def _report(args: argparse.Namespace, name: str, outcome: Outcome) -> int:
     written = []
     if outcome.verified:
-        written.append(_write(args.output / f"{name}.verify.json", json.dumps(outcome.verified)))
+        written.append(write_whole(args.output / f"{name}.verify.json", json.dumps(outcome.verified) + "\n"))
     for kind, record in (("latency", outcome.latency), ("accuracy", outcome.accuracy)):
         if record is not None:
-            written.append(_write(args.output / f"{name}.{kind}.json", record.to_json()))
+            written.append(write_whole(args.output / f"{name}.{kind}.json", record.to_json() + "\n"))
     refused = [line for record in (outcome.latency, outcome.accuracy) if record for line in record.refusals]
     return _tell(args, written, [*refused, *outcome.problems], outcome.latency, outcome.kept)
 
@@ -133,17 +134,6 @@ def _tell(args: argparse.Namespace, written: list[Path], problems: list[str], la
     else:
         print("\n".join([*(lines(latency) if latency else []), "", *map(str, written), *([f"left there: {kept}"] if kept else [])]).strip())
     return 1 if problems else 0
-
-
-def _write(path: Path, text: str) -> Path:
-    """A record is written whole; one of an earlier visit is replaced."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        partial.write_text(text + "\n", encoding="utf-8")
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path
 
 
 def _safe(name: str) -> str:

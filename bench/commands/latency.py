@@ -111,7 +111,7 @@ def _times(one: Latency) -> str:
         f"{one.median_ms:.2f}",
         _percentile(one.p90_ms, one.samples),
         _percentile(one.p99_ms, one.samples),
-        f"{one.min_ms:.2f} to {one.max_ms:.2f}",
+        "" if one.min_ms is None or one.max_ms is None else f"{one.min_ms:.2f} to {one.max_ms:.2f}",
         f"{one.images_per_s:.1f}",
         _ratio(one.ratio),
     )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from tinyvit.errors import RequestError
-from tinyvit.files import staging
+from tinyvit.files import refuse_existing, write_whole
 
 HELP = "make a page of what latency and accuracy printed with --json"
 EXAMPLES = """\
@@ -33,8 +32,7 @@ def run(args: argparse.Namespace) -> int:
     suffix = args.output.suffix.lower()
     if suffix not in (".html", ".md", ".csv"):
         raise RequestError(f"a report cannot be a {suffix or 'file without a suffix'}", "give -o a name that ends with .html, .md or .csv")
-    if args.output.exists() and not args.overwrite:
-        raise RequestError(f"{args.output} exists", "give another -o, or --overwrite to replace it")
+    refuse_existing(args.output, args.overwrite)
     records = [read(path) for path in args.records]
     found = rows(records)
     text = {
@@ -42,9 +40,5 @@ def run(args: argparse.Namespace) -> int:
         ".md": lambda: markdown(records, found),
         ".csv": lambda: comma_separated(found),
     }[suffix]()
-    with staging(args.output) as folder:
-        made = folder / args.output.name
-        made.write_text(text, encoding="utf-8")
-        os.replace(made, args.output)
-    print(args.output)
+    print(write_whole(args.output, text))
     return 0

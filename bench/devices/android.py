@@ -23,6 +23,7 @@ from tinyvit.bench.subject import Refusals, subject
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import cpu
 from tinyvit.runtimes.artifact import detect_format, files
+from tinyvit.runtimes.registry import candidates
 
 _PLACE = "/data/local/tmp"
 _WARMUP = 20
@@ -71,7 +72,6 @@ RUNNERS = {
         "build onnxruntime for Android: ./build.sh --android --android_abi arm64-v8a --config Release",
     ),
 }
-_OF_FORMAT = {"litert": "litert", "tflite": "litert", "onnx": "onnxruntime", "ort": "onnxruntime"}
 
 
 class Adb:
@@ -109,8 +109,7 @@ class Adb:
             for key in ("ro.product.model", "ro.soc.model", "ro.build.version.release", "ro.product.cpu.abi")
         )
         text = self.shell("cat /proc/cpuinfo").stdout
-        known = set(re.findall(r"\w+", " ".join(line for line in text.splitlines() if line.startswith("Features"))))
-        features = tuple(called for flag, called in cpu.FEATURES.items() if flag in known)
+        features = cpu.features(cpu.first_processor(text, abi))
         cores = len(re.findall(r"(?m)^processor\s*:", text)) or 1
         memory = re.search(r"MemTotal:\s+(\d+) kB", self.shell("cat /proc/meminfo").stdout)
         return Device(
@@ -151,10 +150,11 @@ def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: i
 
 def runner_for(path: Path) -> Runner:
     """Of the file's format; raises RequestError for one that none runs."""
-    name = detect_format(path).name
-    if name not in _OF_FORMAT:
-        raise RequestError(f"no runner for Android is known for {name} files", "export with --target litert, onnx or ort")
-    return RUNNERS[_OF_FORMAT[name]]
+    format = detect_format(path)
+    engine = next((name for name in candidates(format) if name in RUNNERS), None)
+    if engine is None:
+        raise RequestError(f"no runner for Android is known for {format.name} files", "export with --target litert, onnx or ort")
+    return RUNNERS[engine]
 
 
 def _one(adb: Adb, path: Path, there: str, threads: int, runs: int, timeout_s: float) -> Latency:
@@ -183,16 +183,16 @@ def _latency(path: Path, runner: Runner, times: dict[str, float], threads: int, 
         batch=1,
         samples=runs,
         warmup_runs=_WARMUP,
-        is_steady=True,
-        min_ms=times.get("min", median),
+        is_steady=None,
+        min_ms=times.get("min"),
         median_ms=median,
-        mean_ms=times.get("mean", median),
-        max_ms=times.get("max", median),
+        mean_ms=times.get("mean"),
+        max_ms=times.get("max"),
         p90_ms=times.get("p90") if runs >= ENOUGH[0.9] else None,
         p99_ms=times.get("p99") if runs >= ENOUGH[0.99] else None,
         p90_bound_ms=None,
         p99_bound_ms=None,
         images_per_s=1e3 / times.get("mean", median),
         turns_ms=(),
-        load_ms=0.0,
+        load_ms=None,
     )

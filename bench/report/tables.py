@@ -78,7 +78,7 @@ def _percentile_row(row: Row, one: Latency) -> tuple[str, ...]:
         *(_ms(value) for value in (one.min_ms, one.median_ms, one.mean_ms)),
         *claimed,
         _ms(one.max_ms),
-        f"{one.warmup_runs}" + ("" if one.is_steady else ", not steady"),
+        f"{one.warmup_runs}" + (", not steady" if one.is_steady is False else ""),
     )
 
 
@@ -217,8 +217,8 @@ def _settings(records: Sequence[Record]) -> Table:
     return Table("How it was measured", ("date", "kind", "device", "tool", "settings"), tuple(rows))
 
 
-def _ms(value: float) -> str:
-    return f"{value:.2f}"
+def _ms(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
 
 
 def _percent(share: float | None) -> str:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tinyvit.distill.views.augment import Augmentation, probe, versions
 from tinyvit.distill.views.data import Pictures
 from tinyvit.errors import RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import write_whole
 from tinyvit.labels import Label
 from tinyvit.plain import parsed
 
@@ -82,9 +82,7 @@ class Header:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        with staging(path) as folder:
-            (folder / path.name).write_text(json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-            publish([folder / path.name], path.parent)
+        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_header(path: Path) -> Header:

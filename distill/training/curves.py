@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import publish, staging
+from tinyvit.files import write_whole
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,6 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
         best = max(known, key=lambda pair: pair[1])
         right.annotate(f"{best[1]:.1f}%", best, textcoords="offset points", xytext=(0, -14), ha="center", color="#1c6bb5")
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
-    with staging(path) as folder:
-        figure.savefig(folder / path.name, dpi=150)
-        publish([folder / path.name], path.parent)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=150)
+    write_whole(path, drawn.getvalue())

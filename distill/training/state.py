@@ -12,7 +12,7 @@ import torch
 from tinyvit.distill.training.curves import Epoch
 from tinyvit.distill.training.settings import Settings
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import publish, staging, write_whole
 
 RUN, STATE = "run.toml", "state.pt"
 BEST, LAST, RECIPE, CURVES, BOARD = "best.safetensors", "last.safetensors", "recipe.json", "curves.png", "tensorboard"
@@ -43,9 +43,7 @@ def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bo
         return (folder / STATE).is_file()
     for name in (STATE, BEST, LAST, RECIPE):
         (folder / name).unlink(missing_ok=True)
-    with staging(path) as staged:
-        (staged / RUN).write_text(text, encoding="utf-8")
-        publish([staged / RUN], folder)
+    write_whole(path, text)
     return False
 
 

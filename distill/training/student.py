@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import write_whole
 from tinyvit.labels import Label, numbered
 from tinyvit.nn.checkpoint import Checkpoint, load
 from tinyvit.nn.hub import load_released
@@ -121,9 +121,7 @@ def save_checkpoint(
         "preprocess": json.dumps(asdict(preprocess)),
         "licence": licence,
     }
-    with staging(path) as folder:
-        (folder / path.name).write_bytes(_ordered(save(state, said)))
-        publish([folder / path.name], path.parent)
+    write_whole(path, _ordered(save(state, said)))
 
 
 def _ordered(data: bytes) -> bytes:

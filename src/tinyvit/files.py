@@ -52,6 +52,14 @@ def publish(staged: list[Path], folder: Path) -> list[Path]:
     return placed
 
 
+def write_whole(path: Path, data: str | bytes) -> Path:
+    """Write a file by renaming it into place: UTF-8 of a text. Returns `path`."""
+    with staging(path) as folder:
+        (folder / path.name).write_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
+        publish([folder / path.name], path.parent)
+    return path
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise RequestError where `path` exists and may not be replaced."""
     if path.exists() and not overwrite:
