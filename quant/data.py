@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import zipfile
-import zlib
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images import Picture, list_images, open_image
+from tinyvit.images import list_images, open_image
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
+from tinyvit.quant.sources import Item, Pixels, items_of, named
 
 MIN_IMAGES, MAX_IMAGES = 32, 10_000
 """Of a calibration: fewer say too little of the ranges, more only take longer."""
@@ -37,19 +33,6 @@ MAX_UNREADABLE = 0.05
 BATCH = 32
 MAX_KEPT_BYTES = 2**29
 """Of pixels that stay in memory from one pass over them to the next: 3,500 pictures of 224 x 224."""
-MAX_LIST_BYTES, MAX_ARRAY_BYTES = 64 * 2**20, 4 * 2**30
-SOURCES = "give a folder of images, a folder of class folders, a .txt of paths or an .npz of one array"
-
-Pixels: TypeAlias = "npt.NDArray[np.uint8]"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One picture to come: its name in its source (for order and messages), the group it shares evenly in, how to get at it."""
-
-    name: str
-    group: str
-    picture: Callable[[], Picture]
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
-        items = [_file(path, path.parent) for path in self.files]
+        items = [named(path, path.parent) for path in self.files]
         for index, answer in zip(self.classes, _decoded(items, self.preprocess)):
             if isinstance(answer, ImageError):
                 errors.append(answer)
@@ -177,7 +160,7 @@ def _check_count(count: int) -> None:
 
 def _read(data: str | Path, preprocess: Preprocess, count: int, seed: int) -> tuple[Pixels, str, int]:
     """(up to `count` different pictures, what they are, how many were unreadable)."""
-    items = _ordered(_items(Path(data)), seed)
+    items = _ordered(items_of(Path(data)), seed)
     pixels = np.empty((min(count, len(items)), preprocess.size, preprocess.size, 3), np.uint8)
     seen: set[bytes] = set()
     errors: list[ImageError] = []
@@ -211,59 +194,6 @@ def _refuse_unreadable(errors: list[ImageError], of: int) -> None:
             f"{len(errors)} of the {of} pictures looked at cannot be read, the first: {errors[0].cause}",
             f"{errors[0].remedy}; up to 5% are passed over",
         )
-
-
-def _items(data: Path) -> list[Item]:
-    """Everything that might be a picture there; nothing but an .npz has been read yet."""
-    if data.is_dir():
-        return [_file(path, data) for path in list_images(data)]
-    if not data.is_file():
-        raise RequestError(f"{data} does not exist", SOURCES)
-    if data.suffix.lower() == ".txt":
-        return [_file(data.parent / line, data.parent) for line in _lines(data)]
-    if data.suffix.lower() == ".npz":
-        array = read_array(data)
-        return [Item(f"picture {i}", "", partial(array.__getitem__, i)) for i in range(len(array))]
-    raise RequestError(f"{data} is no source of images", SOURCES)
-
-
-def _file(path: Path, base: Path) -> Item:
-    name = Path(os.path.relpath(path, base))
-    return Item(name.as_posix(), name.parent.as_posix(), lambda: path)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise ValueError(f"larger than {MAX_LIST_BYTES >> 20} MiB")
-        text = path.read_text(encoding="utf-8-sig")
-        if "\0" in text:
-            raise ValueError("not text")
-    except (OSError, ValueError) as error:
-        raise RequestError(f"the list {path} cannot be read ({error})", "give a path a line, in UTF-8") from error
-    return [line for line in map(str.strip, text.splitlines()) if line]
-
-
-def read_array(path: Path) -> Pixels:
-    """The one array of an .npz, uint8 (N, H, W, 3); memory is set aside only for what its header and the file agree on."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            (member,) = archive.infolist()
-            with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-                shape, fortran, dtype = read_header(file)
-                size = math.prod(shape)
-                if dtype != np.uint8 or len(shape) != 4 or shape[3] != 3 or fortran or min(shape) < 1:
-                    raise ValueError(f"it holds {dtype} of shape {shape}")
-                if size > MAX_ARRAY_BYTES or file.tell() + size != member.file_size:
-                    raise ValueError(
-                        f"{size} bytes by its header, {member.file_size} by its directory, {MAX_ARRAY_BYTES >> 30} GiB at most"
-                    )
-                return np.frombuffer(file.read(), np.uint8).reshape(shape)
-    except (OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        reason = f"{type(error).__name__}: {error}"[:200]
-        raise RequestError(f"{path} cannot be used ({reason})", "give np.savez(file, images), images uint8 (N, H, W, 3)") from error
 
 
 def _ordered(items: list[Item], seed: int) -> list[Item]:

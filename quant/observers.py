@@ -32,9 +32,10 @@ from tinyvit.nn.hub import load_released
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibrate import BATCH, calibrate
-from tinyvit.quant.data import Pixels, ValidationSet, read_calibration, read_validation
+from tinyvit.quant.data import ValidationSet, read_calibration, read_validation
 from tinyvit.quant.network import quantize
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.sources import Pixels
 from tinyvit.quant.worth import Answers, worth
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")

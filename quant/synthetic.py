@@ -24,7 +24,8 @@ from tinyvit.errors import RequestError
 from tinyvit.files import publish, staging
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.data import CalibrationSet, Pixels, read_array
+from tinyvit.quant.data import CalibrationSet
+from tinyvit.quant.sources import Pixels, read_array
 
 COUNT = 32
 """Enough to calibrate as well as photographs do (docs/int8.md); every one costs seconds."""

@@ -13,7 +13,7 @@ from tinyvit.nn.hub import load_released  # noqa: E402
 from tinyvit.nn.model import TinyViT  # noqa: E402
 from tinyvit.preprocess import Preprocess  # noqa: E402
 from tinyvit.quant import synthetic  # noqa: E402
-from tinyvit.quant.data import Pixels  # noqa: E402
+from tinyvit.quant.sources import Pixels  # noqa: E402
 from tinyvit.quant.synthetic import Settings, synthesise  # noqa: E402
 
 QUICK = Settings(batch=4, steps=3)
