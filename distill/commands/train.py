@@ -85,8 +85,16 @@ def run(args: argparse.Namespace) -> int:
         weight_bits=args.weight_bits,
     )
     keep_memory()
+    shown = sys.stderr.isatty()
+
+    def report(line: str) -> None:
+        print(f"\r{line}" if shown else line, file=sys.stderr, flush=True)
+
+    def meter(line: str) -> None:
+        print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
     try:
-        best = train(asked, lambda line: print(line, file=sys.stderr, flush=True))
+        best = train(asked, report, meter if shown else None)
     except KeyboardInterrupt:
         print(f"interrupted: the same command goes on from the last state in {args.output}", file=sys.stderr)
         return 1

@@ -3,7 +3,8 @@
 A record has a fixed size and its place, picture by picture and view by view, so any one is read without a search: crc32 of the rest and
 of its place (uint32), seed (uint32), K class indices (uint16) and their probabilities (float16), largest first; little-endian. An epoch
 in the making is a ".part" whose missing records are zeros: whatever stops a writer, finished records stay, and the next writer adds the
-others."""
+others.
+"""
 
 from __future__ import annotations
 
@@ -133,7 +134,11 @@ class Store:
 
     def check(self, epoch: int, start: int, records: Records) -> None:
         """Raise RequestError where a record, of those from `start`, is not what was written."""
-        bad = np.flatnonzero(~sound(records, start))
+        values = records["probabilities"]
+        right = (
+            sound(records, start) & (records["classes"] < self.header.classes).all(1) & np.isfinite(values).all(1) & (values >= 0).all(1)
+        )
+        bad = np.flatnonzero(~right)
         if len(bad):
             raise RequestError(
                 f"record {start + bad[0]} of {self.path(epoch)} is damaged", "delete the file and run the same save-logits again"

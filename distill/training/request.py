@@ -66,8 +66,11 @@ class Classes:
     kept_labels: tuple[Label, ...]
 
 
-def train(asked: Asked, report: Report = lambda _: None) -> Path:
-    """Train, or go on; the path of the best checkpoint. Raises TinyViTError; what was written so far stays and is gone on from."""
+def train(asked: Asked, report: Report = lambda _: None, meter: Report | None = None) -> Path:
+    """Train, or go on; the path of the best checkpoint. report: for lines, meter: for one that is written over.
+
+    Raises TinyViTError; what was written so far stays and is gone on from.
+    """
     if asked.student is None and asked.init is None:
         raise RequestError("there is nothing to train", "give --student a variant, or --init a checkpoint")
     pictures = read_pictures(asked.data)
@@ -89,7 +92,8 @@ def train(asked: Asked, report: Report = lambda _: None) -> Path:
         here.wait()
         resume = resume or (not here.first and (asked.output / state.STATE).is_file())
         task = _task(asked, student, source, validation, labels, classes)
-        run = Run(task, device(asked.settings.precision, here.local_rank), here, report if here.first else lambda _: None)  # type: ignore[arg-type]
+        lines, written_over = (report, meter) if here.first else (lambda _: None, None)
+        run = Run(task, device(asked.settings.precision, here.local_rank), here, lines, written_over)  # type: ignore[arg-type]
         run.report(_introduction(run, store))
         run.run(resume)
     return asked.output / state.BEST

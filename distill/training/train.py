@@ -59,9 +59,10 @@ class Task:
 
 
 class Run:
-    """One process of a run. `model` trains; `average` is what is evaluated and kept, the same where there is none."""
+    """One process of a run. `model` trains; `kept` is evaluated and saved, its running average where there is one. report: for a line an
+    epoch; meter: for one after every step."""
 
-    def __init__(self, task: Task, device: Device, processes: Processes, report: Report) -> None:
+    def __init__(self, task: Task, device: Device, processes: Processes, report: Report, meter: Report | None = None) -> None:
         settings = task.settings
         if settings.batch % processes.count:
             raise RequestError(f"a batch of {settings.batch} does not divide among {processes.count} processes", "give another --batch")
@@ -71,6 +72,7 @@ class Run:
                 f"{len(task.source)} pictures do not fill a batch of {settings.batch}", f"--batch {len(task.source) // 2} or less"
             )
         self.task, self.settings, self.device, self.processes, self.report = task, settings, device, processes, report
+        self.meter = meter
         self.model = device.place(task.student.model).train()
         add_drop_path(self.model, settings.drop_path)
         self.averaged = make_average(self.model, settings.average) if settings.average else None
@@ -118,6 +120,8 @@ class Run:
             progress.step, progress.loss = progress.step + 1, progress.loss + loss
             if board:
                 board.step(progress.step, loss, rate)
+            if self.meter:
+                self.meter(f"epoch {epoch + 1}: step {progress.step - epoch * self.steps} of {self.steps}, loss {loss:.4f} ")
             if self.processes.first and time.perf_counter() - kept_at > KEEP_EVERY_S:
                 kept_at = time.perf_counter()
                 seconds = progress.seconds

@@ -110,6 +110,16 @@ def test_damage_is_found(copy: Store, spoil: str) -> None:
         copy.check(1, 0, copy.records(1))
 
 
+@pytest.mark.parametrize(("field", "value"), [("classes", 1000), ("probabilities", np.nan), ("probabilities", -0.5)])
+def test_a_record_with_a_right_checksum_is_not_trusted(copy: Store, field: str, value: float) -> None:
+    records = np.array(copy.records(0))
+    records[field][4, 1] = value
+    records["crc"] = stores._checksums(records, 0)
+    copy.path(0).write_bytes(records.tobytes())
+    with pytest.raises(RequestError, match="record 4 of .* is damaged"):
+        copy.check(0, 0, copy.records(0))
+
+
 def test_an_epoch_that_is_not_there(store: Store) -> None:
     with pytest.raises(RequestError, match="2 finished epochs"):
         store.records(2)
