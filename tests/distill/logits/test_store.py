@@ -116,7 +116,7 @@ def test_a_record_with_a_right_checksum_is_not_trusted(copy: Store, field: str, 
     records[field][4, 1] = value
     records["crc"] = stores._checksums(records, 0)
     copy.path(0).write_bytes(records.tobytes())
-    with pytest.raises(RequestError, match="record 4 of .* is damaged"):
+    with pytest.raises(RequestError, match=r"record 4 of .* is damaged"):
         copy.check(0, 0, copy.records(0))
 
 
