@@ -24,6 +24,7 @@ from tinyvit.bench.latency.percentiles import ratio
 from tinyvit.bench.latency.turns import alternate
 from tinyvit.bench.machine import cpu_facts
 from tinyvit.cli import guarded, parser, positive
+from tinyvit.distill.logits.release import open_release, write_release
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import Teacher, open_teachers
 from tinyvit.distill.training.device import device, keep_memory
@@ -35,6 +36,7 @@ from tinyvit.distill.training.train import Run, Task
 from tinyvit.distill.views.data import Pictures, read_pictures
 
 STUDENT = "tiny_vit_5m_224"
+READINGS = 2000
 ALONE, STORED = "no teacher (labels)", "our store"
 _EXAMPLES = """\
   python -m tinyvit.distill.overhead --data photos/ --logits store/ --teacher teacher.py:lite0 --teacher tinyvit_21m.safetensors"""
@@ -68,7 +70,40 @@ def _table(args: argparse.Namespace) -> int:
         )
         interval = "" if name == ALONE else f"{against.median:.3f} ({against.low:.3f} to {against.high:.3f})"
         print(f"| {name} | {found.median_ms / 1000:.2f} | {interval} | {memory.stdout.strip()} |", flush=True)
+    print(_reading(args))
     return 0
+
+
+def _reading(args: argparse.Namespace) -> str:
+    """Microseconds a record, in random order: ours with its checks, and the release's, found by its key in a dictionary."""
+    store, pictures = open_store(args.logits), read_pictures(args.data)
+    count = min(len(pictures), READINGS)
+    order = order_of(0, 0, store.header.samples)[:count]
+    records = store.records(0)
+
+    def ours() -> None:
+        for place in order.tolist():
+            record = records[place : place + 1]
+            store.check(0, place, record)
+            record["classes"][0].astype(np.int64), record["probabilities"][0].astype(np.float32)
+
+    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+        release = open_release(write_release(store, pictures.keys, Path(folder))[0].parent)
+        keys = [pictures.keys[place // store.header.views] for place in order.tolist()]
+        path = next(release.epochs[0].glob("*-values.bin"))
+
+        def theirs() -> None:
+            names = path.with_name("rank0-keys.txt").read_text(encoding="utf-8").splitlines()
+            places = {name: place for place, name in enumerate(names)}
+            with path.open("rb") as file:
+                for key in keys:
+                    file.seek(places[key] * release.record.itemsize)
+                    record = np.frombuffer(file.read(release.record.itemsize), release.record)
+                    record["classes"][0].astype(np.int64), record["probabilities"][0].astype(np.float32)
+
+        times = alternate({"ours": ours, "theirs": theirs}, rounds=7, warmup=1)
+    said = {name: f"{1e3 * found.median_ms / count:.0f}" for name, found in times.items()}
+    return f"\nreading a record: {said['ours']} microseconds, checked; of the release's layout {said['theirs']}, an epoch's keys read first"
 
 
 def _memory(args: argparse.Namespace) -> int:
