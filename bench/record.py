@@ -18,6 +18,8 @@ MAX_BYTES = 256 * 2**20
 
 Kind = Literal["latency", "accuracy"]
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
+RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
+"""timm's model run by torch as it is, and compiled by torch.compile; its torch.onnx.export in onnxruntime; the engine's own tool."""
 """As MLPerf Inference names them."""
 Scalar: TypeAlias = "str | int | float | bool | None"
 

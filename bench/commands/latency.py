@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
+
+from tinyvit.bench.record import RIVALS, Scenario
+from tinyvit.cli import positive
 
 if TYPE_CHECKING:
     from tinyvit.bench.latency.measure import Plan
     from tinyvit.bench.record import Latency, Ratio, Record
 
 HELP = "time exported files, in turns"
-_RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
 EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2
   tinyvit-bench latency demo.onnx --scenario server --p99-ms 50
@@ -23,18 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See the package."""
     add = parser.add_argument
     add("files", nargs="+", metavar="FILE", help="exported files; the others' times are compared with the first's")
-    add(
-        "--scenario",
-        choices=("single-stream", "multi-stream", "offline", "server"),
-        default="single-stream",
-        help="MLPerf's; single-stream",
-    )
+    add("--scenario", choices=get_args(Scenario), default="single-stream", help="MLPerf's; single-stream")
     add("--runtime", nargs="+", metavar="R", help="the engine, or several (the best installed one)")
-    add("--threads", nargs="+", type=int, metavar="N", help="CPU threads, or several numbers of them (the engine's own default)")
-    add("--batch", nargs="+", type=int, metavar="N", help="pictures a query, or several (1; multi-stream and offline 8)")
+    add("--threads", nargs="+", type=positive, metavar="N", help="CPU threads, or several numbers of them (the engine's own default)")
+    add("--batch", nargs="+", type=positive, metavar="N", help="pictures a query, or several (1; multi-stream and offline 8)")
     add("--device", default="auto", metavar="D", help="cpu, gpu, npu, or the engine's own name; default cpu where it has one")
     add(
-        "--runs", type=int, default=None, metavar="N", help="queries of each file; 662, the fewest that a 99th percentile can be claimed of"
+        "--runs",
+        type=positive,
+        default=None,
+        metavar="N",
+        help="queries of each file; 662, the fewest that a 99th percentile can be claimed of",
     )
     add("--seconds", type=float, default=60, metavar="S", help="of each file at most; percentiles of too few runs are withheld (60)")
     rate = parser.add_mutually_exclusive_group()
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--operators", "--profile", action="store_true", help="list what the time goes into, by the engine's own profile")
     add("--roofline", action="store_true", help="measure what this machine reaches at most, and the network's part of it")
-    add("--compare-to", nargs="+", choices=_RIVALS, default=[], help="time these too; tool is the engine's own benchmark")
+    add("--compare-to", nargs="+", choices=RIVALS, default=[], help="time these too; tool is the engine's own benchmark")
     add("--cold", type=int, default=3, metavar="N", help="new processes to start for the time of a cold start; 0 for none (3)")
     add("--name", metavar="NAME", help="of the device, in the record, instead of its own")
     add("--json", action="store_true", help="print one record, for tinyvit-bench report and compare, instead of tables")

@@ -20,12 +20,13 @@ PICTURES, WHEELS = "pictures", "wheels"
 _SKIPPED = ("__pycache__", ".pyc")
 
 
-def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | None, folder: Path) -> None:
-    """Fill the empty `folder`. images: so many of `data`'s class folders, evenly. wheels: a folder of what is to be installed with it.
+def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | None, folder: Path) -> str:
+    """Fill the empty `folder`; the name of this package's wheel in it.
 
-    Raises RequestError for two artifacts of one name, and for a folder without wheels.
+    images: so many of `data`'s class folders, evenly. wheels: a folder of what is to be installed with it. Raises RequestError for two
+    artifacts of one name, and for a folder without wheels.
     """
-    make_wheel(folder)
+    wheel = make_wheel(folder)
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         raise RequestError("two of the files have the same name", "give them one after the other")
@@ -48,9 +49,10 @@ def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | N
             picture = sample.picture()
             if not isinstance(picture, Path):
                 raise RequestError(f"{data} is no folder of class folders", "unpack it first: a device gets single files")
-            there = folder / PICTURES / sample.classes[0] / picture.name
+            there = folder / PICTURES / sample.classes[0] / sample.name.replace("/", "_")
             there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(picture, there.with_name(sample.name.replace("/", "_")))
+            shutil.copy2(picture, there)
+    return wheel.name
 
 
 def make_wheel(folder: Path) -> Path:

@@ -58,12 +58,12 @@ def visit(transport: Transport, asked: Visit, say: Callable[[str], object]) -> O
     say: is told each step.
     """
     with tempfile.TemporaryDirectory() as folder:
-        bundle.make(asked.paths, asked.data, asked.images, asked.wheels, Path(folder))
+        wheel = bundle.make(asked.paths, asked.data, asked.images, asked.wheels, Path(folder))
         problems: list[str] = []
         with _folder(transport, asked.keep, problems) as there:
             say(f"{transport.name}: {there}")
             transport.put(Path(folder), there)
-            python = _environment(transport, asked, there, say)
+            python = _environment(transport, asked, there, wheel, say)
             found = _measured(transport, asked, there, python, problems, say)
     return Outcome(*found, tuple(problems), there if asked.keep or any(there in line for line in problems) else None)
 
@@ -82,7 +82,7 @@ def _folder(transport: Transport, keep: bool, problems: list[str]) -> Iterator[s
                 problems.append(f"{there} may be left on {transport.name} ({error.cause})")
 
 
-def _environment(transport: Transport, asked: Visit, there: str, say: Callable[[str], object]) -> str:
+def _environment(transport: Transport, asked: Visit, there: str, wheel: str, say: Callable[[str], object]) -> str:
     """The Python to run with there."""
     python = f"{asked.use_env.rstrip('/')}/bin/python" if asked.use_env else asked.python
     done = transport.run([python, "-c", "import sys; print(*sys.version_info[:2])"], 120)
@@ -102,18 +102,13 @@ def _environment(transport: Transport, asked: Visit, there: str, say: Callable[[
             raise RequestError(f"{transport.name} cannot make an environment: venv is missing", "there: sudo apt-get install python3-venv")
         raise refusal(transport.name, done, "an environment cannot be made")
     source = ["--no-index", "--find-links", bundle.WHEELS] if asked.wheels else []
-    wheel = next(iter(_names(transport, there, r"\.whl$")))
-    wanted = [wheel, *_engines(asked)]
+    wanted = [f"./{wheel}", *_engines(asked)]
     done = transport.run(
         ["venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check", *source, *wanted], asked.timeout_s, there
     )
     if done.code:
         raise refusal(transport.name, done, "the package cannot be installed")
     return f"{there}/venv/bin/python"
-
-
-def _names(transport: Transport, there: str, pattern: str) -> list[str]:
-    return [f"./{name}" for name in transport.run(["ls", there], 60).stdout.split("\n") if re.search(pattern, name)]
 
 
 def _engines(asked: Visit) -> list[str]:

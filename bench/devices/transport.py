@@ -96,7 +96,7 @@ class Ssh:
         done = self.run(["mktemp", "-d", "-t", "tinyvit-XXXXXXXX"], 60)
         folder = done.stdout.strip()
         if done.code or not folder.startswith("/"):
-            raise _explained(self.name, done, "no folder can be made there")
+            raise refusal(self.name, done, "no folder can be made there")
         return folder
 
     def put(self, folder: Path, there: str) -> None:
@@ -107,7 +107,7 @@ class Ssh:
             packed.seek(0)
             done = self._finished(["tar", "-xf", "-", "-C", there], 3600, packed)
         if done.code:
-            raise _explained(self.name, done, "the files cannot be written there")
+            raise refusal(self.name, done, "the files cannot be written there")
 
     def run(self, argv: Sequence[str], timeout_s: float, cwd: str | None = None) -> Completed:
         """See `Transport`."""
@@ -117,14 +117,14 @@ class Ssh:
         """See `Transport`."""
         done = self.run(["rm", "-rf", "--", there], 120)
         if done.code:
-            raise _explained(self.name, done, f"{there} cannot be deleted there")
+            raise refusal(self.name, done, f"{there} cannot be deleted there")
 
     def _finished(self, argv: Sequence[str], timeout_s: float, stdin: IO[bytes] | None, cwd: str | None = None) -> Completed:
         command = " ".join(map(shlex.quote, argv))
         command = f"cd {shlex.quote(cwd)} && {command}" if cwd else command
         done = finished([*self._ssh, command], self.name, timeout_s, stdin)
         if done.code == _SSH_FAILED:
-            raise _explained(self.name, done, _LOST)
+            raise refusal(self.name, done, _LOST)
         return done
 
 
@@ -172,8 +172,8 @@ _CAUSES = (
 )
 
 
-def _explained(name: str, done: Completed, otherwise: str) -> RequestError:
-    """What ssh or the device said, for people."""
+def refusal(name: str, done: Completed, otherwise: str) -> RequestError:
+    """For a command that failed there: what ssh or the device said, for people, and `otherwise` what could not be done."""
     said = done.stderr.lower()
     if "no space left" in said or "quota exceeded" in said:
         return RequestError(f"{name} {_FULL[0]}", _FULL[1])
@@ -182,8 +182,3 @@ def _explained(name: str, done: Completed, otherwise: str) -> RequestError:
             return RequestError(f"{name} {what}", remedy)
     last = (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1][:200]
     return RequestError(f"{name}: {otherwise} ({last})", "see what ssh says by hand")
-
-
-def refusal(name: str, done: Completed, what: str) -> RequestError:
-    """For a command that failed there."""
-    return _explained(name, done, what)

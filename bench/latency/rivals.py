@@ -28,8 +28,6 @@ from tinyvit.runtimes.base import Options
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
 
-RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
-"""timm's model run by torch as it is, and compiled by torch.compile; its torch.onnx.export in onnxruntime; the engine's own tool."""
 _ROUNDS, _TURN = 12, 8
 _TOOL_ROUNDS, _TOOL_RUNS = 5, 100
 _TIMEOUT_S = 600

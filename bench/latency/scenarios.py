@@ -98,11 +98,9 @@ def served(query: Query, rate: float, count: int, clock: Clock, *, seed: int = 0
     Ends early, with fewer, once so many took longer than `give_up_ms` that the 99th percentile cannot be below it.
     """
     may_miss = over(count, 0.99)
-    waits = np.random.default_rng(seed).exponential(1 / rate, count)
+    waits = np.random.default_rng(seed).exponential(1 / rate, count - 1)
     begun, times = clock.now(), list[float]()
     for arrival in accumulate(waits.tolist(), initial=0.0):
-        if len(times) == count:
-            break
         if (early := begun + arrival - clock.now()) > 0:
             clock.sleep(early)
         query()
