@@ -100,7 +100,7 @@ class Run:
             self.report(f"going on at step {self.progress.step} of {self.steps * self.settings.epochs}")
         board = Board(self.task.folder / state.BOARD, self.progress.step) if self.processes.first else None
         try:
-            for epoch in range(self.progress.step // self.steps, self.settings.epochs):
+            for epoch in range(len(self.progress.history), self.settings.epochs):
                 self._epoch(epoch, board)
         finally:
             if board:
@@ -113,7 +113,6 @@ class Run:
         order = order_of(self.settings.seed, epoch, len(self.task.source))[: self.steps * self.settings.batch]
         mine = order.reshape(self.steps, self.processes.count, -1)[done:, self.processes.rank].reshape(-1)
         self._training()
-        rate = 0.0
         for batch in batches(self.task.source, epoch, mine, self.settings.batch // self.processes.count, self.task.workers):
             rate = learning_rate(self.settings, progress.step, self.steps, self.settings.batch)
             loss = self.step(batch, rate)
@@ -128,7 +127,7 @@ class Run:
                 progress.seconds += kept_at - begun
                 state.save_state(self.task.folder, progress, self.parts)
                 progress.seconds = seconds
-        self._finish(epoch, rate, progress.seconds + time.perf_counter() - begun, board)
+        self._finish(epoch, progress.seconds + time.perf_counter() - begun, board)
 
     def step(self, batch: Batch, rate: float) -> float:
         """One update; returns the loss. Raises RequestError where it is no number."""
@@ -172,10 +171,11 @@ class Run:
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
-    def _finish(self, epoch: int, rate: float, seconds: float, board: Board | None) -> None:
+    def _finish(self, epoch: int, seconds: float, board: Board | None) -> None:
         """Evaluate, keep what is best, and write the state."""
         progress, task = self.progress, self.task
         loss = progress.loss / self.steps
+        rate = learning_rate(self.settings, progress.step - 1, self.steps, self.settings.batch)
         progress.loss = progress.seconds = 0.0
         if not self.processes.first:
             self.processes.wait()

@@ -81,6 +81,25 @@ def test_stopped_at_any_step_it_ends_with_the_same_bytes(
         assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
 
 
+def test_stopped_while_it_evaluates_it_evaluates_again(
+    whole: Path, photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopping(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    real = training.evaluate
+    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(training, "evaluate", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(photos, tmp_path / "run", store))
+    monkeypatch.setattr(training, "evaluate", real)
+    said: list[str] = []
+    train(asked(photos, tmp_path / "run", store), said.append)
+    assert [line.partition(":")[0] for line in said[2:]] == ["epoch 1 of 2", "epoch 2 of 2"]
+    for name in ("best.safetensors", "last.safetensors"):
+        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+
+
 def test_a_finished_run_does_nothing_again(whole: Path, photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training.Run, "step", None)
     assert train(asked(photos, whole, store)) == whole / "best.safetensors"
