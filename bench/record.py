@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from tinyvit import __version__
 from tinyvit.errors import RequestError
 from tinyvit.plain import parsed
 
 SCHEMA = 1
+TOOL = f"tinyvit-edge {__version__}"
 MAX_BYTES = 256 * 2**20
 
 Kind = Literal["latency", "accuracy"]
@@ -22,6 +25,11 @@ RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
 """timm's model run by torch as it is, and compiled by torch.compile; its torch.onnx.export in onnxruntime; the engine's own tool."""
 """As MLPerf Inference names them."""
 Scalar: TypeAlias = "str | int | float | bool | None"
+
+
+def now() -> str:
+    """For a record's date: UTC, to the second, ISO 8601."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)

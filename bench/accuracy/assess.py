@@ -5,16 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
-from tinyvit import __version__
 from tinyvit.bench import machine
 from tinyvit.bench.accuracy.asked import Asked
 from tinyvit.bench.accuracy.datasets import Dataset
 from tinyvit.bench.accuracy.looked import Looked, look, result
 from tinyvit.bench.accuracy.preprocess_check import check
-from tinyvit.bench.record import Accuracy, Record
+from tinyvit.bench.record import TOOL, Accuracy, Record, now
 from tinyvit.bench.subject import Refusals, digest
 from tinyvit.errors import TinyViTError
 
@@ -41,7 +39,7 @@ def assess(
 
     Files that cannot be asked are in `refusals`. Raises the first reason where none can, and what `look` raises of the reference.
     """
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    date = now()
     refusals, looked = Refusals(), list[Looked]()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
@@ -63,7 +61,7 @@ def assess(
 
 def checked(path: str, dataset: Dataset, asked: Asked, name: str | None = None) -> Record:
     """The record of `preprocess_check.check`: one result a way to prepare the pictures, and what they say as the only warning."""
-    date = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    date = now()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         results, said = check(path, dataset, asked)
@@ -84,7 +82,7 @@ def _record(
     return Record(
         kind="accuracy",
         date=date,
-        tool=f"tinyvit-edge {__version__}",
+        tool=TOOL,
         device=machine.device(name),
         settings={"preprocess": asked.preprocess, "limit": place.limit if place else None, "only_known": asked.only_known},
         warnings=tuple(dict.fromkeys(said)),

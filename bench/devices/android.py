@@ -12,13 +12,11 @@ import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
-from tinyvit import __version__
 from tinyvit.bench.devices.transport import Completed, finished, refusal
 from tinyvit.bench.latency.percentiles import ENOUGH
-from tinyvit.bench.record import Device, Latency, Record
+from tinyvit.bench.record import TOOL, Device, Latency, Record, now
 from tinyvit.bench.subject import Refusals, subject
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import cpu
@@ -127,7 +125,7 @@ class Adb:
 
 def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: int, timeout_s: float) -> Record:
     """Time each file with the runner at `runner`, and leave nothing there. What fails is in `refusals`."""
-    date, device = datetime.now(timezone.utc).isoformat(timespec="seconds"), adb.device()
+    date, device = now(), adb.device()
     there = adb.shell(f"mktemp -d {_PLACE}/tinyvit-XXXXXX").stdout.strip()
     if not there.startswith(_PLACE + "/"):
         raise RequestError(f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there")
@@ -145,7 +143,7 @@ def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: i
     if not found:
         raise refusals.error()
     settings: dict[str, str | int | float | bool | None] = {"timed": "network alone", "runs": runs, "runner": runner.name}
-    return Record("latency", date, f"tinyvit-edge {__version__}", device, settings, (), tuple(refusals.lines), tuple(found))
+    return Record("latency", date, TOOL, device, settings, (), tuple(refusals.lines), tuple(found))
 
 
 def runner_for(path: Path) -> Runner:

@@ -10,9 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timezone
 
-from tinyvit import __version__
 from tinyvit.bench import machine, readers
 from tinyvit.bench.kernels import KernelShare, integer_share
 from tinyvit.bench.latency import watch
@@ -23,7 +21,7 @@ from tinyvit.bench.latency.rivals import beside
 from tinyvit.bench.latency.roofline import peak, share
 from tinyvit.bench.latency.scenarios import PER_QUERY, Clock, WallClock, Warmup, back_to_back, highest_rate, served, warm_up
 from tinyvit.bench.latency.turns import Timing
-from tinyvit.bench.record import Latency, Operator, Peer, Ratio, Record, Scenario
+from tinyvit.bench.record import TOOL, Latency, Operator, Peer, Ratio, Record, Scenario, now
 from tinyvit.bench.subject import Refusals, subject
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.runtimes.artifact import open_artifact
@@ -92,7 +90,7 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
     Raises the first reason where nothing can be measured.
     """
     clock = clock or WallClock()
-    date, device = datetime.now(timezone.utc).isoformat(timespec="seconds"), machine.device(name)
+    date, device = now(), machine.device(name)
     with ExitStack() as stack:
         runs, refusals, said = _opened(paths, plan, stack)
         if not runs:
@@ -111,7 +109,7 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
     return Record(
         kind="latency",
         date=date,
-        tool=f"tinyvit-edge {__version__}",
+        tool=TOOL,
         device=replace(device, clock_after_mhz=after.clock_mhz),
         settings=_settings(plan),
         warnings=tuple(dict.fromkeys(said)),
