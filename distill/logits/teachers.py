@@ -21,9 +21,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from tinyvit.bench.peers import import_timm
 from tinyvit.distill.logits.store import Taught
 from tinyvit.distill.training.device import Device
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label, imagenet
 from tinyvit.preprocess import Preprocess, timm_eval
@@ -122,10 +123,7 @@ def _artifact(path: Path) -> Teacher:
 
 
 def _timm(given: str, device: Device) -> Teacher:
-    try:
-        import timm
-    except ImportError as error:
-        raise MissingDependencyError("timm is not installed", "pip install timm, or give another teacher") from error
+    timm = import_timm()
     name = given.removeprefix(TIMM)
     try:
         module = timm.create_model(name, pretrained=True).eval()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from tests.distill.conftest import CLASSES, TEACHER
+from tinyvit.bench.peers import import_timm
 from tinyvit.distill.logits.teachers import averaged, open_teachers
 from tinyvit.distill.training.device import Device, device
 from tinyvit.distill.training.student import make_student, save_checkpoint
@@ -62,6 +64,22 @@ def test_several_are_averaged(checkpoint: Path) -> None:
 def test_what_is_no_teacher(given: tuple[str, ...], size: int | None, said: str) -> None:
     with pytest.raises(TinyViTError, match=said):
         open_teachers(given, size, HERE)
+
+
+def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its weights are random, as the hub cannot be asked by a test; offline, the reason is told."""
+    if not find_spec("timm"):
+        pytest.skip("timm is not installed")
+    timm = import_timm()
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    real = timm.create_model
+    monkeypatch.setattr(timm, "create_model", lambda name, pretrained: real(name, pretrained=False))
+    (teacher,) = open_teachers(("timm:resnet18.a1_in1k",), None, HERE)
+    assert (teacher.classes, teacher.preprocess.size) == (1000, 224)
+    np.testing.assert_allclose(teacher.probabilities(PIXELS).sum(1), 1)
+    monkeypatch.undo()
+    with pytest.raises(TinyViTError, match="timm cannot make no_such_model"):
+        open_teachers(("timm:no_such_model",), None, HERE)
 
 
 def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> None:
