@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,6 +49,22 @@ def clock_mhz() -> float | None:
             return float(told) / 1e3
         return float((cpu.cpuinfo() or {}).get("cpu MHz", ""))
     return None
+
+
+def peak_bytes() -> int | None:
+    """Bytes of memory that this process has held at most; None on Windows.
+
+    Linux's getrusage counts the process that it was started from too.
+    """
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    try:
+        import resource
+    except ImportError:
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _memory() -> int | None:

@@ -8,7 +8,6 @@ own for each. Prints a table for docs/training.md."""
 from __future__ import annotations
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
@@ -22,7 +21,7 @@ import torch
 
 from tinyvit.bench.latency.percentiles import ratio
 from tinyvit.bench.latency.turns import alternate
-from tinyvit.bench.machine import cpu_facts
+from tinyvit.bench.machine import cpu_facts, peak_bytes
 from tinyvit.cli import guarded, parser, positive
 from tinyvit.distill.logits.release import open_release, write_release
 from tinyvit.distill.logits.store import Store, open_store
@@ -111,7 +110,7 @@ def _memory(args: argparse.Namespace) -> int:
     step = _variants(args)[args.alone]()
     for _ in range(3):
         step()
-    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")
+    print(f"{(peak_bytes() or 0) / 1e9:.2f} GB")
     return 0
 
 

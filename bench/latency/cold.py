@@ -16,7 +16,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 from tinyvit.bench.record import Cold
 from tinyvit.errors import ArtifactError, TinyViTError
@@ -84,23 +83,9 @@ def _measure(args: argparse.Namespace) -> Cold:
         answered = time.perf_counter()
         for _ in range(_RUNS):
             query()
-    return Cold((imported - begun) * 1e3, (loaded - imported) * 1e3, (answered - prepared) * 1e3, _peak())
+    from tinyvit.bench.machine import peak_bytes  # only now: what it imports belongs to no one's time
 
-
-def _peak() -> int | None:
-    """Bytes of memory that this process has held at most; None on Windows.
-
-    Linux's getrusage counts the process that it was started from too.
-    """
-    with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    try:
-        import resource
-    except ImportError:
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    return Cold((imported - begun) * 1e3, (loaded - imported) * 1e3, (answered - prepared) * 1e3, peak_bytes())
 
 
 if __name__ == "__main__":
