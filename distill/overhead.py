@@ -26,7 +26,8 @@ from tinyvit.cli import guarded, parser, positive
 from tinyvit.distill.logits.release import open_release, write_release
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import Teacher, open_teachers
-from tinyvit.distill.training.device import device, keep_memory
+from tinyvit.distill.memory import keep_memory
+from tinyvit.distill.training.device import device
 from tinyvit.distill.training.feed import Batch, Source, batches, order_of
 from tinyvit.distill.training.processes import Processes
 from tinyvit.distill.training.settings import PRESETS
@@ -54,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     made.add_argument("--rounds", type=positive, default=15, help="steps of each; default 15")
     made.add_argument("--alone", metavar="NAME", help=argparse.SUPPRESS)
     args = made.parse_args(argv)
+    if argv is None:
+        keep_memory()
     return guarded(lambda: _memory(args) if args.alone else _table(args))
 
 
 def _table(args: argparse.Namespace) -> int:
-    keep_memory()
     times = alternate({name: make() for name, make in _variants(args).items()}, rounds=args.rounds, warmup=1)
     print(f"{STUDENT} at {args.img_size}, batch {args.batch}, {_precision()}, {args.rounds} steps in turn; {cpu_facts()}\n")
     print("| step | seconds | / no teacher | peak memory |\n|---|---|---|---|")
@@ -106,7 +108,6 @@ def _reading(args: argparse.Namespace) -> str:
 
 
 def _memory(args: argparse.Namespace) -> int:
-    keep_memory()
     step = _variants(args)[args.alone]()
     for _ in range(3):
         step()

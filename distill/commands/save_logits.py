@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the store; returns the exit code."""
     from tinyvit.distill.logits.save import Asked, save_logits
-    from tinyvit.distill.training.device import keep_memory
     from tinyvit.distill.training.settings import PRESETS, assignment, changed
     from tinyvit.errors import RequestError
 
@@ -60,7 +59,6 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         ray=args.ray,
     )
-    keep_memory()
     store = save_logits(asked, _Meter(args.epochs))
     header = store.header
     size = header.record.itemsize

@@ -65,7 +65,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train; returns the exit code."""
-    from tinyvit.distill.training.device import keep_memory
     from tinyvit.distill.training.request import Asked, train
 
     asked = Asked(
@@ -84,7 +83,6 @@ def run(args: argparse.Namespace) -> int:
         qat=args.qat,
         weight_bits=args.weight_bits,
     )
-    keep_memory()
     shown = sys.stderr.isatty()
 
     def report(line: str) -> None:

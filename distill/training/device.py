@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -17,8 +15,6 @@ from tinyvit.runtimes import cpu
 Precision = Literal["auto", "float32", "bfloat16"]
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 """Flags of /proc/cpuinfo (the last one Arm's). Without one of them torch computes bf16 ten times slower than float32."""
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-"""Of malloc.h."""
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -50,16 +46,3 @@ def device(precision: Precision = "auto", local_rank: int = 0) -> Device:
     if precision == "bfloat16" and not able:
         raise RequestError("this processor has no bf16 products: torch would emulate them, ten times slower", "--precision float32")
     return Device("cpu", precision != "float32" and able)
-
-
-def keep_memory() -> None:
-    """Have glibc keep what was freed for the next step: given back and taken anew each time, its pages take a third of a step on a
-    processor.
-
-    For a process that does nothing else: commands call it, no function that others use. Harmless where there is no glibc.
-    """
-    if sys.platform == "linux" and not torch.cuda.is_available():
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-        if mallopt is not None:
-            mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-            mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
