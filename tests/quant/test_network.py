@@ -157,7 +157,7 @@ def test_a_recipe_comes_back_as_it_was(recipe, tmp_path):
     "change",
     [
         {"format": 1},
-        {"weight_bits": 4},
+        {"weight_bits": 5},
         {"count": "many"},
         {"scales": {"a": -1.0}},
         {"scales": {"a": float("nan")}},
