@@ -5,33 +5,25 @@ Every machine must see the pictures and the teachers at the same paths. Only thi
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from itertools import islice
 from typing import Any
 
 import torch
 
-from tinyvit.bench.accuracy.cluster import connected
+from tinyvit.bench.ray import RETRIES, connected, handed_out
 from tinyvit.distill.logits.save import Answers, Asked, opened
 from tinyvit.distill.logits.save import answers as answer_here
 from tinyvit.distill.logits.store import Header
 
-_RETRIES = 5
-_AHEAD = 64
-
 
 def answers(asked: Asked, header: Header, epoch: int, todo: list[tuple[int, int]]) -> Iterator[Answers]:
-    """What `save.answers` gives, in any order. Raises RequestError for a cluster that is not there or that lost too many workers."""
+    """What `save.answers` gives. Raises RequestError for a cluster that is not there or that lost too many workers."""
     with connected(asked.ray or "") as ray:
         gpus = 1 if torch.cuda.is_available() else 0
-        task: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=_RETRIES)(batch).remote
+        task: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(batch).remote
         tasks = (task(asked, header, epoch, span) for span in todo)
-        waiting = deque(islice(tasks, _AHEAD))
-        while waiting:
-            yield ray.get(waiting.popleft())
-            waiting.extend(islice(tasks, 1))
+        yield from handed_out(ray, tasks)
 
 
 def batch(asked: Asked, header: Header, epoch: int, span: tuple[int, int]) -> Answers:
