@@ -7,7 +7,7 @@ fuse into integer kernels. In float64 the same module is the exact reading of wh
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, TypeVar
 
 import torch
@@ -28,6 +28,7 @@ LARGEST_SEVEN = 63
 
 Layer = nn.Linear | nn.Conv2d
 Network = TypeVar("Network", bound=nn.Module)
+P = TypeVar("P", bound=nn.Module)
 
 
 class Point(nn.Module):
@@ -68,7 +69,7 @@ class QuantizedLayer(nn.Module):
         self.source, self.rounds_weights = source, placement.weights == "rounded" and source is not None
         self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups) if isinstance(layer, nn.Conv2d) else None
         weight, largest = layer.weight.detach().double(), 2 ** (weight_bits - 1) - 1
-        scales = (weight.flatten(1).abs().amax(1) / largest).clamp_min(1e-12).float()
+        scales = weight_scales(weight, largest).float()
         rounded = (weight / _along(scales.double(), weight)).round().clamp(-largest, largest)
         self.register_buffer("weight", rounded.to(torch.int8))
         if self.rounds_weights:
@@ -111,24 +112,44 @@ class QuantizedLayer(nn.Module):
 
 def quantize(folded: Network, recipe: Recipe, placement: Placement) -> Network:
     """A copy of a folded network, quantized. Raises KeyError where the recipe lacks a point that the placement needs."""
+    return replaced(
+        folded,
+        recipe,
+        placement,
+        lambda scale, seven_bits: Point(scale, placement.activations, seven_bits),
+        lambda layer, source: QuantizedLayer(layer, source, recipe.weight_bits, placement),
+    )
+
+
+def replaced(
+    folded: Network,
+    recipe: Recipe,
+    placement: Placement,
+    make_point: Callable[[float, bool], P],
+    make_layer: Callable[[Layer, P | None], nn.Module],
+) -> Network:
+    """A copy of a folded network with modules of the caller's wherever the recipe and the placement round.
+
+    make_point: of a scale, and whether to 7 bits. make_layer: of a layer, and of the point of its input, None where activations stay.
+    """
     network = copy.deepcopy(folded)
     units = quantized_units(folded, recipe, placement)
     for name, layer in list(quantizable(network)):
         if name not in units:
             continue
-        point = None if recipe.weights_only else _point(recipe, input_point(network, name), placement)
-        quantized: nn.Module = QuantizedLayer(layer, point, recipe.weight_bits, placement)
+        point = None if recipe.weights_only else make_point(recipe.scales[input_point(network, name)], False)
+        made = make_layer(layer, point)
         if point is not None and placement.rounds_output(isinstance(layer, nn.Conv2d)):
-            quantized = nn.Sequential(quantized, _point(recipe, f"{name}:out", placement))
-        _replace(network, name, quantized)
+            made = nn.Sequential(made, make_point(recipe.scales[f"{name}:out"], False))
+        replace_module(network, name, made)
     for name, attention in list(attentions(network)):
         if name in units:
             for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
                 inner = attention.get_submodule(part)
                 if isinstance(inner, nn.Sequential):  # its result is rounded already
                     inner = inner[0]
-                point = Point(recipe.scales[f"{name}.{part}:out"], placement.activations, part in SEVEN_BITS)
-                _replace(attention, part, nn.Sequential(inner, point))
+                point = make_point(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BITS)
+                replace_module(attention, part, nn.Sequential(inner, point))
     return network
 
 
@@ -166,13 +187,15 @@ def input_point(network: nn.Module, name: str) -> str:
     return f"{parent}:in" if isinstance(network.get_submodule(parent), SplitProjection) else f"{name}:in"
 
 
-def _point(recipe: Recipe, name: str, placement: Placement) -> Point:
-    return Point(recipe.scales[name], placement.activations)
-
-
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
+def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:
+    """Put a module in the place of the one called `name`."""
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, module)
+
+
+def weight_scales(weight: Tensor, largest: int) -> Tensor:
+    """One scale an output channel, (outputs,): its largest weight becomes the integer `largest`."""
+    return (weight.flatten(1).abs().amax(1) / largest).clamp_min(1e-12)
 
 
 def _along(scales: Tensor, weight: Tensor) -> Tensor:

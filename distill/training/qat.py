@@ -19,7 +19,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.placement import Placement
 from tinyvit.quant.calibrate import METHOD, calibrate
 from tinyvit.quant.data import read_calibration
-from tinyvit.quant.network import LARGEST_SEVEN, SEVEN_BITS, Layer, attentions, input_point, quantizable, quantized_units
+from tinyvit.quant.network import LARGEST_SEVEN, Layer, replace_module, replaced, weight_scales
 from tinyvit.quant.recipe import Recipe
 
 EVERYWHERE = Placement(outputs="layers", attention=True)
@@ -40,19 +40,19 @@ class Rounding(nn.Module):
 
 
 class RoundedLayer(nn.Module):
-    """A layer whose input and weights are rounded on the way; its own weights stay float32 and learn."""
+    """A layer whose input (where there is a source) and weights are rounded on the way; its own weights stay float32 and learn."""
 
-    def __init__(self, layer: Layer, source: Rounding, weight_bits: int) -> None:
+    def __init__(self, layer: Layer, source: Rounding | None, weight_bits: int) -> None:
         super().__init__()
         self.layer, self.source, self.largest = layer, source, 2 ** (weight_bits - 1) - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """As the layer's."""
         weight = self.layer.weight
-        scales = (weight.detach().flatten(1).abs().amax(1) / self.largest).clamp_min(1e-12)
+        scales = weight_scales(weight.detach(), self.largest)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(weight, scales, zeros, 0, -self.largest, self.largest)
-        x = self.source(x)
+        x = x if self.source is None else self.source(x)
         if isinstance(self.layer, nn.Linear):
             return F.linear(x, weight, self.layer.bias)
         stride, padding, groups = self.layer.stride[0], int(self.layer.padding[0]), self.layer.groups
@@ -61,22 +61,11 @@ class RoundedLayer(nn.Module):
 
 def rounded(folded: TinyViT, recipe: Recipe, placement: Placement = EVERYWHERE) -> TinyViT:
     """A copy of a folded network that computes what `quantize` with the same recipe and placement does, and can be trained."""
-    network = copy.deepcopy(folded).requires_grad_(True)
-    units = set(quantized_units(folded, recipe, placement))
-    for name, layer in list(quantizable(network)):
-        if name in units:
-            made: nn.Module = RoundedLayer(layer, Rounding(recipe.scales[input_point(network, name)]), recipe.weight_bits)
-            if placement.rounds_output(isinstance(layer, nn.Conv2d)):
-                made = nn.Sequential(made, Rounding(recipe.scales[f"{name}:out"]))
-            _replace(network, name, made)
-    for name, attention in list(attentions(network)):
-        if name in units:
-            for part in ("qkv.q", "qkv.k", "qkv.v", "softmax"):
-                inner = attention.get_submodule(part)
-                inner = inner[0] if isinstance(inner, nn.Sequential) else inner  # its result is rounded already
-                point = Rounding(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BITS)
-                _replace(network, f"{name}.{part}", nn.Sequential(inner, point))
-    return network
+
+    def make_layer(layer: Layer, source: Rounding | None) -> RoundedLayer:
+        return RoundedLayer(layer, source, recipe.weight_bits)
+
+    return replaced(folded, recipe, placement, Rounding, make_layer).requires_grad_()
 
 
 def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
@@ -85,10 +74,10 @@ def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     assert isinstance(plain, TinyViT)
     for name, module in list(plain.named_modules()):
         if isinstance(module, nn.Sequential) and len(module) == 2 and isinstance(module[1], Rounding):
-            _replace(plain, name, module[0])
+            replace_module(plain, name, module[0])
     for name, module in list(plain.named_modules()):
         if isinstance(module, RoundedLayer):
-            _replace(plain, name, module.layer)
+            replace_module(plain, name, module.layer)
     return unfold(plain).state_dict()
 
 
@@ -97,8 +86,3 @@ def calibrated(source: Checkpoint, data: Path, weight_bits: int) -> Recipe:
     images = read_calibration(data, source.preprocess, CALIBRATION)
     scales = calibrate(fold(source.build()), torch.from_numpy(source.preprocess.normalise(images.pixels)))
     return Recipe(source.sha256, source.img_size, scales, weight_bits, (), METHOD, images.sha256, len(images.pixels))
-
-
-def _replace(root: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(root.get_submodule(parent), child, module)
