@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import list_images, open_image
-from tinyvit.labels import Label
+from tinyvit.labels import Label, rows_of
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.sources import Item, Pixels, items_of, named
 
@@ -137,20 +137,10 @@ def read_validation(folder: str | Path, preprocess: Preprocess, labels: Sequence
     folder = Path(folder)
     if not folder.is_dir():
         raise RequestError(f"{folder} is no folder", "give a folder with one folder a class")
-    known: dict[str, set[int]] = defaultdict(set)
-    for index, label in enumerate(labels):
-        for name in filter(None, (label.wnid, label.name)):
-            known[name].add(index)
     files = list_images(folder)
     names = [file.relative_to(folder).parts[0] for file in files]
-    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
-    if unknown:
-        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise RequestError(
-            f"{len(unknown)} of the {len(set(names))} folders and files in {folder} are no class of the model ({first})",
-            f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
-        )
-    return ValidationSet(tuple(files), np.array([min(known[name]) for name in names]), preprocess)
+    rows = rows_of(names, labels, f"folders and files in {folder}")
+    return ValidationSet(tuple(files), np.array([rows[name] for name in names]), preprocess)
 
 
 def _check_count(count: int) -> None:

@@ -11,10 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from tinyvit.distill.views.augment import open_picture
 from tinyvit.errors import RequestError
-from tinyvit.images import list_images
-from tinyvit.labels import Label, by_wnid
+from tinyvit.images import list_images, open_image
+from tinyvit.labels import Label, by_wnid, rows_of
 
 SPLITS = ("train", "val")
 
@@ -33,8 +32,9 @@ class Pictures:
         return len(self.keys)
 
     def open(self, index: int) -> Image.Image:
-        """Picture `index`, RGB. Raises ImageError where it cannot be decoded."""
-        return open_picture(str(self.folder / self.keys[index]))
+        """Picture `index`, RGB, a camera's rotation not honoured, as calibration and evaluation read it. Raises ImageError where it
+        cannot be decoded."""
+        return open_image(self.folder / self.keys[index], exif=False)
 
     @cached_property
     def sha256(self) -> str:
@@ -49,16 +49,10 @@ class Pictures:
         them."""
         if self.labels is None or self.classes is None:
             raise RequestError(f"{self.folder} has no class folders", "give a folder with one folder a class")
-        places = {name: i for i, label in reversed(list(enumerate(labels))) for name in (label.name, label.wnid) if name}
-        rows = [places.get(label.wnid or label.name, places.get(label.name)) for label in self.labels]
-        unknown = [label.wnid or label.name for label, row in zip(self.labels, rows) if row is None]
-        if unknown:
-            first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-            raise RequestError(
-                f"{len(unknown)} of the {len(rows)} class folders in {self.folder} are no class of the model ({first})",
-                f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
-            )
-        return np.array(rows, np.int64)[self.classes]
+        wnids = {label.wnid for label in labels}
+        names = [label.wnid if label.wnid in wnids else label.name for label in self.labels]
+        rows = rows_of(names, labels, f"class folders in {self.folder}")
+        return np.array([rows[name] for name in names], np.int64)[self.classes]
 
 
 def read_pictures(folder: str | Path) -> Pictures:

@@ -11,7 +11,8 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -69,6 +70,23 @@ def numbered(num_classes: int) -> tuple[Label, ...]:
 def by_wnid() -> dict[str, Label]:
     """Every ImageNet label by its WordNet id."""
     return {label.wnid: label for _, label in _imagenet()}
+
+
+def rows_of(names: Sequence[str], labels: Sequence[Label], where: str) -> dict[str, int]:
+    """Name -> place in `labels`, by WordNet id or name. Raises RequestError for names of no class or of several; where: what the names
+    are of, such as "class folders in photos"."""
+    known: dict[str, set[int]] = defaultdict(set)
+    for index, label in enumerate(labels):
+        for name in filter(None, (label.wnid, label.name)):
+            known[name].add(index)
+    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
+    if unknown:
+        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise RequestError(
+            f"{len(unknown)} of the {len(set(names))} {where} are no class of the model ({first})",
+            f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
+        )
+    return {name: min(known[name]) for name in names}
 
 
 def read(path: Path) -> tuple[Label, ...]:
