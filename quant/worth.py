@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.manifest import Manifest
-from tinyvit.runtimes.base import Runtime
+from tinyvit.runtimes.base import Runtime, run_filled
 
 Images = Callable[[], Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]]
 """Every call goes through the images anew: pixels (B, S, S, 3), and their classes (B,) where they are known."""
@@ -87,8 +87,7 @@ def answers(runtime: Runtime, manifest: Manifest, images: Images) -> Answers:
         size = batch if isinstance(batch, int) else len(pixels)
         for start in range(0, len(pixels), size):
             part = manifest.preprocess.normalise(pixels[start : start + size], manifest.input.layout)
-            filled = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-            logits.append(runtime.run(filled)[: len(part)])
+            logits.append(run_filled(runtime, part, batch))
         if known is not None:
             classes.append(known)
     return Answers(np.concatenate(logits), np.concatenate(classes) if classes else None)

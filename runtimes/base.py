@@ -127,6 +127,14 @@ def physical_cores() -> int:
         return len(allowed)  # not Linux, or not told
 
 
+def run_filled(runtime: Runtime, images: npt.NDArray[np.float32], batch: int | str) -> npt.NDArray[np.float32]:
+    """Any number of images, (n, ...) -> logits (n, classes): a fixed batch (a number) is filled up with the last one, and cut off."""
+    if not isinstance(batch, int):
+        return runtime.run(images)
+    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
+    return np.concatenate([runtime.run(filled[i : i + batch]) for i in range(0, len(filled), batch)])[: len(images)]
+
+
 def closed_error() -> ArtifactError:
     """For a call after `close`."""
     return ArtifactError("the file was closed", "open it again")

@@ -27,7 +27,10 @@ from tinyvit.distill.training.device import Device
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label, imagenet
+from tinyvit.nn.checkpoint import SUFFIXES, load
 from tinyvit.preprocess import Preprocess, timm_eval
+from tinyvit.runtimes import open_artifact, open_runtime
+from tinyvit.runtimes.base import run_filled
 
 SIZE = 224
 """Of a module that does not say at which it was trained."""
@@ -86,7 +89,7 @@ def _open(given: str, size: int | None, device: Device) -> Teacher:
     if given.startswith(TIMM):
         return _timm(given, device)
     if (path := Path(given)).exists():
-        return _checkpoint(path, size, device) if path.suffix in (".safetensors", ".pth", ".pt") else _artifact(path)
+        return _checkpoint(path, size, device) if path.suffix in SUFFIXES else _artifact(path)
     if ":" in given:
         return _function(given, device)
     raise RequestError(
@@ -96,28 +99,21 @@ def _open(given: str, size: int | None, device: Device) -> Teacher:
 
 
 def _checkpoint(path: Path, size: int | None, device: Device) -> Teacher:
-    from tinyvit.nn.checkpoint import load
-
     source = load(path)
     source = source.at_size(size or source.img_size)
     return _module(source.build(), path.name, source.sha256, source.labels, source.preprocess, device, any_size=False)
 
 
 def _artifact(path: Path) -> Teacher:
-    from tinyvit.runtimes import open_artifact, open_runtime
-
     artifact = open_artifact(path)
     manifest = artifact.manifest
     if manifest is None or manifest.stage != "host":
         raise RequestError(f"{path.name} does not take normalised images", "give a file that tinyvit-export made without --preprocess")
-    runtime, layout, fixed = open_runtime(artifact), manifest.input.layout, manifest.input.shape[0]
+    runtime = open_runtime(artifact)
 
     def logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        ordered = images if layout == "NCHW" else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        if not isinstance(fixed, int):
-            return runtime.run(ordered)
-        padded = np.concatenate([ordered, np.repeat(ordered[-1:], -len(ordered) % fixed, axis=0)])
-        return np.concatenate([runtime.run(padded[i : i + fixed]) for i in range(0, len(padded), fixed)])[: len(images)]
+        ordered = images if manifest.input.layout == "NCHW" else np.ascontiguousarray(images.transpose(0, 2, 3, 1))
+        return run_filled(runtime, ordered, manifest.input.shape[0])
 
     return Teacher(path.name, sha256(path), len(manifest.labels), manifest.labels, manifest.preprocess, logits, any_size=False)
 

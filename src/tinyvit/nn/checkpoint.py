@@ -28,6 +28,8 @@ _OFFICIAL_NAMES = (
     (r"^head\.(?=weight|bias)", "head.fc."),
     (r"\.c\.weight$", ".conv.weight"),
 )
+SUFFIXES = (".safetensors", ".pth", ".pt")
+"""Of files that hold one."""
 _LAYOUT_MARKS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 
 
