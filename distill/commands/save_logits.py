@@ -39,11 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Make the store; returns the exit code."""
     from tinyvit.distill.logits.save import Asked, save_logits
-    from tinyvit.distill.training.settings import PRESETS, assignment, changed
-    from tinyvit.errors import RequestError
+    from tinyvit.distill.training.settings import assignment, changed, preset
 
-    if args.preset not in PRESETS:
-        raise RequestError(f"no preset is called {args.preset!r}", f"there are {', '.join(PRESETS)}")
     changes = {f"augmentation.{name}": value for name, value in map(assignment, args.set)}
     asked = Asked(
         data=args.data,
@@ -55,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         views=args.views,
         seed=args.seed,
         batch=args.batch,
-        augmentation=changed(PRESETS[args.preset], changes).augmentation,
+        augmentation=changed(preset(args.preset), changes).augmentation,
         precision=args.precision,
         ray=args.ray,
     )

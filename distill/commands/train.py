@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyvit.cli import positive
+
+if TYPE_CHECKING:
+    from tinyvit.distill.training.settings import Settings
 
 HELP = "train from a store's answers, from labels, or both; stopped and called again, it goes on"
 EXAMPLES = """\
@@ -100,14 +104,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _settings(args: argparse.Namespace):  # type: ignore[no-untyped-def]
-    from tinyvit.distill.training.settings import PRESETS, assignment, changed, preset_for, read_settings, with_defaults
+def _settings(args: argparse.Namespace) -> Settings:
+    from tinyvit.distill.training.settings import assignment, changed, preset, preset_for, read_settings, with_defaults
     from tinyvit.errors import RequestError
 
     if args.config and args.preset:
         raise RequestError("--config and --preset both say what to do", "give one of them")
     name = args.preset or preset_for(args.init is not None, args.logits is not None, args.qat is not None)
-    if name not in PRESETS:
-        raise RequestError(f"no preset is called {name!r}", f"there are {', '.join(PRESETS)}")
-    settings = read_settings(args.config) if args.config else PRESETS[name]
+    settings = read_settings(args.config) if args.config else preset(name)
     return with_defaults(changed(settings, dict(map(assignment, args.set))), args.epochs, args.batch, args.lr)

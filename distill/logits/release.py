@@ -72,8 +72,8 @@ def write_release(store: Store, keys: tuple[str, ...], folder: Path) -> list[Pat
         with staging(path) as staged:
             records = store.records(epoch)
             store.check(epoch, 0, records)
-            names = (key if view == 0 else f"{key}#{view}" for key in keys for view in range(header.views))
-            (staged / "rank0-keys.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8", errors="surrogateescape")
+            text = "".join(f"{name}\n" for name in _names(keys, header.views))
+            (staged / "rank0-keys.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
             (staged / path.name).write_bytes(_converted(records, Release(header.top_k, {}).record).tobytes())
             publish([staged / "rank0-keys.txt", staged / path.name], path.parent)
         made.append(path.parent)
@@ -82,9 +82,7 @@ def write_release(store: Store, keys: tuple[str, ...], folder: Path) -> list[Pat
 
 def records_for(release: Release, epoch: int, header: Header, keys: tuple[str, ...]) -> Records:
     """An epoch's records in the order of `keys` and in the store's layout, without checksums. Raises RequestError where one is missing."""
-    places = {
-        (key if view == 0 else f"{key}#{view}"): i * header.views + view for i, key in enumerate(keys) for view in range(header.views)
-    }
+    places = {name: place for place, name in enumerate(_names(keys, header.views))}
     found = np.zeros(header.samples, header.record)
     seen = np.zeros(header.samples, bool)
     for names, records in release.ranks(epoch):
@@ -95,6 +93,11 @@ def records_for(release: Release, epoch: int, header: Header, keys: tuple[str, .
         missing = keys[int(np.flatnonzero(~seen)[0]) // header.views]
         raise RequestError(f"{release.epochs[epoch]} has no record of {missing}", "give the pictures that it was made for")
     return found
+
+
+def _names(keys: tuple[str, ...], views: int) -> Iterator[str]:
+    """Of the records in the store's order."""
+    return (key if view == 0 else f"{key}#{view}" for key in keys for view in range(views))
 
 
 def _converted(records: Records, kind: np.dtype[np.void]) -> Records:

@@ -93,7 +93,7 @@ def _header(asked: Asked, pictures: Pictures, teachers: tuple[Teacher, ...]) -> 
         augmentation=asked.augmentation,
         pictures=len(pictures),
         data=pictures.sha256,
-        probe=probe(pictures.open, list(pictures.keys), asked.seed, size, asked.augmentation),
+        probe=probe(pictures.open, pictures.keys, asked.seed, size, asked.augmentation),
         versions=versions(),
         labels=teachers[0].labels,
     )

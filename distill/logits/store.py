@@ -132,6 +132,12 @@ class Store:
             )
         return np.memmap(path, header.record, mode="r", shape=(header.samples,))
 
+    def answer(self, epoch: int, records: Records, place: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """Seed, classes (K,) and probabilities (K,) of one record of `records(epoch)`, checked as `check` does."""
+        record = records[place : place + 1]
+        self.check(epoch, place, record)
+        return int(record["seed"][0]), record["classes"][0].astype(np.int64), record["probabilities"][0].astype(np.float32)
+
     def check(self, epoch: int, start: int, records: Records) -> None:
         """Raise RequestError where a record, of those from `start`, is not what was written."""
         values = records["probabilities"]
@@ -164,7 +170,7 @@ def require(store: Store, pictures: Pictures) -> None:
             f"{store.folder} was made for other pictures ({header.pictures}; {pictures.folder} has {len(pictures)})",
             "give the --data that save-logits had, or make a store for this",
         )
-    if header.probe != probe(pictures.open, list(pictures.keys), header.seed, header.size, header.augmentation):
+    if header.probe != probe(pictures.open, pictures.keys, header.seed, header.size, header.augmentation):
         here = versions()
         differing = [f"{name} {then}, here {here.get(name, 'none')}" for name, then in header.versions.items() if here.get(name) != then]
         raise RequestError(

@@ -50,26 +50,25 @@ class Source:
         return len(self.pictures) * self.views
 
 
-class _Epoch(Dataset[dict[str, npt.NDArray[np.generic]]]):
+class _Epoch(Dataset[dict[str, npt.NDArray[np.generic] | np.generic]]):
     """The samples of one epoch."""
 
     def __init__(self, source: Source, epoch: int) -> None:
         self._source, self._epoch = source, epoch % source.store.epochs if source.store else epoch
         self._records = source.store.records(self._epoch) if source.store else None
 
-    def __getitem__(self, sample: int) -> dict[str, npt.NDArray[np.generic]]:
+    def __getitem__(self, sample: int) -> dict[str, npt.NDArray[np.generic] | np.generic]:
         source = self._source
         index, nth = divmod(int(sample), source.views)
-        how, made = source.how, {}
+        how = source.how
+        made: dict[str, npt.NDArray[np.generic] | np.generic] = {}
         if source.store is None or self._records is None:
             seed = seed_of(source.seed, self._epoch, source.pictures.keys[index], nth)
         else:
-            record = self._records[sample : sample + 1]
-            source.store.check(self._epoch, sample, record)
-            seed, how = int(record["seed"][0]), source.store.header.augmentation
-            made = {"known": record["classes"][0].astype(np.int64), "probabilities": record["probabilities"][0].astype(np.float32)}
+            how = source.store.header.augmentation
+            seed, made["known"], made["probabilities"] = source.store.answer(self._epoch, self._records, sample)
         seen = view(source.pictures.open, len(source.pictures), index, seed, source.size, how)
-        made["pixels"] = np.ascontiguousarray(seen.pixels)
+        made["pixels"] = seen.pixels
         if source.rows is not None:
             made["classes"], made["partners"] = source.rows[index], source.rows[seen.partner]
             made["shares"] = np.float32(seen.share)

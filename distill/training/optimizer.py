@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -65,9 +64,6 @@ def make_average(model: TinyViT, decay: float) -> AveragedModel:
         torch._foreach_lerp_(list(averaged), list(current), 1 - weight)
 
     return AveragedModel(model, multi_avg_fn=average)
-
-
-Schedule = Callable[[int], float]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -24,6 +24,7 @@ from tinyvit.distill.views.augment import versions
 from tinyvit.distill.views.data import Pictures, read_pictures, split_of
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label, numbered
+from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.data import ValidationSet, read_validation
@@ -79,41 +80,45 @@ def train(asked: Asked, report: Report = lambda _: None, meter: Report | None = 
         require(store, pictures)
         store.records(0)
     classes = settle(asked, pictures, store)
-    student = make_student(asked.student, asked.init, classes.labels, classes.count, asked.img_size, asked.settings.seed)
+    init = read_init(asked.init) if asked.init else None
+    student = make_student(asked.student, init, classes.labels, classes.count, asked.img_size, asked.settings.seed)
     labels = student.labels if classes.kept is None else classes.kept_labels
     source = Source(pictures, classes.rows, store, asked.settings.augmentation, asked.settings.seed, student.model.img_size)
     if asked.licence:
         student = replace(student, licence=asked.licence)
     validation = _validation(asked, student.preprocess, labels)
+    task = _task(asked, init, student, source, validation, labels, classes)
     with processes() as here:
-        resume = False
         if here.first:
-            resume = state.begin(asked.output, _about(asked, pictures, store, student), asked.settings, asked.overwrite)
+            state.begin(asked.output, _about(asked, pictures, store, student), asked.settings, asked.overwrite)
         here.wait()
-        resume = resume or (not here.first and (asked.output / state.STATE).is_file())
-        task = _task(asked, student, source, validation, labels, classes)
         lines, written_over = (report, meter) if here.first else (lambda _: None, None)
         run = Run(task, device(asked.settings.precision, here.local_rank), here, lines, written_over)  # type: ignore[arg-type]
         run.report(_introduction(run, store))
-        run.run(resume)
+        run.run(resume=(asked.output / state.STATE).is_file())
     return asked.output / state.BEST
 
 
 def _task(
-    asked: Asked, student: Student, source: Source, validation: ValidationSet | None, labels: tuple[Label, ...], classes: Classes
+    asked: Asked,
+    init: Checkpoint | None,
+    student: Student,
+    source: Source,
+    validation: ValidationSet | None,
+    labels: tuple[Label, ...],
+    classes: Classes,
 ) -> Task:
     """Raises RequestError where int8 is to be trained and there is no float network that it could repair."""
     workers = workers_here() if asked.workers is None else asked.workers
     task = Task(asked.output, student, source, validation, labels, classes.kept, asked.settings, workers)
     if asked.qat is None:
         return task
-    if asked.init is None or source.store is None:
+    if init is None or source.store is None:
         raise RequestError("--qat needs a trained network and its answers", "give --init the checkpoint and --logits a store of its own")
-    float32 = read_init(asked.init)
-    if (float32.img_size, float32.labels or numbered(float32.num_classes)) != (student.model.img_size, student.labels):
+    if (init.img_size, init.labels or numbered(init.num_classes)) != (student.model.img_size, student.labels):
         raise RequestError("--qat repairs a network as it is", "leave out --img-size, and give a store of the checkpoint's own answers")
-    recipe = read_recipe(Path(asked.qat)) if asked.qat else calibrated(float32, source.pictures.folder, asked.weight_bits)
-    if recipe.checkpoint != float32.sha256:
+    recipe = read_recipe(Path(asked.qat)) if asked.qat else calibrated(init, source.pictures.folder, asked.weight_bits)
+    if recipe.checkpoint != init.sha256:
         raise RequestError(
             f"{asked.qat} is the recipe of another checkpoint", "leave it out, or give the one that --init was exported with"
         )

@@ -100,6 +100,13 @@ def preset_for(initialised: bool, stored: bool, qat: bool = False) -> str:
     return "pretrain-22k" if stored else "scratch-1k"
 
 
+def preset(name: str) -> Settings:
+    """Raises RequestError with the names there are."""
+    if name not in PRESETS:
+        raise RequestError(f"no preset is called {name!r}", f"there are {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
 def changed(settings: Settings, changes: Mapping[str, object]) -> Settings:
     """With "name" or "augmentation.name" set, values as in TOML. Raises RequestError for names and types that do not exist."""
     data = asdict(settings)

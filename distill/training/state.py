@@ -30,8 +30,9 @@ class Progress:
     history: list[Epoch] = field(default_factory=list)
 
 
-def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bool) -> bool:
-    """Write the request down; whether the folder has a state of the same one to go on from. Raises RequestError where it has another's."""
+def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bool) -> None:
+    """Write the request down; a state that the folder has then is one of the same, to go on from. Raises RequestError where it has
+    another's."""
     text = _toml(about, settings)
     path = folder / RUN
     if path.exists() and not overwrite:
@@ -40,11 +41,10 @@ def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bo
             raise RequestError(
                 f"{folder} holds another run ({', '.join(differing)} differ)", "give -o a new folder, or --overwrite to begin again"
             )
-        return (folder / STATE).is_file()
+        return
     for name in (STATE, BEST, LAST, RECIPE):
         (folder / name).unlink(missing_ok=True)
     write_whole(path, text)
-    return False
 
 
 def _differing(path: Path, text: str) -> list[str]:

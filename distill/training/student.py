@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_whole
 from tinyvit.labels import Label, numbered
-from tinyvit.nn.checkpoint import Checkpoint, load
+from tinyvit.nn.checkpoint import SUFFIXES, Checkpoint, load
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import MBConv, TinyViT
 from tinyvit.preprocess import Preprocess, timm_eval
@@ -21,7 +21,6 @@ from tinyvit.variants import VARIANTS, Variant, check_size, nearest
 
 STD = 0.02
 UNKNOWN = "unknown"
-CHECKPOINTS = (".safetensors", ".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,9 @@ class Student:
 
 
 def make_student(
-    name: str | None, init: Path | None, labels: tuple[Label, ...] | None, classes: int, size: int | None, seed: int
+    name: str | None, init: Checkpoint | None, labels: tuple[Label, ...] | None, classes: int, size: int | None, seed: int
 ) -> Student:
-    """name: a variant's, or init: a checkpoint's file, or a released model's name. labels: of the rows, None where `classes` have no
+    """name: a variant's, or init: a checkpoint. labels: of the rows, None where `classes` have no
     names; those that the checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises
     RequestError and CheckpointError."""
     torch.manual_seed(seed)
@@ -61,10 +60,9 @@ def _variant(name: str | None) -> Variant:
     raise RequestError(f"no variant is called {name!r}", f"nearest: {nearest(name or '', VARIANTS)}; or give --init a checkpoint")
 
 
-def _initialised(name: str | None, init: Path, labels: tuple[Label, ...] | None, classes: int, size: int | None) -> Student:
-    source = read_init(init)
+def _initialised(name: str | None, source: Checkpoint, labels: tuple[Label, ...] | None, classes: int, size: int | None) -> Student:
     if name is not None and _variant(name).embed_dims != source.variant.embed_dims:
-        raise RequestError(f"{init} is a {source.variant.name}, not a {name}", "leave out --student, or give another --init")
+        raise RequestError(f"{source.name} is a {source.variant.name}, not a {name}", "leave out --student, or give another --init")
     source = source.at_size(size or source.img_size)
     model = source.build()
     head = "the classifier of the checkpoint"
@@ -77,7 +75,7 @@ def _initialised(name: str | None, init: Path, labels: tuple[Label, ...] | None,
 
 def read_init(init: Path) -> Checkpoint:
     """A file, or a released model by its name. Raises RequestError and CheckpointError."""
-    return load(init) if init.suffix in CHECKPOINTS or init.exists() else load_released(str(init))
+    return load(init) if init.suffix in SUFFIXES or init.exists() else load_released(str(init))
 
 
 def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:

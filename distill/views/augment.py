@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from PIL import Image, features
 
 from tinyvit.distill.views.randaugment import rand_augment
 from tinyvit.errors import RequestError
-from tinyvit.images import open_image
 from tinyvit.preprocess import resampled
 
 VERSION = 1
@@ -152,7 +151,7 @@ def _box(random: np.random.RandomState, size: int, side: float) -> tuple[int, in
     return left, top, right, bottom
 
 
-def probe(pictures: Open, keys: list[str], store_seed: int, size: int, how: Augmentation) -> str:
+def probe(pictures: Open, keys: Sequence[str], store_seed: int, size: int, how: Augmentation) -> str:
     """Hex digest of the pixels of PROBES views, of pictures spread over the dataset: equal where augmentation computes the same."""
     digest = hashlib.sha256(f"{VERSION}:{how}".encode())
     for nth in range(PROBES):
@@ -169,8 +168,3 @@ def versions() -> dict[str, str]:
         "pillow": PIL.__version__,
         "libjpeg": str(features.version_feature("libjpeg_turbo") or features.version_codec("jpg")),
     }
-
-
-def open_picture(path: str) -> Image.Image:
-    """As the calibration and the evaluation read it: a camera's rotation is not honoured."""
-    return open_image(path, exif=False)
