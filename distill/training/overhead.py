@@ -1,6 +1,6 @@
 """What a teacher costs a student: steps from a store, without a teacher, and with the teacher in the loop, in turn in one process.
 
-    python -m tinyvit.distill.overhead --data DIR --logits STORE --teacher T [--teacher T2] [--img-size N] [--batch B]
+    python -m tinyvit.distill.training.overhead --data DIR --logits STORE --teacher T [--teacher T2] [--img-size N] [--batch B]
 
 Views are made in the step itself, so that all that differs between the three is in their times. Peak memory is that of a process of its
 own for each. Prints a table for docs/training.md."""
@@ -39,14 +39,14 @@ STUDENT = "tiny_vit_5m_224"
 READINGS = 2000
 ALONE, STORED = "no teacher (labels)", "our store"
 _EXAMPLES = """\
-  python -m tinyvit.distill.overhead --data photos/ --logits store/ --teacher teacher.py:lite0 --teacher tinyvit_21m.safetensors"""
+  python -m tinyvit.distill.training.overhead --data photos/ --logits store/ --teacher teacher.py:lite0 --teacher tinyvit_21m.safetensors"""
 
 Step = Callable[[], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    made = parser("python -m tinyvit.distill.overhead", "What a teacher costs a student's step, in time and memory.", _EXAMPLES)
+    made = parser("python -m tinyvit.distill.training.overhead", "What a teacher costs a student's step, in time and memory.", _EXAMPLES)
     made.add_argument("--data", type=Path, required=True, metavar="DIR", help="pictures in class folders")
     made.add_argument("--logits", type=Path, required=True, metavar="STORE", help="of those pictures")
     made.add_argument("--teacher", action="append", required=True, metavar="T", help="to have in the loop; one after the other")
@@ -67,7 +67,7 @@ def _table(args: argparse.Namespace) -> int:
     for name, found in times.items():
         against = ratio(found, times[ALONE])
         memory = subprocess.run(
-            [sys.executable, "-m", "tinyvit.distill.overhead", *sys.argv[1:], "--alone", name], capture_output=True, text=True
+            [sys.executable, "-m", "tinyvit.distill.training.overhead", *sys.argv[1:], "--alone", name], capture_output=True, text=True
         )
         interval = "" if name == ALONE else f"{against.median:.3f} ({against.low:.3f} to {against.high:.3f})"
         print(f"| {name} | {found.median_ms / 1000:.2f} | {interval} | {memory.stdout.strip()} |", flush=True)
