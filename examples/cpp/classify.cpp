@@ -1,0 +1,59 @@
+#include "classify.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <exception>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+#include <stdexcept>
+
+Picture read_picture(const std::string& path) {
+    const cv::Mat bgr = cv::imread(path, cv::IMREAD_COLOR);
+    if (bgr.empty()) throw std::runtime_error(path + " is not a picture that OpenCV reads: give a JPEG or PNG");
+    cv::Mat rgb;
+    cv::cvtColor(bgr, rgb, cv::COLOR_BGR2RGB);
+    return {static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), {rgb.datastart, rgb.dataend}};
+}
+
+Manifest read_manifest(const std::string& json) {
+    const auto data = nlohmann::json::parse(json, nullptr, false);
+    if (!data.is_object()) throw std::runtime_error("the file has no manifest: make it with tinyvit-export --preprocess full");
+    if (data.at("stage") != "full") throw std::runtime_error("the file leaves resizing to its caller: export it with --preprocess full");
+    return {data.at("model"), data.at("input").at("name"), data.at("output").at("name"), data.at("labels").at("names")};
+}
+
+std::string best(const float* logits, const Manifest& manifest, std::size_t top_k) {
+    const std::size_t classes = manifest.labels.size();
+    std::vector<std::size_t> order(classes);
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+    double sum = 0;
+    for (std::size_t i = 0; i < classes; ++i) sum += std::exp(logits[i] - logits[order[0]]);
+    std::string lines;
+    for (std::size_t i = 0; i < std::min(top_k, classes); ++i) {
+        char percent[16];
+        std::snprintf(percent, sizeof percent, "%6.2f%%", 100 * std::exp(logits[order[i]] - logits[order[0]]) / sum);
+        lines += std::string(percent) + "  " + manifest.labels[order[i]] + "\n";
+    }
+    return lines;
+}
+
+int run(int argc, char** argv, std::string (*classify)(const std::string&, const Picture&)) {
+    if (argc != 3) {
+        std::cerr << "usage: " << argv[0] << " MODEL PICTURE\n";
+        return 2;
+    }
+    try {
+        if (!std::ifstream(argv[1])) throw std::runtime_error(std::string(argv[1]) + " cannot be read");
+        std::cout << classify(argv[1], read_picture(argv[2]));
+        return 0;
+    } catch (const std::exception& error) {
+        std::cerr << "error: " << error.what() << "\n";
+        return 1;
+    }
+}
