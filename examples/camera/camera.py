@@ -1,0 +1,182 @@
+"""Classify a camera or a video live: capture, classify and draw side by side, always of the newest frame.
+
+    python examples/camera/camera.py demo.onnx               # the first camera, in a window; q ends it
+    python examples/camera/camera.py demo.onnx video.mp4     # a file, at its own speed
+    python examples/camera/camera.py demo.onnx video.mp4 --save drawn.mp4
+
+Needs pip install opencv-python (opencv-python-headless where there is no screen).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit import Classifier, Prediction, TinyViTError
+
+Frame = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Shot:
+    """A frame, (height, width, 3) BGR, and when it was there, in seconds of time.monotonic()."""
+
+    frame: Frame
+    at: float
+
+
+class Newest:
+    """Room for one shot: putting another replaces it, so that nobody who takes ever gets a stale one."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._shot: Shot | None = None
+        self._closed = False
+        self.replaced = 0
+
+    def put(self, shot: Shot) -> None:
+        """Leave a shot, over the one that nobody took."""
+        with self._changed:
+            self.replaced += self._shot is not None
+            self._shot = shot
+            self._changed.notify()
+
+    def close(self) -> None:
+        """No more will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+
+    def take(self) -> Shot | None:
+        """The newest shot, once there is one that was not taken; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._shot is not None or self._closed)
+            shot, self._shot = self._shot, None
+            return shot
+
+
+def shots(source: str) -> Iterator[Shot]:
+    """Frames of a camera ("0", "1", ...) as they come, or of a file at the speed that it says (25 a second where it says none)."""
+    capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    if not capture.isOpened():
+        raise SystemExit(f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads")
+    pause = 0.0 if source.isdigit() else 1 / (capture.get(cv2.CAP_PROP_FPS) or 25)
+    due = time.monotonic()
+    try:
+        while True:
+            found, frame = capture.read()
+            if not found:
+                return
+            due = max(due + pause, time.monotonic() - pause)
+            time.sleep(max(0.0, due - time.monotonic()))
+            yield Shot(frame, time.monotonic())  # type: ignore[arg-type]
+    finally:
+        capture.release()
+
+
+def draw(frame: Frame, best: list[Prediction], line: str) -> None:
+    """Write labels, scores and a line of figures into the frame."""
+    texts = [line, *(f"{one.score:4.0%} {one.label}" for one in best)]
+    for i, text in enumerate(texts):
+        for colour, width in ((0, 4), (255, 1)):
+            cv2.putText(frame, text, (10, 26 + 24 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (colour, colour, colour), width, cv2.LINE_AA)
+
+
+def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> dict[str, float]:
+    """Classify and show until the source ends or `show` says False. Returns frames, dropped, fps and delay_ms (the median
+    from a frame's capture to when it was shown)."""
+    newest, stop, failed = Newest(), threading.Event(), []
+
+    def capture() -> None:
+        try:
+            for shot in shots(source):
+                newest.put(shot)
+                if stop.is_set():
+                    break
+        except (SystemExit, cv2.error) as error:
+            failed.append(error)
+        finally:
+            newest.close()
+
+    thread = threading.Thread(target=capture, daemon=True)
+    thread.start()
+    delays: list[float] = []
+    start = time.monotonic()
+    while (shot := newest.take()) is not None:
+        best = classifier.predict(shot.frame, channels="bgr")
+        fps = (len(delays) + 1) / (time.monotonic() - start)
+        draw(shot.frame, best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - shot.at):.0f} ms behind")
+        wanted = show(shot.frame)
+        delays.append(1000 * (time.monotonic() - shot.at))
+        if not wanted:
+            break
+    stop.set()
+    thread.join(timeout=5)
+    if failed:
+        raise failed[0]
+    seconds = time.monotonic() - start
+    return {"frames": len(delays), "dropped": newest.replaced, "fps": len(delays) / seconds, "delay_ms": median(delays) if delays else 0.0}
+
+
+class Window:
+    """Shows frames on the screen; False once q is pressed."""
+
+    def __call__(self, frame: Frame) -> bool:
+        """Show one."""
+        cv2.imshow("TinyViT", frame)
+        return cv2.waitKey(1) != ord("q")
+
+
+class Saved:
+    """Writes frames into an .mp4 of 25 a second."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._writer: cv2.VideoWriter | None = None
+
+    def __call__(self, frame: Frame) -> bool:
+        """Write one."""
+        if self._writer is None:
+            self._writer = cv2.VideoWriter(self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0]))
+        self._writer.write(frame)
+        return True
+
+    def close(self) -> None:
+        """Finish the file."""
+        if self._writer is not None:
+            self._writer.release()
+
+
+def main() -> int:
+    """The command; returns its exit code."""
+    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    asked.add_argument("model", help="a file that tinyvit-export wrote")
+    asked.add_argument("source", nargs="?", default="0", help="a camera's number or a video; default 0")
+    asked.add_argument("--save", metavar="FILE", help="write an .mp4 instead of opening a window")
+    args = asked.parse_args()
+    show = Saved(args.save) if args.save else Window()
+    try:
+        with Classifier(args.model, top_k=3) as classifier:
+            figures = loop(classifier, args.source, show)
+    except TinyViTError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if isinstance(show, Saved):
+            show.close()
+    said = "{frames} frames, {fps:.1f} a second; {delay_ms:.0f} ms from capture to picture (median); {dropped} replaced by newer ones"
+    print(said.format(**figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
