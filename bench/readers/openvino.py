@@ -10,19 +10,16 @@ from typing import Any
 import numpy as np
 
 from tinyvit.bench.readers import RUNS, Part, noise
-from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.formats.openvino_ir import weights
 
 
 def executed(path: Path, threads: int) -> list[Part]:
     """See the package."""
-    try:
-        import openvino as ov
-    except ImportError as error:
-        raise MissingDependencyError.of("openvino", "openvino") from error
-    artifact, core = open_artifact(path), ov.Core()
+    artifact, core = open_artifact(path), shared_core()
     beside = () if path.suffix != ".xml" else (str(weights(path)),)
     try:
         model = core.read_model(str(path), *beside)

@@ -39,6 +39,7 @@ from tinyvit.quiet import quiet
 from tinyvit.runtimes.artifact import detect_format, open_artifact
 from tinyvit.runtimes.base import Options, Runtime
 from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import candidates, installed, open_runtime
 
 _EXAMPLES = """\
@@ -236,7 +237,7 @@ def _nncf() -> Any:
 def _by_nncf(stock: Path, inputs: list[Any], folder: Path) -> list[Run]:
     import openvino
 
-    nncf, core = _nncf(), openvino.Core()
+    nncf, core = _nncf(), shared_core()
     made: list[Run] = []
     for name, settings in {"nncf": {}, "nncf, TRANSFORMER": {"model_type": nncf.ModelType.TRANSFORMER}}.items():
         with quiet("nncf"):

@@ -13,6 +13,7 @@ from tinyvit.export.targets import Lowered, Plain
 from tinyvit.manifest import KEY, Manifest, Stage
 from tinyvit.placement import Placement
 from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes.engines.openvino import shared_core
 
 if TYPE_CHECKING:
     import openvino
@@ -81,7 +82,7 @@ class OpenVinoTarget(Plain):
 
         proto = ir.serde.serialize_model(graph.onnx())
         # read_model, not convert_model: the latter folds constants, and stores the attention biases expanded.
-        model = openvino.Core().read_model(proto.SerializeToString(), b"")
+        model = shared_core().read_model(proto.SerializeToString(), b"")
         tune_openvino.tune(model)
         model = preprocess_openvino.add(model, preprocess, stage)
         openvino.layout_helpers.set_layout(model.input(0), openvino.Layout("NCHW" if stage == "host" else "NHWC"))

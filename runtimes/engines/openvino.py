@@ -6,6 +6,7 @@ What was asked for is what runs: the compiled model is asked which precision, th
 from __future__ import annotations
 
 import queue
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -36,7 +37,7 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         # Its ONNX reader ignores Resize's antialias: the answers would be wrong, and nothing would say so.
         raise RequestError("OpenVINO cannot resize as this ONNX file does", "tinyvit-export --target openvino --preprocess full")
     ov = _sdk()
-    core = ov.Core()
+    core = shared_core()
     device = _device(options.device, core.available_devices)
     # In a half file, "f16" is OpenVINO's word for the processor's own half type: bf16 on x86, and f32 where there is none.
     half = options.precision is None and artifact.manifest is not None and artifact.manifest.precision == "half"
@@ -85,6 +86,16 @@ def _sdk() -> ModuleType:
         raise MissingDependencyError.of("openvino", "openvino") from error
     module: ModuleType = openvino
     return module
+
+
+@cache
+def shared_core() -> Any:
+    """The process's one openvino.Core; raises MissingDependencyError without OpenVINO.
+
+    A Core's CPU plugin sets the thread's signal stack, and lays the one before back when it is freed: that of another Core, which may be
+    gone by then. The next signal that has a handler, Ctrl-C say, ends the process (seen with 2026.4). So this one is never freed.
+    """
+    return _sdk().Core()
 
 
 def _device(wanted: str, available: list[str]) -> str:

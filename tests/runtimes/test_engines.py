@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -175,6 +176,20 @@ def test_openvino_computes_in_what_was_asked(made: Any) -> None:
         # A processor without the instructions refuses, and says what it computes in.
         with contextlib.suppress(RequestError):
             assert open_runtime(made(".xml"), "openvino", Options(precision=precision)).describe()["precision"] == precision
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_a_signal_is_handled_after_files_were_closed_in_the_order_of_opening(made: Any) -> None:
+    pytest.importorskip("openvino")
+    code = (
+        "import gc, os, signal, sys; from tinyvit.runtimes import open_runtime;"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'));"
+        "first, second = (open_runtime(sys.argv[1], 'openvino') for _ in range(2));"
+        "first.close(); del first; gc.collect(); second.close(); del second; gc.collect();"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(made(".xml"))], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 def test_openvino_keeps_what_it_compiled(made: Any, tmp_path: Path) -> None:
