@@ -24,7 +24,7 @@ MAINS = {
     "tinyvit-distill": "tinyvit.distill.cli:main",
 }
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("examples/*/*.yml")])
-# A line of a code block (indented or fenced) that begins with a command, perhaps by its path, up to a comment or what the shell does with it.
+# A line of a code block that begins with a command, perhaps by its path, up to a comment or what the shell does with it.
 SHOWN = re.compile(rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(MAINS)})( [^#|>&;\n]*)?", re.MULTILINE)
 
 

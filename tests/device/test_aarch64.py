@@ -88,7 +88,8 @@ def test_it_sees_a_changed_file(device, files, tmp_path, what, reason):
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_it_is_measured_as_a_board_is(device, files, precision):
-    process = device.run("tinyvit-bench", "latency", files[precision], "--runs", "2", "--seconds", "1", "--cold", "0", "--json", cpu="cortex-a76")
+    few = ("--runs", "2", "--seconds", "1", "--cold", "0")
+    process = device.run("tinyvit-bench", "latency", files[precision], *few, "--json", cpu="cortex-a76")
     assert process.returncode == 0, process.stdout + process.stderr
     record = json.loads(process.stdout)
     assert record["device"]["machine"] == "aarch64"

@@ -17,6 +17,7 @@ from tinyvit.export.summary import summary
 from tinyvit.quant.prepare import Int8
 from tinyvit.quant.worth import Budget
 from tinyvit.runtimes.base import PRECISIONS
+from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.verify import verify
 
 ANY = Budget(max_drop=100, min_agreement=0)
@@ -94,9 +95,7 @@ def test_weights_alone_run_in_the_other_engine(weights_only):
 
 
 def test_other_tools_are_told_not_to_round_activations(weights_only):
-    import openvino
-
-    model = openvino.Core().read_model(str(weights_only["openvino"].path))
+    model = shared_core().read_model(str(weights_only["openvino"].path))
     assert model.get_rt_info(["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]).astype(str) == "0"
 
 

@@ -16,6 +16,7 @@ from tinyvit.preprocess import Preprocess
 openvino = pytest.importorskip("openvino")
 
 from tinyvit.export import preprocess_openvino  # noqa: E402
+from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
 
 Array = npt.NDArray[np.generic]
 Pixels = npt.NDArray[np.uint8]
@@ -40,7 +41,7 @@ def network(preprocess: Preprocess, batch: int = 1) -> openvino.Model:
 def runner(model: openvino.Model, folder: Path) -> Callable[[Array], Array]:
     openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
-    compiled = openvino.Core().compile_model(str(folder / "model.xml"), "CPU", settings)
+    compiled = shared_core().compile_model(str(folder / "model.xml"), "CPU", settings)
     return lambda image: compiled({"image": image})[0]
 
 

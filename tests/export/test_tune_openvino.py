@@ -22,12 +22,13 @@ from tinyvit.nn.hub import load_released
 from tinyvit.quant.calibrate import calibrate
 from tinyvit.quant.network import quantize
 from tinyvit.quant.recipe import Recipe
+from tinyvit.runtimes.engines.openvino import shared_core
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
 
 
 def read(graph):
-    return openvino.Core().read_model(ir.serde.serialize_model(graph.onnx()).SerializeToString(), b"")
+    return shared_core().read_model(ir.serde.serialize_model(graph.onnx()).SerializeToString(), b"")
 
 
 def kinds(model) -> Counter[str]:
@@ -35,7 +36,7 @@ def kinds(model) -> Counter[str]:
 
 
 def run(model, image):
-    return openvino.Core().compile_model(model, "CPU", SETTINGS)(image)[0]
+    return shared_core().compile_model(model, "CPU", SETTINGS)(image)[0]
 
 
 @pytest.fixture(scope="module", params=[1, None], ids=["batch-1", "batch-any"])
@@ -80,7 +81,7 @@ def layer(node) -> str:
 
 def executed(model) -> list[openvino.Node]:
     """The graph that really runs."""
-    return openvino.Core().compile_model(model, "CPU", SETTINGS).get_runtime_model().get_ordered_ops()
+    return shared_core().compile_model(model, "CPU", SETTINGS).get_runtime_model().get_ordered_ops()
 
 
 def test_the_rounding_after_a_norm_is_fused(graphs):

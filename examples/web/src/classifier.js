@@ -40,14 +40,16 @@ export class Classifier {
     }
     const { input, output, labels } = this.manifest;
     const given = new this.ort.Tensor("uint8", rgb, [1, height, width, 3]);
-    const answer = await this.session.run({ [input.name]: given });
-    const scores = softmax(await answer[output.name].getData());
+    this.running = this.session.run({ [input.name]: given });
+    const scores = softmax(await (await this.running)[output.name].getData());
     const classes = scores.map((score, i) => ({ label: labels.names[i], score }));
     classes.sort((a, b) => b.score - a.score);
     return { classes: classes.slice(0, topK), runMs: performance.now() - start };
   }
 
+  /** Once what runs is done. */
   async close() {
+    await this.running?.catch(() => {});
     await this.session.release();
   }
 }
