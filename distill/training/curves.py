@@ -52,6 +52,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
     """Loss and top-1 by epoch, as a PNG."""
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise MissingDependencyError.of("matplotlib", "train") from error
     figure = Figure(figsize=(7, 4), layout="constrained")
@@ -59,6 +60,7 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
     epochs = range(1, len(history) + 1)
     axes.plot(epochs, [each.loss for each in history], color="#b5541c", label="loss, training")
     axes.set(xlabel="epoch", ylabel="loss, training")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     known = [(epoch, each.top1) for epoch, each in zip(epochs, history) if each.top1 is not None]
     if known:
