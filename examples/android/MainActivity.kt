@@ -17,20 +17,22 @@ import androidx.camera.view.LifecycleCameraController
 import androidx.camera.view.PreviewView
 import org.json.JSONObject
 import org.tensorflow.lite.Interpreter
-import java.io.File
+import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.nio.channels.FileChannel
 import java.util.concurrent.Executors
-import java.util.zip.ZipFile
 import kotlin.math.exp
 import kotlin.math.min
 
-private const val MODEL = "model.tflite" // in src/main/assets
+private const val MODEL = "model.tflite" // in src/main/assets, not compressed
 
 /** An open file. Its manifest (tinyvit.json) is in the ZIP archive behind the network. */
 class Classifier(context: Context) : AutoCloseable {
-    private val file = File(context.cacheDir, MODEL).apply { context.assets.open(MODEL).use { from -> outputStream().use { from.copyTo(it) } } }
-    private val manifest = ZipFile(file).use { zip -> JSONObject(zip.getInputStream(zip.getEntry("tinyvit.json")).reader().readText()) }
+    private val file = context.assets.openFd(MODEL).use {
+        FileInputStream(it.fileDescriptor).channel.map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength)
+    }
+    private val manifest = JSONObject(stored(file, "tinyvit.json"))
     private val preprocess = manifest.getJSONObject("preprocess")
     private val size = preprocess.getInt("size")
     private val names = manifest.getJSONObject("labels").getJSONArray("names")
@@ -61,6 +63,23 @@ class Classifier(context: Context) : AutoCloseable {
         val side = (min(picture.width, picture.height).toLong() * size / preprocess.getInt("resize")).toInt()
         val middle = Bitmap.createBitmap(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side)
         return Bitmap.createScaledBitmap(middle, size, size, true)
+    }
+
+    /** A text of the archive. By hand: Android's ZipFile refuses an archive that something stands in front of. Nothing in it is compressed. */
+    private fun stored(file: ByteBuffer, wanted: String): String {
+        val zip = file.duplicate().order(ByteOrder.LITTLE_ENDIAN)
+        fun text(at: Int, length: Int) = ByteArray(length).also { zip.position(at); zip.get(it) }.decodeToString()
+        fun short(at: Int) = zip.getShort(at).toInt() and 0xffff
+        val end = (zip.limit() - 22 downTo 0).first { zip.getInt(it) == 0x06054b50 }
+        var at = zip.getInt(end + 16)
+        repeat(short(end + 10)) {
+            if (text(at + 46, short(at + 28)) == wanted) {
+                val local = zip.getInt(at + 42)
+                return text(local + 30 + short(local + 26) + short(local + 28), zip.getInt(at + 24))
+            }
+            at += 46 + short(at + 28) + short(at + 30) + short(at + 32)
+        }
+        error("$MODEL has no $wanted: make it with tinyvit-export --target litert --preprocess normalize")
     }
 
     override fun close() = interpreter.close()

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 
@@ -111,14 +112,15 @@ def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> 
     thread.start()
     delays: list[float] = []
     start = time.monotonic()
-    while (shot := newest.take()) is not None:
-        best = classifier.predict(shot.frame, channels="bgr")
-        fps = (len(delays) + 1) / (time.monotonic() - start)
-        draw(shot.frame, best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - shot.at):.0f} ms behind")
-        wanted = show(shot.frame)
-        delays.append(1000 * (time.monotonic() - shot.at))
-        if not wanted:
-            break
+    with suppress(KeyboardInterrupt):  # which ends a camera that is saved
+        while (shot := newest.take()) is not None:
+            best = classifier.predict(shot.frame, channels="bgr")
+            fps = (len(delays) + 1) / (time.monotonic() - start)
+            draw(shot.frame, best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - shot.at):.0f} ms behind")
+            wanted = show(shot.frame)
+            delays.append(1000 * (time.monotonic() - shot.at))
+            if not wanted:
+                break
     stop.set()
     thread.join(timeout=5)
     if failed:
@@ -137,7 +139,7 @@ class Window:
 
 
 class Saved:
-    """Writes frames into an .mp4 of 25 a second."""
+    """Writes frames into an .mp4 that plays 25 a second, whatever speed they came at."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -147,6 +149,8 @@ class Saved:
         """Write one."""
         if self._writer is None:
             self._writer = cv2.VideoWriter(self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0]))
+            if not self._writer.isOpened():
+                raise SystemExit(f"error: {self._path} cannot be written: give an .mp4 in a folder that exists")
         self._writer.write(frame)
         return True
 

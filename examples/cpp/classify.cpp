@@ -24,7 +24,7 @@ Manifest read_manifest(const std::string& json) {
     const auto data = nlohmann::json::parse(json, nullptr, false);
     if (!data.is_object()) throw std::runtime_error("the file has no manifest: make it with tinyvit-export --preprocess full");
     if (data.at("stage") != "full") throw std::runtime_error("the file leaves resizing to its caller: export it with --preprocess full");
-    return {data.at("model"), data.at("input").at("name"), data.at("output").at("name"), data.at("labels").at("names")};
+    return {data.at("model"), data.at("precision"), data.at("input").at("name"), data.at("output").at("name"), data.at("labels").at("names")};
 }
 
 std::string best(const float* logits, const Manifest& manifest, std::size_t top_k) {

@@ -14,7 +14,7 @@ struct Picture {
 
 // Of the JSON that tinyvit-export wrote into the file.
 struct Manifest {
-    std::string model, input, output;
+    std::string model, precision, input, output;
     std::vector<std::string> labels;
 };
 

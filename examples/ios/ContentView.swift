@@ -1,5 +1,6 @@
 // Classifies what the camera sees with an .mlpackage that tinyvit-export wrote: a classifier whose labels and arithmetic are in the file.
 import AVFoundation
+import Combine
 import CoreML
 import SwiftUI
 import Vision
@@ -24,11 +25,11 @@ struct ContentView: View {
 }
 
 /// The camera's frames, each classified by Vision, which resizes and crops; frames that come meanwhile are dropped.
-final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBufferDelegate {
+final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
     @Published var answer = "…"
     let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "frames")
-    private var request: VNCoreMLRequest?
+    private nonisolated(unsafe) var request: VNCoreMLRequest? // set before the first frame, then read on `queue` alone
 
     func start() async {
         do {
@@ -51,7 +52,7 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         }
     }
 
-    func captureOutput(_ output: AVCaptureOutput, didOutput frame: CMSampleBuffer, from connection: AVCaptureConnection) {
+    nonisolated func captureOutput(_ output: AVCaptureOutput, didOutput frame: CMSampleBuffer, from connection: AVCaptureConnection) {
         guard let request else { return }
         let start = ContinuousClock.now
         // The sensor lies on its side when the phone is held upright.

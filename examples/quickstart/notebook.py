@@ -1,8 +1,9 @@
-"""Write quickstart.ipynb from quickstart.py: a cell for each blank line, comments that open one as text above it."""
+"""Write quickstart.ipynb from quickstart.py: a cell for each block, comments that open one as text above it."""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -10,7 +11,7 @@ HERE = Path(__file__).parent
 
 def cells(script: str) -> list[dict[str, object]]:
     """The notebook's cells, in nbformat 4.5's form without outputs."""
-    title, *blocks = script.strip().split("\n\n")
+    title, *blocks = re.split(r"\n\n(?! )", script.strip())
     found = [text("# Quickstart\n\n" + title.strip('"'))]
     for block in blocks:
         lines = block.split("\n")

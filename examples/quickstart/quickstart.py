@@ -4,13 +4,14 @@ from pathlib import Path
 
 from tinyvit import Classifier
 from tinyvit.bench.latency.measure import Plan, measure
-from tinyvit.export import export
 from tinyvit.runtimes.verify import verify
 
-PHOTO = "examples/images/coffee.jpg"
+PHOTO = next(found for up in ("examples", "..") if (found := Path(up, "images", "coffee.jpg")).exists())
 
 # Export: a checkpoint in, one file with labels and preprocessing inside out.
 if not Path("demo.onnx").exists():
+    from tinyvit.export import export
+
     export("demo", target="onnx", output="demo.onnx")
 
 # Classify: a path, bytes, a Pillow image or an array.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,10 +48,13 @@ def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Pa
     spec.loader.exec_module(made)
     kept = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
     assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), "run examples/quickstart/notebook.py"
-    (elsewhere / "demo.onnx").write_bytes(demo["onnx"].read_bytes())
+    there = elsewhere / "there"  # a notebook's kernel starts in its own folder
+    shutil.copytree(QUICKSTART, there / "quickstart")
+    (there / "images").symlink_to(ROOT / "examples" / "images")
+    (there / "quickstart" / "demo.onnx").write_bytes(demo["onnx"].read_bytes())
     notebook = nbformat.read(QUICKSTART / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(elsewhere)}}).execute()
+    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(there / "quickstart")}}).execute()
     holds("".join(out["text"] for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"))
 
 

@@ -22,7 +22,7 @@ export class Classifier {
     ort.env.logLevel = "error";
     ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
     const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
-    const opened = Object.assign(new Classifier(), { ort, session, manifest, name, provider });
+    const opened = Object.assign(new Classifier(), { ort, session, manifest, running: Promise.resolve() });
     opened.threads = provider === "wasm" ? ort.env.wasm.numThreads : 0;
     opened.loadMs = performance.now() - start;
     return opened;
@@ -40,7 +40,8 @@ export class Classifier {
     }
     const { input, output, labels } = this.manifest;
     const given = new this.ort.Tensor("uint8", rgb, [1, height, width, 3]);
-    this.running = this.session.run({ [input.name]: given });
+    // One at a time: a session does not take a second call while the first is on its way.
+    this.running = this.running.catch(() => {}).then(() => this.session.run({ [input.name]: given }));
     const scores = softmax(await (await this.running)[output.name].getData());
     const classes = scores.map((score, i) => ({ label: labels.names[i], score }));
     classes.sort((a, b) => b.score - a.score);
@@ -49,7 +50,7 @@ export class Classifier {
 
   /** Once what runs is done. */
   async close() {
-    await this.running?.catch(() => {});
+    await this.running.catch(() => {});
     await this.session.release();
   }
 }

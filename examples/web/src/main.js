@@ -9,7 +9,7 @@ const $ = (id) => document.getElementById(id);
 const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 
 let classifier; // a promise of the open file
-let last; // the picture that is shown: {source, name}
+let last; // the picture that was given last: {source, name}, which answers are for
 let stopCamera;
 
 function open() {
@@ -35,19 +35,21 @@ function say(text, isError = false) {
 }
 
 async function show(source, name) {
-  last = { source, name };
+  const asked = (last = { source, name });
   try {
     const start = performance.now();
     const pixels = await decode(source, name);
     const decodeMs = performance.now() - start;
     if (source instanceof Blob) preview(source, name);
     const { classes, runMs } = await (await classifier).classify(pixels);
+    if (asked !== last) return; // another picture came meanwhile
     $("results").replaceChildren(...classes.map(row));
     const scaled = pixels.scaled ? `, made ${pixels.width} × ${pixels.height} first` : "";
     $("times").textContent = `decoded${scaled}: ${decodeMs.toFixed(0)} ms · resize and network: ${runMs.toFixed(0)} ms`;
     $("answer").hidden = false;
     if ($("status").classList.contains("error")) say("");
   } catch (error) {
+    if (asked !== last) return;
     $("answer").hidden = true;
     say(error.message, true);
   }
@@ -73,16 +75,19 @@ function row({ label, score }) {
 async function camera() {
   if (stopCamera) return stopCamera();
   const video = $("video");
+  $("camera").disabled = true;
   try {
     video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch {
     return say("The camera cannot be used: allow it for this page, or drop a picture", true);
+  } finally {
+    $("camera").disabled = false;
   }
   await video.play();
   let running = true;
   stopCamera = () => {
     running = false;
-    stopCamera = undefined;
+    stopCamera = last = undefined;
     video.srcObject.getTracks().forEach((track) => track.stop());
     video.hidden = true;
     $("camera").textContent = "Use the camera";
@@ -111,7 +116,7 @@ async function start() {
     take(event.dataTransfer.files[0]);
   });
   for (const input of document.querySelectorAll("input[type=radio]")) {
-    input.addEventListener("change", () => open().then(() => last && show(last.source, last.name), () => {}));
+    input.addEventListener("change", () => open().then(() => last && !stopCamera && show(last.source, last.name), () => {}));
   }
   for (const [id, url] of [["cat", catUrl], ["coffee", coffeeUrl]]) {
     $(id).querySelector("img").src = url;
