@@ -22,6 +22,7 @@ from tinyvit.nn.hub import load_released
 from tinyvit.quant.calibrate import calibrate
 from tinyvit.quant.network import quantize
 from tinyvit.quant.recipe import Recipe
+from tinyvit.runtimes import cpu
 from tinyvit.runtimes.engines.openvino import shared_core
 
 SETTINGS = {"INFERENCE_PRECISION_HINT": "f32"}
@@ -94,9 +95,13 @@ def test_the_rounding_after_a_norm_is_fused(graphs):
 
 
 def test_queries_and_values_are_not_transposed(graphs):
-    """Where the batch is fixed: what is left is each attention's keys and result, and the first stage's windows, in and out."""
+    """Where the batch is fixed: what is left is each attention's keys and result, and the first stage's windows, in and out.
+
+    Without VNNI OpenVINO's products in int8 take no transposed input, so that queries and values are left too.
+    """
     tuned = read(graphs["int8"])
     if tuned.input(0).get_partial_shape().is_dynamic:
         pytest.skip("OpenVINO fuses none of them where shapes are open")
     tune_openvino.tune(tuned)
-    assert sum(layer(node) == "Transpose" for node in executed(tuned)) == 2 * 10 + 2 * 2
+    left = sum(layer(node) == "Transpose" for node in executed(tuned))
+    assert left == (2 if "VNNI" in cpu.describe(cpu.cpuinfo()) else 4) * 10 + 2 * 2
