@@ -87,9 +87,9 @@ def shots(source: str) -> Iterator[Shot]:
 def draw(frame: Frame, best: list[Prediction], line: str) -> None:
     """Write labels, scores and a line of figures into the frame."""
     texts = [line, *(f"{one.score:4.0%} {one.label}" for one in best)]
+    frame[: 12 + 24 * len(texts), :400] //= 3  # dark behind the text
     for i, text in enumerate(texts):
-        for colour, width in ((0, 4), (255, 1)):
-            cv2.putText(frame, text, (10, 26 + 24 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (colour, colour, colour), width, cv2.LINE_AA)
+        cv2.putText(frame, text, (10, 26 + 24 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
 
 
 def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> dict[str, float]:
