@@ -33,15 +33,25 @@ def images() -> Path:
 
 
 @pytest.fixture(scope="session")
-def fill(shared: Path) -> ModuleType:
+def script() -> Callable[[Path], ModuleType]:
+    """(path) -> a script that is in no package, as a module."""
+
+    def load(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def fill(shared: Path, script: Callable[[Path], ModuleType]) -> ModuleType:
     """The formulas behind the golden logits."""
-    spec = importlib.util.spec_from_file_location("fill", shared / "golden" / "fill.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fill"] = module
-    spec.loader.exec_module(module)
-    return module
+    return script(shared / "golden" / "fill.py")
 
 
 @pytest.fixture(scope="session")

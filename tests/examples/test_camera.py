@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -21,14 +21,8 @@ FRAMES, FPS = 30, 15
 
 
 @pytest.fixture(scope="module")
-def camera() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("camera", CAMERA)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["camera"] = module
-    spec.loader.exec_module(module)
-    return module
+def camera(script: Callable[[Path], ModuleType]) -> ModuleType:
+    return script(CAMERA)
 
 
 @pytest.fixture(scope="module")

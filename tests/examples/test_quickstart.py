@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -38,14 +39,10 @@ def test_the_script_exports_classifies_verifies_and_measures(elsewhere: Path) ->
     assert (elsewhere / "demo.onnx").is_file()
 
 
-def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Path]) -> None:
+def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Path], script: Callable[[Path], ModuleType]) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    spec = importlib.util.spec_from_file_location("notebook", QUICKSTART / "notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    made = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(made)
+    made = script(QUICKSTART / "notebook.py")
     kept = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
     assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), "run examples/quickstart/notebook.py"
     there = elsewhere / "there"  # a notebook's kernel starts in its own folder

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,16 +20,11 @@ WEB = ROOT / "examples" / "web"
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def example(script: Callable[[Path], ModuleType]) -> ModuleType:
     for tool in ("npm", "chromium"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt-get install {tool}")
-    spec = importlib.util.spec_from_file_location("screenshot", WEB / "screenshot.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return script(WEB / "screenshot.py")
 
 
 @pytest.fixture(scope="module")
