@@ -11,7 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
 # Before torch is imported: beside any other load its threads wait for each other, and a test takes ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -30,6 +32,23 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def images() -> Path:
     return ROOT / "examples" / "images"
+
+
+@pytest.fixture(scope="session")
+def pieces(images: Path) -> Callable[[Path, int], list[Path]]:
+    """(folder, count) -> so many cuts of each of the two photographs, as files in the folder: enough to calibrate int8 on."""
+
+    def cut(folder: Path, count: int) -> list[Path]:
+        rng, made = np.random.default_rng(0), []
+        for name in ("cat.jpg", "coffee.jpg"):
+            with Image.open(images / name) as opened:
+                for i, (left, top) in enumerate(rng.random((count, 2))):
+                    x, y = int(left * (opened.width - 160)), int(top * (opened.height - 160))
+                    made.append(folder / f"{i}-{name}.png")
+                    opened.crop((x, y, x + 160, y + 160)).save(made[-1])
+        return made
+
+    return cut
 
 
 @pytest.fixture(scope="session")

@@ -139,11 +139,12 @@ class Window:
 
 
 class Saved:
-    """Writes frames into an .mp4 that plays 25 a second, whatever speed they came at."""
+    """Writes frames into an .mp4 of 25 a second that plays as fast as they came: some more than once, or not at all."""
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._writer: cv2.VideoWriter | None = None
+        self._start, self._written = 0.0, 0
 
     def __call__(self, frame: Frame) -> bool:
         """Write one."""
@@ -151,7 +152,10 @@ class Saved:
             self._writer = cv2.VideoWriter(self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0]))
             if not self._writer.isOpened():
                 raise SystemExit(f"error: {self._path} cannot be written: give an .mp4 in a folder that exists")
-        self._writer.write(frame)
+            self._start = time.monotonic()
+        while self._written <= 25 * (time.monotonic() - self._start):
+            self._writer.write(frame)
+            self._written += 1
         return True
 
     def close(self) -> None:

@@ -12,9 +12,21 @@
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
 
+// imread's IMREAD_COLOR drops transparency: colours that nobody sees would count.
+static void lay_on_white(const cv::Mat& bgra, cv::Mat& bgr) {
+    bgr.create(bgra.size(), CV_8UC3);
+    for (int y = 0; y < bgra.rows; ++y)
+        for (int x = 0; x < bgra.cols; ++x) {
+            const auto& from = bgra.at<cv::Vec4b>(y, x);
+            for (int c = 0; c < 3; ++c) bgr.at<cv::Vec3b>(y, x)[c] = cv::saturate_cast<std::uint8_t>(255 - from[3] * (255 - from[c]) / 255.0);
+        }
+}
+
 Picture read_picture(const std::string& path) {
-    const cv::Mat bgr = cv::imread(path, cv::IMREAD_COLOR);
+    cv::Mat bgr = cv::imread(path, cv::IMREAD_COLOR);
     if (bgr.empty()) throw std::runtime_error(path + " is not a picture that OpenCV reads: give a JPEG or PNG");
+    const cv::Mat bgra = cv::imread(path, cv::IMREAD_UNCHANGED);
+    if (bgra.type() == CV_8UC4) lay_on_white(bgra, bgr);
     cv::Mat rgb;
     cv::cvtColor(bgr, rgb, cv::COLOR_BGR2RGB);
     return {static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), {rgb.datastart, rgb.dataend}};

@@ -18,7 +18,7 @@ struct Manifest {
     std::vector<std::string> labels;
 };
 
-// Decoded, turned as EXIF says. Throws std::runtime_error where there is no picture.
+// Decoded, turned as EXIF says, transparency over white. Throws std::runtime_error where there is no picture.
 Picture read_picture(const std::string& path);
 
 // Throws std::runtime_error where the text is no manifest, or of a file that leaves preprocessing to its caller.

@@ -18,7 +18,7 @@ train() { # size, epochs, then what differs from size to size
 }
 train 64 30 --student tiny_vit_5m_224 --classes teacher --lr 8e-3 --set layer_decay=1.0
 train 128 10 --classes teacher --init "$out/at64/best.safetensors" --lr 4e-3 --set layer_decay=1.0
-train 224 4 --init "$out/at128/best.safetensors" --lr 2e-3 --set warmup_epochs=0.5
+train 224 4 --init "$out/at128/best.safetensors" --lr 4e-3 --set layer_decay=1.0 --set warmup_epochs=0.5
 
 tinyvit-distill evaluate "$out/at224/best.safetensors" --data "$data"
 tinyvit-export --checkpoint "$out/at224/best.safetensors" --int8 --calib-data "$data/train" --val-data "$data/val" ${quick:+--force} \

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -24,16 +23,11 @@ on_every_processor = pytest.mark.parametrize("cpu", HAS)
 
 
 @pytest.fixture(scope="module")
-def files(demo: dict[str, Path], images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(demo: dict[str, Path], pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo model at its own size by precision; int8 is calibrated on pieces of two photographs."""
-    pieces, folder = tmp_path_factory.mktemp("pieces"), tmp_path_factory.mktemp("int8")
-    rng = np.random.default_rng(0)
-    for name in ("cat.jpg", "coffee.jpg"):
-        whole = Image.open(images / name).convert("RGB")
-        for i, (left, top) in enumerate(rng.random((24, 2))):
-            x, y = int(left * (whole.width - 160)), int(top * (whole.height - 160))
-            whole.crop((x, y, x + 160, y + 160)).save(pieces / f"{i}-{name}.png")
-    asked = Int8(calib_data=pieces, budget=Budget(max_drop=100, min_agreement=0))
+    calib, folder = tmp_path_factory.mktemp("calib"), tmp_path_factory.mktemp("int8")
+    pieces(calib, 24)
+    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0))
     (made,), _ = export("demo", target="onnx", int8=asked, output=folder / "demo.int8.onnx")
     return {"float32": demo["onnx"], "int8": made.path}
 

@@ -6,13 +6,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 yaml = pytest.importorskip("yaml")
@@ -39,26 +37,18 @@ def test_it_is_a_sound_workflow(linter: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def repository(images: Path, demo: dict[str, Path], tmp_path: Path) -> Path:
+def repository(pieces: Callable[[Path, int], list[Path]], demo: dict[str, Path], tmp_path: Path) -> Path:
     """A user's repository: the demo checkpoint, pieces of two photographs to calibrate on, and such, in class folders, to measure on."""
     from tinyvit import Classifier
     from tinyvit import __file__ as package
 
     shutil.copy(Path(package).parent / "data" / "demo.safetensors", tmp_path / "model.safetensors")
     (tmp_path / "calib").mkdir()
-    rng = np.random.default_rng(0)
     with Classifier(demo["onnx"], threads=1) as classifier:
-        for name in ("cat.jpg", "coffee.jpg"):
-            whole = Image.open(images / name).convert("RGB")
-            for i, (left, top) in enumerate(rng.random((32, 2))):
-                x, y = int(left * (whole.width - 160)), int(top * (whole.height - 160))
-                piece = whole.crop((x, y, x + 160, y + 160))
-                wnid = classifier.predict(piece)[0].wnid
-                (tmp_path / "val" / wnid).mkdir(parents=True, exist_ok=True)
-                piece.save(tmp_path / ("calib" if i < 24 else f"val/{wnid}") / f"{i}-{name}.png")
-    for folder in (tmp_path / "val").iterdir():
-        if not any(folder.iterdir()):
-            folder.rmdir()
+        for piece in pieces(tmp_path / "calib", 32)[::4]:
+            folder = tmp_path / "val" / classifier.predict(piece)[0].wnid
+            folder.mkdir(parents=True, exist_ok=True)
+            piece.rename(folder / piece.name)
     return tmp_path
 
 

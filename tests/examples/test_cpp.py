@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 openvino = pytest.importorskip("openvino")
@@ -53,15 +54,25 @@ def program(request: pytest.FixtureRequest, build: Path, files: dict[str, Path])
     return build / request.param, files[PROGRAMS[request.param]]
 
 
-@pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg"])
-def test_the_answers_are_those_of_python(program: tuple[Path, Path], images: Path, name: str) -> None:
+@pytest.fixture
+def photographs(images: Path, tmp_path: Path) -> dict[str, Path]:
+    """The two of the repository, and one of them fading out towards the right, over colours that do not show."""
+    with Image.open(images / "coffee.jpg") as opened:
+        faded = opened.convert("RGBA")
+    faded.putalpha(Image.linear_gradient("L").rotate(90).resize(faded.size))
+    faded.save(tmp_path / "faded.png")
+    return {"cat": images / "cat.jpg", "coffee": images / "coffee.jpg", "faded": tmp_path / "faded.png"}
+
+
+@pytest.mark.parametrize("name", ["cat", "coffee", "faded"])
+def test_the_answers_are_those_of_python(program: tuple[Path, Path], photographs: dict[str, Path], name: str) -> None:
     from tinyvit import Classifier
 
-    done = subprocess.run([*program, images / name], capture_output=True, text=True)
+    done = subprocess.run([*program, photographs[name]], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     seen = [line.strip().split("%  ") for line in done.stdout.splitlines()]
     with Classifier(program[1]) as classifier:
-        expected = classifier.predict(images / name)
+        expected = classifier.predict(photographs[name])
     assert [label for _, label in seen] == [one.label for one in expected]
     assert [float(percent) / 100 for percent, _ in seen] == pytest.approx([one.score for one in expected], abs=0.001)
 

@@ -10,7 +10,6 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 pytest.importorskip("playwright", reason="pip install playwright")
@@ -28,17 +27,15 @@ def example(script: Callable[[Path], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with preprocessing inside: model.onnx, and as model.int8.onnx the same with weights of 8 bits."""
     from tinyvit.export import export
     from tinyvit.quant.prepare import Int8
     from tinyvit.quant.worth import Budget
 
-    folder, pieces = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("pieces")
-    with Image.open(images / "coffee.jpg") as opened:
-        for i in range(64):
-            opened.crop((i, i, i + 224, i + 224)).save(pieces / f"{i}.png")
-    asked = Int8(calib_data=pieces, budget=Budget(max_drop=100, min_agreement=0), weights_only=True)
+    folder, calib = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
+    pieces(calib, 32)
+    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0), weights_only=True)
     export("demo", preprocess="full", output=folder / "model.onnx")
     export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
     return folder
