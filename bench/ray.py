@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
 RETRIES = 5
 """Of a task whose worker was lost."""
@@ -31,12 +31,20 @@ def connected(address: str) -> Iterator[Any]:
         if begun:
             ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", include_dashboard=False)
         yield ray
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, TinyViTError):
+            raise error.cause from None
+        raise _undone(address, error) from error
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
-        raise RequestError(f"the cluster {address or 'on this machine'} did not do it ({reason})", "check ray status there") from error
+        raise _undone(address, error) from error
     finally:
         if begun:
             ray.shutdown()
+
+
+def _undone(address: str, error: Exception) -> RequestError:
+    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    return RequestError(f"the cluster {address or 'on this machine'} did not do it ({reason})", "check ray status there")
 
 
 def _check_there(address: str) -> None:

@@ -66,6 +66,14 @@ class ValidationSet:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all names, sizes in bytes and classes."""
+        digest = hashlib.sha256()
+        for file, row in zip(self.files, self.classes):
+            digest.update(f"{file.parent.name}/{file.name}\0{file.stat().st_size}\0{row}\n".encode("utf-8", "surrogateescape"))
+        return digest.hexdigest()
+
     def batches(self) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         """Pixels, uint8 (B, S, S, 3), and classes (B,), B up to BATCH, in the same order every time.
 

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from tinyvit.cli import positive
+from tinyvit.cli import interruptible, positive
 
 HELP = "store what a teacher says of every view of every picture; stopped and called again, it goes on"
 EXAMPLES = """\
@@ -56,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         ray=args.ray,
     )
-    store = save_logits(asked, _Meter(args.epochs))
+    with interruptible(f"the same command goes on with what {args.output} lacks"):
+        store = save_logits(asked, _Meter(args.epochs))
     header = store.header
     size = header.record.itemsize
     total = store.epochs * header.samples * size / 1e6

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvit.cli import positive
+from tinyvit.cli import interruptible, positive
 
 if TYPE_CHECKING:
     from tinyvit.distill.training.settings import Settings
@@ -95,11 +95,8 @@ def run(args: argparse.Namespace) -> int:
     def meter(line: str) -> None:
         print(f"\r{line}", end="", file=sys.stderr, flush=True)
 
-    try:
+    with interruptible(f"the same command goes on from the last state in {args.output}"):
         best = train(asked, report, meter if shown else None)
-    except KeyboardInterrupt:
-        print(f"interrupted: the same command goes on from the last state in {args.output}", file=sys.stderr)
-        return 1
     print(best)
     return 0
 

@@ -14,7 +14,7 @@ import torch
 from tinyvit.bench.ray import RETRIES, connected, handed_out
 from tinyvit.distill.logits.save import Answers, Asked, opened
 from tinyvit.distill.logits.save import answers as answer_here
-from tinyvit.distill.logits.store import Header
+from tinyvit.distill.logits.store import Header, Store, require
 
 
 def answers(asked: Asked, header: Header, epoch: int, todo: list[tuple[int, int]]) -> Iterator[Answers]:
@@ -28,12 +28,15 @@ def answers(asked: Asked, header: Header, epoch: int, todo: list[tuple[int, int]
 
 def batch(asked: Asked, header: Header, epoch: int, span: tuple[int, int]) -> Answers:
     """One batch, in a worker."""
-    pictures, teachers = _opened(asked)
+    pictures, teachers = _opened(asked, header)
     (answer,) = answer_here(header, pictures, teachers, epoch, [span])
     return answer
 
 
 @lru_cache(maxsize=1)
-def _opened(asked: Asked) -> Any:
-    """Pictures and teachers stay open for a worker's next batch."""
-    return opened(asked)
+def _opened(asked: Asked, header: Header) -> Any:
+    """Pictures and teachers, which stay open for a worker's next batch. Raises RequestError where this machine has other pictures, or
+    makes other pixels of them."""
+    pictures, teachers = opened(asked)
+    require(Store(asked.output, header), pictures)
+    return pictures, teachers

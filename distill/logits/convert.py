@@ -12,6 +12,9 @@ from tinyvit.distill.logits.store import HEADER, Store, Writer, open_store, read
 from tinyvit.distill.views.data import read_pictures
 from tinyvit.errors import RequestError
 
+BLOCK = 2**14
+"""Records that are written at once."""
+
 
 def convert(source: Path, data: Path, layout: str, output: Path) -> list[Path]:
     """What was written. layout "store" needs the store.json that layout "tinyvit" puts beside the release's folders: without it nobody
@@ -37,5 +40,7 @@ def convert(source: Path, data: Path, layout: str, output: Path) -> list[Path]:
     for epoch in sorted(release.epochs):
         records = records_for(release, epoch, header, pictures.keys)
         with Writer(store, epoch) as writer:
-            writer.write(0, records["seed"], records["classes"].astype(np.int64), records["probabilities"].astype(np.float64))
+            for start in range(0, len(records), BLOCK):
+                block = records[start : start + BLOCK]
+                writer.write(start, block["seed"], block["classes"].astype(np.int64), block["probabilities"].astype(np.float64))
     return [store.path(epoch) for epoch in sorted(release.epochs)]

@@ -30,6 +30,7 @@ FORMAT = 1
 HEADER = "store.json"
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_CLASSES = 2**16
+MAX_SIZE = 4096
 Records = npt.NDArray[np.void]
 
 
@@ -67,8 +68,15 @@ class Header:
             raise RequestError(f"--top-k {self.top_k} is not possible with {self.classes} classes", f"give 1 to {self.classes}")
         if self.classes > MAX_CLASSES:
             raise RequestError(f"the teacher has {self.classes} classes", f"{MAX_CLASSES} fit a record")
+        if not 1 <= self.size <= MAX_SIZE:
+            raise RequestError(f"views of {self.size} pixels are not possible", f"give --img-size 1 to {MAX_SIZE}")
+        if self.labels is not None and len(self.labels) != self.classes:
+            raise RequestError(f"{len(self.labels)} labels are not those of {self.classes} classes", "give the teacher a label a class")
         if self.views < 1 or self.batch < 1:
             raise RequestError("--views and --batch count from 1", "leave them out, or give a positive number")
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.probe))
 
     @property
     def record(self) -> np.dtype[np.void]:
@@ -195,7 +203,10 @@ class Writer:
     ) -> None:
         """Records from `start` on: (B,), (B, K), (B, K); see `packed`. On disk when it returns, for all that the system tells."""
         records = packed(self.header, start, seeds, classes, probabilities)
-        os.pwrite(self._file.fileno(), records.tobytes(), start * records.itemsize)
+        left, at = memoryview(records.tobytes()), start * records.itemsize
+        while left:  # the system may take less: 2 GiB are the most, and what fits a full disk
+            written = os.pwrite(self._file.fileno(), left, at)
+            left, at = left[written:], at + written
         self.done[start : start + len(records)] = True
 
     def close(self) -> None:

@@ -28,6 +28,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label, imagenet
 from tinyvit.nn.checkpoint import SUFFIXES, load
+from tinyvit.plain import conforms
 from tinyvit.preprocess import Preprocess, timm_eval
 from tinyvit.runtimes import open_artifact, open_runtime
 from tinyvit.runtimes.base import run_filled
@@ -137,20 +138,21 @@ def _function(given: str, device: Device) -> Teacher:
     home, _, name = given.rpartition(":")
     try:
         made = getattr(_python(home), name)()
+        if not isinstance(made, nn.Module):
+            raise RequestError(
+                f"{given} returned {type(made).__name__}", "return a torch module, with .preprocess where it needs another than ImageNet's"
+            )
+        preprocess = getattr(made, "preprocess", None)
+        if not isinstance(preprocess, Preprocess):
+            preprocess = timm_eval(SIZE)
+        return _module(made.eval(), given, _weights_hash(made), getattr(made, "labels", None), preprocess, device, any_size=True)
     except RequestError:
         raise
     except Exception as error:  # the user's code may raise anything
         raise RequestError(
-            f"{given} failed ({type(error).__name__}: {error})", "it is called without arguments and returns a module"
+            f"{given} failed ({type(error).__name__}: {error})",
+            f"it is called without arguments and returns a module for float32 (B, 3, {SIZE}, {SIZE})",
         ) from error
-    if not isinstance(made, nn.Module):
-        raise RequestError(
-            f"{given} returned {type(made).__name__}", "return a torch module, with .preprocess where it needs another than ImageNet's"
-        )
-    preprocess = getattr(made, "preprocess", None)
-    if not isinstance(preprocess, Preprocess):
-        preprocess = timm_eval(SIZE)
-    return _module(made.eval(), given, _weights_hash(made), getattr(made, "labels", None), preprocess, device, any_size=True)
 
 
 def _python(home: str) -> Any:
@@ -171,11 +173,19 @@ def _module(
 
     def logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), device.autocast():
-            answer: npt.NDArray[np.float32] = module(device.images(torch.from_numpy(images))).float().cpu().numpy()
-        return answer
+            answer = module(device.images(torch.from_numpy(images)))
+        if not isinstance(answer, torch.Tensor) or answer.ndim != 2:
+            raise RequestError(f"{name} answers {_shown(answer)}", "it must answer one tensor, (B, classes)")
+        return np.asarray(answer.float().cpu().numpy(), np.float32)
 
     classes = logits(np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)).shape[1]
+    if labels is not None and not (conforms(labels, tuple[Label, ...]) and len(labels) == classes):
+        raise RequestError(f"{name}.labels are not those of its {classes} classes", "give it a tuple of tinyvit.labels.Label, one a class")
     return Teacher(name, digest, classes, labels or imagenet(classes), preprocess, logits, any_size)
+
+
+def _shown(answer: object) -> str:
+    return f"a tensor {tuple(answer.shape)}" if isinstance(answer, torch.Tensor) else type(answer).__name__
 
 
 def _weights_hash(module: nn.Module) -> str:

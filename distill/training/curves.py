@@ -23,7 +23,7 @@ class Epoch:
 
 
 class Board:
-    """TensorBoard's event files, from a step on: what an interrupted run wrote after its last state is hidden."""
+    """TensorBoard's event files, from `step`, the next to be done, on: what an interrupted run wrote after its last state is hidden."""
 
     def __init__(self, folder: Path, step: int) -> None:
         try:

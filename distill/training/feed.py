@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.views.augment import Augmentation, seed_of, view
 from tinyvit.distill.views.data import Pictures
+from tinyvit.errors import TinyViTError
+
+Sample = dict[str, npt.NDArray[np.generic] | np.generic]
 
 
 @dataclass(frozen=True)
@@ -50,18 +54,24 @@ class Source:
         return len(self.pictures) * self.views
 
 
-class _Epoch(Dataset[dict[str, npt.NDArray[np.generic] | np.generic]]):
-    """The samples of one epoch."""
+class _Epoch(Dataset["Sample | TinyViTError"]):
+    """The samples of one epoch, or what is wrong with them: of an error in another process torch keeps the type and the traceback alone."""
 
     def __init__(self, source: Source, epoch: int) -> None:
         self._source, self._epoch = source, epoch % source.store.epochs if source.store else epoch
         self._records = source.store.records(self._epoch) if source.store else None
 
-    def __getitem__(self, sample: int) -> dict[str, npt.NDArray[np.generic] | np.generic]:
+    def __getitem__(self, sample: int) -> Sample | TinyViTError:
+        try:
+            return self._sample(int(sample))
+        except TinyViTError as error:
+            return error
+
+    def _sample(self, sample: int) -> Sample:
         source = self._source
-        index, nth = divmod(int(sample), source.views)
+        index, nth = divmod(sample, source.views)
         how = source.how
-        made: dict[str, npt.NDArray[np.generic] | np.generic] = {}
+        made: Sample = {}
         if source.store is None or self._records is None:
             seed = seed_of(source.seed, self._epoch, source.pictures.keys[index], nth)
         else:
@@ -76,7 +86,8 @@ class _Epoch(Dataset[dict[str, npt.NDArray[np.generic] | np.generic]]):
 
 
 def batches(source: Source, epoch: int, order: npt.NDArray[np.int64], batch: int, workers: int) -> Iterator[Batch]:
-    """The samples of an epoch in this order, `batch` at a time; what is left over at the end is left out."""
+    """The samples of an epoch in this order, `batch` at a time; what is left over at the end is left out. Raises RequestError and
+    ImageError for a record that is damaged or a picture that cannot be read."""
     names = ("pixels", "classes", "partners", "shares", "known", "probabilities")
     loader = DataLoader(
         _Epoch(source, epoch),
@@ -84,10 +95,17 @@ def batches(source: Source, epoch: int, order: npt.NDArray[np.int64], batch: int
         sampler=order.tolist(),
         num_workers=workers,
         drop_last=True,
+        collate_fn=_collated,
         pin_memory=torch.cuda.is_available(),
     )
     for made in loader:
+        if isinstance(made, TinyViTError):
+            raise made
         yield Batch(**{name: made.get(name) for name in names})
+
+
+def _collated(samples: list[Sample | TinyViTError]) -> Any:
+    return next((each for each in samples if isinstance(each, TinyViTError)), None) or default_collate(samples)
 
 
 def order_of(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from tinyvit.distill.training.device import device
 from tinyvit.distill.training.feed import Source, workers_here
 from tinyvit.distill.training.processes import processes
 from tinyvit.distill.training.qat import calibrated, checkpoint_state, rounded
-from tinyvit.distill.training.settings import Settings
+from tinyvit.distill.training.settings import Settings, drop_path_of
 from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.train import Report, Run, Task
 from tinyvit.distill.views.augment import versions
 from tinyvit.distill.views.data import Pictures, read_pictures, split_of
 from tinyvit.errors import RequestError
+from tinyvit.files import sha256
 from tinyvit.labels import Label, numbered
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold
@@ -72,8 +73,7 @@ def train(asked: Asked, report: Report = lambda _: None, meter: Report | None = 
 
     Raises TinyViTError; what was written so far stays and is gone on from.
     """
-    if asked.student is None and asked.init is None:
-        raise RequestError("there is nothing to train", "give --student a variant, or --init a checkpoint")
+    _require_sound(asked)
     pictures = read_pictures(asked.data)
     store = open_store(asked.logits) if asked.logits else None
     if store:
@@ -89,14 +89,26 @@ def train(asked: Asked, report: Report = lambda _: None, meter: Report | None = 
     validation = _validation(asked, student.preprocess, labels)
     task = _task(asked, init, student, source, validation, labels, classes)
     with processes() as here:
-        if here.first:
-            state.begin(asked.output, _about(asked, pictures, store, student), asked.settings, asked.overwrite)
-        here.wait()
         lines, written_over = (report, meter) if here.first else (lambda _: None, None)
         run = Run(task, device(asked.settings.precision, here.local_rank), here, lines, written_over)  # type: ignore[arg-type]
+        if here.first:
+            settings = replace(asked.settings, drop_path=drop_path_of(asked.settings, student.model.variant))
+            state.begin(asked.output, _about(asked, task, store), settings, asked.overwrite)
+        here.wait()
         run.report(_introduction(run, store))
         run.run(resume=(asked.output / state.STATE).is_file())
     return asked.output / state.BEST
+
+
+def _require_sound(asked: Asked) -> None:
+    """Raise RequestError where nothing is to be trained, or where the run would write over what it begins from."""
+    if asked.student is None and asked.init is None:
+        raise RequestError("there is nothing to train", "give --student a variant, or --init a checkpoint")
+    if asked.workers is not None and asked.workers < 0:
+        raise RequestError(f"--workers {asked.workers} is not possible", "give a number of processes, 0 for none")
+    for name, given in (("--init", asked.init), ("--qat", Path(asked.qat) if asked.qat else None)):
+        if given and given.exists() and given.resolve().parent == asked.output.resolve():
+            raise RequestError(f"{name} {given} lies in the run's own folder, where it would be replaced", "give -o another folder")
 
 
 def _task(
@@ -152,8 +164,9 @@ def _validation(asked: Asked, preprocess: Preprocess, labels: tuple[Label, ...])
     return None if folder is None else read_validation(split_of(folder, "val"), preprocess, labels)
 
 
-def _about(asked: Asked, pictures: Pictures, store: Store | None, student: Student) -> dict[str, Any]:
+def _about(asked: Asked, task: Task, store: Store | None) -> dict[str, Any]:
     """What makes a run this run, besides its settings."""
+    student, pictures = task.student, task.source.pictures
     about: dict[str, Any] = {
         "student": student.model.variant.name,
         "img_size": student.model.img_size,
@@ -166,10 +179,15 @@ def _about(asked: Asked, pictures: Pictures, store: Store | None, student: Stude
         "versions": versions(),
     }
     if store:
-        about["teachers"] = [teacher.name for teacher in store.header.teachers]
-        about["store"] = {"probe": store.header.probe, "top_k": store.header.top_k}
+        header = store.header
+        about["teachers"] = [asdict(teacher) for teacher in header.teachers]
+        used = min(asked.settings.epochs, store.epochs)
+        about["store"] = {"probe": header.probe, "top_k": header.top_k, "seed": header.seed, "size": header.size, "epochs": used}
+    if task.validation:
+        about["validation"] = task.validation.sha256
     if asked.qat is not None:
         about["weight_bits"] = asked.weight_bits
+        about["recipe"] = sha256(Path(asked.qat)) if asked.qat else ""
     return about
 
 

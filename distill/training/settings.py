@@ -5,16 +5,21 @@ The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
-
-import tomllib
+from typing import Any, Literal
 
 from tinyvit.distill.views.augment import Augmentation
 from tinyvit.errors import RequestError
 from tinyvit.plain import parsed
+from tinyvit.variants import Variant
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 MAX_BYTES = 2**20
 
@@ -22,9 +27,9 @@ MAX_BYTES = 2**20
 @dataclass(frozen=True)
 class Settings:
     """epochs: over all pictures. batch: pictures a step, of all processes together. lr, warmup_lr, min_lr: for 512 pictures a step.
-    layer_decay: see `optimizer.layer_scale`. drop_path: of the last block. average: decay of the running average of the weights, 0 for
-    none. label_weight: of the labels' loss beside a teacher's. clip: largest norm of the gradient, 0 for any. frozen_norm: BatchNorm
-    keeps the statistics that it has. augmentation: where there is no store, whose own rules otherwise."""
+    layer_decay: see `optimizer.layer_scale`. drop_path: of the last block, "paper" for `drop_path_of`. average: decay of the running
+    average of the weights, 0 for none. label_weight: of the labels' loss beside a teacher's. clip: largest norm of the gradient, 0 for
+    any. frozen_norm: BatchNorm keeps the statistics that it has. augmentation: where there is no store, whose own rules otherwise."""
 
     preset: str
     epochs: int = 300
@@ -35,7 +40,7 @@ class Settings:
     warmup_epochs: float = 20
     weight_decay: float = 0.05
     layer_decay: float = 1.0
-    drop_path: float = 0.0
+    drop_path: float | Literal["paper"] = "paper"
     average: float = 0.0
     label_smoothing: float = 0.1
     label_weight: float = 0.0
@@ -53,7 +58,7 @@ class Settings:
             and 0 <= self.warmup_lr <= self.lr
             and self.warmup_epochs >= 0
             and 0 < self.layer_decay <= 1
-            and 0 <= self.drop_path < 1
+            and (self.drop_path == "paper" or 0 <= self.drop_path < 1)
             and 0 <= self.average < 1
             and 0 <= self.label_smoothing < 1
             and min(self.label_weight, self.clip, self.weight_decay) >= 0
@@ -89,6 +94,20 @@ PRESETS: dict[str, Settings] = {
         Settings("qat", epochs=2, batch=32, lr=3e-4, warmup_lr=0.0, min_lr=3e-6, warmup_epochs=0.1, weight_decay=0.0, average=0.99),
     )
 }
+
+
+_FINE_DROP_PATH = {"21m": 0.1}
+_DROP_PATH = {
+    "scratch-1k": {"11m": 0.1, "21m": 0.2},
+    **dict.fromkeys(("pretrain-22k", "finetune-1k", "finetune-384", "finetune-512"), _FINE_DROP_PATH),
+}
+
+
+def drop_path_of(settings: Settings, variant: Variant) -> float:
+    """DROP_PATH_RATE of the paper's configuration for this preset and variant, where the settings do not say another."""
+    if settings.drop_path != "paper":
+        return settings.drop_path
+    return next((rate for size, rate in _DROP_PATH.get(settings.preset, {}).items() if f"_{size}_" in variant.name), 0.0)
 
 
 def preset_for(initialised: bool, stored: bool, qat: bool = False) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import tomllib
 import torch
 
 from tinyvit.distill.training.curves import Epoch
@@ -14,8 +14,15 @@ from tinyvit.distill.training.settings import Settings
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import publish, staging, write_whole
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 RUN, STATE = "run.toml", "state.pt"
 BEST, LAST, RECIPE, CURVES, BOARD = "best.safetensors", "last.safetensors", "recipe.json", "curves.png", "tensorboard"
+REPLACED = (STATE, BEST, LAST, RECIPE)
+"""What a run that begins removes: it would be taken for its own."""
 
 
 @dataclass
@@ -42,8 +49,11 @@ def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bo
                 f"{folder} holds another run ({', '.join(differing)} differ)", "give -o a new folder, or --overwrite to begin again"
             )
         return
-    for name in (STATE, BEST, LAST, RECIPE):
-        (folder / name).unlink(missing_ok=True)
+    there = [name for name in REPLACED if (folder / name).exists()]
+    if there and not overwrite:
+        raise RequestError(f"{folder} holds {', '.join(there)} of no run that it tells of", "give -o a new folder, or --overwrite")
+    for name in there:
+        (folder / name).unlink()
     write_whole(path, text)
 
 

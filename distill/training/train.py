@@ -25,7 +25,7 @@ from tinyvit.distill.training.feed import Batch, Source, batches, order_of
 from tinyvit.distill.training.loss import label_loss, sparse_divergence
 from tinyvit.distill.training.optimizer import learning_rate, make_average, make_optimizer, set_rate
 from tinyvit.distill.training.processes import Processes
-from tinyvit.distill.training.settings import Settings
+from tinyvit.distill.training.settings import Settings, drop_path_of
 from tinyvit.distill.training.state import Progress
 from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
@@ -74,7 +74,7 @@ class Run:
         self.task, self.settings, self.device, self.processes, self.report = task, settings, device, processes, report
         self.meter = meter
         self.model = device.place(task.student.model).train()
-        add_drop_path(self.model, settings.drop_path)
+        add_drop_path(self.model, drop_path_of(settings, task.student.model.variant))
         self.averaged = make_average(self.model, settings.average) if settings.average else None
         self.optimizer = make_optimizer(self.model, settings)
         self.network: nn.Module = processes.wrap(self.model)
@@ -98,7 +98,7 @@ class Run:
         if resume:
             self.progress = state.load_state(self.task.folder, self.parts, self.device.name)
             self.report(f"going on at step {self.progress.step} of {self.steps * self.settings.epochs}")
-        board = Board(self.task.folder / state.BOARD, self.progress.step) if self.processes.first else None
+        board = Board(self.task.folder / state.BOARD, self.progress.step + 1) if self.processes.first else None
         try:
             for epoch in range(len(self.progress.history), self.settings.epochs):
                 self._epoch(epoch, board)
@@ -145,7 +145,7 @@ class Run:
             self.averaged.update_parameters(self.model)
         value = float(loss.detach())
         if not np.isfinite(value):
-            raise RequestError(f"the loss is {value} at step {self.progress.step}", "give a lower --lr; the last state is kept")
+            raise RequestError(f"the loss is {value} at step {self.progress.step}", "give a lower --lr and a new -o")
         return value
 
     def images(self, pixels: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from tinyvit.distill.views.randaugment import rand_augment
 from tinyvit.errors import RequestError
 from tinyvit.preprocess import resampled
 
-VERSION = 1
+VERSION = 2
 """Of the order in which a seed is used up. Another order is another view: stores of another version are refused."""
 PROBES = 8
 """Views whose pixels are hashed into a store."""
@@ -85,19 +85,18 @@ def view(pictures: Open, count: int, index: int, seed: int, size: int, how: Augm
     """One view of picture `index` of `count`, `size` pixels on a side. Raises ImageError where a picture cannot be decoded."""
     random = np.random.RandomState(seed)
     ways = [way for way, alpha in (("mixup", how.mixup), ("cutmix", how.cutmix)) if alpha > 0]
-    pixels = single(pictures(index), random, size, how)
     if not ways:
-        return View(pixels, index, 1.0)
+        return View(single(pictures(index), random, size, how), index, 1.0)
+    # Drawn before any pixel: what a view is mixed with must not depend on its size, which erasing's noise does.
     way = ways[random.randint(len(ways))]
     alpha = how.mixup if way == "mixup" else how.cutmix
-    share = float(random.beta(alpha, alpha))
-    partner = int(random.randint(count))
-    other = single(pictures(partner), random, size, how)
+    share, partner, x, y = float(random.beta(alpha, alpha)), int(random.randint(count)), *random.random_sample(2)
+    pixels, other = (single(pictures(each), np.random.RandomState(random.randint(2**31)), size, how) for each in (index, partner))
     if way == "mixup":
         weight = round(256 * share)
         mixed = (pixels.astype(np.uint16) * weight + other.astype(np.uint16) * (256 - weight)) >> 8
         return View(mixed.astype(np.uint8), partner, weight / 256)
-    left, top, right, bottom = _box(random, size, math.sqrt(1 - share))
+    left, top, right, bottom = _box(x, y, size, math.sqrt(1 - share))
     pixels = pixels.copy()
     pixels[top:bottom, left:right] = other[top:bottom, left:right]
     return View(pixels, partner, 1 - (right - left) * (bottom - top) / size**2)
@@ -135,8 +134,9 @@ def _erased(pixels: Pixels, random: np.random.RandomState) -> Pixels:
     for _ in range(10):
         area = random.uniform(*ERASED)
         ratio = math.exp(random.uniform(math.log(0.3), math.log(1 / 0.3)))
-        h, w = round(size * math.sqrt(area * ratio)), round(size * math.sqrt(area / ratio))
-        if 0 < h < size and 0 < w < size:
+        sides = math.sqrt(area * ratio), math.sqrt(area / ratio)
+        if max(sides) < 1:
+            h, w = (max(1, round(size * side)) for side in sides)
             top, left = int(random.random_sample() * (size - h)), int(random.random_sample() * (size - w))
             noise = np.frombuffer(random.bytes(h * w * 3), np.uint8).reshape(h, w, 3)
             pixels[top : top + h, left : left + w] = noise
@@ -144,10 +144,10 @@ def _erased(pixels: Pixels, random: np.random.RandomState) -> Pixels:
     return pixels
 
 
-def _box(random: np.random.RandomState, size: int, side: float) -> tuple[int, int, int, int]:
-    """A square of `side` times the view about a random middle, cut off at the edges: CutMix's (Yun et al., 2019)."""
-    x, y, half = random.random_sample() * size, random.random_sample() * size, side * size / 2
-    left, top, right, bottom = (round(min(max(at, 0), size)) for at in (x - half, y - half, x + half, y + half))
+def _box(x: float, y: float, size: int, side: float) -> tuple[int, int, int, int]:
+    """A square of `side` times the view about (x, y), shares of it, cut off at the edges: CutMix's (Yun et al., 2019)."""
+    half = side / 2
+    left, top, right, bottom = (round(size * min(max(at, 0), 1)) for at in (x - half, y - half, x + half, y + half))
     return left, top, right, bottom
 
 

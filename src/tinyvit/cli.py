@@ -50,6 +50,16 @@ def subcommands(prog: str, description: str, examples: str, folder: ModuleType, 
     return guarded(lambda: int(args.run(args)))
 
 
+@contextmanager
+def interruptible(left: str) -> Iterator[None]:
+    """Say what an interrupted command leaves, where that is something."""
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        stopped.args = (left,)
+        raise
+
+
 def positive(text: str) -> int:
     """A whole number from 1, for argparse's `type`."""
     try:
@@ -66,7 +76,8 @@ def _shown(examples: str) -> dict[str, Any]:
 
 
 def guarded(command: Callable[[], int]) -> int:
-    """Run `command`; turn every error, Ctrl-C, SIGTERM and a closed pipe into a line and an exit code."""
+    """Run `command`; turn every error, Ctrl-C, SIGTERM and a closed pipe into a line and an exit code. The line of a KeyboardInterrupt
+    is its first argument where the command has given it one."""
     try:
         with _sigterm_raises():
             code = command()
@@ -77,7 +88,8 @@ def guarded(command: Callable[[], int]) -> int:
         return 1
     except KeyboardInterrupt as stopped:
         terminated = isinstance(stopped, _Terminated)
-        print(f"{'terminated' if terminated else 'interrupted'}: nothing was left behind", file=sys.stderr)
+        left = stopped.args[0] if stopped.args else "nothing was left behind"
+        print(f"{'terminated' if terminated else 'interrupted'}: {left}", file=sys.stderr)
         return 128 + signal.SIGTERM if terminated else 1
     except Exception as error:
         _flush_or_drop()

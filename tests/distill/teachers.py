@@ -33,6 +33,28 @@ def broken() -> nn.Module:
     return model
 
 
+def pair() -> nn.Module:
+    """Answers two tensors."""
+
+    class Pair(nn.Module):
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            return x, x
+
+    return Pair()
+
+
+def narrow() -> nn.Module:
+    """Takes pictures of 32 pixels only."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+
+
+def misnamed() -> nn.Module:
+    """Has labels that are none."""
+    model = three()
+    model.labels = ["a", "b"]
+    return model
+
+
 def nothing() -> str:
     """No module."""
     return "resnet"

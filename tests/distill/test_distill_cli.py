@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,43 @@ def test_more_mistakes(store: Store, capsys: pytest.CaptureFixture[str], argv: l
     assert code == 1
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("spoil", ["pictures", "augmentation", "truncated", "record"])
+def test_a_store_that_cannot_be_used_is_one_line(
+    photos: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
+) -> None:
+    folder, data = Path(shutil.copytree(store.folder, tmp_path / "s")), photos
+    first = folder / "epoch-0000.bin"
+    if spoil == "pictures":
+        data = make_pictures(tmp_path / "p", seed=3, each=3)
+    elif spoil == "augmentation":
+        said = json.loads((folder / "store.json").read_text())
+        (folder / "store.json").write_text(json.dumps({**said, "probe": "0" * 64}))
+    elif spoil == "truncated":
+        first.write_bytes(first.read_bytes()[:-5])
+    else:
+        first.write_bytes(first.read_bytes()[:-1] + b"?")
+    said = {"pictures": "other pictures", "augmentation": "other pixels", "truncated": "truncated", "record": "record 11 of"}[spoil]
+    student = ["--student", "tiny_vit_5m_224", "--img-size", "32", "--batch", "4", "--workers", "1"]
+    code, out, err = run(capsys, "train", "--data", data, "--logits", folder, *student, "-o", tmp_path / "run")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("error: ")
+    assert said in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("argv", [["save-logits", "--teacher", TEACHER], ["train", "--student", "tiny_vit_5m_224", "--batch", "4"]])
+def test_interrupted_it_says_how_to_go_on(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str]
+) -> None:
+    def stopping(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinyvit.distill.training.train.Run.step", stopping)
+    monkeypatch.setattr("tinyvit.distill.logits.save.averaged", stopping)
+    code, _, err = run(capsys, *argv, "--epochs", "1", "--img-size", "32", "--data", photos, "-o", tmp_path / "made")
+    assert code == 1
+    assert err.splitlines()[-1].startswith("interrupted: the same command goes on ")
 
 
 @pytest.mark.parametrize("argv", [[], ["--epochs", "0"], ["--epochs", "x"]])

@@ -76,6 +76,13 @@ def test_stopped_at_any_write_it_goes_on_to_the_same_bytes(
     assert len(again) <= 6 - finished[0] // 5, "a finished record was computed again"
 
 
+def test_what_the_system_takes_in_pieces_is_whole(store: Store, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, data, offset: real(descriptor, data[:11], offset))
+    save_logits(asked(photos, tmp_path / "s"))
+    assert contents(tmp_path / "s") == contents(store.folder)
+
+
 def test_more_epochs_are_added_and_none_is_made_again(store: Store, photos: Path, copy: Store) -> None:
     before = {path.name: path.stat().st_mtime_ns for path in copy.folder.glob("epoch-*")}
     more = save_logits(replace(asked(photos, copy.folder), epochs=3))
@@ -147,6 +154,14 @@ def test_a_header_that_is_none(tmp_path: Path, text: str) -> None:
         open_store(tmp_path)
 
 
+@pytest.mark.parametrize("changed", [{"size": 10**6}, {"size": 0}, {"labels": [{"name": "cat"}]}, {"views": 0}, {"classes": 2**17}])
+def test_a_header_that_asks_for_too_much(copy: Store, changed: dict[str, object]) -> None:
+    said = json.loads((copy.folder / HEADER).read_text())
+    (copy.folder / HEADER).write_text(json.dumps({**said, **changed}))
+    with pytest.raises(RequestError):
+        open_store(copy.folder)
+
+
 def test_no_store(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="no store of logits"):
         open_store(tmp_path)
@@ -158,9 +173,22 @@ def test_more_than_there_is(photos: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "s").exists()
 
 
-def test_a_teacher_that_answers_nan_loses_nothing(photos: Path, tmp_path: Path, store: Store) -> None:
+def test_a_teacher_that_answers_nan_loses_nothing(photos: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(RequestError, match="NaN"):
-        save_logits(replace(asked(photos, tmp_path / "s"), teachers=(TEACHER.replace("small", "broken"),)))
+        save_logits(replace(asked(photos, tmp_path / "none"), teachers=(TEACHER.replace("small", "broken"),)))
+    real, batches = save.averaged, [0]
+
+    def at_last(teachers: object, pixels: object) -> object:
+        batches[0] += 1
+        return real(teachers, pixels) * (np.nan if batches[0] == 5 else 1)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(save, "averaged", at_last)
+    with pytest.raises(RequestError, match="NaN"):
+        save_logits(asked(photos, tmp_path / "s"))
+    assert contents(tmp_path / "s")["epoch-0000.bin"] == contents(store.folder)["epoch-0000.bin"]
+    save_logits(asked(photos, tmp_path / "s"))
+    assert batches[0] == 5 + 2, "a batch that was finished was computed again"
+    assert contents(tmp_path / "s") == contents(store.folder)
     with pytest.raises(RequestError, match="NaN"):
         packed(store.header, 0, np.zeros(1, np.uint32), np.zeros((1, 5), np.int64), np.full((1, 5), np.nan))
 

@@ -9,6 +9,7 @@ import torch
 from tests.distill.conftest import make_pictures
 from tinyvit.distill.logits.save import Asked as Storing
 from tinyvit.distill.logits.save import save_logits
+from tinyvit.distill.training import train as training
 from tinyvit.distill.training.qat import EVERYWHERE, Rounding, checkpoint_state, rounded
 from tinyvit.distill.training.request import Asked, train
 from tinyvit.distill.training.settings import PRESETS
@@ -98,7 +99,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
-def test_a_run_leaves_a_checkpoint_and_its_recipe(tmp_path: Path) -> None:
+def test_a_run_leaves_a_checkpoint_and_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = load_released("demo").at_size(32)
     init = tmp_path / "init.safetensors"
     assert source.labels is not None
@@ -111,9 +112,28 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(tmp_path: Path) -> None:
     made, recipe = load(tmp_path / "run" / "best.safetensors"), read_recipe(tmp_path / "run" / "recipe.json")
     assert (recipe.checkpoint, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
     assert made.labels == source.labels
+    _stopped_and_gone_on_from(replace(asked, output=tmp_path / "again"), monkeypatch)
+    for name in ("best.safetensors", "recipe.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     with pytest.raises(RequestError, match="recipe of another checkpoint"):
         train(replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json")))
     with pytest.raises(RequestError, match="repairs a network as it is"):
         train(replace(asked, output=tmp_path / "third", img_size=64))
     with pytest.raises(RequestError, match="--qat needs a trained network and its answers"):
         train(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
+
+
+def _stopped_and_gone_on_from(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = training.Run.step
+
+    def stopping(run: training.Run, batch: object, rate: float) -> float:
+        if run.progress.step == 4:
+            raise KeyboardInterrupt
+        return real(run, batch, rate)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr(training.Run, "step", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(asked)
+    monkeypatch.setattr(training.Run, "step", real)
+    train(asked)

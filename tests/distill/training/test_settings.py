@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.distill.training.settings import PRESETS, assignment, changed, preset_for, read_settings, with_defaults
+from tinyvit.distill.training.settings import PRESETS, assignment, changed, drop_path_of, preset_for, read_settings, with_defaults
 from tinyvit.distill.training.state import begin
 from tinyvit.errors import RequestError
+from tinyvit.variants import VARIANTS
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -25,6 +26,24 @@ def test_the_papers_numbers() -> None:
     assert (pretrain.epochs, pretrain.lr, pretrain.weight_decay, pretrain.augmentation.mixup) == (90, 2.5e-4, 0.01, 0.0)
     assert (fine.epochs, fine.lr, fine.min_lr, fine.layer_decay, fine.weight_decay, fine.frozen_norm) == (30, 2.5e-4, 1e-5, 0.8, 1e-8, True)
     assert (larger.lr, larger.warmup_lr, larger.min_lr, larger.layer_decay) == (2e-5, 2e-8, 2e-7, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("scratch-1k", (0.0, 0.1, 0.2)),
+        ("pretrain-22k", (0.0, 0.0, 0.1)),
+        ("finetune-1k", (0.0, 0.0, 0.1)),
+        ("finetune-512", (0.0, 0.0, 0.1)),
+        ("transfer", (0.0, 0.0, 0.0)),
+    ],
+)
+def test_the_papers_drop_path_is_the_variants(name: str, rates: tuple[float, ...]) -> None:
+    """DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
+    variants = [VARIANTS[f"tiny_vit_{size}_224"] for size in ("5m", "11m", "21m")]
+    assert tuple(drop_path_of(PRESETS[name], variant) for variant in variants) == rates
+    assert drop_path_of(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
+    assert drop_path_of(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
 
 
 def test_changes() -> None:

@@ -105,10 +105,82 @@ def test_a_finished_run_does_nothing_again(whole: Path, photos: Path, store: Sto
     assert train(asked(photos, whole, store)) == whole / "best.safetensors"
 
 
+def test_tensorboard_shows_every_step_of_a_run_that_went_on(
+    photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    real = training.Run._epoch
+
+    def stopping(run: training.Run, epoch: int, board: object) -> None:
+        if epoch == 1:
+            raise KeyboardInterrupt
+        real(run, epoch, board)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training.Run, "_epoch", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(asked(photos, tmp_path / "run", store))
+    monkeypatch.setattr(training.Run, "_epoch", real)
+    for _ in range(2):  # goes on, and finds it finished
+        train(asked(photos, tmp_path / "run", store))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
+    assert [event.step for event in events.Scalars("val/top1")] == [3, 6]
+
+
 @pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 3}, {"seed": 1}])
 def test_another_run_is_not_mixed_with_it(whole: Path, photos: Path, store: Store, changed: dict[str, float]) -> None:
     with pytest.raises(RequestError, match=rf"holds another run \(training\.{next(iter(changed))} differ"):
         train(asked(photos, whole, store, replace(SETTINGS, **changed)))  # type: ignore[arg-type]
+
+
+def test_another_store_of_the_same_teacher_is_another_run(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+    other = save_logits(Storing(photos, (TEACHER,), 2, tmp_path / "s", top_k=5, size=32, batch=5, seed=1, precision="float32"))
+    with pytest.raises(RequestError, match=r"holds another run \(run\.store differ"):
+        train(asked(photos, whole, other))
+
+
+def test_another_validation_is_another_run(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"holds another run \(run\.validation differ"):
+        train(replace(asked(photos, whole, store), val_data=make_pictures(tmp_path / "val", seed=7)))
+
+
+def test_files_of_another_are_not_replaced(photos: Path, store: Store, checkpoint: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    mine = folder / "best.safetensors"
+    mine.write_bytes(checkpoint.read_bytes())
+    with pytest.raises(RequestError, match=r"holds best\.safetensors of no run"):
+        train(asked(photos, folder, store))
+    with pytest.raises(RequestError, match="lies in the run's own folder"):
+        train(replace(asked(photos, folder, store), student=None, init=mine, overwrite=True))
+    assert mine.read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_run_that_is_refused_replaces_nothing(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+    import shutil
+
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
+    large = replace(SETTINGS, batch=100)
+    for output in (folder, tmp_path / "new"):
+        with pytest.raises(RequestError, match="do not fill a batch of 100: --batch 6 or less"):
+            train(replace(asked(photos, output, store, large), overwrite=True))
+    assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_is_wrong_with_a_record_is_told(photos: Path, store: Store, tmp_path: Path, workers: int) -> None:
+    import shutil
+
+    copied = Store(Path(shutil.copytree(store.folder, tmp_path / "s")), store.header)
+    data = bytearray(copied.path(0).read_bytes())
+    data[3 * store.header.record.itemsize + 10] ^= 1
+    copied.path(0).write_bytes(data)
+    with pytest.raises(RequestError, match=r"record 3 of .* is damaged: delete the file and run the same save-logits again"):
+        train(replace(asked(photos, tmp_path / "run", copied), workers=workers))
 
 
 def test_a_damaged_state_is_told(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
@@ -184,6 +256,7 @@ def test_workers_make_the_same_views(whole: Path, photos: Path, store: Store, tm
         ({"student": None}, "nothing to train"),
         ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
         ({"img_size": 50}, "cannot run at 50 pixels"),
+        ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "not known"),
         ({"settings": replace(SETTINGS, batch=100)}, "do not fill a batch of 100"),
         ({"data": Path("nowhere")}, "is no folder"),

@@ -27,7 +27,7 @@ def test_a_seed_is_a_view(photos: Path) -> None:
 def test_the_pixels_of_a_seed_are_these(photos: Path) -> None:
     """Another hash means that stores made before are of other crops: then augment.VERSION goes up."""
     pictures = read_pictures(photos)
-    assert probe(pictures.open, list(pictures.keys), 0, 32, ALL)[:16] == "869e3a5555b47109"
+    assert probe(pictures.open, list(pictures.keys), 0, 32, ALL)[:16] == "1eb909b5b79ea837"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,15 @@ def test_a_view_at_another_size_is_of_the_same_part() -> None:
     for seed in range(10):
         small, large = (view(lambda _: ramp, 1, 0, seed, size, how).pixels.astype(float) for size in (32, 128))
         assert abs(small.mean() - large.mean()) < 1
+
+
+@pytest.mark.parametrize("way", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+def test_a_mixed_view_at_another_size_is_mixed_with_the_same(photos: Path, way: dict[str, float]) -> None:
+    pictures, how = read_pictures(photos), Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
+    for seed in range(100):
+        small, large = (view(pictures.open, 12, 3, seed, size, how) for size in (32, 64))
+        assert small.partner == large.partner
+        assert small.share == pytest.approx(large.share, abs=0.07)  # the box's edges are whole pixels
 
 
 def test_without_chance_a_view_is_the_picture() -> None:
