@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.distill.conftest import CLASSES, TEACHER, make_pictures
-from tinyvit.distill.logits import save
+from tinyvit.distill.logits import cluster, save
 from tinyvit.distill.logits import store as stores
 from tinyvit.distill.logits.save import Asked, save_logits
 from tinyvit.distill.logits.store import HEADER, Store, open_store, packed, require
@@ -212,6 +212,13 @@ def test_two_workers_write_what_one_does(store: Store, photos: Path, tmp_path: P
         patch.setattr(save, "answers", shuffled)
         save_logits(asked(photos, tmp_path / "s"))
     assert contents(tmp_path / "s") == contents(store.folder)
+
+
+def test_a_worker_with_other_pictures_answers_nothing(store: Store, photos: Path, tmp_path: Path) -> None:
+    answer = cluster.batch(asked(photos, store.folder), store.header, 0, (0, 5))
+    assert answer.seeds.tolist() == store.records(0)["seed"][:5].tolist()
+    with pytest.raises(RequestError, match="made for other pictures"):
+        cluster.batch(asked(make_pictures(tmp_path / "p", seed=1, each=3), store.folder), store.header, 0, (0, 5))
 
 
 def test_pictures_without_classes(tmp_path: Path) -> None:
