@@ -54,12 +54,15 @@ class Classifier(context: Context) : AutoCloseable {
         input.rewind()
         val logits = arrayOf(FloatArray(names.length()))
         interpreter.run(input, logits)
-        val powers = logits[0].map { exp(it - logits[0].max()) }
-        return powers.indices.sortedByDescending { powers[it] }.take(topK).map { names.getString(it) to powers[it] / powers.sum() }
+        val largest = logits[0].max()
+        val powers = logits[0].map { exp(it - largest) }
+        val sum = powers.sum()
+        return powers.indices.sortedByDescending { powers[it] }.take(topK).map { names.getString(it) to powers[it] / sum }
     }
 
-    /** The middle of the picture, as much of it as preprocessing keeps, as size x size pixels. Android filters bilinearly: answers are near Python's. */
+    /** As much of the picture's middle as preprocessing keeps, or all of it, as size x size pixels. Android filters bilinearly: answers are near Python's. */
     private fun squared(picture: Bitmap): Bitmap {
+        if (preprocess.getString("crop") == "squash") return Bitmap.createScaledBitmap(picture, size, size, true)
         val side = (min(picture.width, picture.height).toLong() * size / preprocess.getInt("resize")).toInt()
         val middle = Bitmap.createBitmap(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side)
         return Bitmap.createScaledBitmap(middle, size, size, true)
@@ -95,7 +98,7 @@ class MainActivity : ComponentActivity() {
         classifier = Classifier(this)
         val preview = PreviewView(this)
         text = TextView(this).apply { textSize = 20f; setBackgroundColor(0xa0000000.toInt()); setTextColor(-1); setPadding(24, 24, 24, 24) }
-        setContentView(FrameLayout(this).apply { addView(preview); addView(text, FrameLayout.LayoutParams(-1, -2)) })
+        setContentView(FrameLayout(this).apply { fitsSystemWindows = true; addView(preview); addView(text, FrameLayout.LayoutParams(-1, -2)) })
         registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
             if (granted) start(preview) else text.text = "The camera is needed: allow it in the system's settings"
         }.launch(Manifest.permission.CAMERA)

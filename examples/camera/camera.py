@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
+from typing import Any, Generic, TypeVar
 
 import cv2
 import numpy as np
@@ -35,20 +36,31 @@ class Shot:
     at: float
 
 
-class Newest:
-    """Room for one shot: putting another replaces it, so that nobody who takes ever gets a stale one."""
+@dataclass(frozen=True)
+class Answer:
+    """A shot, and what it shows, best first."""
+
+    shot: Shot
+    best: list[Prediction]
+
+
+One = TypeVar("One")
+
+
+class Newest(Generic[One]):
+    """Room for one thing between two stages: putting another replaces it, so that nobody who takes ever gets a stale one."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._shot: Shot | None = None
+        self._one: One | None = None
         self._closed = False
         self.replaced = 0
 
-    def put(self, shot: Shot) -> None:
-        """Leave a shot, over the one that nobody took."""
+    def put(self, one: One) -> None:
+        """Leave one, over that which nobody took."""
         with self._changed:
-            self.replaced += self._shot is not None
-            self._shot = shot
+            self.replaced += self._one is not None
+            self._one = one
             self._changed.notify()
 
     def close(self) -> None:
@@ -57,20 +69,22 @@ class Newest:
             self._closed = True
             self._changed.notify()
 
-    def take(self) -> Shot | None:
-        """The newest shot, once there is one that was not taken; None at the end."""
+    def take(self) -> One | None:
+        """The newest, once there is one that was not taken; None at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._shot is not None or self._closed)
-            shot, self._shot = self._shot, None
-            return shot
+            self._changed.wait_for(lambda: self._one is not None or self._closed)
+            one, self._one = self._one, None
+            return one
 
 
 def shots(source: str) -> Iterator[Shot]:
-    """Frames of a camera ("0", "1", ...) as they come, or of a file at the speed that it says (25 a second where it says none)."""
+    """Frames of a camera ("0", "/dev/video0") or a stream ("rtsp://...") as they come, of a file at the speed that it says (25 a second
+    where it says none)."""
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         raise SystemExit(f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads")
-    pause = 0.0 if source.isdigit() else 1 / (capture.get(cv2.CAP_PROP_FPS) or 25)
+    live = source.isdigit() or source.startswith("/dev/") or "://" in source
+    pause = 0.0 if live else 1 / (capture.get(cv2.CAP_PROP_FPS) or 25)
     due = time.monotonic()
     try:
         while True:
@@ -93,40 +107,55 @@ def draw(frame: Frame, best: list[Prediction], line: str) -> None:
 
 
 def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> dict[str, float]:
-    """Classify and show until the source ends or `show` says False. Returns frames, dropped, fps and delay_ms (the median
-    from a frame's capture to when it was shown)."""
-    newest, stop, failed = Newest(), threading.Event(), []
+    """Capture, classify, and draw and show, each beside the others, until the source ends or `show` says False. Returns frames, dropped,
+    fps and delay_ms (the median from a frame's capture to when it was shown)."""
+    captured, answered = Newest[Shot](), Newest[Answer]()
+    stop, failed = threading.Event(), list[BaseException]()
 
     def capture() -> None:
-        try:
-            for shot in shots(source):
-                newest.put(shot)
-                if stop.is_set():
-                    break
-        except (SystemExit, cv2.error) as error:
-            failed.append(error)
-        finally:
-            newest.close()
+        for shot in shots(source):
+            captured.put(shot)
+            if stop.is_set():
+                break
 
-    thread = threading.Thread(target=capture, daemon=True)
-    thread.start()
+    def classify() -> None:
+        while (shot := captured.take()) is not None and not stop.is_set():
+            answered.put(Answer(shot, classifier.predict(shot.frame, channels="bgr")))
+
+    stages = [stage(capture, captured, failed), stage(classify, answered, failed)]
     delays: list[float] = []
     start = time.monotonic()
     with suppress(KeyboardInterrupt):  # which ends a camera that is saved
-        while (shot := newest.take()) is not None:
-            best = classifier.predict(shot.frame, channels="bgr")
+        while (answer := answered.take()) is not None:
             fps = (len(delays) + 1) / (time.monotonic() - start)
-            draw(shot.frame, best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - shot.at):.0f} ms behind")
-            wanted = show(shot.frame)
-            delays.append(1000 * (time.monotonic() - shot.at))
+            draw(answer.shot.frame, answer.best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - answer.shot.at):.0f} ms behind")
+            wanted = show(answer.shot.frame)
+            delays.append(1000 * (time.monotonic() - answer.shot.at))
             if not wanted:
                 break
     stop.set()
-    thread.join(timeout=5)
+    for each in stages:
+        each.join(timeout=5)
     if failed:
         raise failed[0]
-    seconds = time.monotonic() - start
-    return {"frames": len(delays), "dropped": newest.replaced, "fps": len(delays) / seconds, "delay_ms": median(delays) if delays else 0.0}
+    seconds, dropped = time.monotonic() - start, captured.replaced + answered.replaced
+    return {"frames": len(delays), "dropped": dropped, "fps": len(delays) / seconds, "delay_ms": median(delays) if delays else 0.0}
+
+
+def stage(work: Callable[[], None], into: Newest[Any], failed: list[BaseException]) -> threading.Thread:
+    """A thread that does `work`, notes what it fails with, and closes what it puts its results into."""
+
+    def run() -> None:
+        try:
+            work()
+        except (SystemExit, Exception) as error:
+            failed.append(error)
+        finally:
+            into.close()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread
 
 
 class Window:

@@ -38,7 +38,7 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
             guard let url = Bundle.main.url(forResource: "model", withExtension: "mlmodelc") else { return await say("model.mlpackage is not in the app") }
             let model = try MLModel(contentsOf: url)
             let request = VNCoreMLRequest(model: try VNCoreMLModel(for: model))
-            request.imageCropAndScaleOption = .centerCrop
+            request.imageCropAndScaleOption = try squashes(model) ? .scaleFill : .centerCrop
             self.request = request
             guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back) else { return await say("There is no camera") }
             session.addInput(try AVCaptureDeviceInput(device: device))
@@ -50,6 +50,16 @@ final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBu
         } catch {
             await say(error.localizedDescription)
         }
+    }
+
+    /// Whether the whole picture becomes a square, as the manifest in the file says: of 384 and 512 pixels, some do.
+    private func squashes(_ model: MLModel) throws -> Bool {
+        struct Manifest: Decodable {
+            struct Preprocess: Decodable { let crop: String }
+            let preprocess: Preprocess
+        }
+        guard let said = (model.modelDescription.metadata[.creatorDefinedKey] as? [String: String])?["tinyvit"] else { return false }
+        return try JSONDecoder().decode(Manifest.self, from: Data(said.utf8)).preprocess.crop == "squash"
     }
 
     nonisolated func captureOutput(_ output: AVCaptureOutput, didOutput frame: CMSampleBuffer, from connection: AVCaptureConnection) {

@@ -63,7 +63,13 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     assert (manifest["output"]["dtype"], manifest["output"]["shape"]) == ("float32", [1, len(manifest["labels"]["names"])])
     assert manifest["preprocess"]["resize"] >= size
     assert manifest["preprocess"]["crop"] == "center"
-    for read in ('getString("stage")', 'getInt("size")', 'getInt("resize")', 'getJSONObject("labels").getJSONArray("names")'):
+    for read in (
+        'getString("stage")',
+        'getString("crop") == "squash"',
+        'getInt("size")',
+        'getInt("resize")',
+        'getJSONObject("labels").getJSONArray("names")',
+    ):
         assert read in source
 
 
@@ -79,3 +85,6 @@ def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
     source = (EXAMPLES / "ios" / "ContentView.swift").read_text()
     assert "VNClassificationObservation" in source
     assert 'forResource: "model"' in source
+    assert json.loads(about.metadata.userDefined["tinyvit"])["preprocess"]["crop"] == "center"
+    for read in ('[.creatorDefinedKey] as? [String: String])?["tinyvit"]', "let preprocess: Preprocess", "let crop: String", '== "squash"'):
+        assert read in source

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 pytest.importorskip("playwright", reason="pip install playwright")
@@ -28,14 +29,14 @@ def example(script: Callable[[Path], ModuleType]) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def models(pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with preprocessing inside: model.onnx, and as model.int8.onnx the same with weights of 8 bits."""
+    """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
     from tinyvit.export import export
     from tinyvit.quant.prepare import Int8
     from tinyvit.quant.worth import Budget
 
     folder, calib = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
     pieces(calib, 32)
-    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0), weights_only=True)
+    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0))
     export("demo", preprocess="full", output=folder / "model.onnx")
     export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
     return folder
@@ -87,6 +88,33 @@ def test_labels_and_scores_are_those_of_python(page: Any, images: Path, models: 
     assert list(seen) == list(expected)
     assert seen == pytest.approx(expected, abs=0.01)
     assert page.evaluate("crossOriginIsolated"), "no threads"
+
+
+@pytest.mark.parametrize(("event", "data"), [("DragEvent('drop'", "dataTransfer"), ("ClipboardEvent('paste'", "clipboardData")])
+def test_a_picture_is_dropped_and_pasted(page: Any, event: str, data: str) -> None:
+    page.evaluate(
+        f"""async () => {{
+            const picture = await (await fetch(document.querySelector('#coffee img').src)).blob();
+            const given = new DataTransfer();
+            given.items.add(new File([picture], 'coffee.jpg', {{ type: 'image/jpeg' }}));
+            document.dispatchEvent(new {event}, {{ {data}: given, cancelable: true }}));
+        }}"""
+    )
+    assert next(iter(answer(page))) == "espresso"
+
+
+def test_a_phones_photograph_is_taken_whole_and_turned(page: Any, images: Path, models: Path, tmp_path: Path) -> None:
+    from tinyvit import Classifier
+
+    photo, turned = tmp_path / "photo.jpg", Image.Exif()
+    turned[0x0112] = 6
+    with Image.open(images / "coffee.jpg") as opened:
+        opened.resize((4032, 3024)).save(photo, exif=turned)
+    page.set_input_files("#file", photo)
+    seen = answer(page)
+    with Classifier(models / "model.onnx") as classifier:
+        assert seen == pytest.approx({one.label: one.score for one in classifier.predict(photo)}, abs=0.01)
+    assert "first" not in page.inner_text("#times")
 
 
 def test_the_switch_changes_the_file(page: Any, images: Path, models: Path) -> None:

@@ -16,17 +16,18 @@ function open() {
   const [precision, provider] = [chosen("precision"), chosen("provider")];
   const before = classifier;
   say(`Loading ${FILES[precision]} …`);
-  classifier = Classifier.open(FILES[precision], FILES[precision], provider);
-  classifier.then(
+  const mine = (classifier = Classifier.open(FILES[precision], FILES[precision], provider));
+  mine.then(
     (opened) => {
+      if (mine !== classifier) return; // another was chosen meanwhile
       const { model, precision: weights, img_size: size, licence } = opened.manifest;
       const engine = opened.threads ? `WebAssembly, ${opened.threads} ${opened.threads > 1 ? "threads" : "thread"}` : "WebGPU";
       say(`${model}, ${size} pixels, ${weights}, licence ${licence}. ${engine}, loaded in ${opened.loadMs.toFixed(0)} ms.`);
     },
-    (error) => say(error.message, true),
+    (error) => mine === classifier && say(error.message, true),
   );
   before?.then((old) => old.close(), () => {});
-  return classifier;
+  return mine;
 }
 
 function say(text, isError = false) {
@@ -40,9 +41,10 @@ async function show(source, name) {
     const start = performance.now();
     const pixels = await decode(source, name);
     const decodeMs = performance.now() - start;
+    if (asked !== last) return; // another picture came meanwhile
     if (source instanceof Blob) preview(source, name);
     const { classes, runMs } = await (await classifier).classify(pixels);
-    if (asked !== last) return; // another picture came meanwhile
+    if (asked !== last) return;
     $("results").replaceChildren(...classes.map(row));
     const scaled = pixels.scaled ? `, made ${pixels.width} × ${pixels.height} first` : "";
     $("times").textContent = `decoded${scaled}: ${decodeMs.toFixed(0)} ms · resize and network: ${runMs.toFixed(0)} ms`;
@@ -90,9 +92,11 @@ async function camera() {
     stopCamera = last = undefined;
     video.srcObject.getTracks().forEach((track) => track.stop());
     video.hidden = true;
+    $("answer").ariaLive = "polite";
     $("camera").textContent = "Use the camera";
   };
   [video.hidden, $("picture").hidden] = [false, true];
+  $("answer").ariaLive = "off"; // a screen reader would never come to an end
   $("camera").textContent = "Stop the camera";
   while (running) {
     await new Promise((next) => video.requestVideoFrameCallback(next)); // the newest frame: none waits in a queue
@@ -107,7 +111,10 @@ function take(file) {
 }
 
 async function start() {
-  $("file").addEventListener("change", (event) => take(event.target.files[0]));
+  $("file").addEventListener("change", (event) => {
+    take(event.target.files[0]);
+    event.target.value = ""; // the same file may be chosen again
+  });
   $("camera").addEventListener("click", camera);
   document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
   document.addEventListener("dragover", (event) => event.preventDefault());
