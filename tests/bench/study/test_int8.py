@@ -14,7 +14,7 @@ from tinyvit.labels import Label
 
 onnx = pytest.importorskip("onnx")
 PICTURES = {"n02123045": "cat.jpg", "n07920052": "coffee.jpg"}
-"""Of the demo's classes 3, which it takes for a school bus, and 9, which it gets right."""
+"""Of the demo's classes 3, which it takes for another, and 9, which it gets right."""
 
 
 @pytest.fixture
