@@ -185,7 +185,7 @@ def _timed(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Latency
     else:
         results[1:] = [replace(one, ratio=_ratio(run, time, runs[0], times[0])) for one, run, time in zip(results[1:], runs[1:], times[1:])]
     said = [f"{run.opened.given} was not steady after {w.queries} queries" for run, w in zip(runs, warm) if not w.is_steady]
-    said += [line for run, one in zip(runs, times) for line in watch.drift(run.opened.given, one.samples_ms)]
+    said += watch.drift([(run.opened.given, one.samples_ms) for run, one in zip(runs, times)])
     return results, said
 
 

@@ -71,12 +71,24 @@ def disturbances(before: Snapshot, after: Snapshot) -> list[str]:
     return found
 
 
-def drift(name: str, times_ms: Sequence[float]) -> list[str]:
-    """Whether a file became slower or faster while it was measured, by the medians of its first and its last quarter."""
+def drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """Which files, of (name, times), became slower or faster while they were measured, by the medians of their first and last quarters:
+    a line for either."""
+    changes = [(name, _change(times)) for name, times in times_ms]
+    said = []
+    for way, sign in (("slower", 1), ("faster", -1)):
+        found = {name: sign * change for name, change in changes if sign * change > _DRIFT}
+        if found:
+            least, most = (f"{share:.0%}" for share in (min(found.values()), max(found.values())))
+            share = least if least == most else f"{least} to {most}"
+            said.append(f"{', '.join(found)} became {share} {way} while {'they were' if len(found) > 1 else 'it was'} measured")
+    return said
+
+
+def _change(times_ms: Sequence[float]) -> float:
+    """Of the last quarter against the first, as a share; 0 where they are too few to tell."""
     quarter = len(times_ms) // 4
     if quarter < 8:
-        return []
+        return 0.0
     first, last = statistics.median(times_ms[:quarter]), statistics.median(times_ms[-quarter:])
-    if abs(last - first) <= _DRIFT * first:
-        return []
-    return [f"{name} became {abs(last / first - 1):.0%} {'slower' if last > first else 'faster'} while it was measured"]
+    return last / first - 1

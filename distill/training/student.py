@@ -75,7 +75,7 @@ def _initialised(name: str | None, source: Checkpoint, labels: tuple[Label, ...]
 
 def read_init(init: Path) -> Checkpoint:
     """A file, or a released model by its name. Raises RequestError and CheckpointError."""
-    return load(init) if init.suffix in SUFFIXES or init.exists() else load_released(str(init))
+    return load(init) if init.suffix in SUFFIXES or init.is_file() else load_released(str(init))
 
 
 def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:

@@ -52,7 +52,11 @@ def test_no_kernel_files(tmp_path: Path) -> None:
 
 
 def test_drift_is_said_with_its_direction() -> None:
-    assert drift("a", [10.0] * 20 + [12.0] * 20) == ["a became 20% slower while it was measured"]
-    assert drift("a", [10.0] * 20 + [5.0] * 20) == ["a became 50% faster while it was measured"]
-    assert drift("a", [10.0, 10.3] * 20) == []
-    assert drift("a", [10.0] * 4 + [20.0] * 4) == []
+    slower, faster, more = [10.0] * 20 + [12.0] * 20, [10.0] * 20 + [5.0] * 20, [10.0] * 20 + [13.0] * 20
+    assert drift([("a", slower)]) == ["a became 20% slower while it was measured"]
+    assert drift([("a", faster), ("b", [10.0, 10.3] * 20)]) == ["a became 50% faster while it was measured"]
+    assert drift([("a", slower), ("b", faster), ("c", more)]) == [
+        "a, c became 20% to 30% slower while they were measured",
+        "b became 50% faster while it was measured",
+    ]
+    assert drift([("a", [10.0] * 4 + [20.0] * 4)]) == []
