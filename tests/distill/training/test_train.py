@@ -14,7 +14,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.distill.training import train as training
 from tinyvit.distill.training.request import Asked, train
 from tinyvit.distill.training.settings import PRESETS, Settings
-from tinyvit.distill.training.student import make_student, save_checkpoint
+from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.labels import by_wnid
 from tinyvit.nn.checkpoint import load
@@ -226,6 +226,12 @@ def test_the_finished_model_has_the_folders_classes_and_the_teachers_if_asked(ph
     assert load(tmp_path / "teacher" / "last.safetensors").num_classes == 1000
     train(asked(photos, tmp_path / "folders", store, short))
     assert load(tmp_path / "folders" / "last.safetensors").labels == LABELS
+
+
+def test_a_released_models_name_is_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    assert read_init(Path("demo")).num_classes == 10
 
 
 def test_transfer_to_other_classes_without_a_teacher(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
