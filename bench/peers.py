@@ -35,7 +35,7 @@ def import_timm() -> Any:
     try:
         return importlib.import_module("timm")
     except ImportError as error:
-        raise MissingDependencyError("timm is not installed", "pip install timm torchvision, for this comparison only") from error
+        raise MissingDependencyError("timm is not installed", "pip install timm torchvision") from error
     except RuntimeError as error:
         if "torchvision::" not in str(error):
             raise

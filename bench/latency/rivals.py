@@ -94,7 +94,7 @@ def _by_torch(name: str, opened: Opened, threads: int) -> Peer:
     try:
         import_timm()
     except ImportError as error:
-        raise MissingDependencyError("timm is not installed", "pip install timm torchvision, for this comparison only") from error
+        raise MissingDependencyError("timm is not installed", "pip install timm torchvision") from error
     with tempfile.TemporaryDirectory() as folder:
         theirs = _torch_query(name, manifest.variant, manifest.img_size, threads, Path(folder))
         ours = network_query(opened, opened.batch or 1)

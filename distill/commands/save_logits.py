@@ -14,7 +14,7 @@ EXAMPLES = """\
   tinyvit-distill save-logits --data photos/ --teacher tinyvit_21m.onnx --epochs 30 -o store/
   tinyvit-distill save-logits --data photos/ --teacher timm:resnet50.a1_in1k --teacher teacher.py:mine --epochs 30 --top-k 10 -o store/
   tinyvit-distill save-logits --data photos/ --teacher tinyvit_21m.onnx --epochs 30 -o store/ --ray head:6379"""
-_TEACHER = "a checkpoint, an exported file, timm:NAME or FILE.py:FUNCTION; several are averaged"
+_TEACHER = "a checkpoint, an exported file, a released model's name, timm:NAME or FILE.py:FUNCTION; several are averaged"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -31,6 +31,8 @@ def check(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterato
         raise RequestError(f"{folder} has no finished epoch", "run the same save-logits again")
     header = store.header
     yield f"{store.epochs} epochs of {header.samples} views, top {header.top_k} of {header.classes} classes: every record is whole"
+    for part in sorted(folder.glob("epoch-*.part")):
+        yield f"{part.stem} is unfinished, and is not used: the same save-logits goes on with it"
     if data is None:
         return
     pictures = read_pictures(data)
@@ -42,9 +44,10 @@ def check(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterato
 
 def _taught(store: Store, pictures: Pictures, names: tuple[str, ...]) -> str:
     header = store.header
-    found = open_teachers(names, header.size, device())
+    found = open_teachers(names, None, device())
     if tuple(each.sha256 for each in found) != tuple(each.sha256 for each in header.teachers):
         raise RequestError("these are other teachers' weights", f"it was taught by {', '.join(each.name for each in header.teachers)}")
+    found = open_teachers(names, header.size, device())
     span = next(batches(header))
     (now,) = answers(header, pictures, found, 0, [span])
     then = store.records(0)[slice(*span)]["probabilities"].astype(np.float64)

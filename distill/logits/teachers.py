@@ -1,6 +1,7 @@
 """Teachers: by name, by file or by a function -> `Teacher`, which takes pixels and answers probabilities of its classes.
 
 tiny_vit_21m.safetensors     a TinyViT checkpoint, run in torch
+tinyvit_21m, demo            a released one, by its name
 tinyvit_21m.onnx             an exported file, run by its engine
 timm:convnext_base.fb_in22k  a model of timm's with its published weights, where timm is installed
 teacher.py:lite0             a function without arguments that returns a torch module (also package.module:lite0): it is executed
@@ -27,15 +28,19 @@ from tinyvit.distill.training.device import Device
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label, imagenet
-from tinyvit.nn.checkpoint import SUFFIXES, load
+from tinyvit.nn.checkpoint import SUFFIXES, Checkpoint, load
+from tinyvit.nn.hub import load_released
 from tinyvit.plain import conforms
 from tinyvit.preprocess import Preprocess, timm_eval
 from tinyvit.runtimes import open_artifact, open_runtime
 from tinyvit.runtimes.base import run_filled
+from tinyvit.variants import DEMO_MODEL, RELEASED, VARIANTS
 
 SIZE = 224
 """Of a module that does not say at which it was trained."""
 TIMM = "timm:"
+NAMES = {DEMO_MODEL, *RELEASED, *(variant.short_name for variant in VARIANTS.values())}
+"""Of released models."""
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -89,20 +94,23 @@ def averaged(teachers: Sequence[Teacher], pixels: Pixels) -> npt.NDArray[np.floa
 def _open(given: str, size: int | None, device: Device) -> Teacher:
     if given.startswith(TIMM):
         return _timm(given, device)
-    if (path := Path(given)).exists():
-        return _checkpoint(path, size, device) if path.suffix in SUFFIXES else _artifact(path)
+    if (path := Path(given)).is_file() or path.suffix in SUFFIXES:
+        return _checkpoint(load(path), path.name, size, device) if path.suffix in SUFFIXES else _artifact(path)
+    if path.exists():
+        return _artifact(path)
+    if given in NAMES:
+        return _checkpoint(load_released(given), given, size, device)
     if ":" in given:
         return _function(given, device)
     raise RequestError(
         f"no teacher is called {given!r}",
-        "give a checkpoint, an exported file, timm:NAME, or FILE.py:FUNCTION that returns a torch module",
+        "give a checkpoint, an exported file, a released model's name, timm:NAME, or FILE.py:FUNCTION that returns a torch module",
     )
 
 
-def _checkpoint(path: Path, size: int | None, device: Device) -> Teacher:
-    source = load(path)
+def _checkpoint(source: Checkpoint, name: str, size: int | None, device: Device) -> Teacher:
     source = source.at_size(size or source.img_size)
-    return _module(source.build(), path.name, source.sha256, source.labels, source.preprocess, device, any_size=False)
+    return _module(source.build(), name, source.sha256, source.labels, source.preprocess, device, any_size=False)
 
 
 def _artifact(path: Path) -> Teacher:
@@ -148,6 +156,8 @@ def _function(given: str, device: Device) -> Teacher:
         return _module(made.eval(), given, _weights_hash(made), getattr(made, "labels", None), preprocess, device, any_size=True)
     except RequestError:
         raise
+    except ModuleNotFoundError as error:
+        raise RequestError(f"{given} needs {error.name}, which is not installed", "install what the teacher needs") from error
     except Exception as error:  # the user's code may raise anything
         raise RequestError(
             f"{given} failed ({type(error).__name__}: {error})",

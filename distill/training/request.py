@@ -150,13 +150,24 @@ def settle(asked: Asked, pictures: Pictures, store: Store | None) -> Classes:
     named = header.labels or numbered(header.classes)
     wants_labels = asked.settings.label_weight > 0
     if asked.classes == "teacher" or pictures.labels is None:
-        rows = pictures.known_as(named) if wants_labels else None
+        rows = _taught(pictures, named, store) if wants_labels else None
         return Classes(header.labels, header.classes, rows, None, named)
-    rows = pictures.known_as(named)
+    rows = _taught(pictures, named, store)
     kept = [int(rows[int(np.argmax(pictures.classes == i))]) for i in range(len(pictures.labels))]
     return Classes(
         header.labels, header.classes, rows, None if kept == list(range(header.classes)) else kept, tuple(named[i] for i in kept)
     )
+
+
+def _taught(pictures: Pictures, named: tuple[Label, ...], store: Store) -> npt.NDArray[np.int64]:
+    try:
+        return pictures.known_as(named)
+    except RequestError as error:
+        teachers = ", ".join(teacher.name for teacher in store.header.teachers)
+        raise RequestError(
+            f"{error.cause}, which is here the store's teacher, {teachers}",
+            "take a teacher of these classes, or learn without --logits; folders are named by WordNet id or label",
+        ) from error
 
 
 def _validation(asked: Asked, preprocess: Preprocess, labels: tuple[Label, ...]) -> ValidationSet | None:

@@ -69,7 +69,8 @@ class Run:
         self.steps = len(task.source) // settings.batch
         if self.steps == 0:
             raise RequestError(
-                f"{len(task.source)} pictures do not fill a batch of {settings.batch}", f"--batch {len(task.source) // 2} or less"
+                f"{len(task.source)} pictures do not fill a batch of {settings.batch}",
+                f"--batch {len(task.source)} or less",
             )
         self.task, self.settings, self.device, self.processes, self.report = task, settings, device, processes, report
         self.meter = meter

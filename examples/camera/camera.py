@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Generic, TypeVar
@@ -125,7 +124,7 @@ def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> 
     stages = [stage(capture, captured, failed), stage(classify, answered, failed)]
     delays: list[float] = []
     start = time.monotonic()
-    with suppress(KeyboardInterrupt):  # which ends a camera that is saved
+    try:
         while (answer := answered.take()) is not None:
             fps = (len(delays) + 1) / (time.monotonic() - start)
             draw(answer.shot.frame, answer.best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - answer.shot.at):.0f} ms behind")
@@ -133,9 +132,12 @@ def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> 
             delays.append(1000 * (time.monotonic() - answer.shot.at))
             if not wanted:
                 break
-    stop.set()
-    for each in stages:
-        each.join(timeout=5)
+    except KeyboardInterrupt:
+        pass  # which ends a camera that is saved
+    finally:
+        stop.set()
+        for each in stages:
+            each.join(timeout=5)
     if failed:
         raise failed[0]
     seconds, dropped = time.monotonic() - start, captured.replaced + answered.replaced
@@ -163,7 +165,10 @@ class Window:
 
     def __call__(self, frame: Frame) -> bool:
         """Show one."""
-        cv2.imshow("TinyViT", frame)
+        try:
+            cv2.imshow("TinyViT", frame)
+        except cv2.error as error:
+            raise SystemExit("error: OpenCV has no window here: give --save FILE, or install opencv-python") from error
         return cv2.waitKey(1) != ord("q")
 
 

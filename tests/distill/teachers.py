@@ -55,6 +55,13 @@ def misnamed() -> nn.Module:
     return model
 
 
+def homeless() -> nn.Module:
+    """Needs what is not there."""
+    import no_such_package  # type: ignore[import-not-found]
+
+    return no_such_package.model()  # type: ignore[no-any-return]
+
+
 def nothing() -> str:
     """No module."""
     return "resnet"

@@ -86,6 +86,14 @@ def test_labels_are_those_of_the_photograph(camera: ModuleType, demo: dict[str, 
         assert classifier.predict(shot.frame, channels="bgr")[0].label == "espresso"
 
 
+def test_no_screen_is_one_line(demo: dict[str, Path], video: Path) -> None:
+    if "GUI:                           NONE" not in cv2.getBuildInformation():
+        pytest.skip("this OpenCV has windows")
+    done = subprocess.run([sys.executable, CAMERA, demo["onnx"], video], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == ["error: OpenCV has no window here: give --save FILE, or install opencv-python"]
+
+
 def test_a_source_that_cannot_be_opened_is_one_line(demo: dict[str, Path], tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, CAMERA, demo["onnx"], tmp_path / "none.mp4"], capture_output=True, text=True)
     assert done.returncode == 1

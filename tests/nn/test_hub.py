@@ -105,7 +105,7 @@ def test_the_file_comes_from_the_hub_and_then_from_the_cache(hub, load):
 def test_an_unreachable_hub_is_asked_once(load):
     done = load(NOBODY, TIME)
     assert "is not in the hub's cache, and the hub cannot be reached (" in said(done)
-    assert "give --checkpoint FILE" in said(done)
+    assert "give that file instead of the name" in said(done)
     assert float(done.stdout) < 5  # six questions, as huggingface_hub asks by itself, wait for 23 seconds
 
 
@@ -119,5 +119,5 @@ def test_a_file_that_the_hub_does_not_have(hub, load):
 
 def test_offline_mode_asks_nobody(hub, load):
     endpoint, _, asked = hub
-    assert "give --checkpoint FILE" in said(load(endpoint, HF_HUB_OFFLINE="1"))
+    assert "give that file instead of the name" in said(load(endpoint, HF_HUB_OFFLINE="1"))
     assert asked == []

@@ -37,7 +37,7 @@ def fetch(released: Released) -> Path:
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependencyError.of("huggingface_hub", "export") from error
-    elsewhere = f"download {_FILE} from huggingface.co/{released.hub_id} elsewhere and give --checkpoint FILE"
+    elsewhere = f"download {_FILE} from huggingface.co/{released.hub_id} elsewhere and give that file instead of the name"
     with quiet("huggingface_hub"):
         refusal = _refusal(released)
         try:

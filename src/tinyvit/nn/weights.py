@@ -67,7 +67,7 @@ def _head(path: Path) -> bytes:
         with path.open("rb") as file:
             head = file.read(512)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror})", "check --checkpoint") from error
+        raise CheckpointError(f"{path} cannot be read ({error.strerror})", "check the path of the checkpoint") from error
     if size == 0:
         raise CheckpointError(f"{path} is empty", "download it again")
     if size > MAX_BYTES:

@@ -13,6 +13,7 @@ import pytest
 from tests.distill.conftest import CLASSES, TEACHER, make_pictures
 from tinyvit.distill.logits import cluster, save
 from tinyvit.distill.logits import store as stores
+from tinyvit.distill.logits.check import check
 from tinyvit.distill.logits.save import Asked, save_logits
 from tinyvit.distill.logits.store import HEADER, Store, open_store, packed, require
 from tinyvit.distill.logits.teachers import averaged, open_teachers
@@ -160,6 +161,11 @@ def test_a_header_that_asks_for_too_much(copy: Store, changed: dict[str, object]
     (copy.folder / HEADER).write_text(json.dumps({**said, **changed}))
     with pytest.raises(RequestError):
         open_store(copy.folder)
+
+
+def test_an_epoch_in_the_making_is_told(copy: Store) -> None:
+    copy.path(1).rename(copy.path(1).with_suffix(".part"))
+    assert "epoch-0001 is unfinished" in " ".join(check(copy.folder, None, ()))
 
 
 def test_no_store(tmp_path: Path) -> None:

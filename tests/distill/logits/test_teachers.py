@@ -50,17 +50,24 @@ def test_several_are_averaged(checkpoint: Path) -> None:
     np.testing.assert_allclose(averaged(both, PIXELS).sum(1), 1)
 
 
+def test_a_released_model_by_its_name() -> None:
+    (teacher,) = open_teachers(("demo",), None, HERE)
+    assert (teacher.name, teacher.classes, teacher.preprocess.size) == ("demo", 10, 224)
+
+
 @pytest.mark.parametrize(
     ("given", "size", "said"),
     [
         (("resnet50",), None, "no teacher is called 'resnet50'"),
+        (("missing.safetensors",), None, "missing.safetensors cannot be read"),
+        ((TEACHER.replace(":small", ":homeless"),), None, "needs no_such_package, which is not installed"),
         ((TEACHER.replace(":small", ":absent"),), None, "has no attribute 'absent'"),
         ((TEACHER.replace(":small", ":nothing"),), None, "returned str"),
         ((TEACHER.replace(":small", ":pair"),), None, "answers tuple: it must answer one tensor"),
         ((TEACHER.replace(":small", ":narrow"),), None, "narrow failed"),
         ((TEACHER.replace(":small", ":misnamed"),), None, "labels are not those of its 3 classes"),
         (("no/file.py:x",), None, "is no Python file"),
-        (("no_such_module:x",), None, "No module named"),
+        (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
         ((TEACHER, TEACHER.replace(":small", ":three")), None, "have different classes"),
     ],
 )

@@ -165,7 +165,7 @@ def test_a_run_that_is_refused_replaces_nothing(whole: Path, photos: Path, store
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
     large = replace(SETTINGS, batch=100)
     for output in (folder, tmp_path / "new"):
-        with pytest.raises(RequestError, match="do not fill a batch of 100: --batch 6 or less"):
+        with pytest.raises(RequestError, match="do not fill a batch of 100: --batch 12 or less"):
             train(replace(asked(photos, output, store, large), overwrite=True))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
     assert not (tmp_path / "new").exists()
@@ -278,7 +278,9 @@ def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
     photos = make_pictures(tmp_path / "p")
     (photos / CLASSES[0]).rename(photos / "widget")
     store = save_logits(Storing(photos, (TEACHER,), 1, tmp_path / "s", top_k=5, size=32, precision="float32"))
-    with pytest.raises(RequestError, match=r"1 of the 3 class folders in .* are no class of the model \(widget\)"):
+    with pytest.raises(
+        RequestError, match=r"1 of the 3 class folders in .* are no class of the model \(widget\), which is here the store's teacher"
+    ):
         train(replace(asked(photos, tmp_path / "run", store), val_data=None))
 
 
