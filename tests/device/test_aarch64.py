@@ -89,4 +89,4 @@ def test_it_is_measured_as_a_board_is(device, files, precision):
     assert record["device"]["machine"] == "aarch64"
     (one,) = record["results"]
     assert one["samples"] >= 2
-    assert one["subject"]["engine"]["engine"] == "onnxruntime"
+    assert (one["engine"]["engine"], one["precision"]) == ("onnxruntime", precision)
