@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ImageError, RequestError
+from tinyvit.files import names_sha256
 from tinyvit.images import list_images, open_image
 from tinyvit.labels import Label, rows_of
 from tinyvit.preprocess import Preprocess
@@ -69,10 +70,7 @@ class ValidationSet:
     @property
     def sha256(self) -> str:
         """Hex digest of all names, sizes in bytes and classes."""
-        digest = hashlib.sha256()
-        for file, row in zip(self.files, self.classes):
-            digest.update(f"{file.parent.name}/{file.name}\0{file.stat().st_size}\0{row}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return names_sha256((f"{row}/{file.parent.name}/{file.name}", file) for file, row in zip(self.files, self.classes))
 
     def batches(self) -> Iterator[tuple[Pixels, npt.NDArray[np.int64]]]:
         """Pixels, uint8 (B, S, S, 3), and classes (B,), B up to BATCH, in the same order every time.

@@ -91,10 +91,7 @@ def _by_torch(name: str, opened: Opened, threads: int) -> Peer:
     manifest = opened.artifact.manifest
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(f"{opened.given} does not say which TinyViT it is", "give a file that tinyvit-export wrote")
-    try:
-        import_timm()
-    except ImportError as error:
-        raise MissingDependencyError("timm is not installed", "pip install timm torchvision") from error
+    import_timm()
     with tempfile.TemporaryDirectory() as folder:
         theirs = _torch_query(name, manifest.variant, manifest.img_size, threads, Path(folder))
         ours = network_query(opened, opened.batch or 1)

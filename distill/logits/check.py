@@ -44,10 +44,9 @@ def check(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterato
 
 def _taught(store: Store, pictures: Pictures, names: tuple[str, ...]) -> str:
     header = store.header
-    found = open_teachers(names, None, device())
+    found = open_teachers(names, header.size, device())
     if tuple(each.sha256 for each in found) != tuple(each.sha256 for each in header.teachers):
         raise RequestError("these are other teachers' weights", f"it was taught by {', '.join(each.name for each in header.teachers)}")
-    found = open_teachers(names, header.size, device())
     span = next(batches(header))
     (now,) = answers(header, pictures, found, 0, [span])
     then = store.records(0)[slice(*span)]["probabilities"].astype(np.float64)

@@ -75,7 +75,7 @@ class Header:
         if self.views < 1 or self.batch < 1:
             raise RequestError("--views and --batch count from 1", "leave them out, or give a positive number")
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # `versions` is a dict, which has none
         return hash((self.data, self.probe))
 
     @property

@@ -34,13 +34,11 @@ from tinyvit.plain import conforms
 from tinyvit.preprocess import Preprocess, timm_eval
 from tinyvit.runtimes import open_artifact, open_runtime
 from tinyvit.runtimes.base import run_filled
-from tinyvit.variants import DEMO_MODEL, RELEASED, VARIANTS
+from tinyvit.variants import NAMES
 
 SIZE = 224
 """Of a module that does not say at which it was trained."""
 TIMM = "timm:"
-NAMES = {DEMO_MODEL, *RELEASED, *(variant.short_name for variant in VARIANTS.values())}
-"""Of released models."""
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -82,7 +80,9 @@ def open_teachers(given: Sequence[str], size: int | None, device: Device) -> tup
     wanted = size or first.preprocess.size
     for each in found:
         if each.preprocess.size != wanted and not each.any_size:
-            raise RequestError(f"{each.name} runs at {each.preprocess.size} pixels, not {wanted}", f"--img-size {each.preprocess.size}")
+            raise RequestError(
+                f"{each.name} runs at {each.preprocess.size} pixels, not {wanted}", f"save-logits --img-size {each.preprocess.size}"
+            )
     return found
 
 
@@ -94,12 +94,12 @@ def averaged(teachers: Sequence[Teacher], pixels: Pixels) -> npt.NDArray[np.floa
 def _open(given: str, size: int | None, device: Device) -> Teacher:
     if given.startswith(TIMM):
         return _timm(given, device)
-    if (path := Path(given)).is_file() or path.suffix in SUFFIXES:
-        return _checkpoint(load(path), path.name, size, device) if path.suffix in SUFFIXES else _artifact(path)
+    if (path := Path(given)).suffix in SUFFIXES:
+        return _checkpoint(load(path), path.name, size, device)
+    if given in NAMES and not path.is_file():
+        return _checkpoint(load_released(given), given, size, device)
     if path.exists():
         return _artifact(path)
-    if given in NAMES:
-        return _checkpoint(load_released(given), given, size, device)
     if ":" in given:
         return _function(given, device)
     raise RequestError(

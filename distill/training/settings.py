@@ -5,21 +5,16 @@ The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from tinyvit.distill.training import toml
 from tinyvit.distill.views.augment import Augmentation
 from tinyvit.errors import RequestError
 from tinyvit.plain import parsed
 from tinyvit.variants import Variant
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 MAX_BYTES = 2**20
 
@@ -96,10 +91,9 @@ PRESETS: dict[str, Settings] = {
 }
 
 
-_FINE_DROP_PATH = {"21m": 0.1}
 _DROP_PATH = {
     "scratch-1k": {"11m": 0.1, "21m": 0.2},
-    **dict.fromkeys(("pretrain-22k", "finetune-1k", "finetune-384", "finetune-512"), _FINE_DROP_PATH),
+    **{name: {"21m": 0.1} for name in ("pretrain-22k", "finetune-1k", "finetune-384", "finetune-512")},
 }
 
 
@@ -147,7 +141,7 @@ def assignment(text: str) -> tuple[str, object]:
     try:
         if not equals:
             raise ValueError("no =")
-        return name.strip(), tomllib.loads(f"x = {value}")["x"]
+        return name.strip(), toml.loads(f"x = {value}")["x"]
     except ValueError as error:  # TOMLDecodeError is one
         raise RequestError(f"--set {text!r} is not understood ({error})", "give NAME=VALUE as in TOML, such as lr=1e-3") from error
 
@@ -157,7 +151,7 @@ def read_settings(path: Path) -> Settings:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError("too large")
-        table = tomllib.loads(path.read_text(encoding="utf-8"))["training"]
+        table = toml.loads(path.read_text(encoding="utf-8"))["training"]
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror})", "check --config") from error
     except (ValueError, KeyError) as error:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from tinyvit.distill.training import toml
 from tinyvit.distill.training.curves import Epoch
 from tinyvit.distill.training.settings import Settings
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import RequestError
 from tinyvit.files import publish, staging, write_whole
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 RUN, STATE = "run.toml", "state.pt"
 BEST, LAST, RECIPE, CURVES, BOARD = "best.safetensors", "last.safetensors", "recipe.json", "curves.png", "tensorboard"
@@ -59,7 +54,7 @@ def begin(folder: Path, about: dict[str, Any], settings: Settings, overwrite: bo
 
 def _differing(path: Path, text: str) -> list[str]:
     try:
-        there, here = tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(text)
+        there, here = toml.loads(path.read_text(encoding="utf-8")), toml.loads(text)
     except ValueError as error:
         raise RequestError(f"{path} is damaged ({error})", "give -o a new folder, or --overwrite to begin again") from error
     return sorted(
@@ -71,12 +66,8 @@ def _differing(path: Path, text: str) -> list[str]:
 
 
 def _toml(about: dict[str, Any], settings: Settings) -> str:
-    try:
-        import tomli_w
-    except ImportError as error:
-        raise MissingDependencyError.of("tomli_w", "train") from error
     head = "# What this run was asked. tinyvit-distill train --config FILE takes the table [training] of such a file.\n\n"
-    return head + tomli_w.dumps({"run": about, "training": asdict(settings)})
+    return head + toml.dumps({"run": about, "training": asdict(settings)})
 
 
 def save_state(folder: Path, progress: Progress, parts: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import RequestError
+from tinyvit.files import names_sha256
 from tinyvit.images import list_images, open_image
 from tinyvit.labels import Label, by_wnid, rows_of
 
@@ -39,10 +39,7 @@ class Pictures:
     @cached_property
     def sha256(self) -> str:
         """Hex digest of all names and sizes in bytes: what a store is made for."""
-        digest = hashlib.sha256()
-        for key in self.keys:
-            digest.update(f"{key}\0{(self.folder / key).stat().st_size}\n".encode("utf-8", "surrogateescape"))
-        return digest.hexdigest()
+        return names_sha256((key, self.folder / key) for key in self.keys)
 
     def known_as(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
         """The class of every picture as a place in `labels`, by WordNet id or name. Raises RequestError for a folder that is none of

@@ -25,7 +25,8 @@ static void lay_on_white(const cv::Mat& bgra, cv::Mat& bgr) {
 Picture read_picture(const std::string& path) {
     cv::Mat bgr = cv::imread(path, cv::IMREAD_COLOR);
     if (bgr.empty()) throw std::runtime_error(path + " is not a picture that OpenCV reads: give a JPEG or PNG");
-    cv::Mat bgra = cv::imread(path, cv::IMREAD_UNCHANGED);
+    const bool jpeg = std::ifstream(path, std::ios::binary).get() == 0xFF; // has no transparency, and need not be decoded twice
+    cv::Mat bgra = jpeg ? bgr : cv::imread(path, cv::IMREAD_UNCHANGED);
     if (bgra.type() == CV_16UC4) bgra.convertTo(bgra, CV_8U, 1 / 257.0);
     if (bgra.type() == CV_8UC4) lay_on_white(bgra, bgr);
     cv::Mat rgb;

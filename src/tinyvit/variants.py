@@ -123,6 +123,8 @@ RELEASED: dict[str, Released] = {
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 DEMO_MODEL = "demo"
+NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
+"""Of all that can be asked for by name, but for other spellings that `find` takes."""
 
 
 def find(name: str) -> Released:
@@ -135,10 +137,7 @@ def find(name: str) -> Released:
             return RELEASED[f"{variant.name}.dist_in22k_ft_in1k"]
     if name.removeprefix("timm/") in RELEASED:
         return RELEASED[name.removeprefix("timm/")]
-    shorts = [v.short_name for v in VARIANTS.values()]
-    raise RequestError(
-        f"no released model is called {name!r}", f"nearest: {nearest(name, [*RELEASED, *shorts, DEMO_MODEL])}; see tinyvit-export --list"
-    )
+    raise RequestError(f"no released model is called {name!r}", f"nearest: {nearest(name, NAMES)}; see tinyvit-export --list")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

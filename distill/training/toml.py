@@ -1,0 +1,24 @@
+"""TOML, read and written: Python reads it from 3.11 on, and writes none."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from tinyvit.errors import MissingDependencyError
+
+if sys.version_info >= (3, 11):
+    from tomllib import loads
+else:
+    from tomli import loads
+
+__all__ = ["dumps", "loads"]
+
+
+def dumps(tables: dict[str, Any]) -> str:
+    """The text that `loads` reads as `tables`. Raises MissingDependencyError where tomli_w is not installed."""
+    try:
+        import tomli_w
+    except ImportError as error:
+        raise MissingDependencyError.of("tomli_w", "train") from error
+    return tomli_w.dumps(tables)
