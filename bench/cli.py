@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from tinyvit.bench import commands
-from tinyvit.cli import subcommands
+from tinyvit.cli import run_subcommand
 
 _EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2 --json > latency.json
@@ -16,7 +16,13 @@ _EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
-    return subcommands("tinyvit-bench", "Measure exported files: how fast they are, and how right.", _EXAMPLES, commands, argv)
+    return run_subcommand(
+        "tinyvit-bench",
+        "Measure exported files: how fast they are, and how right.",
+        _EXAMPLES,
+        commands,
+        argv,
+    )
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.bench.accuracy.intervals import wilson
-from tinyvit.bench.record import Accuracy, Latency, Record
+from tinyvit.bench.record import AccuracyResult, LatencyResult, Record
 from tinyvit.errors import RequestError
 
 _RESAMPLES = 2000
@@ -40,46 +40,78 @@ class Comparison:
     unmatched: tuple[str, ...]
 
 
-def compare(before: Record, after: Record, max_regress: float, max_drop: float, across_devices: bool = False) -> Comparison:
+def compare_records(
+    before: Record, after: Record, max_regress: float, max_drop: float, across_devices: bool = False
+) -> Comparison:
     """Results of the same file name, engine, scenario, batch and threads. max_regress: a share, 0.03 for 3%. max_drop: points.
 
     Raises RequestError for records of other kinds, data or devices, and where nothing matches.
     """
     if before.kind != after.kind:
-        raise RequestError(f"one record is of {before.kind}, the other of {after.kind}", "compare two of one kind")
+        raise RequestError(
+            f"one record is of {before.kind}, the other of {after.kind}", "compare two of one kind"
+        )
     here, there = ((record.device.cpu, record.device.machine) for record in (before, after))
     if here != there and not across_devices:
         cause = f"the records are of {before.device.name} ({here[0]}) and {after.device.name} ({there[0]})"
         raise RequestError(cause, "compare records of one device, or say --across-devices")
     if before.kind == "accuracy" and before.data.get("sha256") != after.data.get("sha256"):
-        raise RequestError("the records are of other pictures or classes", "measure both on the same --data")
+        raise RequestError(
+            "the records are of other pictures or classes", "measure both on the same --data"
+        )
     old, new = ({_key(one): one for one in record.results} for record in (before, after))
     shared = [key for key in old if key in new]
     if not shared:
-        raise RequestError("the records have no artifact in common", "measure the same file names in the same engine, threads and batch")
+        raise RequestError(
+            "the records have no artifact in common",
+            "measure the same file names in the same engine, threads and batch",
+        )
     changes = tuple(_change(old[key], new[key], max_regress, max_drop) for key in shared)
-    return Comparison(changes, tuple(" ".join(map(str, key)) for key in [*old, *new] if not (key in old and key in new)))
+    return Comparison(
+        changes,
+        tuple(" ".join(map(str, key)) for key in [*old, *new] if not (key in old and key in new)),
+    )
 
 
-def _key(one: Latency | Accuracy) -> tuple[object, ...]:
+def _key(one: LatencyResult | AccuracyResult) -> tuple[object, ...]:
     where = (Path(one.subject.artifact).name, one.subject.engine.get("engine"))
-    return (*where, one.scenario, one.batch, one.subject.engine.get("threads")) if isinstance(one, Latency) else (*where, one.preprocess)
+    return (
+        (*where, one.scenario, one.batch, one.subject.engine.get("threads"))
+        if isinstance(one, LatencyResult)
+        else (*where, one.preprocess)
+    )
 
 
-def _change(old: Latency | Accuracy, new: Latency | Accuracy, max_regress: float, max_drop: float) -> Change:
+def _change(
+    old: LatencyResult | AccuracyResult,
+    new: LatencyResult | AccuracyResult,
+    max_regress: float,
+    max_drop: float,
+) -> Change:
     name = Path(new.subject.artifact).name
-    if isinstance(old, Latency) and isinstance(new, Latency):
+    if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
         value = new.median_ms / old.median_ms
         low, high = _ratio_interval(old, new)
-        return Change(name, "latency", old.median_ms, new.median_ms, value, low, high, low > 1 and value > 1 + max_regress)
-    assert isinstance(old, Accuracy)
-    assert isinstance(new, Accuracy)
+        return Change(
+            name,
+            "latency",
+            old.median_ms,
+            new.median_ms,
+            value,
+            low,
+            high,
+            low > 1 and value > 1 + max_regress,
+        )
+    assert isinstance(old, AccuracyResult)
+    assert isinstance(new, AccuracyResult)
     gain = new.top1 - old.top1
     low, high = _gain_interval(old, new)
-    return Change(name, "accuracy", old.top1, new.top1, gain, low, high, high < 0 and gain < -max_drop)
+    return Change(
+        name, "accuracy", old.top1, new.top1, gain, low, high, high < 0 and gain < -max_drop
+    )
 
 
-def _ratio_interval(old: Latency, new: Latency) -> tuple[float, float]:
+def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
     """95%, by a bootstrap of whole turns: runs beside each other resemble each other, and single ones would promise too much."""
     rng = np.random.default_rng(_SEED)
     ratios = _medians(new, rng) / _medians(old, rng)
@@ -87,15 +119,21 @@ def _ratio_interval(old: Latency, new: Latency) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _medians(one: Latency, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+def _medians(one: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
     """Of _RESAMPLES resamples of the turns' medians."""
     turns = np.array([float(np.median(turn)) for turn in one.turns_ms if turn] or [one.median_ms])
-    chosen: npt.NDArray[np.float64] = np.median(turns[rng.integers(0, len(turns), (_RESAMPLES, len(turns)))], axis=1)
+    chosen: npt.NDArray[np.float64] = np.median(
+        turns[rng.integers(0, len(turns), (_RESAMPLES, len(turns)))], axis=1
+    )
     return chosen
 
 
-def _gain_interval(old: Accuracy, new: Accuracy) -> tuple[float, float]:
+def _gain_interval(old: AccuracyResult, new: AccuracyResult) -> tuple[float, float]:
     """95% of a difference of two shares, points (Newcombe 1998, method 10); of the same pictures it is wider than need be."""
-    (low_old, high_old), (low_new, high_new) = (wilson(round(one.top1 * one.images / 100), one.images) for one in (old, new))
+    (low_old, high_old), (low_new, high_new) = (
+        wilson(round(one.top1 * one.images / 100), one.images) for one in (old, new)
+    )
     gain = new.top1 - old.top1
-    return gain - math.hypot(new.top1 - low_new, high_old - old.top1), gain + math.hypot(high_new - new.top1, old.top1 - low_old)
+    return gain - math.hypot(new.top1 - low_new, high_old - old.top1), gain + math.hypot(
+        high_new - new.top1, old.top1 - low_old
+    )

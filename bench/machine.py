@@ -9,22 +9,22 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from tinyvit.bench.record import Device
-from tinyvit.runtimes import cpu
+from tinyvit.bench.record import DeviceInfo
+from tinyvit.runtimes import processor as cpu
 
 _CPU0 = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 _BOARD = Path("/proc/device-tree/model")
 
 
-def cpu_facts() -> str:
+def describe_cpu() -> str:
     """Model, features and cores of this processor, in one line."""
     return f"{cpu.describe(cpu.cpuinfo())}, {os.cpu_count()} cores"
 
 
-def device(name: str | None = None) -> Device:
+def read_device_info(name: str | None = None) -> DeviceInfo:
     """This machine; `name` instead of its board's or host's, which a report to others should perhaps not show."""
     facts = cpu.cpuinfo()
-    return Device(
+    return DeviceInfo(
         name=name or _read(_BOARD) or socket.gethostname(),
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
@@ -51,7 +51,7 @@ def clock_mhz() -> float | None:
     return None
 
 
-def peak_bytes() -> int | None:
+def peak_memory_bytes() -> int | None:
     """Bytes of memory that this process has held at most; None on Windows.
 
     Linux's getrusage counts the process that it was started from too.

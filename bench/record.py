@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from tinyvit import __version__
 from tinyvit.errors import RequestError
-from tinyvit.plain import parsed
+from tinyvit.serialization import parse_dataclass
 
 SCHEMA = 1
 TOOL = f"tinyvit-edge {__version__}"
@@ -33,7 +33,7 @@ def now() -> str:
 
 
 @dataclass(frozen=True)
-class Device:
+class DeviceInfo:
     """The machine that was measured. features: of the processor, those that decide speed (machine.py). memory_bytes, governor,
     clock_mhz and, after measuring, clock_after_mhz: None where the system does not tell. name: the board's or the host's, as people
     call it."""
@@ -51,7 +51,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Subject:
+class ArtifactInfo:
     """What was measured: a file, in an engine.
 
     artifact: as it was given. sha256, size_bytes: of all its files. model, precision: by its manifest, "" without one.
@@ -69,7 +69,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Ratio:
+class LatencyRatio:
     """A picture's time as a part of another's, below 1 where it is faster, with its 95% interval. to: the other artifact."""
 
     to: str
@@ -79,7 +79,7 @@ class Ratio:
 
 
 @dataclass(frozen=True)
-class Cold:
+class ColdStart:
     """A new process: milliseconds to import, to open the file and to the first answer after that; the process's peak memory."""
 
     import_ms: float
@@ -89,7 +89,7 @@ class Cold:
 
 
 @dataclass(frozen=True)
-class Operator:
+class OperatorTime:
     """All nodes of one kind in the engine's own profile: milliseconds a run, and whether they computed in integers."""
 
     name: str
@@ -99,7 +99,7 @@ class Operator:
 
 
 @dataclass(frozen=True)
-class Peak:
+class PeakRates:
     """What this machine reaches on as many threads, where nothing but one large product or copy runs (roofline.py): multiply-accumulates
     in 10**9 a second, of float32 and of 8-bit integers, and 10**9 bytes a second from memory."""
 
@@ -110,18 +110,18 @@ class Peak:
 
 
 @dataclass(frozen=True)
-class Peer:
+class BaselineResult:
     """What another tool says of the same file, or of the same network by other means. median_ms: by its own measure. ratio: ours to
     theirs, below 1 where ours is faster; of a tool that times our file, 1 is agreement."""
 
     name: str
     artifact: str
     median_ms: float
-    ratio: Ratio
+    ratio: LatencyRatio
 
 
 @dataclass(frozen=True)
-class Latency:
+class LatencyResult:
     """Times of one artifact in one scenario, milliseconds of wall clock; nothing is clipped.
 
     A sample is one query: `batch` pictures. median_ms to max_ms are of the samples; p90_ms and p99_ms are None where there are too few
@@ -133,7 +133,7 @@ class Latency:
     are None where another tool took the times and does not tell.
     """
 
-    subject: Subject
+    subject: ArtifactInfo
     scenario: Scenario
     batch: int
     samples: int
@@ -152,16 +152,16 @@ class Latency:
     load_ms: float | None
     runs_per_s: float | None = None
     meets_p99_ms: float | None = None
-    ratio: Ratio | None = None
-    cold: Cold | None = None
+    ratio: LatencyRatio | None = None
+    cold: ColdStart | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    operators: tuple[Operator, ...] = ()
+    operators: tuple[OperatorTime, ...] = ()
     work_gmacs: float | None = None
     peak_share: float | None = None
 
 
 @dataclass(frozen=True)
-class PerClass:
+class ClassAccuracy:
     """One class: its pictures, and percent of them right, here and by the reference."""
 
     label: str
@@ -172,7 +172,7 @@ class PerClass:
 
 
 @dataclass(frozen=True)
-class Against:
+class ReferenceComparison:
     """The same pictures by a reference artifact. agreement: percent of equal answers. worse, better: pictures that went from right to
     wrong, and from wrong to right. p: McNemar's, exact and two-sided: how often chance alone would tilt them so."""
 
@@ -184,13 +184,13 @@ class Against:
 
 
 @dataclass(frozen=True)
-class Accuracy:
-    """One artifact on labelled pictures. top1, top5: percent of `images`; intervals: Wilson's, 95%. top5 counts the best of fewer where
+class AccuracyResult:
+    """One artifact on labeled pictures. top1, top5: percent of `images`; intervals: Wilson's, 95%. top5 counts the best of fewer where
     there are fewer classes. skipped: pictures that could not be read. total: pictures in the data; fewer were looked at where images
     and skipped are less. calibration_error: expected, of the best class's score, 15 bins, percent. preprocess: as it was used.
     classes: the worst first where there is a reference. answers: the best class of every picture, where they were asked for."""
 
-    subject: Subject
+    subject: ArtifactInfo
     images: int
     skipped: int
     total: int
@@ -201,8 +201,8 @@ class Accuracy:
     calibration_error: float
     preprocess: str
     images_per_s: float
-    against: Against | None = None
-    classes: tuple[PerClass, ...] = ()
+    against: ReferenceComparison | None = None
+    classes: tuple[ClassAccuracy, ...] = ()
     answers: tuple[int, ...] = ()
 
 
@@ -215,18 +215,18 @@ class Record:
     kind: Kind
     date: str
     tool: str
-    device: Device
+    device: DeviceInfo
     settings: dict[str, Scalar]
     warnings: tuple[str, ...]
     refusals: tuple[str, ...] = ()
-    latency: tuple[Latency, ...] = ()
-    accuracy: tuple[Accuracy, ...] = ()
+    latency: tuple[LatencyResult, ...] = ()
+    accuracy: tuple[AccuracyResult, ...] = ()
     data: dict[str, Scalar] = field(default_factory=dict)
-    peak: Peak | None = None
-    peers: tuple[Peer, ...] = ()
+    peak: PeakRates | None = None
+    peers: tuple[BaselineResult, ...] = ()
 
     @property
-    def results(self) -> tuple[Latency, ...] | tuple[Accuracy, ...]:
+    def results(self) -> tuple[LatencyResult, ...] | tuple[AccuracyResult, ...]:
         """One an artifact."""
         return self.latency if self.kind == "latency" else self.accuracy
 
@@ -246,27 +246,44 @@ class Record:
                 raise ValueError("it has no schema version")
             if data["schema"] != SCHEMA:
                 remedy = "measure again, or read it with the version of tinyvit-edge that wrote it"
-                raise RequestError(f"{name} is a record of schema {data['schema']!r}, this version reads {SCHEMA}", remedy)
+                raise RequestError(
+                    f"{name} is a record of schema {data['schema']!r}, this version reads {SCHEMA}",
+                    remedy,
+                )
             kind, results = data.get("kind"), [_nested(each) for each in data.pop("results")]
-            return parsed(cls, {**{key: value for key, value in data.items() if key != "schema"}, str(kind): results})
+            return parse_dataclass(
+                cls,
+                {
+                    **{key: value for key, value in data.items() if key != "schema"},
+                    str(kind): results,
+                },
+            )
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             remedy = "give what tinyvit-bench latency --json or accuracy --json printed"
             raise RequestError(f"{name} is no record of tinyvit-bench ({error})", remedy) from error
 
 
-_SUBJECT = tuple(Subject.__dataclass_fields__)
+_SUBJECT = tuple(ArtifactInfo.__dataclass_fields__)
 
 
 def _nested(result: dict[str, object]) -> dict[str, object]:
     subject = {key: value for key, value in result.items() if key in _SUBJECT}
-    return {"subject": subject, **{key: value for key, value in result.items() if key not in _SUBJECT}}
+    return {
+        "subject": subject,
+        **{key: value for key, value in result.items() if key not in _SUBJECT},
+    }
 
 
-def read(path: Path) -> Record:
+def read_record(path: Path) -> Record:
     """A record from a file; raises RequestError for what is none, OSError's own where there is no file."""
     if path.stat().st_size > MAX_BYTES:
-        raise RequestError(f"{path} is larger than {MAX_BYTES >> 20} MiB", "give a record of tinyvit-bench")
+        raise RequestError(
+            f"{path} is larger than {MAX_BYTES >> 20} MiB", "give a record of tinyvit-bench"
+        )
     try:
         return Record.from_json(path.read_text(encoding="utf-8"), str(path))
     except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is no text", "give what tinyvit-bench latency --json or accuracy --json printed") from error
+        raise RequestError(
+            f"{path} is no text",
+            "give what tinyvit-bench latency --json or accuracy --json printed",
+        ) from error

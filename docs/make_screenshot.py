@@ -28,7 +28,11 @@ def main() -> int:
     made.add_argument("--height", type=int, default=960, help="pixels; default 960")
     made.add_argument("--dark", action="store_true", help="as a system in dark mode shows it")
     args = made.parse_args()
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    browser = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if browser is None:
         print("error: Chromium is not installed: apt-get install chromium", file=sys.stderr)
         return 1
@@ -36,9 +40,17 @@ def main() -> int:
         page = Path(folder) / "report.html"
         if code := cli.main(["report", *args.records, "-o", str(page)]):
             return code
-        shown = [f"--window-size={args.width},{args.height}", f"--user-data-dir={folder}/profile", f"--screenshot={args.output.resolve()}"]
+        shown = [
+            f"--window-size={args.width},{args.height}",
+            f"--user-data-dir={folder}/profile",
+            f"--screenshot={args.output.resolve()}",
+        ]
         scheme = ["--blink-settings=preferredColorScheme=0"] if args.dark else []
-        return subprocess.run([browser, *_FLAGS.split(), *shown, *scheme, page.as_uri()], capture_output=True, timeout=120).returncode
+        return subprocess.run(
+            [browser, *_FLAGS.split(), *shown, *scheme, page.as_uri()],
+            capture_output=True,
+            timeout=120,
+        ).returncode
 
 
 if __name__ == "__main__":

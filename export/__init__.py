@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyvit.export.pipeline import Exported as Exported
-    from tinyvit.export.pipeline import Failed as Failed
+    from tinyvit.export.pipeline import ExportedArtifact as ExportedArtifact
+    from tinyvit.export.pipeline import FailedTarget as FailedTarget
     from tinyvit.export.pipeline import export as export
 
-__all__ = ["Exported", "Failed", "export"]
+__all__ = ["ExportedArtifact", "FailedTarget", "export"]
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import RequestError
-from tinyvit.files import write_whole
+from tinyvit.files import write_atomically
 
 FORMAT = 2
 """2: keys and values have 7 bits, and LayerNorms neither scale nor shift (nn/fold.py)."""
@@ -62,7 +62,7 @@ class Recipe:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_whole(path, self.to_json())
+        write_atomically(path, self.to_json())
 
 
 def weights_only(checkpoint: str, img_size: int) -> Recipe:
@@ -79,7 +79,10 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror})", "check the path") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise RequestError(f"{path} is no recipe ({error})", "give a file that --recipe wrote, or another name to write one") from error
+        raise RequestError(
+            f"{path} is no recipe ({error})",
+            "give a file that --recipe wrote, or another name to write one",
+        ) from error
 
 
 def _recipe(data: dict[str, Any]) -> Recipe:
@@ -89,7 +92,11 @@ def _recipe(data: dict[str, Any]) -> Recipe:
     texts = (recipe.checkpoint, recipe.method, recipe.data, *recipe.scales, *recipe.float_units)
     numbers = (recipe.img_size, recipe.count, recipe.weight_bits)
     scales = recipe.scales.values()
-    if not all(isinstance(x, str) for x in texts) or not all(type(x) is int for x in numbers) or recipe.weight_bits not in (4, 7, 8):
+    if (
+        not all(isinstance(x, str) for x in texts)
+        or not all(type(x) is int for x in numbers)
+        or recipe.weight_bits not in (4, 7, 8)
+    ):
         raise ValueError("a field is not what it should be")
     if not scales or not all(isinstance(x, float) and isfinite(x) and x > 0 for x in scales):
         raise ValueError("a scale is no positive number")

@@ -1,6 +1,6 @@
 """Images to calibrate with where there are none: made from the network itself.
 
-They begin as 1/f noise, the spectrum of natural images (Field, JOSA A 1987), and are optimised until the activations before
+They begin as 1/f noise, the spectrum of natural images (Field, JOSA A 1987), and are optimized until the activations before
 every BatchNorm have the mean and deviation that it remembers of the training images: the idea of Yin et al., "Dreaming to
 Distill" (CVPR 2020), and of Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares them with photographs.
 """
@@ -21,25 +21,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinyvit.errors import RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import publish_files, staging_folder
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.data import CalibrationSet
-from tinyvit.quant.sources import Pixels, read_array
+from tinyvit.quant.calibration_data import CalibrationSet
+from tinyvit.quant.image_sources import Pixels, read_array
 
 COUNT = 32
 """Enough to calibrate as well as photographs do (docs/int8.md); every one costs seconds."""
 VERSION = 1
 """Of the method: what another one made is not taken from the cache."""
-GREY = 0.75
-"""Share of the noise's variance that the three colours have in common; photographs' colours go together."""
+GRAY = 0.75
+"""Share of the noise's variance that the three colors have in common; photographs' colors go together."""
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """batch: images optimised together, at 224 x 224; larger ones are fewer, so that memory stays. steps, rate: Adam's.
+class SyntheticConfig:
+    """batch: images optimized together, at 224 x 224; larger ones are fewer, so that memory stays. steps, rate: Adam's.
 
     certainty: weight of the cross-entropy with a class for each image in turn (DeepInversion's): at 0 the network cannot
     tell what it sees, and int8 need not agree with float32 on it.
@@ -51,7 +51,7 @@ class Settings:
     certainty: float = 0.0
 
 
-def synthesise(
+def synthesize_images(
     original: TinyViT,
     preprocess: Preprocess,
     count: int = COUNT,
@@ -59,7 +59,7 @@ def synthesise(
     cache: Path | None = None,
     key: str = "",
     progress: Progress | None = None,
-    settings: Settings = Settings(),
+    settings: SyntheticConfig = SyntheticConfig(),
 ) -> CalibrationSet:
     """`count` images for the network before folding, the same for the same arguments on one machine.
 
@@ -78,46 +78,56 @@ def synthesise(
             if progress is not None:
                 progress(before + step, len(sizes) * settings.steps)
 
-        pixels = np.concatenate([pixels, _optimised(network, start, preprocess, settings, report)])
+        pixels = np.concatenate([pixels, _optimized(network, start, preprocess, settings, report)])
         if file is not None:
             _keep(pixels, file)
     source = f"{count} synthetic images, BatchNorm statistics matched in {settings.steps} steps, seed {seed}"
     return CalibrationSet.of(pixels, source, preprocess)
 
 
-def _batches(count: int, size: int, settings: Settings) -> list[int]:
+def _batches(count: int, size: int, settings: SyntheticConfig) -> list[int]:
     """Images in every batch, as even as can be."""
     largest = max(1, min(settings.batch, settings.batch * 224**2 // size**2))
     return [len(part) for part in np.array_split(np.empty(count), -(-count // largest))]
 
 
 def _noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
-    """float32 (count, 3, size, size), mean 0 and deviation 1: amplitudes fall with frequency, colours go mostly together."""
+    """float32 (count, 3, size, size), mean 0 and deviation 1: amplitudes fall with frequency, colors go mostly together."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
     real, imaginary = rng.standard_normal((2, count, 3, *frequency.shape))
     plane = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
     plane /= plane.std((2, 3), keepdims=True)
-    mixed = GREY**0.5 * plane[:, :1] + (1 - GREY) ** 0.5 * plane
+    mixed = GRAY**0.5 * plane[:, :1] + (1 - GRAY) ** 0.5 * plane
     return torch.from_numpy(mixed.astype(np.float32))
 
 
-def _optimised(network: TinyViT, start: Tensor, preprocess: Preprocess, settings: Settings, report: Callable[[int], None]) -> Pixels:
-    """Normalised images (B, 3, S, S) to begin with -> pixels (B, S, S, 3) whose statistics are the network's."""
-    mean, std = (torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std))
+def _optimized(
+    network: TinyViT,
+    start: Tensor,
+    preprocess: Preprocess,
+    settings: SyntheticConfig,
+    report: Callable[[int], None],
+) -> Pixels:
+    """Normalized images (B, 3, S, S) to begin with -> pixels (B, S, S, 3) whose statistics are the network's."""
+    mean, std = (
+        torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
+    )
     black, white = -mean / std, (1 - mean) / std
     images = start.clamp(black, white).requires_grad_(True)
-    optimiser = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
+    optimizer = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
     wanted = torch.arange(len(start)) % network.num_classes
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
     with torch.enable_grad(), _distances(network) as distances:
         for step in range(settings.steps):
             distances.clear()
             logits = network(images)
-            loss = torch.stack(distances).mean() + settings.certainty * F.cross_entropy(logits, wanted)
-            optimiser.zero_grad()
+            loss = torch.stack(distances).mean() + settings.certainty * F.cross_entropy(
+                logits, wanted
+            )
+            optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
+            optimizer.step()
             schedule.step()
             with torch.no_grad():
                 images.clamp_(black, white)
@@ -141,10 +151,21 @@ def _distances(network: TinyViT) -> Iterator[list[Tensor]]:
         assert norm.running_var is not None
         floor = 1e-3 * norm.running_var.mean() + norm.eps
         variance = norm.running_var + floor
-        mean, deviation = given[0].mean((0, 2, 3)), (given[0].var((0, 2, 3), unbiased=False) + floor).sqrt()
-        found.append((((mean - norm.running_mean) ** 2 + (deviation - variance.sqrt()) ** 2) / variance).mean())
+        mean, deviation = (
+            given[0].mean((0, 2, 3)),
+            (given[0].var((0, 2, 3), unbiased=False) + floor).sqrt(),
+        )
+        found.append(
+            (
+                ((mean - norm.running_mean) ** 2 + (deviation - variance.sqrt()) ** 2) / variance
+            ).mean()
+        )
 
-    handles = [module.register_forward_pre_hook(look) for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    handles = [
+        module.register_forward_pre_hook(look)
+        for module in network.modules()
+        if isinstance(module, nn.BatchNorm2d)
+    ]
     try:
         yield found
     finally:
@@ -152,8 +173,12 @@ def _distances(network: TinyViT) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _name(preprocess: Preprocess, count: int, seed: int, key: str, settings: Settings) -> str:
-    said = json.dumps([VERSION, key, count, seed, asdict(settings), asdict(preprocess)], sort_keys=True)
+def _name(
+    preprocess: Preprocess, count: int, seed: int, key: str, settings: SyntheticConfig
+) -> str:
+    said = json.dumps(
+        [VERSION, key, count, seed, asdict(settings), asdict(preprocess)], sort_keys=True
+    )
     return f"synthetic-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
 
 
@@ -168,6 +193,9 @@ def _kept(file: Path | None, size: int, sizes: list[int]) -> Pixels:
 
 
 def _keep(pixels: Pixels, file: Path) -> None:
-    with suppress(OSError), staging(file) as folder:  # a cache that cannot be written costs time, not the result
+    with (
+        suppress(OSError),
+        staging_folder(file) as folder,
+    ):  # a cache that cannot be written costs time, not the result
         np.savez(folder / file.name, pixels)
-        publish([folder / file.name], file.parent)
+        publish_files([folder / file.name], file.parent)

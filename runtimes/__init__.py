@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tinyvit.runtimes.artifact import Artifact as Artifact
     from tinyvit.runtimes.artifact import open_artifact as open_artifact
-    from tinyvit.runtimes.base import Options as Options
     from tinyvit.runtimes.base import Runtime as Runtime
+    from tinyvit.runtimes.base import RuntimeOptions as RuntimeOptions
     from tinyvit.runtimes.classifier import Classifier as Classifier
     from tinyvit.runtimes.classifier import Prediction as Prediction
     from tinyvit.runtimes.registry import open_runtime as open_runtime
@@ -20,13 +20,21 @@ if TYPE_CHECKING:
 _HOMES = {
     "Artifact": "artifact",
     "open_artifact": "artifact",
-    "Options": "base",
+    "RuntimeOptions": "base",
     "Runtime": "base",
     "Classifier": "classifier",
     "Prediction": "classifier",
     "open_runtime": "registry",
 }
-__all__ = ["Artifact", "Classifier", "Options", "Prediction", "Runtime", "open_artifact", "open_runtime"]
+__all__ = [
+    "Artifact",
+    "Classifier",
+    "Prediction",
+    "Runtime",
+    "RuntimeOptions",
+    "open_artifact",
+    "open_runtime",
+]
 
 
 def __getattr__(name: str) -> Any:

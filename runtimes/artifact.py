@@ -35,9 +35,13 @@ class Artifact:
 
 
 @cache
-def formats() -> tuple[Format, ...]:
+def known_formats() -> tuple[Format, ...]:
     """Every format that an engine names, installed or not; ONNX, which has no magic number, is tried last."""
-    names = [module.name for module in pkgutil.iter_modules(engines.__path__) if not module.name.startswith("_")]
+    names = [
+        module.name
+        for module in pkgutil.iter_modules(engines.__path__)
+        if not module.name.startswith("_")
+    ]
     modules = [import_module(f"{engines.__name__}.{name}") for name in names]
     found = {each.name: each for module in modules for each in module.FORMATS}
     return tuple(sorted(found.values(), key=lambda each: (each.name == "onnx", each.name)))
@@ -49,7 +53,10 @@ def open_artifact(path: str | Path) -> Artifact:
     Raises ArtifactError where it is missing, damaged, or of no known format, RequestError where `path` is no path.
     """
     if not isinstance(path, (str, os.PathLike)):
-        raise RequestError(f"an object of type {type(path).__name__} is not a path", f"give the path of an exported file ({suffixes()})")
+        raise RequestError(
+            f"an object of type {type(path).__name__} is not a path",
+            f"give the path of an exported file ({known_suffixes()})",
+        )
     path = Path(path)
     return Artifact(path, read_manifest(path))
 
@@ -58,14 +65,20 @@ def detect_format(path: str | Path) -> Format:
     """The format by the file's content, whatever its name; raises ArtifactError where it is of no known one."""
     path = Path(path)
     head = _head(path)
-    for each in formats():
-        if each.recognises(path, head):
+    for each in known_formats():
+        if each.recognizes(path, head):
             return each
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
-    known = path.suffix.lower() in {each.suffix for each in formats()}
-    cause = f"{path} is damaged or incomplete, or of another kind than its name says" if known else f"{path} is of no known format"
-    raise ArtifactError(cause, f"give a file that tinyvit-export wrote ({suffixes()}), or export it again")
+    known = path.suffix.lower() in {each.suffix for each in known_formats()}
+    cause = (
+        f"{path} is damaged or incomplete, or of another kind than its name says"
+        if known
+        else f"{path} is of no known format"
+    )
+    raise ArtifactError(
+        cause, f"give a file that tinyvit-export wrote ({known_suffixes()}), or export it again"
+    )
 
 
 def read_manifest(path: str | Path) -> Manifest | None:
@@ -73,7 +86,9 @@ def read_manifest(path: str | Path) -> Manifest | None:
     path = Path(path)
     texts = detect_format(path).manifests(path)
     if len(texts) > 1:
-        raise ArtifactError(f"{path} has {len(texts)} manifests", "the file was tampered with: export it again")
+        raise ArtifactError(
+            f"{path} has {len(texts)} manifests", "the file was tampered with: export it again"
+        )
     return Manifest.from_json(texts[0]) if texts else None
 
 
@@ -84,16 +99,16 @@ def content_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def files(path: str | Path) -> tuple[Path, ...]:
+def artifact_files(path: str | Path) -> tuple[Path, ...]:
     """What an exported file is made of: itself (of a folder, every file in it, sorted), then the files that belong to it."""
     path = Path(path)
     inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
     return (*inside, *detect_format(path).companions(path))
 
 
-def suffixes() -> str:
+def known_suffixes() -> str:
     """Of every format, for people: ".engine, .mlpackage, .onnx, ..."."""
-    return ", ".join(sorted({each.suffix for each in formats()}))
+    return ", ".join(sorted({each.suffix for each in known_formats()}))
 
 
 def _head(path: Path) -> bytes:

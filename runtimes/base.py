@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 
 PRECISIONS = ("f32", "bf16", "f16")
 MAX_THREADS = 1024
-AUTO = "auto"
+AUTO_DEVICE = "auto"
 
 
 @dataclass(frozen=True)
-class Options:
+class RuntimeOptions:
     """How an engine is asked to run. It does exactly this, or refuses with a RequestError.
 
     device: "cpu", "gpu", "npu", or a name of the engine's own (a provider of onnxruntime, a device of OpenVINO); "auto" is the device
@@ -52,12 +52,23 @@ class Options:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
-        if self.threads is not None and (not isinstance(self.threads, int) or not 1 <= self.threads <= MAX_THREADS):
-            raise RequestError(f"threads={self.threads!r} is not possible", f"give a whole number from 1 to {MAX_THREADS}, or nothing")
+        if self.threads is not None and (
+            not isinstance(self.threads, int) or not 1 <= self.threads <= MAX_THREADS
+        ):
+            raise RequestError(
+                f"threads={self.threads!r} is not possible",
+                f"give a whole number from 1 to {MAX_THREADS}, or nothing",
+            )
         if self.precision not in (None, *PRECISIONS):
-            raise RequestError(f"precision={self.precision!r} is not known", f"give one of {', '.join(PRECISIONS)}, or nothing")
+            raise RequestError(
+                f"precision={self.precision!r} is not known",
+                f"give one of {', '.join(PRECISIONS)}, or nothing",
+            )
         if not isinstance(self.device, str) or not self.device:
-            raise RequestError(f"device={self.device!r} is not known", 'give "cpu", "gpu", "npu", or a name of the engine\'s own')
+            raise RequestError(
+                f"device={self.device!r} is not known",
+                'give "cpu", "gpu", "npu", or a name of the engine\'s own',
+            )
 
 
 class Runtime(Protocol):
@@ -84,11 +95,16 @@ class Runtime(Protocol):
     def __enter__(self) -> Runtime:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
 
-def spec(name: str, shape: Sequence[int | str], dtype: str) -> TensorSpec:
+def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> TensorSpec:
     """A tensor as an engine reports it; the layout is read off the shape: "NC", "NCHW", "NHWC", or "" for any other."""
     layout = "NC" if len(shape) == 2 else ""
     if len(shape) == 4:
@@ -96,30 +112,43 @@ def spec(name: str, shape: Sequence[int | str], dtype: str) -> TensorSpec:
     return TensorSpec(name, tuple(shape), dtype, layout)
 
 
-def stated_precision(artifact: Artifact, options: Options, engine: str) -> str:
+def stated_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -> str:
     """What the file says that it runs in, "" of one without a manifest; raises RequestError where an engine that runs just that is asked
     for another precision."""
     stated = artifact.manifest.precision if artifact.manifest else ""
     if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
         cause = f"{engine} cannot run {artifact.path.name} in {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""))
+        raise RequestError(
+            cause,
+            "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""),
+        )
     return stated
 
 
 def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None:
     """Raise ArtifactError where `batch` is not what the one input takes: engines differ in what they do then, some crash."""
     if len(inputs) != 1:
-        raise ArtifactError(f"the file has {len(inputs)} inputs", "one is expected: an image classifier")
+        raise ArtifactError(
+            f"the file has {len(inputs)} inputs", "one is expected: an image classifier"
+        )
     want = inputs[0]
-    same = len(batch.shape) == len(want.shape) and all(isinstance(b, str) or a == b for a, b in zip(batch.shape, want.shape))
+    same = len(batch.shape) == len(want.shape) and all(
+        isinstance(b, str) or a == b for a, b in zip(batch.shape, want.shape)
+    )
     if not same or batch.dtype != np.dtype(want.dtype) or batch.size == 0:
         expected = f"{want.dtype} of ({', '.join(map(str, want.shape))}), {want.layout}"
-        raise ArtifactError(f"the input is {batch.dtype} of {batch.shape}", f"the file takes {expected}")
+        raise ArtifactError(
+            f"the input is {batch.dtype} of {batch.shape}", f"the file takes {expected}"
+        )
 
 
 def physical_cores() -> int:
     """Cores that this process may use, counting those that share their arithmetic (hyper-threads) once."""
-    allowed = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    allowed = (
+        sorted(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else range(os.cpu_count() or 1)
+    )
     topology = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
     try:
         return len({Path(topology.format(cpu)).read_text() for cpu in allowed})
@@ -127,12 +156,16 @@ def physical_cores() -> int:
         return len(allowed)  # not Linux, or not told
 
 
-def run_filled(runtime: Runtime, images: npt.NDArray[np.float32], batch: int | str) -> npt.NDArray[np.float32]:
+def run_in_batches(
+    runtime: Runtime, images: npt.NDArray[np.float32], batch: int | str
+) -> npt.NDArray[np.float32]:
     """Any number of images, (n, ...) -> logits (n, classes): a fixed batch (a number) is filled up with the last one, and cut off."""
     if not isinstance(batch, int):
         return runtime.run(images)
     filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
-    return np.concatenate([runtime.run(filled[i : i + batch]) for i in range(0, len(filled), batch)])[: len(images)]
+    return np.concatenate(
+        [runtime.run(filled[i : i + batch]) for i in range(0, len(filled), batch)]
+    )[: len(images)]
 
 
 def closed_error() -> ArtifactError:
@@ -142,15 +175,23 @@ def closed_error() -> ArtifactError:
 
 def load_error(path: Path, engine: str, error: Exception) -> ArtifactError:
     """For a file that an engine refuses; the engine's last line says the most."""
-    return ArtifactError(f"{engine} cannot open {path.name} ({short(error)})", "the file is damaged or of another kind: export it again")
+    return ArtifactError(
+        f"{engine} cannot open {path.name} ({shorten_message(error)})",
+        "the file is damaged or of another kind: export it again",
+    )
 
 
 def run_error(engine: str, error: Exception) -> ArtifactError:
     """For an inference that failed."""
-    return ArtifactError(f"{engine} failed ({short(error)})", "check the file with tinyvit-verify, or try another --runtime or --device")
+    return ArtifactError(
+        f"{engine} failed ({shorten_message(error)})",
+        "check the file with tinyvit-verify, or try another --runtime or --device",
+    )
 
 
-def short(error: Exception) -> str:
+def shorten_message(error: Exception) -> str:
     """The telling end of an engine's message, at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
+        type(error).__name__
+    ]
     return lines[-1].rsplit(" : ", 1)[-1][:200]

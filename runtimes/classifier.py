@@ -20,16 +20,16 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import ArtifactError, ImageError, RequestError
-from tinyvit.images import Channels, Picture, describe, list_images, open_image
+from tinyvit.images import ChannelOrder, ImageSource, describe_source, list_images, open_image
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import open_artifact
-from tinyvit.runtimes.base import AUTO, Options
-from tinyvit.runtimes.contract import Pixels, settle
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.model_io import Pixels, resolve_model_io
 from tinyvit.runtimes.registry import open_runtime
 
-GROUP = 8
+FREE_BATCH_SIZE = 8
 """Pictures in one run of a file whose batch is free."""
 
 OnError: TypeAlias = Literal["raise", "skip"]
@@ -53,7 +53,7 @@ class Classifier:
         self,
         path: str | Path,
         runtime: str | None = None,
-        device: str = AUTO,
+        device: str = AUTO_DEVICE,
         threads: int | None = None,
         top_k: int = 5,
         *,
@@ -73,13 +73,15 @@ class Classifier:
         artifact = open_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        self._runtime = open_runtime(artifact, runtime, Options(device, threads, precision, cache))
+        self._runtime = open_runtime(
+            artifact, runtime, RuntimeOptions(device, threads, precision, cache)
+        )
         try:
-            self._contract = settle(artifact, self._runtime, preprocess, labels)
+            self._contract = resolve_model_io(artifact, self._runtime, preprocess, labels)
         except BaseException:
             self._runtime.close()
             raise
-        self._group = self._contract.batch or GROUP
+        self._group = self._contract.batch or FREE_BATCH_SIZE
         self._top_k = min(top_k, len(self._contract.labels))
         self._decoders = min(4, os.cpu_count() or 1)
 
@@ -100,13 +102,31 @@ class Classifier:
 
     @overload
     def predict(
-        self, x: bytes | bytearray | memoryview | Image.Image, *, channels: Channels = ..., on_error: OnError = ...
+        self,
+        x: bytes | bytearray | memoryview | Image.Image,
+        *,
+        channels: ChannelOrder = ...,
+        on_error: OnError = ...,
     ) -> list[Prediction]: ...
     @overload
-    def predict(self, x: str | Path | npt.NDArray[Any], *, channels: Channels = ..., on_error: OnError = ...) -> Any: ...
+    def predict(
+        self,
+        x: str | Path | npt.NDArray[Any],
+        *,
+        channels: ChannelOrder = ...,
+        on_error: OnError = ...,
+    ) -> Any: ...
     @overload
-    def predict(self, x: Iterable[Picture], *, channels: Channels = ..., on_error: OnError = ...) -> list[list[Prediction] | None]: ...
-    def predict(self, x: Picture | Iterable[Picture], *, channels: Channels = "rgb", on_error: OnError = "raise") -> Any:
+    def predict(
+        self, x: Iterable[ImageSource], *, channels: ChannelOrder = ..., on_error: OnError = ...
+    ) -> list[list[Prediction] | None]: ...
+    def predict(
+        self,
+        x: ImageSource | Iterable[ImageSource],
+        *,
+        channels: ChannelOrder = "rgb",
+        on_error: OnError = "raise",
+    ) -> Any:
         """The best classes of one picture, or of many.
 
         x: one picture (a file's path, its bytes, a Pillow image, a uint8 array (height, width, 3)) -> a list of top_k
@@ -125,20 +145,29 @@ class Classifier:
             answers.append(None if isinstance(answer, ImageError) else answer)
         return answers[0] if one else answers
 
-    def predict_each(self, pictures: Iterable[Picture], *, channels: Channels = "rgb") -> Iterator[list[Prediction] | ImageError]:
+    def predict_each(
+        self, pictures: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
+    ) -> Iterator[list[Prediction] | ImageError]:
         """Like `predict` on an iterator of any length, but each answer is handed on as it is made; a bad picture's is its error."""
         for row in self._rows(pictures, channels):
             yield row if isinstance(row, ImageError) else self._best(row)
 
     def logits_each(
-        self, pictures: Iterable[Picture], *, channels: Channels = "rgb", exif: bool = True, by: int | None = None
+        self,
+        pictures: Iterable[ImageSource],
+        *,
+        channels: ChannelOrder = "rgb",
+        exif: bool = True,
+        by: int | None = None,
     ) -> Iterator[Logits | ImageError]:
         """Like `predict_each`, but the network's own numbers, float32 (classes,). exif: turn pictures upright as their EXIF data says;
         published evaluations do not. by: prepare so many, then run the network on them, and never both at once: faster where the
         engine has every core, and later for the first answer."""
         return self._rows(pictures, channels, exif, by)
 
-    def logits(self, x: Picture | Iterable[Picture], *, channels: Channels = "rgb") -> Logits:
+    def logits(
+        self, x: ImageSource | Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
+    ) -> Logits:
         """The network's own numbers, float32: (classes,) for one picture, (n, classes) for many; takes what `predict` takes."""
         one, pictures = _pictures(x)
         rows: list[Logits] = []
@@ -151,7 +180,13 @@ class Classifier:
     def describe(self) -> dict[str, str | int]:
         """What really runs: the file, where preprocessing ends, pictures a run, the engine with its device, threads and precision."""
         facts = self._runtime.describe()
-        return {"file": self._path.name, "stage": self._contract.stage, "batch": self._group, "decoding_threads": self._decoders, **facts}
+        return {
+            "file": self._path.name,
+            "stage": self._contract.stage,
+            "batch": self._group,
+            "decoding_threads": self._decoders,
+            **facts,
+        }
 
     def close(self) -> None:
         """Release the engine; twice is harmless."""
@@ -160,11 +195,20 @@ class Classifier:
     def __enter__(self) -> Classifier:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
 
     def _rows(
-        self, pictures: Iterable[Picture], channels: Channels, exif: bool = True, by: int | None = None
+        self,
+        pictures: Iterable[ImageSource],
+        channels: ChannelOrder,
+        exif: bool = True,
+        by: int | None = None,
     ) -> Iterator[Logits | ImageError]:
         """One row of logits a picture, or its error, in order."""
         prepared = self._prepared(pictures, channels, exif, by)
@@ -181,14 +225,18 @@ class Classifier:
             filled = inputs + inputs[-1:] * (self._contract.batch - len(inputs))
         return self._runtime.run(np.stack(filled))[: len(inputs)]
 
-    def _prepared(self, pictures: Iterable[Picture], channels: Channels, exif: bool, by: int | None) -> Iterator[Pixels | ImageError]:
+    def _prepared(
+        self, pictures: Iterable[ImageSource], channels: ChannelOrder, exif: bool, by: int | None
+    ) -> Iterator[Pixels | ImageError]:
         """The network's inputs, in order, made in threads that are at most a group and a few pictures ahead, or by so many at a time."""
         pending: deque[Future[Pixels | ImageError]] = deque()
         pool = ThreadPoolExecutor(self._decoders, thread_name_prefix="tinyvit-decode")
         waiting = by or self._group + self._decoders
         try:
             for picture in pictures:
-                pending.append(pool.submit(self._prepare, _kept(picture, channels, exif), channels, exif))
+                pending.append(
+                    pool.submit(self._prepare, _kept(picture, channels, exif), channels, exif)
+                )
                 if len(pending) < waiting:
                     continue
                 done = [pending.popleft().result() for _ in range(by or 1)]
@@ -198,7 +246,9 @@ class Classifier:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _prepare(self, picture: Picture | ImageError, channels: Channels, exif: bool) -> Pixels | ImageError:
+    def _prepare(
+        self, picture: ImageSource | ImageError, channels: ChannelOrder, exif: bool
+    ) -> Pixels | ImageError:
         if isinstance(picture, ImageError):
             return picture
         try:
@@ -209,11 +259,14 @@ class Classifier:
 
     def _best(self, logits: Logits) -> list[Prediction]:
         if not np.isfinite(logits).all():
-            raise ArtifactError(f"{self._path.name} answered with numbers that are not finite", "check it with tinyvit-verify")
-        return ranked(logits, self.labels, self._top_k)
+            raise ArtifactError(
+                f"{self._path.name} answered with numbers that are not finite",
+                "check it with tinyvit-verify",
+            )
+        return top_predictions(logits, self.labels, self._top_k)
 
 
-def ranked(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:
+def top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:
     """The best `top_k` classes of finite logits, (classes,), with their softmax; of equal ones the lower index first."""
     scores = np.exp(logits.astype(np.float64) - logits.max())
     scores /= scores.sum()
@@ -221,7 +274,7 @@ def ranked(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Predicti
     return [Prediction(int(i), labels[i].name, labels[i].wnid, float(scores[i])) for i in best]
 
 
-def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:
+def _pictures(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[ImageSource]]:
     """(whether x is one picture, the pictures)."""
     if isinstance(x, (str, Path)) and Path(x).is_dir():
         return False, list_images(Path(x))
@@ -229,14 +282,19 @@ def _pictures(x: Picture | Iterable[Picture]) -> tuple[bool, Iterable[Picture]]:
         return False, iter(x)
     if isinstance(x, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
         return True, [x]
-    if isinstance(x, Iterable) and not isinstance(x, (Mapping, set, frozenset)) and not hasattr(x, "read"):
+    if (
+        isinstance(x, Iterable)
+        and not isinstance(x, (Mapping, set, frozenset))
+        and not hasattr(x, "read")
+    ):
         return False, x
     raise RequestError(
-        f"{describe(x)} is not a picture", "give a path, bytes, a Pillow image, a uint8 array, or a list of these; an open file: its read()"
+        f"{describe_source(x)} is not a picture",
+        "give a path, bytes, a Pillow image, a uint8 array, or a list of these; an open file: its read()",
     )
 
 
-def _kept(picture: Picture, channels: Channels, exif: bool) -> Picture | ImageError:
+def _kept(picture: ImageSource, channels: ChannelOrder, exif: bool) -> ImageSource | ImageError:
     """A picture that stays as it is: iterators hand out the same buffer or Pillow image again, with the next frame in it."""
     if isinstance(picture, (str, Path, bytes)):
         return picture

@@ -15,10 +15,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinyvit.cli import guarded, parser, positive
+from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
-from tinyvit.runtimes.artifact import suffixes
+from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import PRECISIONS
 
 if TYPE_CHECKING:
@@ -29,57 +29,82 @@ if TYPE_CHECKING:
 
 def predict(argv: Sequence[str] | None = None) -> int:
     """tinyvit-predict: the best classes of pictures; 1 where any picture could not be read."""
-    made = parser(
+    made = make_parser(
         "tinyvit-predict",
         "Classify pictures with an exported file.",
         "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
     )
     _file_and_engine(made)
-    made.add_argument("images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures")
-    made.add_argument("--top-k", type=positive, default=5, metavar="K", help="classes to show for each picture (5)")
+    made.add_argument(
+        "images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures"
+    )
+    made.add_argument(
+        "--top-k",
+        type=positive_int,
+        default=5,
+        metavar="K",
+        help="classes to show for each picture (5)",
+    )
     args = made.parse_args(argv)
-    return guarded(lambda: _predict(args))
+    return run_guarded(lambda: _predict(args))
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
     """tinyvit-verify: whether a file gives here the logits it was exported with; 1 where it does not."""
-    made = parser(
+    made = make_parser(
         "tinyvit-verify",
         "Run the golden inputs that an exported file carries, and compare the logits with those it was exported with.",
         "  tinyvit-verify tinyvit_5m.onnx\n  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
     _file_and_engine(made)
     args = made.parse_args(argv)
-    return guarded(lambda: _verify(args))
+    return run_guarded(lambda: _verify(args))
 
 
 def inspect(argv: Sequence[str] | None = None) -> int:
     """tinyvit-inspect: what a file says of itself; 1 where it says nothing."""
-    made = parser(
+    made = make_parser(
         "tinyvit-inspect",
         "Show what an exported file says of itself; no engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
-    made.add_argument("file", metavar="FILE", help=f"an exported file ({suffixes()})")
+    made.add_argument("file", metavar="FILE", help=f"an exported file ({known_suffixes()})")
     made.add_argument("--labels", action="store_true", help="list every class")
-    made.add_argument("--json", action="store_true", help="the manifest itself, as one JSON object, and whether it is intact")
+    made.add_argument(
+        "--json",
+        action="store_true",
+        help="the manifest itself, as one JSON object, and whether it is intact",
+    )
     args = made.parse_args(argv)
-    return guarded(lambda: _inspect(args))
+    return run_guarded(lambda: _inspect(args))
 
 
 def _file_and_engine(made: argparse.ArgumentParser) -> None:
-    made.add_argument("file", metavar="FILE", help=f"an exported file ({suffixes()})")
-    made.add_argument("--runtime", metavar="R", help=f"the engine: {', '.join(registry.names())} (the best installed one)")
+    made.add_argument("file", metavar="FILE", help=f"an exported file ({known_suffixes()})")
+    made.add_argument(
+        "--runtime",
+        metavar="R",
+        help=f"the engine: {', '.join(registry.engine_names())} (the best installed one)",
+    )
     made.add_argument(
         "--device",
         default="auto",
         metavar="D",
         help="cpu, gpu, npu, or the engine's own name; default cpu where it has one",
     )
-    made.add_argument("--threads", type=positive, metavar="N", help="CPU threads of the engine (its own default)")
-    made.add_argument("--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)")
     made.add_argument(
-        "--cache", metavar="DIR", help=f"keep what the engine compiles, to open faster the next time; {', '.join(registry.caching())} only"
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="CPU threads of the engine (its own default)",
+    )
+    made.add_argument(
+        "--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)"
+    )
+    made.add_argument(
+        "--cache",
+        metavar="DIR",
+        help=f"keep what the engine compiles, to open faster the next time; {', '.join(registry.caching_engines())} only",
     )
     made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
@@ -89,7 +114,15 @@ def _predict(args: argparse.Namespace) -> int:
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(args.file, args.runtime, args.device, args.threads, args.top_k, precision=args.precision, cache=args.cache)
+        classifier = Classifier(
+            args.file,
+            args.runtime,
+            args.device,
+            args.threads,
+            args.top_k,
+            precision=args.precision,
+            cache=args.cache,
+        )
     for warning in caught:
         print(f"warning: {warning.message}", file=sys.stderr)
     results: list[dict[str, Any]] = []
@@ -102,7 +135,9 @@ def _predict(args: argparse.Namespace) -> int:
                 print(f"error: {answer}", file=sys.stderr)
                 results.append({"image": name, "error": str(answer)})
                 continue
-            results.append({"image": name, "predictions": [asdict(prediction) for prediction in answer]})
+            results.append(
+                {"image": name, "predictions": [asdict(prediction) for prediction in answer]}
+            )
             if not args.json:
                 _print_predictions(name, answer)
     if args.json:
@@ -133,7 +168,14 @@ def _print_predictions(name: str, predictions: list[Prediction]) -> None:
 def _verify(args: argparse.Namespace) -> int:
     from tinyvit.runtimes.verify import verify as run_golden_inputs
 
-    result = run_golden_inputs(args.file, args.runtime, args.device, args.threads, precision=args.precision, cache=args.cache)
+    result = run_golden_inputs(
+        args.file,
+        args.runtime,
+        args.device,
+        args.threads,
+        precision=args.precision,
+        cache=args.cache,
+    )
     if args.json:
         print(json.dumps({"artifact": args.file, **_finite(asdict(result))}))
     else:
@@ -155,10 +197,16 @@ def _plain(value: Any) -> Any:
 
 
 def _print_verification(file: str, result: Verification) -> None:
-    difference = f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
-    _say(f"{'PASS' if result.passed else 'FAIL'}  {file}: {'; '.join((*result.reasons, difference))}")
+    difference = (
+        f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
+    )
+    _say(
+        f"{'PASS' if result.passed else 'FAIL'}  {file}: {'; '.join((*result.reasons, difference))}"
+    )
     for row in result.patterns:
-        _say(f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}")
+        _say(
+            f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}"
+        )
     _say(f"  network: {_state(result.content_unchanged)}")
     _say(f"  manifest: {_state(result.manifest_unchanged)}")
     _say(f"  engine: {', '.join(f'{key} {value}' for key, value in result.engine.items())}")
@@ -174,11 +222,22 @@ def _inspect(args: argparse.Namespace) -> int:
 
     manifest = read_manifest(args.file)
     if manifest is None:
-        print(f"{args.file} is {detect_format(args.file).name} without a manifest: tinyvit-export did not make it", file=sys.stderr)
+        print(
+            f"{args.file} is {detect_format(args.file).name} without a manifest: tinyvit-export did not make it",
+            file=sys.stderr,
+        )
         return 1
     if args.json:
         # sha256 as the file has it: to_json writes the one that it should have.
-        print(json.dumps({**json.loads(manifest.to_json()), "sha256": manifest.sha256, "intact": manifest.intact}))
+        print(
+            json.dumps(
+                {
+                    **json.loads(manifest.to_json()),
+                    "sha256": manifest.sha256,
+                    "intact": manifest.intact,
+                }
+            )
+        )
         return 0
     for key, value in _summary(manifest).items():
         _say(f"{key:<14} {value}")
@@ -199,22 +258,38 @@ def _summary(manifest: Manifest) -> dict[str, str]:
         "input": _tensor(manifest.input),
         "output": _tensor(manifest.output),
         "preprocessing": f"resize {p.resize}, crop {p.size} ({p.crop}), {p.interpolation}, mean {p.mean}, std {p.std}",
-        "  in the file": {"host": "none of it", "normalize": "the normalisation", "full": "all of it"}[manifest.stage],
-        "licence": manifest.licence,
+        "  in the file": {
+            "host": "none of it",
+            "normalize": "the normalization",
+            "full": "all of it",
+        }[manifest.stage],
+        "license": manifest.license,
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
         **(_quantization(manifest.quantization) if manifest.quantization else {}),
-        "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}" if parity else "not measured",
-        "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify" if golden else "none",
+        "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}"
+        if parity
+        else "not measured",
+        "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify"
+        if golden
+        else "none",
         "manifest": _state(manifest.intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 
 
 def _quantization(said: Quantization) -> dict[str, str]:
-    top1 = f", top-1 {said.top1:.1f}% (float32: {said.float_top1:.1f}%)" if said.top1 is not None and said.float_top1 is not None else ""
+    top1 = (
+        f", top-1 {said.top1:.1f}% (float32: {said.float_top1:.1f}%)"
+        if said.top1 is not None and said.float_top1 is not None
+        else ""
+    )
     share = "an unknown share" if said.int8_macs is None else f"{said.int8_macs:.0%}"
-    agreement = "no images" if said.agreement is None else f"{said.agreement:.1f}% of {said.images} images as in float32"
+    agreement = (
+        "no images"
+        if said.agreement is None
+        else f"{said.agreement:.1f}% of {said.images} images as in float32"
+    )
     return {
         "int8": f"{said.weight_bits}-bit weights, for {said.cpu} processor; {share} of the work; {len(said.float_units)} units in float32",
         "  calibrated": f"{said.data_count} images, {said.method}",

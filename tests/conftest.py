@@ -85,10 +85,20 @@ def golden_state(shared: Path, fill: ModuleType) -> Callable[..., dict[str, Any]
 
     def make(variant: str, layout: str, as_golden: bool = False) -> dict[str, Any]:
         keys = json.loads((shared / "golden" / f"{variant}.{layout}.keys.json").read_text())
-        weights = {key: shape for key, shape in keys.items() if not key.endswith(("num_batches_tracked", "attention_bias_idxs"))}
+        weights = {
+            key: shape
+            for key, shape in keys.items()
+            if not key.endswith(("num_batches_tracked", "attention_bias_idxs"))
+        }
         state = {key: torch.from_numpy(fill.weights(key, shape)) for key, shape in weights.items()}
         if as_golden and layout == "official":
-            state.update({key: torch.zeros_like(value) for key, value in state.items() if key.endswith("attention_biases")})
+            state.update(
+                {
+                    key: torch.zeros_like(value)
+                    for key, value in state.items()
+                    if key.endswith("attention_biases")
+                }
+            )
         return state
 
     return make
@@ -108,7 +118,9 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of what the repository holds and nothing else: an earlier build's files would end up in a wheel."""
     folder = tmp_path_factory.mktemp("source")
-    tracked = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True)
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
+    )
     if tracked.returncode:
         pytest.skip("needs git, to install what the repository holds and nothing else")
     for name in tracked.stdout.splitlines():

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.cli import guarded
+from tinyvit.cli import run_guarded
 from tinyvit.errors import RequestError
 
 FULL = Path("/dev/full")
@@ -30,12 +30,18 @@ def failing(error: BaseException) -> Callable[[], int]:
     ("error", "said"),
     [
         (RequestError("a\nb", "c"), "error: a b: c\n"),
-        (OSError(errno.ENOSPC, "No space left on device", "x.onnx"), "error: x.onnx cannot be read or written (the disk is full): free"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "x.onnx"),
+            "error: x.onnx cannot be read or written (the disk is full): free",
+        ),
         (
             PermissionError(errno.EACCES, "Permission denied", "x"),
             "error: x cannot be read or written (Permission denied): check its permissions",
         ),
-        (FileNotFoundError(errno.ENOENT, "No such file", "x"), "error: x cannot be read or written (No such file): check the path"),
+        (
+            FileNotFoundError(errno.ENOENT, "No such file", "x"),
+            "error: x cannot be read or written (No such file): check the path",
+        ),
         (OSError("odd"), "error: unexpected OSError: odd: report this"),
         (
             ValueError("first\nsecond"),
@@ -46,19 +52,24 @@ def failing(error: BaseException) -> Callable[[], int]:
     ],
 )
 def test_every_error_is_one_line_and_exit_1(
-    error: BaseException, said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    error: BaseException,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("TINYVIT_DEBUG", raising=False)
-    assert guarded(failing(error)) == 1
+    assert run_guarded(failing(error)) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith(said)
     assert len(err.splitlines()) == 1
 
 
-def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_debug_shows_the_traceback(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TINYVIT_DEBUG", "1")
-    assert guarded(failing(ValueError("odd"))) == 1
+    assert run_guarded(failing(ValueError("odd"))) == 1
     err = capsys.readouterr().err
     assert "Traceback" in err
     assert "in command" in err
@@ -66,13 +77,21 @@ def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str], monkeypat
 
 
 def python(code: str, *arguments: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
 def test_a_full_disk_behind_stdout_is_one_line() -> None:
     with FULL.open("w") as full:
-        done = python("import sys; from tinyvit.cli import guarded; sys.exit(guarded(lambda: print('x') or 0))", stdout=full.fileno())
+        done = python(
+            "import sys; from tinyvit.cli import run_guarded; sys.exit(run_guarded(lambda: print('x') or 0))",
+            stdout=full.fileno(),
+        )
         err = done.communicate()[1]
     assert done.returncode == 1
     assert err.startswith("error: a file cannot be read or written (the disk is full)")
@@ -82,7 +101,10 @@ def test_a_full_disk_behind_stdout_is_one_line() -> None:
 def test_a_closed_pipe_is_silent() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    done = python("import sys; from tinyvit.cli import guarded; sys.exit(guarded(lambda: print('x') or 0))", stdout=writing)
+    done = python(
+        "import sys; from tinyvit.cli import run_guarded; sys.exit(run_guarded(lambda: print('x') or 0))",
+        stdout=writing,
+    )
     os.close(writing)
     assert (done.communicate()[1], done.returncode) == ("", 1)
 
@@ -103,17 +125,17 @@ def test_sigterm_cleans_up(tmp_path: Path, times: int) -> None:
     code = """
 import sys, time
 from pathlib import Path
-from tinyvit.cli import guarded
-from tinyvit.files import staging
+from tinyvit.cli import run_guarded
+from tinyvit.files import staging_folder
 
 def command():
-    with staging(Path(sys.argv[1])) as folder:
+    with staging_folder(Path(sys.argv[1])) as folder:
         for i in range(2000):
             (folder / str(i)).touch()
         while True:
             time.sleep(0.01)
 
-sys.exit(guarded(command))
+sys.exit(run_guarded(command))
 """
     process = python(code, tmp_path / "out.onnx")
     assert appeared(tmp_path, process)
@@ -147,12 +169,12 @@ def test_the_programs_own_handler_stays() -> None:
 
     before = signal.signal(signal.SIGTERM, mine)
     try:
-        assert guarded(lambda: int(signal.getsignal(signal.SIGTERM) is not mine)) == 0
+        assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is not mine)) == 0
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 def test_the_handler_is_for_the_command_alone() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
-    assert guarded(lambda: int(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)) == 0
+    assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)) == 0
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

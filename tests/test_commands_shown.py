@@ -23,9 +23,18 @@ MAINS = {
     "tinyvit-bench": "tinyvit.bench.cli:main",
     "tinyvit-distill": "tinyvit.distill.cli:main",
 }
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/README.md"), *ROOT.glob("examples/*/*.yml")])
+PAGES = sorted(
+    [
+        ROOT / "README.md",
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("examples/*/README.md"),
+        *ROOT.glob("examples/*/*.yml"),
+    ]
+)
 # A line of a code block that begins with a command, perhaps by its path, up to a comment or what the shell does with it.
-SHOWN = re.compile(rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(MAINS)})( [^#|>&;\n]*)?", re.MULTILINE)
+SHOWN = re.compile(
+    rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(MAINS)})( [^#|>&;\n]*)?", re.MULTILINE
+)
 
 
 def shown(page: Path) -> Iterator[list[str]]:
@@ -51,7 +60,9 @@ def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_the_page(page: Path, only_parsing: None, capsys: pytest.CaptureFixture[str]) -> None:
+def test_commands_of_the_page(
+    page: Path, only_parsing: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     for program, *arguments in shown(page):
         module, _, main = MAINS[Path(program).name].partition(":")
         try:
@@ -59,7 +70,9 @@ def test_commands_of_the_page(page: Path, only_parsing: None, capsys: pytest.Cap
         except Understood:
             continue
         except SystemExit:
-            pytest.fail(f"{' '.join([program, *arguments])}: {capsys.readouterr().err.splitlines()[-1]}")
+            pytest.fail(
+                f"{' '.join([program, *arguments])}: {capsys.readouterr().err.splitlines()[-1]}"
+            )
 
 
 def test_commands_are_found_and_wrong_ones_refused(only_parsing: None) -> None:

@@ -16,7 +16,7 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import MAX_PIXELS, is_image_path, list_images, open_image
 
 RNG = np.random.default_rng(0)
-COLOURS = RNG.integers(0, 256, (6, 9, 3), np.uint8)
+COLORS = RNG.integers(0, 256, (6, 9, 3), np.uint8)
 
 
 def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
@@ -25,11 +25,15 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
     return buffer.getvalue()
 
 
-def png(width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: tuple[bytes, bytes]) -> bytes:
+def png(
+    width: int, height: int, depth: int, color: int, rows: bytes, *chunks: tuple[bytes, bytes]
+) -> bytes:
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
 
@@ -40,39 +44,47 @@ def pixels(source: object, **options: object) -> np.ndarray:
     return np.asarray(image)
 
 
-@pytest.mark.parametrize("kind", ["path", "str", "bytes", "bytearray", "memoryview", "pil", "array"])
+@pytest.mark.parametrize(
+    "kind", ["path", "str", "bytes", "bytearray", "memoryview", "pil", "array"]
+)
 def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.png"
-    path.write_bytes(encoded(Image.fromarray(COLOURS)))
+    path.write_bytes(encoded(Image.fromarray(COLORS)))
     data = path.read_bytes()
-    kinds = {"path": path, "str": str(path), "bytes": data, "bytearray": bytearray(data), "memoryview": memoryview(data)}
-    source = {**kinds, "pil": Image.fromarray(COLOURS), "array": COLOURS}[kind]
-    assert np.array_equal(pixels(source), COLOURS)
+    kinds = {
+        "path": path,
+        "str": str(path),
+        "bytes": data,
+        "bytearray": bytearray(data),
+        "memoryview": memoryview(data),
+    }
+    source = {**kinds, "pil": Image.fromarray(COLORS), "array": COLORS}[kind]
+    assert np.array_equal(pixels(source), COLORS)
 
 
 def test_bgr_arrays_and_strided_arrays() -> None:
-    assert np.array_equal(pixels(COLOURS[:, :, ::-1], channels="bgr"), COLOURS)
-    assert np.array_equal(pixels(COLOURS[::2, ::-3]), COLOURS[::2, ::-3])
+    assert np.array_equal(pixels(COLORS[:, :, ::-1], channels="bgr"), COLORS)
+    assert np.array_equal(pixels(COLORS[::2, ::-3]), COLORS[::2, ::-3])
     with pytest.raises(RequestError, match="channels"):
-        open_image(COLOURS, channels="gbr")
+        open_image(COLORS, channels="gbr")
 
 
-def test_grey_and_bilevel() -> None:
-    grey = COLOURS[:, :, 0]
-    assert np.array_equal(pixels(encoded(Image.fromarray(grey))), np.stack([grey] * 3, -1))
-    assert set(np.unique(pixels(encoded(Image.fromarray(grey > 127))))) == {0, 255}
+def test_gray_and_bilevel() -> None:
+    gray = COLORS[:, :, 0]
+    assert np.array_equal(pixels(encoded(Image.fromarray(gray))), np.stack([gray] * 3, -1))
+    assert set(np.unique(pixels(encoded(Image.fromarray(gray > 127))))) == {0, 255}
 
 
 def test_cmyk() -> None:
-    cmyk = Image.fromarray(COLOURS).convert("CMYK")
-    assert np.array_equal(pixels(encoded(cmyk, "TIFF")), COLOURS)
+    cmyk = Image.fromarray(COLORS).convert("CMYK")
+    assert np.array_equal(pixels(encoded(cmyk, "TIFF")), COLORS)
     smooth = Image.fromarray(np.full((32, 32, 3), (200, 30, 90), np.uint8))
     jpeg = pixels(encoded(smooth.convert("CMYK"), "JPEG", quality=95))
     assert np.abs(jpeg.astype(int) - (200, 30, 90)).max() <= 4
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
-def test_16_bit_greys_are_scaled_not_clipped(format: str) -> None:
+def test_16_bit_grays_are_scaled_not_clipped(format: str) -> None:
     values = np.array([[0, 1, 128, 129, 255, 257, 4660, 32768, 65535]], np.uint16)
     image = Image.fromarray(values) if format != "PPM" else Image.fromarray(values.astype(np.int32))
     got = pixels(encoded(image, format))
@@ -85,7 +97,9 @@ def test_16_bit_modes(mode: str) -> None:
     assert (pixels(image) == 200).all()
 
 
-@pytest.mark.parametrize("values", [np.array([[0, 65536]], np.int32), np.array([[-1, 5]], np.int32)])
+@pytest.mark.parametrize(
+    "values", [np.array([[0, 65536]], np.int32), np.array([[-1, 5]], np.int32)]
+)
 def test_32_bit_range_is_refused(values: np.ndarray) -> None:
     with pytest.raises(ImageError, match="beyond 16 bits"):
         open_image(encoded(Image.fromarray(values), "TIFF"))
@@ -122,29 +136,47 @@ def test_palette_with_alpha() -> None:
     got = pixels(encoded(image, transparency=bytes([255, 0, 128])))
     assert np.array_equal(got[0, :2], [(10, 20, 30), (255, 255, 255)])
     assert np.abs(got[0, 2].astype(int) - (162, 167, 172)).max() <= 1
-    assert np.array_equal(pixels(encoded(image, transparency=1))[0], [(10, 20, 30), (255, 255, 255), (70, 80, 90)])
+    assert np.array_equal(
+        pixels(encoded(image, transparency=1))[0], [(10, 20, 30), (255, 255, 255), (70, 80, 90)]
+    )
 
 
-def test_png_transparent_colour() -> None:
+def test_png_transparent_color() -> None:
     image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
-    assert np.array_equal(pixels(encoded(image, transparency=(4, 5, 6)))[0], [(1, 2, 3), (255, 255, 255)])
+    assert np.array_equal(
+        pixels(encoded(image, transparency=(4, 5, 6)))[0], [(1, 2, 3), (255, 255, 255)]
+    )
 
 
-@pytest.mark.parametrize(("depth", "row", "expected"), [(2, 0b00_01_10_11, (0, 255, 170, 255)), (4, 0x01_2F, (0, 255, 34, 255))])
-def test_png_transparent_grey_of_few_bits(depth: int, row: int, expected: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    ("depth", "row", "expected"),
+    [(2, 0b00_01_10_11, (0, 255, 170, 255)), (4, 0x01_2F, (0, 255, 34, 255))],
+)
+def test_png_transparent_gray_of_few_bits(depth: int, row: int, expected: tuple[int, ...]) -> None:
     rows = b"\0" + row.to_bytes(depth // 2, "big")
     got = pixels(png(4, 1, depth, 0, rows, (b"tRNS", struct.pack(">H", 1))))
     assert got[0, :, 0].tolist() == list(expected)
 
 
-def test_png_transparent_grey_of_8_and_16_bits() -> None:
-    assert pixels(png(2, 1, 8, 0, b"\0\x07\x09", (b"tRNS", b"\0\x07")))[0, :, 0].tolist() == [255, 9]
-    assert pixels(png(2, 1, 16, 0, b"\0\x12\x34\x12\x35", (b"tRNS", b"\x12\x34")))[0, :, 0].tolist() == [255, 18]
+def test_png_transparent_gray_of_8_and_16_bits() -> None:
+    assert pixels(png(2, 1, 8, 0, b"\0\x07\x09", (b"tRNS", b"\0\x07")))[0, :, 0].tolist() == [
+        255,
+        9,
+    ]
+    assert pixels(png(2, 1, 16, 0, b"\0\x12\x34\x12\x35", (b"tRNS", b"\x12\x34")))[
+        0, :, 0
+    ].tolist() == [255, 18]
 
 
-def test_png_16_bit_colours() -> None:
-    assert np.abs(pixels(png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 0, 32768, 65535))).astype(int) - (0, 127, 255)).max() <= 1
-    with pytest.raises(ImageError, match="16-bit colours"):
+def test_png_16_bit_colors() -> None:
+    assert (
+        np.abs(
+            pixels(png(1, 1, 16, 2, b"\0" + struct.pack(">HHH", 0, 32768, 65535))).astype(int)
+            - (0, 127, 255)
+        ).max()
+        <= 1
+    )
+    with pytest.raises(ImageError, match="16-bit colors"):
         open_image(png(1, 1, 16, 2, b"\0" + bytes(6), (b"tRNS", bytes(6))))
 
 
@@ -152,28 +184,38 @@ def test_png_16_bit_colours() -> None:
 def test_exif_rotation(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    data = encoded(Image.fromarray(COLOURS), exif=exif)
-    assert np.array_equal(pixels(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
-    assert np.array_equal(pixels(data, exif=False), COLOURS)
+    data = encoded(Image.fromarray(COLORS), exif=exif)
+    assert np.array_equal(
+        pixels(data), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data))))
+    )
+    assert np.array_equal(pixels(data, exif=False), COLORS)
 
 
 def test_opening_twice_does_not_turn_twice() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
-    once = open_image(encoded(Image.fromarray(COLOURS), exif=exif))
+    once = open_image(encoded(Image.fromarray(COLORS), exif=exif))
     assert np.array_equal(pixels(once), np.asarray(once))
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_damaged_exif_is_ignored() -> None:
-    assert np.array_equal(pixels(encoded(Image.fromarray(COLOURS), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")), COLOURS)
+    assert np.array_equal(
+        pixels(encoded(Image.fromarray(COLORS), exif=b"Exif\0\0II*\0\xff\xff\xff\xff")), COLORS
+    )
 
 
 def test_animation_gives_its_first_frame() -> None:
-    frames = [Image.new("RGB", (5, 5), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (5, 5), color) for color in ("red", "blue")]
     for format in ("GIF", "PNG", "WEBP"):
         got = pixels(
-            encoded(frames[0], format, save_all=True, append_images=frames[1:], **({"lossless": True} if format == "WEBP" else {}))
+            encoded(
+                frames[0],
+                format,
+                save_all=True,
+                append_images=frames[1:],
+                **({"lossless": True} if format == "WEBP" else {}),
+            )
         )
         assert (got == (255, 0, 0)).all(), format
 
@@ -197,7 +239,9 @@ def test_cut_and_scrambled_files_never_let_a_foreign_error_out(format: str) -> N
 
 
 @pytest.mark.parametrize("side", [9_460, 14_000, 50_000])
-def test_bomb_headers_are_refused_before_decoding(side: int, recwarn: pytest.WarningsRecorder) -> None:
+def test_bomb_headers_are_refused_before_decoding(
+    side: int, recwarn: pytest.WarningsRecorder
+) -> None:
     assert side * side > MAX_PIXELS
     before = Image.MAX_IMAGE_PIXELS
     with pytest.raises(ImageError, match=r"too many pixels .*: make it smaller"):
@@ -211,7 +255,10 @@ def test_the_bound_is_ours_whatever_pillow_is_told(monkeypatch: pytest.MonkeyPat
         open_image(png(50_000, 50_000, 8, 2, b""))
 
 
-@pytest.mark.parametrize(("name", "content", "cause"), [("a.jpg", b"just some text\n", "not a picture"), ("b.png", b"", "empty")])
+@pytest.mark.parametrize(
+    ("name", "content", "cause"),
+    [("a.jpg", b"just some text\n", "not a picture"), ("b.png", b"", "empty")],
+)
 def test_files_that_are_no_pictures(tmp_path: Path, name: str, content: bytes, cause: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=cause) as caught:
@@ -221,14 +268,19 @@ def test_files_that_are_no_pictures(tmp_path: Path, name: str, content: bytes, c
 
 
 def test_missing_file_folder_and_empty_bytes(tmp_path: Path) -> None:
-    for source, cause in ((tmp_path / "no.jpg", "does not exist"), (tmp_path, "is a folder"), (b"", "empty"), ("a\0b", "exist|decoded")):
+    for source, cause in (
+        (tmp_path / "no.jpg", "does not exist"),
+        (tmp_path, "is a folder"),
+        (b"", "empty"),
+        ("a\0b", "exist|decoded"),
+    ):
         with pytest.raises(ImageError, match=cause):
             open_image(source)
 
 
 def test_eps_is_not_opened() -> None:
     with pytest.raises(ImageError, match="not a picture"):
-        open_image(encoded(Image.fromarray(COLOURS), "EPS"))
+        open_image(encoded(Image.fromarray(COLORS), "EPS"))
 
 
 @pytest.mark.parametrize(
@@ -255,7 +307,7 @@ def test_other_objects_are_refused(source: object) -> None:
 
 
 def test_a_closed_picture_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(COLOURS)))
+    (tmp_path / "a.png").write_bytes(encoded(Image.fromarray(COLORS)))
     image = Image.open(tmp_path / "a.png")
     image.close()
     with pytest.raises(ImageError):
@@ -266,7 +318,11 @@ def test_list_images(tmp_path: Path) -> None:
     for name in ("b.JPEG", "a.png", "sub/c.webp", "notes.txt", "._a.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == ["a.png", "b.JPEG", "sub/c.webp"]
+    assert [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)] == [
+        "a.png",
+        "b.JPEG",
+        "sub/c.webp",
+    ]
     assert is_image_path(Path("x.TIF"))
     assert not is_image_path(Path("x.onnx"))
     (tmp_path / "empty").mkdir()

@@ -8,7 +8,7 @@ from tinyvit.labels import Label
 
 
 def test_imagenet_1k():
-    names = labels.imagenet(1000)
+    names = labels.imagenet_labels(1000)
     assert (len(names), names[0], names[281], names[967].name) == (
         1000,
         Label("tench", "n01440764"),
@@ -20,17 +20,21 @@ def test_imagenet_1k():
 
 def test_imagenet_22k_agrees_with_the_papers_mapping():
     """The first, second and last entries of microsoft/Cream, TinyViT/imagenet_1kto22k.txt; one class of the 1,000 has none."""
-    full = labels.imagenet(21841)
-    thousand = labels.imagenet(1000)
+    full = labels.imagenet_labels(21841)
+    thousand = labels.imagenet_labels(1000)
     index = {label.wnid: i for i, label in enumerate(full)}
     assert len(full) == 21841
-    assert (index[thousand[0].wnid], index[thousand[1].wnid], index[thousand[999].wnid]) == (359, 368, 21815)
+    assert (index[thousand[0].wnid], index[thousand[1].wnid], index[thousand[999].wnid]) == (
+        359,
+        368,
+        21815,
+    )
     assert [label.name for label in thousand if label.wnid not in index] == ["teddy"]
 
 
 def test_other_counts_have_no_labels():
-    assert labels.imagenet(10) is None
-    assert labels.numbered(2) == (Label("class 0"), Label("class 1"))
+    assert labels.imagenet_labels(10) is None
+    assert labels.numbered_labels(2) == (Label("class 0"), Label("class 1"))
 
 
 ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
@@ -47,19 +51,31 @@ ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
         ("a.csv", '0,cat\n1,dog\n2,"a, b"\n', ANIMALS),
         ("a.csv", 'Index, Name\n2,"a, b"\n0,cat\n1,dog\n', ANIMALS),
         ("a.csv", ',class_name\n0,cat\n1,dog\n2,"a, b"\n', ANIMALS),
-        ("a.tsv", "n02123045\tmy cat\nn00000000\tmine\n", (Label("my cat", "n02123045"), Label("mine", "n00000000"))),
+        (
+            "a.tsv",
+            "n02123045\tmy cat\nn00000000\tmine\n",
+            (Label("my cat", "n02123045"), Label("mine", "n00000000")),
+        ),
         ("a.tsv", "wnid\tname\nn02123045\tmy cat\n", (Label("my cat", "n02123045"),)),
         ("a.json", '["cat", "dog", "a, b"]', ANIMALS),
         ("a.json", '{"1": "dog", "0": "cat", "2": "a, b"}', ANIMALS),
         ("a.json", '{"dog": 1, "cat": 0, "a, b": 2}', ANIMALS),
         ("a.json", '{"1": 0, "0": 1}', (Label("1"), Label("0"))),
-        ("a.json", '{"model_type": "x", "id2label": {"1": "dog", "0": "cat", "2": "a, b"}, "label2id": {"cat": 0}}', ANIMALS),
-        ("a.json", json.dumps({str(i): f"c{i}" for i in reversed(range(12))}), tuple(Label(f"c{i}") for i in range(12))),
+        (
+            "a.json",
+            '{"model_type": "x", "id2label": {"1": "dog", "0": "cat", "2": "a, b"}, "label2id": {"cat": 0}}',
+            ANIMALS,
+        ),
+        (
+            "a.json",
+            json.dumps({str(i): f"c{i}" for i in reversed(range(12))}),
+            tuple(Label(f"c{i}") for i in range(12)),
+        ),
     ],
 )
 def test_read(tmp_path, name, text, expected):
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
-    assert labels.read(tmp_path / name) == expected
+    assert labels.read_labels(tmp_path / name) == expected
 
 
 @pytest.mark.parametrize(
@@ -91,13 +107,13 @@ def test_read(tmp_path, name, text, expected):
         ("a.csv", b"n02123045,cat\nw2,dog\n", "not 0, 1, 2"),
     ],
 )
-def test_what_is_not_recognised_is_refused_with_the_formats(tmp_path, name, data, said):
+def test_what_is_not_recognized_is_refused_with_the_formats(tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(RequestError, match=said) as error:
-        labels.read(tmp_path / name)
+        labels.read_labels(tmp_path / name)
     assert "id2label" in error.value.remedy
 
 
 def test_absent_file_is_refused(tmp_path):
     with pytest.raises(RequestError, match="cannot be read"):
-        labels.read(tmp_path / "absent.txt")
+        labels.read_labels(tmp_path / "absent.txt")

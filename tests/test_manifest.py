@@ -9,8 +9,8 @@ import pytest
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import Label
-from tinyvit.manifest import Golden, Manifest, Parity, Source, TensorSpec
-from tinyvit.preprocess import timm_eval
+from tinyvit.manifest import GoldenVectors, Manifest, Parity, SourceCheckpoint, TensorSpec
+from tinyvit.preprocess import timm_preprocess
 
 FULL = Manifest(
     model="demo",
@@ -21,12 +21,12 @@ FULL = Manifest(
     stage="host",
     input=TensorSpec("image", ("batch", 3, 224, 224), "float32", "NCHW"),
     output=TensorSpec("logits", ("batch", 2), "float32", "NC"),
-    preprocess=timm_eval(224),
+    preprocess=timm_preprocess(224),
     labels=(Label("a señor", "n00000001"), Label("b\n\u2028", "")),
-    source=Source("demo", "00"),
-    licence="mit",
+    source=SourceCheckpoint("demo", "00"),
+    license="mit",
     tools={"torch": "2.9"},
-    golden=Golden("triangle-chirp-1", (0, 1), 224, 224, ((1.5, -2.0), (0.25, 3.0)), 1e-4),
+    golden=GoldenVectors("triangle-chirp-1", (0, 1), 224, 224, ((1.5, -2.0), (0.25, 3.0)), 1e-4),
     parity=Parity(1e-6, "torch", "onnxruntime"),
     content_sha256="ff",
 )
@@ -53,7 +53,7 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
         ("labels.names", ["b", "a"]),
         ("preprocess.resize", 300),
         ("golden.tolerance", 1.0),
-        ("licence", "none"),
+        ("license", "none"),
         ("parity", None),
         ("content_sha256", "fe"),
         ("sha256", ""),
@@ -63,7 +63,9 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
 def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> None:
     edited = Manifest.from_json(changed(path, value))
     assert not edited.intact
-    assert Manifest.from_json(edited.to_json()).intact, "written anew it is: a checksum, no signature"
+    assert Manifest.from_json(edited.to_json()).intact, (
+        "written anew it is: a checksum, no signature"
+    )
 
 
 def test_without_a_digest_it_is_not_intact() -> None:
@@ -88,7 +90,19 @@ def changed(path: str, value: Any) -> str:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense", "[]", "null", "3", '"x"', "{}", '{"format": 1}', "[" * 100_000, '{"format": 1, "labels": {}}']
+    "text",
+    [
+        "",
+        "nonsense",
+        "[]",
+        "null",
+        "3",
+        '"x"',
+        "{}",
+        '{"format": 1}',
+        "[" * 100_000,
+        '{"format": 1, "labels": {}}',
+    ],
 )
 def test_what_is_no_manifest(text: str) -> None:
     with pytest.raises(ArtifactError) as caught:
@@ -111,7 +125,7 @@ def test_a_later_format_says_upgrade() -> None:
         ("labels.wnids", None),
         ("img_size", "224"),
         ("img_size", True),
-        ("licence", {"a": 1}),
+        ("license", {"a": 1}),
         ("tools", ["torch"]),
         ("tools", {"torch": 2}),
         ("input", None),

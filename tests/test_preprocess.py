@@ -10,10 +10,28 @@ import pytest
 from PIL import Image
 
 from tinyvit.errors import ArtifactError
-from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess, paper_eval, timm_eval
+from tinyvit.preprocess import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    Preprocess,
+    paper_preprocess,
+    timm_preprocess,
+)
 
 RNG = np.random.default_rng(1)
-SIZES = [(1, 1), (32, 32), (33, 32), (31, 90), (500, 375), (375, 500), (640, 480), (224, 224), (257, 255), (1000, 60), (7, 300)]
+SIZES = [
+    (1, 1),
+    (32, 32),
+    (33, 32),
+    (31, 90),
+    (500, 375),
+    (375, 500),
+    (640, 480),
+    (224, 224),
+    (257, 255),
+    (1000, 60),
+    (7, 300),
+]
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -41,14 +59,20 @@ def resize_then_crop(image: Image.Image, p: Preprocess) -> np.ndarray:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("crop", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
-def test_pixels_are_those_of_resizing_then_cropping(size: tuple[int, int], crop: str, interpolation: str) -> None:
+def test_pixels_are_those_of_resizing_then_cropping(
+    size: tuple[int, int], crop: str, interpolation: str
+) -> None:
     p = Preprocess(48, 55 if crop == "center" else 48, crop, interpolation)
     image = picture(*size)
     difference = p.pixels(image).astype(int) - resize_then_crop(image, p)
     assert np.abs(difference).max() <= 1
 
 
-@pytest.mark.parametrize("p", [timm_eval(224), paper_eval(224), timm_eval(384), timm_eval(512)], ids=str)
+@pytest.mark.parametrize(
+    "p",
+    [timm_preprocess(224), paper_preprocess(224), timm_preprocess(384), timm_preprocess(512)],
+    ids=str,
+)
 def test_released_evaluations(p: Preprocess) -> None:
     for _ in range(6):
         image = picture(*RNG.integers(100, 700, 2))
@@ -56,31 +80,33 @@ def test_released_evaluations(p: Preprocess) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 2_000_000), (2_000_000, 1)])
-@pytest.mark.parametrize("p", [timm_eval(224), timm_eval(512)], ids=["center", "squash"])
+@pytest.mark.parametrize(
+    "p", [timm_preprocess(224), timm_preprocess(512)], ids=["center", "squash"]
+)
 def test_thin_pictures_cost_no_more_than_others(size: tuple[int, int], p: Preprocess) -> None:
     start = time.perf_counter()
     assert (p.pixels(Image.new("RGB", size, (1, 2, 3))) == (1, 2, 3)).all()
     assert time.perf_counter() - start < 2
 
 
-def test_normalise_and_call() -> None:
-    p, image = timm_eval(224), picture(300, 260)
+def test_normalize_and_call() -> None:
+    p, image = timm_preprocess(224), picture(300, 260)
     x = p.pixels(image)
     expected = ((x / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
     got = p(image)
     assert got.dtype == np.float32
     assert got.flags.c_contiguous
     assert np.abs(got - expected).max() < 1e-5
-    assert np.array_equal(p.normalise(np.stack([x, x]))[1], got)
+    assert np.array_equal(p.normalize(np.stack([x, x]))[1], got)
 
 
 def test_values() -> None:
-    assert (timm_eval(224).resize, timm_eval(224).crop) == (235, "center")
-    assert (paper_eval(224).resize, paper_eval(224).crop) == (256, "center")
-    assert (timm_eval(384).resize, timm_eval(384).crop) == (384, "center")
-    assert (paper_eval(384).resize, paper_eval(384).crop) == (384, "squash")
-    assert timm_eval(512) == paper_eval(512) == Preprocess(512, 512, "squash")
-    assert timm_eval(224).resized(500, 375) == (313, 235)
+    assert (timm_preprocess(224).resize, timm_preprocess(224).crop) == (235, "center")
+    assert (paper_preprocess(224).resize, paper_preprocess(224).crop) == (256, "center")
+    assert (timm_preprocess(384).resize, timm_preprocess(384).crop) == (384, "center")
+    assert (paper_preprocess(384).resize, paper_preprocess(384).crop) == (384, "squash")
+    assert timm_preprocess(512) == paper_preprocess(512) == Preprocess(512, 512, "squash")
+    assert timm_preprocess(224).resized(500, 375) == (313, 235)
 
 
 def test_from_dict_is_the_inverse_of_asdict() -> None:

@@ -1,7 +1,7 @@
 import pytest
 
 from tinyvit.errors import RequestError
-from tinyvit.variants import RELEASED, VARIANTS, find
+from tinyvit.variants import RELEASED, VARIANTS, find_released
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
@@ -29,7 +29,9 @@ def test_attention_products_are_counted():
         with FlopCounterMode(display=False) as counter:
             model(torch.zeros(1, 3, 224, 224))
     by_hand = 32 * 2 * (16 * 4 * 49**2 * 2 + 5 * 196**2 * 6 + 10 * 49**2 * 2)
-    products = sum(flops for name, flops in counter.get_flop_counts()["Global"].items() if "bmm" in str(name))
+    products = sum(
+        flops for name, flops in counter.get_flop_counts()["Global"].items() if "bmm" in str(name)
+    )
     assert products / 2 == by_hand
 
 
@@ -44,12 +46,12 @@ def test_attention_products_are_counted():
     ],
 )
 def test_names(name, full):
-    assert find(name).name == full
+    assert find_released(name).name == full
 
 
 def test_unknown_name_gets_the_nearest():
     with pytest.raises(RequestError, match="tinyvit_21m"):
-        find("tinyvit_22m")
+        find_released("tinyvit_22m")
 
 
 def test_windows_are_the_papers():
@@ -60,6 +62,12 @@ def test_windows_are_the_papers():
 
 def test_published_figures():
     assert len(RELEASED) == 11
-    assert (RELEASED["tiny_vit_21m_512.dist_in22k_ft_in1k"].top1, RELEASED["tiny_vit_5m_224.in1k"].top5) == (86.5, 94.8)
+    assert (
+        RELEASED["tiny_vit_21m_512.dist_in22k_ft_in1k"].top1,
+        RELEASED["tiny_vit_5m_224.in1k"].top5,
+    ) == (86.5, 94.8)
     assert RELEASED["tiny_vit_11m_224.dist_in22k"].num_classes == 21841
-    assert RELEASED["tiny_vit_21m_384.dist_in22k_ft_in1k"].hub_id == "timm/tiny_vit_21m_384.dist_in22k_ft_in1k"
+    assert (
+        RELEASED["tiny_vit_21m_384.dist_in22k_ft_in1k"].hub_id
+        == "timm/tiny_vit_21m_384.dist_in22k_ft_in1k"
+    )

@@ -1,6 +1,6 @@
-"""How right a file is: `assess` makes a record of its answers to labelled pictures.
+"""How right a file is: `assess` makes a record of its answers to labeled pictures.
 
-datasets/            labelled pictures, wherever they are
+datasets/            labeled pictures, wherever they are
 answers.py           a file's answers, and the journal to go on from
 cluster.py           the same from many machines
 looked.py            answers -> what they come to, alone and beside a reference

@@ -15,8 +15,13 @@ BINS = 15
 def wilson(right: int, count: int) -> tuple[float, float]:
     """The 95% interval of a share, in percent (Wilson 1927): right at 0 and 100% too, where the usual one is not."""
     share, square = right / count, _Z**2 / count
-    middle, half = share + square / 2, _Z * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    return max(0.0, 100 * (middle - half) / (1 + square)), min(100.0, 100 * (middle + half) / (1 + square))
+    middle, half = (
+        share + square / 2,
+        _Z * math.sqrt(share * (1 - share) / count + square / (4 * count)),
+    )
+    return max(0.0, 100 * (middle - half) / (1 + square)), min(
+        100.0, 100 * (middle + half) / (1 + square)
+    )
 
 
 def mcnemar(worse: int, better: int) -> float:
@@ -24,7 +29,13 @@ def mcnemar(worse: int, better: int) -> float:
     count, least = worse + better, min(worse, better)
     if count == 0:
         return 1.0
-    logs = (math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1) - count * math.log(2) for k in range(least + 1))
+    logs = (
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        - count * math.log(2)
+        for k in range(least + 1)
+    )
     return min(1.0, 2 * math.fsum(math.exp(each) for each in logs))
 
 

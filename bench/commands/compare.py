@@ -15,12 +15,35 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """See the package."""
-    parser.add_argument("before", type=Path, metavar="BEFORE", help="a record that latency or accuracy printed with --json")
-    parser.add_argument("after", type=Path, metavar="AFTER", help="one of the same kind, device and artifacts")
-    parser.add_argument("--max-regress", type=_share, default=0.03, metavar="P%", help="how much slower is fine (3%%)")
-    parser.add_argument("--max-drop", type=float, default=0.5, metavar="POINTS", help="how much less top-1 is fine (0.5)")
-    parser.add_argument("--across-devices", action="store_true", help="compare records of different devices")
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument(
+        "before",
+        type=Path,
+        metavar="BEFORE",
+        help="a record that latency or accuracy printed with --json",
+    )
+    parser.add_argument(
+        "after", type=Path, metavar="AFTER", help="one of the same kind, device and artifacts"
+    )
+    parser.add_argument(
+        "--max-regress",
+        type=_share,
+        default=0.03,
+        metavar="P%",
+        help="how much slower is fine (3%%)",
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        default=0.5,
+        metavar="POINTS",
+        help="how much less top-1 is fine (0.5)",
+    )
+    parser.add_argument(
+        "--across-devices", action="store_true", help="compare records of different devices"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object instead of a table"
+    )
 
 
 def _share(text: str) -> float:
@@ -35,10 +58,16 @@ def _share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> int:
     """Exit code 1 where anything regressed."""
-    from tinyvit.bench.compare import compare
-    from tinyvit.bench.record import read
+    from tinyvit.bench.compare import compare_records
+    from tinyvit.bench.record import read_record
 
-    found = compare(read(args.before), read(args.after), args.max_regress, args.max_drop, args.across_devices)
+    found = compare_records(
+        read_record(args.before),
+        read_record(args.after),
+        args.max_regress,
+        args.max_drop,
+        args.across_devices,
+    )
     if args.json:
         print(json.dumps(asdict(found)))
     else:
@@ -48,6 +77,11 @@ def run(args: argparse.Namespace) -> int:
             interval = f"{one.value:+.{digits}f} ({one.low:+.{digits}f} to {one.high:+.{digits}f})"
             change = interval.replace("+", "") if one.kind == "latency" else f"{interval} points"
             verdict = "REGRESSION" if one.is_regression else "fine"
-            print(f"| {one.artifact} | {one.before:.2f}{unit} | {one.after:.2f}{unit} | {change} | {verdict} |")
-        print("".join(f"not compared, in one record only: {name}\n" for name in found.unmatched), end="")
+            print(
+                f"| {one.artifact} | {one.before:.2f}{unit} | {one.after:.2f}{unit} | {change} | {verdict} |"
+            )
+        print(
+            "".join(f"not compared, in one record only: {name}\n" for name in found.unmatched),
+            end="",
+        )
     return 1 if any(one.is_regression for one in found.changes) else 0

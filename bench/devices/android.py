@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.devices.transport import Completed, finished, refusal
-from tinyvit.bench.latency.percentiles import ENOUGH
-from tinyvit.bench.record import TOOL, Device, Latency, Record, now
-from tinyvit.bench.subject import Refusals, subject
+from tinyvit.bench.artifact_info import Refusals, read_artifact_info
+from tinyvit.bench.devices.transport import CompletedCommand, refusal, run_process
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE
+from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, now
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.runtimes import cpu
-from tinyvit.runtimes.artifact import detect_format, files
-from tinyvit.runtimes.registry import candidates
+from tinyvit.runtimes import processor as cpu
+from tinyvit.runtimes.artifact import artifact_files, detect_format
+from tinyvit.runtimes.registry import engines_for_format
 
 _PLACE = "/data/local/tmp"
 _WARMUP = 20
@@ -78,39 +78,53 @@ class Adb:
     def __init__(self, serial: str | None = None) -> None:
         program = shutil.which("adb")
         if program is None:
-            raise MissingDependencyError("adb is not on PATH", "install Android's platform-tools (Debian: apt-get install adb)")
-        listed = finished([program, "devices"], "adb", 60).stdout.splitlines()[1:]
+            raise MissingDependencyError(
+                "adb is not on PATH",
+                "install Android's platform-tools (Debian: apt-get install adb)",
+            )
+        listed = run_process([program, "devices"], "adb", 60).stdout.splitlines()[1:]
         states = dict(line.split()[:2] for line in listed if len(line.split()) >= 2)
         if serial is None and len(states) != 1:
             what = "no device" if not states else f"{len(states)} devices ({', '.join(states)})"
-            raise RequestError(f"adb sees {what}", "connect one and allow USB debugging on it, or name one: --adb SERIAL")
+            raise RequestError(
+                f"adb sees {what}",
+                "connect one and allow USB debugging on it, or name one: --adb SERIAL",
+            )
         self.name = serial or next(iter(states))
         if states.get(self.name) != "device":
             state = states.get(self.name, "not connected")
-            raise RequestError(f"{self.name} is {state}", "unlock it and allow USB debugging from this computer; see adb devices")
+            raise RequestError(
+                f"{self.name} is {state}",
+                "unlock it and allow USB debugging from this computer; see adb devices",
+            )
         self._adb = [program, "-s", self.name]
 
-    def shell(self, command: str, timeout_s: float = 60) -> Completed:
+    def shell(self, command: str, timeout_s: float = 60) -> CompletedCommand:
         """A command line of the device's own shell."""
-        return finished([*self._adb, "shell", command], self.name, timeout_s)
+        return run_process([*self._adb, "shell", command], self.name, timeout_s)
 
     def push(self, path: Path, there: str) -> None:
         """Copy a file there."""
-        done = finished([*self._adb, "push", str(path), there], self.name, 1800)
+        done = run_process([*self._adb, "push", str(path), there], self.name, 1800)
         if done.code:
             raise refusal(self.name, done, f"{path.name} cannot be written there")
 
-    def device(self) -> Device:
+    def device(self) -> DeviceInfo:
         """What Android says of itself."""
         model, soc, release, abi = (
             self.shell(f"getprop {key}").stdout.strip()
-            for key in ("ro.product.model", "ro.soc.model", "ro.build.version.release", "ro.product.cpu.abi")
+            for key in (
+                "ro.product.model",
+                "ro.soc.model",
+                "ro.build.version.release",
+                "ro.product.cpu.abi",
+            )
         )
         text = self.shell("cat /proc/cpuinfo").stdout
         features = cpu.features(cpu.first_processor(text, abi))
         cores = len(re.findall(r"(?m)^processor\s*:", text)) or 1
         memory = re.search(r"MemTotal:\s+(\d+) kB", self.shell("cat /proc/meminfo").stdout)
-        return Device(
+        return DeviceInfo(
             model or self.name,
             f"Android {release}",
             abi,
@@ -123,13 +137,17 @@ class Adb:
         )
 
 
-def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: int, timeout_s: float) -> Record:
+def measure(
+    adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: int, timeout_s: float
+) -> Record:
     """Time each file with the runner at `runner`, and leave nothing there. What fails is in `refusals`."""
     date, device = now(), adb.device()
     there = adb.shell(f"mktemp -d {_PLACE}/tinyvit-XXXXXX").stdout.strip()
     if not there.startswith(_PLACE + "/"):
-        raise RequestError(f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there")
-    found, refusals = list[Latency](), Refusals()
+        raise RequestError(
+            f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there"
+        )
+    found, refusals = list[LatencyResult](), Refusals()
     try:
         adb.push(runner, f"{there}/runner")
         adb.shell(f"chmod 755 {there}/runner")
@@ -142,22 +160,31 @@ def measure(adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: i
         adb.shell(f"rm -rf {there}")
     if not found:
         raise refusals.error()
-    settings: dict[str, str | int | float | bool | None] = {"timed": "network alone", "runs": runs, "runner": runner.name}
+    settings: dict[str, str | int | float | bool | None] = {
+        "timed": "network alone",
+        "runs": runs,
+        "runner": runner.name,
+    }
     return Record("latency", date, TOOL, device, settings, (), tuple(refusals.lines), tuple(found))
 
 
 def runner_for(path: Path) -> Runner:
     """Of the file's format; raises RequestError for one that none runs."""
     format = detect_format(path)
-    engine = next((name for name in candidates(format) if name in RUNNERS), None)
+    engine = next((name for name in engines_for_format(format) if name in RUNNERS), None)
     if engine is None:
-        raise RequestError(f"no runner for Android is known for {format.name} files", "export with --target litert, onnx or ort")
+        raise RequestError(
+            f"no runner for Android is known for {format.name} files",
+            "export with --target litert, onnx or ort",
+        )
     return RUNNERS[engine]
 
 
-def _one(adb: Adb, path: Path, there: str, threads: int, runs: int, timeout_s: float) -> Latency:
+def _one(
+    adb: Adb, path: Path, there: str, threads: int, runs: int, timeout_s: float
+) -> LatencyResult:
     runner = runner_for(path)
-    if len(files(path)) != 1:
+    if len(artifact_files(path)) != 1:
         raise RequestError(f"{path} is more than one file", "give one that is a single file")
     file = f"{there}/model{path.suffix}"
     adb.push(path, file)
@@ -167,16 +194,33 @@ def _one(adb: Adb, path: Path, there: str, threads: int, runs: int, timeout_s: f
     if done.code:
         raise refusal(adb.name, done, f"{runner.name} failed")
     # The last match: benchmark_model prints the same line for its warm-up before.
-    times = {key: float(found[-1]) * runner.unit_ms for key, pattern in runner.times.items() if (found := pattern.findall(said))}
+    times = {
+        key: float(found[-1]) * runner.unit_ms
+        for key, pattern in runner.times.items()
+        if (found := pattern.findall(said))
+    }
     if "median" not in times:
-        raise RequestError(f"{runner.name} on {adb.name} told no median", f"take a newer one: {runner.where}")
+        raise RequestError(
+            f"{runner.name} on {adb.name} told no median", f"take a newer one: {runner.where}"
+        )
     return _latency(path, runner, times, threads, runs)
 
 
-def _latency(path: Path, runner: Runner, times: dict[str, float], threads: int, runs: int) -> Latency:
+def _latency(
+    path: Path, runner: Runner, times: dict[str, float], threads: int, runs: int
+) -> LatencyResult:
     median = times["median"]
-    return Latency(
-        subject=subject(str(path), {"engine": runner.engine, "version": "", "device": "cpu", "threads": threads, "runner": runner.name}),
+    return LatencyResult(
+        subject=read_artifact_info(
+            str(path),
+            {
+                "engine": runner.engine,
+                "version": "",
+                "device": "cpu",
+                "threads": threads,
+                "runner": runner.name,
+            },
+        ),
         scenario="single-stream",
         batch=1,
         samples=runs,
@@ -186,8 +230,8 @@ def _latency(path: Path, runner: Runner, times: dict[str, float], threads: int, 
         median_ms=median,
         mean_ms=times.get("mean"),
         max_ms=times.get("max"),
-        p90_ms=times.get("p90") if runs >= ENOUGH[0.9] else None,
-        p99_ms=times.get("p99") if runs >= ENOUGH[0.99] else None,
+        p90_ms=times.get("p90") if runs >= MIN_SAMPLES_ABOVE[0.9] else None,
+        p99_ms=times.get("p99") if runs >= MIN_SAMPLES_ABOVE[0.99] else None,
         p90_bound_ms=None,
         p99_bound_ms=None,
         images_per_s=1e3 / times.get("mean", median),

@@ -13,14 +13,16 @@ from pathlib import Path
 import tinyvit
 from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.artifact import files
+from tinyvit.runtimes.artifact import artifact_files
 
 NAME = "tinyvit_edge"
 PICTURES, WHEELS = "pictures", "wheels"
 _SKIPPED = ("__pycache__", ".pyc")
 
 
-def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | None, folder: Path) -> str:
+def make(
+    paths: Sequence[Path], data: Path | None, images: int, wheels: Path | None, folder: Path
+) -> str:
     """Fill the empty `folder`; the name of this package's wheel in it.
 
     images: so many of `data`'s class folders, evenly. wheels: a folder of what is to be installed with it. Raises RequestError for two
@@ -31,7 +33,7 @@ def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | N
     if len(set(names)) < len(names):
         raise RequestError("two of the files have the same name", "give them one after the other")
     for path in paths:
-        for each in files(path):
+        for each in artifact_files(path):
             there = folder / (each.relative_to(path.parent))
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(each, there)
@@ -39,7 +41,8 @@ def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | N
         found = sorted(wheels.glob("*.whl"))
         if not found:
             raise RequestError(
-                f"{wheels} has no wheels", "fill it: pip download -d DIR numpy pillow onnxruntime, for the device's platform"
+                f"{wheels} has no wheels",
+                "fill it: pip download -d DIR numpy pillow onnxruntime, for the device's platform",
             )
         (folder / WHEELS).mkdir()
         for each in found:
@@ -48,7 +51,10 @@ def make(paths: Sequence[Path], data: Path | None, images: int, wheels: Path | N
         for sample in open_dataset(Place(str(data), limit=images)).samples:
             picture = sample.picture()
             if not isinstance(picture, Path):
-                raise RequestError(f"{data} is no folder of class folders", "unpack it first: a device gets single files")
+                raise RequestError(
+                    f"{data} is no folder of class folders",
+                    "unpack it first: a device gets single files",
+                )
             there = folder / PICTURES / sample.classes[0] / sample.name.replace("/", "_")
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(picture, there)
@@ -61,12 +67,22 @@ def make_wheel(folder: Path) -> Path:
     try:
         known = distribution("tinyvit-edge")
     except PackageNotFoundError as error:
-        raise RequestError("tinyvit-edge is not installed here", "pip install it, or pip install -e . in its clone") from error
+        raise RequestError(
+            "tinyvit-edge is not installed here", "pip install it, or pip install -e . in its clone"
+        ) from error
     info = f"{NAME}-{known.version}.dist-info"
-    members = {f"tinyvit/{path.relative_to(root).as_posix()}": path.read_bytes() for root in _roots() for path in _walk(root)}
-    members[f"{info}/METADATA"] = (known.read_text("METADATA") or known.read_text("PKG-INFO") or "").encode()
+    members = {
+        f"tinyvit/{path.relative_to(root).as_posix()}": path.read_bytes()
+        for root in _roots()
+        for path in _walk(root)
+    }
+    members[f"{info}/METADATA"] = (
+        known.read_text("METADATA") or known.read_text("PKG-INFO") or ""
+    ).encode()
     members[f"{info}/entry_points.txt"] = (known.read_text("entry_points.txt") or "").encode()
-    members[f"{info}/WHEEL"] = b"Wheel-Version: 1.0\nGenerator: tinyvit-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    members[f"{info}/WHEEL"] = (
+        b"Wheel-Version: 1.0\nGenerator: tinyvit-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    )
     lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in members.items()]
     members[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
     path = folder / f"{NAME}-{known.version}-py3-none-any.whl"

@@ -23,7 +23,7 @@ _HOST = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
 
 
 @dataclass(frozen=True)
-class Completed:
+class CompletedCommand:
     """A command that ended: its exit code, what it printed, and the end of what it said on stderr."""
 
     code: int
@@ -44,7 +44,9 @@ class Transport(Protocol):
         """Copy what is in a folder here into one there."""
         ...
 
-    def run(self, argv: Sequence[str], timeout_s: float, cwd: str | None = None) -> Completed:
+    def run(
+        self, argv: Sequence[str], timeout_s: float, cwd: str | None = None
+    ) -> CompletedCommand:
         """Run a command there, in `cwd`. Raises where it takes longer, prints too much, or the device is lost."""
         ...
 
@@ -66,9 +68,11 @@ class Local:
         """See `Transport`."""
         shutil.copytree(folder, there, dirs_exist_ok=True)
 
-    def run(self, argv: Sequence[str], timeout_s: float, cwd: str | None = None) -> Completed:
+    def run(
+        self, argv: Sequence[str], timeout_s: float, cwd: str | None = None
+    ) -> CompletedCommand:
         """See `Transport`."""
-        return finished(argv, self.name, timeout_s, cwd=cwd)
+        return run_process(argv, self.name, timeout_s, cwd=cwd)
 
     def remove(self, there: str) -> None:
         """See `Transport`."""
@@ -78,14 +82,32 @@ class Local:
 class Ssh:
     """A host that the system's ssh reaches without asking for a password; its known hosts and keys are ssh's own affair."""
 
-    def __init__(self, host: str, port: int | None = None, identity: Path | None = None, config: Path | None = None) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int | None = None,
+        identity: Path | None = None,
+        config: Path | None = None,
+    ) -> None:
         """host: "user@name", as ssh takes it. Raises RequestError for what is no host's name, MissingDependencyError without ssh."""
         if not _HOST.fullmatch(host):
             raise RequestError(f"{host!r} is no host", "give USER@HOST, as for ssh")
         if shutil.which("ssh") is None:
-            raise MissingDependencyError("ssh is not installed", "install OpenSSH's client (Debian: apt-get install openssh-client)")
+            raise MissingDependencyError(
+                "ssh is not installed",
+                "install OpenSSH's client (Debian: apt-get install openssh-client)",
+            )
         self.name = host
-        options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=15", "-o", "ServerAliveInterval=5", "-o", "ServerAliveCountMax=3"]
+        options = [
+            "-o",
+            "BatchMode=yes",
+            "-o",
+            "ConnectTimeout=15",
+            "-o",
+            "ServerAliveInterval=5",
+            "-o",
+            "ServerAliveCountMax=3",
+        ]
         options += ["-F", str(config)] if config else []
         options += ["-p", str(port)] if port else []
         options += ["-i", str(identity)] if identity else []
@@ -109,7 +131,9 @@ class Ssh:
         if done.code:
             raise refusal(self.name, done, "the files cannot be written there")
 
-    def run(self, argv: Sequence[str], timeout_s: float, cwd: str | None = None) -> Completed:
+    def run(
+        self, argv: Sequence[str], timeout_s: float, cwd: str | None = None
+    ) -> CompletedCommand:
         """See `Transport`."""
         return self._finished(argv, timeout_s, None, cwd)
 
@@ -119,22 +143,38 @@ class Ssh:
         if done.code:
             raise refusal(self.name, done, f"{there} cannot be deleted there")
 
-    def _finished(self, argv: Sequence[str], timeout_s: float, stdin: IO[bytes] | None, cwd: str | None = None) -> Completed:
+    def _finished(
+        self, argv: Sequence[str], timeout_s: float, stdin: IO[bytes] | None, cwd: str | None = None
+    ) -> CompletedCommand:
         command = " ".join(map(shlex.quote, argv))
         command = f"cd {shlex.quote(cwd)} && {command}" if cwd else command
-        done = finished([*self._ssh, command], self.name, timeout_s, stdin)
+        done = run_process([*self._ssh, command], self.name, timeout_s, stdin)
         if done.code == _SSH_FAILED:
             raise refusal(self.name, done, _LOST)
         return done
 
 
-def finished(argv: Sequence[str], name: str, timeout_s: float, stdin: IO[bytes] | None = None, cwd: str | None = None) -> Completed:
+def run_process(
+    argv: Sequence[str],
+    name: str,
+    timeout_s: float,
+    stdin: IO[bytes] | None = None,
+    cwd: str | None = None,
+) -> CompletedCommand:
     """Run a command here; of what it prints no more than MAX_OUTPUT is taken."""
     with tempfile.TemporaryFile() as said:
         try:
-            process = subprocess.Popen(list(argv), stdin=stdin or subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, cwd=cwd)
+            process = subprocess.Popen(
+                list(argv),
+                stdin=stdin or subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                cwd=cwd,
+            )
         except OSError as error:
-            raise RequestError(f"{argv[0]} cannot be started ({error.strerror})", "check that it is installed") from error
+            raise RequestError(
+                f"{argv[0]} cannot be started ({error.strerror})", "check that it is installed"
+            ) from error
         late = threading.Event()
 
         def stop() -> None:
@@ -156,23 +196,40 @@ def finished(argv: Sequence[str], name: str, timeout_s: float, stdin: IO[bytes] 
             process.kill()
             process.wait()
         if late.is_set() or too_much:
-            how = f"printed more than {MAX_OUTPUT >> 20} MiB" if too_much else f"took more than {timeout_s:g} s"
-            raise RequestError(f"{name}: {' '.join(argv)[-80:]} {how}", "give a longer --timeout, or see what it does there by hand")
+            how = (
+                f"printed more than {MAX_OUTPUT >> 20} MiB"
+                if too_much
+                else f"took more than {timeout_s:g} s"
+            )
+            raise RequestError(
+                f"{name}: {' '.join(argv)[-80:]} {how}",
+                "give a longer --timeout, or see what it does there by hand",
+            )
         said.seek(max(0, said.seek(0, io.SEEK_END) - 4000))
-        return Completed(code, printed.decode("utf-8", "replace"), said.read().decode("utf-8", "replace"))
+        return CompletedCommand(
+            code, printed.decode("utf-8", "replace"), said.read().decode("utf-8", "replace")
+        )
 
 
 _FULL = ("has no space left", "free some there, or set TMPDIR there to a larger disk")
 _CAUSES = (
-    ("permission denied", "does not let this key in", "check the user, --identity, and authorized_keys there"),
-    ("host key verification failed", "is not known", "connect once by hand, ssh HOST, and accept its key"),
+    (
+        "permission denied",
+        "does not let this key in",
+        "check the user, --identity, and authorized_keys there",
+    ),
+    (
+        "host key verification failed",
+        "is not known",
+        "connect once by hand, ssh HOST, and accept its key",
+    ),
     ("could not resolve", "cannot be found", "check its name"),
     ("connection refused", "refuses the connection", "check --port, and that its ssh server runs"),
     ("timed out", "does not answer", "check that it is on, and its network"),
 )
 
 
-def refusal(name: str, done: Completed, otherwise: str) -> RequestError:
+def refusal(name: str, done: CompletedCommand, otherwise: str) -> RequestError:
     """For a command that failed there: what ssh or the device said, for people, and `otherwise` what could not be done."""
     said = done.stderr.lower()
     if "no space left" in said or "quota exceeded" in said:

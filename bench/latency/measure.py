@@ -11,22 +11,48 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 
-from tinyvit.bench import machine, readers
-from tinyvit.bench.kernels import KernelShare, integer_share
-from tinyvit.bench.latency import watch
-from tinyvit.bench.latency.cold import cold_start
-from tinyvit.bench.latency.opened import STAGES, EndToEnd, Opened, network_query, open_file, pictures_per_query
-from tinyvit.bench.latency.percentiles import ENOUGH, ratio, summary
-from tinyvit.bench.latency.rivals import beside
-from tinyvit.bench.latency.roofline import peak, share
-from tinyvit.bench.latency.scenarios import PER_QUERY, Clock, WallClock, Warmup, back_to_back, highest_rate, served, warm_up
-from tinyvit.bench.latency.turns import Timing
-from tinyvit.bench.record import TOOL, Latency, Operator, Peer, Ratio, Record, Scenario, now
-from tinyvit.bench.subject import Refusals, subject
+from tinyvit.bench import machine
+from tinyvit.bench import profilers as readers
+from tinyvit.bench.artifact_info import Refusals, read_artifact_info
+from tinyvit.bench.kernel_profile import KernelProfile, profile_kernels
+from tinyvit.bench.latency import interference as watch
+from tinyvit.bench.latency.baselines import measure_baselines
+from tinyvit.bench.latency.cold_start import measure_cold_start
+from tinyvit.bench.latency.interleave import Timing
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE, ratio_interval, summarize
+from tinyvit.bench.latency.roofline import measure_peak_rates, share_of_peak
+from tinyvit.bench.latency.scenarios import (
+    PER_QUERY,
+    Clock,
+    WallClock,
+    Warmup,
+    find_highest_rate,
+    run_back_to_back,
+    run_server,
+    warm_up,
+)
+from tinyvit.bench.latency.workload import (
+    STAGES,
+    EndToEnd,
+    OpenWorkload,
+    network_query,
+    open_workload,
+    pictures_per_query,
+)
+from tinyvit.bench.record import (
+    TOOL,
+    BaselineResult,
+    LatencyRatio,
+    LatencyResult,
+    OperatorTime,
+    Record,
+    Scenario,
+    now,
+)
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.runtimes.artifact import open_artifact
-from tinyvit.runtimes.base import AUTO, Options
-from tinyvit.runtimes.registry import candidates
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.registry import engines_for_format
 
 OFFLINE = 8
 """Pictures at once, offline, of a file that takes any number."""
@@ -35,7 +61,7 @@ _OPERATORS = 12
 
 
 @dataclass(frozen=True)
-class Plan:
+class LatencyConfig:
     """What to measure. Each of runtimes, threads and batches is tried with each of the others; None is the engine's or the scenario's own.
 
     runs: queries of each file, or more. seconds: for each, where that is reached before. rate: arrivals a second for "server", or
@@ -48,8 +74,8 @@ class Plan:
     runtimes: tuple[str | None, ...] = (None,)
     threads: tuple[int | None, ...] = (None,)
     batches: tuple[int | None, ...] = (None,)
-    device: str = AUTO
-    runs: int = ENOUGH[0.99]
+    device: str = AUTO_DEVICE
+    runs: int = MIN_SAMPLES_ABOVE[0.99]
     seconds: float = 60
     rate: float | None = None
     p99_ms: float | None = None
@@ -60,15 +86,27 @@ class Plan:
     rivals: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if (self.scenario == "server") != (self.rate is not None or self.p99_ms is not None) or None not in (self.rate, self.p99_ms):
+        if (self.scenario == "server") != (
+            self.rate is not None or self.p99_ms is not None
+        ) or None not in (self.rate, self.p99_ms):
             raise RequestError(
-                "how queries arrive is not clear", "give --scenario server with --rate or with --p99-ms, others with neither"
+                "how queries arrive is not clear",
+                "give --scenario server with --rate or with --p99-ms, others with neither",
             )
         counts = [self.runs, *self.batches, *self.threads]
-        if any(count is not None and count < 1 for count in counts) or self.cold < 0 or not self.seconds > 0:
-            raise RequestError("there is nothing to time", "give --runs, --batch and --threads from 1, --seconds above 0, --cold from 0")
+        if (
+            any(count is not None and count < 1 for count in counts)
+            or self.cold < 0
+            or not self.seconds > 0
+        ):
+            raise RequestError(
+                "there is nothing to time",
+                "give --runs, --batch and --threads from 1, --seconds above 0, --cold from 0",
+            )
         if any(value is not None and not value > 0 for value in (self.rate, self.p99_ms)):
-            raise RequestError("a rate or a time of 0 or less is not possible", "give --rate or --p99-ms above 0")
+            raise RequestError(
+                "a rate or a time of 0 or less is not possible", "give --rate or --p99-ms above 0"
+            )
         if self.scenario == "server" and any(batch not in (None, 1) for batch in self.batches):
             raise RequestError("a server's queries are of one picture", "leave --batch out")
 
@@ -77,35 +115,49 @@ class Plan:
 class _Run:
     """One file as it is measured: pictures a query; query: does one; whole: where that is the whole way."""
 
-    opened: Opened
-    options: Options
+    opened: OpenWorkload
+    options: RuntimeOptions
     pictures: int
     query: Callable[[], object]
     whole: EndToEnd | None
 
 
-def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, name: str | None = None) -> Record:
+def measure_latency(
+    paths: Sequence[str],
+    plan: LatencyConfig,
+    *,
+    clock: Clock | None = None,
+    name: str | None = None,
+) -> Record:
     """Measure each file as planned; `name` is the device's instead of its own. Files that cannot be measured are in `refusals`.
 
     Raises the first reason where nothing can be measured.
     """
     clock = clock or WallClock()
-    date, device = now(), machine.device(name)
+    date, device = now(), machine.read_device_info(name)
     with ExitStack() as stack:
         runs, refusals, said = _opened(paths, plan, stack)
         if not runs:
             raise refusals.error()
-        before = watch.snapshot()
+        before = watch.take_snapshot()
         results, told = _timed(runs, plan, clock)
-        after = watch.snapshot()
+        after = watch.take_snapshot()
         peers = _rivals(runs, plan, device.cores, refusals)
-    said += [*_about(device.governor, runs, device.cores), *watch.disturbances(before, after), *told]
+    said += [
+        *_about(device.governor, runs, device.cores),
+        *watch.detect_interference(before, after),
+        *told,
+    ]
     for i, run in enumerate(runs):
         results[i], missed = _looked_into(results[i], run, plan)
         said += missed
-    found = peak(max(run.options.threads or device.cores for run in runs)) if plan.roofline else None
+    found = (
+        measure_peak_rates(max(run.options.threads or device.cores for run in runs))
+        if plan.roofline
+        else None
+    )
     if found:
-        results = [replace(one, peak_share=share(one, found)) for one in results]
+        results = [replace(one, peak_share=share_of_peak(one, found)) for one in results]
     return Record(
         kind="latency",
         date=date,
@@ -120,7 +172,7 @@ def measure(paths: Sequence[str], plan: Plan, *, clock: Clock | None = None, nam
     )
 
 
-def _settings(plan: Plan) -> dict[str, str | int | float | bool | None]:
+def _settings(plan: LatencyConfig) -> dict[str, str | int | float | bool | None]:
     return {
         "timed": "from bytes to classes" if plan.images else "network alone",
         "scenario": plan.scenario,
@@ -132,7 +184,9 @@ def _settings(plan: Plan) -> dict[str, str | int | float | bool | None]:
     }
 
 
-def _opened(paths: Sequence[str], plan: Plan, stack: ExitStack) -> tuple[list[_Run], Refusals, list[str]]:
+def _opened(
+    paths: Sequence[str], plan: LatencyConfig, stack: ExitStack
+) -> tuple[list[_Run], Refusals, list[str]]:
     """(what can be measured, what cannot and why, warnings)."""
     runs: list[_Run] = []
     refusals = Refusals()
@@ -144,33 +198,53 @@ def _opened(paths: Sequence[str], plan: Plan, stack: ExitStack) -> tuple[list[_R
             except TinyViTError as error:
                 refusals.add(path, error)
                 continue
-            for engine, threads, batch in ((e, t, b) for e in wanted for t in plan.threads for b in plan.batches):
+            for engine, threads, batch in (
+                (e, t, b) for e in wanted for t in plan.threads for b in plan.batches
+            ):
                 try:
-                    runs.append(_run(stack, path, engine, Options(plan.device, threads), batch, plan))
+                    runs.append(
+                        _run(stack, path, engine, RuntimeOptions(plan.device, threads), batch, plan)
+                    )
                 except TinyViTError as error:
                     refusals.add(path, error)
-    return runs, refusals, [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    return (
+        runs,
+        refusals,
+        [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)],
+    )
 
 
 def _engines(path: str, runtimes: Sequence[str | None]) -> list[str | None]:
     """Those of several that open the file; of one, that one, which says itself why it does not."""
     if len(runtimes) == 1:
         return list(runtimes)
-    able = candidates(open_artifact(path).format)
+    able = engines_for_format(open_artifact(path).format)
     wanted: list[str | None] = [engine for engine in runtimes if engine in able]
     if not wanted:
-        raise RequestError(f"none of {', '.join(str(engine) for engine in runtimes)} opens it", f"add --runtime {' or '.join(able)}")
+        raise RequestError(
+            f"none of {', '.join(str(engine) for engine in runtimes)} opens it",
+            f"add --runtime {' or '.join(able)}",
+        )
     return wanted
 
 
-def _run(stack: ExitStack, path: str, engine: str | None, options: Options, batch: int | None, plan: Plan) -> _Run:
-    opened = stack.enter_context(open_file(path, engine, options))
+def _run(
+    stack: ExitStack,
+    path: str,
+    engine: str | None,
+    options: RuntimeOptions,
+    batch: int | None,
+    plan: LatencyConfig,
+) -> _Run:
+    opened = stack.enter_context(open_workload(path, engine, options))
     pictures = pictures_per_query(opened, batch, PER_QUERY.get(plan.scenario, OFFLINE))
     whole = EndToEnd(opened, plan.images, pictures) if plan.images else None
     return _Run(opened, options, pictures, whole or network_query(opened, pictures), whole)
 
 
-def _timed(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Latency], list[str]]:
+def _timed(
+    runs: Sequence[_Run], plan: LatencyConfig, clock: Clock
+) -> tuple[list[LatencyResult], list[str]]:
     warm = [warm_up(run.query, clock) for run in runs]
     for run in runs:
         if run.whole:
@@ -178,49 +252,75 @@ def _timed(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Latency
     if plan.scenario == "server":
         times, rates = _served(runs, plan, clock)
     else:
-        times = list(back_to_back({str(i): run.query for i, run in enumerate(runs)}, plan.runs, plan.seconds, clock).values())
+        times = list(
+            run_back_to_back(
+                {str(i): run.query for i, run in enumerate(runs)}, plan.runs, plan.seconds, clock
+            ).values()
+        )
     results = [_result(run, warm[i], times[i], plan) for i, run in enumerate(runs)]
     if plan.scenario == "server":
-        results = [replace(one, images_per_s=rate, runs_per_s=rate, meets_p99_ms=plan.p99_ms) for one, rate in zip(results, rates)]
+        results = [
+            replace(one, images_per_s=rate, runs_per_s=rate, meets_p99_ms=plan.p99_ms)
+            for one, rate in zip(results, rates)
+        ]
     else:
-        results[1:] = [replace(one, ratio=_ratio(run, time, runs[0], times[0])) for one, run, time in zip(results[1:], runs[1:], times[1:])]
-    said = [f"{run.opened.given} was not steady after {w.queries} queries" for run, w in zip(runs, warm) if not w.is_steady]
-    said += watch.drift([(run.opened.given, one.samples_ms) for run, one in zip(runs, times)])
+        results[1:] = [
+            replace(one, ratio=_ratio(run, time, runs[0], times[0]))
+            for one, run, time in zip(results[1:], runs[1:], times[1:])
+        ]
+    said = [
+        f"{run.opened.given} was not steady after {w.queries} queries"
+        for run, w in zip(runs, warm)
+        if not w.is_steady
+    ]
+    said += watch.detect_drift(
+        [(run.opened.given, one.samples_ms) for run, one in zip(runs, times)]
+    )
     return results, said
 
 
-def _ratio(ours: _Run, our_times: Timing, theirs: _Run, their_times: Timing) -> Ratio:
-    found, scale = ratio(our_times, their_times), theirs.pictures / ours.pictures
+def _ratio(ours: _Run, our_times: Timing, theirs: _Run, their_times: Timing) -> LatencyRatio:
+    found, scale = ratio_interval(our_times, their_times), theirs.pictures / ours.pictures
     to = theirs.opened.given
     if ours.opened.given == to:  # the file against itself, otherwise run
         to += f" ({theirs.opened.engine}, threads {theirs.options.threads or 'its own'}, batch {theirs.pictures})"
-    return Ratio(to, found.median * scale, found.low * scale, found.high * scale)
+    return LatencyRatio(to, found.median * scale, found.low * scale, found.high * scale)
 
 
-def _served(runs: Sequence[_Run], plan: Plan, clock: Clock) -> tuple[list[Timing], list[float]]:
+def _served(
+    runs: Sequence[_Run], plan: LatencyConfig, clock: Clock
+) -> tuple[list[Timing], list[float]]:
     """Times and rates of each file, one file after the other: what arrives at one must not wait for another."""
     times, rates = list[Timing](), list[float]()
     for run in runs:
         if plan.rate is not None:
-            found = plan.rate, served(run.query, plan.rate, plan.runs, clock)
+            found = plan.rate, run_server(run.query, plan.rate, plan.runs, clock)
         else:
-            best = highest_rate(run.query, plan.p99_ms or 0, plan.runs, clock)
+            best = find_highest_rate(run.query, plan.p99_ms or 0, plan.runs, clock)
             if best is None:
-                cause = f"{run.opened.given} meets a 99th percentile of {plan.p99_ms:g} ms at no rate"
-                raise RequestError(cause, "give a higher --p99-ms, or see what it takes with --scenario single-stream")
+                cause = (
+                    f"{run.opened.given} meets a 99th percentile of {plan.p99_ms:g} ms at no rate"
+                )
+                raise RequestError(
+                    cause,
+                    "give a higher --p99-ms, or see what it takes with --scenario single-stream",
+                )
             found = best
         rates.append(found[0])
         times.append(found[1])
     return times, rates
 
 
-def _result(run: _Run, warm: Warmup, times: Timing, plan: Plan) -> Latency:
-    found = summary(times.samples_ms)
+def _result(run: _Run, warm: Warmup, times: Timing, plan: LatencyConfig) -> LatencyResult:
+    found = summarize(times.samples_ms)
     stages: Mapping[str, float] = {}
     if run.whole:
-        stages = {stage: statistics.median(column) for stage, column in zip(STAGES, zip(*run.whole.stages_ms))}
-    return Latency(
-        subject=subject(run.opened.given, run.opened.runtime.describe()),
+        stages = {
+            stage: statistics.median(column)
+            for stage, column in zip(STAGES, zip(*run.whole.stages_ms))
+        }
+    return LatencyResult(
+        subject=read_artifact_info(run.opened.given, run.opened.runtime.describe()),
         scenario=plan.scenario,
         batch=run.pictures,
         warmup_runs=warm.queries,
@@ -233,35 +333,63 @@ def _result(run: _Run, warm: Warmup, times: Timing, plan: Plan) -> Latency:
     )
 
 
-def _looked_into(one: Latency, run: _Run, plan: Plan) -> tuple[Latency, list[str]]:
+def _looked_into(
+    one: LatencyResult, run: _Run, plan: LatencyConfig
+) -> tuple[LatencyResult, list[str]]:
     """With what the engine says that it executed, and with what a new process pays; and what of it could not be had."""
-    path, engine, threads, missed = run.opened.given, run.opened.engine, run.options.threads, list[str]()
+    path, engine, threads, missed = (
+        run.opened.given,
+        run.opened.engine,
+        run.options.threads,
+        list[str](),
+    )
     try:
         if engine in readers.names() and "cpu" in str(one.subject.engine.get("device")).lower():
-            found = integer_share(run.opened.artifact.path, threads or int(one.subject.engine.get("threads") or 1), engine)
-            one = replace(one, subject=replace(one.subject, int8_macs=found.share), work_gmacs=(found.int8_macs + found.float_macs) / 1e9)
+            found = profile_kernels(
+                run.opened.artifact.path,
+                threads or int(one.subject.engine.get("threads") or 1),
+                engine,
+            )
+            one = replace(
+                one,
+                subject=replace(one.subject, int8_macs=found.share),
+                work_gmacs=(found.int8_macs + found.float_macs) / 1e9,
+            )
             one = replace(one, operators=_operators(found) if plan.operators else ())
     except (TinyViTError, ValueError) as error:
         missed.append(f"what {engine} executed of {path} is not known ({error})")
     if plan.cold:
-        asked = ["--runtime", engine, "--device", plan.device, *(["--threads", str(threads)] if threads else [])]
+        asked = [
+            "--runtime",
+            engine,
+            "--device",
+            plan.device,
+            *(["--threads", str(threads)] if threads else []),
+        ]
         try:
-            one = replace(one, cold=cold_start(path, asked, plan.cold))
+            one = replace(one, cold=measure_cold_start(path, asked, plan.cold))
         except TinyViTError as error:
             missed.append(str(error))
     return one, missed
 
 
-def _operators(found: KernelShare) -> tuple[Operator, ...]:
+def _operators(found: KernelProfile) -> tuple[OperatorTime, ...]:
     dearest = sorted(found.kernels, key=lambda kernel: -kernel.ms)[:_OPERATORS]
-    return tuple(Operator(kernel.name, kernel.nodes, kernel.ms, kernel.is_integer) for kernel in dearest)
+    return tuple(
+        OperatorTime(kernel.name, kernel.nodes, kernel.ms, kernel.is_integer) for kernel in dearest
+    )
 
 
-def _rivals(runs: Sequence[_Run], plan: Plan, cores: int, refusals: Refusals) -> list[Peer]:
-    peers = list[Peer]()
+def _rivals(
+    runs: Sequence[_Run], plan: LatencyConfig, cores: int, refusals: Refusals
+) -> list[BaselineResult]:
+    peers = list[BaselineResult]()
     for run in runs if plan.rivals else ():
-        peers += beside(
-            plan.rivals, run.opened, run.options.threads or int(run.opened.runtime.describe().get("threads") or cores), refusals
+        peers += measure_baselines(
+            plan.rivals,
+            run.opened,
+            run.options.threads or int(run.opened.runtime.describe().get("threads") or cores),
+            refusals,
         )
     return peers
 
@@ -270,7 +398,9 @@ def _about(governor: str | None, runs: Sequence[_Run], cores: int) -> list[str]:
     """What is known to spoil figures before anything is measured."""
     said = []
     if governor not in (None, "performance", "schedutil"):
-        said.append(f"the processor's governor is {governor}, which clocks it lower: sudo cpupower frequency-set -g performance")
+        said.append(
+            f"the processor's governor is {governor}, which clocks it lower: sudo cpupower frequency-set -g performance"
+        )
     if (most := max((run.options.threads or 0 for run in runs), default=0)) > cores:
         said.append(f"more threads were asked for than there are cores ({most} and {cores})")
     return said

@@ -13,34 +13,42 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.bench.onnx_wire import one_product
-from tinyvit.bench.record import Latency, Peak
+from tinyvit.bench.onnx_protobuf import one_product
+from tinyvit.bench.record import LatencyResult, PeakRates
 
 _SIDE = 1024
 _BYTES = 64 * 2**20
 _REPEATS = 30
 
 
-def peak(threads: int) -> Peak:
+def measure_peak_rates(threads: int) -> PeakRates:
     """This machine's, on so many threads: the best of 30 tries of each."""
     rng = np.random.default_rng(0)
-    float32 = one_product("MatMul", _SIDE, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), "float32", "float32")
-    int8 = one_product("MatMulInteger", _SIDE, rng.integers(-63, 64, (_SIDE, _SIDE), np.int8), "uint8", "int32")
+    float32 = one_product(
+        "MatMul", _SIDE, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), "float32", "float32"
+    )
+    int8 = one_product(
+        "MatMulInteger", _SIDE, rng.integers(-63, 64, (_SIDE, _SIDE), np.int8), "uint8", "int32"
+    )
     products = _SIDE**3 / 1e9
-    return Peak(
+    return PeakRates(
         threads=threads,
-        float32_gmacs=products / _product_s(float32, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), threads),
-        int8_gmacs=products / _product_s(int8, rng.integers(0, 256, (_SIDE, _SIDE), np.uint8), threads),
+        float32_gmacs=products
+        / _product_s(float32, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), threads),
+        int8_gmacs=products
+        / _product_s(int8, rng.integers(0, 256, (_SIDE, _SIDE), np.uint8), threads),
         memory_gbytes=_copied_bytes_per_s(threads) / 1e9,
     )
 
 
-def share(one: Latency, machine: Peak) -> float | None:
+def share_of_peak(one: LatencyResult, machine: PeakRates) -> float | None:
     """The bound's part of the median time of a picture, 0 to 1; None where the network's work is not known."""
     if one.work_gmacs is None or one.subject.int8_macs is None:
         return None
     integers = one.subject.int8_macs
-    products_s = one.work_gmacs * (integers / machine.int8_gmacs + (1 - integers) / machine.float32_gmacs)
+    products_s = one.work_gmacs * (
+        integers / machine.int8_gmacs + (1 - integers) / machine.float32_gmacs
+    )
     weights_s = one.subject.size_bytes / 1e9 / machine.memory_gbytes / one.batch
     return max(products_s, weights_s) * 1e3 / (one.median_ms / one.batch)
 

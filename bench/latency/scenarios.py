@@ -18,8 +18,8 @@ from typing import Protocol
 
 import numpy as np
 
-from tinyvit.bench.latency.percentiles import ENOUGH, over, summary
-from tinyvit.bench.latency.turns import Timing, alternate
+from tinyvit.bench.latency.interleave import Timing, run_interleaved
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE, samples_above, summarize
 
 Query = Callable[[], object]
 
@@ -81,7 +81,9 @@ def warm_up(query: Query, clock: Clock, seconds: float = 20) -> Warmup:
     return Warmup(len(times), False)
 
 
-def back_to_back(queries: Mapping[str, Query], runs: int, seconds: float, clock: Clock) -> dict[str, Timing]:
+def run_back_to_back(
+    queries: Mapping[str, Query], runs: int, seconds: float, clock: Clock
+) -> dict[str, Timing]:
     """Single stream, multi stream and offline: `runs` queries of each or more, in turns, but no longer than `seconds` for each.
 
     Of several files the first query of a turn is not counted, and is no less a query: what ran before still holds caches and cores.
@@ -89,15 +91,31 @@ def back_to_back(queries: Mapping[str, Query], runs: int, seconds: float, clock:
     skip = 1 if len(queries) > 1 else 0
     turn = min(_TURN, runs + skip)
     rounds = -(-runs // (turn - skip))
-    return alternate(queries, rounds=rounds, warmup=0, budget_s=seconds * len(queries), block=turn, skip=skip, clock=clock.now)
+    return run_interleaved(
+        queries,
+        rounds=rounds,
+        warmup=0,
+        budget_s=seconds * len(queries),
+        block=turn,
+        skip=skip,
+        clock=clock.now,
+    )
 
 
-def served(query: Query, rate: float, count: int, clock: Clock, *, seed: int = 0, give_up_ms: float | None = None) -> Timing:
+def run_server(
+    query: Query,
+    rate: float,
+    count: int,
+    clock: Clock,
+    *,
+    seed: int = 0,
+    give_up_ms: float | None = None,
+) -> Timing:
     """Server: `count` queries that arrive at random, `rate` a second in the mean (a Poisson process of that seed), answered in order.
 
     Ends early, with fewer, once so many took longer than `give_up_ms` that the 99th percentile cannot be below it.
     """
-    may_miss = over(count, 0.99)
+    may_miss = samples_above(count, 0.99)
     waits = np.random.default_rng(seed).exponential(1 / rate, count - 1)
     begun, times = clock.now(), list[float]()
     for arrival in accumulate(waits.tolist(), initial=0.0):
@@ -112,19 +130,23 @@ def served(query: Query, rate: float, count: int, clock: Clock, *, seed: int = 0
     return Timing((tuple(times),))
 
 
-def highest_rate(query: Query, p99_ms: float, count: int, clock: Clock) -> tuple[float, Timing] | None:
+def find_highest_rate(
+    query: Query, p99_ms: float, count: int, clock: Clock
+) -> tuple[float, Timing] | None:
     """The highest rate, queries a second, whose 99th percentile is below `p99_ms` with 99% confidence, and the times at it.
 
     By bisection up to what is answered back to back; None where even 1/256 of that does not meet it.
     """
-    count = max(count, ENOUGH[0.99])
-    limit = 1e3 / max(summary(back_to_back({"": query}, 64, 60, clock)[""].samples_ms).median_ms, 1e-6)
+    count = max(count, MIN_SAMPLES_ABOVE[0.99])
+    limit = 1e3 / max(
+        summarize(run_back_to_back({"": query}, 64, 60, clock)[""].samples_ms).median_ms, 1e-6
+    )
     low, high = 0.0, limit
     best: tuple[float, Timing] | None = None
     for _ in range(_SEARCH_STEPS):
         rate = (low + high) / 2
-        times = served(query, rate, count, clock, give_up_ms=p99_ms)
-        bound = summary(times.samples_ms).p99_bound_ms
+        times = run_server(query, rate, count, clock, give_up_ms=p99_ms)
+        bound = summarize(times.samples_ms).p99_bound_ms
         if len(times.samples_ms) == count and bound is not None and bound <= p99_ms:
             low, best = rate, (rate, times)
         else:

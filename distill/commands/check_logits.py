@@ -14,9 +14,24 @@ EXAMPLES = """\
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("store", type=Path, metavar="STORE", help="what save-logits made, or a folder of logits_top{K}_epoch{E}")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="also: are these its pictures, and are their views the same here?")
-    parser.add_argument("--teacher", action="append", metavar="T", help="also: does it answer the same here, for one batch? Needs --data")
+    parser.add_argument(
+        "store",
+        type=Path,
+        metavar="STORE",
+        help="what save-logits made, or a folder of logits_top{K}_epoch{E}",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="also: are these its pictures, and are their views the same here?",
+    )
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        metavar="T",
+        help="also: does it answer the same here, for one batch? Needs --data",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -26,6 +41,6 @@ def run(args: argparse.Namespace) -> int:
 
     if args.teacher and not args.data:
         raise RequestError("--teacher needs the pictures", "give --data too")
-    for line in check.check(args.store, args.data, tuple(args.teacher or ())):
+    for line in check.check_store(args.store, args.data, tuple(args.teacher or ())):
         print(line)
     return 0

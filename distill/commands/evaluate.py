@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from tinyvit.cli import positive
+from tinyvit.cli import positive_int
 
 HELP = "top-1 and top-5 of a checkpoint, in torch, in float32"
 EXAMPLES = """\
@@ -18,26 +18,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a checkpoint of TinyViT")
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="class folders, or train/ and val/ of them: then val/ counts"
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="class folders, or train/ and val/ of them: then val/ counts",
     )
-    parser.add_argument("--img-size", type=positive, metavar="N", help="default the checkpoint's own")
+    parser.add_argument(
+        "--img-size", type=positive_int, metavar="N", help="default the checkpoint's own"
+    )
     parser.add_argument("--json", action="store_true", help="for programs")
 
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; returns the exit code."""
-    from tinyvit.distill.training.device import device
-    from tinyvit.distill.training.evaluate import evaluate
-    from tinyvit.distill.views.data import split_of
-    from tinyvit.labels import numbered
-    from tinyvit.nn.checkpoint import load
-    from tinyvit.quant.data import read_validation
+    from tinyvit.distill.augmentation.pictures import split_of
+    from tinyvit.distill.training.device import select_device
+    from tinyvit.distill.training.evaluate import evaluate_model
+    from tinyvit.labels import numbered_labels
+    from tinyvit.nn.checkpoint import load_checkpoint
+    from tinyvit.quant.calibration_data import read_validation
 
-    source = load(args.checkpoint)
+    source = load_checkpoint(args.checkpoint)
     source = source.at_size(args.img_size or source.img_size)
-    validation = read_validation(split_of(args.data, "val"), source.preprocess, source.labels or numbered(source.num_classes))
-    here = device("float32")
-    found = evaluate(here.place(source.build()), validation, here)
-    facts = {"checkpoint": source.sha256, "img_size": source.img_size, "top1": found.top1, "top5": found.top5, "images": found.images}
+    validation = read_validation(
+        split_of(args.data, "val"),
+        source.preprocess,
+        source.labels or numbered_labels(source.num_classes),
+    )
+    here = select_device("float32")
+    found = evaluate_model(here.place(source.build()), validation, here)
+    facts = {
+        "checkpoint": source.sha256,
+        "img_size": source.img_size,
+        "top1": found.top1,
+        "top5": found.top5,
+        "images": found.images,
+    }
     print(json.dumps(facts) if args.json else f"{args.checkpoint.name}: {found}")
     return 0

@@ -11,22 +11,28 @@ from typing import Any
 
 import torch
 
-from tinyvit.bench.ray import RETRIES, connected, handed_out
-from tinyvit.distill.logits.save import Answers, Asked, opened
+from tinyvit.bench.ray_cluster import RETRIES, connect_cluster, run_on_cluster
+from tinyvit.distill.logits.save import LogitsRequest, TeacherOutputs, opened
 from tinyvit.distill.logits.save import answers as answer_here
-from tinyvit.distill.logits.store import Header, Store, require
+from tinyvit.distill.logits.store import Store, StoreHeader, require_matching_images
 
 
-def answers(asked: Asked, header: Header, epoch: int, todo: list[tuple[int, int]]) -> Iterator[Answers]:
+def answers(
+    asked: LogitsRequest, header: StoreHeader, epoch: int, todo: list[tuple[int, int]]
+) -> Iterator[TeacherOutputs]:
     """What `save.answers` gives. Raises RequestError for a cluster that is not there or that lost too many workers."""
-    with connected(asked.ray or "") as ray:
+    with connect_cluster(asked.ray or "") as ray:
         gpus = 1 if torch.cuda.is_available() else 0
-        task: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(batch).remote
+        task: Callable[..., Any] = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)(
+            batch
+        ).remote
         tasks = (task(asked, header, epoch, span) for span in todo)
-        yield from handed_out(ray, tasks)
+        yield from run_on_cluster(ray, tasks)
 
 
-def batch(asked: Asked, header: Header, epoch: int, span: tuple[int, int]) -> Answers:
+def batch(
+    asked: LogitsRequest, header: StoreHeader, epoch: int, span: tuple[int, int]
+) -> TeacherOutputs:
     """One batch, in a worker."""
     pictures, teachers = _opened(asked, header)
     (answer,) = answer_here(header, pictures, teachers, epoch, [span])
@@ -34,9 +40,9 @@ def batch(asked: Asked, header: Header, epoch: int, span: tuple[int, int]) -> An
 
 
 @lru_cache(maxsize=1)
-def _opened(asked: Asked, header: Header) -> Any:
+def _opened(asked: LogitsRequest, header: StoreHeader) -> Any:
     """Pictures and teachers, which stay open for a worker's next batch. Raises RequestError where this machine has other pictures, or
     makes other pixels of them."""
     pictures, teachers = opened(asked)
-    require(Store(asked.output, header), pictures)
+    require_matching_images(Store(asked.output, header), pictures)
     return pictures, teachers

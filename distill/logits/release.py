@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.logits.store import Header, Records, Store
+from tinyvit.distill.logits.store import Records, Store, StoreHeader
 from tinyvit.errors import RequestError
-from tinyvit.files import publish, staging
+from tinyvit.files import publish_files, staging_folder
 
 MAX_KEY_BYTES = 2**31
 _EPOCH = re.compile(r"logits_top(\d+)_epoch(\d+)")
@@ -31,13 +31,22 @@ class Release:
     @property
     def record(self) -> np.dtype[np.void]:
         """The layout of one record."""
-        return np.dtype([("seed", "<i4"), ("classes", "<i2", (self.top_k,)), ("probabilities", "<f2", (self.top_k,))])
+        return np.dtype(
+            [
+                ("seed", "<i4"),
+                ("classes", "<i2", (self.top_k,)),
+                ("probabilities", "<f2", (self.top_k,)),
+            ]
+        )
 
     def ranks(self, epoch: int) -> Iterator[tuple[list[str], Records]]:
         """(keys, records) of every writer. Raises RequestError for files that do not fit each other, and for records that are none."""
         values = sorted(self.epochs[epoch].glob("rank*-values.bin"))
         if not values:
-            raise RequestError(f"{self.epochs[epoch]} holds no rank*-values.bin", "give a folder as the paper's save_logits.py leaves it")
+            raise RequestError(
+                f"{self.epochs[epoch]} holds no rank*-values.bin",
+                "give a folder as the paper's save_logits.py leaves it",
+            )
         for path in values:
             keys_path = path.with_name(path.name.replace("-values.bin", "-keys.txt"))
             keys, size = _keys(keys_path), path.stat().st_size
@@ -46,18 +55,32 @@ class Release:
                     f"{path} has {size} bytes, and {keys_path.name} names {len(keys)} records of {self.record.itemsize}",
                     "it is truncated, or of another top-k: fetch it again",
                 )
-            records = np.memmap(path, self.record, mode="r", shape=(len(keys),)) if keys else np.zeros(0, self.record)
+            records = (
+                np.memmap(path, self.record, mode="r", shape=(len(keys),))
+                if keys
+                else np.zeros(0, self.record)
+            )
             _check(records, path)
             yield keys, records
 
 
 def open_release(folder: str | Path) -> Release:
     """Raises RequestError where the folder holds no epochs of that layout, or of several top-k."""
-    found = {path: match for path in sorted(Path(folder).glob("logits_top*_epoch*")) if (match := _EPOCH.fullmatch(path.name))}
+    found = {
+        path: match
+        for path in sorted(Path(folder).glob("logits_top*_epoch*"))
+        if (match := _EPOCH.fullmatch(path.name))
+    }
     ks = {int(match[1]) for match in found.values()}
     if len(ks) != 1 or not 1 <= min(ks) <= 2**15:
-        said = f"of several top-k ({', '.join(map(str, sorted(ks)))})" if ks else "none of the folders logits_top{K}_epoch{E}"
-        raise RequestError(f"{folder} holds {said}", "give a folder as the paper's save_logits.py leaves it")
+        said = (
+            f"of several top-k ({', '.join(map(str, sorted(ks)))})"
+            if ks
+            else "none of the folders logits_top{K}_epoch{E}"
+        )
+        raise RequestError(
+            f"{folder} holds {said}", "give a folder as the paper's save_logits.py leaves it"
+        )
     return Release(ks.pop(), {int(match[2]): path for path, match in found.items()})
 
 
@@ -65,22 +88,29 @@ def write_release(store: Store, keys: tuple[str, ...], folder: Path) -> list[Pat
     """Every finished epoch of a store in that layout, the views of a picture one after the other as keys "key", "key#1", ..."""
     header = store.header
     if header.classes > 2**15:
-        raise RequestError(f"{header.classes} classes do not fit the release's 16 bits with sign", "keep the store's own format")
+        raise RequestError(
+            f"{header.classes} classes do not fit the release's 16 bits with sign",
+            "keep the store's own format",
+        )
     made = []
     for epoch in range(store.epochs):
         path = folder / f"logits_top{header.top_k}_epoch{epoch}" / "rank0-values.bin"
-        with staging(path) as staged:
+        with staging_folder(path) as staged:
             records = store.records(epoch)
             store.check(epoch, 0, records)
             text = "".join(f"{name}\n" for name in _names(keys, header.views))
             (staged / "rank0-keys.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
-            (staged / path.name).write_bytes(_converted(records, Release(header.top_k, {}).record).tobytes())
-            publish([staged / "rank0-keys.txt", staged / path.name], path.parent)
+            (staged / path.name).write_bytes(
+                _converted(records, Release(header.top_k, {}).record).tobytes()
+            )
+            publish_files([staged / "rank0-keys.txt", staged / path.name], path.parent)
         made.append(path.parent)
     return made
 
 
-def records_for(release: Release, epoch: int, header: Header, keys: tuple[str, ...]) -> Records:
+def records_for(
+    release: Release, epoch: int, header: StoreHeader, keys: tuple[str, ...]
+) -> Records:
     """An epoch's records in the order of `keys` and in the store's layout, without checksums. Raises RequestError where one is missing."""
     places = {name: place for place, name in enumerate(_names(keys, header.views))}
     found = np.zeros(header.samples, header.record)
@@ -91,7 +121,10 @@ def records_for(release: Release, epoch: int, header: Header, keys: tuple[str, .
         seen[where[where >= 0]] = True
     if not seen.all():
         missing = keys[int(np.flatnonzero(~seen)[0]) // header.views]
-        raise RequestError(f"{release.epochs[epoch]} has no record of {missing}", "give the pictures that it was made for")
+        raise RequestError(
+            f"{release.epochs[epoch]} has no record of {missing}",
+            "give the pictures that it was made for",
+        )
     return found
 
 
@@ -110,17 +143,33 @@ def _converted(records: Records, kind: np.dtype[np.void]) -> Records:
 def _keys(path: Path) -> list[str]:
     try:
         if path.stat().st_size > MAX_KEY_BYTES:
-            raise RequestError(f"{path} is larger than {MAX_KEY_BYTES >> 30} GiB", "give a list of a key a line")
-        return [line.strip() for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()]
+            raise RequestError(
+                f"{path} is larger than {MAX_KEY_BYTES >> 30} GiB", "give a list of a key a line"
+            )
+        return [
+            line.strip()
+            for line in path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        ]
     except OSError as error:
-        raise RequestError(f"{path} cannot be read ({error.strerror})", "fetch it again: every values file has one of keys") from error
+        raise RequestError(
+            f"{path} cannot be read ({error.strerror})",
+            "fetch it again: every values file has one of keys",
+        ) from error
 
 
 def _check(records: Records, path: Path) -> None:
     """Raise RequestError for probabilities that are none, out of order, or of a class twice."""
     values = records["probabilities"].astype(np.float32)
     ordered = np.sort(records["classes"], axis=1)
-    bad = ~np.isfinite(values).all(1) | (values < 0).any(1) | (values.sum(1) > 1.01) | (np.diff(values, axis=1) > 0).any(1)
+    bad = (
+        ~np.isfinite(values).all(1)
+        | (values < 0).any(1)
+        | (values.sum(1) > 1.01)
+        | (np.diff(values, axis=1) > 0).any(1)
+    )
     bad |= (records["seed"] < 0) | (ordered[:, 0] < 0) | (np.diff(ordered, axis=1) == 0).any(1)
     if bad.any():
-        raise RequestError(f"record {int(np.flatnonzero(bad)[0])} of {path} is no answer of a teacher", "fetch the file again")
+        raise RequestError(
+            f"record {int(np.flatnonzero(bad)[0])} of {path} is no answer of a teacher",
+            "fetch the file again",
+        )

@@ -19,12 +19,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.distill.views.augment import Augmentation, probe, versions
-from tinyvit.distill.views.data import Pictures
+from tinyvit.distill.augmentation.pictures import TrainingImages
+from tinyvit.distill.augmentation.views import Augmentation, probe_views, versions
 from tinyvit.errors import RequestError
-from tinyvit.files import write_whole
+from tinyvit.files import write_atomically
 from tinyvit.labels import Label
-from tinyvit.plain import parsed
+from tinyvit.serialization import parse_dataclass
 
 FORMAT = 1
 HEADER = "store.json"
@@ -35,7 +35,7 @@ Records = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class Taught:
+class TeacherInfo:
     """One teacher: its name as it was given, and the sha256 of its weights."""
 
     name: str
@@ -43,12 +43,12 @@ class Taught:
 
 
 @dataclass(frozen=True)
-class Header:
+class StoreHeader:
     """What a store holds, and what it was made of. labels: of the teacher's classes, None where nobody named them. size: side of the views
     that the teacher saw, pixels. batch: views that the teacher saw at once. pictures, data: number of pictures and hash of their names and
     sizes. probe: `augment.probe` of them. versions: `augment.versions` where it was made."""
 
-    teachers: tuple[Taught, ...]
+    teachers: tuple[TeacherInfo, ...]
     classes: int
     top_k: int
     size: int
@@ -65,15 +65,27 @@ class Header:
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.classes:
-            raise RequestError(f"--top-k {self.top_k} is not possible with {self.classes} classes", f"give 1 to {self.classes}")
+            raise RequestError(
+                f"--top-k {self.top_k} is not possible with {self.classes} classes",
+                f"give 1 to {self.classes}",
+            )
         if self.classes > MAX_CLASSES:
-            raise RequestError(f"the teacher has {self.classes} classes", f"{MAX_CLASSES} fit a record")
+            raise RequestError(
+                f"the teacher has {self.classes} classes", f"{MAX_CLASSES} fit a record"
+            )
         if not 1 <= self.size <= MAX_SIZE:
-            raise RequestError(f"views of {self.size} pixels are not possible", f"give --img-size 1 to {MAX_SIZE}")
+            raise RequestError(
+                f"views of {self.size} pixels are not possible", f"give --img-size 1 to {MAX_SIZE}"
+            )
         if self.labels is not None and len(self.labels) != self.classes:
-            raise RequestError(f"{len(self.labels)} labels are not those of {self.classes} classes", "give the teacher a label a class")
+            raise RequestError(
+                f"{len(self.labels)} labels are not those of {self.classes} classes",
+                "give the teacher a label a class",
+            )
         if self.views < 1 or self.batch < 1:
-            raise RequestError("--views and --batch count from 1", "leave them out, or give a positive number")
+            raise RequestError(
+                "--views and --batch count from 1", "leave them out, or give a positive number"
+            )
 
     def __hash__(self) -> int:  # `versions` is a dict, which has none
         return hash((self.data, self.probe))
@@ -82,7 +94,14 @@ class Header:
     def record(self) -> np.dtype[np.void]:
         """The layout of one record."""
         shape = (self.top_k,)
-        return np.dtype([("crc", "<u4"), ("seed", "<u4"), ("classes", "<u2", shape), ("probabilities", "<f2", shape)])
+        return np.dtype(
+            [
+                ("crc", "<u4"),
+                ("seed", "<u4"),
+                ("classes", "<u2", shape),
+                ("probabilities", "<f2", shape),
+            ]
+        )
 
     @property
     def samples(self) -> int:
@@ -91,22 +110,28 @@ class Header:
 
     def save(self, path: Path) -> None:
         """Write it, whole or not at all."""
-        write_whole(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
 
 
-def read_header(path: Path) -> Header:
+def read_header(path: Path) -> StoreHeader:
     """What `save` wrote. Raises RequestError where it is none."""
     try:
         if path.stat().st_size > MAX_HEADER_BYTES:
             raise ValueError(f"larger than {MAX_HEADER_BYTES >> 20} MiB")
-        header = parsed(Header, json.loads(path.read_text(encoding="utf-8")))
+        header = parse_dataclass(StoreHeader, json.loads(path.read_text(encoding="utf-8")))
         if header.format != FORMAT:
             raise ValueError(f"of format {header.format}")
         return header
     except OSError as error:
-        raise RequestError(f"{path.parent} is no store of logits ({error.strerror})", "give the folder that save-logits made") from error
+        raise RequestError(
+            f"{path.parent} is no store of logits ({error.strerror})",
+            "give the folder that save-logits made",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"{path} is damaged or of another version ({error})", "make the store again with save-logits") from error
+        raise RequestError(
+            f"{path} is damaged or of another version ({error})",
+            "make the store again with save-logits",
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -114,7 +139,7 @@ class Store:
     """An open store."""
 
     folder: Path
-    header: Header
+    header: StoreHeader
 
     @cached_property
     def epochs(self) -> int:
@@ -132,30 +157,44 @@ class Store:
         """All records of a finished epoch, mapped and not read. Raises RequestError for one that is not there, or truncated."""
         path, header = self.path(epoch), self.header
         if epoch >= self.epochs:
-            raise RequestError(f"{self.folder} has {self.epochs} finished epochs, not {epoch + 1}", "run save-logits again with --epochs")
+            raise RequestError(
+                f"{self.folder} has {self.epochs} finished epochs, not {epoch + 1}",
+                "run save-logits again with --epochs",
+            )
         size, wanted = path.stat().st_size, header.samples * header.record.itemsize
         if size != wanted:
             raise RequestError(
-                f"{path} has {size} bytes instead of {wanted}: truncated, or another store's", "delete it and run save-logits again"
+                f"{path} has {size} bytes instead of {wanted}: truncated, or another store's",
+                "delete it and run save-logits again",
             )
         return np.memmap(path, header.record, mode="r", shape=(header.samples,))
 
-    def answer(self, epoch: int, records: Records, place: int) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    def answer(
+        self, epoch: int, records: Records, place: int
+    ) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
         """Seed, classes (K,) and probabilities (K,) of one record of `records(epoch)`, checked as `check` does."""
         record = records[place : place + 1]
         self.check(epoch, place, record)
-        return int(record["seed"][0]), record["classes"][0].astype(np.int64), record["probabilities"][0].astype(np.float32)
+        return (
+            int(record["seed"][0]),
+            record["classes"][0].astype(np.int64),
+            record["probabilities"][0].astype(np.float32),
+        )
 
     def check(self, epoch: int, start: int, records: Records) -> None:
         """Raise RequestError where a record, of those from `start`, is not what was written."""
         values = records["probabilities"]
         right = (
-            sound(records, start) & (records["classes"] < self.header.classes).all(1) & np.isfinite(values).all(1) & (values >= 0).all(1)
+            sound(records, start)
+            & (records["classes"] < self.header.classes).all(1)
+            & np.isfinite(values).all(1)
+            & (values >= 0).all(1)
         )
         bad = np.flatnonzero(~right)
         if len(bad):
             raise RequestError(
-                f"record {start + bad[0]} of {self.path(epoch)} is damaged", "delete the file and run the same save-logits again"
+                f"record {start + bad[0]} of {self.path(epoch)} is damaged",
+                "delete the file and run the same save-logits again",
             )
 
 
@@ -170,7 +209,7 @@ def open_store(folder: str | Path) -> Store:
     return Store(folder, read_header(folder / HEADER))
 
 
-def require(store: Store, pictures: Pictures) -> None:
+def require_matching_images(store: Store, pictures: TrainingImages) -> None:
     """Raise RequestError where a store is not of these pictures, or where this machine's augmentation gives other pixels."""
     header = store.header
     if header.pictures != len(pictures) or header.data != pictures.sha256:
@@ -178,16 +217,22 @@ def require(store: Store, pictures: Pictures) -> None:
             f"{store.folder} was made for other pictures ({header.pictures}; {pictures.folder} has {len(pictures)})",
             "give the --data that save-logits had, or make a store for this",
         )
-    if header.probe != probe(pictures.open, pictures.keys, header.seed, header.size, header.augmentation):
+    if header.probe != probe_views(
+        pictures.open, pictures.keys, header.seed, header.size, header.augmentation
+    ):
         here = versions()
-        differing = [f"{name} {then}, here {here.get(name, 'none')}" for name, then in header.versions.items() if here.get(name) != then]
+        differing = [
+            f"{name} {then}, here {here.get(name, 'none')}"
+            for name, then in header.versions.items()
+            if here.get(name) != then
+        ]
         raise RequestError(
             f"augmentation gives other pixels here than where {store.folder} was made ({'; '.join(differing) or 'the versions are equal'})",
             "install those versions, or make the store again here: logits of another crop are worse than none",
         )
 
 
-class Writer:
+class StoreWriter:
     """Fills one epoch of a store, batch by batch in any order; `done` tells which records are there already."""
 
     def __init__(self, store: Store, epoch: int) -> None:
@@ -199,10 +244,14 @@ class Writer:
         self.done = sound(np.fromfile(self._part, self.header.record), 0)
 
     def write(
-        self, start: int, seeds: npt.NDArray[np.uint32], classes: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+        self,
+        start: int,
+        seeds: npt.NDArray[np.uint32],
+        classes: npt.NDArray[np.int64],
+        probabilities: npt.NDArray[np.float64],
     ) -> None:
-        """Records from `start` on: (B,), (B, K), (B, K); see `packed`. On disk when it returns, for all that the system tells."""
-        records = packed(self.header, start, seeds, classes, probabilities)
+        """Records from `start` on: (B,), (B, K), (B, K); see `pack_records`. On disk when it returns, for all that the system tells."""
+        records = pack_records(self.header, start, seeds, classes, probabilities)
         left, at = memoryview(records.tobytes()), start * records.itemsize
         while left:  # the system may take less: 2 GiB are the most, and what fits a full disk
             written = os.pwrite(self._file.fileno(), left, at)
@@ -217,19 +266,26 @@ class Writer:
         if self.done.all():
             os.replace(self._part, self._final)
 
-    def __enter__(self) -> Writer:
+    def __enter__(self) -> StoreWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
 
-def packed(
-    header: Header, start: int, seeds: npt.NDArray[np.uint32], classes: npt.NDArray[np.int64], probabilities: npt.NDArray[np.float64]
+def pack_records(
+    header: StoreHeader,
+    start: int,
+    seeds: npt.NDArray[np.uint32],
+    classes: npt.NDArray[np.int64],
+    probabilities: npt.NDArray[np.float64],
 ) -> Records:
     """Records with their checksums. Raises RequestError where a probability is no number."""
     if not np.isfinite(probabilities).all():
-        raise RequestError("the teacher answers NaN or infinity", "check its weights, and its precision: some overflow in 16 bits")
+        raise RequestError(
+            "the teacher answers NaN or infinity",
+            "check its weights, and its precision: some overflow in 16 bits",
+        )
     records = np.zeros(len(seeds), header.record)
     records["seed"], records["classes"], records["probabilities"] = seeds, classes, probabilities
     records["crc"] = _checksums(records, start)
@@ -245,10 +301,14 @@ def _checksums(records: Records, start: int) -> npt.NDArray[np.uint32]:
     """crc32 of every record's place and payload; never 0, which a record that was not written has."""
     payload = records.view(np.uint8).reshape(len(records), -1)[:, 4:]
     places = (zlib.crc32((start + i).to_bytes(8, "little")) for i in range(len(records)))
-    return np.fromiter((zlib.crc32(row.tobytes(), place) or 1 for row, place in zip(payload, places)), np.uint32, len(records))
+    return np.fromiter(
+        (zlib.crc32(row.tobytes(), place) or 1 for row, place in zip(payload, places)),
+        np.uint32,
+        len(records),
+    )
 
 
-def batches(header: Header) -> Iterator[tuple[int, int]]:
+def batches(header: StoreHeader) -> Iterator[tuple[int, int]]:
     """(start, end) of the records that a teacher answers at once; the same whoever computes them."""
     for start in range(0, header.samples, header.batch):
         yield start, min(start + header.batch, header.samples)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.files import write_whole
+from tinyvit.files import write_atomically
 
 
 @dataclass(frozen=True)
-class Epoch:
+class EpochSummary:
     """One epoch: mean loss of its steps, learning rate at its end, top-1 in percent, None where nothing validates, and its seconds."""
 
     loss: float
@@ -22,7 +22,7 @@ class Epoch:
     seconds: float
 
 
-class Board:
+class TensorBoardLog:
     """TensorBoard's event files, from `step`, the next to be done, on: what an interrupted run wrote after its last state is hidden."""
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -37,7 +37,7 @@ class Board:
         self._writer.add_scalar("train/loss", loss, step)
         self._writer.add_scalar("train/learning_rate", rate, step)
 
-    def epoch(self, step: int, found: Epoch) -> None:
+    def epoch(self, step: int, found: EpochSummary) -> None:
         """After one epoch."""
         if found.top1 is not None:
             self._writer.add_scalar("val/top1", found.top1, step)
@@ -48,7 +48,7 @@ class Board:
         self._writer.close()
 
 
-def draw(history: Sequence[Epoch], path: Path) -> None:
+def draw(history: Sequence[EpochSummary], path: Path) -> None:
     """Loss and top-1 by epoch, as a PNG."""
     try:
         from matplotlib.figure import Figure
@@ -69,8 +69,15 @@ def draw(history: Sequence[Epoch], path: Path) -> None:
         right.set_ylabel("top-1, validation (%)")
         right.spines[["top"]].set_visible(False)
         best = max(known, key=lambda pair: pair[1])
-        right.annotate(f"{best[1]:.1f}%", best, textcoords="offset points", xytext=(0, -14), ha="center", color="#1c6bb5")
+        right.annotate(
+            f"{best[1]:.1f}%",
+            best,
+            textcoords="offset points",
+            xytext=(0, -14),
+            ha="center",
+            color="#1c6bb5",
+        )
     figure.legend(loc="outside upper center", ncols=2, frameon=False)
     drawn = io.BytesIO()
     figure.savefig(drawn, dpi=150)
-    write_whole(path, drawn.getvalue())
+    write_atomically(path, drawn.getvalue())

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import RequestError
-from tinyvit.runtimes import cpu
+from tinyvit.runtimes import processor as cpu
 
 Precision = Literal["auto", "float32", "bfloat16"]
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
@@ -19,7 +19,7 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
-class Device:
+class ComputeDevice:
     """name: "cuda:0", "cpu". bfloat16: whether products are computed in it; weights stay float32."""
 
     name: str
@@ -38,11 +38,17 @@ class Device:
         return torch.autocast(self.name.partition(":")[0], torch.bfloat16, enabled=self.bfloat16)
 
 
-def device(precision: Precision = "auto", local_rank: int = 0) -> Device:
+def select_device(precision: Precision = "auto", local_rank: int = 0) -> ComputeDevice:
     """The best there is here. Raises RequestError for bfloat16 where it is emulated."""
     if torch.cuda.is_available():
-        return Device(f"cuda:{local_rank}", precision != "float32" and torch.cuda.is_bf16_supported(including_emulation=False))
+        return ComputeDevice(
+            f"cuda:{local_rank}",
+            precision != "float32" and torch.cuda.is_bf16_supported(including_emulation=False),
+        )
     able = bool(BF16 & (cpu.flags() or frozenset()))
     if precision == "bfloat16" and not able:
-        raise RequestError("this processor has no bf16 products: torch would emulate them, ten times slower", "--precision float32")
-    return Device("cpu", precision != "float32" and able)
+        raise RequestError(
+            "this processor has no bf16 products: torch would emulate them, ten times slower",
+            "--precision float32",
+        )
+    return ComputeDevice("cpu", precision != "float32" and able)

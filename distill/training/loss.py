@@ -19,14 +19,20 @@ def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) ->
     known = probabilities.float()
     known = known / known.sum(1, keepdim=True).clamp_min(1.0)  # in 16 bits their sum may pass 1
     others = count - kept
-    rest = (1 - known.sum(1)).clamp_min(0.0) / max(others, 1) if others else torch.zeros_like(known[:, 0])
+    rest = (
+        (1 - known.sum(1)).clamp_min(0.0) / max(others, 1)
+        if others
+        else torch.zeros_like(known[:, 0])
+    )
     picked = logs.gather(1, classes)
     entropy = torch.xlogy(known, known).sum(1) + others * torch.xlogy(rest, rest)
     cross = (known * picked).sum(1) + rest * (logs.sum(1) - picked.sum(1))
     return (entropy - cross).mean()
 
 
-def label_loss(logits: Tensor, classes: Tensor, partners: Tensor, shares: Tensor, smoothing: float) -> Tensor:
+def label_loss(
+    logits: Tensor, classes: Tensor, partners: Tensor, shares: Tensor, smoothing: float
+) -> Tensor:
     """Mean cross-entropy with the pictures' own classes (B,) and, by what is left of `shares` (B,), those of the pictures mixed in."""
     logits = logits.float()
     own = F.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from tinyvit.distill.training.settings import Settings
+from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.nn.model import TinyViT
 
 SCALED_BY = 512
 """Pictures a step for which a learning rate is stated."""
 
 
-def make_optimizer(model: TinyViT, settings: Settings) -> torch.optim.AdamW:
+def make_optimizer(model: TinyViT, settings: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over groups by layer-wise rate ("scale") and decay; vectors, biases and attention biases do not decay."""
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
@@ -26,7 +26,11 @@ def make_optimizer(model: TinyViT, settings: Settings) -> torch.optim.AdamW:
             decays = parameter.ndim > 1 and not name.endswith("attention_biases")
             groups[layer_scale(model, name, settings.layer_decay), decays].append(parameter)
     made: list[dict[str, Any]] = [
-        {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "scale": scale}
+        {
+            "params": parameters,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "scale": scale,
+        }
         for (scale, decays), parameters in groups.items()
     ]
     return torch.optim.AdamW(made, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
@@ -42,18 +46,22 @@ def layer_scale(model: TinyViT, name: str, decay: float) -> float:
         return 1.0
     _, stage, part, block, *_ = name.split(".")
     before = sum(depths[: int(stage)])
-    depth = before - 1 if part == "downsample" else before + int(block)  # merging belongs to the stage it ends
+    depth = (
+        before - 1 if part == "downsample" else before + int(block)
+    )  # merging belongs to the stage it ends
     return float(decay ** (last - depth))
 
 
-def learning_rate(settings: Settings, step: int, steps_per_epoch: int, batch: int) -> float:
+def learning_rate(settings: TrainingConfig, step: int, steps_per_epoch: int, batch: int) -> float:
     """At a step counted from 0: a line up from warmup_lr, then half a cosine down to min_lr; all scaled by the pictures a step."""
     scale = batch / SCALED_BY
     warmup, total = settings.warmup_epochs * steps_per_epoch, settings.epochs * steps_per_epoch
     if step < warmup:
         return scale * (settings.warmup_lr + (settings.lr - settings.warmup_lr) * step / warmup)
     done = (step - warmup) / max(total - warmup, 1)
-    return scale * (settings.min_lr + (settings.lr - settings.min_lr) * (1 + math.cos(math.pi * done)) / 2)
+    return scale * (
+        settings.min_lr + (settings.lr - settings.min_lr) * (1 + math.cos(math.pi * done)) / 2
+    )
 
 
 def make_average(model: TinyViT, decay: float) -> AveragedModel:

@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.files import write_whole
-from tinyvit.labels import Label, numbered
-from tinyvit.nn.checkpoint import SUFFIXES, Checkpoint, load
+from tinyvit.files import write_atomically
+from tinyvit.labels import Label, numbered_labels
+from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import MBConv, TinyViT
-from tinyvit.preprocess import Preprocess, timm_eval
-from tinyvit.variants import VARIANTS, Variant, check_size, nearest
+from tinyvit.preprocess import Preprocess, timm_preprocess
+from tinyvit.variants import VARIANTS, Variant, check_size, nearest_name
 
 STD = 0.02
 UNKNOWN = "unknown"
@@ -25,57 +25,92 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Student:
-    """A network to train, the labels of its rows, how pictures become its input, and its licence. source: sha256 of what it began from, ""
+    """A network to train, the labels of its rows, how pictures become its input, and its license. source: sha256 of what it began from, ""
     of nothing. head: what became of the classifier that it had, for people."""
 
     model: TinyViT
     labels: tuple[Label, ...]
     preprocess: Preprocess
-    licence: str
+    license: str
     source: str
     head: str
 
 
 def make_student(
-    name: str | None, init: Checkpoint | None, labels: tuple[Label, ...] | None, classes: int, size: int | None, seed: int
+    name: str | None,
+    init: Checkpoint | None,
+    labels: tuple[Label, ...] | None,
+    classes: int,
+    size: int | None,
+    seed: int,
 ) -> Student:
     """name: a variant's, or init: a checkpoint. labels: of the rows, None where `classes` have no
     names; those that the checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises
     RequestError and CheckpointError."""
     torch.manual_seed(seed)
     if init is not None:
-        return _initialised(name, init, labels, classes, size)
+        return _initialized(name, init, labels, classes, size)
     variant = _variant(name)
     if size is not None:
         check_size(size)
     model = TinyViT(variant, classes, size)
-    _initialise(model)
-    return Student(model, labels or numbered(classes), timm_eval(model.img_size), UNKNOWN, "", "a new classifier")
+    _initialize(model)
+    return Student(
+        model,
+        labels or numbered_labels(classes),
+        timm_preprocess(model.img_size),
+        UNKNOWN,
+        "",
+        "a new classifier",
+    )
 
 
 def _variant(name: str | None) -> Variant:
     for variant in VARIANTS.values():
         if name in (variant.name, variant.short_name):
             return variant
-    raise RequestError(f"no variant is called {name!r}", f"nearest: {nearest(name or '', VARIANTS)}; or give --init a checkpoint")
+    raise RequestError(
+        f"no variant is called {name!r}",
+        f"nearest: {nearest_name(name or '', VARIANTS)}; or give --init a checkpoint",
+    )
 
 
-def _initialised(name: str | None, source: Checkpoint, labels: tuple[Label, ...] | None, classes: int, size: int | None) -> Student:
+def _initialized(
+    name: str | None,
+    source: Checkpoint,
+    labels: tuple[Label, ...] | None,
+    classes: int,
+    size: int | None,
+) -> Student:
     if name is not None and _variant(name).embed_dims != source.variant.embed_dims:
-        raise RequestError(f"{source.name} is a {source.variant.name}, not a {name}", "leave out --student, or give another --init")
+        raise RequestError(
+            f"{source.name} is a {source.variant.name}, not a {name}",
+            "leave out --student, or give another --init",
+        )
     source = source.at_size(size or source.img_size)
     model = source.build()
     head = "the classifier of the checkpoint"
     if labels is None and classes == source.num_classes:
         labels = source.labels
     elif labels is None or source.labels is None or labels != source.labels:
-        head = _new_head(model, source.labels or (), labels or numbered(classes))
-    return Student(model, labels or numbered(classes), source.preprocess, source.licence, source.sha256, head)
+        head = _new_head(model, source.labels or (), labels or numbered_labels(classes))
+    return Student(
+        model,
+        labels or numbered_labels(classes),
+        source.preprocess,
+        source.license,
+        source.sha256,
+        head,
+    )
 
 
 def read_init(init: Path) -> Checkpoint:
     """A file, or a released model by its name. Raises RequestError and CheckpointError."""
-    return load(init) if init.suffix in SUFFIXES or init.is_file() else load_released(str(init))
+    return (
+        load_checkpoint(init)
+        if init.suffix in CHECKPOINT_SUFFIXES or init.is_file()
+        else load_released(str(init))
+    )
 
 
 def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:
@@ -89,10 +124,14 @@ def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> 
     with torch.no_grad():
         for new, row in kept:
             model.head.fc.weight[new], model.head.fc.bias[new] = old.weight[row], old.bias[row]
-    return f"{len(kept)} of {len(wanted)} rows of the classifier from the checkpoint" if kept else "a new classifier"
+    return (
+        f"{len(kept)} of {len(wanted)} rows of the classifier from the checkpoint"
+        if kept
+        else "a new classifier"
+    )
 
 
-def _initialise(model: TinyViT) -> None:
+def _initialize(model: TinyViT) -> None:
     """As microsoft/Cream's tiny_vit.py does: linear layers narrow, the last norm of an inverted bottleneck 0."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
@@ -103,7 +142,12 @@ def _initialise(model: TinyViT) -> None:
 
 
 def save_checkpoint(
-    path: Path, state: dict[str, Tensor], labels: Sequence[Label], preprocess: Preprocess, licence: str, rows: Sequence[int] | None = None
+    path: Path,
+    state: dict[str, Tensor],
+    labels: Sequence[Label],
+    preprocess: Preprocess,
+    license: str,
+    rows: Sequence[int] | None = None,
 ) -> None:
     """A safetensors file that tinyvit-export takes as it is. rows: of the classifier, those that stay; labels are theirs."""
     try:
@@ -117,9 +161,9 @@ def save_checkpoint(
     said = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),
-        "licence": licence,
+        "license": license,
     }
-    write_whole(path, _ordered(save(state, said)))
+    write_atomically(path, _ordered(save(state, said)))
 
 
 def _ordered(data: bytes) -> bytes:

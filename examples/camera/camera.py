@@ -81,7 +81,9 @@ def shots(source: str) -> Iterator[Shot]:
     where it says none)."""
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
-        raise SystemExit(f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads")
+        raise SystemExit(
+            f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads"
+        )
     live = source.isdigit() or source.startswith("/dev/") or "://" in source
     pause = 0.0 if live else 1 / (capture.get(cv2.CAP_PROP_FPS) or 25)
     due = time.monotonic()
@@ -102,7 +104,16 @@ def draw(frame: Frame, best: list[Prediction], line: str) -> None:
     texts = [line, *(f"{one.score:4.0%} {one.label}" for one in best)]
     frame[: 12 + 24 * len(texts), :400] //= 3  # dark behind the text
     for i, text in enumerate(texts):
-        cv2.putText(frame, text, (10, 26 + 24 * i), cv2.FONT_HERSHEY_SIMPLEX, 0.6, (255, 255, 255), 1, cv2.LINE_AA)
+        cv2.putText(
+            frame,
+            text,
+            (10, 26 + 24 * i),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.6,
+            (255, 255, 255),
+            1,
+            cv2.LINE_AA,
+        )
 
 
 def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> dict[str, float]:
@@ -127,7 +138,11 @@ def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> 
     try:
         while (answer := answered.take()) is not None:
             fps = (len(delays) + 1) / (time.monotonic() - start)
-            draw(answer.shot.frame, answer.best, f"{fps:.1f} frames a second, {1000 * (time.monotonic() - answer.shot.at):.0f} ms behind")
+            draw(
+                answer.shot.frame,
+                answer.best,
+                f"{fps:.1f} frames a second, {1000 * (time.monotonic() - answer.shot.at):.0f} ms behind",
+            )
             wanted = show(answer.shot.frame)
             delays.append(1000 * (time.monotonic() - answer.shot.at))
             if not wanted:
@@ -141,10 +156,17 @@ def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> 
     if failed:
         raise failed[0]
     seconds, dropped = time.monotonic() - start, captured.replaced + answered.replaced
-    return {"frames": len(delays), "dropped": dropped, "fps": len(delays) / seconds, "delay_ms": median(delays) if delays else 0.0}
+    return {
+        "frames": len(delays),
+        "dropped": dropped,
+        "fps": len(delays) / seconds,
+        "delay_ms": median(delays) if delays else 0.0,
+    }
 
 
-def stage(work: Callable[[], None], into: Newest[Any], failed: list[BaseException]) -> threading.Thread:
+def stage(
+    work: Callable[[], None], into: Newest[Any], failed: list[BaseException]
+) -> threading.Thread:
     """A thread that does `work`, notes what it fails with, and closes what it puts its results into."""
 
     def run() -> None:
@@ -168,7 +190,9 @@ class Window:
         try:
             cv2.imshow("TinyViT", frame)
         except cv2.error as error:
-            raise SystemExit("error: OpenCV has no window here: give --save FILE, or install opencv-python") from error
+            raise SystemExit(
+                "error: OpenCV has no window here: give --save FILE, or install opencv-python"
+            ) from error
         return cv2.waitKey(1) != ord("q")
 
 
@@ -183,9 +207,13 @@ class Saved:
     def __call__(self, frame: Frame) -> bool:
         """Write one."""
         if self._writer is None:
-            self._writer = cv2.VideoWriter(self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0]))
+            self._writer = cv2.VideoWriter(
+                self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0])
+            )
             if not self._writer.isOpened():
-                raise SystemExit(f"error: {self._path} cannot be written: give an .mp4 in a folder that exists")
+                raise SystemExit(
+                    f"error: {self._path} cannot be written: give an .mp4 in a folder that exists"
+                )
             self._start = time.monotonic()
         while self._written <= 25 * (time.monotonic() - self._start):
             self._writer.write(frame)
@@ -202,7 +230,9 @@ def main() -> int:
     """The command; returns its exit code."""
     asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     asked.add_argument("model", help="a file that tinyvit-export wrote")
-    asked.add_argument("source", nargs="?", default="0", help="a camera's number or a video; default 0")
+    asked.add_argument(
+        "source", nargs="?", default="0", help="a camera's number or a video; default 0"
+    )
     asked.add_argument("--save", metavar="FILE", help="write an .mp4 instead of opening a window")
     args = asked.parse_args()
     show = Saved(args.save) if args.save else Window()

@@ -12,7 +12,7 @@
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
 
-// imread's IMREAD_COLOR drops transparency: colours that nobody sees would count.
+// imread's IMREAD_COLOR drops transparency: colors that nobody sees would count.
 static void lay_on_white(const cv::Mat& bgra, cv::Mat& bgr) {
     bgr.create(bgra.size(), CV_8UC3);
     for (int y = 0; y < bgra.rows; ++y)

@@ -17,7 +17,15 @@ def cells(script: str) -> list[dict[str, object]]:
         lines = block.split("\n")
         if lines[0].startswith("# "):
             found.append(text(lines.pop(0)[2:]))
-        found.append({"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": [], "source": "\n".join(lines)})
+        found.append(
+            {
+                "cell_type": "code",
+                "execution_count": None,
+                "metadata": {},
+                "outputs": [],
+                "source": "\n".join(lines),
+            }
+        )
     return [{"id": f"cell-{i}", **cell} for i, cell in enumerate(found)]
 
 
@@ -28,5 +36,10 @@ def text(source: str) -> dict[str, object]:
 
 if __name__ == "__main__":
     kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
-    notebook = {"cells": cells((HERE / "quickstart.py").read_text()), "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+    notebook = {
+        "cells": cells((HERE / "quickstart.py").read_text()),
+        "metadata": kernel,
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
     (HERE / "quickstart.ipynb").write_text(json.dumps(notebook, indent=1) + "\n")

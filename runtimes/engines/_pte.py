@@ -49,7 +49,11 @@ def read(data: bytes) -> Program:
             raise ValueError("it is shorter than it says, or its parts overlap")
         reader = _Reader(data[:program])
         plans = reader.tables(reader.offset(0), _PLANS)
-        delegates = [reader.text(entry, _NAME) for plan in plans for entry in reader.tables(plan, _PLAN_DELEGATES)]
+        delegates = [
+            reader.text(entry, _NAME)
+            for plan in plans
+            for entry in reader.tables(plan, _PLAN_DELEGATES)
+        ]
         operators = [
             ".".join(filter(None, (reader.text(entry, _NAME), reader.text(entry, _OVERLOAD))))
             for plan in plans
@@ -58,7 +62,9 @@ def read(data: bytes) -> Program:
         methods = [reader.text(plan, _PLAN_NAME) for plan in plans]
     except (struct.error, UnicodeDecodeError) as error:
         raise ValueError("one of its tables points outside of it") from error
-    return Program(tuple(methods), tuple(sorted(set(delegates))), tuple(sorted(set(operators))), end)
+    return Program(
+        tuple(methods), tuple(sorted(set(delegates))), tuple(sorted(set(operators))), end
+    )
 
 
 class _Reader:
@@ -89,7 +95,11 @@ class _Reader:
         if fields < 0:
             raise ValueError("one of its tables points outside of it")
         size = struct.unpack_from("<H", self._data, fields)[0]
-        place = struct.unpack_from("<H", self._data, fields + 4 + 2 * field)[0] if 6 + 2 * field <= size else 0
+        place = (
+            struct.unpack_from("<H", self._data, fields + 4 + 2 * field)[0]
+            if 6 + 2 * field <= size
+            else 0
+        )
         if not place:
             return 0, 0
         at = self.offset(table + place)

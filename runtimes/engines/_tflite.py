@@ -21,7 +21,18 @@ IDENTIFIER, IDENTIFIER_AT = b"TFL3", 4
 MAX_BYTES = 2**31 - 1
 """A flatbuffer's offsets are of 31 bits."""
 
-_BYTES = {"FLOAT32": 4, "FLOAT16": 2, "INT32": 4, "UINT8": 1, "INT64": 8, "BOOL": 1, "INT16": 2, "INT8": 1, "FLOAT64": 8, "UINT32": 4}
+_BYTES = {
+    "FLOAT32": 4,
+    "FLOAT16": 2,
+    "INT32": 4,
+    "UINT8": 1,
+    "INT64": 8,
+    "BOOL": 1,
+    "INT16": 2,
+    "INT8": 1,
+    "FLOAT64": 8,
+    "UINT32": 4,
+}
 _INTEGERS = {"INT8": (-128, 127), "UINT8": (0, 255)}
 """Where zero points may lie; 0 in all other types."""
 _LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
@@ -34,7 +45,9 @@ def sound(path: Path) -> bytes:
     try:
         data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror})", "check the path") from error
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror})", "check the path"
+        ) from error
     if data[IDENTIFIER_AT : IDENTIFIER_AT + 4] != IDENTIFIER:
         raise ArtifactError(f"{path} is no .tflite file", "give one that tinyvit-export wrote")
     try:
@@ -44,7 +57,17 @@ def sound(path: Path) -> bytes:
     return data
 
 
-_UNREADABLE = (ValueError, TypeError, IndexError, KeyError, AttributeError, OverflowError, RecursionError, MemoryError, struct.error)
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    IndexError,
+    KeyError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
 """What the reader raises on damaged bytes."""
 
 
@@ -61,7 +84,9 @@ def _check(data: bytes) -> None:
     for tensor in graph.tensors:
         _check_tensor(tensor, model.buffers, sizes)
         _check_scales(tensor, limits)
-    builtins = {value for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    builtins = {
+        value for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+    }
     kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     if not set(kinds) <= builtins - {schema.BuiltinOperator.CUSTOM}:
         raise ValueError("an operator of unknown kind")
@@ -79,7 +104,11 @@ def _check_order(graph: Any, buffers: list[Any], kinds: int) -> None:
     for operator in graph.operators:
         if not 0 <= operator.opcodeIndex < kinds:
             raise ValueError("an operator of a kind that is not listed")
-        if {i for i in _indices(operator.inputs, graph.tensors, optional=True) if i >= 0} - made - constant:
+        if (
+            {i for i in _indices(operator.inputs, graph.tensors, optional=True) if i >= 0}
+            - made
+            - constant
+        ):
             raise ValueError("an operator before those that it needs")
         outputs = set(_indices(operator.outputs, graph.tensors))
         if outputs & (made | constant):
@@ -118,11 +147,21 @@ def _check_tensor(tensor: Any, buffers: list[Any], sizes: dict[int, int]) -> Non
 
 def _check_scales(tensor: Any, limits: dict[int, tuple[int, int]]) -> None:
     """One scale and zero point, or one for each index of an axis: a zero point outside its type was seen to end the process."""
-    scales, zeros = _scales(tensor), [] if tensor.quantization is None else tensor.quantization.zeroPoint
+    scales, zeros = (
+        _scales(tensor),
+        [] if tensor.quantization is None else tensor.quantization.zeroPoint,
+    )
     if not len(scales):
         return
-    axis, shape = tensor.quantization.quantizedDimension, [] if tensor.shape is None else list(tensor.shape)
-    if zeros is None or len(zeros) != len(scales) or (len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales))):
+    axis, shape = (
+        tensor.quantization.quantizedDimension,
+        [] if tensor.shape is None else list(tensor.shape),
+    )
+    if (
+        zeros is None
+        or len(zeros) != len(scales)
+        or (len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)))
+    ):
         raise ValueError("scales that do not fit their tensor")
     if not all(_SMALLEST <= scale <= _LARGEST for scale in scales):
         raise ValueError("a scale that is not possible")
@@ -134,7 +173,9 @@ def _check_scales(tensor: Any, limits: dict[int, tuple[int, int]]) -> None:
 def _check_ratio(given: Any, weight: Any, made: Any) -> None:
     """Of an integer layer's scales: past XNNPACK's limits, 2^-32 and 2^8, LiteRT was seen to free memory twice."""
     before, weights, after = map(_scales, (given, weight, made))
-    if len(before) == len(after) == 1 and not all(2.0**-32 <= before[0] * scale / after[0] < 2.0**8 for scale in weights):
+    if len(before) == len(after) == 1 and not all(
+        2.0**-32 <= before[0] * scale / after[0] < 2.0**8 for scale in weights
+    ):
         raise ValueError("scales too far apart")
 
 

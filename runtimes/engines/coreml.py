@@ -15,7 +15,15 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, run_error, stated_precision
+from tinyvit.runtimes.base import (
+    Runtime,
+    RuntimeOptions,
+    check_batch,
+    closed_error,
+    load_error,
+    run_error,
+    stated_precision,
+)
 from tinyvit.runtimes.engines._mil_program import Features, features, sdk
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.coreml import COREML, model_file
@@ -27,17 +35,21 @@ EXTRA = "coreml"
 _UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
 
 
-def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Open a package; raises RequestError off Apple's systems and for what Core ML lets nobody choose, ArtifactError as it refuses."""
     if sys.platform != "darwin":
         remedy = "use --runtime coreml-reference to compute what the file says, or run it on a Mac or an iPhone"
-        raise RequestError(f"Core ML is part of Apple's systems, and this is {platform.system()}", remedy)
+        raise RequestError(
+            f"Core ML is part of Apple's systems, and this is {platform.system()}", remedy
+        )
     if options.threads is not None:
         raise RequestError("Core ML chooses its threads itself", "leave --threads out")
     stated = stated_precision(artifact, options, "Core ML")
     units = _UNITS.get(options.device.lower(), options.device.upper())
     if units not in _UNITS.values():
-        raise RequestError(f"Core ML has no device {options.device!r}", f"it has {', '.join(_UNITS)}")
+        raise RequestError(
+            f"Core ML has no device {options.device!r}", f"it has {', '.join(_UNITS)}"
+        )
     ct, path = sdk(), artifact.path
     model_file(path)
     try:
@@ -45,7 +57,9 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
         ends = features(model.get_spec().description)
     except (RuntimeError, ValueError, OSError) as error:
         raise load_error(path, "Core ML", error) from error
-    return _CoreMlRuntime(model, ends, units, stated, f"{platform.mac_ver()[0]}, coremltools {ct.__version__}")
+    return _CoreMlRuntime(
+        model, ends, units, stated, f"{platform.mac_ver()[0]}, coremltools {ct.__version__}"
+    )
 
 
 class _CoreMlRuntime(Runtime):

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error
+from tinyvit.runtimes.base import Runtime, RuntimeOptions, check_batch, closed_error
 from tinyvit.runtimes.engines._mil_operations import RULES, compute, unknown
 from tinyvit.runtimes.engines._mil_program import Operation, Program, read_program, sdk
 from tinyvit.runtimes.formats import Format
@@ -31,12 +31,18 @@ NAME = "coreml-reference"
 _FROM_INTEGERS = ("dequantize", "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
 
 
-def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Open a package; raises RequestError for what an evaluator does not have, ArtifactError for a file that is not understood."""
     if options.device != "cpu":
-        raise RequestError(f"the reference evaluator has no device {options.device!r}", "leave --device out: it has cpu")
+        raise RequestError(
+            f"the reference evaluator has no device {options.device!r}",
+            "leave --device out: it has cpu",
+        )
     if options.threads is not None:
-        raise RequestError("the reference evaluator's threads are numpy's", "leave --threads out; no time that it takes means anything")
+        raise RequestError(
+            "the reference evaluator's threads are numpy's",
+            "leave --threads out; no time that it takes means anything",
+        )
     version = str(sdk().__version__)
     evaluator = Evaluator(read_program(artifact.path))
     precision = "f16" if evaluator.rounds_to_half else "f32"
@@ -66,7 +72,9 @@ class Evaluator:
                 self._constants[operation.output] = self._compute(operation, fixed, self._constants)
             else:
                 self._steps.append((operation, fixed))
-        self._uses = Counter(name for operation, _ in self._steps for name in operation.inputs.values())
+        self._uses = Counter(
+            name for operation, _ in self._steps for name in operation.inputs.values()
+        )
         self._uses[self.features.output.name] += 1
 
     def logits(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -75,15 +83,23 @@ class Evaluator:
         values = {self.features.input.name: image.astype(self._float)}
         left = Counter(self._uses)
         for operation, fixed in self._steps:
-            values[operation.output] = self._compute(operation, fixed, {**self._constants, **values})
+            values[operation.output] = self._compute(
+                operation, fixed, {**self._constants, **values}
+            )
             for name in operation.inputs.values():
                 left[name] -= 1
                 if not left[name]:
                     values.pop(name, None)
         return values[self.features.output.name]
 
-    def _compute(self, operation: Operation, fixed: dict[str, Any], values: dict[str, Any]) -> npt.NDArray[Any]:
-        return compute(operation, {**fixed, **{key: values[name] for key, name in operation.inputs.items()}}, self._float)
+    def _compute(
+        self, operation: Operation, fixed: dict[str, Any], values: dict[str, Any]
+    ) -> npt.NDArray[Any]:
+        return compute(
+            operation,
+            {**fixed, **{key: values[name] for key, name in operation.inputs.items()}},
+            self._float,
+        )
 
     def _ready(self, value: Any) -> Any:
         is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
@@ -108,8 +124,16 @@ def products(program: Program) -> list[Product]:
         other = "y" if operation.kind == "matmul" else "weight"
         sources = [made.get(operation.inputs.get(one, "")) for one in ("x", other)]
         is_integer = [one is not None and one.kind in _FROM_INTEGERS for one in sources]
-        second = made[operation.inputs[other]].shape if other in operation.inputs else operation.constants[other].shape
-        depth = second[-1 if operation.constants.get("transpose_y") else -2] if other == "y" else prod(second[1:])
+        second = (
+            made[operation.inputs[other]].shape
+            if other in operation.inputs
+            else operation.constants[other].shape
+        )
+        depth = (
+            second[-1 if operation.constants.get("transpose_y") else -2]
+            if other == "y"
+            else prod(second[1:])
+        )
         found.append(Product(operation.kind, prod(operation.shape) * depth, all(is_integer)))
     return found
 

@@ -23,14 +23,24 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.quiet import quiet, silent_descriptors
+from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact, content_sha256
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec, stated_precision
+from tinyvit.runtimes.base import (
+    Runtime,
+    RuntimeOptions,
+    check_batch,
+    closed_error,
+    load_error,
+    make_tensor_spec,
+    physical_cores,
+    run_error,
+    stated_precision,
+)
 from tinyvit.runtimes.engines import _pte
 from tinyvit.runtimes.formats import Format
-from tinyvit.runtimes.formats.trailer import Trailed
+from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-FORMATS: tuple[Format, ...] = (Trailed("executorch", ".pte", b"ET12", at=4),)
+FORMATS: tuple[Format, ...] = (TrailerFormat("executorch", ".pte", b"ET12", at=4),)
 PACKAGE = "executorch"
 EXTRA = "executorch"
 
@@ -38,7 +48,9 @@ _METHOD, _DELEGATE = "forward", "XnnpackBackend"
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
 """ExecuTorch's numbers for types, which are torch's (runtime/core/portable_type/scalar_type.h)."""
 
-_TRIAL = "import sys; from tinyvit.runtimes.engines import executorch; executorch.trial(sys.argv[1])"
+_TRIAL = (
+    "import sys; from tinyvit.runtimes.engines import executorch; executorch.trial(sys.argv[1])"
+)
 _TRIAL_S = 120
 _OUTLIVED: set[str] = set()
 """Hashes of the files without a manifest that another process has run and outlived."""
@@ -48,11 +60,12 @@ _OPEN: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
 """Files that are open in this process; they share the pool of threads."""
 
 
-def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Open a .pte file; raises RequestError for what ExecuTorch cannot do here, ArtifactError for a file that it refuses."""
     if options.device.lower() not in ("cpu", "xnnpack"):
         raise RequestError(
-            f"ExecuTorch has no device {options.device!r} here", "it has cpu (XNNPACK); phones and NPUs run their own builds"
+            f"ExecuTorch has no device {options.device!r} here",
+            "it has cpu (XNNPACK); phones and NPUs run their own builds",
         )
     stated = stated_precision(artifact, options, "ExecuTorch")
     sdk = _sdk()
@@ -65,7 +78,13 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
             inputs, outputs = _specs(meta, "input"), _specs(meta, "output")
         except (RuntimeError, IndexError, ValueError) as error:
             raise load_error(artifact.path, "ExecuTorch", error) from error
-        runtime = _ExecuTorchRuntime(module, data, inputs, outputs, {"threads": threads, "precision": stated or "unstated (float32 ends)"})
+        runtime = _ExecuTorchRuntime(
+            module,
+            data,
+            inputs,
+            outputs,
+            {"threads": threads, "precision": stated or "unstated (float32 ends)"},
+        )
         _OPEN.add(runtime)
     return runtime
 
@@ -88,7 +107,10 @@ def _checked(artifact: Artifact) -> bytes:
     """
     stated = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated and stated != content_sha256(artifact.path):
-        raise ArtifactError(f"{artifact.path.name} is damaged: its content is not what its manifest was written for", "export it again")
+        raise ArtifactError(
+            f"{artifact.path.name} is damaged: its content is not what its manifest was written for",
+            "export it again",
+        )
     try:
         data = artifact.path.read_bytes()
         program = _pte.read(data)
@@ -96,8 +118,15 @@ def _checked(artifact: Artifact) -> bytes:
         raise load_error(artifact.path, "ExecuTorch", error) from error
     strange = [name for name in program.delegates if name != _DELEGATE]
     if strange or _METHOD not in program.methods:
-        cause = f"{artifact.path.name} wants the delegate {strange[0][:80]}" if strange else f"{artifact.path.name} has no method {_METHOD}"
-        raise ArtifactError(cause, "only XNNPACK's is run here, and none other is loaded: export with --target executorch")
+        cause = (
+            f"{artifact.path.name} wants the delegate {strange[0][:80]}"
+            if strange
+            else f"{artifact.path.name} has no method {_METHOD}"
+        )
+        raise ArtifactError(
+            cause,
+            "only XNNPACK's is run here, and none other is loaded: export with --target executorch",
+        )
     if not stated:
         _outlive(artifact.path, hashlib.sha256(data).hexdigest())
     return data
@@ -108,11 +137,21 @@ def _outlive(path: Path, content: str) -> None:
     if content in _OUTLIVED:
         return
     try:
-        done = subprocess.run([sys.executable, "-c", _TRIAL, str(path)], capture_output=True, timeout=_TRIAL_S, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", _TRIAL, str(path)],
+            capture_output=True,
+            timeout=_TRIAL_S,
+            check=False,
+        )
     except subprocess.TimeoutExpired as error:
-        raise ArtifactError(f"{path.name} did not answer in {_TRIAL_S} s", "the file is damaged: export it again") from error
+        raise ArtifactError(
+            f"{path.name} did not answer in {_TRIAL_S} s", "the file is damaged: export it again"
+        ) from error
     if done.returncode < 0 or done.returncode > 127:
-        raise ArtifactError(f"{path.name} ends the process that runs it in ExecuTorch", "the file is damaged or hostile: export it again")
+        raise ArtifactError(
+            f"{path.name} ends the process that runs it in ExecuTorch",
+            "the file is damaged or hostile: export it again",
+        )
     _OUTLIVED.add(content)
 
 
@@ -125,7 +164,9 @@ def trial(path: str) -> None:
         inputs = _specs(module.method_meta(_METHOD), "input")
         import torch
 
-        module.forward([torch.from_numpy(np.zeros([int(size) for size in x.shape], x.dtype)) for x in inputs])
+        module.forward(
+            [torch.from_numpy(np.zeros([int(size) for size in x.shape], x.dtype)) for x in inputs]
+        )
     except (RuntimeError, IndexError, ValueError, ArtifactError):
         return
 
@@ -154,14 +195,24 @@ def _settle(sdk: ModuleType, wanted: int | None) -> int:
 
 class _ExecuTorchRuntime(Runtime):
     def __init__(
-        self, module: Any, data: bytes, inputs: tuple[TensorSpec, ...], outputs: tuple[TensorSpec, ...], settled: dict[str, str | int]
+        self,
+        module: Any,
+        data: bytes,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        settled: dict[str, str | int],
     ) -> None:
         from importlib.metadata import version
 
         self.inputs, self.outputs = inputs, outputs
         self._held: tuple[Any, bytes] | None = (module, data)
         self._lock = threading.Lock()
-        self._facts: dict[str, str | int] = {"engine": "executorch", "version": version("executorch"), "device": "cpu (XNNPACK)", **settled}
+        self._facts: dict[str, str | int] = {
+            "engine": "executorch",
+            "version": version("executorch"),
+            "device": "cpu (XNNPACK)",
+            **settled,
+        }
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         import torch
@@ -193,13 +244,16 @@ def _specs(meta: Any, side: str) -> tuple[TensorSpec, ...]:
         info = getattr(meta, f"{side}_tensor_meta")(i)
         dtype = _DTYPES.get(info.dtype())
         if dtype is None:
-            raise ArtifactError(f"an {side} is of ExecuTorch's type {info.dtype()}", "an image classifier of pictures is expected")
-        made.append(spec(f"{side}{i}", info.sizes(), dtype))
+            raise ArtifactError(
+                f"an {side} is of ExecuTorch's type {info.dtype()}",
+                "an image classifier of pictures is expected",
+            )
+        made.append(make_tensor_spec(f"{side}{i}", info.sizes(), dtype))
     return tuple(made)
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
     """Nothing on stdout or stderr, ExecuTorch's native log included: it writes to the descriptors, what it loads and why it refuses."""
-    with silent_descriptors(), quiet("torch", "torchao", "executorch", "root"):
+    with silence_file_descriptors(), quiet_loggers("torch", "torchao", "executorch", "root"):
         yield

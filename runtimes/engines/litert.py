@@ -15,32 +15,43 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.quiet import silent_descriptors
+from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime, check_batch, closed_error, load_error, physical_cores, run_error, spec, stated_precision
+from tinyvit.runtimes.base import (
+    Runtime,
+    RuntimeOptions,
+    check_batch,
+    closed_error,
+    load_error,
+    make_tensor_spec,
+    physical_cores,
+    run_error,
+    stated_precision,
+)
 from tinyvit.runtimes.engines import _tflite
 from tinyvit.runtimes.formats import Format
-from tinyvit.runtimes.formats.trailer import Trailed
+from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-FORMATS: tuple[Format, ...] = (Trailed("litert", ".tflite", b"TFL3", at=4),)
+FORMATS: tuple[Format, ...] = (TrailerFormat("litert", ".tflite", b"TFL3", at=4),)
 PACKAGE = "ai_edge_litert"
 EXTRA = "litert"
 
 
-def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Open a .tflite file; raises RequestError for what cannot be done here, ArtifactError for a file that is no sound classifier."""
     litert = _sdk()
     path = artifact.path
     if options.device.lower() != "cpu":
         raise RequestError(
-            f"LiteRT has no device {options.device!r} here", "use --device cpu, or the file in an app, with a delegate of its own"
+            f"LiteRT has no device {options.device!r} here",
+            "use --device cpu, or the file in an app, with a delegate of its own",
         )
     stated = stated_precision(artifact, options, "LiteRT")
     data = _tflite.sound(path)
     # Set even where nothing was asked, so that what describe() says is what runs; LiteRT's default is one.
     threads = options.threads or physical_cores()
     try:
-        with silent_descriptors():  # it says once that there is XNNPACK
+        with silence_file_descriptors():  # it says once that there is XNNPACK
             interpreter = litert.Interpreter(model_content=data, num_threads=threads)
             interpreter.allocate_tensors()
     except (ValueError, RuntimeError, TypeError) as error:
@@ -75,7 +86,7 @@ class _LiteRtRuntime(Runtime):
             "version": version,
             "device": "CPU",
             "threads": threads,
-            # A file without a manifest may be quantised within; its ends tell nothing of that.
+            # A file without a manifest may be quantized within; its ends tell nothing of that.
             "precision": stated or f"unstated ({', '.join(x.dtype for x in self.outputs)} output)",
         }
 
@@ -104,5 +115,8 @@ def _spec(details: dict[str, Any]) -> TensorSpec:
     """A tensor as the interpreter holds it; where the file leaves a size open, it holds 1."""
     kind = np.dtype(details["dtype"])
     if kind.kind not in "fiu":
-        raise ArtifactError(f"{details['name']} is of type {kind}", "an image classifier of float32 or uint8 pictures is expected")
-    return spec(details["name"], [int(size) for size in details["shape"]], kind.name)
+        raise ArtifactError(
+            f"{details['name']} is of type {kind}",
+            "an image classifier of float32 or uint8 pictures is expected",
+        )
+    return make_tensor_spec(details["name"], [int(size) for size in details["shape"]], kind.name)

@@ -17,7 +17,17 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import PRECISIONS, Options, Runtime, check_batch, closed_error, load_error, run_error, short, spec
+from tinyvit.runtimes.base import (
+    PRECISIONS,
+    Runtime,
+    RuntimeOptions,
+    check_batch,
+    closed_error,
+    load_error,
+    make_tensor_spec,
+    run_error,
+    shorten_message,
+)
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
@@ -31,22 +41,35 @@ _DYNAMIC = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """By default the CPU rounds what meets 8-bit weights to 8 bits itself, by ranges it finds as it runs: what the file does not say."""
 
 
-def open_runtime(artifact: Artifact, options: Options) -> Runtime:
+def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
     """Open an IR or ONNX file; raises RequestError for what this device cannot do, ArtifactError for a file it refuses."""
     if artifact.format is ONNX and artifact.manifest and artifact.manifest.stage == "full":
         # Its ONNX reader ignores Resize's antialias: the answers would be wrong, and nothing would say so.
-        raise RequestError("OpenVINO cannot resize as this ONNX file does", "tinyvit-export --target openvino --preprocess full")
+        raise RequestError(
+            "OpenVINO cannot resize as this ONNX file does",
+            "tinyvit-export --target openvino --preprocess full",
+        )
     ov = _sdk()
     core = shared_core()
     device = _device(options.device, core.available_devices)
     # In a half file, "f16" is OpenVINO's word for the processor's own half type: bf16 on x86, and f32 where there is none.
-    half = options.precision is None and artifact.manifest is not None and artifact.manifest.precision == "half"
-    settings = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": options.precision or ("f16" if half else "f32")}
+    half = (
+        options.precision is None
+        and artifact.manifest is not None
+        and artifact.manifest.precision == "float16"
+    )
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": options.precision or ("f16" if half else "f32"),
+    }
     if device == "CPU":
         settings[_DYNAMIC] = "0"
     if options.threads is not None:
         if device != "CPU":
-            raise RequestError(f"threads are of the CPU, and the device is {device}", "leave --threads out, or ask for --device cpu")
+            raise RequestError(
+                f"threads are of the CPU, and the device is {device}",
+                "leave --threads out, or ask for --device cpu",
+            )
         settings["INFERENCE_NUM_THREADS"] = str(options.threads)
     if options.cache is not None:
         settings["CACHE_DIR"] = str(_folder(Path(options.cache)))
@@ -61,8 +84,12 @@ def open_runtime(artifact: Artifact, options: Options) -> Runtime:
     except RuntimeError as error:
         if device == "CPU":
             raise load_error(path, "OpenVINO", error) from error
-        raise RequestError(f"{device} cannot run {path.name} ({short(error)})", "use --device cpu") from error
-    settled = _settled(compiled, device, options, PRECISIONS if half else (options.precision or "f32",))
+        raise RequestError(
+            f"{device} cannot run {path.name} ({shorten_message(error)})", "use --device cpu"
+        ) from error
+    settled = _settled(
+        compiled, device, options, PRECISIONS if half else (options.precision or "f32",)
+    )
     if options.cache is not None:
         settled["compiled"] = "before" if compiled.get_property("LOADED_FROM_CACHE") else "now"
     if artifact.manifest is not None and artifact.manifest.precision.startswith("int8"):
@@ -75,7 +102,10 @@ def _folder(cache: Path) -> Path:
     try:
         cache.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RequestError(f"{cache} cannot be a folder to cache in ({error.strerror})", "give one that can be written") from error
+        raise RequestError(
+            f"{cache} cannot be a folder to cache in ({error.strerror})",
+            "give one that can be written",
+        ) from error
     return cache
 
 
@@ -103,29 +133,47 @@ def _device(wanted: str, available: list[str]) -> str:
     name = wanted.upper()
     if name in available or any(device.startswith(f"{name}.") for device in available):
         return name
-    raise RequestError(f"OpenVINO has no device {wanted!r} here", f"it has {', '.join(available)}; others need their drivers")
+    raise RequestError(
+        f"OpenVINO has no device {wanted!r} here",
+        f"it has {', '.join(available)}; others need their drivers",
+    )
 
 
-def _settled(compiled: Any, device: str, options: Options, wanted: tuple[str, ...]) -> dict[str, str | int]:
+def _settled(
+    compiled: Any, device: str, options: RuntimeOptions, wanted: tuple[str, ...]
+) -> dict[str, str | int]:
     """The precision and threads that the compiled model reports; raises RequestError where they are not those asked for."""
     precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
     if precision not in wanted:
-        raise RequestError(f"{device} computes in {precision}, not {wanted[0]}", f"ask for --precision {precision}, or another device")
+        raise RequestError(
+            f"{device} computes in {precision}, not {wanted[0]}",
+            f"ask for --precision {precision}, or another device",
+        )
     if device != "CPU":
         return {"precision": precision, "threads": "engine default"}
     threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     if options.threads not in (None, threads):
-        raise RequestError(f"OpenVINO takes {threads} threads here, not {options.threads}", f"ask for at most {threads}")
+        raise RequestError(
+            f"OpenVINO takes {threads} threads here, not {options.threads}",
+            f"ask for at most {threads}",
+        )
     return {"precision": precision, "threads": threads}
 
 
 class _OpenVINORuntime(Runtime):
-    def __init__(self, compiled: Any, device: str, settled: dict[str, str | int], version: str) -> None:
+    def __init__(
+        self, compiled: Any, device: str, settled: dict[str, str | int], version: str
+    ) -> None:
         self.inputs = tuple(_spec(port, f"input{i}") for i, port in enumerate(compiled.inputs))
         self.outputs = tuple(_spec(port, f"output{i}") for i, port in enumerate(compiled.outputs))
         self._compiled = compiled
         self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._facts: dict[str, str | int] = {"engine": "openvino", "version": version, "device": device, **settled}
+        self._facts: dict[str, str | int] = {
+            "engine": "openvino",
+            "version": version,
+            "device": device,
+            **settled,
+        }
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         compiled = self._compiled
@@ -156,7 +204,13 @@ class _OpenVINORuntime(Runtime):
 def _spec(port: Any, fallback: str) -> TensorSpec:
     """A tensor of the compiled model; one without a name gets `fallback`."""
     if port.partial_shape.rank.is_dynamic:
-        raise ArtifactError("the file has a tensor of unknown rank", "an image classifier with one input and one output is expected")
-    shape = [f"dim{i}" if dim.is_dynamic else dim.get_length() for i, dim in enumerate(port.partial_shape)]
+        raise ArtifactError(
+            "the file has a tensor of unknown rank",
+            "an image classifier with one input and one output is expected",
+        )
+    shape = [
+        f"dim{i}" if dim.is_dynamic else dim.get_length()
+        for i, dim in enumerate(port.partial_shape)
+    ]
     name = next(iter(sorted(port.names)), fallback)
-    return spec(name, shape, np.dtype(port.element_type.to_dtype()).name)
+    return make_tensor_spec(name, shape, np.dtype(port.element_type.to_dtype()).name)

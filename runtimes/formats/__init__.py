@@ -1,4 +1,4 @@
-"""How a file is recognised, and where its manifest is: read with no engine, and bounded against files from strangers.
+"""How a file is recognized, and where its manifest is: read with no engine, and bounded against files from strangers.
 
 One object a format, which the engines in engines/ name in their FORMATS; a format that fits `trailer.Trailed` or `beside.Beside` needs no
 file of its own here.
@@ -21,10 +21,10 @@ class Format(Protocol):
 
     @property
     def suffix(self) -> str:
-        """With its dot; a file is recognised by its content, whatever its name."""
+        """With its dot; a file is recognized by its content, whatever its name."""
         ...
 
-    def recognises(self, path: Path, head: bytes) -> bool:
+    def recognizes(self, path: Path, head: bytes) -> bool:
         """Whether it is one of these, by its first 4096 bytes (none of a folder) where they tell.
 
         Raises ArtifactError where the name says so and the content is damaged.

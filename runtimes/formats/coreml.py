@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import ArtifactError
-from tinyvit.files import feed
-from tinyvit.manifest import KEY, MAX_BYTES
+from tinyvit.files import update_hash
+from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats.protobuf import BYTES, Buffer, fields, mapped
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class CoreMl:
     name = "coreml"
     suffix = ".mlpackage"
 
-    def recognises(self, path: Path, head: bytes) -> bool:
+    def recognizes(self, path: Path, head: bytes) -> bool:
         """See `Format`: a folder with a package's index."""
         return path.is_dir() and (path / INDEX).is_file()
 
@@ -43,7 +43,9 @@ class CoreMl:
         with mapped(model_file(path)) as data:
             try:
                 entries = [_entry(entry) for entry in _inside(data, _TO_ENTRIES)]
-                return [value.decode("utf-8") for key, value in entries if key == KEY.encode()]
+                return [
+                    value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
+                ]
             except ValueError as error:
                 raise _damaged(path, error) from error
 
@@ -67,7 +69,7 @@ class CoreMl:
                         raise _damaged(path, error) from error
             else:
                 into.update(file.stat().st_size.to_bytes(8, "little"))
-                feed(file, into)
+                update_hash(file, into)
 
 
 COREML = CoreMl()
@@ -89,7 +91,10 @@ def model_file(path: Path) -> Path:
         return file
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         reason = error if isinstance(error, ValueError) else f"{INDEX} cannot be read"
-        raise ArtifactError(f"{path} is no whole Core ML package ({reason})", "keep the folder together, or export it again") from error
+        raise ArtifactError(
+            f"{path} is no whole Core ML package ({reason})",
+            "keep the folder together, or export it again",
+        ) from error
 
 
 def _files(path: Path) -> Iterator[Path]:
@@ -98,11 +103,18 @@ def _files(path: Path) -> Iterator[Path]:
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = [Path(folder) / name for name in names if not name.startswith(".")]
-        if any(one.is_symlink() or not one.is_file() for one in inside) or any((Path(folder) / name).is_symlink() for name in folders):
-            raise ArtifactError(f"{path} has links in it", "a Core ML package has none: export it again")
+        if any(one.is_symlink() or not one.is_file() for one in inside) or any(
+            (Path(folder) / name).is_symlink() for name in folders
+        ):
+            raise ArtifactError(
+                f"{path} has links in it", "a Core ML package has none: export it again"
+            )
         found += inside
         if len(found) > _MAX_FILES:
-            raise ArtifactError(f"{path} has more than {_MAX_FILES} files in it", "a Core ML package has three: export it again")
+            raise ArtifactError(
+                f"{path} has more than {_MAX_FILES} files in it",
+                "a Core ML package has three: export it again",
+            )
     yield from sorted(found, key=lambda file: file.relative_to(path).as_posix())
 
 
@@ -128,13 +140,17 @@ def _digest(message: Buffer, numbers: tuple[int, ...], into: hashlib._Hash) -> N
                 into.update(b"{")
                 _digest(part, numbers[1:], into)
                 into.update(b"}")
-            elif _entry(part)[0] != KEY.encode():
+            elif _entry(part)[0] != MANIFEST_KEY.encode():
                 into.update(view[field.start : field.end])
 
 
 def _entry(message: bytes) -> tuple[bytes, bytes]:
     """(key, value) of an entry of a map of strings; the last of each counts."""
-    parts = {field.number: message[field.payload : field.end] for field in fields(message) if field.wire == BYTES}
+    parts = {
+        field.number: message[field.payload : field.end]
+        for field in fields(message)
+        if field.wire == BYTES
+    }
     return parts.get(1, b""), parts.get(2, b"")
 
 

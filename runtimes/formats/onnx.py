@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import KEY, MAX_BYTES
+from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats.protobuf import BYTES, VARINT, fields, mapped
 
 _IR_VERSION, _GRAPH, _METADATA = 1, 7, 14  # fields of onnx's ModelProto
@@ -18,7 +18,7 @@ class Onnx:
     name = "onnx"
     suffix = ".onnx"
 
-    def recognises(self, path: Path, head: bytes) -> bool:
+    def recognizes(self, path: Path, head: bytes) -> bool:
         """See `Format`. There is no magic number: it has the fields of a model, and nothing that is no field."""
         try:
             with mapped(path) as data:
@@ -26,7 +26,9 @@ class Onnx:
         except ValueError as error:
             if path.suffix.lower() != self.suffix:
                 return False
-            raise ArtifactError(f"{path} is damaged or incomplete ({error})", "export it again") from error
+            raise ArtifactError(
+                f"{path} is damaged or incomplete ({error})", "export it again"
+            ) from error
         return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= kinds
 
     def manifests(self, path: Path) -> list[str]:
@@ -38,15 +40,18 @@ class Onnx:
                     continue
                 if field.end - field.payload > MAX_BYTES:
                     raise ArtifactError(
-                        f"the metadata of {path} are larger than {MAX_BYTES >> 20} MiB", "the file is damaged or hostile: export it again"
+                        f"the metadata of {path} are larger than {MAX_BYTES >> 20} MiB",
+                        "the file is damaged or hostile: export it again",
                     )
                 entry = data[field.payload : field.end]
                 try:
                     parts = {part.number: entry[part.payload : part.end] for part in fields(entry)}
-                    if parts.get(1) == KEY.encode():
+                    if parts.get(1) == MANIFEST_KEY.encode():
                         texts.append(parts.get(2, b"").decode("utf-8"))
                 except ValueError as error:
-                    raise ArtifactError(f"the metadata of {path} are damaged ({error})", "export the file again") from error
+                    raise ArtifactError(
+                        f"the metadata of {path} are damaged ({error})", "export the file again"
+                    ) from error
         return texts
 
     def companions(self, path: Path) -> tuple[Path, ...]:

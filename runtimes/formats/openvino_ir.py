@@ -11,10 +11,10 @@ import re
 from pathlib import Path
 
 from tinyvit.errors import ArtifactError
-from tinyvit.files import feed
-from tinyvit.manifest import KEY, MAX_BYTES
+from tinyvit.files import update_hash
+from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 
-_OURS = ["net", "rt_info", KEY]
+_OURS = ["net", "rt_info", MANIFEST_KEY]
 _ROOT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
@@ -25,10 +25,13 @@ class OpenVinoIr:
     name = "openvino-ir"
     suffix = ".xml"
 
-    def recognises(self, path: Path, head: bytes) -> bool:
+    def recognizes(self, path: Path, head: bytes) -> bool:
         """See `Format`."""
         if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
-            raise ArtifactError(f"{path} holds only the weights of an OpenVINO model", f"open {path.with_suffix('.xml').name} beside it")
+            raise ArtifactError(
+                f"{path} holds only the weights of an OpenVINO model",
+                f"open {path.with_suffix('.xml').name} beside it",
+            )
         return _ROOT.match(head) is not None
 
     def manifests(self, path: Path) -> list[str]:
@@ -42,7 +45,7 @@ class OpenVinoIr:
     def digest(self, path: Path, into: hashlib._Hash) -> None:
         """See `Format`: the elements, attributes and text of the .xml but net/rt_info/tinyvit, then the .bin."""
         _read(path, into)
-        feed(weights(path), into)
+        update_hash(weights(path), into)
 
 
 OPENVINO_IR = OpenVinoIr()
@@ -52,7 +55,10 @@ def weights(path: Path) -> Path:
     """The .bin that belongs to an IR's .xml; raises ArtifactError where it is missing."""
     beside = path.with_suffix(".bin")
     if not beside.is_file():
-        raise ArtifactError(f"{path} has no {beside.name} beside it", "an OpenVINO model is two files: keep them together")
+        raise ArtifactError(
+            f"{path} has no {beside.name} beside it",
+            "an OpenVINO model is two files: keep them together",
+        )
     return beside
 
 
@@ -72,7 +78,10 @@ class _Ir:
     def start(self, name: str, attributes: dict[str, str]) -> None:
         self._above.append(name)
         if len(self._above) > _MAX_DEPTH:
-            raise ArtifactError(f"{self._path} is nested too deeply", "the file is damaged or hostile: export it again")
+            raise ArtifactError(
+                f"{self._path} is nested too deeply",
+                "the file is damaged or hostile: export it again",
+            )
         if self._above == [*_OURS, "manifest"]:
             self.texts.append(attributes.get("value", ""))
         self._count(name, sorted(attributes.items()))
@@ -104,13 +113,22 @@ def _read(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
 
     met, parser = _Ir(path, digest), expat.ParserCreate()
     parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = met.start, met.end, met.text
+    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
+        met.start,
+        met.end,
+        met.text,
+    )
     parser.StartDoctypeDeclHandler = met.refuse
     try:
         if path.stat().st_size > _MAX_XML_BYTES:
-            raise ArtifactError(f"{path} is larger than {_MAX_XML_BYTES >> 20} MiB", "an OpenVINO model's .xml is small: export it again")
+            raise ArtifactError(
+                f"{path} is larger than {_MAX_XML_BYTES >> 20} MiB",
+                "an OpenVINO model's .xml is small: export it again",
+            )
         with path.open("rb") as file:
             parser.ParseFile(file)
     except expat.ExpatError as error:
-        raise ArtifactError(f"{path} is damaged or incomplete ({error})", "export it again") from error
+        raise ArtifactError(
+            f"{path} is damaged or incomplete ({error})", "export it again"
+        ) from error
     return met.texts

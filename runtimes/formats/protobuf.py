@@ -74,7 +74,9 @@ def fields(data: Buffer) -> Iterator[Field]:
         else:
             raise ValueError(f"no field starts at byte {at}")
         if number == 0 or after > end:
-            raise ValueError("it ends in the middle of a field" if number else f"no field starts at byte {at}")
+            raise ValueError(
+                "it ends in the middle of a field" if number else f"no field starts at byte {at}"
+            )
         yield Field(number, wire, at, payload, after)
         at = after
     raise ValueError(f"more than {_MAX_FIELDS} fields")

@@ -25,7 +25,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 def described(manifest: Manifest) -> dict[str, str]:
     """What goes behind a file: its manifest, and the names of its classes, one a line, as TensorFlow Lite's own tools read them."""
-    return {MANIFEST: manifest.to_json(), LABELS: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels)}
+    return {
+        MANIFEST: manifest.to_json(),
+        LABELS: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels),
+    }
 
 
 def append(data: bytes, files: Mapping[str, str]) -> bytes:
@@ -40,7 +43,7 @@ def append(data: bytes, files: Mapping[str, str]) -> bytes:
 
 
 @dataclass(frozen=True)
-class Trailed:
+class TrailerFormat:
     """A `Format` of one file that begins with `magic` at byte `at`, and ends with such an archive where tinyvit-export made it."""
 
     name: str
@@ -48,7 +51,7 @@ class Trailed:
     magic: bytes
     at: int = 0
 
-    def recognises(self, path: Path, head: bytes) -> bool:
+    def recognizes(self, path: Path, head: bytes) -> bool:
         """See `Format`."""
         return head[self.at : self.at + len(self.magic)] == self.magic
 
@@ -87,17 +90,32 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > _MAX_FILES:
                 raise ArtifactError(
-                    f"{path} has {len(archive.infolist())} files behind it", "the file is damaged or hostile: export it again"
+                    f"{path} has {len(archive.infolist())} files behind it",
+                    "the file is damaged or hostile: export it again",
                 )
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, UnicodeDecodeError, EOFError, ValueError) as error:
-        raise ArtifactError(f"the archive behind {path} is damaged ({error})", "export the file again") from error
+    except (
+        zipfile.BadZipFile,
+        NotImplementedError,
+        RuntimeError,
+        UnicodeDecodeError,
+        EOFError,
+        ValueError,
+    ) as error:
+        raise ArtifactError(
+            f"the archive behind {path} is damaged ({error})", "export the file again"
+        ) from error
     except OSError as error:
-        raise ArtifactError(f"{path} cannot be read ({error.strerror or error})", "check the path") from error
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror or error})", "check the path"
+        ) from error
 
 
 def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:
     """A file of the archive, bounded; it is stored as it is, so that no few bytes become many."""
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES:
-        raise ArtifactError(f"{info.filename} behind {path} is compressed or larger than {MAX_BYTES >> 20} MiB", "export the file again")
+        raise ArtifactError(
+            f"{info.filename} behind {path} is compressed or larger than {MAX_BYTES >> 20} MiB",
+            "export the file again",
+        )
     return archive.read(info)

@@ -21,37 +21,41 @@ from typing import Any
 
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
-from tinyvit.files import explained
+from tinyvit.files import explain_os_error
 
 DEBUG = "TINYVIT_DEBUG"
 
 
-def parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
+def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
     """A parser with --version, and with `examples` shown as typed at the end of --help."""
     made = argparse.ArgumentParser(prog=prog, description=description, **_shown(examples))
     made.add_argument("--version", action="version", version=f"{prog} {__version__}")
     return made
 
 
-def subcommands(prog: str, description: str, examples: str, folder: ModuleType, argv: Sequence[str] | None) -> int:
+def run_subcommand(
+    prog: str, description: str, examples: str, folder: ModuleType, argv: Sequence[str] | None
+) -> int:
     """A command whose subcommands are the modules of the package `folder`; returns its exit code.
 
     Each module has HELP, EXAMPLES, add_arguments(parser) and run(namespace) -> exit code; "save_logits.py" is called "save-logits".
     """
-    made = parser(prog, description, examples)
+    made = make_parser(prog, description, examples)
     chosen = made.add_subparsers(metavar="COMMAND", required=True)
     for name in sorted(module.name for module in pkgutil.iter_modules(folder.__path__)):
         module = import_module(f"{folder.__name__}.{name}")
         said = f"{module.HELP[0].upper()}{module.HELP[1:]}."
-        one = chosen.add_parser(name.replace("_", "-"), help=module.HELP, description=said, **_shown(module.EXAMPLES))
+        one = chosen.add_parser(
+            name.replace("_", "-"), help=module.HELP, description=said, **_shown(module.EXAMPLES)
+        )
         module.add_arguments(one)
         one.set_defaults(run=module.run)
     args = made.parse_args(argv)
-    return guarded(lambda: int(args.run(args)))
+    return run_guarded(lambda: int(args.run(args)))
 
 
 @contextmanager
-def interruptible(left: str) -> Iterator[None]:
+def explain_interrupt(left: str) -> Iterator[None]:
     """Say what an interrupted command leaves, where that is something."""
     try:
         yield
@@ -60,7 +64,7 @@ def interruptible(left: str) -> Iterator[None]:
         raise
 
 
-def positive(text: str) -> int:
+def positive_int(text: str) -> int:
     """A whole number from 1, for argparse's `type`."""
     try:
         value = int(text)
@@ -72,10 +76,13 @@ def positive(text: str) -> int:
 
 
 def _shown(examples: str) -> dict[str, Any]:
-    return {"epilog": f"examples:\n{examples}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+    return {
+        "epilog": f"examples:\n{examples}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
-def guarded(command: Callable[[], int]) -> int:
+def run_guarded(command: Callable[[], int]) -> int:
     """Run `command`; turn every error, Ctrl-C, SIGTERM and a closed pipe into a line and an exit code. The line of a KeyboardInterrupt
     is its first argument where the command has given it one."""
     try:
@@ -106,10 +113,15 @@ class _Terminated(KeyboardInterrupt):
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
     """Raise _Terminated where SIGTERM would end the process at once; a handler that a program has set stays."""
-    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
 
     def stop(*_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not break off the cleaning up
+        signal.signal(
+            signal.SIGTERM, signal.SIG_IGN
+        )  # a second one must not break off the cleaning up
         raise _Terminated
 
     if ours:
@@ -126,8 +138,10 @@ def _told(error: Exception) -> TinyViTError:
     if isinstance(error, TinyViTError):
         return error
     if isinstance(error, OSError) and error.strerror:
-        reason, remedy = explained(error)
-        return TinyViTError(f"{error.filename or 'a file'} cannot be read or written ({reason})", remedy)
+        reason, remedy = explain_os_error(error)
+        return TinyViTError(
+            f"{error.filename or 'a file'} cannot be read or written ({reason})", remedy
+        )
     first = next(iter(str(error).splitlines()), "")
     what = f"unexpected {type(error).__name__}" + (f": {first}" if first else "")
     return TinyViTError(what, f"report this with the output of the same command with {DEBUG}=1 set")

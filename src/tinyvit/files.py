@@ -17,14 +17,19 @@ ARTIFACT_FOLDER = "Manifest.json"
 """What a folder that is an artifact (Core ML's .mlpackage) holds; no other folder is ever replaced."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REMEDIES = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "check its permissions and its folder's, or give another place"),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR), "a folder on the way is a file: give another place"),
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS),
+        "check its permissions and its folder's, or give another place",
+    ),
+    **dict.fromkeys(
+        (errno.EEXIST, errno.ENOTDIR), "a folder on the way is a file: give another place"
+    ),
     errno.ENAMETOOLONG: "give a shorter name",
 }
 
 
 @contextmanager
-def staging(path: Path) -> Iterator[Path]:
+def staging_folder(path: Path) -> Iterator[Path]:
     """A new empty folder beside `path`, removed at the end whatever happens, Ctrl-C and a full disk included,
     with the folders made for `path` that are still empty then."""
     new = [parent for parent in path.parents if not parent.exists()]
@@ -41,22 +46,26 @@ def staging(path: Path) -> Iterator[Path]:
                 parent.rmdir()
 
 
-def publish(staged: list[Path], folder: Path) -> list[Path]:
+def publish_files(staged: list[Path], folder: Path) -> list[Path]:
     """Move finished files, or folders that are artifacts, into `folder` by renaming, the last one last: it is the one that readers open."""
     placed = []
     for file in staged:
-        if file.is_dir() and (folder / file.name).exists():  # a folder cannot be renamed over another
+        if (
+            file.is_dir() and (folder / file.name).exists()
+        ):  # a folder cannot be renamed over another
             os.replace(folder / file.name, file.with_name(f"{file.name}.old"))
         os.replace(file, folder / file.name)
         placed.append(folder / file.name)
     return placed
 
 
-def write_whole(path: Path, data: str | bytes) -> Path:
+def write_atomically(path: Path, data: str | bytes) -> Path:
     """Write a file by renaming it into place: UTF-8 of a text. Returns `path`."""
-    with staging(path) as folder:
-        (folder / path.name).write_bytes(data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data)
-        publish([folder / path.name], path.parent)
+    with staging_folder(path) as folder:
+        (folder / path.name).write_bytes(
+            data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        )
+        publish_files([folder / path.name], path.parent)
     return path
 
 
@@ -74,7 +83,7 @@ def size_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
-def explained(error: OSError) -> tuple[str, str]:
+def explain_os_error(error: OSError) -> tuple[str, str]:
     """(what went wrong, what to do about it) of an error of the system's."""
     if error.errno in _FULL:
         return "the disk is full", "free space there, or give another place"
@@ -84,11 +93,11 @@ def explained(error: OSError) -> tuple[str, str]:
 def sha256(path: Path) -> str:
     """Hex digest of a file's bytes."""
     digest = hashlib.sha256()
-    feed(path, digest)
+    update_hash(path, digest)
     return digest.hexdigest()
 
 
-def names_sha256(files: Iterable[tuple[str, Path]]) -> str:
+def listing_sha256(files: Iterable[tuple[str, Path]]) -> str:
     """Hex digest of what files are called and their sizes in bytes, not of what is in them."""
     digest = hashlib.sha256()
     for name, path in files:
@@ -96,7 +105,7 @@ def names_sha256(files: Iterable[tuple[str, Path]]) -> str:
     return digest.hexdigest()
 
 
-def feed(path: Path, digest: hashlib._Hash) -> None:
+def update_hash(path: Path, digest: hashlib._Hash) -> None:
     """Update a hash with a file's bytes."""
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

@@ -21,31 +21,35 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
-FORMULA, SQUARES = "triangle-chirp-1", "chirps-and-squares-1"
+CHIRP_FORMULA, SQUARES_FORMULA = "triangle-chirp-1", "chirps-and-squares-1"
 PATTERNS = (0, 1, 2)
 _SHIFT = 64
 
 
-def squares(side: int, shift: int = 0) -> int:
+def square_pattern(side: int, shift: int = 0) -> int:
     """The pattern of squares of `side` pixels (3 to 63), moved `shift` pixels up and to the left; by `side`, black and white swap."""
     return side + _SHIFT * (shift % (2 * side))
 
 
-def known(formula: str, patterns: Iterable[int]) -> bool:
+def is_supported(formula: str, patterns: Iterable[int]) -> bool:
     """Whether this version can make them."""
-    return formula in (FORMULA, SQUARES) and all(s in PATTERNS or (formula == SQUARES and _are_squares(s)) for s in patterns)
+    return formula in (CHIRP_FORMULA, SQUARES_FORMULA) and all(
+        s in PATTERNS or (formula == SQUARES_FORMULA and _are_squares(s)) for s in patterns
+    )
 
 
 def _are_squares(s: int) -> bool:
     return s > 0 and s % _SHIFT > max(PATTERNS) and s // _SHIFT < 2 * (s % _SHIFT)
 
 
-def pattern(s: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+def make_pattern(s: int, height: int, width: int) -> npt.NDArray[np.uint8]:
     """Pattern s as an RGB picture, uint8 (height, width, 3)."""
     y, x, c = np.ogrid[:height, :width, :3]
     if s not in PATTERNS:
         d, p = divmod(s, _SHIFT)
-        one: npt.NDArray[np.uint8] = (255 * (((x + d) // p + (y + d % p) // p) % 2)).astype(np.uint8)
+        one: npt.NDArray[np.uint8] = (255 * (((x + d) // p + (y + d % p) // p) % 2)).astype(
+            np.uint8
+        )
         return one.repeat(3, axis=2)
     u = ((3 + 2 * s) * x + (7 + 4 * s) * y + ((x * y) >> (4 + s)) + 85 * c) % 512
     pixels: npt.NDArray[np.uint8] = np.where(u < 256, u, 511 - u).astype(np.uint8)

@@ -22,7 +22,7 @@ from typing import Any
 from tinyvit.errors import RequestError
 
 MAX_CLASSES = 1_000_000
-_DATA = "data/imagenet_labels.tsv.gz"
+_DATA = "assets/imagenet_labels.tsv.gz"
 
 FORMATS = (
     "a .txt of one name a line, a .csv or .tsv of names, of index and name or of WordNet id and name (a header may come first), "
@@ -30,7 +30,19 @@ FORMATS = (
 )
 _TEXT = ("", ".txt", ".names", ".labels")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_KEY_HEADS = {"", "index", "idx", "id", "class", "class_id", "class_idx", "class_index", "label_id", "wnid", "synset"}
+_KEY_HEADS = {
+    "",
+    "index",
+    "idx",
+    "id",
+    "class",
+    "class_id",
+    "class_idx",
+    "class_index",
+    "label_id",
+    "wnid",
+    "synset",
+}
 _NAME_HEADS = {"name", "names", "label", "labels", "class", "classes", "class_name", "label_name"}
 _WNID = re.compile(r"n\d{8}")
 _KEYED = re.compile(r"(\d+|n\d{8})\s*[\s,;:]\s*\S")
@@ -53,7 +65,7 @@ def _imagenet() -> tuple[tuple[int, Label], ...]:
     return tuple((int(sets), Label(name, wnid)) for sets, wnid, name in rows)
 
 
-def imagenet(num_classes: int) -> tuple[Label, ...] | None:
+def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
     """ImageNet's labels in the order of the head's rows: for 1000 or 21841 classes; None for any other number."""
     if num_classes == 1000:
         return tuple(label for sets, label in _imagenet() if sets & 1)
@@ -62,17 +74,17 @@ def imagenet(num_classes: int) -> tuple[Label, ...] | None:
     return None
 
 
-def numbered(num_classes: int) -> tuple[Label, ...]:
+def numbered_labels(num_classes: int) -> tuple[Label, ...]:
     """Stand-ins where nothing is known: "class 0", "class 1", ..."""
     return tuple(Label(f"class {i}") for i in range(num_classes))
 
 
-def by_wnid() -> dict[str, Label]:
+def labels_by_wnid() -> dict[str, Label]:
     """Every ImageNet label by its WordNet id."""
     return {label.wnid: label for _, label in _imagenet()}
 
 
-def rows_of(names: Sequence[str], labels: Sequence[Label], where: str) -> dict[str, int]:
+def match_class_names(names: Sequence[str], labels: Sequence[Label], where: str) -> dict[str, int]:
     """Name -> place in `labels`, by WordNet id or name. Raises RequestError for names of no class or of several; where: what the names
     are of, such as "class folders in photos"."""
     known: dict[str, set[int]] = defaultdict(set)
@@ -89,7 +101,7 @@ def rows_of(names: Sequence[str], labels: Sequence[Label], where: str) -> dict[s
     return {name: min(known[name]) for name in names}
 
 
-def read(path: Path) -> tuple[Label, ...]:
+def read_labels(path: Path) -> tuple[Label, ...]:
     """Labels from a user's file, in the order of the head's rows; what may be in it is `FORMATS`.
 
     A name that is a WordNet id of ImageNet's gets its label. Raises RequestError for anything else, never guesses.
@@ -97,11 +109,17 @@ def read(path: Path) -> tuple[Label, ...]:
     try:
         labels = _labels(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
     except OSError as error:
-        raise RequestError(f"the labels file {path} cannot be read ({error.strerror})", "check --labels") from error
+        raise RequestError(
+            f"the labels file {path} cannot be read ({error.strerror})", "check --labels"
+        ) from error
     except (UnicodeDecodeError, ValueError, RecursionError, csv.Error) as error:
-        raise RequestError(f"the labels file {path} is not understood ({error})", f"give {FORMATS}; in UTF-8") from error
+        raise RequestError(
+            f"the labels file {path} is not understood ({error})", f"give {FORMATS}; in UTF-8"
+        ) from error
     if not labels or any(not label.name for label in labels):
-        raise RequestError(f"the labels file {path} has no labels, or an empty one", f"give {FORMATS}")
+        raise RequestError(
+            f"the labels file {path} has no labels, or an empty one", f"give {FORMATS}"
+        )
     return labels
 
 
@@ -110,7 +128,13 @@ def _labels(text: str, suffix: str) -> tuple[Label, ...]:
     if suffix == ".json":
         return _named(_from_json(json.loads(text, object_pairs_hook=_distinct)))
     if suffix in _DELIMITERS:
-        return _from_table([row for row in csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True) if row])
+        return _from_table(
+            [
+                row
+                for row in csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True)
+                if row
+            ]
+        )
     if suffix not in _TEXT:
         raise ValueError(f"{suffix} is no format of labels")
     lines = text.rstrip().split("\n")
@@ -124,7 +148,9 @@ def _from_json(data: object) -> list[str]:
     if isinstance(data, dict):
         data = data.get("id2label", data)
     if isinstance(data, dict):
-        if data and all(type(index) is int for index in data.values()):  # class_to_idx; a bool is no index
+        if data and all(
+            type(index) is int for index in data.values()
+        ):  # class_to_idx; a bool is no index
             data = _distinct((str(index), name) for name, index in data.items())
         return _in_order(data)
     if not isinstance(data, list):
@@ -137,7 +163,10 @@ def _from_table(rows: list[list[str]]) -> tuple[Label, ...]:
     width = len(rows[0]) if rows else 1
     if width not in (1, 2) or any(len(row) != width for row in rows):
         raise ValueError("its rows do not all have one column, or all two")
-    if all(head.lower() in known for head, known in zip(reversed(rows[0] if rows else []), (_NAME_HEADS, _KEY_HEADS))):
+    if all(
+        head.lower() in known
+        for head, known in zip(reversed(rows[0] if rows else []), (_NAME_HEADS, _KEY_HEADS))
+    ):
         rows = rows[1:]
     if width == 1:
         return _named([name for (name,) in rows])
@@ -171,5 +200,5 @@ def _texts(names: list[Any]) -> list[str]:
 
 
 def _named(names: list[str]) -> tuple[Label, ...]:
-    known = by_wnid()
+    known = labels_by_wnid()
     return tuple(known.get(name, Label(name)) for name in map(str.strip, names))

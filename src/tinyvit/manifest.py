@@ -9,19 +9,19 @@ from typing import Any, Literal, get_args
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES, Label
-from tinyvit.plain import conforms, hints
 from tinyvit.preprocess import Preprocess
+from tinyvit.serialization import field_types, matches_type
 
 FORMAT = 1
-KEY = "tinyvit"
+MANIFEST_KEY = "tinyvit"
 MAX_BYTES = 64 * 2**20
 
-Stage = Literal["host", "normalize", "full"]
-"""Where preprocessing ends outside the file: "host", all of it, and the input is float32 NCHW, normalised;
+PreprocessStage = Literal["host", "normalize", "full"]
+"""Where preprocessing ends outside the file: "host", all of it, and the input is float32 NCHW, normalized;
 "normalize", resize and crop, and the input is uint8 NHWC; "full", nothing, and the input is one uint8 picture."""
 
-Precision = Literal["float32", "half", "int8", "int8-weights"]
-"""Of a network. "half": weights of 16 bits, and products in the half type that the processor has, bfloat16 or float16, in float32
+Precision = Literal["float32", "float16", "int8", "int8-weights"]
+"""Of a network. "float16": weights of 16 bits, and products in the half type that the processor has, bfloat16 or float16, in float32
 where it has none. "int8": weights and activations. "int8-weights": weights alone, to be small; the products are float32's."""
 
 
@@ -36,7 +36,7 @@ class TensorSpec:
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceCheckpoint:
     """The checkpoint that the artifact was made from."""
 
     name: str
@@ -53,7 +53,7 @@ class Parity:
 
 
 @dataclass(frozen=True)
-class Golden:
+class GoldenVectors:
     """Inputs by formula (golden.py), of (height, width) pixels, and the logits, (patterns, classes), to be met within tolerance.
 
     tolerance is absolute.
@@ -108,15 +108,15 @@ class Manifest:
     img_size: int
     target: str
     precision: Precision
-    stage: Stage
+    stage: PreprocessStage
     input: TensorSpec
     output: TensorSpec
     preprocess: Preprocess
     labels: tuple[Label, ...]
-    source: Source
-    licence: str
+    source: SourceCheckpoint
+    license: str
     tools: dict[str, str]
-    golden: Golden | None = None
+    golden: GoldenVectors | None = None
     parity: Parity | None = None
     quantization: Quantization | None = None
     content_sha256: str = ""
@@ -141,28 +141,51 @@ class Manifest:
 
     def _text(self, digest: str) -> str:
         data = {**asdict(self), "sha256": digest}
-        data["labels"] = {"names": [x.name for x in self.labels], "wnids": [x.wnid for x in self.labels]}
+        data["labels"] = {
+            "names": [x.name for x in self.labels],
+            "wnids": [x.wnid for x in self.labels],
+        }
         return json.dumps(data, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """The inverse of `to_json`, `intact` or not. Raises ArtifactError where the text is no manifest, or of a later format."""
         if len(text) > MAX_BYTES:
-            raise ArtifactError("the file's manifest is larger than 64 MiB", "the file is damaged or hostile: export it again")
+            raise ArtifactError(
+                "the file's manifest is larger than 64 MiB",
+                "the file is damaged or hostile: export it again",
+            )
         try:
             data = json.loads(text)
             if data["format"] != FORMAT:
-                raise ArtifactError(f"the manifest has format {data['format']}, this version reads {FORMAT}", "upgrade tinyvit-edge")
+                raise ArtifactError(
+                    f"the manifest has format {data['format']}, this version reads {FORMAT}",
+                    "upgrade tinyvit-edge",
+                )
             return _checked(cls(**{**data, **_typed(data)}))
-        except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
-            raise ArtifactError(f"the file's manifest is damaged ({type(error).__name__}: {error})", "export the file again") from error
+        except (
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
+            raise ArtifactError(
+                f"the file's manifest is damaged ({type(error).__name__}: {error})",
+                "export the file again",
+            ) from error
 
 
 def _typed(data: dict[str, Any]) -> dict[str, Any]:
     names, wnids = data["labels"]["names"], data["labels"]["wnids"]
-    if len(names) != len(wnids) or len(names) > MAX_CLASSES or not all(isinstance(x, str) for x in (*names, *wnids)):
+    if (
+        len(names) != len(wnids)
+        or len(names) > MAX_CLASSES
+        or not all(isinstance(x, str) for x in (*names, *wnids))
+    ):
         raise ValueError("labels")
-    if data["stage"] not in get_args(Stage):
+    if data["stage"] not in get_args(PreprocessStage):
         raise ValueError(f"stage {data['stage']!r}")
     golden, parity, quantization = data["golden"], data["parity"], data.get("quantization")
     return {
@@ -170,8 +193,15 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
         "preprocess": Preprocess.from_dict(data["preprocess"]),
         "input": _spec(data["input"]),
         "output": _spec(data["output"]),
-        "source": Source(**data["source"]),
-        "golden": golden and Golden(**{**golden, "patterns": tuple(golden["patterns"]), "logits": tuple(map(tuple, golden["logits"]))}),
+        "source": SourceCheckpoint(**data["source"]),
+        "golden": golden
+        and GoldenVectors(
+            **{
+                **golden,
+                "patterns": tuple(golden["patterns"]),
+                "logits": tuple(map(tuple, golden["logits"])),
+            }
+        ),
         "parity": parity and Parity(**parity),
         "quantization": quantization and _quantization(quantization),
     }
@@ -179,14 +209,16 @@ def _typed(data: dict[str, Any]) -> dict[str, Any]:
 
 def _checked(manifest: Manifest) -> Manifest:
     """The manifest, every field of the type that is declared for it; raises TypeError naming the first that is not."""
-    for name, kind in hints(Manifest).items():
-        if not conforms(getattr(manifest, name), kind):
+    for name, kind in field_types(Manifest).items():
+        if not matches_type(getattr(manifest, name), kind):
             raise TypeError(f"{name} is not what it should be")
     return manifest
 
 
 def _quantization(data: dict[str, Any]) -> Quantization:
-    return Quantization(**{**data, "float_units": tuple(data["float_units"]), "trials": tuple(data["trials"])})
+    return Quantization(
+        **{**data, "float_units": tuple(data["float_units"]), "trials": tuple(data["trials"])}
+    )
 
 
 def _spec(data: dict[str, Any]) -> TensorSpec:

@@ -1,4 +1,4 @@
-"""From a decoded picture to the network's input: resize, crop, normalise.
+"""From a decoded picture to the network's input: resize, crop, normalize.
 
 One `Preprocess` object travels with every artifact and serves calibration, prediction and accuracy
 alike, so that a number measured by one means the same in the others.
@@ -18,7 +18,7 @@ from tinyvit.errors import ArtifactError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-TALL = 16
+TALL_ASPECT_RATIO = 16
 """A picture more than this many times taller than wide is resized height first, all others width first, as Pillow did until 12."""
 
 _FILTERS = {
@@ -69,7 +69,9 @@ class Preprocess:
         try:
             return cls(**{**data, "mean": tuple(data["mean"]), "std": tuple(data["std"])})
         except (TypeError, KeyError) as error:
-            raise ArtifactError(f"not a preprocessing record: {error}", "export the file again") from error
+            raise ArtifactError(
+                f"not a preprocessing record: {error}", "export the file again"
+            ) from error
 
     def resized(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels of the resized picture, before the crop; rounds as torchvision's Resize does."""
@@ -80,7 +82,7 @@ class Preprocess:
         return int(self.resize * width / height), self.resize
 
     def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
-        """RGB picture -> uint8 (size, size, 3): resized and cropped, not yet normalised.
+        """RGB picture -> uint8 (size, size, 3): resized and cropped, not yet normalized.
 
         Only the part that the crop keeps is computed, so a picture of 1 x 5000 costs no more than
         any other; the values are those of resizing first and cropping then.
@@ -90,14 +92,16 @@ class Preprocess:
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + self.size) * x, (top + self.size) * y)
         box = (box[0], box[1], min(box[2], image.width), min(box[3], image.height))
-        return np.asarray(resampled(image, self.size, _FILTERS[self.interpolation], box))
+        return np.asarray(resample_image(image, self.size, _FILTERS[self.interpolation], box))
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Of each channel, float32 (3,) both: levels of 0 to 255 times the scale less the shift have mean 0 and std 1."""
         std = np.asarray(self.std, np.float32)
         return np.float32(1 / 255) / std, np.asarray(self.mean, np.float32) / std
 
-    def normalise(self, pixels: npt.NDArray[np.uint8], layout: str = "NCHW") -> npt.NDArray[np.float32]:
+    def normalize(
+        self, pixels: npt.NDArray[np.uint8], layout: str = "NCHW"
+    ) -> npt.NDArray[np.float32]:
         """uint8 (..., size, size, 3) -> float32 (..., 3, size, size), mean 0 and std 1 by `mean` and `std`.
 
         layout "NHWC" leaves the channels last.
@@ -113,11 +117,13 @@ class Preprocess:
         return values
 
     def __call__(self, image: Image.Image, layout: str = "NCHW") -> npt.NDArray[np.float32]:
-        """RGB picture -> float32 (3, size, size), normalised; layout as `normalise`'s."""
-        return self.normalise(self.pixels(image), layout)
+        """RGB picture -> float32 (3, size, size), normalized; layout as `normalize`'s."""
+        return self.normalize(self.pixels(image), layout)
 
 
-def resampled(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[float, float, float, float]) -> Image.Image:
+def resample_image(
+    image: Image.Image, size: int, taps: Image.Resampling, box: tuple[float, float, float, float]
+) -> Image.Image:
     """The part `box` (left, top, right, bottom; pixels) of an RGB picture as size x size pixels: width first, but height first where
     that spares memory.
 
@@ -125,21 +131,21 @@ def resampled(image: Image.Image, size: int, taps: Image.Resampling, box: tuple[
     earlier ones always take width first. Two calls of one pass each give the same values with every Pillow.
     """
     left, top, right, bottom = box
-    if image.height > TALL * image.width:
+    if image.height > TALL_ASPECT_RATIO * image.width:
         image = image.resize((image.width, size), taps, box=(0, top, image.width, bottom))
         return image.resize((size, size), taps, box=(left, 0, right, size))
     image = image.resize((size, image.height), taps, box=(left, 0, right, image.height))
     return image.resize((size, size), taps, box=(0, top, size, bottom))
 
 
-def timm_eval(size: int) -> Preprocess:
+def timm_preprocess(size: int) -> Preprocess:
     """timm's evaluation of TinyViT (timm/models/tiny_vit.py): crop 0.95 at 224, 1.0 at 384, squash at 512."""
     if size >= 512:
         return Preprocess(size, size, "squash")
     return Preprocess(size, size if size >= 384 else int(size / 0.95))
 
 
-def paper_eval(size: int) -> Preprocess:
+def paper_preprocess(size: int) -> Preprocess:
     """The paper's evaluation (microsoft/Cream, TinyViT/data/build.py and its configs): 256/224 and a crop at 224, squash above."""
     if size > 224:
         return Preprocess(size, size, "squash")

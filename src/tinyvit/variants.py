@@ -1,7 +1,7 @@
 """The released family, as data: five variants of TinyViT and the checkpoints published for them.
 
 Dimensions: Table 1 of the paper (Wu et al., ECCV 2022) and microsoft/Cream, TinyViT/configs. Accuracies, in percent
-on ImageNet-1k's validation images: the model zoo of microsoft/Cream, TinyViT/README.md. Names, hub ids and licence:
+on ImageNet-1k's validation images: the model zoo of microsoft/Cream, TinyViT/README.md. Names, hub ids and license:
 timm/models/tiny_vit.py and the model cards under huggingface.co/timm.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from tinyvit.errors import RequestError
-from tinyvit.preprocess import Preprocess, paper_eval, timm_eval
+from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 
 HEAD_DIM = 32
 MLP_RATIO = 4
@@ -58,7 +58,7 @@ class Released:
     num_classes: int
     top1: float | None
     top5: float | None
-    licence: str = "apache-2.0"
+    license: str = "apache-2.0"
     hub_id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -67,12 +67,12 @@ class Released:
     @property
     def preprocess(self) -> Preprocess:
         """timm's evaluation, which the hub's files are published with."""
-        return timm_eval(self.variant.img_size)
+        return timm_preprocess(self.variant.img_size)
 
     @property
     def paper_preprocess(self) -> Preprocess:
         """The evaluation behind the published accuracies."""
-        return paper_eval(self.variant.img_size)
+        return paper_preprocess(self.variant.img_size)
 
 
 def check_size(img_size: int) -> None:
@@ -80,7 +80,10 @@ def check_size(img_size: int) -> None:
     if img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
         below = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
         near = sorted({below, min(below + 32, MAX_SIZE)})
-        raise RequestError(f"TinyViT cannot run at {img_size} pixels", f"use a multiple of 32, such as {' or '.join(map(str, near))}")
+        raise RequestError(
+            f"TinyViT cannot run at {img_size} pixels",
+            f"use a multiple of 32, such as {' or '.join(map(str, near))}",
+        )
 
 
 def windows(img_size: int) -> tuple[int, int, int, int]:
@@ -123,11 +126,11 @@ RELEASED: dict[str, Released] = {
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 DEMO_MODEL = "demo"
-NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
-"""Of all that can be asked for by name, but for other spellings that `find` takes."""
+RELEASED_NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
+"""Of all that can be asked for by name, but for other spellings that `find_released` takes."""
 
 
-def find(name: str) -> Released:
+def find_released(name: str) -> Released:
     """The released checkpoint called `name`: in full, or short for a variant's default one (22k, then 1k).
 
     Accepts "tiny_vit_5m_224.in1k", "tiny_vit_5m_224", "tinyvit_5m". Raises RequestError with the nearest names.
@@ -137,10 +140,13 @@ def find(name: str) -> Released:
             return RELEASED[f"{variant.name}.dist_in22k_ft_in1k"]
     if name.removeprefix("timm/") in RELEASED:
         return RELEASED[name.removeprefix("timm/")]
-    raise RequestError(f"no released model is called {name!r}", f"nearest: {nearest(name, NAMES)}; see tinyvit-export --list")
+    raise RequestError(
+        f"no released model is called {name!r}",
+        f"nearest: {nearest_name(name, RELEASED_NAMES)}; see tinyvit-export --list",
+    )
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def nearest_name(name: str, names: Iterable[str]) -> str:
     """The names closest to `name` in spelling, for an error message."""
     names = list(names)
     return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3])

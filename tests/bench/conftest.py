@@ -1,4 +1,4 @@
-"""Labelled pictures that a clone can make: the demo model's own answers to blurred noise are their classes, so its accuracy is known."""
+"""Labeled pictures that a clone can make: the demo model's own answers to blurred noise are their classes, so its accuracy is known."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ COUNT = 40
 
 @pytest.fixture(scope="session")
 def pictures() -> list[Image.Image]:
-    """COUNT pictures of 96 x 80: light and shade over a colour, so that several classes are answered, and others where colours are off."""
+    """COUNT pictures of 96 x 80: light and shade over a color, so that several classes are answered, and others where colors are off."""
     rng = np.random.default_rng(11)
     made = []
     for _ in range(COUNT):
-        colour, contrast = rng.integers(0, 256, 3), rng.integers(5, 60)
+        color, contrast = rng.integers(0, 256, 3), rng.integers(5, 60)
         shade = rng.normal(size=(rng.integers(2, 9), rng.integers(2, 9), 1))
-        small = np.clip(colour + shade * contrast, 0, 255).astype(np.uint8)
+        small = np.clip(color + shade * contrast, 0, 255).astype(np.uint8)
         made.append(Image.fromarray(small).resize((96, 80), Image.Resampling.BICUBIC))
     return made
 

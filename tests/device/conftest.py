@@ -31,7 +31,11 @@ Dir::State::status "{folder}/status";  // empty, as nothing is installed yet: al
 Dir::Cache "{folder}/cache";
 """
 
-PROCESSORS = {"cortex-a53": ("0x41", "0xd03"), "cortex-a76": ("0x41", "0xd0b"), "max": ("0x00", "0x051")}
+PROCESSORS = {
+    "cortex-a53": ("0x41", "0xd03"),
+    "cortex-a76": ("0x41", "0xd0b"),
+    "max": ("0x00", "0x051"),
+}
 """qemu's name: implementer and part. Without dotprod (Raspberry Pi 3), with it (Raspberry Pi 5), with i8mm too."""
 
 FEATURES = {"asimd": (16, 1), "asimddp": (16, 20), "i8mm": (26, 13)}
@@ -49,10 +53,20 @@ class Device:
     def python(self, *arguments: str | Path, cpu: str = "max") -> subprocess.CompletedProcess[str]:
         # The user's own site-packages have the host's architecture.
         environment = {**os.environ, "PYTHONPATH": str(self.site), "PYTHONNOUSERSITE": "1"}
-        command = [self.qemu, "-L", self.root, "-cpu", cpu, self.root / "usr/bin/python3", *arguments]
+        command = [
+            self.qemu,
+            "-L",
+            self.root,
+            "-cpu",
+            cpu,
+            self.root / "usr/bin/python3",
+            *arguments,
+        ]
         return subprocess.run(command, capture_output=True, text=True, env=environment)
 
-    def run(self, script: str, *arguments: str | Path, cpu: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, script: str, *arguments: str | Path, cpu: str
+    ) -> subprocess.CompletedProcess[str]:
         """An installed command on that processor."""
         self.describe(cpu)
         return self.python(self.site / "bin" / script, *arguments, cpu=cpu)
@@ -67,7 +81,9 @@ class Device:
         features = done(self.python("-c", code, cpu=cpu)).strip()
         said = f"Features\t: {features}\nCPU implementer\t: {implementer}\nCPU architecture: 8\nCPU part\t: {part}\n\n"
         (self.root / "proc").mkdir(exist_ok=True)
-        (self.root / "proc" / "cpuinfo").write_text("".join(f"processor\t: {i}\n{said}" for i in range(os.cpu_count() or 1)))
+        (self.root / "proc" / "cpuinfo").write_text(
+            "".join(f"processor\t: {i}\n{said}" for i in range(os.cpu_count() or 1))
+        )
 
 
 def done(process: subprocess.CompletedProcess[str]) -> str:
@@ -103,19 +119,39 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (apt / "apt.conf").write_text(APT.format(folder=apt))
     get = ["apt-get", "-qq", "-c", apt / "apt.conf"]
     skip_unless([*get, "update"], "needs package sources")
-    skip_unless([*get, "-y", "--no-install-recommends", "--download-only", "satisfy", PACKAGES], "needs sources of arm64 packages")
+    skip_unless(
+        [*get, "-y", "--no-install-recommends", "--download-only", "satisfy", PACKAGES],
+        "needs sources of arm64 packages",
+    )
     for package in sorted(archives.glob("*.deb")):
         subprocess.run(["dpkg-deb", "-x", package, root], check=True)
     return root
 
 
 @pytest.fixture(scope="session")
-def device(qemu: str, arm64: Path, source: Path, tmp_path_factory: pytest.TempPathFactory) -> Device:
+def device(
+    qemu: str, arm64: Path, source: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Device:
     """The device, with this project's wheel and its base dependencies, chosen and installed by the device's own pip."""
     folder = tmp_path_factory.mktemp("device")
-    skip_unless([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source], "building needs a package registry")
+    skip_unless(
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source],
+        "building needs a package registry",
+    )
     (wheel,) = folder.glob("*.whl")
     made = Device(arm64, folder / "site", qemu)
-    install = ["-m", "pip", "install", "-q", "--only-binary", ":all:", "-c", ROOT / "constraints.txt", "--target", made.site, wheel]
+    install = [
+        "-m",
+        "pip",
+        "install",
+        "-q",
+        "--only-binary",
+        ":all:",
+        "-c",
+        ROOT / "constraints.txt",
+        "--target",
+        made.site,
+        wheel,
+    ]
     done(made.python(*install))
     return made

@@ -13,8 +13,8 @@ pytest.importorskip("onnx")
 
 from tinyvit import Classifier
 from tinyvit.export import export
-from tinyvit.quant.prepare import Int8
-from tinyvit.quant.worth import Budget
+from tinyvit.quant.accuracy_budget import AccuracyBudget
+from tinyvit.quant.quantizer import QuantizationConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -23,11 +23,17 @@ on_every_processor = pytest.mark.parametrize("cpu", HAS)
 
 
 @pytest.fixture(scope="module")
-def files(demo: dict[str, Path], pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def files(
+    demo: dict[str, Path],
+    pieces: Callable[[Path, int], list[Path]],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Path]:
     """The demo model at its own size by precision; int8 is calibrated on pieces of two photographs."""
     calib, folder = tmp_path_factory.mktemp("calib"), tmp_path_factory.mktemp("int8")
     pieces(calib, 24)
-    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0))
+    asked = QuantizationConfig(
+        calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
+    )
     (made,), _ = export("demo", target="onnx", int8=asked, output=folder / "demo.int8.onnx")
     return {"float32": demo["onnx"], "int8": made.path}
 
@@ -49,14 +55,18 @@ def test_it_verifies(device, files, precision, cpu):
     assert said["passed"]
     assert (said["engine"]["engine"], said["engine"]["precision"]) == ("onnxruntime", precision)
     assert said["host"]["machine"] == "aarch64"
-    assert {name for name in ("dotprod", "i8mm", "AVX2", "VNNI") if name in said["host"]["processor"]} == HAS[cpu]
+    assert {
+        name for name in ("dotprod", "i8mm", "AVX2", "VNNI") if name in said["host"]["processor"]
+    } == HAS[cpu]
 
 
 @on_every_processor
 @pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-5), ("int8", 0.01)])
 def test_it_answers_as_the_host_does(device, files, images, precision, apart, cpu):
     photograph = images / "coffee.jpg"
-    process = device.run("tinyvit-predict", files[precision], photograph, "--top-k", "10", "--json", cpu=cpu)
+    process = device.run(
+        "tinyvit-predict", files[precision], photograph, "--top-k", "10", "--json", cpu=cpu
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     there = json.loads(process.stdout)["results"][0]["predictions"]
     with Classifier(files[precision], "onnxruntime", top_k=10) as classifier:
@@ -66,7 +76,10 @@ def test_it_answers_as_the_host_does(device, files, images, precision, apart, cp
     assert scores == pytest.approx({one.label: one.score for one in here}, abs=apart)
 
 
-@pytest.mark.parametrize(("what", "reason"), [("network", "the network was changed"), ("label", "the manifest was changed")])
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("network", "the network was changed"), ("label", "the manifest was changed")],
+)
 def test_it_sees_a_changed_file(device, files, tmp_path, what, reason):
     content = bytearray(files["int8"].read_bytes())
     if what == "network":
@@ -83,7 +96,9 @@ def test_it_sees_a_changed_file(device, files, tmp_path, what, reason):
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_it_is_measured_as_a_board_is(device, files, precision):
     few = ("--runs", "2", "--seconds", "1", "--cold", "0")
-    process = device.run("tinyvit-bench", "latency", files[precision], *few, "--json", cpu="cortex-a76")
+    process = device.run(
+        "tinyvit-bench", "latency", files[precision], *few, "--json", cpu="cortex-a76"
+    )
     assert process.returncode == 0, process.stdout + process.stderr
     record = json.loads(process.stdout)
     assert record["device"]["machine"] == "aarch64"

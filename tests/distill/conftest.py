@@ -10,7 +10,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from tinyvit.distill.logits.save import Asked, save_logits
+from tinyvit.distill.logits.save import LogitsRequest, save_logits
 from tinyvit.distill.logits.store import Store
 
 CLASSES = ("n01443537", "n02123045", "n04146614")
@@ -19,7 +19,7 @@ TEACHER = f"{Path(__file__).with_name('teachers.py')}:small"
 
 
 def make_pictures(folder: Path, seed: int = 0, each: int = EACH) -> Path:
-    """Class folders of pictures that differ in size and in colour by class."""
+    """Class folders of pictures that differ in size and in color by class."""
     random = np.random.RandomState(seed)
     for place, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
@@ -39,4 +39,15 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def store(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
     """Two epochs of them, top 5 of 1000 classes, in batches of 5."""
-    return save_logits(Asked(photos, (TEACHER,), 2, tmp_path_factory.mktemp("store") / "s", top_k=5, size=32, batch=5, precision="float32"))
+    return save_logits(
+        LogitsRequest(
+            photos,
+            (TEACHER,),
+            2,
+            tmp_path_factory.mktemp("store") / "s",
+            top_k=5,
+            size=32,
+            batch=5,
+            precision="float32",
+        )
+    )

@@ -9,7 +9,14 @@ from torch import nn
 def small() -> nn.Module:
     """1000 classes from any size, and far from even."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 1000, bias=False), Scaled())
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3, 4),
+        nn.ReLU(),
+        nn.AdaptiveAvgPool2d(2),
+        nn.Flatten(),
+        nn.Linear(32, 1000, bias=False),
+        Scaled(),
+    )
 
 
 class Scaled(nn.Module):

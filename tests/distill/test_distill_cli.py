@@ -22,7 +22,19 @@ def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     make_pictures(data / "train")
     make_pictures(data / "val", seed=9, each=2)
     common = ["--data", data, "--epochs", "2"]
-    code, out, err = run(capsys, "save-logits", *common, "--teacher", TEACHER, "--top-k", "5", "--img-size", "32", "-o", store)
+    code, out, err = run(
+        capsys,
+        "save-logits",
+        *common,
+        "--teacher",
+        TEACHER,
+        "--top-k",
+        "5",
+        "--img-size",
+        "32",
+        "-o",
+        store,
+    )
     assert code == 0, err
     assert out == f"{store}: 2 epochs of 12 views, 28 bytes each (0.0 MB)\n"
     code, out, err = run(capsys, "check-logits", store, "--data", data, "--teacher", TEACHER)
@@ -32,7 +44,18 @@ def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         "made for these 12 pictures",
         out.splitlines()[2],
     ]
-    student = ["--student", "tiny_vit_5m_224", "--img-size", "32", "--batch", "4", "--set", "warmup_epochs=0", "--workers", "0"]
+    student = [
+        "--student",
+        "tiny_vit_5m_224",
+        "--img-size",
+        "32",
+        "--batch",
+        "4",
+        "--set",
+        "warmup_epochs=0",
+        "--workers",
+        "0",
+    ]
     code, out, err = run(capsys, "train", *common, *student, "--logits", store, "-o", folder)
     assert code == 0, err
     assert out == f"{folder / 'best.safetensors'}\n"
@@ -47,16 +70,30 @@ def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     ("argv", "said"),
     [
         (["save-logits", "--teacher", "x", "--epochs", "1"], "no teacher is called 'x'"),
-        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--set", "rotate=1"], "no setting is called 'augmentation.rotate'"),
-        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--preset", "22k"], "no preset is called '22k'"),
-        (["save-logits", "--teacher", TEACHER, "--epochs", "1", "--top-k", "2000"], "--top-k 2000 is not possible with 1000 classes"),
+        (
+            ["save-logits", "--teacher", TEACHER, "--epochs", "1", "--set", "rotate=1"],
+            "no setting is called 'augmentation.rotate'",
+        ),
+        (
+            ["save-logits", "--teacher", TEACHER, "--epochs", "1", "--preset", "22k"],
+            "no preset is called '22k'",
+        ),
+        (
+            ["save-logits", "--teacher", TEACHER, "--epochs", "1", "--top-k", "2000"],
+            "--top-k 2000 is not possible with 1000 classes",
+        ),
         (["train", "--student", "vit"], "no variant is called 'vit'"),
         (["train", "--student", "tiny_vit_5m_224", "--preset", "x"], "no preset is called 'x'"),
-        (["train", "--student", "tiny_vit_5m_224", "--config", "x", "--preset", "transfer"], "both say what to do"),
+        (
+            ["train", "--student", "tiny_vit_5m_224", "--config", "x", "--preset", "transfer"],
+            "both say what to do",
+        ),
         (["train", "--init", "none.safetensors"], "none.safetensors cannot be read"),
     ],
 )
-def test_mistakes_are_one_line(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str) -> None:
+def test_mistakes_are_one_line(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
     code, out, err = run(capsys, *argv, "--data", photos, "-o", tmp_path / "made")
     assert code == 1
     assert out == ""
@@ -67,7 +104,12 @@ def test_mistakes_are_one_line(photos: Path, tmp_path: Path, capsys: pytest.Capt
 
 
 @pytest.mark.parametrize(
-    "argv", [["check-logits", "STORE", "--teacher", "x"], ["check-logits", "nowhere"], ["evaluate", "nowhere", "--data", "."]]
+    "argv",
+    [
+        ["check-logits", "STORE", "--teacher", "x"],
+        ["check-logits", "nowhere"],
+        ["evaluate", "nowhere", "--data", "."],
+    ],
 )
 def test_more_mistakes(store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
     code, _, err = run(capsys, *[str(store.folder) if each == "STORE" else each for each in argv])
@@ -91,24 +133,52 @@ def test_a_store_that_cannot_be_used_is_one_line(
         first.write_bytes(first.read_bytes()[:-5])
     else:
         first.write_bytes(first.read_bytes()[:-1] + b"?")
-    said = {"pictures": "other pictures", "augmentation": "other pixels", "truncated": "truncated", "record": "record 11 of"}[spoil]
+    said = {
+        "pictures": "other pictures",
+        "augmentation": "other pixels",
+        "truncated": "truncated",
+        "record": "record 11 of",
+    }[spoil]
     student = ["--student", "tiny_vit_5m_224", "--img-size", "32", "--batch", "4", "--workers", "1"]
-    code, out, err = run(capsys, "train", "--data", data, "--logits", folder, *student, "-o", tmp_path / "run")
+    code, out, err = run(
+        capsys, "train", "--data", data, "--logits", folder, *student, "-o", tmp_path / "run"
+    )
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith("error: ")
     assert said in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("argv", [["save-logits", "--teacher", TEACHER], ["train", "--student", "tiny_vit_5m_224", "--batch", "4"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["save-logits", "--teacher", TEACHER],
+        ["train", "--student", "tiny_vit_5m_224", "--batch", "4"],
+    ],
+)
 def test_interrupted_it_says_how_to_go_on(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, argv: list[str]
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    argv: list[str],
 ) -> None:
     def stopping(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyvit.distill.training.train.Run.step", stopping)
+    monkeypatch.setattr("tinyvit.distill.training.trainer.Run.step", stopping)
     monkeypatch.setattr("tinyvit.distill.logits.save.averaged", stopping)
-    code, _, err = run(capsys, *argv, "--epochs", "1", "--img-size", "32", "--data", photos, "-o", tmp_path / "made")
+    code, _, err = run(
+        capsys,
+        *argv,
+        "--epochs",
+        "1",
+        "--img-size",
+        "32",
+        "--data",
+        photos,
+        "-o",
+        tmp_path / "made",
+    )
     assert code == 1
     assert err.splitlines()[-1].startswith("interrupted: the same command goes on ")
 

@@ -11,14 +11,16 @@ import pytest
 import torch
 
 from tests.distill.conftest import TEACHER
-from tinyvit.distill.logits.save import Asked, save_logits
+from tinyvit.distill.logits.save import LogitsRequest, save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.nn.checkpoint import load
+from tinyvit.nn.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_cluster_that_loses_a_worker_writes_the_same_store(store: Store, photos: Path, tmp_path: Path) -> None:
+def test_a_cluster_that_loses_a_worker_writes_the_same_store(
+    store: Store, photos: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("ray")
     once = tmp_path / "killed"
     teacher = tmp_path / "teacher.py"
@@ -38,24 +40,39 @@ def small():
     return teachers.small()
 """
     )
-    asked = Asked(photos, (f"{teacher}:small",), 2, tmp_path / "s", top_k=5, size=32, batch=5, precision="float32", ray="")
+    asked = LogitsRequest(
+        photos,
+        (f"{teacher}:small",),
+        2,
+        tmp_path / "s",
+        top_k=5,
+        size=32,
+        batch=5,
+        precision="float32",
+        ray="",
+    )
     made = save_logits(asked)
     assert once.exists(), "no worker was killed"
     for epoch in range(2):
         ours, theirs = made.records(epoch), store.records(epoch)
         assert ours["classes"].tolist() == theirs["classes"].tolist()
         assert ours["seed"].tolist() == theirs["seed"].tolist()
-        assert abs(ours["probabilities"].astype(float) - theirs["probabilities"].astype(float)).max() < 1e-3
+        assert (
+            abs(ours["probabilities"].astype(float) - theirs["probabilities"].astype(float)).max()
+            < 1e-3
+        )
 
 
-def test_torchrun_goes_on_when_a_process_is_killed(store: Store, photos: Path, tmp_path: Path) -> None:
+def test_torchrun_goes_on_when_a_process_is_killed(
+    store: Store, photos: Path, tmp_path: Path
+) -> None:
     script = tmp_path / "train.py"
     once = tmp_path / "killed"
     script.write_text(
         f"""
 import os, pathlib, signal, sys
 from tinyvit.distill.cli import main
-from tinyvit.distill.training import train
+from tinyvit.distill.training import trainer as train
 
 real, once = train.Run.step, pathlib.Path({str(once)!r})
 
@@ -70,7 +87,17 @@ if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--max-restarts", "1", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "--max-restarts",
+        "1",
+        str(script),
+    ]
     command += [
         "train",
         "--student",
@@ -84,12 +111,26 @@ if __name__ == "__main__":
         "--img-size",
         "32",
     ]
-    command += ["--batch", "4", "--epochs", "2", "--set", 'precision="float32"', "--set", "warmup_epochs=0", "--workers", "0"]
+    command += [
+        "--batch",
+        "4",
+        "--epochs",
+        "2",
+        "--set",
+        'precision="float32"',
+        "--set",
+        "warmup_epochs=0",
+        "--workers",
+        "0",
+    ]
     done = subprocess.run(
-        [*map(str, command), "-o", str(tmp_path / "run")], env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        [*map(str, command), "-o", str(tmp_path / "run")],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
     assert "going on at step 3 of 6" in done.stderr
-    made = load(tmp_path / "run" / "best.safetensors")
+    made = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert all(bool(torch.isfinite(value.float()).all()) for value in made.state_dict.values())

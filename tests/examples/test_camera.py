@@ -38,11 +38,19 @@ def video(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_video_is_classified_and_drawn(demo: dict[str, Path], video: Path, tmp_path: Path) -> None:
+def test_a_video_is_classified_and_drawn(
+    demo: dict[str, Path], video: Path, tmp_path: Path
+) -> None:
     drawn = tmp_path / "drawn.mp4"
-    done = subprocess.run([sys.executable, CAMERA, demo["onnx"], video, "--save", drawn], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, CAMERA, demo["onnx"], video, "--save", drawn],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
-    said = re.fullmatch(r"(\d+) frames, ([\d.]+) a second; (\d+) ms .*; (\d+) replaced by newer ones\n", done.stdout)
+    said = re.fullmatch(
+        r"(\d+) frames, ([\d.]+) a second; (\d+) ms .*; (\d+) replaced by newer ones\n", done.stdout
+    )
     assert said is not None, done.stdout
     frames, replaced = int(said[1]), int(said[4])
     assert frames >= 1
@@ -50,7 +58,9 @@ def test_a_video_is_classified_and_drawn(demo: dict[str, Path], video: Path, tmp
     assert float(said[2]) > 0
     seen = cv2.VideoCapture(str(drawn))
     seconds = seen.get(cv2.CAP_PROP_FRAME_COUNT) / seen.get(cv2.CAP_PROP_FPS)
-    assert 0 < seconds <= frames / float(said[2]) + 0.1  # the run began before its first frame was written
+    assert (
+        0 < seconds <= frames / float(said[2]) + 0.1
+    )  # the run began before its first frame was written
 
 
 def test_a_slow_model_gets_the_newest_frame_and_no_queue(camera: ModuleType, video: Path) -> None:
@@ -78,7 +88,9 @@ def test_the_newest_replaces_what_nobody_took(camera: ModuleType) -> None:
     assert newest.replaced == 2
 
 
-def test_labels_are_those_of_the_photograph(camera: ModuleType, demo: dict[str, Path], video: Path) -> None:
+def test_labels_are_those_of_the_photograph(
+    camera: ModuleType, demo: dict[str, Path], video: Path
+) -> None:
     from tinyvit import Classifier
 
     with Classifier(demo["onnx"], top_k=1) as classifier:
@@ -89,12 +101,20 @@ def test_labels_are_those_of_the_photograph(camera: ModuleType, demo: dict[str, 
 def test_no_screen_is_one_line(demo: dict[str, Path], video: Path) -> None:
     if "GUI:                           NONE" not in cv2.getBuildInformation():
         pytest.skip("this OpenCV has windows")
-    done = subprocess.run([sys.executable, CAMERA, demo["onnx"], video], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, CAMERA, demo["onnx"], video], capture_output=True, text=True
+    )
     assert done.returncode == 1
-    assert done.stderr.splitlines() == ["error: OpenCV has no window here: give --save FILE, or install opencv-python"]
+    assert done.stderr.splitlines() == [
+        "error: OpenCV has no window here: give --save FILE, or install opencv-python"
+    ]
 
 
 def test_a_source_that_cannot_be_opened_is_one_line(demo: dict[str, Path], tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, CAMERA, demo["onnx"], tmp_path / "none.mp4"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, CAMERA, demo["onnx"], tmp_path / "none.mp4"],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert "cannot be opened" in done.stderr.splitlines()[-1]

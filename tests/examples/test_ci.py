@@ -37,7 +37,9 @@ def test_it_is_a_sound_workflow(linter: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def repository(pieces: Callable[[Path, int], list[Path]], demo: dict[str, Path], tmp_path: Path) -> Path:
+def repository(
+    pieces: Callable[[Path, int], list[Path]], demo: dict[str, Path], tmp_path: Path
+) -> Path:
     """A user's repository: the demo checkpoint, pieces of two photographs to calibrate on, and such, in class folders, to measure on."""
     from tinyvit import Classifier
     from tinyvit import __file__ as package
@@ -61,11 +63,15 @@ STEPS = (
 )
 
 
-def run_steps(repository: Path, steps: Sequence[str], released: Path | None) -> dict[str, subprocess.CompletedProcess[str]]:
+def run_steps(
+    repository: Path, steps: Sequence[str], released: Path | None
+) -> dict[str, subprocess.CompletedProcess[str]]:
     """What each of the steps printed, until one fails. released: the file that `gh release download` finds."""
     tools = repository / "tools"
     tools.mkdir(exist_ok=True)
-    answers = {"list": "v1", "view": "model.int8.onnx", "download": ""} if released else {"list": ""}
+    answers = (
+        {"list": "v1", "view": "model.int8.onnx", "download": ""} if released else {"list": ""}
+    )
     cases = "".join(f"{asked}) echo {said};;\n" for asked, said in answers.items())
     copy = f"[ $2 = download ] && cp {released} last/model.int8.onnx\n" if released else ""
     (tools / "gh").write_text(f"#!/bin/sh\ncase $2 in\n{cases}*) exit 1;;\nesac\n{copy}exit 0\n")
@@ -77,22 +83,29 @@ def run_steps(repository: Path, steps: Sequence[str], released: Path | None) -> 
     for step in workflow["jobs"]["model"]["steps"]:
         if step.get("name") in steps:
             shell = ["bash", "-e", "-c", step["run"]]  # as GitHub runs a step that names no shell
-            done[step["name"]] = subprocess.run(shell, cwd=repository, env=env, capture_output=True, text=True)
+            done[step["name"]] = subprocess.run(
+                shell, cwd=repository, env=env, capture_output=True, text=True
+            )
             if done[step["name"]].returncode:
                 break
     return done
 
 
 @pytest.mark.parametrize(
-    ("gh", "code", "said"), [("echo", 0, "no release yet"), ("echo v1", 0, "has no model.int8.onnx"), ("exit 4", 4, "")]
+    ("gh", "code", "said"),
+    [("echo", 0, "no release yet"), ("echo v1", 0, "has no model.int8.onnx"), ("exit 4", 4, "")],
 )
-def test_a_release_that_cannot_be_asked_for_fails(tmp_path: Path, gh: str, code: int, said: str) -> None:
+def test_a_release_that_cannot_be_asked_for_fails(
+    tmp_path: Path, gh: str, code: int, said: str
+) -> None:
     (tmp_path / "gh").write_text(f"#!/bin/sh\n{gh}\n")
     (tmp_path / "gh").chmod(0o755)
     steps = yaml.safe_load(WORKFLOW.read_text())["jobs"]["model"]["steps"]
     (step,) = (step["run"] for step in steps if step.get("name") == "Fetch the last release")
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["bash", "-e", "-c", step], cwd=tmp_path, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        ["bash", "-e", "-c", step], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
     assert done.returncode == code, done.stderr
     assert said in done.stdout
 
@@ -106,5 +119,7 @@ def test_its_steps_run_without_and_with_a_release(repository: Path) -> None:
     assert "nothing to compare with" in first["Fetch the last release"].stdout
     again = run_steps(repository, STEPS[3:], repository / "out" / "model.int8.onnx")
     said = again["Compare with the last release"]
-    assert said.returncode == 0 or "REGRESSION" in said.stdout, said  # a busy machine may call the same file slower
+    assert said.returncode == 0 or "REGRESSION" in said.stdout, (
+        said
+    )  # a busy machine may call the same file slower
     assert "100.00%" in said.stdout

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
-tree_sitter = pytest.importorskip("tree_sitter", reason="pip install tree-sitter tree-sitter-kotlin tree-sitter-swift")
+tree_sitter = pytest.importorskip(
+    "tree_sitter", reason="pip install tree-sitter tree-sitter-kotlin tree-sitter-swift"
+)
 EXAMPLES = Path(__file__).parents[2] / "examples"
-APPS = {"android/MainActivity.kt": "tree_sitter_kotlin", "ios/ContentView.swift": "tree_sitter_swift"}
+APPS = {
+    "android/MainActivity.kt": "tree_sitter_kotlin",
+    "ios/ContentView.swift": "tree_sitter_swift",
+}
 
 
 def errors(language: str, source: bytes) -> list[str]:
@@ -54,13 +59,18 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     from tinyvit.export import export
 
     source = (EXAMPLES / "android" / "MainActivity.kt").read_text()
-    ((made,), _) = export("demo", target="litert", preprocess="normalize", output=tmp_path / "model.tflite")
+    ((made,), _) = export(
+        "demo", target="litert", preprocess="normalize", output=tmp_path / "model.tflite"
+    )
     manifest = json.loads(stored(made.path.read_bytes(), "tinyvit.json"))
     assert 'stored(file, "tinyvit.json")' in source
     assert manifest["stage"] == "normalize"
     size = manifest["preprocess"]["size"]
     assert (manifest["input"]["dtype"], manifest["input"]["shape"]) == ("uint8", [1, size, size, 3])
-    assert (manifest["output"]["dtype"], manifest["output"]["shape"]) == ("float32", [1, len(manifest["labels"]["names"])])
+    assert (manifest["output"]["dtype"], manifest["output"]["shape"]) == (
+        "float32",
+        [1, len(manifest["labels"]["names"])],
+    )
     assert manifest["preprocess"]["resize"] >= size
     assert manifest["preprocess"]["crop"] == "center"
     for read in (
@@ -77,7 +87,9 @@ def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
     ct = pytest.importorskip("coremltools")
     from tinyvit.export import export
 
-    ((made,), _) = export("demo", target="coreml", preprocess="normalize", output=tmp_path / "model.mlpackage")
+    ((made,), _) = export(
+        "demo", target="coreml", preprocess="normalize", output=tmp_path / "model.mlpackage"
+    )
     about = ct.models.MLModel(str(made.path), skip_model_load=True).get_spec().description
     assert [one.type.WhichOneof("Type") for one in about.input] == ["imageType"]
     assert about.predictedFeatureName == "classLabel"
@@ -86,5 +98,10 @@ def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
     assert "VNClassificationObservation" in source
     assert 'forResource: "model"' in source
     assert json.loads(about.metadata.userDefined["tinyvit"])["preprocess"]["crop"] == "center"
-    for read in ('[.creatorDefinedKey] as? [String: String])?["tinyvit"]', "let preprocess: Preprocess", "let crop: String", '== "squash"'):
+    for read in (
+        '[.creatorDefinedKey] as? [String: String])?["tinyvit"]',
+        "let preprocess: Preprocess",
+        "let crop: String",
+        '== "squash"',
+    ):
         assert read in source

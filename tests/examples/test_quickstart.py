@@ -33,26 +33,44 @@ def holds(printed: str) -> None:
 
 
 def test_the_script_exports_classifies_verifies_and_measures(elsewhere: Path) -> None:
-    done = subprocess.run([sys.executable, "examples/quickstart/quickstart.py"], cwd=elsewhere, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "examples/quickstart/quickstart.py"],
+        cwd=elsewhere,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0, done.stderr
     holds(done.stdout)
     assert (elsewhere / "demo.onnx").is_file()
 
 
-def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Path], script: Callable[[Path], ModuleType]) -> None:
+def test_the_notebook_is_the_script_and_runs(
+    elsewhere: Path, demo: dict[str, Path], script: Callable[[Path], ModuleType]
+) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     made = script(QUICKSTART / "notebook.py")
     kept = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
-    assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), "run examples/quickstart/notebook.py"
+    assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), (
+        "run examples/quickstart/notebook.py"
+    )
     there = elsewhere / "there"  # a notebook's kernel starts in its own folder
     shutil.copytree(QUICKSTART, there / "quickstart")
     (there / "images").symlink_to(ROOT / "examples" / "images")
     (there / "quickstart" / "demo.onnx").write_bytes(demo["onnx"].read_bytes())
     notebook = nbformat.read(QUICKSTART / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(there / "quickstart")}}).execute()
-    holds("".join(out["text"] for cell in notebook.cells for out in cell.get("outputs", []) if out.get("name") == "stdout"))
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": str(there / "quickstart")}}
+    ).execute()
+    holds(
+        "".join(
+            out["text"]
+            for cell in notebook.cells
+            for out in cell.get("outputs", [])
+            if out.get("name") == "stdout"
+        )
+    )
 
 
 def test_the_script_is_short() -> None:

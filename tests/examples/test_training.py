@@ -34,7 +34,10 @@ def run(script: Path, *argv: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_the_demo_is_trained_exported_and_verified(few: Path, tmp_path: Path) -> None:
-    pytest.importorskip("efficientnet_lite_pytorch", reason="the demo's teacher comes from PyPI; see examples/train-demo")
+    pytest.importorskip(
+        "efficientnet_lite_pytorch",
+        reason="the demo's teacher comes from PyPI; see examples/train-demo",
+    )
     done = run(EXAMPLES / "train-demo" / "train_demo.sh", few, tmp_path / "out", "quick")
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "out" / "demo.int8.onnx").is_file()
@@ -44,7 +47,10 @@ def test_the_demo_is_trained_exported_and_verified(few: Path, tmp_path: Path) ->
 def test_transfer_is_measured_beside_learning_from_nothing(few: Path, tmp_path: Path) -> None:
     script = tmp_path / "transfer.sh"
     script.write_text(
-        (EXAMPLES / "transfer" / "transfer.sh").read_text().replace("--epochs 20", "--epochs 2").replace("size 128", "size 64")
+        (EXAMPLES / "transfer" / "transfer.sh")
+        .read_text()
+        .replace("--epochs 20", "--epochs 2")
+        .replace("size 128", "size 64")
     )
     script.chmod(0o755)
     done = run(script, few, tmp_path / "out")

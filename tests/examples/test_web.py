@@ -28,29 +28,37 @@ def example(script: Callable[[Path], ModuleType]) -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def models(pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def models(
+    pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
     from tinyvit.export import export
-    from tinyvit.quant.prepare import Int8
-    from tinyvit.quant.worth import Budget
+    from tinyvit.quant.accuracy_budget import AccuracyBudget
+    from tinyvit.quant.quantizer import QuantizationConfig
 
     folder, calib = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
     pieces(calib, 32)
-    asked = Int8(calib_data=calib, budget=Budget(max_drop=100, min_agreement=0))
+    asked = QuantizationConfig(
+        calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
+    )
     export("demo", preprocess="full", output=folder / "model.onnx")
     export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
     return folder
 
 
 @pytest.fixture(scope="module")
-def url(example: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def url(
+    example: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
     """The built page, served with the headers that threads need."""
     there = tmp_path_factory.mktemp("examples") / "web"
     left_out = shutil.ignore_patterns("node_modules", "dist", "public")
     shutil.copytree(WEB, there, ignore=left_out)
     shutil.copytree(WEB.parent / "images", there.parent / "images")
     shutil.copytree(models, there / "public")
-    got = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=there, capture_output=True, text=True)
+    got = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"], cwd=there, capture_output=True, text=True
+    )
     if got.returncode and "network" in got.stderr:
         pytest.skip("npm ci did not reach the registry")
     assert got.returncode == 0, got.stderr
@@ -64,7 +72,14 @@ def page(example: ModuleType, url: str) -> Iterator[Any]:
     """The page as a phone shows it, with nothing asked of any other host."""
     with example.browser(390, 844) as opened:
         elsewhere: list[str] = []
-        opened.on("request", lambda request: None if request.url.startswith((url, "blob:", "data:")) else elsewhere.append(request.url))
+        opened.on(
+            "request",
+            lambda request: (
+                None
+                if request.url.startswith((url, "blob:", "data:"))
+                else elsewhere.append(request.url)
+            ),
+        )
         opened.goto(url)
         yield opened
         assert not elsewhere
@@ -72,13 +87,20 @@ def page(example: ModuleType, url: str) -> Iterator[Any]:
 
 def answer(page: Any, said: str = "") -> dict[str, float]:
     """{label: score} once the times are there, and others than before."""
-    page.wait_for_function("before => { const now = document.querySelector('#times').textContent; return now && now !== before }", arg=said)
-    found = page.eval_on_selector_all("#results li", "all => all.map(li => [li.firstChild.textContent, Number(li.dataset.score)])")
+    page.wait_for_function(
+        "before => { const now = document.querySelector('#times').textContent; return now && now !== before }",
+        arg=said,
+    )
+    found = page.eval_on_selector_all(
+        "#results li", "all => all.map(li => [li.firstChild.textContent, Number(li.dataset.score)])"
+    )
     return dict(found)
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg"])
-def test_labels_and_scores_are_those_of_python(page: Any, images: Path, models: Path, name: str) -> None:
+def test_labels_and_scores_are_those_of_python(
+    page: Any, images: Path, models: Path, name: str
+) -> None:
     from tinyvit import Classifier
 
     page.set_input_files("#file", images / name)
@@ -90,7 +112,10 @@ def test_labels_and_scores_are_those_of_python(page: Any, images: Path, models: 
     assert page.evaluate("crossOriginIsolated"), "no threads"
 
 
-@pytest.mark.parametrize(("event", "data"), [("DragEvent('drop'", "dataTransfer"), ("ClipboardEvent('paste'", "clipboardData")])
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [("DragEvent('drop'", "dataTransfer"), ("ClipboardEvent('paste'", "clipboardData")],
+)
 def test_a_picture_is_dropped_and_pasted(page: Any, event: str, data: str) -> None:
     page.evaluate(
         f"""async () => {{
@@ -103,7 +128,9 @@ def test_a_picture_is_dropped_and_pasted(page: Any, event: str, data: str) -> No
     assert next(iter(answer(page))) == "espresso"
 
 
-def test_a_phones_photograph_is_taken_whole_and_turned(page: Any, images: Path, models: Path, tmp_path: Path) -> None:
+def test_a_phones_photograph_is_taken_whole_and_turned(
+    page: Any, images: Path, models: Path, tmp_path: Path
+) -> None:
     from tinyvit import Classifier
 
     photo, turned = tmp_path / "photo.jpg", Image.Exif()
@@ -113,7 +140,9 @@ def test_a_phones_photograph_is_taken_whole_and_turned(page: Any, images: Path, 
     page.set_input_files("#file", photo)
     seen = answer(page)
     with Classifier(models / "model.onnx") as classifier:
-        assert seen == pytest.approx({one.label: one.score for one in classifier.predict(photo)}, abs=0.01)
+        assert seen == pytest.approx(
+            {one.label: one.score for one in classifier.predict(photo)}, abs=0.01
+        )
     assert "first" not in page.inner_text("#times")
 
 
@@ -124,7 +153,10 @@ def test_the_switch_changes_the_file(page: Any, images: Path, models: Path) -> N
     first = answer(page)
     page.check("#int8")
     page.wait_for_function("document.querySelector('#status').textContent.includes('int8')")
-    page.wait_for_function("score => document.querySelector('#results li').dataset.score != score", arg=str(first["espresso"]))
+    page.wait_for_function(
+        "score => document.querySelector('#results li').dataset.score != score",
+        arg=str(first["espresso"]),
+    )
     with Classifier(models / "model.int8.onnx") as classifier:
         best = classifier.predict(images / "coffee.jpg")[0]
     assert answer(page)["espresso"] == pytest.approx(best.score, abs=0.01)
@@ -138,7 +170,9 @@ def test_what_is_no_picture_gets_a_message(page: Any, tmp_path: Path) -> None:
     assert page.is_hidden("#answer")
 
 
-def test_a_file_that_leaves_resizing_to_its_caller_is_refused(page: Any, demo: dict[str, Path]) -> None:
+def test_a_file_that_leaves_resizing_to_its_caller_is_refused(
+    page: Any, demo: dict[str, Path]
+) -> None:
     page.route("**/model.onnx", lambda route: route.fulfill(path=demo["onnx"]))
     page.reload()
     page.wait_for_selector("#status.error")

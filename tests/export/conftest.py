@@ -45,7 +45,9 @@ def picture() -> Callable[[int, int], Pixels]:
     """(height, width) -> a picture: left half smooth, right half noise, which shows every rounding."""
 
     def make(height: int, width: int) -> Pixels:
-        pixels = np.random.default_rng(height * 10007 + width).integers(0, 256, (height, width, 3), np.uint8)
+        pixels = np.random.default_rng(height * 10007 + width).integers(
+            0, 256, (height, width, 3), np.uint8
+        )
         pixels[:, : width // 2] = np.linspace(0, 255, width // 2, dtype=np.uint8)[:, None]
         return pixels
 
@@ -56,7 +58,9 @@ def picture() -> Callable[[int, int], Pixels]:
 def levels() -> Callable[[npt.NDArray[Any], Pixels, Preprocess], npt.NDArray[Any]]:
     """(network's input, picture, preprocess) -> how far apart, in levels of 0 to 255, that input and the host's are."""
 
-    def compare(answer: npt.NDArray[Any], pixels: Pixels, preprocess: Preprocess) -> npt.NDArray[Any]:
+    def compare(
+        answer: npt.NDArray[Any], pixels: Pixels, preprocess: Preprocess
+    ) -> npt.NDArray[Any]:
         std, mean = np.asarray(preprocess.std), np.asarray(preprocess.mean)
         seen = (np.moveaxis(answer[0].astype(float), 0, -1) * std + mean) * 255
         assert np.abs(seen - np.rint(seen)).max() < 1e-3, "whole levels reach the network"

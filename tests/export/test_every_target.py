@@ -20,7 +20,7 @@ from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import export, targets
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import content_sha256, open_artifact
-from tinyvit.runtimes.base import AUTO, Options
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.runtimes.verify import verify
 
@@ -31,7 +31,7 @@ MAX_GROWTH = 8 * 2**20
 
 def answers_in(one: Any) -> str | None:
     """The engine that answers for a file on this machine, None for its own."""
-    target = targets.get(one.manifest.target)
+    target = targets.get_target(one.manifest.target)
     if target.proof == "graph":
         pytest.skip(f"no engine runs {target.name} files here")
     return target.reference
@@ -51,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return {one.manifest.target: one for one in done}, failed
 
 
-@pytest.fixture(params=targets.names())
+@pytest.fixture(params=targets.target_names())
 def one(made: Any, request: pytest.FixtureRequest) -> Any:
     if request.param not in made[0]:
         pytest.skip(f"the tools of {request.param} are not installed")
@@ -60,9 +60,13 @@ def one(made: Any, request: pytest.FixtureRequest) -> Any:
 
 def test_what_is_installed_is_made_and_the_rest_is_told(made: Any) -> None:
     done, failed = made
-    there = {name for name in targets.names() if all(map(installed, targets.get(name).tools))}
+    there = {
+        name
+        for name in targets.target_names()
+        if all(map(installed, targets.get_target(name).tools))
+    }
     assert set(done) == there
-    assert {one.target for one in failed} == set(targets.names()) - there
+    assert {one.target for one in failed} == set(targets.target_names()) - there
     assert all(one.absent and "pip install" in one.error.remedy for one in failed)
 
 
@@ -72,12 +76,12 @@ def test_the_file_says_what_it_is(one: Any) -> None:
     assert artifact.manifest.parity.max_abs_diff < 1e-3
     assert artifact.manifest.content_sha256 == content_sha256(one.path)
     assert len(artifact.manifest.labels) == 10
-    assert one.path.name == f"demo_64{targets.get(one.manifest.target).suffix}"
+    assert one.path.name == f"demo_64{targets.get_target(one.manifest.target).suffix}"
     assert one.size_bytes > 15e6
 
 
 def test_it_verifies_where_it_runs(one: Any) -> None:
-    if targets.get(one.manifest.target).proof == "graph":
+    if targets.get_target(one.manifest.target).proof == "graph":
         with pytest.raises(TinyViTError, match="driver"):
             verify(one.path)
         return
@@ -88,7 +92,7 @@ def test_it_verifies_where_it_runs(one: Any) -> None:
 @pytest.fixture
 def runtime(one: Any) -> Iterator[Any]:
     """The file in what answers for it here."""
-    with open_runtime(one.path, answers_in(one), Options(AUTO)) as opened:
+    with open_runtime(one.path, answers_in(one), RuntimeOptions(AUTO_DEVICE)) as opened:
         yield opened
 
 
@@ -102,10 +106,16 @@ def resident() -> int:
 
 
 def test_all_give_the_same_label(one: Any, images: Path) -> None:
-    with Classifier(one.path, answers_in(one)) as classifier, Classifier(one.path.with_name("demo_64.onnx")) as onnx:
+    with (
+        Classifier(one.path, answers_in(one)) as classifier,
+        Classifier(one.path.with_name("demo_64.onnx")) as onnx,
+    ):
         ours, wanted = classifier.logits(images / "coffee.jpg"), onnx.logits(images / "coffee.jpg")
         assert np.abs(ours - wanted).max() < 1e-3
-        assert classifier.predict(images / "coffee.jpg")[0].label == onnx.predict(images / "coffee.jpg")[0].label
+        assert (
+            classifier.predict(images / "coffee.jpg")[0].label
+            == onnx.predict(images / "coffee.jpg")[0].label
+        )
 
 
 def test_answers_are_the_callers_and_a_closed_file_is_closed(one: Any) -> None:
@@ -142,9 +152,11 @@ def test_two_threads_may_call(runtime: Any) -> None:
             assert np.array_equal(answer, want)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it")
+@pytest.mark.skipif(
+    not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it"
+)
 def test_many_calls_do_not_grow(one: Any, runtime: Any) -> None:
-    many, x = SLOW if targets.get(one.manifest.target).reference else MANY, pictures(runtime)
+    many, x = SLOW if targets.get_target(one.manifest.target).reference else MANY, pictures(runtime)
     for _ in range(many // 10):
         runtime.run(x)
     before = resident()
@@ -155,24 +167,35 @@ def test_many_calls_do_not_grow(one: Any, runtime: Any) -> None:
 
 def test_another_engines_file_is_refused(one: Any) -> None:
     own = one.path.suffix
-    for name in registry.names():
-        if all(format.suffix != own for format in registry.engine(name).FORMATS):
+    for name in registry.engine_names():
+        if all(format.suffix != own for format in registry.get_engine(name).FORMATS):
             with pytest.raises(RequestError, match="does not open"):
                 open_runtime(one.path, name)
 
 
-@pytest.mark.parametrize("name", targets.names())
+@pytest.mark.parametrize("name", targets.target_names())
 def test_eight_pictures_at_once(name: str, made: Any, tmp_path: Path) -> None:
-    target = targets.get(name)
+    target = targets.get_target(name)
     if name not in made[0]:
         pytest.skip(f"the tools of {name} are not installed")
     answers_in(made[0][name])
     if target.batches == "one":
         pytest.skip("refused: see below")
     free = target.batches == "any"
-    done, _ = export("demo", target=name, img_size=64, batch=1 if free else 8, dynamic_batch=free, output=tmp_path / f"x{target.suffix}")
+    done, _ = export(
+        "demo",
+        target=name,
+        img_size=64,
+        batch=1 if free else 8,
+        dynamic_batch=free,
+        output=tmp_path / f"x{target.suffix}",
+    )
     with open_runtime(done[0].path) as eight, open_runtime(made[0][name].path) as single:
-        given = np.random.default_rng(0).normal(size=(8, *single.inputs[0].shape[1:])).astype(np.float32)
+        given = (
+            np.random.default_rng(0)
+            .normal(size=(8, *single.inputs[0].shape[1:]))
+            .astype(np.float32)
+        )
         answers = eight.run(given)
         assert answers.shape == (8, 10)
         for x, answer in zip(given, answers):
@@ -194,16 +217,16 @@ def test_cut_files_are_refused(one: Any, tmp_path: Path) -> None:
         pytest.skip("its own tests do this")
     data = one.path.read_bytes()
     for size in (0, 3, 200, len(data) // 2):
-        cut = tmp_path / f"cut{targets.get(one.manifest.target).suffix}"
+        cut = tmp_path / f"cut{targets.get_target(one.manifest.target).suffix}"
         cut.write_bytes(data[:size])
         with pytest.raises(TinyViTError) as caught:
-            open_runtime(cut, None, Options())
+            open_runtime(cut, None, RuntimeOptions())
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", targets.names())
+@pytest.mark.parametrize("name", targets.target_names())
 def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    target = targets.get(name)
+    target = targets.get_target(name)
     if "full" in target.refused:
         with pytest.raises(RequestError, match="--preprocess full"):
             export("demo", target=name, preprocess="full", output=tmp_path / f"x{target.suffix}")
@@ -214,16 +237,20 @@ def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Pa
         with pytest.raises(RequestError, match="one picture"):
             export("demo", target=name, batch=2, output=tmp_path / f"x{target.suffix}")
     for alias in target.aliases:
-        assert targets.get(alias) is target
+        assert targets.get_target(alias) is target
     assert list(tmp_path.iterdir()) == []
 
 
 def test_options_of_one_target_are_refused_for_others(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--flavor is an option of --target tensorrt"):
         export("demo", target="onnx", options={"flavor": "rtx"}, output=tmp_path / "x.onnx")
-    with pytest.raises(RequestError, match="ExecuTorch files for qnn are not made here: Qualcomm's own kit"):
+    with pytest.raises(
+        RequestError, match="ExecuTorch files for qnn are not made here: Qualcomm's own kit"
+    ):
         export("demo", target="executorch", options={"delegate": "qnn"}, output=tmp_path / "x.pte")
-    with pytest.raises(RequestError, match="no target has an option --colour"):
-        export("demo", target="onnx", options={"colour": "red"}, output=tmp_path / "x.onnx")
+    with pytest.raises(RequestError, match="no target has an option --color"):
+        export("demo", target="onnx", options={"color": "red"}, output=tmp_path / "x.onnx")
     with pytest.raises(RequestError, match=r"8\.0"):
-        export("demo", target="tensorrt", options={"flavor": "rtx", "compute": "8.0"}, output=tmp_path)
+        export(
+            "demo", target="tensorrt", options={"flavor": "rtx", "compute": "8.0"}, output=tmp_path
+        )

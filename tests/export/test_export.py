@@ -9,8 +9,9 @@ pytest.importorskip("onnx")
 
 from tinyvit import Classifier  # noqa: E402
 from tinyvit.errors import RequestError  # noqa: E402
-from tinyvit.export import export, pipeline, targets, timing  # noqa: E402
-from tinyvit.export.targets.onnx import OnnxTarget  # noqa: E402
+from tinyvit.export import baseline_timing as timing  # noqa: E402
+from tinyvit.export import export, pipeline, targets  # noqa: E402
+from tinyvit.export.targets.onnx.target import OnnxTarget  # noqa: E402
 from tinyvit.nn import hub  # noqa: E402
 from tinyvit.runtimes.artifact import read_manifest  # noqa: E402
 from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
@@ -19,7 +20,9 @@ from tinyvit.runtimes.verify import verify  # noqa: E402
 from tinyvit.variants import VARIANTS  # noqa: E402
 
 TARGETS = ["onnx", "openvino"]
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "tiny_vit_5m_224"]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "tiny_vit_5m_224"
+]
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +34,22 @@ def quick(monkeypatch):
 
 @pytest.mark.parametrize("layout", ["timm", "official"])
 @pytest.mark.parametrize("variant", ["tiny_vit_5m_224", *SLOW])
-def test_exported_logits_are_the_public_implementations(variant, layout, shared, fill, golden_state, tmp_path):
+def test_exported_logits_are_the_public_implementations(
+    variant, layout, shared, fill, golden_state, tmp_path
+):
     torch.save({"model": golden_state(variant, layout, as_golden=True)}, tmp_path / "weights.pth")
-    made, failed = export(checkpoint=tmp_path / "weights.pth", target=["onnx", "openvino"], output=tmp_path / "out")
+    made, failed = export(
+        checkpoint=tmp_path / "weights.pth", target=["onnx", "openvino"], output=tmp_path / "out"
+    )
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
     images = fill.image(VARIANTS[variant].img_size, len(expected))
     assert [one.manifest.target for one in made] == TARGETS
     assert failed == []
-    runs = [(one.path, engine) for one in made for engine in (["onnxruntime", "openvino"] if one.path.suffix == ".onnx" else ["openvino"])]
+    runs = [
+        (one.path, engine)
+        for one in made
+        for engine in (["onnxruntime", "openvino"] if one.path.suffix == ".onnx" else ["openvino"])
+    ]
     for path, engine in runs:
         with open_runtime(path, engine) as runtime:
             logits = np.concatenate([runtime.run(image[None]) for image in images])
@@ -49,21 +60,33 @@ def test_exported_logits_are_the_public_implementations(variant, layout, shared,
 def test_manifest_says_what_the_file_is(demo, target):
     manifest = read_manifest(demo[target])
     source = hub.load_released("demo")
-    assert (manifest.model, manifest.variant, manifest.target, manifest.precision, manifest.stage) == (
+    assert (
+        manifest.model,
+        manifest.variant,
+        manifest.target,
+        manifest.precision,
+        manifest.stage,
+    ) == (
         "demo",
         "tiny_vit_5m_224",
         target,
         "float32",
         "host",
     )
-    assert (manifest.labels, manifest.preprocess, manifest.licence) == (source.labels, source.preprocess, "MIT")
+    assert (manifest.labels, manifest.preprocess, manifest.license) == (
+        source.labels,
+        source.preprocess,
+        "MIT",
+    )
     assert manifest.source.sha256 == source.sha256
     assert manifest.input.shape == (1, 3, 224, 224)
     assert manifest.parity.max_abs_diff < 1e-4
     assert {"tinyvit-edge", "torch", "onnx"} <= manifest.tools.keys()
 
 
-@pytest.mark.parametrize(("target", "engine"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")])
+@pytest.mark.parametrize(
+    ("target", "engine"), [("onnx", "onnxruntime"), ("onnx", "openvino"), ("openvino", "openvino")]
+)
 def test_artifacts_verify_in_every_engine(demo, target, engine):
     verification = verify(demo[target], engine)
     assert verification.passed
@@ -75,7 +98,9 @@ def test_verify_fails_with_one_weight_changed(demo, tmp_path):
     import onnx
 
     model = onnx.load(demo["onnx"])
-    weight = next(x for x in model.graph.initializer if x.name == "stages.2.blocks.3.mlp.fc1.weight")
+    weight = next(
+        x for x in model.graph.initializer if x.name == "stages.2.blocks.3.mlp.fc1.weight"
+    )
     values = onnx.numpy_helper.to_array(weight).copy()
     values[7, 11] += 3.0
     weight.CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
@@ -91,7 +116,10 @@ def test_onnx_file_is_pinned_and_says_nothing_of_this_machine(demo):
 
     model = onnx.load(demo["onnx"])
     onnx.checker.check_model(model, full_check=True)
-    assert (model.ir_version, [(x.domain, x.version) for x in model.opset_import]) == (9, [("", 20)])
+    assert (model.ir_version, [(x.domain, x.version) for x in model.opset_import]) == (
+        9,
+        [("", 20)],
+    )
     assert model.functions == []
     data = demo["onnx"].read_bytes()
     assert os.getcwd().encode() not in data
@@ -106,15 +134,23 @@ def test_attention_biases_are_small_in_the_file_and_folded_when_loaded(demo, tmp
     model = onnx.load(demo["onnx"])
     assert sum(node.op_type == "Gather" for node in model.graph.node) == 10
     indices = [x for x in model.graph.initializer if x.name.startswith("bias_index")]
-    assert [(list(x.dims), x.data_type) for x in indices] == [([7**4], onnx.TensorProto.INT32), ([14**4], onnx.TensorProto.INT32)]
+    assert [(list(x.dims), x.data_type) for x in indices] == [
+        ([7**4], onnx.TensorProto.INT32),
+        ([14**4], onnx.TensorProto.INT32),
+    ]
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(demo["onnx"], options, providers=["CPUExecutionProvider"])
-    assert not any("Gather" in node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node)
+    assert not any(
+        "Gather" in node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node
+    )
     for path in demo.values():
         compiled = shared_core().compile_model(str(path), "CPU")
-        kinds = [op.get_rt_info()["layerType"].astype(str) for op in compiled.get_runtime_model().get_ops()]
+        kinds = [
+            op.get_rt_info()["layerType"].astype(str)
+            for op in compiled.get_runtime_model().get_ops()
+        ]
         assert "FullyConnected" in kinds
         assert not any("Gather" in kind for kind in kinds)
     assert demo["openvino"].with_suffix(".bin").stat().st_size < 22e6
@@ -146,11 +182,15 @@ def test_graph_has_few_copies_and_no_control_flow(demo):
 def test_same_input_same_bytes(demo, tmp_path):
     made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path)
     for one in made:
-        assert [file.read_bytes() for file in one.files] == [(demo["onnx"].parent / file.name).read_bytes() for file in one.files]
+        assert [file.read_bytes() for file in one.files] == [
+            (demo["onnx"].parent / file.name).read_bytes() for file in one.files
+        ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [{"dynamic_batch": True}, {"batch": 3}], ids=["dynamic", "fixed"])
+@pytest.mark.parametrize(
+    "options", [{"dynamic_batch": True}, {"batch": 3}], ids=["dynamic", "fixed"]
+)
 def test_batches(demo, images, options, tmp_path):
     made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path, **options)
     pictures = [images / "cat.jpg", images / "coffee.jpg"] * 2
@@ -168,7 +208,9 @@ def test_preprocessing_in_the_file(demo, images, stage, tmp_path):
     expected = Classifier(demo["onnx"]).logits(images)
     for one in made:
         with Classifier(one.path) as classifier:
-            assert np.abs(classifier.logits(images) - expected).max() < (1e-4 if stage == "normalize" else 0.05)
+            assert np.abs(classifier.logits(images) - expected).max() < (
+                1e-4 if stage == "normalize" else 0.05
+            )
         assert verify(one.path).passed
     if stage == "full":
         with pytest.raises(RequestError, match="--target openvino --preprocess full"):
@@ -180,25 +222,40 @@ def test_top1_is_the_host_paths_on_every_photograph(demo, shared, tmp_path):
     folder = shared / "data" / "imagenet-sample-250"
     expected = Classifier(demo["onnx"]).logits(folder)
     for stage in ("normalize", "full"):
-        made, _ = export("demo", target=["onnx", "openvino"], preprocess=stage, output=tmp_path / stage)
+        made, _ = export(
+            "demo", target=["onnx", "openvino"], preprocess=stage, output=tmp_path / stage
+        )
         for one in made:
             with Classifier(one.path) as classifier:
                 assert (classifier.logits(folder).argmax(1) == expected.argmax(1)).all()
 
 
-@pytest.mark.parametrize("opset", [18, pytest.param(21, marks=pytest.mark.slow), pytest.param(23, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "opset",
+    [18, pytest.param(21, marks=pytest.mark.slow), pytest.param(23, marks=pytest.mark.slow)],
+)
 def test_opset(opset, images, demo, tmp_path):
     import onnx
 
     export("demo", opset=opset, output=tmp_path / "model.onnx")
     assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == opset
-    assert np.abs(Classifier(tmp_path / "model.onnx").logits(images) - Classifier(demo["onnx"]).logits(images)).max() < 1e-4
+    assert (
+        np.abs(
+            Classifier(tmp_path / "model.onnx").logits(images)
+            - Classifier(demo["onnx"]).logits(images)
+        ).max()
+        < 1e-4
+    )
 
 
 def test_another_size_has_its_own_name_and_preprocessing(tmp_path, monkeypatch, images):
     monkeypatch.chdir(tmp_path)
     made, _ = export("demo", img_size=128)
-    assert (made[0].path.name, made[0].manifest.img_size, made[0].manifest.preprocess.size) == ("demo_128.onnx", 128, 128)
+    assert (made[0].path.name, made[0].manifest.img_size, made[0].manifest.preprocess.size) == (
+        "demo_128.onnx",
+        128,
+        128,
+    )
     assert len(Classifier("demo_128.onnx").predict(images)) == 2
 
 
@@ -241,7 +298,11 @@ def test_existing_files_are_kept(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["demo.onnx"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["ctrl-c", "full disk"])
+@pytest.mark.parametrize(
+    "error",
+    [KeyboardInterrupt(), OSError(28, "No space left on device")],
+    ids=["ctrl-c", "full disk"],
+)
 @pytest.mark.parametrize("at", [1, 2])
 def test_interrupted_at_every_write_nothing_is_left(at, error, tmp_path, monkeypatch):
     writes = []
@@ -250,18 +311,21 @@ def test_interrupted_at_every_write_nothing_is_left(at, error, tmp_path, monkeyp
         def lower(self, *arguments):
             lowered = super().lower(*arguments)
 
-            class Saver(targets.Lowered):
+            class Saver(targets.LoweredModel):
                 def save(self, path, manifest):
                     writes.append(path)
-                    path.write_bytes(b"half")
+                    path.write_bytes(b"float16")
                     if len(writes) == at:
                         raise error
                     return lowered.save(path, manifest)
 
             return Saver()
 
-    monkeypatch.setattr(targets, "get", lambda name: Interrupted())
-    with pytest.raises((KeyboardInterrupt, RequestError), check=lambda raised: raised is error or "the disk is full" in str(raised)):
+    monkeypatch.setattr(targets, "get_target", lambda name: Interrupted())
+    with pytest.raises(
+        (KeyboardInterrupt, RequestError),
+        check=lambda raised: raised is error or "the disk is full" in str(raised),
+    ):
         export("demo", output=tmp_path / "new" / "folder" / "demo.onnx")
     assert len(writes) == at
     assert list(tmp_path.iterdir()) == []
@@ -286,7 +350,7 @@ def test_an_artifact_that_differs_is_not_handed_over(tmp_path, monkeypatch):
 def test_missing_tools(monkeypatch, tmp_path):
     """A target asked for by name whose tools are absent is an error when alone, and reported beside the others that were made."""
     from tinyvit.errors import MissingDependencyError
-    from tinyvit.export.targets.openvino import OpenVinoTarget
+    from tinyvit.export.targets.openvino.target import OpenVinoTarget
 
     def absent(self, *arguments):
         raise MissingDependencyError.of("openvino", "openvino")
@@ -295,4 +359,7 @@ def test_missing_tools(monkeypatch, tmp_path):
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[openvino\]"):
         export("demo", target="ov", output=tmp_path / "a.xml")
     made, failed = export("demo", target=["onnx", "ov"], output=tmp_path / "out")
-    assert ([one.manifest.target for one in made], [one.target for one in failed]) == (["onnx"], ["openvino"])
+    assert ([one.manifest.target for one in made], [one.target for one in failed]) == (
+        ["onnx"],
+        ["openvino"],
+    )

@@ -14,7 +14,12 @@ pytest.importorskip("openvino")
 @pytest.fixture(scope="module")
 def command():
     def command(*arguments, cwd=None):
-        return subprocess.run([sys.executable, "-m", "tinyvit.export.cli", *map(str, arguments)], capture_output=True, text=True, cwd=cwd)
+        return subprocess.run(
+            [sys.executable, "-m", "tinyvit.export.cli", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+        )
 
     return command
 
@@ -24,9 +29,16 @@ def test_command_makes_what_it_says(command, tmp_path):
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert [one["target"] for one in record["artifacts"]] == ["onnx", "openvino"]
-    assert all(one["size_bytes"] > 20e6 and one["median_ms"] > 0 and one["max_abs_diff"] < 1e-4 for one in record["artifacts"])
+    assert all(
+        one["size_bytes"] > 20e6 and one["median_ms"] > 0 and one["max_abs_diff"] < 1e-4
+        for one in record["artifacts"]
+    )
     assert all(one["samples"] >= 3 and one["baseline_samples"] >= 3 for one in record["artifacts"])
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["demo.bin", "demo.onnx", "demo.xml"]
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
+        "demo.bin",
+        "demo.onnx",
+        "demo.xml",
+    ]
     again = command("--model", "demo", "-o", tmp_path / "out")
     assert again.returncode == 1
     assert again.stderr.strip().splitlines()[-1].startswith("error: ")
@@ -34,7 +46,13 @@ def test_command_makes_what_it_says(command, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--img-size", "x"], ["--model", "demo", "--checkpoint", "x"], ["--preprocess", "some"], ["--nonsense"]]
+    "arguments",
+    [
+        ["--img-size", "x"],
+        ["--model", "demo", "--checkpoint", "x"],
+        ["--preprocess", "some"],
+        ["--nonsense"],
+    ],
 )
 def test_usage_errors_exit_2(command, arguments):
     assert command(*arguments).returncode == 2
@@ -53,7 +71,7 @@ def test_the_columns_of_the_list_are_straight(command):
     lines = command("--list").stdout.splitlines()
     head = next(line for line in lines if line.endswith(" hub"))
     rows = [line for line in lines if "apache-2.0" in line]
-    assert {row.index("apache-2.0") for row in rows} == {head.index("licence")}
+    assert {row.index("apache-2.0") for row in rows} == {head.index("license")}
     assert {row.index("timm/") for row in rows} == {head.index("hub")}
 
 
@@ -66,7 +84,10 @@ def test_bad_checkpoint_is_one_line(command, tmp_path):
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("target", "name"), [("onnx", "demo.onnx"), pytest.param("openvino", "demo.xml", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [("onnx", "demo.onnx"), pytest.param("openvino", "demo.xml", marks=pytest.mark.slow)],
+)
 def test_full_disk_leaves_nothing(target, name, tmp_path):
     """A real limit of the system's on the size of files, in a process of its own."""
     code = (
@@ -81,5 +102,7 @@ def test_full_disk_leaves_nothing(target, name, tmp_path):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("error: ")
     assert "Traceback" not in done.stderr
-    assert target != "onnx" or "the disk is full" in last  # OpenVINO does not tell why it could not write
+    assert (
+        target != "onnx" or "the disk is full" in last
+    )  # OpenVINO does not tell why it could not write
     assert list(tmp_path.iterdir()) == []

@@ -20,7 +20,9 @@ from tinyvit.export import export
 
 @pytest.fixture(params=("host", "normalize", "full"))
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Any:
-    made, _ = export("demo", target="openvino", preprocess=request.param, output=tmp_path / "demo.xml")
+    made, _ = export(
+        "demo", target="openvino", preprocess=request.param, output=tmp_path / "demo.xml"
+    )
     return made[0]
 
 

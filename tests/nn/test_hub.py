@@ -20,16 +20,16 @@ from tinyvit.variants import VARIANTS  # noqa: E402
 LOAD = """
 from tinyvit.nn.hub import load_released
 one = load_released("tinyvit_5m")
-print(one.name, one.licence, one.labels[0].name, one.sha256)
+print(one.name, one.license, one.labels[0].name, one.sha256)
 """
 TIME = """
 import time
 import huggingface_hub.file_download
 from tinyvit.nn import hub
-from tinyvit.variants import find
+from tinyvit.variants import find_released
 begin = time.perf_counter()
 try:
-    hub.fetch(find("tinyvit_5m"))
+    hub.fetch(find_released("tinyvit_5m"))
 finally:
     print(time.perf_counter() - begin)
 """
@@ -48,7 +48,13 @@ class Hub(http.server.BaseHTTPRequestHandler):
 
     def do_HEAD(self):
         self.asked.append((self.command, self.path))
-        status = 404 if self.path != PATH else 200 if self.headers.get("authorization") in (None, "Bearer hf_good") else 401
+        status = (
+            404
+            if self.path != PATH
+            else 200
+            if self.headers.get("authorization") in (None, "Bearer hf_good")
+            else 401
+        )
         self.send_response(status)
         self.send_header("X-Repo-Commit", "0" * 40)
         self.send_header("ETag", f'"{hashlib.sha256(self.data).hexdigest()}"')
@@ -69,7 +75,9 @@ def hub():
     torch.manual_seed(0)
     data = safetensors_torch.save(TinyViT(VARIANTS["tiny_vit_5m_224"]).state_dict())
     asked = []
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Hub, data, asked)) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Hub, data, asked)
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", hashlib.sha256(data).hexdigest(), asked
         server.shutdown()
@@ -79,8 +87,20 @@ def hub():
 def load(tmp_path):
     def load(endpoint, code=LOAD, **settings):
         kept = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        environment = {**kept, "HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path), "NO_PROXY": "127.0.0.1", **settings}
-        return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=120)
+        environment = {
+            **kept,
+            "HF_ENDPOINT": endpoint,
+            "HF_HOME": str(tmp_path),
+            "NO_PROXY": "127.0.0.1",
+            **settings,
+        }
+        return subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+        )
 
     return load
 
@@ -95,7 +115,12 @@ def said(done):
 def test_the_file_comes_from_the_hub_and_then_from_the_cache(hub, load):
     endpoint, digest, asked = hub
     done = load(endpoint)
-    assert done.stdout.split() == ["tiny_vit_5m_224.dist_in22k_ft_in1k", "apache-2.0", "tench", digest], done.stderr
+    assert done.stdout.split() == [
+        "tiny_vit_5m_224.dist_in22k_ft_in1k",
+        "apache-2.0",
+        "tench",
+        digest,
+    ], done.stderr
     assert asked.count(("GET", PATH)) == 1
     again = load(NOBODY)
     assert again.stdout == done.stdout, again.stderr
@@ -106,7 +131,9 @@ def test_an_unreachable_hub_is_asked_once(load):
     done = load(NOBODY, TIME)
     assert "is not in the hub's cache, and the hub cannot be reached (" in said(done)
     assert "give that file instead of the name" in said(done)
-    assert float(done.stdout) < 5  # six questions, as huggingface_hub asks by itself, wait for 23 seconds
+    assert (
+        float(done.stdout) < 5
+    )  # six questions, as huggingface_hub asks by itself, wait for 23 seconds
 
 
 def test_a_wrong_token_is_said(hub, load):

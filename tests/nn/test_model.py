@@ -4,24 +4,26 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from tinyvit.nn import checkpoint  # noqa: E402
-from tinyvit.nn.fold import fold  # noqa: E402
+from tinyvit.nn.fold import fold_model  # noqa: E402
 from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, attention_bias_index  # noqa: E402
 from tinyvit.variants import VARIANTS  # noqa: E402
 
 
 @pytest.mark.parametrize("layout", ["timm", "official"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_are_the_public_implementations(variant, layout, shared, fill, golden_state, tmp_path):
+def test_logits_are_the_public_implementations(
+    variant, layout, shared, fill, golden_state, tmp_path
+):
     state = golden_state(variant, layout, as_golden=True)
     torch.save({"model": state} if layout == "official" else state, tmp_path / "weights.pth")
-    loaded = checkpoint.load(tmp_path / "weights.pth")
+    loaded = checkpoint.load_checkpoint(tmp_path / "weights.pth")
     assert (loaded.variant.name, loaded.layout, loaded.num_classes) == (variant, layout, 1000)
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
     images = torch.from_numpy(fill.image(loaded.img_size, len(expected)))
     model = loaded.build()
     with torch.inference_mode():
         assert np.abs(model(images).numpy() - expected).max() < 1e-4
-        assert np.abs(fold(model)(images).numpy() - expected).max() < 1e-4
+        assert np.abs(fold_model(model)(images).numpy() - expected).max() < 1e-4
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -29,7 +31,7 @@ def test_both_layouts_hold_the_same_network(variant, golden_state, tmp_path):
     """The same tensors in the same order under the other layout's names: every one of them, biases included, lands in the same place."""
     timm = golden_state(variant, "timm")
     torch.save({"model": dict(zip(official_names(timm), timm.values()))}, tmp_path / "official.pth")
-    loaded = checkpoint.load(tmp_path / "official.pth")
+    loaded = checkpoint.load_checkpoint(tmp_path / "official.pth")
     assert loaded.layout == "official"
     assert all(torch.equal(loaded.state_dict[key], value) for key, value in timm.items())
 
@@ -53,9 +55,16 @@ def test_folding_leaves_nothing_to_fold():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    folded = fold(model)
-    assert not any(isinstance(module, (ConvNorm, torch.nn.BatchNorm2d, FusedProjection)) for module in folded.modules())
-    affine = [name for name, module in folded.named_modules() if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine]
+    folded = fold_model(model)
+    assert not any(
+        isinstance(module, (ConvNorm, torch.nn.BatchNorm2d, FusedProjection))
+        for module in folded.modules()
+    )
+    affine = [
+        name
+        for name, module in folded.named_modules()
+        if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine
+    ]
     assert affine == ["head.norm"]
     assert any(isinstance(module, ConvNorm) for module in model.modules())
     image = torch.randn(1, 3, 224, 224)
@@ -64,10 +73,12 @@ def test_folding_leaves_nothing_to_fold():
 
 
 def test_a_batch_is_its_images_one_by_one():
-    model = fold(TinyViT(VARIANTS["tiny_vit_5m_224"], 10))
+    model = fold_model(TinyViT(VARIANTS["tiny_vit_5m_224"], 10))
     images = torch.randn(3, 3, 224, 224)
     with torch.inference_mode():
-        assert (model(images) - torch.cat([model(image[None]) for image in images])).abs().max() < 1e-5
+        assert (
+            model(images) - torch.cat([model(image[None]) for image in images])
+        ).abs().max() < 1e-5
 
 
 def test_training_reaches_every_parameter():

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from tinyvit.nn.fold import fold
+from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibrate import METHOD, calibrate
-from tinyvit.quant.network import QuantizedLayer
+from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.quantized_network import QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 
 
@@ -29,7 +29,7 @@ def noise() -> torch.Tensor:
 
 @pytest.fixture(scope="session")
 def small() -> TinyViT:
-    return fold(load_released("demo").at_size(64).build())
+    return fold_model(load_released("demo").at_size(64).build())
 
 
 @pytest.fixture(scope="session")
@@ -40,8 +40,8 @@ def recipe(small: TinyViT, noise: torch.Tensor) -> Recipe:
 class Saturating(nn.Module):
     """A quantized layer as kernels of x86 without VNNI compute it, float64 in and out.
 
-    They multiply uint8 activations (int8 + 128) by int8 weights and add neighbouring pairs in int16, which clamps (vpmaddubsw);
-    pairs are neighbours in the order of the sum: input channels, and for convolutions channels within rows and columns. What
+    They multiply uint8 activations (int8 + 128) by int8 weights and add neighboring pairs in int16, which clamps (vpmaddubsw);
+    pairs are neighbors in the order of the sum: input channels, and for convolutions channels within rows and columns. What
     the clamps cut off is subtracted from the right answer; depthwise convolutions add nothing in pairs.
     """
 
@@ -58,16 +58,22 @@ class Saturating(nn.Module):
         if groups > 1:
             return right
         batch, channels = x.shape[:2]
-        patches = F.unfold(integers, layer.weight.shape[2:], padding=padding, stride=stride).unflatten(1, (channels, -1))
+        patches = F.unfold(
+            integers, layer.weight.shape[2:], padding=padding, stride=stride
+        ).unflatten(1, (channels, -1))
         rows = patches.permute(0, 3, 2, 1).flatten(2).flatten(0, 1)
         cut_off = self._cut_off(rows, layer.weight.permute(0, 2, 3, 1).flatten(1))
-        return right - cut_off.reshape(batch, -1, right.shape[1]).transpose(1, 2).reshape(right.shape)
+        return right - cut_off.reshape(batch, -1, right.shape[1]).transpose(1, 2).reshape(
+            right.shape
+        )
 
     def _cut_off(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """(n, inputs) integers, (outputs, inputs) -> (n, outputs), in the output's unit."""
         pairs, weights = (rows + 128).unflatten(1, (-1, 2)), weight.double().unflatten(1, (-1, 2))
         lost = torch.zeros(len(rows), len(weight), dtype=torch.float64)
-        can = (weights.clamp_min(0).sum(2) * 255 > 2**15 - 1) | (weights.clamp_max(0).sum(2) * 255 < -(2**15))
+        can = (weights.clamp_min(0).sum(2) * 255 > 2**15 - 1) | (
+            weights.clamp_max(0).sum(2) * 255 < -(2**15)
+        )
         for k in can.any(0).nonzero().flatten().tolist():
             sums = pairs[:, k] @ weights[can[:, k], k].T
             lost[:, can[:, k]] += sums - sums.clamp(-(2**15), 2**15 - 1)

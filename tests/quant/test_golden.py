@@ -21,18 +21,18 @@ pytest.importorskip("onnx")
 import torch
 from PIL import Image
 
-from tinyvit.export.draft import draft_manifest, golden_vectors
-from tinyvit.export.graph import trace
-from tinyvit.export.targets.onnx import TARGET as ONNX
-from tinyvit.export.targets.openvino import TARGET as OPENVINO
-from tinyvit.golden import PATTERNS, pattern
-from tinyvit.labels import numbered
-from tinyvit.nn.fold import fold
+from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
+from tinyvit.export.targets.onnx.target import TARGET as ONNX
+from tinyvit.export.targets.openvino.target import TARGET as OPENVINO
+from tinyvit.export.tracing import trace
+from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.labels import numbered_labels
+from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
-from tinyvit.quant.calibrate import METHOD, calibrate
-from tinyvit.quant.network import exact, quantize
+from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
-from tinyvit.runtimes import cpu
+from tinyvit.runtimes import processor as cpu
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify
 
@@ -54,7 +54,7 @@ def source():
 
 @pytest.fixture(scope="module")
 def folded(source):
-    return fold(source.build())
+    return fold_model(source.build())
 
 
 @pytest.fixture(scope="module")
@@ -75,23 +75,29 @@ def quantized(source, folded, scales):
 
     def make(target: str, bits: int):
         recipe = Recipe(source.sha256, 224, scales, bits, (), METHOD, "photographs", 16)
-        return quantize(folded, recipe, TARGETS[target].placement).eval()
+        return quantize_network(folded, recipe, TARGETS[target].placement).eval()
 
     return make
 
 
 def drafted(source, network, stage="host"):
-    draft = draft_manifest(source, source.labels or numbered(source.num_classes), 1, stage, "int8")
-    return replace(draft, golden=golden_vectors(exact(network), draft))
+    draft = build_manifest(
+        source, source.labels or numbered_labels(source.num_classes), 1, stage, "int8"
+    )
+    return replace(draft, golden=make_golden_vectors(with_exact_arithmetic(network), draft))
 
 
 def differences(network, manifest) -> list[float]:
     """By golden input, as a share of the tolerance."""
     golden, found = manifest.golden, []
     for s, wanted in zip(golden.patterns, golden.logits):
-        picture = pattern(s, golden.height, golden.width)
+        picture = make_pattern(s, golden.height, golden.width)
         preprocess = manifest.preprocess
-        x = preprocess(Image.fromarray(picture)) if manifest.stage == "full" else preprocess.normalise(picture)
+        x = (
+            preprocess(Image.fromarray(picture))
+            if manifest.stage == "full"
+            else preprocess.normalize(picture)
+        )
         with torch.no_grad():
             logits = network(torch.from_numpy(x)[None].to(network.head.fc.weight.dtype))
         found.append(float((logits - torch.tensor([wanted])).abs().max()) / golden.tolerance)
@@ -100,13 +106,19 @@ def differences(network, manifest) -> list[float]:
 
 @pytest.mark.parametrize("stage", ["host", pytest.param("full", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("target", list(TARGETS))
-def test_a_saturating_kernel_is_outside_and_a_right_one_inside(target, stage, source, quantized, saturating):
+def test_a_saturating_kernel_is_outside_and_a_right_one_inside(
+    target, stage, source, quantized, saturating
+):
     network = quantized(target, 8)
     manifest = drafted(source, network, stage)
     wrong = differences(saturating(network), manifest)
     assert max(wrong) > 2
-    assert max(wrong[: len(PATTERNS)]) < 1  # chirps alone would not do: if they did, squares could go
-    assert max(differences(network, manifest)) < 0.5  # float32 rounds otherwise than float64, and is right
+    assert (
+        max(wrong[: len(PATTERNS)]) < 1
+    )  # chirps alone would not do: if they did, squares could go
+    assert (
+        max(differences(network, manifest)) < 0.5
+    )  # float32 rounds otherwise than float64, and is right
 
 
 def test_seven_bits_are_right_even_there(source, quantized, saturating):
@@ -134,7 +146,9 @@ def made(source, quantized, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (cpu.flags() or frozenset()).intersection(cpu.VNNI), reason="needs a processor with VNNI")
+@pytest.mark.skipif(
+    not (cpu.flags() or frozenset()).intersection(cpu.VNNI), reason="needs a processor with VNNI"
+)
 @pytest.mark.parametrize(("target", "engine"), RUNS)
 def test_engines_are_well_inside_here(target, engine, made):
     pytest.importorskip(engine)
@@ -149,7 +163,16 @@ def test_engines_are_well_inside_here(target, engine, made):
 @pytest.mark.parametrize(("target", "engine"), RUNS)
 def test_engines_without_vnni(target, engine, bits, made):
     pytest.importorskip(engine)
-    command = [str(EMULATOR), "-cpu", "Haswell", sys.executable, "-c", VERIFY, str(made(target, bits)), engine]
+    command = [
+        str(EMULATOR),
+        "-cpu",
+        "Haswell",
+        sys.executable,
+        "-c",
+        VERIFY,
+        str(made(target, bits)),
+        engine,
+    ]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=500)
     reasons, difference, tolerance = json.loads(done.stdout.splitlines()[-1])
     assert reasons == ([] if bits == 7 else ["the logits differ from those exported"])

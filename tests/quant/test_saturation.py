@@ -22,9 +22,10 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from tinyvit.export import tune, tune_openvino
-from tinyvit.placement import Placement
-from tinyvit.quant.network import Point, QuantizedLayer, quantize
+from tinyvit.export.passes import onnx_graph as tune
+from tinyvit.export.targets.openvino import passes as tune_openvino
+from tinyvit.quant.quantized_network import QuantizedLayer, QuantizePoint, quantize_network
+from tinyvit.quant_scheme import QuantScheme
 
 SCALE = 1 / 64
 ATTENTION = "attention"
@@ -58,9 +59,15 @@ def test_seven_bits_leave_room_in_sixteen(small, recipe):
     from dataclasses import replace
 
     def worst(bits):
-        network = quantize(small, replace(recipe, weight_bits=bits), Placement())
-        layers = [module.weight.flatten(1).int().abs() for module in network.modules() if isinstance(module, QuantizedLayer)]
-        return max(int((255 * weights.topk(2, dim=1).values.sum(1)).max()) for weights in layers)  # uint8 inside the kernels
+        network = quantize_network(small, replace(recipe, weight_bits=bits), QuantScheme())
+        layers = [
+            module.weight.flatten(1).int().abs()
+            for module in network.modules()
+            if isinstance(module, QuantizedLayer)
+        ]
+        return max(
+            int((255 * weights.topk(2, dim=1).values.sum(1)).max()) for weights in layers
+        )  # uint8 inside the kernels
 
     assert worst(7) <= 2**15 - 1 < worst(8)
 
@@ -70,12 +77,17 @@ class Products(nn.Module):
 
     def __init__(self, seven_bits: bool) -> None:
         super().__init__()
-        self.wide, self.narrow = Point(SCALE, "int8"), Point(SCALE, "int8", seven_bits)
-        self.weights = Point(1 / 127, "int8")
+        self.wide, self.narrow = (
+            QuantizePoint(SCALE, "int8"),
+            QuantizePoint(SCALE, "int8", seven_bits),
+        )
+        self.weights = QuantizePoint(1 / 127, "int8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float32 -> float32, the shape kept."""
-        q, k, v = (point(x).reshape(-1, 49, 2, 16) for point in (self.wide, self.narrow, self.narrow))
+        q, k, v = (
+            point(x).reshape(-1, 49, 2, 16) for point in (self.wide, self.narrow, self.narrow)
+        )
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)
         weights = self.weights(torch.softmax(scores * 0.05, -1))
         return (weights @ v.transpose(1, 2)).transpose(1, 2).reshape(-1, 49, 32)
@@ -92,21 +104,38 @@ def extremes(kind: str, bits: int, activations: str) -> tuple[nn.Module, torch.T
         layer.weight.fill_(1.0)
         layer.weight[::2] = -1.0
         layer.bias.zero_()
-    parts: list[nn.Module] = [QuantizedLayer(layer, Point(SCALE, activations), bits, Placement())]
+    parts: list[nn.Module] = [
+        QuantizedLayer(layer, QuantizePoint(SCALE, activations), bits, QuantScheme())
+    ]
     if isinstance(layer, nn.Conv2d) and activations == "uint8":
-        parts.append(Point(layer.weight[0].numel() * 2 * 128 * SCALE / 127, activations))
+        parts.append(QuantizePoint(layer.weight[0].numel() * 2 * 128 * SCALE / 127, activations))
     return nn.Sequential(*parts), torch.full(shape, 127 * SCALE)
 
 
-def answer(engine: str, kind: str, bits: int, folder: Path, emulated: bool) -> tuple[np.ndarray, np.ndarray]:
+def answer(
+    engine: str, kind: str, bits: int, folder: Path, emulated: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """(what the engine gives, what is right) for the extremes, in the form that this engine's target writes."""
-    return ask(engine, *extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8"), folder, emulated)
+    return ask(
+        engine,
+        *extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8"),
+        folder,
+        emulated,
+    )
 
 
-def ask(engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated: bool) -> tuple[np.ndarray, np.ndarray]:
+def ask(
+    engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """The same for any module and input."""
     with torch.no_grad():
-        program = torch.onnx.export(torch.export.export(module, (x,)), dynamo=True, opset_version=20, optimize=False, input_names=["x"])
+        program = torch.onnx.export(
+            torch.export.export(module, (x,)),
+            dynamo=True,
+            opset_version=20,
+            optimize=False,
+            input_names=["x"],
+        )
         right = module.double()(x.double()).numpy()
     tune.tune(program.model)
     program.model.ir_version = 9
@@ -119,8 +148,16 @@ def ask(engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated:
         openvino.save_model(model, folder / "layer.xml", compress_to_fp16=False)
     np.save(folder / "x.npy", x.numpy())
     prefix = [EMULATOR, "-cpu", "Haswell"] if emulated else []
-    files = [str(folder / name) for name in ("layer.onnx" if engine == "onnxruntime" else "layer.xml", "x.npy", "y.npy")]
-    subprocess.run([*prefix, sys.executable, "-c", RUN, engine, *files], check=True, capture_output=True, timeout=300)
+    files = [
+        str(folder / name)
+        for name in ("layer.onnx" if engine == "onnxruntime" else "layer.xml", "x.npy", "y.npy")
+    ]
+    subprocess.run(
+        [*prefix, sys.executable, "-c", RUN, engine, *files],
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
     return np.load(folder / "y.npy"), right
 
 
@@ -153,7 +190,14 @@ def test_kernels_without_vnni_are_what_golden_inputs_are_tried_on(engine, satura
     layer = nn.Linear(256, 64)
     with torch.no_grad():
         layer.weight.uniform_(-1, 1, generator=random)
-    module = nn.Sequential(QuantizedLayer(layer, Point(SCALE, "uint8" if engine == "onnxruntime" else "int8"), 8, Placement()))
+    module = nn.Sequential(
+        QuantizedLayer(
+            layer,
+            QuantizePoint(SCALE, "uint8" if engine == "onnxruntime" else "int8"),
+            8,
+            QuantScheme(),
+        )
+    )
     x = torch.randint(-128, 128, (49, 256), generator=random) * SCALE
     found, right = ask(engine, module, x, tmp_path, emulated=True)
     with torch.no_grad():

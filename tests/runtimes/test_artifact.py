@@ -47,7 +47,9 @@ def test_onnx_content_is_all_but_the_metadata(made: Any, tmp_path: Path) -> None
     model = onnx.load(made())
     del model.metadata_props[:]
     assert content_sha256(made()) == hashlib.sha256(model.SerializeToString()).hexdigest()
-    model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(np.zeros((8, 3, 5, 5), "f"), "kernel"))
+    model.graph.initializer[0].CopyFrom(
+        onnx.numpy_helper.from_array(np.zeros((8, 3, 5, 5), "f"), "kernel")
+    )
     onnx.save(model, tmp_path / "changed.onnx")
     assert content_sha256(tmp_path / "changed.onnx") != content_sha256(made())
 
@@ -66,7 +68,10 @@ def test_onnx_content_is_all_but_the_metadata(made: Any, tmp_path: Path) -> None
 )
 def test_ir_content_is_the_network_of_the_xml(copied: Any, old: str, new: str, same: bool) -> None:
     path = copied(".xml")
-    before, text = content_sha256(path), path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>')
+    before, text = (
+        content_sha256(path),
+        path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>'),
+    )
     assert old in text
     path.write_text(text)
     assert content_sha256(path) == before, "how an empty element is written is no content"
@@ -92,7 +97,16 @@ def test_the_bin_names_its_xml(made: Any) -> None:
 
 @pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.bin", "a"])
 @pytest.mark.parametrize(
-    "content", [b"", b"hello there\n", bytes(500), b"<html></html>", b"\xff" * 40, b"PK\x03\x04" + bytes(99), b"\x08\x09"]
+    "content",
+    [
+        b"",
+        b"hello there\n",
+        bytes(500),
+        b"<html></html>",
+        b"\xff" * 40,
+        b"PK\x03\x04" + bytes(99),
+        b"\x08\x09",
+    ],
 )
 def test_files_that_are_neither(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
@@ -135,7 +149,9 @@ def test_cut_and_scrambled_files(made: Any, tmp_path: Path, suffix: str) -> None
 def test_hostile_xml(copied: Any, made: Any) -> None:
     path, text = copied(".xml"), made(".xml").read_text()
     body = text[text.index("<net") :]
-    path.write_text('<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + body)
+    path.write_text(
+        '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + body
+    )
     with pytest.raises(ArtifactError):
         open_artifact(path)
     path.write_text('<net name="x"><!DOCTYPE a>' + body)
@@ -148,7 +164,11 @@ def test_hostile_xml(copied: Any, made: Any) -> None:
 
 def test_two_manifests_are_refused(copied: Any, made: Any) -> None:
     path = copied()
-    entry = next(i for i in range(len(path.read_bytes())) if path.read_bytes()[i:].startswith(b"\x0a\x07tinyvit"))
+    entry = next(
+        i
+        for i in range(len(path.read_bytes()))
+        if path.read_bytes()[i:].startswith(b"\x0a\x07tinyvit")
+    )
     data = path.read_bytes()
     start = data.rindex(b"\x72", 0, entry)
     path.write_bytes(data + data[start:])

@@ -27,7 +27,11 @@ STAGES = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 
 
 def close_to(some: list[Any], others: list[Any]) -> bool:
     pairs = list(zip(some, others, strict=True))
-    return all([p.index for p in a] == [p.index for p in b] and np.allclose([p.score for p in a], [p.score for p in b]) for a, b in pairs)
+    return all(
+        [p.index for p in a] == [p.index for p in b]
+        and np.allclose([p.score for p in a], [p.score for p in b])
+        for a, b in pairs
+    )
 
 
 def pixels(path: Path) -> np.ndarray:
@@ -35,15 +39,34 @@ def pixels(path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
-def test_every_kind_of_input(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path], stage: str, batch: int | str) -> None:
+def test_every_kind_of_input(
+    made: Any,
+    engine_and_suffix: tuple[str, str],
+    pictures: list[Path],
+    stage: str,
+    batch: int | str,
+) -> None:
     engine, suffix = engine_and_suffix
     with Classifier(made(suffix, stage, batch), engine, threads=1) as classifier:
         expected = [classifier.predict(path) for path in pictures]
         assert len({tuple(p.index for p in answer) for answer in expected}) > 1
         data = pictures[0].read_bytes()
-        for one in (str(pictures[0]), data, bytearray(data), memoryview(data), Image.open(pictures[0]), pixels(pictures[0])):
+        for one in (
+            str(pictures[0]),
+            data,
+            bytearray(data),
+            memoryview(data),
+            Image.open(pictures[0]),
+            pixels(pictures[0]),
+        ):
             assert close_to([classifier.predict(one)], expected[:1])
-        many = [pictures, tuple(pictures), iter(pictures), (path.read_bytes() for path in pictures), pictures[0].parent]
+        many = [
+            pictures,
+            tuple(pictures),
+            iter(pictures),
+            (path.read_bytes() for path in pictures),
+            pictures[0].parent,
+        ]
         for each in [*many, str(pictures[0].parent), [Image.open(path) for path in pictures]]:
             assert close_to(classifier.predict(each), expected)
         same_size = np.stack([np.resize(pixels(path), (40, 40, 3)) for path in pictures])
@@ -55,11 +78,15 @@ def test_every_kind_of_input(made: Any, engine_and_suffix: tuple[str, str], pict
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
-def test_logits_are_those_of_the_written_out_pipeline(made: Any, pictures: list[Path], suffix: str, stage: str, batch: int | str) -> None:
+def test_logits_are_those_of_the_written_out_pipeline(
+    made: Any, pictures: list[Path], suffix: str, stage: str, batch: int | str
+) -> None:
     classifier = Classifier(made(suffix, stage, batch))
     pytest.importorskip("onnxruntime")
     reference = open_runtime(made(".onnx", "host", "batch"))
-    expected = reference.run(np.stack([classifier.preprocess(Image.open(path)) for path in pictures]))
+    expected = reference.run(
+        np.stack([classifier.preprocess(Image.open(path)) for path in pictures])
+    )
     got = classifier.logits(pictures)
     assert (got.shape, got.dtype) == ((9, 10), np.float32)
     assert np.abs(got - expected).max() < 2e-3
@@ -82,8 +109,12 @@ def test_predictions(made: Any, pictures: list[Path]) -> None:
     classifier = Classifier(made(), top_k=3)
     logits, got = classifier.logits(pictures[1]), classifier.predict(pictures[1])
     assert [p.index for p in got] == np.argsort(-logits)[:3].tolist()
-    assert got[0] == Prediction(got[0].index, f"thing {got[0].index}", f"n{got[0].index:08}", got[0].score)
-    assert np.allclose([p.score for p in got], sorted(np.exp(logits) / np.exp(logits).sum())[:-4:-1])
+    assert got[0] == Prediction(
+        got[0].index, f"thing {got[0].index}", f"n{got[0].index:08}", got[0].score
+    )
+    assert np.allclose(
+        [p.score for p in got], sorted(np.exp(logits) / np.exp(logits).sum())[:-4:-1]
+    )
     everything = Classifier(made(), top_k=500).predict(pictures[1])
     assert len(everything) == 10
     assert abs(sum(p.score for p in everything) - 1) < 1e-6
@@ -178,11 +209,17 @@ def test_a_turned_photograph_is_upright_whatever_it_comes_as(made: Any, tmp_path
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
     classifier = Classifier(made())
     expected = classifier.logits(upright)
-    for source in (tmp_path / "a.png", Image.open(tmp_path / "a.png"), (tmp_path / "a.png").read_bytes()):
+    for source in (
+        tmp_path / "a.png",
+        Image.open(tmp_path / "a.png"),
+        (tmp_path / "a.png").read_bytes(),
+    ):
         assert np.array_equal(classifier.logits(source), expected)
 
 
-def test_threads_share_a_classifier(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+def test_threads_share_a_classifier(
+    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+) -> None:
     classifier = Classifier(made(engine_and_suffix[1]), engine_and_suffix[0], threads=1)
     expected = classifier.logits(pictures)
     with ThreadPoolExecutor(4) as pool:
@@ -190,10 +227,17 @@ def test_threads_share_a_classifier(made: Any, engine_and_suffix: tuple[str, str
             assert np.allclose(got, expected, atol=1e-4)
 
 
-def test_describe_and_close(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+def test_describe_and_close(
+    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+) -> None:
     classifier = Classifier(made(engine_and_suffix[1], batch=4), engine_and_suffix[0], threads=1)
     facts = classifier.describe()
-    assert (facts["engine"], facts["threads"], facts["batch"], facts["stage"]) == (engine_and_suffix[0], 1, 4, "host")
+    assert (facts["engine"], facts["threads"], facts["batch"], facts["stage"]) == (
+        engine_and_suffix[0],
+        1,
+        4,
+        "host",
+    )
     assert classifier.manifest == open_artifact(made(engine_and_suffix[1], batch=4)).manifest
     classifier.close()
     classifier.close()
@@ -201,10 +245,14 @@ def test_describe_and_close(made: Any, engine_and_suffix: tuple[str, str], pictu
         classifier.predict(pictures[0])
 
 
-def test_a_foreign_file_runs_with_one_warning(made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]) -> None:
+def test_a_foreign_file_runs_with_one_warning(
+    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+) -> None:
     engine, suffix = engine_and_suffix
     path = made(suffix, manifest=False)
-    with pytest.warns(UserWarning, match="ImageNet's preprocessing.*preprocess=.*labels=") as caught:
+    with pytest.warns(
+        UserWarning, match="ImageNet's preprocessing.*preprocess=.*labels="
+    ) as caught:
         classifier = Classifier(path, engine)
     assert len(caught) == 1
     assert caught[0].filename == __file__
@@ -213,9 +261,14 @@ def test_a_foreign_file_runs_with_one_warning(made: Any, engine_and_suffix: tupl
     assert classifier.predict(pictures[0])[0].label.startswith("class ")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        told = Classifier(path, engine, preprocess=Preprocess(32, 36), labels=[Label("a", "n1"), *"bcdefghij"])
+        told = Classifier(
+            path, engine, preprocess=Preprocess(32, 36), labels=[Label("a", "n1"), *"bcdefghij"]
+        )
     assert told.labels[:2] == (Label("a", "n1"), Label("b"))
-    assert close_to([[dataclasses.replace(p) for p in told.predict(pictures[2])]], [Classifier(made(suffix), engine).predict(pictures[2])])
+    assert close_to(
+        [[dataclasses.replace(p) for p in told.predict(pictures[2])]],
+        [Classifier(made(suffix), engine).predict(pictures[2])],
+    )
 
 
 @pytest.mark.parametrize("manifest", [True, False])
@@ -230,12 +283,25 @@ def test_arguments_that_do_not_fit(made: Any, manifest: bool) -> None:
 def foreign(path: Path, inputs: list[Any], outputs: list[Any], kind: str = "FLOAT") -> Path:
     onnx = pytest.importorskip("onnx")
     make, types = onnx.helper, onnx.TensorProto
-    nodes = [make.make_node("Identity", [f"i{min(i, len(inputs) - 1)}"], [f"o{i}"]) for i in range(len(outputs))]
+    nodes = [
+        make.make_node("Identity", [f"i{min(i, len(inputs) - 1)}"], [f"o{i}"])
+        for i in range(len(outputs))
+    ]
     ends = [
-        [make.make_tensor_value_info(f"{letter}{i}", getattr(types, kind), s) for i, s in enumerate(x)]
+        [
+            make.make_tensor_value_info(f"{letter}{i}", getattr(types, kind), s)
+            for i, s in enumerate(x)
+        ]
         for letter, x in zip("io", (inputs, outputs))
     ]
-    onnx.save(make.make_model(make.make_graph(nodes, "g", *ends), opset_imports=[make.make_opsetid("", 18)], ir_version=9), path)
+    onnx.save(
+        make.make_model(
+            make.make_graph(nodes, "g", *ends),
+            opset_imports=[make.make_opsetid("", 18)],
+            ir_version=9,
+        ),
+        path,
+    )
     return path
 
 
@@ -252,25 +318,39 @@ def foreign(path: Path, inputs: list[Any], outputs: list[Any], kind: str = "FLOA
         ([["n", 3, 8, 8]], [["n", 3, 8, 8]], "STRING"),
     ],
 )
-def test_networks_of_other_shapes_are_refused(tmp_path: Path, inputs: Any, outputs: Any, kind: str) -> None:
+def test_networks_of_other_shapes_are_refused(
+    tmp_path: Path, inputs: Any, outputs: Any, kind: str
+) -> None:
     pytest.importorskip("onnxruntime")
     with pytest.raises(ArtifactError, match=r"expected|cannot open"):
         Classifier(foreign(tmp_path / "a.onnx", inputs, outputs, kind), "onnxruntime")
 
 
-@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), ("n", "h", "w", 3)], ids=["host", "normalize"])
-def test_a_foreign_file_for_any_size_asks_for_its_size(made: Any, pictures: list[Path], shape: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "shape", [("n", 3, "h", "w"), ("n", "h", "w", 3)], ids=["host", "normalize"]
+)
+def test_a_foreign_file_for_any_size_asks_for_its_size(
+    made: Any, pictures: list[Path], shape: Any, tmp_path: Path
+) -> None:
     onnx = pytest.importorskip("onnx")
     stage, kind = ("host", "FLOAT") if shape[1] == 3 else ("normalize", "UINT8")
     model = onnx.load(made(stage=stage, manifest=False))
     ends = onnx.helper.make_tensor_value_info("image", getattr(onnx.TensorProto, kind), shape)
     model.graph.input[0].CopyFrom(ends)
     onnx.save(model, tmp_path / "free.onnx")
-    with pytest.raises(ArtifactError, match=r"free\.onnx takes pictures of any size.*: from Python: Classifier\(path, preprocess=.*224"):
+    with pytest.raises(
+        ArtifactError,
+        match=r"free\.onnx takes pictures of any size.*: from Python: Classifier\(path, preprocess=.*224",
+    ):
         Classifier(tmp_path / "free.onnx")
-    told = Classifier(tmp_path / "free.onnx", preprocess=Preprocess(32, 36), labels=[f"thing {i}" for i in range(10)])
+    told = Classifier(
+        tmp_path / "free.onnx",
+        preprocess=Preprocess(32, 36),
+        labels=[f"thing {i}" for i in range(10)],
+    )
     assert close_to(
-        [[dataclasses.replace(p, wnid=f"n{p.index:08}") for p in told.predict(pictures[0])]], [Classifier(made()).predict(pictures[0])]
+        [[dataclasses.replace(p, wnid=f"n{p.index:08}") for p in told.predict(pictures[0])]],
+        [Classifier(made()).predict(pictures[0])],
     )
 
 
@@ -292,7 +372,9 @@ def test_a_manifest_that_contradicts_the_network(made: Any, tmp_path: Path) -> N
             Classifier(tmp_path / "a.onnx")
 
 
-def test_answers_that_are_not_finite_are_errors(made: Any, pictures: list[Path], tmp_path: Path) -> None:
+def test_answers_that_are_not_finite_are_errors(
+    made: Any, pictures: list[Path], tmp_path: Path
+) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(made())
     broken = onnx.numpy_helper.from_array(np.full((32, 10), np.nan, "f"), "matrix")

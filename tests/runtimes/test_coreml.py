@@ -25,9 +25,9 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import Model_pb2
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.export import package_coreml
+from tinyvit.export.targets.coreml import writer as package_coreml
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options, Runtime
+from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.engines import coreml, coreml_reference
 from tinyvit.runtimes.engines._mil_operations import RULES
 from tinyvit.runtimes.engines._mil_program import read_program
@@ -47,10 +47,14 @@ SCALES = rng.uniform(0.01, 0.02, 10).astype("f")
 PICTURE = rng.normal(size=SHAPE).astype("f")
 
 
-def package(folder: Path, build: Callable[[Any], Any], image: bool = False, half: bool = False) -> Path:
+def package(
+    folder: Path, build: Callable[[Any], Any], image: bool = False, half: bool = False
+) -> Path:
     """What `build` makes of the input, flattened to (1, n), as a package."""
 
-    @mb.program(input_specs=[mb.TensorSpec(shape=SHAPE, dtype=types.fp32)], opset_version=ct.target.iOS17)
+    @mb.program(
+        input_specs=[mb.TensorSpec(shape=SHAPE, dtype=types.fp32)], opset_version=ct.target.iOS17
+    )
     def program(x: Any) -> Any:
         made = build(x)
         return mb.reshape(x=made, shape=(1, int(np.prod(made.shape))), name="logits")
@@ -66,12 +70,18 @@ def package(folder: Path, build: Callable[[Any], Any], image: bool = False, half
     )
     path = folder / "a.mlpackage"
     data = Path(converted.weights_dir, "weight.bin")
-    package_coreml.write(path, converted.get_spec().SerializeToString(deterministic=True), data.read_bytes() if data.is_file() else b"")
+    package_coreml.write(
+        path,
+        converted.get_spec().SerializeToString(deterministic=True),
+        data.read_bytes() if data.is_file() else b"",
+    )
     return path
 
 
 def classifier(x: Any) -> Any:
-    return mb.linear(x=mb.reshape(x=mb.gelu(x=x, mode="EXACT"), shape=(1, 192)), weight=MATRIX, bias=BIAS)
+    return mb.linear(
+        x=mb.reshape(x=mb.gelu(x=x, mode="EXACT"), shape=(1, 192)), weight=MATRIX, bias=BIAS
+    )
 
 
 @pytest.fixture
@@ -79,8 +89,8 @@ def made(tmp_path: Path) -> Path:
     return package(tmp_path, classifier)
 
 
-def reference(path: Path, options: Options | None = None) -> Runtime:
-    return coreml_reference.open_runtime(Artifact(path, None), options or Options())
+def reference(path: Path, options: RuntimeOptions | None = None) -> Runtime:
+    return coreml_reference.open_runtime(Artifact(path, None), options or RuntimeOptions())
 
 
 def change(path: Path, edit: Callable[[Any], None]) -> None:
@@ -178,8 +188,15 @@ def test_operations(tmp_path: Path, name: str) -> None:
 
 def test_every_operation_is_tested() -> None:
     tested = ", ".join(OPERATIONS).replace(",", "").split()
-    assert set(RULES) - set(tested) == {"linear", "reshape", "identity", "constexpr_blockwise_shift_scale"}
-    got = RULES["constexpr_blockwise_shift_scale"]({"data": INTEGERS, "scale": SCALES.reshape(5, 2), "offset": np.ones((5, 2), np.int8)})
+    assert set(RULES) - set(tested) == {
+        "linear",
+        "reshape",
+        "identity",
+        "constexpr_blockwise_shift_scale",
+    }
+    got = RULES["constexpr_blockwise_shift_scale"](
+        {"data": INTEGERS, "scale": SCALES.reshape(5, 2), "offset": np.ones((5, 2), np.int8)}
+    )
     spread = SCALES.reshape(5, 2).repeat(2, 0).repeat(96, 1)
     assert np.abs(got - (INTEGERS.astype("f") - 1) * spread).max() < 1e-6
 
@@ -194,22 +211,37 @@ def test_half_is_rounded_to_half(tmp_path: Path) -> None:
 
 
 def test_images_are_levels_by_rows(tmp_path: Path) -> None:
-    runtime = reference(package(tmp_path, lambda x: mb.transpose(x=x, perm=[0, 2, 3, 1]), image=True))
+    runtime = reference(
+        package(tmp_path, lambda x: mb.transpose(x=x, perm=[0, 2, 3, 1]), image=True)
+    )
     pixels = rng.integers(0, 256, (1, 8, 8, 3), np.uint8)
-    assert (runtime.inputs[0].dtype, runtime.inputs[0].layout, runtime.inputs[0].shape) == ("uint8", "NHWC", (1, 8, 8, 3))
+    assert (runtime.inputs[0].dtype, runtime.inputs[0].layout, runtime.inputs[0].shape) == (
+        "uint8",
+        "NHWC",
+        (1, 8, 8, 3),
+    )
     assert np.array_equal(runtime.run(pixels), pixels.reshape(1, -1).astype("f"))
 
 
 def test_the_contract_of_an_engine(made: Path) -> None:
     runtime = reference(made)
     facts = runtime.describe()
-    assert (facts["engine"], facts["device"], facts["precision"]) == ("coreml-reference", "cpu", "f32")
+    assert (facts["engine"], facts["device"], facts["precision"]) == (
+        "coreml-reference",
+        "cpu",
+        "f32",
+    )
     assert [one.name for one in (*runtime.inputs, *runtime.outputs)] == ["x", "logits"]
     first = runtime.run(PICTURE)
     kept = first.copy()
     runtime.run(PICTURE * 2)
     assert np.array_equal(first, kept)
-    for wrong in (PICTURE[:, :, :7], PICTURE.astype(np.float64), np.zeros((2, 3, 8, 8), "f"), np.zeros((0, 3, 8, 8), "f")):
+    for wrong in (
+        PICTURE[:, :, :7],
+        PICTURE.astype(np.float64),
+        np.zeros((2, 3, 8, 8), "f"),
+        np.zeros((0, 3, 8, 8), "f"),
+    ):
         with pytest.raises(ArtifactError, match="the file takes"):
             runtime.run(wrong)
     with ThreadPoolExecutor(4) as pool:
@@ -221,25 +253,42 @@ def test_the_contract_of_an_engine(made: Path) -> None:
         runtime.run(PICTURE)
 
 
-@pytest.mark.parametrize("options", [Options("gpu"), Options(threads=1), Options(precision="f16")])
-def test_what_an_evaluator_does_not_have(made: Path, options: Options) -> None:
+@pytest.mark.parametrize(
+    "options", [RuntimeOptions("gpu"), RuntimeOptions(threads=1), RuntimeOptions(precision="f16")]
+)
+def test_what_an_evaluator_does_not_have(made: Path, options: RuntimeOptions) -> None:
     with pytest.raises(RequestError):
         reference(made, options)
 
 
 def test_the_integer_share(tmp_path: Path) -> None:
     def build(x: Any) -> Any:
-        rounded = mb.dequantize(input=mb.quantize(input=x, scale=np.float32(0.1), output_dtype="int8"), scale=np.float32(0.1))
-        weight = mb.constexpr_affine_dequantize(quantized_data=INTEGERS, zero_point=np.int8(0), scale=SCALES, axis=0)
+        rounded = mb.dequantize(
+            input=mb.quantize(input=x, scale=np.float32(0.1), output_dtype="int8"),
+            scale=np.float32(0.1),
+        )
+        weight = mb.constexpr_affine_dequantize(
+            quantized_data=INTEGERS, zero_point=np.int8(0), scale=SCALES, axis=0
+        )
         integer = mb.linear(x=mb.reshape(x=x, shape=(1, 192)), weight=weight)
         kernel = mb.constexpr_affine_dequantize(
-            quantized_data=INTEGERS[:, :3].reshape(10, 3, 1, 1), zero_point=np.int8(0), scale=SCALES, axis=0
+            quantized_data=INTEGERS[:, :3].reshape(10, 3, 1, 1),
+            zero_point=np.int8(0),
+            scale=SCALES,
+            axis=0,
         )
         conv = mb.conv(x=rounded, weight=kernel, pad_type="valid")
-        return mb.add(x=mb.matmul(x=integer, y=MATRIX[:, :10]), y=mb.reduce_mean(x=conv, axes=[2, 3], keep_dims=False))
+        return mb.add(
+            x=mb.matmul(x=integer, y=MATRIX[:, :10]),
+            y=mb.reduce_mean(x=conv, axes=[2, 3], keep_dims=False),
+        )
 
     found = products(read_program(package(tmp_path, build)))
-    assert sorted(found) == [("conv", 10 * 64 * 3, True), ("linear", 1920, False), ("matmul", 100, False)]
+    assert sorted(found) == [
+        ("conv", 10 * 64 * 3, True),
+        ("linear", 1920, False),
+        ("matmul", 100, False),
+    ]
 
 
 # What a package says of itself.
@@ -251,14 +300,17 @@ def test_the_manifest_and_the_digest(made: Path) -> None:
         format_.COREML.digest(made, into)
         return into.hexdigest()
 
-    assert format_.COREML.recognises(made, b"")
-    assert not format_.COREML.recognises(made / "Data", b"")
-    assert not format_.COREML.recognises(made / MODEL, b"")
+    assert format_.COREML.recognizes(made, b"")
+    assert not format_.COREML.recognizes(made / "Data", b"")
+    assert not format_.COREML.recognizes(made / MODEL, b"")
     assert format_.COREML.manifests(made) == []
     change(made, lambda model: model.description.metadata.userDefined.clear())
     bare = digest()
     for text in ("{}", "x" * 10_000, "ä"):
-        change(made, lambda model, text=text: model.description.metadata.userDefined.update(tinyvit=text))
+        change(
+            made,
+            lambda model, text=text: model.description.metadata.userDefined.update(tinyvit=text),
+        )
         assert format_.COREML.manifests(made) == [text]
         assert digest() == bare, "of all but the manifest"
     (made / ".DS_Store").write_bytes(b"the Finder's")
@@ -339,26 +391,54 @@ def _size(model: Any, number: int, place: int = -1) -> None:
 
 
 def _blob(model: Any) -> Any:
-    return next(one for one in block(model).operations if one.attributes["val"].blobFileValue.fileName).attributes["val"].blobFileValue
+    return (
+        next(one for one in block(model).operations if one.attributes["val"].blobFileValue.fileName)
+        .attributes["val"]
+        .blobFileValue
+    )
 
 
 HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "an unknown operation": (lambda model: setattr(block(model).operations[-1], "type", "lstm"), "does not know the operation lstm"),
+    "an unknown operation": (
+        lambda model: setattr(block(model).operations[-1], "type", "lstm"),
+        "does not know the operation lstm",
+    ),
     "another gelu": (lambda model: _text(model, "EXACT", "TANH_APPROXIMATION"), "TANH"),
     "too large": (lambda model: _size(model, 2**40), "too large"),
     "another shape": (lambda model: _size(model, 7), "declared"),
     "no shape": (
-        lambda model: block(model).operations[-1].outputs[0].type.tensorType.dimensions[0].unknown.SetInParent(),
+        lambda model: (
+            block(model)
+            .operations[-1]
+            .outputs[0]
+            .type.tensorType.dimensions[0]
+            .unknown.SetInParent()
+        ),
         "no fixed shape",
     ),
-    "weights elsewhere": (lambda model: setattr(_blob(model), "fileName", "@model_path/../../../x"), "no weights"),
-    "weights anywhere": (lambda model: setattr(_blob(model), "fileName", "/etc/passwd"), "no weights"),
+    "weights elsewhere": (
+        lambda model: setattr(_blob(model), "fileName", "@model_path/../../../x"),
+        "no weights",
+    ),
+    "weights anywhere": (
+        lambda model: setattr(_blob(model), "fileName", "/etc/passwd"),
+        "no weights",
+    ),
     "weights beyond": (lambda model: setattr(_blob(model), "offset", 2**63), "ends before"),
     "weights between": (lambda model: setattr(_blob(model), "offset", 65), "has no float32"),
-    "a cycle": (lambda model: block(model).operations.extend([block(model).operations[-1]]), "called logits"),
-    "no output": (lambda model: setattr(block(model).operations[-1].outputs[0], "name", "other"), "nothing makes logits"),
+    "a cycle": (
+        lambda model: block(model).operations.extend([block(model).operations[-1]]),
+        "called logits",
+    ),
+    "no output": (
+        lambda model: setattr(block(model).operations[-1].outputs[0], "name", "other"),
+        "nothing makes logits",
+    ),
     "no input": (lambda model: model.description.ClearField("input"), "one input"),
-    "two logits": (lambda model: model.description.output.add().CopyFrom(model.description.output[0]), "array of logits"),
+    "two logits": (
+        lambda model: model.description.output.add().CopyFrom(model.description.output[0]),
+        "array of logits",
+    ),
     "no program": (lambda model: model.identity.SetInParent(), "no ML Program"),
     "no main": (lambda model: model.mlProgram.functions.clear(), "no main"),
 }
@@ -366,7 +446,11 @@ HOSTILE: dict[str, tuple[Callable[[Any], Any], str]] = {
 
 def _text(model: Any, old: str, new: str) -> None:
     for operation in block(model).operations:
-        strings = operation.attributes["val"].immediateValue.tensor.strings.values if "val" in operation.attributes else []
+        strings = (
+            operation.attributes["val"].immediateValue.tensor.strings.values
+            if "val" in operation.attributes
+            else []
+        )
         if list(strings) == [old]:
             strings[0] = new
 
@@ -407,7 +491,7 @@ def test_a_missing_sdk(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(sys.platform == "darwin", reason="there it runs")
 def test_core_ml_is_refused_elsewhere(made: Path) -> None:
     with pytest.raises(RequestError, match="--runtime coreml-reference"):
-        coreml.open_runtime(Artifact(made, None), Options())
+        coreml.open_runtime(Artifact(made, None), RuntimeOptions())
 
 
 @pytest.mark.skipif(sys.platform != "darwin", reason="Core ML is on Apple's systems only")
@@ -416,7 +500,7 @@ def test_core_ml_is_refused_elsewhere(made: Path) -> None:
 def test_core_ml_computes_what_the_reference_does(tmp_path: Path, device: str, image: bool) -> None:
     path = package(tmp_path, classifier, image=image)
     batch = rng.integers(0, 256, (1, 8, 8, 3), np.uint8) if image else PICTURE
-    with coreml.open_runtime(Artifact(path, None), Options(device)) as runtime:
+    with coreml.open_runtime(Artifact(path, None), RuntimeOptions(device)) as runtime:
         assert runtime.describe()["engine"] == "coreml"
         assert runtime.inputs == reference(path).inputs
         wanted = Evaluator(read_program(path)).logits(batch)

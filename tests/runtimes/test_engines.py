@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
-from tinyvit.runtimes import Options, open_artifact, open_runtime, registry
+from tinyvit.runtimes import RuntimeOptions, open_artifact, open_runtime, registry
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR
 
 RNG = np.random.default_rng(0)
@@ -56,7 +56,12 @@ def test_engines_agree(made: Any, engine_and_suffix: tuple[str, str]) -> None:
 def test_strided_input_and_nan(made: Any, engine_and_suffix: tuple[str, str]) -> None:
     runtime = open_runtime(made(engine_and_suffix[1]), engine_and_suffix[0])
     x = batch(4)
-    assert np.abs(runtime.run(x[::2, :, ::-1]) - runtime.run(np.ascontiguousarray(x[::2, :, ::-1]))).max() == 0
+    assert (
+        np.abs(
+            runtime.run(x[::2, :, ::-1]) - runtime.run(np.ascontiguousarray(x[::2, :, ::-1]))
+        ).max()
+        == 0
+    )
     x[0] = np.nan  # let through; what a ReLU makes of it differs between engines
     assert np.isfinite(runtime.run(x)[1:]).all()
 
@@ -75,7 +80,9 @@ def test_strided_input_and_nan(made: Any, engine_and_suffix: tuple[str, str]) ->
     ],
     ids=lambda x: f"{x.shape} {x.dtype.str}",
 )
-def test_wrong_inputs_are_refused_before_the_engine(made: Any, engine_and_suffix: tuple[str, str], x: np.ndarray) -> None:
+def test_wrong_inputs_are_refused_before_the_engine(
+    made: Any, engine_and_suffix: tuple[str, str], x: np.ndarray
+) -> None:
     runtime = open_runtime(made(engine_and_suffix[1]), engine_and_suffix[0])
     with pytest.raises(ArtifactError, match="the file takes"):
         runtime.run(x)
@@ -92,7 +99,9 @@ def test_closing(made: Any, engine_and_suffix: tuple[str, str]) -> None:
 
 
 def test_threads_share_a_runtime(made: Any, engine_and_suffix: tuple[str, str]) -> None:
-    runtime = open_runtime(made(engine_and_suffix[1]), engine_and_suffix[0], Options(threads=1))
+    runtime = open_runtime(
+        made(engine_and_suffix[1]), engine_and_suffix[0], RuntimeOptions(threads=1)
+    )
     inputs = [batch(1) for _ in range(40)]
     expected = [runtime.run(x) for x in inputs]
     with ThreadPoolExecutor(8) as pool:
@@ -102,26 +111,43 @@ def test_threads_share_a_runtime(made: Any, engine_and_suffix: tuple[str, str]) 
 
 
 def test_threads_are_reported(made: Any, engine_and_suffix: tuple[str, str]) -> None:
-    assert open_runtime(made(engine_and_suffix[1]), engine_and_suffix[0], Options(threads=1)).describe()["threads"] == 1
+    assert (
+        open_runtime(
+            made(engine_and_suffix[1]), engine_and_suffix[0], RuntimeOptions(threads=1)
+        ).describe()["threads"]
+        == 1
+    )
 
 
 @pytest.mark.parametrize("device", ["nonsense", "AUTO", "HETERO:CPU", "MULTI:CPU"])
-def test_absent_devices_are_refused_with_what_there_is(made: Any, engine_and_suffix: tuple[str, str], device: str) -> None:
+def test_absent_devices_are_refused_with_what_there_is(
+    made: Any, engine_and_suffix: tuple[str, str], device: str
+) -> None:
     engine, suffix = engine_and_suffix
     with pytest.raises(RequestError, match=r"(?i)it has .*cpu"):
-        open_runtime(made(suffix), engine, Options(device))
+        open_runtime(made(suffix), engine, RuntimeOptions(device))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"threads": 0}, {"threads": -1}, {"threads": 1.5}, {"threads": 10**6}, {"precision": "f64"}, {"device": ""}, {"device": None}],
+    [
+        {"threads": 0},
+        {"threads": -1},
+        {"threads": 1.5},
+        {"threads": 10**6},
+        {"precision": "f64"},
+        {"device": ""},
+        {"device": None},
+    ],
 )
 def test_impossible_options(options: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
-        Options(**options)
+        RuntimeOptions(**options)
 
 
-def test_damaged_files_that_only_the_engine_sees(made: Any, copied: Any, engine_and_suffix: tuple[str, str]) -> None:
+def test_damaged_files_that_only_the_engine_sees(
+    made: Any, copied: Any, engine_and_suffix: tuple[str, str]
+) -> None:
     engine, suffix = engine_and_suffix
     path = copied(suffix)
     data = path.read_bytes()
@@ -136,21 +162,31 @@ def test_damaged_files_that_only_the_engine_sees(made: Any, copied: Any, engine_
 def test_onnxruntime_precision_and_provider_names(made: Any) -> None:
     pytest.importorskip("onnxruntime")
     for device in ("cpu", "CPU", "CPUExecutionProvider"):
-        assert open_runtime(made(), "onnxruntime", Options(device, precision="f32")).describe()["device"] == "CPUExecutionProvider"
+        assert (
+            open_runtime(made(), "onnxruntime", RuntimeOptions(device, precision="f32")).describe()[
+                "device"
+            ]
+            == "CPUExecutionProvider"
+        )
     with pytest.raises(RequestError, match="bf16"):
-        open_runtime(made(), "onnxruntime", Options(precision="bf16"))
+        open_runtime(made(), "onnxruntime", RuntimeOptions(precision="bf16"))
 
 
 def test_onnxruntime_says_the_precision_that_the_file_states(made: Any) -> None:
     pytest.importorskip("onnxruntime")
     assert open_runtime(made(), "onnxruntime").describe()["precision"] == "float32"
-    assert open_runtime(made(manifest=False), "onnxruntime").describe()["precision"] == "unstated (float32 output)"
+    assert (
+        open_runtime(made(manifest=False), "onnxruntime").describe()["precision"]
+        == "unstated (float32 output)"
+    )
     artifact = open_artifact(made())
     assert artifact.manifest
-    quantised = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, precision="int8"))
-    assert open_runtime(quantised, "onnxruntime").describe()["precision"] == "int8"
+    quantized = dataclasses.replace(
+        artifact, manifest=dataclasses.replace(artifact.manifest, precision="int8")
+    )
+    assert open_runtime(quantized, "onnxruntime").describe()["precision"] == "int8"
     with pytest.raises(RequestError, match=r"in f32: leave --precision out.*int8"):
-        open_runtime(quantised, "onnxruntime", Options(precision="f32"))
+        open_runtime(quantized, "onnxruntime", RuntimeOptions(precision="f32"))
 
 
 def test_onnxruntime_never_falls_back_to_the_cpu(made: Any) -> None:
@@ -158,10 +194,12 @@ def test_onnxruntime_never_falls_back_to_the_cpu(made: Any) -> None:
     if "AzureExecutionProvider" not in ort.get_available_providers():
         pytest.skip("this build has no provider that refuses every node")
     with pytest.raises(RequestError, match="cannot run"):
-        open_runtime(made(), "onnxruntime", Options("azure"))
+        open_runtime(made(), "onnxruntime", RuntimeOptions("azure"))
 
 
-def test_onnxruntime_says_nothing_on_stderr(made: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_onnxruntime_says_nothing_on_stderr(
+    made: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "a.onnx").write_bytes(made().read_bytes().replace(b"MatMul", b"MetMul"))
     with pytest.raises(ArtifactError):
@@ -175,7 +213,12 @@ def test_openvino_computes_in_what_was_asked(made: Any) -> None:
     for precision in ("bf16", "f16"):
         # A processor without the instructions refuses, and says what it computes in.
         with contextlib.suppress(RequestError):
-            assert open_runtime(made(".xml"), "openvino", Options(precision=precision)).describe()["precision"] == precision
+            assert (
+                open_runtime(
+                    made(".xml"), "openvino", RuntimeOptions(precision=precision)
+                ).describe()["precision"]
+                == precision
+            )
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
@@ -188,7 +231,9 @@ def test_a_signal_is_handled_after_files_were_closed_in_the_order_of_opening(mad
         "first.close(); del first; gc.collect(); second.close(); del second; gc.collect();"
         "os.kill(os.getpid(), signal.SIGUSR1)"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(made(".xml"))], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(made(".xml"))], capture_output=True, text=True
+    )
     assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
@@ -200,7 +245,7 @@ def test_openvino_keeps_what_it_compiled(made: Any, tmp_path: Path) -> None:
             for blob in cache.iterdir():
                 blob.chmod(0o600)
                 blob.write_bytes(blob.read_bytes()[:1000])
-        with open_runtime(made(".xml"), "openvino", Options(cache=cache)) as runtime:
+        with open_runtime(made(".xml"), "openvino", RuntimeOptions(cache=cache)) as runtime:
             answers.append(runtime.run(x))
             compiled.append(runtime.describe()["compiled"])
     assert compiled == ["now", "before", "now"]
@@ -208,12 +253,12 @@ def test_openvino_keeps_what_it_compiled(made: Any, tmp_path: Path) -> None:
     assert np.array_equal(answers[0], answers[2])
     (tmp_path / "file").touch()
     with pytest.raises(RequestError, match="cannot be a folder"):
-        open_runtime(made(".xml"), "openvino", Options(cache=tmp_path / "file" / "x"))
+        open_runtime(made(".xml"), "openvino", RuntimeOptions(cache=tmp_path / "file" / "x"))
 
 
 def test_an_engine_without_a_cache_refuses_one(made: Any, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"onnxruntime keeps nothing .*--runtime openvino"):
-        open_runtime(made(), "onnxruntime", Options(cache=tmp_path))
+        open_runtime(made(), "onnxruntime", RuntimeOptions(cache=tmp_path))
 
 
 def test_openvino_refuses_an_onnx_that_resizes(made: Any) -> None:
@@ -234,13 +279,13 @@ def test_openvino_wants_both_files(copied: Any) -> None:
 
 
 def test_registry_finds_engines_by_listing() -> None:
-    assert {"onnxruntime", "openvino"} <= set(registry.names())
-    for name in registry.names():
-        engine = registry.engine(name)
+    assert {"onnxruntime", "openvino"} <= set(registry.engine_names())
+    for name in registry.engine_names():
+        engine = registry.get_engine(name)
         assert engine.FORMATS
         assert engine.PACKAGE
         assert isinstance(engine.EXTRA, str)
-    assert registry.candidates(OPENVINO_IR) == ["openvino"]
+    assert registry.engines_for_format(OPENVINO_IR) == ["openvino"]
 
 
 def test_the_choice_of_engine(made: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,11 +296,13 @@ def test_the_choice_of_engine(made: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(RequestError, match="--runtime openvino"):
         open_runtime(made(".xml"), "onnxruntime")
     pytest.importorskip("openvino")
-    monkeypatch.setattr(registry, "installed", lambda name: name == "openvino")
+    monkeypatch.setattr(registry, "is_installed", lambda name: name == "openvino")
     assert open_runtime(made()).describe()["engine"] == "openvino"
 
 
-def test_a_missing_engine_names_how_to_install_it(made: Any, engine_and_suffix: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_engine_names_how_to_install_it(
+    made: Any, engine_and_suffix: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, engine_and_suffix[0], None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         open_runtime(made(engine_and_suffix[1]), engine_and_suffix[0])
@@ -264,12 +311,16 @@ def test_a_missing_engine_names_how_to_install_it(made: Any, engine_and_suffix: 
 def test_manifests_say_nothing_that_an_engine_must_believe(made: Any) -> None:
     artifact = open_artifact(made())
     assert artifact.manifest
-    lying = dataclasses.replace(artifact, manifest=dataclasses.replace(artifact.manifest, img_size=999))
+    lying = dataclasses.replace(
+        artifact, manifest=dataclasses.replace(artifact.manifest, img_size=999)
+    )
     with pytest.raises(TinyViTError):
         open_runtime(lying).run(np.zeros((1, 3, 999, 999), np.float32))
 
 
-def test_threads_are_said_when_nothing_was_asked(made: Any, engine_and_suffix: tuple[str, str]) -> None:
+def test_threads_are_said_when_nothing_was_asked(
+    made: Any, engine_and_suffix: tuple[str, str]
+) -> None:
     engine, suffix = engine_and_suffix
     with open_runtime(made(suffix), engine) as runtime:
         assert 1 <= int(runtime.describe()["threads"]) <= (os.cpu_count() or 1)

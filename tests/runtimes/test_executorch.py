@@ -16,10 +16,10 @@ pytest.importorskip("torch")
 import torch
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.manifest import Manifest, Source, TensorSpec
+from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Options
+from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engines import _pte
 from tinyvit.runtimes.engines import executorch as engine
 
@@ -48,7 +48,11 @@ def data() -> bytes:
             return self.fc(self.conv(x).relu().flatten(1)).index_select(1, self.order)
 
     program = torch.export.export(Small().eval(), (torch.zeros(SHAPE),))
-    return bytes(to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()]).to_executorch().buffer)
+    return bytes(
+        to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        .to_executorch()
+        .buffer
+    )
 
 
 @pytest.fixture
@@ -64,14 +68,14 @@ def batch(seed: int = 0) -> np.ndarray:
 def refused(artifact: Artifact, data: bytes) -> str:
     artifact.path.write_bytes(data)
     with pytest.raises(ArtifactError) as caught:
-        engine.open_runtime(artifact, Options())
+        engine.open_runtime(artifact, RuntimeOptions())
     assert "\n" not in str(caught.value)
     assert artifact.path.name in str(caught.value)
     return str(caught.value)
 
 
 def test_contract(artifact):
-    with engine.open_runtime(artifact, Options()) as runtime:
+    with engine.open_runtime(artifact, RuntimeOptions()) as runtime:
         (given,), (answer,) = runtime.inputs, runtime.outputs
         assert (given.shape, given.dtype, given.layout) == (SHAPE, "float32", "NCHW")
         assert (answer.shape, answer.dtype, answer.layout) == ((2, 10), "float32", "NC")
@@ -91,7 +95,7 @@ def test_contract(artifact):
 
 
 def test_inputs_that_torch_does_not_like(artifact):
-    with engine.open_runtime(artifact, Options()) as runtime:
+    with engine.open_runtime(artifact, RuntimeOptions()) as runtime:
         x = batch()
         wanted = runtime.run(np.ascontiguousarray(x[:, ::-1]))
         assert np.array_equal(runtime.run(x[:, ::-1]), wanted)
@@ -103,7 +107,10 @@ def test_inputs_that_torch_does_not_like(artifact):
 
 
 def test_threads_share_a_runtime(artifact):
-    with engine.open_runtime(artifact, Options(threads=2)) as runtime, ThreadPoolExecutor(8) as pool:
+    with (
+        engine.open_runtime(artifact, RuntimeOptions(threads=2)) as runtime,
+        ThreadPoolExecutor(8) as pool,
+    ):
         inputs = [batch(i) for i in range(40)]
         wanted = [runtime.run(x) for x in inputs]
         for _ in range(3):
@@ -114,40 +121,54 @@ def test_threads_are_what_was_asked_for(artifact):
     from executorch.extension.pybindings import portable_lib
 
     for threads in (1, 3, 2):
-        with engine.open_runtime(artifact, Options(threads=threads)) as runtime:
-            assert runtime.describe()["threads"] == threads == portable_lib._threadpool_get_thread_count()
+        with engine.open_runtime(artifact, RuntimeOptions(threads=threads)) as runtime:
+            assert (
+                runtime.describe()["threads"]
+                == threads
+                == portable_lib._threadpool_get_thread_count()
+            )
             runtime.run(batch())
 
 
 def test_the_pool_is_not_changed_under_an_open_file(artifact):
-    first = engine.open_runtime(artifact, Options(threads=1))
+    first = engine.open_runtime(artifact, RuntimeOptions(threads=1))
     wanted = first.run(batch())
     with pytest.raises(RequestError, match="close that file first, or ask for 1"):
-        engine.open_runtime(artifact, Options(threads=2))
-    with engine.open_runtime(artifact, Options()) as second:
+        engine.open_runtime(artifact, RuntimeOptions(threads=2))
+    with engine.open_runtime(artifact, RuntimeOptions()) as second:
         assert second.describe()["threads"] == 1
     assert np.array_equal(first.run(batch()), wanted)
     first.close()
     first.close()
-    engine.open_runtime(artifact, Options(threads=2))  # nor does one that was let go without a word
-    engine.open_runtime(artifact, Options(threads=1)).close()
+    engine.open_runtime(
+        artifact, RuntimeOptions(threads=2)
+    )  # nor does one that was let go without a word
+    engine.open_runtime(artifact, RuntimeOptions(threads=1)).close()
 
 
 def test_other_devices_and_precisions_are_refused(artifact):
-    for options in (Options("gpu"), Options("npu"), Options("OpenvinoBackend"), Options(precision="bf16"), Options(precision="f16")):
+    for options in (
+        RuntimeOptions("gpu"),
+        RuntimeOptions("npu"),
+        RuntimeOptions("OpenvinoBackend"),
+        RuntimeOptions(precision="bf16"),
+        RuntimeOptions(precision="f16"),
+    ):
         with pytest.raises(RequestError):
             engine.open_runtime(artifact, options)
-    engine.open_runtime(artifact, Options(precision="f32")).close()
+    engine.open_runtime(artifact, RuntimeOptions(precision="f32")).close()
 
 
 def test_what_stands_behind_a_program_is_not_the_engines(artifact, data):
-    with engine.open_runtime(artifact, Options()) as runtime:
+    with engine.open_runtime(artifact, RuntimeOptions()) as runtime:
         wanted = runtime.run(batch())
     artifact.path.write_bytes(data + b"PK" + bytes(range(256)) * 40)
-    with engine.open_runtime(artifact, Options()) as runtime:
+    with engine.open_runtime(artifact, RuntimeOptions()) as runtime:
         assert np.array_equal(runtime.run(batch()), wanted)
     program = _pte.read(artifact.path.read_bytes())
-    assert program == _pte.Program(("forward",), ("XnnpackBackend",), ("aten::index_select.out",), len(data))
+    assert program == _pte.Program(
+        ("forward",), ("XnnpackBackend",), ("aten::index_select.out",), len(data)
+    )
 
 
 @pytest.mark.parametrize("kept", [0, 7, 8, 40, 100, 2000, 0.5, 0.999])
@@ -172,8 +193,12 @@ def test_foreign_files(artifact, data, capfd):
 def test_no_delegate_but_xnnpack_is_let_through(artifact, data):
     """Some that the package has load a library that an environment variable, or the file, names."""
     assert data.count(b"XnnpackBackend\0") == 1
-    assert "OpenvinoBackend" in refused(artifact, data.replace(b"\x0e\0\0\0XnnpackBackend\0", b"\x0f\0\0\0OpenvinoBackend"))
-    assert "no method forward" in refused(artifact, data.replace(b"\x07\0\0\0forward\0", b"\x07\0\0\0fordraw\0"))
+    assert "OpenvinoBackend" in refused(
+        artifact, data.replace(b"\x0e\0\0\0XnnpackBackend\0", b"\x0f\0\0\0OpenvinoBackend")
+    )
+    assert "no method forward" in refused(
+        artifact, data.replace(b"\x07\0\0\0forward\0", b"\x07\0\0\0fordraw\0")
+    )
 
 
 def test_tables_that_point_anywhere_end_nothing(data):
@@ -200,7 +225,7 @@ def test_a_file_that_ends_the_process_ends_another_one(artifact, data):
             changed[at] = rng.integers(256)
         artifact.path.write_bytes(changed)
         try:
-            engine.open_runtime(artifact, Options()).close()
+            engine.open_runtime(artifact, RuntimeOptions()).close()
         except ArtifactError as error:
             ended += "ends the process" in str(error)
     assert ended > 0
@@ -210,9 +235,12 @@ def test_content_that_the_manifest_was_not_written_for(artifact, monkeypatch):
     monkeypatch.setattr(engine, "content_sha256", lambda path: "1" * 64)
     spec = TensorSpec("image", SHAPE, "float32", "NCHW")
     manifest = Manifest(
-        "test", "test", 32, "executorch", "float32", "host", spec, spec, Preprocess(32, 32), (), Source("a", "0" * 64), "mit", {},
+        "test", "test", 32, "executorch", "float32", "host", spec, spec, Preprocess(32, 32), (), SourceCheckpoint("a", "0" * 64), "mit", {},
         content_sha256="1" * 64,
     )  # fmt: skip
-    engine.open_runtime(dataclasses.replace(artifact, manifest=manifest), Options()).close()
+    engine.open_runtime(dataclasses.replace(artifact, manifest=manifest), RuntimeOptions()).close()
     with pytest.raises(ArtifactError, match="is damaged"):
-        engine.open_runtime(Artifact(artifact.path, dataclasses.replace(manifest, content_sha256="2" * 64)), Options())
+        engine.open_runtime(
+            Artifact(artifact.path, dataclasses.replace(manifest, content_sha256="2" * 64)),
+            RuntimeOptions(),
+        )

@@ -10,12 +10,12 @@ import pytest
 
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.formats import Format
-from tinyvit.runtimes.formats.beside import Beside, manifest_path
-from tinyvit.runtimes.formats.trailer import MANIFEST, Trailed, append
+from tinyvit.runtimes.formats.sidecar import Sidecar, manifest_path
+from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, append
 
 BODY = b"\0\0\0\0TFL3" + bytes(range(256)) * 20
-TRAILED = Trailed("litert", ".tflite", b"TFL3", at=4)
-BESIDE = Beside("tensorrt", ".engine", (b"ptrt", b"ftrt"))
+TRAILED = TrailerFormat("litert", ".tflite", b"TFL3", at=4)
+BESIDE = Sidecar("tensorrt", ".engine", (b"ptrt", b"ftrt"))
 
 
 def digest(format: Format, path: Path) -> str:
@@ -33,8 +33,8 @@ def trailed(tmp_path: Path) -> Path:
 
 def test_a_manifest_behind_the_file(trailed: Path) -> None:
     assert trailed.read_bytes().startswith(BODY)
-    assert TRAILED.recognises(trailed, BODY)
-    assert not TRAILED.recognises(trailed, b"PK" + BODY)
+    assert TRAILED.recognizes(trailed, BODY)
+    assert not TRAILED.recognizes(trailed, b"PK" + BODY)
     assert TRAILED.manifests(trailed) == ['{"a": 1}']
     assert zipfile.ZipFile(trailed).read("labels.txt") == b"cat\ndog\n"
 
@@ -48,10 +48,15 @@ def test_the_same_files_give_the_same_bytes_and_nothing_is_appended_twice() -> N
 
 def test_the_content_is_all_but_the_manifest(trailed: Path) -> None:
     before = digest(TRAILED, trailed)
-    for files, same in (({MANIFEST: "{}", "labels.txt": "cat\ndog\n"}, True), ({MANIFEST: "{}", "labels.txt": "cat\ncow\n"}, False)):
+    for files, same in (
+        ({MANIFEST: "{}", "labels.txt": "cat\ndog\n"}, True),
+        ({MANIFEST: "{}", "labels.txt": "cat\ncow\n"}, False),
+    ):
         trailed.write_bytes(append(BODY, files))
         assert (digest(TRAILED, trailed) == before) is same
-    trailed.write_bytes(append(BODY[:-1] + b"x", {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
+    trailed.write_bytes(
+        append(BODY[:-1] + b"x", {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"})
+    )
     assert digest(TRAILED, trailed) != before
 
 
@@ -81,8 +86,8 @@ def test_damaged_and_hostile_archives(trailed: Path) -> None:
 def test_a_manifest_beside_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.int8.engine"
     path.write_bytes(b"ptrt" + BODY)
-    assert BESIDE.recognises(path, path.read_bytes())
-    assert not BESIDE.recognises(path, BODY)
+    assert BESIDE.recognizes(path, path.read_bytes())
+    assert not BESIDE.recognizes(path, BODY)
     assert BESIDE.manifests(path) == []
     before = digest(BESIDE, path)
     manifest_path(path).write_text('{"a": 1}')

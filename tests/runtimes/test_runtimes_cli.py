@@ -13,7 +13,7 @@ import pytest
 
 from tinyvit import __version__
 from tinyvit.labels import Label
-from tinyvit.manifest import KEY, Manifest, Quantization
+from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
 from tinyvit.runtimes import cli, open_artifact
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
@@ -25,7 +25,9 @@ def run(capsys: pytest.CaptureFixture[str], command: str, *argv: object) -> tupl
 
 
 def test_predict(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "predict", made(), pictures[0], pictures[1], "--top-k", 2, "--threads", 1)
+    code, out, err = run(
+        capsys, "predict", made(), pictures[0], pictures[1], "--top-k", 2, "--threads", 1
+    )
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 6
@@ -34,11 +36,20 @@ def test_predict(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[
     assert "thing" in lines[1]
 
 
-def test_predict_json(made: Any, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_json(
+    made: Any, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "bad.jpg").write_text("text")
     (tmp_path / "empty").mkdir()
     code, out, err = run(
-        capsys, "predict", made(), tmp_path / "bad.jpg", pictures[0].parent, tmp_path / "empty", tmp_path / "none.png", "--json"
+        capsys,
+        "predict",
+        made(),
+        tmp_path / "bad.jpg",
+        pictures[0].parent,
+        tmp_path / "empty",
+        tmp_path / "none.png",
+        "--json",
     )
     assert code == 1
     assert len(err.splitlines()) == 3
@@ -52,7 +63,9 @@ def test_predict_json(made: Any, pictures: list[Path], tmp_path: Path, capsys: p
     assert len(data["results"][1]["predictions"]) == 5
 
 
-def test_predict_a_bad_picture_does_not_stop_the_others(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_a_bad_picture_does_not_stop_the_others(
+    made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     pictures[3].write_bytes(b"")
     code, out, err = run(capsys, "predict", made(), *pictures)
     assert code == 1
@@ -60,7 +73,9 @@ def test_predict_a_bad_picture_does_not_stop_the_others(made: Any, pictures: lis
     assert "3.png is empty" in err
 
 
-def test_predict_with_a_foreign_file_warns_in_a_line(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict_with_a_foreign_file_warns_in_a_line(
+    made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = run(capsys, "predict", made(manifest=False), pictures[0], "--json")
     assert code == 0
     assert json.loads(out)
@@ -83,7 +98,7 @@ def test_verify(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> N
 def changed(path: Path, manifest: Manifest) -> Path:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {KEY: manifest.to_json()})
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
     onnx.save(model, path)
     return path
 
@@ -93,7 +108,9 @@ def test_verify_fails(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
     changed(path, dataclasses.replace(open_artifact(path).manifest, content_sha256="00"))
     code, out, _ = run(capsys, "verify", path)
     assert code == 1
-    assert out.startswith(f"FAIL  {path}: the network was changed after export; largest logit difference")
+    assert out.startswith(
+        f"FAIL  {path}: the network was changed after export; largest logit difference"
+    )
     assert "network: CHANGED" in out
     assert "manifest: as exported" in out
     code, out, _ = run(capsys, "verify", path, "--json")
@@ -112,7 +129,9 @@ def test_an_edited_manifest_is_told(copied: Any, capsys: pytest.CaptureFixture[s
     code, out, _ = run(capsys, "inspect", path)
     assert code == 0
     assert "thinx 2" in out
-    assert next(line for line in out.splitlines() if line.startswith("manifest ")).endswith("CHANGED after export")
+    assert next(line for line in out.splitlines() if line.startswith("manifest ")).endswith(
+        "CHANGED after export"
+    )
     code, out, _ = run(capsys, "inspect", path, "--json")
     data = json.loads(out)
     assert data["intact"] is False
@@ -123,7 +142,16 @@ def test_an_edited_manifest_is_told(copied: Any, capsys: pytest.CaptureFixture[s
 def test_inspect(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = run(capsys, "inspect", made(suffix))
     assert (code, err) == (0, "")
-    for part in ("float32 (batch, 3, 32, 32) NCHW", "resize 36", "10 classes", "thing 2", "mit", "0" * 64, "onnx 1", "not measured"):
+    for part in (
+        "float32 (batch, 3, 32, 32) NCHW",
+        "resize 36",
+        "10 classes",
+        "thing 2",
+        "mit",
+        "0" * 64,
+        "onnx 1",
+        "not measured",
+    ):
         assert part in out
     assert "thing 9" not in out
     assert "thing 9" in run(capsys, "inspect", made(suffix), "--labels")[1]
@@ -142,7 +170,12 @@ def test_inspect_a_foreign_file(made: Any, capsys: pytest.CaptureFixture[str]) -
 def test_labels_cannot_steer_the_terminal(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
     path = copied()
     said = open_artifact(path).manifest
-    changed(path, dataclasses.replace(said, labels=(Label("\x1b[2Jevil\ud800\n"), *said.labels[1:]), licence="\x1b]0;x"))
+    changed(
+        path,
+        dataclasses.replace(
+            said, labels=(Label("\x1b[2Jevil\ud800\n"), *said.labels[1:]), license="\x1b]0;x"
+        ),
+    )
     code, out, _ = run(capsys, "inspect", path)
     assert code == 0
     assert "\x1b" not in out
@@ -150,7 +183,9 @@ def test_labels_cannot_steer_the_terminal(copied: Any, capsys: pytest.CaptureFix
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_errors_are_one_line_and_exit_1(tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_are_one_line_and_exit_1(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.onnx").write_text("text")
     for file in (tmp_path / "a.onnx", tmp_path / "none.onnx"):
         code, out, err = run(capsys, command, file, *(["x.png"] if command == "predict" else []))
@@ -160,7 +195,9 @@ def test_errors_are_one_line_and_exit_1(tmp_path: Path, command: str, capsys: py
 
 
 @pytest.mark.parametrize("options", [["--runtime", "none"], ["--device", "none"]])
-def test_impossible_requests_exit_1(made: Any, options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_impossible_requests_exit_1(
+    made: Any, options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     code, _, err = run(capsys, "verify", made(), *options)
     assert code == 1
     assert len(err.splitlines()) == 1
@@ -178,7 +215,9 @@ def test_impossible_requests_exit_1(made: Any, options: list[str], capsys: pytes
         ("inspect", ["a", "--none"]),
     ],
 )
-def test_command_lines_that_are_not_understood_exit_2(command: str, argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_command_lines_that_are_not_understood_exit_2(
+    command: str, argv: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as caught:
         COMMANDS[command](argv)
     assert caught.value.code == 2
@@ -208,15 +247,43 @@ def test_importing_is_cheap_and_needs_no_engine() -> None:
     code = "import sys; from tinyvit.runtimes import classifier, cli, verify; from tinyvit.runtimes.engines import onnxruntime, openvino;"
     code += "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
-    subprocess.run([sys.executable, "-c", "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules"], check=True)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules",
+        ],
+        check=True,
+    )
 
 
 def test_inspect_tells_of_int8(demo):
     manifest = open_artifact(demo["onnx"]).manifest
     assert manifest is not None
-    said = Quantization("histogram", "", 256, "", 7, "any", (), 0.9145, 1000, 98.7, 85.2, 85.2, ("one",), "a processor", True)
+    said = Quantization(
+        "histogram",
+        "",
+        256,
+        "",
+        7,
+        "any",
+        (),
+        0.9145,
+        1000,
+        98.7,
+        85.2,
+        85.2,
+        ("one",),
+        "a processor",
+        True,
+    )
     shown = cli._summary(dataclasses.replace(manifest, quantization=said))
     assert shown["int8"] == "7-bit weights, for any processor; 91% of the work; 0 units in float32"
-    assert shown["  measured"].startswith("98.7% of 1000 images as in float32, top-1 85.2% (float32: 85.2%)")
+    assert shown["  measured"].startswith(
+        "98.7% of 1000 images as in float32, top-1 85.2% (float32: 85.2%)"
+    )
     assert "forced" in shown["  measured"]
-    assert Manifest.from_json(dataclasses.replace(manifest, quantization=said).to_json()).quantization == said
+    assert (
+        Manifest.from_json(dataclasses.replace(manifest, quantization=said).to_json()).quantization
+        == said
+    )

@@ -16,14 +16,15 @@ import numpy as np
 import pytest
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.labels import numbered
-from tinyvit.manifest import Manifest, Source, TensorSpec
+from tinyvit.labels import numbered_labels
+from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import Options, nvidia
+from tinyvit.runtimes import RuntimeOptions
+from tinyvit.runtimes import cuda as nvidia
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.engines import tensorrt
 
-GPU = Options(device="gpu")
+GPU = RuntimeOptions(device="gpu")
 CLASSES, SIZE = 10, 8
 
 
@@ -35,9 +36,26 @@ def plan(magic: bytes = b"vtrt", size: int = 256) -> bytes:
 
 def manifest(**changes: Any) -> Manifest:
     given = TensorSpec("image", ("batch", 3, SIZE, SIZE), "float32", "NCHW")
-    answer, source = TensorSpec("logits", ("batch", CLASSES), "float32", "NC"), Source("made up", "0" * 64)
-    preprocess, labels = Preprocess(SIZE, SIZE), numbered(CLASSES)
-    told = Manifest("m", "v", SIZE, "tensorrt", "int8", "host", given, answer, preprocess, labels, source, "mit", {"tensorrt_rtx": "1.7"})
+    answer, source = (
+        TensorSpec("logits", ("batch", CLASSES), "float32", "NC"),
+        SourceCheckpoint("made up", "0" * 64),
+    )
+    preprocess, labels = Preprocess(SIZE, SIZE), numbered_labels(CLASSES)
+    told = Manifest(
+        "m",
+        "v",
+        SIZE,
+        "tensorrt",
+        "int8",
+        "host",
+        given,
+        answer,
+        preprocess,
+        labels,
+        source,
+        "mit",
+        {"tensorrt_rtx": "1.7"},
+    )
     return dataclasses.replace(told, **changes)
 
 
@@ -129,7 +147,9 @@ class FakeEngine:
         return shape[0] <= 4
 
     def execute_async_v3(self, stream: int) -> bool:
-        given = np.frombuffer(ctypes.string_at(self.addresses["image"], 4 * int(np.prod(self.shape))), np.float32).reshape(self.shape)
+        given = np.frombuffer(
+            ctypes.string_at(self.addresses["image"], 4 * int(np.prod(self.shape))), np.float32
+        ).reshape(self.shape)
         answer = np.ascontiguousarray(logits_of(given))
         ctypes.memmove(self.addresses["logits"], answer.ctypes.data, answer.nbytes)
         return True
@@ -152,7 +172,11 @@ def fake_sdk(engine: FakeEngine | None) -> SimpleNamespace:
             return engine
 
     return SimpleNamespace(
-        ILogger=ILogger, Runtime=Runtime, TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"), nptype=np.dtype, __version__="1.7.1.116"
+        ILogger=ILogger,
+        Runtime=Runtime,
+        TensorIOMode=SimpleNamespace(INPUT="in", OUTPUT="out"),
+        nptype=np.dtype,
+        __version__="1.7.1.116",
     )
 
 
@@ -175,7 +199,9 @@ def test_contract(driver: FakeDriver, tmp_path: Path) -> None:
         assert facts["device"] == "Some GPU, compute capability 8.6"
         assert facts["version"] == "TensorRT-RTX 1.7.1.116"
         assert (facts["engine"], facts["precision"]) == ("tensorrt", "int8")
-        batch = rng.normal(size=(11, 3, SIZE, SIZE)).astype(np.float32)  # more than the plan takes at once
+        batch = rng.normal(size=(11, 3, SIZE, SIZE)).astype(
+            np.float32
+        )  # more than the plan takes at once
         first = runtime.run(batch)
         assert np.array_equal(first, logits_of(batch))
         runtime.run(batch + 1)
@@ -183,7 +209,9 @@ def test_contract(driver: FakeDriver, tmp_path: Path) -> None:
         assert np.array_equal(runtime.run(batch[::2, :, ::-1]), logits_of(batch[::2, :, ::-1]))
         with pytest.raises(ArtifactError, match="the file takes"):
             runtime.run(batch.astype(np.float64))
-        batches = [rng.normal(size=(1 + i % 6, 3, SIZE, SIZE)).astype(np.float32) for i in range(64)]
+        batches = [
+            rng.normal(size=(1 + i % 6, 3, SIZE, SIZE)).astype(np.float32) for i in range(64)
+        ]
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(runtime.run, batches))
         assert all(np.array_equal(answer, logits_of(one)) for answer, one in zip(answers, batches))
@@ -205,27 +233,38 @@ def test_a_call_that_the_driver_refuses(driver: FakeDriver, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (Options(), "give --device gpu"),
-        (Options(device="npu"), "give --device gpu"),
-        (Options(device="gpu:x"), "give --device gpu"),
-        (Options(device="gpu:2"), "there is no GPU 2"),
-        (Options(device="gpu", threads=2), "leave --threads out"),
-        (Options(device="gpu", precision="bf16"), "it runs what the file says, int8"),
-        (Options(device="gpu", precision="f32"), "it runs what the file says, int8"),
+        (RuntimeOptions(), "give --device gpu"),
+        (RuntimeOptions(device="npu"), "give --device gpu"),
+        (RuntimeOptions(device="gpu:x"), "give --device gpu"),
+        (RuntimeOptions(device="gpu:2"), "there is no GPU 2"),
+        (RuntimeOptions(device="gpu", threads=2), "leave --threads out"),
+        (RuntimeOptions(device="gpu", precision="bf16"), "it runs what the file says, int8"),
+        (RuntimeOptions(device="gpu", precision="f32"), "it runs what the file says, int8"),
     ],
 )
-def test_options_that_are_refused(driver: FakeDriver, tmp_path: Path, options: Options, words: str) -> None:
+def test_options_that_are_refused(
+    driver: FakeDriver, tmp_path: Path, options: RuntimeOptions, words: str
+) -> None:
     with pytest.raises(RequestError, match=words):
         tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), options)
-    assert tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), Options(device="GPU:1")).close() is None
+    assert (
+        tensorrt.open_runtime(
+            saved(tmp_path, plan(), manifest()), RuntimeOptions(device="GPU:1")
+        ).close()
+        is None
+    )
 
 
-def test_what_tensorrt_refuses(driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_tensorrt_refuses(
+    driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(nvidia, "sdk", lambda flavor: fake_sdk(None))
     with pytest.raises(ArtifactError, match=r"Serialization assertion failed\. In some file"):
         tensorrt.open_runtime(saved(tmp_path, plan()), GPU)
     older = plan().replace(bytes((1, 7, 1, 116)), bytes((1, 5, 0, 9)))
-    with pytest.raises(ArtifactError, match=r"built by TensorRT-RTX 1\.5\.0\.9, and this is 1\.7\.1\.116"):
+    with pytest.raises(
+        ArtifactError, match=r"built by TensorRT-RTX 1\.5\.0\.9, and this is 1\.7\.1\.116"
+    ):
         tensorrt.open_runtime(saved(tmp_path, older), GPU)
 
 
@@ -248,23 +287,28 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
 def test_formats() -> None:
     (known,) = tensorrt.FORMATS
     assert (known.name, known.suffix) == ("tensorrt", ".engine")
-    assert all(known.recognises(Path("x"), plan(magic)) for magic in (b"vtrt", b"ftrt", b"ptrt"))
-    assert not known.recognises(Path("x.engine"), b"PK\3\4")
+    assert all(known.recognizes(Path("x"), plan(magic)) for magic in (b"vtrt", b"ftrt", b"ptrt"))
+    assert not known.recognizes(Path("x.engine"), b"PK\3\4")
 
 
 def test_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "sdk", lambda flavor: fake_sdk(FakeEngine()))
     monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     with pytest.raises(RequestError) as error:
-        tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), Options())
+        tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), RuntimeOptions())
     assert str(error.value) == "no CUDA driver: run on the device"
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 100))
+    monkeypatch.setattr(
+        nvidia.ctypes, "CDLL", lambda name: SimpleNamespace(cuInit=lambda flags: 100)
+    )
     with pytest.raises(RequestError, match=r"finds no GPU \(error 100\)"):
         tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), GPU)
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for magic, module, extra in ((b"vtrt", "tensorrt_rtx", "tensorrt-rtx"), (b"ftrt", "tensorrt", "tensorrt")):
+    for magic, module, extra in (
+        (b"vtrt", "tensorrt_rtx", "tensorrt-rtx"),
+        (b"ftrt", "tensorrt", "tensorrt"),
+    ):
         monkeypatch.setitem(__import__("sys").modules, module, None)
         with pytest.raises(MissingDependencyError, match=rf"tinyvit-edge\[{extra}\]"):
             tensorrt.open_runtime(saved(tmp_path, plan(magic)), GPU)
@@ -284,22 +328,28 @@ def test_on_a_gpu(tmp_path: Path) -> None:
     """Build the demo at 224 in three precisions, open, hold the logits against the exact reading, inspect, time them in turn."""
     trt = pytest.importorskip(nvidia.PRODUCTS[nvidia.installed()].module)
     torch = pytest.importorskip("torch")
-    from tinyvit.bench.latency.turns import alternate
-    from tinyvit.export.graph import trace
-    from tinyvit.export.plan_tensorrt import inspected
-    from tinyvit.export.targets.tensorrt import TARGET
-    from tinyvit.golden import PATTERNS, pattern
-    from tinyvit.nn.fold import fold
+    from tinyvit.bench.latency.interleave import run_interleaved
+    from tinyvit.export.targets.tensorrt.engine_builder import inspected
+    from tinyvit.export.targets.tensorrt.target import TARGET
+    from tinyvit.export.tracing import trace
+    from tinyvit.golden import PATTERNS, make_pattern
+    from tinyvit.nn.fold import fold_model
     from tinyvit.nn.hub import load_released
-    from tinyvit.quant.calibrate import calibrate
-    from tinyvit.quant.network import exact, quantize
+    from tinyvit.quant.calibration import calibrate
+    from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
     from tinyvit.quant.recipe import Recipe
 
     checkpoint = load_released("demo")
-    folded, preprocess = fold(checkpoint.build()), checkpoint.preprocess
-    batch = np.stack([preprocess.normalise(pattern(s, 224, 224)) for s in PATTERNS])
+    folded, preprocess = fold_model(checkpoint.build()), checkpoint.preprocess
+    batch = np.stack([preprocess.normalize(make_pattern(s, 224, 224)) for s in PATTERNS])
     scales = calibrate(folded, torch.from_numpy(batch))
-    networks = {"float32": folded, "half": folded, "int8": quantize(folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.placement)}
+    networks = {
+        "float32": folded,
+        "float16": folded,
+        "int8": quantize_network(
+            folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.placement
+        ),
+    }
     opened = {}
     for precision, network in networks.items():
         told = manifest(precision=precision, tools={}, img_size=224)
@@ -307,16 +357,24 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         TARGET.lower(trace(network.eval(), batch=None), preprocess, "host").save(path, told)
         runtime = opened[precision] = tensorrt.open_runtime(Artifact(path, told), GPU)
         with torch.no_grad():
-            wanted = exact(network)(torch.from_numpy(batch).double()).numpy()
+            wanted = with_exact_arithmetic(network)(torch.from_numpy(batch).double()).numpy()
         worst = np.abs(runtime.run(batch) - wanted).max() / np.abs(wanted).max()
-        assert worst < {"float32": 1e-3, "half": 0.03, "int8": 0.08}[precision]
-        assert np.array_equal(runtime.run(np.repeat(batch, 7, 0))[:1], runtime.run(np.repeat(batch, 7, 0))[:1])
+        assert worst < {"float32": 1e-3, "float16": 0.03, "int8": 0.08}[precision]
+        assert np.array_equal(
+            runtime.run(np.repeat(batch, 7, 0))[:1], runtime.run(np.repeat(batch, 7, 0))[:1]
+        )
         inspector = runtime._engine.create_engine_inspector()
         layers = list(inspected(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
         integers = sum(layer.multiplies and layer.first == "Int8" for layer in layers)
         assert (integers > 40) == (precision == "int8")
-        print(f"{precision}: {integers} of {len(layers)} layers multiply integers, difference {worst:.4f}, {runtime.describe()}")
-    turns = alternate({name: lambda runtime=runtime: runtime.run(batch[:1]) for name, runtime in opened.items()}, rounds=50, warmup=10)
+        print(
+            f"{precision}: {integers} of {len(layers)} layers multiply integers, difference {worst:.4f}, {runtime.describe()}"
+        )
+    turns = run_interleaved(
+        {name: lambda runtime=runtime: runtime.run(batch[:1]) for name, runtime in opened.items()},
+        rounds=50,
+        warmup=10,
+    )
     print({name: f"{timing.median_ms:.3f} ms" for name, timing in turns.items()})
     for runtime in opened.values():
         runtime.close()

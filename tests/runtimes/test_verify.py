@@ -13,7 +13,7 @@ import pytest
 
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError
-from tinyvit.manifest import KEY, Manifest
+from tinyvit.manifest import MANIFEST_KEY, Manifest
 from tinyvit.runtimes import open_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify
@@ -21,7 +21,11 @@ from tinyvit.runtimes.verify import verify
 STAGES = [("host", "batch"), ("host", 3), ("normalize", "batch"), ("normalize", 1)]
 
 
-def rewritten(path: Path, change: Callable[[Manifest], Manifest], weights: Callable[[np.ndarray], None] | None = None) -> Path:
+def rewritten(
+    path: Path,
+    change: Callable[[Manifest], Manifest],
+    weights: Callable[[np.ndarray], None] | None = None,
+) -> Path:
     onnx = pytest.importorskip("onnx")
     model, manifest = onnx.load(path), open_artifact(path).manifest
     assert manifest
@@ -31,7 +35,7 @@ def rewritten(path: Path, change: Callable[[Manifest], Manifest], weights: Calla
         weights(values)
     matrix.CopyFrom(onnx.numpy_helper.from_array(values, "matrix"))
     onnx.save(model, path)
-    onnx.helper.set_model_props(model, {KEY: change(manifest).to_json()})
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: change(manifest).to_json()})
     onnx.save(model, path)
     return path
 
@@ -45,7 +49,9 @@ def not_a_number(values: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
-def test_a_true_file_passes(made: Any, engine_and_suffix: tuple[str, str], stage: str, batch: int | str) -> None:
+def test_a_true_file_passes(
+    made: Any, engine_and_suffix: tuple[str, str], stage: str, batch: int | str
+) -> None:
     engine, suffix = engine_and_suffix
     result = verify(made(suffix, stage, batch), engine, threads=1)
     assert result.passed
@@ -63,7 +69,9 @@ def test_a_file_that_resizes_by_itself_passes(made: Any) -> None:
     assert verify(made(stage="full"), "onnxruntime").passed
 
 
-def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(copied: Any, engine_and_suffix: tuple[str, str]) -> None:
+def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(
+    copied: Any, engine_and_suffix: tuple[str, str]
+) -> None:
     if engine_and_suffix[1] == ".xml":
         path = copied(".xml")
         data = bytearray(path.with_suffix(".bin").read_bytes())
@@ -81,9 +89,16 @@ def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(copied: Any, engin
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize(
-    ("old", "new"), [("thing 3", "thinx 3"), ('"resize":36', '"resize":38'), ('"tolerance":0.001', '"tolerance":0.901')]
+    ("old", "new"),
+    [
+        ("thing 3", "thinx 3"),
+        ('"resize":36', '"resize":38'),
+        ('"tolerance":0.001', '"tolerance":0.901'),
+    ],
 )
-def test_an_edited_manifest_fails_and_still_opens(copied: Any, pictures: list[Path], suffix: str, old: str, new: str) -> None:
+def test_an_edited_manifest_fails_and_still_opens(
+    copied: Any, pictures: list[Path], suffix: str, old: str, new: str
+) -> None:
     path, quote = copied(suffix), "&quot;" if suffix == ".xml" else '"'
     old, new = (text.replace('"', quote).encode() for text in (old, new))
     assert path.read_bytes().count(old) == 1
@@ -99,7 +114,9 @@ def test_an_edited_manifest_fails_and_still_opens(copied: Any, pictures: list[Pa
 def test_an_edited_xml_fails_though_its_weights_are_the_same(copied: Any) -> None:
     path = copied(".xml")
     text = path.read_text()
-    old, new = (f'exclude-pad="{value}"' for value in ("true", "false"))  # nothing is padded: the logits are the same
+    old, new = (
+        f'exclude-pad="{value}"' for value in ("true", "false")
+    )  # nothing is padded: the logits are the same
     assert text.count(old) == 1
     path.write_text(text.replace(old, new))
     result = verify(path)
@@ -108,7 +125,11 @@ def test_an_edited_xml_fails_though_its_weights_are_the_same(copied: Any) -> Non
 
 def test_a_hash_made_again_does_not_hide_it(copied: Any) -> None:
     path = copied()
-    result = verify(rewritten(path, lambda m: dataclasses.replace(m, content_sha256=content_sha256(path)), one_weight))
+    result = verify(
+        rewritten(
+            path, lambda m: dataclasses.replace(m, content_sha256=content_sha256(path)), one_weight
+        )
+    )
     assert result.content_unchanged
     assert not result.passed
     assert result.max_abs_diff > result.tolerance
@@ -116,14 +137,22 @@ def test_a_hash_made_again_does_not_hide_it(copied: Any) -> None:
 
 def test_a_wrong_hash_alone_fails(copied: Any) -> None:
     for wrong in ("", "0" * 64):
-        result = verify(rewritten(copied(), lambda m, sha=wrong: dataclasses.replace(m, content_sha256=sha)))
+        result = verify(
+            rewritten(copied(), lambda m, sha=wrong: dataclasses.replace(m, content_sha256=sha))
+        )
         assert result.max_abs_diff <= result.tolerance
         assert not result.passed
 
 
 def test_nan_fails(copied: Any) -> None:
     path = copied()
-    result = verify(rewritten(path, lambda m: dataclasses.replace(m, content_sha256=content_sha256(path)), not_a_number))
+    result = verify(
+        rewritten(
+            path,
+            lambda m: dataclasses.replace(m, content_sha256=content_sha256(path)),
+            not_a_number,
+        )
+    )
     assert not result.passed
     assert math.isnan(result.max_abs_diff)
 
@@ -133,10 +162,16 @@ def test_another_best_class_within_the_tolerance_is_told_and_not_judged(copied: 
         golden = manifest.golden
         assert golden
         shifted = tuple(tuple(np.roll(row, 1).tolist()) for row in golden.logits)
-        return dataclasses.replace(manifest, golden=dataclasses.replace(golden, logits=shifted, tolerance=1e6))
+        return dataclasses.replace(
+            manifest, golden=dataclasses.replace(golden, logits=shifted, tolerance=1e6)
+        )
 
     path = copied()
-    result = verify(rewritten(path, lambda m: dataclasses.replace(change(m), content_sha256=content_sha256(path))))
+    result = verify(
+        rewritten(
+            path, lambda m: dataclasses.replace(change(m), content_sha256=content_sha256(path))
+        )
+    )
     assert result.max_abs_diff <= result.tolerance
     assert not any(row.top1_agrees for row in result.patterns)
     assert result.passed
@@ -163,6 +198,8 @@ def test_files_that_cannot_be_verified(made: Any, copied: Any) -> None:
     ],
 )
 def test_hostile_golden_inputs(copied: Any, change: dict[str, Any]) -> None:
-    path = rewritten(copied(), lambda m: dataclasses.replace(m, golden=dataclasses.replace(m.golden, **change)))
+    path = rewritten(
+        copied(), lambda m: dataclasses.replace(m, golden=dataclasses.replace(m.golden, **change))
+    )
     with pytest.raises(ArtifactError, match="golden"):
         verify(path)

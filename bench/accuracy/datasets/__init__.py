@@ -1,4 +1,4 @@
-"""Labelled pictures, as people have them: `open_dataset` finds out what a path is.
+"""Labeled pictures, as people have them: `open_dataset` finds out what a path is.
 
 class folders          val/n01440764/*.JPEG, or folders named as the model's labels, or "0" ... "999" (ImageNet-V2)
 flat files             val/ILSVRC2012_val_00000001.JPEG ..., and a truth file (truths.py) for them
@@ -17,7 +17,7 @@ from itertools import islice, zip_longest
 from pathlib import Path
 
 from tinyvit.errors import RequestError
-from tinyvit.images import Picture
+from tinyvit.images import ImageSource
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Sample:
 
     name: str
     classes: tuple[str, ...]
-    picture: Callable[[], Picture]
+    picture: Callable[[], ImageSource]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labelled pictures in the order of their names. source: what they are and where their classes are from, for people."""
+    """Labeled pictures in the order of their names. source: what they are and where their classes are from, for people."""
 
     source: str
     samples: tuple[Sample, ...]
@@ -50,7 +50,9 @@ class Dataset:
     @cached_property
     def sha256(self) -> str:
         """Of names and classes: two measurements with the same one asked the same of the same pictures."""
-        return hashlib.sha256(json.dumps([(one.name, one.classes) for one in self.samples]).encode()).hexdigest()
+        return hashlib.sha256(
+            json.dumps([(one.name, one.classes) for one in self.samples]).encode()
+        ).hexdigest()
 
 
 def open_dataset(place: Place) -> Dataset:
@@ -70,9 +72,17 @@ def _some(samples: Sequence[Sample], limit: int) -> tuple[Sample, ...]:
     if limit < 1:
         raise RequestError(f"{limit} pictures say nothing", "give --limit from 1, or leave it out")
     groups: dict[tuple[str, ...], list[Sample]] = {}
-    for sample in sorted(samples, key=lambda one: hashlib.sha256(one.name.encode("utf-8", "surrogateescape")).digest()):
+    for sample in sorted(
+        samples,
+        key=lambda one: hashlib.sha256(one.name.encode("utf-8", "surrogateescape")).digest(),
+    ):
         groups.setdefault(sample.classes, []).append(sample)
-    in_turn = (one for round_ in zip_longest(*(groups[key] for key in sorted(groups))) for one in round_ if one is not None)
+    in_turn = (
+        one
+        for round_ in zip_longest(*(groups[key] for key in sorted(groups)))
+        for one in round_
+        if one is not None
+    )
     return tuple(sorted(islice(in_turn, limit), key=lambda one: one.name))
 
 
@@ -85,4 +95,4 @@ def _open(data: str, truth: Path | None) -> Dataset:
         return hub.open_hub(data.removeprefix(hub.PREFIX))
     path = Path(data)
     found = files.in_folder(path) if path.is_dir() else files.in_tar(path)
-    return truths.labelled(found, path.name, truth)
+    return truths.labeled(found, path.name, truth)

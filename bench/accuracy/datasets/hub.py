@@ -17,14 +17,20 @@ _COLUMNS = ["image", "label"]
 
 
 def open_hub(repo: str) -> Dataset:
-    """The validation split of a dataset such as "ILSVRC/imagenet-1k", which needs its licence to be accepted and a login."""
+    """The validation split of a dataset such as "ILSVRC/imagenet-1k", which needs its license to be accepted and a login."""
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
         raise MissingDependencyError.of("huggingface_hub", "bench") from error
     try:
-        folder = Path(snapshot_download(repo, repo_type="dataset", allow_patterns=[f"data/{_SPLIT}-*.parquet"]))
-    except Exception as error:  # the hub's, the network's and the file system's errors have no base in common
+        folder = Path(
+            snapshot_download(
+                repo, repo_type="dataset", allow_patterns=[f"data/{_SPLIT}-*.parquet"]
+            )
+        )
+    except (
+        Exception
+    ) as error:  # the hub's, the network's and the file system's errors have no base in common
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         remedy = "check the name and the network; for a gated dataset accept its terms on the hub, then: hf auth login"
         raise RequestError(f"{repo} cannot be had from the hub ({reason})", remedy) from error
@@ -44,13 +50,22 @@ def from_parquet(files: Sequence[Path], name: str) -> Dataset:
             for group in range(table.num_row_groups):
                 labels = table.read_row_group(group, columns=_COLUMNS[1:]).column(0).to_pylist()
                 samples += [
-                    Sample(f"{file.name}/{group}/{row}", (f"#{int(label)}",), partial(_picture, file, group, row))
+                    Sample(
+                        f"{file.name}/{group}/{row}",
+                        (f"#{int(label)}",),
+                        partial(_picture, file, group, row),
+                    )
                     for row, label in enumerate(labels)
                 ]
     except Exception as error:  # arrow's errors have no base of their own
-        raise RequestError(f"{name} is not as a hub's dataset of images ({error})"[:300], "it must have columns image and label") from error
+        raise RequestError(
+            f"{name} is not as a hub's dataset of images ({error})"[:300],
+            "it must have columns image and label",
+        ) from error
     if not samples:
-        raise RequestError(f"{name} has no {_SPLIT} split", "give a dataset with data/validation-*.parquet")
+        raise RequestError(
+            f"{name} has no {_SPLIT} split", "give a dataset with data/validation-*.parquet"
+        )
     return Dataset(f"{len(samples)} pictures, {_SPLIT} of {name}", tuple(samples))
 
 

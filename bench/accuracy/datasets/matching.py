@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from tinyvit.bench.accuracy.datasets import Dataset, Sample
 from tinyvit.errors import RequestError
-from tinyvit.labels import Label, imagenet
+from tinyvit.labels import Label, imagenet_labels
 
 
 class Matcher:
@@ -15,9 +15,13 @@ class Matcher:
 
     def __init__(self, labels: Sequence[Label]) -> None:
         self._labels = labels
-        ways = (lambda label: label.wnid, lambda label: label.name, lambda label: _plain(label.name))
+        ways = (
+            lambda label: label.wnid,
+            lambda label: label.name,
+            lambda label: _plain(label.name),
+        )
         self._known = [_unique([way(label) for label in labels]) for way in ways]
-        thousand = imagenet(1000) or ()
+        thousand = imagenet_labels(1000) or ()
         self._is_imagenet = [label.wnid for label in labels] == [label.wnid for label in thousand]
         self._thousand = thousand
 
@@ -34,10 +38,16 @@ class Matcher:
     def _by_number(self, number: int) -> int | None:
         if self._is_imagenet or not any(label.wnid for label in self._labels):
             return number if number < len(self._labels) else None
-        return self._known[0].get(self._thousand[number].wnid) if number < len(self._thousand) else None
+        return (
+            self._known[0].get(self._thousand[number].wnid)
+            if number < len(self._thousand)
+            else None
+        )
 
 
-def matched(dataset: Dataset, labels: Sequence[Label], only_known: bool = False) -> tuple[list[Sample], list[tuple[int, ...]], list[str]]:
+def matched(
+    dataset: Dataset, labels: Sequence[Label], only_known: bool = False
+) -> tuple[list[Sample], list[tuple[int, ...]], list[str]]:
     """(pictures, the model's indices that are right for each, notes). only_known: leave out pictures of classes that the model does not
     have, and say how many, instead of raising RequestError."""
     matcher = Matcher(labels)
@@ -47,18 +57,28 @@ def matched(dataset: Dataset, labels: Sequence[Label], only_known: bool = False)
         first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         label = labels[0].wnid or labels[0].name
         remedy = f"name them by WordNet id or by the model's labels, such as {label}; or leave their pictures out with --only-known-classes"
-        raise RequestError(f"{len(unknown)} of the {len(index)} classes in the data are none of the model's ({first})", remedy)
+        raise RequestError(
+            f"{len(unknown)} of the {len(index)} classes in the data are none of the model's ({first})",
+            remedy,
+        )
     kept, truths = list[Sample](), list[tuple[int, ...]]()
     for sample in dataset.samples:
-        right = tuple(sorted({found for name in sample.classes if (found := index[name]) is not None}))
+        right = tuple(
+            sorted({found for name in sample.classes if (found := index[name]) is not None})
+        )
         if right:
             kept.append(sample)
             truths.append(right)
     if not kept:
-        raise RequestError("no picture in the data shows a class of the model", "check that data and model are of the same classes")
+        raise RequestError(
+            "no picture in the data shows a class of the model",
+            "check that data and model are of the same classes",
+        )
     notes = []
     if left := len(dataset.samples) - len(kept):
-        notes.append(f"{left} pictures of {len(unknown)} classes that the model does not have were left out")
+        notes.append(
+            f"{left} pictures of {len(unknown)} classes that the model does not have were left out"
+        )
     if (seen := len({each for right in truths for each in right})) < len(labels):
         notes.append(f"the pictures show {seen} of the model's {len(labels)} classes")
     return kept, truths, notes

@@ -55,7 +55,7 @@ export class Classifier {
   }
 }
 
-/** A file, or a frame of a video, as ImageData: turned as EXIF says, on white, and in the file's own colours, as Python's side does. */
+/** A file, or a frame of a video, as ImageData: turned as EXIF says, on white, and in the file's own colors, as Python's side does. */
 export async function decode(source, name) {
   let bitmap;
   try {

@@ -20,9 +20,9 @@ function open() {
   mine.then(
     (opened) => {
       if (mine !== classifier) return; // another was chosen meanwhile
-      const { model, precision: weights, img_size: size, licence } = opened.manifest;
+      const { model, precision: weights, img_size: size, license } = opened.manifest;
       const engine = opened.threads ? `WebAssembly, ${opened.threads} ${opened.threads > 1 ? "threads" : "thread"}` : "WebGPU";
-      say(`${model}, ${size} pixels, ${weights}, licence ${licence}. ${engine}, loaded in ${opened.loadMs.toFixed(0)} ms.`);
+      say(`${model}, ${size} pixels, ${weights}, license ${license}. ${engine}, loaded in ${opened.loadMs.toFixed(0)} ms.`);
     },
     (error) => mine === classifier && say(error.message, true),
   );

@@ -16,9 +16,9 @@ from tinyvit import labels as label_sets
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
-from tinyvit.nn import weights
+from tinyvit.nn import weight_files as weights
 from tinyvit.nn.model import TinyViT
-from tinyvit.preprocess import Preprocess, paper_eval, timm_eval
+from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant, check_size
 
 _OFFICIAL_NAMES = (
@@ -28,7 +28,7 @@ _OFFICIAL_NAMES = (
     (r"^head\.(?=weight|bias)", "head.fc."),
     (r"\.c\.weight$", ".conv.weight"),
 )
-SUFFIXES = (".safetensors", ".pth", ".pt")
+CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Of files that hold one."""
 _LAYOUT_MARKS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 
@@ -50,7 +50,7 @@ class Checkpoint:
     container: str
     preprocess: Preprocess
     labels: tuple[Label, ...] | None
-    licence: str
+    license: str
     sha256: str
 
     def build(self) -> TinyViT:
@@ -74,15 +74,20 @@ class Checkpoint:
         check_size(img_size)
         with torch.device("meta"):
             wanted = TinyViT(self.variant, self.num_classes, img_size).state_dict()
-        state = {key: _interpolated(value, wanted[key].shape) for key, value in self.state_dict.items()}
-        rule = timm_eval if self.layout == "timm" else paper_eval
+        state = {
+            key: _interpolated(value, wanted[key].shape) for key, value in self.state_dict.items()
+        }
+        rule = timm_preprocess if self.layout == "timm" else paper_preprocess
         preprocess = replace(
-            rule(img_size), mean=self.preprocess.mean, std=self.preprocess.std, interpolation=self.preprocess.interpolation
+            rule(img_size),
+            mean=self.preprocess.mean,
+            std=self.preprocess.std,
+            interpolation=self.preprocess.interpolation,
         )
         return replace(self, img_size=img_size, state_dict=state, preprocess=preprocess)
 
 
-def load(path: Path, name: str | None = None) -> Checkpoint:
+def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     """Read a checkpoint of either layout. `name` is for messages and the manifest; the file's stem by default.
 
     Raises CheckpointError where the file cannot be read or is not a TinyViT.
@@ -91,15 +96,19 @@ def load(path: Path, name: str | None = None) -> Checkpoint:
     layout = next((layout for layout, mark in _LAYOUT_MARKS.items() if mark in read.tensors), None)
     if layout is None:
         raise CheckpointError(
-            f"{path} is not a TinyViT (first keys: {_first(read.tensors)})", "give a checkpoint in the paper's or timm's layout"
+            f"{path} is not a TinyViT (first keys: {_first(read.tensors)})",
+            "give a checkpoint in the paper's or timm's layout",
         )
-    state = {_timm_name(key) if layout == "official" else key: value for key, value in read.tensors.items()}
+    state = {
+        _timm_name(key) if layout == "official" else key: value
+        for key, value in read.tensors.items()
+    }
     state = {key: value for key, value in state.items() if not key.endswith("attention_bias_idxs")}
-    variant, img_size, num_classes = _recognise(state, path)
+    variant, img_size, num_classes = _recognize(state, path)
     state = _complete(state, TinyViT, variant, img_size, num_classes, path)
-    preprocess, labels, licence = _metadata(read.metadata, layout, img_size, num_classes, path)
+    preprocess, labels, license = _metadata(read.metadata, layout, img_size, num_classes, path)
     return Checkpoint(
-        name or path.stem, variant, img_size, num_classes, state, layout, read.container, preprocess, labels, licence, sha256(path)
+        name or path.stem, variant, img_size, num_classes, state, layout, read.container, preprocess, labels, license, sha256(path)
     )  # fmt: skip
 
 
@@ -107,12 +116,14 @@ def _timm_name(key: str) -> str:
     for pattern, replacement in _OFFICIAL_NAMES:
         key = re.sub(pattern, replacement, key)
     merged = re.match(r"^layers\.(\d+)\.downsample\.(.*)$", key)
-    if merged:  # the paper's code merges patches at the end of a stage, timm's at the start of the next
+    if (
+        merged
+    ):  # the paper's code merges patches at the end of a stage, timm's at the start of the next
         return f"stages.{int(merged[1]) + 1}.downsample.{merged[2]}"
     return re.sub(r"^layers\.", "stages.", key)
 
 
-def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Variant, int, int]:
+def _recognize(state: dict[str, Tensor], path: Path) -> tuple[Variant, int, int]:
     """Variant, image size in pixels and number of classes, from shapes alone."""
     try:
         dims = (
@@ -122,64 +133,107 @@ def _recognise(state: dict[str, Tensor], path: Path) -> tuple[Variant, int, int]
         heads, entries = state["stages.2.blocks.0.attn.attention_biases"].shape
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
-            f"{path} lacks parts of a TinyViT (no {error})", "the file is incomplete: save the whole model's state dict"
+            f"{path} lacks parts of a TinyViT (no {error})",
+            "the file is incomplete: save the whole model's state dict",
         ) from error
     if "head.fc.weight" not in state or state["head.fc.weight"].ndim != 2:
-        raise CheckpointError(f"{path} has no classifier (no head)", "export a checkpoint that was trained with its classifier")
+        raise CheckpointError(
+            f"{path} has no classifier (no head)",
+            "export a checkpoint that was trained with its classifier",
+        )
     family = [v for v in VARIANTS.values() if v.embed_dims == dims]
     if not family:
-        nearest = min(VARIANTS.values(), key=lambda v: sum(abs(a - b) for a, b in zip(v.embed_dims, dims)))
+        nearest = min(
+            VARIANTS.values(), key=lambda v: sum(abs(a - b) for a, b in zip(v.embed_dims, dims))
+        )
         raise CheckpointError(
-            f"{path} has widths {dims}, which no released TinyViT has", f"the nearest is {nearest.name} with {nearest.embed_dims}"
+            f"{path} has widths {dims}, which no released TinyViT has",
+            f"the nearest is {nearest.name} with {nearest.embed_dims}",
         )
     img_size = 16 * math.isqrt(entries)
-    if math.isqrt(entries) ** 2 != entries or heads != family[0].num_heads[2] or img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
+    if (
+        math.isqrt(entries) ** 2 != entries
+        or heads != family[0].num_heads[2]
+        or img_size % 32
+        or not MIN_SIZE <= img_size <= MAX_SIZE
+    ):
         raise CheckpointError(
-            f"{path} has attention biases of shape {(heads, entries)}, which no TinyViT has", "give a checkpoint of a TinyViT"
+            f"{path} has attention biases of shape {(heads, entries)}, which no TinyViT has",
+            "give a checkpoint of a TinyViT",
         )
     variant = next((v for v in family if v.img_size == img_size), family[0])
     return variant, img_size, state["head.fc.weight"].shape[0]
 
 
 def _complete(
-    state: dict[str, Tensor], network: type[TinyViT], variant: Variant, img_size: int, num_classes: int, path: Path
+    state: dict[str, Tensor],
+    network: type[TinyViT],
+    variant: Variant,
+    img_size: int,
+    num_classes: int,
+    path: Path,
 ) -> dict[str, Tensor]:
     """The state dict as float32, after every key, shape and value was checked against the network's."""
     with torch.device("meta"):
         wanted = network(variant, num_classes, img_size).state_dict()
-    state = {**{key: torch.tensor(0) for key in wanted if key.endswith("num_batches_tracked")}, **state}
+    state = {
+        **{key: torch.tensor(0) for key in wanted if key.endswith("num_batches_tracked")},
+        **state,
+    }
     missing, unexpected = wanted.keys() - state.keys(), state.keys() - wanted.keys()
     if missing or unexpected:
         said = "; ".join(
-            f"{what} {len(keys)}: {_first(sorted(keys))}" for what, keys in (("missing", missing), ("unexpected", unexpected)) if keys
+            f"{what} {len(keys)}: {_first(sorted(keys))}"
+            for what, keys in (("missing", missing), ("unexpected", unexpected))
+            if keys
         )
         raise CheckpointError(
-            f"{path} has the widths of {variant.name}, but not its keys ({said})", "save the model's whole state dict, unchanged"
+            f"{path} has the widths of {variant.name}, but not its keys ({said})",
+            "save the model's whole state dict, unchanged",
         )
     odd = [
-        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}" for key in wanted if state[key].shape != wanted[key].shape
+        f"{key} {tuple(state[key].shape)} instead of {tuple(wanted[key].shape)}"
+        for key in wanted
+        if state[key].shape != wanted[key].shape
     ]
     if odd:
         raise CheckpointError(
-            f"{path} is nearest to {variant.name} at {img_size}, but {_first(odd)}", "give a checkpoint of one released variant"
+            f"{path} is nearest to {variant.name} at {img_size}, but {_first(odd)}",
+            "give a checkpoint of one released variant",
         )
     broken = [key for key in wanted if not bool(torch.isfinite(state[key].float()).all())]
     if broken:
-        raise CheckpointError(f"{path} holds NaN or infinite weights ({_first(broken)})", "give an earlier checkpoint: training diverged")
-    return {key: value if key.endswith("num_batches_tracked") else value.float() for key, value in state.items()}
+        raise CheckpointError(
+            f"{path} holds NaN or infinite weights ({_first(broken)})",
+            "give an earlier checkpoint: training diverged",
+        )
+    return {
+        key: value if key.endswith("num_batches_tracked") else value.float()
+        for key, value in state.items()
+    }
 
 
 def _metadata(
     data: dict[str, Any], layout: str, img_size: int, num_classes: int, path: Path
 ) -> tuple[Preprocess, tuple[Label, ...] | None, str]:
-    """Preprocessing, labels and licence: what the file says, else what its layout implies."""
+    """Preprocessing, labels and license: what the file says, else what its layout implies."""
     try:
         stated = data.get("preprocess")
-        preprocess = Preprocess.from_dict(stated) if isinstance(stated, dict) else (timm_eval if layout == "timm" else paper_eval)(img_size)
+        preprocess = (
+            Preprocess.from_dict(stated)
+            if isinstance(stated, dict)
+            else (timm_preprocess if layout == "timm" else paper_preprocess)(img_size)
+        )
     except TinyViTError as error:
-        raise CheckpointError(f"{path} states a preprocessing that is not understood", error.remedy) from error
-    licence = data.get("licence") or data.get("license")
-    return preprocess, _labels(data, num_classes), licence if isinstance(licence, str) else "unknown"
+        raise CheckpointError(
+            f"{path} states a preprocessing that is not understood", error.remedy
+        ) from error
+    license = data.get("license")
+    return (
+        preprocess,
+        _labels(data, num_classes),
+        license if isinstance(license, str) else "unknown",
+    )
 
 
 def _labels(data: dict[str, Any], num_classes: int) -> tuple[Label, ...] | None:
@@ -187,8 +241,8 @@ def _labels(data: dict[str, Any], num_classes: int) -> tuple[Label, ...] | None:
     if names is None and isinstance(data.get("class_to_idx"), dict):
         names = sorted(data["class_to_idx"], key=data["class_to_idx"].__getitem__)
     if not isinstance(names, (list, tuple)) or len(names) != num_classes:
-        return label_sets.imagenet(num_classes)
-    known = label_sets.by_wnid()
+        return label_sets.imagenet_labels(num_classes)
+    known = label_sets.labels_by_wnid()
     return tuple(known.get(str(name), Label(str(name))) for name in names)
 
 

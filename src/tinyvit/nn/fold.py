@@ -13,7 +13,7 @@ from tinyvit.variants import HEAD_DIM
 
 
 @torch.no_grad()
-def fold(model: TinyViT) -> TinyViT:
+def fold_model(model: TinyViT) -> TinyViT:
     """A copy in eval mode with BatchNorm in its convolution, and queries, keys and values apart: the attention scale
     is in the queries, the biases of keys and values are gone.
 
@@ -36,7 +36,9 @@ def _fold_norm(pair: ConvNorm) -> nn.Conv2d:
     conv, bn = copy.deepcopy(pair.conv), copy.deepcopy(pair.bn).double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
-    weight, bias = fuse_conv_bn_weights(conv.weight.double(), None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias)
+    weight, bias = fuse_conv_bn_weights(
+        conv.weight.double(), None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+    )
     conv.weight, conv.bias = _constant(weight), _constant(bias)
     return conv
 
@@ -44,7 +46,10 @@ def _fold_norm(pair: ConvNorm) -> nn.Conv2d:
 def _unscaled(norm: nn.LayerNorm, after: nn.Linear) -> nn.LayerNorm:
     """The norm without its scale and shift, which go into the only layer that reads it."""
     weight, bias = after.weight.double(), after.bias.double()
-    after.weight, after.bias = _constant(weight * norm.weight.double()), _constant(bias + weight @ norm.bias.double())
+    after.weight, after.bias = (
+        _constant(weight * norm.weight.double()),
+        _constant(bias + weight @ norm.bias.double()),
+    )
     return nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
 
 
@@ -58,7 +63,9 @@ def _split(attention: Attention, qkv: FusedProjection) -> None:
     q, _, v = (bias[:, i].reshape(-1) for i in range(3))
     scale = HEAD_DIM**-0.5
     proj = attention.proj.weight.double(), attention.proj.bias.double()
-    attention.qkv = SplitProjection(_linear(matrices[0] * scale, q * scale), _linear(matrices[1]), _linear(matrices[2]))
+    attention.qkv = SplitProjection(
+        _linear(matrices[0] * scale, q * scale), _linear(matrices[1]), _linear(matrices[2])
+    )
     attention.proj = _linear(proj[0], proj[1] + proj[0] @ v)
 
 
@@ -75,8 +82,8 @@ def _constant(value: torch.Tensor) -> nn.Parameter:
 
 
 @torch.no_grad()
-def unfold(folded: TinyViT) -> TinyViT:
-    """The inverse of `fold` as far as there is one: a network in eval mode with the parameters of a checkpoint, whose folding is `folded`
+def unfold_model(folded: TinyViT) -> TinyViT:
+    """The inverse of `fold_model` as far as there is one: a network in eval mode with the parameters of a checkpoint, whose folding is `folded`
     again but for rounding. Its norms scale by 1, its keys and values have no bias."""
     made = TinyViT(folded.variant, folded.num_classes, folded.img_size).eval()
     for name, module in made.named_modules():
@@ -106,7 +113,9 @@ def _join(attention: Attention, folded: nn.Module) -> None:
     biases[:, 0] = (qkv.get_parameter("q.bias").double() * HEAD_DIM**0.5).reshape(-1, HEAD_DIM)
     fused = attention.qkv
     assert isinstance(fused, FusedProjection)
-    fused.weight.copy_(torch.stack([m.reshape(-1, HEAD_DIM, dim) for m in matrices], 1).reshape(-1, dim))
+    fused.weight.copy_(
+        torch.stack([m.reshape(-1, HEAD_DIM, dim) for m in matrices], 1).reshape(-1, dim)
+    )
     fused.bias.copy_(biases.reshape(-1))
     attention.proj.load_state_dict(folded.get_submodule("proj").state_dict())
     attention.attention_biases.copy_(folded.get_parameter("attention_biases"))

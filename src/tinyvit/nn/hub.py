@@ -7,9 +7,9 @@ from importlib import resources
 from pathlib import Path
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
-from tinyvit.nn.checkpoint import Checkpoint, load
-from tinyvit.quiet import quiet
-from tinyvit.variants import DEMO_MODEL, Released, find
+from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
+from tinyvit.output_capture import quiet_loggers
+from tinyvit.variants import DEMO_MODEL, Released, find_released
 
 _FILE = "model.safetensors"
 
@@ -20,14 +20,16 @@ def load_released(name: str) -> Checkpoint:
     Raises RequestError for an unknown name, CheckpointError where it cannot be had.
     """
     if name == DEMO_MODEL:
-        with resources.as_file(resources.files("tinyvit").joinpath("data/demo.safetensors")) as path:
-            return load(path, name)
-    released = find(name)
-    checkpoint = load(fetch(released), released.name)
-    return replace(checkpoint, licence=released.licence)
+        with resources.as_file(
+            resources.files("tinyvit").joinpath("assets/demo.safetensors")
+        ) as path:
+            return load_checkpoint(path, name)
+    released = find_released(name)
+    checkpoint = load_checkpoint(fetch_checkpoint(released), released.name)
+    return replace(checkpoint, license=released.license)
 
 
-def fetch(released: Released) -> Path:
+def fetch_checkpoint(released: Released) -> Path:
     """The file of a released checkpoint: huggingface_hub's cache, token and offline mode (HF_HUB_OFFLINE) apply.
 
     Where the hub does not answer at once (HF_HUB_ETAG_TIMEOUT, 10 seconds), the cache alone is asked.
@@ -38,19 +40,30 @@ def fetch(released: Released) -> Path:
     except ImportError as error:
         raise MissingDependencyError.of("huggingface_hub", "export") from error
     elsewhere = f"download {_FILE} from huggingface.co/{released.hub_id} elsewhere and give that file instead of the name"
-    with quiet("huggingface_hub"):
+    with quiet_loggers("huggingface_hub"):
         refusal = _refusal(released)
         try:
-            return Path(hf_hub_download(released.hub_id, _FILE, local_files_only=refusal is not None))
+            return Path(
+                hf_hub_download(released.hub_id, _FILE, local_files_only=refusal is not None)
+            )
         except LocalEntryNotFoundError as error:
             status = getattr(getattr(refusal, "response", None), "status_code", None)
             if status in (401, 403):
-                raise CheckpointError(f"the hub refuses {released.hub_id}", "check the token in HF_TOKEN, or unset it") from refusal
-            why = f"answers {status}" if status else f"cannot be reached ({type(refusal or error).__name__})"
+                raise CheckpointError(
+                    f"the hub refuses {released.hub_id}", "check the token in HF_TOKEN, or unset it"
+                ) from refusal
+            why = (
+                f"answers {status}"
+                if status
+                else f"cannot be reached ({type(refusal or error).__name__})"
+            )
             cause = f"{released.name} is not in the hub's cache, and the hub {why}"
             raise CheckpointError(cause, elsewhere) from refusal or error
         except (HfHubHTTPError, OSError) as error:
-            raise CheckpointError(f"fetching {released.hub_id} failed ({type(error).__name__})", f"try again, or {elsewhere}") from error
+            raise CheckpointError(
+                f"fetching {released.hub_id} failed ({type(error).__name__})",
+                f"try again, or {elsewhere}",
+            ) from error
 
 
 def _refusal(released: Released) -> Exception | None:

@@ -17,9 +17,13 @@ from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, windows
 class ConvNorm(nn.Sequential):
     """Convolution without bias and its BatchNorm; (B, in, H, W) -> (B, out, H / stride, W / stride)."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False)
+        self.conv = nn.Conv2d(
+            in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
+        )
         self.bn = nn.BatchNorm2d(out_channels)
 
 
@@ -77,7 +81,9 @@ class FusedProjection(nn.Linear):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
         """(tokens, dim) -> three of (tokens, dim), the queries scaled by 1 / sqrt(HEAD_DIM)."""
-        q, k, v = super().forward(x).reshape(-1, self.in_features // HEAD_DIM, 3, HEAD_DIM).unbind(2)
+        q, k, v = (
+            super().forward(x).reshape(-1, self.in_features // HEAD_DIM, 3, HEAD_DIM).unbind(2)
+        )
         return (q * HEAD_DIM**-0.5).flatten(1), k.flatten(1), v.flatten(1)
 
 
@@ -110,14 +116,17 @@ class Attention(nn.Module):
         n, heads = self.tokens, self.num_heads
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(self.norm(x))
-        if x.shape[0] == n:  # a single window needs no axis for windows: onnxruntime then folds the transposes away
+        if (
+            x.shape[0] == n
+        ):  # a single window needs no axis for windows: onnxruntime then folds the transposes away
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(1, 2, 0)
         else:
             q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(0, 2, 3, 1)
         weights = self.softmax(q.transpose(-3, -2) @ keys + bias)
-        return self.proj((weights @ v.transpose(-3, -2)).transpose(-3, -2).reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
+        mixed = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
+        return self.proj(mixed.reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
 
 
 class Mlp(nn.Module):
@@ -175,7 +184,9 @@ class ConvStage(nn.Module):
 class AttentionStage(nn.Module):
     """A later stage: (B, in, 2R, 2R) -> (B * R * R, out) tokens, row by row."""
 
-    def __init__(self, in_dim: int, dim: int, depth: int, num_heads: int, window: int, resolution: int) -> None:
+    def __init__(
+        self, in_dim: int, dim: int, depth: int, num_heads: int, window: int, resolution: int
+    ) -> None:
         super().__init__()
         self.window, self.resolution = window, resolution
         self.downsample = PatchMerging(in_dim, dim)
@@ -203,20 +214,35 @@ class Head(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """The network: float32 (B, 3, img_size, img_size), normalised -> float32 logits (B, num_classes).
+    """The network: float32 (B, 3, img_size, img_size), normalized -> float32 logits (B, num_classes).
 
     img_size is a multiple of 32; another one than the variant's changes the windows, and with them the bias tables.
     """
 
-    def __init__(self, variant: Variant, num_classes: int = 1000, img_size: int | None = None) -> None:
+    def __init__(
+        self, variant: Variant, num_classes: int = 1000, img_size: int | None = None
+    ) -> None:
         super().__init__()
-        self.variant, self.num_classes, self.img_size = variant, num_classes, img_size or variant.img_size
+        self.variant, self.num_classes, self.img_size = (
+            variant,
+            num_classes,
+            img_size or variant.img_size,
+        )
         dims, window = variant.embed_dims, windows(self.img_size)
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
         for i in (1, 2, 3):
             resolution = self.img_size // 2 ** (i + 2)
-            self.stages.append(AttentionStage(dims[i - 1], dims[i], variant.depths[i], variant.num_heads[i], window[i], resolution))
+            self.stages.append(
+                AttentionStage(
+                    dims[i - 1],
+                    dims[i],
+                    variant.depths[i],
+                    variant.num_heads[i],
+                    window[i],
+                    resolution,
+                )
+            )
         self.head = Head(dims[3], num_classes)
         for side in sorted(set(window)):
             self.register_buffer(f"bias_index_{side}", attention_bias_index(side), persistent=False)
@@ -226,7 +252,10 @@ class TinyViT(nn.Module):
         x = self.stages[0](self.patch_embed(image))
         resolution = self.img_size // 4
         for stage in self.stages[1:]:
-            x = stage(to_map(x, resolution) if x.ndim == 2 else x, self.get_buffer(f"bias_index_{stage.window}"))
+            x = stage(
+                to_map(x, resolution) if x.ndim == 2 else x,
+                self.get_buffer(f"bias_index_{stage.window}"),
+            )
             resolution //= 2
         x = x.reshape(-1, resolution**2, x.shape[1]).mean(1)
         return self.head(x)  # type: ignore[no-any-return]

@@ -11,19 +11,21 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench.accuracy import cluster
-from tinyvit.bench.accuracy.asked import Asked
 from tinyvit.bench.accuracy.datasets import Place, open_dataset
-from tinyvit.bench.accuracy.looked import look
+from tinyvit.bench.accuracy.evaluate import evaluate
+from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.errors import RequestError
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_worker_that_is_killed(demo: dict[str, Path], folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_is_killed(
+    demo: dict[str, Path], folders: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(cluster, "SHARD", 4)
     dataset = open_dataset(Place(str(folders)))
-    alone = look(str(demo["onnx"]), dataset, Asked(threads=1)).answers
+    alone = evaluate(str(demo["onnx"]), dataset, EvaluationOptions(threads=1)).answers
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     killed: list[int] = []
 
@@ -43,7 +45,7 @@ def test_a_worker_that_is_killed(demo: dict[str, Path], folders: Path, monkeypat
 
     try:
         threading.Thread(target=kill, daemon=True).start()
-        shared = look(str(demo["onnx"]), dataset, Asked(threads=1, ray="")).answers
+        shared = evaluate(str(demo["onnx"]), dataset, EvaluationOptions(threads=1, ray="")).answers
     finally:
         ray.shutdown()
     assert len(killed) == 1
@@ -53,4 +55,8 @@ def test_a_worker_that_is_killed(demo: dict[str, Path], folders: Path, monkeypat
 def test_a_cluster_that_is_not_there(demo: dict[str, Path], folders: Path) -> None:
     pytest.importorskip("ray")
     with pytest.raises(RequestError, match="no Ray cluster answers at 127"):
-        look(str(demo["onnx"]), open_dataset(Place(str(folders))), Asked(threads=1, ray="127.0.0.1:1"))
+        evaluate(
+            str(demo["onnx"]),
+            open_dataset(Place(str(folders))),
+            EvaluationOptions(threads=1, ray="127.0.0.1:1"),
+        )

@@ -26,5 +26,9 @@ def test_mcnemar() -> None:
 
 
 def test_calibration_error() -> None:
-    assert calibration_error(np.array([0.75] * 4), np.array([True, True, True, False])) == pytest.approx(0)
-    assert calibration_error(np.array([1.0, 1.0, 0.5, 0.5]), np.array([True, True, False, False])) == pytest.approx(25)
+    assert calibration_error(
+        np.array([0.75] * 4), np.array([True, True, True, False])
+    ) == pytest.approx(0)
+    assert calibration_error(
+        np.array([1.0, 1.0, 0.5, 0.5]), np.array([True, True, False, False])
+    ) == pytest.approx(25)

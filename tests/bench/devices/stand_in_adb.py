@@ -42,12 +42,18 @@ def shell(line: str) -> int:
         print(PROPERTIES[line.split()[1]])
         return 0
     if line == "cat /proc/cpuinfo":
-        print("processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nprocessor\t: 1\nFeatures\t: fp asimd asimddp i8mm")
+        print(
+            "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nprocessor\t: 1\nFeatures\t: fp asimd asimddp i8mm"
+        )
         return 0
     if line == "cat /proc/meminfo":
         print("MemTotal:        8000000 kB")
         return 0
-    done = subprocess.run(["sh", "-c", line.replace("/data/local/tmp", f"{ROOT}/data/local/tmp")], capture_output=True, text=True)
+    done = subprocess.run(
+        ["sh", "-c", line.replace("/data/local/tmp", f"{ROOT}/data/local/tmp")],
+        capture_output=True,
+        text=True,
+    )
     sys.stdout.write(done.stdout.replace(str(ROOT), ""))
     sys.stderr.write(done.stderr.replace(str(ROOT), ""))
     return done.returncode

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench import cli
-from tinyvit.bench.record import read
+from tinyvit.bench.record import read_record
 
 STAND_IN = Path(__file__).with_name("stand_in_adb.py")
 SAID = {
@@ -34,27 +34,71 @@ def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def runner(folder: Path, kind: str) -> str:
     path = folder / "onnxruntime_perf_test"
-    path.write_text(f"#!/bin/sh\necho \"$@\" > {folder}/arguments\nprintf '{SAID[kind]}\\n'\nexit {int(kind == 'broken')}\n")
+    path.write_text(
+        f"#!/bin/sh\necho \"$@\" > {folder}/arguments\nprintf '{SAID[kind]}\\n'\nexit {int(kind == 'broken')}\n"
+    )
     return str(path)
 
 
 def test_a_run(device: Path, demo: dict[str, Path]) -> None:
     assert (
-        cli.main(["device", str(demo["onnx"]), "--adb", "--runner", runner(device, "perf_test"), "--threads", "2", "-o", str(device)]) == 0
+        cli.main(
+            [
+                "device",
+                str(demo["onnx"]),
+                "--adb",
+                "--runner",
+                runner(device, "perf_test"),
+                "--threads",
+                "2",
+                "-o",
+                str(device),
+            ]
+        )
+        == 0
     )
-    record = read(device / "R5CT.latency.json")
+    record = read_record(device / "R5CT.latency.json")
     (one,) = record.latency
-    assert (record.device.name, record.device.system, record.device.features) == ("Stand-in 9", "Android 15", ("dotprod", "i8mm"))
-    assert (one.median_ms, one.p90_ms, one.p99_ms, one.min_ms, one.max_ms) == pytest.approx((19.9, 20.7, 23.1, 18.1, 25.3))
-    assert (one.samples, one.p99_bound_ms, one.subject.engine["runner"]) == (662, None, "onnxruntime_perf_test")
+    assert (record.device.name, record.device.system, record.device.features) == (
+        "Stand-in 9",
+        "Android 15",
+        ("dotprod", "i8mm"),
+    )
+    assert (one.median_ms, one.p90_ms, one.p99_ms, one.min_ms, one.max_ms) == pytest.approx(
+        (19.9, 20.7, 23.1, 18.1, 25.3)
+    )
+    assert (one.samples, one.p99_bound_ms, one.subject.engine["runner"]) == (
+        662,
+        None,
+        "onnxruntime_perf_test",
+    )
     arguments = (device / "arguments").read_text().split()
     assert arguments[:8] == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x"]
     assert not list((device / "root" / "data" / "local" / "tmp").iterdir())
 
 
-@pytest.mark.parametrize(("kind", "why"), [("average only", "told no median"), ("broken", "onnxruntime_perf_test failed")])
-def test_a_runner_that_does_not_tell(kind: str, why: str, device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["device", str(demo["onnx"]), "--adb", "R5CT", "--runner", runner(device, kind), "-o", str(device)]) == 1
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [("average only", "told no median"), ("broken", "onnxruntime_perf_test failed")],
+)
+def test_a_runner_that_does_not_tell(
+    kind: str, why: str, device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        cli.main(
+            [
+                "device",
+                str(demo["onnx"]),
+                "--adb",
+                "R5CT",
+                "--runner",
+                runner(device, kind),
+                "-o",
+                str(device),
+            ]
+        )
+        == 1
+    )
     assert why in capsys.readouterr().err
     assert not list((device / "root" / "data" / "local" / "tmp").iterdir())
 
@@ -99,12 +143,21 @@ def test_litert_prints_what_is_read() -> None:
         "count=20 first=18535 curr=14539 min=14472 max=18535 avg=14900.1 std=72 p5=14500 median=14700 p95=15000\n"
         "count=662 first=14575 curr=14539 min=14472 max=14855 avg=14575.2 std=72 p5=14500 median=14570 p95=14800\n"
     )
-    times = {key: float(pattern.findall(said)[-1]) for key, pattern in RUNNERS["litert"].times.items()}
+    times = {
+        key: float(pattern.findall(said)[-1]) for key, pattern in RUNNERS["litert"].times.items()
+    }
     assert times == {"min": 14472, "max": 14855, "mean": 14575.2, "median": 14570}
 
 
-def test_files_that_no_runner_runs(device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_files_that_no_runner_runs(
+    device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     if "openvino" not in demo:
         pytest.skip("needs OpenVINO")
-    assert cli.main(["device", str(demo["openvino"]), "--adb", "--runner", runner(device, "perf_test")]) == 1
+    assert (
+        cli.main(
+            ["device", str(demo["openvino"]), "--adb", "--runner", runner(device, "perf_test")]
+        )
+        == 1
+    )
     assert "no runner for Android is known for openvino-ir files" in capsys.readouterr().err

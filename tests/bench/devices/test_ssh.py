@@ -17,14 +17,15 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench import cli
-from tinyvit.bench.devices.session import Visit, visit
+from tinyvit.bench.devices.session import RemoteMeasurement, measure_on_device
 from tinyvit.bench.devices.transport import Ssh
-from tinyvit.bench.record import read
+from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
 
 SSHD = shutil.which("sshd") or ("/usr/sbin/sshd" if Path("/usr/sbin/sshd").exists() else None)
 pytestmark = pytest.mark.skipif(
-    SSHD is None or shutil.which("ssh") is None, reason="needs OpenSSH's server: apt-get install openssh-server"
+    SSHD is None or shutil.which("ssh") is None,
+    reason="needs OpenSSH's server: apt-get install openssh-server",
 )
 
 
@@ -80,7 +81,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     ]
     (tmp_path / "ssh_config").write_text("\n".join(client) + "\n")
     assert SSHD is not None
-    process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [SSHD, "-D", "-e", "-f", str(tmp_path / "sshd_config")], stderr=subprocess.DEVNULL
+    )
     for _ in range(100):
         with socket.socket() as tried:
             if tried.connect_ex(("127.0.0.1", port)) == 0:
@@ -109,7 +112,9 @@ def stop(pid: int) -> None:
             continue
 
 
-def test_the_whole_visit(server: Server, demo: dict[str, Path], folders: Path, tmp_path: Path) -> None:
+def test_the_whole_visit(
+    server: Server, demo: dict[str, Path], folders: Path, tmp_path: Path
+) -> None:
     odd = tmp_path / "my demo's $file.onnx"
     shutil.copy(demo["onnx"], odd)
     command = [
@@ -124,29 +129,59 @@ def test_the_whole_visit(server: Server, demo: dict[str, Path], folders: Path, t
         "-o",
         str(tmp_path / "out"),
     ]
-    assert cli.main([*command, "--data", str(folders), "--images", "8", "--threads", "1", "--runs", "3"]) == 0
-    assert read(tmp_path / "out" / "127.0.0.1.latency.json").latency[0].subject.artifact == odd.name
-    assert read(tmp_path / "out" / "127.0.0.1.accuracy.json").accuracy[0].top1 == 100
+    assert (
+        cli.main(
+            [*command, "--data", str(folders), "--images", "8", "--threads", "1", "--runs", "3"]
+        )
+        == 0
+    )
+    assert (
+        read_record(tmp_path / "out" / "127.0.0.1.latency.json").latency[0].subject.artifact
+        == odd.name
+    )
+    assert read_record(tmp_path / "out" / "127.0.0.1.accuracy.json").accuracy[0].top1 == 100
     assert (tmp_path / "out" / "127.0.0.1.verify.json").is_file()
     assert list(server.temporary.glob("tinyvit-*")) == []
 
 
 @pytest.mark.slow
-def test_an_environment_is_made_there(server: Server, demo: dict[str, Path], tmp_path: Path) -> None:
+def test_an_environment_is_made_there(
+    server: Server, demo: dict[str, Path], tmp_path: Path
+) -> None:
     """From wheels that were sent along, as for a device without a network."""
     wheels = tmp_path / "wheels"
-    subprocess.run([sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels), "numpy", "pillow", "onnxruntime"], check=True)
-    asked = Visit((demo["onnx"],), python=sys.executable, wheels=wheels, arguments=("--runs", "3"))
-    found = visit(server.transport(), asked, lambda line: None)
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "-q",
+            "-d",
+            str(wheels),
+            "numpy",
+            "pillow",
+            "onnxruntime",
+        ],
+        check=True,
+    )
+    asked = RemoteMeasurement(
+        (demo["onnx"],), python=sys.executable, wheels=wheels, arguments=("--runs", "3")
+    )
+    found = measure_on_device(server.transport(), asked, lambda line: None)
     assert found.problems == ()
     assert found.latency is not None
-    assert found.latency.latency[0].subject.int8_macs == 0  # read from the profile, with no onnx package there
+    assert (
+        found.latency.latency[0].subject.int8_macs == 0
+    )  # read from the profile, with no onnx package there
     assert list(server.temporary.glob("tinyvit-*")) == []
 
 
 def test_the_folder_stays_where_that_is_asked_for(server: Server, demo: dict[str, Path]) -> None:
-    asked = Visit((demo["onnx"],), use_env=sys.prefix, arguments=("--runs", "3"), keep=True)
-    found = visit(server.transport(), asked, lambda line: None)
+    asked = RemoteMeasurement(
+        (demo["onnx"],), use_env=sys.prefix, arguments=("--runs", "3"), keep=True
+    )
+    found = measure_on_device(server.transport(), asked, lambda line: None)
     assert found.problems == ()
     assert found.kept is not None
     assert (Path(found.kept) / "demo.onnx").is_file()
@@ -157,7 +192,11 @@ def test_a_host_that_is_lost_in_mid_run(server: Server, demo: dict[str, Path]) -
         if line.endswith("timing"):
             threading.Timer(1.5, stop, [server.process.pid]).start()
 
-    found = visit(server.transport(), Visit((demo["onnx"],), use_env=sys.prefix, arguments=("--runs", "100000")), say)
+    found = measure_on_device(
+        server.transport(),
+        RemoteMeasurement((demo["onnx"],), use_env=sys.prefix, arguments=("--runs", "100000")),
+        say,
+    )
     assert found.latency is None
     assert found.verified["demo.onnx"]["passed"] is True  # what came back before is kept
     assert found.kept is not None
@@ -166,22 +205,24 @@ def test_a_host_that_is_lost_in_mid_run(server: Server, demo: dict[str, Path]) -
 
 
 def test_a_wrong_key(server: Server, tmp_path: Path, demo: dict[str, Path]) -> None:
-    server.config.write_text(server.config.read_text().replace(str(tmp_path / "user"), str(key(tmp_path / "other"))))
+    server.config.write_text(
+        server.config.read_text().replace(str(tmp_path / "user"), str(key(tmp_path / "other")))
+    )
     with pytest.raises(RequestError, match=r"127.0.0.1 does not let this key in: .*--identity"):
-        visit(server.transport(), Visit((demo["onnx"],)), lambda line: None)
+        measure_on_device(server.transport(), RemoteMeasurement((demo["onnx"],)), lambda line: None)
 
 
 def test_a_host_that_is_not_known(server: Server, tmp_path: Path, demo: dict[str, Path]) -> None:
     (tmp_path / "known").write_text("")
     with pytest.raises(RequestError, match=r"127.0.0.1 is not known: connect once by hand"):
-        visit(server.transport(), Visit((demo["onnx"],)), lambda line: None)
+        measure_on_device(server.transport(), RemoteMeasurement((demo["onnx"],)), lambda line: None)
 
 
 def test_no_server(server: Server, demo: dict[str, Path]) -> None:
     stop(server.process.pid)
     server.process.wait()
     with pytest.raises(RequestError, match="refuses the connection"):
-        visit(server.transport(), Visit((demo["onnx"],)), lambda line: None)
+        measure_on_device(server.transport(), RemoteMeasurement((demo["onnx"],)), lambda line: None)
 
 
 def test_a_full_disk(server: Server, demo: dict[str, Path]) -> None:
@@ -190,7 +231,9 @@ def test_a_full_disk(server: Server, demo: dict[str, Path]) -> None:
         pytest.skip("needs the right to mount a small file system")
     try:
         with pytest.raises(RequestError, match=r"127\.0\.0\.1 has no space left"):
-            visit(server.transport(), Visit((demo["onnx"],)), lambda line: None)
+            measure_on_device(
+                server.transport(), RemoteMeasurement((demo["onnx"],)), lambda line: None
+            )
         assert list(server.temporary.glob("tinyvit-*")) == []
     finally:
         subprocess.run(["umount", str(server.temporary)], check=True)

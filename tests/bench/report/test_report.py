@@ -14,7 +14,7 @@ import pytest
 from tests.bench.report.records import HOSTILE, accuracy, everything, judged, latency, timed
 from tinyvit.bench import cli
 from tinyvit.bench.record import Record
-from tinyvit.bench.report.rows import front, rows
+from tinyvit.bench.report.rows import make_rows, pareto_front
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
 
@@ -78,13 +78,30 @@ def test_the_page_says_everything_and_loads_nothing(tmp_path: Path) -> None:
         "444",
     ):
         assert figure in text, figure
-    for thing in ("QGemm", "integers", "2.25", "140", "powersave", "Cortex-A78", "x.pte: damaged", "other processes used 12%", HOSTILE):
+    for thing in (
+        "QGemm",
+        "integers",
+        "2.25",
+        "140",
+        "powersave",
+        "Cortex-A78",
+        "x.pte: damaged",
+        "other processes used 12%",
+        HOSTILE,
+    ):
         assert thing in text, thing
     assert text.index("x.pte: damaged") < text.index("other processes") < text.index("Summary")
-    assert sum(tag == "svg" for tag, _ in reader.seen) == 6  # a scatter and bars of each device, stages, accuracy
+    assert (
+        sum(tag == "svg" for tag, _ in reader.seen) == 6
+    )  # a scatter and bars of each device, stages, accuracy
     assert all(each.get("aria-label") for tag, each in reader.seen if tag == "svg")
     assert "script" not in {tag for tag, _ in reader.seen}
-    links = [value for _, each in reader.seen for key, value in each.items() if key in ("src", "href", "xlink:href")]
+    links = [
+        value
+        for _, each in reader.seen
+        for key, value in each.items()
+        if key in ("src", "href", "xlink:href")
+    ]
     assert all(value and value.startswith("#") for value in links)
     assert not re.search(r"@import|url\((?!#)", page)
 
@@ -93,7 +110,15 @@ def test_only_what_was_measured_is_shown(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     text = " ".join(read(written([timed(latency("demo.onnx", 20))], tmp_path, ".html")).text)
     assert "Latency" in text
-    for absent in ("Accuracy", "Stages", "Cold start", "Operators", "top-1", "Beside other tools", "refused"):
+    for absent in (
+        "Accuracy",
+        "Stages",
+        "Cold start",
+        "Operators",
+        "top-1",
+        "Beside other tools",
+        "refused",
+    ):
         assert absent not in text, absent
 
 
@@ -119,37 +144,53 @@ def test_a_formula_is_text(tmp_path: Path) -> None:
 
 
 def test_results_of_the_same_file_are_joined() -> None:
-    found = rows(everything())
+    found = make_rows(everything())
     assert [bool(row.accuracy) for row in found] == [True] * 5
     assert [row.device.name for row in found] == ["desk"] * 3 + ["board"] * 2
-    (alone,) = rows([judged(accuracy("demo.onnx", 1))])
+    (alone,) = make_rows([judged(accuracy("demo.onnx", 1))])
     assert alone.latency is None
 
 
 def test_the_front() -> None:
-    assert front([(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]) == [1, 0, 3]
-    assert front([]) == []
+    assert pareto_front([(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]) == [1, 0, 3]
+    assert pareto_front([]) == []
 
 
 @pytest.mark.parametrize("suffix", [".html", ".md", ".csv"])
-def test_a_record_of_another_version_is_refused_and_nothing_left(suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "old.json").write_text(json.dumps({**json.loads(timed(latency("a", 1)).to_json()), "schema": 0}))
-    assert cli.main(["report", str(tmp_path / "old.json"), "-o", str(tmp_path / f"report{suffix}")]) == 1
+def test_a_record_of_another_version_is_refused_and_nothing_left(
+    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "old.json").write_text(
+        json.dumps({**json.loads(timed(latency("a", 1)).to_json()), "schema": 0})
+    )
+    assert (
+        cli.main(["report", str(tmp_path / "old.json"), "-o", str(tmp_path / f"report{suffix}")])
+        == 1
+    )
     assert "schema 0, this version reads 1" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
 
 
-def test_an_existing_file_and_a_wrong_suffix(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_existing_file_and_a_wrong_suffix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "a.json").write_text(timed(latency("a", 1)).to_json())
     (tmp_path / "report.md").write_text("mine")
     assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md")]) == 1
     assert (tmp_path / "report.md").read_text() == "mine"
-    assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md"), "--overwrite"]) == 0
+    assert (
+        cli.main(
+            ["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md"), "--overwrite"]
+        )
+        == 0
+    )
     assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.pdf")]) == 1
     assert "cannot be a .pdf" in capsys.readouterr().err
 
 
-def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     (tmp_path / "a.json").write_text(timed(latency("a", 1)).to_json())
     assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.html")]) == 1

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.distill.logits.check import check
-from tinyvit.distill.logits.convert import convert
+from tinyvit.distill.logits.check import check_store
+from tinyvit.distill.logits.convert import convert_store
 from tinyvit.distill.logits.release import open_release
 from tinyvit.distill.logits.store import HEADER, Store, open_store
 from tinyvit.errors import RequestError
@@ -24,7 +24,9 @@ def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> np.nd
     records["probabilities"] = -np.sort(-random.dirichlet([0.5] * K, len(keys)) * 0.9)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"rank{rank}-keys.txt").write_text("".join(f"{key}\n" for key in keys))
-    (folder / f"rank{rank}-values.bin").write_bytes(b"".join(record.tobytes() for record in records))
+    (folder / f"rank{rank}-values.bin").write_bytes(
+        b"".join(record.tobytes() for record in records)
+    )
     return records
 
 
@@ -32,7 +34,12 @@ def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> np.nd
 def released(tmp_path: Path) -> Path:
     for epoch in range(2):
         for rank in range(2):
-            write_rank(tmp_path / f"logits_top{K}_epoch{epoch}", rank, [f"n0/{rank}-{i}" for i in range(4)], seed=epoch)
+            write_rank(
+                tmp_path / f"logits_top{K}_epoch{epoch}",
+                rank,
+                [f"n0/{rank}-{i}" for i in range(4)],
+                seed=epoch,
+            )
     return tmp_path
 
 
@@ -41,11 +48,14 @@ def test_released_files_are_read(released: Path) -> None:
     release = open_release(released)
     assert (release.top_k, sorted(release.epochs)) == (K, [0, 1])
     ranks = list(release.ranks(1))
-    assert [keys for keys, _ in ranks] == [[f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)]
+    assert [keys for keys, _ in ranks] == [
+        [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
+    ]
     wanted = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == wanted.tobytes()
-    assert list(check(released, None, ())) == [
-        f"epoch {epoch}: 8 records of the release's layout, top 3: every one is whole" for epoch in range(2)
+    assert list(check_store(released, None, ())) == [
+        f"epoch {epoch}: 8 records of the release's layout, top 3: every one is whole"
+        for epoch in range(2)
     ]
 
 
@@ -70,7 +80,7 @@ def test_training_from_them_is_refused(released: Path) -> None:
 def test_files_that_are_none(released: Path, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
     spoil(released / "logits_top3_epoch0")
     with pytest.raises(RequestError, match=said):
-        list(check(released, None, ()))
+        list(check_store(released, None, ()))
 
 
 def _change(folder: Path, field: str, value: list[float]) -> None:
@@ -80,7 +90,9 @@ def _change(folder: Path, field: str, value: list[float]) -> None:
     records.tofile(path)
 
 
-@pytest.mark.parametrize("names", [[], ["logits_top3_epoch0", "logits_top4_epoch0"], ["logits_top0_epoch0"]])
+@pytest.mark.parametrize(
+    "names", [[], ["logits_top3_epoch0", "logits_top4_epoch0"], ["logits_top0_epoch0"]]
+)
 def test_folders_that_are_none(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).mkdir()
@@ -89,19 +101,23 @@ def test_folders_that_are_none(tmp_path: Path, names: list[str]) -> None:
 
 
 def test_to_the_release_and_back(store: Store, photos: Path, tmp_path: Path) -> None:
-    made = convert(store.folder, photos, "tinyvit", tmp_path / "released")
+    made = convert_store(store.folder, photos, "tinyvit", tmp_path / "released")
     assert [path.name for path in made] == ["logits_top5_epoch0", "logits_top5_epoch1"]
     assert (made[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
     release = open_release(tmp_path / "released")
     ((keys, records),) = release.ranks(0)
     assert keys[0] == "n01443537/0.png"
     assert records["seed"].tolist() == store.records(0)["seed"].tolist()
-    back = convert(tmp_path / "released", photos, "store", tmp_path / "back")
-    assert [path.read_bytes() for path in back] == [store.path(epoch).read_bytes() for epoch in range(2)]
+    back = convert_store(tmp_path / "released", photos, "store", tmp_path / "back")
+    assert [path.read_bytes() for path in back] == [
+        store.path(epoch).read_bytes() for epoch in range(2)
+    ]
     assert (tmp_path / "back" / HEADER).read_bytes() == (store.folder / HEADER).read_bytes()
 
 
-def test_released_files_without_rules_do_not_become_a_store(released: Path, photos: Path, tmp_path: Path) -> None:
+def test_released_files_without_rules_do_not_become_a_store(
+    released: Path, photos: Path, tmp_path: Path
+) -> None:
     with pytest.raises(RequestError, match=r"has no store\.json"):
-        convert(released, photos, "store", tmp_path / "new")
+        convert_store(released, photos, "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()

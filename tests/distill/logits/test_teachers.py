@@ -8,22 +8,22 @@ import pytest
 import torch
 
 from tests.distill.conftest import CLASSES, TEACHER
-from tinyvit.bench.peers import import_timm
-from tinyvit.distill.logits.teachers import averaged, open_teachers
-from tinyvit.distill.training.device import Device, device
+from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
+from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.errors import TinyViTError
 from tinyvit.export import export
-from tinyvit.labels import by_wnid
-from tinyvit.runtimes import cpu
+from tinyvit.labels import labels_by_wnid
+from tinyvit.nn.timm_models import import_timm
+from tinyvit.runtimes import processor as cpu
 
-HERE = Device("cpu", bfloat16=False)
+HERE = ComputeDevice("cpu", bfloat16=False)
 PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    labels = tuple(by_wnid()[name] for name in CLASSES)
+    labels = tuple(labels_by_wnid()[name] for name in CLASSES)
     student = make_student("tiny_vit_5m_224", None, labels, 3, 64, seed=0)
     torch.nn.init.normal_(student.model.head.fc.weight)
     path = tmp_path_factory.mktemp("checkpoint") / "teacher.safetensors"
@@ -32,9 +32,14 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_an_exported_teacher_answers_as_its_checkpoint(checkpoint: Path, tmp_path: Path, batch: int) -> None:
+def test_an_exported_teacher_answers_as_its_checkpoint(
+    checkpoint: Path, tmp_path: Path, batch: int
+) -> None:
     export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch)
-    one, other = (open_teachers((str(path),), None, HERE)[0] for path in (checkpoint, tmp_path / "teacher.onnx"))
+    one, other = (
+        open_teachers((str(path),), None, HERE)[0]
+        for path in (checkpoint, tmp_path / "teacher.onnx")
+    )
     assert one.labels == other.labels
     assert [label.wnid for label in one.labels or ()] == list(CLASSES)
     np.testing.assert_allclose(one.probabilities(PIXELS), other.probabilities(PIXELS), atol=1e-5)
@@ -43,11 +48,13 @@ def test_an_exported_teacher_answers_as_its_checkpoint(checkpoint: Path, tmp_pat
 def test_several_are_averaged(checkpoint: Path) -> None:
     three = TEACHER.replace(":small", ":three")
     first, second = open_teachers((three, three), 64, HERE)
-    np.testing.assert_allclose(averaged([first, second], PIXELS), first.probabilities(PIXELS))
+    np.testing.assert_allclose(
+        average_probabilities([first, second], PIXELS), first.probabilities(PIXELS)
+    )
     both = [open_teachers((name,), 64, HERE)[0] for name in (three, str(checkpoint))]
     mean = (both[0].probabilities(PIXELS) + both[1].probabilities(PIXELS)) / 2
-    np.testing.assert_allclose(averaged(both, PIXELS), mean)
-    np.testing.assert_allclose(averaged(both, PIXELS).sum(1), 1)
+    np.testing.assert_allclose(average_probabilities(both, PIXELS), mean)
+    np.testing.assert_allclose(average_probabilities(both, PIXELS).sum(1), 1)
 
 
 def test_a_released_model_by_its_name() -> None:
@@ -60,7 +67,11 @@ def test_a_released_model_by_its_name() -> None:
     [
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
-        ((TEACHER.replace(":small", ":homeless"),), None, "needs no_such_package, which is not installed"),
+        (
+            (TEACHER.replace(":small", ":homeless"),),
+            None,
+            "needs no_such_package, which is not installed",
+        ),
         ((TEACHER.replace(":small", ":absent"),), None, "has no attribute 'absent'"),
         ((TEACHER.replace(":small", ":nothing"),), None, "returned str"),
         ((TEACHER.replace(":small", ":pair"),), None, "answers tuple: it must answer one tensor"),
@@ -100,16 +111,16 @@ def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> N
 
 def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Path) -> None:
     export(checkpoint=checkpoint, output=tmp_path / "full.onnx", preprocess="full")
-    with pytest.raises(TinyViTError, match="does not take normalised images"):
+    with pytest.raises(TinyViTError, match="does not take normalized images"):
         open_teachers((str(tmp_path / "full.onnx"),), None, HERE)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
-    assert not device("auto").bfloat16
+    assert not select_device("auto").bfloat16
     with pytest.raises(TinyViTError, match="no bf16 products"):
-        device("bfloat16")
+        select_device("bfloat16")
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
-    assert device("auto").bfloat16
-    assert not device("float32").bfloat16
+    assert select_device("auto").bfloat16
+    assert not select_device("float32").bfloat16

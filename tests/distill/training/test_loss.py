@@ -43,20 +43,29 @@ def test_it_comes_to_the_whole_divergence_as_k_grows() -> None:
     whole, _, _ = answers(C)
     logits = torch.randn(B, C)
     wanted = F.kl_div(F.log_softmax(logits.double(), 1), whole, reduction="batchmean").item()
-    errors = [abs(sparse_divergence(logits, *answers(k)[1:]).item() - wanted) for k in (1, 5, 10, 20, 30, C)]
+    errors = [
+        abs(sparse_divergence(logits, *answers(k)[1:]).item() - wanted)
+        for k in (1, 5, 10, 20, 30, C)
+    ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-5 < errors[0]
 
 
 def test_a_student_that_answers_like_its_teacher_has_no_loss() -> None:
     whole, classes, values = answers(C)
-    assert sparse_divergence(whole.log().float(), classes, values).item() == pytest.approx(0, abs=1e-5)
+    assert sparse_divergence(whole.log().float(), classes, values).item() == pytest.approx(
+        0, abs=1e-5
+    )
     half = values.half()  # as a store keeps them
-    assert sparse_divergence(whole.log().float(), classes, half).item() == pytest.approx(0, abs=1e-3)
+    assert sparse_divergence(whole.log().float(), classes, half).item() == pytest.approx(
+        0, abs=1e-3
+    )
 
 
 def test_what_16_bits_round_over_one_is_no_negative_rest() -> None:
-    found = sparse_divergence(torch.zeros(1, 4), torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.2505]]).half())
+    found = sparse_divergence(
+        torch.zeros(1, 4), torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.2505]]).half()
+    )
     assert torch.isfinite(found)
     assert found >= 0
 

@@ -7,29 +7,39 @@ import pytest
 import torch
 
 from tests.distill.conftest import make_pictures
-from tinyvit.distill.logits.save import Asked as Storing
+from tinyvit.distill.logits.save import LogitsRequest as Storing
 from tinyvit.distill.logits.save import save_logits
-from tinyvit.distill.training import train as training
-from tinyvit.distill.training.qat import EVERYWHERE, Rounding, checkpoint_state, rounded
-from tinyvit.distill.training.request import Asked, train
-from tinyvit.distill.training.settings import PRESETS
+from tinyvit.distill.training import trainer as training
+from tinyvit.distill.training.config import PRESETS
+from tinyvit.distill.training.qat import (
+    EVERYWHERE,
+    FakeQuantize,
+    add_fake_quantization,
+    checkpoint_state,
+)
+from tinyvit.distill.training.request import LogitsRequest, train_student
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.errors import RequestError
-from tinyvit.nn.checkpoint import load
-from tinyvit.nn.fold import fold, unfold
+from tinyvit.nn.checkpoint import load_checkpoint
+from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
-from tinyvit.placement import Placement
-from tinyvit.quant.calibrate import METHOD, calibrate
-from tinyvit.quant.network import Point, attentions, quantizable, quantize
+from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.quantized_network import (
+    QuantizePoint,
+    attention_modules,
+    quantizable_layers,
+    quantize_network,
+)
 from tinyvit.quant.recipe import Recipe, read_recipe
+from tinyvit.quant_scheme import QuantScheme
 
 IMAGES = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
 def folded() -> TinyViT:
-    return fold(load_released("demo").at_size(64).build())
+    return fold_model(load_released("demo").at_size(64).build())
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +49,9 @@ def recipe(folded: TinyViT) -> Recipe:
 
 def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
     original = load_released("demo").at_size(64).build()
-    back = unfold(folded)
+    back = unfold_model(folded)
     assert back.state_dict().keys() == original.state_dict().keys()
-    again = fold(back)
+    again = fold_model(back)
     for name, value in folded.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=1e-6, atol=1e-7)
     with torch.inference_mode():
@@ -49,91 +59,140 @@ def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
 
 
 @pytest.mark.parametrize(
-    "placement", [EVERYWHERE, Placement("uint8", outputs="convolutions", attention=False), Placement(attention=False), Placement()]
+    "placement",
+    [
+        EVERYWHERE,
+        QuantScheme("uint8", outputs="convolutions", attention=False),
+        QuantScheme(attention=False),
+        QuantScheme(),
+    ],
 )
 @pytest.mark.parametrize("bits", [4, 7, 8])
-def test_it_rounds_where_and_as_export_does(folded: TinyViT, recipe: Recipe, placement: Placement, bits: int) -> None:
+def test_it_rounds_where_and_as_export_does(
+    folded: TinyViT, recipe: Recipe, placement: QuantScheme, bits: int
+) -> None:
     """Module by module, each with the input that it has in the quantized network: through all of them a value that falls on the other
     side of a step's edge in one grows to as much as rounding does."""
     recipe = replace(recipe, weight_bits=bits)
-    wanted, found = quantize(folded, recipe, placement), rounded(folded, recipe, placement).eval()
-    names = [name for name, _ in quantizable(folded)]
-    names += [f"{name}.{part}" for name, _ in attentions(folded) for part in ("softmax", "proj")]
+    wanted, found = (
+        quantize_network(folded, recipe, placement),
+        add_fake_quantization(folded, recipe, placement).eval(),
+    )
+    names = [name for name, _ in quantizable_layers(folded)]
+    names += [
+        f"{name}.{part}" for name, _ in attention_modules(folded) for part in ("softmax", "proj")
+    ]
     seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name in names:
-        wanted.get_submodule(name).register_forward_hook(lambda _, given, result, name=name: seen.update({name: (given[0], result)}))
+        wanted.get_submodule(name).register_forward_hook(
+            lambda _, given, result, name=name: seen.update({name: (given[0], result)})
+        )
     with torch.inference_mode():
         wanted(IMAGES)
         for name in names:
             given, result = seen[name]
             apart = (found.get_submodule(name)(given) - result).abs() > 1e-3 * result.abs().max()
-            assert apart.float().mean().item() < 0.05, name  # without one of its roundings, most are apart
-    assert sum(isinstance(module, Rounding) for module in found.modules()) == sum(isinstance(m, Point) for m in wanted.modules())
+            assert apart.float().mean().item() < 0.05, (
+                name
+            )  # without one of its roundings, most are apart
+    assert sum(isinstance(module, FakeQuantize) for module in found.modules()) == sum(
+        isinstance(m, QuantizePoint) for m in wanted.modules()
+    )
 
 
 def test_float_units_stay_float(folded: TinyViT, recipe: Recipe) -> None:
     names = ("stages.1.blocks.0.mlp.fc1", "stages.2.blocks.0.attn")
     recipe = recipe.without(names)
-    assert type(rounded(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
+    assert type(add_fake_quantization(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
     with torch.inference_mode():
-        wanted = quantize(folded, recipe, EVERYWHERE)(IMAGES)
-        assert (rounded(folded, recipe)(IMAGES) - wanted).abs().max() < 0.1 * wanted.abs().max()
+        wanted = quantize_network(folded, recipe, EVERYWHERE)(IMAGES)
+        assert (
+            add_fake_quantization(folded, recipe)(IMAGES) - wanted
+        ).abs().max() < 0.1 * wanted.abs().max()
 
 
 def test_gradients_reach_every_weight(folded: TinyViT, recipe: Recipe) -> None:
-    network = rounded(folded, recipe).train()
+    network = add_fake_quantization(folded, recipe).train()
     network(IMAGES).square().mean().backward()
-    without = [name for name, parameter in network.named_parameters() if parameter.grad is None or not parameter.grad.any()]
+    without = [
+        name
+        for name, parameter in network.named_parameters()
+        if parameter.grad is None or not parameter.grad.any()
+    ]
     assert without == []
 
 
 def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recipe: Recipe) -> None:
-    network = rounded(folded, recipe)
+    network = add_fake_quantization(folded, recipe)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter.add_(0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+            parameter.add_(
+                0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
+            )
     back = load_released("demo").at_size(64).build()
     back.load_state_dict(checkpoint_state(network))
     with torch.inference_mode():
-        wanted, found = network.eval()(IMAGES), rounded(fold(back.eval()), recipe).eval()(IMAGES)
+        wanted, found = (
+            network.eval()(IMAGES),
+            add_fake_quantization(fold_model(back.eval()), recipe).eval()(IMAGES),
+        )
     assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
 
 
-def test_a_run_leaves_a_checkpoint_and_its_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_leaves_a_checkpoint_and_its_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = load_released("demo").at_size(32)
     init = tmp_path / "init.safetensors"
     assert source.labels is not None
     save_checkpoint(init, source.state_dict, source.labels, source.preprocess, "mit")
     photos = make_pictures(tmp_path / "p", each=12)
-    store = save_logits(Storing(photos, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32"))
+    store = save_logits(
+        Storing(photos, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32")
+    )
     settings = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
-    asked = Asked(photos, tmp_path / "run", settings, init=init, logits=store.folder, classes="teacher", workers=0, qat="", weight_bits=4)
-    train(asked)
-    made, recipe = load(tmp_path / "run" / "best.safetensors"), read_recipe(tmp_path / "run" / "recipe.json")
+    asked = LogitsRequest(
+        photos,
+        tmp_path / "run",
+        settings,
+        init=init,
+        logits=store.folder,
+        classes="teacher",
+        workers=0,
+        qat="",
+        weight_bits=4,
+    )
+    train_student(asked)
+    made, recipe = (
+        load_checkpoint(tmp_path / "run" / "best.safetensors"),
+        read_recipe(tmp_path / "run" / "recipe.json"),
+    )
     assert (recipe.checkpoint, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
     assert made.labels == source.labels
     _stopped_and_gone_on_from(replace(asked, output=tmp_path / "again"), monkeypatch)
     for name in ("best.safetensors", "recipe.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     with pytest.raises(RequestError, match="recipe of another checkpoint"):
-        train(replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json")))
+        train_student(
+            replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
+        )
     with pytest.raises(RequestError, match="repairs a network as it is"):
-        train(replace(asked, output=tmp_path / "third", img_size=64))
+        train_student(replace(asked, output=tmp_path / "third", img_size=64))
     with pytest.raises(RequestError, match="--qat needs a trained network and its answers"):
-        train(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
+        train_student(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
 
 
-def _stopped_and_gone_on_from(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = training.Run.step
+def _stopped_and_gone_on_from(asked: LogitsRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = training.TrainingRun.step
 
-    def stopping(run: training.Run, batch: object, rate: float) -> float:
+    def stopping(run: training.TrainingRun, batch: object, rate: float) -> float:
         if run.progress.step == 4:
             raise KeyboardInterrupt
         return real(run, batch, rate)  # type: ignore[arg-type]
 
     monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr(training.Run, "step", stopping)
+    monkeypatch.setattr(training.TrainingRun, "step", stopping)
     with pytest.raises(KeyboardInterrupt):
-        train(asked)
-    monkeypatch.setattr(training.Run, "step", real)
-    train(asked)
+        train_student(asked)
+    monkeypatch.setattr(training.TrainingRun, "step", real)
+    train_student(asked)

@@ -1,0 +1,1 @@
+"""The ORT target: onnxruntime's mobile format."""

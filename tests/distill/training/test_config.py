@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tinyvit.distill.training.config import (
+    PRESETS,
+    apply_overrides,
+    drop_path_of,
+    parse_assignment,
+    preset_for,
+    read_config,
+    with_defaults,
+)
+from tinyvit.distill.training.run_folder import open_run_folder
+from tinyvit.errors import RequestError
+from tinyvit.variants import VARIANTS
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_what_a_run_writes_can_be_given_again(name: str, tmp_path: Path) -> None:
+    settings = replace(PRESETS[name], seed=7, label_weight=0.25)
+    open_run_folder(tmp_path / "run", {"student": "tiny_vit_5m_224"}, settings, overwrite=False)
+    assert read_config(tmp_path / "run" / "run.toml") == settings
+
+
+def test_the_papers_numbers() -> None:
+    """microsoft/Cream, TinyViT/config.py and configs/."""
+    scratch, pretrain, fine, larger = (
+        PRESETS[name] for name in ("scratch-1k", "pretrain-22k", "finetune-1k", "finetune-384")
+    )
+    assert (
+        scratch.epochs,
+        scratch.lr,
+        scratch.weight_decay,
+        scratch.warmup_epochs,
+        scratch.clip,
+    ) == (300, 5e-4, 0.05, 20, 5.0)
+    assert (
+        scratch.augmentation.mixup,
+        scratch.augmentation.cutmix,
+        scratch.augmentation.erase,
+    ) == (0.8, 1.0, 0.25)
+    assert (pretrain.epochs, pretrain.lr, pretrain.weight_decay, pretrain.augmentation.mixup) == (
+        90,
+        2.5e-4,
+        0.01,
+        0.0,
+    )
+    assert (
+        fine.epochs,
+        fine.lr,
+        fine.min_lr,
+        fine.layer_decay,
+        fine.weight_decay,
+        fine.frozen_norm,
+    ) == (30, 2.5e-4, 1e-5, 0.8, 1e-8, True)
+    assert (larger.lr, larger.warmup_lr, larger.min_lr, larger.layer_decay) == (
+        2e-5,
+        2e-8,
+        2e-7,
+        1.0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "rates"),
+    [
+        ("scratch-1k", (0.0, 0.1, 0.2)),
+        ("pretrain-22k", (0.0, 0.0, 0.1)),
+        ("finetune-1k", (0.0, 0.0, 0.1)),
+        ("finetune-512", (0.0, 0.0, 0.1)),
+        ("transfer", (0.0, 0.0, 0.0)),
+    ],
+)
+def test_the_papers_drop_path_is_the_variants(name: str, rates: tuple[float, ...]) -> None:
+    """DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
+    variants = [VARIANTS[f"tiny_vit_{size}_224"] for size in ("5m", "11m", "21m")]
+    assert tuple(drop_path_of(PRESETS[name], variant) for variant in variants) == rates
+    assert drop_path_of(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
+    assert drop_path_of(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
+
+
+def test_changes() -> None:
+    one = apply_overrides(
+        PRESETS["transfer"],
+        dict(
+            map(
+                parse_assignment,
+                ["lr=1e-3", "epochs = 3", "augmentation.scale=[0.5, 1]", "frozen_norm=true"],
+            )
+        ),
+    )
+    assert (one.lr, one.epochs, one.augmentation.scale, one.frozen_norm) == (
+        1e-3,
+        3,
+        (0.5, 1),
+        True,
+    )
+    assert with_defaults(one, None, 8, None) == replace(one, batch=8)
+    assert preset_for(initialized=True, stored=False) == "transfer"
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("lr", "not understood"),
+        ("lr=fast", "not understood"),
+        ("rate=1", "no setting is called 'rate'"),
+        ("augmentation.color=1", "no setting is called"),
+        ("lr.x=1", "no setting is called"),
+        ("epochs=1.5", "epochs is not what it should be"),
+        ("epochs=0", "not possible"),
+        ("augmentation.flip=3", "not a possible augmentation"),
+        ('precision="int4"', "not possible"),
+    ],
+)
+def test_changes_that_are_none(given: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
+        apply_overrides(PRESETS["transfer"], dict([parse_assignment(given)]))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x = ", "[training]\nepochs = 3", "[training]\npreset = 'a'\nnew = 1"]
+)
+def test_files_that_are_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.toml").write_text(text)
+    if text.endswith("epochs = 3"):
+        with pytest.raises(RequestError, match="has no preset"):
+            read_config(tmp_path / "run.toml")
+    else:
+        with pytest.raises(RequestError, match=r"cannot be used|not understood"):
+            read_config(tmp_path / "run.toml")
