@@ -1,0 +1,182 @@
+"""Comparison of a classifier with a reference on the same images, image by image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.metrics.accuracy import Truths, top_k_correct
+from tinyvit.metrics.checks import require_images, require_same_length
+
+_MARGIN_QUANTILE = 1.96
+"""Rounded 97.5% quantile of the normal distribution. Margins are recorded in exported artifacts,
+so this constant stays apart from the exact one in `significance`."""
+
+
+def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.integer[Any]]) -> float:
+    """Return the percentage of images for which two classifiers predict the same class.
+
+    Args:
+        first: Top-1 class of each image by one classifier, (n,).
+        second: Top-1 class of each image by the other classifier, (n,).
+
+    Returns:
+        Percent of images, 0 to 100.
+
+    Raises:
+        RequestError: There are no images, or the inputs describe different numbers of images.
+    """
+    require_same_length(len(first), len(second))
+    require_images(len(first))
+    return _percent(first == second)
+
+
+@dataclass(frozen=True)
+class Flips:
+    """Numbers of images on which a classifier and its reference differ in correctness.
+
+    Attributes:
+        worse: Images that only the reference classifies correctly.
+        better: Images that only the classifier itself classifies correctly.
+    """
+
+    worse: int
+    better: int
+
+
+def count_flips(correct: npt.NDArray[np.bool_], reference_correct: npt.NDArray[np.bool_]) -> Flips:
+    """Count the images that became wrong and those that became right.
+
+    Args:
+        correct: Whether the classifier is correct on each image, (n,).
+        reference_correct: Whether the reference is correct on each image, (n,).
+
+    Returns:
+        The numbers of images that changed in each direction.
+
+    Raises:
+        RequestError: The inputs describe different numbers of images.
+    """
+    require_same_length(len(correct), len(reference_correct))
+    return Flips(
+        worse=int((reference_correct & ~correct).sum()),
+        better=int((correct & ~reference_correct).sum()),
+    )
+
+
+@dataclass(frozen=True)
+class PairedComparison:
+    """A classifier against a reference on the same images.
+
+    Attributes:
+        images: Number of images.
+        agreement: Percent of images for which both predict the same class.
+        top1: Top-1 accuracy of the classifier in percent, None without known classes.
+        reference_top1: Top-1 accuracy of the reference in percent, None without known classes.
+        worse: Images that only the reference classifies correctly.
+        better: Images that only the classifier itself classifies correctly.
+    """
+
+    images: int
+    agreement: float
+    top1: float | None = None
+    reference_top1: float | None = None
+    worse: int = 0
+    better: int = 0
+
+    @property
+    def drop(self) -> float | None:
+        """Percentage points of top-1 lost; negative for a gain, None without known classes."""
+        if self.top1 is None or self.reference_top1 is None:
+            return None
+        return self.reference_top1 - self.top1
+
+    @property
+    def margin(self) -> float:
+        """Half the width of a 95% confidence interval, in percentage points.
+
+        The interval is that of the drop where classes are known (Wald interval for a difference of
+        paired proportions; Newcombe, "Improved confidence intervals for the difference between
+        binomial proportions based on paired data", 1998, method 1). Otherwise it is that of the
+        agreement (Wilson, "Probable inference, the law of succession, and statistical inference",
+        1927).
+        """
+        z, n = _MARGIN_QUANTILE, self.images
+        if self.drop is None:
+            p, z2 = self.agreement / 100, z**2
+            return 100 * z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
+        flips, net = self.worse + self.better, self.worse - self.better
+        return 100 * z * math.sqrt(max(flips - net * net / n, 0.0)) / n
+
+    def __str__(self) -> str:
+        same = f"{self.agreement:.1f}% of {self.images} images get the same class as the reference"
+        if self.drop is None:
+            return f"{same} (+/-{self.margin:.1f})"
+        change = "gain" if self.drop < 0 else "drop"
+        return (
+            f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for the reference: "
+            f"a {change} of {abs(self.drop):.1f} +/-{self.margin:.1f} points "
+            f"({self.worse} images worse, {self.better} better); {same}"
+        )
+
+
+def compare_predictions(
+    logits: npt.NDArray[Any], reference_logits: npt.NDArray[Any], truths: Truths | None = None
+) -> PairedComparison:
+    """Compare the logits of a classifier with those of a reference.
+
+    Args:
+        logits: Logits (n, classes) of the classifier.
+        reference_logits: Logits (n, classes) of the reference for the same images.
+        truths: The correct class or the acceptable classes of each image, None if unknown.
+
+    Returns:
+        The agreement and, where classes are known, both accuracies and the flips.
+
+    Raises:
+        RequestError: There are no images, or the inputs describe different numbers of images.
+    """
+    return compare_classes(logits.argmax(1), reference_logits.argmax(1), truths)
+
+
+def compare_classes(
+    classes: npt.NDArray[np.integer[Any]],
+    reference_classes: npt.NDArray[np.integer[Any]],
+    truths: Truths | None = None,
+) -> PairedComparison:
+    """Compare the predicted classes of a classifier with those of a reference.
+
+    Args:
+        classes: Top-1 class of each image by the classifier, (n,).
+        reference_classes: Top-1 class of each image by the reference, (n,).
+        truths: The correct class or the acceptable classes of each image, None if unknown.
+
+    Returns:
+        The agreement and, where classes are known, both accuracies and the flips.
+
+    Raises:
+        RequestError: There are no images, or the inputs describe different numbers of images.
+    """
+    images, equal = len(classes), agreement(classes, reference_classes)
+    if truths is None:
+        return PairedComparison(images, equal)
+    correct = top_k_correct(classes[:, None], truths, 1)
+    reference_correct = top_k_correct(reference_classes[:, None], truths, 1)
+    flips = count_flips(correct, reference_correct)
+    return PairedComparison(
+        images=images,
+        agreement=equal,
+        top1=_percent(correct),
+        reference_top1=_percent(reference_correct),
+        worse=flips.worse,
+        better=flips.better,
+    )
+
+
+def _percent(hits: npt.NDArray[np.bool_]) -> float:
+    """Percent of entries that are true."""
+    return 100 * float(hits.mean())
