@@ -27,7 +27,7 @@ from tinyvit.metrics import (
     count_flips,
     expected_calibration_error,
     mcnemar_p_value,
-    paired_gain_interval,
+    gain_interval,
     rank_classes,
     top_k_correct,
     wilson_interval,
@@ -295,15 +295,15 @@ class TestExpectedCalibrationError:
 class TestPairedGainInterval:
     def test_published_values(self) -> None:
         # Newcombe, Statistics in Medicine 17 (1998), pages 873 to 890, table II, method 10.
-        found = paired_gain_interval(100 * 56 / 70, 70, 100 * 48 / 80, 80)
+        found = gain_interval(100 * 56 / 70, 70, 100 * 48 / 80, 80)
         assert found == pytest.approx((5.24, 33.39), abs=0.006)
-        found = paired_gain_interval(90, 10, 30, 10)
+        found = gain_interval(90, 10, 30, 10)
         assert found == pytest.approx((17.05, 80.90), abs=0.006)
 
     @pytest.mark.parametrize(("new", "old"), list(product(COUNTS[:4], COUNTS[4:])))
     def test_statsmodels(self, new: tuple[int, int], old: tuple[int, int]) -> None:
         shares = [100 * correct / count for correct, count in (new, old)]
-        found = paired_gain_interval(shares[0], new[1], shares[1], old[1])
+        found = gain_interval(shares[0], new[1], shares[1], old[1])
         low, high = confint_proportions_2indep(*new, *old, method="newcomb", compare="diff")
         assert found == pytest.approx((100 * low, 100 * high), abs=1e-9)
 
@@ -319,7 +319,7 @@ class TestPairedGainInterval:
     def test_significance_of_a_drop(
         self, before: int, after: int, count: int, is_significant_drop: bool
     ) -> None:
-        _, high = paired_gain_interval(100 * after / count, count, 100 * before / count, count)
+        _, high = gain_interval(100 * after / count, count, 100 * before / count, count)
         assert (high < 0) == is_significant_drop
 
 

@@ -22,7 +22,7 @@ from tinyvit.metrics.comparison import (
     compare_predictions,
     count_flips,
 )
-from tinyvit.metrics.significance import mcnemar_p_value, paired_gain_interval, wilson_interval
+from tinyvit.metrics.significance import mcnemar_p_value, gain_interval, wilson_interval
 
 __all__ = [
     "AccuracyCounter",
@@ -37,7 +37,7 @@ __all__ = [
     "count_flips",
     "expected_calibration_error",
     "mcnemar_p_value",
-    "paired_gain_interval",
+    "gain_interval",
     "rank_classes",
     "top_k_correct",
     "wilson_interval",

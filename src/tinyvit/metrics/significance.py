@@ -64,7 +64,7 @@ def mcnemar_p_value(worse: int, better: int) -> float:
     return min(1.0, 2 * math.fsum(math.exp(log) for log in logs))
 
 
-def paired_gain_interval(
+def gain_interval(
     top1: float, images: int, reference_top1: float, reference_images: int
 ) -> tuple[float, float]:
     """Return the 95% confidence interval of the gain in top-1 accuracy over a reference.
