@@ -71,6 +71,26 @@ class RuntimeOptions:
             )
 
 
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What really runs, as the engine itself reports it.
+
+    Attributes:
+        engine: Name of the engine, such as "onnxruntime".
+        version: Version of the engine's library.
+        device: Where the engine computes, in the engine's own words, such as "CPUExecutionProvider".
+        threads: CPU threads for one inference; None if the engine chooses or does not use them.
+        precision: "float32", "bfloat16", "float16" or "int8"; "unstated (float32 output)" for a
+            file without a manifest whose arithmetic the engine does not report.
+    """
+
+    engine: str
+    version: str
+    device: str
+    threads: int | None
+    precision: str
+
+
 class Runtime(Protocol):
     """An opened artifact. Safe to call from several threads; closing twice is harmless; a context manager that closes."""
 

@@ -1,0 +1,45 @@
+"""Finding targets and engines: each is a module of one package, found by listing and imported when asked for.
+
+`export/targets/` and `runtimes/engines/` use this one mechanism, so that adding a module there is
+all that a new target or engine needs.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+
+@cache
+def list_plugins(package: ModuleType) -> tuple[str, ...]:
+    """List the plugins of a package without importing any.
+
+    Args:
+        package: A package whose public modules or subpackages are plugins.
+
+    Returns:
+        Sorted names, with hyphens instead of underscores; names with a leading underscore are
+        helpers and not listed.
+    """
+    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
+
+
+def load_plugin(package: ModuleType, name: str, attribute: str, submodule: str = "") -> Any:
+    """Import one plugin and return the object that describes it.
+
+    Args:
+        package: The package that `list_plugins` listed.
+        name: A name that `list_plugins` returned.
+        attribute: Name of the module-level object, such as "ENGINE" or "TARGET".
+        submodule: Module inside the plugin's own package that holds the object; "" if the plugin
+            is a single module.
+
+    Returns:
+        The object called `attribute`.
+    """
+    parts = [package.__name__, name.replace("-", "_"), *([submodule] if submodule else [])]
+    return getattr(import_module(".".join(parts)), attribute)
