@@ -1,4 +1,4 @@
-"""Finding targets and engines: each is a module of one package, found by listing and imported when asked for.
+"""Discovery of targets and engines: modules of a package that are listed, then imported on demand.
 
 `export/targets/` and `runtimes/engines/` use this one mechanism, so that adding a module there is
 all that a new target or engine needs.
