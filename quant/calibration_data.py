@@ -244,7 +244,7 @@ def _decoded(items: Sequence[ImageItem], preprocess: Preprocess) -> Iterator[Pix
 
     def decode(item: ImageItem) -> Pixels | ImageError:
         try:
-            return preprocess.pixels(open_image(item.picture(), exif=False))
+            return preprocess.resize_and_crop(open_image(item.picture(), exif=False))
         except ImageError as error:
             return error
 

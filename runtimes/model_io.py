@@ -45,7 +45,11 @@ class ModelIO:
         uint8 (S, S, 3) for "normalize", the picture itself, uint8 (height, width, 3), for "full"."""
         if self.stage == "host":
             return self.preprocess(image, self.layout)
-        return self.preprocess.pixels(image) if self.stage == "normalize" else np.asarray(image)
+        return (
+            self.preprocess.resize_and_crop(image)
+            if self.stage == "normalize"
+            else np.asarray(image)
+        )
 
 
 def resolve_model_io(

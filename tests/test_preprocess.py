@@ -64,7 +64,7 @@ def test_pixels_are_those_of_resizing_then_cropping(
 ) -> None:
     p = Preprocess(48, 55 if crop == "center" else 48, crop, interpolation)
     image = picture(*size)
-    difference = p.pixels(image).astype(int) - resize_then_crop(image, p)
+    difference = p.resize_and_crop(image).astype(int) - resize_then_crop(image, p)
     assert np.abs(difference).max() <= 1
 
 
@@ -76,7 +76,7 @@ def test_pixels_are_those_of_resizing_then_cropping(
 def test_released_evaluations(p: Preprocess) -> None:
     for _ in range(6):
         image = picture(*RNG.integers(100, 700, 2))
-        assert np.abs(p.pixels(image).astype(int) - resize_then_crop(image, p)).max() <= 1
+        assert np.abs(p.resize_and_crop(image).astype(int) - resize_then_crop(image, p)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 2_000_000), (2_000_000, 1)])
@@ -85,13 +85,13 @@ def test_released_evaluations(p: Preprocess) -> None:
 )
 def test_thin_pictures_cost_no_more_than_others(size: tuple[int, int], p: Preprocess) -> None:
     start = time.perf_counter()
-    assert (p.pixels(Image.new("RGB", size, (1, 2, 3))) == (1, 2, 3)).all()
+    assert (p.resize_and_crop(Image.new("RGB", size, (1, 2, 3))) == (1, 2, 3)).all()
     assert time.perf_counter() - start < 2
 
 
 def test_normalize_and_call() -> None:
     p, image = timm_preprocess(224), picture(300, 260)
-    x = p.pixels(image)
+    x = p.resize_and_crop(image)
     expected = ((x / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
     got = p(image)
     assert got.dtype == np.float32
@@ -106,7 +106,7 @@ def test_values() -> None:
     assert (timm_preprocess(384).resize, timm_preprocess(384).crop) == (384, "center")
     assert (paper_preprocess(384).resize, paper_preprocess(384).crop) == (384, "squash")
     assert timm_preprocess(512) == paper_preprocess(512) == Preprocess(512, 512, "squash")
-    assert timm_preprocess(224).resized(500, 375) == (313, 235)
+    assert timm_preprocess(224).resized_size(500, 375) == (313, 235)
 
 
 def test_from_dict_is_the_inverse_of_asdict() -> None:

@@ -73,7 +73,7 @@ class Preprocess:
                 f"not a preprocessing record: {error}", "export the file again"
             ) from error
 
-    def resized(self, width: int, height: int) -> tuple[int, int]:
+    def resized_size(self, width: int, height: int) -> tuple[int, int]:
         """(width, height) in pixels of the resized picture, before the crop; rounds as torchvision's Resize does."""
         if self.crop == "squash":
             return self.resize, self.resize
@@ -81,13 +81,13 @@ class Preprocess:
             return self.resize, int(self.resize * height / width)
         return int(self.resize * width / height), self.resize
 
-    def pixels(self, image: Image.Image) -> npt.NDArray[np.uint8]:
+    def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """RGB picture -> uint8 (size, size, 3): resized and cropped, not yet normalized.
 
         Only the part that the crop keeps is computed, so a picture of 1 x 5000 costs no more than
         any other; the values are those of resizing first and cropping then.
         """
-        width, height = self.resized(*image.size)
+        width, height = self.resized_size(*image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         x, y = image.width / width, image.height / height
         box = (left * x, top * y, (left + self.size) * x, (top + self.size) * y)
@@ -118,7 +118,7 @@ class Preprocess:
 
     def __call__(self, image: Image.Image, layout: str = "NCHW") -> npt.NDArray[np.float32]:
         """RGB picture -> float32 (3, size, size), normalized; layout as `normalize`'s."""
-        return self.normalize(self.pixels(image), layout)
+        return self.normalize(self.resize_and_crop(image), layout)
 
 
 def resample_image(

@@ -64,7 +64,7 @@ def levels() -> Callable[[npt.NDArray[Any], Pixels, Preprocess], npt.NDArray[Any
         std, mean = np.asarray(preprocess.std), np.asarray(preprocess.mean)
         seen = (np.moveaxis(answer[0].astype(float), 0, -1) * std + mean) * 255
         assert np.abs(seen - np.rint(seen)).max() < 1e-3, "whole levels reach the network"
-        return np.abs(np.rint(seen) - preprocess.pixels(Image.fromarray(pixels)))
+        return np.abs(np.rint(seen) - preprocess.resize_and_crop(Image.fromarray(pixels)))
 
     return compare
 

@@ -50,7 +50,9 @@ def test_a_folder_in_the_models_preprocessing(tmp_path: Path) -> None:
     made = read_calibration(folder, RULE, 32)
     assert made.pixels.shape == (32, 16, 16, 3)
     assert made.pixels.dtype == np.uint8
-    assert keys(made.pixels) <= {RULE.pixels(picture(number)).tobytes() for number in range(40)}
+    assert keys(made.pixels) <= {
+        RULE.resize_and_crop(picture(number)).tobytes() for number in range(40)
+    }
     assert made.source == "32 of 40 pictures in photos, seed 0"
     assert made.skipped == 0
 
@@ -79,7 +81,7 @@ def test_classes_share_equally_as_far_as_they_go(tmp_path: Path) -> None:
     owner = {}
     for name, numbers in (("a", range(100, 104)), ("b", range(200, 230)), ("c", range(300, 330))):
         fill(tmp_path / "in" / name, numbers)
-        owner.update({RULE.pixels(picture(number)).tobytes(): name for number in numbers})
+        owner.update({RULE.resize_and_crop(picture(number)).tobytes(): name for number in numbers})
     made = read_calibration(tmp_path / "in", RULE, 32)
     assert Counter(owner[one.tobytes()] for one in made.pixels) == {"a": 4, "b": 14, "c": 14}
 
@@ -87,7 +89,7 @@ def test_classes_share_equally_as_far_as_they_go(tmp_path: Path) -> None:
 def test_more_classes_than_pictures_are_drawn_by_the_seed(tmp_path: Path) -> None:
     for number in range(50):
         fill(tmp_path / "in" / f"class{number:02}", range(number, number + 1))
-    first = {RULE.pixels(picture(number)).tobytes() for number in range(32)}
+    first = {RULE.resize_and_crop(picture(number)).tobytes() for number in range(32)}
     assert keys(read_calibration(tmp_path / "in", RULE, 32).pixels) != first
 
 
@@ -106,7 +108,7 @@ def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.Monk
     )
     monkeypatch.chdir(tmp_path)
     assert keys(read_calibration("in/list.txt", RULE).pixels) == {
-        RULE.pixels(picture(number)).tobytes() for number in range(33)
+        RULE.resize_and_crop(picture(number)).tobytes() for number in range(33)
     }
 
 
@@ -115,7 +117,9 @@ def test_an_array_goes_through_the_preprocessing(tmp_path: Path) -> None:
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "images.npz", images)
         made = read_calibration(tmp_path / "images.npz", RULE)
-        assert keys(made.pixels) == {RULE.pixels(Image.fromarray(one)).tobytes() for one in images}
+        assert keys(made.pixels) == {
+            RULE.resize_and_crop(Image.fromarray(one)).tobytes() for one in images
+        }
 
 
 def test_exif_rotation_is_not_honored(tmp_path: Path) -> None:
@@ -124,8 +128,10 @@ def test_exif_rotation_is_not_honored(tmp_path: Path) -> None:
     exif[0x0112] = 6
     picture(99).save(folder / "turned.png", exif=exif)
     made = read_calibration(folder, RULE)
-    assert RULE.pixels(open_image(folder / "turned.png")).tobytes() not in keys(made.pixels)
-    assert RULE.pixels(picture(99)).tobytes() in keys(made.pixels)
+    assert RULE.resize_and_crop(open_image(folder / "turned.png")).tobytes() not in keys(
+        made.pixels
+    )
+    assert RULE.resize_and_crop(picture(99)).tobytes() in keys(made.pixels)
 
 
 def test_unreadable_files_are_passed_over_up_to_a_share(tmp_path: Path) -> None:
@@ -292,7 +298,10 @@ def test_validation_by_wordnet_id_and_by_name(tmp_path: Path) -> None:
             | dict.fromkeys(range(10, 14), 3)
             | dict.fromkeys(range(20, 20 + BATCH), 0)
         )
-        wanted = {RULE.pixels(picture(number)).tobytes(): index for number, index in right.items()}
+        wanted = {
+            RULE.resize_and_crop(picture(number)).tobytes(): index
+            for number, index in right.items()
+        }
         seen = {
             one.tobytes(): int(index)
             for pixels, classes in batches
