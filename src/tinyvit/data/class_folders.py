@@ -77,7 +77,7 @@ class ImageFolder:
             raise RequestError(
                 f"{self.folder} has no class folders", "give a folder with one subfolder per class"
             )
-        wnids = {label.wnid for label in labels}
+        wnids = {label.wnid for label in labels if label.wnid}
         names = [label.wnid if label.wnid in wnids else label.name for label in self.labels]
         indices = match_class_names(names, labels, f"class folders in {self.folder}")
         return np.array([indices[name] for name in names], np.int64)[self.class_indices]

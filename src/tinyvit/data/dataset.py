@@ -148,8 +148,8 @@ def match_dataset(
         raise RequestError(
             f"{len(unknown)} of the {len(indices)} classes in the data do not match exactly one"
             f" class of the model ({shorten_names(unknown)})",
-            f"name them by WordNet id or by the labels of the model, such as {example_class_name(labels)};"
-            " or leave their images out with --only-known-classes",
+            f"name them by WordNet id or by the labels of the model, such as"
+            f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
         )
     matches = [(sample, _right_indices(sample, indices)) for sample in dataset.samples]
     kept = [(sample, right) for sample, right in matches if right]

@@ -74,7 +74,8 @@ def list_source_images(source: Path) -> list[SourceImage]:
     if source.suffix.lower() == ".npz":
         array = read_image_array(source)
         return [
-            SourceImage(f"image {index}", "", partial(array.__getitem__, index))
+            # The name enters the hash that orders the images: it must never change.
+            SourceImage(f"picture {index}", "", partial(array.__getitem__, index))
             for index in range(len(array))
         ]
     raise RequestError(f"{source} is not a source of images", KINDS)

@@ -109,7 +109,8 @@ def match_class_names(
         raise RequestError(
             f"{len(unknown)} of the {len(indices)} {description} do not match exactly one class"
             f" of the model ({shorten_names(unknown)})",
-            f"name every class folder by its WordNet id or its label, such as {example_class_name(labels)}",
+            "name every class folder by its WordNet id or its label, such as"
+            f" {example_class_name(labels)}",
         )
     return {name: index for name, index in indices.items() if index is not None}
 
