@@ -124,10 +124,10 @@ class Workspace:
     draft: Manifest
     stands_in: bool = False
 
-    def lower(self, graph: Graph) -> LoweredModel:
+    def lower(self, graph: Graph, precision: Precision) -> LoweredModel:
         """For the target, at stage "host"."""
         with in_one_line(f"making the {self.target.name} artifact"):
-            return self.target.lower(graph, self.draft.preprocess, "host")
+            return self.target.lower(graph, self.draft.preprocess, "host", precision)
 
     def save(self, lowered: LoweredModel, precision: Precision) -> Artifact:
         """A file to measure, replaced by the next of its precision."""
@@ -184,18 +184,18 @@ def search_within_budget(
     Raises RequestError, saying what was measured, where none does.
     """
     recipe, asked = prepared.recipe, prepared.asked
-    float32 = shop.save(shop.lower(shop.graph), "float32")
+    float32 = shop.save(shop.lower(shop.graph, "float32"), "float32")
     wanted = measured.answers(shop, float32, prepared.images, report)
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []
     costs = count_unit_macs(shop.folded)
     while True:
-        network = quantize_network(shop.folded, recipe, shop.target.placement)
+        network = quantize_network(shop.folded, recipe, shop.target.scheme)
         graph = shop.graph.again(network)
-        lowered = shop.lower(graph)
+        lowered = shop.lower(graph, asked.precision)
         int8 = shop.save(lowered, asked.precision)
         left = sum(
-            costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)
+            costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.scheme)
         ) / sum(costs.values())
         trials.append(
             BudgetTrial(
@@ -214,7 +214,7 @@ def search_within_budget(
                 else f"; of {trials[-1].worth.images} images, one is {100 / trials[-1].worth.images:.1f}%"
             )
             report(f"over budget{alone}: ranking what int8 hurts most, which takes minutes")
-            ranking = rank_sensitivity(shop.folded, recipe, shop.target.placement, prepared.probe())
+            ranking = rank_sensitivity(shop.folded, recipe, shop.target.scheme, prepared.probe())
         recipe = recipe.without(_next(ranking, len(trials)))
         if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
             raise RequestError(

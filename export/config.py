@@ -152,7 +152,7 @@ def _targets(
         name: {key: value for key, value in options.items() if key in own[name]} for name in found
     }
     return tuple(
-        one.configured(given[one.name]) if given[one.name] else one for one in found.values()
+        one.with_options(given[one.name]) if given[one.name] else one for one in found.values()
     ), every
 
 

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export import targets
 from tinyvit.export.baseline_timing import ONE_THREAD
-from tinyvit.export.targets import BaseTarget, LoweredModel, Target
-from tinyvit.manifest import PreprocessStage
+from tinyvit.export.targets import LoweredModel, Target
+from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 
-class StandIn(BaseTarget):
+class StandIn(Target):
     """A target's placement in a file for onnxruntime: the same scales in the same places, in the types that its kernels are quick with."""
 
     suffix = ".onnx"
@@ -34,18 +34,20 @@ class StandIn(BaseTarget):
     def __init__(self, target: Target) -> None:
         self._onnx = targets.get_target("onnx")
         self.name, self.extra, self.tools = target.name, self._onnx.extra, self._onnx.tools
-        self.placement = replace(
-            target.placement, activations="uint8", biases="int32", weights="integers"
+        self.scheme = replace(
+            target.scheme, activations="uint8", biases="int32", weights="integers"
         )
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> LoweredModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> LoweredModel:
         """See `Target.lower`."""
-        return self._onnx.lower(graph, preprocess, stage)
+        return self._onnx.lower(graph, preprocess, stage, precision)
 
 
 def measurable(target: Target) -> Target:
     """The target, or what accuracy is measured in instead of it on this machine."""
-    return target if target.proof == "engine" else cast(Target, StandIn(target))
+    return target if target.parity_method == "engine" else StandIn(target)
 
 
 def require(target: Target) -> None:
@@ -59,19 +61,19 @@ def require(target: Target) -> None:
 
 @contextmanager
 def opened(target: Target, artifact: Artifact, graph: Graph) -> Iterator[Runtime]:
-    """What the artifact's logits are read from: see `Target.proof`."""
+    """What the artifact's logits are read from: see `Target.parity_method`."""
     assert artifact.manifest is not None
     manifest = artifact.manifest
-    if target.proof == "engine":
+    if target.parity_method == "engine":
         with open_runtime(artifact, None, ONE_THREAD) as runtime:
             yield runtime
-    elif target.proof == "reference":
-        with open_runtime(artifact, target.reference) as runtime:
+    elif target.parity_method == "reference":
+        with open_runtime(artifact, target.reference_engine) as runtime:
             yield runtime
     else:
         path = artifact.path.with_name("graph.onnx")
         path.write_bytes(
-            target.stand_in(graph, manifest.preprocess, manifest.stage, manifest.precision)
+            target.parity_model(graph, manifest.preprocess, manifest.stage, manifest.precision)
         )
         with open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD) as runtime:
             yield runtime

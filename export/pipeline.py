@@ -232,14 +232,14 @@ def _beside_float32(
     request: ExportConfig, source: _Source, target: Target, report: Progress
 ) -> tuple[Timing, Timing] | None:
     """The same graph in the precision asked for, and in float32."""
-    if target.proof != "engine":
+    if target.parity_method != "engine":
         return None
     report(f"timing {request.precision} beside float32 in the {target.name} target's engine")
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         shop = _workshop(request, source, target, folder)
         return beside_float32(
             *(
-                shop.save(shop.lower(source.graph), precision)
+                shop.save(shop.lower(source.graph, precision), precision)
                 for precision in (request.precision, "float32")
             )
         )
@@ -260,7 +260,7 @@ def _int8(
             f"{target.name} files do not run on this machine: no speed can be a condition",
             "leave out --min-speedup",
         )
-    quantized = None if runs_here else measured.stand_ins.get(subject.placement)
+    quantized = None if runs_here else measured.stand_ins.get(subject.scheme)
     if quantized is None:
         with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
             quantized = search_within_budget(
@@ -270,8 +270,8 @@ def _int8(
                 report,
             )
     if not runs_here:
-        measured.stand_ins[subject.placement] = quantized
-        quantized = quantized.placed(source.folded, target.placement)
+        measured.stand_ins[subject.scheme] = quantized
+        quantized = quantized.placed(source.folded, target.scheme)
     elif asked.min_speedup is not None and quantized.speedup < asked.min_speedup:
         cause = f"int8 is {quantized.speedup:.2f} times as fast as float32 here ({describe_cpu()}), and {asked.min_speedup} were asked for"
         raise RequestError(
@@ -304,7 +304,9 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
         measured = (
             what.quantized.lowered if what.quantized is not None and draft.stage == "host" else None
         )
-        lowered = measured or target.lower(what.graph, draft.preprocess, draft.stage)
+        lowered = measured or target.lower(
+            what.graph, draft.preprocess, draft.stage, draft.precision
+        )
     calibrated = what.quantized is not None and not what.quantized.recipe.weights_only
     tools = (*target.tools, "torchao") if calibrated else target.tools
     versions = {name: metadata.version(name) for name in tools}
@@ -317,12 +319,14 @@ def _make(target: Target, what: _Lowerable, path: Path, overwrite: bool) -> Expo
     with staging_folder(path) as folder:
         staged = folder / path.name
         _save(lowered, staged, manifest)
-        manifest = lowered.recorded(replace(manifest, content_sha256=content_sha256(staged)))
+        manifest = lowered.add_to_manifest(replace(manifest, content_sha256=content_sha256(staged)))
         with opened(target, Artifact(staged, manifest), what.graph) as runtime:
             manifest = replace(manifest, parity=_parity(runtime, manifest))
             engine = runtime.describe()
             ours, theirs, baseline = (
-                _timings(runtime, manifest, what) if target.proof == "engine" else (None, None, "")
+                _timings(runtime, manifest, what)
+                if target.parity_method == "engine"
+                else (None, None, "")
             )
         files = _save(lowered, staged, manifest)
         size = sum(size_bytes(file) for file in files)

@@ -75,7 +75,7 @@ def quantized(source, folded, scales):
 
     def make(target: str, bits: int):
         recipe = Recipe(source.sha256, 224, scales, bits, (), METHOD, "photographs", 16)
-        return quantize_network(folded, recipe, TARGETS[target].placement).eval()
+        return quantize_network(folded, recipe, TARGETS[target].scheme).eval()
 
     return make
 
@@ -136,7 +136,9 @@ def made(source, quantized, tmp_path_factory):
             target, network = TARGETS[name], quantized(name, bits)
             manifest = replace(drafted(source, network), target=name)
             path = tmp_path_factory.mktemp("golden") / f"demo{target.suffix}"
-            lowered = target.lower(trace(network), manifest.preprocess, manifest.stage)
+            lowered = target.lower(
+                trace(network), manifest.preprocess, manifest.stage, manifest.precision
+            )
             lowered.save(path, manifest)
             lowered.save(path, replace(manifest, content_sha256=content_sha256(path)))
             known[name, bits] = path

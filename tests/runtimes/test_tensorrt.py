@@ -347,14 +347,16 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         "float32": folded,
         "float16": folded,
         "int8": quantize_network(
-            folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.placement
+            folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.scheme
         ),
     }
     opened = {}
     for precision, network in networks.items():
         told = manifest(precision=precision, tools={}, img_size=224)
         path = tmp_path / f"{precision}{TARGET.suffix}"
-        TARGET.lower(trace(network.eval(), batch=None), preprocess, "host").save(path, told)
+        TARGET.lower(trace(network.eval(), batch=None), preprocess, "host", told.precision).save(
+            path, told
+        )
         runtime = opened[precision] = tensorrt.open_runtime(Artifact(path, told), GPU)
         with torch.no_grad():
             wanted = with_exact_arithmetic(network)(torch.from_numpy(batch).double()).numpy()

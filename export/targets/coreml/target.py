@@ -6,15 +6,16 @@ input is an image (`--preprocess normalize`); at stage "host" it is an array.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.export.targets import BaseTarget, LoweredModel
+from tinyvit.export.targets import Feature, LoweredModel, Target, check_supported
 from tinyvit.export.targets.coreml import writer as package_coreml
 from tinyvit.export.targets.coreml.writer import INPUT, LOGITS, PROBABILITIES
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
@@ -90,7 +91,7 @@ class CoreMlModel(LoweredModel):
         return _Converted(model, weights)
 
 
-class CoreMlTarget(BaseTarget):
+class CoreMlTarget(Target):
     """See `Target`."""
 
     name = "coreml"
@@ -98,17 +99,17 @@ class CoreMlTarget(BaseTarget):
     suffix = ".mlpackage"
     extra = "coreml"
     tools = ("torch", "coremltools")
-    placement = QuantScheme("int8", attention=False, biases="float32")
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
-        "full": "on the device, Vision resizes and crops"
-    }
-    batches = "one"
-    proof = "reference"
-    reference = "coreml-reference"
+    scheme = QuantScheme("int8", attention=False, biases="float32")
+    unsupported: Mapping[Feature, str] = {"full": "on the device, Vision resizes and crops"}
+    batch_sizes = "one"
+    parity_method = "reference"
+    reference_engine = "coreml-reference"
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> CoreMlModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> CoreMlModel:
         """See `Target.lower`. A classifier answers for one picture, and Core ML batches such models itself (MLModel.predictions(from:))."""
-        self.refuse(stage, graph.batch)
+        check_supported(self, precision, stage, graph.batch)
         with silence_libraries("coremltools", "torch", "torchao"):
             _sdk()
             from tinyvit.export.targets.coreml import preprocess as preprocess_coreml

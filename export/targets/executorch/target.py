@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.export.targets import BaseTarget, LoweredModel, TargetOption
+from tinyvit.export.targets import Feature, LoweredModel, Target, TargetOption, check_supported
 from tinyvit.export.targets.executorch import passes as tune_executorch
 from tinyvit.export.tracing import in_one_line
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
@@ -61,7 +61,7 @@ class ExecuTorchProgram(LoweredModel):
         return (f"outside XNNPACK's delegate: {rest}",) if rest else ()
 
 
-class ExecuTorchTarget(BaseTarget):
+class ExecuTorchTarget(Target):
     """See `Target`."""
 
     name = "executorch"
@@ -69,13 +69,13 @@ class ExecuTorchTarget(BaseTarget):
     suffix = ".pte"
     extra = "executorch"
     tools = ("torch", "executorch")
-    placement = QuantScheme("int8", outputs="layers", attention=False)
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
+    scheme = QuantScheme("int8", outputs="layers", attention=False)
+    unsupported: Mapping[Feature, str] = {
         "float16": "XNNPACK's delegate has no GELU of 16 bits, and the network would fall to pieces around each",
         "int8-weights": "XNNPACK's delegate takes 8-bit weights beside 8-bit activations only",
         "full": "XNNPACK has no antialiased filter, which pictures need",
     }
-    batches = "fixed"
+    batch_sizes = "fixed"
     options = (
         TargetOption(
             "delegate",
@@ -84,7 +84,7 @@ class ExecuTorchTarget(BaseTarget):
         ),
     )
 
-    def configured(self, values: Mapping[str, Any]) -> ExecuTorchTarget:
+    def with_options(self, values: Mapping[str, Any]) -> ExecuTorchTarget:
         """See `Target`."""
         if (reason := _REFUSED.get(values.get("delegate", ""))) is not None:
             cause = f"ExecuTorch files for {values['delegate']} are not made here: {reason}"
@@ -92,10 +92,10 @@ class ExecuTorchTarget(BaseTarget):
         return self
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> ExecuTorchProgram:
         """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""
-        self.refuse(stage, graph.batch)
+        check_supported(self, precision, stage, graph.batch)
         try:
             with silence_libraries("torch", "torchao", "executorch", "root"):
                 import executorch.exir  # noqa: F401

@@ -6,12 +6,13 @@ also has TensorFlow Lite's own metadata and labels.txt, which its task library r
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.export.targets import BaseTarget, LoweredModel
+from tinyvit.export.targets import Feature, LoweredModel, Target, check_supported
 from tinyvit.export.targets.litert import metadata as metadata_litert
 from tinyvit.export.targets.litert import passes as tune_litert
 from tinyvit.export.tracing import INPUT, OUTPUT, in_one_line
@@ -48,7 +49,7 @@ class LiteRtModel(LoweredModel):
         return [path]
 
 
-class LiteRtTarget(BaseTarget):
+class LiteRtTarget(Target):
     """See `Target`."""
 
     name = "litert"
@@ -57,19 +58,21 @@ class LiteRtTarget(BaseTarget):
     extra = "litert"
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers give int8 only; the converter makes int32 biases itself, and takes weights as pairs of floats only.
-    placement = QuantScheme(
+    scheme = QuantScheme(
         "int8", outputs="layers", attention=False, biases="float32", weights="rounded"
     )
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
+    unsupported: Mapping[Feature, str] = {
         "int8-weights": "it takes as long as float32, and half is nearly as small",
         "full": "LiteRT has no resize that is antialiased, which pictures need",
     }
-    batches = "fixed"
+    batch_sizes = "fixed"
     layout = "NHWC"
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> LiteRtModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> LiteRtModel:
         """See `Target.lower`."""
-        self.refuse(stage, graph.batch)
+        check_supported(self, precision, stage, graph.batch)
         with (
             in_one_line("converting the network to LiteRT"),
             silence_libraries("root", "litert_torch", "absl"),

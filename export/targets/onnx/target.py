@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export.passes import onnx_preprocess as preprocess_onnx
-from tinyvit.export.targets import BaseTarget, LoweredModel
+from tinyvit.export.targets import Feature, LoweredModel, Target
 from tinyvit.manifest import MANIFEST_KEY, Manifest, Precision, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
@@ -41,21 +42,23 @@ class OnnxModel(LoweredModel):
         return ir.serde.serialize_model(self.model)
 
 
-class OnnxTarget(BaseTarget):
+class OnnxTarget(Target):
     """See `Target`."""
 
     name = "onnx"
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    placement = QuantScheme(
+    scheme = QuantScheme(
         "uint8", outputs="convolutions", attention=False
     )  # with it, onnxruntime is no faster
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
+    unsupported: Mapping[Feature, str] = {
         "float16": "onnxruntime on a CPU takes longer for it than for float32"
     }
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> OnnxModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> OnnxModel:
         """See `Target.lower`."""
         try:
             import onnx

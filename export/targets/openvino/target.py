@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.export.targets import BaseTarget, LoweredModel
+from tinyvit.export.targets import LoweredModel, Target
 from tinyvit.export.targets.openvino import (
     passes as tune_openvino,
 )
 from tinyvit.export.targets.openvino import (
     preprocess as preprocess_openvino,
 )
-from tinyvit.manifest import MANIFEST_KEY, Manifest, PreprocessStage
+from tinyvit.manifest import MANIFEST_KEY, Manifest, Precision, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.engines.openvino import shared_core
@@ -69,7 +69,7 @@ def model_info(manifest: Manifest) -> dict[str, str]:
     return info
 
 
-class OpenVinoTarget(BaseTarget):
+class OpenVinoTarget(Target):
     """See `Target`."""
 
     name = "openvino"
@@ -77,9 +77,11 @@ class OpenVinoTarget(BaseTarget):
     suffix = ".xml"
     extra = "openvino"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
-    placement = QuantScheme("int8")
+    scheme = QuantScheme("int8")
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> OpenVinoModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> OpenVinoModel:
         """See `Target.lower`. Resizing is built from OpenVINO's own operations: its ONNX reader ignores antialiasing."""
         try:
             import openvino

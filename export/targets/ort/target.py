@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.export.passes import expand_attention_bias as spread
-from tinyvit.export.targets import BaseTarget, LoweredModel
+from tinyvit.export.targets import LoweredModel, Target
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.tracing import in_one_line
-from tinyvit.manifest import Manifest, PreprocessStage
+from tinyvit.manifest import Manifest, Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.formats import trailer
@@ -42,19 +42,21 @@ class OrtModel(LoweredModel):
         return [beside, path]
 
 
-class OrtTarget(BaseTarget):
+class OrtTarget(Target):
     """See `Target`. onnxruntime's own table of kernels is in the file in an order that changes from run to run, and with it the bytes."""
 
     name = "ort"
     suffix = ".ort"
     extra = "export"
     tools = (*ONNX.tools, "onnxruntime")
-    placement = ONNX.placement
-    refused = ONNX.refused
+    scheme = ONNX.scheme
+    unsupported = ONNX.unsupported
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> OrtModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> OrtModel:
         """See `Target.lower`."""
-        model = ONNX.lower(graph, preprocess, stage).model
+        model = ONNX.lower(graph, preprocess, stage, precision).model
         spread.biases(model)
         import onnx_ir as ir
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 from tinyvit.errors import RequestError
 from tinyvit.export.passes import onnx_preprocess as preprocess_onnx
-from tinyvit.export.targets import BaseTarget, LoweredModel, TargetOption
+from tinyvit.export.targets import Feature, LoweredModel, Target, TargetOption, check_supported
 from tinyvit.export.targets.tensorrt import engine_builder as plan_tensorrt
 from tinyvit.export.targets.tensorrt import passes as tune_tensorrt
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
@@ -102,11 +102,11 @@ class TensorRtModel(LoweredModel):
         """Build it, once for each precision, and write the .engine and its .json."""
         plan, _ = self._plan(manifest.precision)
         beside = manifest_path(path)
-        beside.write_text(self.recorded(manifest).to_json(), encoding="utf-8")
+        beside.write_text(self.add_to_manifest(manifest).to_json(), encoding="utf-8")
         path.write_bytes(plan.data)
         return [beside, path]
 
-    def recorded(self, manifest: Manifest) -> Manifest:
+    def add_to_manifest(self, manifest: Manifest) -> Manifest:
         """The manifest with what the plan was found to do with int8; unchanged for other precisions."""
         record = manifest.quantization
         if record is None or manifest.precision != "int8":
@@ -166,17 +166,15 @@ class TensorRtModel(LoweredModel):
         return self._built[half]
 
 
-class TensorRtTarget(BaseTarget):
+class TensorRtTarget(Target):
     """See `Target`."""
 
     name = "tensorrt"
     aliases: tuple[str, ...] = ("trt", "engine")
     # Attention's products stay float16: one fused kernel, which rounds its result for the next layer; in int8 it wins nothing that shows.
-    placement = QuantScheme("int8", biases="float32", attention=False)
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
-        "full": "TensorRT cannot resize as Pillow does"
-    }
-    proof = "graph"
+    scheme = QuantScheme("int8", biases="float32", attention=False)
+    unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
+    parity_method = "graph"
     options = (
         TargetOption(
             "flavor",
@@ -202,7 +200,7 @@ class TensorRtTarget(BaseTarget):
         self.extra = product.extra
         self.tools: tuple[str, ...] = ("torch", "onnx", "onnx-ir", "onnxscript", product.module)
 
-    def configured(self, values: Mapping[str, str]) -> TensorRtTarget:
+    def with_options(self, values: Mapping[str, str]) -> TensorRtTarget:
         """See `Target`."""
         cache = values.get("timing_cache")
         settings = TensorRtOptions(
@@ -215,13 +213,15 @@ class TensorRtTarget(BaseTarget):
         )
         return TensorRtTarget(settings)
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> TensorRtModel:
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> TensorRtModel:
         """See `Target.lower`; the plan itself is built when it is saved.
 
         Raises RequestError for `stage` "full", and without a GPU where the flavor needs one.
         """
         nvidia.sdk(self.settings.built_by)
-        self.refuse(stage, graph.batch)
+        check_supported(self, precision, stage, graph.batch)
         if self.settings.built_by == "classic":
             try:
                 nvidia.CudaDevice().close()
@@ -232,11 +232,11 @@ class TensorRtTarget(BaseTarget):
                 ) from error
         return TensorRtModel(self, graph, preprocess, stage)
 
-    def stand_in(
+    def parity_model(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> bytes:
         """See `Target`: for onnxruntime to answer in TensorRT's stead where there is no GPU."""
-        self.refuse(stage, graph.batch)
+        check_supported(self, precision, stage, graph.batch)
         return _serialized(self.model(graph, preprocess, stage, precision != "float32"))
 
     def model(
