@@ -1,7 +1,7 @@
 """The accuracy that int8 may lose, and how an int8 artifact is compared with the float32 one.
 
-Both artifacts run on the same images in the target's own engine. Their outputs are compared image by
-image with `tinyvit.metrics`, and an `AccuracyBudget` decides whether the loss is acceptable.
+Both artifacts run on the same images in the target's own engine. Their outputs are compared image
+by image with `tinyvit.metrics`, and an `AccuracyBudget` decides whether the loss is acceptable.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class AccuracyBudget:
         Args:
             comparison: The int8 artifact against the float32 one.
         """
-        # Accuracies such as 85.2 - 84.7 exceed 0.5 by a rounding error of floating point.
+        # Without rounding, 85.2 - 84.7 would exceed 0.5 by an error of floating point.
         if comparison.drop is not None:
             return round(comparison.drop, 6) <= self.max_drop
         return round(comparison.agreement, 6) >= self.min_agreement

@@ -1,4 +1,4 @@
-"""Calibration: observes the activations of the folded network on images and chooses their scales."""
+"""Calibration observes the activations of the folded network and chooses their scales."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Decoding images into the pixels that a model takes, in threads, with a limit on unreadable images.
+"""Decodes images in threads into the pixels that a model takes, and limits unreadable images.
 
 The EXIF rotation of cameras is ignored, as in the published evaluations.
 """

@@ -49,8 +49,8 @@ chance too often, and layers returned to float32 without need (docs/engines.md).
 SENSITIVITY_COUNT = 16
 """Number of images to rank layers by sensitivity with."""
 CLASS_WEIGHT = 0.1
-"""`SyntheticConfig.class_weight` of synthetic images that agreement is measured on: large enough for
-the network to be sure of their classes. They show that int8 is not broken (docs/int8.md); only
+"""`SyntheticConfig.class_weight` of synthetic images to measure agreement on: large enough for the
+network to be sure of their classes. They show that int8 is not broken (docs/int8.md); only
 --val-data shows how much accuracy it costs."""
 
 CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}

@@ -121,7 +121,7 @@ def _order_of_return(sensitivity: UnitSensitivity) -> tuple[float, str]:
 def _compute_logits(network: TinyViT, images: Tensor) -> Tensor:
     """Return the logits, float32 (N, classes), for images (N, 3, S, S)."""
     with torch.inference_mode():
-        return torch.cat([network(batch) for batch in images.split(BATCH_SIZE)])
+        return torch.cat([network(batch) for batch in torch.split(images, BATCH_SIZE)])
 
 
 def _mean_square_error(logits: Tensor, reference: Tensor) -> float:

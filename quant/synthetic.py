@@ -2,9 +2,10 @@
 
 An image starts as 1/f noise, which has the spectrum of natural images (Field, "Relations between
 the statistics of natural images and the response properties of cortical cells", JOSA A, 1987). It
-is then optimized until the activations before every BatchNorm have the mean and the standard deviation
-that the BatchNorm recorded on the training images, as in Yin et al., "Dreaming to Distill" (CVPR
-2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares such images with photographs.
+is then optimized until the activations before every BatchNorm have the mean and the standard
+deviation that the BatchNorm recorded on the training images, as in Yin et al., "Dreaming to
+Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares such images with
+photographs.
 """
 
 from __future__ import annotations
