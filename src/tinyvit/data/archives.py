@@ -1,0 +1,80 @@
+"""Reading images from an uncompressed tar file without unpacking it."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+from tinyvit.data.listing import is_ignored_name, is_image_path
+from tinyvit.errors import RequestError
+
+MAX_IMAGE_BYTES = 256 * 2**20
+"""A larger member is read as an empty image, which the decoder refuses by name."""
+MAX_MEMBERS = 5_000_000
+
+
+def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
+    """List the images in an uncompressed tar file by reading its headers once.
+
+    Hidden and system files and folders are skipped, as in `tinyvit.data.listing`.
+
+    Args:
+        path: The tar file.
+
+    Returns:
+        For each image its name, with "/", and a function that reads its bytes from the tar file.
+        The bytes are empty where the image is too large or cannot be read. Sorted by name.
+
+    Raises:
+        RequestError: The file is not an uncompressed tar, has no images, or has a name twice.
+    """
+    readers: dict[str, Callable[[], bytes]] = {}
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for count, member in enumerate(archive):
+                if count >= MAX_MEMBERS:
+                    raise RequestError(
+                        f"{path} has more than {MAX_MEMBERS} members",
+                        "give a tar file of the validation images only",
+                    )
+                name = member.name.removeprefix("./")
+                if not _is_image_member(member, name):
+                    continue
+                if name in readers:
+                    raise RequestError(
+                        f"{path} contains {name} twice",
+                        "give a tar file in which every image has its own name",
+                    )
+                readers[name] = partial(_read_member, path, member.offset_data, member.size)
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise RequestError(
+            f"{path} cannot be read as an uncompressed .tar file ({reason})",
+            "give a folder of images, or an uncompressed .tar file of them",
+        ) from error
+    if not readers:
+        raise RequestError(f"{path} has no images", "give the tar file of the validation images")
+    return dict(sorted(readers.items()))
+
+
+def _is_image_member(member: tarfile.TarInfo, name: str) -> bool:
+    if not member.isreg() or member.sparse is not None:
+        return False
+    folders = PurePosixPath(name).parts[:-1]
+    return is_image_path(Path(name)) and not any(
+        is_ignored_name(folder) for folder in folders if folder != ".."
+    )
+
+
+def _read_member(path: Path, offset: int, size: int) -> bytes:
+    """Read the bytes of one member."""
+    if size > MAX_IMAGE_BYTES:
+        return b""
+    try:
+        with path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            return file.read(size) or b""
+    except OSError:
+        return b""

@@ -1,0 +1,179 @@
+"""Reading the files that state which class each image of a flat folder shows.
+
+ILSVRC2012_devkit_t12.tar.gz   as downloaded: the class numbers and their meaning (needs scipy)
+LOC_val_solution.csv           from Kaggle: ImageId,PredictionString, of which the latter begins
+                               with a WordNet id
+*.csv                          a file name, with or without folder and suffix, and its class: a
+                               WordNet id, a label or a class number
+real.json                      from ImageNet-Real: a list of class numbers for each image, in the
+                               order of the names; an image with an empty list has no class
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyvit.errors import MissingDependencyError, RequestError
+
+MAX_BYTES = 64 * 2**20
+"""Truth files, and members of the devkit, that are larger are refused."""
+KINDS = (
+    "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv of file name and"
+    " class, or ImageNet-Real's real.json"
+)
+_HEADER_NAMES = ("imageid", "image", "file", "filename", "name", "path")
+_BOX_FIELDS = 5
+"""Kaggle writes a WordNet id and four coordinates for each object."""
+
+
+def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Read the classes of images from a truth file.
+
+    Args:
+        path: A file of one of the kinds that the module describes.
+        names: The names of all images within the data, with "/", sorted.
+
+    Returns:
+        For each image the classes it shows: WordNet ids, labels, or "#7" for class number 7. An
+        image that the file assigns no class has an empty tuple.
+
+    Raises:
+        RequestError: The file does not exist, cannot be read, or does not fit the images.
+        MissingDependencyError: The devkit is given and scipy is not installed.
+    """
+    if not path.is_file():
+        raise RequestError(f"the truth file {path} does not exist", KINDS)
+    if path.name.endswith((".tar.gz", ".tgz")):
+        return _assign_in_order(names, _read_devkit(path), path)
+    if path.suffix.lower() == ".json":
+        return _assign_in_order(names, _read_real_labels(path), path)
+    if path.suffix.lower() == ".csv":
+        return _assign_by_name(names, _read_table(path), path)
+    raise RequestError(f"the truth file {path} is of an unknown kind", KINDS)
+
+
+def _assign_in_order(
+    names: Sequence[str], classes: Sequence[tuple[str, ...]], path: Path
+) -> dict[str, tuple[str, ...]]:
+    if len(names) != len(classes):
+        raise RequestError(
+            f"the truth file {path} states the classes of {len(classes)} images, but there are"
+            f" {len(names)}",
+            "give all images that the file was made for, or a .csv of file name and class",
+        )
+    return dict(zip(names, classes))
+
+
+def _assign_by_name(
+    names: Sequence[str], table: dict[str, str], path: Path
+) -> dict[str, tuple[str, ...]]:
+    """Look up each image by its full name, its file name, and its file name without suffix."""
+    classes: dict[str, tuple[str, ...]] = {}
+    missing = []
+    for name in names:
+        spellings = (name, Path(name).name, Path(name).stem)
+        class_name = next((table[key] for key in spellings if key in table), None)
+        if class_name is None:
+            missing.append(name)
+        else:
+            classes[name] = (class_name,)
+    if missing:
+        raise RequestError(
+            f"the truth file {path} does not name {len(missing)} of the {len(names)} images,"
+            f" such as {missing[0]}",
+            "add the images to the file, or remove them from the folder",
+        )
+    return classes
+
+
+def _read_table(path: Path) -> dict[str, str]:
+    """Map file names, as they are written and without folder and suffix, to classes."""
+    try:
+        rows = [row for row in csv.reader(io.StringIO(_read_text(path)), strict=True) if row]
+    except csv.Error as error:
+        raise RequestError(f"the truth file {path} is not a table ({error})", KINDS) from error
+    if rows and rows[0][0].strip().lower() in _HEADER_NAMES:
+        rows = rows[1:]
+    if not rows or not all(_is_file_and_class(row) for row in rows):
+        raise RequestError(
+            f"the truth file {path} has rows that are not exactly a file name and a class", KINDS
+        )
+    entries = [(name.strip(), _class_name(cell)) for name, cell in rows]
+    by_stem = {Path(name).name.rpartition(".")[0] or name: entry for name, entry in entries}
+    return by_stem | dict(entries)  # a name as it is written wins over the stem of another
+
+
+def _is_file_and_class(row: list[str]) -> bool:
+    return len(row) == 2 and bool(row[1].split())
+
+
+def _class_name(cell: str) -> str:
+    """Return the class of a table cell: Kaggle's first WordNet id, "#7" for 7, or the text."""
+    words = cell.split()
+    if len(words) % _BOX_FIELDS == 0 and words[0][:1] == "n" and words[0][1:].isdecimal():
+        return words[0]
+    text = cell.strip()
+    return f"#{text}" if text.isdecimal() else text
+
+
+def _read_real_labels(path: Path) -> list[tuple[str, ...]]:
+    """Read ImageNet-Real's list of lists of class numbers."""
+    try:
+        rows = json.loads(_read_text(path))
+        if not isinstance(rows, list) or not all(_is_list_of_integers(row) for row in rows):
+            raise ValueError("it is not a list of lists of whole numbers")
+    except (ValueError, RecursionError) as error:
+        raise RequestError(
+            f"the truth file {path} does not have the form of ImageNet-Real's labels ({error})",
+            KINDS,
+        ) from error
+    return [tuple(f"#{index}" for index in row) for row in rows]
+
+
+def _is_list_of_integers(row: object) -> bool:
+    return isinstance(row, list) and all(type(index) is int for index in row)  # a bool is no index
+
+
+def _read_text(path: Path) -> str:
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise RequestError(f"the truth file {path} cannot be read ({error})", KINDS) from error
+
+
+def _read_devkit(path: Path) -> list[tuple[str, ...]]:
+    """Read the validation classes from ILSVRC2012's development kit."""
+    try:
+        from scipy.io import loadmat
+    except ImportError as error:
+        raise MissingDependencyError.of("scipy", "bench") from error
+    try:
+        with tarfile.open(path) as archive:
+            text = _read_member(archive, "ILSVRC2012_validation_ground_truth.txt").decode("ascii")
+            synsets = loadmat(io.BytesIO(_read_member(archive, "meta.mat")), squeeze_me=True)[
+                "synsets"
+            ]
+        wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
+        return [(wnids[int(number)],) for number in text.split()]
+    except Exception as error:  # the errors of tarfile, zlib and scipy have no base in common
+        reason = f"{type(error).__name__}: {error}"
+        raise RequestError(
+            f"the truth file {path} does not have the form of ILSVRC2012's devkit ({reason})"[:300],
+            KINDS,
+        ) from error
+
+
+def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    for member in archive:
+        if member.isreg() and Path(member.name).name == name and member.size <= MAX_BYTES:
+            file = archive.extractfile(member)
+            assert file is not None
+            return file.read()
+    raise ValueError(f"it has no {name}")

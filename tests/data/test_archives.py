@@ -1,0 +1,81 @@
+"""Images are read from an uncompressed tar file where they lie."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tinyvit.data import archives
+from tinyvit.data.archives import index_tar
+from tinyvit.errors import RequestError
+
+
+def write_tar(path: Path, mode: str, *members: tuple[str, bytes]) -> Path:
+    with tarfile.open(path, mode) as archive:  # type: ignore[call-overload]
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def test_members_are_read_by_name(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "a.tar", "w", ("./b/2.jpg", b"two"), ("a/1.png", b"one"), ("notes.txt", b"no")
+    )
+    readers = index_tar(path)
+    assert {name: read() for name, read in readers.items()} == {
+        "a/1.png": b"one",
+        "b/2.jpg": b"two",
+    }
+    assert list(readers) == ["a/1.png", "b/2.jpg"]
+
+
+def test_hidden_and_system_members_and_links_are_skipped(tmp_path: Path) -> None:
+    path = write_tar(
+        tmp_path / "a.tar",
+        "w",
+        ("cat/1.jpg", b"1"),
+        ("cat/._1.jpg", b"2"),
+        ("__MACOSX/cat/1.jpg", b"3"),
+        (".cache/1.jpg", b"4"),
+        ("cat/@eaDir/1.jpg", b"5"),
+    )
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo("cat/link.jpg")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        archive.addfile(link)
+    assert list(index_tar(path)) == ["cat/1.jpg"]
+
+
+def test_a_member_that_is_too_large_or_gone_is_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_tar(tmp_path / "a.tar", "w", ("1.jpg", b"1234"), ("2.jpg", b"12"))
+    monkeypatch.setattr(archives, "MAX_IMAGE_BYTES", 3)
+    readers = index_tar(path)
+    assert [read() for read in readers.values()] == [b"", b"12"]
+    path.unlink()
+    assert readers["2.jpg"]() == b""
+
+
+def test_what_is_not_an_uncompressed_tar_of_images_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compressed = write_tar(tmp_path / "a.tar.gz", "w:gz", ("1.jpg", b"1"))
+    (tmp_path / "bad.tar").write_bytes(b"\0" * 700 + b"bad")
+    for path in (compressed, tmp_path / "missing.tar"):
+        with pytest.raises(RequestError, match="cannot be read as an uncompressed"):
+            index_tar(path)
+    with pytest.raises(RequestError, match=r"no images|cannot be read"):
+        index_tar(tmp_path / "bad.tar")
+    with pytest.raises(RequestError, match="has no images"):
+        index_tar(write_tar(tmp_path / "text.tar", "w", ("a.txt", b"1")))
+    with pytest.raises(RequestError, match=r"contains 1\.jpg twice"):
+        index_tar(write_tar(tmp_path / "twice.tar", "w", ("1.jpg", b"1"), ("./1.jpg", b"2")))
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 1)
+    with pytest.raises(RequestError, match="more than 1 members"):
+        index_tar(write_tar(tmp_path / "many.tar", "w", ("1.jpg", b"1"), ("2.jpg", b"2")))

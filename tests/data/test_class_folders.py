@@ -1,0 +1,132 @@
+"""Folders with one subfolder for each class, for training and validation."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyvit.data.class_folders import (
+    class_folder_name,
+    read_image_folder,
+    read_labeled_images,
+    split_folder,
+)
+from tinyvit.errors import ImageError, RequestError
+from tinyvit.labels import Label
+
+LABELS = (
+    Label("goldfish", "n01443537"),
+    Label("crane", "n02012849"),
+    Label("crane", "n03126707"),
+    Label("my thing"),
+)
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x" * len(name))
+    return folder
+
+
+def test_class_folders_give_labels_and_indices(tmp_path: Path) -> None:
+    touch(tmp_path, "widget/b.jpg", "n01443537/deep/a.jpg", "n01443537/c.png", ".hidden/d.jpg")
+    images = read_image_folder(tmp_path)
+    assert images.keys == ("n01443537/c.png", "n01443537/deep/a.jpg", "widget/b.jpg")
+    assert images.labels == (Label("goldfish", "n01443537"), Label("widget"))
+    assert images.class_indices is not None
+    assert images.class_indices.dtype == np.int64
+    assert images.class_indices.tolist() == [0, 0, 1]
+    assert len(images) == 3
+
+
+def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
+    images = read_image_folder(touch(tmp_path, "a.jpg", "cat/b.jpg"))
+    assert images.keys == ("a.jpg", "cat/b.jpg")
+    assert images.labels is None
+    assert images.class_indices is None
+    with pytest.raises(RequestError, match="has no class folders"):
+        images.class_indices_in(LABELS)
+
+
+def test_the_training_split_is_read(tmp_path: Path) -> None:
+    touch(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg")
+    assert read_image_folder(tmp_path).folder == tmp_path / "train"
+    assert split_folder(tmp_path, "val") == tmp_path / "val"
+    assert split_folder(tmp_path / "val", "val") == tmp_path / "val"
+
+
+def test_the_hash_covers_names_and_sizes(tmp_path: Path) -> None:
+    images = read_image_folder(touch(tmp_path, "cat/a.jpg", "dog/bb.jpg"))
+    assert images.sha256 == hashlib.sha256(b"cat/a.jpg\x009\ndog/bb.jpg\x0010\n").hexdigest()
+
+
+def test_classes_as_indices_into_the_labels_of_a_model(tmp_path: Path) -> None:
+    touch(tmp_path, "my thing/a.jpg", "n01443537/a.jpg", "n03126707/a.jpg")
+    images = read_image_folder(tmp_path)
+    indices = images.class_indices_in(LABELS)
+    assert indices.dtype == np.int64
+    assert indices.tolist() == [3, 0, 2]
+    # A model without WordNet ids knows the class by its label.
+    assert images.class_indices_in(
+        (Label("crane"), Label("my thing"), Label("goldfish"))
+    ).tolist() == [1, 2, 0]
+    with pytest.raises(
+        RequestError,
+        match=r"1 of the 3 class folders in .* do not match exactly one class of the model \(my",
+    ):
+        images.class_indices_in(LABELS[:3])
+
+
+def test_images_are_opened_without_their_rotation(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (4, 2)).save(tmp_path / "a.png", exif=exif)
+    assert read_image_folder(tmp_path).open(0).size == (4, 2)
+    (tmp_path / "b.png").touch()
+    images = read_image_folder(tmp_path)
+    with pytest.raises(ImageError, match="empty"):
+        images.open(1)
+
+
+@pytest.mark.parametrize(
+    "read", [read_image_folder, lambda path: read_labeled_images(path, LABELS)]
+)
+def test_what_is_not_a_folder_is_refused(tmp_path: Path, read: object) -> None:
+    touch(tmp_path, "000.png")
+    for name in ("000.png", "missing"):
+        with pytest.raises(RequestError, match="is not a folder"):
+            read(tmp_path / name)  # type: ignore[operator]
+
+
+def test_labeled_images_by_wordnet_id_and_by_label(tmp_path: Path) -> None:
+    touch(tmp_path, "n03126707/1.png", "my thing/more/2.png", "goldfish/3.png", "n01443537/4.png")
+    images = read_labeled_images(tmp_path, LABELS)
+    assert [file.name for file in images.files] == ["3.png", "2.png", "4.png", "1.png"]
+    assert images.class_indices.tolist() == [0, 3, 0, 2]
+    assert len(images) == 4
+    text = b"0/goldfish/3.png\x0014\n3/more/2.png\x0019\n0/n01443537/4.png\x0015\n"
+    assert images.sha256 == hashlib.sha256(text + b"2/n03126707/1.png\x0015\n").hexdigest()
+
+
+@pytest.mark.parametrize("name", ["goldfisch", "crane", "0", "Goldfish"])
+def test_unknown_and_ambiguous_classes_are_refused(tmp_path: Path, name: str) -> None:
+    touch(tmp_path, "goldfish/1.png", f"{name}/2.png")
+    with pytest.raises(RequestError, match=rf"1 of the 2 .*\({name}\).*n01443537"):
+        read_labeled_images(tmp_path, LABELS)
+
+
+def test_images_outside_class_folders_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match=r"000\.png"):
+        read_labeled_images(touch(tmp_path, "000.png"), LABELS)
+
+
+def test_the_class_folder_of_a_key() -> None:
+    assert class_folder_name("cat/1.jpg") == "cat"
+    assert class_folder_name("cat/more/1.jpg") == "cat"
+    assert class_folder_name("Val/cat/1.jpg") == "cat"
+    assert class_folder_name("test/1.jpg") == "test"

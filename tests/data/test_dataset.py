@@ -1,0 +1,177 @@
+"""ImageNet's validation images as people have them: every kind gives the same classes."""
+
+from __future__ import annotations
+
+import pickle
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from tinyvit.data.dataset import (
+    Dataset,
+    DatasetLocation,
+    Sample,
+    match_dataset,
+    open_dataset,
+)
+from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.images import open_image
+from tinyvit.labels import Label, imagenet_labels
+
+IMAGENET = imagenet_labels(1000) or ()
+
+
+def classes(location: DatasetLocation) -> list[tuple[str, ...]]:
+    return [sample.classes for sample in open_dataset(location).samples]
+
+
+def test_class_folders(folders: Path, image_classes: list[str]) -> None:
+    location = DatasetLocation(str(folders))
+    dataset = open_dataset(location)
+    assert sorted(sample.classes[0] for sample in dataset.samples) == sorted(image_classes)
+    names = [sample.name for sample in dataset.samples]
+    assert names == sorted(names)
+    assert dataset.location == location
+    assert dataset.source == "12 images in class folders of val"
+    # A folder above that is named as a split does not matter.
+    assert classes(DatasetLocation(str(folders.parent))) == classes(location)
+
+
+def test_a_file_of_a_folder_is_read_as_its_path(folders: Path) -> None:
+    dataset = open_dataset(DatasetLocation(str(folders)))
+    assert [sample.read() for sample in dataset.samples] == [
+        folders / sample.name for sample in dataset.samples
+    ]
+    assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256
+
+
+def test_a_tar_is_read_where_it_lies(folders: Path, tmp_path: Path) -> None:
+    (folders / "__MACOSX").mkdir()
+    (folders / "__MACOSX" / "000.png").write_bytes(b"not an image")
+    with tarfile.open(tmp_path / "val.tar", "w") as archive:
+        archive.add(folders, ".")
+    packed = open_dataset(DatasetLocation(str(tmp_path / "val.tar")))
+    loose = open_dataset(DatasetLocation(str(folders)))
+    assert (packed.sha256, len(packed.samples)) == (loose.sha256, 12)
+    for a, b in zip(packed.samples, loose.samples):
+        assert open_image(a.read()) == open_image(b.read())
+
+
+def test_a_flat_folder_with_a_truth_file(
+    flat: Path, image_classes: list[str], tmp_path: Path
+) -> None:
+    names = [path.stem for path in sorted(flat.iterdir())]
+    truth = tmp_path / "wnid.csv"
+    truth.write_text("".join(f"{n},{w}\n" for n, w in zip(names, image_classes)))
+    location = DatasetLocation(str(flat), truth)
+    assert classes(location) == [(wnid,) for wnid in image_classes]
+    assert open_dataset(location).source == "12 images of flat, classes by wnid.csv"
+
+
+def test_images_without_a_class_are_left_out(flat: Path, tmp_path: Path) -> None:
+    (tmp_path / "real.json").write_text(f"[[], [3, 4], {', '.join(['[7]'] * 10)}]")
+    dataset = open_dataset(DatasetLocation(str(flat), tmp_path / "real.json"))
+    assert [sample.classes for sample in dataset.samples] == [("#3", "#4"), *[("#7",)] * 10]
+    assert "1 left out" in dataset.source
+
+
+def test_a_limit_draws_evenly_and_reproducibly(folders: Path) -> None:
+    whole = open_dataset(DatasetLocation(str(folders)))
+    kinds = {sample.classes for sample in whole.samples}
+    location = DatasetLocation(str(folders), limit=len(kinds))
+    few = open_dataset(location)
+    assert {sample.classes for sample in few.samples} == kinds
+    assert len(few.samples) == len(kinds)
+    assert few.sha256 == open_dataset(location).sha256 != whole.sha256
+    assert few.location == location
+    for limit in (0, -1):
+        with pytest.raises(RequestError, match=f"--limit {limit} leaves no image"):
+            open_dataset(DatasetLocation(str(folders), limit=limit))
+
+
+def test_the_hash_of_names_and_classes_is_this() -> None:
+    assert named_samples("a", "b").sha256 == (
+        "076c37f9320e506e88face7705968d208f3c5b42b005730a33ed63139c6ddefd"
+    )
+
+
+def test_other_sources_are_opened_by_their_prefix(tmp_path: Path) -> None:
+    openers = {"hf:": named_samples}
+    dataset = open_dataset(DatasetLocation("hf:owner/name", limit=1), openers)
+    assert dataset.samples[0].classes == ("owner/name",)
+    assert dataset.location == DatasetLocation("hf:owner/name", limit=1)
+    with pytest.raises(RequestError, match=r"--truth cannot be used with hf:owner/name"):
+        open_dataset(DatasetLocation("hf:owner/name", tmp_path), openers)
+    with pytest.raises(RequestError, match=r"does not exist.*or hf:NAME"):
+        open_dataset(DatasetLocation(str(tmp_path / "none")), openers)
+    with pytest.raises(RequestError, match="hf:owner/name does not exist"):
+        open_dataset(DatasetLocation("hf:owner/name"))
+
+
+def named_samples(*names: str) -> Dataset:
+    return Dataset("", tuple(Sample(str(i), (name,), bytes) for i, name in enumerate(names)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "name", "index"),
+    [
+        (IMAGENET, "n01443537", 1),
+        (IMAGENET, "#1", 1),
+        ((Label("pizza", "n07873807"), Label("gold fish", "n01443537")), "#1", 1),
+        ((Label("Gold-Fish"), Label("cat")), "gold_fish", 0),
+    ],
+)
+def test_classes_are_matched(labels: tuple[Label, ...], name: str, index: int) -> None:
+    assert match_dataset(named_samples(name), labels).class_indices == ((index,),)
+
+
+def test_several_classes_may_be_right() -> None:
+    dataset = Dataset("", (Sample("a", ("#7", "3", "#3"), bytes),))
+    assert match_dataset(dataset, IMAGENET).class_indices == ((3, 7),)
+
+
+def test_classes_that_do_not_match_are_refused_or_left_out() -> None:
+    labels = (Label("cat"), Label("dog"))
+    with pytest.raises(
+        RequestError, match=r"1 of the 2 classes in the data do not match .*\(horse\).*as cat"
+    ):
+        match_dataset(named_samples("cat", "horse"), labels)
+    matched = match_dataset(named_samples("cat", "horse"), labels, only_known=True)
+    assert (len(matched.samples), matched.class_indices) == (1, ((0,),))
+    assert matched.notes == (
+        "1 images of 1 classes that the model does not have were left out",
+        "the images show 1 of the model's 2 classes",
+    )
+    with pytest.raises(RequestError, match="no image in the data"):
+        match_dataset(named_samples("horse"), labels, only_known=True)
+    with pytest.raises(RequestError, match="do not match exactly one class"):
+        match_dataset(named_samples("cat"), (Label("cat"), Label("cat")))
+
+
+def test_images_in_no_class_folder_are_refused(flat: Path) -> None:
+    with pytest.raises(RequestError, match=r"12 of the 12 images in flat are in no class folder"):
+        open_dataset(DatasetLocation(str(flat)))
+
+
+def test_a_class_folder_without_images_is_refused(folders: Path) -> None:
+    (folders / ".cache").mkdir()
+    open_dataset(DatasetLocation(str(folders)))
+    (folders / "n00000000").mkdir()
+    with pytest.raises(RequestError, match="the class folder n00000000 of val has no images"):
+        open_dataset(DatasetLocation(str(folders)))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("empty", "has no images"),
+        ("missing", "does not exist"),
+        ("bad.tar", "no images|cannot be read"),
+    ],
+)
+def test_what_is_not_a_dataset_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "bad.tar").write_bytes(b"\0" * 700 + b"bad")
+    with pytest.raises(TinyViTError, match=message):
+        open_dataset(DatasetLocation(str(tmp_path / name)))
