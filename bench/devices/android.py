@@ -46,7 +46,7 @@ RUNNERS = {
     "litert": Runner(
         "benchmark_model",
         "litert",
-        "--graph={file} --num_threads={threads} --num_runs={runs} --warmup_queries={warmup} --use_xnnpack=true --max_secs=600",
+        "--graph={file} --num_threads={threads} --num_runs={runs} --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
         {
             "min": re.compile(rf"count=\d+ .*?\bmin={_NUMBER}"),
             "max": re.compile(rf"count=\d+ .*?\bmax={_NUMBER}"),
