@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyvit.bench.artifact_info import Refusals
+from tinyvit.bench.artifact_info import Failures
 from tinyvit.bench.latency.interleave import Timing, run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.workload import OpenWorkload, network_query
@@ -76,7 +76,7 @@ BENCHMARK_TOOLS = {
 
 
 def measure_baselines(
-    names: Sequence[str], opened: OpenWorkload, threads: int, refusals: Refusals
+    names: Sequence[str], opened: OpenWorkload, threads: int, refusals: Failures
 ) -> list[BaselineResult]:
     """Each rival in turns with the file, one picture a run; those that cannot be measured are added to `refusals`."""
     peers = list[BaselineResult]()
@@ -159,7 +159,7 @@ def _by_tool(opened: OpenWorkload, threads: int) -> BaselineResult:
 
 
 def _tool_median_ms(tool: BenchmarkTool, program: str, opened: OpenWorkload, threads: int) -> float:
-    precision = str(opened.runtime.describe().get("precision", "f32"))
+    precision = opened.runtime.describe().precision
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         facts = {

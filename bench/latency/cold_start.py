@@ -43,12 +43,12 @@ def measure_cold_start(path: str, options: Sequence[str], times: int = 3) -> Col
             raise ArtifactError(
                 f"a new process cannot run {path} ({said})", "see whether tinyvit-verify can"
             ) from error
-    peaks = [one.peak_bytes for one in found if one.peak_bytes is not None]
+    peaks = [one.peak_memory_bytes for one in found if one.peak_memory_bytes is not None]
     return ColdStart(
         import_ms=statistics.median(one.import_ms for one in found),
         load_ms=statistics.median(one.load_ms for one in found),
-        first_ms=statistics.median(one.first_ms for one in found),
-        peak_bytes=max(peaks) if peaks else None,
+        first_inference_ms=statistics.median(one.first_inference_ms for one in found),
+        peak_memory_bytes=max(peaks) if peaks else None,
     )
 
 

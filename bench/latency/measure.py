@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 
 from tinyvit.bench import machine
 from tinyvit.bench import profilers as readers
-from tinyvit.bench.artifact_info import Refusals, read_artifact_info
+from tinyvit.bench.artifact_info import Failures, read_artifact_info
 from tinyvit.bench.kernel_profile import KernelProfile, profile_kernels
 from tinyvit.bench.latency import interference as watch
 from tinyvit.bench.latency.baselines import measure_baselines
@@ -47,7 +47,7 @@ from tinyvit.bench.record import (
     OperatorTime,
     Record,
     Scenario,
-    now,
+    current_time,
 )
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.runtimes.artifact import open_artifact
@@ -134,7 +134,7 @@ def measure_latency(
     Raises the first reason where nothing can be measured.
     """
     clock = clock or WallClock()
-    date, device = now(), machine.read_device_info(name)
+    date, device = current_time(), machine.read_device_info(name)
     with ExitStack() as stack:
         runs, refusals, said = _opened(paths, plan, stack)
         if not runs:
@@ -165,10 +165,10 @@ def measure_latency(
         device=replace(device, clock_after_mhz=after.clock_mhz),
         settings=_settings(plan),
         warnings=tuple(dict.fromkeys(said)),
-        refusals=tuple(refusals.lines),
+        failures=tuple(refusals.lines),
         latency=tuple(results),
-        peak=found,
-        peers=tuple(peers),
+        peak_rates=found,
+        baselines=tuple(peers),
     )
 
 
@@ -186,10 +186,10 @@ def _settings(plan: LatencyConfig) -> dict[str, str | int | float | bool | None]
 
 def _opened(
     paths: Sequence[str], plan: LatencyConfig, stack: ExitStack
-) -> tuple[list[_Run], Refusals, list[str]]:
+) -> tuple[list[_Run], Failures, list[str]]:
     """(what can be measured, what cannot and why, warnings)."""
     runs: list[_Run] = []
-    refusals = Refusals()
+    refusals = Failures()
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         for path in paths:
@@ -260,7 +260,7 @@ def _timed(
     results = [_result(run, warm[i], times[i], plan) for i, run in enumerate(runs)]
     if plan.scenario == "server":
         results = [
-            replace(one, images_per_s=rate, runs_per_s=rate, meets_p99_ms=plan.p99_ms)
+            replace(one, images_per_s=rate, queries_per_s=rate, p99_limit_ms=plan.p99_ms)
             for one, rate in zip(results, rates)
         ]
     else:
@@ -320,10 +320,10 @@ def _result(run: _Run, warm: Warmup, times: Timing, plan: LatencyConfig) -> Late
             for stage, column in zip(STAGES, zip(*run.whole.stages_ms))
         }
     return LatencyResult(
-        subject=read_artifact_info(run.opened.given, run.opened.runtime.describe()),
+        artifact=read_artifact_info(run.opened.given, run.opened.runtime.describe()),
         scenario=plan.scenario,
         batch=run.pictures,
-        warmup_runs=warm.queries,
+        warmup_queries=warm.queries,
         is_steady=warm.is_steady,
         images_per_s=run.pictures * 1e3 / (found.mean_ms or 1e-9),
         turns_ms=times.turns_ms,
@@ -344,16 +344,16 @@ def _looked_into(
         list[str](),
     )
     try:
-        if engine in readers.names() and "cpu" in str(one.subject.engine.get("device")).lower():
+        if engine in readers.names() and "cpu" in one.artifact.engine.device.lower():
             found = profile_kernels(
                 run.opened.artifact.path,
-                threads or int(one.subject.engine.get("threads") or 1),
+                threads or one.artifact.engine.threads or 1,
                 engine,
             )
             one = replace(
                 one,
-                subject=replace(one.subject, int8_macs=found.share),
-                work_gmacs=(found.int8_macs + found.float_macs) / 1e9,
+                artifact=replace(one.artifact, int8_mac_share=found.share),
+                gmacs_per_image=(found.int8_macs + found.float_macs) / 1e9,
             )
             one = replace(one, operators=_operators(found) if plan.operators else ())
     except (TinyViTError, ValueError) as error:
@@ -367,7 +367,7 @@ def _looked_into(
             *(["--threads", str(threads)] if threads else []),
         ]
         try:
-            one = replace(one, cold=measure_cold_start(path, asked, plan.cold))
+            one = replace(one, cold_start=measure_cold_start(path, asked, plan.cold))
         except TinyViTError as error:
             missed.append(str(error))
     return one, missed
@@ -381,14 +381,14 @@ def _operators(found: KernelProfile) -> tuple[OperatorTime, ...]:
 
 
 def _rivals(
-    runs: Sequence[_Run], plan: LatencyConfig, cores: int, refusals: Refusals
+    runs: Sequence[_Run], plan: LatencyConfig, cores: int, refusals: Failures
 ) -> list[BaselineResult]:
     peers = list[BaselineResult]()
     for run in runs if plan.rivals else ():
         peers += measure_baselines(
             plan.rivals,
             run.opened,
-            run.options.threads or int(run.opened.runtime.describe().get("threads") or cores),
+            run.options.threads or run.opened.runtime.describe().threads or cores,
             refusals,
         )
     return peers

@@ -33,23 +33,23 @@ def measure_peak_rates(threads: int) -> PeakRates:
     products = _SIDE**3 / 1e9
     return PeakRates(
         threads=threads,
-        float32_gmacs=products
+        float32_gmacs_per_s=products
         / _product_s(float32, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), threads),
-        int8_gmacs=products
+        int8_gmacs_per_s=products
         / _product_s(int8, rng.integers(0, 256, (_SIDE, _SIDE), np.uint8), threads),
-        memory_gbytes=_copied_bytes_per_s(threads) / 1e9,
+        memory_gb_per_s=_copied_bytes_per_s(threads) / 1e9,
     )
 
 
 def share_of_peak(one: LatencyResult, machine: PeakRates) -> float | None:
     """The bound's part of the median time of a picture, 0 to 1; None where the network's work is not known."""
-    if one.work_gmacs is None or one.subject.int8_macs is None:
+    if one.gmacs_per_image is None or one.artifact.int8_mac_share is None:
         return None
-    integers = one.subject.int8_macs
-    products_s = one.work_gmacs * (
-        integers / machine.int8_gmacs + (1 - integers) / machine.float32_gmacs
+    integers = one.artifact.int8_mac_share
+    products_s = one.gmacs_per_image * (
+        integers / machine.int8_gmacs_per_s + (1 - integers) / machine.float32_gmacs_per_s
     )
-    weights_s = one.subject.size_bytes / 1e9 / machine.memory_gbytes / one.batch
+    weights_s = one.artifact.size_bytes / 1e9 / machine.memory_gb_per_s / one.batch
     return max(products_s, weights_s) * 1e3 / (one.median_ms / one.batch)
 
 
