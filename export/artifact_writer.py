@@ -107,9 +107,7 @@ def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
     if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
         return candidate.lowered
     with explain_tool_errors(f"making the {target.name} artifact"):
-        return target.lower(
-            network.graph, manifest.preprocess, manifest.stage, manifest.precision
-        )
+        return target.lower(network.graph, manifest.preprocess, manifest.stage, manifest.precision)
 
 
 def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:

@@ -111,8 +111,8 @@ class QuantizedCandidate:
         """
         return Quantization(
             method=self.recipe.method,
-            data=self.recipe.data,
-            data_count=self.recipe.count,
+            data=self.recipe.calibration_sha256,
+            data_count=self.recipe.calibration_count,
             recipe=self.recipe.sha256,
             weight_bits=self.recipe.weight_bits,
             cpu=config.cpu,
@@ -214,7 +214,7 @@ def search_within_budget(
             return replace(candidate, trials=tuple(trials))
         if not ranking:
             ranking = _rank_units(workspace, quantization, comparison, progress)
-        reduced = recipe.without(_units_to_restore(ranking, len(trials)))
+        reduced = recipe.with_float_units(_units_to_restore(ranking, len(trials)))
         if share <= MIN_INT8_SHARE or reduced.float_units == recipe.float_units:
             raise _budget_error(trials)
         recipe = reduced
@@ -284,8 +284,9 @@ def _rank_units(
 
 def _units_to_restore(ranking: list[UnitSensitivity], trials: int) -> tuple[str, ...]:
     """Choose the units that return to float32: 1, 2, 4, ... of those that int8 harms."""
-    return tuple(sensitivity.unit for sensitivity in ranking[: 2 ** (trials - 1)]
-                 if sensitivity.error > 0)
+    return tuple(
+        sensitivity.unit for sensitivity in ranking[: 2 ** (trials - 1)] if sensitivity.error > 0
+    )
 
 
 def _budget_error(trials: list[BudgetTrial]) -> RequestError:

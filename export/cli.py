@@ -84,3 +84,7 @@ def _print_report(report: ExportReport, as_json: bool) -> None:
             print(format_summary(artifact))
     for failure in report.failures:
         print(f"not made: {failure.target} ({failure.error})", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""The manifest of an artifact as far as it does not depend on the target, and its golden vectors."""
+"""The manifest of an artifact, without what depends on the target, and its golden vectors."""
 
 from __future__ import annotations
 

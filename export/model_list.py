@@ -88,6 +88,4 @@ def _checkpoint_rows() -> list[str]:
 def _evaluation(released: Released) -> str:
     """Name the crop, the sizes and the filter of a checkpoint's evaluation."""
     preprocess = released.preprocess
-    return (
-        f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"
-    )
+    return f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"

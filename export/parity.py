@@ -121,9 +121,7 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
     assert golden is not None
     reference = _describe_reference(manifest)
     engine = runtime.describe().engine
-    differences = [
-        result.max_abs_diff for result in compare_golden(runtime, manifest, golden)
-    ]
+    differences = [result.max_abs_diff for result in compare_golden(runtime, manifest, golden)]
     largest = max(differences)
     # Not "largest > tolerance": a NaN among the differences must count as a failure.
     if not all(difference <= golden.tolerance for difference in differences):

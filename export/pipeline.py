@@ -53,7 +53,7 @@ class ExportReport:
     failures: tuple[FailedTarget, ...]
 
 
-def export(config: ExportConfig, progress: Progress | None = None) -> ExportedArtifact:
+def export(config: ExportConfig, progress: Progress = NullProgress()) -> ExportedArtifact:
     """Export a checkpoint to one target.
 
     Args:
@@ -74,7 +74,6 @@ def export(config: ExportConfig, progress: Progress | None = None) -> ExportedAr
     plan = make_plan(config)
     (artifact,) = plan.artifacts
     check_supported(artifact.target, config.precision, config.preprocess, config.batch)
-    progress = NullProgress() if progress is None else progress
     preparer = _load_and_prepare(plan, progress)
     try:
         return _make_artifact(artifact, preparer, config.overwrite, progress)
@@ -82,7 +81,7 @@ def export(config: ExportConfig, progress: Progress | None = None) -> ExportedAr
         raise write_error(artifact.path, error) from error
 
 
-def export_all(config: ExportConfig, progress: Progress | None = None) -> ExportReport:
+def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> ExportReport:
     """Export a checkpoint to every requested target, and report those that failed.
 
     Args:
@@ -98,15 +97,12 @@ def export_all(config: ExportConfig, progress: Progress | None = None) -> Export
             cannot be written. Artifacts of targets before that one remain.
     """
     plan = make_plan(config)
-    progress = NullProgress() if progress is None else progress
     preparer = _load_and_prepare(plan, progress)
     artifacts: list[ExportedArtifact] = []
     failures: list[FailedTarget] = []
     for artifact in plan.artifacts:
         target = artifact.target
-        unsupported = unsupported_error(
-            target, config.precision, config.preprocess, config.batch
-        )
+        unsupported = unsupported_error(target, config.precision, config.preprocess, config.batch)
         if unsupported is not None:
             failures.append(FailedTarget(target.name, unsupported, is_skipped=True))
             continue

@@ -91,9 +91,7 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
     names = target_names() if ALL_TARGETS in config.targets else config.targets
     targets = {target.name: target for target in map(get_target, names)}
     _check_option_owners(config.target_options, targets)
-    return tuple(
-        _with_own_options(target, config.target_options) for target in targets.values()
-    )
+    return tuple(_with_own_options(target, config.target_options) for target in targets.values())
 
 
 def requests_several(config: ExportConfig) -> bool:
@@ -128,9 +126,7 @@ def write_error(path: Path, error: OSError) -> RequestError:
 def _check_option_owners(options: Mapping[str, str], targets: Mapping[str, Target]) -> None:
     """Refuse an option that belongs to none of the requested targets."""
     for name in options:
-        owners = [
-            other for other in target_names() if name in _option_names(get_target(other))
-        ]
+        owners = [other for other in target_names() if name in _option_names(get_target(other))]
         flag = f"--{name.replace('_', '-')}"
         if not owners:
             raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")

@@ -69,7 +69,9 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     return SourceNetwork(checkpoint, labels, original, folded, graph)
 
 
-def _choose_labels(requested: tuple[Label, ...] | None, checkpoint: Checkpoint) -> tuple[Label, ...]:
+def _choose_labels(
+    requested: tuple[Label, ...] | None, checkpoint: Checkpoint
+) -> tuple[Label, ...]:
     """Return the requested labels, else the checkpoint's own, else numbers."""
     labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
     if len(labels) != checkpoint.num_classes:

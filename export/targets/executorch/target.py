@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export.targets import Feature, LoweredModel, Target, TargetOption, check_supported
 from tinyvit.export.targets.executorch import passes as tune_executorch
-from tinyvit.export.tracing import in_one_line
+from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -102,7 +102,7 @@ class ExecuTorchTarget(Target):
         except ImportError as error:
             raise MissingDependencyError.of("executorch", self.extra) from error
         with (
-            in_one_line("lowering the network for ExecuTorch"),
+            explain_tool_errors("lowering the network for ExecuTorch"),
             silence_libraries("torch", "torchao", "executorch", "root"),
         ):
             program = tune_executorch.tune(

@@ -15,7 +15,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.targets import Feature, LoweredModel, Target, check_supported
 from tinyvit.export.targets.litert import metadata as metadata_litert
 from tinyvit.export.targets.litert import passes as tune_litert
-from tinyvit.export.tracing import INPUT, OUTPUT, in_one_line
+from tinyvit.export.tracing import INPUT, OUTPUT, explain_tool_errors
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -74,7 +74,7 @@ class LiteRtTarget(Target):
         """See `Target.lower`."""
         check_supported(self, precision, stage, graph.batch)
         with (
-            in_one_line("converting the network to LiteRT"),
+            explain_tool_errors("converting the network to LiteRT"),
             silence_libraries("root", "litert_torch", "absl"),
             silence_file_descriptors(),
         ):

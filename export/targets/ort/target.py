@@ -15,7 +15,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.passes import expand_attention_bias as spread
 from tinyvit.export.targets import LoweredModel, Target
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
-from tinyvit.export.tracing import in_one_line
+from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.manifest import Manifest, Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -61,7 +61,7 @@ class OrtTarget(Target):
         import onnx_ir as ir
 
         with (
-            in_one_line("making the ORT model"),
+            explain_tool_errors("making the ORT model"),
             silence_libraries("ort_format_model"),
             tempfile.TemporaryDirectory(prefix="tinyvit-") as folder,
         ):
