@@ -22,7 +22,7 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from tinyvit.export.passes import onnx_graph as tune
+from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.export.targets.openvino import passes as tune_openvino
 from tinyvit.quant.quantized_network import QuantizedLayer, QuantizePoint, quantize_network
 from tinyvit.quant_scheme import QuantScheme
@@ -137,7 +137,7 @@ def ask(
             input_names=["x"],
         )
         right = module.double()(x.double()).numpy()
-    tune.tune(program.model)
+    optimize_graph(program.model)
     program.model.ir_version = 9
     ir.save(program.model, folder / "layer.onnx")
     if engine == "openvino":
