@@ -102,23 +102,22 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     """Describe the input and the three outputs."""
     description = model.description
     logits = next(copy.deepcopy(output) for output in description.output if output.name == LOGITS)
-    logits.shortDescription = "The network's answer before softmax, one number a class"
+    logits.shortDescription = "The network's output before softmax, one value per class"
     del description.output[:]
-    label = description.output.add(name=LABEL, shortDescription="The most probable class")
+    label = description.output.add(name=LABEL, shortDescription="Label of the most probable class")
     label.type.stringType.SetInParent()
     probabilities = description.output.add(
-        name=LABEL_PROBABILITIES, shortDescription="Each class with its probability"
+        name=LABEL_PROBABILITIES, shortDescription="Probability of each class, by its label"
     )
     probabilities.type.dictionaryType.stringKeyType.SetInParent()
     description.output.add().CopyFrom(logits)
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
-    values = "RGB by rows, less the mean, over std"
+    values = "RGB in planes, normalized: less the mean, divided by std"
     if manifest.stage == "normalize":
-        values = "RGB; mean and std are in the model"
-    description.input[
-        0
-    ].shortDescription = f"A picture of {manifest.img_size} x {manifest.img_size} pixels, {values}"
+        values = "RGB; the model subtracts the mean and divides by std"
+    size = f"{manifest.img_size} x {manifest.img_size}"
+    description.input[0].shortDescription = f"An image of {size} pixels, {values}"
 
 
 def write_package(path: Path, model: bytes, weights: bytes) -> None:

@@ -81,7 +81,7 @@ def _write_logits(builder: Any) -> int:
     about_labels = "Names of the classes, in the order of the logits."
     file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})
     labels = _write_table(builder, 5, file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS})
-    about_logits = "One a class; softmax makes probabilities of them."
+    about_logits = "One value per class; softmax turns them into probabilities."
     texts = _write_texts(builder, {0: "logits", 1: about_logits})
     return _write_table(builder, 7, {**texts, 6: _write_vector(builder, [labels])})
 
