@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from tinyvit.distill.training.device import ComputeDevice
-from tinyvit.quant.calibration_data import ValidationSet
+from tinyvit.quant.validation_data import ValidationSet
 
 BATCH = 32
 

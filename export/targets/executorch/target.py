@@ -13,7 +13,7 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export.targets import Feature, Target, TargetOption, check_supported
 from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
 from tinyvit.export.targets.executorch.writer import ExecuTorchProgram
-from tinyvit.export.tracing import in_one_line
+from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -87,7 +87,7 @@ class ExecuTorchTarget(Target):
         except ImportError as error:
             raise MissingDependencyError.of("executorch", self.extra) from error
         with (
-            in_one_line("lowering the network for ExecuTorch"),
+            explain_tool_errors("lowering the network for ExecuTorch"),
             silence_libraries(*_NOISY_LIBRARIES),
         ):
             program = rewrite_for_xnnpack(

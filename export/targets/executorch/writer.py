@@ -29,7 +29,7 @@ class ExecuTorchProgram(LoweredModel):
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write one .pte file; see `LoweredModel.save`."""
-        path.write_bytes(trailer.append(self.data, trailer.described(manifest)))
+        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
         return [path]
 
     def notes(self, precision: Precision) -> tuple[str, ...]:

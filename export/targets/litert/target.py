@@ -20,7 +20,7 @@ from tinyvit.export.targets.litert.passes import (
     store_constants_as_float16,
 )
 from tinyvit.export.targets.litert.writer import LiteRtModel
-from tinyvit.export.tracing import INPUT, OUTPUT, in_one_line
+from tinyvit.export.tracing import INPUT, OUTPUT, explain_tool_errors
 from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -67,7 +67,7 @@ class LiteRtTarget(Target):
         """Convert the traced network with litert-torch and optimize it; see `Target.lower`."""
         check_supported(self, precision, stage, graph.batch)
         with (
-            in_one_line("converting the network to LiteRT"),
+            explain_tool_errors("converting the network to LiteRT"),
             silence_libraries("root", "litert_torch", "absl"),
             silence_file_descriptors(),
         ):

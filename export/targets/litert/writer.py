@@ -30,5 +30,5 @@ class LiteRtModel(LoweredModel):
         """
         set_metadata(self.model, METADATA_NAME, make_metadata(manifest))
         data = serialize_model(self.model)
-        path.write_bytes(trailer.append(data, trailer.described(manifest)))
+        path.write_bytes(trailer.append(data, trailer.metadata_files(manifest)))
         return [path]

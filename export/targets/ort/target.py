@@ -16,7 +16,7 @@ from tinyvit.export.passes.expand_attention_bias import expand_attention_bias
 from tinyvit.export.targets import Target, check_supported
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.writer import OrtModel
-from tinyvit.export.tracing import in_one_line
+from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
@@ -53,7 +53,7 @@ class OrtTarget(Target):
 
         data = ir.serde.serialize_model(model).SerializeToString(deterministic=True)
         with (
-            in_one_line("making the ORT model"),
+            explain_tool_errors("making the ORT model"),
             silence_libraries("ort_format_model"),
             tempfile.TemporaryDirectory(prefix="tinyvit-") as folder,
         ):

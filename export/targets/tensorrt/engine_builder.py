@@ -121,9 +121,9 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         MissingDependencyError: The flavor's package is not installed.
     """
     options = config.options
-    trt: Any = cuda.sdk(options.resolved_flavor)
+    trt: Any = cuda.import_tensorrt(options.resolved_flavor)
     product = f"{cuda.PRODUCTS[options.resolved_flavor].name} {trt.__version__}"
-    log = cuda.logger(trt)
+    log = cuda.make_logger(trt)
     with silence_file_descriptors():
         builder = trt.Builder(log)
         network = builder.create_network(_network_flags(trt))
@@ -134,7 +134,7 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         serialized = builder.build_serialized_network(network, builder_config)
     if serialized is None:
         raise ArtifactError(
-            f"{product} cannot build the network ({cuda.complaint(trt, log)[:300]})",
+            f"{product} cannot build the network ({cuda.first_error(trt, log)[:300]})",
             "use --float16, or another release, or report this",
         )
     data = bytes(serialized)
@@ -161,7 +161,7 @@ def _parse_error(trt: Any, parser: Any, log: Any, product: str) -> ArtifactError
     if parser.num_errors:
         message = " ".join(parser.get_error(0).desc().split())
     else:
-        message = cuda.complaint(trt, log)
+        message = cuda.first_error(trt, log)
     return ArtifactError(
         f"{product} cannot read the network ({message[:300]})",
         "report this, or use another release",
@@ -227,7 +227,7 @@ def _inspect_engine(trt: Any, log: Any, data: bytes) -> Iterator[EngineLayer]:
     engine = trt.Runtime(log).deserialize_cuda_engine(data)
     if engine is None:
         raise ArtifactError(
-            f"TensorRT cannot open the engine that it built ({cuda.complaint(trt, log)[:200]})",
+            f"TensorRT cannot open the engine that it built ({cuda.first_error(trt, log)[:200]})",
             "report this",
         )
     inspector = engine.create_engine_inspector()

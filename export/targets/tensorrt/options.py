@@ -108,7 +108,7 @@ class TensorRtOptions:
     @property
     def resolved_flavor(self) -> cuda.Flavor:
         """The flavor, or the installed one if none was named."""
-        return self.flavor or cuda.installed()
+        return self.flavor or cuda.installed_flavor()
 
     @property
     def compute_capabilities(self) -> tuple[str, ...]:

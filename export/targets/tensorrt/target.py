@@ -78,7 +78,7 @@ class TensorRtTarget(Target):
 
         Raises RequestError without a GPU if the flavor needs one to build.
         """
-        cuda.sdk(self.build_options.resolved_flavor)
+        cuda.import_tensorrt(self.build_options.resolved_flavor)
         check_supported(self, precision, stage, graph.batch)
         if self.build_options.resolved_flavor == "classic":
             _check_gpu()
