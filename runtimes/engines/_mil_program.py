@@ -187,9 +187,7 @@ class _ProgramReader:
                 raise ValueError(f"{message.type} has several outputs or nested blocks")
             messages.append(message)
             bindings = (
-                binding
-                for argument in message.inputs.values()
-                for binding in argument.arguments
+                binding for argument in message.inputs.values() for binding in argument.arguments
             )
             needed_names.update(binding.name for binding in bindings if binding.name)
         return reversed(messages)
