@@ -108,8 +108,12 @@ def _check_model(data: bytes) -> None:
     weighted_kinds = {getattr(schema.BuiltinOperator, name) for name in _WEIGHTED_OPERATORS}
     for operator in graph.operators:
         if kinds[operator.opcodeIndex] in weighted_kinds:
-            inputs = [graph.tensors[index] for index in operator.inputs[:2]]
-            _check_scale_ratio(*inputs, graph.tensors[operator.outputs[0]])
+            input_index, weight_index = operator.inputs[:2]
+            _check_scale_ratio(
+                graph.tensors[input_index],
+                graph.tensors[weight_index],
+                graph.tensors[operator.outputs[0]],
+            )
 
 
 def _read_operator_kinds(model: Any, schema: Any) -> list[int]:
