@@ -131,13 +131,13 @@ def content_sha256(path: str | Path) -> str:
         path: Path of the file.
 
     Returns:
-        SHA-256 as a hexadecimal string. `Format.digest` of each format states which bytes count.
+        SHA-256 as a hexadecimal string. Each format's `update_hash` states which bytes count.
 
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
     """
     path, digest = Path(path), hashlib.sha256()
-    detect_format(path).digest(path, digest)
+    detect_format(path).update_hash(path, digest)
     return digest.hexdigest()
 
 
