@@ -31,7 +31,7 @@ from tinyvit.runtimes.base import (
     shorten_message,
 )
 from tinyvit.runtimes.formats.onnx import ONNX
-from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
+from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """This package's precision -> OpenVINO's value of INFERENCE_PRECISION_HINT."""
@@ -166,7 +166,7 @@ def _create_cache_folder(folder: Path) -> Path:
 def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:
     """Read the file and compile it for one device."""
     path = artifact.path
-    weight_files = () if artifact.format is ONNX else (str(weights(path)),)
+    weight_files = () if artifact.format is ONNX else (str(weights_path(path)),)
     try:
         model = core.read_model(str(path), *weight_files)
     except RuntimeError as error:

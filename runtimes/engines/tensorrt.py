@@ -30,9 +30,9 @@ from tinyvit.runtimes.base import (
     run_error,
     stated_precision,
 )
-from tinyvit.runtimes.formats.sidecar import Sidecar
+from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
-TENSORRT = Sidecar(
+TENSORRT = SidecarFormat(
     "tensorrt",
     ".engine",
     tuple(magic for product in nvidia.PRODUCTS.values() for magic in product.magics),
