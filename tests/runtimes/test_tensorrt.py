@@ -369,7 +369,7 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         layers = list(
             parse_inspector_json(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
         )
-        integers = sum(layer.multiplies and layer.first == "Int8" for layer in layers)
+        integers = sum(layer.multiplies_matrices and layer.input_type == "Int8" for layer in layers)
         assert (integers > 40) == (precision == "int8")
         print(
             f"{precision}: {integers} of {len(layers)} layers multiply integers, difference {worst:.4f}, {runtime.describe()}"
