@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
-from tinyvit.export.passes import onnx_graph as tune
+from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.output_capture import quiet_loggers
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class Graph:
         assert program is not None
         model = program.model
         model.ir_version = IR_VERSIONS[self.opset]
-        tune.tune(model)
+        optimize_graph(model)
         return model
 
 

@@ -42,7 +42,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def artifacts(
-    crops: Path, recipe: Path, demo_network: Any, tmp_path_factory: pytest.TempPathFactory
+    crops: Path, recipe: Path, demo_source: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, ExportedArtifact]:
     """The int8 artifacts of two targets, calibrated on photographs."""
     quantization = QuantizationConfig(
@@ -55,7 +55,7 @@ def artifacts(
         quantization=quantization,
         output=tmp_path_factory.mktemp("int8"),
     )
-    with reused_network(demo_network), short_timing():
+    with reused_network(demo_source), short_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 

@@ -357,11 +357,11 @@ def test_an_interrupted_write_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_artifact_that_differs_from_the_network_is_not_written(demo_network, tmp_path):
-    original = copy.deepcopy(demo_network.original)
+def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, tmp_path):
+    original = copy.deepcopy(demo_source.original)
     original.head.fc.bias.data[0] += 1
     with (
-        reused_network(replace(demo_network, original=original)),
+        reused_network(replace(demo_source, original=original)),
         pytest.raises(ArtifactError, match="does not equal torch, before folding"),
     ):
         export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))

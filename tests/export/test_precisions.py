@@ -26,7 +26,7 @@ ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
 
 
 @pytest.fixture(scope="module")
-def float16_report(demo_network: Any, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+def float16_report(demo_source: Any, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
     """The report of an export in float16 for OpenVINO, which gains from it, and ONNX."""
     config = ExportConfig(
         model="demo",
@@ -35,7 +35,7 @@ def float16_report(demo_network: Any, tmp_path_factory: pytest.TempPathFactory) 
         float16=True,
         output=tmp_path_factory.mktemp("float16"),
     )
-    with reused_network(demo_network), short_timing():
+    with reused_network(demo_source), short_timing():
         return export_all(config)
 
 
@@ -48,7 +48,7 @@ def float16_artifact(float16_report: ExportReport) -> ExportedArtifact:
 
 @pytest.fixture(scope="module")
 def weights_only_artifacts(
-    demo_network: Any, crops: Path, tmp_path_factory: pytest.TempPathFactory
+    demo_source: Any, crops: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, ExportedArtifact]:
     """Artifacts whose weights alone are int8, by target."""
     config = ExportConfig(
@@ -58,7 +58,7 @@ def weights_only_artifacts(
         quantization=QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, weights_only=True),
         output=tmp_path_factory.mktemp("weights"),
     )
-    with reused_network(demo_network), short_timing():
+    with reused_network(demo_source), short_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 

@@ -25,9 +25,9 @@ from tinyvit.nn.model import TinyViT
 
 
 def test_float32_is_measured_again_only_if_its_logits_differ(
-    demo_network: Any, tmp_path: Path
+    demo_source: Any, tmp_path: Path
 ) -> None:
-    network = demo_network.folded
+    network = demo_source.folded
     changed = copy.deepcopy(network)
     with torch.no_grad():
         changed.head.fc.bias += 0.1
@@ -38,7 +38,7 @@ def test_float32_is_measured_again_only_if_its_logits_differ(
 
     def open_workspace(name: str, folded: TinyViT) -> Workspace:
         (tmp_path / name).mkdir()
-        manifest = build_manifest(demo_network.checkpoint, demo_network.labels, 1, "host")
+        manifest = build_manifest(demo_source.checkpoint, demo_source.labels, 1, "host")
         target = get_target("onnx")
         return Workspace(tmp_path / name, target, folded, trace(folded), manifest)
 

@@ -22,8 +22,8 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from tinyvit.export.passes import onnx_graph as tune
-from tinyvit.export.targets.openvino import passes as tune_openvino
+from tinyvit.export.passes.onnx_graph import optimize_graph
+from tinyvit.export.targets.openvino import passes as openvino_passes
 from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant_scheme import QuantScheme
@@ -138,14 +138,14 @@ def ask(
             input_names=["x"],
         )
         right = module.double()(x.double()).numpy()
-    tune.tune(program.model)
+    optimize_graph(program.model)
     program.model.ir_version = 9
     ir.save(program.model, folder / "layer.onnx")
     if engine == "openvino":
         import openvino
 
         model = openvino.Core().read_model(folder / "layer.onnx")
-        tune_openvino.tune(model)
+        openvino_passes.optimize_graph(model)
         openvino.save_model(model, folder / "layer.xml", compress_to_fp16=False)
     np.save(folder / "x.npy", x.numpy())
     prefix = [EMULATOR, "-cpu", "Haswell"] if emulated else []
