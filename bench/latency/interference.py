@@ -104,12 +104,12 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
             f"cores were slowed down {throttled} times because they were too hot:"
             " cool the device, or wait"
         )
-    if before.clock_mhz and after.clock_mhz:
-        if after.clock_mhz < (1 - _MAX_CLOCK_LOSS) * before.clock_mhz:
-            warnings.append(
-                f"the clock rate fell from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz"
-                " during the measurement"
-            )
+    before_mhz, after_mhz = before.clock_mhz, after.clock_mhz
+    if before_mhz and after_mhz and after_mhz < (1 - _MAX_CLOCK_LOSS) * before_mhz:
+        warnings.append(
+            f"the clock rate fell from {before_mhz:.0f} to {after_mhz:.0f} MHz during the"
+            " measurement"
+        )
     return warnings
 
 

@@ -78,7 +78,8 @@ def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> Ope
     """
     if engine and is_reference(engine):
         raise RequestError(
-            f"{engine} only checks what {path} computes, so its latency says nothing about a device",
+            f"{engine} only checks what {path} computes, and its latency says nothing about a"
+            " device",
             "measure on the device, with the device's own engine",
         )
     artifact = open_artifact(path)
