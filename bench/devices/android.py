@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.artifact_info import Failures, read_artifact_info
-from tinyvit.bench.devices.transport import CompletedCommand, device_error, run_process
+from tinyvit.bench.devices.android_runners import RUNNERS, AndroidRunner, read_times
+from tinyvit.bench.devices.process import CompletedCommand, device_error, run_process
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, current_time
 from tinyvit.errors import MissingDependencyError, RequestError
@@ -34,63 +35,6 @@ _PARENT_FOLDER = "/data/local/tmp"
 """Folder that the adb user may write to and run programs from."""
 _WARMUP_RUNS = 20
 _PUSH_TIMEOUT_S = 1800
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
-
-
-@dataclass(frozen=True)
-class AndroidRunner:
-    """An engine's benchmark program for Android.
-
-    Attributes:
-        name: Name of the program.
-        engine: Name of the engine that it uses.
-        arguments: Its command line, with {file}, {threads}, {runs} and {warmup}.
-        patterns: Find numbers in its output as group 1; the keys are "median" and, where it prints
-            them, "min", "mean", "max", "p90" and "p99".
-        unit_ms: Milliseconds per unit of these numbers.
-        source: Where to get the program, for an error.
-    """
-
-    name: str
-    engine: str
-    arguments: str
-    patterns: dict[str, re.Pattern[str]]
-    unit_ms: float
-    source: str
-
-
-RUNNERS = {
-    "litert": AndroidRunner(
-        name="benchmark_model",
-        engine="litert",
-        arguments="--graph={file} --num_threads={threads} --num_runs={runs}"
-        " --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
-        patterns={
-            "min": re.compile(rf"count=\d+ .*?\bmin={_NUMBER}"),
-            "max": re.compile(rf"count=\d+ .*?\bmax={_NUMBER}"),
-            "mean": re.compile(rf"count=\d+ .*?\bavg={_NUMBER}"),
-            "median": re.compile(rf"count=\d+ .*?\bmedian={_NUMBER}"),
-        },
-        unit_ms=1e-3,
-        source="ai.google.dev/edge/litert offers it for Android, under benchmark tools",
-    ),
-    "onnxruntime": AndroidRunner(
-        name="onnxruntime_perf_test",
-        engine="onnxruntime",
-        arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
-        patterns={
-            "min": re.compile(rf"Min Latency: {_NUMBER} s"),
-            "max": re.compile(rf"Max Latency: {_NUMBER} s"),
-            "median": re.compile(rf"P50 Latency: {_NUMBER} s"),
-            "p90": re.compile(rf"P90 Latency: {_NUMBER} s"),
-            "p99": re.compile(rf"P99 Latency: {_NUMBER} s"),
-        },
-        unit_ms=1e3,
-        source="build onnxruntime for Android with"
-        " ./build.sh --android --android_abi arm64-v8a --config Release",
-    ),
-}
-"""The benchmark program of each engine that has one for Android."""
 
 
 @dataclass(frozen=True)
@@ -304,20 +248,13 @@ def _measure_artifact(
     result = adb.shell(line, measurement.timeout_s)
     if result.exit_code:
         raise device_error(adb.name, result, f"{runner.name} failed")
-    times_ms = _read_times(runner, result.stdout + result.stderr)
+    times_ms = read_times(runner, result.stdout + result.stderr)
     if "median" not in times_ms:
         raise RequestError(
             f"{runner.name} on {adb.name} printed no median latency",
             f"use a newer version: {runner.source}",
         )
     return _make_result(path, runner, times_ms, measurement)
-
-
-def _read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
-    """Read the latencies in milliseconds from the output of a benchmark program."""
-    matches = {key: pattern.findall(output) for key, pattern in runner.patterns.items()}
-    # The last match counts: benchmark_model prints the same line for its warm-up before.
-    return {key: float(found[-1]) * runner.unit_ms for key, found in matches.items() if found}
 
 
 def _make_result(

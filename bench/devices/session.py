@@ -5,7 +5,6 @@ The device runs the same commands as this machine would, and their JSON output i
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.devices import bundle
-from tinyvit.bench.devices.transport import CompletedCommand, Transport, device_error
+from tinyvit.bench.devices.process import CompletedCommand, device_error
+from tinyvit.bench.devices.transport import Transport
 from tinyvit.bench.record import Record
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.progress import Progress
@@ -118,7 +118,7 @@ def measure_on_device(
 
 
 def _make_bundle(measurement: RemoteMeasurement, folder: Path) -> str:
-    """Fill an empty folder with all files for the device; return the name of this package's wheel."""
+    """Fill an empty folder with the files for the device; return the name of this package's wheel."""
     wheel = bundle.make_wheel(folder)
     bundle.copy_artifacts(measurement.paths, folder)
     if measurement.wheels is not None:
