@@ -42,7 +42,7 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
         raise MissingDependencyError.of("ai-edge-litert", "litert") from error
-    model = schema.ModelT.InitFromPackedBuf(_tflite.sound(path))
+    model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
     graph = model.subgraphs[0]
     macs = _count_product_macs(model, schema.BuiltinOperator)
     input_tensor, output_tensor = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]

@@ -178,7 +178,7 @@ class _ProgramReader:
         """Select the Operation messages that the logits depend on, in the file's order."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names, messages = {self._features.output.name}, []
+        needed_names, messages = {self._features.output.name}, list[Any]()
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]
             if not needed_names.intersection(output_names):
@@ -187,9 +187,7 @@ class _ProgramReader:
                 raise ValueError(f"{message.type} has several outputs or nested blocks")
             messages.append(message)
             bindings = (
-                binding
-                for argument in message.inputs.values()
-                for binding in argument.arguments
+                binding for argument in message.inputs.values() for binding in argument.arguments
             )
             needed_names.update(binding.name for binding in bindings if binding.name)
         return reversed(messages)

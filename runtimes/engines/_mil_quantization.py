@@ -96,7 +96,7 @@ def _scale_integers(integers: Array, operands: Operands) -> Array:
 
 
 def _align_with_axis(values: Any, tensor: Array, operands: Operands) -> Array:
-    """Reshape one value, or one value for each index of "axis", so that it broadcasts to `tensor`."""
+    """Reshape one value, or one for each index of "axis", so that it broadcasts to `tensor`."""
     values = np.asarray(values)
     shape = [1] * tensor.ndim
     if values.ndim:

@@ -20,7 +20,9 @@ MAX_TENSOR_ELEMENTS = 2**27
 """Largest number of elements of one tensor."""
 
 MAX_PROGRAM_ELEMENTS = 2**32
-"""Largest number of elements of all tensors of a program; TinyViT-21M at 512 pixels has under 2**28."""
+"""Largest number of elements of all tensors of a program.
+
+TinyViT-21M at 512 pixels has fewer than 2**28."""
 
 MAX_OPERATION_MACS = 2**38
 """Largest number of multiply-accumulates of one operation; all of TinyViT-21M at 512 has 2**35."""
@@ -49,7 +51,7 @@ class Operation:
 
 @dataclass(frozen=True)
 class ClassifierFeatures:
-    """The input and the logits of a classifier; "features" is Core ML's word for inputs and outputs.
+    """The input and the logits of a classifier, which Core ML calls features.
 
     Attributes:
         input: The input as this package feeds it; an image is uint8 (1, height, width, 3).
