@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.machine import clock_mhz
+from tinyvit.bench.machine import read_clock_mhz
 
 _PROC, _SYS = Path("/proc"), Path("/sys/devices/system/cpu")
 _STOLEN, _OTHERS, _CLOCK, _DRIFT = 0.01, 0.05, 0.1, 0.05
@@ -59,7 +59,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _SYS) -> Snapshot:
             for file in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
         ]
         throttled = sum(counts) if counts else None
-    return Snapshot(time.perf_counter(), sum(times[:4]), busy, stolen, throttled, clock_mhz())
+    return Snapshot(time.perf_counter(), sum(times[:4]), busy, stolen, throttled, read_clock_mhz())
 
 
 def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
