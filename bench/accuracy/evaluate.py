@@ -67,7 +67,7 @@ def evaluate(
     path: str,
     dataset: Dataset,
     options: EvaluationOptions,
-    progress: Progress = NullProgress(),
+    progress: Progress | None = None,
 ) -> Evaluation:
     """Classify all images of a dataset with an artifact.
 
@@ -76,7 +76,7 @@ def evaluate(
         dataset: The labeled images.
         options: How to evaluate. With a journal, images that it has predictions for are not
             classified again.
-        progress: Is told how many images are done.
+        progress: Is told how many images are done; None to tell nothing.
 
     Raises:
         RequestError: A class of the data is not a class of the model, more than `MAX_UNREADABLE`
@@ -96,7 +96,7 @@ def evaluate(
                 new = predict_samples(classifier, matched.samples[done:])
             else:
                 new = predict_on_cluster(path, dataset, options, done, len(matched.samples))
-            run = _Run(Path(path).name, matched, options, progress)
+            run = _Run(Path(path).name, matched, options, progress or NullProgress())
             predictions = run.collect(new, journal)
         seconds = time.perf_counter() - start_s
         return make_evaluation(path, classifier, matched, predictions, seconds)

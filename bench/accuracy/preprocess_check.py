@@ -104,7 +104,7 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
 
 
 def check_preprocess(
-    path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress = NullProgress()
+    path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress | None = None
 ) -> PreprocessCheck:
     """Evaluate an artifact with its own preprocessing and with each candidate.
 
@@ -112,11 +112,13 @@ def check_preprocess(
         path: Path of the artifact.
         dataset: The labeled images.
         options: How to evaluate; the journal and the cluster are not used.
-        progress: Is told how many kinds of preprocessing are done.
+        progress: Is told how many kinds of preprocessing are done; None to tell
+            nothing.
 
     Raises:
         TinyViTError: The artifact or the data cannot be used.
     """
+    progress = progress or NullProgress()
     with open_classifier(path, options) as classifier:
         stage = cast("PreprocessStage", classifier.describe().stage)
         matched = match_dataset(dataset, classifier.labels, options.only_known)

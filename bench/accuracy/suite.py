@@ -16,7 +16,7 @@ from tinyvit.bench.artifact_info import Failures, hash_artifact
 from tinyvit.bench.record import TOOL, Record, current_time
 from tinyvit.data.dataset import Dataset
 from tinyvit.errors import TinyViTError
-from tinyvit.progress import NullProgress, Progress
+from tinyvit.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,8 @@ class SuiteResult:
 def evaluate_all(
     paths: Sequence[str],
     dataset: Dataset,
-    config: SuiteConfig = SuiteConfig(),
-    progress: Progress = NullProgress(),
+    config: SuiteConfig,
+    progress: Progress | None = None,
 ) -> SuiteResult:
     """Evaluate artifacts on a dataset.
 
@@ -66,7 +66,7 @@ def evaluate_all(
         paths: Paths of the artifacts.
         dataset: The labeled images.
         config: What to measure.
-        progress: Is told how many images are done, for each artifact.
+        progress: Is told how many images are done, for each artifact; None to tell nothing.
 
     Returns:
         The results. Artifacts that cannot be evaluated are in the record's `failures`.
@@ -110,7 +110,7 @@ def evaluate_all(
 
 
 def record_preprocess_check(
-    path: str, dataset: Dataset, config: SuiteConfig, progress: Progress = NullProgress()
+    path: str, dataset: Dataset, config: SuiteConfig, progress: Progress | None = None
 ) -> Record:
     """Check the preprocessing of an artifact, and record it.
 
@@ -118,7 +118,8 @@ def record_preprocess_check(
         path: Path of the artifact.
         dataset: The labeled images.
         config: What to measure; the reference and the journal are not used.
-        progress: Is told how many kinds of preprocessing are done.
+        progress: Is told how many kinds of preprocessing are done; None to tell
+            nothing.
 
     Returns:
         A record with one result per kind of preprocessing, the artifact's own first, and with the

@@ -159,7 +159,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from tinyvit.bench.accuracy.hub import open_labeled_images
     from tinyvit.bench.accuracy.preprocess_check import DEFAULT_IMAGES
-    from tinyvit.bench.accuracy.suite import evaluate_all, record_preprocess_check
+    from tinyvit.bench.accuracy.suite import record_preprocess_check
     from tinyvit.bench.report.console import format_accuracy_record, format_preprocess_check
     from tinyvit.data.dataset import DatasetLocation
 
