@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.errors import RequestError
+from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30
 _BLOCK = 64
@@ -102,8 +103,8 @@ def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePr
         if not line.endswith(b"\n"):
             break
         try:
-            predictions += [_parse_row(row) for row in json.loads(line)]
-        except (ValueError, TypeError, RecursionError) as error:
+            predictions += [_parse_row(row) for row in parse_json(line)]
+        except (ValueError, TypeError) as error:
             raise RequestError(
                 f"the journal {path} is damaged ({error})", "delete it, and start again"
             ) from error
@@ -113,10 +114,10 @@ def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePr
 
 def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]) -> None:
     try:
-        found = json.loads(first_line)
+        found = parse_json(first_line)
         if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
             raise ValueError("the first line is not an object of strings")
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(
             f"{path} is not a journal of tinyvit-bench accuracy",
             "give --resume the name of a file that does not exist",

@@ -60,7 +60,7 @@ def predict_samples(
     threads = classifier.describe().runtime.threads
     chunk = _CHUNK if threads is not None and threads >= count_cores() else None
     rows = classifier.logits_each(
-        (sample.read() for sample in samples), channels=channels, exif=False, by=chunk
+        (sample.read() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
     for sample, row in zip(samples, rows):
         if isinstance(row, ImageError):

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 
@@ -120,7 +119,7 @@ def check_preprocess(
     """
     progress = progress or NullProgress()
     with open_classifier(path, options) as classifier:
-        stage = cast("PreprocessStage", classifier.describe().stage)
+        stage = classifier.describe().stage
         matched = match_dataset(dataset, classifier.labels, options.only_known)
         own = PreprocessCandidate("its own preprocessing", classifier.preprocess)
         baseline = _evaluate_candidate(classifier, own, path, matched)

@@ -12,7 +12,8 @@ from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
 from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
-from tinyvit.bench.artifact_info import Failures, hash_artifact
+from tinyvit.bench.artifact_info import hash_artifact
+from tinyvit.bench.failures import Failures, collect_warnings
 from tinyvit.bench.record import TOOL, Record, current_time
 from tinyvit.data.dataset import Dataset
 from tinyvit.errors import TinyViTError
@@ -78,8 +79,7 @@ def evaluate_all(
     date = current_time()
     failures, evaluations = Failures(), list[Evaluation]()
     is_single = len(paths) == 1 and config.reference is None
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
+    with collect_warnings() as messages:
         reference = None
         if config.reference:
             options = _with_own_journal(config.evaluation, config.reference)
@@ -98,7 +98,6 @@ def evaluate_all(
             make_accuracy_result(e, None if e is reference else reference, config.keep_predictions)
             for e in evaluations
         ]
-    messages = [str(w.message) for w in caught if issubclass(w.category, UserWarning)]
     messages += [f"{e.path}: {note}" for e in evaluations for note in e.notes]
     record = replace(
         _make_record(dataset, config, date),
