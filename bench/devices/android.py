@@ -19,9 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.artifact_info import Failures, read_artifact_info
+from tinyvit.bench.artifact_info import read_artifact_info
 from tinyvit.bench.devices.android_runners import RUNNERS, AndroidRunner, read_times
 from tinyvit.bench.devices.process import CompletedCommand, device_error, run_process
+from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, current_time
 from tinyvit.errors import MissingDependencyError, RequestError

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.machine import clock_mhz
+from tinyvit.bench.machine import read_clock_mhz
 
 _PROC, _CPUS = Path("/proc"), Path("/sys/devices/system/cpu")
 _TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -66,7 +66,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
         busy_s=busy_s,
         stolen_s=stolen_s,
         throttle_count=_read_throttle_count(cpus),
-        clock_mhz=clock_mhz(),
+        clock_mhz=read_clock_mhz(),
     )
 
 
