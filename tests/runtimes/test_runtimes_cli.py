@@ -249,7 +249,7 @@ def test_wrong_usage_exits_2(command: str, arguments: list[str], capsys: Capture
     err = capsys.readouterr().err
     assert "usage: tinyvit-" in err
     if "--top-k" in arguments:
-        assert err.endswith("argument --top-k: '0' is not a whole number from 1\n")
+        assert err.endswith("argument --top-k: '0' is not a whole number of at least 1\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
