@@ -165,7 +165,7 @@ def run_in_engine(
             input_names=["x"],
         )
         correct = module.double()(x.double()).numpy()
-    onnx_graph.tune(program.model)
+    onnx_graph.optimize_graph(program.model)
     program.model.ir_version = 9
     model_path = folder / "layer.onnx"
     ir.save(program.model, model_path)
@@ -187,7 +187,7 @@ def convert_to_openvino(onnx_path: Path) -> Path:
     import openvino
 
     model = openvino.Core().read_model(onnx_path)
-    openvino_passes.tune(model)
+    openvino_passes.optimize_graph(model)
     path = onnx_path.with_suffix(".xml")
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
