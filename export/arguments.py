@@ -126,7 +126,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["onnx"],
         metavar="TARGET",
-        help="Target engines to make files for: one or several names, or all for every target whose "
+        help="Engines to make files for: one or several names, or all for every target whose "
         f"tools are installed (default: onnx). The targets, with their aliases: {names}.",
     )
     parser.add_argument(

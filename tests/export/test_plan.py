@@ -15,7 +15,6 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tests.helpers.recorded_progress import RecordedProgress
-
 from tinyvit.export import ExportConfig, export, export_all
 from tinyvit.export.plan import write_error
 
@@ -48,8 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"targets": "onnx"}, r"a tuple of names is needed: give targets=\('onnx',\)"),
         ({"model": "demo"}, "both --model demo and --checkpoint absent.pth were given"),
         ({"output": "x.xml"}, "does not end with .onnx"),
-        ({"output": "file/x.onnx"}, "a folder on the way is a file"),
-        ({"output": "file/new/x.onnx"}, "a folder on the way is a file"),
+        ({"output": "file/x.onnx"}, "a folder of this path is a file"),
+        ({"output": "file/new/x.onnx"}, "a folder of this path is a file"),
         ({"output": "file", "targets": ("all",)}, "give -o a folder"),
         ({"output": "x" * 300 + ".onnx"}, "shorter name"),
         ({"output": "x" * 252 + ".onnx"}, "shorter name"),

@@ -14,8 +14,8 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import torch
-from tests.helpers.recorded_progress import RecordedProgress
 
+from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.export.budget_search import SharedMeasurements
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.targets import get_target
