@@ -19,9 +19,9 @@ from tests.helpers.module_graph import (
     Import,
     find_cycle,
     find_imports,
+    import_graph,
     layer_of,
     list_modules,
-    load_graph,
 )
 
 MODULES = list_modules()
@@ -86,11 +86,11 @@ def test_imports_point_down() -> None:
     ],
 )
 def test_forbidden_imports_are_recognized(module: str, name: str, expected: bool) -> None:
-    assert is_forbidden(module, Import(name, on_load=True)) == expected
+    assert is_forbidden(module, Import(name)) == expected
 
 
 def test_no_modules_import_each_other() -> None:
-    assert find_cycle(load_graph(MODULES)) == []
+    assert find_cycle(import_graph(MODULES)) == []
 
 
 def test_cycles_of_any_length_are_found() -> None:
@@ -100,7 +100,7 @@ def test_cycles_of_any_length_are_found() -> None:
     assert find_cycle({**graph, "d": set()}) == []
 
 
-def test_imports_of_type_checkers_and_functions_do_not_count_as_loading(tmp_path: Path) -> None:
+def test_imports_for_type_checkers_are_recognized(tmp_path: Path) -> None:
     (tmp_path / "module.py").write_text(
         "import a\n"
         "from typing import TYPE_CHECKING\n"
@@ -117,7 +117,7 @@ def test_imports_of_type_checkers_and_functions_do_not_count_as_loading(tmp_path
     assert [imported.name for imported in imports] == [
         *("a", "typing.TYPE_CHECKING", "b", "c", "d.e", "f")
     ]
-    assert [imported.name for imported in imports if not imported.on_load] == ["b", "f"]
+    assert [imported.name for imported in imports if imported.is_for_types] == ["b"]
 
 
 def test_no_code_compares_with_the_name_of_a_target() -> None:

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -30,12 +31,11 @@ class Import:
 
     Attributes:
         name: Full dotted name, such as "tinyvit.errors.RequestError".
-        on_load: Whether it is imported when the module is loaded: not in a function, and not only
-            for type checkers.
+        is_for_types: Whether only type checkers import it, in a block `if TYPE_CHECKING`.
     """
 
     name: str
-    on_load: bool
+    is_for_types: bool = False
 
 
 def list_modules() -> dict[str, Path]:
@@ -61,14 +61,14 @@ def layer_of(module: str) -> str:
 
 def find_imports(file: Path) -> Iterator[Import]:
     """Yield every name that a file imports, anywhere in it."""
-    yield from _visit(ast.parse(file.read_text(encoding="utf-8")), on_load=True)
+    yield from _visit(ast.parse(file.read_text(encoding="utf-8")), is_for_types=False)
 
 
-def load_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Return which modules each module imports when it is loaded."""
+def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Return which modules each module imports, in functions too, but not those for types only."""
     graph: dict[str, set[str]] = {}
     for module, file in modules.items():
-        names = [imported.name for imported in find_imports(file) if imported.on_load]
+        names = [imported.name for imported in find_imports(file) if not imported.is_for_types]
         graph[module] = {target for name in names if (target := _module_of(name, modules))}
     return graph
 
@@ -93,19 +93,18 @@ def _shortest_cycle(start: str, graph: Mapping[str, set[str]]) -> list[str]:
     return []
 
 
-def _visit(node: ast.AST, on_load: bool) -> Iterator[Import]:
+def _visit(node: ast.AST, is_for_types: bool) -> Iterator[Import]:
     if isinstance(node, ast.Import):
-        yield from (Import(alias.name, on_load) for alias in node.names)
+        yield from (Import(alias.name, is_for_types) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
         assert node.level == 0, f"relative import of {node.module}"
-        yield from (Import(f"{node.module}.{alias.name}", on_load) for alias in node.names)
-    on_load = on_load and not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+        yield from (Import(f"{node.module}.{alias.name}", is_for_types) for alias in node.names)
+    type_block = node.body if _is_type_checking(node) else []
     for child in ast.iter_child_nodes(node):
-        is_runtime = not (_is_type_checking(node) and child in getattr(node, "body", []))
-        yield from _visit(child, on_load and is_runtime)
+        yield from _visit(child, is_for_types or child in type_block)
 
 
-def _is_type_checking(node: ast.AST) -> bool:
+def _is_type_checking(node: ast.AST) -> TypeGuard[ast.If]:
     return isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
 
 
