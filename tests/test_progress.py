@@ -26,7 +26,7 @@ def test_a_log_has_every_message_and_few_counts():
         now[0] = done * LOG_INTERVAL_S / 50
         progress.advance("Images", done, 100)
     assert stream.getvalue().splitlines() == [
-        "  Calibrating ...",
+        "  Calibrating",
         "  Images: 50/100",
         "  Images: 100/100",
     ]
@@ -41,7 +41,7 @@ def test_a_terminal_redraws_one_bar_and_then_ends_the_line():
     first, second, rest = stream.getvalue().split("\r")[1], stream.getvalue().split("\r")[2], ""
     lines = second.split("\n")
     assert first == f"  Images [{'#' * 12}{'-' * 12}]  50%"
-    assert lines == [f"  Images [{'#' * 24}] 100%", "  Done ...", rest]
+    assert lines == [f"  Images [{'#' * 24}] 100%", "  Done", rest]
 
 
 def test_the_stream_decides_how_progress_is_shown():
