@@ -37,11 +37,11 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.distill.training.evaluate import evaluate_model
     from tinyvit.labels import numbered_labels
     from tinyvit.nn.checkpoint import load_checkpoint
-    from tinyvit.quant.calibration_data import read_validation
+    from tinyvit.quant.validation_data import read_validation_set
 
     source = load_checkpoint(args.checkpoint)
     source = source.at_size(args.img_size or source.img_size)
-    validation = read_validation(
+    validation = read_validation_set(
         split_of(args.data, "val"),
         source.preprocess,
         source.labels or numbered_labels(source.num_classes),

@@ -17,14 +17,9 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.calibration_data import read_calibration
-from tinyvit.quant.quantized_network import (
-    LARGEST_SEVEN,
-    Layer,
-    replace_layers,
-    replace_module,
-    weight_scales,
-)
+from tinyvit.quant.calibration_data import read_calibration_set
+from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, weight_scales
+from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
@@ -40,7 +35,7 @@ class FakeQuantize(nn.Module):
         super().__init__()
         self.scale, self.range = (
             scale,
-            (-LARGEST_SEVEN, LARGEST_SEVEN) if seven_bits else (-128, 127),
+            (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT) if seven_bits else (-128, 127),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -104,7 +99,7 @@ def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
 
 def calibrated(source: Checkpoint, data: Path, weight_bits: int) -> Recipe:
     """The recipe that export would make of CALIBRATION of these pictures, for weights of so many bits."""
-    images = read_calibration(data, source.preprocess, CALIBRATION)
+    images = read_calibration_set(data, source.preprocess, CALIBRATION)
     scales = calibrate(
         fold_model(source.build()), torch.from_numpy(source.preprocess.normalize(images.pixels))
     )

@@ -28,8 +28,8 @@ from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration_data import ValidationSet, read_validation
 from tinyvit.quant.recipe import read_recipe
+from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def _task(
         if asked.qat
         else calibrated(init, source.pictures.folder, asked.weight_bits)
     )
-    if recipe.checkpoint != init.sha256:
+    if recipe.checkpoint_sha256 != init.sha256:
         raise RequestError(
             f"{asked.qat} is the recipe of another checkpoint",
             "leave it out, or give the one that --init was exported with",
@@ -233,7 +233,9 @@ def _validation(
     folder = asked.val_data or (
         split_of(asked.data, "val") if split_of(asked.data, "val") != asked.data else None
     )
-    return None if folder is None else read_validation(split_of(folder, "val"), preprocess, labels)
+    return (
+        None if folder is None else read_validation_set(split_of(folder, "val"), preprocess, labels)
+    )
 
 
 def _about(asked: TrainingRequest, task: TrainingTask, store: Store | None) -> dict[str, Any]:

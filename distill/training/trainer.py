@@ -31,8 +31,8 @@ from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
-from tinyvit.quant.calibration_data import ValidationSet
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.validation_data import ValidationSet
 
 KEEP_EVERY_S = 600.0
 """Between two states within an epoch."""
@@ -252,7 +252,7 @@ class TrainingRun:
                 task.rows,
             )
         if task.recipe and state.BEST in files:
-            replace(task.recipe, checkpoint=sha256(task.folder / state.BEST)).save(
+            replace(task.recipe, checkpoint_sha256=sha256(task.folder / state.BEST)).save(
                 task.folder / state.RECIPE
             )
         state.save_state(task.folder, progress, self.parts)

@@ -25,8 +25,8 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.quantized_layers import QuantizePoint
 from tinyvit.quant.quantized_network import (
-    QuantizePoint,
     attention_modules,
     quantizable_layers,
     quantize_network,
@@ -102,7 +102,7 @@ def test_it_rounds_where_and_as_export_does(
 
 def test_float_units_stay_float(folded: TinyViT, recipe: Recipe) -> None:
     names = ("stages.1.blocks.0.mlp.fc1", "stages.2.blocks.0.attn")
-    recipe = recipe.without(names)
+    recipe = recipe.with_float_units(names)
     assert type(add_fake_quantization(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
     with torch.inference_mode():
         wanted = quantize_network(folded, recipe, EVERYWHERE)(IMAGES)
@@ -167,7 +167,7 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
         load_checkpoint(tmp_path / "run" / "best.safetensors"),
         read_recipe(tmp_path / "run" / "recipe.json"),
     )
-    assert (recipe.checkpoint, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
+    assert (recipe.checkpoint_sha256, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
     assert made.labels == source.labels
     _stopped_and_gone_on_from(replace(asked, output=tmp_path / "again"), monkeypatch)
     for name in ("best.safetensors", "recipe.json"):
