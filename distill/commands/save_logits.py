@@ -135,7 +135,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from tinyvit.distill.logits.save import save_logits
     from tinyvit.distill.logits.teacher_outputs import LogitsRequest
-    from tinyvit.distill.training.config import apply_overrides, parse_assignment, preset
+    from tinyvit.distill.training.config import apply_overrides, parse_assignment
+    from tinyvit.distill.training.presets import get_preset
 
     changes = {f"augmentation.{name}": value for name, value in map(parse_assignment, args.set)}
     request = LogitsRequest(
@@ -148,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
         views=args.views,
         seed=args.seed,
         batch=args.batch,
-        augmentation=apply_overrides(preset(args.preset), changes).augmentation,
+        augmentation=apply_overrides(get_preset(args.preset), changes).augmentation,
         precision=args.precision,
         ray=args.ray,
     )

@@ -1,8 +1,8 @@
 """The records of a store: one fixed-size record for every view.
 
 A record is little-endian: the CRC-32 of the rest and of the record's position (uint32), the seed
-of the view (uint32), K class indices (uint16) and their probabilities (float16), largest first. A record that was never written is all zeros and never valid, because a CRC of 0 is stored
-as 1.
+of the view (uint32), K class indices (uint16) and their probabilities (float16), largest first. A
+record that was never written is all zeros, and never valid: a CRC of 0 is stored as 1.
 """
 
 from __future__ import annotations

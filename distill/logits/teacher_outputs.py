@@ -13,8 +13,9 @@ from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.data.decoding import map_ahead
 from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view, view_seed
 from tinyvit.distill.logits.header import StoreHeader
+from tinyvit.distill.logits.module_teachers import Teacher
 from tinyvit.distill.logits.records import TeacherOutputs, select_top_k
-from tinyvit.distill.logits.teachers import Teacher, average_probabilities, open_teachers
+from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import Precision, select_device
 
 DEFAULT_BATCH = 16

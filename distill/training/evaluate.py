@@ -10,7 +10,7 @@ from torch import nn
 
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.metrics import AccuracyCounter
-from tinyvit.quant.calibration_data import ValidationSet
+from tinyvit.quant.validation_data import ValidationSet
 
 _BATCH = 32
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named, write_class_folders
+from tests.helpers.progress import RecordedProgress
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.views import ViewSource, make_view
 from tinyvit.distill.logits import ray_workers, save, teacher_outputs
@@ -24,22 +25,12 @@ from tinyvit.distill.logits.teacher_outputs import LogitsRequest, OpenSources, S
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
-from tinyvit.progress import NullProgress
 
 
 def make_request(image_folder: Path, output: Path) -> LogitsRequest:
     return LogitsRequest(
         image_folder, (TEACHER,), 2, output, top_k=5, size=32, batch=5, precision="float32"
     )
-
-
-class CountingProgress(NullProgress):
-    """Counts how often progress was reported."""
-
-    calls = 0
-
-    def advance(self, description: str, done: int, total: int) -> None:
-        self.calls += 1
 
 
 def epoch_bytes(folder: Path) -> dict[str, bytes]:
@@ -93,10 +84,10 @@ def test_an_interrupted_store_resumes_to_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         save_logits(make_request(image_folder, tmp_path / "s"))
     monkeypatch.setattr(os, "pwrite", real)
-    progress = CountingProgress()
+    progress = RecordedProgress()
     save_logits(make_request(image_folder, tmp_path / "s"), progress)
     assert epoch_bytes(tmp_path / "s") == epoch_bytes(store.folder)
-    assert progress.calls <= 6 - finished[0] // 5, "a finished record was computed again"
+    assert progress.advances <= 6 - finished[0] // 5, "a finished record was computed again"
 
 
 def test_partial_writes_of_the_system_are_completed(

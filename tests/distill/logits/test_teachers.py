@@ -36,13 +36,15 @@ def test_an_exported_teacher_answers_as_its_checkpoint(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
     export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch)
-    one, other = (
+    from_checkpoint, from_artifact = (
         open_teachers((str(path),), None, HERE)[0]
         for path in (checkpoint, tmp_path / "teacher.onnx")
     )
-    assert one.labels == other.labels
-    assert [label.wnid for label in one.labels or ()] == list(CLASSES)
-    np.testing.assert_allclose(one.probabilities(PIXELS), other.probabilities(PIXELS), atol=1e-5)
+    assert from_checkpoint.labels == from_artifact.labels
+    assert [label.wnid for label in from_checkpoint.labels or ()] == list(CLASSES)
+    np.testing.assert_allclose(
+        from_checkpoint.probabilities(PIXELS), from_artifact.probabilities(PIXELS), atol=1e-5
+    )
 
 
 def test_several_are_averaged(checkpoint: Path) -> None:
@@ -123,7 +125,7 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
     assert not select_device("auto").bfloat16
-    with pytest.raises(TinyViTError, match="no bf16 products"):
+    with pytest.raises(TinyViTError, match="no bfloat16 instructions"):
         select_device("bfloat16")
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
     assert select_device("auto").bfloat16
