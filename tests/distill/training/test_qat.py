@@ -152,11 +152,11 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     store = save_logits(
         LogitsRequest(image_folder, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32")
     )
-    settings = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
-    asked = TrainingRequest(
+    config = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
+    request = TrainingRequest(
         image_folder,
         tmp_path / "run",
-        settings,
+        config,
         init=init,
         logits=store.folder,
         classes="teacher",
@@ -164,37 +164,39 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
         qat="",
         weight_bits=4,
     )
-    train_student(asked)
-    made, recipe = (
+    train_student(request)
+    result, recipe = (
         load_checkpoint(tmp_path / "run" / "best.safetensors"),
         read_recipe(tmp_path / "run" / "recipe.json"),
     )
-    assert (recipe.checkpoint_sha256, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
-    assert made.labels == source.labels
-    _stopped_and_gone_on_from(replace(asked, output=tmp_path / "again"), monkeypatch)
+    assert (recipe.checkpoint_sha256, recipe.img_size, recipe.weight_bits) == (result.sha256, 32, 4)
+    assert result.labels == source.labels
+    _interrupt_and_resume(replace(request, output=tmp_path / "again"), monkeypatch)
     for name in ("best.safetensors", "recipe.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     with pytest.raises(RequestError, match="recipe of another checkpoint"):
         train_student(
-            replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
+            replace(request, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
         )
-    with pytest.raises(RequestError, match="repairs a network as it is"):
-        train_student(replace(asked, output=tmp_path / "third", img_size=64))
-    with pytest.raises(RequestError, match="--qat needs a trained network and its answers"):
-        train_student(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
+    with pytest.raises(RequestError, match="cannot change the image size"):
+        train_student(replace(request, output=tmp_path / "third", img_size=64))
+    with pytest.raises(
+        RequestError, match="--qat needs a trained network and its own stored outputs"
+    ):
+        train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 
 
-def _stopped_and_gone_on_from(asked: LogitsRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _interrupt_and_resume(request: TrainingRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     real = trainer.TrainingRun.step
 
-    def stopping(run: trainer.TrainingRun, batch: object, rate: float) -> float:
+    def interrupt(run: trainer.TrainingRun, batch: object, rate: float) -> float:
         if run.state.step == 4:
             raise KeyboardInterrupt
         return real(run, batch, rate)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer, "SAVE_INTERVAL_S", 0.0)
-    monkeypatch.setattr(trainer.TrainingRun, "step", stopping)
+    monkeypatch.setattr(trainer.TrainingRun, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_student(asked)
+        train_student(request)
     monkeypatch.setattr(trainer.TrainingRun, "step", real)
-    train_student(asked)
+    train_student(request)
