@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from tests.helpers.scripts import load_script
 
 cv2 = pytest.importorskip("cv2", reason="pip install opencv-python-headless")
 
@@ -21,8 +22,8 @@ FRAMES, FPS = 30, 15
 
 
 @pytest.fixture(scope="module")
-def camera(script: Callable[[Path], ModuleType]) -> ModuleType:
-    return script(CAMERA)
+def camera() -> ModuleType:
+    return load_script(CAMERA)
 
 
 @pytest.fixture(scope="module")
