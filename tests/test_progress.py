@@ -26,7 +26,7 @@ def test_a_log_has_every_message_and_few_counts() -> None:
         now[0] = done * LOG_INTERVAL_S / 50
         progress.advance("Images", done, 100)
     assert stream.getvalue().splitlines() == [
-        "  Calibrating ...",
+        "  Calibrating",
         "  Images: 50/100",
         "  Images: 100/100",
     ]
@@ -39,7 +39,7 @@ def test_a_terminal_redraws_one_bar_and_then_ends_the_line() -> None:
     progress.advance("Images", 2, 2)
     progress.message("Done")
     half, full = f"  Images [{'#' * 12}{'-' * 12}]  50%", f"  Images [{'#' * 24}] 100%"
-    assert stream.getvalue() == f"\r{half}\r{full}\n  Done ...\n"
+    assert stream.getvalue() == f"\r{half}\r{full}\n  Done\n"
 
 
 def test_the_stream_decides_how_progress_is_shown() -> None:

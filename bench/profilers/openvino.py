@@ -14,13 +14,13 @@ from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
-from tinyvit.runtimes.formats.openvino_ir import weights
+from tinyvit.runtimes.formats.openvino_ir import weights_path
 
 
 def executed(path: Path, threads: int) -> list[ExecutedKernel]:
     """See the package."""
     artifact, core = open_artifact(path), shared_core()
-    beside = () if path.suffix != ".xml" else (str(weights(path)),)
+    beside = () if path.suffix != ".xml" else (str(weights_path(path)),)
     try:
         model = core.read_model(str(path), *beside)
         model.reshape(

@@ -80,8 +80,8 @@ class BuildConfig:
 
 def build_engine(model: bytes, settings: BuildConfig) -> EnginePlan:
     """Build an ONNX file; raises ArtifactError with TensorRT's first complaint where it refuses."""
-    trt: Any = nvidia.sdk(settings.flavor)
-    name, log = nvidia.PRODUCTS[settings.flavor].name, nvidia.logger(trt)
+    trt: Any = nvidia.import_tensorrt(settings.flavor)
+    name, log = nvidia.PRODUCTS[settings.flavor].name, nvidia.make_logger(trt)
     with silence_file_descriptors():
         builder = trt.Builder(log)
         typed = getattr(
@@ -93,7 +93,7 @@ def build_engine(model: bytes, settings: BuildConfig) -> EnginePlan:
             said = (
                 " ".join(parser.get_error(0).desc().split())
                 if parser.num_errors
-                else nvidia.complaint(trt, log)
+                else nvidia.first_error(trt, log)
             )
             raise ArtifactError(
                 f"{name} {trt.__version__} cannot read the network ({said[:300]})",
@@ -102,7 +102,7 @@ def build_engine(model: bytes, settings: BuildConfig) -> EnginePlan:
         config = _config(trt, builder, settings)
         data = builder.build_serialized_network(network, config)
     if data is None:
-        cause = f"{name} {trt.__version__} cannot build the network ({nvidia.complaint(trt, log)[:300]})"
+        cause = f"{name} {trt.__version__} cannot build the network ({nvidia.first_error(trt, log)[:300]})"
         raise ArtifactError(cause, "use --float16, or another release, or report this")
     plan = bytes(data)
     if settings.timing_cache is not None:
@@ -164,7 +164,7 @@ def _inspected(trt: Any, log: Any, plan: bytes) -> Iterator[EngineLayer]:
     engine = trt.Runtime(log).deserialize_cuda_engine(plan)
     if engine is None:
         raise ArtifactError(
-            f"TensorRT cannot open what it built ({nvidia.complaint(trt, log)[:200]})",
+            f"TensorRT cannot open what it built ({nvidia.first_error(trt, log)[:200]})",
             "report this",
         )
     yield from inspected(

@@ -81,7 +81,7 @@ class TensorRtOptions:
     @property
     def built_by(self) -> nvidia.Flavor:
         """The flavor, with what is installed where none was named."""
-        return self.flavor or nvidia.installed()
+        return self.flavor or nvidia.installed_flavor()
 
     @property
     def computes(self) -> tuple[str, ...]:
@@ -220,7 +220,7 @@ class TensorRtTarget(BaseTarget):
 
         Raises RequestError for `stage` "full", and without a GPU where the flavor needs one.
         """
-        nvidia.sdk(self.settings.built_by)
+        nvidia.import_tensorrt(self.settings.built_by)
         self.refuse(stage, graph.batch)
         if self.settings.built_by == "classic":
             try:
