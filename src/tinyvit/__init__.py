@@ -1,6 +1,7 @@
-"""TinyViT on edge devices: export, run, verify, measure.
+"""Export, run, verify and measure TinyViT on edge devices.
 
-`Classifier` and the errors are imported when first used, so that `import tinyvit` costs nothing.
+`Classifier`, `Prediction` and `TinyViTError` are imported when they are first used, so that
+`import tinyvit` takes almost no time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""What the commands share: exit codes, error lines, --version.
+"""Parts that all commands share: parsers, exit codes, error lines and the handling of signals.
 
-Exit 0: done. 1: refused or failed, one line on stderr says why. 2: the command line was not understood. 143: SIGTERM.
-With TINYVIT_DEBUG=1 set, an error's traceback comes before its line.
+Exit codes: 0 for success, 1 for an error (one line on standard error explains it), 2 for a wrong
+command line, 143 for SIGTERM. With TINYVIT_DEBUG=1 in the environment, the traceback of an error is
+printed before its line.
 """
 
 from __future__ import annotations
@@ -23,118 +24,160 @@ from tinyvit import __version__
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 
-DEBUG = "TINYVIT_DEBUG"
+_DEBUG_VARIABLE = "TINYVIT_DEBUG"
 
 
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser with --version, and with `examples` shown as typed at the end of --help."""
-    made = argparse.ArgumentParser(prog=prog, description=description, **_shown(examples))
-    made.add_argument("--version", action="version", version=f"{prog} {__version__}")
-    return made
+    """Create the parser of a command, with the option --version.
+
+    Args:
+        prog: Name of the command.
+        description: A sentence that says what the command does.
+        examples: Example commands, one on each line; --help shows them at its end.
+
+    Returns:
+        A parser without any other arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog=prog, description=description, **_examples_epilog(examples)
+    )
+    parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
+    return parser
 
 
 def run_subcommand(
     prog: str, description: str, examples: str, folder: ModuleType, argv: Sequence[str] | None
 ) -> int:
-    """A command whose subcommands are the modules of the package `folder`; returns its exit code.
+    """Run a command whose subcommands are the modules of a package.
 
-    Each module has HELP, EXAMPLES, add_arguments(parser) and run(namespace) -> exit code; "save_logits.py" is called "save-logits".
+    Each module has `HELP` (a clause without a period), `EXAMPLES`, `add_arguments(parser)` and
+    `run(namespace)`, which returns the exit code. The module `save_logits` is the subcommand
+    "save-logits".
+
+    Args:
+        prog: Name of the command.
+        description: A sentence that says what the command does.
+        examples: Example commands, one on each line.
+        folder: The package of the subcommands. All of its modules are imported.
+        argv: Arguments without the program name; None for those of the process.
+
+    Returns:
+        The exit code.
     """
-    made = make_parser(prog, description, examples)
-    chosen = made.add_subparsers(metavar="COMMAND", required=True)
+    parser = make_parser(prog, description, examples)
+    subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
     for name in sorted(module.name for module in pkgutil.iter_modules(folder.__path__)):
         module = import_module(f"{folder.__name__}.{name}")
-        said = f"{module.HELP[0].upper()}{module.HELP[1:]}."
-        one = chosen.add_parser(
-            name.replace("_", "-"), help=module.HELP, description=said, **_shown(module.EXAMPLES)
+        subparser = subparsers.add_parser(
+            name.replace("_", "-"),
+            help=module.HELP,
+            description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
+            **_examples_epilog(module.EXAMPLES),
         )
-        module.add_arguments(one)
-        one.set_defaults(run=module.run)
-    args = made.parse_args(argv)
-    return run_guarded(lambda: int(args.run(args)))
+        module.add_arguments(subparser)
+        subparser.set_defaults(run=module.run)
+    namespace = parser.parse_args(argv)
+    return run_guarded(lambda: int(namespace.run(namespace)))
 
 
 @contextmanager
-def explain_interrupt(left: str) -> Iterator[None]:
-    """Say what an interrupted command leaves, where that is something."""
+def explain_interrupt(message: str) -> Iterator[None]:
+    """State what an interrupted command leaves behind, if it leaves anything.
+
+    Args:
+        message: What the user can do with it. `run_guarded` prints it after "interrupted: ".
+
+    Yields:
+        Nothing.
+    """
     try:
         yield
-    except KeyboardInterrupt as stopped:
-        stopped.args = (left,)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = (message,)
         raise
 
 
 def positive_int(text: str) -> int:
-    """A whole number from 1, for argparse's `type`."""
+    """Parse a whole number of at least 1; a `type` for argparse.
+
+    Args:
+        text: The argument as the user typed it.
+
+    Returns:
+        The number.
+
+    Raises:
+        argparse.ArgumentTypeError: The text is not such a number.
+    """
     try:
         value = int(text)
     except ValueError:
         value = 0
     if value < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return value
 
 
-def _shown(examples: str) -> dict[str, Any]:
-    return {
-        "epilog": f"examples:\n{examples}",
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
-
-
 def run_guarded(command: Callable[[], int]) -> int:
-    """Run `command`; turn every error, Ctrl-C, SIGTERM and a closed pipe into a line and an exit code. The line of a KeyboardInterrupt
-    is its first argument where the command has given it one."""
+    """Run a command, and turn every error and interruption into a line and an exit code.
+
+    Args:
+        command: The command; it returns its exit code. Ctrl-C and SIGTERM raise KeyboardInterrupt
+            in it, so that it can clean up (see `explain_interrupt`).
+
+    Returns:
+        The command's own exit code, or 1 after an error, Ctrl-C or a closed pipe, or 143 after
+        SIGTERM.
+    """
     try:
         with _sigterm_raises():
             code = command()
-            sys.stdout.flush()  # here, where a full disk or a closed pipe can still be told
+            sys.stdout.flush()  # here, a full disk or a closed pipe can still be reported
             return code
     except BrokenPipeError:
-        _flush_or_drop()
+        _flush_or_discard_output()
         return 1
-    except KeyboardInterrupt as stopped:
-        terminated = isinstance(stopped, _Terminated)
-        left = stopped.args[0] if stopped.args else "nothing was left behind"
-        print(f"{'terminated' if terminated else 'interrupted'}: {left}", file=sys.stderr)
-        return 128 + signal.SIGTERM if terminated else 1
+    except KeyboardInterrupt as interrupt:
+        is_terminated = isinstance(interrupt, _Terminated)
+        message = interrupt.args[0] if interrupt.args else "nothing was left behind"
+        print(f"{'terminated' if is_terminated else 'interrupted'}: {message}", file=sys.stderr)
+        return 128 + signal.SIGTERM if is_terminated else 1
     except Exception as error:
-        _flush_or_drop()
-        if os.environ.get(DEBUG):
+        _flush_or_discard_output()
+        if os.environ.get(_DEBUG_VARIABLE):
             traceback.print_exc()
-        print(f"error: {_told(error)}", file=sys.stderr)
+        print(f"error: {_explain_error(error)}", file=sys.stderr)
         return 1
 
 
 class _Terminated(KeyboardInterrupt):
-    """SIGTERM came. To whatever runs it is Ctrl-C, so that it cleans up as it does then."""
+    """The process received SIGTERM. Commands clean up after it as they do after Ctrl-C."""
 
 
 @contextmanager
 def _sigterm_raises() -> Iterator[None]:
-    """Raise _Terminated where SIGTERM would end the process at once; a handler that a program has set stays."""
-    ours = (
+    """Raise _Terminated on SIGTERM, unless the program has a handler of its own."""
+    replaces_default = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
 
-    def stop(*_: object) -> None:
-        signal.signal(
-            signal.SIGTERM, signal.SIG_IGN
-        )  # a second one must not break off the cleaning up
+    def raise_terminated(*_: object) -> None:
+        # A second signal must not interrupt the cleanup.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
-    if ours:
-        signal.signal(signal.SIGTERM, stop)
+    if replaces_default:
+        signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     finally:
-        if ours:
+        if replaces_default:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _told(error: Exception) -> TinyViTError:
-    """The error itself where it is this package's, else one that says what it means to the reader."""
+def _explain_error(error: Exception) -> TinyViTError:
+    """Return the error itself if it is this package's, or one that explains it to the user."""
     if isinstance(error, TinyViTError):
         return error
     if isinstance(error, OSError) and error.strerror:
@@ -142,14 +185,28 @@ def _told(error: Exception) -> TinyViTError:
         return TinyViTError(
             f"{error.filename or 'a file'} cannot be read or written ({reason})", remedy
         )
-    first = next(iter(str(error).splitlines()), "")
-    what = f"unexpected {type(error).__name__}" + (f": {first}" if first else "")
-    return TinyViTError(what, f"report this with the output of the same command with {DEBUG}=1 set")
+    first_line = next(iter(str(error).splitlines()), "")
+    cause = f"unexpected {type(error).__name__}" + (f": {first_line}" if first_line else "")
+    return TinyViTError(
+        cause,
+        f"report this with the output of the same command with {_DEBUG_VARIABLE}=1 set",
+    )
 
 
-def _flush_or_drop() -> None:
-    """Write what waits for stdout; let go of what cannot be written, or the interpreter tries again at its end, and complains."""
+def _flush_or_discard_output() -> None:
+    """Flush standard output, or discard what cannot be written.
+
+    Otherwise the interpreter would try to write it again at exit, and print a second error.
+    """
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _examples_epilog(examples: str) -> dict[str, Any]:
+    """Return the parser arguments that print examples unchanged at the end of --help."""
+    return {
+        "epilog": f"examples:\n{examples}",
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }

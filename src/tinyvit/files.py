@@ -1,4 +1,4 @@
-"""Writing files so that a reader never sees half of one, and hashing them."""
+"""Atomic writing of files, hashes of files, and explanations of operating system errors."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ from pathlib import Path
 from tinyvit.errors import RequestError
 
 ARTIFACT_FOLDER = "Manifest.json"
-"""What a folder that is an artifact (Core ML's .mlpackage) holds; no other folder is ever replaced."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""A file that every folder artifact (.mlpackage of Core ML) contains. Folders without it are never
+replaced."""
+
+_HASH_BLOCK_BYTES = 1 << 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REMEDIES = {
     **dict.fromkeys(
         (errno.EACCES, errno.EPERM, errno.EROFS),
-        "check its permissions and its folder's, or give another place",
+        "check its permissions and those of its folder, or give another path",
     ),
     **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR), "a folder on the way is a file: give another place"
+        (errno.EEXIST, errno.ENOTDIR), "a folder of this path is a file: give another path"
     ),
     errno.ENAMETOOLONG: "give a shorter name",
 }
@@ -30,47 +33,81 @@ _REMEDIES = {
 
 @contextmanager
 def staging_folder(path: Path) -> Iterator[Path]:
-    """A new empty folder beside `path`, removed at the end whatever happens, Ctrl-C and a full disk included,
-    with the folders made for `path` that are still empty then."""
-    new = [parent for parent in path.parents if not parent.exists()]
+    """Provide a temporary folder beside a file that is about to be written.
+
+    The folder is removed at the end in every case, including Ctrl-C and a full disk. Parent folders
+    of `path` that had to be created are removed too if they are still empty.
+
+    Args:
+        path: The file that will be written. Its parent folders are created.
+
+    Yields:
+        A new empty folder in the same folder as `path`, so that files can be renamed into place.
+    """
+    created = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Named before it is made: a signal may come as soon as it is there, and what removes it must know it then.
+    # The name is chosen before the folder is created: a signal may arrive as soon as the folder
+    # exists, and the cleanup must know its name by then.
     folder = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         folder.mkdir(mode=0o700)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in new:
-            with suppress(OSError):  # not empty, or another export's by now
+        for parent in created:
+            with suppress(OSError):  # another process may have put a file there
                 parent.rmdir()
 
 
 def publish_files(staged: list[Path], folder: Path) -> list[Path]:
-    """Move finished files, or folders that are artifacts, into `folder` by renaming, the last one last: it is the one that readers open."""
-    placed = []
+    """Move finished files into a folder by renaming, so that no reader sees half of a file.
+
+    Args:
+        staged: Files, or folders that are artifacts, on the same file system as `folder`. They are
+            moved in order, so the file that readers open must be the last.
+        folder: Where they are moved. Files of the same name are replaced.
+
+    Returns:
+        The new paths, in the same order.
+    """
+    published = []
     for file in staged:
-        if (
-            file.is_dir() and (folder / file.name).exists()
-        ):  # a folder cannot be renamed over another
-            os.replace(folder / file.name, file.with_name(f"{file.name}.old"))
-        os.replace(file, folder / file.name)
-        placed.append(folder / file.name)
-    return placed
+        destination = folder / file.name
+        if file.is_dir() and destination.exists():
+            # A folder cannot be renamed over another folder, so the old one moves out first.
+            os.replace(destination, file.with_name(f"{file.name}.old"))
+        os.replace(file, destination)
+        published.append(destination)
+    return published
 
 
 def write_atomically(path: Path, data: str | bytes) -> Path:
-    """Write a file by renaming it into place: UTF-8 of a text. Returns `path`."""
+    """Write a file completely or not at all.
+
+    Args:
+        path: The file to write or replace. Its parent folders are created.
+        data: The content. A string is encoded as UTF-8, and surrogate escapes as their bytes.
+
+    Returns:
+        `path`.
+    """
     with staging_folder(path) as folder:
-        (folder / path.name).write_bytes(
-            data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
-        )
+        content = data.encode("utf-8", "surrogateescape") if isinstance(data, str) else data
+        (folder / path.name).write_bytes(content)
         publish_files([folder / path.name], path.parent)
     return path
 
 
 def refuse_existing(path: Path, overwrite: bool) -> None:
-    """Raise RequestError where `path` exists and may not be replaced."""
+    """Check that an output path may be written.
+
+    Args:
+        path: The output of a command.
+        overwrite: Whether an existing file may be replaced.
+
+    Raises:
+        RequestError: The path exists and may not be replaced, or is a folder but not an artifact.
+    """
     if path.exists() and not overwrite:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
     if path.is_dir() and not (path / ARTIFACT_FOLDER).is_file():
@@ -78,27 +115,55 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
 
 
 def size_bytes(path: Path) -> int:
-    """Of a file, or of all files in a folder."""
+    """Measure the size of a file, or of all files in a folder.
+
+    Args:
+        path: A file or a folder.
+
+    Returns:
+        The size in bytes.
+    """
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def explain_os_error(error: OSError) -> tuple[str, str]:
-    """(what went wrong, what to do about it) of an error of the system's."""
-    if error.errno in _FULL:
-        return "the disk is full", "free space there, or give another place"
+    """Explain an error of the operating system.
+
+    Args:
+        error: The error that reading or writing a file raised.
+
+    Returns:
+        The reason and the remedy, in words.
+    """
+    if error.errno in _DISK_FULL:
+        return "the disk is full", "free space there, or give another path"
     return error.strerror or str(error), _REMEDIES.get(error.errno or 0, "check the path")
 
 
 def sha256(path: Path) -> str:
-    """Hex digest of a file's bytes."""
+    """Compute the SHA-256 of a file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The hex digest of its bytes.
+    """
     digest = hashlib.sha256()
     update_hash(path, digest)
     return digest.hexdigest()
 
 
 def listing_sha256(files: Iterable[tuple[str, Path]]) -> str:
-    """Hex digest of what files are called and their sizes in bytes, not of what is in them."""
+    """Compute the SHA-256 of the names and sizes of files, which is fast for large datasets.
+
+    Args:
+        files: A name and the path of each file. The order matters.
+
+    Returns:
+        The hex digest. It does not depend on the content of the files.
+    """
     digest = hashlib.sha256()
     for name, path in files:
         digest.update(f"{name}\0{path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
@@ -106,7 +171,12 @@ def listing_sha256(files: Iterable[tuple[str, Path]]) -> str:
 
 
 def update_hash(path: Path, digest: hashlib._Hash) -> None:
-    """Update a hash with a file's bytes."""
+    """Add the bytes of a file to a hash.
+
+    Args:
+        path: The file.
+        digest: The hash object to update.
+    """
     with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
+        while block := file.read(_HASH_BLOCK_BYTES):
+            digest.update(block)

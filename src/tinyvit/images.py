@@ -1,7 +1,8 @@
-"""Pictures in: files, bytes, Pillow images and arrays become decoded RGB pictures, or an ImageError that says why not.
+"""Decoding of images: files, bytes, Pillow images and arrays become RGB images.
 
-A picture is shown as a person would see it: transparency lies over white, 16 bits are scaled to 8, and a camera's
-rotation is honored. Whatever cannot be shown rightly is refused. Nothing here changes Pillow's settings.
+The result is what a person would see: transparent parts are laid on white, 16-bit values are scaled
+to 8 bits, and the rotation that a camera records is applied. What cannot be shown correctly is
+refused with an ImageError. Pillow's global settings are not changed.
 """
 
 from __future__ import annotations
@@ -24,36 +25,41 @@ from tinyvit.errors import ImageError, RequestError
 ImageSource: TypeAlias = (
     "str | Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
 )
+"""Anything that `open_image` accepts: the path or the bytes of a file, a Pillow image, an array."""
+
 ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
+"""Order of the color channels of an array; OpenCV uses "bgr"."""
 
 MAX_PIXELS = 89_478_485
-"""Pictures of more pixels are refused before they are decoded: Pillow's own default, which a program may have changed."""
+"""Larger images are refused before they are decoded. This is the default of Pillow, whose own
+setting a program may have changed."""
 
-_WEB = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
-_OTHER = (".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
-SUFFIXES = frozenset(_WEB + _OTHER)
-
-# Not all that Pillow knows: EPS would start Ghostscript, and some formats take nearly any bytes for a picture.
+# Not every format of Pillow is safe: EPS would start Ghostscript, and some formats accept nearly
+# any bytes as an image.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "HEIF")
 
-# What Pillow's decoders were seen to raise on damaged files; `Warning` for programs that turn warnings into errors.
+# All types of errors that Pillow's decoders were observed to raise for damaged files. `Warning` is
+# here for programs that turn warnings into errors.
 _DECODER_ERRORS = (
-    *(
-        OSError,
-        SyntaxError,
-        ValueError,
-        TypeError,
-        LookupError,
-        ArithmeticError,
-        AttributeError,
-        AssertionError,
-        EOFError,
-    ),
-    *(RuntimeError, MemoryError, Warning, struct.error, zlib.error, Image.DecompressionBombError),
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    AssertionError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    Warning,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
 )
 
 _ORIENTATION_TAG = 0x0112
-_UPRIGHT = {
+_UPRIGHT_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -62,20 +68,32 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+"""The operation that turns an image upright, for each EXIF orientation."""
 
 
 def open_image(
     source: ImageSource, *, channels: ChannelOrder = "rgb", exif: bool = True
 ) -> Image.Image:
-    """Any picture -> a fully decoded Pillow image of mode RGB, the caller's to keep.
+    """Decode an image completely.
 
-    source: a file's path, a file's bytes, a Pillow image (its current frame), or an array, uint8 (height, width, 3).
-    channels: the order in an array; "bgr" is OpenCV's. Files and Pillow images know their own.
-    exif: turn the picture upright as its EXIF data says; published evaluations do not.
+    Only the first frame of an animation is decoded. Transparent parts become white, and 16-bit
+    gray values are scaled to 8 bits.
 
-    Of an animation, the first frame. Transparent parts become white. 16-bit grays are scaled to 8 bits. The result carries
-    no metadata. Raises ImageError, naming the source, for what is no picture, is damaged, has more than MAX_PIXELS, or
-    cannot be shown in 8 bits.
+    Args:
+        source: The path or the bytes of a file, a Pillow image (its current frame), or an array,
+            uint8 (height, width, 3).
+        channels: Order of the channels of an array. It is ignored for files and Pillow images,
+            which state their own.
+        exif: Whether the image is turned upright as its EXIF data say. Published evaluations do
+            not do this.
+
+    Returns:
+        A new Pillow image of mode RGB without metadata.
+
+    Raises:
+        ImageError: The source is not an image, is damaged, has more than MAX_PIXELS pixels, or
+            cannot be represented in 8 bits. The message names the source.
+        RequestError: `channels` is not a known order.
     """
     if channels not in ("rgb", "bgr"):
         raise RequestError(
@@ -86,17 +104,17 @@ def open_image(
         source = bytes(source)
     name = describe_source(source)
     if isinstance(source, np.ndarray):
-        return _from_array(source, channels)
+        return _convert_array(source, channels)
     try:
-        with _opened(source, name) as image:
-            return _decoded(image, name, exif)
+        with _open_lazily(source, name) as image:
+            return _decode(image, name, exif)
     except UnidentifiedImageError as error:
         raise ImageError(
-            f"{name} is not a picture, or of an unknown format",
+            f"{name} is not an image, or has an unknown format",
             "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file",
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large(name, str(error)) from error
+        raise _too_large_error(name, str(error)) from error
     except _DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(
@@ -105,19 +123,174 @@ def open_image(
 
 
 def describe_source(source: object) -> str:
-    """A picture's name for messages: its path, or what it is."""
+    """Describe an image in an error message.
+
+    Args:
+        source: What was given as an image; any object.
+
+    Returns:
+        Its path if it has one, or its kind and size.
+    """
     if isinstance(source, (str, Path)):
         return str(source)
     if isinstance(source, bytes):
-        return f"the picture of {len(source)} bytes"
+        return f"the image of {len(source)} bytes"
     if isinstance(source, np.ndarray):
         return f"the array {source.shape} of {source.dtype}"
     if isinstance(source, Image.Image):
         return (
             str(getattr(source, "filename", ""))
-            or f"the {source.mode} picture of {source.width} x {source.height}"
+            or f"the {source.mode} image of {source.width} x {source.height}"
         )
     return f"the object of type {type(source).__name__}"
+
+
+def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Image:
+    """Convert an array to an image, or explain how to correct it."""
+    name = describe_source(array)
+    if array.dtype != np.uint8:
+        raise ImageError(
+            f"{name} is not uint8",
+            "give values from 0 to 255 as uint8; convert values from 0 to 1 with"
+            " (255 * x).round().astype('uint8')",
+        )
+    if array.ndim == 2:
+        raise ImageError(
+            f"{name} has no color axis", "convert a gray image with np.stack([x] * 3, axis=-1)"
+        )
+    if array.ndim != 3 or array.shape[2] != 3:
+        remedy = "give (height, width, 3)"
+        if array.ndim == 3 and array.shape[0] == 3:
+            remedy += ": x.transpose(1, 2, 0)"
+        elif array.ndim == 3 and array.shape[2] == 4:
+            remedy += ": x[:, :, :3], or a Pillow image, whose transparency is understood"
+        raise ImageError(f"{name} does not have three channels as its last axis", remedy)
+    if array.size == 0:
+        raise ImageError(f"{name} is empty", "give an image of at least 1 x 1 pixels")
+    return Image.fromarray(np.ascontiguousarray(array if channels == "rgb" else array[:, :, ::-1]))
+
+
+@contextmanager
+def _open_lazily(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
+    """Open a source as a Pillow image of which only the header has been read."""
+    if isinstance(source, Image.Image):
+        yield source
+    elif isinstance(source, bytes):
+        if not source:
+            raise ImageError("the image is empty: 0 bytes", "give the bytes of an image file")
+        yield _identify_format(io.BytesIO(source))
+    elif isinstance(source, (str, Path)):
+        _require_file(Path(source), name)
+        with Path(source).open("rb") as file:
+            yield _identify_format(file)
+    else:
+        raise ImageError(
+            f"{name} is not an image",
+            "give a path, bytes, a Pillow image, or a uint8 array of (height, width, 3)",
+        )
+
+
+def _require_file(path: Path, name: str) -> None:
+    """Raise ImageError if a path is not that of a file with content."""
+    if path.is_dir():
+        raise ImageError(f"{name} is a folder", "give the path of an image file")
+    if not path.is_file():
+        raise ImageError(
+            f"{name} does not exist" if not path.exists() else f"{name} is not a file",
+            "check the path",
+        )
+    if path.stat().st_size == 0:
+        raise ImageError(f"{name} is empty: 0 bytes", "replace the file")
+
+
+def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+    """Open an image file with the first of the allowed formats that recognizes it.
+
+    The plugins that Pillow loads by default come first, because loading the others is slow.
+    """
+    Image.preinit()
+    default_formats = [name for name in _FORMATS if name in Image.OPEN]
+    try:
+        return Image.open(file, formats=default_formats)
+    except UnidentifiedImageError:
+        Image.init()
+        other_formats = [
+            name for name in _FORMATS if name in Image.OPEN and name not in default_formats
+        ]
+        file.seek(0)
+        return Image.open(file, formats=other_formats)
+
+
+def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
+    """Decode a lazily opened image to RGB, upright if `exif`."""
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+    # The raw mode must be read first, because Pillow forgets it when it loads the pixels.
+    raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
+    image.load()
+    transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
+    rgb = _convert_to_rgb(image, raw_mode, name)
+    # The EXIF data must go, or they would turn the image again when it is opened a second time.
+    rgb.info = {}
+    return rgb if transpose is None else rgb.transpose(transpose)
+
+
+def _too_large_error(name: str, reason: str) -> ImageError:
+    return ImageError(
+        f"{name} has too many pixels ({reason})",
+        "make it smaller; if it is small, its header is damaged: replace it",
+    )
+
+
+def _read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, or 1 (upright) if the EXIF data are damaged, as viewers do."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except _DECODER_ERRORS:
+        return 1
+
+
+def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Image:
+    """Convert a decoded image of any mode to RGB; `raw_mode` is the mode in the file."""
+    if image.mode == "F":
+        raise ImageError(
+            f"{name} has floating-point pixels, whose range is unknown", "convert it to 8 bits"
+        )
+    if image.mode == "I" or image.mode.startswith("I;16"):
+        return _scale_16_bits(image, name)
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int) and raw_mode in ("L;2", "L;4"):
+        # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent one.
+        image = image.copy()
+        image.info["transparency"] = transparent * (85 if raw_mode == "L;2" else 17)
+    elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
+        raise ImageError(
+            f"{name} has 16-bit colors, one of them transparent", "convert it to 8 bits"
+        )
+    rgba = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+
+
+def _scale_16_bits(image: Image.Image, name: str) -> Image.Image:
+    """Convert 16-bit gray values to RGB, rounding to the nearest of 256 levels."""
+    values = np.asarray(image).astype(np.int64)
+    low, high = int(values.min(initial=0)), int(values.max(initial=0))
+    if low < 0 or high > 65535:
+        raise ImageError(
+            f"{name} has gray values from {low} to {high}, beyond 16 bits", "convert it to 8 bits"
+        )
+    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        gray[values == transparent] = 255
+    return Image.fromarray(gray).convert("RGB")
+
+
+_WEB = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
+_OTHER = (".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
+SUFFIXES = frozenset(_WEB + _OTHER)
 
 
 def is_image_path(path: Path) -> bool:
@@ -126,7 +299,7 @@ def is_image_path(path: Path) -> bool:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """The picture files under a folder, at any depth, sorted; raises ImageError where there are none, or no such folder."""
+    """The picture files under a folder, at any depth, sorted; raises ImageError for none."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -146,128 +319,3 @@ def list_images(folder: Path) -> list[Path]:
             f"put pictures in it; known are {' '.join(sorted(SUFFIXES))}",
         )
     return sorted(found)
-
-
-def _from_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Image:
-    name = describe_source(array)
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"{name} is not uint8",
-            "give values 0 to 255 as uint8; a float picture of 0 to 1: (255 * x).round().astype('uint8')",
-        )
-    if array.ndim == 2:
-        raise ImageError(f"{name} has no color axis", "a gray picture: np.stack([x] * 3, axis=-1)")
-    if array.ndim != 3 or array.shape[2] != 3:
-        remedy = "give (height, width, 3)"
-        if array.ndim == 3 and array.shape[0] == 3:
-            remedy += ": x.transpose(1, 2, 0)"
-        elif array.ndim == 3 and array.shape[2] == 4:
-            remedy += ": x[:, :, :3], or a Pillow image, whose transparency is understood"
-        raise ImageError(f"{name} is not of three channels, last", remedy)
-    if array.size == 0:
-        raise ImageError(f"{name} is empty", "give a picture of at least 1 x 1 pixels")
-    return Image.fromarray(np.ascontiguousarray(array if channels == "rgb" else array[:, :, ::-1]))
-
-
-@contextmanager
-def _opened(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
-    """The source as a Pillow image whose header alone has been read."""
-    if isinstance(source, Image.Image):
-        yield source
-    elif isinstance(source, bytes):
-        if not source:
-            raise ImageError("the picture is empty: 0 bytes", "give the bytes of an image file")
-        yield _identified(io.BytesIO(source))
-    elif isinstance(source, (str, Path)):
-        path = Path(source)
-        if path.is_dir():
-            raise ImageError(f"{name} is a folder", "give a picture's file")
-        if not path.is_file():
-            raise ImageError(
-                f"{name} does not exist" if not path.exists() else f"{name} is not a file",
-                "check the path",
-            )
-        if path.stat().st_size == 0:
-            raise ImageError(f"{name} is empty: 0 bytes", "replace the file")
-        with path.open("rb") as file:
-            yield _identified(file)
-    else:
-        raise ImageError(
-            f"{name} is not a picture",
-            "give a path, bytes, a Pillow image, or a uint8 array of (height, width, 3)",
-        )
-
-
-def _identified(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """Open with the few plugins that Pillow loads at once, and with the others only where those fail: loading them is slow."""
-    Image.preinit()
-    tried = [name for name in _FORMATS if name in Image.OPEN]
-    try:
-        return Image.open(file, formats=tried)
-    except UnidentifiedImageError:
-        Image.init()
-        rest = [name for name in _FORMATS if name in Image.OPEN and name not in tried]
-        file.seek(0)
-        return Image.open(file, formats=rest)
-
-
-def _decoded(image: Image.Image, name: str, exif: bool) -> Image.Image:
-    if image.width * image.height > MAX_PIXELS:
-        raise _too_large(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
-    rawmode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
-    image.load()
-    turn = _UPRIGHT.get(_orientation(image)) if exif else None
-    rgb = _to_rgb(image, rawmode, name)
-    rgb.info = {}  # or the same EXIF data would turn it again when it is opened a second time
-    return rgb if turn is None else rgb.transpose(turn)
-
-
-def _too_large(name: str, reason: str) -> ImageError:
-    return ImageError(
-        f"{name} has too many pixels ({reason})",
-        "make it smaller; if it is small, its header is damaged: replace it",
-    )
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except _DECODER_ERRORS:
-        # Damaged EXIF data says nothing of the pixels, and viewers ignore it.
-        return 1
-
-
-def _to_rgb(image: Image.Image, rawmode: object, name: str) -> Image.Image:
-    if image.mode == "F":
-        raise ImageError(
-            f"{name} has floating-point pixels, whose range is unknown", "convert it to 8 bits"
-        )
-    if image.mode == "I" or image.mode.startswith("I;16"):
-        return _from_16_bits(image, name)
-    if not image.has_transparency_data:
-        return image.convert("RGB")
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int) and rawmode in ("L;2", "L;4"):
-        # Pillow scales such grays to 8 bits, but not the gray that is said to be transparent.
-        image = image.copy()
-        image.info["transparency"] = transparent * (85 if rawmode == "L;2" else 17)
-    elif isinstance(transparent, tuple) and rawmode == "RGB;16B":
-        raise ImageError(
-            f"{name} has 16-bit colors, one of them transparent", "convert it to 8 bits"
-        )
-    rgba = image.convert("RGBA")
-    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-
-
-def _from_16_bits(image: Image.Image, name: str) -> Image.Image:
-    values = np.asarray(image).astype(np.int64)
-    low, high = int(values.min(initial=0)), int(values.max(initial=0))
-    if low < 0 or high > 65535:
-        raise ImageError(
-            f"{name} has grays from {low} to {high}, beyond 16 bits", "convert it to 8 bits"
-        )
-    gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        gray[values == transparent] = 255
-    return Image.fromarray(gray).convert("RGB")

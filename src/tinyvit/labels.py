@@ -1,7 +1,8 @@
-"""Class labels: WordNet ids and names, ImageNet's own or a user's.
+"""Class labels: those of ImageNet, and those that users give in files.
 
-ImageNet's classes are in sorted order of WordNet id: 1,000 (ILSVRC 2012) or the 21,841 of the fall 2011 release,
-which the 22k checkpoints use (microsoft/Cream, TinyViT/data/imagenet22k_dataset.py). Names are WordNet's first lemmas.
+ImageNet's classes are in the order of their WordNet ids: either the 1,000 of ILSVRC 2012 or the
+21,841 of the fall 2011 release, on which the 22k checkpoints were trained (microsoft/Cream,
+TinyViT/data/imagenet22k_dataset.py). Their names are the first lemmas of WordNet.
 """
 
 from __future__ import annotations
@@ -22,92 +23,107 @@ from typing import Any
 from tinyvit.errors import RequestError
 
 MAX_CLASSES = 1_000_000
-_DATA = "assets/imagenet_labels.tsv.gz"
+"""Largest number of classes of a model."""
 
 FORMATS = (
-    "a .txt of one name a line, a .csv or .tsv of names, of index and name or of WordNet id and name (a header may come first), "
-    'or a .json: ["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or one with such an id2label'
+    "a .txt file with one name per line, a .csv or .tsv file with columns name, or index and name, "
+    "or WordNet id and name (a header is optional), or a .json file such as "
+    '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with such an id2label'
 )
-_TEXT = ("", ".txt", ".names", ".labels")
+"""The label files that `read_labels` accepts, in words."""
+
+_IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
+_IN_1K, _IN_22K = 1, 2
+"""Flags in the first column of the ImageNet file."""
+
+_TEXT_SUFFIXES = ("", ".txt", ".names", ".labels")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
-_KEY_HEADS = {
-    "",
-    "index",
-    "idx",
-    "id",
-    "class",
-    "class_id",
-    "class_idx",
-    "class_index",
-    "label_id",
-    "wnid",
-    "synset",
-}
-_NAME_HEADS = {"name", "names", "label", "labels", "class", "classes", "class_name", "label_name"}
+_KEY_HEADERS = frozenset(
+    {
+        "",
+        "index",
+        "idx",
+        "id",
+        "class",
+        "class_id",
+        "class_idx",
+        "class_index",
+        "label_id",
+        "wnid",
+        "synset",
+    }
+)
+_NAME_HEADERS = frozenset(
+    {"name", "names", "label", "labels", "class", "classes", "class_name", "label_name"}
+)
 _WNID = re.compile(r"n\d{8}")
-_KEYED = re.compile(r"(\d+|n\d{8})\s*[\s,;:]\s*\S")
-"""A line of an index or a WordNet id, and a name. A file of such lines is not one of names."""
+_KEYED_LINE = re.compile(r"(\d+|n\d{8})\s*[\s,;:]\s*\S")
+"""A line with an index or a WordNet id before a name. A file of such lines is not a list of names,
+which the .txt format requires."""
 
 
 @dataclass(frozen=True)
 class Label:
-    """One class. wnid is a WordNet id such as "n02123045", or "" where the class is not ImageNet's."""
+    """The label of one class.
+
+    Attributes:
+        name: Name of the class, for people.
+        wnid: WordNet id such as "n02123045", or "" for a class that is not from ImageNet.
+    """
 
     name: str
     wnid: str = ""
 
 
-@cache
-def _imagenet() -> tuple[tuple[int, Label], ...]:
-    """(1 for ImageNet-1k + 2 for 22k, label) in order of WordNet id; one class of the 1,000 is not among the 21,841."""
-    packed = resources.files("tinyvit").joinpath(_DATA).read_bytes()
-    rows = (line.split("\t") for line in gzip.decompress(packed).decode("utf-8").splitlines())
-    return tuple((int(sets), Label(name, wnid)) for sets, wnid, name in rows)
-
-
 def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
-    """ImageNet's labels in the order of the head's rows: for 1000 or 21841 classes; None for any other number."""
-    if num_classes == 1000:
-        return tuple(label for sets, label in _imagenet() if sets & 1)
-    if num_classes == 21841:
-        return tuple(label for sets, label in _imagenet() if sets & 2)
-    return None
+    """Return the labels of ImageNet in the order of the logits.
+
+    Args:
+        num_classes: Number of classes of the model.
+
+    Returns:
+        The labels for 1000 or 21841 classes, None for any other number.
+    """
+    flag = {1000: _IN_1K, 21841: _IN_22K}.get(num_classes)
+    if flag is None:
+        return None
+    return tuple(label for flags, label in _imagenet_classes() if flags & flag)
 
 
 def numbered_labels(num_classes: int) -> tuple[Label, ...]:
-    """Stand-ins where nothing is known: "class 0", "class 1", ..."""
+    """Return placeholder labels for a model without known labels.
+
+    Args:
+        num_classes: Number of classes of the model.
+
+    Returns:
+        Labels named "class 0", "class 1", and so on.
+    """
     return tuple(Label(f"class {i}") for i in range(num_classes))
 
 
 def labels_by_wnid() -> dict[str, Label]:
-    """Every ImageNet label by its WordNet id."""
-    return {label.wnid: label for _, label in _imagenet()}
-
-
-def match_class_names(names: Sequence[str], labels: Sequence[Label], where: str) -> dict[str, int]:
-    """Name -> place in `labels`, by WordNet id or name. Raises RequestError for names of no class or of several; where: what the names
-    are of, such as "class folders in photos"."""
-    known: dict[str, set[int]] = defaultdict(set)
-    for index, label in enumerate(labels):
-        for name in filter(None, (label.wnid, label.name)):
-            known[name].add(index)
-    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
-    if unknown:
-        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise RequestError(
-            f"{len(unknown)} of the {len(set(names))} {where} are no class of the model ({first})",
-            f"name every class folder by its WordNet id or its label, such as {labels[0].wnid or labels[0].name}",
-        )
-    return {name: min(known[name]) for name in names}
+    """Return every label of ImageNet by its WordNet id."""
+    return {label.wnid: label for _, label in _imagenet_classes()}
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
-    """Labels from a user's file, in the order of the head's rows; what may be in it is `FORMATS`.
+    """Read class labels from a user's file in one of the formats of `FORMATS`.
 
-    A name that is a WordNet id of ImageNet's gets its label. Raises RequestError for anything else, never guesses.
+    A name that is a WordNet id of ImageNet becomes the label of that class. A file that can be
+    understood in two ways is refused.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The labels in the order of the logits.
+
+    Raises:
+        RequestError: The file cannot be read, or is not in one of the formats.
     """
     try:
-        labels = _labels(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
+        labels = _parse_labels(path.read_text(encoding="utf-8-sig"), path.suffix.lower())
     except OSError as error:
         raise RequestError(
             f"the labels file {path} cannot be read ({error.strerror})", "check --labels"
@@ -123,82 +139,129 @@ def read_labels(path: Path) -> tuple[Label, ...]:
     return labels
 
 
-def _labels(text: str, suffix: str) -> tuple[Label, ...]:
-    """Raises ValueError saying what is wrong."""
+@cache
+def _imagenet_classes() -> tuple[tuple[int, Label], ...]:
+    """Return the flags (_IN_1K, _IN_22K) and the label of every class, in order of WordNet id.
+
+    One class of the 1,000 is not among the 21,841.
+    """
+    compressed = resources.files("tinyvit").joinpath(_IMAGENET_FILE).read_bytes()
+    lines = gzip.decompress(compressed).decode("utf-8").splitlines()
+    rows = (line.split("\t") for line in lines)
+    return tuple((int(flags), Label(name, wnid)) for flags, wnid, name in rows)
+
+
+def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
+    """Parse the content of a labels file; raises ValueError if it is not in a known format."""
     if suffix == ".json":
-        return _named(_from_json(json.loads(text, object_pairs_hook=_distinct)))
-    if suffix in _DELIMITERS:
-        return _from_table(
-            [
-                row
-                for row in csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True)
-                if row
-            ]
+        return _labels_from_names(
+            _names_from_json(json.loads(text, object_pairs_hook=_unique_dict))
         )
-    if suffix not in _TEXT:
-        raise ValueError(f"{suffix} is no format of labels")
+    if suffix in _DELIMITERS:
+        reader = csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True)
+        return _labels_from_table([row for row in reader if row])
+    if suffix not in _TEXT_SUFFIXES:
+        raise ValueError(f"{suffix} is not a format of labels")
     lines = text.rstrip().split("\n")
-    keys = [found[1] if (found := _KEYED.match(line)) else "" for line in lines]
+    matches = [_KEYED_LINE.match(line) for line in lines]
+    keys = [match[1] if match else "" for match in matches]
     if "\t" in text or all(key == str(i) or _WNID.fullmatch(key) for i, key in enumerate(keys)):
-        raise ValueError("its lines hold more than a name: a table ends with .csv or .tsv")
-    return _named(lines)
+        raise ValueError("its lines hold more than a name: a table must be a .csv or .tsv file")
+    return _labels_from_names(lines)
 
 
-def _from_json(data: object) -> list[str]:
+def _names_from_json(data: object) -> list[str]:
+    """Return class names in the order of their indices, from any of the JSON forms."""
     if isinstance(data, dict):
         data = data.get("id2label", data)
     if isinstance(data, dict):
-        if data and all(
-            type(index) is int for index in data.values()
-        ):  # class_to_idx; a bool is no index
-            data = _distinct((str(index), name) for name, index in data.items())
-        return _in_order(data)
+        # The type is compared exactly, because a bool is an instance of int and not an index.
+        if data and all(type(index) is int for index in data.values()):
+            data = _unique_dict((str(index), name) for name, index in data.items())
+        return _names_by_index(data)
     if not isinstance(data, list):
-        raise ValueError("neither a list of names nor a map of names and indices")
-    return _texts(data)
+        raise ValueError("it is neither a list of names nor a map between names and indices")
+    return _require_strings(data)
 
 
-def _from_table(rows: list[list[str]]) -> tuple[Label, ...]:
+def _labels_from_table(rows: list[list[str]]) -> tuple[Label, ...]:
+    """Return labels from the rows of a table with the columns name, or key and name."""
     rows = [[cell.strip() for cell in row] for row in rows]
-    width = len(rows[0]) if rows else 1
-    if width not in (1, 2) or any(len(row) != width for row in rows):
+    columns = len(rows[0]) if rows else 1
+    if columns not in (1, 2) or any(len(row) != columns for row in rows):
         raise ValueError("its rows do not all have one column, or all two")
-    if all(
-        head.lower() in known
-        for head, known in zip(reversed(rows[0] if rows else []), (_NAME_HEADS, _KEY_HEADS))
-    ):
+    if rows and _is_header(rows[0]):
         rows = rows[1:]
-    if width == 1:
-        return _named([name for (name,) in rows])
+    if columns == 1:
+        return _labels_from_names([name for (name,) in rows])
     if rows and all(_WNID.fullmatch(key) for key, _ in rows):
         return tuple(Label(name, wnid) for wnid, name in rows)
-    return _named(_in_order(_distinct((key, name) for key, name in rows)))
+    return _labels_from_names(_names_by_index(_unique_dict((key, name) for key, name in rows)))
 
 
-def _in_order(names: dict[Any, Any]) -> list[str]:
-    """{"1": "b", "0": "a"} -> ["a", "b"]."""
-    wanted = [str(i) for i in range(len(names))]
-    if names.keys() != set(wanted):
+def _is_header(row: list[str]) -> bool:
+    """Tell whether a row names its columns, of which the last is the name of the class."""
+    known_headers = (_NAME_HEADERS, _KEY_HEADERS)
+    return all(header.lower() in known for header, known in zip(reversed(row), known_headers))
+
+
+def _names_by_index(names: dict[Any, Any]) -> list[str]:
+    """Return names in the order of their indices: {"1": "b", "0": "a"} gives ["a", "b"]."""
+    indices = [str(i) for i in range(len(names))]
+    if names.keys() != set(indices):
         raise ValueError("its indices are not 0, 1, 2, ...")
-    return _texts([names[index] for index in wanted])
+    return _require_strings([names[index] for index in indices])
 
 
-def _distinct(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """A dict of pairs; a key that comes twice, of which a plain dict would keep one, is an error."""
-    made: dict[Any, Any] = {}
+def _unique_dict(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Return a dict of pairs, and refuse a repeated key, of which `dict` would keep the last."""
+    unique: dict[Any, Any] = {}
     for key, value in pairs:
-        if key in made:
+        if key in unique:
             raise ValueError(f"{key!r} comes twice")
-        made[key] = value
-    return made
+        unique[key] = value
+    return unique
 
 
-def _texts(names: list[Any]) -> list[str]:
+def _require_strings(names: list[Any]) -> list[str]:
     if not all(isinstance(name, str) for name in names):
-        raise ValueError("a name is no text")
+        raise ValueError("a name is not a string")
     return names
 
 
-def _named(names: list[str]) -> tuple[Label, ...]:
-    known = labels_by_wnid()
-    return tuple(known.get(name, Label(name)) for name in map(str.strip, names))
+def _labels_from_names(names: list[str]) -> tuple[Label, ...]:
+    """Return a label for each name, with ImageNet's label for a WordNet id."""
+    imagenet = labels_by_wnid()
+    return tuple(imagenet.get(name, Label(name)) for name in map(str.strip, names))
+
+
+def match_class_names(
+    names: Sequence[str], labels: Sequence[Label], description: str
+) -> dict[str, int]:
+    """Match class names to labels by WordNet id or name.
+
+    Args:
+        names: Names of class folders. They may repeat.
+        labels: The labels of the model, in the order of its logits.
+        description: The names in words, for the error, such as "class folders in photos".
+
+    Returns:
+        The class index of every name.
+
+    Raises:
+        RequestError: A name matches no class, or more than one.
+    """
+    known: dict[str, set[int]] = defaultdict(set)
+    for index, label in enumerate(labels):
+        for name in filter(None, (label.wnid, label.name)):
+            known[name].add(index)
+    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
+    if unknown:
+        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise RequestError(
+            f"{len(unknown)} of the {len(set(names))} {description} are no class of the model"
+            f" ({first})",
+            "name every class folder by its WordNet id or its label, such as "
+            f"{labels[0].wnid or labels[0].name}",
+        )
+    return {name: min(known[name]) for name in names}

@@ -1,4 +1,4 @@
-"""Keeping the libraries underneath from talking over the one line that counts."""
+"""Suppression of the output of third-party libraries, which would hide a command's messages."""
 
 from __future__ import annotations
 
@@ -11,13 +11,21 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
-_LOCK = threading.RLock()
-"""Descriptors are the process's: two threads that both redirect would restore each other's."""
+_DESCRIPTOR_LOCK = threading.RLock()
+"""File descriptors belong to the process: two threads that redirect them at the same time would
+restore each other's redirection."""
 
 
 @contextmanager
 def quiet_loggers(*names: str) -> Iterator[None]:
-    """Inside, these loggers say nothing below an error and no warning is shown; after it, all is as it was."""
+    """Suppress Python warnings, and the messages of loggers below the level ERROR.
+
+    Args:
+        names: Names of the loggers. Their levels are restored afterwards.
+
+    Yields:
+        Nothing.
+    """
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
@@ -33,34 +41,48 @@ def quiet_loggers(*names: str) -> Iterator[None]:
 
 @contextmanager
 def silence_file_descriptors() -> Iterator[None]:
-    """Inside, what anyone writes to the descriptors of standard output and standard error is lost; after it, all is as it was.
+    """Discard what native code writes to the descriptors of standard output and standard error.
 
-    Keep it short: other threads' lines are lost too. A process without these descriptors is left as it is.
+    The output of other threads is discarded too, so the block must be short. A process that has no
+    such descriptors is left as it is.
+
+    Yields:
+        Nothing.
     """
-    with _LOCK:
-        kept: list[tuple[int, int]] = []
+    with _DESCRIPTOR_LOCK:
+        saved: list[tuple[int, int]] = []
         for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # none, or a closed one
-                stream.flush()  # what was printed before is not lost
+            with suppress(AttributeError, OSError, ValueError):  # absent or closed streams
+                stream.flush()  # earlier output must not be discarded
         try:
-            with suppress(OSError):  # closed ones
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                for number in (1, 2):
+            with suppress(OSError):  # closed descriptors
+                null = os.open(os.devnull, os.O_WRONLY)
+                for descriptor in (1, 2):
                     with suppress(OSError):
-                        kept.append((number, os.dup(number)))
-                        os.dup2(nowhere, number)
-                os.close(nowhere)
+                        saved.append((descriptor, os.dup(descriptor)))
+                        os.dup2(null, descriptor)
+                os.close(null)
             yield
         finally:
-            for number, copy in kept:
-                os.dup2(copy, number)
+            for descriptor, copy in saved:
+                os.dup2(copy, descriptor)
                 os.close(copy)
 
 
 @contextmanager
 def silence_libraries(*names: str) -> Iterator[None]:
-    """`quiet_loggers`, and nothing on sys.stdout and sys.stderr either, and the root logger's handlers and level as they were: converters print
-    their progress, and some configure logging as they are imported."""
+    """Suppress what Python libraries log, warn and print.
+
+    Converters print their progress, and some configure logging when they are imported. So
+    `sys.stdout` and `sys.stderr` are discarded, and the handlers and the level of the root logger
+    are restored afterwards, in addition to what `quiet_loggers` does.
+
+    Args:
+        names: Names of the loggers to suppress below the level ERROR.
+
+    Yields:
+        Nothing.
+    """
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     with quiet_loggers(*names), redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):

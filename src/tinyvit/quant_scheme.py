@@ -1,4 +1,7 @@
-"""What is quantized, and where: the decision as data. docs/int8.md has the figures behind every line."""
+"""The quantization scheme: which tensors are quantized, and where an engine needs it written.
+
+docs/int8.md has the measurements behind these decisions.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 FLOAT_LAYERS = ("patch_embed.conv1", "downsample.conv2", "local_conv", "head.fc")
-"""How the names end of layers that are never quantized: the first (three channels: nothing to win), the depthwise convolutions after
-the first stage (1% of the work and 40% of int8's square error), the classifier (0.3% of the work, all of the answer).
-LayerNorm, GELU, softmax and residual sums are computed in float32 everywhere; what follows them quantizes their result."""
+"""Endings of the names of layers that are never quantized.
+
+- "patch_embed.conv1", the first convolution: with three input channels, int8 is not faster.
+- "downsample.conv2" and "local_conv", the depthwise convolutions after the first stage: they are 1%
+  of the work and cause 40% of the squared error of int8.
+- "head.fc", the classifier: it is 0.3% of the work and decides the answer.
+
+LayerNorm, GELU, softmax and residual sums are always computed in float32. The layer after them
+quantizes their result.
+"""
 
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How one engine wants the recipe written. The scales are the recipe's in all of them.
+    """How one engine needs a recipe written into the network. Scales are the same for all engines.
 
-    activations: the type that carries them. "uint8" has its zero point at 128 and stands for the same numbers as "int8".
-    outputs: whose results are rounded too, beside every layer's input: for engines whose int8 kernels give int8 only.
-    attention: quantize both products of attention. biases: integers in units of input scale times weight scale, or as they are.
-    weights: as integers, or as floats that the graph itself rounds to the same integers.
+    Attributes:
+        activations: Integer type of the activations. "uint8" has its zero point at 128 and
+            represents the same numbers as "int8".
+        outputs: Layers whose results are quantized in addition to the input of every quantized
+            layer. Engines need this whose int8 kernels return only int8.
+        attention: Whether both matrix products of attention are quantized.
+        biases: "int32" in units of the input scale times the weight scale, or "float32".
+        weights: "integers", or "rounded": floats that the graph itself rounds to the same integers.
     """
 
     activations: Literal["int8", "uint8"] = "int8"
@@ -28,5 +42,9 @@ class QuantScheme:
     weights: Literal["integers", "rounded"] = "integers"
 
     def rounds_output(self, convolution: bool) -> bool:
-        """Of a convolution, or else of a linear layer."""
+        """Tell whether the result of a quantized layer is quantized too.
+
+        Args:
+            convolution: Whether the layer is a convolution; otherwise it is a linear layer.
+        """
         return self.outputs == "layers" or (convolution and self.outputs == "convolutions")

@@ -1,98 +1,230 @@
-"""JSON's plain values -> dataclasses, every field of the type that is declared for it: a stranger's file is not trusted."""
+"""Parsing of untrusted JSON into dataclasses, with limits on its size and nesting depth.
+
+`parse_json` and `read_json` turn text into plain values, and `parse_dataclass` turns plain values
+into an instance whose fields have their declared types. Manifests, recipes, records and checkpoint
+metadata all come from files that strangers may have made, and are all parsed here.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
+MAX_BYTES = 64 * 2**20
+"""Largest JSON text that is parsed by default, in bytes."""
+
+MAX_DEPTH = 32
+"""Deepest nesting of lists and objects in a JSON text that is accepted."""
+
 T = TypeVar("T")
 
+_SCALAR_DESCRIPTIONS: dict[type, str] = {
+    str: "a string",
+    int: "a whole number",
+    float: "a finite number",
+    bool: "true or false",
+    NoneType: "null",
+}
 
-def parse_dataclass(kind: type[T], data: object) -> T:
-    """What `json.loads` gave -> an instance of the dataclass `kind`, the inverse of `dataclasses.asdict`.
 
-    Fields may be str, int, float (finite; whole numbers too), bool, None, Literal, other dataclasses, tuples (JSON's lists), dicts by
-    str, and unions of these with None. A missing field takes its default. Raises ValueError naming the first field that is missing,
-    unknown, or not what it should be.
+def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
+    """Parse JSON text from an untrusted source into plain values.
+
+    Args:
+        text: JSON, as a string or in UTF-8.
+        max_bytes: Largest accepted length of `text`, in bytes, or in characters of a string.
+
+    Returns:
+        Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
+
+    Raises:
+        ValueError: The text is too long, is not UTF-8 or JSON, or is nested deeper than MAX_DEPTH.
     """
-    made: T = _value(kind, data, kind.__name__)
-    return made
-
-
-def matches_type(value: object, kind: Any) -> bool:
-    """Whether a value is of a declared type, as `parse_dataclass` would leave it."""
-    origin, args = get_origin(kind), get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return isinstance(value, kind) and all(
-            matches_type(getattr(value, name), declared)
-            for name, declared in field_types(kind).items()
-        )
-    if origin is Literal:
-        return value in args
-    if origin is tuple:
-        kinds = [args[0]] * len(value) if isinstance(value, tuple) and args[-1] is ... else args
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(kinds)
-            and all(map(matches_type, value, kinds))
-        )
-    if origin is dict:
-        return isinstance(value, dict) and all(
-            matches_type(x, args[0]) and matches_type(value[x], args[1]) for x in value
-        )
-    if args:
-        return any(matches_type(value, option) for option in args)
-    if kind is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
-    return isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
-
-
-@cache
-def field_types(record: type) -> dict[str, Any]:
-    """The declared type of every field of a dataclass."""
-    return get_type_hints(record)
-
-
-def _value(kind: Any, data: object, name: str) -> Any:
-    origin, args = get_origin(kind), get_args(kind)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _record(kind, data, name)
-    if origin is tuple and isinstance(data, list):
-        kinds: Iterable[Any] = [args[0]] * len(data) if args[-1] is ... else args
-        data = (
-            tuple(_value(each, x, name) for each, x in zip(kinds, data))
-            if len(data) == len(list(kinds))
-            else data
-        )
-    elif origin is dict and isinstance(data, dict):
-        data = {key: _value(args[1], value, name) for key, value in data.items()}
-    elif args and origin is not Literal and data is not None:
-        (only, *others) = (option for option in args if option is not NoneType)
-        data = data if others else _value(only, data, name)
-    if not matches_type(data, kind):
-        raise ValueError(f"{name} is not what it should be")
+    if len(text) > max_bytes:
+        raise ValueError(f"it is larger than {_format_size(max_bytes)}")
+    try:
+        data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
+    except RecursionError as error:
+        raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels") from error
+    _check_depth(data)
     return data
 
 
-def _record(kind: type, data: object, name: str) -> Any:
-    if not isinstance(data, dict):
-        raise ValueError(f"{name} is no object")
-    known = {field.name: field for field in fields(kind)}
-    unknown = sorted(str(key) for key in data if key not in known)
-    needed = [
-        name
-        for name, field in known.items()
+def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
+    """Read a JSON file from an untrusted source; see `parse_json`.
+
+    Args:
+        path: File in UTF-8.
+        max_bytes: Largest accepted file, in bytes. No more than this is read.
+
+    Returns:
+        Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is too large, is not UTF-8 or JSON, or is nested deeper than MAX_DEPTH.
+    """
+    with path.open("rb") as file:
+        return parse_json(file.read(max_bytes + 1), max_bytes)
+
+
+def parse_dataclass(kind: type[T], data: object, name: str = "") -> T:
+    """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
+
+    Supported field types are str, int, float (finite; whole numbers stay ints), bool, None,
+    Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these.
+    A missing field gets its default.
+
+    Args:
+        kind: The dataclass to create.
+        data: Plain values, as `parse_json` or `tomllib` return them.
+        name: Name of the whole in error messages; by default that of the class.
+
+    Returns:
+        An instance of `kind`. Its `__post_init__`, if any, has run and may raise its own errors.
+
+    Raises:
+        ValueError: A field is missing, unknown, or not of its declared type. The message names the
+            first such field.
+    """
+    instance: T = _parse_record(kind, data, name or kind.__name__, prefix="")
+    return instance
+
+
+@cache
+def _field_types(kind: type) -> dict[str, Any]:
+    """Return the declared type of every field of a dataclass."""
+    return get_type_hints(kind)
+
+
+@cache
+def _required_fields(kind: type) -> tuple[str, ...]:
+    """Return the names of the fields of a dataclass that have no default."""
+    return tuple(
+        field.name
+        for field in fields(kind)
         if field.default is MISSING and field.default_factory is MISSING
-    ]
-    missing = [name for name in needed if name not in data]
-    if unknown or missing:
-        raise ValueError(
-            f"{name} has no {missing[0]}"
-            if missing
-            else f"{name} has a field {unknown[0]} that is not known"
-        )
-    return kind(**{key: _value(field_types(kind)[key], value, key) for key, value in data.items()})
+    )
+
+
+def _parse_record(kind: type, data: object, name: str, prefix: str) -> Any:
+    """Parse an object into a dataclass; `prefix` comes before the names of its fields in errors."""
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} is not an object with fields")
+    types = _field_types(kind)
+    for required in _required_fields(kind):
+        if required not in data:
+            raise ValueError(f"{name} has no field {required}")
+    for key in data:
+        if key not in types:
+            raise ValueError(f"{name} has a field {key} that is not known")
+    return kind(
+        **{key: _parse_value(types[key], value, prefix + key) for key, value in data.items()}
+    )
+
+
+def _parse_value(kind: Any, data: object, name: str) -> Any:
+    """Parse plain values as a declared type; `name` is the value's name in errors."""
+    if kind in _SCALAR_DESCRIPTIONS:
+        return _parse_scalar(kind, data, name)
+    if isinstance(kind, type) and is_dataclass(kind):
+        return _parse_record(kind, data, name, prefix=f"{name}.")
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return _parse_tuple(arguments, data, name)
+    if origin is dict:
+        return _parse_dict(arguments, data, name)
+    if origin is Literal:
+        return _parse_literal(arguments, data, name)
+    return _parse_union(arguments, data, name)
+
+
+def _parse_scalar(kind: type, data: object, name: str) -> Any:
+    """Check a string, number, boolean or None, which needs no conversion."""
+    # Types are compared exactly, because a bool is an instance of int.
+    if type(data) is not kind and not (kind is float and type(data) is int):
+        raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[kind]}")
+    if kind is float and not _is_finite(data):
+        raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[kind]}")
+    return data
+
+
+def _is_finite(number: Any) -> bool:
+    """Return whether a number is finite and within the range of a float."""
+    try:
+        return isfinite(number)
+    except OverflowError:
+        return False
+
+
+def _parse_tuple(kinds: Sequence[Any], data: object, name: str) -> tuple[Any, ...]:
+    if not isinstance(data, (list, tuple)):
+        raise ValueError(f"{name} is not a list")
+    if kinds[-1] is ...:
+        kinds = [kinds[0]] * len(data)
+    if len(data) != len(kinds):
+        raise ValueError(f"{name} is not a list of {len(kinds)} values")
+    entry = f"an entry of {name}"
+    return tuple(_parse_value(kind, value, entry) for kind, value in zip(kinds, data))
+
+
+def _parse_dict(kinds: Sequence[Any], data: object, name: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} is not an object")
+    key_name, entry = f"a key of {name}", f"an entry of {name}"
+    return {
+        _parse_value(kinds[0], key, key_name): _parse_value(kinds[1], value, entry)
+        for key, value in data.items()
+    }
+
+
+def _parse_literal(options: Sequence[Any], data: object, name: str) -> Any:
+    for option in options:
+        if type(data) is type(option) and data == option:
+            return data
+    raise ValueError(f"{name} is not one of {', '.join(map(repr, options))}")
+
+
+def _parse_union(kinds: Sequence[Any], data: object, name: str) -> Any:
+    if data is None and NoneType in kinds:
+        return None
+    kinds = [kind for kind in kinds if kind is not NoneType]
+    if len(kinds) == 1:
+        return _parse_value(kinds[0], data, name)
+    for kind in kinds:
+        try:
+            return _parse_value(kind, data, name)
+        except ValueError:
+            continue
+    raise ValueError(f"{name} is of none of the allowed types")
+
+
+def _check_depth(data: object) -> None:
+    """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH."""
+    containers = [data]
+    for _ in range(MAX_DEPTH):
+        containers = [
+            child
+            for container in containers
+            for child in _children(container)
+            if isinstance(child, (dict, list))
+        ]
+        if not containers:
+            return
+    raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
+
+
+def _children(container: object) -> Sequence[object]:
+    if isinstance(container, dict):
+        return list(container.values())
+    return container if isinstance(container, list) else []
+
+
+def _format_size(size_bytes: int) -> str:
+    return f"{size_bytes >> 20} MiB" if size_bytes >= 2**20 else f"{size_bytes} bytes"

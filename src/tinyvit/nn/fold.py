@@ -1,11 +1,15 @@
-"""From the module that trains to the one that is exported, and back: what is constant at inference moves into the weights."""
+"""Folding: moving what is constant at inference into the weights, and the way back.
+
+The network that trains has BatchNorm layers, LayerNorm scales and one matrix for queries, keys and
+values. The folded network computes the same logits with fewer operations, and is what is exported.
+"""
 
 from __future__ import annotations
 
 import copy
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from tinyvit.nn.model import Attention, ConvNorm, FusedProjection, Mlp, SplitProjection, TinyViT
@@ -14,108 +18,138 @@ from tinyvit.variants import HEAD_DIM
 
 @torch.no_grad()
 def fold_model(model: TinyViT) -> TinyViT:
-    """A copy in eval mode with BatchNorm in its convolution, and queries, keys and values apart: the attention scale
-    is in the queries, the biases of keys and values are gone.
+    """Fold a network for export.
 
-    Computed in float64 and rounded once. The logits are the original's but for rounding.
+    - BatchNorm moves into the convolution before it.
+    - The scale and shift of a LayerNorm move into the linear layer after it.
+    - Queries, keys and values get a linear layer each. The attention scale moves into that of the
+      queries. Only the queries keep a bias (see `_split_projection`).
+
+    New weights are computed in float64 and rounded once.
+
+    Args:
+        model: A network with the modules of `tinyvit.nn.model`. It is not changed.
+
+    Returns:
+        A copy in eval mode. Its logits are those of `model` in eval mode, apart from rounding.
     """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
     for module in list(folded.modules()):
         for name, child in module.named_children():
             if isinstance(child, ConvNorm):
-                setattr(module, name, _fold_norm(child))
+                setattr(module, name, _fold_batch_norm(child))
         if isinstance(module, Attention) and isinstance(module.qkv, FusedProjection):
-            module.norm = _unscaled(module.norm, module.qkv)
-            _split(module, module.qkv)
+            module.norm = _move_scale_and_shift(module.norm, module.qkv)
+            _split_projection(module, module.qkv)
         if isinstance(module, Mlp):
-            module.norm = _unscaled(module.norm, module.fc1)
+            module.norm = _move_scale_and_shift(module.norm, module.fc1)
     return folded
 
 
-def _fold_norm(pair: ConvNorm) -> nn.Conv2d:
+@torch.no_grad()
+def unfold_model(folded: TinyViT) -> TinyViT:
+    """Convert a folded network back into one with the parameters of a checkpoint.
+
+    BatchNorm and LayerNorm get a scale of 1, and keys and values get a bias of 0. Folding the
+    result gives the folded network again, apart from rounding.
+
+    Args:
+        folded: A network that `fold_model` returned. It is not changed.
+
+    Returns:
+        A network in eval mode.
+    """
+    model = TinyViT(folded.variant, folded.num_classes, folded.img_size).eval()
+    for name, module in model.named_modules():
+        if isinstance(module, ConvNorm):
+            _unfold_batch_norm(module, folded.get_submodule(name))
+        if isinstance(module, Attention):
+            _join_projections(module, folded.get_submodule(name))
+        if isinstance(module, Mlp):
+            module.fc1.load_state_dict(folded.get_submodule(f"{name}.fc1").state_dict())
+            module.fc2.load_state_dict(folded.get_submodule(f"{name}.fc2").state_dict())
+    model.head.load_state_dict(folded.head.state_dict())
+    return model
+
+
+def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
+    """Return one convolution with bias for a convolution and its BatchNorm."""
     conv, bn = copy.deepcopy(pair.conv), copy.deepcopy(pair.bn).double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
         conv.weight.double(), None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
     )
-    conv.weight, conv.bias = _constant(weight), _constant(bias)
+    conv.weight, conv.bias = _frozen_parameter(weight), _frozen_parameter(bias)
     return conv
 
 
-def _unscaled(norm: nn.LayerNorm, after: nn.Linear) -> nn.LayerNorm:
-    """The norm without its scale and shift, which go into the only layer that reads it."""
-    weight, bias = after.weight.double(), after.bias.double()
-    after.weight, after.bias = (
-        _constant(weight * norm.weight.double()),
-        _constant(bias + weight @ norm.bias.double()),
-    )
+def _unfold_batch_norm(pair: ConvNorm, conv: nn.Module) -> None:
+    """Copy a folded convolution into a pair whose BatchNorm only adds the bias."""
+    pair.conv.weight.copy_(conv.get_parameter("weight"))
+    assert pair.bn.running_var is not None
+    pair.bn.running_var.fill_(1 - pair.bn.eps)
+    pair.bn.bias.copy_(conv.get_parameter("bias"))
+
+
+def _move_scale_and_shift(norm: nn.LayerNorm, linear: nn.Linear) -> nn.LayerNorm:
+    """Move the scale and shift of a LayerNorm into the only layer that reads its result.
+
+    Returns:
+        A LayerNorm without scale and shift.
+    """
+    weight, bias = linear.weight.double(), linear.bias.double()
+    linear.weight = _frozen_parameter(weight * norm.weight.double())
+    linear.bias = _frozen_parameter(bias + weight @ norm.bias.double())
     return nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
 
 
-def _split(attention: Attention, qkv: FusedProjection) -> None:
-    """Three products, two of them without a bias: softmax cannot see what the keys' adds to a whole row of scores, and the
-    values' comes through the weights, which add up to 1, unchanged, so that it can be added after the projection.
+def _split_projection(attention: Attention, qkv: FusedProjection) -> None:
+    """Replace the projection to queries, keys and values by three linear layers.
+
+    The bias of the keys is dropped: it adds the same number to every score of a query, which
+    softmax ignores. The bias of the values moves into the bias of the output projection: the
+    attention weights of a query add up to 1, so they pass it on unchanged.
     """
     weight = qkv.weight.double().reshape(-1, 3, HEAD_DIM, qkv.in_features)
     bias = qkv.bias.double().reshape(-1, 3, HEAD_DIM)
-    matrices = [weight[:, i].reshape(-1, qkv.in_features) for i in range(3)]
-    q, _, v = (bias[:, i].reshape(-1) for i in range(3))
+    q_weight, k_weight, v_weight = (weight[:, i].reshape(-1, qkv.in_features) for i in range(3))
+    q_bias, _, v_bias = (bias[:, i].reshape(-1) for i in range(3))
     scale = HEAD_DIM**-0.5
-    proj = attention.proj.weight.double(), attention.proj.bias.double()
+    out_weight, out_bias = attention.proj.weight.double(), attention.proj.bias.double()
     attention.qkv = SplitProjection(
-        _linear(matrices[0] * scale, q * scale), _linear(matrices[1]), _linear(matrices[2])
+        _make_linear(q_weight * scale, q_bias * scale),
+        _make_linear(k_weight),
+        _make_linear(v_weight),
     )
-    attention.proj = _linear(proj[0], proj[1] + proj[0] @ v)
+    attention.proj = _make_linear(out_weight, out_bias + out_weight @ v_bias)
 
 
-def _linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    made.weight = _constant(weight)
-    if bias is not None:
-        made.bias = _constant(bias)
-    return made
-
-
-def _constant(value: torch.Tensor) -> nn.Parameter:
-    return nn.Parameter(value.float().contiguous(), requires_grad=False)
-
-
-@torch.no_grad()
-def unfold_model(folded: TinyViT) -> TinyViT:
-    """The inverse of `fold_model` as far as there is one: a network in eval mode with the parameters of a checkpoint, whose folding is `folded`
-    again but for rounding. Its norms scale by 1, its keys and values have no bias."""
-    made = TinyViT(folded.variant, folded.num_classes, folded.img_size).eval()
-    for name, module in made.named_modules():
-        if isinstance(module, ConvNorm):
-            conv = folded.get_submodule(name)
-            module.conv.weight.copy_(conv.get_parameter("weight"))
-            bn = module.bn
-            assert bn.running_var is not None
-            bn.running_var.fill_(1 - bn.eps)
-            bn.bias.copy_(conv.get_parameter("bias"))
-        if isinstance(module, Attention):
-            _join(module, folded.get_submodule(name))
-        if isinstance(module, Mlp):
-            module.fc1.load_state_dict(folded.get_submodule(f"{name}.fc1").state_dict())
-            module.fc2.load_state_dict(folded.get_submodule(f"{name}.fc2").state_dict())
-    made.head.load_state_dict(folded.head.state_dict())
-    return made
-
-
-def _join(attention: Attention, folded: nn.Module) -> None:
-    """One matrix of three, interleaved by head, the scale of the queries taken out."""
+def _join_projections(attention: Attention, folded: nn.Module) -> None:
+    """Copy the three linear layers of a folded attention into one matrix, interleaved by head."""
     qkv = folded.get_submodule("qkv")
     matrices = [qkv.get_parameter(f"{part}.weight").double() for part in "qkv"]
     matrices[0] = matrices[0] * HEAD_DIM**0.5
     dim = matrices[0].shape[1]
     biases = torch.zeros(dim // HEAD_DIM, 3, HEAD_DIM, dtype=torch.float64)
     biases[:, 0] = (qkv.get_parameter("q.bias").double() * HEAD_DIM**0.5).reshape(-1, HEAD_DIM)
+    by_head = [matrix.reshape(-1, HEAD_DIM, dim) for matrix in matrices]
     fused = attention.qkv
     assert isinstance(fused, FusedProjection)
-    fused.weight.copy_(
-        torch.stack([m.reshape(-1, HEAD_DIM, dim) for m in matrices], 1).reshape(-1, dim)
-    )
+    fused.weight.copy_(torch.stack(by_head, 1).reshape(-1, dim))
     fused.bias.copy_(biases.reshape(-1))
     attention.proj.load_state_dict(folded.get_submodule("proj").state_dict())
     attention.attention_biases.copy_(folded.get_parameter("attention_biases"))
+
+
+def _make_linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
+    """Return a frozen linear layer with a weight (out, in) and a bias (out,), if any."""
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+    linear.weight = _frozen_parameter(weight)
+    if bias is not None:
+        linear.bias = _frozen_parameter(bias)
+    return linear
+
+
+def _frozen_parameter(value: Tensor) -> nn.Parameter:
+    return nn.Parameter(value.float().contiguous(), requires_grad=False)

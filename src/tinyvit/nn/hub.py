@@ -1,4 +1,4 @@
-"""Released checkpoints by name: fetched from the hub into its cache, or found there when offline."""
+"""Released checkpoints by name, from the Hugging Face hub, its local cache, or this package."""
 
 from __future__ import annotations
 
@@ -12,17 +12,26 @@ from tinyvit.output_capture import quiet_loggers
 from tinyvit.variants import DEMO_MODEL, Released, find_released
 
 _FILE = "model.safetensors"
+_DEMO_FILE = "assets/demo.safetensors"
 
 
 def load_released(name: str) -> Checkpoint:
-    """The checkpoint of a released name, full or short, or the packaged "demo" (ten classes of ImageNet, no network needed).
+    """Load a released checkpoint.
 
-    Raises RequestError for an unknown name, CheckpointError where it cannot be had.
+    Args:
+        name: A full or short name that `tinyvit.variants.find_released` knows, or "demo" for the
+            small model in this package (ten classes of ImageNet), which needs no network.
+
+    Returns:
+        The checkpoint.
+
+    Raises:
+        RequestError: No released checkpoint has this name.
+        CheckpointError: The file can neither be downloaded nor found in the cache.
+        MissingDependencyError: huggingface_hub is not installed.
     """
     if name == DEMO_MODEL:
-        with resources.as_file(
-            resources.files("tinyvit").joinpath("assets/demo.safetensors")
-        ) as path:
+        with resources.as_file(resources.files("tinyvit").joinpath(_DEMO_FILE)) as path:
             return load_checkpoint(path, name)
     released = find_released(name)
     checkpoint = load_checkpoint(fetch_checkpoint(released), released.name)
@@ -30,48 +39,73 @@ def load_released(name: str) -> Checkpoint:
 
 
 def fetch_checkpoint(released: Released) -> Path:
-    """The file of a released checkpoint: huggingface_hub's cache, token and offline mode (HF_HUB_OFFLINE) apply.
+    """Download the file of a released checkpoint, or find it in the cache.
 
-    Where the hub does not answer at once (HF_HUB_ETAG_TIMEOUT, 10 seconds), the cache alone is asked.
+    The cache, the token and the offline mode (HF_HUB_OFFLINE) are those of huggingface_hub. If the
+    hub does not answer within HF_HUB_ETAG_TIMEOUT (10 seconds by default), only the cache is used.
+
+    Args:
+        released: The checkpoint.
+
+    Returns:
+        The path of the file in the cache.
+
+    Raises:
+        CheckpointError: The file can neither be downloaded nor found in the cache.
+        MissingDependencyError: huggingface_hub is not installed.
     """
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
         raise MissingDependencyError.of("huggingface_hub", "export") from error
-    elsewhere = f"download {_FILE} from huggingface.co/{released.hub_id} elsewhere and give that file instead of the name"
     with quiet_loggers("huggingface_hub"):
-        refusal = _refusal(released)
+        hub_error = _find_hub_error(released)
         try:
             return Path(
-                hf_hub_download(released.hub_id, _FILE, local_files_only=refusal is not None)
+                hf_hub_download(released.hub_id, _FILE, local_files_only=hub_error is not None)
             )
         except LocalEntryNotFoundError as error:
-            status = getattr(getattr(refusal, "response", None), "status_code", None)
-            if status in (401, 403):
-                raise CheckpointError(
-                    f"the hub refuses {released.hub_id}", "check the token in HF_TOKEN, or unset it"
-                ) from refusal
-            why = (
-                f"answers {status}"
-                if status
-                else f"cannot be reached ({type(refusal or error).__name__})"
-            )
-            cause = f"{released.name} is not in the hub's cache, and the hub {why}"
-            raise CheckpointError(cause, elsewhere) from refusal or error
+            raise _unavailable_error(released, hub_error or error) from hub_error or error
         except (HfHubHTTPError, OSError) as error:
             raise CheckpointError(
-                f"fetching {released.hub_id} failed ({type(error).__name__})",
-                f"try again, or {elsewhere}",
+                f"downloading {released.hub_id} failed ({type(error).__name__})",
+                f"try again, or {_manual_download(released)}",
             ) from error
 
 
-def _refusal(released: Released) -> Exception | None:
-    """Why the hub will not give the file, asked once: hf_hub_download asks six times, for 25 seconds or, unanswered, for minutes."""
+def _find_hub_error(released: Released) -> Exception | None:
+    """Return the error with which the hub refuses the file, or None if it would send it.
+
+    This asks the hub once. `hf_hub_download` would ask six times, which takes 25 seconds, or
+    minutes if there is no answer at all.
+    """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
         get_hf_file_metadata(hf_hub_url(released.hub_id, _FILE))
-    except Exception as error:  # of requests, httpx or httpx2, by its version
+    except Exception as error:  # depends on the version: an error of requests, httpx or httpx2
         return error
     return None
+
+
+def _unavailable_error(released: Released, hub_error: Exception) -> CheckpointError:
+    """Explain why a checkpoint that is not in the cache cannot be downloaded."""
+    status = getattr(getattr(hub_error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return CheckpointError(
+            f"the hub refuses {released.hub_id}", "check the token in HF_TOKEN, or unset it"
+        )
+    reason = f"answers {status}" if status else f"cannot be reached ({type(hub_error).__name__})"
+    return CheckpointError(
+        f"{released.name} is not in the hub's cache, and the hub {reason}",
+        _manual_download(released),
+    )
+
+
+def _manual_download(released: Released) -> str:
+    """Return the remedy that works without access to the hub."""
+    return (
+        f"download {_FILE} from huggingface.co/{released.hub_id} on another machine and give that"
+        " file instead of the name"
+    )

@@ -1,8 +1,12 @@
-"""TinyViT as a torch module, written for export: the same module trains and, once folded (fold.py), is exported.
+"""TinyViT as a PyTorch module, written for export.
 
-Parameter names are timm's, so a timm state dict loads as it is. Tokens travel as (tokens, channels) matrices, which
-lower to plain matrix products; convolutions see NCHW. No tensor has more than four dimensions, and no branch depends
-on data. Architecture: section 4 of the paper and microsoft/Cream, TinyViT/models/tiny_vit.py.
+The same module trains and, after folding (see `tinyvit.nn.fold`), is exported. Parameter names are
+those of timm, so a state dict of timm loads unchanged. The architecture is that of section 4 of the
+paper and of microsoft/Cream, TinyViT/models/tiny_vit.py.
+
+Convolutions work on feature maps (B, C, H, W). Attention and MLPs work on matrices of tokens
+(B * H * W, C), where tokens are in row order, so that linear layers become plain matrix products.
+No tensor has more than four dimensions, and no branch depends on data.
 """
 
 from __future__ import annotations
@@ -15,11 +19,20 @@ from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, windows
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution without bias and its BatchNorm; (B, in, H, W) -> (B, out, H / stride, W / stride)."""
+    """Convolution without bias, followed by BatchNorm: (B, in, H, W) to (B, out, H/s, W/s)."""
 
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
+        """Create the layers.
+
+        Args:
+            in_channels: Channels of the input.
+            out_channels: Channels of the output.
+            kernel: Side of the kernel; the padding is half of it.
+            stride: Stride s of the convolution.
+            groups: Groups of channels; `in_channels` for a depthwise convolution.
+        """
         super().__init__()
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False
@@ -28,22 +41,32 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Image to features at a quarter of its size: (B, 3, S, S) -> (B, dim, S/4, S/4)."""
+    """Two strided convolutions from the image to features: (B, 3, S, S) to (B, dim, S/4, S/4)."""
 
     def __init__(self, dim: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the output.
+        """
         super().__init__()
         self.conv1 = ConvNorm(3, dim // 2, 3, stride=2)
         self.conv2 = ConvNorm(dim // 2, dim, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 NCHW -> float32 NCHW."""
+        """Compute features (B, dim, S/4, S/4) of a normalized image (B, 3, S, S)."""
         return self.conv2(F.gelu(self.conv1(x)))  # type: ignore[no-any-return]
 
 
 class MBConv(nn.Module):
-    """Inverted bottleneck of the first stage; keeps its shape (B, dim, H, W)."""
+    """Inverted bottleneck block of the first stage, with a residual connection."""
 
     def __init__(self, dim: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the input and output.
+        """
         super().__init__()
         hidden = MLP_RATIO * dim
         self.conv1 = ConvNorm(dim, hidden)
@@ -51,36 +74,57 @@ class MBConv(nn.Module):
         self.conv3 = ConvNorm(hidden, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 NCHW -> float32 NCHW."""
+        """Compute a feature map of the same shape (B, dim, H, W)."""
         y = F.gelu(self.conv1(x))
         y = F.gelu(self.conv2(y))
         return F.gelu(x + self.conv3(y))
 
 
 class PatchMerging(nn.Module):
-    """Halves the resolution between stages: (B, in, H, W) -> (B, out, H/2, W/2)."""
+    """Downsampling between stages: (B, in, H, W) to (B, out, H/2, W/2)."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
+        """Create the layers.
+
+        Args:
+            in_dim: Channels of the input.
+            out_dim: Channels of the output.
+        """
         super().__init__()
         self.conv1 = ConvNorm(in_dim, out_dim)
         self.conv2 = ConvNorm(out_dim, out_dim, 3, stride=2, groups=out_dim)
         self.conv3 = ConvNorm(out_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 NCHW -> float32 NCHW."""
+        """Compute a feature map (B, out, H/2, W/2) of one of (B, in, H, W)."""
         y = F.gelu(self.conv1(x))
         y = F.gelu(self.conv2(y))
         return self.conv3(y)  # type: ignore[no-any-return]
 
 
 class FusedProjection(nn.Linear):
-    """Queries, keys and values as checkpoints store them: one matrix, interleaved by head."""
+    """Projection to queries, keys and values as checkpoints store it.
+
+    The rows of its one matrix are, for each head in turn, the queries, the keys and the values.
+    """
 
     def __init__(self, dim: int) -> None:
+        """Create the layer.
+
+        Args:
+            dim: Channels of the tokens, a multiple of HEAD_DIM.
+        """
         super().__init__(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """(tokens, dim) -> three of (tokens, dim), the queries scaled by 1 / sqrt(HEAD_DIM)."""
+        """Project tokens.
+
+        Args:
+            x: Tokens (N, dim).
+
+        Returns:
+            Queries, already multiplied by 1 / sqrt(HEAD_DIM), keys and values, (N, dim) each.
+        """
         q, k, v = (
             super().forward(x).reshape(-1, self.in_features // HEAD_DIM, 3, HEAD_DIM).unbind(2)
         )
@@ -88,21 +132,38 @@ class FusedProjection(nn.Linear):
 
 
 class SplitProjection(nn.Module):
-    """The same after folding: three matrices, so that nothing has to be split, the scale inside the first."""
+    """Projection to queries, keys and values after folding, by one linear layer each."""
 
     def __init__(self, q: nn.Linear, k: nn.Linear, v: nn.Linear) -> None:
+        """Create the module.
+
+        Args:
+            q: Layer of the queries; its weights contain the factor 1 / sqrt(HEAD_DIM).
+            k: Layer of the keys.
+            v: Layer of the values.
+        """
         super().__init__()
         self.q, self.k, self.v = q, k, v
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(tokens, dim) -> three of (tokens, dim)."""
+        """Project tokens (N, dim) to queries, keys and values, (N, dim) each."""
         return self.q(x), self.k(x), self.v(x)
 
 
 class Attention(nn.Module):
-    """Self-attention within windows, with a bias for each head and each pair's distance in rows and columns."""
+    """Multi-head self-attention within square windows, with a learned bias for each distance.
+
+    Every head has one bias for each distance in rows and columns between two tokens of a window.
+    """
 
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the tokens, `num_heads` times HEAD_DIM.
+            num_heads: Number of heads.
+            window: Side of a window in tokens.
+        """
         super().__init__()
         self.num_heads, self.tokens = num_heads, window * window
         self.norm = nn.LayerNorm(dim)
@@ -112,13 +173,20 @@ class Attention(nn.Module):
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.tokens))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """(windows * window**2, dim), window by window -> the same shape. bias_index: see `attention_bias_index`."""
+        """Compute attention within each window.
+
+        Args:
+            x: Tokens (windows * window**2, dim), window after window.
+            bias_index: Indices int32 (window**4,) into the biases (see `attention_bias_index`).
+
+        Returns:
+            Tokens in the same order and shape, without the residual.
+        """
         n, heads = self.tokens, self.num_heads
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(self.norm(x))
-        if (
-            x.shape[0] == n
-        ):  # a single window needs no axis for windows: onnxruntime then folds the transposes away
+        # A single window needs no axis for windows, and without it onnxruntime removes transposes.
+        if x.shape[0] == n:
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(1, 2, 0)
         else:
@@ -130,23 +198,36 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with a GELU between, after a LayerNorm; keeps its shape (tokens, dim)."""
+    """LayerNorm and two linear layers with a GELU between them."""
 
     def __init__(self, dim: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the tokens.
+        """
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.fc1 = nn.Linear(dim, MLP_RATIO * dim)
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(tokens, dim) -> (tokens, dim)."""
+        """Compute tokens of the same shape (N, dim), without the residual."""
         return self.fc2(F.gelu(self.fc1(self.norm(x))))  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):
-    """Window attention, a depthwise convolution and an MLP on a feature map of resolution x resolution tokens."""
+    """Window attention, a depthwise convolution and an MLP, as in figure 2 of the paper."""
 
     def __init__(self, dim: int, num_heads: int, window: int, resolution: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the tokens.
+            num_heads: Number of attention heads.
+            window: Side of an attention window in tokens.
+            resolution: Side of the feature map in tokens, a multiple of `window`.
+        """
         super().__init__()
         self.dim, self.window, self.resolution = dim, window, resolution
         self.attn = Attention(dim, num_heads, window)
@@ -154,46 +235,82 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """(B * resolution**2, dim), row by row -> the same shape."""
-        y = self._swap(x, self.window, self.resolution // self.window)
+        """Compute the block.
+
+        Args:
+            x: Tokens (B * resolution**2, dim) in row order.
+            bias_index: Indices int32 (window**4,) into the attention biases.
+
+        Returns:
+            Tokens in the same order and shape.
+        """
+        y = self._reorder(x, self.window, self.resolution // self.window)
         y = self.attn(y, bias_index)
-        x = x + self._swap(y, self.resolution // self.window, self.window)
+        x = x + self._reorder(y, self.resolution // self.window, self.window)
         x = from_map(self.local_conv(to_map(x, self.resolution)))
         return x + self.mlp(x)  # type: ignore[no-any-return]
 
-    def _swap(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Between row order and window order of tokens: within a row of windows, (rows, columns) becomes (columns, rows)."""
+    def _reorder(self, x: Tensor, rows: int, columns: int) -> Tensor:
+        """Change the order of tokens from rows to windows, or back.
+
+        Within a row of windows, groups of `window` tokens change from the order (rows, columns) to
+        (columns, rows).
+        """
         if self.window == self.resolution:
             return x
-        swapped = x.reshape(-1, rows, columns, self.window * self.dim).transpose(1, 2)
-        return swapped.reshape(-1, self.dim)
+        reordered = x.reshape(-1, rows, columns, self.window * self.dim).transpose(1, 2)
+        return reordered.reshape(-1, self.dim)
 
 
 class ConvStage(nn.Module):
-    """The first stage: (B, dim, H, W) -> the same shape."""
+    """The first stage, made of MBConv blocks."""
 
     def __init__(self, dim: int, depth: int) -> None:
+        """Create the blocks.
+
+        Args:
+            dim: Channels of the input and output.
+            depth: Number of blocks.
+        """
         super().__init__()
         self.blocks = nn.Sequential(*(MBConv(dim) for _ in range(depth)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 NCHW -> float32 NCHW."""
+        """Compute a feature map of the same shape (B, dim, H, W)."""
         return self.blocks(x)  # type: ignore[no-any-return]
 
 
 class AttentionStage(nn.Module):
-    """A later stage: (B, in, 2R, 2R) -> (B * R * R, out) tokens, row by row."""
+    """One of the later stages: downsampling, then attention blocks."""
 
     def __init__(
         self, in_dim: int, dim: int, depth: int, num_heads: int, window: int, resolution: int
     ) -> None:
+        """Create the layers.
+
+        Args:
+            in_dim: Channels of the input.
+            dim: Channels of the output.
+            depth: Number of blocks.
+            num_heads: Number of attention heads.
+            window: Side of an attention window in tokens.
+            resolution: Side of the feature map after downsampling, in tokens.
+        """
         super().__init__()
         self.window, self.resolution = window, resolution
         self.downsample = PatchMerging(in_dim, dim)
         self.blocks = nn.ModuleList(Block(dim, num_heads, window, resolution) for _ in range(depth))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """float32 NCHW -> float32 (tokens, channels)."""
+        """Compute the stage.
+
+        Args:
+            x: Feature map (B, in_dim, 2 * resolution, 2 * resolution).
+            bias_index: Indices int32 (window**4,) into the attention biases.
+
+        Returns:
+            Tokens (B * resolution**2, dim) in row order.
+        """
         x = from_map(self.downsample(x))
         for block in self.blocks:
             x = block(x, bias_index)
@@ -201,81 +318,113 @@ class AttentionStage(nn.Module):
 
 
 class Head(nn.Module):
-    """LayerNorm and the classifier: (B, dim) -> (B, classes)."""
+    """LayerNorm and the linear classifier."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
+        """Create the layers.
+
+        Args:
+            dim: Channels of the pooled features.
+            num_classes: Number of classes.
+        """
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.fc = nn.Linear(dim, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """float32 (B, dim) -> float32 logits (B, classes)."""
+        """Compute logits (B, num_classes) of pooled features (B, dim)."""
         return self.fc(self.norm(x))  # type: ignore[no-any-return]
 
 
 class TinyViT(nn.Module):
-    """The network: float32 (B, 3, img_size, img_size), normalized -> float32 logits (B, num_classes).
+    """The classification network.
 
-    img_size is a multiple of 32; another one than the variant's changes the windows, and with them the bias tables.
+    Attributes:
+        variant: The architecture.
+        num_classes: Number of classes.
+        img_size: Side of the square input in pixels.
     """
 
     def __init__(
         self, variant: Variant, num_classes: int = 1000, img_size: int | None = None
     ) -> None:
+        """Create the network with random weights.
+
+        Args:
+            variant: The architecture.
+            num_classes: Number of classes.
+            img_size: Side of the square input in pixels, a multiple of 32; by default that of the
+                variant. Another size changes the windows, and with them the number of biases.
+        """
         super().__init__()
-        self.variant, self.num_classes, self.img_size = (
-            variant,
-            num_classes,
-            img_size or variant.img_size,
-        )
-        dims, window = variant.embed_dims, windows(self.img_size)
+        self.variant, self.num_classes = variant, num_classes
+        self.img_size = img_size or variant.img_size
+        dims, window_sizes = variant.embed_dims, windows(self.img_size)
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
         for i in (1, 2, 3):
-            resolution = self.img_size // 2 ** (i + 2)
-            self.stages.append(
-                AttentionStage(
-                    dims[i - 1],
-                    dims[i],
-                    variant.depths[i],
-                    variant.num_heads[i],
-                    window[i],
-                    resolution,
-                )
+            stage = AttentionStage(
+                dims[i - 1],
+                dims[i],
+                variant.depths[i],
+                variant.num_heads[i],
+                window_sizes[i],
+                resolution=self.img_size // 2 ** (i + 2),
             )
+            self.stages.append(stage)
         self.head = Head(dims[3], num_classes)
-        for side in sorted(set(window)):
+        for side in sorted(set(window_sizes)):
             self.register_buffer(f"bias_index_{side}", attention_bias_index(side), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """float32 (B, 3, img_size, img_size) -> float32 (B, num_classes)."""
+        """Classify images.
+
+        Args:
+            image: Normalized images, float32 (B, 3, img_size, img_size).
+
+        Returns:
+            Logits, float32 (B, num_classes).
+        """
         x = self.stages[0](self.patch_embed(image))
         resolution = self.img_size // 4
         for stage in self.stages[1:]:
-            x = stage(
-                to_map(x, resolution) if x.ndim == 2 else x,
-                self.get_buffer(f"bias_index_{stage.window}"),
-            )
+            feature_map = to_map(x, resolution) if x.ndim == 2 else x
+            x = stage(feature_map, self.get_buffer(f"bias_index_{stage.window}"))
             resolution //= 2
         x = x.reshape(-1, resolution**2, x.shape[1]).mean(1)
         return self.head(x)  # type: ignore[no-any-return]
 
 
 def to_map(x: Tensor, resolution: int) -> Tensor:
-    """(B * resolution**2, C) tokens, row by row -> (B, C, resolution, resolution)."""
+    """Convert tokens to a feature map.
+
+    Args:
+        x: Tokens (B * resolution**2, C) in row order.
+        resolution: Side of the map in tokens.
+
+    Returns:
+        A view (B, C, resolution, resolution).
+    """
     return x.reshape(-1, resolution, resolution, x.shape[1]).permute(0, 3, 1, 2)
 
 
 def from_map(x: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B * H * W, C) tokens, row by row."""
+    """Convert a feature map (B, C, H, W) to tokens (B * H * W, C) in row order."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
 def attention_bias_index(window: int) -> Tensor:
-    """int32 (window**4,): for each pair of a window's tokens, in row order, the entry of the bias table for their distance.
+    """Return which attention bias applies to each pair of tokens of a window.
 
-    The table has window**2 entries: |row distance| * window + |column distance|, the order in which the paper's code
-    meets the distances (TinyViT/models/tiny_vit.py, Attention).
+    A head has window**2 biases. The one for a distance is at |rows| * window + |columns|, which is
+    the order in which the paper's code enumerates distances (microsoft/Cream,
+    TinyViT/models/tiny_vit.py, Attention).
+
+    Args:
+        window: Side of the window in tokens.
+
+    Returns:
+        Indices int32 (window**4,), for the pairs of tokens in row order.
     """
     position = torch.arange(window, dtype=torch.int32)
     distance = (position[:, None] - position[None]).abs()

@@ -1,6 +1,7 @@
-"""timm's own TinyViT, in PyTorch and through the stock ONNX exporter, for comparison and as a teacher.
+"""TinyViT of the timm library, in PyTorch and through the standard ONNX exporter.
 
-timm is optional: `pip install timm torchvision`.
+It is a baseline for measurements and a teacher for distillation. timm is an optional dependency:
+`pip install timm torchvision`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,25 @@ from tinyvit.errors import MissingDependencyError
 if TYPE_CHECKING:
     import torch
 
+_DEFAULT_OPSET = 20
+"""ONNX opset that `tinyvit-export` uses by default."""
+
+_torchvision_libraries: list[Any] = []
+"""Libraries of declared operators. The declarations exist as long as these objects."""
+
 
 def import_timm() -> Any:
-    """timm, even beside a torchvision whose compiled half does not fit this torch (a CPU build of torch with PyPI's torchvision).
+    """Import timm, even if the installed torchvision does not fit the installed torch.
 
-    There its operators are declared before the import, so that its Python half works: enough for timm's models.
+    The compiled part of torchvision cannot be loaded beside a torch of another build, for example
+    a CPU build of torch with the torchvision of PyPI. Its operators are then declared before the
+    import, so that its Python part works, which is enough for the models of timm.
+
+    Returns:
+        The module `timm`.
+
+    Raises:
+        MissingDependencyError: timm is not installed.
     """
     try:
         return importlib.import_module("timm")
@@ -36,34 +51,20 @@ def import_timm() -> Any:
             raise
     _declare_torchvision_operators()
     for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]
+        del sys.modules[name]  # half imported
     return importlib.import_module("timm")
 
 
-def _declare_torchvision_operators() -> None:
-    import torch
-
-    spec = importlib.util.find_spec("torchvision")
-    assert spec is not None
-    assert spec.origin is not None
-    source = Path(spec.origin).with_name("_meta_registrations.py").read_text(encoding="utf-8")
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for name in sorted(
-        {
-            "nms",
-            *re.findall(r"register_meta\(\"(\w+)\"", source),
-            *re.findall(r"torchvision::(\w+)", source),
-        }
-    ):
-        library.define(f"{name}(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]
-    _declared.append(library)  # the declarations live as long as this object
-
-
-_declared: list[Any] = []
-
-
 def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
-    """timm's model of a variant, 1000 classes, eval mode, with seeded weights of a trained network's size."""
+    """Create timm's model of a variant with random weights of realistic magnitude.
+
+    Args:
+        variant: Name of the variant in timm.
+        seed: Seed of the weights.
+
+    Returns:
+        A model with 1000 classes in eval mode.
+    """
     import torch
 
     torch.manual_seed(seed)
@@ -80,7 +81,13 @@ def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
 
 
 def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
-    """torch.onnx.export as a user types it, in one file, at our default opset."""
+    """Export a model with `torch.onnx.export`, as a user without this package would.
+
+    Args:
+        model: A model that takes float32 (1, 3, img_size, img_size).
+        img_size: Side of the input in pixels.
+        path: The ONNX file to write; it contains the weights.
+    """
     import torch
 
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -92,6 +99,25 @@ def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
             path,
             dynamo=True,
             external_data=False,
-            opset_version=20,
+            opset_version=_DEFAULT_OPSET,
             verbose=False,
         )
+
+
+def _declare_torchvision_operators() -> None:
+    """Declare the operators whose names occur in torchvision's registrations, without code."""
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    assert spec is not None
+    assert spec.origin is not None
+    source = Path(spec.origin).with_name("_meta_registrations.py").read_text(encoding="utf-8")
+    names = {
+        "nms",
+        *re.findall(r"register_meta\(\"(\w+)\"", source),
+        *re.findall(r"torchvision::(\w+)", source),
+    }
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name in sorted(names):
+        library.define(f"{name}(Tensor x) -> Tensor")  # type: ignore[no-untyped-call]
+    _torchvision_libraries.append(library)

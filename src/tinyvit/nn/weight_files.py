@@ -1,12 +1,12 @@
-"""Reading weights from files that strangers made: any file -> a flat state dict and what else it said, or one clear error.
+"""Reading weights from untrusted checkpoint files.
 
-Nothing in a file is executed: safetensors, or torch's zip format with `weights_only=True`.
+No code in a file is executed: the formats are safetensors, and torch's own with
+`weights_only=True`. A file becomes a flat state dict and its metadata, or one clear error.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 import re
 import struct
@@ -20,24 +20,59 @@ import torch
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
+from tinyvit.serialization import parse_json
 
 MAX_BYTES = 8 * 2**30
-"""A larger file is refused. The largest training checkpoint of the family (21M, optimizer and EMA) has 0.4 GB."""
+"""Larger files are refused. The largest training checkpoint of the family (21M with optimizer and
+averaged weights) has 0.4 GB."""
 
 _CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "module")
-"""Where the weights are in a training checkpoint; averaged ones first, as timm's loader takes them."""
+"""Keys of a training checkpoint that can hold the weights. Averaged weights come first, as in the
+loader of timm."""
+
+_MIN_TENSORS = 10
+"""A mapping with at most this many tensors is not a state dict of the network."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-_STATE_ONLY = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+"""Prefixes that DataParallel, torch.compile and Lightning put before every name."""
+
+_SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+
+_HEADER_BYTES = 512
+_ZIP_START, _PICKLE_START = b"PK\x03\x04", b"\x80\x02"
+
+_REFUSED_GLOBAL = re.compile(
+    r"(?:GLOBAL|Unsupported (?:global|class|operand)[^\n]*?)\s*:?\s*(?:GLOBAL )?`?([\w.]+)`?"
+)
+"""The name of a Python object in the message of torch's restricted unpickler."""
+
+_TORCH_ERRORS = (
+    RuntimeError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    OSError,
+    IndexError,
+    struct.error,
+)
+"""All types of errors that `torch.load` was observed to raise for damaged files."""
 
 
-class _Config(dict):  # type: ignore[type-arg]
-    """Stands for yacs.config.CfgNode, the dict in which the paper's training checkpoints keep their configuration."""
+class _YacsConfig(dict):  # type: ignore[type-arg]
+    """Replacement for yacs.config.CfgNode, in which the paper's checkpoints store their config."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by name as the file has them, the container they were in ("" at top level), and plain metadata."""
+    """Content of a checkpoint file.
+
+    Attributes:
+        tensors: Tensors by name, as they are in the file.
+        container: Key that held the state dict, "" at the top level.
+        metadata: Other values in the file.
+    """
 
     tensors: dict[str, Tensor]
     container: str
@@ -45,13 +80,25 @@ class Weights:
 
 
 def read(path: Path) -> Weights:
-    """Read a .safetensors or .pth file. Raises CheckpointError with the cause and the remedy."""
-    head = _head(path)
-    if head[:4] == b"PK\x03\x04" or head[:2] == b"\x80\x02":
-        return _unwrap(_read_torch(path, is_zip=head[:2] == b"PK"), path)
-    if len(head) >= 9 and head[8:9] == b"{":
+    """Read a checkpoint file. Its format is recognized by its content, not by its name.
+
+    Args:
+        path: A safetensors file or a file of `torch.save`.
+
+    Returns:
+        The weights and the metadata.
+
+    Raises:
+        CheckpointError: The file cannot be read, is damaged, is too large, has no state dict, or
+            contains Python objects that could run code.
+        MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
+    """
+    start = _read_start(path)
+    if start.startswith((_ZIP_START, _PICKLE_START)):
+        return _find_state_dict(_read_torch(path, is_zip=start.startswith(_ZIP_START)), path)
+    if start[8:9] == b"{":  # safetensors: the length of the header in 8 bytes, then its JSON
         return _read_safetensors(path)
-    text = head.lstrip()[:200].lower()
+    text = start.lstrip()[:200].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise CheckpointError(
             f"{path} is a web page, not a checkpoint",
@@ -68,11 +115,12 @@ def read(path: Path) -> Weights:
     )
 
 
-def _head(path: Path) -> bytes:
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes of a file whose size is plausible."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            head = file.read(512)
+            start = file.read(_HEADER_BYTES)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror})", "check the path of the checkpoint"
@@ -84,7 +132,7 @@ def _head(path: Path) -> bytes:
             f"{path} has {size / 2**30:.1f} GiB, more than any TinyViT checkpoint",
             "give the checkpoint of a TinyViT",
         )
-    return head
+    return start
 
 
 def _read_safetensors(path: Path) -> Weights:
@@ -94,94 +142,84 @@ def _read_safetensors(path: Path) -> Weights:
         raise MissingDependencyError.of("safetensors", "export") from error
     try:
         with safe_open(path, framework="pt") as file:
-            return Weights(
-                {key: file.get_tensor(key) for key in file.keys()},  # noqa: SIM118 - a safe_open handle is not iterable
-                "",
-                _parsed(file.metadata() or {}),
-            )
+            names = file.keys()
+            tensors = {name: file.get_tensor(name) for name in names}
+            return Weights(tensors, "", _parse_metadata(file.metadata() or {}))
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
         ) from error
 
 
-def _parsed(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """safetensors keeps strings only: those that are JSON are read as such."""
+def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Parse the metadata of safetensors, which are strings, where they are JSON."""
     parsed: dict[str, Any] = {}
     for key, text in metadata.items():
         try:
-            parsed[key] = json.loads(text)
+            parsed[key] = parse_json(text)
         except ValueError:
             parsed[key] = text
     return parsed
 
 
 def _read_torch(path: Path, is_zip: bool) -> Any:
+    """Load a file of `torch.save` without executing code in it."""
     truncated = CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
     if is_zip:
-        try:
-            with zipfile.ZipFile(path) as archive:
-                unpacked = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, OSError, ValueError) as error:
-            raise truncated from error
-        if unpacked > MAX_BYTES:
-            raise CheckpointError(
-                f"{path} unpacks to {unpacked / 2**30:.0f} GiB, more than any TinyViT checkpoint",
-                "do not trust this file",
-            )
-    harmless: list[Any] = [argparse.Namespace, (_Config, "yacs.config.CfgNode")]
+        _check_unpacked_size(path, truncated)
+    harmless: list[Any] = [argparse.Namespace, (_YacsConfig, "yacs.config.CfgNode")]
     try:
         with torch.serialization.safe_globals(harmless):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(
-            r"(?:GLOBAL|Unsupported (?:global|class|operand)[^\n]*?)\s*:?\s*(?:GLOBAL )?`?([\w.]+)`?",
-            str(error),
-        )
-        what = f" (`{found[1]}`)" if found else ""
+        match = _REFUSED_GLOBAL.search(str(error))
+        name = f" (`{match[1]}`)" if match else ""
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors{what}, which could run code when loaded",
-            _STATE_ONLY,
+            f"{path} holds Python objects besides tensors{name}, which could run code when loaded",
+            _SAVE_STATE_DICT,
         ) from error
-    except (
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OSError,
-        IndexError,
-        struct.error,
-    ) as error:
+    except _TORCH_ERRORS as error:
         raise truncated from error
 
 
-def _unwrap(loaded: Any, path: Path) -> Weights:
-    metadata = (
+def _check_unpacked_size(path: Path, truncated: CheckpointError) -> None:
+    """Refuse a zip archive that expands to more than MAX_BYTES, or is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise truncated from error
+    if unpacked_bytes > MAX_BYTES:
+        raise CheckpointError(
+            f"{path} unpacks to {unpacked_bytes / 2**30:.0f} GiB, more than any TinyViT checkpoint",
+            "do not trust this file",
+        )
+
+
+def _find_state_dict(loaded: Any, path: Path) -> Weights:
+    """Find the state dict at the top level of a loaded file, or in one of its containers."""
+    entries = (
         {key: value for key, value in loaded.items() if isinstance(key, str)}
         if isinstance(loaded, Mapping)
         else {}
     )
     for container in ("", *_CONTAINERS):
-        inner = loaded if not container else metadata.get(container)
-        if isinstance(inner, Mapping):
-            tensors = {str(key): value for key, value in inner.items() if isinstance(value, Tensor)}
-            if len(tensors) > 10:
-                return Weights(
-                    _without_prefix(tensors),
-                    container,
-                    {k: v for k, v in metadata.items() if not isinstance(v, Tensor)},
-                )
-    raise CheckpointError(
-        f"{path} holds no state dict (top level: {', '.join(list(metadata)[:5]) or type(loaded).__name__})",
-        _STATE_ONLY,
-    )
+        candidate = entries.get(container) if container else loaded
+        if not isinstance(candidate, Mapping):
+            continue
+        tensors = {str(key): value for key, value in candidate.items() if isinstance(value, Tensor)}
+        if len(tensors) > _MIN_TENSORS:
+            metadata = {
+                key: value for key, value in entries.items() if not isinstance(value, Tensor)
+            }
+            return Weights(_remove_prefixes(tensors), container, metadata)
+    content = ", ".join(list(entries)[:5]) or type(loaded).__name__
+    raise CheckpointError(f"{path} holds no state dict (top level: {content})", _SAVE_STATE_DICT)
 
 
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Wrappers (DataParallel, torch.compile, Lightning) put a word before every name."""
-    for _ in range(3):
+def _remove_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Remove the prefixes of wrappers, which may be nested, from all names."""
+    for _ in _PREFIXES:
         for prefix in _PREFIXES:
             if all(key.startswith(prefix) for key in tensors):
                 tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
