@@ -8,7 +8,6 @@ Source: coremltools' mlmodel/format/MIL.proto, Model.proto and FeatureTypes.prot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -174,11 +173,12 @@ class _ProgramReader:
             raise ValueError(f"no operation computes {self._features.output.name}")
         return tuple(operations)
 
-    def _needed_messages(self) -> Iterable[Any]:
+    def _needed_messages(self) -> list[Any]:
         """Select the Operation messages that the logits depend on, in the file's order."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names, messages = {self._features.output.name}, list[Any]()
+        needed_names = {self._features.output.name}
+        messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]
             if not needed_names.intersection(output_names):
@@ -190,7 +190,7 @@ class _ProgramReader:
                 binding for argument in message.inputs.values() for binding in argument.arguments
             )
             needed_names.update(binding.name for binding in bindings if binding.name)
-        return reversed(messages)
+        return messages[::-1]
 
     def _read_operation(self, message: Any, constants: dict[str, Any]) -> Operation:
         """Read one Operation message and replace the names of constants by their values."""
