@@ -38,7 +38,7 @@ VERSION_BYTES = bytes((1, 7, 1, 116))
 
 
 def make_plan(magic: bytes = MAGIC, size_bytes: int = 256) -> bytes:
-    """The header of a plan, as far as it is read before TensorRT gets the file, and zeros."""
+    """Return what is read of a plan before TensorRT gets the file, filled up with zeros."""
     header = magic.ljust(16, b"\0") + struct.pack("<Q", size_bytes) + VERSION_BYTES
     return header.ljust(size_bytes, b"\0")
 
@@ -56,7 +56,7 @@ def random_batch(size: int, seed: int = 0) -> npt.NDArray[np.float32]:
 
 @pytest.fixture
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
-    """A machine with two GPUs and TensorRT-RTX, none of them real."""
+    """Pretend that this machine has two GPUs and TensorRT-RTX."""
     fake = FakeDriver()
     monkeypatch.setattr(nvidia, "load_driver", lambda: fake)
     monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
@@ -66,7 +66,7 @@ def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
 
 @pytest.fixture
 def runtime(driver: FakeDriver, tmp_path: Path) -> Iterator[Runtime]:
-    """An int8 engine file, opened on the fake machine."""
+    """Open an int8 engine file on the fake machine."""
     with ENGINE.open(save_plan(tmp_path, make_plan(), make_manifest()), GPU) as runtime:
         yield runtime
 
