@@ -1,6 +1,6 @@
-"""Artifact -> logits -> labels: open an exported file with any engine, classify pictures, verify, inspect.
+"""Running artifacts: open an exported file with any engine, classify images, verify and inspect.
 
-The names below are imported when first used, so that importing the package costs nothing.
+The public names are imported when they are first used, so that importing the package stays cheap.
 """
 
 from __future__ import annotations
@@ -12,25 +12,31 @@ if TYPE_CHECKING:
     from tinyvit.runtimes.artifact import Artifact as Artifact
     from tinyvit.runtimes.artifact import open_artifact as open_artifact
     from tinyvit.runtimes.base import Runtime as Runtime
+    from tinyvit.runtimes.base import RuntimeInfo as RuntimeInfo
     from tinyvit.runtimes.base import RuntimeOptions as RuntimeOptions
     from tinyvit.runtimes.classifier import Classifier as Classifier
+    from tinyvit.runtimes.classifier import ClassifierInfo as ClassifierInfo
     from tinyvit.runtimes.classifier import Prediction as Prediction
     from tinyvit.runtimes.registry import open_runtime as open_runtime
 
-_HOMES = {
+_MODULES = {
     "Artifact": "artifact",
     "open_artifact": "artifact",
-    "RuntimeOptions": "base",
     "Runtime": "base",
+    "RuntimeInfo": "base",
+    "RuntimeOptions": "base",
     "Classifier": "classifier",
+    "ClassifierInfo": "classifier",
     "Prediction": "classifier",
     "open_runtime": "registry",
 }
 __all__ = [
     "Artifact",
     "Classifier",
+    "ClassifierInfo",
     "Prediction",
     "Runtime",
+    "RuntimeInfo",
     "RuntimeOptions",
     "open_artifact",
     "open_runtime",
@@ -38,6 +44,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    """Import a public name from the module that defines it."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

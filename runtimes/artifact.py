@@ -1,56 +1,68 @@
-"""What a file is and what it says of itself, read with no engine and no onnx package.
-
-In: a path. Out: its format, its manifest, the hash of its content.
-"""
+"""Opening an artifact: its format, its manifest and its hash, read without any engine."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import pkgutil
 from dataclasses import dataclass
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 
+from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
 
-_HEAD = 4096
+_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
 class Artifact:
-    """An exported file. manifest is None for a file that tinyvit-export did not make."""
+    """An exported file, or any other file that an engine can run.
+
+    Attributes:
+        path: The file; a folder for Core ML.
+        manifest: The file's description of itself; None if tinyvit-export did not write it.
+    """
 
     path: Path
     manifest: Manifest | None
 
     @property
     def format(self) -> Format:
-        """The file's format, by its content."""
+        """The file's format, detected from its content."""
         return detect_format(self.path)
 
 
 @cache
 def known_formats() -> tuple[Format, ...]:
-    """Every format that an engine names, installed or not; ONNX, which has no magic number, is tried last."""
-    names = [
-        module.name
-        for module in pkgutil.iter_modules(engines.__path__)
-        if not module.name.startswith("_")
-    ]
-    modules = [import_module(f"{engines.__name__}.{name}") for name in names]
-    found = {each.name: each for module in modules for each in module.FORMATS}
-    return tuple(sorted(found.values(), key=lambda each: (each.name == "onnx", each.name)))
+    """Return the formats of all engines, installed or not.
+
+    Returns:
+        The formats in the order of their names, but ONNX last: it has no magic number, so that
+        another format's file could pass for it.
+    """
+    formats = {
+        format.name: format
+        for name in list_plugins(engines)
+        for format in load_plugin(engines, name, "ENGINE").formats
+    }
+    return tuple(sorted(formats.values(), key=lambda format: (format.name == "onnx", format.name)))
 
 
 def open_artifact(path: str | Path) -> Artifact:
-    """The file at `path` with its manifest.
+    """Open a file and read its manifest.
 
-    Raises ArtifactError where it is missing, damaged, or of no known format, RequestError where `path` is no path.
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged, or if its format is not known.
+        RequestError: If `path` is not a path.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise RequestError(
@@ -62,19 +74,29 @@ def open_artifact(path: str | Path) -> Artifact:
 
 
 def detect_format(path: str | Path) -> Format:
-    """The format by the file's content, whatever its name; raises ArtifactError where it is of no known one."""
+    """Detect a file's format from its content; its name does not matter.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The format.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged, or if its format is not known.
+    """
     path = Path(path)
-    head = _head(path)
-    for each in known_formats():
-        if each.recognizes(path, head):
-            return each
+    head = _read_head(path)
+    for format in known_formats():
+        if format.recognizes(path, head):
+            return format
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
-    known = path.suffix.lower() in {each.suffix for each in known_formats()}
+    has_known_suffix = path.suffix.lower() in {format.suffix for format in known_formats()}
     cause = (
-        f"{path} is damaged or incomplete, or of another kind than its name says"
-        if known
-        else f"{path} is of no known format"
+        f"{path} is damaged or incomplete, or its name has the suffix of another format"
+        if has_known_suffix
+        else f"the format of {path} is not known"
     )
     raise ArtifactError(
         cause, f"give a file that tinyvit-export wrote ({known_suffixes()}), or export it again"
@@ -82,7 +104,17 @@ def detect_format(path: str | Path) -> Format:
 
 
 def read_manifest(path: str | Path) -> Manifest | None:
-    """The manifest of the file, None where it has none; raises ArtifactError where it or the file is damaged."""
+    """Read the manifest of a file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The manifest; None if the file has none.
+
+    Raises:
+        ArtifactError: If the file or its manifest is damaged.
+    """
     path = Path(path)
     texts = detect_format(path).manifests(path)
     if len(texts) > 1:
@@ -93,31 +125,52 @@ def read_manifest(path: str | Path) -> Manifest | None:
 
 
 def content_sha256(path: str | Path) -> str:
-    """Hex digest of all but the manifest; each format says of what, in which order."""
+    """Hash everything in an artifact but its manifest.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        SHA-256 as a hexadecimal string. Each format's `update_hash` states which bytes count.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged, or if its format is not known.
+    """
     path, digest = Path(path), hashlib.sha256()
-    detect_format(path).digest(path, digest)
+    detect_format(path).update_hash(path, digest)
     return digest.hexdigest()
 
 
 def artifact_files(path: str | Path) -> tuple[Path, ...]:
-    """What an exported file is made of: itself (of a folder, every file in it, sorted), then the files that belong to it."""
+    """List all files that have to be copied together with an artifact.
+
+    Args:
+        path: Path of the artifact.
+
+    Returns:
+        The artifact itself, or all files in it, sorted, if it is a folder; then its companions,
+        such as OpenVINO's weights.
+
+    Raises:
+        ArtifactError: If the file is missing or damaged, or if its format is not known.
+    """
     path = Path(path)
-    inside = sorted(each for each in path.rglob("*") if each.is_file()) if path.is_dir() else [path]
-    return (*inside, *detect_format(path).companions(path))
+    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    return (*files, *detect_format(path).companions(path))
 
 
 def known_suffixes() -> str:
-    """Of every format, for people: ".engine, .mlpackage, .onnx, ..."."""
-    return ", ".join(sorted({each.suffix for each in known_formats()}))
+    """Return the suffixes of all formats for messages: ".engine, .mlpackage, .onnx, ..."."""
+    return ", ".join(sorted({format.suffix for format in known_formats()}))
 
 
-def _head(path: Path) -> bytes:
-    """The first bytes of a file, none of a folder."""
+def _read_head(path: Path) -> bytes:
+    """Read the first bytes of a file; b"" for a folder."""
     if path.is_dir():
         return b""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error

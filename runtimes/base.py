@@ -1,19 +1,14 @@
-"""What an engine is to the rest of the package: the `Runtime` protocol and the options it is opened with.
+"""The interfaces that every engine implements, `Engine` and `Runtime`, and what engines share.
 
-Each file in engines/ is one engine, named as the file. It imports its SDK inside functions only, and has, at module level:
-
-    FORMATS: the file formats it opens (see formats/), its own one first
-    PACKAGE: the module that must be importable for it
-    EXTRA: the extra of tinyvit-edge that installs it, "" where the base install does
-    DEVICE: what "auto" means for it, where that is not "cpu"
-    IS_REFERENCE: True where it computes what a file says, but is not what runs on a device, so that its time means nothing
-    CACHES: True where it compiles a file when it opens it, and can keep what it compiled in a folder
-    open_runtime(artifact: Artifact, options: Options) -> Runtime
+An engine is a library that runs artifacts, such as ONNX Runtime. Each module in `engines/` is one
+engine: it defines `ENGINE`, an instance of a subclass of `Engine`, and imports the engine's library
+inside functions only. The rest of the package finds engines through `tinyvit.runtimes.registry`.
 """
 
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,25 +20,33 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes.formats import Format
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.artifact import Artifact
 
-PRECISIONS = ("f32", "bf16", "f16")
+PRECISIONS = ("float32", "bfloat16", "float16")
 MAX_THREADS = 1024
 AUTO_DEVICE = "auto"
+_MAX_MESSAGE_LENGTH = 200
 
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How an engine is asked to run. It does exactly this, or refuses with a RequestError.
+    """How an engine runs an artifact. An engine that cannot do exactly this raises RequestError.
 
-    device: "cpu", "gpu", "npu", or a name of the engine's own (a provider of onnxruntime, a device of OpenVINO); "auto" is the device
-    that the engine is for, its DEVICE: the CPU where it names none.
-    threads: CPU threads for one inference, 1 to 1024, or None for the engine's default.
-    precision: of the arithmetic, "f32", "bf16" or "f16"; None means what the file says.
-    cache: a folder in which an engine that compiles keeps what it compiled for this device, so that the file opens faster the next time;
-    made where there is none. What lies there is run unchecked: it must be nobody's to write but the user's.
+    Attributes:
+        device: "cpu", "gpu", "npu", or a name that the engine itself uses, such as an ONNX Runtime
+            provider or an OpenVINO device. "auto" means the engine's `default_device`.
+        threads: CPU threads for one inference, 1 to 1024; None for the engine's default.
+        precision: Precision of the arithmetic: "float32", "bfloat16" or "float16"; None for the
+            precision that the artifact states.
+        cache: Folder in which an engine keeps the files that it compiles for this device, so that
+            the artifact opens faster the next time. It is created if it does not exist. Its files
+            are executed without a check, so nobody but the user may be able to write there.
+
+    Raises:
+        RequestError: If a value is not allowed.
     """
 
     device: str = "cpu"
@@ -57,28 +60,29 @@ class RuntimeOptions:
         ):
             raise RequestError(
                 f"threads={self.threads!r} is not possible",
-                f"give a whole number from 1 to {MAX_THREADS}, or nothing",
+                f"give a whole number from 1 to {MAX_THREADS}, or leave it out",
             )
         if self.precision not in (None, *PRECISIONS):
             raise RequestError(
                 f"precision={self.precision!r} is not known",
-                f"give one of {', '.join(PRECISIONS)}, or nothing",
+                f"give one of {', '.join(PRECISIONS)}, or leave it out",
             )
         if not isinstance(self.device, str) or not self.device:
             raise RequestError(
                 f"device={self.device!r} is not known",
-                'give "cpu", "gpu", "npu", or a name of the engine\'s own',
+                'give "cpu", "gpu", "npu", or a name that the engine itself uses',
             )
 
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """What really runs, as the engine itself reports it.
+    """The engine and the options that really run, as the engine itself reports them.
 
     Attributes:
         engine: Name of the engine, such as "onnxruntime".
         version: Version of the engine's library.
-        device: Where the engine computes, in the engine's own words, such as "CPUExecutionProvider".
+        device: Where the engine computes, in the engine's own words, such as
+            "CPUExecutionProvider".
         threads: CPU threads for one inference; None if the engine chooses or does not use them.
         precision: "float32", "bfloat16", "float16" or "int8"; "unstated (float32 output)" for a
             file without a manifest whose arithmetic the engine does not report.
@@ -92,24 +96,39 @@ class RuntimeInfo:
 
 
 class Runtime(Protocol):
-    """An opened artifact. Safe to call from several threads; closing twice is harmless; a context manager that closes."""
+    """An artifact that an engine has opened; a context manager that closes it at the end.
+
+    Several threads may call it at the same time.
+
+    Attributes:
+        inputs: Inputs of the network as the engine reports them; a classifier has one.
+        outputs: Outputs of the network as the engine reports them; a classifier has one.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The one input, of the shape and dtype that `inputs[0]` states -> logits, float32 (batch, classes), the caller's to keep.
+        """Run the network on one batch of images.
 
-        Raises ArtifactError on another shape or dtype, after `close`, and where the engine fails. NaN is let through.
+        Args:
+            batch: Network input with the shape and dtype of `inputs[0]`. NaN values are not
+                rejected.
+
+        Returns:
+            Logits, float32 (batch, classes). The caller may keep and change the array.
+
+        Raises:
+            ArtifactError: If the shape or dtype differs, after `close`, or if the engine fails.
         """
         ...
 
-    def describe(self) -> dict[str, str | int]:
-        """What really runs: at least engine, version, device, threads, precision."""
+    def describe(self) -> RuntimeInfo:
+        """Return the engine, device, threads and precision that really run."""
         ...
 
     def close(self) -> None:
-        """Release the engine."""
+        """Release the engine's memory; a second call does nothing."""
         ...
 
     def __enter__(self) -> Runtime:
@@ -117,15 +136,67 @@ class Runtime(Protocol):
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
 
+class Engine(ABC):
+    """A library that runs artifacts. Creating an instance does not import the library.
+
+    Attributes:
+        name: Name on the command line: the module's name, with hyphens instead of underscores.
+        formats: File formats that the engine opens, its own format first.
+        package: Python module that can be imported where the engine is installed.
+        extra: Extra of tinyvit-edge that installs the engine; "" for the base install.
+        default_device: Device that "auto" stands for.
+        is_reference: True for an engine that only computes what a file states and is not what
+            runs on a device; its latency means nothing.
+        caches_compiled_files: True if the engine compiles an artifact when it opens it, and can
+            keep the compiled file in a folder (`RuntimeOptions.cache`).
+    """
+
+    name: str
+    formats: tuple[Format, ...]
+    package: str
+    extra: str
+    default_device: str = "cpu"
+    is_reference: bool = False
+    caches_compiled_files: bool = False
+
+    @abstractmethod
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open an artifact of one of `formats`, exactly as the options say.
+
+        Args:
+            artifact: The artifact to open.
+            options: Device, threads and precision. `registry.open_runtime` has replaced the
+                device "auto" with `default_device`.
+
+        Returns:
+            The opened artifact. The caller closes it.
+
+        Raises:
+            RequestError: If the engine cannot run the artifact with these options.
+            ArtifactError: If the file is damaged, or the engine does not accept it.
+            MissingDependencyError: If the engine is not installed.
+        """
+
+
 def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> TensorSpec:
-    """A tensor as an engine reports it; the layout is read off the shape: "NC", "NCHW", "NHWC", or "" for any other."""
+    """Describe an input or output that an engine reports.
+
+    Args:
+        name: Name of the tensor.
+        shape: Sizes of its dimensions; a string is the name of a dimension of any size.
+        dtype: Name of a numpy dtype.
+
+    Returns:
+        The description. Its layout follows from the shape: "NC" for two dimensions, "NHWC" or
+        "NCHW" for four (NHWC if only the last one is 3 channels), otherwise "".
+    """
     layout = "NC" if len(shape) == 2 else ""
     if len(shape) == 4:
         layout = "NHWC" if shape[3] == 3 and shape[1] != 3 else "NCHW"
@@ -133,37 +204,59 @@ def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> Tenso
 
 
 def stated_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -> str:
-    """What the file says that it runs in, "" of one without a manifest; raises RequestError where an engine that runs just that is asked
-    for another precision."""
-    stated = artifact.manifest.precision if artifact.manifest else ""
-    if options.precision and (options.precision != "f32" or stated not in ("", "float32")):
-        cause = f"{engine} cannot run {artifact.path.name} in {options.precision}"
+    """Return the precision that an artifact states, for an engine that cannot run another one.
+
+    Args:
+        artifact: The artifact to run.
+        options: Options whose precision is checked.
+        engine: Name of the engine for the error message.
+
+    Returns:
+        The manifest's precision; "" for a file without a manifest.
+
+    Raises:
+        RequestError: If the options ask for a precision that the artifact does not state.
+    """
+    precision = artifact.manifest.precision if artifact.manifest else ""
+    if options.precision and (options.precision != "float32" or precision not in ("", "float32")):
         raise RequestError(
-            cause,
-            "leave --precision out: it runs what the file says" + (f", {stated}" if stated else ""),
+            f"{engine} cannot run {artifact.path.name} in {options.precision}",
+            "leave --precision out; the precision is fixed in the file"
+            + (f" ({precision})" if precision else ""),
         )
-    return stated
+    return precision
 
 
 def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None:
-    """Raise ArtifactError where `batch` is not what the one input takes: engines differ in what they do then, some crash."""
+    """Check a batch before an engine gets it: engines differ on a wrong one, and some crash.
+
+    Args:
+        batch: Network input that a caller passed to `Runtime.run`.
+        inputs: Inputs that the engine reports.
+
+    Raises:
+        ArtifactError: If the file has several inputs, if the batch is empty, or if its shape or
+            dtype is not that of the input.
+    """
     if len(inputs) != 1:
         raise ArtifactError(
-            f"the file has {len(inputs)} inputs", "one is expected: an image classifier"
+            f"the file has {len(inputs)} inputs", "an image classifier has exactly one input"
         )
-    want = inputs[0]
-    same = len(batch.shape) == len(want.shape) and all(
-        isinstance(b, str) or a == b for a, b in zip(batch.shape, want.shape)
+    expected = inputs[0]
+    same_shape = len(batch.shape) == len(expected.shape) and all(
+        isinstance(wanted, str) or size == wanted
+        for size, wanted in zip(batch.shape, expected.shape)
     )
-    if not same or batch.dtype != np.dtype(want.dtype) or batch.size == 0:
-        expected = f"{want.dtype} of ({', '.join(map(str, want.shape))}), {want.layout}"
+    if not same_shape or batch.dtype != np.dtype(expected.dtype) or batch.size == 0:
+        shape = ", ".join(map(str, expected.shape))
         raise ArtifactError(
-            f"the input is {batch.dtype} of {batch.shape}", f"the file takes {expected}"
+            f"the input is {batch.dtype} of shape {batch.shape}",
+            f"the file takes {expected.dtype} of shape ({shape}), {expected.layout}",
         )
 
 
 def physical_cores() -> int:
-    """Cores that this process may use, counting those that share their arithmetic (hyper-threads) once."""
+    """Count the CPU cores that this process may use; hyper-threads of one core count once."""
     allowed = (
         sorted(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -173,28 +266,16 @@ def physical_cores() -> int:
     try:
         return len({Path(topology.format(cpu)).read_text() for cpu in allowed})
     except OSError:
-        return len(allowed)  # not Linux, or not told
-
-
-def run_in_batches(
-    runtime: Runtime, images: npt.NDArray[np.float32], batch: int | str
-) -> npt.NDArray[np.float32]:
-    """Any number of images, (n, ...) -> logits (n, classes): a fixed batch (a number) is filled up with the last one, and cut off."""
-    if not isinstance(batch, int):
-        return runtime.run(images)
-    filled = np.concatenate([images, np.repeat(images[-1:], -len(images) % batch, axis=0)])
-    return np.concatenate(
-        [runtime.run(filled[i : i + batch]) for i in range(0, len(filled), batch)]
-    )[: len(images)]
+        return len(allowed)  # Other systems than Linux have no such file.
 
 
 def closed_error() -> ArtifactError:
-    """For a call after `close`."""
+    """Return the error for a call after `Runtime.close`."""
     return ArtifactError("the file was closed", "open it again")
 
 
 def load_error(path: Path, engine: str, error: Exception) -> ArtifactError:
-    """For a file that an engine refuses; the engine's last line says the most."""
+    """Return the error for a file that an engine does not accept, with the engine's reason."""
     return ArtifactError(
         f"{engine} cannot open {path.name} ({shorten_message(error)})",
         "the file is damaged or of another kind: export it again",
@@ -202,7 +283,7 @@ def load_error(path: Path, engine: str, error: Exception) -> ArtifactError:
 
 
 def run_error(engine: str, error: Exception) -> ArtifactError:
-    """For an inference that failed."""
+    """Return the error for an inference that failed, with the engine's reason."""
     return ArtifactError(
         f"{engine} failed ({shorten_message(error)})",
         "check the file with tinyvit-verify, or try another --runtime or --device",
@@ -210,8 +291,15 @@ def run_error(engine: str, error: Exception) -> ArtifactError:
 
 
 def shorten_message(error: Exception) -> str:
-    """The telling end of an engine's message, at most 200 characters."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [
-        type(error).__name__
-    ]
-    return lines[-1].rsplit(" : ", 1)[-1][:200]
+    """Return the last line of an engine's message, which states the reason; at most 200 characters.
+
+    Args:
+        error: Error that the engine raised.
+
+    Returns:
+        The text after the last " : ", which engines put behind their own file names; the error's
+        type if it has no message.
+    """
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    message = lines[-1] if lines else type(error).__name__
+    return message.rsplit(" : ", 1)[-1][:_MAX_MESSAGE_LENGTH]

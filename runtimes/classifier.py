@@ -1,14 +1,12 @@
-"""Pictures -> labels, with any exported file and any engine: `Classifier` and its `Prediction`s.
+"""Classifying images with any exported file and any engine: `Classifier` and `Prediction`.
 
-Pictures are decoded and resized in a few threads beside the engine, with bounded look-ahead, and answered in order.
+Images are decoded and resized in a few threads while the engine runs, a bounded number of images
+ahead of it. Results keep the order of the images.
 """
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -19,18 +17,21 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tinyvit.data.batching import run_in_batches
+from tinyvit.data.decoding import decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
-from tinyvit.images import ChannelOrder, ImageSource, describe_source, list_images, open_image
+from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
-from tinyvit.manifest import Manifest
+from tinyvit.manifest import Manifest, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import open_artifact
-from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
+from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.image_arguments import copy_if_reused, to_images, with_index
 from tinyvit.runtimes.model_io import Pixels, resolve_model_io
 from tinyvit.runtimes.registry import open_runtime
 
 FREE_BATCH_SIZE = 8
-"""Pictures in one run of a file whose batch is free."""
+"""Images in one run of a file that takes any number of images."""
 
 OnError: TypeAlias = Literal["raise", "skip"]
 Logits: TypeAlias = "npt.NDArray[np.float32]"
@@ -38,7 +39,14 @@ Logits: TypeAlias = "npt.NDArray[np.float32]"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class for one picture. score is the softmax's, 0 to 1; wnid is "" where the class is not ImageNet's."""
+    """One class that an image may show.
+
+    Attributes:
+        index: Number of the class, its position in the logits.
+        label: Name of the class.
+        wnid: WordNet id such as "n02123045"; "" if the class is not one of ImageNet's.
+        score: Probability of the class, 0 to 1: the softmax of the logits.
+    """
 
     index: int
     label: str
@@ -46,10 +54,32 @@ class Prediction:
     score: float
 
 
-class Classifier:
-    """An exported file, ready to classify pictures. Safe to use from several threads; a context manager that closes."""
+@dataclass(frozen=True)
+class ClassifierInfo:
+    """How a classifier really runs.
 
-    def __init__(
+    Attributes:
+        file: Name of the artifact's file.
+        stage: The part of the preprocessing that is inside the file.
+        batch: Number of images in one run.
+        decoding_threads: Threads that decode and resize images.
+        runtime: Engine, device, threads and precision.
+    """
+
+    file: str
+    stage: PreprocessStage
+    batch: int
+    decoding_threads: int
+    runtime: RuntimeInfo
+
+
+class Classifier:
+    """An exported file that classifies images; a context manager that closes it at the end.
+
+    Several threads may use it at the same time.
+    """
+
+    def __init__(  # noqa: PLR0913 (the public constructor mirrors the command line)
         self,
         path: str | Path,
         runtime: str | None = None,
@@ -62,11 +92,27 @@ class Classifier:
         preprocess: Preprocess | None = None,
         labels: Sequence[str | Label] | None = None,
     ) -> None:
-        """Open the file at `path`.
+        """Open an exported file.
 
-        runtime: "onnxruntime", "openvino", or None for the best that is installed. device, threads, precision, cache: as in
-        base.Options. top_k: predictions a picture, at most the number of classes. preprocess and labels: instead of
-        the file's own, or of ImageNet's where the file was not made by tinyvit-export (a UserWarning says what is assumed).
+        A file that tinyvit-export did not write gets ImageNet's preprocessing and labels unless
+        they are passed, and a UserWarning says so.
+
+        Args:
+            path: Path of the file.
+            runtime: Name of the engine, such as "onnxruntime"; None for the best installed one.
+            device: "cpu", "gpu", "npu" or the engine's own name of a device; "auto" for the
+                engine's default.
+            threads: CPU threads for one inference; None for the engine's default.
+            top_k: Predictions for each image, at most the number of classes.
+            precision: "float32", "bfloat16" or "float16"; None for what the file states.
+            cache: Folder in which an engine keeps the files that it compiles.
+            preprocess: Preprocessing to use instead of the file's own.
+            labels: Labels to use instead of the file's own, one for each class.
+
+        Raises:
+            ArtifactError: If the file cannot be opened, or is not an image classifier.
+            RequestError: If an argument is not possible, or does not fit the file.
+            MissingDependencyError: If no engine that opens the file is installed.
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise RequestError(f"top_k={top_k!r} is not possible", "give a whole number from 1")
@@ -77,27 +123,27 @@ class Classifier:
             artifact, runtime, RuntimeOptions(device, threads, precision, cache)
         )
         try:
-            self._contract = resolve_model_io(artifact, self._runtime, preprocess, labels)
+            self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)
         except BaseException:
             self._runtime.close()
             raise
-        self._group = self._contract.batch or FREE_BATCH_SIZE
-        self._top_k = min(top_k, len(self._contract.labels))
-        self._decoders = min(4, os.cpu_count() or 1)
+        self._batch = self._model_io.batch or FREE_BATCH_SIZE
+        self._top_k = min(top_k, len(self._model_io.labels))
+        self._decoding_threads = decoding_threads()
 
     @property
     def preprocess(self) -> Preprocess:
-        """How pictures become the network's input, within the file or outside it."""
-        return self._contract.preprocess
+        """The whole preprocessing, inside and outside the file."""
+        return self._model_io.preprocess
 
     @property
     def labels(self) -> tuple[Label, ...]:
-        """One a class, in the order of the logits."""
-        return self._contract.labels
+        """One label for each class, in the order of the logits."""
+        return self._model_io.labels
 
     @property
     def manifest(self) -> Manifest | None:
-        """What the file says of itself; None for a file that tinyvit-export did not make."""
+        """The file's manifest; None if tinyvit-export did not write the file."""
         return self._manifest
 
     @overload
@@ -127,69 +173,141 @@ class Classifier:
         channels: ChannelOrder = "rgb",
         on_error: OnError = "raise",
     ) -> Any:
-        """The best classes of one picture, or of many.
+        """Predict the classes of one image or of many.
 
-        x: one picture (a file's path, its bytes, a Pillow image, a uint8 array (height, width, 3)) -> a list of top_k
-        predictions, best first. Many (a list, tuple or iterator of pictures, an array (n, height, width, 3), a folder's
-        path) -> a list of such lists, in order.
-        channels: the order in arrays; "bgr" is OpenCV's.
-        on_error: a picture that cannot be read raises ImageError ("raise"), or leaves None in its place ("skip").
+        Args:
+            x: One image: a file's path, a file's bytes, a Pillow image, or a uint8 array (height,
+                width, 3). Many images: a list, tuple or iterator of these, a uint8 array (n,
+                height, width, 3), or the path of a folder.
+            channels: Order of the channels in arrays; OpenCV uses "bgr".
+            on_error: "raise" raises ImageError for an image that cannot be read; "skip" returns
+                None in its place.
+
+        Returns:
+            For one image, a list of `top_k` predictions, the most probable class first. For many,
+            a list of such lists in the order of the images.
+
+        Raises:
+            ImageError: If an image cannot be read and `on_error` is "raise".
+            RequestError: If an argument is not possible.
+            ArtifactError: If the engine fails, or a logit is not finite.
         """
         if on_error not in ("raise", "skip"):
             raise RequestError(f"on_error={on_error!r} is not known", 'give "raise" or "skip"')
-        one, pictures = _pictures(x)
-        answers: list[list[Prediction] | None] = []
-        for answer in self.predict_each(pictures, channels=channels):
-            if isinstance(answer, ImageError) and on_error == "raise":
-                raise answer if one else _numbered(answer, len(answers))
-            answers.append(None if isinstance(answer, ImageError) else answer)
-        return answers[0] if one else answers
+        is_single, images = to_images(x)
+        results: list[list[Prediction] | None] = []
+        for result in self.predict_each(images, channels=channels):
+            if isinstance(result, ImageError) and on_error == "raise":
+                raise result if is_single else with_index(result, len(results))
+            results.append(None if isinstance(result, ImageError) else result)
+        return results[0] if is_single else results
 
     def predict_each(
-        self, pictures: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
+        self, images: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
     ) -> Iterator[list[Prediction] | ImageError]:
-        """Like `predict` on an iterator of any length, but each answer is handed on as it is made; a bad picture's is its error."""
-        for row in self._rows(pictures, channels):
-            yield row if isinstance(row, ImageError) else self._best(row)
+        """Predict the classes of any number of images, one after the other.
+
+        Args:
+            images: The images, of any number; an endless iterator is allowed.
+            channels: Order of the channels in arrays; OpenCV uses "bgr".
+
+        Yields:
+            For each image, its predictions as soon as they are known; the error instead of the
+            predictions if the image cannot be read.
+
+        Raises:
+            ArtifactError: If the engine fails, or a logit is not finite.
+        """
+        for logits in self.logits_each(images, channels=channels):
+            yield logits if isinstance(logits, ImageError) else self._predictions(logits)
 
     def logits_each(
         self,
-        pictures: Iterable[ImageSource],
+        images: Iterable[ImageSource],
         *,
         channels: ChannelOrder = "rgb",
         exif: bool = True,
-        by: int | None = None,
+        chunk: int | None = None,
     ) -> Iterator[Logits | ImageError]:
-        """Like `predict_each`, but the network's own numbers, float32 (classes,). exif: turn pictures upright as their EXIF data says;
-        published evaluations do not. by: prepare so many, then run the network on them, and never both at once: faster where the
-        engine has every core, and later for the first answer."""
-        return self._rows(pictures, channels, exif, by)
+        """Compute the logits of any number of images, one after the other.
+
+        Args:
+            images: The images, of any number; an endless iterator is allowed.
+            channels: Order of the channels in arrays; OpenCV uses "bgr".
+            exif: Turn images upright as their EXIF data states. Published evaluations do not.
+            chunk: Number of images that are all prepared before the network runs on them.
+                Preparation and network then never compete for CPU cores, which is faster if the
+                engine uses all of them, but the first result comes later. None prepares images
+                while the network runs.
+
+        Yields:
+            For each image, its logits, float32 (classes,); the error instead if the image cannot
+            be read.
+
+        Raises:
+            ArtifactError: If the engine fails.
+        """
+
+        def prepare(image: ImageSource | ImageError) -> Pixels | ImageError:
+            if isinstance(image, ImageError):
+                return image
+            try:
+                return self._model_io.prepare_input(open_image(image, channels=channels, exif=exif))
+            except ImageError as error:
+                return error
+
+        inputs = map_ahead(
+            prepare,
+            (copy_if_reused(image, channels, exif) for image in images),
+            self._decoding_threads,
+            chunk or self._batch + self._decoding_threads,
+            chunk or 1,
+        )
+        while batch := list(islice(inputs, self._batch)):
+            readable = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
+            logits = iter(self._run(readable) if readable else ())
+            for pixels in batch:
+                yield pixels if isinstance(pixels, ImageError) else next(logits)
 
     def logits(
         self, x: ImageSource | Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
     ) -> Logits:
-        """The network's own numbers, float32: (classes,) for one picture, (n, classes) for many; takes what `predict` takes."""
-        one, pictures = _pictures(x)
-        rows: list[Logits] = []
-        for row in self._rows(pictures, channels):
-            if isinstance(row, ImageError):
-                raise row if one else _numbered(row, len(rows))
-            rows.append(row)
-        return rows[0] if one else np.array(rows, np.float32).reshape(len(rows), len(self.labels))
+        """Compute the logits of one image or of many.
 
-    def describe(self) -> dict[str, str | int]:
-        """What really runs: the file, where preprocessing ends, pictures a run, the engine with its device, threads and precision."""
-        facts = self._runtime.describe()
-        return {
-            "file": self._path.name,
-            "stage": self._contract.stage,
-            "batch": self._group,
-            "decoding_threads": self._decoders,
-            **facts,
-        }
+        Args:
+            x: One image or many, as for `predict`.
+            channels: Order of the channels in arrays; OpenCV uses "bgr".
+
+        Returns:
+            Logits, float32: (classes,) for one image, (n, classes) for many.
+
+        Raises:
+            ImageError: If an image cannot be read.
+            RequestError: If an argument is not possible.
+            ArtifactError: If the engine fails.
+        """
+        is_single, images = to_images(x)
+        rows: list[Logits] = []
+        for row in self.logits_each(images, channels=channels):
+            if isinstance(row, ImageError):
+                raise row if is_single else with_index(row, len(rows))
+            rows.append(row)
+        if is_single:
+            return rows[0]
+        return np.array(rows, np.float32).reshape(len(rows), len(self.labels))
+
+    def describe(self) -> ClassifierInfo:
+        """Return how the classifier really runs."""
+        return ClassifierInfo(
+            self._path.name,
+            self._model_io.stage,
+            self._batch,
+            self._decoding_threads,
+            self._runtime.describe(),
+        )
 
     def close(self) -> None:
-        """Release the engine; twice is harmless."""
+        """Release the engine; a second call does nothing."""
         self._runtime.close()
 
     def __enter__(self) -> Classifier:
@@ -197,114 +315,37 @@ class Classifier:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
-        trace: TracebackType | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
-    def _rows(
-        self,
-        pictures: Iterable[ImageSource],
-        channels: ChannelOrder,
-        exif: bool = True,
-        by: int | None = None,
-    ) -> Iterator[Logits | ImageError]:
-        """One row of logits a picture, or its error, in order."""
-        prepared = self._prepared(pictures, channels, exif, by)
-        while group := list(islice(prepared, self._group)):
-            good = [x for x in group if not isinstance(x, ImageError)]
-            rows = iter(self._run(good) if good else ())
-            for x in group:
-                yield x if isinstance(x, ImageError) else next(rows)
-
     def _run(self, inputs: list[Pixels]) -> Logits:
-        """Inputs without the batch axis, at most a group -> logits (n, classes); a fixed batch is filled up and cut."""
-        filled = inputs
-        if self._contract.batch:
-            filled = inputs + inputs[-1:] * (self._contract.batch - len(inputs))
-        return self._runtime.run(np.stack(filled))[: len(inputs)]
+        """Run the network on inputs without the batch dimension, at most one batch of them."""
+        return run_in_batches(self._runtime.run, np.stack(inputs), self._model_io.batch)
 
-    def _prepared(
-        self, pictures: Iterable[ImageSource], channels: ChannelOrder, exif: bool, by: int | None
-    ) -> Iterator[Pixels | ImageError]:
-        """The network's inputs, in order, made in threads that are at most a group and a few pictures ahead, or by so many at a time."""
-        pending: deque[Future[Pixels | ImageError]] = deque()
-        pool = ThreadPoolExecutor(self._decoders, thread_name_prefix="tinyvit-decode")
-        waiting = by or self._group + self._decoders
-        try:
-            for picture in pictures:
-                pending.append(
-                    pool.submit(self._prepare, _kept(picture, channels, exif), channels, exif)
-                )
-                if len(pending) < waiting:
-                    continue
-                done = [pending.popleft().result() for _ in range(by or 1)]
-                yield from done
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _prepare(
-        self, picture: ImageSource | ImageError, channels: ChannelOrder, exif: bool
-    ) -> Pixels | ImageError:
-        if isinstance(picture, ImageError):
-            return picture
-        try:
-            image = open_image(picture, channels=channels, exif=exif)
-        except ImageError as error:
-            return error
-        return self._contract.input_of(image)
-
-    def _best(self, logits: Logits) -> list[Prediction]:
+    def _predictions(self, logits: Logits) -> list[Prediction]:
         if not np.isfinite(logits).all():
             raise ArtifactError(
-                f"{self._path.name} answered with numbers that are not finite",
+                f"{self._path.name} computed logits that are not finite",
                 "check it with tinyvit-verify",
             )
         return top_predictions(logits, self.labels, self._top_k)
 
 
 def top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:
-    """The best `top_k` classes of finite logits, (classes,), with their softmax; of equal ones the lower index first."""
+    """Select the most probable classes of one image.
+
+    Args:
+        logits: Finite logits, (classes,).
+        labels: One label for each class.
+        top_k: Number of predictions.
+
+    Returns:
+        Predictions, the most probable class first; of equal ones, the lower index first.
+    """
     scores = np.exp(logits.astype(np.float64) - logits.max())
     scores /= scores.sum()
-    best = np.argsort(-logits, kind="stable")[:top_k]
-    return [Prediction(int(i), labels[i].name, labels[i].wnid, float(scores[i])) for i in best]
-
-
-def _pictures(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[ImageSource]]:
-    """(whether x is one picture, the pictures)."""
-    if isinstance(x, (str, Path)) and Path(x).is_dir():
-        return False, list_images(Path(x))
-    if isinstance(x, np.ndarray) and x.ndim == 4:
-        return False, iter(x)
-    if isinstance(x, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
-        return True, [x]
-    if (
-        isinstance(x, Iterable)
-        and not isinstance(x, (Mapping, set, frozenset))
-        and not hasattr(x, "read")
-    ):
-        return False, x
-    raise RequestError(
-        f"{describe_source(x)} is not a picture",
-        "give a path, bytes, a Pillow image, a uint8 array, or a list of these; an open file: its read()",
-    )
-
-
-def _kept(picture: ImageSource, channels: ChannelOrder, exif: bool) -> ImageSource | ImageError:
-    """A picture that stays as it is: iterators hand out the same buffer or Pillow image again, with the next frame in it."""
-    if isinstance(picture, (str, Path, bytes)):
-        return picture
-    if isinstance(picture, (bytearray, memoryview)):
-        return bytes(picture)
-    try:
-        return open_image(picture, channels=channels, exif=exif)
-    except ImageError as error:
-        return error
-
-
-def _numbered(error: ImageError, index: int) -> ImageError:
-    return ImageError(f"picture {index}: {error.cause}", error.remedy)
+    indices = np.argsort(-logits, kind="stable")[:top_k]
+    return [Prediction(int(i), labels[i].name, labels[i].wnid, float(scores[i])) for i in indices]

@@ -1,6 +1,7 @@
-"""The commands of a device: tinyvit-predict, tinyvit-verify, tinyvit-inspect.
+"""The commands for a device: tinyvit-predict, tinyvit-verify and tinyvit-inspect.
 
-Each takes an exported file; --json prints exactly one JSON object on stdout. Exit codes: see tinyvit.cli.
+Each takes an exported file; `--json` prints exactly one JSON object on stdout. `tinyvit.cli`
+documents the exit codes.
 """
 
 from __future__ import annotations
@@ -20,179 +21,225 @@ from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import PRECISIONS
+from tinyvit.runtimes.manifest_summary import describe_integrity, summarize_manifest
 
 if TYPE_CHECKING:
-    from tinyvit.manifest import Manifest, Quantization, TensorSpec
-    from tinyvit.runtimes.classifier import Prediction
+    from tinyvit.manifest import Manifest
+    from tinyvit.runtimes.classifier import Classifier, Prediction
     from tinyvit.runtimes.verify import Verification
+
+_LABELS_SHOWN = 3
 
 
 def predict(argv: Sequence[str] | None = None) -> int:
-    """tinyvit-predict: the best classes of pictures; 1 where any picture could not be read."""
-    made = make_parser(
+    """Run tinyvit-predict, which prints the most probable classes of images.
+
+    Args:
+        argv: Command-line arguments; None for those of the process.
+
+    Returns:
+        Exit code; 1 if any image could not be read.
+    """
+    parser = make_parser(
         "tinyvit-predict",
-        "Classify pictures with an exported file.",
-        "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
+        "Classify images with an exported file.",
+        "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n"
+        "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
     )
-    _file_and_engine(made)
-    made.add_argument(
-        "images", metavar="IMAGE", nargs="+", help="a picture, or a folder of pictures"
+    _add_file_argument(parser)
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        help="An image, or a folder, whose images are all classified.",
     )
-    made.add_argument(
+    parser.add_argument(
         "--top-k",
         type=positive_int,
         default=5,
-        metavar="K",
-        help="classes to show for each picture (5)",
+        metavar="COUNT",
+        help="Number of classes to show for each image (default: 5).",
     )
-    args = made.parse_args(argv)
-    return run_guarded(lambda: _predict(args))
+    _add_engine_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return run_guarded(lambda: _run_predict(arguments))
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """tinyvit-verify: whether a file gives here the logits it was exported with; 1 where it does not."""
-    made = make_parser(
+    """Run tinyvit-verify, which checks that a file gives the logits it was exported with.
+
+    Args:
+        argv: Command-line arguments; None for those of the process.
+
+    Returns:
+        Exit code; 1 if it does not.
+    """
+    parser = make_parser(
         "tinyvit-verify",
-        "Run the golden inputs that an exported file carries, and compare the logits with those it was exported with.",
-        "  tinyvit-verify tinyvit_5m.onnx\n  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
+        "Run the golden inputs of an exported file, and compare the logits with those that it was"
+        " exported with.",
+        "  tinyvit-verify tinyvit_5m.onnx\n"
+        "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
-    _file_and_engine(made)
-    args = made.parse_args(argv)
-    return run_guarded(lambda: _verify(args))
+    _add_file_argument(parser)
+    _add_engine_arguments(parser)
+    arguments = parser.parse_args(argv)
+    return run_guarded(lambda: _run_verify(arguments))
 
 
 def inspect(argv: Sequence[str] | None = None) -> int:
-    """tinyvit-inspect: what a file says of itself; 1 where it says nothing."""
-    made = make_parser(
+    """Run tinyvit-inspect, which prints a file's manifest.
+
+    Args:
+        argv: Command-line arguments; None for those of the process.
+
+    Returns:
+        Exit code; 1 if the file has no manifest.
+    """
+    parser = make_parser(
         "tinyvit-inspect",
-        "Show what an exported file says of itself; no engine is needed.",
+        "Show the manifest of an exported file. No engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
-    made.add_argument("file", metavar="FILE", help=f"an exported file ({known_suffixes()})")
-    made.add_argument("--labels", action="store_true", help="list every class")
-    made.add_argument(
+    _add_file_argument(parser)
+    parser.add_argument("--labels", action="store_true", help="List all class labels.")
+    parser.add_argument(
         "--json",
         action="store_true",
-        help="the manifest itself, as one JSON object, and whether it is intact",
+        help="Print the manifest itself, and whether it is intact, as one JSON object.",
     )
-    args = made.parse_args(argv)
-    return run_guarded(lambda: _inspect(args))
+    arguments = parser.parse_args(argv)
+    return run_guarded(lambda: _run_inspect(arguments))
 
 
-def _file_and_engine(made: argparse.ArgumentParser) -> None:
-    made.add_argument("file", metavar="FILE", help=f"an exported file ({known_suffixes()})")
-    made.add_argument(
+def _add_file_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", metavar="FILE", help=f"An exported file ({known_suffixes()}).")
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--runtime",
-        metavar="R",
-        help=f"the engine: {', '.join(registry.engine_names())} (the best installed one)",
+        metavar="ENGINE",
+        help=f"Engine that runs the file: {', '.join(registry.engine_names())}"
+        " (default: the best one that is installed).",
     )
-    made.add_argument(
+    parser.add_argument(
         "--device",
         default="auto",
-        metavar="D",
-        help="cpu, gpu, npu, or the engine's own name; default cpu where it has one",
+        metavar="DEVICE",
+        help="Device to run on: cpu, gpu, npu, or the engine's own name of a device"
+        " (default: cpu if the engine supports it).",
     )
-    made.add_argument(
+    parser.add_argument(
         "--threads",
         type=positive_int,
-        metavar="N",
-        help="CPU threads of the engine (its own default)",
+        metavar="COUNT",
+        help="Number of CPU threads of the engine (default: the engine's own).",
     )
-    made.add_argument(
-        "--precision", choices=PRECISIONS, help="of the arithmetic (what the file says)"
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="Precision of the arithmetic (default: the one that the file states).",
     )
-    made.add_argument(
+    parser.add_argument(
         "--cache",
-        metavar="DIR",
-        help=f"keep what the engine compiles, to open faster the next time; {', '.join(registry.caching_engines())} only",
+        metavar="FOLDER",
+        help="Folder in which the engine keeps the files that it compiles, so that the file opens"
+        f" faster the next time. Only for {', '.join(registry.caching_engines())}.",
     )
-    made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object instead of text."
+    )
 
 
-def _predict(args: argparse.Namespace) -> int:
-    from tinyvit.runtimes.classifier import Classifier
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        classifier = Classifier(
-            args.file,
-            args.runtime,
-            args.device,
-            args.threads,
-            args.top_k,
-            precision=args.precision,
-            cache=args.cache,
-        )
-    for warning in caught:
-        print(f"warning: {warning.message}", file=sys.stderr)
+def _run_predict(arguments: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
-    with classifier:
-        pictures = _expanded(args.images)
-        answers = classifier.predict_each(path for _, path in pictures if isinstance(path, Path))
-        for name, path in pictures:
-            answer = path if isinstance(path, ImageError) else next(answers)
-            if isinstance(answer, ImageError):
-                print(f"error: {answer}", file=sys.stderr)
-                results.append({"image": name, "error": str(answer)})
+    with _open_classifier(arguments) as classifier:
+        images = _list_image_arguments(arguments.images)
+        predictions_of_images = classifier.predict_each(
+            image for _, image in images if isinstance(image, Path)
+        )
+        for name, image in images:
+            result = image if isinstance(image, ImageError) else next(predictions_of_images)
+            if isinstance(result, ImageError):
+                print(f"error: {result}", file=sys.stderr)
+                results.append({"image": name, "error": str(result)})
                 continue
-            results.append(
-                {"image": name, "predictions": [asdict(prediction) for prediction in answer]}
-            )
-            if not args.json:
-                _print_predictions(name, answer)
-    if args.json:
-        print(json.dumps({"artifact": args.file, "results": results}))
+            results.append({"image": name, "predictions": [asdict(item) for item in result]})
+            if not arguments.json:
+                _print_predictions(name, result)
+    if arguments.json:
+        print(json.dumps({"artifact": arguments.file, "results": results}))
     return 1 if any("error" in result for result in results) else 0
 
 
-def _expanded(images: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """(name, picture's path) of each argument, folders opened up; a folder without pictures gives its error."""
-    from tinyvit.images import list_images
+def _open_classifier(arguments: argparse.Namespace) -> Classifier:
+    """Open the classifier, and print its warnings as lines on stderr."""
+    from tinyvit.runtimes.classifier import Classifier
 
-    pictures: list[tuple[str, Path | ImageError]] = []
-    for image in images:
+    with warnings.catch_warnings(record=True) as caught_warnings:
+        warnings.simplefilter("always", UserWarning)
+        classifier = Classifier(
+            arguments.file,
+            arguments.runtime,
+            arguments.device,
+            arguments.threads,
+            arguments.top_k,
+            precision=arguments.precision,
+            cache=arguments.cache,
+        )
+    for warning in caught_warnings:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    return classifier
+
+
+def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
+    """Return name and path of every image; a folder without images gives its error instead."""
+    from tinyvit.data.listing import list_images
+
+    images: list[tuple[str, Path | ImageError]] = []
+    for argument in arguments:
+        path = Path(argument)
         try:
-            found = list_images(Path(image)) if Path(image).is_dir() else [Path(image)]
-            pictures += [(str(path), path) for path in found]
+            files = list_images(path) if path.is_dir() else [path]
+            images += [(str(file), file) for file in files]
         except ImageError as error:
-            pictures.append((image, error))
-    return pictures
+            images.append((argument, error))
+    return images
 
 
 def _print_predictions(name: str, predictions: list[Prediction]) -> None:
-    _say(name)
-    for p in predictions:
-        _say(f"  {p.score:7.2%}  {p.label}  {p.wnid}".rstrip())
+    _print_safely(name)
+    for prediction in predictions:
+        line = f"  {prediction.score:7.2%}  {prediction.label}  {prediction.wnid}"
+        _print_safely(line.rstrip())
 
 
-def _verify(args: argparse.Namespace) -> int:
-    from tinyvit.runtimes.verify import verify as run_golden_inputs
+def _run_verify(arguments: argparse.Namespace) -> int:
+    from tinyvit.runtimes.verify import verify as verify_artifact
 
-    result = run_golden_inputs(
-        args.file,
-        args.runtime,
-        args.device,
-        args.threads,
-        precision=args.precision,
-        cache=args.cache,
+    result = verify_artifact(
+        arguments.file,
+        arguments.runtime,
+        arguments.device,
+        arguments.threads,
+        precision=arguments.precision,
+        cache=arguments.cache,
     )
-    if args.json:
-        print(json.dumps({"artifact": args.file, **_finite(asdict(result))}))
+    if arguments.json:
+        record = {"artifact": arguments.file, **asdict(result)}
+        print(json.dumps(_replace_non_finite(record)))
     else:
-        _print_verification(args.file, result)
+        _print_verification(arguments.file, result)
     return 0 if result.passed else 1
 
 
-def _finite(record: dict[str, Any]) -> dict[str, Any]:
-    """NaN and infinity, which JSON has not, as null."""
-    return {key: _plain(value) for key, value in record.items()}
-
-
-def _plain(value: Any) -> Any:
+def _replace_non_finite(value: Any) -> Any:
+    """Replace NaN and infinity, which JSON does not have, with None."""
     if isinstance(value, dict):
-        return _finite(value)
+        return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(x) for x in value]
+        return [_replace_non_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -200,109 +247,63 @@ def _print_verification(file: str, result: Verification) -> None:
     difference = (
         f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
     )
-    _say(
-        f"{'PASS' if result.passed else 'FAIL'}  {file}: {'; '.join((*result.reasons, difference))}"
-    )
-    for row in result.patterns:
-        _say(
-            f"  pattern {row.pattern}: {row.max_abs_diff:.2e}, best class {'agrees' if row.top1_agrees else 'DIFFERS'}"
+    verdict = "PASS" if result.passed else "FAIL"
+    _print_safely(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
+    for pattern in result.patterns:
+        agreement = "agrees" if pattern.top1_agrees else "DIFFERS"
+        _print_safely(
+            f"  pattern {pattern.pattern}: {pattern.max_abs_diff:.2e}, best class {agreement}"
         )
-    _say(f"  network: {_state(result.content_unchanged)}")
-    _say(f"  manifest: {_state(result.manifest_unchanged)}")
-    _say(f"  engine: {', '.join(f'{key} {value}' for key, value in result.engine.items())}")
-    _say(f"  host: {result.host['machine']}, {result.host['processor']}")
+    engine = asdict(result.engine)
+    if result.engine.threads is None:
+        engine["threads"] = "engine default"
+    _print_safely(f"  network: {describe_integrity(result.content_unchanged)}")
+    _print_safely(f"  manifest: {describe_integrity(result.manifest_unchanged)}")
+    _print_safely(f"  engine: {', '.join(f'{key} {value}' for key, value in engine.items())}")
+    _print_safely(f"  host: {result.host.machine}, {result.host.processor}")
 
 
-def _state(unchanged: bool) -> str:
-    return "as exported" if unchanged else "CHANGED after export"
-
-
-def _inspect(args: argparse.Namespace) -> int:
+def _run_inspect(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.artifact import detect_format, read_manifest
 
-    manifest = read_manifest(args.file)
+    manifest = read_manifest(arguments.file)
     if manifest is None:
+        format = detect_format(arguments.file)
         print(
-            f"{args.file} is {detect_format(args.file).name} without a manifest: tinyvit-export did not make it",
+            f"{arguments.file} is a file of the format {format.name} without a manifest:"
+            " tinyvit-export did not write it",
             file=sys.stderr,
         )
         return 1
-    if args.json:
-        # sha256 as the file has it: to_json writes the one that it should have.
-        print(
-            json.dumps(
-                {
-                    **json.loads(manifest.to_json()),
-                    "sha256": manifest.sha256,
-                    "intact": manifest.intact,
-                }
-            )
-        )
-        return 0
-    for key, value in _summary(manifest).items():
-        _say(f"{key:<14} {value}")
-    shown = manifest.labels if args.labels else manifest.labels[:3]
-    for i, label in enumerate(shown):
-        _say(f"  {i:>5}  {label.name}  {label.wnid}".rstrip())
-    if len(shown) < len(manifest.labels):
-        _say(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
+    if arguments.json:
+        # `to_json` writes the digest that the manifest should have, not the one that was read.
+        record = {
+            **json.loads(manifest.to_json()),
+            "sha256": manifest.sha256,
+            "intact": manifest.intact,
+        }
+        print(json.dumps(record))
+    else:
+        _print_manifest(manifest, all_labels=arguments.labels)
     return 0
 
 
-def _summary(manifest: Manifest) -> dict[str, str]:
-    p, parity, golden = manifest.preprocess, manifest.parity, manifest.golden
-    return {
-        "model": manifest.model,
-        "variant": f"{manifest.variant}, {manifest.img_size} x {manifest.img_size} pixels",
-        "target": f"{manifest.target}, {manifest.precision}",
-        "input": _tensor(manifest.input),
-        "output": _tensor(manifest.output),
-        "preprocessing": f"resize {p.resize}, crop {p.size} ({p.crop}), {p.interpolation}, mean {p.mean}, std {p.std}",
-        "  in the file": {
-            "host": "none of it",
-            "normalize": "the normalization",
-            "full": "all of it",
-        }[manifest.stage],
-        "license": manifest.license,
-        "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
-        "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
-        **(_quantization(manifest.quantization) if manifest.quantization else {}),
-        "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}"
-        if parity
-        else "not measured",
-        "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run tinyvit-verify"
-        if golden
-        else "none",
-        "manifest": _state(manifest.intact),
-        "labels": f"{len(manifest.labels)} classes",
-    }
+def _print_manifest(manifest: Manifest, all_labels: bool) -> None:
+    for heading, description in summarize_manifest(manifest).items():
+        _print_safely(f"{heading:<14} {description}")
+    labels = manifest.labels if all_labels else manifest.labels[:_LABELS_SHOWN]
+    for index, label in enumerate(labels):
+        _print_safely(f"  {index:>5}  {label.name}  {label.wnid}".rstrip())
+    if len(labels) < len(manifest.labels):
+        _print_safely(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
 
 
-def _quantization(said: Quantization) -> dict[str, str]:
-    top1 = (
-        f", top-1 {said.top1:.1f}% (float32: {said.float_top1:.1f}%)"
-        if said.top1 is not None and said.float_top1 is not None
-        else ""
-    )
-    share = "an unknown share" if said.int8_macs is None else f"{said.int8_macs:.0%}"
-    agreement = (
-        "no images"
-        if said.agreement is None
-        else f"{said.agreement:.1f}% of {said.images} images as in float32"
-    )
-    return {
-        "int8": f"{said.weight_bits}-bit weights, for {said.cpu} processor; {share} of the work; {len(said.float_units)} units in float32",
-        "  calibrated": f"{said.data_count} images, {said.method}",
-        "  measured": f"{agreement}{top1}, on {said.measured_on}{'; budget MISSED, forced' if said.forced else ''}",
-    }
+def _print_safely(line: str) -> None:
+    """Print a line that contains text from a file, which may be hostile.
 
-
-def _tensor(tensor: TensorSpec) -> str:
-    return f"{tensor.name}: {tensor.dtype} ({', '.join(map(str, tensor.shape))}) {tensor.layout}".rstrip()
-
-
-def _say(line: str) -> None:
-    """Print a line whose text is partly a file's own: nothing in it may steer the terminal or fail to be encoded."""
-    safe = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in line)
+    Control characters, which could steer the terminal, are escaped, and so is what the terminal's
+    encoding does not have.
+    """
+    escaped = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
     encoding = sys.stdout.encoding or "utf-8"
-    print(safe.encode(encoding, "backslashreplace").decode(encoding))
+    print(escaped.encode(encoding, "backslashreplace").decode(encoding))

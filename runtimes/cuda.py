@@ -1,6 +1,9 @@
-"""NVIDIA's software as the TensorRT target and engine need it: the two TensorRTs, and the CUDA driver through its C interface.
+"""NVIDIA's software that the TensorRT target and engine need: TensorRT itself and the CUDA driver.
 
-The driver is there wherever a GPU is, so that no package is needed for the little that is asked of it: memory, copies, a stream.
+The CUDA driver is called through its C interface, because it is installed wherever a GPU works, and
+the little that is needed of it (memory, copies, one stream) then takes no other package.
+
+Source: cuda.h of the CUDA driver API.
 """
 
 from __future__ import annotations
@@ -19,12 +22,20 @@ import numpy.typing as npt
 from tinyvit.errors import MissingDependencyError, RequestError
 
 Flavor = Literal["rtx", "classic"]
-"""TensorRT-RTX, for GeForce and RTX cards, which builds without a GPU; TensorRT itself, for Jetson and data centers."""
+"""TensorRT-RTX, for GeForce and RTX cards, which builds engines without a GPU; or TensorRT itself,
+for Jetson and data centers."""
 
 
 @dataclass(frozen=True)
-class Product:
-    """One of the two: its name for people, its module (the distribution has the same name), our extra, its files' first bytes."""
+class TensorRTProduct:
+    """One of NVIDIA's two products called TensorRT.
+
+    Attributes:
+        name: Name for people.
+        module: Name of its Python module and of its distribution.
+        extra: Extra of tinyvit-edge that installs it.
+        magics: The first bytes that its files can have.
+    """
 
     name: str
     module: str
@@ -32,63 +43,106 @@ class Product:
     magics: tuple[bytes, ...]
 
 
-PRODUCTS: dict[Flavor, Product] = {
-    "rtx": Product("TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx", (b"vtrt",)),
-    "classic": Product("TensorRT", "tensorrt", "tensorrt", (b"ftrt", b"ptrt")),
+PRODUCTS: dict[Flavor, TensorRTProduct] = {
+    "rtx": TensorRTProduct("TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx", (b"vtrt",)),
+    "classic": TensorRTProduct("TensorRT", "tensorrt", "tensorrt", (b"ftrt", b"ptrt")),
 }
 
 
-def installed() -> Flavor:
-    """The one that can be imported, by looking and not by importing; "rtx" where both can or none."""
-    found: list[Flavor] = [
+def installed_flavor() -> Flavor:
+    """Find out which TensorRT is installed, without importing it.
+
+    Returns:
+        The flavor that is installed; "rtx" if both or none are.
+    """
+    flavors: list[Flavor] = [
         flavor for flavor, product in PRODUCTS.items() if find_spec(product.module) is not None
     ]
-    return found[0] if found else "rtx"
+    return flavors[0] if flavors else "rtx"
 
 
-def sdk(flavor: Flavor) -> ModuleType:
-    """The imported module; raises MissingDependencyError naming the extra."""
+def import_tensorrt(flavor: Flavor) -> ModuleType:
+    """Import a TensorRT.
+
+    Args:
+        flavor: Which one.
+
+    Returns:
+        The module tensorrt_rtx or tensorrt.
+
+    Raises:
+        MissingDependencyError: It is not installed.
+    """
     product = PRODUCTS[flavor]
     try:
         return import_module(product.module)
-    except (ImportError, OSError) as error:  # OSError: its libraries are missing or of another CUDA
+    except (ImportError, OSError) as error:
+        # OSError: its libraries are missing, or need another CUDA.
         raise MissingDependencyError.of(product.module, product.extra) from error
 
 
-def logger(trt: Any) -> Any:
-    """A TensorRT logger that says nothing and keeps `lines`: (severity, message), the lower the severity the worse."""
+def make_logger(tensorrt: Any) -> Any:
+    """Make a TensorRT logger that prints nothing and keeps every message.
 
-    class Lines(trt.ILogger):  # type: ignore[misc]
+    Args:
+        tensorrt: The module of either TensorRT.
+
+    Returns:
+        A logger whose attribute `lines` is a list of (severity, message); lower severities are
+        worse.
+    """
+
+    class ListLogger(tensorrt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
-            trt.ILogger.__init__(self)
+            tensorrt.ILogger.__init__(self)
             self.lines: list[tuple[int, str]] = []
 
         def log(self, severity: Any, message: str) -> None:
             self.lines.append((int(severity), message))
 
-    return Lines()
+    return ListLogger()
 
 
-def complaint(trt: Any, log: Any) -> str:
-    """The first error that was logged, on one line."""
+def first_error(tensorrt: Any, logger: Any) -> str:
+    """Return the first error that TensorRT logged.
+
+    Args:
+        tensorrt: The module of either TensorRT.
+        logger: A logger of `make_logger`.
+
+    Returns:
+        The message on one line.
+    """
     errors = (
-        text
-        for severity, text in log.lines
-        if severity <= int(trt.ILogger.ERROR) and "catchCudaError" not in text
+        message
+        for severity, message in logger.lines
+        if severity <= int(tensorrt.ILogger.ERROR) and "catchCudaError" not in message
     )
-    return " ".join(next(errors, "it does not say why").split())
+    return " ".join(next(errors, "TensorRT gives no reason").split())
 
 
 class CudaError(RuntimeError):
-    """The driver refused a call."""
+    """The CUDA driver refused a call."""
 
 
-_COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76  # of CUdevice_attribute
-_NON_BLOCKING = 1  # of CUstream_flags
+_COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of CUdevice_attribute."""
+
+_NON_BLOCKING_STREAM = 1
+"""CU_STREAM_NON_BLOCKING of CUstream_flags."""
+
+_NAME_BYTES = 256
 
 
-def driver() -> Any:
-    """The CUDA driver's library, ready; raises RequestError where there is none, or no GPU."""
+def load_driver() -> Any:
+    """Load and initialize the CUDA driver.
+
+    Returns:
+        The library, as ctypes loads it.
+
+    Raises:
+        RequestError: There is no CUDA driver, or it finds no GPU.
+    """
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         code = library.cuInit(0)
@@ -103,68 +157,92 @@ def driver() -> Any:
 
 
 class CudaDevice:
-    """One GPU: its primary context, which TensorRT shares, and a stream in it. Raises CudaError, RequestError where there is none."""
+    """One GPU: its primary context, which TensorRT shares, and a stream in that context.
+
+    Every method raises CudaError if the driver refuses a call.
+
+    Attributes:
+        name: Name of the GPU.
+        compute: Compute capability, such as "8.6".
+    """
 
     def __init__(self, ordinal: int = 0, library: Any = None) -> None:
-        self._cuda = library or driver()
-        count, device, context, stream = (
-            ctypes.c_int(),
-            ctypes.c_int(),
-            ctypes.c_void_p(),
-            ctypes.c_void_p(),
-        )
-        self._call("cuDeviceGetCount", ctypes.byref(count))
-        if ordinal >= count.value:
-            raise RequestError(
-                f"there is no GPU {ordinal}", f"there are {count.value}, counted from 0"
-            )
-        self._call("cuDeviceGet", ctypes.byref(device), ordinal)
-        text, major, minor = ctypes.create_string_buffer(256), ctypes.c_int(), ctypes.c_int()
-        self._call("cuDeviceGetName", text, len(text), device)
-        self._call("cuDeviceGetAttribute", ctypes.byref(major), _COMPUTE_MAJOR, device)
-        self._call("cuDeviceGetAttribute", ctypes.byref(minor), _COMPUTE_MINOR, device)
-        self.name = text.value.decode("utf-8", "replace")
-        self.compute = f"{major.value}.{minor.value}"
-        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(context), device)
-        self._device, self._context = device, context
+        """Open a GPU.
+
+        Args:
+            ordinal: Number of the GPU, from 0.
+            library: The driver's library; None to load it.
+
+        Raises:
+            RequestError: There is no driver or no such GPU.
+        """
+        self._library = library or load_driver()
+        self._device = self._find_device(ordinal)
+        name = ctypes.create_string_buffer(_NAME_BYTES)
+        self._call("cuDeviceGetName", name, len(name), self._device)
+        self.name = name.value.decode("utf-8", "replace")
+        major, minor = self._read_attribute(_COMPUTE_MAJOR), self._read_attribute(_COMPUTE_MINOR)
+        self.compute = f"{major}.{minor}"
+        self._context, self._stream = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self.use()
-        self._call("cuStreamCreate", ctypes.byref(stream), _NON_BLOCKING)
-        self._stream = stream
+        self._call("cuStreamCreate", ctypes.byref(self._stream), _NON_BLOCKING_STREAM)
 
     @property
     def stream(self) -> int:
-        """As TensorRT takes it."""
+        """The stream's handle, as TensorRT takes it."""
         return self._stream.value or 0
 
     def use(self) -> None:
-        """Make it the calling thread's."""
+        """Make this GPU the current one of the calling thread."""
         self._call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size_bytes: int) -> int:
-        """The address of new memory."""
+        """Allocate memory of the GPU.
+
+        Args:
+            size_bytes: Size in bytes.
+
+        Returns:
+            The address; `free` releases it.
+        """
         address = ctypes.c_uint64()
         self._call("cuMemAlloc_v2", ctypes.byref(address), ctypes.c_size_t(size_bytes))
         return address.value
 
     def free(self, address: int) -> None:
-        """What `allocate` gave."""
+        """Release memory.
+
+        Args:
+            address: An address that `allocate` returned.
+        """
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, array: npt.NDArray[Any]) -> None:
-        """A contiguous array into memory, in the stream."""
+        """Copy an array to the GPU, in the stream.
+
+        Args:
+            address: Where to copy it; there must be room.
+            array: A contiguous array.
+        """
         self._call(
             "cuMemcpyHtoDAsync_v2",
             ctypes.c_uint64(address),
-            _pointer(array),
+            _host_pointer(array),
             ctypes.c_size_t(array.nbytes),
             self._stream,
         )
 
     def download(self, array: npt.NDArray[Any], address: int) -> None:
-        """Memory into a contiguous array, in the stream, and wait for all of it."""
+        """Fill an array from the GPU, in the stream, and wait until the stream is done.
+
+        Args:
+            array: A contiguous array, which is overwritten.
+            address: Where to copy from.
+        """
         self._call(
             "cuMemcpyDtoHAsync_v2",
-            _pointer(array),
+            _host_pointer(array),
             ctypes.c_uint64(address),
             ctypes.c_size_t(array.nbytes),
             self._stream,
@@ -172,16 +250,36 @@ class CudaDevice:
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Give the stream and the context back; the memory must be freed before."""
+        """Release the stream and the context; allocated memory must be freed before."""
         self._call("cuStreamDestroy_v2", self._stream)
         self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
+    def _find_device(self, ordinal: int) -> ctypes.c_int:
+        """Get the driver's handle of a GPU; raises RequestError if there is no such GPU."""
+        count, device = ctypes.c_int(), ctypes.c_int()
+        self._call("cuDeviceGetCount", ctypes.byref(count))
+        if ordinal >= count.value:
+            raise RequestError(
+                f"there is no GPU {ordinal}",
+                f"this machine has {count.value}, with numbers from 0 on",
+            )
+        self._call("cuDeviceGet", ctypes.byref(device), ordinal)
+        return device
+
+    def _read_attribute(self, attribute: int) -> int:
+        """Read a number that describes the GPU."""
+        value = ctypes.c_int()
+        self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
+        return value.value
+
     def _call(self, name: str, *arguments: Any) -> None:
-        code = getattr(self._cuda, name)(*arguments)
+        """Call a function of the driver; raises CudaError unless it returns CUDA_SUCCESS (0)."""
+        code = getattr(self._library, name)(*arguments)
         if code:
             raise CudaError(f"{name} failed with error {code}")
 
 
-def _pointer(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+def _host_pointer(array: npt.NDArray[Any]) -> ctypes.c_void_p:
+    """Return the address of an array's memory."""
     assert array.flags.c_contiguous
     return ctypes.c_void_p(np.asarray(array).ctypes.data)

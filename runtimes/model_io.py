@@ -1,6 +1,7 @@
-"""What must be known of a file before pictures can go in and labels come out, and where each fact is from.
+"""The input and output of an image classifier: what goes into the network and what comes out.
 
-In: an opened artifact, its engine, and what the caller passed. Out: a `ModelIO`, or an error that says what is missing.
+The facts come from three sources: the artifact's manifest, the engine, and the arguments of the
+caller. They are brought together here, and contradictions between them are errors.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -24,15 +25,22 @@ from tinyvit.runtimes.base import Runtime
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
 _EXPECTED = (
-    "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size, size, 3), or uint8 "
-    "(batch, height, width, 3), "
-    "and one output, float32 (batch, classes)"
+    "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size,"
+    " size, 3), or uint8 (batch, height, width, 3), and one output, float32 (batch, classes)"
 )
 
 
 @dataclass(frozen=True)
 class ModelIO:
-    """stage: where preprocessing ends. layout: of the input. batch: pictures a run takes, None for any number. labels: one a class."""
+    """The input and output of an image classifier.
+
+    Attributes:
+        stage: The part of the preprocessing that is inside the file.
+        layout: Layout of the input, "NCHW" or "NHWC".
+        preprocess: The whole preprocessing, inside and outside the file.
+        labels: One label for each class, in the order of the logits.
+        batch: Number of images that every run takes; None if it takes any number.
+    """
 
     stage: PreprocessStage
     layout: str
@@ -40,16 +48,22 @@ class ModelIO:
     labels: tuple[Label, ...]
     batch: int | None
 
-    def input_of(self, image: Image.Image) -> Pixels:
-        """An RGB picture -> what the network takes, without the batch axis: float32 (3, S, S) or (S, S, 3) for stage "host",
-        uint8 (S, S, 3) for "normalize", the picture itself, uint8 (height, width, 3), for "full"."""
+    def prepare_input(self, image: Image.Image) -> Pixels:
+        """Apply the part of the preprocessing that is outside the file.
+
+        Args:
+            image: An image of mode RGB.
+
+        Returns:
+            The network's input without the batch dimension: float32 (3, size, size) or
+            (size, size, 3) for stage "host"; uint8 (size, size, 3) for "normalize"; the image
+            itself, uint8 (height, width, 3), for "full".
+        """
         if self.stage == "host":
             return self.preprocess(image, self.layout)
-        return (
-            self.preprocess.resize_and_crop(image)
-            if self.stage == "normalize"
-            else np.asarray(image)
-        )
+        if self.stage == "normalize":
+            return self.preprocess.resize_and_crop(image)
+        return np.asarray(image)
 
 
 def resolve_model_io(
@@ -58,149 +72,203 @@ def resolve_model_io(
     preprocess: Preprocess | None,
     labels: Sequence[str | Label] | None,
 ) -> ModelIO:
-    """Bring together the file's manifest, what the engine says of it, and what the caller passed, who comes first.
+    """Bring together what the manifest, the engine and the caller state about a classifier.
 
-    A file without a manifest gets ImageNet's preprocessing and labels where the caller passed none, and a UserWarning.
-    Raises ArtifactError for a file that is no image classifier, RequestError for arguments that do not fit it.
+    A file without a manifest gets ImageNet's preprocessing and labels if the caller passes none,
+    and a UserWarning says so.
+
+    Args:
+        artifact: The artifact.
+        runtime: The same artifact, opened with an engine.
+        preprocess: Preprocessing to use instead of the manifest's.
+        labels: Labels to use instead of the manifest's, one for each class.
+
+    Returns:
+        The input and output of the classifier.
+
+    Raises:
+        ArtifactError: If the file is not an image classifier, or contradicts its manifest.
+        RequestError: If the preprocessing or the labels do not fit the file.
     """
     if len(runtime.inputs) != 1 or len(runtime.outputs) != 1:
         raise ArtifactError(
-            f"{artifact.path.name} has {len(runtime.inputs)} inputs and {len(runtime.outputs)} outputs",
+            f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
+            f" {len(runtime.outputs)} outputs",
             _EXPECTED,
         )
-    given, classes = runtime.inputs[0], _classes(runtime.outputs[0])
-    stage, size = _input(given, artifact, preprocess)
+    network_input, classes = runtime.inputs[0], _count_classes(runtime.outputs[0])
+    stage, size = _resolve_stage(network_input, artifact, preprocess)
     manifest = artifact.manifest
-    if manifest and not _same_shape(manifest.input.shape, given.shape):
+    if manifest and not _is_same_shape(manifest.input.shape, network_input.shape):
         raise ArtifactError(
-            f"the input is {_shown(given)}, its manifest says {_shown(manifest.input)}",
+            f"the input is {_describe(network_input)}, but the manifest states"
+            f" {_describe(manifest.input)}",
             "export the file again",
         )
-    used = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
-    _check_preprocess(used, stage, size, artifact, given=preprocess is not None)
-    named = _labels(artifact, classes, labels)
+    _check_preprocess(preprocess, stage, size, artifact)
+    used_preprocess = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
+    used_labels = _resolve_labels(artifact, classes, labels)
     if not manifest:
-        _warn(artifact, used if preprocess is None else None, classes if labels is None else None)
-    batch = 1 if stage == "full" else given.shape[0]
-    return ModelIO(stage, given.layout, used, named, batch if isinstance(batch, int) else None)
+        _warn_of_assumptions(
+            artifact,
+            used_preprocess if preprocess is None else None,
+            classes if labels is None else None,
+        )
+    batch = 1 if stage == "full" else network_input.shape[0]
+    fixed_batch = batch if isinstance(batch, int) else None
+    return ModelIO(stage, network_input.layout, used_preprocess, used_labels, fixed_batch)
 
 
-def _classes(output: TensorSpec) -> int:
+class _ImageInput(NamedTuple):
+    """An input that takes images; a side of any size is a string.
+
+    A uint8 input of any size is also that of the stage "full": only a manifest tells.
+    """
+
+    stage: Literal["host", "normalize"]
+    height: int | str
+    width: int | str
+
+
+def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
+    """Read stage and size off the dtype and shape of an input; None if it does not take images."""
+    if len(spec.shape) != 4:
+        return None
+    _, *sizes = spec.shape
+    channels = sizes.pop(0 if spec.layout == "NCHW" else 2)
+    if channels != 3:
+        return None
+    if spec.dtype == "float32":
+        return _ImageInput("host", *sizes)
+    if spec.dtype == "uint8" and spec.layout == "NHWC":
+        return _ImageInput("normalize", *sizes)
+    return None
+
+
+def _resolve_stage(
+    spec: TensorSpec, artifact: Artifact, preprocess: Preprocess | None
+) -> tuple[PreprocessStage, int]:
+    """Return the stage, and the side in pixels of the square image that the network computes."""
+    manifest = artifact.manifest
+    image_input = _read_image_input(spec)
+    if image_input is None:
+        raise _input_error(spec, artifact)
+    stage, height, width = image_input
+    takes_any_size = isinstance(height, str) and isinstance(width, str)
+    if manifest and manifest.stage == "full" and stage == "normalize" and takes_any_size:
+        return "full", manifest.preprocess.size
+    if manifest and manifest.stage != stage:
+        raise _input_error(spec, artifact)
+    if isinstance(height, int) and height == width:
+        return stage, height
+    if takes_any_size and preprocess:
+        return stage, preprocess.size
+    if takes_any_size and not manifest:
+        raise ArtifactError(
+            f"{artifact.path.name} takes images of any size, and has no manifest that states the"
+            " size for which it was trained",
+            "from Python: Classifier(path, preprocess=tinyvit.preprocess.timm_preprocess(224)),"
+            " if that size is 224",
+        )
+    raise _input_error(spec, artifact)
+
+
+def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
+    """Return the error for an input that does not take images, or not as the manifest states."""
+    contradiction = (
+        f", which contradicts its manifest (stage {artifact.manifest.stage!r})"
+        if artifact.manifest
+        else ""
+    )
+    return ArtifactError(
+        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}", _EXPECTED
+    )
+
+
+def _count_classes(output: TensorSpec) -> int:
+    """Return the number of classes; raise ArtifactError if the output does not hold logits."""
     if (
         len(output.shape) != 2
         or not isinstance(output.shape[1], int)
         or output.shape[1] < 1
         or output.dtype != "float32"
     ):
-        raise ArtifactError(f"the output is {_shown(output)}", _EXPECTED)
+        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED)
     return output.shape[1]
 
 
-def _input(
-    given: TensorSpec, artifact: Artifact, preprocess: Preprocess | None
-) -> tuple[PreprocessStage, int]:
-    """(where preprocessing ends, side of the square input in pixels or 0 for a whole picture)."""
-    kind = artifact.manifest.stage if artifact.manifest else None
-    stage, sides = _layout(given)
-    free = all(isinstance(side, str) for side in sides)
-    if kind == "full" and stage == "normalize" and free:
-        return "full", 0
-    if stage and kind in (None, stage):
-        if isinstance(sides[0], int) and sides[0] == sides[1]:
-            return stage, sides[0]
-        if free and preprocess:
-            return stage, preprocess.size
-        if free and not kind:
-            cause = f"{artifact.path.name} takes pictures of any size, and has no manifest that says which size it was trained for"
-            raise ArtifactError(
-                cause,
-                "from Python: Classifier(path, preprocess=tinyvit.preprocess.timm_eval(224)), 224 being that size",
-            )
-    raise ArtifactError(
-        f"the input is {_shown(given)}"
-        + (f", not what its manifest's stage {kind!r} means" if kind else ""),
-        _EXPECTED,
-    )
-
-
-def _layout(given: TensorSpec) -> tuple[Literal["host", "normalize"] | None, tuple[int | str, ...]]:
-    """(the stage whose input has this dtype and its three channels there, its height and width)."""
-    if len(given.shape) != 4 or given.shape[1 if given.layout == "NCHW" else 3] != 3:
-        return None, ()
-    if given.dtype == "float32":
-        return "host", given.shape[2:] if given.layout == "NCHW" else given.shape[1:3]
-    return (
-        ("normalize", given.shape[1:3])
-        if given.dtype == "uint8" and given.layout == "NHWC"
-        else (None, ())
-    )
-
-
 def _check_preprocess(
-    used: Preprocess, stage: PreprocessStage, size: int, artifact: Artifact, given: bool
+    preprocess: Preprocess | None, stage: PreprocessStage, size: int, artifact: Artifact
 ) -> None:
+    """Check that the caller's preprocessing, or else the manifest's, fits the network."""
     name, manifest = artifact.path.name, artifact.manifest
-    if stage == "full" and manifest and used != manifest.preprocess:
-        raise RequestError(
-            f"{name} resizes and crops by itself",
-            "leave preprocess out, or export with --preprocess host",
-        )
-    if stage != "full" and used.size != size:
-        cause = f"the preprocessing is for {used.size} pixels, {name} takes {size}"
-        raise (
-            RequestError(cause, f"pass a Preprocess of size {size}")
-            if given
-            else ArtifactError(cause, "export the file again")
-        )
+    if stage == "full":
+        if preprocess and manifest and preprocess != manifest.preprocess:
+            raise RequestError(
+                f"{name} resizes and crops by itself, so its preprocessing cannot be replaced",
+                "leave preprocess out, or export with --preprocess host",
+            )
+        return
+    checked = preprocess or (manifest.preprocess if manifest else None)
+    if checked and checked.size != size:
+        cause = f"the preprocessing is for {checked.size} pixels, but {name} takes {size}"
+        if preprocess:
+            raise RequestError(cause, f"pass a Preprocess of size {size}")
+        raise ArtifactError(cause, "export the file again")
 
 
-def _labels(
+def _resolve_labels(
     artifact: Artifact, classes: int, labels: Sequence[str | Label] | None
 ) -> tuple[Label, ...]:
+    """Return the caller's labels, or the manifest's, or ImageNet's, or numbers."""
     if isinstance(labels, str):
         raise RequestError(
             f"labels={labels!r} is a string, not a list of names",
-            "read the file first: tinyvit.labels.read(Path(...))",
+            "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
     if labels is not None:
-        named = tuple(Label(x) if isinstance(x, str) else x for x in labels)
+        resolved = tuple(Label(label) if isinstance(label, str) else label for label in labels)
+    elif artifact.manifest:
+        resolved = artifact.manifest.labels
     else:
-        named = (
-            artifact.manifest.labels
-            if artifact.manifest
-            else imagenet_labels(classes) or numbered_labels(classes)
-        )
-    if len(named) != classes:
-        cause = f"there are {len(named)} labels, {artifact.path.name} has {classes} classes"
-        raise (
-            RequestError(cause, f"pass {classes} labels")
-            if labels is not None
-            else ArtifactError(cause, "export the file again")
-        )
-    return named
+        resolved = imagenet_labels(classes) or numbered_labels(classes)
+    if len(resolved) != classes:
+        cause = f"there are {len(resolved)} labels, but {artifact.path.name} has {classes} classes"
+        if labels is not None:
+            raise RequestError(cause, f"pass {classes} labels")
+        raise ArtifactError(cause, "export the file again")
+    return resolved
 
 
-def _same_shape(said: tuple[int | str, ...], real: tuple[int | str, ...]) -> bool:
-    """Equal but for the names of the dimensions that are free."""
-    return [x if isinstance(x, int) else None for x in said] == [
-        x if isinstance(x, int) else None for x in real
+def _is_same_shape(stated: tuple[int | str, ...], actual: tuple[int | str, ...]) -> bool:
+    """Compare two shapes; dimensions of any size are equal whatever their names are."""
+    return [size if isinstance(size, int) else None for size in stated] == [
+        size if isinstance(size, int) else None for size in actual
     ]
 
 
-def _shown(tensor: TensorSpec) -> str:
+def _describe(tensor: TensorSpec) -> str:
     return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"
 
 
-def _warn(artifact: Artifact, preprocess: Preprocess | None, classes: int | None) -> None:
-    assumed = {}
+def _warn_of_assumptions(
+    artifact: Artifact, preprocess: Preprocess | None, classes: int | None
+) -> None:
+    """Warn that ImageNet's preprocessing or labels are used; None means that the caller's are."""
+    assumptions = {}
     if preprocess:
-        values = f"resize {preprocess.resize}, crop {preprocess.size}, {preprocess.interpolation}, mean and std"
-        assumed["preprocess=..."] = f"ImageNet's preprocessing ({values})"
-    if classes:
-        assumed["labels=..."] = (
-            f"{'ImageNet' if imagenet_labels(classes) else 'numbered'} labels for its {classes} classes"
+        assumptions["preprocess=..."] = (
+            f"ImageNet's preprocessing (resize {preprocess.resize}, crop {preprocess.size},"
+            f" {preprocess.interpolation}, mean and std)"
         )
-    if assumed:
-        what, how = " and ".join(assumed.values()), ", ".join(assumed)
-        message = f"{artifact.path.name} has no manifest; assumed are {what}; to say otherwise, from Python: Classifier(path, {how})"
-        warnings.warn(message, UserWarning, stacklevel=4)
+    if classes:
+        kind = "ImageNet's" if imagenet_labels(classes) else "numbered"
+        assumptions["labels=..."] = f"{kind} labels for its {classes} classes"
+    if assumptions:
+        warnings.warn(
+            f"{artifact.path.name} has no manifest, so it is used with"
+            f" {' and '.join(assumptions.values())}; to use others, from Python:"
+            f" Classifier(path, {', '.join(assumptions)})",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,78 +1,76 @@
-"""Which engine opens a file: the one that is named, or the best that is installed.
+"""Choosing the engine that opens an artifact: the one that is named, or the best installed one.
 
-Engines are the files of engines/, found by listing that folder and imported only to be asked.
+Engines are the modules in `engines/`. They are found by listing that folder, and their libraries
+are imported only to open an artifact.
 """
 
 from __future__ import annotations
 
-import pkgutil
 from dataclasses import replace
-from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol, cast
 
+from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
-from tinyvit.runtimes import engines
-from tinyvit.runtimes import processor as cpu
+from tinyvit.runtimes import engines, processor
 from tinyvit.runtimes.artifact import Artifact, open_artifact
-from tinyvit.runtimes.base import AUTO_DEVICE, Runtime, RuntimeOptions
+from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.formats import Format
 
 
-class Engine(Protocol):
-    """What each module in engines/ has; see base.py."""
-
-    FORMATS: tuple[Format, ...]
-    PACKAGE: str
-    EXTRA: str
-
-    def open_runtime(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
-        """Open a file of one of FORMATS, exactly as `options` ask."""
-        ...
-
-
-@cache
 def engine_names() -> tuple[str, ...]:
-    """Every engine's name, installed or not: its file's, with hyphens."""
-    files = (
-        module.name
-        for module in pkgutil.iter_modules(engines.__path__)
-        if not module.name.startswith("_")
-    )
-    return tuple(sorted(name.replace("_", "-") for name in files))
+    """Return the names of all engines, sorted, installed or not."""
+    return list_plugins(engines)
 
 
 def get_engine(name: str) -> Engine:
-    """The engine called `name`; raises RequestError with the names there are. Its SDK is not imported yet."""
+    """Return an engine without importing its library.
+
+    Args:
+        name: One of `engine_names()`.
+
+    Returns:
+        The engine.
+
+    Raises:
+        RequestError: If no engine has this name.
+    """
     if name not in engine_names():
         raise RequestError(
             f"no runtime is called {name!r}", f"there are {', '.join(engine_names())}"
         )
-    return cast(Engine, import_module(f"{engines.__name__}.{name.replace('-', '_')}"))
+    engine: Engine = load_plugin(engines, name, "ENGINE")
+    return engine
 
 
 def is_installed(name: str) -> bool:
-    """Whether the engine's SDK can be imported, by looking and not by importing."""
-    return find_spec(get_engine(name).PACKAGE) is not None
+    """Return whether the engine's library can be found. It is not imported."""
+    return find_spec(get_engine(name).package) is not None
 
 
 def is_reference(name: str) -> bool:
-    """Whether the engine only proves what a file computes, and its time means nothing."""
-    return bool(getattr(get_engine(name), "IS_REFERENCE", False))
+    """Return whether the engine only computes what a file states, so that its latency is void."""
+    return get_engine(name).is_reference
 
 
 def caching_engines() -> list[str]:
-    """The engines that can keep what they compiled."""
-    return [name for name in engine_names() if getattr(get_engine(name), "CACHES", False)]
+    """Return the names of the engines that can keep the files they compile."""
+    return [name for name in engine_names() if get_engine(name).caches_compiled_files]
 
 
 def engines_for_format(format: Format) -> list[str]:
-    """The engines that open a format, those first whose own format it is, and installed before others."""
-    able = [name for name in engine_names() if format in get_engine(name).FORMATS]
+    """Return the names of the engines that open a format, the best one first.
+
+    Args:
+        format: A format of `artifact.known_formats()`.
+
+    Returns:
+        Engine names. Installed engines come before others; among them, those whose own format it
+        is come first.
+    """
+    names = [name for name in engine_names() if format in get_engine(name).formats]
     return sorted(
-        able, key=lambda name: (not is_installed(name), get_engine(name).FORMATS.index(format))
+        names, key=lambda name: (not is_installed(name), get_engine(name).formats.index(format))
     )
 
 
@@ -81,29 +79,39 @@ def open_runtime(
     runtime: str | None = None,
     options: RuntimeOptions | None = None,
 ) -> Runtime:
-    """Open a file with the engine called `runtime`, or with the best installed one for its format.
+    """Open an artifact with an engine.
 
-    Raises RequestError for an engine or option that is not possible, MissingDependencyError where no engine is
-    installed, ArtifactError for a file that cannot be used, or whose int8 sums this processor would get wrong.
+    Args:
+        artifact: The artifact, or the path of its file.
+        runtime: Name of the engine; None for the best installed engine for the file's format.
+        options: Device, threads and precision; None for the engine's default device.
+
+    Returns:
+        The opened artifact. The caller closes it.
+
+    Raises:
+        RequestError: If the engine or an option is not possible.
+        MissingDependencyError: If the engine is not installed.
+        ArtifactError: If the file cannot be used, or if this processor would compute its int8
+            sums wrongly.
     """
     if not isinstance(artifact, Artifact):
         artifact = open_artifact(artifact)
-    able = engines_for_format(artifact.format)
-    if runtime is not None and artifact.format not in get_engine(runtime).FORMATS:
+    format = artifact.format
+    names = engines_for_format(format)
+    if runtime is not None and format not in get_engine(runtime).formats:
         raise RequestError(
-            f"{runtime} does not open {artifact.format.name} files",
-            f"use --runtime {' or '.join(able)}",
+            f"{runtime} does not open {format.name} files", f"use --runtime {' or '.join(names)}"
         )
+    engine = get_engine(runtime or names[0])
     options = options or RuntimeOptions(AUTO_DEVICE)
-    name = runtime or able[0]
-    chosen = get_engine(name)
-    if options.cache is not None and not getattr(chosen, "CACHES", False):
+    if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
-            f"{name} keeps nothing that it compiled",
-            f"leave out --cache, or take --runtime {' or '.join(caching_engines())}",
+            f"{engine.name} keeps no compiled files, so --cache has no meaning",
+            f"leave --cache out, or use --runtime {' or '.join(caching_engines())}",
         )
     if options.device == AUTO_DEVICE:
-        options = replace(options, device=getattr(chosen, "DEVICE", "cpu"))
+        options = replace(options, device=engine.default_device)
     if options.device == "cpu":
-        cpu.check(artifact.manifest)
-    return chosen.open_runtime(artifact, options)
+        processor.check_manifest(artifact.manifest)
+    return engine.open(artifact, options)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from tinyvit.bench.record import RIVALS, Scenario
+from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--compare-to",
         nargs="+",
-        choices=RIVALS,
+        choices=BASELINES,
         default=[],
         help="time these too; tool is the engine's own benchmark",
     )

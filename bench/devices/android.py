@@ -14,13 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.artifact_info import Refusals, read_artifact_info
+from tinyvit.bench.artifact_info import Failures, read_artifact_info
 from tinyvit.bench.devices.transport import CompletedCommand, refusal, run_process
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE
-from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, now
+from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, current_time
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import processor as cpu
 from tinyvit.runtimes.artifact import artifact_files, detect_format
+from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
 _PLACE = "/data/local/tmp"
@@ -141,13 +142,13 @@ def measure(
     adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: int, timeout_s: float
 ) -> Record:
     """Time each file with the runner at `runner`, and leave nothing there. What fails is in `refusals`."""
-    date, device = now(), adb.device()
+    date, device = current_time(), adb.device()
     there = adb.shell(f"mktemp -d {_PLACE}/tinyvit-XXXXXX").stdout.strip()
     if not there.startswith(_PLACE + "/"):
         raise RequestError(
             f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there"
         )
-    found, refusals = list[LatencyResult](), Refusals()
+    found, refusals = list[LatencyResult](), Failures()
     try:
         adb.push(runner, f"{there}/runner")
         adb.shell(f"chmod 755 {there}/runner")
@@ -211,20 +212,13 @@ def _latency(
 ) -> LatencyResult:
     median = times["median"]
     return LatencyResult(
-        subject=read_artifact_info(
-            str(path),
-            {
-                "engine": runner.engine,
-                "version": "",
-                "device": "cpu",
-                "threads": threads,
-                "runner": runner.name,
-            },
+        artifact=read_artifact_info(
+            str(path), RuntimeInfo(runner.engine, "", "cpu", threads, "unstated")
         ),
         scenario="single-stream",
         batch=1,
         samples=runs,
-        warmup_runs=_WARMUP,
+        warmup_queries=_WARMUP,
         is_steady=None,
         min_ms=times.get("min"),
         median_ms=median,
@@ -237,4 +231,5 @@ def _latency(
         images_per_s=1e3 / times.get("mean", median),
         turns_ms=(),
         load_ms=None,
+        benchmark_tool=runner.name,
     )

@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import tinyvit
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import artifact_files
 
@@ -48,8 +48,8 @@ def make(
         for each in found:
             shutil.copy2(each, folder / WHEELS)
     if data is not None:
-        for sample in open_dataset(Place(str(data), limit=images)).samples:
-            picture = sample.picture()
+        for sample in open_dataset(DatasetLocation(str(data), limit=images)).samples:
+            picture = sample.read()
             if not isinstance(picture, Path):
                 raise RequestError(
                     f"{data} is no folder of class folders",

@@ -27,7 +27,7 @@ def executed(path: Path, threads: int) -> list[ExecutedKernel]:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
         raise MissingDependencyError.of("ai-edge-litert", "litert") from error
-    model = schema.ModelT.InitFromPackedBuf(_tflite.sound(path))
+    model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
     graph, kinds = (
         model.subgraphs[0],
         [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes],

@@ -1,1 +1,5 @@
-"""One file an engine; see base.py for what such a file has. A new file here is a new engine: no list names them."""
+"""The engines: one module for each library that runs artifacts, see `tinyvit.runtimes.base`.
+
+A new module here is a new engine; no list names them. Modules whose name begins with an underscore
+are helpers of an engine.
+"""

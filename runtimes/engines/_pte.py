@@ -1,29 +1,42 @@
-"""What an ExecuTorch file (.pte) says of itself, read without ExecuTorch: whose delegates it calls, and which kernels besides.
+"""Reader of ExecuTorch files (.pte) that needs no ExecuTorch: methods, delegates and operators.
 
-In: the bytes of a file. Out: `Program`. A .pte is a flatbuffer (ExecuTorch's schema/program.fbs) with an extended header of its own
-(runtime/core's extended_header.cpp), then segments; what stands behind the last of them is not the engine's. Every offset is checked.
+A .pte file is a flatbuffer with an extended header, followed by segments of data. Every offset is
+checked, because files may come from strangers.
+
+Sources: ExecuTorch's schema/program.fbs for the tables, schema/extended_header.cpp for the header.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-_MAGIC, _HEADER = b"ET12", b"eh00"
-_LONGEST = 10_000
-"""Entries of a list, and bytes of a name, that are read at most."""
+from flatbuffers.table import Table
 
-# Fields of the tables, in the order of program.fbs.
-_PLANS = 1
+_FILE_IDENTIFIER = b"ET12"
+_HEADER_MAGIC = b"eh00"
+_MIN_HEADER_BYTES = 40
+
+_MAX_LENGTH = 10_000
+"""Largest number of entries of a vector and of bytes of a name."""
+
+# Field numbers of the tables, in the order of program.fbs.
+_PROGRAM_PLANS = 1
 _PLAN_NAME, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 6, 7
-_NAME, _OVERLOAD = 0, 1
+_DELEGATE_ID = 0
+_OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
 
 
 @dataclass(frozen=True)
-class Program:
-    """The methods of a file by name; the delegates that it calls and the operators that it runs itself, each once, sorted.
+class PteProgram:
+    """What a .pte file needs from the runtime that executes it.
 
-    end: where the engine's own bytes end.
+    Attributes:
+        methods: Names of its methods.
+        delegates: Names of the delegates that it calls, each once, sorted.
+        operators: Operators that it runs outside of delegates, each once, sorted.
+        end: Position after the last byte that belongs to ExecuTorch; a manifest may follow.
     """
 
     methods: tuple[str, ...]
@@ -33,77 +46,92 @@ class Program:
 
 
 def is_pte(data: bytes) -> bool:
-    """Whether they begin as a .pte does that has an extended header, as every one since ExecuTorch 0.1."""
-    return data[4:8] == _MAGIC and data[8:12] == _HEADER
+    """Tell whether bytes begin like a .pte file with an extended header.
+
+    Args:
+        data: The first bytes of a file, at least 12.
+
+    Returns:
+        Whether both identifiers are there; ExecuTorch writes them since version 0.1.
+    """
+    return data[4:8] == _FILE_IDENTIFIER and data[8:12] == _HEADER_MAGIC
 
 
-def read(data: bytes) -> Program:
-    """Raises ValueError where the bytes are no .pte, or a damaged one."""
+def read_pte_program(data: bytes) -> PteProgram:
+    """Read the program's tables.
+
+    Args:
+        data: All bytes of a file.
+
+    Returns:
+        The names in the program.
+
+    Raises:
+        ValueError: The bytes are not a .pte file, or the file is damaged.
+    """
     if not is_pte(data):
-        raise ValueError("it does not begin as a .pte does")
+        raise ValueError("it does not begin like a .pte file")
     try:
-        length, program, segments = struct.unpack_from("<IQQ", data, 12)
-        size = struct.unpack_from("<Q", data, 32)[0] if length >= 32 else len(data) - segments
-        end = segments + size if segments else program
-        if not 40 <= program <= end <= len(data):
-            raise ValueError("it is shorter than it says, or its parts overlap")
-        reader = _Reader(data[:program])
-        plans = reader.tables(reader.offset(0), _PLANS)
-        delegates = [
-            reader.text(entry, _NAME)
+        program_end, file_end = _read_header(data)
+        program_bytes = data[:program_end]
+        root = Table(program_bytes, Table(program_bytes, 0).Indirect(0))
+        plans = list(_read_tables(root, _PROGRAM_PLANS))
+        delegates = {
+            _read_string(delegate, _DELEGATE_ID)
             for plan in plans
-            for entry in reader.tables(plan, _PLAN_DELEGATES)
-        ]
-        operators = [
-            ".".join(filter(None, (reader.text(entry, _NAME), reader.text(entry, _OVERLOAD))))
+            for delegate in _read_tables(plan, _PLAN_DELEGATES)
+        }
+        operators = {
+            _read_operator(operator)
             for plan in plans
-            for entry in reader.tables(plan, _PLAN_OPERATORS)
-        ]
-        methods = [reader.text(plan, _PLAN_NAME) for plan in plans]
-    except (struct.error, UnicodeDecodeError) as error:
-        raise ValueError("one of its tables points outside of it") from error
-    return Program(
-        tuple(methods), tuple(sorted(set(delegates))), tuple(sorted(set(operators))), end
-    )
+            for operator in _read_tables(plan, _PLAN_OPERATORS)
+        }
+        methods = tuple(_read_string(plan, _PLAN_NAME) for plan in plans)
+    except (struct.error, TypeError, UnicodeDecodeError) as error:
+        # flatbuffers raises TypeError for a negative position.
+        raise ValueError("one of its tables points outside of the file") from error
+    return PteProgram(methods, tuple(sorted(delegates)), tuple(sorted(operators)), file_end)
 
 
-class _Reader:
-    """Flatbuffers: a table is a position; what a field holds by reference lies at the offset that it stores, relative to itself."""
+def _read_header(data: bytes) -> tuple[int, int]:
+    """Read where the program and where the file end; raises ValueError if the file is shorter."""
+    header_bytes, program_end, segments = struct.unpack_from("<IQQ", data, 12)
+    # Older headers do not state the size of the segments; then they reach to the end of the file.
+    has_size = header_bytes >= 32
+    segment_bytes = struct.unpack_from("<Q", data, 32)[0] if has_size else len(data) - segments
+    file_end = segments + segment_bytes if segments else program_end
+    if not _MIN_HEADER_BYTES <= program_end <= file_end <= len(data):
+        raise ValueError("it is shorter than its header states, or its parts overlap")
+    return program_end, file_end
 
-    def __init__(self, data: bytes) -> None:
-        self._data = data
 
-    def offset(self, at: int) -> int:
-        """Where the reference at `at` points."""
-        return at + int(struct.unpack_from("<I", self._data, at)[0])
+def _read_operator(operator: Table) -> str:
+    """Join an operator's name and overload, such as "aten::index_select.out"."""
+    parts = (_read_string(operator, _OPERATOR_NAME), _read_string(operator, _OPERATOR_OVERLOAD))
+    return ".".join(filter(None, parts))
 
-    def tables(self, table: int, field: int) -> list[int]:
-        """The tables of a list."""
-        at, count = self._list(table, field)
-        return [self.offset(at + 4 * i) for i in range(count)]
 
-    def text(self, table: int, field: int) -> str:
-        """A string; "" where the field is absent."""
-        at, count = self._list(table, field)
-        if at + count > len(self._data):
-            raise ValueError("one of its names points outside of it")
-        return self._data[at : at + count].decode("utf-8")
+def _find_vector(table: Table, field: int) -> tuple[int, int]:
+    """Find a vector: (position of its first entry, number of entries); (0, 0) if it is absent."""
+    offset = table.Offset(4 + 2 * field)
+    if not offset:
+        return 0, 0
+    count = table.VectorLen(offset)
+    if count > _MAX_LENGTH:
+        raise ValueError(f"one of its tables has {count} entries, more than {_MAX_LENGTH}")
+    return table.Vector(offset), count
 
-    def _list(self, table: int, field: int) -> tuple[int, int]:
-        """(first entry, how many); (0, 0) where the field is absent."""
-        fields = table - struct.unpack_from("<i", self._data, table)[0]
-        if fields < 0:
-            raise ValueError("one of its tables points outside of it")
-        size = struct.unpack_from("<H", self._data, fields)[0]
-        place = (
-            struct.unpack_from("<H", self._data, fields + 4 + 2 * field)[0]
-            if 6 + 2 * field <= size
-            else 0
-        )
-        if not place:
-            return 0, 0
-        at = self.offset(table + place)
-        count = int(struct.unpack_from("<I", self._data, at)[0])
-        if count > _LONGEST:
-            raise ValueError(f"a list of {count} entries")
-        return at + 4, count
+
+def _read_tables(table: Table, field: int) -> Iterator[Table]:
+    """Yield the tables of a vector of tables."""
+    start, count = _find_vector(table, field)
+    for index in range(count):
+        yield Table(table.Bytes, table.Indirect(start + 4 * index))
+
+
+def _read_string(table: Table, field: int) -> str:
+    """Read a string; "" if it is absent."""
+    start, count = _find_vector(table, field)
+    if start + count > len(table.Bytes):
+        raise ValueError("one of its names reaches beyond the file")
+    return bytes(table.Bytes[start : start + count]).decode("utf-8")

@@ -1,8 +1,10 @@
-"""Whether a .tflite file is whole, before an interpreter that does not ask gets it.
+"""Checks of a .tflite file before LiteRT's interpreter reads it.
 
-LiteRT's interpreter follows a file's offsets and indices unchecked. Here the flatbuffer is read in Python, which cannot leave the bytes,
-and every index, size and kind in it that the interpreter would use is held against what there is. The file's own schema is
-tensorflow/lite/schema/schema.fbs; the reader is the one that ai-edge-litert brings.
+The interpreter follows a file's offsets and indices without checking them. This module reads the
+flatbuffer in Python, which cannot read outside of the bytes, and compares every index, size and
+type that the interpreter would use with what is in the file.
+
+Source: tensorflow/lite/schema/schema.fbs; its generated reader comes with ai-edge-litert.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from typing import Any
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.base import load_error
 
-IDENTIFIER, IDENTIFIER_AT = b"TFL3", 4
-"""How every .tflite file begins, behind four bytes of offset."""
+_FILE_IDENTIFIER = b"TFL3"
+_FILE_IDENTIFIER_OFFSET = 4
+_MAX_FILE_BYTES = 2**31 - 1
+"""Offsets in a flatbuffer have 31 bits."""
 
-MAX_BYTES = 2**31 - 1
-"""A flatbuffer's offsets are of 31 bits."""
-
-_BYTES = {
+_ELEMENT_BYTES = {
     "FLOAT32": 4,
     "FLOAT16": 2,
     "INT32": 4,
@@ -33,31 +34,19 @@ _BYTES = {
     "FLOAT64": 8,
     "UINT32": 4,
 }
-_INTEGERS = {"INT8": (-128, 127), "UINT8": (0, 255)}
-"""Where zero points may lie; 0 in all other types."""
-_LAYERS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-_MAX_RANK, _MAX_ELEMENTS = 8, 2**31 - 1
-_SMALLEST, _LARGEST = 1e-30, 1e30
+"""Name of an allowed TensorType -> bytes of one element."""
 
+_ZERO_POINT_RANGES = {"INT8": (-128, 127), "UINT8": (0, 255)}
+"""Name of a TensorType -> lowest and highest zero point; other types only allow 0."""
 
-def sound(path: Path) -> bytes:
-    """The file's bytes. Raises ArtifactError where it cannot be read, is no .tflite file, or is damaged."""
-    try:
-        data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
-    except OSError as error:
-        raise ArtifactError(
-            f"{path} cannot be read ({error.strerror})", "check the path"
-        ) from error
-    if data[IDENTIFIER_AT : IDENTIFIER_AT + 4] != IDENTIFIER:
-        raise ArtifactError(f"{path} is no .tflite file", "give one that tinyvit-export wrote")
-    try:
-        _check(data)
-    except _UNREADABLE as error:
-        raise load_error(path, "LiteRT", error) from error
-    return data
+_WEIGHTED_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+_MAX_RANK = 8
+_MAX_ELEMENTS = 2**31 - 1
+_MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
+_MIN_SCALE_RATIO, _MAX_SCALE_RATIO = 2.0**-32, 2.0**8
+"""XNNPACK's limits for input scale * weight scale / output scale."""
 
-
-_UNREADABLE = (
+_READER_ERRORS = (
     ValueError,
     TypeError,
     IndexError,
@@ -68,117 +57,174 @@ _UNREADABLE = (
     MemoryError,
     struct.error,
 )
-"""What the reader raises on damaged bytes."""
+"""Errors that the generated reader raises on damaged bytes."""
 
 
-def _check(data: bytes) -> None:
-    """Raises ValueError, or what the reader does, where the model is not sound."""
+def read_checked_model(path: Path) -> bytes:
+    """Read a .tflite file and check it.
+
+    Args:
+        path: The file.
+
+    Returns:
+        All bytes of the file.
+
+    Raises:
+        ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
+    """
+    try:
+        data = path.read_bytes() if path.stat().st_size <= _MAX_FILE_BYTES else b""
+    except OSError as error:
+        raise ArtifactError(
+            f"{path} cannot be read ({error.strerror})", "check the path"
+        ) from error
+    if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
+        raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")
+    try:
+        _check_model(data)
+    except _READER_ERRORS as error:
+        raise load_error(path, "LiteRT", error) from error
+    return data
+
+
+def _check_model(data: bytes) -> None:
+    """Raise one of _READER_ERRORS if the model is damaged."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data)
     if len(model.subgraphs) != 1:
-        raise ValueError(f"{len(model.subgraphs)} subgraphs")
-    sizes = {getattr(schema.TensorType, name): size for name, size in _BYTES.items()}
-    limits = {getattr(schema.TensorType, name): found for name, found in _INTEGERS.items()}
+        raise ValueError(f"the model has {len(model.subgraphs)} subgraphs instead of one")
     graph = model.subgraphs[0]
-    for tensor in graph.tensors:
-        _check_tensor(tensor, model.buffers, sizes)
-        _check_scales(tensor, limits)
-    builtins = {
-        value for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")
+    element_bytes = {getattr(schema.TensorType, k): size for k, size in _ELEMENT_BYTES.items()}
+    zero_point_ranges = {
+        getattr(schema.TensorType, name): limits for name, limits in _ZERO_POINT_RANGES.items()
     }
+    for tensor in graph.tensors:
+        _check_type_and_shape(tensor, element_bytes)
+        _check_buffer(tensor, model.buffers, element_bytes)
+        _check_quantization(tensor, zero_point_ranges)
+    kinds = _read_operator_kinds(model, schema)
+    _check_data_flow(graph, model.buffers, len(kinds))
+    weighted_kinds = {getattr(schema.BuiltinOperator, name) for name in _WEIGHTED_OPERATORS}
+    for operator in graph.operators:
+        if kinds[operator.opcodeIndex] in weighted_kinds:
+            input_index, weight_index = operator.inputs[:2]
+            _check_scale_ratio(
+                graph.tensors[input_index],
+                graph.tensors[weight_index],
+                graph.tensors[operator.outputs[0]],
+            )
+
+
+def _read_operator_kinds(model: Any, schema: Any) -> list[int]:
+    """Read the BuiltinOperator of each operator code; raises ValueError for custom operators."""
     kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    names = vars(schema.BuiltinOperator).items()
+    builtins = {value for name, value in names if not name.startswith("_")}
     if not set(kinds) <= builtins - {schema.BuiltinOperator.CUSTOM}:
-        raise ValueError("an operator of unknown kind")
-    _check_order(graph, model.buffers, len(kinds))
-    layers = {getattr(schema.BuiltinOperator, name) for name in _LAYERS}
-    for operator in graph.operators:
-        if kinds[operator.opcodeIndex] in layers:
-            _check_ratio(*(graph.tensors[i] for i in (*operator.inputs[:2], operator.outputs[0])))
+        raise ValueError("an operator is of an unknown kind")
+    return kinds
 
 
-def _check_order(graph: Any, buffers: list[Any], kinds: int) -> None:
-    """Each tensor is written once, by an input, a constant or an operator, before it is read."""
-    constant = {i for i, tensor in enumerate(graph.tensors) if _size(buffers[tensor.buffer])}
-    made = {*_indices(graph.inputs, graph.tensors)}
-    for operator in graph.operators:
-        if not 0 <= operator.opcodeIndex < kinds:
-            raise ValueError("an operator of a kind that is not listed")
-        if (
-            {i for i in _indices(operator.inputs, graph.tensors, optional=True) if i >= 0}
-            - made
-            - constant
-        ):
-            raise ValueError("an operator before those that it needs")
-        outputs = set(_indices(operator.outputs, graph.tensors))
-        if outputs & (made | constant):
-            raise ValueError("two operators write to one tensor")
-        made |= outputs
-    if not set(_indices(graph.outputs, graph.tensors)) <= made:
-        raise ValueError("nothing writes the output")
-
-
-def _indices(found: Any, tensors: list[Any], optional: bool = False) -> list[int]:
-    """Numbers of tensors; -1 stands for an optional input that is left out."""
-    listed = [] if found is None else [int(i) for i in found]
-    if any(not (-1 if optional else 0) <= i < len(tensors) for i in listed):
-        raise ValueError("a tensor that is not there")
-    return listed
-
-
-def _size(buffer: Any) -> int:
-    return 0 if buffer.data is None else len(buffer.data)
-
-
-def _check_tensor(tensor: Any, buffers: list[Any], sizes: dict[int, int]) -> None:
-    shape = [] if tensor.shape is None else [int(size) for size in tensor.shape]
-    if tensor.type not in sizes or tensor.isVariable or tensor.sparsity is not None:
-        raise ValueError("a tensor of unknown kind")
+def _check_type_and_shape(tensor: Any, element_bytes: dict[int, int]) -> None:
+    """Raise ValueError unless the tensor has a known type and a possible shape."""
+    shape = _read_shape(tensor)
+    if tensor.type not in element_bytes or tensor.isVariable or tensor.sparsity is not None:
+        raise ValueError("a tensor is of an unknown kind")
     if len(shape) > _MAX_RANK or any(size < 0 for size in shape) or prod(shape) > _MAX_ELEMENTS:
-        raise ValueError("a tensor of impossible shape")
+        raise ValueError("a tensor has an impossible shape")
+
+
+def _check_buffer(tensor: Any, buffers: list[Any], element_bytes: dict[int, int]) -> None:
+    """Raise ValueError unless the tensor's buffer is empty or has exactly its elements."""
     if not 0 <= tensor.buffer < len(buffers):
-        raise ValueError("a buffer that is not there")
+        raise ValueError("a tensor has a buffer that does not exist")
     buffer = buffers[tensor.buffer]
     if buffer.offset or buffer.size:
-        raise ValueError("a buffer outside the model")
-    if _size(buffer) not in (0, prod(shape) * sizes[tensor.type]):
-        raise ValueError("a buffer of another size than its tensor's")
+        raise ValueError("a buffer is outside of the model")
+    expected_bytes = prod(_read_shape(tensor)) * element_bytes[tensor.type]
+    if _buffer_bytes(buffer) not in (0, expected_bytes):
+        raise ValueError("a buffer has another size than its tensor")
 
 
-def _check_scales(tensor: Any, limits: dict[int, tuple[int, int]]) -> None:
-    """One scale and zero point, or one for each index of an axis: a zero point outside its type was seen to end the process."""
-    scales, zeros = (
-        _scales(tensor),
-        [] if tensor.quantization is None else tensor.quantization.zeroPoint,
-    )
-    if not len(scales):
+def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int]]) -> None:
+    """Raise ValueError unless scales and zero points are possible.
+
+    A tensor has one scale and zero point, or one for each index of an axis. A zero point outside of
+    its type's range was seen to end the process.
+    """
+    scales = _read_scales(tensor)
+    if not scales:
         return
-    axis, shape = (
-        tensor.quantization.quantizedDimension,
-        [] if tensor.shape is None else list(tensor.shape),
-    )
-    if (
-        zeros is None
-        or len(zeros) != len(scales)
-        or (len(scales) > 1 and not (0 <= axis < len(shape) and shape[axis] == len(scales)))
-    ):
-        raise ValueError("scales that do not fit their tensor")
-    if not all(_SMALLEST <= scale <= _LARGEST for scale in scales):
-        raise ValueError("a scale that is not possible")
-    lowest, highest = limits.get(tensor.type, (0, 0))
-    if not all(lowest <= zero <= highest for zero in zeros):
-        raise ValueError("a zero point that is not possible")
+    zero_points = tensor.quantization.zeroPoint
+    if zero_points is None or len(zero_points) != len(scales):
+        raise ValueError("a tensor has another number of zero points than of scales")
+    axis, shape = tensor.quantization.quantizedDimension, _read_shape(tensor)
+    has_axis = 0 <= axis < len(shape) and shape[axis] == len(scales)
+    if len(scales) > 1 and not has_axis:
+        raise ValueError("a tensor has scales that do not fit its shape")
+    if not all(_MIN_SCALE <= scale <= _MAX_SCALE for scale in scales):
+        raise ValueError("a tensor has an impossible scale")
+    lowest, highest = zero_point_ranges.get(tensor.type, (0, 0))
+    if not all(lowest <= zero_point <= highest for zero_point in zero_points):
+        raise ValueError("a tensor has an impossible zero point")
 
 
-def _check_ratio(given: Any, weight: Any, made: Any) -> None:
-    """Of an integer layer's scales: past XNNPACK's limits, 2^-32 and 2^8, LiteRT was seen to free memory twice."""
-    before, weights, after = map(_scales, (given, weight, made))
-    if len(before) == len(after) == 1 and not all(
-        2.0**-32 <= before[0] * scale / after[0] < 2.0**8 for scale in weights
-    ):
-        raise ValueError("scales too far apart")
+def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
+    """Raise ValueError unless each tensor is written once, before it is read.
+
+    Inputs of the graph and constants count as written.
+    """
+    constants = {
+        index for index, tensor in enumerate(graph.tensors) if _buffer_bytes(buffers[tensor.buffer])
+    }
+    written = set(_read_indices(graph.inputs, graph.tensors))
+    for operator in graph.operators:
+        if not 0 <= operator.opcodeIndex < kind_count:
+            raise ValueError("an operator has a code that does not exist")
+        inputs = _read_indices(operator.inputs, graph.tensors, optional=True)
+        if {index for index in inputs if index >= 0} - written - constants:
+            raise ValueError("an operator reads a tensor before it is written")
+        outputs = set(_read_indices(operator.outputs, graph.tensors))
+        if outputs & (written | constants):
+            raise ValueError("two operators write to one tensor")
+        written |= outputs
+    if not set(_read_indices(graph.outputs, graph.tensors)) <= written:
+        raise ValueError("no operator writes the output")
 
 
-def _scales(tensor: Any) -> list[float]:
-    found = None if tensor.quantization is None else tensor.quantization.scale
-    return [] if found is None else [float(scale) for scale in found]
+def _check_scale_ratio(input_tensor: Any, weight: Any, output: Any) -> None:
+    """Raise ValueError if the scales of an integer layer are outside of XNNPACK's limits.
+
+    LiteRT was seen to free memory twice with such scales.
+    """
+    input_scales, weight_scales, output_scales = map(_read_scales, (input_tensor, weight, output))
+    if not len(input_scales) == len(output_scales) == 1:
+        return
+    ratios = (input_scales[0] * scale / output_scales[0] for scale in weight_scales)
+    if not all(_MIN_SCALE_RATIO <= ratio < _MAX_SCALE_RATIO for ratio in ratios):
+        raise ValueError("the scales of a layer are too far apart")
+
+
+def _read_indices(indices: Any, tensors: list[Any], optional: bool = False) -> list[int]:
+    """Read indices of tensors; -1 stands for an optional input that is left out."""
+    numbers = [] if indices is None else [int(index) for index in indices]
+    if any(not (-1 if optional else 0) <= index < len(tensors) for index in numbers):
+        raise ValueError("an operator uses a tensor that does not exist")
+    return numbers
+
+
+def _read_shape(tensor: Any) -> list[int]:
+    """Read a tensor's shape; a scalar has none."""
+    return [] if tensor.shape is None else [int(size) for size in tensor.shape]
+
+
+def _read_scales(tensor: Any) -> list[float]:
+    """Read a tensor's scales; a float tensor has none."""
+    scales = None if tensor.quantization is None else tensor.quantization.scale
+    return [] if scales is None else [float(scale) for scale in scales]
+
+
+def _buffer_bytes(buffer: Any) -> int:
+    """Return the size of a buffer's data."""
+    return 0 if buffer.data is None else len(buffer.data)

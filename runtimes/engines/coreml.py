@@ -1,6 +1,7 @@
-"""Core ML: opens .mlpackage folders on Macs, on the processor, the GPU or the Neural Engine.
+"""Core ML: opens .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
 
-Core ML decides by itself where an operation runs, within the units that it is allowed; describe() says which those are.
+Core ML itself decides where each operation runs, within the compute units that it may use;
+`describe` returns those units.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
+    Engine,
     Runtime,
+    RuntimeInfo,
     RuntimeOptions,
     check_batch,
     closed_error,
@@ -24,73 +28,89 @@ from tinyvit.runtimes.base import (
     run_error,
     stated_precision,
 )
-from tinyvit.runtimes.engines._mil_program import Features, features, sdk
-from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.engines._mil_program import import_coremltools, read_features
+from tinyvit.runtimes.engines._mil_types import ClassifierFeatures
 from tinyvit.runtimes.formats.coreml import COREML, model_file
 
-FORMATS: tuple[Format, ...] = (COREML,)
-PACKAGE = "coremltools"
-EXTRA = "coreml"
-
-_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
+_COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
+"""Device -> name of coremltools' ComputeUnit."""
 
 
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open a package; raises RequestError off Apple's systems and for what Core ML lets nobody choose, ArtifactError as it refuses."""
-    if sys.platform != "darwin":
-        remedy = "use --runtime coreml-reference to compute what the file says, or run it on a Mac or an iPhone"
-        raise RequestError(
-            f"Core ML is part of Apple's systems, and this is {platform.system()}", remedy
+class CoreMLEngine(Engine):
+    """Core ML, which is part of Apple's systems, driven by coremltools."""
+
+    name = "coreml"
+    formats = (COREML,)
+    package = "coremltools"
+    extra = "coreml"
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open a package; see `Engine.open`."""
+        if sys.platform != "darwin":
+            raise RequestError(
+                f"Core ML is part of Apple's systems, and this system is {platform.system()}",
+                "use --runtime coreml-reference to compute the logits here, or run the file on a "
+                "Mac or an iPhone",
+            )
+        if options.threads is not None:
+            raise RequestError(
+                "Core ML chooses its number of threads itself", "leave --threads out"
+            )
+        precision = stated_precision(artifact, options, "Core ML")
+        units = _COMPUTE_UNITS.get(options.device.lower(), options.device.upper())
+        if units not in _COMPUTE_UNITS.values():
+            raise RequestError(
+                f"Core ML has no device {options.device!r}", f"it has {', '.join(_COMPUTE_UNITS)}"
+            )
+        coremltools, path = import_coremltools(), artifact.path
+        model_file(path)
+        try:
+            model = coremltools.models.MLModel(
+                str(path), compute_units=coremltools.ComputeUnit[units]
+            )
+            features = read_features(model.get_spec().description)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise load_error(path, "Core ML", error) from error
+        info = RuntimeInfo(
+            engine=self.name,
+            version=f"{platform.mac_ver()[0]}, coremltools {coremltools.__version__}",
+            device=units,
+            threads=None,
+            precision=precision or "unstated (float32 output)",
         )
-    if options.threads is not None:
-        raise RequestError("Core ML chooses its threads itself", "leave --threads out")
-    stated = stated_precision(artifact, options, "Core ML")
-    units = _UNITS.get(options.device.lower(), options.device.upper())
-    if units not in _UNITS.values():
-        raise RequestError(
-            f"Core ML has no device {options.device!r}", f"it has {', '.join(_UNITS)}"
-        )
-    ct, path = sdk(), artifact.path
-    model_file(path)
-    try:
-        model = ct.models.MLModel(str(path), compute_units=ct.ComputeUnit[units])
-        ends = features(model.get_spec().description)
-    except (RuntimeError, ValueError, OSError) as error:
-        raise load_error(path, "Core ML", error) from error
-    return _CoreMlRuntime(
-        model, ends, units, stated, f"{platform.mac_ver()[0]}, coremltools {ct.__version__}"
-    )
+        return _CoreMLRuntime(model, features, info)
 
 
-class _CoreMlRuntime(Runtime):
-    def __init__(self, model: Any, ends: Features, units: str, stated: str, version: str) -> None:
-        self.inputs, self.outputs = (ends.input,), (ends.output,)
-        self._model, self._is_image, self._lock = model, ends.is_image, Lock()
-        self._facts: dict[str, str | int] = {
-            "engine": "coreml",
-            "version": version,
-            "device": units,
-            "threads": "engine default",
-            "precision": stated or "unstated (float32 output)",
-        }
+ENGINE = CoreMLEngine()
+
+
+class _CoreMLRuntime(Runtime):
+    """A loaded MLModel, which Apple allows one thread at a time to use."""
+
+    def __init__(self, model: Any, features: ClassifierFeatures, info: RuntimeInfo) -> None:
+        self.inputs, self.outputs = (features.input,), (features.output,)
+        self._model, self._info = model, info
+        self._is_image = features.is_image
+        self._lock = Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        from PIL import Image
-
+        """Run the network; see `Runtime.run`."""
         model = self._model
         if model is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         value = Image.fromarray(batch[0]) if self._is_image else np.ascontiguousarray(batch)
         try:
-            with self._lock:  # Apple: use an MLModel instance on one thread at a time
-                answer = model.predict({self.inputs[0].name: value})
+            with self._lock:
+                outputs = model.predict({self.inputs[0].name: value})
         except (RuntimeError, ValueError, TypeError) as error:
             raise run_error("Core ML", error) from error
-        return np.array(answer[self.outputs[0].name], np.float32)
+        return np.array(outputs[self.outputs[0].name], np.float32)
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the model; see `Runtime.close`."""
         self._model = None

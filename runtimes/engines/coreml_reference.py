@@ -1,7 +1,8 @@
-"""A reference evaluator of Core ML packages, for systems that have no Core ML: the file's program, computed in numpy.
+"""A reference evaluator of Core ML packages for systems without Core ML: the program in numpy.
 
-It answers what the file computes by Apple's specification of its operations, so that an export can be checked where it was
-made. It is not what runs on a device: it says nothing of time, and a device may round in other places.
+It computes what the file states by Apple's specification of the operations, so that an export can
+be checked on the machine that made it. It is not what runs on a device: its latency means nothing,
+and a device may round at other places.
 """
 
 from __future__ import annotations
@@ -16,151 +17,221 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import Runtime, RuntimeOptions, check_batch, closed_error
-from tinyvit.runtimes.engines._mil_operations import RULES, compute, unknown
-from tinyvit.runtimes.engines._mil_program import Operation, Program, read_program, sdk
-from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.base import (
+    Engine,
+    Runtime,
+    RuntimeInfo,
+    RuntimeOptions,
+    check_batch,
+    closed_error,
+)
+from tinyvit.runtimes.engines._mil_operations import OPERATIONS, compute_operation
+from tinyvit.runtimes.engines._mil_program import import_coremltools, read_mil_program
+from tinyvit.runtimes.engines._mil_types import Array, MilProgram, Operation, unsupported_error
 from tinyvit.runtimes.formats.coreml import COREML
 
-FORMATS: tuple[Format, ...] = (COREML,)
-PACKAGE = "coremltools"
-EXTRA = "coreml"
-IS_REFERENCE = True
-
-NAME = "coreml-reference"
-_FROM_INTEGERS = ("dequantize", "constexpr_affine_dequantize", "constexpr_blockwise_shift_scale")
+_DEQUANTIZING_KINDS = (
+    "dequantize",
+    "constexpr_affine_dequantize",
+    "constexpr_blockwise_shift_scale",
+)
 
 
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open a package; raises RequestError for what an evaluator does not have, ArtifactError for a file that is not understood."""
-    if options.device != "cpu":
-        raise RequestError(
-            f"the reference evaluator has no device {options.device!r}",
-            "leave --device out: it has cpu",
-        )
-    if options.threads is not None:
-        raise RequestError(
-            "the reference evaluator's threads are numpy's",
-            "leave --threads out; no time that it takes means anything",
-        )
-    version = str(sdk().__version__)
-    evaluator = Evaluator(read_program(artifact.path))
-    precision = "f16" if evaluator.rounds_to_half else "f32"
-    if options.precision not in (None, precision):
-        cause = f"{artifact.path.name} computes in {precision}, not {options.precision}"
-        raise RequestError(cause, "leave --precision out: it runs what the file says")
-    return _ReferenceRuntime(evaluator, precision, version)
+class CoreMLReferenceEngine(Engine):
+    """The numpy evaluator; coremltools is only needed to read the file."""
+
+    name = "coreml-reference"
+    formats = (COREML,)
+    package = "coremltools"
+    extra = "coreml"
+    is_reference = True
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open a package; see `Engine.open`."""
+        if options.device != "cpu":
+            raise RequestError(
+                f"the reference evaluator has no device {options.device!r}",
+                "leave --device out, or use --device cpu",
+            )
+        if options.threads is not None:
+            raise RequestError(
+                "the reference evaluator uses numpy's threads, which cannot be set here",
+                "leave --threads out; the latency of this engine means nothing",
+            )
+        coremltools = import_coremltools()
+        evaluator = Evaluator(read_mil_program(artifact.path))
+        precision = "float16" if evaluator.rounds_to_float16 else "float32"
+        if options.precision not in (None, precision):
+            raise RequestError(
+                f"{artifact.path.name} computes in {precision}, not in {options.precision}",
+                "leave --precision out; the precision is fixed in the file",
+            )
+        version = f"coremltools {coremltools.__version__}, numpy {np.__version__}"
+        return _ReferenceRuntime(evaluator, RuntimeInfo(self.name, version, "cpu", None, precision))
+
+
+ENGINE = CoreMLReferenceEngine()
 
 
 class Evaluator:
-    """A program made ready: constants in the type of the arithmetic, compressed weights restored as at a device's load time.
+    """Computes a program: constants are converted and weights dequantized once, at the start.
 
-    arithmetic: float32, or float64 to see what the program stands for without rounding sums. Results that the program
-    declares as float16 are rounded to that in either.
+    Attributes:
+        features: The program's input and output.
+        rounds_to_float16: Whether the program declares any result as float16.
     """
 
-    def __init__(self, program: Program, arithmetic: npt.DTypeLike = np.float32) -> None:
-        self.features, self._float = program.features, np.dtype(arithmetic)
-        self.rounds_to_half = any(one.dtype == "float16" for one in program.operations)
-        self._constants: dict[str, Any] = {}
+    def __init__(self, program: MilProgram, float_dtype: npt.DTypeLike = np.float32) -> None:
+        """Prepare a program.
+
+        Args:
+            program: The program.
+            float_dtype: Type of the arithmetic: float32, or float64 to see the program's result
+                without the rounding of its sums. Results that the program declares as float16 are
+                rounded to float16 with either.
+
+        Raises:
+            ArtifactError: The program has an operation that is not supported.
+        """
+        self.features = program.features
+        self.rounds_to_float16 = any(
+            operation.dtype == "float16" for operation in program.operations
+        )
+        self._float_dtype = np.dtype(float_dtype)
+        self._constant_values: dict[str, Array] = {}
         self._steps: list[tuple[Operation, dict[str, Any]]] = []
         for operation in program.operations:
-            if operation.kind not in RULES:
-                raise unknown(f"the operation {operation.kind}")
-            fixed = {key: self._ready(value) for key, value in operation.constants.items()}
-            if set(operation.inputs.values()) <= self._constants.keys():
-                self._constants[operation.output] = self._compute(operation, fixed, self._constants)
+            if operation.kind not in OPERATIONS:
+                raise unsupported_error(f"the operation {operation.kind}")
+            constants = {
+                parameter: self._convert_constant(value)
+                for parameter, value in operation.constants.items()
+            }
+            if set(operation.inputs.values()) <= self._constant_values.keys():
+                self._constant_values[operation.output] = self._compute(
+                    operation, constants, self._constant_values
+                )
             else:
-                self._steps.append((operation, fixed))
-        self._uses = Counter(
+                self._steps.append((operation, constants))
+        self._use_counts = Counter(
             name for operation, _ in self._steps for name in operation.inputs.values()
         )
-        self._uses[self.features.output.name] += 1
+        self._use_counts[self.features.output.name] += 1
 
-    def logits(self, batch: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """What features.input says -> (1, classes), of the arithmetic's type. Each value is dropped after its last use."""
-        image = batch.transpose(0, 3, 1, 2) if self.features.is_image else batch
-        values = {self.features.input.name: image.astype(self._float)}
-        left = Counter(self._uses)
-        for operation, fixed in self._steps:
+    def compute_logits(self, batch: npt.NDArray[Any]) -> Array:
+        """Compute the logits of one batch.
+
+        Args:
+            batch: The input that `features.input` describes.
+
+        Returns:
+            Logits of the arithmetic's type, (batch, classes).
+        """
+        pixels = batch.transpose(0, 3, 1, 2) if self.features.is_image else batch
+        values: dict[str, Array] = {self.features.input.name: pixels.astype(self._float_dtype)}
+        remaining_uses = Counter(self._use_counts)
+        for operation, constants in self._steps:
             values[operation.output] = self._compute(
-                operation, fixed, {**self._constants, **values}
+                operation, constants, {**self._constant_values, **values}
             )
             for name in operation.inputs.values():
-                left[name] -= 1
-                if not left[name]:
-                    values.pop(name, None)
+                remaining_uses[name] -= 1
+                if not remaining_uses[name]:
+                    values.pop(name, None)  # frees memory after the last use
         return values[self.features.output.name]
 
     def _compute(
-        self, operation: Operation, fixed: dict[str, Any], values: dict[str, Any]
-    ) -> npt.NDArray[Any]:
-        return compute(
-            operation,
-            {**fixed, **{key: values[name] for key, name in operation.inputs.items()}},
-            self._float,
-        )
+        self, operation: Operation, constants: dict[str, Any], values: dict[str, Array]
+    ) -> Array:
+        inputs = {parameter: values[name] for parameter, name in operation.inputs.items()}
+        return compute_operation(operation, {**constants, **inputs}, self._float_dtype)
 
-    def _ready(self, value: Any) -> Any:
+    def _convert_constant(self, value: Any) -> Any:
+        """Convert a float array to the arithmetic's type; other values stay as they are."""
         is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
-        return np.asarray(value, self._float) if is_float else value
+        return np.asarray(value, self._float_dtype) if is_float else value
 
 
-class Product(NamedTuple):
-    """A matrix product or convolution. is_integer: both operands are int8 in the file, so that a device can compute it in integers."""
+class MatrixProduct(NamedTuple):
+    """A matrix product or convolution of a program.
+
+    Attributes:
+        kind: "conv", "linear" or "matmul".
+        macs: Number of multiply-accumulates.
+        is_integer: Whether both operands are integers in the file, so that a device can compute the
+            product in integers.
+    """
 
     kind: str
     macs: int
     is_integer: bool
 
 
-def products(program: Program) -> list[Product]:
-    """What a device multiplies. What it computes in integers only it can tell: this is the most that the file lets it."""
-    made = {operation.output: operation for operation in program.operations}
-    found = []
+def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
+    """List the matrix products of a program, in the order of the file.
+
+    Args:
+        program: The program.
+
+    Returns:
+        The products. Only the device knows which of them it computes in integers; the integer ones
+        here are those for which the file allows it.
+    """
+    operations = {operation.output: operation for operation in program.operations}
+    products = []
     for operation in program.operations:
         if operation.kind not in ("conv", "linear", "matmul"):
             continue
-        other = "y" if operation.kind == "matmul" else "weight"
-        sources = [made.get(operation.inputs.get(one, "")) for one in ("x", other)]
-        is_integer = [one is not None and one.kind in _FROM_INTEGERS for one in sources]
-        second = (
-            made[operation.inputs[other]].shape
-            if other in operation.inputs
-            else operation.constants[other].shape
+        second_parameter = "y" if operation.kind == "matmul" else "weight"
+        macs = prod(operation.shape) * _product_depth(operation, second_parameter, operations)
+        is_integer = all(
+            _is_dequantized(operation.inputs.get(parameter, ""), operations)
+            for parameter in ("x", second_parameter)
         )
-        depth = (
-            second[-1 if operation.constants.get("transpose_y") else -2]
-            if other == "y"
-            else prod(second[1:])
-        )
-        found.append(Product(operation.kind, prod(operation.shape) * depth, all(is_integer)))
-    return found
+        products.append(MatrixProduct(operation.kind, macs, is_integer))
+    return products
+
+
+def _is_dequantized(name: str, operations: dict[str, Operation]) -> bool:
+    """Tell whether an operation that dequantizes computes the value."""
+    return name in operations and operations[name].kind in _DEQUANTIZING_KINDS
+
+
+def _product_depth(
+    operation: Operation, second_parameter: str, operations: dict[str, Operation]
+) -> int:
+    """Count the multiply-accumulates for each element of a product's result."""
+    if second_parameter in operation.inputs:
+        shape = operations[operation.inputs[second_parameter]].shape
+    else:
+        shape = operation.constants[second_parameter].shape
+    if second_parameter == "weight":
+        return prod(shape[1:])
+    return int(shape[-1 if operation.constants.get("transpose_y") else -2])
 
 
 class _ReferenceRuntime(Runtime):
-    def __init__(self, evaluator: Evaluator, precision: str, version: str) -> None:
+    """An evaluator, which one thread at a time runs because its intermediate values are large."""
+
+    def __init__(self, evaluator: Evaluator, info: RuntimeInfo) -> None:
         self.inputs, self.outputs = (evaluator.features.input,), (evaluator.features.output,)
         self._evaluator: Evaluator | None = evaluator
-        self._lock = Lock()  # one at a time: its intermediate values are the most of its memory
-        self._facts: dict[str, str | int] = {
-            "engine": NAME,
-            "version": f"coremltools {version}, numpy {np.__version__}",
-            "device": "cpu",
-            "threads": "numpy's",
-            "precision": precision,
-        }
+        self._info = info
+        self._lock = Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network; see `Runtime.run`."""
         evaluator = self._evaluator
         if evaluator is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         with self._lock:
-            return np.array(evaluator.logits(batch), np.float32)
+            return np.array(evaluator.compute_logits(batch), np.float32)
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the program's constants; see `Runtime.close`."""
         self._evaluator = None

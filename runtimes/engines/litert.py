@@ -1,12 +1,14 @@
-"""LiteRT: opens TensorFlow Lite files on CPUs, in its XNNPACK kernels where they take an operator, in its own where not.
+"""LiteRT: opens .tflite files on CPUs, in XNNPACK's kernels where possible, otherwise in its own.
 
-No delegate is loaded from a library, and no operator from outside. The interpreter trusts a file's offsets and indices, and a damaged
-one would end the process: a file is walked whole before it gets there (_tflite.py).
+No delegate is loaded from a library, and no custom operator. The interpreter follows a file's
+offsets and indices without checking them, and a damaged file could end the process; so the whole
+file is checked before the interpreter gets it (_tflite.py).
 """
 
 from __future__ import annotations
 
 import threading
+from importlib import metadata
 from types import ModuleType
 from typing import Any
 
@@ -18,7 +20,9 @@ from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
+    Engine,
     Runtime,
+    RuntimeInfo,
     RuntimeOptions,
     check_batch,
     closed_error,
@@ -29,94 +33,101 @@ from tinyvit.runtimes.base import (
     stated_precision,
 )
 from tinyvit.runtimes.engines import _tflite
-from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-FORMATS: tuple[Format, ...] = (TrailerFormat("litert", ".tflite", b"TFL3", at=4),)
-PACKAGE = "ai_edge_litert"
-EXTRA = "litert"
 
+class LiteRTEngine(Engine):
+    """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open a .tflite file; raises RequestError for what cannot be done here, ArtifactError for a file that is no sound classifier."""
-    litert = _sdk()
-    path = artifact.path
-    if options.device.lower() != "cpu":
-        raise RequestError(
-            f"LiteRT has no device {options.device!r} here",
-            "use --device cpu, or the file in an app, with a delegate of its own",
+    name = "litert"
+    formats = (TrailerFormat("litert", ".tflite", b"TFL3", at=4),)
+    package = "ai_edge_litert"
+    extra = "litert"
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open a .tflite file; see `Engine.open`."""
+        library = _import_litert()
+        if options.device.lower() != "cpu":
+            raise RequestError(
+                f"LiteRT has no device {options.device!r} here",
+                "use --device cpu, or run the file in an app that brings its own delegate",
+            )
+        precision = stated_precision(artifact, options, "LiteRT")
+        data = _tflite.read_checked_model(artifact.path)
+        # Never left to LiteRT's default of one thread, so that it uses every core.
+        threads = options.threads or physical_cores()
+        try:
+            with silence_file_descriptors():  # LiteRT logs once that it uses XNNPACK
+                interpreter = library.Interpreter(model_content=data, num_threads=threads)
+                interpreter.allocate_tensors()
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise load_error(artifact.path, "LiteRT", error) from error
+        outputs = tuple(map(_read_tensor_spec, interpreter.get_output_details()))
+        if not precision:
+            # The inside of such a file may be quantized; its outputs do not tell.
+            precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
+        version = metadata.version("ai-edge-litert")
+        return _LiteRTRuntime(
+            interpreter, RuntimeInfo(self.name, version, "CPU", threads, precision)
         )
-    stated = stated_precision(artifact, options, "LiteRT")
-    data = _tflite.sound(path)
-    # Set even where nothing was asked, so that what describe() says is what runs; LiteRT's default is one.
-    threads = options.threads or physical_cores()
-    try:
-        with silence_file_descriptors():  # it says once that there is XNNPACK
-            interpreter = litert.Interpreter(model_content=data, num_threads=threads)
-            interpreter.allocate_tensors()
-    except (ValueError, RuntimeError, TypeError) as error:
-        raise load_error(path, "LiteRT", error) from error
-    return _LiteRtRuntime(interpreter, threads, stated, _version())
 
 
-def _sdk() -> ModuleType:
+ENGINE = LiteRTEngine()
+
+
+def _import_litert() -> ModuleType:
+    """Import LiteRT's interpreter; raises MissingDependencyError if it is not installed."""
     try:
         from ai_edge_litert import interpreter
     except ImportError as error:
-        raise MissingDependencyError.of("ai-edge-litert", EXTRA) from error
+        raise MissingDependencyError.of("ai-edge-litert", "litert") from error
     module: ModuleType = interpreter
     return module
 
 
-def _version() -> str:
-    from importlib import metadata
+class _LiteRTRuntime(Runtime):
+    """An interpreter, which has one set of buffers: one thread at a time can run it."""
 
-    return metadata.version("ai-edge-litert")
-
-
-class _LiteRtRuntime(Runtime):
-    def __init__(self, interpreter: Any, threads: int, stated: str, version: str) -> None:
-        given, made = interpreter.get_input_details(), interpreter.get_output_details()
-        self.inputs, self.outputs = tuple(map(_spec, given)), tuple(map(_spec, made))
-        self._ends = [ends[0]["index"] for ends in (given, made)]
-        self._interpreter = interpreter
-        self._lock = threading.Lock()  # an interpreter has one set of buffers
-        self._facts: dict[str, str | int] = {
-            "engine": "litert",
-            "version": version,
-            "device": "CPU",
-            "threads": threads,
-            # A file without a manifest may be quantized within; its ends tell nothing of that.
-            "precision": stated or f"unstated ({', '.join(x.dtype for x in self.outputs)} output)",
-        }
+    def __init__(self, interpreter: Any, info: RuntimeInfo) -> None:
+        input_details = interpreter.get_input_details()
+        output_details = interpreter.get_output_details()
+        self.inputs = tuple(map(_read_tensor_spec, input_details))
+        self.outputs = tuple(map(_read_tensor_spec, output_details))
+        self._input_index = input_details[0]["index"]
+        self._output_index = output_details[0]["index"]
+        self._interpreter, self._info = interpreter, info
+        self._lock = threading.Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network; see `Runtime.run`."""
         with self._lock:
             interpreter = self._interpreter
             if interpreter is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
             try:
-                interpreter.set_tensor(self._ends[0], np.ascontiguousarray(batch))
+                interpreter.set_tensor(self._input_index, np.ascontiguousarray(batch))
                 interpreter.invoke()
-                return np.array(interpreter.get_tensor(self._ends[1]), np.float32)
+                return np.array(interpreter.get_tensor(self._output_index), np.float32)
             except (ValueError, RuntimeError) as error:
                 raise run_error("LiteRT", error) from error
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the interpreter; see `Runtime.close`."""
         with self._lock:
             self._interpreter = None
 
 
-def _spec(details: dict[str, Any]) -> TensorSpec:
-    """A tensor as the interpreter holds it; where the file leaves a size open, it holds 1."""
-    kind = np.dtype(details["dtype"])
-    if kind.kind not in "fiu":
+def _read_tensor_spec(details: dict[str, Any]) -> TensorSpec:
+    """Describe a tensor of the interpreter, which has size 1 where the file leaves a size open."""
+    dtype = np.dtype(details["dtype"])
+    if dtype.kind not in "fiu":
         raise ArtifactError(
-            f"{details['name']} is of type {kind}",
-            "an image classifier of float32 or uint8 pictures is expected",
+            f"{details['name']} is of type {dtype}",
+            "an image classifier with float32 or uint8 images is expected",
         )
-    return make_tensor_spec(details["name"], [int(size) for size in details["shape"]], kind.name)
+    return make_tensor_spec(details["name"], [int(size) for size in details["shape"]], dtype.name)

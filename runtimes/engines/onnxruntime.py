@@ -1,11 +1,12 @@
-"""ONNX Runtime: opens ONNX files, and its own .ort, on CPUs, and on GPUs and NPUs where its build has a provider for them.
+"""ONNX Runtime: opens ONNX files and its own .ort files on CPUs, GPUs and NPUs.
 
-What was asked for is what runs: a provider that cannot take the whole network is an error, not a slow detour over the CPU.
+GPUs and NPUs need a build of ONNX Runtime that has an execution provider for them. The engine runs
+exactly what the options say: a provider that cannot run the whole network is an error, because the
+alternative would be a silent fallback to the CPU.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -16,7 +17,9 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
+    Engine,
     Runtime,
+    RuntimeInfo,
     RuntimeOptions,
     check_batch,
     closed_error,
@@ -27,68 +30,56 @@ from tinyvit.runtimes.base import (
     shorten_message,
     stated_precision,
 )
-from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
 ORT = TrailerFormat("ort", ".ort", b"ORTM", at=4)
-FORMATS: tuple[Format, ...] = (ONNX, ORT)
-PACKAGE = "onnxruntime"
-EXTRA = ""
+"""ONNX Runtime's own format."""
 
-_CPU = "CPUExecutionProvider"
-_KINDS = {
+_CPU_PROVIDER = "CPUExecutionProvider"
+_PROVIDERS_BY_DEVICE = {
     "cpu": ("CPU",),
     "gpu": ("CUDA", "MIGraphX", "ROCM", "Dml", "CoreML", "WebGpu"),
     "npu": ("QNN", "VitisAI", "VSINPU", "Rknpu", "CANN", "Nnapi"),
 }
-# By default CUDA rounds float32 products to TF32, which is not the precision that the file states.
+"""Device -> its providers without the suffix "ExecutionProvider", the preferred one first."""
+
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
-_SILENT = 4
+"""By default, CUDA rounds float32 products to TF32, which is not the precision of the file."""
+
+_FATAL_MESSAGES_ONLY = 4
+"""A value of SessionOptions.log_severity_level."""
 
 
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open an ONNX file; raises RequestError for what this build cannot do, ArtifactError for a file it refuses."""
-    ort = _sdk()
-    stated = stated_precision(artifact, options, "onnxruntime")
-    provider = _provider(options.device, ort.get_available_providers())
-    settings = ort.SessionOptions()
-    settings.log_severity_level = _SILENT
-    settings.add_session_config_entry(
-        "session.load_model_format", "ORT" if artifact.format is ORT else "ONNX"
-    )  # whatever its name
-    if provider != _CPU:
-        if options.threads is not None:
-            raise RequestError(
-                f"threads are of the CPU, and the device is {provider}",
-                "leave --threads out, or ask for --device cpu",
-            )
-        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    else:
-        # Set even where nothing was asked, so that what describe() says is what runs.
-        options = replace(options, threads=options.threads or physical_cores())
-        settings.intra_op_num_threads = options.threads or 0
-    try:
-        chosen = [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
-        session = ort.InferenceSession(
-            str(artifact.path), settings, providers=chosen, enable_fallback=0
-        )
-    except Exception as error:  # onnxruntime's errors have no base of their own
-        if provider == _CPU:
-            raise load_error(artifact.path, "onnxruntime", error) from error
-        raise RequestError(
-            f"{provider} cannot run {artifact.path.name} whole ({shorten_message(error)})",
-            "use --device cpu",
-        ) from error
-    if session.get_providers()[0] != provider:
-        raise RequestError(
-            f"onnxruntime runs on {session.get_providers()[0]}, not {provider}",
-            "check the device's driver, or use --device cpu",
-        )
-    return _OnnxRuntime(session, provider, options, stated, ort.__version__)
+class OnnxRuntimeEngine(Engine):
+    """ONNX Runtime, the engine of the base install."""
+
+    name = "onnxruntime"
+    formats = (ONNX, ORT)
+    package = "onnxruntime"
+    extra = ""
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open an ONNX or .ort file; see `Engine.open`."""
+        onnxruntime = _import_onnxruntime()
+        precision = stated_precision(artifact, options, self.name)
+        provider = _find_provider(options.device, onnxruntime.get_available_providers())
+        threads = _choose_threads(provider, options)
+        session = _create_session(onnxruntime, artifact, provider, threads)
+        inputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_inputs())
+        outputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_outputs())
+        if not precision:
+            # The inside of such a file may be quantized; ONNX Runtime only reports the outputs.
+            precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
+        info = RuntimeInfo(self.name, onnxruntime.__version__, provider, threads, precision)
+        return _OnnxRuntime(session, inputs, outputs, info)
 
 
-def _sdk() -> ModuleType:
+ENGINE = OnnxRuntimeEngine()
+
+
+def _import_onnxruntime() -> ModuleType:
+    """Import onnxruntime; raises MissingDependencyError if it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -99,37 +90,83 @@ def _sdk() -> ModuleType:
     return module
 
 
-def _provider(device: str, available: list[str]) -> str:
-    """The full name of the provider to use: the first available of a kind, or the one that is named."""
-    wanted = _KINDS.get(device.lower(), (device.removesuffix("ExecutionProvider"),))
-    names = {name.removesuffix("ExecutionProvider").lower(): name for name in available}
-    for name in wanted:
-        if name.lower() in names:
-            return names[name.lower()]
-    there = ", ".join(sorted(names))
+def _find_provider(device: str, available: list[str]) -> str:
+    """Return the full name of the first available provider of a device, or of the named one."""
+    candidates = _PROVIDERS_BY_DEVICE.get(
+        device.lower(), (device.removesuffix("ExecutionProvider"),)
+    )
+    full_names = {name.removesuffix("ExecutionProvider").lower(): name for name in available}
+    for candidate in candidates:
+        if candidate.lower() in full_names:
+            return full_names[candidate.lower()]
     raise RequestError(
-        f"this onnxruntime has no device {device!r}",
-        f"it has {there}; other builds, such as onnxruntime-gpu, have more",
+        f"this build of onnxruntime has no device {device!r}",
+        f"it has {', '.join(sorted(full_names))}; other builds, such as onnxruntime-gpu, have more",
     )
 
 
+def _choose_threads(provider: str, options: RuntimeOptions) -> int | None:
+    """Return the number of CPU threads; None on other devices, where --threads is an error."""
+    if provider == _CPU_PROVIDER:
+        # Never left to the default, so that `describe` states the number that really runs.
+        return options.threads or physical_cores()
+    if options.threads is not None:
+        raise RequestError(
+            f"--threads sets CPU threads, and the device is {provider}",
+            "leave --threads out, or use --device cpu",
+        )
+    return None
+
+
+def _create_session(
+    onnxruntime: ModuleType, artifact: Artifact, provider: str, threads: int | None
+) -> Any:
+    """Create an InferenceSession that uses one provider for the whole network."""
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _FATAL_MESSAGES_ONLY
+    # The format is set because ONNX Runtime would otherwise go by the file's name.
+    settings.add_session_config_entry(
+        "session.load_model_format", "ORT" if artifact.format is ORT else "ONNX"
+    )
+    if threads is not None:
+        settings.intra_op_num_threads = threads
+    if provider != _CPU_PROVIDER:
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
+    try:
+        session = onnxruntime.InferenceSession(
+            str(artifact.path), settings, providers=providers, enable_fallback=0
+        )
+    except Exception as error:  # onnxruntime's errors have no common base class
+        if provider == _CPU_PROVIDER:
+            raise load_error(artifact.path, "onnxruntime", error) from error
+        raise RequestError(
+            f"{provider} cannot run all of {artifact.path.name} ({shorten_message(error)})",
+            "use --device cpu",
+        ) from error
+    if session.get_providers()[0] != provider:
+        raise RequestError(
+            f"onnxruntime runs on {session.get_providers()[0]}, not on {provider}",
+            "check the device's driver, or use --device cpu",
+        )
+    return session
+
+
 class _OnnxRuntime(Runtime):
+    """A session of ONNX Runtime, which several threads may use at once."""
+
     def __init__(
-        self, session: Any, provider: str, options: RuntimeOptions, stated: str, version: str
+        self,
+        session: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        info: RuntimeInfo,
     ) -> None:
-        self.inputs = tuple(_spec(x) for x in session.get_inputs())
-        self.outputs = tuple(_spec(x) for x in session.get_outputs())
-        self._session = session
-        self._facts: dict[str, str | int] = {
-            "engine": "onnxruntime",
-            "version": version,
-            "device": provider,
-            "threads": options.threads or "engine default",
-            # A file without a manifest may be quantized within; onnxruntime tells its ends only.
-            "precision": stated or f"unstated ({', '.join(x.dtype for x in self.outputs)} output)",
-        }
+        self.inputs, self.outputs = inputs, outputs
+        self._session, self._info = session, info
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network; see `Runtime.run`."""
         session = self._session
         if session is None:
             raise closed_error()
@@ -138,29 +175,32 @@ class _OnnxRuntime(Runtime):
             outputs = session.run(
                 [self.outputs[0].name], {self.inputs[0].name: np.ascontiguousarray(batch)}
             )
-        except Exception as error:  # onnxruntime's errors have no base of their own
+        except Exception as error:  # onnxruntime's errors have no common base class
             raise run_error("onnxruntime", error) from error
         return np.asarray(outputs[0], np.float32)
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the session; see `Runtime.close`."""
         self._session = None
 
 
-def _spec(value: Any) -> TensorSpec:
+def _read_tensor_spec(tensor: Any) -> TensorSpec:
+    """Describe an input or output of a session, whose type is a string like "tensor(float)"."""
     names = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
-    dtype = names.get(value.type, value.type.removeprefix("tensor(").removesuffix(")"))
+    dtype = names.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
     try:
         np.dtype(dtype)
     except TypeError as error:
         raise ArtifactError(
-            f"{value.name} is of type {value.type}",
-            "an image classifier of float32 or uint8 pictures is expected",
+            f"{tensor.name} is of type {tensor.type}",
+            "an image classifier with float32 or uint8 images is expected",
         ) from error
-    return make_tensor_spec(
-        value.name,
-        [x if isinstance(x, (int, str)) else f"dim{i}" for i, x in enumerate(value.shape)],
-        dtype,
-    )
+    shape = [
+        size if isinstance(size, (int, str)) else f"dim{axis}"
+        for axis, size in enumerate(tensor.shape)
+    ]
+    return make_tensor_spec(tensor.name, shape, dtype)

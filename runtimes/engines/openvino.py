@@ -1,6 +1,7 @@
-"""OpenVINO: opens its own IR files, and ONNX files, on Intel's and other CPUs, Intel's GPUs and NPUs.
+"""OpenVINO: opens its own IR files (.xml with .bin) and ONNX files on CPUs, Intel GPUs and NPUs.
 
-What was asked for is what runs: the compiled model is asked which precision, threads and device it has.
+The engine runs exactly what the options say: after compiling, the compiled model is asked for its
+precision and threads, and a difference is an error.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
-    PRECISIONS,
+    Engine,
     Runtime,
+    RuntimeInfo,
     RuntimeOptions,
     check_batch,
     closed_error,
@@ -28,88 +30,63 @@ from tinyvit.runtimes.base import (
     run_error,
     shorten_message,
 )
-from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.onnx import ONNX
-from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights
+from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 
-FORMATS: tuple[Format, ...] = (OPENVINO_IR, ONNX)
-PACKAGE = "openvino"
-CACHES = True
-EXTRA = "openvino"
+_PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+"""This package's precision -> OpenVINO's value of INFERENCE_PRECISION_HINT."""
 
-_DYNAMIC = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-"""By default the CPU rounds what meets 8-bit weights to 8 bits itself, by ranges it finds as it runs: what the file does not say."""
+_PRECISIONS = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
 
-
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open an IR or ONNX file; raises RequestError for what this device cannot do, ArtifactError for a file it refuses."""
-    if artifact.format is ONNX and artifact.manifest and artifact.manifest.stage == "full":
-        # Its ONNX reader ignores Resize's antialias: the answers would be wrong, and nothing would say so.
-        raise RequestError(
-            "OpenVINO cannot resize as this ONNX file does",
-            "tinyvit-export --target openvino --preprocess full",
-        )
-    ov = _sdk()
-    core = shared_core()
-    device = _device(options.device, core.available_devices)
-    # In a half file, "f16" is OpenVINO's word for the processor's own half type: bf16 on x86, and f32 where there is none.
-    half = (
-        options.precision is None
-        and artifact.manifest is not None
-        and artifact.manifest.precision == "float16"
-    )
-    settings = {
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": options.precision or ("f16" if half else "f32"),
-    }
-    if device == "CPU":
-        settings[_DYNAMIC] = "0"
-    if options.threads is not None:
-        if device != "CPU":
-            raise RequestError(
-                f"threads are of the CPU, and the device is {device}",
-                "leave --threads out, or ask for --device cpu",
-            )
-        settings["INFERENCE_NUM_THREADS"] = str(options.threads)
-    if options.cache is not None:
-        settings["CACHE_DIR"] = str(_folder(Path(options.cache)))
-    path = artifact.path
-    beside = () if artifact.format is ONNX else (str(weights(path)),)
-    try:
-        model = core.read_model(str(path), *beside)
-    except RuntimeError as error:
-        raise load_error(path, "OpenVINO", error) from error
-    try:
-        compiled = core.compile_model(model, device, settings)
-    except RuntimeError as error:
-        if device == "CPU":
-            raise load_error(path, "OpenVINO", error) from error
-        raise RequestError(
-            f"{device} cannot run {path.name} ({shorten_message(error)})", "use --device cpu"
-        ) from error
-    settled = _settled(
-        compiled, device, options, PRECISIONS if half else (options.precision or "f32",)
-    )
-    if options.cache is not None:
-        settled["compiled"] = "before" if compiled.get_property("LOADED_FROM_CACHE") else "now"
-    if artifact.manifest is not None and artifact.manifest.precision.startswith("int8"):
-        settled["precision"] = f"{artifact.manifest.precision}, the rest {settled['precision']}"
-    return _OpenVINORuntime(compiled, device, settled, ov.__version__)
+_DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
+"""By default, the CPU plugin quantizes float inputs of layers with int8 weights, by ranges that it
+finds while it runs. Artifacts do not state that, so it is turned off with "0"."""
 
 
-def _folder(cache: Path) -> Path:
-    """Made where it is missing; OpenVINO itself would go on without."""
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RequestError(
-            f"{cache} cannot be a folder to cache in ({error.strerror})",
-            "give one that can be written",
-        ) from error
-    return cache
+class OpenVINOEngine(Engine):
+    """OpenVINO, on the devices for which it finds a driver."""
+
+    name = "openvino"
+    formats = (OPENVINO_IR, ONNX)
+    package = "openvino"
+    extra = "openvino"
+    caches_compiled_files = True
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open an IR or ONNX file; see `Engine.open`."""
+        _check_resize_support(artifact)
+        openvino = _import_openvino()
+        core = shared_core()
+        device = _find_device(options.device, core.available_devices)
+        compiled = _compile(core, artifact, device, _make_properties(artifact, options, device))
+        precision = _read_precision(compiled, device, artifact, options)
+        threads = _read_threads(compiled, device, options)
+        info = RuntimeInfo(self.name, openvino.__version__, device, threads, precision)
+        return OpenVINORuntime(compiled, info, has_cache=options.cache is not None)
 
 
-def _sdk() -> ModuleType:
+ENGINE = OpenVINOEngine()
+
+
+@cache
+def shared_core() -> Any:
+    """Return the one openvino.Core of this process, which is never freed.
+
+    A Core's CPU plugin installs a signal stack for the thread and, when the Core is freed, restores
+    the one that it replaced. If that one belonged to another Core that was freed earlier, the next
+    signal with a handler, such as Ctrl-C, ends the process (seen with OpenVINO 2026.4).
+
+    Returns:
+        The openvino.Core.
+
+    Raises:
+        MissingDependencyError: OpenVINO is not installed.
+    """
+    return _import_openvino().Core()
+
+
+def _import_openvino() -> ModuleType:
+    """Import openvino; raises MissingDependencyError if it is not installed."""
     try:
         import openvino
     except ImportError as error:
@@ -118,71 +95,162 @@ def _sdk() -> ModuleType:
     return module
 
 
-@cache
-def shared_core() -> Any:
-    """The process's one openvino.Core; raises MissingDependencyError without OpenVINO.
+def _check_resize_support(artifact: Artifact) -> None:
+    """Refuse ONNX files that resize: OpenVINO's ONNX reader ignores the attribute "antialias".
 
-    A Core's CPU plugin sets the thread's signal stack, and lays the one before back when it is freed: that of another Core, which may be
-    gone by then. The next signal that has a handler, Ctrl-C say, ends the process (seen with 2026.4). So this one is never freed.
+    The logits would be wrong without any message.
     """
-    return _sdk().Core()
+    is_onnx = artifact.format is ONNX
+    if is_onnx and artifact.manifest is not None and artifact.manifest.stage == "full":
+        raise RequestError(
+            "OpenVINO cannot resize images as this ONNX file does",
+            "use an artifact of tinyvit-export --target openvino --preprocess full",
+        )
 
 
-def _device(wanted: str, available: list[str]) -> str:
-    """OpenVINO's name of one real device; its AUTO, HETERO and MULTI choose by themselves and are refused."""
-    name = wanted.upper()
-    if name in available or any(device.startswith(f"{name}.") for device in available):
+def _find_device(device: str, available: list[str]) -> str:
+    """Return OpenVINO's name of one device.
+
+    AUTO, HETERO and MULTI are refused, because they choose the device by themselves.
+    """
+    name = device.upper()
+    if name in available or any(known.startswith(f"{name}.") for known in available):
         return name
     raise RequestError(
-        f"OpenVINO has no device {wanted!r} here",
-        f"it has {', '.join(available)}; others need their drivers",
+        f"OpenVINO has no device {device!r} here",
+        f"it has {', '.join(available)}; other devices need their drivers",
     )
 
 
-def _settled(
-    compiled: Any, device: str, options: RuntimeOptions, wanted: tuple[str, ...]
-) -> dict[str, str | int]:
-    """The precision and threads that the compiled model reports; raises RequestError where they are not those asked for."""
-    precision = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
-    if precision not in wanted:
+def _uses_file_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
+    """Tell whether a float16 file runs in whatever float type the processor computes it in."""
+    is_float16 = artifact.manifest is not None and artifact.manifest.precision == "float16"
+    return is_float16 and options.precision is None
+
+
+def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -> dict[str, str]:
+    """Translate the options to OpenVINO's properties."""
+    # For a float16 file, "f16" means the processor's own 16-bit float type: bfloat16 on x86, and
+    # float32 if it has none.
+    default = "float16" if _uses_file_precision(artifact, options) else "float32"
+    properties = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[options.precision or default],
+    }
+    if device == "CPU":
+        properties[_DYNAMIC_QUANTIZATION] = "0"
+    if options.threads is not None:
+        if device != "CPU":
+            raise RequestError(
+                f"--threads sets CPU threads, and the device is {device}",
+                "leave --threads out, or use --device cpu",
+            )
+        properties["INFERENCE_NUM_THREADS"] = str(options.threads)
+    if options.cache is not None:
+        properties["CACHE_DIR"] = str(_create_cache_folder(Path(options.cache)))
+    return properties
+
+
+def _create_cache_folder(folder: Path) -> Path:
+    """Create the folder, because OpenVINO would silently cache nothing without it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
         raise RequestError(
-            f"{device} computes in {precision}, not {wanted[0]}",
-            f"ask for --precision {precision}, or another device",
+            f"the cache folder {folder} cannot be created ({error.strerror})",
+            "give --cache a folder that can be written",
+        ) from error
+    return folder
+
+
+def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:
+    """Read the file and compile it for one device."""
+    path = artifact.path
+    weight_files = () if artifact.format is ONNX else (str(weights_path(path)),)
+    try:
+        model = core.read_model(str(path), *weight_files)
+    except RuntimeError as error:
+        raise load_error(path, "OpenVINO", error) from error
+    try:
+        return core.compile_model(model, device, properties)
+    except RuntimeError as error:
+        if device == "CPU":
+            raise load_error(path, "OpenVINO", error) from error
+        raise RequestError(
+            f"{device} cannot run {path.name} ({shorten_message(error)})", "use --device cpu"
+        ) from error
+
+
+def _read_precision(compiled: Any, device: str, artifact: Artifact, options: RuntimeOptions) -> str:
+    """Read the precision that the model was compiled for; raises RequestError for another one."""
+    hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    precision = _PRECISIONS.get(hint, hint)
+    expected = options.precision or "float32"
+    is_allowed = (
+        precision in _PRECISION_HINTS
+        if _uses_file_precision(artifact, options)
+        else precision == expected
+    )
+    if not is_allowed:
+        raise RequestError(
+            f"{device} computes in {precision}, not in {expected}",
+            f"use --precision {precision}, or another device",
         )
+    if artifact.manifest is not None and artifact.manifest.precision.startswith("int8"):
+        return f"{artifact.manifest.precision}, the rest {precision}"
+    return precision
+
+
+def _read_threads(compiled: Any, device: str, options: RuntimeOptions) -> int | None:
+    """Read the CPU threads of the compiled model; raises RequestError for another number."""
     if device != "CPU":
-        return {"precision": precision, "threads": "engine default"}
+        return None
     threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
     if options.threads not in (None, threads):
         raise RequestError(
-            f"OpenVINO takes {threads} threads here, not {options.threads}",
-            f"ask for at most {threads}",
+            f"OpenVINO uses {threads} threads here, not {options.threads}",
+            f"use --threads {threads} or less",
         )
-    return {"precision": precision, "threads": threads}
+    return threads
 
 
-class _OpenVINORuntime(Runtime):
-    def __init__(
-        self, compiled: Any, device: str, settled: dict[str, str | int], version: str
-    ) -> None:
-        self.inputs = tuple(_spec(port, f"input{i}") for i, port in enumerate(compiled.inputs))
-        self.outputs = tuple(_spec(port, f"output{i}") for i, port in enumerate(compiled.outputs))
-        self._compiled = compiled
-        self._idle: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._facts: dict[str, str | int] = {
-            "engine": "openvino",
-            "version": version,
-            "device": device,
-            **settled,
-        }
+class OpenVINORuntime(Runtime):
+    """A compiled model with one inference request for each thread that runs it.
+
+    Attributes:
+        loaded_from_cache: Whether OpenVINO took the compiled model from the cache folder; None if
+            the options name no such folder.
+    """
+
+    def __init__(self, compiled: Any, info: RuntimeInfo, has_cache: bool = False) -> None:
+        """Wrap a compiled model.
+
+        Args:
+            compiled: An openvino.CompiledModel.
+            info: What it runs on.
+            has_cache: Whether it was compiled with a cache folder.
+        """
+        self.inputs = tuple(
+            _read_tensor_spec(port, f"input{index}") for index, port in enumerate(compiled.inputs)
+        )
+        self.outputs = tuple(
+            _read_tensor_spec(port, f"output{index}") for index, port in enumerate(compiled.outputs)
+        )
+        self.loaded_from_cache: bool | None = (
+            bool(compiled.get_property("LOADED_FROM_CACHE")) if has_cache else None
+        )
+        self._compiled, self._info = compiled, info
+        self._idle_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network; see `Runtime.run`."""
         compiled = self._compiled
         if compiled is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         try:
-            # A request holds its own buffers, so no two threads may share one.
-            request = self._idle.get_nowait()
+            # A request has its own buffers, so two threads must not share one.
+            request = self._idle_requests.get_nowait()
         except queue.Empty:
             request = compiled.create_infer_request()
         try:
@@ -190,27 +258,29 @@ class _OpenVINORuntime(Runtime):
             logits = np.array(request.get_output_tensor(0).data, np.float32)
         except RuntimeError as error:
             raise run_error("OpenVINO", error) from error
-        self._idle.put(request)
+        self._idle_requests.put(request)
         return logits
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the compiled model and its requests; see `Runtime.close`."""
         self._compiled = None
-        self._idle = queue.SimpleQueue()
+        self._idle_requests = queue.SimpleQueue()
 
 
-def _spec(port: Any, fallback: str) -> TensorSpec:
-    """A tensor of the compiled model; one without a name gets `fallback`."""
+def _read_tensor_spec(port: Any, default_name: str) -> TensorSpec:
+    """Describe an input or output of a compiled model, which may have no name."""
     if port.partial_shape.rank.is_dynamic:
         raise ArtifactError(
             "the file has a tensor of unknown rank",
             "an image classifier with one input and one output is expected",
         )
     shape = [
-        f"dim{i}" if dim.is_dynamic else dim.get_length()
-        for i, dim in enumerate(port.partial_shape)
+        f"dim{axis}" if size.is_dynamic else size.get_length()
+        for axis, size in enumerate(port.partial_shape)
     ]
-    name = next(iter(sorted(port.names)), fallback)
+    name = min(port.names, default=default_name)
     return make_tensor_spec(name, shape, np.dtype(port.element_type.to_dtype()).name)

@@ -1,6 +1,7 @@
-"""TensorRT: opens engines (.engine) of TensorRT-RTX and of TensorRT on NVIDIA's GPUs.
+"""TensorRT: opens engine files (.engine) of TensorRT-RTX and of TensorRT on NVIDIA GPUs.
 
-A plan holds the code that its GPU runs; what would run on the host (plug-ins, a lean runtime in the file) is never loaded.
+TensorRT calls a built engine file a plan. It holds code for the GPU. Code that would run on the
+host, such as plug-ins or a lean runtime in the file, is never loaded.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes import cuda as nvidia
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
+    Engine,
     Runtime,
+    RuntimeInfo,
     RuntimeOptions,
     check_batch,
     closed_error,
@@ -27,212 +30,256 @@ from tinyvit.runtimes.base import (
     run_error,
     stated_precision,
 )
-from tinyvit.runtimes.formats import Format
-from tinyvit.runtimes.formats.sidecar import Sidecar
+from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
-TENSORRT = Sidecar(
+TENSORRT = SidecarFormat(
     "tensorrt",
     ".engine",
     tuple(magic for product in nvidia.PRODUCTS.values() for magic in product.magics),
 )
-DEVICE = "gpu"
-FORMATS: tuple[Format, ...] = (TENSORRT,)
-PACKAGE = nvidia.PRODUCTS[nvidia.installed()].module
-EXTRA = nvidia.PRODUCTS[nvidia.installed()].extra
 
-_SIZE_AT, _VERSION_AT, _HEADER = 16, 24, 64
-"""In TensorRT-RTX 1.7's plans: the file's size, eight bytes, least first; the version that built it, four bytes."""
+# The header of TensorRT-RTX 1.7's plans: the file's size at byte 16 (eight bytes, little-endian),
+# and the version that built it at byte 24 (four bytes).
+_SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
 
-def open_runtime(artifact: Artifact, options: RuntimeOptions) -> Runtime:
-    """Open an engine; raises RequestError for what the device cannot do, or without one, ArtifactError for a file that is refused."""
-    plan = _plan(artifact)
-    flavor = _flavor(artifact, plan)
-    stated = stated_precision(artifact, options, "TensorRT")
-    trt = nvidia.sdk(flavor)
-    library = nvidia.driver()
-    ordinal = _ordinal(options)
-    try:
-        device = nvidia.CudaDevice(ordinal, library)
+class TensorRTEngine(Engine):
+    """TensorRT-RTX or TensorRT, whichever wrote the file."""
+
+    name = "tensorrt"
+    formats = (TENSORRT,)
+    default_device = "gpu"
+
+    def __init__(self) -> None:
+        """Name the product that is installed here, so that `package` is found if any is."""
+        product = nvidia.PRODUCTS[nvidia.installed_flavor()]
+        self.package, self.extra = product.module, product.extra
+
+    def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
+        """Open an engine file; see `Engine.open`."""
+        plan = _read_checked_plan(artifact)
+        flavor = _find_flavor(artifact, plan)
+        precision = stated_precision(artifact, options, "TensorRT")
+        tensorrt = nvidia.import_tensorrt(flavor)
+        driver = nvidia.load_driver()
+        ordinal = _parse_ordinal(options)
         try:
-            return _TensorRtRuntime(trt, flavor, artifact, plan, device, stated)
-        except BaseException:
-            device.close()
-            raise
-    except nvidia.CudaError as error:
-        raise load_error(artifact.path, "TensorRT", error) from error
+            device = nvidia.CudaDevice(ordinal, driver)
+            try:
+                plan_engine = _PlanEngine(tensorrt, flavor, artifact, plan)
+                return _TensorRTRuntime(plan_engine, device, precision)
+            except BaseException:
+                device.close()
+                raise
+        except nvidia.CudaError as error:
+            raise load_error(artifact.path, "TensorRT", error) from error
 
 
-def _plan(artifact: Artifact) -> bytes:
-    """The file's bytes, whole as far as can be told: TensorRT's own reader does not expect damage."""
-    path, again = artifact.path, "the file is damaged or of another kind: export it again"
+ENGINE = TensorRTEngine()
+
+
+def _read_checked_plan(artifact: Artifact) -> bytes:
+    """Read the file and check that it is complete: TensorRT's own reader expects no damage."""
+    path, remedy = artifact.path, "the file is damaged or of another kind: export it again"
     try:
         plan = path.read_bytes()
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"
         ) from error
-    if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER:
-        raise ArtifactError(f"{path.name} is no TensorRT engine", again)
-    stated = int.from_bytes(plan[_SIZE_AT : _SIZE_AT + 8], "little")
-    if plan.startswith(nvidia.PRODUCTS["rtx"].magics) and stated > len(plan):
-        raise ArtifactError(f"{path.name} has {len(plan)} of its {stated} bytes", again)
-    known = artifact.manifest.content_sha256 if artifact.manifest else ""
-    if known and hashlib.sha256(plan).hexdigest() != known:
-        raise ArtifactError(f"{path.name} is not the file that its manifest was written for", again)
+    if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
+        raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
+    stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
+    if plan.startswith(nvidia.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
+        raise ArtifactError(f"{path.name} has {len(plan)} of its {stated_bytes} bytes", remedy)
+    stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
+    if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
+        raise ArtifactError(
+            f"{path.name} is not the file that its manifest was written for", remedy
+        )
     return plan
 
 
-def _flavor(artifact: Artifact, plan: bytes) -> nvidia.Flavor:
-    """By the first bytes; the manifest beside the file, if it names a TensorRT, must name the same."""
+def _find_flavor(artifact: Artifact, plan: bytes) -> nvidia.Flavor:
+    """Find the product that wrote the plan, by its first bytes; the manifest must not differ."""
     flavor = next(
         flavor for flavor, product in nvidia.PRODUCTS.items() if plan.startswith(product.magics)
     )
     tools = artifact.manifest.tools if artifact.manifest else {}
-    told = [product for product in nvidia.PRODUCTS.values() if product.module in tools]
-    if told and nvidia.PRODUCTS[flavor] not in told:
-        cause = f"{artifact.path.name} is of {nvidia.PRODUCTS[flavor].name}, and its manifest says {told[0].name}"
-        raise ArtifactError(cause, "keep each engine with its own .json: export it again")
+    stated = [product for product in nvidia.PRODUCTS.values() if product.module in tools]
+    if stated and nvidia.PRODUCTS[flavor] not in stated:
+        raise ArtifactError(
+            f"{artifact.path.name} was written by {nvidia.PRODUCTS[flavor].name}, but its manifest "
+            f"names {stated[0].name}",
+            "keep each engine file with its own .json file, or export it again",
+        )
     return flavor
 
 
-def _ordinal(options: RuntimeOptions) -> int:
-    """Of the GPU: "gpu" is the first, "gpu:1" the second."""
+def _parse_ordinal(options: RuntimeOptions) -> int:
+    """Return the number of the GPU: "gpu" is 0, "gpu:1" is 1."""
     if options.threads is not None:
         raise RequestError(
-            "threads are of the CPU, and TensorRT runs on the GPU", "leave --threads out"
+            "--threads sets CPU threads, and TensorRT runs on the GPU", "leave --threads out"
         )
     kind, _, number = options.device.lower().partition(":")
     if kind not in ("gpu", "cuda") or not (number.isdecimal() or not number):
         raise RequestError(
             f"TensorRT has no device {options.device!r}",
-            'give --device gpu, or "gpu:1" for the second one',
+            'give --device gpu, or "gpu:1" for the second GPU',
         )
     return int(number or 0)
 
 
-class _TensorRtRuntime(Runtime):
+class _PlanEngine:
+    """A plan that TensorRT has loaded, and an execution context to run it in."""
+
     def __init__(
-        self,
-        trt: Any,
-        flavor: nvidia.Flavor,
-        artifact: Artifact,
-        plan: bytes,
-        device: nvidia.CudaDevice,
-        stated: str,
+        self, tensorrt: Any, flavor: nvidia.Flavor, artifact: Artifact, plan: bytes
     ) -> None:
-        self._lock, self._device, self._log = threading.Lock(), device, nvidia.logger(trt)
-        self._buffers: list[int] = []
-        self._trt_runtime = trt.Runtime(self._log)
-        self._trt_runtime.engine_host_code_allowed = False
-        self._engine = self._trt_runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise _refused(trt, flavor, artifact, plan, self._log)
-        self.inputs, self.outputs = (
-            _specs(trt, self._engine, mode)
-            for mode in (trt.TensorIOMode.INPUT, trt.TensorIOMode.OUTPUT)
-        )
+        self.logger = nvidia.make_logger(tensorrt)
+        self.version = f"{nvidia.PRODUCTS[flavor].name} {tensorrt.__version__}"
+        self._loader = tensorrt.Runtime(self.logger)
+        self._loader.engine_host_code_allowed = False
+        self.engine = self._loader.deserialize_cuda_engine(plan)
+        if self.engine is None:
+            raise _deserialization_error(tensorrt, flavor, artifact, plan, self.logger)
+        modes = tensorrt.TensorIOMode
+        self.inputs = _read_tensor_specs(tensorrt, self.engine, modes.INPUT)
+        self.outputs = _read_tensor_specs(tensorrt, self.engine, modes.OUTPUT)
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise ArtifactError(
                 f"the file has {len(self.inputs)} inputs and {len(self.outputs)} outputs",
-                "an image classifier has one each",
+                "an image classifier has one of each",
             )
-        self._most = _most(self._engine, self.inputs[0])
-        self._context = self._engine.create_execution_context()
-        if self._context is None:
+        self.max_batch = _read_max_batch(self.engine, self.inputs[0])
+        self.context = self.engine.create_execution_context()
+        if self.context is None:
+            reason = nvidia.first_error(tensorrt, self.logger)
             raise ArtifactError(
-                f"TensorRT cannot run {artifact.path.name} ({nvidia.complaint(trt, self._log)})",
-                "free memory of the GPU",
+                f"TensorRT cannot run {artifact.path.name} ({reason})", "free memory of the GPU"
             )
-        for value in (self.inputs[0], self.outputs[0]):
-            size = (
-                prod(self._most if isinstance(x, str) else x for x in value.shape)
-                * np.dtype(value.dtype).itemsize
-            )
-            self._buffers.append(device.allocate(size))
-            self._context.set_tensor_address(value.name, self._buffers[-1])
-        self._facts: dict[str, str | int] = {
-            "engine": "tensorrt",
-            "version": f"{nvidia.PRODUCTS[flavor].name} {trt.__version__}",
-            "device": f"{device.name}, compute capability {device.compute}",
-            "threads": "engine default",
-            # A file without a manifest may be quantized within; the engine tells its ends only.
-            "precision": stated or f"unstated ({self.outputs[0].dtype} output)",
-        }
+
+    def largest_bytes(self, spec: TensorSpec) -> int:
+        """Return the size of the input or output for the largest batch."""
+        shape = [self.max_batch if isinstance(size, str) else size for size in spec.shape]
+        return prod(shape) * np.dtype(spec.dtype).itemsize
+
+    def execute(self, batch_shape: tuple[int, ...], stream: int) -> None:
+        """Start the network in a CUDA stream; raises RuntimeError if TensorRT refuses."""
+        is_started = self.context.set_input_shape(
+            self.inputs[0].name, batch_shape
+        ) and self.context.execute_async_v3(stream)
+        if not is_started:
+            lines = self.logger.lines
+            raise RuntimeError(lines[-1][1] if lines else "TensorRT gives no reason")
+
+    def close(self) -> None:
+        """Release in this order: a context needs its engine, and an engine its loader."""
+        self.context = None
+        self.engine = None
+        self._loader = None
+
+
+class _TensorRTRuntime(Runtime):
+    """A loaded plan with GPU memory for its input and output; one thread at a time can run it."""
+
+    def __init__(self, plan_engine: _PlanEngine, device: nvidia.CudaDevice, precision: str) -> None:
+        self.inputs, self.outputs = plan_engine.inputs, plan_engine.outputs
+        self._plan_engine: _PlanEngine | None = plan_engine
+        self._device = device
+        self._lock = threading.Lock()
+        self._addresses: list[int] = []
+        for spec in (self.inputs[0], self.outputs[0]):
+            self._addresses.append(device.allocate(plan_engine.largest_bytes(spec)))
+            plan_engine.context.set_tensor_address(spec.name, self._addresses[-1])
+        self._info = RuntimeInfo(
+            engine=ENGINE.name,
+            version=plan_engine.version,
+            device=f"{device.name}, compute capability {device.compute}",
+            threads=None,
+            # The inside of a file without a manifest may be quantized; its outputs do not tell.
+            precision=precision or f"unstated ({self.outputs[0].dtype} output)",
+        )
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Run the network; see `Runtime.run`."""
         with self._lock:
-            if self._context is None:
+            plan_engine = self._plan_engine
+            if plan_engine is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
+            step = plan_engine.max_batch
             try:
                 self._device.use()
                 parts = [
-                    self._run(np.ascontiguousarray(batch[i : i + self._most]))
-                    for i in range(0, len(batch), self._most)
+                    self._run_part(plan_engine, np.ascontiguousarray(batch[start : start + step]))
+                    for start in range(0, len(batch), step)
                 ]
             except RuntimeError as error:
                 raise run_error("TensorRT", error) from error
         return np.concatenate(parts).astype(np.float32, copy=False)
 
-    def _run(self, part: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """At most as many pictures as the plan was made for."""
-        given, answer = self.inputs[0], self.outputs[0]
-        logits = np.empty([len(part), *map(int, answer.shape[1:])], answer.dtype)
-        self._device.upload(self._buffers[0], part)
-        if not self._context.set_input_shape(
-            given.name, part.shape
-        ) or not self._context.execute_async_v3(self._device.stream):
-            raise RuntimeError(self._log.lines[-1][1] if self._log.lines else "it does not say why")
-        self._device.download(logits, self._buffers[1])
+    def _run_part(self, plan_engine: _PlanEngine, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run at most as many images as the plan was built for."""
+        output, (input_address, output_address) = self.outputs[0], self._addresses
+        logits = np.empty([len(images), *map(int, output.shape[1:])], output.dtype)
+        self._device.upload(input_address, images)
+        plan_engine.execute(images.shape, self._device.stream)
+        self._device.download(logits, output_address)
         return logits
 
-    def describe(self) -> dict[str, str | int]:
-        return dict(self._facts)
+    def describe(self) -> RuntimeInfo:
+        """Return what really runs; see `Runtime.describe`."""
+        return self._info
 
     def close(self) -> None:
+        """Release the plan and the GPU memory; see `Runtime.close`."""
         with self._lock:
-            if self._context is None:
+            if self._plan_engine is None:
                 return
-            # In this order: a context needs its engine, an engine its runtime, all of them the driver's context.
-            self._context = None
-            self._engine = None
-            self._trt_runtime = None
+            self._plan_engine.close()
+            self._plan_engine = None
+            # Last, because everything else needs the driver's context.
             self._device.use()
-            for address in self._buffers:
+            for address in self._addresses:
                 self._device.free(address)
             self._device.close()
 
 
-def _specs(trt: Any, engine: Any, mode: Any) -> tuple[TensorSpec, ...]:
-    names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
-    found = []
+def _read_tensor_specs(tensorrt: Any, engine: Any, mode: Any) -> tuple[TensorSpec, ...]:
+    """Describe the inputs or the outputs of an engine."""
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    specs = []
     for name in (name for name in names if engine.get_tensor_mode(name) == mode):
         shape = [
-            size if size >= 0 else f"dim{i}" for i, size in enumerate(engine.get_tensor_shape(name))
+            size if size >= 0 else f"dim{axis}"
+            for axis, size in enumerate(engine.get_tensor_shape(name))
         ]
-        found.append(
-            make_tensor_spec(name, shape, np.dtype(trt.nptype(engine.get_tensor_dtype(name))).name)
-        )
-    return tuple(found)
+        dtype = np.dtype(tensorrt.nptype(engine.get_tensor_dtype(name))).name
+        specs.append(make_tensor_spec(name, shape, dtype))
+    return tuple(specs)
 
 
-def _most(engine: Any, given: TensorSpec) -> int:
-    """How many pictures at once: the batch, or where it is free what the plan was made for."""
-    first = given.shape[0]
-    return (
-        first
-        if isinstance(first, int)
-        else int(engine.get_tensor_profile_shape(given.name, 0)[2][0])
-    )
+def _read_max_batch(engine: Any, input_spec: TensorSpec) -> int:
+    """Return the batch size, or the largest one of the profile if the plan leaves it open."""
+    batch = input_spec.shape[0]
+    if isinstance(batch, int):
+        return batch
+    _minimum, _optimum, maximum = engine.get_tensor_profile_shape(input_spec.name, 0)
+    return int(maximum[0])
 
 
-def _refused(
-    trt: Any, flavor: nvidia.Flavor, artifact: Artifact, plan: bytes, log: Any
+def _deserialization_error(
+    tensorrt: Any, flavor: nvidia.Flavor, artifact: Artifact, plan: bytes, logger: Any
 ) -> ArtifactError:
-    product, said = nvidia.PRODUCTS[flavor].name, nvidia.complaint(trt, log)[:200]
-    built = ".".join(str(part) for part in plan[_VERSION_AT : _VERSION_AT + 4])
-    if flavor == "rtx" and built != trt.__version__:
-        said = f"it was built by {product} {built}, and this is {trt.__version__}"
-    remedy = f"export it again with this release of {product}, for this GPU's compute capability"
-    return ArtifactError(f"{product} cannot open {artifact.path.name} ({said})", remedy)
+    """Make the error for a plan that TensorRT does not accept."""
+    product = nvidia.PRODUCTS[flavor].name
+    reason = nvidia.first_error(tensorrt, logger)[:200]
+    version = ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
+    if flavor == "rtx" and version != tensorrt.__version__:
+        reason = f"it was built by {product} {version}, and this is {tensorrt.__version__}"
+    return ArtifactError(
+        f"{product} cannot open {artifact.path.name} ({reason})",
+        f"export it again with this release of {product}, for this GPU's compute capability",
+    )

@@ -1,7 +1,9 @@
-"""How a file is recognized, and where its manifest is: read with no engine, and bounded against files from strangers.
+"""File formats: how a file is recognized and where its manifest is, read without any engine.
 
-One object a format, which the engines in engines/ name in their FORMATS; a format that fits `trailer.Trailed` or `beside.Beside` needs no
-file of its own here.
+Each format is one object, which engines list in `Engine.formats`. A file that ends with a ZIP
+archive is a `TrailerFormat`, a file with a manifest next to it is a `SidecarFormat`;
+the other formats have a module of their own. Files may come from strangers: every reader limits how
+much it reads.
 """
 
 from __future__ import annotations
@@ -12,33 +14,70 @@ from typing import Protocol
 
 
 class Format(Protocol):
-    """One kind of file."""
+    """One file format."""
 
     @property
     def name(self) -> str:
-        """For people: "onnx"."""
+        """Name for messages and JSON, such as "onnx"."""
         ...
 
     @property
     def suffix(self) -> str:
-        """With its dot; a file is recognized by its content, whatever its name."""
+        """Usual suffix with its dot; files are recognized by their content, whatever their name."""
         ...
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Whether it is one of these, by its first 4096 bytes (none of a folder) where they tell.
+        """Return whether a file has this format.
 
-        Raises ArtifactError where the name says so and the content is damaged.
+        Args:
+            path: Path of the file.
+            head: Its first 4096 bytes; b"" for a folder.
+
+        Returns:
+            True if it has.
+
+        Raises:
+            ArtifactError: If the file's suffix is the one of this format and its content is
+                damaged.
         """
         ...
 
     def manifests(self, path: Path) -> list[str]:
-        """Every manifest in the file; raises ArtifactError where the file is damaged, hostile or too large."""
+        """Read every manifest in a file.
+
+        Args:
+            path: Path of a file of this format.
+
+        Returns:
+            The manifests' JSON texts. A file that tinyvit-export wrote has exactly one.
+
+        Raises:
+            ArtifactError: If the file is damaged or hostile, or larger than a limit.
+        """
         ...
 
-    def digest(self, path: Path, into: hashlib._Hash) -> None:
-        """Feed all but the manifest to a hash."""
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with everything in a file but its manifest.
+
+        Args:
+            path: Path of a file of this format.
+            digest: Hash to update.
+
+        Raises:
+            ArtifactError: If the file is damaged or hostile, or larger than a limit.
+        """
         ...
 
     def companions(self, path: Path) -> tuple[Path, ...]:
-        """The other files that belong to it, wherever it goes."""
+        """List the other files that must be copied together with a file.
+
+        Args:
+            path: Path of a file of this format.
+
+        Returns:
+            Paths of existing files.
+
+        Raises:
+            ArtifactError: If a file that is needed is missing.
+        """
         ...

@@ -1,4 +1,8 @@
-"""ONNX: a protobuf message, walked at its top level only. The manifest is in metadata_props."""
+"""ONNX files: one protobuf message, with the manifest in its `metadata_props`.
+
+Only the fields of the top level are read. Their numbers are those of ModelProto in onnx/onnx.proto3
+of https://github.com/onnx/onnx.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,23 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
-from tinyvit.runtimes.formats.protobuf import BYTES, VARINT, fields, mapped
+from tinyvit.runtimes.formats.protobuf import BYTES, VARINT, iterate_fields, map_file
 
-_IR_VERSION, _GRAPH, _METADATA = 1, 7, 14  # fields of onnx's ModelProto
+_IR_VERSION, _GRAPH, _METADATA_PROPS = 1, 7, 14
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
-class Onnx:
-    """See `Format`."""
+class OnnxFormat:
+    """ONNX models, the `Format` of .onnx files."""
 
     name = "onnx"
     suffix = ".onnx"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """See `Format`. There is no magic number: it has the fields of a model, and nothing that is no field."""
+        """Return whether a file has the fields of an ONNX model; the format has no magic number."""
         try:
-            with mapped(path) as data:
-                kinds = {(field.number, field.wire) for field in fields(data)}
+            with map_file(path) as data:
+                kinds = {(field.number, field.wire_type) for field in iterate_fields(data)}
         except ValueError as error:
             if path.suffix.lower() != self.suffix:
                 return False
@@ -32,39 +37,49 @@ class Onnx:
         return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= kinds
 
     def manifests(self, path: Path) -> list[str]:
-        """See `Format`: the values of metadata_props whose key is ours."""
-        texts = []
-        with mapped(path) as data:
-            for field in fields(data):
-                if (field.number, field.wire) != (_METADATA, BYTES):
+        """Read the values in `metadata_props` whose key is the manifest's."""
+        manifests = []
+        with map_file(path) as data:
+            for field in iterate_fields(data):
+                if (field.number, field.wire_type) != (_METADATA_PROPS, BYTES):
                     continue
-                if field.end - field.payload > MAX_BYTES:
+                if field.end - field.value_start > MAX_BYTES:
                     raise ArtifactError(
                         f"the metadata of {path} are larger than {MAX_BYTES >> 20} MiB",
                         "the file is damaged or hostile: export it again",
                     )
-                entry = data[field.payload : field.end]
                 try:
-                    parts = {part.number: entry[part.payload : part.end] for part in fields(entry)}
-                    if parts.get(1) == MANIFEST_KEY.encode():
-                        texts.append(parts.get(2, b"").decode("utf-8"))
+                    key, value = _read_entry(data[field.value_start : field.end])
+                    if key == MANIFEST_KEY.encode():
+                        manifests.append(value.decode("utf-8"))
                 except ValueError as error:
                     raise ArtifactError(
                         f"the metadata of {path} are damaged ({error})", "export the file again"
                     ) from error
-        return texts
+        return manifests
 
     def companions(self, path: Path) -> tuple[Path, ...]:
-        """See `Format`: weights kept outside the file, by the name that torch.onnx.export gives them; ours are inside."""
-        outside = path.with_name(f"{path.name}.data")
-        return (outside,) if outside.is_file() else ()
+        """Return the file of external weights that torch.onnx.export may write.
 
-    def digest(self, path: Path, into: hashlib._Hash) -> None:
-        """See `Format`: the top-level fields but metadata_props, in the file's order."""
-        with mapped(path) as data, memoryview(data) as view:
-            for field in fields(data):
-                if field.number != _METADATA:
-                    into.update(view[field.start : field.end])
+        tinyvit-export keeps the weights in the .onnx itself.
+        """
+        external_weights = path.with_name(f"{path.name}.data")
+        return (external_weights,) if external_weights.is_file() else ()
+
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with all fields of the top level but `metadata_props`, in file order."""
+        with map_file(path) as data, memoryview(data) as view:
+            for field in iterate_fields(data):
+                if field.number != _METADATA_PROPS:
+                    digest.update(view[field.start : field.end])
 
 
-ONNX = Onnx()
+ONNX = OnnxFormat()
+
+
+def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:
+    """Read a StringStringEntryProto: its key, None if it has none, and its value."""
+    values = {
+        field.number: message[field.value_start : field.end] for field in iterate_fields(message)
+    }
+    return values.get(_ENTRY_KEY), values.get(_ENTRY_VALUE, b"")

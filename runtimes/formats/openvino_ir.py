@@ -1,6 +1,8 @@
-"""OpenVINO IR: an .xml, and its weights in a .bin beside it. The manifest is in net/rt_info.
+"""OpenVINO IR: an .xml file, and its weights in a .bin file next to it.
 
-The .xml goes through a streaming parser that refuses document types; its size and depth are bounded.
+The manifest is the element net/rt_info/tinyvit/manifest of the .xml, where OpenVINO's
+`Model.set_rt_info(text, ["tinyvit", "manifest"])` puts it. The file is read by a streaming parser
+that refuses document types, and its size and depth are limited.
 """
 
 from __future__ import annotations
@@ -14,19 +16,19 @@ from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 
-_OURS = ["net", "rt_info", MANIFEST_KEY]
+_METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
 _ROOT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
 
-class OpenVinoIr:
-    """See `Format`."""
+class OpenVinoIrFormat:
+    """OpenVINO models, the `Format` of .xml files."""
 
     name = "openvino-ir"
     suffix = ".xml"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """See `Format`."""
+        """Return whether the root element is `net`; refuse a .bin file whose .xml exists."""
         if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
             raise ArtifactError(
                 f"{path} holds only the weights of an OpenVINO model",
@@ -35,90 +37,107 @@ class OpenVinoIr:
         return _ROOT.match(head) is not None
 
     def manifests(self, path: Path) -> list[str]:
-        """See `Format`."""
-        return _read(path)
+        """Read the values of all elements net/rt_info/tinyvit/manifest."""
+        return _parse(path)
 
     def companions(self, path: Path) -> tuple[Path, ...]:
-        """See `Format`: the weights."""
-        return (weights(path),)
+        """Return the weights."""
+        return (weights_path(path),)
 
-    def digest(self, path: Path, into: hashlib._Hash) -> None:
-        """See `Format`: the elements, attributes and text of the .xml but net/rt_info/tinyvit, then the .bin."""
-        _read(path, into)
-        update_hash(weights(path), into)
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with the .xml's elements, attributes and texts, then with the .bin.
+
+        The element net/rt_info/tinyvit does not count.
+        """
+        _parse(path, digest)
+        update_hash(weights_path(path), digest)
 
 
-OPENVINO_IR = OpenVinoIr()
+OPENVINO_IR = OpenVinoIrFormat()
 
 
-def weights(path: Path) -> Path:
-    """The .bin that belongs to an IR's .xml; raises ArtifactError where it is missing."""
-    beside = path.with_suffix(".bin")
-    if not beside.is_file():
+def weights_path(path: Path) -> Path:
+    """Return the path of an IR's weights.
+
+    Args:
+        path: Path of the .xml file.
+
+    Returns:
+        Path of the .bin file.
+
+    Raises:
+        ArtifactError: If there is no such file.
+    """
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
         raise ArtifactError(
-            f"{path} has no {beside.name} beside it",
+            f"{path} has no {weights.name} beside it",
             "an OpenVINO model is two files: keep them together",
         )
-    return beside
+    return weights
 
 
-class _Ir:
-    """What the XML parser meets in an IR, in the order of the file.
+class _XmlHandler:
+    """Collect the manifests from the parser's events, and hash everything else if asked to.
 
-    texts: the values of net/rt_info/tinyvit/manifest, where OpenVINO's set_rt_info(text, ["tinyvit", "manifest"]) leaves it.
-    digest, where there is one, gets all but net/rt_info/tinyvit; white space around text is only indentation, and does not count.
+    White space around texts is only indentation and does not count.
+
+    Attributes:
+        manifests: JSON texts of the manifests.
     """
 
     def __init__(self, path: Path, digest: hashlib._Hash | None) -> None:
-        self.texts: list[str] = []
+        self.manifests: list[str] = []
         self._path, self._digest = path, digest
-        self._above: list[str] = []
-        self._text: list[str] = []
+        self._open_elements: list[str] = []
+        self._texts: list[str] = []
 
-    def start(self, name: str, attributes: dict[str, str]) -> None:
-        self._above.append(name)
-        if len(self._above) > _MAX_DEPTH:
+    def start_element(self, name: str, attributes: dict[str, str]) -> None:
+        self._open_elements.append(name)
+        if len(self._open_elements) > _MAX_DEPTH:
             raise ArtifactError(
-                f"{self._path} is nested too deeply",
+                f"{self._path} is nested more than {_MAX_DEPTH} elements deep",
                 "the file is damaged or hostile: export it again",
             )
-        if self._above == [*_OURS, "manifest"]:
-            self.texts.append(attributes.get("value", ""))
-        self._count(name, sorted(attributes.items()))
+        if self._open_elements == [*_METADATA_PATH, "manifest"]:
+            self.manifests.append(attributes.get("value", ""))
+        self._hash_event(name, sorted(attributes.items()))
 
-    def end(self, name: str) -> None:
-        self._count(name)
-        self._above.pop()
+    def end_element(self, name: str) -> None:
+        self._hash_event(name)
+        self._open_elements.pop()
 
     def text(self, text: str) -> None:
-        if self._digest and not self._ours():
-            self._text.append(text)
+        if self._digest and not self._is_in_metadata():
+            self._texts.append(text)
 
-    def refuse(self, *_: object) -> None:
-        cause = f"{self._path} declares a document type, which no OpenVINO model does"
-        raise ArtifactError(cause, "the file is hostile: export it again")
+    def refuse_document_type(self, *_: object) -> None:
+        raise ArtifactError(
+            f"{self._path} declares a document type, which no OpenVINO model does",
+            "the file is hostile: export it again",
+        )
 
-    def _ours(self) -> bool:
-        return self._above[: len(_OURS)] == _OURS
+    def _is_in_metadata(self) -> bool:
+        return self._open_elements[: len(_METADATA_PATH)] == _METADATA_PATH
 
-    def _count(self, *event: object) -> None:
-        if self._digest and not self._ours():
-            self._digest.update(json.dumps(["".join(self._text).strip(), *event]).encode("ascii"))
-            self._text.clear()
+    def _hash_event(self, *event: object) -> None:
+        """Hash the text before an event, and the event."""
+        if self._digest and not self._is_in_metadata():
+            text = "".join(self._texts).strip()
+            self._digest.update(json.dumps([text, *event]).encode("ascii"))
+            self._texts.clear()
 
 
-def _read(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
-    """The manifests of an IR's .xml, all else into `digest`; raises ArtifactError where it is damaged, hostile or too large."""
+def _parse(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
+    """Return the manifests of an .xml, and update a hash with everything else."""
     from xml.parsers import expat
 
-    met, parser = _Ir(path, digest), expat.ParserCreate()
+    handler, parser = _XmlHandler(path, digest), expat.ParserCreate()
     parser.buffer_text = True
-    parser.StartElementHandler, parser.EndElementHandler, parser.CharacterDataHandler = (
-        met.start,
-        met.end,
-        met.text,
-    )
-    parser.StartDoctypeDeclHandler = met.refuse
+    parser.StartElementHandler = handler.start_element
+    parser.EndElementHandler = handler.end_element
+    parser.CharacterDataHandler = handler.text
+    parser.StartDoctypeDeclHandler = handler.refuse_document_type
     try:
         if path.stat().st_size > _MAX_XML_BYTES:
             raise ArtifactError(
@@ -131,4 +150,4 @@ def _read(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
         raise ArtifactError(
             f"{path} is damaged or incomplete ({error})", "export it again"
         ) from error
-    return met.texts
+    return handler.manifests

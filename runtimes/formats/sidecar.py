@@ -1,4 +1,7 @@
-"""A file whose manifest is beside it, in a .json: for engines whose own loaders must find nothing else in the file."""
+"""Files whose manifest is a .json file next to them.
+
+This is for engines whose own loaders accept nothing else in the file, such as TensorRT.
+"""
 
 from __future__ import annotations
 
@@ -12,44 +15,50 @@ from tinyvit.manifest import MAX_BYTES
 
 
 def manifest_path(path: Path) -> Path:
-    """Of the file at `path`: demo.int8.engine.json of demo.int8.engine."""
+    """Return the path of a file's manifest: demo.engine.json for demo.engine."""
     return path.with_name(f"{path.name}.json")
 
 
 @dataclass(frozen=True)
-class Sidecar:
-    """A `Format` of one file that begins with one of `magics`."""
+class SidecarFormat:
+    """A `Format` of files with a manifest next to them.
+
+    Attributes:
+        name: Name for messages and JSON.
+        suffix: Usual suffix with its dot.
+        magics: Byte strings, with one of which every file begins.
+    """
 
     name: str
     suffix: str
     magics: tuple[bytes, ...]
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """See `Format`."""
+        """Return whether a file begins with one of `magics`."""
         return head.startswith(self.magics)
 
     def manifests(self, path: Path) -> list[str]:
-        """See `Format`."""
-        beside = manifest_path(path)
+        """Read the .json file; without one there is no manifest."""
+        manifest = manifest_path(path)
         try:
-            if not beside.is_file():
+            if not manifest.is_file():
                 return []
-            if beside.stat().st_size > MAX_BYTES:
+            if manifest.stat().st_size > MAX_BYTES:
                 raise ArtifactError(
-                    f"{beside} is larger than {MAX_BYTES >> 20} MiB",
+                    f"{manifest} is larger than {MAX_BYTES >> 20} MiB",
                     "the file is damaged or hostile: export it again",
                 )
-            return [beside.read_text(encoding="utf-8")]
+            return [manifest.read_text(encoding="utf-8")]
         except (OSError, UnicodeDecodeError) as error:
             raise ArtifactError(
-                f"{beside} cannot be read ({type(error).__name__})", "export the file again"
+                f"{manifest} cannot be read ({type(error).__name__})", "export the file again"
             ) from error
 
     def companions(self, path: Path) -> tuple[Path, ...]:
-        """See `Format`: the manifest, where there is one."""
-        beside = manifest_path(path)
-        return (beside,) if beside.is_file() else ()
+        """Return the manifest if there is one."""
+        manifest = manifest_path(path)
+        return (manifest,) if manifest.is_file() else ()
 
-    def digest(self, path: Path, into: hashlib._Hash) -> None:
-        """See `Format`: all bytes of the file."""
-        update_hash(path, into)
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with all bytes of the file."""
+        update_hash(path, digest)

@@ -1,7 +1,7 @@
-"""A manifest behind an engine's own bytes, in a ZIP archive, as TensorFlow Lite keeps its labels.
+"""Files that end with a ZIP archive, which holds the manifest and the class labels.
 
-Engines that find their parts by offsets from the beginning do not see it, and any ZIP tool opens it. It holds the manifest
-(tinyvit.json) and the labels (labels.txt).
+TensorFlow Lite keeps its labels in the same way. Engines locate their data by offsets from the
+beginning of the file and do not notice the archive; any ZIP tool opens it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,24 @@ from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
 
 MANIFEST, LABELS = "tinyvit.json", "labels.txt"
+"""Names of the files in the archive."""
+
 _MAX_FILES = 64
-_EPOCH = (1980, 1, 1, 0, 0, 0)
-"""ZIP's first date: the same files give the same bytes."""
+_CHUNK_BYTES = 2**20
+_FIRST_DATE = (1980, 1, 1, 0, 0, 0)
+"""The first date that ZIP can express: a fixed date, so that equal files give equal bytes."""
 
 
-def described(manifest: Manifest) -> dict[str, str]:
-    """What goes behind a file: its manifest, and the names of its classes, one a line, as TensorFlow Lite's own tools read them."""
+def metadata_files(manifest: Manifest) -> dict[str, str]:
+    """Make the files that the archive of an artifact holds.
+
+    Args:
+        manifest: Manifest of the artifact.
+
+    Returns:
+        File name -> text: the manifest, and the names of the classes, one per line, as
+        TensorFlow Lite's own tools read them.
+    """
     return {
         MANIFEST: manifest.to_json(),
         LABELS: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels),
@@ -32,19 +43,37 @@ def described(manifest: Manifest) -> dict[str, str]:
 
 
 def append(data: bytes, files: Mapping[str, str]) -> bytes:
-    """`data` with a ZIP archive of these texts (name -> text) behind it. Raises ValueError where there is one already."""
-    whole = io.BytesIO(data)
-    if zipfile.is_zipfile(whole):
-        raise ValueError("there is an archive already")
-    with zipfile.ZipFile(whole, "a", zipfile.ZIP_STORED) as archive:
+    """Append a ZIP archive to a file's bytes.
+
+    Args:
+        data: The engine's own bytes.
+        files: File name -> text.
+
+    Returns:
+        The bytes with the archive behind them. Equal arguments give equal bytes.
+
+    Raises:
+        ValueError: If the bytes end with an archive already.
+    """
+    buffer = io.BytesIO(data)
+    if zipfile.is_zipfile(buffer):
+        raise ValueError("the file has an archive already")
+    with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         for name, text in sorted(files.items()):
-            archive.writestr(zipfile.ZipInfo(name, _EPOCH), text.encode("utf-8"))
-    return whole.getvalue()
+            archive.writestr(zipfile.ZipInfo(name, _FIRST_DATE), text.encode("utf-8"))
+    return buffer.getvalue()
 
 
 @dataclass(frozen=True)
 class TrailerFormat:
-    """A `Format` of one file that begins with `magic` at byte `at`, and ends with such an archive where tinyvit-export made it."""
+    """A `Format` of files that end with a ZIP archive if tinyvit-export wrote them.
+
+    Attributes:
+        name: Name for messages and JSON.
+        suffix: Usual suffix with its dot.
+        magic: Bytes that every file has at the position `at`.
+        at: Position of `magic`.
+    """
 
     name: str
     suffix: str
@@ -52,37 +81,44 @@ class TrailerFormat:
     at: int = 0
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """See `Format`."""
+        """Return whether a file has `magic` at its position."""
         return head[self.at : self.at + len(self.magic)] == self.magic
 
     def manifests(self, path: Path) -> list[str]:
-        """See `Format`."""
-        with _archive(path) as archive:
+        """Read every manifest in the archive; without an archive there is none."""
+        with _open_archive(path) as archive:
             if archive is None:
                 return []
-            found = [info for info in archive.infolist() if info.filename == MANIFEST]
-            return [_read(archive, info, path).decode("utf-8") for info in found]
+            infos = [info for info in archive.infolist() if info.filename == MANIFEST]
+            return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
     def companions(self, path: Path) -> tuple[Path, ...]:
-        """See `Format`: none."""
+        """Return nothing: everything is in the file."""
         return ()
 
-    def digest(self, path: Path, into: hashlib._Hash) -> None:
-        """See `Format`: the engine's own bytes, then the name and the bytes of each file in the archive but the manifest."""
-        with _archive(path) as archive, path.open("rb") as file:
+    def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
+        """Update a hash with the engine's bytes, then each archived file's name and bytes.
+
+        The manifest does not count.
+        """
+        with _open_archive(path) as archive, path.open("rb") as file:
             infos = [] if archive is None else archive.infolist()
-            left = min((info.header_offset for info in infos), default=path.stat().st_size)
-            while left and (chunk := file.read(min(left, 2**20))):
-                into.update(chunk)
-                left -= len(chunk)
+            remaining = min((info.header_offset for info in infos), default=path.stat().st_size)
+            while remaining and (chunk := file.read(min(remaining, _CHUNK_BYTES))):
+                digest.update(chunk)
+                remaining -= len(chunk)
             for info in infos:
                 if archive and info.filename != MANIFEST:
-                    into.update(info.filename.encode() + b"\0" + _read(archive, info, path))
+                    content = _read_member(archive, info, path)
+                    digest.update(info.filename.encode() + b"\0" + content)
 
 
 @contextmanager
-def _archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
-    """The archive behind the file, or None; raises ArtifactError where it is damaged or hostile."""
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
+    """Open the archive at the end of a file; yield None if there is none.
+
+    Raises ArtifactError if it is damaged or hostile.
+    """
     try:
         if not zipfile.is_zipfile(path):
             yield None
@@ -90,7 +126,8 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
         with zipfile.ZipFile(path) as archive:
             if len(archive.infolist()) > _MAX_FILES:
                 raise ArtifactError(
-                    f"{path} has {len(archive.infolist())} files behind it",
+                    f"the archive at the end of {path} has {len(archive.infolist())} files, more"
+                    f" than {_MAX_FILES}",
                     "the file is damaged or hostile: export it again",
                 )
             yield archive
@@ -103,7 +140,7 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
         ValueError,
     ) as error:
         raise ArtifactError(
-            f"the archive behind {path} is damaged ({error})", "export the file again"
+            f"the archive at the end of {path} is damaged ({error})", "export the file again"
         ) from error
     except OSError as error:
         raise ArtifactError(
@@ -111,11 +148,15 @@ def _archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
         ) from error
 
 
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:
-    """A file of the archive, bounded; it is stored as it is, so that no few bytes become many."""
+def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:
+    """Read one file of the archive.
+
+    Compressed files are refused: a few bytes of them could become many.
+    """
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES:
         raise ArtifactError(
-            f"{info.filename} behind {path} is compressed or larger than {MAX_BYTES >> 20} MiB",
+            f"{info.filename} in the archive at the end of {path} is compressed or larger than"
+            f" {MAX_BYTES >> 20} MiB",
             "export the file again",
         )
     return archive.read(info)

@@ -32,9 +32,9 @@ MAX_GROWTH = 8 * 2**20
 def answers_in(one: Any) -> str | None:
     """The engine that answers for a file on this machine, None for its own."""
     target = targets.get_target(one.manifest.target)
-    if target.proof == "graph":
+    if target.parity_method == "graph":
         pytest.skip(f"no engine runs {target.name} files here")
-    return target.reference
+    return target.reference_engine
 
 
 def installed(tool: str) -> bool:
@@ -81,7 +81,7 @@ def test_the_file_says_what_it_is(one: Any) -> None:
 
 
 def test_it_verifies_where_it_runs(one: Any) -> None:
-    if targets.get_target(one.manifest.target).proof == "graph":
+    if targets.get_target(one.manifest.target).parity_method == "graph":
         with pytest.raises(TinyViTError, match="driver"):
             verify(one.path)
         return
@@ -156,7 +156,7 @@ def test_two_threads_may_call(runtime: Any) -> None:
     not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it"
 )
 def test_many_calls_do_not_grow(one: Any, runtime: Any) -> None:
-    many, x = SLOW if targets.get_target(one.manifest.target).reference else MANY, pictures(runtime)
+    many, x = SLOW if targets.get_target(one.manifest.target).reference_engine else MANY, pictures(runtime)
     for _ in range(many // 10):
         runtime.run(x)
     before = resident()
@@ -179,9 +179,9 @@ def test_eight_pictures_at_once(name: str, made: Any, tmp_path: Path) -> None:
     if name not in made[0]:
         pytest.skip(f"the tools of {name} are not installed")
     answers_in(made[0][name])
-    if target.batches == "one":
+    if target.batch_sizes == "one":
         pytest.skip("refused: see below")
-    free = target.batches == "any"
+    free = target.batch_sizes == "any"
     done, _ = export(
         "demo",
         target=name,
@@ -227,14 +227,14 @@ def test_cut_files_are_refused(one: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", targets.target_names())
 def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Path) -> None:
     target = targets.get_target(name)
-    if "full" in target.refused:
+    if "full" in target.unsupported:
         with pytest.raises(RequestError, match="--preprocess full"):
             export("demo", target=name, preprocess="full", output=tmp_path / f"x{target.suffix}")
-    if target.batches != "any":
-        with pytest.raises(RequestError, match=r"fixed batch|one picture"):
+    if target.batch_sizes != "any":
+        with pytest.raises(RequestError, match=r"fixed batch|one image"):
             export("demo", target=name, dynamic_batch=True, output=tmp_path / f"x{target.suffix}")
-    if target.batches == "one":
-        with pytest.raises(RequestError, match="one picture"):
+    if target.batch_sizes == "one":
+        with pytest.raises(RequestError, match="one image"):
             export("demo", target=name, batch=2, output=tmp_path / f"x{target.suffix}")
     for alias in target.aliases:
         assert targets.get_target(alias) is target

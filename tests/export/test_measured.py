@@ -47,7 +47,7 @@ def test_float32_is_measured_again_only_where_it_answers_otherwise(tmp_path: Pat
         answers.append(
             measured.answers(
                 shop,
-                shop.save(shop.lower(shop.graph), "float32"),
+                shop.save(shop.lower(shop.graph, "float32"), "float32"),
                 lambda: iter([(pixels, None)]),
                 said.append,
             )

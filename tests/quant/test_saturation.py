@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from tests.helpers.saturation import INT16_MAX, UINT8_MAX, with_saturating_kernels
-from tinyvit.export.passes import onnx_graph
+from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.export.targets.openvino import passes as openvino_passes
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
@@ -165,7 +165,7 @@ def run_in_engine(
             input_names=["x"],
         )
         correct = module.double()(x.double()).numpy()
-    onnx_graph.tune(program.model)
+    optimize_graph(program.model)
     program.model.ir_version = 9
     model_path = folder / "layer.onnx"
     ir.save(program.model, model_path)
@@ -187,7 +187,7 @@ def convert_to_openvino(onnx_path: Path) -> Path:
     import openvino
 
     model = openvino.Core().read_model(onnx_path)
-    openvino_passes.tune(model)
+    openvino_passes.optimize_graph(model)
     path = onnx_path.with_suffix(".xml")
     openvino.save_model(model, path, compress_to_fp16=False)
     return path

@@ -25,7 +25,7 @@ from coremltools.converters.mil.mil import types
 from coremltools.proto import Model_pb2
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.export.targets.coreml import writer as package_coreml
+from tinyvit.export.targets.coreml.writer import write_package
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.engines import coreml, coreml_reference
@@ -70,7 +70,7 @@ def package(
     )
     path = folder / "a.mlpackage"
     data = Path(converted.weights_dir, "weight.bin")
-    package_coreml.write(
+    write_package(
         path,
         converted.get_spec().SerializeToString(deterministic=True),
         data.read_bytes() if data.is_file() else b"",

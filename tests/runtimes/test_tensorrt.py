@@ -184,8 +184,8 @@ def fake_sdk(engine: FakeEngine | None) -> SimpleNamespace:
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
     """A machine with two GPUs and TensorRT-RTX, none of them real."""
     fake = FakeDriver()
-    monkeypatch.setattr(nvidia, "driver", lambda: fake)
-    monkeypatch.setattr(nvidia, "sdk", lambda flavor: fake_sdk(FakeEngine()))
+    monkeypatch.setattr(nvidia, "load_driver", lambda: fake)
+    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: fake_sdk(FakeEngine()))
     yield fake
     assert not fake.memory, "all memory was given back"
 
@@ -258,7 +258,7 @@ def test_options_that_are_refused(
 def test_what_tensorrt_refuses(
     driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nvidia, "sdk", lambda flavor: fake_sdk(None))
+    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: fake_sdk(None))
     with pytest.raises(ArtifactError, match=r"Serialization assertion failed\. In some file"):
         tensorrt.open_runtime(saved(tmp_path, plan()), GPU)
     older = plan().replace(bytes((1, 7, 1, 116)), bytes((1, 5, 0, 9)))
@@ -269,7 +269,7 @@ def test_what_tensorrt_refuses(
 
 
 def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvidia, "sdk", lambda flavor: pytest.fail("reached TensorRT"))
+    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: pytest.fail("reached TensorRT"))
     for data in (b"", b"vtrt", b"PK\3\4" * 99, plan()[:60]):
         with pytest.raises(ArtifactError, match="is no TensorRT engine"):
             tensorrt.open_runtime(saved(tmp_path, data), GPU)
@@ -292,7 +292,7 @@ def test_formats() -> None:
 
 
 def test_without_a_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvidia, "sdk", lambda flavor: fake_sdk(FakeEngine()))
+    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: fake_sdk(FakeEngine()))
     monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     with pytest.raises(RequestError) as error:
         tensorrt.open_runtime(saved(tmp_path, plan(), manifest()), RuntimeOptions())
@@ -316,7 +316,7 @@ def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 def has_gpu() -> bool:
     try:
-        nvidia.driver()
+        nvidia.load_driver()
     except RequestError:
         return False
     return True
@@ -326,10 +326,10 @@ def has_gpu() -> bool:
 @pytest.mark.skipif(not has_gpu(), reason="needs an NVIDIA GPU and its driver")
 def test_on_a_gpu(tmp_path: Path) -> None:
     """Build the demo at 224 in three precisions, open, hold the logits against the exact reading, inspect, time them in turn."""
-    trt = pytest.importorskip(nvidia.PRODUCTS[nvidia.installed()].module)
+    trt = pytest.importorskip(nvidia.PRODUCTS[nvidia.installed_flavor()].module)
     torch = pytest.importorskip("torch")
     from tinyvit.bench.latency.interleave import run_interleaved
-    from tinyvit.export.targets.tensorrt.engine_builder import inspected
+    from tinyvit.export.targets.tensorrt.engine_builder import parse_inspector_json
     from tinyvit.export.targets.tensorrt.target import TARGET
     from tinyvit.export.tracing import trace
     from tinyvit.golden import PATTERNS, make_pattern
@@ -347,14 +347,16 @@ def test_on_a_gpu(tmp_path: Path) -> None:
         "float32": folded,
         "float16": folded,
         "int8": quantize_network(
-            folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.placement
+            folded, Recipe("abc", 224, scales, 7, (), "", "", 3), TARGET.scheme
         ),
     }
     opened = {}
     for precision, network in networks.items():
         told = manifest(precision=precision, tools={}, img_size=224)
         path = tmp_path / f"{precision}{TARGET.suffix}"
-        TARGET.lower(trace(network.eval(), batch=None), preprocess, "host").save(path, told)
+        TARGET.lower(trace(network.eval(), batch=None), preprocess, "host", told.precision).save(
+            path, told
+        )
         runtime = opened[precision] = tensorrt.open_runtime(Artifact(path, told), GPU)
         with torch.no_grad():
             wanted = with_exact_arithmetic(network)(torch.from_numpy(batch).double()).numpy()
@@ -364,8 +366,10 @@ def test_on_a_gpu(tmp_path: Path) -> None:
             runtime.run(np.repeat(batch, 7, 0))[:1], runtime.run(np.repeat(batch, 7, 0))[:1]
         )
         inspector = runtime._engine.create_engine_inspector()
-        layers = list(inspected(inspector.get_engine_information(trt.LayerInformationFormat.JSON)))
-        integers = sum(layer.multiplies and layer.first == "Int8" for layer in layers)
+        layers = list(
+            parse_inspector_json(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
+        )
+        integers = sum(layer.multiplies_matrices and layer.input_type == "Int8" for layer in layers)
         assert (integers > 40) == (precision == "int8")
         print(
             f"{precision}: {integers} of {len(layers)} layers multiply integers, difference {worst:.4f}, {runtime.describe()}"

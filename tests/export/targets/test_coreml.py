@@ -30,7 +30,7 @@ from tinyvit.nn.hub import load_released
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.quantized_network import quantize_network, quantized_units, with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
-from tinyvit.runtimes.engines._mil_program import read_program
+from tinyvit.runtimes.engines._mil_program import read_mil_program
 from tinyvit.runtimes.engines.coreml_reference import Evaluator
 
 SIZE = 64
@@ -124,7 +124,7 @@ def test_it_is_the_network(
     """In float64, where nothing is rounded, the program equals the exact reading to the last digits."""
     import torch
 
-    program = read_program(package(precision, stage))
+    program = read_mil_program(package(precision, stage))
     for s in PATTERNS:
         pixels = make_pattern(s, SIZE, SIZE)
         normalized = source.preprocess.normalize(pixels)[None]
@@ -134,7 +134,7 @@ def test_it_is_the_network(
             ).numpy()
         batch = normalized if stage == "host" else pixels[None]
         in_float64, in_float32 = (
-            np.abs(Evaluator(program, one).logits(batch) - wanted).max()
+            np.abs(Evaluator(program, one).compute_logits(batch) - wanted).max()
             for one in (np.float64, np.float32)
         )
         largest = np.abs(wanted).max()
@@ -160,12 +160,14 @@ def test_int8_is_exact_but_for_float16(
     given = source.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
     with torch.no_grad():
         wanted = with_exact_arithmetic(networks["int8"])(torch.from_numpy(given).double()).numpy()
-    logits = Evaluator(read_program(tmp_path / "exact.mlpackage"), np.float64).logits(given)
+    logits = Evaluator(read_mil_program(tmp_path / "exact.mlpackage"), np.float64).compute_logits(
+        given
+    )
     assert np.abs(logits - wanted).max() < 1e-9 * np.abs(wanted).max()
 
 
 def test_int8_is_the_recipes(networks: Any, package: Make) -> None:
-    recipe, program = networks["recipe"], read_program(package("int8", "host"))
+    recipe, program = networks["recipe"], read_mil_program(package("int8", "host"))
     scales = {np.float16(scale) for scale in recipe.scales.values()}
     rounding = [one for one in program.operations if one.kind in ("quantize", "dequantize")]
     assert len(rounding) > 100

@@ -36,7 +36,7 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engines import _pte
-from tinyvit.runtimes.engines.executorch import open_runtime
+from tinyvit.runtimes.engines.executorch import ENGINE
 
 SIZE = 64
 ATTENTIONS, GATHER = 3, "aten::index_select.out"
@@ -80,7 +80,7 @@ def kinds(program) -> Counter[str]:
 def answer(data: bytes, folder, x):
     path = folder / "a.pte"
     path.write_bytes(data)
-    with open_runtime(Artifact(path, None), RuntimeOptions()) as runtime:
+    with ENGINE.open(Artifact(path, None), RuntimeOptions()) as runtime:
         return runtime.run(x)
 
 
@@ -130,7 +130,7 @@ def test_normalizing_in_the_file(networks, tmp_path):
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_one_delegate_has_all_but_the_gathers(lowered, precision):
     assert lowered[precision].outside == {GATHER: ATTENTIONS, "executorch_call_delegate": 1}
-    program = _pte.read(lowered[precision].data)
+    program = _pte.read_pte_program(lowered[precision].data)
     assert (program.delegates, program.operators) == (("XnnpackBackend",), (GATHER,))
     assert program.end == len(lowered[precision].data)
 
@@ -191,7 +191,7 @@ def test_the_manifest_stands_behind_the_program(lowered, image, tmp_path):
     path = tmp_path / "with.pte"
     assert lowered["float32"].save(path, manifest) == [path]
     data = path.read_bytes()
-    assert data[: _pte.read(data).end] == lowered["float32"].data
+    assert data[: _pte.read_pte_program(data).end] == lowered["float32"].data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert Manifest.from_json(archive.read("tinyvit.json").decode()) == manifest
         assert archive.read("labels.txt").decode().splitlines()[3] == "thing 3"

@@ -35,7 +35,7 @@ from tinyvit.quant.quantized_network import quantize_network, with_exact_arithme
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.litert import open_runtime
+from tinyvit.runtimes.engines.litert import ENGINE
 
 SIZE = 64
 SOURCE = load_released("demo").at_size(SIZE)
@@ -113,7 +113,7 @@ def test_the_function_is_the_same(
     files: Any, networks: Any, precision: str, tolerance: float
 ) -> None:
     with (
-        open_runtime(Artifact(files[precision], None), RuntimeOptions(threads=1)) as runtime,
+        ENGINE.open(Artifact(files[precision], None), RuntimeOptions(threads=1)) as runtime,
         torch.no_grad(),
     ):
         assert (runtime.inputs[0].name, runtime.inputs[0].shape, runtime.inputs[0].layout) == (
@@ -259,7 +259,7 @@ def test_pixels_and_nothing_is_said(
     TARGET.lower(graph, SOURCE.preprocess, "normalize").save(path, manifest(stage="normalize"))
     assert capfd.readouterr() == ("", "")
     pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    with open_runtime(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
+    with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
         assert (runtime.inputs[0].shape, runtime.inputs[0].dtype, runtime.inputs[0].layout) == (
             (1, SIZE, SIZE, 3),
             "uint8",
@@ -279,7 +279,7 @@ def test_half(files: Any, lowered: Any, networks: Any, tmp_path: Path) -> None:
     assert path.read_bytes() == again.read_bytes()
     assert path.stat().st_size < 0.52 * files["float32"].stat().st_size
     test_xnnpack_takes_the_whole_network({"float16": path}, "float16")
-    with open_runtime(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
+    with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
         want = networks["float32"](torch.from_numpy(picture())).numpy()
         difference = (
             np.abs(runtime.run(picture().transpose(0, 2, 3, 1)) - want).max() / np.abs(want).max()

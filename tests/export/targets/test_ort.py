@@ -28,7 +28,7 @@ from tinyvit.quant.quantized_network import quantize_network, with_exact_arithme
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact, detect_format, open_artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.onnxruntime import open_runtime
+from tinyvit.runtimes.engines.onnxruntime import ENGINE
 
 SIZE = 64
 SOURCE = load_released("demo").at_size(SIZE)
@@ -68,7 +68,7 @@ def test_the_function_is_the_same(
     files: Any, networks: Any, precision: str, tolerance: float
 ) -> None:
     with (
-        open_runtime(open_artifact(files[precision]), RuntimeOptions(threads=1)) as runtime,
+        ENGINE.open(open_artifact(files[precision]), RuntimeOptions(threads=1)) as runtime,
         torch.no_grad(),
     ):
         for seed in range(3):
@@ -114,7 +114,7 @@ def test_it_is_known_by_its_content(files: Any, tmp_path: Path) -> None:
     renamed = tmp_path / "network.onnx"
     renamed.write_bytes(files["float32"].read_bytes())
     assert detect_format(renamed).name == "ort"
-    with open_runtime(Artifact(renamed, None), RuntimeOptions(threads=1)) as runtime:
+    with ENGINE.open(Artifact(renamed, None), RuntimeOptions(threads=1)) as runtime:
         assert runtime.run(picture()).shape == (1, 10)
 
 
@@ -128,7 +128,7 @@ def test_preprocessing_inside(networks: Any, stage: Any, tmp_path: Path) -> None
     size = (90, 120) if stage == "full" else (SIZE, SIZE)
     pixels = np.random.default_rng(0).integers(0, 256, (1, *size, 3), np.uint8)
     ours, theirs = (
-        open_runtime(open_artifact(file), RuntimeOptions(threads=1)).run(pixels)
+        ENGINE.open(open_artifact(file), RuntimeOptions(threads=1)).run(pixels)
         for file in (path, beside)
     )
     assert np.abs(ours - theirs).max() < 1e-4
@@ -137,7 +137,7 @@ def test_preprocessing_inside(networks: Any, stage: Any, tmp_path: Path) -> None
 def test_an_open_batch(networks: Any, tmp_path: Path) -> None:
     lowered = TARGET.lower(trace(networks["int8"], batch=None), SOURCE.preprocess, "host")
     lowered.save(tmp_path / "demo.ort", manifest("int8", batch=None))
-    with open_runtime(open_artifact(tmp_path / "demo.ort"), RuntimeOptions(threads=1)) as runtime:
+    with ENGINE.open(open_artifact(tmp_path / "demo.ort"), RuntimeOptions(threads=1)) as runtime:
         pictures = np.concatenate([picture(seed) for seed in range(3)])
         assert np.abs(runtime.run(pictures)[1:2] - runtime.run(picture(1))).max() < 1e-4
 
@@ -154,7 +154,7 @@ import sys, numpy as np, pathlib
 from tinyvit.errors import TinyViTError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.onnxruntime import open_runtime
+from tinyvit.runtimes.engines.onnxruntime import ENGINE
 path = pathlib.Path(sys.argv[1])
 data, rng = path.read_bytes(), np.random.default_rng(0)
 for trial in range(150):
@@ -164,7 +164,7 @@ for trial in range(150):
         bad[at if trial % 2 else len(bad) - 1 - at] = rng.integers(0, 256)
     path.write_bytes(bad)
     try:
-        with open_runtime(Artifact(path, None), RuntimeOptions(threads=1)) as runtime:
+        with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime:
             runtime.run(np.zeros((1, 3, 64, 64), np.float32))
     except TinyViTError as error:
         assert "\\n" not in str(error)

@@ -299,7 +299,7 @@ def test_classic_needs_its_package_and_a_gpu(graphs: Any, monkeypatch: Any) -> N
     monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[tensorrt\]"):
         classic.lower(graphs["float16"], PREPROCESS, "host")
-    monkeypatch.setattr(nvidia, "sdk", lambda flavor: None)
+    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: None)
     monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
     with pytest.raises(RequestError, match="builds on the device it is for, and here is none"):
         classic.lower(graphs["float16"], PREPROCESS, "host")

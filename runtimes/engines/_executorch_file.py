@@ -1,0 +1,102 @@
+"""Checks of a .pte file before ExecuTorch loads it into this process.
+
+ExecuTorch's own verifier is not enough: of files with a few changed bytes in their program, a
+quarter ended the process. A file whose hash is not in its manifest is therefore run once by another
+process first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from pathlib import Path
+
+from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.artifact import Artifact, content_sha256
+from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
+
+METHOD = "forward"
+"""Name of the method that runs the network."""
+
+ALLOWED_DELEGATE = "XnnpackBackend"
+"""The one delegate that is run; some others load libraries whose name is in the file."""
+
+_TRIAL_CODE = (
+    "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
+)
+_TRIAL_TIMEOUT_S = 120
+
+_TESTED_SHA256: set[str] = set()
+"""Hashes of the files without a manifest that another process has run without ending."""
+
+
+def read_checked_file(artifact: Artifact) -> bytes:
+    """Read a .pte file and check it.
+
+    Args:
+        artifact: The file and its manifest, if it has one.
+
+    Returns:
+        All bytes of the file. ExecuTorch neither copies nor keeps them, so the caller must.
+
+    Raises:
+        ArtifactError: The file is damaged, needs another delegate, or ends the process that runs
+            it.
+    """
+    stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
+    if stated_sha256 and stated_sha256 != content_sha256(artifact.path):
+        raise ArtifactError(
+            f"{artifact.path.name} is damaged: its content differs from the hash in its manifest",
+            "export it again",
+        )
+    try:
+        data = artifact.path.read_bytes()
+        program = read_pte_program(data)
+    except (OSError, ValueError) as error:
+        raise load_error(artifact.path, "ExecuTorch", error) from error
+    _check_program(artifact.path, program)
+    if not stated_sha256:
+        _check_in_other_process(artifact.path, hashlib.sha256(data).hexdigest())
+    return data
+
+
+def _check_program(path: Path, program: PteProgram) -> None:
+    """Raise ArtifactError if the program needs another delegate or has no method to run."""
+    other_delegates = [name for name in program.delegates if name != ALLOWED_DELEGATE]
+    if other_delegates:
+        cause = f"{path.name} needs the delegate {other_delegates[0][:80]}"
+    elif METHOD not in program.methods:
+        cause = f"{path.name} has no method {METHOD}"
+    else:
+        return
+    raise ArtifactError(
+        cause,
+        "only files for XNNPACK, with a method forward, are run here: "
+        "export with --target executorch",
+    )
+
+
+def _check_in_other_process(path: Path, sha256: str) -> None:
+    """Raise ArtifactError if the file ends another process that runs it once."""
+    if sha256 in _TESTED_SHA256:
+        return
+    try:
+        process = subprocess.run(
+            [sys.executable, "-c", _TRIAL_CODE, str(path)],
+            capture_output=True,
+            timeout=_TRIAL_TIMEOUT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(
+            f"{path.name} did not finish one inference in {_TRIAL_TIMEOUT_S} s",
+            "the file is damaged: export it again",
+        ) from error
+    if process.returncode < 0 or process.returncode > 127:
+        raise ArtifactError(
+            f"{path.name} ends the process that runs it in ExecuTorch",
+            "the file is damaged or hostile: export it again",
+        )
+    _TESTED_SHA256.add(sha256)

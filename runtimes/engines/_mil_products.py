@@ -1,0 +1,173 @@
+"""Matrix products and convolutions of an ML Program in numpy.
+
+The rules are those of coremltools' converters/mil/mil/ops/defs: iOS15/linear.py and iOS15/conv.py.
+Operands are given by parameter name; floats are float32 or float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from tinyvit.errors import ArtifactError
+from tinyvit.runtimes.engines._mil_types import (
+    MAX_OPERATION_MACS,
+    MAX_TENSOR_ELEMENTS,
+    Array,
+    unsupported_error,
+)
+
+Operands = Mapping[str, Any]
+
+MAX_PADDING = 64
+
+
+def check_result_size(shape: Sequence[int], depth: int = 1) -> None:
+    """Refuse a result that would take too much memory or time, before it is computed.
+
+    Args:
+        shape: Shape of the result.
+        depth: Multiply-accumulates for each element of the result.
+
+    Raises:
+        ArtifactError: The result has too many elements or multiply-accumulates.
+    """
+    if prod(shape) > MAX_TENSOR_ELEMENTS or prod(shape) * depth > MAX_OPERATION_MACS:
+        raise ArtifactError(
+            f"an operation with a result of shape {tuple(shape)} is too large",
+            "the file is damaged or hostile: export it again",
+        )
+
+
+def linear(operands: Operands) -> Array:
+    """Compute x @ weight.T + bias.
+
+    Args:
+        operands: "x", float (..., inputs); "weight", float (outputs, inputs); optionally "bias",
+            float (outputs,).
+
+    Returns:
+        Float (..., outputs).
+    """
+    inputs, weight = operands["x"], operands["weight"]
+    check_result_size((*inputs.shape[:-1], weight.shape[0]), weight.shape[1])
+    product: Array = inputs @ weight.T
+    return product + operands["bias"] if "bias" in operands else product
+
+
+def matmul(operands: Operands) -> Array:
+    """Compute x @ y for matrices in the last two dimensions; the other dimensions are broadcast.
+
+    Args:
+        operands: "x" and "y", float arrays; optionally "transpose_x" and "transpose_y", which
+            exchange the last two dimensions first.
+
+    Returns:
+        Float (..., rows of x, columns of y).
+    """
+    left, right = operands["x"], operands["y"]
+    left = left.swapaxes(-1, -2) if operands.get("transpose_x") else left
+    right = right.swapaxes(-1, -2) if operands.get("transpose_y") else right
+    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    check_result_size((*batch, left.shape[-2], right.shape[-1]), left.shape[-1])
+    product: Array = left @ right
+    return product
+
+
+def conv(operands: Operands) -> Array:
+    """Compute a two-dimensional convolution with pad_type "custom" or "valid" and no dilation.
+
+    Args:
+        operands: "x", float (batch, channels, height, width); "weight", float (outputs, channels
+            per group, rows, columns); "pad_type"; optionally "pad" (top, bottom, left, right),
+            "strides" (down, across), "groups" (1, or one for each channel) and "bias" (outputs,).
+
+    Returns:
+        Float (batch, outputs, height, width).
+
+    Raises:
+        ArtifactError: The convolution is of a kind that this function does not support.
+        ValueError: The padding or the strides are out of range.
+    """
+    inputs, weight = operands["x"], operands["weight"]
+    _check_conv_kind(operands)
+    padding, strides = _read_padding_and_strides(operands)
+    if any(padding):
+        top, bottom, left, right = padding
+        inputs = np.pad(inputs, ((0, 0), (0, 0), (top, bottom), (left, right)))
+    sums = (
+        _depthwise_conv(inputs, weight, strides)
+        if _is_depthwise(operands)
+        else _ungrouped_conv(inputs, weight, strides)
+    )
+    return np.asarray(sums + operands["bias"][:, None, None] if "bias" in operands else sums)
+
+
+def _is_depthwise(operands: Operands) -> bool:
+    """Tell whether each channel has one filter of its own."""
+    groups = int(operands.get("groups", 1))
+    return bool(groups == operands["x"].shape[1] == operands["weight"].shape[0])
+
+
+def _check_conv_kind(operands: Operands) -> None:
+    """Raise ArtifactError unless `conv` supports this kind of convolution."""
+    rank, groups = operands["x"].ndim, int(operands.get("groups", 1))
+    pad_type, dilations = str(operands["pad_type"]), operands.get("dilations", ())
+    is_supported = (
+        rank == 4
+        and pad_type in ("custom", "valid")
+        and (groups == 1 or _is_depthwise(operands))
+        and all(dilation == 1 for dilation in dilations)
+    )
+    if not is_supported:
+        raise unsupported_error(
+            f"conv of rank {rank} with pad_type {pad_type}, {groups} groups and "
+            f"dilations {operands.get('dilations')}"
+        )
+
+
+def _read_padding_and_strides(operands: Operands) -> tuple[list[int], tuple[int, int]]:
+    """Read (top, bottom, left, right) and (down, across), and raise ValueError if out of range."""
+    is_padded = str(operands["pad_type"]) == "custom"
+    padding = [int(size) for size in operands["pad"]] if is_padded else [0] * 4
+    down, across = (int(stride) for stride in operands.get("strides", (1, 1)))
+    if min(padding) < 0 or max(padding) > MAX_PADDING or min(down, across) < 1:
+        raise ValueError(f"padding {padding} or strides {(down, across)} are out of range")
+    return padding, (down, across)
+
+
+def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
+    """View the input as windows, (batch, channels, height, width, rows, columns)."""
+    rows, columns = weight.shape[2:]
+    down, across = strides
+    height, width = (inputs.shape[2] - rows) // down + 1, (inputs.shape[3] - columns) // across + 1
+    check_result_size((len(inputs), len(weight), height, width), prod(weight.shape[1:]))
+    windows = np.lib.stride_tricks.sliding_window_view(inputs, (rows, columns), (2, 3))
+    return windows[:, :, ::down, ::across]
+
+
+def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
+    """Sum over the filter's positions, which needs no copy of the windows."""
+    windows = _conv_windows(inputs, weight, strides)
+    rows, columns = weight.shape[2:]
+    return np.asarray(
+        sum(
+            windows[..., row, column] * weight[:, 0, row, column, None, None]
+            for row in range(rows)
+            for column in range(columns)
+        )
+    )
+
+
+def _ungrouped_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
+    """Multiply the filters with a matrix that has one column for each window."""
+    windows = _conv_windows(inputs, weight, strides)
+    check_result_size(windows.shape)
+    batch, _, height, width = windows.shape[:4]
+    depth = prod(weight.shape[1:])
+    matrix = windows.transpose(0, 1, 4, 5, 2, 3).reshape(batch, depth, -1)
+    product: Array = weight.reshape(len(weight), -1) @ matrix
+    return product.reshape(batch, len(weight), height, width)

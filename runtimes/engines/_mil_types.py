@@ -1,0 +1,92 @@
+"""Types and limits that the readers and evaluators of Core ML programs share.
+
+Core ML calls the language of its ML Programs MIL (model intermediate language); a program is a list
+of operations on tensors, in an order in which they can run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
+
+from tinyvit.errors import ArtifactError
+from tinyvit.manifest import TensorSpec
+
+Array = npt.NDArray[Any]
+
+MAX_TENSOR_ELEMENTS = 2**27
+"""Largest number of elements of one tensor."""
+
+MAX_PROGRAM_ELEMENTS = 2**32
+"""Largest number of elements of all tensors of a program.
+
+TinyViT-21M at 512 pixels has fewer than 2**28."""
+
+MAX_OPERATION_MACS = 2**38
+"""Largest number of multiply-accumulates of one operation; all of TinyViT-21M at 512 has 2**35."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of a program.
+
+    Attributes:
+        kind: MIL's name of the operation, such as "conv".
+        inputs: Parameter -> name of the value that an earlier operation computes.
+        constants: Parameter -> constant value: an array or a string.
+        output: Name of the one value that the operation computes.
+        shape: Declared shape of the output.
+        dtype: Declared numpy dtype name of the output.
+    """
+
+    kind: str
+    inputs: dict[str, str]
+    constants: dict[str, Any]
+    output: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+@dataclass(frozen=True)
+class ClassifierFeatures:
+    """The input and the logits of a classifier, which Core ML calls features.
+
+    Attributes:
+        input: The input as this package feeds it; an image is uint8 (1, height, width, 3).
+        output: The logits, float32 (batch, classes).
+        is_image: Whether Core ML takes the input as an image instead of an array.
+    """
+
+    input: TensorSpec
+    output: TensorSpec
+    is_image: bool
+
+
+@dataclass(frozen=True)
+class MilProgram:
+    """The part of an ML Program that computes the logits.
+
+    Attributes:
+        features: The program's input and output.
+        operations: The operations that the logits depend on, in an order in which they can run.
+    """
+
+    features: ClassifierFeatures
+    operations: tuple[Operation, ...]
+
+
+def unsupported_error(feature: str) -> ArtifactError:
+    """Make the error for a part of a program that the reference evaluator does not support.
+
+    Args:
+        feature: The unsupported part, such as "the operation lstm".
+
+    Returns:
+        The error to raise.
+    """
+    return ArtifactError(
+        f"the reference evaluator does not support {feature}",
+        "run the file on an Apple device with --runtime coreml",
+    )
