@@ -29,8 +29,9 @@ from tinyvit.bench.latency.interleave import median_ratio, run_interleaved
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.profilers import random_input
 from tinyvit.cli import make_parser, run_guarded
+from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.images import list_images, open_image
+from tinyvit.images import open_image
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest
 from tinyvit.nn.timm_models import import_timm, stock_export

@@ -25,7 +25,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.images import list_images
+from tinyvit.data.listing import list_images
 from tinyvit.labels import imagenet_labels
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
