@@ -1,0 +1,40 @@
+"""Networks that the tests of several targets lower. Each is made once per test run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from tinyvit.export.tracing import Graph
+    from tinyvit.quant.recipe import Recipe
+
+
+@pytest.fixture(scope="session")
+def demo_network() -> Any:
+    """The demo at 64 pixels in float32, with its BatchNorms folded."""
+    pytest.importorskip("torch")
+    from tests.helpers.demo_network import load_demo
+
+    from tinyvit.nn.fold import fold_model
+
+    return fold_model(load_demo().build())
+
+
+@pytest.fixture(scope="session")
+def demo_graph(demo_network: Any) -> Graph:
+    """`demo_network`, traced for one image."""
+    pytest.importorskip("onnxscript")
+    from tinyvit.export.tracing import trace
+
+    return trace(demo_network)
+
+
+@pytest.fixture(scope="session")
+def demo_recipe(demo_network: Any) -> Recipe:
+    """A recipe for `demo_network`, calibrated on noise."""
+    pytest.importorskip("torchao")
+    from tests.helpers.demo_network import calibrate_on_noise
+
+    return calibrate_on_noise(demo_network)
