@@ -1,4 +1,4 @@
-"""Facts about a measured artifact for the record, and the list of artifacts that failed."""
+"""Facts about a measured artifact for the record."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
-from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.files import sha256, update_hash
 from tinyvit.runtimes.artifact import artifact_files, open_artifact
 from tinyvit.runtimes.base import RuntimeInfo
@@ -58,39 +57,3 @@ def hash_artifact(path: Path) -> str:
         update_hash(file, file_digest)
         digest.update(file_digest.digest())
     return digest.hexdigest()
-
-
-class Failures:
-    """Collects what could not be measured, with the reasons, while the rest is measured.
-
-    Attributes:
-        lines: One line per failure: the subject and the reason.
-    """
-
-    def __init__(self) -> None:
-        """Start with no failures."""
-        self.lines: list[str] = []
-        self._first: TinyViTError | None = None
-
-    def add(self, subject: str, error: TinyViTError) -> None:
-        """Add a failure.
-
-        Args:
-            subject: Path of an artifact, or what was measured beside it. It is put before the
-                reason unless the reason begins with it.
-            error: The reason.
-        """
-        self._first = self._first or error
-        is_named = str(error).startswith(subject)
-        self.lines.append(str(error) if is_named else f"{subject}: {error}")
-
-    def error(self) -> TinyViTError:
-        """Return the error to raise when nothing is left to measure; needs at least one failure."""
-        assert self._first is not None
-        if len(self.lines) == 1:
-            return self._first
-        return RequestError(
-            f"none of the {len(self.lines)} measurements is possible; the first fails because"
-            f" {self._first.cause}",
-            self._first.remedy,
-        )

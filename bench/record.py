@@ -10,12 +10,12 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from tinyvit import __version__
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.base import RuntimeInfo
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2
 TOOL = f"tinyvit-edge {__version__}"
@@ -366,24 +366,28 @@ class Record:
         return json.dumps({"schema": SCHEMA, **data, "results": results}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, name: str) -> Record:
+    def from_json(cls, text: str | bytes, name: str) -> Record:
         """Parse what `to_json` returned.
 
         Args:
-            text: The JSON text, from an untrusted source.
+            text: The JSON text, from an untrusted source; bytes are UTF-8.
             name: What to call the record in an error.
 
         Raises:
             RequestError: The text is not a record, or has another schema version.
         """
         try:
-            data = json.loads(text)
+            data = parse_json(text, MAX_BYTES)
             if not isinstance(data, dict) or "schema" not in data:
                 raise ValueError("it has no schema version")
             _require_schema(data.pop("schema"), name)
-            data[str(data.get("kind"))] = data.pop("results")
-            return parse_dataclass(cls, data)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            if "results" not in data or data.get("kind") not in get_args(Kind):
+                raise ValueError("it has no results of a known kind")
+            data[data["kind"]] = data.pop("results")
+            return parse_dataclass(cls, data, name="it")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{name} is not text in UTF-8", _REMEDY) from error
+        except ValueError as error:
             cause = f"{name} is not a record of tinyvit-bench ({error})"
             raise RequestError(cause, _REMEDY) from error
 
@@ -404,11 +408,5 @@ def read_record(path: Path) -> Record:
         RequestError: The file is not a record, or is larger than `MAX_BYTES`.
         OSError: The file cannot be read.
     """
-    if path.stat().st_size > MAX_BYTES:
-        raise RequestError(
-            f"{path} is larger than {MAX_BYTES >> 20} MiB, the limit for a record", _REMEDY
-        )
-    try:
-        return Record.from_json(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise RequestError(f"{path} is not a text file", _REMEDY) from error
+    with path.open("rb") as file:
+        return Record.from_json(file.read(MAX_BYTES + 1), str(path))

@@ -46,7 +46,7 @@ def make_export_parser() -> argparse.ArgumentParser:
     """
     parser = make_parser(
         "tinyvit-export",
-        "Export a TinyViT checkpoint to a file that an edge device runs.",
+        "Export a TinyViT checkpoint to files that run on edge devices.",
         _EXAMPLES,
     )
     _add_checkpoint_arguments(parser)
@@ -126,8 +126,8 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["onnx"],
         metavar="TARGET",
-        help="Kinds of files to make, one or several, or all for every target whose tools are "
-        f"installed (default: onnx). Targets, with their aliases: {names}.",
+        help="Engines to make files for: one or several names, or all for every target whose "
+        f"tools are installed (default: onnx). The targets, with their aliases: {names}.",
     )
     parser.add_argument(
         "-o",

@@ -190,11 +190,13 @@ print(json.dumps(said))
     )
     whole = ("tinyvit.nn", "tinyvit.quant", "tinyvit.distill.logits", "tinyvit.distill.training")
     assert needs_torch <= {name for name in modules() if name.startswith(whole)} | {
-        "tinyvit.export.tracing",
+        "tinyvit.export.artifact_writer",
         "tinyvit.export.budget_search",
+        "tinyvit.export.network_preparation",
         "tinyvit.export.pipeline",
+        "tinyvit.export.source_network",
+        "tinyvit.export.workspace",
         "tinyvit.export.targets.coreml.preprocess",
-        "tinyvit.export.config",
     }
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bench.artifact_info import Failures
+from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.workload import OpenWorkload, network_query

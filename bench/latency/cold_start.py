@@ -125,13 +125,13 @@ def _measure_this_process(options: argparse.Namespace) -> ColdStart:
         for _ in range(_RUNS_AFTER_FIRST):
             query()
     # Imported last, so that the time of this import is not part of any result.
-    from tinyvit.bench.machine import peak_memory_bytes
+    from tinyvit.bench.machine import read_peak_memory_bytes
 
     return ColdStart(
         import_ms=(imported_s - start_s) * 1e3,
         load_ms=(loaded_s - imported_s) * 1e3,
         first_inference_ms=(answered_s - prepared_s) * 1e3,
-        peak_memory_bytes=peak_memory_bytes(),
+        peak_memory_bytes=read_peak_memory_bytes(),
     )
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from itertools import product
 
-from tinyvit.bench.artifact_info import Failures
+from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.scenarios import IMAGES_PER_QUERY, Query
 from tinyvit.bench.latency.workload import (
@@ -84,22 +83,6 @@ def open_combinations(
             except TinyViTError as error:
                 failures.add(path, error)
     return combinations
-
-
-@contextmanager
-def collect_warnings() -> Iterator[list[str]]:
-    """Collect the texts of the warnings that are meant for users, instead of showing them.
-
-    Yields:
-        A list that holds the texts after the block has ended.
-    """
-    messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        yield messages
-    messages += [
-        str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
-    ]
 
 
 def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.machine import clock_mhz
+from tinyvit.bench.machine import read_clock_mhz
 
 _PROC, _CPUS = Path("/proc"), Path("/sys/devices/system/cpu")
 _TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
@@ -66,7 +66,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
         busy_s=busy_s,
         stolen_s=stolen_s,
         throttle_count=_read_throttle_count(cpus),
-        clock_mhz=clock_mhz(),
+        clock_mhz=read_clock_mhz(),
     )
 
 
@@ -104,12 +104,12 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
             f"cores were slowed down {throttled} times because they were too hot:"
             " cool the device, or wait"
         )
-    if before.clock_mhz and after.clock_mhz:
-        if after.clock_mhz < (1 - _MAX_CLOCK_LOSS) * before.clock_mhz:
-            warnings.append(
-                f"the clock rate fell from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz"
-                " during the measurement"
-            )
+    before_mhz, after_mhz = before.clock_mhz, after.clock_mhz
+    if before_mhz and after_mhz and after_mhz < (1 - _MAX_CLOCK_LOSS) * before_mhz:
+        warnings.append(
+            f"the clock rate fell from {before_mhz:.0f} to {after_mhz:.0f} MHz during the"
+            " measurement"
+        )
     return warnings
 
 

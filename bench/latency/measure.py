@@ -10,11 +10,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 from tinyvit.bench import machine
-from tinyvit.bench.artifact_info import Failures
+from tinyvit.bench.failures import Failures, collect_warnings
 from tinyvit.bench.latency.baselines import measure_baselines
 from tinyvit.bench.latency.combinations import (
     Combination,
-    collect_warnings,
     open_combinations,
     thread_count,
 )

@@ -78,7 +78,8 @@ def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> Ope
     """
     if engine and is_reference(engine):
         raise RequestError(
-            f"{engine} only checks what {path} computes, so its latency says nothing about a device",
+            f"{engine} only checks what {path} computes, and its latency says nothing about a"
+            " device",
             "measure on the device, with the device's own engine",
         )
     artifact = open_artifact(path)
@@ -167,7 +168,7 @@ class EndToEndQuery:
         marks_s = [time.perf_counter()]
         images = [open_image(data) for data in islice(self._images, self._count)]
         marks_s.append(time.perf_counter())
-        inputs = [self._model_io.input_of(image) for image in images]
+        inputs = [self._model_io.prepare_input(image) for image in images]
         marks_s.append(time.perf_counter())
         logits = [
             row

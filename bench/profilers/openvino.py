@@ -18,7 +18,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
-from tinyvit.runtimes.formats.openvino_ir import weights
+from tinyvit.runtimes.formats.openvino_ir import weights_path
 
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
 _LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
@@ -63,7 +63,7 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
         file by the name of its node.
     """
     core = shared_core()
-    weight_files = () if path.suffix != ".xml" else (str(weights(path)),)
+    weight_files = () if path.suffix != ".xml" else (str(weights_path(path)),)
     model = core.read_model(str(path), *weight_files)
     model.reshape(
         {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,7 +33,7 @@ def models(
     pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.quantizer import QuantizationConfig
 
@@ -41,8 +42,9 @@ def models(
     asked = QuantizationConfig(
         calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    export("demo", preprocess="full", output=folder / "model.onnx")
-    export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
+    config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
+    export(config)
+    export(replace(config, output=folder / "model.int8.onnx", quantization=asked))
     return folder
 
 

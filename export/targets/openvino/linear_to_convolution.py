@@ -35,6 +35,7 @@ def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
             _move_gelu(chain)
             _move_limits(chain)
             _move_fake_quantize(chain)
+            chain.connect()
 
 
 def _is_quantized_linear_layer(node: openvino.Node) -> bool:
@@ -58,10 +59,11 @@ class _ConvolutionChain:
     Attributes:
         rows: Outputs of the linear layer.
         last: The last node of the chain, (1, rows, tokens, 1).
+        replaced: The node of the graph whose result `last` computes, (tokens, rows).
     """
 
     def __init__(self, product: openvino.Node, integers: Callable[..., openvino.Node]) -> None:
-        """Replace `product` by a convolution between two transposes."""
+        """Make the convolution that computes the same as the linear layer `product`."""
         import openvino.opset13 as ops
 
         tokens, weight = product.input_values()
@@ -74,36 +76,34 @@ class _ConvolutionChain:
         kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
         self.last = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
         self.last.set_friendly_name(product.get_friendly_name())
-        self._channels_last = ops.transpose(self.last, integers(0, 2, 3, 1))
-        shape = integers(-1, self.rows)
-        self._tokens = ops.reshape(self._channels_last, shape, special_zero=False)
-        self._replace_in_readers(product)
+        self.replaced = product
+        self._integers = integers
 
     def find_reader(self) -> openvino.Node | None:
         """Return the node that reads the chain's result; None if there are several."""
-        readers = self._tokens.output(0).get_target_inputs()
+        readers = self.replaced.output(0).get_target_inputs()
         return next(iter(readers)).get_node() if len(readers) == 1 else None
 
-    def find_constant_operand(self, reader: openvino.Node) -> openvino.Node | None:
-        """Return the constant among the other operands of the chain's reader, if there is one."""
-        operands = (value for value in reader.input_values() if is_constant(value))
-        return next((value.get_node() for value in operands), None)
-
     def append(self, node: openvino.Node, replaced: openvino.Node) -> None:
-        """Make `node`, computed from `last`, the end of the chain in place of the chain's reader.
+        """Make `node`, computed from `last`, the end of the chain in place of `replaced`."""
+        self.last, self.replaced = node, replaced
 
-        Args:
-            node: (1, rows, tokens, 1).
-            replaced: The node that computed the same from (tokens, rows), behind the transpose.
-        """
-        self.last = node
-        self._channels_last.input(0).replace_source_output(node.output(0))
-        self._replace_in_readers(replaced)
+    def connect(self) -> None:
+        """Transpose the chain's result back, and let the readers of `replaced` read it."""
+        import openvino.opset13 as ops
 
-    def _replace_in_readers(self, node: openvino.Node) -> None:
-        """Let every reader of `node` read the chain's result."""
-        for port in node.output(0).get_target_inputs():
-            port.replace_source_output(self._tokens.output(0))
+        readers = self.replaced.output(0).get_target_inputs()
+        channels_last = ops.transpose(self.last, self._integers(0, 2, 3, 1))
+        shape = self._integers(-1, self.rows)
+        tokens = ops.reshape(channels_last, shape, special_zero=False)
+        for port in readers:
+            port.replace_source_output(tokens.output(0))
+
+
+def _find_constant_operand(node: openvino.Node) -> openvino.Node | None:
+    """Return the first constant among a node's operands, if there is one."""
+    operands = (value for value in node.input_values() if is_constant(value))
+    return next((value.get_node() for value in operands), None)
 
 
 def _move_bias(chain: _ConvolutionChain) -> None:
@@ -113,7 +113,7 @@ def _move_bias(chain: _ConvolutionChain) -> None:
     reader = chain.find_reader()
     if reader is None or reader.get_type_name() != "Add":
         return
-    bias = chain.find_constant_operand(reader)
+    bias = _find_constant_operand(reader)
     if bias is not None and bias.data.size == chain.rows:
         shaped = ops.constant(bias.data.reshape(1, chain.rows, 1, 1))
         chain.append(ops.add(chain.last, shaped), reader)
@@ -134,7 +134,7 @@ def _move_limits(chain: _ConvolutionChain) -> None:
     import openvino.opset13 as ops
 
     while (reader := chain.find_reader()) is not None and reader.get_type_name() in _LIMITS:
-        limit = chain.find_constant_operand(reader)
+        limit = _find_constant_operand(reader)
         if limit is None or limit.data.size != 1:
             return
         make_limit = getattr(ops, _LIMITS[reader.get_type_name()])
