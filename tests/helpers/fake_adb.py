@@ -1,6 +1,9 @@
-"""A stand-in for Android's adb: its command line, with a folder as the device. NOT adb: it shows only that we speak its protocol.
+"""A program with the command line of Android's adb, which treats a folder as the device.
 
-STAND_IN_ROOT: the device's file system. STAND_IN_DEVICES: what `adb devices` lists, "serial state" separated by commas.
+It is not adb: it only shows that this project speaks its protocol. Environment variables:
+
+    FAKE_ADB_ROOT     the file system of the device
+    FAKE_ADB_DEVICES  what `adb devices` lists: "SERIAL STATE", separated by commas
 """
 
 from __future__ import annotations
@@ -9,55 +12,59 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-ROOT = Path(os.environ["STAND_IN_ROOT"])
 PROPERTIES = {
     "ro.product.model": "Stand-in 9",
     "ro.soc.model": "SoC 1",
     "ro.build.version.release": "15",
     "ro.product.cpu.abi": "arm64-v8a",
 }
+CPUINFO = "processor\t: {}\nFeatures\t: fp asimd asimddp i8mm"
+WRITABLE_FOLDER = "/data/local/tmp"
 
 
-def main(words: list[str]) -> int:
-    if words == ["devices"]:
+def main(arguments: Sequence[str], root: Path) -> int:
+    """Run one adb command, and return its exit code."""
+    if list(arguments) == ["devices"]:
         print("List of devices attached")
-        for each in filter(None, os.environ["STAND_IN_DEVICES"].split(",")):
-            print("\t".join(each.split()))
+        for device in filter(None, os.environ["FAKE_ADB_DEVICES"].split(",")):
+            print("\t".join(device.split()))
         return 0
-    assert words[0] == "-s", words
-    command, rest = words[2], words[3:]
+    option, _serial, command, *rest = arguments
+    assert option == "-s", arguments
     if command == "push":
-        shutil.copy(rest[0], f"{ROOT}{rest[1]}")
-        print(f"{rest[0]}: 1 file pushed, 0 skipped.")
+        source, destination = rest
+        assert not source.startswith("-"), arguments
+        shutil.copy(source, f"{root}{destination}")
+        print(f"{source}: 1 file pushed, 0 skipped.")
         return 0
-    assert command == "shell", words
-    return shell(rest[0])
+    assert command == "shell", arguments
+    (line,) = rest
+    return run_in_shell(line, root)
 
 
-def shell(line: str) -> int:
-    """The device's shell, with its absolute paths below ROOT."""
+def run_in_shell(line: str, root: Path) -> int:
+    """Run a command line in a shell whose absolute paths lie below `root`."""
     if line.startswith("getprop "):
         print(PROPERTIES[line.split()[1]])
         return 0
     if line == "cat /proc/cpuinfo":
-        print(
-            "processor\t: 0\nFeatures\t: fp asimd asimddp i8mm\nprocessor\t: 1\nFeatures\t: fp asimd asimddp i8mm"
-        )
+        print("\n".join(CPUINFO.format(core) for core in range(2)))
         return 0
     if line == "cat /proc/meminfo":
         print("MemTotal:        8000000 kB")
         return 0
-    done = subprocess.run(
-        ["sh", "-c", line.replace("/data/local/tmp", f"{ROOT}/data/local/tmp")],
+    process = subprocess.run(
+        ["sh", "-c", line.replace(WRITABLE_FOLDER, f"{root}{WRITABLE_FOLDER}")],
         capture_output=True,
         text=True,
     )
-    sys.stdout.write(done.stdout.replace(str(ROOT), ""))
-    sys.stderr.write(done.stderr.replace(str(ROOT), ""))
-    return done.returncode
+    sys.stdout.write(process.stdout.replace(str(root), ""))
+    sys.stderr.write(process.stderr.replace(str(root), ""))
+    return process.returncode
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1:], Path(os.environ["FAKE_ADB_ROOT"])))
