@@ -51,7 +51,7 @@ def write_runner(workspace: Path, kind: str) -> str:
     """Write a fake onnxruntime_perf_test that leaves its arguments in "arguments"."""
     path = workspace / "onnxruntime_perf_test"
     path.write_text(
-        f"#!/bin/sh\nprintf '%s\\n' \"$@\" > {workspace}/arguments\n"
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >> {workspace}/arguments\n"
         f"printf '{PROGRAM_OUTPUTS[kind]}\\n'\nexit {int(kind == 'failure')}\n"
     )
     return str(path)
@@ -81,20 +81,22 @@ def test_record_holds_what_the_program_prints(workspace: Path, small_classifier:
     assert not list(device_folder(workspace).iterdir())
 
 
-@pytest.mark.parametrize(
-    "name", ["-rf.onnx", "two words.onnx", 'it\'s $(touch pwned) `id`;"x".onnx', "m.onnx $(id)"]
-)
 def test_odd_file_names_are_quoted(
-    name: str, workspace: Path, small_classifier: Path, monkeypatch: pytest.MonkeyPatch
+    workspace: Path, small_classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    artifact = workspace / name
-    shutil.copy(small_classifier, artifact)
+    names = ["-rf.onnx", "a b.onnx", 'it\'s $(touch pwned) `id`;"x".onnx', "m.onnx $(id) 'x"]
+    for name in names:
+        shutil.copy(small_classifier, workspace / name)
     monkeypatch.chdir(workspace)
-    assert measure(workspace, f"./{name}", "--adb") == 0
-    suffix = artifact.suffix
-    *options, file = (workspace / "arguments").read_text().splitlines()
-    assert options == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x", "4"]
-    assert Path(file).name == f"model{suffix}"
+    runner = write_runner(workspace, "percentiles")
+    command = ["device", *(f"./{name}" for name in names), "-o", str(workspace)]
+    assert cli.main([*command, "--runner", runner, "--adb"]) == 0
+    arguments = (workspace / "arguments").read_text().splitlines()
+    options = ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x", "4"]
+    calls = [arguments[start : start + 10] for start in range(0, len(arguments), 10)]
+    assert [call[:9] for call in calls] == [options] * 4
+    suffixes = [".onnx", ".onnx", ".onnx", ".onnx $(id) 'x"]
+    assert [Path(call[9]).name for call in calls] == [f"model{suffix}" for suffix in suffixes]
     assert not list(workspace.rglob("pwned"))
     assert not list(device_folder(workspace).iterdir())
 
@@ -155,10 +157,8 @@ def test_output_of_litert_is_read_without_its_warmup() -> None:
 
 
 def test_format_without_a_program_is_refused(
-    workspace: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
+    workspace: Path, small_openvino_classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "openvino" not in demo:
-        pytest.skip("needs OpenVINO")
-    assert measure(workspace, demo["openvino"], "--adb") == 1
+    assert measure(workspace, small_openvino_classifier, "--adb") == 1
     err = capsys.readouterr().err
     assert "no benchmark program for Android is known for openvino-ir files" in err

@@ -43,19 +43,20 @@ def test_wheel_installs_this_package(tmp_path: Path) -> None:
     assert "tinyvit-bench" in process.stdout
 
 
-def test_all_files_of_artifacts_are_copied(demo: dict[str, Path], tmp_path: Path) -> None:
-    bundle.copy_artifacts(list(demo.values()), tmp_path)
-    for path in demo.values():
-        assert (tmp_path / path.name).read_bytes() == path.read_bytes()
-    if "openvino" in demo:
-        assert (tmp_path / demo["openvino"].with_suffix(".bin").name).is_file()
+def test_all_files_of_artifacts_are_copied(
+    small_classifier: Path, small_openvino_classifier: Path, tmp_path: Path
+) -> None:
+    bundle.copy_artifacts([small_classifier, small_openvino_classifier], tmp_path)
+    weights = small_openvino_classifier.with_suffix(".bin")
+    for file in (small_classifier, small_openvino_classifier, weights):
+        assert (tmp_path / file.name).read_bytes() == file.read_bytes()
 
 
-def test_images_are_drawn_from_the_classes(class_folders: Path, tmp_path: Path) -> None:
-    bundle.copy_images(class_folders, 7, tmp_path)
+def test_images_are_drawn_from_the_classes(predicted_class_folders: Path, tmp_path: Path) -> None:
+    bundle.copy_images(predicted_class_folders, 7, tmp_path)
     images = list((tmp_path / bundle.IMAGES_FOLDER).rglob("*.png"))
     assert len(images) == 7
-    classes = {folder.name for folder in class_folders.iterdir()}
+    classes = {folder.name for folder in predicted_class_folders.iterdir()}
     assert {image.parent.name for image in images} <= classes
     assert len({image.parent.name for image in images}) == min(7, len(classes))
 

@@ -19,19 +19,22 @@ from tinyvit.progress import NullProgress
 
 
 def test_records_come_back_and_nothing_is_left(
-    demo: dict[str, Path], class_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_classifier: Path,
+    predicted_class_folders: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     output = tmp_path / "out"
-    command = ["device", str(demo["onnx"]), "--local", "--use-env", sys.prefix, "-o", str(output)]
-    options = ["--threads", "1", "--images", "8", "--runs", "3", "--data", str(class_folders)]
-    assert cli.main([*command, *options]) == 0
+    command = ["device", str(small_classifier), "--local", "--use-env", sys.prefix]
+    options = ["--threads", "1", "--images", "8", "--runs", "3", "-o", str(output)]
+    assert cli.main([*command, *options, "--data", str(predicted_class_folders)]) == 0
     latency = read_record(output / "local.latency.json")
     assert latency.latency[0].artifact.engine.threads == 1
     accuracy = read_record(output / "local.accuracy.json")
     assert (accuracy.accuracy[0].images, accuracy.accuracy[0].top1) == (8, 100)
     verified = json.loads((output / "local.verify.json").read_text())
-    assert verified["demo.onnx"]["passed"] is True
+    assert verified["test.onnx"]["passed"] is True
     assert not list(tmp_path.glob("tinyvit-*"))
 
 
