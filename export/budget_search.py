@@ -20,11 +20,11 @@ from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
 from tinyvit.export.targets import LoweredModel, Target, input_for_target
 from tinyvit.export.tracing import Graph, in_one_line
 from tinyvit.manifest import Manifest, Precision, Quantization
+from tinyvit.metrics import PairedComparison
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import (
     ArtifactOutputs,
     ImageBatches,
-    PairedComparison,
     compare_outputs,
     run_artifact,
 )
@@ -92,8 +92,8 @@ class QuantizedCandidate:
         """What the manifest says of it."""
         return Quantization(
             method=self.recipe.method,
-            data=self.recipe.data,
-            data_count=self.recipe.count,
+            data=self.recipe.calibration_sha256,
+            data_count=self.recipe.calibration_count,
             recipe=self.recipe.sha256,
             weight_bits=self.recipe.weight_bits,
             cpu=cpu,
@@ -102,7 +102,7 @@ class QuantizedCandidate:
             images=self.worth.images,
             agreement=self.worth.agreement,
             top1=self.worth.top1,
-            float_top1=self.worth.float_top1,
+            float_top1=self.worth.reference_top1,
             trials=tuple(map(str, self.trials)),
             measured_on=measured_on,
             forced=forced,
@@ -183,7 +183,7 @@ def search_within_budget(
 
     Raises RequestError, saying what was measured, where none does.
     """
-    recipe, asked = prepared.recipe, prepared.asked
+    recipe, asked = prepared.recipe, prepared.config
     float32 = shop.save(shop.lower(shop.graph), "float32")
     wanted = measured.answers(shop, float32, prepared.images, report)
     trials: list[BudgetTrial] = []
@@ -205,17 +205,17 @@ def search_within_budget(
             )
         )
         report(f"int8: {trials[-1].worth}")
-        if trials[-1].worth.within(asked.budget) or asked.force:
+        if asked.budget.allows(trials[-1].worth) or asked.force:
             break
         if not ranking:
             alone = (
                 ""
-                if prepared.asked.val_data
+                if prepared.config.val_data
                 else f"; of {trials[-1].worth.images} images, one is {100 / trials[-1].worth.images:.1f}%"
             )
             report(f"over budget{alone}: ranking what int8 hurts most, which takes minutes")
-            ranking = rank_sensitivity(shop.folded, recipe, shop.target.placement, prepared.probe())
-        recipe = recipe.without(_next(ranking, len(trials)))
+            ranking = rank_sensitivity(shop.folded, recipe, shop.target.placement, prepared.sensitivity_images())
+        recipe = recipe.with_float_units(_next(ranking, len(trials)))
         if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
             raise RequestError(
                 f"int8 misses its budget: {'; '.join(map(str, trials))}",

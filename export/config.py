@@ -73,7 +73,7 @@ def check_request(
     _check_shapes(img_size, batch, dynamic_batch, preprocess)
     check_opset(opset)
     if int8 is not None:
-        int8.check()
+        int8.validate()
     if float16 and int8 is not None:
         raise RequestError(
             "float16 and int8 were both asked for",

@@ -88,6 +88,22 @@ class _Source:
 
 
 @dataclass(frozen=True)
+class _ReportProgress:
+    """Progress that passes its messages on to a callable."""
+
+    report: Progress
+
+    def message(self, text: str) -> None:
+        """Pass a message on."""
+        self.report(text)
+
+    def advance(self, description: str, done: int, total: int) -> None:
+        """Pass every quarter on."""
+        if done < total and 4 * done // total != 4 * (done - 1) // total:
+            self.report(f"{description}: {25 * (4 * done // total)}%")
+
+
+@dataclass(frozen=True)
 class _Lowerable:
     """What one artifact is made from: the traced graph, what the artifact will say, and what it is timed beside: the network in
     torch, or float32 in its engine, which was measured already, or nothing where its engine does not run here."""
@@ -206,7 +222,12 @@ def _maker(
     """What to lower for a target: in int8 a network of its own after one calibration, else the same for all of them."""
     if request.int8 is not None:
         prepared = prepare_quantization(
-            request.int8, source.checkpoint, source.labels, source.original, source.folded, report
+            request.int8,
+            source.checkpoint,
+            source.labels,
+            source.original,
+            source.folded,
+            _ReportProgress(report),
         )
         measured = SharedMeasurements()
         return lambda target: _int8(request, prepared, source, target, measured, report)
@@ -253,7 +274,7 @@ def _int8(
     measured: SharedMeasurements,
     report: Progress,
 ) -> _Lowerable:
-    asked, subject = prepared.asked, measurable(target)
+    asked, subject = prepared.config, measurable(target)
     runs_here = subject is target
     if not runs_here and asked.min_speedup is not None:
         raise RequestError(
@@ -282,7 +303,7 @@ def _int8(
         source.checkpoint, source.labels, request.batch, request.stage, asked.precision
     )
     record = quantized.record(
-        asked.cpu, describe_cpu(), forced=not quantized.worth.within(asked.budget)
+        asked.cpu, describe_cpu(), forced=not asked.budget.allows(quantized.worth)
     )
     draft = replace(
         draft,

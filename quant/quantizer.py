@@ -1,4 +1,7 @@
-"""Everything int8 needs before a target comes into it: the recipe, and images to judge it by. Made once for all targets."""
+"""The quantization workflow up to the point where targets differ: options, recipe and images.
+
+The recipe and the images to measure int8 with are prepared once for all targets.
+"""
 
 from __future__ import annotations
 
@@ -6,66 +9,77 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cached_property
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from tinyvit.data.image_sources import Pixels
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.manifest import Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
+from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import AccuracyBudget, ImageBatches
 from tinyvit.quant.calibration import METHOD, calibrate
 from tinyvit.quant.calibration_data import (
-    MAX_IMAGES,
-    MIN_IMAGES,
     CalibrationSet,
-    ValidationSet,
-    read_validation,
-    split_calibration,
+    check_calibration_count,
+    read_calibration_split,
 )
-from tinyvit.quant.recipe import Recipe, read_recipe, weights_only
-from tinyvit.quant.synthetic import COUNT, SyntheticConfig, synthesize_images
+from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
+from tinyvit.quant.synthetic import (
+    DEFAULT_COUNT,
+    ImageCache,
+    SyntheticConfig,
+    synthesize_images,
+)
+from tinyvit.quant.validation_data import LabeledBatch, ValidationSet, read_validation_set
 
 SYNTHETIC = "synthetic"
-PHOTOGRAPHS = 256
-"""To calibrate with, of --calib-data, where --calib-count says nothing."""
-HELD_OUT = 1000
-"""Images of --calib-data, at most, that agreement is measured on and that are not calibrated with. Of 500, a network that answers otherwise
-in 1% fell under the default budget by chance too often, and layers went back to float32 for nothing (docs/engines.md)."""
-CERTAINTY = 0.1
-"""Of the synthetic images to measure with: enough for the network to be sure of them (docs/int8.md). They show that int8 is
-not broken; what it costs, only --val-data shows."""
-PROBE = 16
-"""Images to rank damage with."""
+"""The value of --calib-data that stands for images made from the network itself."""
+CALIBRATION_COUNT = 256
+"""Default number of calibration images where --calib-data names images."""
+MAX_HELD_OUT = 1000
+"""Largest number of images of --calib-data that are not calibrated on, so that agreement can be
+measured on them. With 500, a network that disagrees on 1% of images missed the default budget by
+chance too often, and layers returned to float32 without need (docs/engines.md)."""
+SENSITIVITY_COUNT = 16
+"""Number of images to rank layers by sensitivity with."""
+CLASS_WEIGHT = 0.1
+"""`SyntheticConfig.class_weight` of synthetic images to measure agreement on: large enough for the
+network to be sure of their classes. They show that int8 is not broken (docs/int8.md); only
+--val-data shows how much accuracy it costs."""
 
-WEIGHT_BITS = {"any": 7, "vnni": 8}
-"""Processor -> width of the weights. Kernels for x86 without VNNI add two products of 8 bits in 16, and saturate: with weights
-of at most 63, 2 x 255 x 63 fits."""
-
-FEW_BITS = 4
-"""Of weights that were trained for it (tinyvit-distill train --qat --weight-bits 4): right on every processor."""
-
-Progress = Callable[[str], None]
+CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
+"""Width of the weights by --cpu. Kernels for x86 without VNNI add two products of 8 bits in 16 bits
+and saturate. With weights of at most 63 they do not: 2 x 255 x 63 < 2^15."""
+TRAINED_WEIGHT_BITS = 4
+"""Width of weights that quantization-aware training produced. It is safe on every processor."""
 
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """What is asked of int8. The defaults are tinyvit-export's.
+    """Options of int8 export. The defaults are those of tinyvit-export.
 
-    calib_data: a folder of images or of class folders, a list file, an .npz, or "synthetic". recipe: a file to take the recipe
-    from, or to write it to where there is none. val_data: class folders; without, agreement on held-out images decides.
-    min_speedup: refuse where int8 is not so many times as fast as float32 here. cpu: "any", or "vnni" for 8-bit weights that
-    only processors with VNNI add up right. force: hand the file over even where the budget is missed. weights_only: quantize no
-    activations: nothing is calibrated then, calib_data gives images to measure with, and recipe and cpu mean nothing.
+    Attributes:
+        calib_data: Images to calibrate on, as `calibration_data.read_calibration_set` takes them,
+            or "synthetic". With `weights_only` nothing is calibrated, and int8 is measured on them.
+        calib_count: Number of calibration images. None is 256, and 32 of synthetic images.
+        calib_seed: Seed of the choice of images, or of the synthesis.
+        recipe: A recipe file. It is read where it exists, and else written after calibration.
+        val_data: Labeled images to measure the drop in top-1 accuracy on. None measures the
+            agreement with float32, on images that are held out from calibration.
+        budget: The loss of accuracy that is allowed.
+        min_speedup: Refuse an artifact that is not this many times as fast as float32 here.
+        cpu: "any", or "vnni" for 8-bit weights, which are only correct on processors with VNNI.
+        force: Write the artifact even where it misses the budget.
+        weights_only: Quantize the weights alone. `recipe` and `cpu` must have their defaults then.
     """
 
-    calib_data: str | Path = "synthetic"
+    calib_data: str | Path = SYNTHETIC
     calib_count: int | None = None
     calib_seed: int = 0
     recipe: Path | None = None
@@ -78,237 +92,307 @@ class QuantizationConfig:
 
     @property
     def precision(self) -> Precision:
-        """Of the network that is asked for."""
+        """The precision of the artifact."""
         return "int8-weights" if self.weights_only else "int8"
 
-    @property
-    def synthetic(self) -> str:
-        """What synthetic images will be made for, "" where none are."""
-        known = self.weights_only or (self.recipe is not None and self.recipe.exists())
-        if self.calib_data != SYNTHETIC or (known and self.val_data is not None):
-            return ""
-        return "measuring" if known else "calibrating"
+    def validate(self) -> None:
+        """Check everything that can be checked before images and weights are read.
 
-    def check(self) -> None:
-        """Raise RequestError for what can be seen to be impossible before anything is read."""
-        if self.cpu not in WEIGHT_BITS:
+        Raises:
+            RequestError: An option has a value that is not allowed, a path does not exist, or the
+                recipe file cannot be used.
+        """
+        self._check_cpu()
+        if self.calib_count is not None:
+            check_calibration_count(self.calib_count)
+        self._check_budget()
+        self._check_paths()
+        if self.recipe is not None and self.recipe.exists():
+            _check_weight_bits(read_recipe(self.recipe), self.recipe, self.cpu)
+
+    def _check_cpu(self) -> None:
+        if self.cpu not in CPU_WEIGHT_BITS:
             raise RequestError(
-                f"--cpu {self.cpu} is not known", f"use one of {', '.join(WEIGHT_BITS)}"
+                f"--cpu {self.cpu} is not known", f"use one of {', '.join(CPU_WEIGHT_BITS)}"
             )
         if self.weights_only and (self.recipe is not None or self.cpu != "any"):
             raise RequestError(
-                "--int8-weights-only has no scales to keep and no sums to saturate",
+                "--int8-weights-only calibrates no scales and computes no sums of integers, so"
+                " --recipe and --cpu have no meaning with it",
                 "leave out --recipe and --cpu",
             )
-        if self.calib_count is not None and not MIN_IMAGES <= self.calib_count <= MAX_IMAGES:
-            raise RequestError(
-                f"{self.calib_count} calibration images are not possible",
-                f"give --calib-count of {MIN_IMAGES} to {MAX_IMAGES}",
-            )
-        if not 0 <= self.budget.max_drop <= 100 or not 0 <= self.budget.min_agreement <= 100:
-            raise RequestError(
-                "the budget is not clear",
-                "--max-drop is in points, --min-agreement in percent: 0 to 100 each",
-            )
+
+    def _check_budget(self) -> None:
+        limits = {
+            "--max-drop": (self.budget.max_drop, "percentage points"),
+            "--min-agreement": (self.budget.min_agreement, "percent"),
+        }
+        for option, (value, unit) in limits.items():
+            if not 0 <= value <= 100:
+                raise RequestError(
+                    f"{option} {value} is outside the allowed range", f"give 0 to 100 {unit}"
+                )
         if self.min_speedup is not None and not self.min_speedup > 0:
             raise RequestError(
-                f"--min-speedup {self.min_speedup} is not possible",
-                "give how many times as fast as float32, such as 1.3",
+                f"--min-speedup {self.min_speedup} is not above 0",
+                "give how many times as fast as float32 int8 must be, such as 1.3",
             )
-        for option, path in (
-            ("--calib-data", self.calib_data if self.calib_data != SYNTHETIC else None),
-            ("--val-data", self.val_data),
-        ):
+
+    def _check_paths(self) -> None:
+        calib_data = None if self.calib_data == SYNTHETIC else self.calib_data
+        for option, path in (("--calib-data", calib_data), ("--val-data", self.val_data)):
             if path is not None and not Path(path).exists():
                 raise RequestError(f"{option} {path} does not exist", "give a folder of images")
-        if self.recipe is not None and self.recipe.exists():
-            _check_bits(read_recipe(self.recipe), self)
 
 
 @dataclass(frozen=True)
 class PreparedQuantization:
-    """asked: the request. recipe; images to measure int8 with, other ones than the calibration's; probe: gives a few images,
-    float32 (N, 3, S, S), to rank damage with."""
+    """What every target needs to be quantized.
 
-    asked: QuantizationConfig
+    Attributes:
+        config: The options.
+        recipe: The recipe, read from its file or calibrated.
+        images: Images to measure int8 with. None of them was calibrated on.
+        sensitivity_images: Returns normalized images, float32 (N, 3, S, S), to rank layers by
+            sensitivity with. The first call may take minutes.
+    """
+
+    config: QuantizationConfig
     recipe: Recipe
     images: ImageBatches
-    probe: Callable[[], Tensor]
+    sensitivity_images: Callable[[], Tensor]
 
 
 def prepare_quantization(
-    asked: QuantizationConfig,
-    source: Checkpoint,
+    config: QuantizationConfig,
+    checkpoint: Checkpoint,
     labels: Sequence[Label],
     original: TinyViT,
     folded: TinyViT,
-    report: Progress,
+    progress: Progress,
 ) -> PreparedQuantization:
-    """The recipe, read from its file or calibrated (and then written there), and the images to judge it by.
+    """Read or calibrate the recipe, and prepare the images to measure int8 with.
 
-    original: the network before folding, whose BatchNorm says what synthetic images must look like. Raises RequestError for
-    data that cannot be used and for a recipe of another network.
+    A recipe that is calibrated is written to `config.recipe`, if that names a file.
+
+    Args:
+        config: The options, validated.
+        checkpoint: The checkpoint, at the input size of the export.
+        labels: The labels of the model, in the order of its logits.
+        original: The network before folding. Its BatchNorms determine synthetic images.
+        folded: The network after folding.
+        progress: Receives messages and the progress of each stage.
+
+    Raises:
+        RequestError: The images cannot be used, or the recipe belongs to another network.
+        ImageError: A folder cannot be read, or has no images.
     """
-    if asked.synthetic:
-        report(
-            f"no --calib-data: {asked.synthetic} on images made from the network itself; --val-data shows what int8 costs"
-        )
-    data = cache(
-        lambda: _data(asked, source, original, report)
-    )  # minutes, where nothing may need them
-    recipe = (
-        weights_only(source.sha256, source.img_size)
-        if asked.weights_only
-        else _recipe(asked, source, lambda: data()[0], folded, report)
-    )
-    if asked.val_data is not None:
-        validation = read_validation(asked.val_data, source.preprocess, labels)
-        return PreparedQuantization(
-            asked,
-            recipe,
-            _telling(validation, report),
-            lambda: _normalized(source, data()[0].pixels[:PROBE]),
-        )
-    held_out = data()[1]
-    return PreparedQuantization(
-        asked,
-        recipe,
-        lambda: iter([(held_out, None)]),
-        lambda: _normalized(source, held_out[:PROBE]),
-    )
-
-
-def _recipe(
-    asked: QuantizationConfig,
-    source: Checkpoint,
-    data: Callable[[], CalibrationSet],
-    folded: TinyViT,
-    report: Progress,
-) -> Recipe:
-    """From its file, where it is there; else calibrated, and written there where a file was named."""
-    if asked.recipe is not None and asked.recipe.exists():
-        recipe = read_recipe(asked.recipe)
-        _check(recipe, asked, source)
-        report(f"taking the quantization from {asked.recipe}")
-        return recipe
-    if asked.recipe is not None:
-        report(f"there is no {asked.recipe} yet: calibrating, and writing it there")
-    recipe = _calibrated(asked, source, data(), folded, report)
-    if asked.recipe is not None:
-        recipe.save(asked.recipe)
-    return recipe
-
-
-def _telling(validation: ValidationSet, report: Progress) -> ImageBatches:
-    """Its batches; after the first pass over them, a line on what could not be read."""
-    tell = cache(
-        lambda skipped: report(
-            f"{skipped} of {len(validation)} images to validate on cannot be read and do not count"
-        )
-    )
-
-    def batches() -> Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]]:
-        yield from validation.batches()
-        if validation.skipped:
-            tell(validation.skipped)
-
-    return batches
-
-
-def _quarters(report: Progress, what: str) -> Callable[[int, int], None]:
-    """A progress of (done, of) that reports each time another quarter is done."""
-
-    told = {0, 4}
-
-    def progress(done: int, of: int) -> None:
-        if (quarter := 4 * done // of) not in told:
-            told.add(quarter)
-            report(f"{what}: {25 * quarter}%")
-
-    return progress
-
-
-def _data(
-    asked: QuantizationConfig, source: Checkpoint, original: TinyViT, report: Progress
-) -> tuple[CalibrationSet, npt.NDArray[np.uint8]]:
-    """What to calibrate with, and pixels (N, S, S, 3) that are none of it."""
-    if asked.calib_data != SYNTHETIC:
-        report(f"reading images to calibrate with from {asked.calib_data}")
-        return split_calibration(
-            asked.calib_data,
-            source.preprocess,
-            asked.calib_count or PHOTOGRAPHS,
-            HELD_OUT,
-            asked.calib_seed,
-        )
-    count = asked.calib_count or COUNT
-
-    def made(seed: int, settings: SyntheticConfig, what: str) -> CalibrationSet:
-        report(f"making {count} synthetic images to {what}, from the network itself")
-        progress = _quarters(report, "synthetic images")
-        return synthesize_images(
-            original,
-            source.preprocess,
-            count,
-            seed,
-            cache_folder(),
-            source.sha256,
-            progress,
-            settings,
-        )
-
-    if asked.weights_only and asked.val_data is None:
-        certain = made(asked.calib_seed + 1, SyntheticConfig(certainty=CERTAINTY), "measure with")
-        return certain, certain.pixels
-    calibration = made(asked.calib_seed, SyntheticConfig(), "calibrate with")
-    if asked.val_data is not None:
-        return calibration, calibration.pixels
-    return calibration, made(
-        asked.calib_seed + 1, SyntheticConfig(certainty=CERTAINTY), "measure with"
-    ).pixels
-
-
-def _calibrated(
-    asked: QuantizationConfig,
-    source: Checkpoint,
-    calibration: CalibrationSet,
-    folded: TinyViT,
-    report: Progress,
-) -> Recipe:
-    images = _normalized(source, calibration.pixels)
-    key = hashlib.sha256(
-        f"{source.sha256} {source.img_size} {calibration.sha256} {METHOD}".encode()
-    ).hexdigest()[:16]
-    report(f"calibrating on {calibration.source}")
-    scales = calibrate(
-        folded, images, cache_folder() / f"calibration-{key}.pt", _quarters(report, "calibrating")
-    )
-    bits = WEIGHT_BITS[asked.cpu]
-    return Recipe(
-        source.sha256, source.img_size, scales, bits, (), METHOD, calibration.sha256, len(images)
-    )
-
-
-def _check(recipe: Recipe, asked: QuantizationConfig, source: Checkpoint) -> None:
-    if (recipe.checkpoint, recipe.img_size) != (source.sha256, source.img_size):
-        raise RequestError(
-            f"{asked.recipe} is the recipe of another checkpoint or image size",
-            "give another --recipe file to write a new one",
-        )
-
-
-def _check_bits(recipe: Recipe, asked: QuantizationConfig) -> None:
-    if recipe.weight_bits not in (FEW_BITS, WEIGHT_BITS[asked.cpu]):
-        cause = f"{asked.recipe} has weights of {recipe.weight_bits} bits, and --cpu {asked.cpu} means {WEIGHT_BITS[asked.cpu]}"
-        raise RequestError(cause, "give the --cpu that it was made with, or another --recipe file")
-
-
-def _normalized(source: Checkpoint, pixels: npt.NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(source.preprocess.normalize(pixels))
+    images = _QuantizationImages(config, checkpoint, original, progress)
+    images.announce_synthetic()
+    if config.weights_only:
+        recipe = weights_only_recipe(checkpoint.sha256, checkpoint.img_size)
+    else:
+        recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
+    if config.val_data is not None:
+        validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
+        batches: ImageBatches = _ReportingBatches(validation, progress)
+    else:
+        batches = images.unlabeled_batches()
+    return PreparedQuantization(config, recipe, batches, images.sensitivity_images)
 
 
 def cache_folder() -> Path:
-    """Where what takes minutes is kept for the next time: $TINYVIT_CACHE, or the user's cache."""
-    given = os.environ.get("TINYVIT_CACHE")
-    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(given or f"{base}/tinyvit-edge").expanduser()
+    """Return the folder where results that take minutes are kept for later calls.
+
+    It is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
+    """
+    cache = os.environ.get("TINYVIT_CACHE")
+    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
+
+
+class _QuantizationImages:
+    """The images of --calib-data, or synthetic ones, which are read or made on first use.
+
+    That takes minutes, and an export with a recipe file and --val-data may need none of them.
+    """
+
+    def __init__(
+        self,
+        config: QuantizationConfig,
+        checkpoint: Checkpoint,
+        original: TinyViT,
+        progress: Progress,
+    ) -> None:
+        self._config = config
+        self._checkpoint = checkpoint
+        self._original = original
+        self._progress = progress
+
+    def announce_synthetic(self) -> None:
+        """Tell where synthetic images take the place of photographs, and what for."""
+        config = self._config
+        needs_no_calibration = config.weights_only or (
+            config.recipe is not None and config.recipe.exists()
+        )
+        if config.calib_data != SYNTHETIC or (needs_no_calibration and config.val_data is not None):
+            return
+        purpose = "measuring" if needs_no_calibration else "calibrating"
+        self._progress.message(
+            f"no --calib-data: {purpose} on images made from the network itself;"
+            " only --val-data shows how much accuracy int8 costs"
+        )
+
+    @property
+    def calibration(self) -> CalibrationSet:
+        """The images to calibrate on."""
+        return self._sets[0]
+
+    def unlabeled_batches(self) -> ImageBatches:
+        """Return the images to measure agreement on, in one batch."""
+        return _SingleBatch(self._sets[1])
+
+    def sensitivity_images(self) -> Tensor:
+        """Return images to rank layers by sensitivity with, float32 (N, 3, S, S)."""
+        calibration, held_out = self._sets
+        pixels = held_out if self._config.val_data is None else calibration.pixels
+        return self.normalize(pixels[:SENSITIVITY_COUNT])
+
+    def normalize(self, pixels: Pixels) -> Tensor:
+        """Return normalized images, float32 (N, 3, S, S), for pixels, uint8 (N, S, S, 3)."""
+        return torch.from_numpy(self._checkpoint.preprocess.normalize(pixels))
+
+    @cached_property
+    def _sets(self) -> tuple[CalibrationSet, Pixels]:
+        """The images to calibrate on, and the pixels of others, uint8 (N, S, S, 3).
+
+        With --val-data, no other synthetic images are made.
+        """
+        if self._config.calib_data == SYNTHETIC:
+            return self._synthesize_sets()
+        self._progress.message(f"reading calibration images from {self._config.calib_data}")
+        return read_calibration_split(
+            self._config.calib_data,
+            self._checkpoint.preprocess,
+            self._config.calib_count or CALIBRATION_COUNT,
+            MAX_HELD_OUT,
+            self._config.calib_seed,
+        )
+
+    def _synthesize_sets(self) -> tuple[CalibrationSet, Pixels]:
+        config, count = self._config, self._config.calib_count or DEFAULT_COUNT
+        for_calibration = SyntheticConfig(count, config.calib_seed)
+        for_measuring = SyntheticConfig(count, config.calib_seed + 1, class_weight=CLASS_WEIGHT)
+        if config.weights_only and config.val_data is None:
+            images = self._synthesize(for_measuring, "to measure with")
+            return images, images.pixels
+        calibration = self._synthesize(for_calibration, "to calibrate on")
+        if config.val_data is not None:
+            return calibration, calibration.pixels
+        return calibration, self._synthesize(for_measuring, "to measure with").pixels
+
+    def _synthesize(self, synthetic: SyntheticConfig, purpose: str) -> CalibrationSet:
+        self._progress.message(
+            f"making {synthetic.count} synthetic images {purpose} from the network itself"
+        )
+        return synthesize_images(
+            self._original,
+            self._checkpoint.preprocess,
+            synthetic,
+            ImageCache(cache_folder(), self._checkpoint.sha256),
+            self._progress,
+        )
+
+
+@dataclass(frozen=True)
+class _SingleBatch:
+    """`ImageBatches` of a single batch of unlabeled images, uint8 (N, S, S, 3)."""
+
+    pixels: Pixels
+
+    def __call__(self) -> Iterator[tuple[Pixels, None]]:
+        yield self.pixels, None
+
+
+class _ReportingBatches:
+    """`ImageBatches` of a validation set, which report unreadable images after the first pass."""
+
+    def __init__(self, validation: ValidationSet, progress: Progress) -> None:
+        self._validation = validation
+        self._progress = progress
+        self._reported = 0
+
+    def __call__(self) -> Iterator[LabeledBatch]:
+        yield from self._validation.batches()
+        skipped = self._validation.skipped
+        if skipped != self._reported:
+            self._reported = skipped
+            self._progress.message(
+                f"{skipped} of {len(self._validation)} validation images cannot be read and do not"
+                " count"
+            )
+
+
+def _read_or_calibrate(
+    config: QuantizationConfig,
+    checkpoint: Checkpoint,
+    images: _QuantizationImages,
+    folded: TinyViT,
+    progress: Progress,
+) -> Recipe:
+    """Return the recipe from its file if that exists. Else calibrate, and write the file."""
+    if config.recipe is None:
+        return _calibrate_recipe(config, checkpoint, images, folded, progress)
+    if config.recipe.exists():
+        recipe = read_recipe(config.recipe)
+        if (recipe.checkpoint_sha256, recipe.img_size) != (checkpoint.sha256, checkpoint.img_size):
+            raise RequestError(
+                f"{config.recipe} is the recipe of another checkpoint or image size",
+                "give --recipe the name of a file that does not exist yet, to write a new recipe",
+            )
+        progress.message(f"using the recipe {config.recipe}")
+        return recipe
+    progress.message(f"calibrating, because {config.recipe} does not exist; it will be written")
+    recipe = _calibrate_recipe(config, checkpoint, images, folded, progress)
+    recipe.save(config.recipe)
+    return recipe
+
+
+def _calibrate_recipe(
+    config: QuantizationConfig,
+    checkpoint: Checkpoint,
+    images: _QuantizationImages,
+    folded: TinyViT,
+    progress: Progress,
+) -> Recipe:
+    """Calibrate on the images. An interrupted calibration continues from the cache."""
+    calibration = images.calibration
+    identity = f"{checkpoint.sha256} {checkpoint.img_size} {calibration.sha256} {METHOD}"
+    key = hashlib.sha256(identity.encode()).hexdigest()[:16]
+    progress.message(f"calibrating on {calibration.source}")
+    scales = calibrate(
+        folded,
+        images.normalize(calibration.pixels),
+        progress,
+        cache_folder() / f"calibration-{key}.pt",
+    )
+    return Recipe(
+        checkpoint_sha256=checkpoint.sha256,
+        img_size=checkpoint.img_size,
+        scales=scales,
+        weight_bits=CPU_WEIGHT_BITS[config.cpu],
+        float_units=(),
+        method=METHOD,
+        calibration_sha256=calibration.sha256,
+        calibration_count=len(calibration.pixels),
+    )
+
+
+def _check_weight_bits(recipe: Recipe, path: Path, cpu: str) -> None:
+    """Refuse a recipe file whose weights have another width than --cpu means."""
+    if recipe.weight_bits not in (TRAINED_WEIGHT_BITS, CPU_WEIGHT_BITS[cpu]):
+        raise RequestError(
+            f"the weights of {path} have {recipe.weight_bits} bits, but --cpu {cpu} means"
+            f" {CPU_WEIGHT_BITS[cpu]}",
+            "give the --cpu that the recipe was made with, or another --recipe file",
+        )

@@ -31,9 +31,10 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.accuracy_budget import ArtifactOutputs, compare_outputs
-from tinyvit.quant.calibration import BATCH, calibrate
-from tinyvit.quant.calibration_data import ValidationSet, read_calibration, read_validation
-from tinyvit.quant.image_sources import Pixels
+from tinyvit.quant.calibration import BATCH_SIZE as BATCH, calibrate
+from tinyvit.data.image_sources import Pixels
+from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme

@@ -17,7 +17,7 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.quantized_network import QuantizedLayer
+from tinyvit.quant.quantized_layers import QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 
 
@@ -51,7 +51,7 @@ class Saturating(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         right, layer = self.layer(x), self.layer
-        integers = (x / layer.source.scale).round().clamp(-128, 127)
+        integers = (x / layer.input_point.scale).round().clamp(-128, 127)
         if layer.convolution is None:
             return right - self._cut_off(integers.flatten(0, -2), layer.weight).reshape(right.shape)
         stride, padding, groups = layer.convolution
@@ -77,7 +77,7 @@ class Saturating(nn.Module):
         for k in can.any(0).nonzero().flatten().tolist():
             sums = pairs[:, k] @ weights[can[:, k], k].T
             lost[:, can[:, k]] += sums - sums.clamp(-(2**15), 2**15 - 1)
-        return lost * self.layer.scales.double() * self.layer.source.scale
+        return lost * self.layer.scales.double() * self.layer.input_point.scale
 
 
 @pytest.fixture(scope="session")

@@ -14,9 +14,8 @@ import torch
 from tinyvit.errors import RequestError
 from tinyvit.quant import calibration
 from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
 from tinyvit.quant.quantized_network import (
-    QuantizedLayer,
-    QuantizePoint,
     attention_modules,
     quantizable_layers,
     quantize_network,
@@ -77,7 +76,7 @@ def test_what_is_quantized(small, recipe):
 
 def test_units_left_in_float32_are_untouched(small, recipe):
     layer, attention = "stages.1.blocks.0.mlp.fc1", "stages.2.blocks.1.attn"
-    without = recipe.without((layer, attention))
+    without = recipe.with_float_units((layer, attention))
     network = quantize_network(small, without, EVERYTHING)
     assert torch.equal(network.get_submodule(layer).weight, small.get_submodule(layer).weight)
     assert not any(
@@ -188,8 +187,8 @@ def test_a_damaged_state_begins_anew(small, noise, recipe, tmp_path):
 
 def test_a_recipe_comes_back_as_it_was(recipe, tmp_path):
     path = tmp_path / "recipe.json"
-    recipe.without(("head",)).save(path)
-    assert read_recipe(path) == recipe.without(("head",))
+    recipe.with_float_units(("head",)).save(path)
+    assert read_recipe(path) == recipe.with_float_units(("head",))
     assert read_recipe(path).sha256 != recipe.sha256
 
 
@@ -198,7 +197,7 @@ def test_a_recipe_comes_back_as_it_was(recipe, tmp_path):
     [
         {"format": 1},
         {"weight_bits": 5},
-        {"count": "many"},
+        {"calibration_count": "many"},
         {"scales": {"a": -1.0}},
         {"scales": {"a": float("nan")}},
         {"scales": [1]},

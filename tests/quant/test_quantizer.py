@@ -23,7 +23,7 @@ def test_a_recipe_and_labeled_pictures_need_no_calibration_images(
     assert source.labels is not None
     (tmp_path / "val" / "n07920052").mkdir(parents=True)
     shutil.copy(images / "coffee.jpg", tmp_path / "val" / "n07920052")
-    replace(recipe, checkpoint=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
+    replace(recipe, checkpoint_sha256=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
     asked = QuantizationConfig(recipe=tmp_path / "recipe.json", val_data=tmp_path / "val")
     told = []
     prepared = prepare_quantization(
@@ -48,7 +48,7 @@ def test_validation_images_that_cannot_be_read_are_told_once(
     for i in range(39):
         shutil.copy(images / "coffee.jpg", tmp_path / "val" / "n07920052" / f"{i}.jpg")
     (tmp_path / "val" / "n07920052" / "x.jpg").write_bytes(b"no picture")
-    replace(recipe, checkpoint=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
+    replace(recipe, checkpoint_sha256=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
     told = []
     asked = QuantizationConfig(recipe=tmp_path / "recipe.json", val_data=tmp_path / "val")
     prepared = prepare_quantization(

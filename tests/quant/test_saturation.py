@@ -24,7 +24,8 @@ from torch import nn
 
 from tinyvit.export.passes import onnx_graph as tune
 from tinyvit.export.targets.openvino import passes as tune_openvino
-from tinyvit.quant.quantized_network import QuantizedLayer, QuantizePoint, quantize_network
+from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant_scheme import QuantScheme
 
 SCALE = 1 / 64

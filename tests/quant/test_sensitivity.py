@@ -55,7 +55,7 @@ def test_a_spoilt_layer_is_found_and_one_left_out_is_not_asked(small):
     seen = []
     found = rank_sensitivity(
         small,
-        recipe(small, **{f"{spoilt}:in": 5.0}).without((left_out,)),
+        recipe(small, **{f"{spoilt}:in": 5.0}).with_float_units((left_out,)),
         QuantScheme(attention=False),
         images,
         lambda done, total: seen.append((done, total)),

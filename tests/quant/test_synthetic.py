@@ -9,11 +9,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tinyvit.quant.image_sources import Pixels  # noqa: E402
+
 from tinyvit.nn.hub import load_released  # noqa: E402
 from tinyvit.nn.model import TinyViT  # noqa: E402
 from tinyvit.preprocess import Preprocess  # noqa: E402
 from tinyvit.quant import synthetic  # noqa: E402
-from tinyvit.quant.image_sources import Pixels  # noqa: E402
 from tinyvit.quant.synthetic import SyntheticConfig, synthesize_images  # noqa: E402
 
 QUICK = SyntheticConfig(batch=4, steps=3)

@@ -30,7 +30,8 @@ from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import Attention, TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network, with_exact_arithmetic
+from tinyvit.quant.quantized_layers import QuantizedLayer
+from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
