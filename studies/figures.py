@@ -34,7 +34,8 @@ _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
 """Names of the records that compare with baselines, and the baselines of each."""
 _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
 _EXAMPLES = """\
-  python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records records/"""
+  python -m tinyvit.studies.figures --calib-data train/ --val-data val/
+  python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

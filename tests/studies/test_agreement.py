@@ -16,7 +16,7 @@ from tinyvit.studies import agreement
 
 @pytest.fixture
 def class_folders(images: Path, tmp_path: Path) -> Path:
-    """Goldfish and espresso, two of the demo model's classes, with the same two photographs each."""
+    """Two of the demo model's classes, goldfish and espresso, with the same two photographs."""
     for wnid in ("n01443537", "n07920052"):
         (tmp_path / wnid).mkdir()
         for i, name in enumerate(("cat.jpg", "coffee.jpg")):
