@@ -118,7 +118,7 @@ def measure_on_device(
 
 
 def _make_bundle(measurement: RemoteMeasurement, folder: Path) -> str:
-    """Fill an empty folder with the files for the device; return the name of this package's wheel."""
+    """Fill an empty folder with the files for the device; return the name of the wheel."""
     wheel = bundle.make_wheel(folder)
     bundle.copy_artifacts(measurement.paths, folder)
     if measurement.wheels is not None:

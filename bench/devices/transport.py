@@ -62,8 +62,8 @@ class Transport(Protocol):
             cwd: Working directory; the device's default if None.
 
         Raises:
-            RequestError: The command takes longer, prints more than `process.MAX_OUTPUT_BYTES`, or the
-                connection is lost.
+            RequestError: The command takes longer, prints more than
+                `process.MAX_OUTPUT_BYTES`, or the connection is lost.
         """
         ...
 

@@ -168,7 +168,7 @@ class EndToEndQuery:
         marks_s = [time.perf_counter()]
         images = [open_image(data) for data in islice(self._images, self._count)]
         marks_s.append(time.perf_counter())
-        inputs = [self._model_io.input_of(image) for image in images]
+        inputs = [self._model_io.prepare_input(image) for image in images]
         marks_s.append(time.perf_counter())
         logits = [
             row

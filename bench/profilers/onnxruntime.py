@@ -134,7 +134,7 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
         raise load_error(path, "onnxruntime", error) from error
     profiles: dict[str, _NodeProfile] = {}
     for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
-        if event.get("cat") == "OnnxNode" and event["name"].endswith("_kernel_time"):
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name = event["name"].removesuffix("_kernel_time")
             profile = profiles.setdefault(name, _NodeProfile(event["args"]))
             profile.times_ms.append(event["dur"] / 1e3)

@@ -19,8 +19,8 @@ from tinyvit.runtimes.verify import verify
 
 
 @pytest.mark.parametrize(("suffix", "format"), [(".onnx", "onnx"), (".xml", "openvino-ir")])
-def test_format_manifest_and_roundtrip(made: Any, suffix: str, format: str) -> None:
-    path = made(suffix)
+def test_format_manifest_and_roundtrip(build_artifact: Any, suffix: str, format: str) -> None:
+    path = build_artifact(suffix)
     artifact = open_artifact(str(path))
     assert (artifact.path, artifact.format.name) == (path, format)
     assert artifact.manifest
@@ -30,28 +30,28 @@ def test_format_manifest_and_roundtrip(made: Any, suffix: str, format: str) -> N
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_file_without_manifest(made: Any, suffix: str) -> None:
-    assert open_artifact(made(suffix, manifest=False)).manifest is None
+def test_a_file_without_manifest(build_artifact: Any, suffix: str) -> None:
+    assert open_artifact(build_artifact(suffix, manifest=False)).manifest is None
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_renamed_file_is_known_by_its_content(copied: Any, suffix: str) -> None:
-    path = copied(suffix)
+def test_a_renamed_file_is_known_by_its_content(copy_artifact: Any, suffix: str) -> None:
+    path = copy_artifact(suffix)
     renamed = path.rename(path.with_suffix(".jpg"))
     assert read_manifest(renamed)
     assert detect_format(renamed) == open_artifact(renamed).format
 
 
-def test_onnx_content_is_all_but_the_metadata(made: Any, tmp_path: Path) -> None:
+def test_onnx_content_is_all_but_the_metadata(build_artifact: Any, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    model = onnx.load(made())
+    model = onnx.load(build_artifact())
     del model.metadata_props[:]
-    assert content_sha256(made()) == hashlib.sha256(model.SerializeToString()).hexdigest()
+    assert content_sha256(build_artifact()) == hashlib.sha256(model.SerializeToString()).hexdigest()
     model.graph.initializer[0].CopyFrom(
         onnx.numpy_helper.from_array(np.zeros((8, 3, 5, 5), "f"), "kernel")
     )
     onnx.save(model, tmp_path / "changed.onnx")
-    assert content_sha256(tmp_path / "changed.onnx") != content_sha256(made())
+    assert content_sha256(tmp_path / "changed.onnx") != content_sha256(build_artifact())
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,10 @@ def test_onnx_content_is_all_but_the_metadata(made: Any, tmp_path: Path) -> None
         ("</manifest>", "</manifest>text<more />", True),
     ],
 )
-def test_ir_content_is_the_network_of_the_xml(copied: Any, old: str, new: str, same: bool) -> None:
-    path = copied(".xml")
+def test_ir_content_is_the_network_of_the_xml(
+    copy_artifact: Any, old: str, new: str, same: bool
+) -> None:
+    path = copy_artifact(".xml")
     before, text = (
         content_sha256(path),
         path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>'),
@@ -79,8 +81,8 @@ def test_ir_content_is_the_network_of_the_xml(copied: Any, old: str, new: str, s
     assert (content_sha256(path) == before) is same
 
 
-def test_ir_content_is_the_bin_too(copied: Any) -> None:
-    path = copied(".xml")
+def test_ir_content_is_the_bin_too(copy_artifact: Any) -> None:
+    path = copy_artifact(".xml")
     before, data = content_sha256(path), bytearray(path.with_suffix(".bin").read_bytes())
     data[-1] ^= 1
     path.with_suffix(".bin").write_bytes(data)
@@ -90,9 +92,9 @@ def test_ir_content_is_the_bin_too(copied: Any) -> None:
         content_sha256(path)
 
 
-def test_the_bin_names_its_xml(made: Any) -> None:
+def test_the_bin_names_its_xml(build_artifact: Any) -> None:
     with pytest.raises(ArtifactError, match=r"open test\.xml"):
-        open_artifact(made(".xml").with_suffix(".bin"))
+        open_artifact(build_artifact(".xml").with_suffix(".bin"))
 
 
 @pytest.mark.parametrize("name", ["a.onnx", "a.xml", "a.bin", "a"])
@@ -131,8 +133,12 @@ def test_what_is_no_path(path: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_cut_and_scrambled_files(made: Any, tmp_path: Path, suffix: str) -> None:
-    data, rng, path = made(suffix).read_bytes(), np.random.default_rng(0), tmp_path / f"a{suffix}"
+def test_cut_and_scrambled_files(build_artifact: Any, tmp_path: Path, suffix: str) -> None:
+    data, rng, path = (
+        build_artifact(suffix).read_bytes(),
+        np.random.default_rng(0),
+        tmp_path / f"a{suffix}",
+    )
     for cut in (1, 20, len(data) // 2, len(data) - 4):
         path.write_bytes(data[:cut])
         with pytest.raises(ArtifactError):
@@ -146,8 +152,8 @@ def test_cut_and_scrambled_files(made: Any, tmp_path: Path, suffix: str) -> None
             open_artifact(path)
 
 
-def test_hostile_xml(copied: Any, made: Any) -> None:
-    path, text = copied(".xml"), made(".xml").read_text()
+def test_hostile_xml(copy_artifact: Any, build_artifact: Any) -> None:
+    path, text = copy_artifact(".xml"), build_artifact(".xml").read_text()
     body = text[text.index("<net") :]
     path.write_text(
         '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + body
@@ -162,8 +168,8 @@ def test_hostile_xml(copied: Any, made: Any) -> None:
         open_artifact(path)
 
 
-def test_two_manifests_are_refused(copied: Any, made: Any) -> None:
-    path = copied()
+def test_two_manifests_are_refused(copy_artifact: Any, build_artifact: Any) -> None:
+    path = copy_artifact()
     entry = next(
         i
         for i in range(len(path.read_bytes()))
@@ -176,15 +182,15 @@ def test_two_manifests_are_refused(copied: Any, made: Any) -> None:
         open_artifact(path)
 
 
-def test_a_damaged_manifest_is_an_error_not_an_absence(made: Any, tmp_path: Path) -> None:
-    data = made().read_bytes()
+def test_a_damaged_manifest_is_an_error_not_an_absence(build_artifact: Any, tmp_path: Path) -> None:
+    data = build_artifact().read_bytes()
     (tmp_path / "a.onnx").write_bytes(data.replace(b'"stage":"host"', b'"stage":"hast"'))
     with pytest.raises(ArtifactError, match="manifest is damaged"):
         open_artifact(tmp_path / "a.onnx")
 
 
-def test_reading_needs_no_engine(made: Any) -> None:
+def test_reading_needs_no_engine(build_artifact: Any) -> None:
     code = "import sys; from tinyvit.runtimes.artifact import *; p = sys.argv[1]; assert read_manifest(p) and content_sha256(p);"
     code += "assert not {'onnx', 'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
     for suffix in (".onnx", ".xml"):
-        subprocess.run([sys.executable, "-c", code, str(made(suffix))], check=True)
+        subprocess.run([sys.executable, "-c", code, str(build_artifact(suffix))], check=True)

@@ -40,38 +40,38 @@ def pixels(path: Path) -> np.ndarray:
 
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
 def test_every_kind_of_input(
-    made: Any,
+    build_artifact: Any,
     engine_and_suffix: tuple[str, str],
-    pictures: list[Path],
+    image_files: list[Path],
     stage: str,
     batch: int | str,
 ) -> None:
     engine, suffix = engine_and_suffix
-    with Classifier(made(suffix, stage, batch), engine, threads=1) as classifier:
-        expected = [classifier.predict(path) for path in pictures]
+    with Classifier(build_artifact(suffix, stage, batch), engine, threads=1) as classifier:
+        expected = [classifier.predict(path) for path in image_files]
         assert len({tuple(p.index for p in answer) for answer in expected}) > 1
-        data = pictures[0].read_bytes()
+        data = image_files[0].read_bytes()
         for one in (
-            str(pictures[0]),
+            str(image_files[0]),
             data,
             bytearray(data),
             memoryview(data),
-            Image.open(pictures[0]),
-            pixels(pictures[0]),
+            Image.open(image_files[0]),
+            pixels(image_files[0]),
         ):
             assert close_to([classifier.predict(one)], expected[:1])
         many = [
-            pictures,
-            tuple(pictures),
-            iter(pictures),
-            (path.read_bytes() for path in pictures),
-            pictures[0].parent,
+            image_files,
+            tuple(image_files),
+            iter(image_files),
+            (path.read_bytes() for path in image_files),
+            image_files[0].parent,
         ]
-        for each in [*many, str(pictures[0].parent), [Image.open(path) for path in pictures]]:
+        for each in [*many, str(image_files[0].parent), [Image.open(path) for path in image_files]]:
             assert close_to(classifier.predict(each), expected)
-        same_size = np.stack([np.resize(pixels(path), (40, 40, 3)) for path in pictures])
+        same_size = np.stack([np.resize(pixels(path), (40, 40, 3)) for path in image_files])
         assert close_to(classifier.predict(same_size), [classifier.predict(x) for x in same_size])
-        bgr = classifier.predict(pixels(pictures[0])[:, :, ::-1], channels="bgr")
+        bgr = classifier.predict(pixels(image_files[0])[:, :, ::-1], channels="bgr")
         assert close_to([bgr], expected[:1])
         assert classifier.predict([]) == []
 
@@ -79,35 +79,37 @@ def test_every_kind_of_input(
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
 def test_logits_are_those_of_the_written_out_pipeline(
-    made: Any, pictures: list[Path], suffix: str, stage: str, batch: int | str
+    build_artifact: Any, image_files: list[Path], suffix: str, stage: str, batch: int | str
 ) -> None:
-    classifier = Classifier(made(suffix, stage, batch))
+    classifier = Classifier(build_artifact(suffix, stage, batch))
     pytest.importorskip("onnxruntime")
-    reference = open_runtime(made(".onnx", "host", "batch"))
+    reference = open_runtime(build_artifact(".onnx", "host", "batch"))
     expected = reference.run(
-        np.stack([classifier.preprocess(Image.open(path)) for path in pictures])
+        np.stack([classifier.preprocess(Image.open(path)) for path in image_files])
     )
-    got = classifier.logits(pictures)
+    got = classifier.logits(image_files)
     assert (got.shape, got.dtype) == ((9, 10), np.float32)
     assert np.abs(got - expected).max() < 2e-3
-    assert np.abs(classifier.logits(pictures[4]) - expected[4]).max() < 2e-3
+    assert np.abs(classifier.logits(image_files[4]) - expected[4]).max() < 2e-3
     assert classifier.logits(iter([])).shape == (0, 10)
 
 
-def test_a_file_that_resizes_by_itself(made: Any, pictures: list[Path]) -> None:
+def test_a_file_that_resizes_by_itself(build_artifact: Any, image_files: list[Path]) -> None:
     pytest.importorskip("onnxruntime")
-    classifier = Classifier(made(stage="full"), "onnxruntime")
-    host = open_runtime(made(".onnx", "host", "batch"), "onnxruntime")
-    smooth = [Image.open(path).resize((90, 70), Image.Resampling.BICUBIC) for path in pictures[:3]]
+    classifier = Classifier(build_artifact(stage="full"), "onnxruntime")
+    host = open_runtime(build_artifact(".onnx", "host", "batch"), "onnxruntime")
+    smooth = [
+        Image.open(path).resize((90, 70), Image.Resampling.BICUBIC) for path in image_files[:3]
+    ]
     expected = host.run(np.stack([classifier.preprocess(image) for image in smooth]))
     assert np.abs(classifier.logits(smooth) - expected).max() < 0.5
     with pytest.raises(RequestError, match="by itself"):
-        Classifier(made(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
+        Classifier(build_artifact(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
 
 
-def test_predictions(made: Any, pictures: list[Path]) -> None:
-    classifier = Classifier(made(), top_k=3)
-    logits, got = classifier.logits(pictures[1]), classifier.predict(pictures[1])
+def test_predictions(build_artifact: Any, image_files: list[Path]) -> None:
+    classifier = Classifier(build_artifact(), top_k=3)
+    logits, got = classifier.logits(image_files[1]), classifier.predict(image_files[1])
     assert [p.index for p in got] == np.argsort(-logits)[:3].tolist()
     assert got[0] == Prediction(
         got[0].index, f"thing {got[0].index}", f"n{got[0].index:08}", got[0].score
@@ -115,22 +117,24 @@ def test_predictions(made: Any, pictures: list[Path]) -> None:
     assert np.allclose(
         [p.score for p in got], sorted(np.exp(logits) / np.exp(logits).sum())[:-4:-1]
     )
-    everything = Classifier(made(), top_k=500).predict(pictures[1])
+    everything = Classifier(build_artifact(), top_k=500).predict(image_files[1])
     assert len(everything) == 10
     assert abs(sum(p.score for p in everything) - 1) < 1e-6
     for wrong in (0, -1, 2.5):
         with pytest.raises(RequestError, match="top_k"):
-            Classifier(made(), top_k=wrong)
+            Classifier(build_artifact(), top_k=wrong)
 
 
 @pytest.mark.parametrize("batch", ["batch", 4])
-def test_bad_pictures(made: Any, pictures: list[Path], tmp_path: Path, batch: int | str) -> None:
+def test_bad_pictures(
+    build_artifact: Any, image_files: list[Path], tmp_path: Path, batch: int | str
+) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no picture")
-    mixed = [*pictures[:5], tmp_path / "bad.jpg", np.zeros((2, 2)), *pictures[5:]]
-    classifier = Classifier(made(batch=batch))
+    mixed = [*image_files[:5], tmp_path / "bad.jpg", np.zeros((2, 2)), *image_files[5:]]
+    classifier = Classifier(build_artifact(batch=batch))
     got = classifier.predict(mixed, on_error="skip")
     assert [answer is None for answer in got] == [False] * 5 + [True] * 2 + [False] * 4
-    assert close_to([answer for answer in got if answer], classifier.predict(pictures))
+    assert close_to([answer for answer in got if answer], classifier.predict(image_files))
     for call in (classifier.predict, classifier.logits):
         with pytest.raises(ImageError, match=r"picture 5: .*bad\.jpg"):
             call(mixed)
@@ -144,17 +148,19 @@ def test_bad_pictures(made: Any, pictures: list[Path], tmp_path: Path, batch: in
 
 
 @pytest.mark.parametrize("x", [5, None, {"a": 1}, {"a"}, object()])
-def test_what_is_no_picture(made: Any, x: object) -> None:
+def test_what_is_no_picture(build_artifact: Any, x: object) -> None:
     with pytest.raises(RequestError, match="not a picture"):
-        Classifier(made()).predict(x)
+        Classifier(build_artifact()).predict(x)
 
 
-def test_an_open_file_is_not_taken_for_a_list_of_lines(made: Any, pictures: list[Path]) -> None:
-    with pictures[0].open("rb") as file, pytest.raises(RequestError, match=r"read\(\)"):
-        Classifier(made()).predict(file)
+def test_an_open_file_is_not_taken_for_a_list_of_lines(
+    build_artifact: Any, image_files: list[Path]
+) -> None:
+    with image_files[0].open("rb") as file, pytest.raises(RequestError, match=r"read\(\)"):
+        Classifier(build_artifact()).predict(file)
 
 
-def test_an_endless_generator_is_streamed(made: Any) -> None:
+def test_an_endless_generator_is_streamed(build_artifact: Any) -> None:
     taken = 0
 
     def endless() -> Iterator[np.ndarray]:
@@ -163,13 +169,13 @@ def test_an_endless_generator_is_streamed(made: Any) -> None:
             taken += 1
             yield RNG.integers(0, 256, (33, 33, 3), np.uint8)
 
-    answers = list(itertools.islice(Classifier(made()).predict_each(endless()), 20))
+    answers = list(itertools.islice(Classifier(build_artifact()).predict_each(endless()), 20))
     assert len(answers) == 20
     assert taken < 60
 
 
-def test_a_generator_may_use_its_buffer_again(made: Any) -> None:
-    classifier = Classifier(made())
+def test_a_generator_may_use_its_buffer_again(build_artifact: Any) -> None:
+    classifier = Classifier(build_artifact())
     frames = [RNG.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(20)]
     buffer = np.zeros((40, 40, 3), np.uint8)
 
@@ -181,33 +187,35 @@ def test_a_generator_may_use_its_buffer_again(made: Any) -> None:
     assert close_to(classifier.predict(camera()), classifier.predict(frames))
 
 
-def test_a_generator_may_use_its_bytes_again(made: Any, pictures: list[Path]) -> None:
+def test_a_generator_may_use_its_bytes_again(build_artifact: Any, image_files: list[Path]) -> None:
     buffer = bytearray()
 
     def socket() -> Iterator[bytearray]:
-        for path in pictures:
+        for path in image_files:
             buffer[:] = path.read_bytes()
             yield buffer
 
-    classifier = Classifier(made())
-    assert close_to(classifier.predict(socket()), classifier.predict(pictures))
+    classifier = Classifier(build_artifact())
+    assert close_to(classifier.predict(socket()), classifier.predict(image_files))
 
 
-def test_errors_of_a_generator_come_through(made: Any, pictures: list[Path]) -> None:
+def test_errors_of_a_generator_come_through(build_artifact: Any, image_files: list[Path]) -> None:
     def broken() -> Iterator[Path]:
-        yield pictures[0]
+        yield image_files[0]
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        Classifier(made()).predict(broken())
+        Classifier(build_artifact()).predict(broken())
 
 
-def test_a_turned_photograph_is_upright_whatever_it_comes_as(made: Any, tmp_path: Path) -> None:
+def test_a_turned_photograph_is_upright_whatever_it_comes_as(
+    build_artifact: Any, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     upright = Image.fromarray(RNG.integers(0, 256, (50, 40, 3), np.uint8))
     upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "a.png", exif=exif)
-    classifier = Classifier(made())
+    classifier = Classifier(build_artifact())
     expected = classifier.logits(upright)
     for source in (
         tmp_path / "a.png",
@@ -218,38 +226,42 @@ def test_a_turned_photograph_is_upright_whatever_it_comes_as(made: Any, tmp_path
 
 
 def test_threads_share_a_classifier(
-    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+    build_artifact: Any, engine_and_suffix: tuple[str, str], image_files: list[Path]
 ) -> None:
-    classifier = Classifier(made(engine_and_suffix[1]), engine_and_suffix[0], threads=1)
-    expected = classifier.logits(pictures)
+    classifier = Classifier(build_artifact(engine_and_suffix[1]), engine_and_suffix[0], threads=1)
+    expected = classifier.logits(image_files)
     with ThreadPoolExecutor(4) as pool:
-        for got in pool.map(classifier.logits, [pictures] * 8):
+        for got in pool.map(classifier.logits, [image_files] * 8):
             assert np.allclose(got, expected, atol=1e-4)
 
 
 def test_describe_and_close(
-    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+    build_artifact: Any, engine_and_suffix: tuple[str, str], image_files: list[Path]
 ) -> None:
-    classifier = Classifier(made(engine_and_suffix[1], batch=4), engine_and_suffix[0], threads=1)
+    classifier = Classifier(
+        build_artifact(engine_and_suffix[1], batch=4), engine_and_suffix[0], threads=1
+    )
     facts = classifier.describe()
-    assert (facts["engine"], facts["threads"], facts["batch"], facts["stage"]) == (
+    assert (facts.runtime.engine, facts.runtime.threads, facts.batch, facts.stage) == (
         engine_and_suffix[0],
         1,
         4,
         "host",
     )
-    assert classifier.manifest == open_artifact(made(engine_and_suffix[1], batch=4)).manifest
+    assert (
+        classifier.manifest == open_artifact(build_artifact(engine_and_suffix[1], batch=4)).manifest
+    )
     classifier.close()
     classifier.close()
     with pytest.raises(ArtifactError, match="closed"):
-        classifier.predict(pictures[0])
+        classifier.predict(image_files[0])
 
 
 def test_a_foreign_file_runs_with_one_warning(
-    made: Any, engine_and_suffix: tuple[str, str], pictures: list[Path]
+    build_artifact: Any, engine_and_suffix: tuple[str, str], image_files: list[Path]
 ) -> None:
     engine, suffix = engine_and_suffix
-    path = made(suffix, manifest=False)
+    path = build_artifact(suffix, manifest=False)
     with pytest.warns(
         UserWarning, match="ImageNet's preprocessing.*preprocess=.*labels="
     ) as caught:
@@ -258,7 +270,7 @@ def test_a_foreign_file_runs_with_one_warning(
     assert caught[0].filename == __file__
     assert classifier.manifest is None
     assert classifier.preprocess.size == 32
-    assert classifier.predict(pictures[0])[0].label.startswith("class ")
+    assert classifier.predict(image_files[0])[0].label.startswith("class ")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         told = Classifier(
@@ -266,14 +278,14 @@ def test_a_foreign_file_runs_with_one_warning(
         )
     assert told.labels[:2] == (Label("a", "n1"), Label("b"))
     assert close_to(
-        [[dataclasses.replace(p) for p in told.predict(pictures[2])]],
-        [Classifier(made(suffix), engine).predict(pictures[2])],
+        [[dataclasses.replace(p) for p in told.predict(image_files[2])]],
+        [Classifier(build_artifact(suffix), engine).predict(image_files[2])],
     )
 
 
 @pytest.mark.parametrize("manifest", [True, False])
-def test_arguments_that_do_not_fit(made: Any, manifest: bool) -> None:
-    path = made(manifest=manifest)
+def test_arguments_that_do_not_fit(build_artifact: Any, manifest: bool) -> None:
+    path = build_artifact(manifest=manifest)
     with pytest.raises(RequestError, match="3 labels"):
         Classifier(path, preprocess=Preprocess(32, 32), labels=["a", "b", "c"])
     with pytest.raises(RequestError, match="size 32"):
@@ -330,17 +342,17 @@ def test_networks_of_other_shapes_are_refused(
     "shape", [("n", 3, "h", "w"), ("n", "h", "w", 3)], ids=["host", "normalize"]
 )
 def test_a_foreign_file_for_any_size_asks_for_its_size(
-    made: Any, pictures: list[Path], shape: Any, tmp_path: Path
+    build_artifact: Any, image_files: list[Path], shape: Any, tmp_path: Path
 ) -> None:
     onnx = pytest.importorskip("onnx")
     stage, kind = ("host", "FLOAT") if shape[1] == 3 else ("normalize", "UINT8")
-    model = onnx.load(made(stage=stage, manifest=False))
+    model = onnx.load(build_artifact(stage=stage, manifest=False))
     ends = onnx.helper.make_tensor_value_info("image", getattr(onnx.TensorProto, kind), shape)
     model.graph.input[0].CopyFrom(ends)
     onnx.save(model, tmp_path / "free.onnx")
     with pytest.raises(
         ArtifactError,
-        match=r"free\.onnx takes pictures of any size.*: from Python: Classifier\(path, preprocess=.*224",
+        match=r"free\.onnx takes image_files of any size.*: from Python: Classifier\(path, preprocess=.*224",
     ):
         Classifier(tmp_path / "free.onnx")
     told = Classifier(
@@ -349,14 +361,14 @@ def test_a_foreign_file_for_any_size_asks_for_its_size(
         labels=[f"thing {i}" for i in range(10)],
     )
     assert close_to(
-        [[dataclasses.replace(p, wnid=f"n{p.index:08}") for p in told.predict(pictures[0])]],
-        [Classifier(made()).predict(pictures[0])],
+        [[dataclasses.replace(p, wnid=f"n{p.index:08}") for p in told.predict(image_files[0])]],
+        [Classifier(build_artifact()).predict(image_files[0])],
     )
 
 
-def test_a_manifest_that_contradicts_the_network(made: Any, tmp_path: Path) -> None:
+def test_a_manifest_that_contradicts_the_network(build_artifact: Any, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
-    model, said = onnx.load(made()), open_artifact(made()).manifest
+    model, said = onnx.load(build_artifact()), open_artifact(build_artifact()).manifest
     assert said
     lies = [
         dataclasses.replace(said, stage="normalize"),
@@ -373,18 +385,18 @@ def test_a_manifest_that_contradicts_the_network(made: Any, tmp_path: Path) -> N
 
 
 def test_answers_that_are_not_finite_are_errors(
-    made: Any, pictures: list[Path], tmp_path: Path
+    build_artifact: Any, image_files: list[Path], tmp_path: Path
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    model = onnx.load(made())
+    model = onnx.load(build_artifact())
     broken = onnx.numpy_helper.from_array(np.full((32, 10), np.nan, "f"), "matrix")
     next(x for x in model.graph.initializer if x.name == "matrix").CopyFrom(broken)
     onnx.save(model, tmp_path / "a.onnx")
     with pytest.raises(ArtifactError, match="not finite"):
-        Classifier(tmp_path / "a.onnx").predict(pictures[0])
+        Classifier(tmp_path / "a.onnx").predict(image_files[0])
 
 
-def test_decoding_runs_beside_the_engine_in_bounded_time(made: Any) -> None:
+def test_decoding_runs_beside_the_engine_in_bounded_time(build_artifact: Any) -> None:
     start = time.perf_counter()
-    assert len(Classifier(made()).predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500
+    assert len(Classifier(build_artifact()).predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500
     assert time.perf_counter() - start < 10

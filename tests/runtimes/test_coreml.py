@@ -297,7 +297,7 @@ def test_the_integer_share(tmp_path: Path) -> None:
 def test_the_manifest_and_the_digest(made: Path) -> None:
     def digest() -> str:
         into = hashlib.sha256()
-        format_.COREML.digest(made, into)
+        format_.COREML.update_hash(made, into)
         return into.hexdigest()
 
     assert format_.COREML.recognizes(made, b"")
@@ -378,7 +378,7 @@ def test_damaged_packages(made: Path, name: str) -> None:
     calls: list[Callable[[], Any]] = [
         lambda: reference(made),
         lambda: format_.COREML.manifests(made),
-        lambda: format_.COREML.digest(made, hashlib.sha256()),
+        lambda: format_.COREML.update_hash(made, hashlib.sha256()),
     ]
     for call in calls:
         with pytest.raises(ArtifactError) as caught:

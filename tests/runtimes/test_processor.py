@@ -39,19 +39,19 @@ def manifest(demo):
     ],
 )
 def test_right_files_open(manifest, quantization, machine, flags):
-    cpu.refuse_where_wrong(replace(manifest, quantization=quantization), machine, flags)
+    cpu.check_int8_support(replace(manifest, quantization=quantization), machine, flags)
 
 
 def test_a_file_that_would_saturate_is_refused(manifest):
     with pytest.raises(ArtifactError, match=r"no VNNI.*export it again without --cpu vnni"):
-        cpu.refuse_where_wrong(
+        cpu.check_int8_support(
             replace(manifest, quantization=VNNI), "x86_64", frozenset({"avx2", "fma"})
         )
 
 
 def test_an_x86_system_that_does_not_tell_warns(manifest):
     with pytest.warns(UserWarning, match="without --cpu vnni"):
-        cpu.refuse_where_wrong(replace(manifest, quantization=VNNI), "AMD64", None)
+        cpu.check_int8_support(replace(manifest, quantization=VNNI), "AMD64", None)
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no /proc/cpuinfo here")

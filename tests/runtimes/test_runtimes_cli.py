@@ -24,29 +24,39 @@ def run(capsys: pytest.CaptureFixture[str], command: str, *argv: object) -> tupl
     return code, *capsys.readouterr()
 
 
-def test_predict(made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_predict(
+    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     code, out, err = run(
-        capsys, "predict", made(), pictures[0], pictures[1], "--top-k", 2, "--threads", 1
+        capsys,
+        "predict",
+        build_artifact(),
+        image_files[0],
+        image_files[1],
+        "--top-k",
+        2,
+        "--threads",
+        1,
     )
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 6
-    assert lines[0] == str(pictures[0])
+    assert lines[0] == str(image_files[0])
     assert "%" in lines[1]
     assert "thing" in lines[1]
 
 
 def test_predict_json(
-    made: Any, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build_artifact: Any, image_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "bad.jpg").write_text("text")
     (tmp_path / "empty").mkdir()
     code, out, err = run(
         capsys,
         "predict",
-        made(),
+        build_artifact(),
         tmp_path / "bad.jpg",
-        pictures[0].parent,
+        image_files[0].parent,
         tmp_path / "empty",
         tmp_path / "none.png",
         "--json",
@@ -56,7 +66,8 @@ def test_predict_json(
     data = json.loads(out)
     assert data.keys() == {"artifact", "results"}
     assert [r["image"] for r in data["results"]] == [
-        str(x) for x in (tmp_path / "bad.jpg", *pictures, tmp_path / "empty", tmp_path / "none.png")
+        str(x)
+        for x in (tmp_path / "bad.jpg", *image_files, tmp_path / "empty", tmp_path / "none.png")
     ]
     assert ["error" in r for r in data["results"]] == [True] + [False] * 9 + [True] * 2
     assert data["results"][1]["predictions"][0].keys() == {"index", "label", "wnid", "score"}
@@ -64,19 +75,21 @@ def test_predict_json(
 
 
 def test_predict_a_bad_picture_does_not_stop_the_others(
-    made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pictures[3].write_bytes(b"")
-    code, out, err = run(capsys, "predict", made(), *pictures)
+    image_files[3].write_bytes(b"")
+    code, out, err = run(capsys, "predict", build_artifact(), *image_files)
     assert code == 1
     assert out.count(".png") == 8
     assert "3.png is empty" in err
 
 
 def test_predict_with_a_foreign_file_warns_in_a_line(
-    made: Any, pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, out, err = run(capsys, "predict", made(manifest=False), pictures[0], "--json")
+    code, out, err = run(
+        capsys, "predict", build_artifact(manifest=False), image_files[0], "--json"
+    )
     assert code == 0
     assert json.loads(out)
     assert err.startswith("warning: ")
@@ -85,11 +98,11 @@ def test_predict_with_a_foreign_file_warns_in_a_line(
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_verify(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "verify", made(suffix))
+def test_verify(build_artifact: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "verify", build_artifact(suffix))
     assert (code, err) == (0, "")
     assert out.startswith("PASS")
-    code, out, _ = run(capsys, "verify", made(suffix), "--json", "--threads", 1)
+    code, out, _ = run(capsys, "verify", build_artifact(suffix), "--json", "--threads", 1)
     data = json.loads(out)
     assert data["passed"] is True
     assert data["engine"]["threads"] == 1
@@ -103,8 +116,8 @@ def changed(path: Path, manifest: Manifest) -> Path:
     return path
 
 
-def test_verify_fails(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    path = copied()
+def test_verify_fails(copy_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy_artifact()
     changed(path, dataclasses.replace(open_artifact(path).manifest, content_sha256="00"))
     code, out, _ = run(capsys, "verify", path)
     assert code == 1
@@ -120,8 +133,8 @@ def test_verify_fails(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert data["reasons"] == ["the network was changed after export"]
 
 
-def test_an_edited_manifest_is_told(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    path = copied()
+def test_an_edited_manifest_is_told(copy_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy_artifact()
     path.write_bytes(path.read_bytes().replace(b"thing 2", b"thinx 2"))
     code, out, _ = run(capsys, "verify", path)
     assert code == 1
@@ -139,8 +152,8 @@ def test_an_edited_manifest_is_told(copied: Any, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_inspect(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "inspect", made(suffix))
+def test_inspect(build_artifact: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", build_artifact(suffix))
     assert (code, err) == (0, "")
     for part in (
         "float32 (batch, 3, 32, 32) NCHW",
@@ -154,21 +167,23 @@ def test_inspect(made: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> 
     ):
         assert part in out
     assert "thing 9" not in out
-    assert "thing 9" in run(capsys, "inspect", made(suffix), "--labels")[1]
-    code, out, _ = run(capsys, "inspect", made(suffix), "--json")
+    assert "thing 9" in run(capsys, "inspect", build_artifact(suffix), "--labels")[1]
+    code, out, _ = run(capsys, "inspect", build_artifact(suffix), "--json")
     data = json.loads(out)
     assert data.pop("intact") is True
-    assert Manifest.from_json(json.dumps(data)) == open_artifact(made(suffix)).manifest
+    assert Manifest.from_json(json.dumps(data)) == open_artifact(build_artifact(suffix)).manifest
 
 
-def test_inspect_a_foreign_file(made: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "inspect", made(manifest=False))
+def test_inspect_a_foreign_file(build_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "inspect", build_artifact(manifest=False))
     assert (code, out) == (1, "")
     assert "onnx without a manifest" in err
 
 
-def test_labels_cannot_steer_the_terminal(copied: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    path = copied()
+def test_labels_cannot_steer_the_terminal(
+    copy_artifact: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copy_artifact()
     said = open_artifact(path).manifest
     changed(
         path,
@@ -196,9 +211,9 @@ def test_errors_are_one_line_and_exit_1(
 
 @pytest.mark.parametrize("options", [["--runtime", "none"], ["--device", "none"]])
 def test_impossible_requests_exit_1(
-    made: Any, options: list[str], capsys: pytest.CaptureFixture[str]
+    build_artifact: Any, options: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    code, _, err = run(capsys, "verify", made(), *options)
+    code, _, err = run(capsys, "verify", build_artifact(), *options)
     assert code == 1
     assert len(err.splitlines()) == 1
 

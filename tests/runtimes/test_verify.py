@@ -50,35 +50,36 @@ def not_a_number(values: np.ndarray) -> None:
 
 @pytest.mark.parametrize(("stage", "batch"), STAGES)
 def test_a_true_file_passes(
-    made: Any, engine_and_suffix: tuple[str, str], stage: str, batch: int | str
+    build_artifact: Any, engine_and_suffix: tuple[str, str], stage: str, batch: int | str
 ) -> None:
     engine, suffix = engine_and_suffix
-    result = verify(made(suffix, stage, batch), engine, threads=1)
+    result = verify(build_artifact(suffix, stage, batch), engine, threads=1)
     assert result.passed
     assert result.content_unchanged
     assert result.manifest_unchanged
     assert result.reasons == ()
     assert 0 <= result.max_abs_diff <= result.tolerance
     assert [row.pattern for row in result.patterns] == [0, 1, 2]
-    assert result.engine["engine"] == engine
-    assert all(result.host.values())
+    assert result.engine.engine == engine
+    assert result.host.machine
+    assert result.host.processor
 
 
-def test_a_file_that_resizes_by_itself_passes(made: Any) -> None:
+def test_a_file_that_resizes_by_itself_passes(build_artifact: Any) -> None:
     pytest.importorskip("onnxruntime")
-    assert verify(made(stage="full"), "onnxruntime").passed
+    assert verify(build_artifact(stage="full"), "onnxruntime").passed
 
 
 def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(
-    copied: Any, engine_and_suffix: tuple[str, str]
+    copy_artifact: Any, engine_and_suffix: tuple[str, str]
 ) -> None:
     if engine_and_suffix[1] == ".xml":
-        path = copied(".xml")
+        path = copy_artifact(".xml")
         data = bytearray(path.with_suffix(".bin").read_bytes())
         data[3] ^= 0x3F
         path.with_suffix(".bin").write_bytes(data)
     else:
-        path = rewritten(copied(), lambda manifest: manifest, one_weight)
+        path = rewritten(copy_artifact(), lambda manifest: manifest, one_weight)
     result = verify(path, engine_and_suffix[0])
     assert not result.passed
     assert not result.content_unchanged
@@ -97,9 +98,9 @@ def test_a_changed_weight_shows_in_the_hash_and_in_the_logits(
     ],
 )
 def test_an_edited_manifest_fails_and_still_opens(
-    copied: Any, pictures: list[Path], suffix: str, old: str, new: str
+    copy_artifact: Any, image_files: list[Path], suffix: str, old: str, new: str
 ) -> None:
-    path, quote = copied(suffix), "&quot;" if suffix == ".xml" else '"'
+    path, quote = copy_artifact(suffix), "&quot;" if suffix == ".xml" else '"'
     old, new = (text.replace('"', quote).encode() for text in (old, new))
     assert path.read_bytes().count(old) == 1
     path.write_bytes(path.read_bytes().replace(old, new))
@@ -108,11 +109,11 @@ def test_an_edited_manifest_fails_and_still_opens(
     assert result.reasons == ("the manifest was changed after export",)
     assert result.content_unchanged
     assert not result.manifest_unchanged
-    assert Classifier(path).predict(pictures[0])
+    assert Classifier(path).predict(image_files[0])
 
 
-def test_an_edited_xml_fails_though_its_weights_are_the_same(copied: Any) -> None:
-    path = copied(".xml")
+def test_an_edited_xml_fails_though_its_weights_are_the_same(copy_artifact: Any) -> None:
+    path = copy_artifact(".xml")
     text = path.read_text()
     old, new = (
         f'exclude-pad="{value}"' for value in ("true", "false")
@@ -123,8 +124,8 @@ def test_an_edited_xml_fails_though_its_weights_are_the_same(copied: Any) -> Non
     assert result.reasons == ("the network was changed after export",)
 
 
-def test_a_hash_made_again_does_not_hide_it(copied: Any) -> None:
-    path = copied()
+def test_a_hash_made_again_does_not_hide_it(copy_artifact: Any) -> None:
+    path = copy_artifact()
     result = verify(
         rewritten(
             path, lambda m: dataclasses.replace(m, content_sha256=content_sha256(path)), one_weight
@@ -135,17 +136,19 @@ def test_a_hash_made_again_does_not_hide_it(copied: Any) -> None:
     assert result.max_abs_diff > result.tolerance
 
 
-def test_a_wrong_hash_alone_fails(copied: Any) -> None:
+def test_a_wrong_hash_alone_fails(copy_artifact: Any) -> None:
     for wrong in ("", "0" * 64):
         result = verify(
-            rewritten(copied(), lambda m, sha=wrong: dataclasses.replace(m, content_sha256=sha))
+            rewritten(
+                copy_artifact(), lambda m, sha=wrong: dataclasses.replace(m, content_sha256=sha)
+            )
         )
         assert result.max_abs_diff <= result.tolerance
         assert not result.passed
 
 
-def test_nan_fails(copied: Any) -> None:
-    path = copied()
+def test_nan_fails(copy_artifact: Any) -> None:
+    path = copy_artifact()
     result = verify(
         rewritten(
             path,
@@ -157,7 +160,7 @@ def test_nan_fails(copied: Any) -> None:
     assert math.isnan(result.max_abs_diff)
 
 
-def test_another_best_class_within_the_tolerance_is_told_and_not_judged(copied: Any) -> None:
+def test_another_best_class_within_the_tolerance_is_told_and_not_judged(copy_artifact: Any) -> None:
     def change(manifest: Manifest) -> Manifest:
         golden = manifest.golden
         assert golden
@@ -166,7 +169,7 @@ def test_another_best_class_within_the_tolerance_is_told_and_not_judged(copied: 
             manifest, golden=dataclasses.replace(golden, logits=shifted, tolerance=1e6)
         )
 
-    path = copied()
+    path = copy_artifact()
     result = verify(
         rewritten(
             path, lambda m: dataclasses.replace(change(m), content_sha256=content_sha256(path))
@@ -177,11 +180,11 @@ def test_another_best_class_within_the_tolerance_is_told_and_not_judged(copied: 
     assert result.passed
 
 
-def test_files_that_cannot_be_verified(made: Any, copied: Any) -> None:
+def test_files_that_cannot_be_verified(build_artifact: Any, copy_artifact: Any) -> None:
     with pytest.raises(ArtifactError, match="no manifest"):
-        verify(made(manifest=False))
+        verify(build_artifact(manifest=False))
     with pytest.raises(ArtifactError, match="no golden"):
-        verify(rewritten(copied(), lambda m: dataclasses.replace(m, golden=None)))
+        verify(rewritten(copy_artifact(), lambda m: dataclasses.replace(m, golden=None)))
 
 
 @pytest.mark.parametrize(
@@ -197,9 +200,10 @@ def test_files_that_cannot_be_verified(made: Any, copied: Any) -> None:
         {"tolerance": -1.0},
     ],
 )
-def test_hostile_golden_inputs(copied: Any, change: dict[str, Any]) -> None:
+def test_hostile_golden_inputs(copy_artifact: Any, change: dict[str, Any]) -> None:
     path = rewritten(
-        copied(), lambda m: dataclasses.replace(m, golden=dataclasses.replace(m.golden, **change))
+        copy_artifact(),
+        lambda m: dataclasses.replace(m, golden=dataclasses.replace(m.golden, **change)),
     )
     with pytest.raises(ArtifactError, match="golden"):
         verify(path)

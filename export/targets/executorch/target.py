@@ -49,7 +49,7 @@ class ExecuTorchProgram(LoweredModel):
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write the .pte."""
-        path.write_bytes(trailer.append(self.data, trailer.described(manifest)))
+        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
         return [path]
 
     def notes(self, precision: Precision) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class LiteRtModel(LoweredModel):
             tune_litert.halve(self.model, least)
         tune_litert.attach(self.model, metadata_litert.BUFFER, metadata_litert.describe(manifest))
         data = tune_litert.pack(self.model)
-        path.write_bytes(trailer.append(data, trailer.described(manifest)))
+        path.write_bytes(trailer.append(data, trailer.metadata_files(manifest)))
         return [path]
 
 

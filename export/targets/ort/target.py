@@ -38,7 +38,7 @@ class OrtModel(LoweredModel):
         """Write the .ort, and its .ort.config beside it."""
         beside = path.with_name(f"{path.name}.config")
         beside.write_text(self.needs, encoding="utf-8")
-        path.write_bytes(trailer.append(self.data, trailer.described(manifest)))
+        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
         return [beside, path]
 
 

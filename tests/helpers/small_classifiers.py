@@ -1,0 +1,176 @@
+"""Small image classifiers as real files: 32 x 32 pixels to 10 classes, with a manifest.
+
+The network is a convolution, a pool and a linear layer with random weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from tinyvit.golden import CHIRP_FORMULA, PATTERNS, make_pattern
+from tinyvit.labels import Label
+from tinyvit.manifest import MANIFEST_KEY, GoldenVectors, Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.preprocess import Preprocess
+
+SIZE, CLASSES = 32, 10
+_MEAN = np.array([0.485, 0.456, 0.406])
+_STD = np.array([0.229, 0.224, 0.225])
+
+ArtifactBuilder = Callable[..., Path]
+"""(suffix=".onnx", stage="host", batch="batch", manifest=True) -> path of a file."""
+
+
+def make_manifest(stage: str, batch: int | str) -> Manifest:
+    """Make the manifest of a small classifier, without golden vectors."""
+    shapes = {
+        "host": (batch, 3, SIZE, SIZE),
+        "normalize": (batch, SIZE, SIZE, 3),
+        "full": (1, "height", "width", 3),
+    }
+    dtype, layout = ("float32", "NCHW") if stage == "host" else ("uint8", "NHWC")
+    return Manifest(
+        model="test",
+        variant="test",
+        img_size=SIZE,
+        target="onnx",
+        precision="float32",
+        stage=stage,
+        input=TensorSpec("image", shapes[stage], dtype, layout),
+        output=TensorSpec("logits", (batch, CLASSES), "float32", "NC"),
+        preprocess=Preprocess(SIZE, 36) if stage != "full" else Preprocess(SIZE, SIZE, "squash"),
+        labels=tuple(Label(f"thing {i}", f"n{i:08}") for i in range(CLASSES)),
+        source=SourceCheckpoint("random weights", "0" * 64),
+        license="mit",
+        tools={"onnx": "1"},
+    )
+
+
+def make_network(stage: str, batch: int | str) -> Any:
+    """Make the ONNX model of a small classifier, without a manifest."""
+    onnx = pytest.importorskip("onnx", reason="makes the test files")
+    helper = onnx.helper
+    rng = np.random.default_rng(0)
+    constants = {
+        "kernel": rng.normal(size=(8, 3, 5, 5)).astype("f"),
+        "matrix": rng.normal(size=(32, CLASSES)).astype("f"),
+        "scale": np.float32(1 / 255 / _STD).reshape(3, 1, 1),
+        "shift": np.float32(_MEAN / _STD).reshape(3, 1, 1),
+        "size": np.array([1, 3, SIZE, SIZE], np.int64),
+    }
+    nodes: list[Any] = []
+
+    def add(op_type: str, *constant_inputs: str, **attributes: Any) -> None:
+        inputs = [nodes[-1].output[0] if nodes else "image", *constant_inputs]
+        nodes.append(helper.make_node(op_type, inputs, [f"t{len(nodes)}"], **attributes))
+
+    if stage != "host":
+        add("Cast", to=onnx.TensorProto.FLOAT)
+        add("Transpose", perm=[0, 3, 1, 2])
+        if stage == "full":
+            add("Resize", "", "", "size", mode="cubic", antialias=1, cubic_coeff_a=-0.5)
+        add("Mul", "scale")
+        add("Sub", "shift")
+    add("Conv", "kernel", strides=[2, 2])
+    add("Relu")
+    add("AveragePool", kernel_shape=[7, 7], strides=[7, 7])
+    add("Flatten")
+    add("MatMul", "matrix")
+    nodes[-1].output[0] = "logits"
+
+    manifest = make_manifest(stage, batch)
+    types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8}
+    inputs, outputs = (
+        [helper.make_tensor_value_info(spec.name, types[spec.dtype], spec.shape)]
+        for spec in (manifest.input, manifest.output)
+    )
+    initializers = [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "test", inputs, outputs, initializers)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def save_onnx(path: Path, model: Any, manifest: Manifest | None) -> Path:
+    """Save a model as .onnx, with other metadata and the manifest if there is one."""
+    onnx = pytest.importorskip("onnx", reason="makes the test files")
+    if manifest:
+        onnx.helper.set_model_props(model, {"other": "x", MANIFEST_KEY: manifest.to_json()})
+    onnx.save(model, path)
+    return path
+
+
+def save_openvino_ir(path: Path, model: Any, manifest: Manifest | None) -> Path:
+    """Save an ONNX model as .xml and .bin, with the manifest if there is one."""
+    openvino = pytest.importorskip("openvino", reason="an optional engine")
+    converted = openvino.convert_model(save_onnx(path.with_suffix(".tmp.onnx"), model, None))
+    openvino.save_model(converted, path, compress_to_fp16=False)
+    if manifest:
+        # The hash is computed here because every conversion numbers its operations anew.
+        manifest = dataclasses.replace(
+            manifest, target="openvino", content_sha256=openvino_ir_sha256(path)
+        )
+        converted.set_rt_info(manifest.to_json(), [MANIFEST_KEY, "manifest"])
+        openvino.save_model(converted, path, compress_to_fp16=False)
+    return path
+
+
+def openvino_ir_sha256(path: Path) -> str:
+    """Hash an IR without its manifest, by another XML parser than the production code's."""
+    digest, texts = hashlib.sha256(), [""]
+
+    def hash_event(*event: object) -> None:
+        digest.update(json.dumps(["".join(texts).strip(), *event]).encode("ascii"))
+        texts.clear()
+
+    def hash_element(element: ElementTree.Element, parents: list[str]) -> None:
+        if [*parents, element.tag] == ["net", "rt_info", MANIFEST_KEY]:
+            return
+        hash_event(element.tag, sorted(element.attrib.items()))
+        texts.append(element.text or "")
+        for child in element:
+            hash_element(child, [*parents, element.tag])
+            texts.append(child.tail or "")
+        hash_event(element.tag)
+
+    hash_element(ElementTree.parse(path).getroot(), [])
+    digest.update(path.with_suffix(".bin").read_bytes())
+    return digest.hexdigest()
+
+
+def add_golden_vectors(
+    manifest: Manifest, bare_file: Path, stage: str, batch: int | str
+) -> Manifest:
+    """Add golden vectors and the content hash of an .onnx without metadata to its manifest."""
+    ort = pytest.importorskip("onnxruntime")
+    session = ort.InferenceSession(str(bare_file))
+    logits = []
+    for pattern in PATTERNS:
+        image = make_pattern(pattern, SIZE, SIZE)
+        if stage == "host":
+            image = np.float32((image / 255 - _MEAN) / _STD).transpose(2, 0, 1)
+        images = np.stack([image] * (batch if isinstance(batch, int) else 1))
+        logits.append(tuple(session.run(None, {"image": images})[0][0].tolist()))
+    return dataclasses.replace(
+        manifest,
+        golden=GoldenVectors(CHIRP_FORMULA, PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
+        content_sha256=hashlib.sha256(bare_file.read_bytes()).hexdigest(),
+    )
+
+
+def build_classifier(
+    folder: Path, suffix: str, stage: str, batch: int | str, with_manifest: bool
+) -> Path:
+    """Build a small classifier as a file called "test" plus suffix."""
+    manifest = None
+    if with_manifest:
+        bare_file = save_onnx(folder / "bare.onnx", make_network(stage, batch), None)
+        manifest = add_golden_vectors(make_manifest(stage, batch), bare_file, stage, batch)
+    save = save_onnx if suffix == ".onnx" else save_openvino_ir
+    return save(folder / f"test{suffix}", make_network(stage, batch), manifest)
