@@ -47,32 +47,32 @@ def complete_runs() -> list[Evaluation]:
 @pytest.mark.parametrize("images", [1, 9, 40])
 def test_an_interrupted_run_continues(
     images: int,
-    demo: dict[str, Path],
+    small_demo: dict[str, Path],
     dataset: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     complete_runs: list[Evaluation],
 ) -> None:
     if not complete_runs:
-        complete_runs.append(evaluate(str(demo["onnx"]), dataset, OPTIONS))
+        complete_runs.append(evaluate(str(small_demo["onnx"]), dataset, OPTIONS))
     monkeypatch.setattr(journal_module, "_BLOCK", 4)
     options = replace(OPTIONS, journal=tmp_path / "journal")
     with pytest.raises(KeyboardInterrupt) as interrupt:
-        evaluate(str(demo["onnx"]), dataset, options, InterruptingProgress(images))
+        evaluate(str(small_demo["onnx"]), dataset, options, InterruptingProgress(images))
     (message,) = interrupt.value.args
-    assert f"demo.onnx classified {images} of 40 images (top-1 of these: 100.00%)" in message
+    assert f"demo_64.onnx classified {images} of 40 images (top-1 of these: 100.00%)" in message
     assert f"repeat the command to continue from {tmp_path / 'journal'}" in message
     blocks = (tmp_path / "journal").read_bytes().count(b"\n[")
     assert blocks <= images // 4 + 1
-    continued = evaluate(str(demo["onnx"]), dataset, options)
+    continued = evaluate(str(small_demo["onnx"]), dataset, options)
     assert continued.predictions == complete_runs[0].predictions
 
 
 def test_without_a_journal_the_message_names_the_option(
-    demo: dict[str, Path], dataset: Dataset
+    small_demo: dict[str, Path], dataset: Dataset
 ) -> None:
     with pytest.raises(KeyboardInterrupt, match="use --resume FILE"):
-        evaluate(str(demo["onnx"]), dataset, OPTIONS, InterruptingProgress(1))
+        evaluate(str(small_demo["onnx"]), dataset, OPTIONS, InterruptingProgress(1))
 
 
 def test_a_journal_that_was_cut_off_keeps_its_complete_lines(
