@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
+
+from tests.helpers.golden_weights import load_formulas, make_golden_state
 
 # This must be set before torch is imported: beside any other load, several threads wait for each
 # other, and a test takes ten times as long.
@@ -31,16 +37,48 @@ def images() -> Path:
 
 
 @pytest.fixture(scope="session")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The demo model as {"onnx": demo.onnx, "openvino": demo.xml}.
+def fill(shared: Path) -> ModuleType:
+    """The module of `tests.helpers.golden_weights.load_formulas`."""
+    return load_formulas(shared)
 
-    The second is there where OpenVINO is installed.
+
+@pytest.fixture(scope="session")
+def golden_state(shared: Path) -> Callable[..., dict[str, Any]]:
+    """A function (variant, layout) that returns `make_golden_state` of these."""
+    return partial(make_golden_state, shared)
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The demo model at 224 pixels as {"onnx": demo.onnx, "openvino": demo.xml}.
+
+    The second file is there if OpenVINO is installed.
     """
     pytest.importorskip("torch")
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export_all
 
-    made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path_factory.mktemp("demo"))
-    return {one.manifest.target: one.path for one in made}
+    folder = tmp_path_factory.mktemp("demo")
+    report = export_all(ExportConfig(model="demo", targets=("onnx", "openvino"), output=folder))
+    return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
+
+
+@pytest.fixture(scope="session")
+def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The ExportReport of the demo model at 64 pixels in float32, for all targets."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tests.helpers.exports import short_timing
+    from tinyvit.export import ExportConfig, export_all
+
+    folder = tmp_path_factory.mktemp("demo_64")
+    with short_timing():
+        return export_all(ExportConfig(model="demo", targets=("all",), img_size=64, output=folder))
+
+
+@pytest.fixture(scope="session")
+def demo_64_artifacts(demo_64_report: Any) -> dict[str, Any]:
+    """Target name -> ExportedArtifact of the demo model at 64 pixels, for the installed targets."""
+    return {artifact.manifest.target: artifact for artifact in demo_64_report.artifacts}
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,6 @@ from tinyvit.errors import RequestError
 from tinyvit.labels import Label, imagenet_labels
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.preprocess import Preprocess, timm_preprocess
-from tinyvit.serialization import matches_type
 
 DEFAULT_SIZE = 224
 """Image size in pixels of a module that does not state the size it was trained at."""
@@ -109,8 +108,7 @@ def make_module_teacher(
 
     blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
     classes = compute_logits(blank).shape[1]
-    is_valid = matches_type(labels, tuple[Label, ...]) and len(labels or ()) == classes
-    if labels is not None and not is_valid:
+    if labels is not None and not _are_labels(labels, classes):
         raise RequestError(
             f"{name}.labels does not label its {classes} classes",
             "set it to a tuple of tinyvit.labels.Label, one per class",
@@ -201,6 +199,15 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
             "the function takes no arguments and returns a module for float32 "
             f"(B, 3, {DEFAULT_SIZE}, {DEFAULT_SIZE})",
         ) from error
+
+
+def _are_labels(labels: object, classes: int) -> bool:
+    """Tell whether a module's labels are a tuple with a label for each class."""
+    return (
+        isinstance(labels, tuple)
+        and len(labels) == classes
+        and all(isinstance(x, Label) and isinstance(x.name, str) for x in labels)
+    )
 
 
 def _import_python(module_name: str) -> ModuleType:

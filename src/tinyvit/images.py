@@ -74,7 +74,7 @@ _UPRIGHT_TRANSPOSES = {
 def open_image(
     source: ImageSource, *, channels: ChannelOrder = "rgb", exif: bool = True
 ) -> Image.Image:
-    """Decode an image completely.
+    """Decode an image completely into RGB.
 
     Only the first frame of an animation is decoded. Transparent parts become white, and 16-bit
     gray values are scaled to 8 bits.

@@ -1,4 +1,4 @@
-"""Labeled images of known classes: those that a small demo model predicts for them."""
+"""Small artifacts, and labeled images of known classes: those that the artifact predicts."""
 
 from __future__ import annotations
 
@@ -9,34 +9,31 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.small_classifiers import build_classifier
 from tinyvit.runtimes.classifier import Classifier
 
 IMAGE_COUNT = 40
 
 
 @pytest.fixture(scope="session")
-def small_demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The demo model at 64 pixels as {"onnx": demo_64.onnx, "openvino": demo_64.xml}.
+def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .onnx file that takes any number of 32 x 32 images and runs in microseconds."""
+    folder = tmp_path_factory.mktemp("small_classifier")
+    return build_classifier(folder, ".onnx", "host", "batch", with_manifest=True)
 
-    It is 12 times as fast as at 224 pixels. The second file is there if OpenVINO is installed.
-    """
-    pytest.importorskip("torch")
-    from tinyvit.export import ExportConfig, export_all
 
-    config = ExportConfig(
-        model="demo",
-        img_size=64,
-        targets=("onnx", "openvino"),
-        output=tmp_path_factory.mktemp("small_demo"),
-    )
-    return {artifact.manifest.target: artifact.path for artifact in export_all(config).artifacts}
+@pytest.fixture(scope="session")
+def small_openvino_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as an OpenVINO IR, which consists of two files."""
+    folder = tmp_path_factory.mktemp("small_openvino_classifier")
+    return build_classifier(folder, ".xml", "host", "batch", with_manifest=True)
 
 
 @pytest.fixture(scope="session")
 def shaded_images() -> list[Image.Image]:
     """IMAGE_COUNT images of 96 x 80: blurred shades of one color each.
 
-    The small demo model predicts several classes for them, and other classes if the colors change.
+    The small classifier predicts several classes for them, and other classes if the colors change.
     """
     rng = np.random.default_rng(11)
     images = []
@@ -49,26 +46,23 @@ def shaded_images() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def demo_wnids(small_demo: dict[str, Path], shaded_images: list[Image.Image]) -> list[str]:
-    """The WordNet id that the small demo model predicts for each of the shaded images."""
-    with Classifier(small_demo["onnx"], threads=1) as classifier:
-        return [predictions[0].wnid for predictions in classifier.predict(shaded_images)]
-
-
-@pytest.fixture(scope="session")
-def _saved_class_folders(
-    tmp_path_factory: pytest.TempPathFactory,
+def predicted_class_folders(
+    small_classifier: Path,
     shaded_images: list[Image.Image],
-    demo_wnids: list[str],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    folder = tmp_path_factory.mktemp("classes") / "val"
-    for i, (image, wnid) in enumerate(zip(shaded_images, demo_wnids)):
-        (folder / wnid).mkdir(parents=True, exist_ok=True)
-        image.save(folder / wnid / f"{i:03}.png")
+    """Class folders in which the small classifier classifies every image correctly."""
+    folder = tmp_path_factory.mktemp("classes")
+    with Classifier(small_classifier, threads=1) as classifier:
+        predictions = classifier.predict(shaded_images)
+    for i, (image, ranked) in enumerate(zip(shaded_images, predictions)):
+        class_folder = folder / ranked[0].wnid
+        class_folder.mkdir(exist_ok=True)
+        image.save(class_folder / f"{i:03}.png")
     return folder
 
 
 @pytest.fixture
-def class_folders(_saved_class_folders: Path, tmp_path: Path) -> Path:
-    """A copy of class folders in which the small demo model classifies every image correctly."""
-    return Path(shutil.copytree(_saved_class_folders, tmp_path / "val"))
+def class_folders(predicted_class_folders: Path, tmp_path: Path) -> Path:
+    """A copy of the class folders that a test may change."""
+    return Path(shutil.copytree(predicted_class_folders, tmp_path / "val"))

@@ -61,7 +61,7 @@ class DatasetLocation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Labeled images.
+    """Labeled images from one source.
 
     Attributes:
         source: What the images are and where their classes come from, in words.

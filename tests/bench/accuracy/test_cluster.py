@@ -33,12 +33,12 @@ def find_busy_worker() -> int | None:
 
 
 def test_the_shards_of_a_killed_worker_are_repeated(
-    small_demo: dict[str, Path], class_folders: Path, monkeypatch: pytest.MonkeyPatch
+    small_classifier: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
     monkeypatch.setattr(cluster, "SHARD_IMAGES", 4)
     path, dataset = (
-        str(small_demo["onnx"]),
+        str(small_classifier),
         open_labeled_images(DatasetLocation(str(class_folders))),
     )
     expected = evaluate(path, dataset, EvaluationOptions(threads=1)).predictions
@@ -65,10 +65,10 @@ def test_the_shards_of_a_killed_worker_are_repeated(
 
 
 def test_a_cluster_that_does_not_exist_is_refused(
-    small_demo: dict[str, Path], class_folders: Path
+    small_classifier: Path, class_folders: Path
 ) -> None:
     pytest.importorskip("ray")
     dataset = open_labeled_images(DatasetLocation(str(class_folders)))
     options = EvaluationOptions(threads=1, ray_address="127.0.0.1:1")
     with pytest.raises(RequestError, match="no Ray cluster answers at 127"):
-        evaluate(str(small_demo["onnx"]), dataset, options)
+        evaluate(str(small_classifier), dataset, options)

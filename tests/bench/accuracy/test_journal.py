@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench.accuracy import journal as journal_module
-from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
+from tinyvit.bench.accuracy.evaluate import evaluate
 from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.journal import open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions
@@ -38,41 +38,33 @@ def dataset(class_folders: Path) -> Dataset:
     return open_labeled_images(DatasetLocation(str(class_folders)))
 
 
-@pytest.fixture(scope="module")
-def complete_runs() -> list[Evaluation]:
-    """The run without interruption; filled by the first test that needs it."""
-    return []
-
-
 @pytest.mark.parametrize("images", [1, 9, 40])
 def test_an_interrupted_run_continues(
     images: int,
-    small_demo: dict[str, Path],
+    small_classifier: Path,
     dataset: Dataset,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    complete_runs: list[Evaluation],
 ) -> None:
-    if not complete_runs:
-        complete_runs.append(evaluate(str(small_demo["onnx"]), dataset, OPTIONS))
+    complete = evaluate(str(small_classifier), dataset, OPTIONS)
     monkeypatch.setattr(journal_module, "_BLOCK", 4)
     options = replace(OPTIONS, journal=tmp_path / "journal")
     with pytest.raises(KeyboardInterrupt) as interrupt:
-        evaluate(str(small_demo["onnx"]), dataset, options, InterruptingProgress(images))
+        evaluate(str(small_classifier), dataset, options, InterruptingProgress(images))
     (message,) = interrupt.value.args
-    assert f"demo_64.onnx classified {images} of 40 images (top-1 of these: 100.00%)" in message
+    assert f"test.onnx classified {images} of 40 images (top-1 of these: 100.00%)" in message
     assert f"repeat the command to continue from {tmp_path / 'journal'}" in message
     blocks = (tmp_path / "journal").read_bytes().count(b"\n[")
     assert blocks <= images // 4 + 1
-    continued = evaluate(str(small_demo["onnx"]), dataset, options)
-    assert continued.predictions == complete_runs[0].predictions
+    continued = evaluate(str(small_classifier), dataset, options)
+    assert continued.predictions == complete.predictions
 
 
 def test_without_a_journal_the_message_names_the_option(
-    small_demo: dict[str, Path], dataset: Dataset
+    small_classifier: Path, dataset: Dataset
 ) -> None:
     with pytest.raises(KeyboardInterrupt, match="use --resume FILE"):
-        evaluate(str(small_demo["onnx"]), dataset, OPTIONS, InterruptingProgress(1))
+        evaluate(str(small_classifier), dataset, OPTIONS, InterruptingProgress(1))
 
 
 def test_a_journal_that_was_cut_off_keeps_its_complete_lines(

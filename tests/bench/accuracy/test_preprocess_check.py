@@ -24,9 +24,9 @@ def draw_conclusion(artifact: Path, class_folders: Path) -> str:
 
 
 def test_right_preprocessing_is_confirmed(
-    small_demo: dict[str, Path], class_folders: Path, capsys: pytest.CaptureFixture[str]
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["accuracy", str(small_demo["onnx"]), "--data", str(class_folders), "--threads", "1"]
+    command = ["accuracy", str(small_classifier), "--data", str(class_folders), "--threads", "1"]
     assert cli.main([*command, "--preprocess-check"]) == 0
     output = capsys.readouterr().out
     assert "| its own preprocessing | 100.00% |" in output
@@ -34,29 +34,26 @@ def test_right_preprocessing_is_confirmed(
 
 
 def test_a_wrong_mean_is_found(
-    small_demo: dict[str, Path], class_folders: Path, monkeypatch: pytest.MonkeyPatch
+    small_classifier: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The artifact is opened as if its manifest stated no mean and standard deviation."""
-    own = timm_preprocess(64)
-    wrong = Preprocess(
-        own.size, own.resize, own.crop, own.interpolation, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-    )
+    wrong = Preprocess(32, 36, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
 
     def open_wrong_classifier(path: str, options: EvaluationOptions) -> Classifier:
         return Classifier(path, threads=options.threads, preprocess=wrong)
 
     monkeypatch.setattr(preprocess_check, "open_classifier", open_wrong_classifier)
-    conclusion = draw_conclusion(small_demo["onnx"], class_folders)
+    conclusion = draw_conclusion(small_classifier, class_folders)
     assert "with ImageNet's mean and std, 100.0% of 40 images are correct" in conclusion
 
 
 def test_exchanged_colors_are_found(
-    small_demo: dict[str, Path], class_folders: Path, shaded_images: list[Image.Image]
+    small_classifier: Path, class_folders: Path, shaded_images: list[Image.Image]
 ) -> None:
     for path in class_folders.rglob("*.png"):
         red, green, blue = shaded_images[int(path.stem)].split()
         Image.merge("RGB", (blue, green, red)).save(path)
-    conclusion = draw_conclusion(small_demo["onnx"], class_folders)
+    conclusion = draw_conclusion(small_classifier, class_folders)
     assert "with red and blue exchanged, 100.0% of 40 images are correct" in conclusion
 
 
