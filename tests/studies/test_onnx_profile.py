@@ -14,7 +14,7 @@ def test_table_lists_the_nodes_of_the_network(
     options: list[str], demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("onnx")
-    assert onnx_profile.main([str(demo["onnx"]), "--rounds", "3", *options]) == 0
+    assert onnx_profile.main([str(demo["onnx"]), "--rounds", "3", "--threads", "1", *options]) == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
     header, *rows = (line.strip("| ").split(" | ") for line in lines)
     assert header[0] == "demo.onnx"
