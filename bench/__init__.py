@@ -1,1 +1,1 @@
-"""Measuring artifacts. What is here knows nothing of how they were made."""
+"""Measuring the latency and the accuracy of artifacts, however they were made."""

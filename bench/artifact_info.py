@@ -1,4 +1,4 @@
-"""What is measured, as a record names it: a file and what its engine says that it runs."""
+"""Facts about a measured artifact for the record."""
 
 from __future__ import annotations
 
@@ -6,55 +6,54 @@ import hashlib
 from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
-from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.files import sha256, update_hash
 from tinyvit.runtimes.artifact import artifact_files, open_artifact
+from tinyvit.runtimes.base import RuntimeInfo
 
 
 def read_artifact_info(
-    given: str, engine: dict[str, str | int], int8_macs: float | None = None
+    path: str, engine: RuntimeInfo, int8_mac_share: float | None = None
 ) -> ArtifactInfo:
-    """The file at the path `given`, and `Runtime.describe` of the engine that has it open. Raises what opening the file raises."""
-    artifact = open_artifact(given)
+    """Read the facts that a record states about an artifact.
+
+    Args:
+        path: Path of the artifact, as the user gave it.
+        engine: What the runtime that opened the artifact reports about itself.
+        int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1;
+            None if unknown.
+
+    Raises:
+        ArtifactError: The file cannot be opened as an artifact.
+    """
+    artifact = open_artifact(path)
     manifest = artifact.manifest
-    model, precision = (manifest.model, manifest.precision) if manifest else ("", "")
-    size = sum(each.stat().st_size for each in artifact_files(artifact.path))
     return ArtifactInfo(
-        given, digest(artifact.path), size, model, precision, dict(engine), int8_macs
+        path=path,
+        sha256=hash_artifact(artifact.path),
+        size_bytes=sum(file.stat().st_size for file in artifact_files(artifact.path)),
+        model=manifest.model if manifest else "",
+        precision=manifest.precision if manifest else "",
+        engine=engine,
+        int8_mac_share=int8_mac_share,
     )
 
 
-def digest(path: Path) -> str:
-    """Hex SHA-256 of an exported file, as sha256sum prints it; of one in several files, of their digests in their order."""
-    parts = artifact_files(path)
-    if len(parts) == 1:
-        return sha256(parts[0])
-    whole = hashlib.sha256()
-    for each in parts:
-        one = hashlib.sha256()
-        update_hash(each, one)
-        whole.update(one.digest())
-    return whole.hexdigest()
+def hash_artifact(path: Path) -> str:
+    """Compute the hex SHA-256 of an artifact.
 
+    Args:
+        path: Path of the artifact's first file.
 
-class Refusals:
-    """Files that could not be measured, each with its reason, while the others are."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-        self._first: TinyViTError | None = None
-
-    def add(self, given: str, error: TinyViTError) -> None:
-        """The file `given`, or a thing beside it; most reasons name it themselves."""
-        self._first = self._first or error
-        self.lines.append(str(error) if str(error).startswith(given) else f"{given}: {error}")
-
-    def error(self) -> TinyViTError:
-        """For where nothing is left to measure: the one reason itself, or the first of several."""
-        assert self._first is not None
-        if len(self.lines) == 1:
-            return self._first
-        return RequestError(
-            f"none of {len(self.lines)} can be measured; the first: {self._first.cause}",
-            self._first.remedy,
-        )
+    Returns:
+        The digest of the file, as sha256sum prints it; for an artifact of several files, the
+        digest of their binary digests, in the order of `artifact_files`.
+    """
+    files = artifact_files(path)
+    if len(files) == 1:
+        return sha256(files[0])
+    digest = hashlib.sha256()
+    for file in files:
+        file_digest = hashlib.sha256()
+        update_hash(file, file_digest)
+        digest.update(file_digest.digest())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""tinyvit-bench: latency, accuracy, compare, device, report. Its subcommands are the files of commands/."""
+"""The command tinyvit-bench. Its subcommands are the modules of `tinyvit.bench.commands`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ _EXAMPLES = """\
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
     return run_subcommand(
         "tinyvit-bench",
-        "Measure exported files: how fast they are, and how right.",
+        "Measure the latency and the accuracy of exported artifacts.",
         _EXAMPLES,
         commands,
         argv,

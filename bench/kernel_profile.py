@@ -1,9 +1,11 @@
-"""Which kernels a file really ran in: the share of its multiply-accumulates that an engine did in integers.
+"""The share of a network's multiply-accumulates that an engine computed with integers.
 
-    python -m tinyvit.bench.kernel_profile FILE [--runtime R] [--json]
+    python -m tinyvit.bench.kernel_profile FILE [--runtime NAME] [--threads N] [--json]
 
-Read from what the engine says it executed, never from the file's quantize and dequantize nodes: an engine that cannot fuse
-them computes in float, and the file looks the same. Counted by shapes, so that the share does not depend on any clock.
+The share is read from what the engine reports that it ran, never from the quantize and dequantize
+nodes of the file: an engine that cannot fuse those computes in float, and the file looks the same.
+It counts multiply-accumulates by shapes, so that it does not depend on any clock. No package beside
+the engine's own is needed.
 """
 
 from __future__ import annotations
@@ -16,135 +18,180 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tinyvit.bench import profilers as readers
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.bench.profilers import ExecutedKernel
-from tinyvit.cli import make_parser, run_guarded
+from tinyvit.bench.profilers import ExecutedKernel, get_profiler, profiler_names
+from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import known_suffixes, open_artifact
 from tinyvit.runtimes.registry import engines_for_format
 
-_EXAMPLES = """\
-  python -m tinyvit.bench.kernel_profile demo-int8.onnx
-  python -m tinyvit.bench.kernel_profile demo-int8.onnx --runtime openvino --json"""
+_PROGRAM = "python -m tinyvit.bench.kernel_profile"
+_EXAMPLES = f"""\
+  {_PROGRAM} demo.int8.onnx
+  {_PROGRAM} demo.int8.onnx --runtime openvino --json"""
 
 
 @dataclass(frozen=True)
 class KernelGroup:
-    """All nodes that ran in one kind of kernel: macs for one picture, ms the median over runs, slowed a little by the profiler.
+    """All nodes that ran in one kind of kernel.
 
-    macs is 0 for kinds that multiply no matrices, and is_integer is then False.
+    Attributes:
+        name: Name of the kernel in the engine.
+        nodes: Number of nodes.
+        macs: Their multiply-accumulates for one batch; 0 if they multiply no matrices.
+        is_integer: Whether they multiply integers.
+        time_ms: Time of all these nodes in one run, slowed a little by the profiler.
     """
 
     name: str
     nodes: int
     macs: int
     is_integer: bool
-    ms: float
+    time_ms: float
 
 
 @dataclass(frozen=True)
 class KernelProfile:
-    """What an engine ran a file in: its kernels, the most multiply-accumulates first."""
+    """The kernels in which an engine ran an artifact.
+
+    Attributes:
+        engine: Name of the engine.
+        kernels: The kernels, those with the most multiply-accumulates first.
+    """
 
     engine: str
     kernels: tuple[KernelGroup, ...]
 
     @property
-    def int8_macs(self) -> int:
-        """Multiply-accumulates in integer kernels."""
+    def integer_macs(self) -> int:
+        """The number of multiply-accumulates in integer kernels."""
         return sum(kernel.macs for kernel in self.kernels if kernel.is_integer)
 
     @property
     def float_macs(self) -> int:
-        """Multiply-accumulates in all others."""
+        """The number of multiply-accumulates in floating-point kernels."""
         return sum(kernel.macs for kernel in self.kernels if not kernel.is_integer)
 
     @property
-    def share(self) -> float:
-        """int8_macs of all, 0 to 1; 0 where there are none."""
-        return self.int8_macs / max(1, self.int8_macs + self.float_macs)
+    def integer_share(self) -> float:
+        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 if there are none."""
+        return self.integer_macs / max(1, self.integer_macs + self.float_macs)
 
 
 def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) -> KernelProfile:
-    """Run the file at `path` on noise and count in which kernels; a free batch is 1.
+    """Run an artifact on random input, and count its multiply-accumulates by kernels.
 
-    runtime: an engine of `readers`, or None for the best installed one for the file's format. Raises RequestError for
-    another one, MissingDependencyError (onnx is needed for onnxruntime's), ArtifactError for a file that the engine refuses,
-    or whose multiply-accumulates cannot all be found.
+    An open batch becomes one.
+
+    Args:
+        path: The artifact.
+        threads: CPU threads.
+        runtime: Name of an engine from `profiler_names`; None for the best installed one for the
+            artifact's format.
+
+    Raises:
+        RequestError: The engine does not open the artifact, or does not report its kernels.
+        MissingDependencyError: The engine is not installed.
+        ArtifactError: The engine refuses the file, or some multiply-accumulates cannot be counted.
     """
     able = engines_for_format(open_artifact(path).format)
     name = runtime or able[0]
-    if name not in able or name not in readers.names():
+    if name not in able or name not in profiler_names():
+        alternatives = [engine for engine in able if engine in profiler_names()]
         raise RequestError(
-            f"the kernels of {path.name} in {name} are unknown",
-            f"use --runtime {' or '.join(x for x in able if x in readers.names())}",
+            f"{name} does not report which kernels it runs for {path.name}",
+            f"use --runtime {' or '.join(alternatives)}",
         )
-    kinds: dict[tuple[str, bool], list[ExecutedKernel]] = defaultdict(list)
-    for part in readers.reader(name)(path, threads):
-        kinds[part.kind, part.is_integer].append(part)
+    nodes_by_kernel: dict[tuple[str, bool], list[ExecutedKernel]] = defaultdict(list)
+    for node in get_profiler(name)(path, threads):
+        nodes_by_kernel[node.kind, node.is_integer].append(node)
     kernels = [
         KernelGroup(
-            kind,
-            len(parts),
-            sum(part.macs for part in parts),
-            is_integer,
-            sum(part.ms for part in parts),
+            name=kind,
+            nodes=len(nodes),
+            macs=sum(node.macs for node in nodes),
+            is_integer=is_integer,
+            time_ms=sum(node.time_ms for node in nodes),
         )
-        for (kind, is_integer), parts in kinds.items()
+        for (kind, is_integer), nodes in nodes_by_kernel.items()
     ]
-    return KernelProfile(
-        name, tuple(sorted(kernels, key=lambda kernel: (-kernel.macs, -kernel.ms)))
-    )
+    kernels.sort(key=lambda kernel: (-kernel.macs, -kernel.time_ms))
+    return KernelProfile(name, tuple(kernels))
 
 
 def can_profile_kernels(path: Path) -> bool:
-    """Whether the best installed engine for the file's format tells what it executed."""
-    return engines_for_format(open_artifact(path).format)[0] in readers.names()
+    """Tell whether the best installed engine for an artifact reports which kernels it runs.
+
+    Args:
+        path: The artifact.
+    """
+    return engines_for_format(open_artifact(path).format)[0] in profiler_names()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = make_parser(
-        "python -m tinyvit.bench.kernel_profile",
-        "Which kernels a file really ran in, and the share of integers.",
-        _EXAMPLES,
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
+        _PROGRAM, "List the kernels that ran, and the share of integer arithmetic.", _EXAMPLES
     )
-    made.add_argument(
-        "file", type=Path, metavar="FILE", help=f"an exported file ({known_suffixes()})"
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help=f"exported file ({known_suffixes()})"
     )
-    made.add_argument(
+    parser.add_argument(
         "--runtime",
-        metavar="R",
-        help=f"the engine: {', '.join(readers.names())} (the best installed one)",
+        metavar="NAME",
+        help=f"engine: {', '.join(profiler_names())} (default: the best installed one)",
     )
-    made.add_argument("--threads", type=int, default=2, help="CPU threads; default 2")
-    made.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    options = made.parse_args(argv)
+    parser.add_argument(
+        "--threads", type=positive_int, default=2, metavar="N", help="CPU threads (default: 2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
-    found = profile_kernels(options.file, options.threads, options.runtime)
-    totals = {"share": found.share, "int8_macs": found.int8_macs, "float_macs": found.float_macs}
+    profile = profile_kernels(options.file, options.threads, options.runtime)
     if options.json:
-        print(
-            json.dumps(
-                {"file": str(options.file), "cpu": describe_cpu(), **totals, **asdict(found)}
-            )
-        )
-        return 0
-    print(f"{describe_cpu()}; {found.engine}, {options.threads} threads\n")
-    print(
-        f"{found.share:.1%} of {(found.int8_macs + found.float_macs) / 1e6:.0f} million multiply-accumulates ran in integer kernels\n"
-    )
-    print(f"| {options.file.name} | nodes | million MACs | integer | ms |\n|---|---|---|---|---|")
-    for kernel in found.kernels:
-        integer = ("yes" if kernel.is_integer else "no") if kernel.macs else ""
-        print(
-            f"| {kernel.name} | {kernel.nodes} | {kernel.macs / 1e6:.1f} | {integer} | {kernel.ms:.2f} |"
-        )
+        facts = {
+            "file": str(options.file),
+            "cpu": describe_cpu(),
+            "integer_share": profile.integer_share,
+            "integer_macs": profile.integer_macs,
+            "float_macs": profile.float_macs,
+            **asdict(profile),
+        }
+        print(json.dumps(facts))
+    else:
+        print("\n".join(_format_table(profile, options)))
     return 0
+
+
+def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[str]:
+    """Return the lines of the report for people."""
+    total_macs = profile.integer_macs + profile.float_macs
+    lines = [
+        f"{describe_cpu()}; {profile.engine}, {options.threads} threads",
+        "",
+        f"{profile.integer_share:.1%} of {total_macs / 1e6:.0f} million multiply-accumulates ran in"
+        " integer kernels",
+        "",
+        f"| {options.file.name} | nodes | million MACs | integer | ms |",
+        "|---|---|---|---|---|",
+    ]
+    for kernel in profile.kernels:
+        integer = ("yes" if kernel.is_integer else "no") if kernel.macs else ""
+        lines.append(
+            f"| {kernel.name} | {kernel.nodes} | {kernel.macs / 1e6:.1f} | {integer}"
+            f" | {kernel.time_ms:.2f} |"
+        )
+    return lines
 
 
 if __name__ == "__main__":

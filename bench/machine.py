@@ -1,4 +1,4 @@
-"""What machine a figure was measured on, as far as the system tells."""
+"""Facts about the machine on which something was measured, as far as the system reports them."""
 
 from __future__ import annotations
 
@@ -10,54 +10,58 @@ from contextlib import suppress
 from pathlib import Path
 
 from tinyvit.bench.record import DeviceInfo
-from tinyvit.runtimes import processor as cpu
+from tinyvit.runtimes import processor
 
-_CPU0 = Path("/sys/devices/system/cpu/cpu0/cpufreq")
-_BOARD = Path("/proc/device-tree/model")
+_FIRST_CORE = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+_BOARD_NAME = Path("/proc/device-tree/model")
 
 
 def describe_cpu() -> str:
-    """Model, features and cores of this processor, in one line."""
-    return f"{cpu.describe(cpu.cpuinfo())}, {os.cpu_count()} cores"
+    """Return the model, the features and the number of cores of the processor, on one line."""
+    return f"{processor.describe(processor.cpuinfo())}, {os.cpu_count()} cores"
 
 
 def read_device_info(name: str | None = None) -> DeviceInfo:
-    """This machine; `name` instead of its board's or host's, which a report to others should perhaps not show."""
-    facts = cpu.cpuinfo()
+    """Describe this machine.
+
+    Args:
+        name: Name to record. By default the name of the board or the host, which a published
+            report should perhaps not show.
+    """
+    cpu = processor.cpuinfo()
     return DeviceInfo(
-        name=name or _read(_BOARD) or socket.gethostname(),
+        name=name or _read_text(_BOARD_NAME) or socket.gethostname(),
         system=f"{platform.system()} {platform.release()}",
         machine=platform.machine(),
-        cpu=cpu.name(facts),
-        features=cpu.features(facts),
-        cores=cores(),
-        memory_bytes=_memory(),
-        governor=_read(_CPU0 / "scaling_governor") or None,
-        clock_mhz=clock_mhz(),
+        cpu=processor.name(cpu),
+        features=processor.features(cpu),
+        cores=count_cores(),
+        memory_bytes=_read_memory_bytes(),
+        governor=_read_text(_FIRST_CORE / "scaling_governor") or None,
+        clock_mhz=read_clock_mhz(),
     )
 
 
-def cores() -> int:
-    """Processors that this process may use."""
+def count_cores() -> int:
+    """Return the number of processor cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def clock_mhz() -> float | None:
-    """Of the first processor, now; None where the system does not tell."""
+def read_clock_mhz() -> float | None:
+    """Return the present clock rate of the first core; None if the system does not report it."""
     with suppress(ValueError):
-        if told := _read(_CPU0 / "scaling_cur_freq"):
-            return float(told) / 1e3
-        return float((cpu.cpuinfo() or {}).get("cpu MHz", ""))
+        if kilohertz := _read_text(_FIRST_CORE / "scaling_cur_freq"):
+            return float(kilohertz) / 1e3
+        return float((processor.cpuinfo() or {}).get("cpu MHz", ""))
     return None
 
 
-def peak_memory_bytes() -> int | None:
-    """Bytes of memory that this process has held at most; None on Windows.
-
-    Linux's getrusage counts the process that it was started from too.
-    """
+def read_peak_memory_bytes() -> int | None:
+    """Return the most memory that this process has held, in bytes; None on Windows."""
+    # Before getrusage, which on Linux counts the memory of the process that started this one too.
     with suppress(OSError, StopIteration, ValueError):
-        lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+        status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        lines = status.splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
     try:
         import resource
@@ -67,15 +71,15 @@ def peak_memory_bytes() -> int | None:
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def _memory() -> int | None:
+def _read_memory_bytes() -> int | None:
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError, AttributeError):
         return None
 
 
-def _read(path: Path) -> str:
-    """A file's text without what ends it (a device tree's strings have a NUL), or "" where there is none."""
+def _read_text(path: Path) -> str:
+    """Return the text of a file, "" if there is none. Text of the device tree ends with NUL."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:

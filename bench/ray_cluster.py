@@ -1,4 +1,4 @@
-"""A Ray cluster: connected to, and given tasks (extra "ray"). What the tasks are is their callers' affair."""
+"""Running tasks on a Ray cluster (extra "ray"); the callers define the tasks."""
 
 from __future__ import annotations
 
@@ -12,23 +12,35 @@ from typing import Any
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
 RETRIES = 5
-"""Of a task whose worker was lost."""
-_AHEAD = 64
-"""Tasks that are handed out at once, so that what a large dataset gives does not wait in memory."""
+"""How often Ray repeats a task whose worker was lost."""
+_MAX_PENDING = 64
+"""Tasks that are submitted at once, so that the results of a large dataset do not fill memory."""
 
 
 @contextmanager
 def connect_cluster(address: str) -> Iterator[Any]:
-    """The module ray, connected to the cluster at HOST:PORT, or to one of this machine's own ("") that ends with the context. Raises
-    RequestError for a cluster that is not there or fails, MissingDependencyError where ray is not installed."""
+    """Connect to a Ray cluster for the duration of a context.
+
+    Args:
+        address: HOST:PORT of a cluster; "" for a cluster on this machine, which ends with the
+            context. A connection that exists already is used, and kept.
+
+    Yields:
+        The module `ray`, connected.
+
+    Raises:
+        RequestError: The cluster does not exist, or fails.
+        MissingDependencyError: Ray is not installed.
+        TinyViTError: A task raised it.
+    """
     try:
         import ray
     except ImportError as error:
         raise MissingDependencyError.of("ray", "ray") from error
-    _check_there(address)
-    begun = not ray.is_initialized()
+    _require_listener(address)
+    is_own_connection = not ray.is_initialized()
     try:
-        if begun:
+        if is_own_connection:
             ray.init(
                 address=address or None,
                 log_to_driver=False,
@@ -39,24 +51,41 @@ def connect_cluster(address: str) -> Iterator[Any]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, TinyViTError):
             raise error.cause from None
-        raise _undone(address, error) from error
+        raise _cluster_error(address, error) from error
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise _undone(address, error) from error
+        raise _cluster_error(address, error) from error
     finally:
-        if begun:
+        if is_own_connection:
             ray.shutdown()
 
 
-def _undone(address: str, error: Exception) -> RequestError:
+def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
+    """Yield the results of remote calls in order.
+
+    Args:
+        ray: The module that `connect_cluster` yields.
+        tasks: The calls, as object references. Each is submitted when the iterator reaches it,
+            which is at most `_MAX_PENDING` calls before its result is yielded.
+    """
+    pending = deque(islice(tasks, _MAX_PENDING))
+    while pending:
+        yield ray.get(pending.popleft())
+        pending.extend(islice(tasks, 1))
+
+
+def _cluster_error(address: str, error: Exception) -> RequestError:
     reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
     return RequestError(
-        f"the cluster {address or 'on this machine'} did not do it ({reason})",
-        "check ray status there",
+        f"the Ray cluster {f'at {address}' if address else 'on this machine'} failed ({reason})",
+        "check the cluster with: ray status",
     )
 
 
-def _check_there(address: str) -> None:
-    """Raise RequestError where nothing listens at HOST:PORT: Ray itself would try for minutes, and end the process then."""
+def _require_listener(address: str) -> None:
+    """Raise RequestError if nothing listens at HOST:PORT.
+
+    Ray itself would try for minutes, and then end the process.
+    """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():
         return
@@ -65,13 +94,5 @@ def _check_there(address: str) -> None:
     except OSError as error:
         raise RequestError(
             f"no Ray cluster answers at {address} ({error.strerror or error})",
-            "start one there: ray start --head",
+            "start one there with: ray start --head",
         ) from error
-
-
-def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
-    """The results of remote calls in their order, of which no more than _AHEAD are begun before they are asked for."""
-    waiting = deque(islice(tasks, _AHEAD))
-    while waiting:
-        yield ray.get(waiting.popleft())
-        waiting.extend(islice(tasks, 1))

@@ -1,6 +1,7 @@
-"""What a measurement leaves: one JSON record, of a versioned schema, with the device, the date and one result an artifact.
+"""The JSON record that a measurement produces: the device, the date, and one result per artifact.
 
-`tinyvit-bench latency --json` and `accuracy --json` print one; `report` and `compare` read them.
+`tinyvit-bench latency --json` and `accuracy --json` print one record; `report` and `compare` read
+records. The format has a version, `SCHEMA`.
 """
 
 from __future__ import annotations
@@ -9,34 +10,49 @@ import json
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from tinyvit import __version__
 from tinyvit.errors import RequestError
-from tinyvit.serialization import parse_dataclass
+from tinyvit.runtimes.base import RuntimeInfo
+from tinyvit.serialization import parse_dataclass, parse_json
 
-SCHEMA = 1
+SCHEMA = 2
 TOOL = f"tinyvit-edge {__version__}"
 MAX_BYTES = 256 * 2**20
+_REMEDY = "give a file with the output of tinyvit-bench latency --json or accuracy --json"
 
 Kind = Literal["latency", "accuracy"]
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
-RIVALS = ("timm", "timm-compiled", "timm-export", "tool")
-"""timm's model run by torch as it is, and compiled by torch.compile; its torch.onnx.export in onnxruntime; the engine's own tool."""
-"""As MLPerf Inference names them."""
+"""How queries arrive; the names are those of MLPerf Inference."""
+BASELINES = ("timm", "timm-compiled", "timm-export", "tool")
+"""What an artifact can be compared with: timm's model run by PyTorch, the same compiled by
+`torch.compile`, the same exported by `torch.onnx.export` and run by onnxruntime, and the benchmark
+tool of the artifact's own engine."""
 Scalar: TypeAlias = "str | int | float | bool | None"
 
 
-def now() -> str:
-    """For a record's date: UTC, to the second, ISO 8601."""
+def current_time() -> str:
+    """Return the current UTC time to the second, in ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
 
 
 @dataclass(frozen=True)
 class DeviceInfo:
-    """The machine that was measured. features: of the processor, those that decide speed (machine.py). memory_bytes, governor,
-    clock_mhz and, after measuring, clock_after_mhz: None where the system does not tell. name: the board's or the host's, as people
-    call it."""
+    """The machine on which the artifacts were measured.
+
+    Attributes:
+        name: Name of the board or the host, or the name that the user gave.
+        system: Name and release of the operating system.
+        machine: Architecture of the processor, such as "x86_64".
+        cpu: Model of the processor.
+        features: Instruction sets of the processor that decide its speed.
+        cores: Number of processor cores that the process may use.
+        memory_bytes: Physical memory; None if the system does not report it.
+        governor: Frequency governor of the first core; None if the system does not report it.
+        clock_mhz: Clock rate of the first core before measuring; None if not reported.
+        clock_after_mhz: Clock rate of the first core after measuring; None if not reported.
+    """
 
     name: str
     system: str
@@ -52,27 +68,40 @@ class DeviceInfo:
 
 @dataclass(frozen=True)
 class ArtifactInfo:
-    """What was measured: a file, in an engine.
+    """The artifact that was measured, and the engine that ran it.
 
-    artifact: as it was given. sha256, size_bytes: of all its files. model, precision: by its manifest, "" without one.
-    engine: what really ran it, by the engine's own word: engine, version, device, threads, precision.
-    int8_macs: the share of multiply-accumulates that ran in integer kernels, 0 to 1, read from the engine; None where it does not tell.
+    Attributes:
+        path: Path of the artifact, as the user gave it.
+        sha256: Hex digest of all files of the artifact (see `artifact_info.hash_artifact`).
+        size_bytes: Size of all files of the artifact.
+        model: Name of the model from the manifest; "" for a file without a manifest.
+        precision: Precision from the manifest; "" for a file without a manifest.
+        engine: What ran the artifact, as the engine itself reports it.
+        int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1, as
+            the engine reports it; None if the engine does not report it.
     """
 
-    artifact: str
+    path: str
     sha256: str
     size_bytes: int
     model: str
     precision: str
-    engine: dict[str, Scalar]
-    int8_macs: float | None
+    engine: RuntimeInfo
+    int8_mac_share: float | None
 
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """A picture's time as a part of another's, below 1 where it is faster, with its 95% interval. to: the other artifact."""
+    """The latency of an artifact per image, divided by that of a reference.
 
-    to: str
+    Attributes:
+        reference: Path of the reference artifact, or name of the baseline.
+        median: The ratio; below 1 where the artifact is faster than the reference.
+        low: Lower end of the ratio's 95% interval.
+        high: Upper end of the ratio's 95% interval.
+    """
+
+    reference: str
     median: float
     low: float
     high: float
@@ -80,64 +109,117 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """A new process: milliseconds to import, to open the file and to the first answer after that; the process's peak memory."""
+    """What a new process needs until its first inference is done.
+
+    Attributes:
+        import_ms: Time to import the engine's package.
+        load_ms: Time to open the artifact.
+        first_inference_ms: Time of the first inference after that.
+        peak_memory_bytes: Most memory that the process held; None if the system does not report it.
+    """
 
     import_ms: float
     load_ms: float
-    first_ms: float
-    peak_bytes: int | None
+    first_inference_ms: float
+    peak_memory_bytes: int | None
 
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """All nodes of one kind in the engine's own profile: milliseconds a run, and whether they computed in integers."""
+    """All nodes of one kind in the profile of the engine.
+
+    Attributes:
+        name: Name of the kernel or operator in the engine.
+        nodes: Number of nodes of this kind.
+        time_ms: Time of all these nodes in one inference.
+        is_integer: Whether they compute with integers.
+    """
 
     name: str
     nodes: int
-    ms: float
+    time_ms: float
     is_integer: bool
 
 
 @dataclass(frozen=True)
 class PeakRates:
-    """What this machine reaches on as many threads, where nothing but one large product or copy runs (roofline.py): multiply-accumulates
-    in 10**9 a second, of float32 and of 8-bit integers, and 10**9 bytes a second from memory."""
+    """The highest rates that the machine reaches (see `bench.latency.roofline`).
+
+    Attributes:
+        threads: CPU threads that were used.
+        float32_gmacs_per_s: Multiply-accumulates of float32 in 10**9 per second.
+        int8_gmacs_per_s: Multiply-accumulates of 8-bit integers in 10**9 per second.
+        memory_gb_per_s: Bytes read from and written to memory in 10**9 per second.
+    """
 
     threads: int
-    float32_gmacs: float
-    int8_gmacs: float
-    memory_gbytes: float
+    float32_gmacs_per_s: float
+    int8_gmacs_per_s: float
+    memory_gb_per_s: float
 
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """What another tool says of the same file, or of the same network by other means. median_ms: by its own measure. ratio: ours to
-    theirs, below 1 where ours is faster; of a tool that times our file, 1 is agreement."""
+    """The latency of a baseline that was measured beside an artifact.
+
+    Attributes:
+        name: One of `BASELINES`, or the name of the engine's benchmark tool.
+        artifact_path: Path of the artifact that the baseline is compared with.
+        median_ms: Median latency of the baseline; a benchmark tool reports it itself.
+        ratio: The artifact's latency divided by the baseline's. A benchmark tool times the same
+            file in the same engine, so that its ratio should be 1.
+    """
 
     name: str
-    artifact: str
+    artifact_path: str
     median_ms: float
     ratio: LatencyRatio
 
 
 @dataclass(frozen=True)
 class LatencyResult:
-    """Times of one artifact in one scenario, milliseconds of wall clock; nothing is clipped.
+    """Latencies of one artifact in one scenario, in milliseconds of wall-clock time.
 
-    A sample is one query: `batch` pictures. median_ms to max_ms are of the samples; p90_ms and p99_ms are None where there are too few
-    for the percentile, p90_bound_ms and p99_bound_ms are not exceeded by it with 99% confidence (percentiles.py).
-    turns_ms: the samples, a tuple a turn, in the order they were taken. stages_ms: the median of each stage where the whole way from
-    bytes to classes was timed, else empty. runs_per_s: of the server scenario the arrivals, None in others; meets_p99_ms: the bound
-    that they were the most to meet. work_gmacs: multiply-accumulates of one picture in 10**9, None where they are not known.
-    peak_share: the part of the machine's measured peak for such products that was reached. is_steady, min_ms, mean_ms, max_ms and load_ms
-    are None where another tool took the times and does not tell.
+    One sample is the latency of one query, which has `batch` images. No sample is left out. The
+    fields that may be None are None where a benchmark tool took the samples and does not report
+    them, or for the reason given below.
+
+    Attributes:
+        artifact: The artifact and its engine.
+        scenario: How the queries arrived.
+        batch: Images per query.
+        samples: Number of samples.
+        warmup_queries: Queries before the first sample.
+        is_steady: Whether the latency had settled at the end of the warm-up.
+        min_ms: Lowest sample.
+        median_ms: Median of the samples.
+        mean_ms: Mean of the samples.
+        max_ms: Highest sample.
+        p90_ms: 90th percentile; None for fewer samples than `percentiles.MIN_SAMPLES_ABOVE`.
+        p99_ms: 99th percentile; None for fewer samples than `percentiles.MIN_SAMPLES_ABOVE`.
+        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None likewise.
+        p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None likewise.
+        images_per_s: Images per second.
+        turns_ms: All samples in order, grouped by the turns in which the artifacts alternated.
+        load_ms: Time to open the artifact.
+        queries_per_s: Arrival rate of the queries in the server scenario; None in the others.
+        p99_limit_ms: If `queries_per_s` is the highest rate whose 99th percentile stays below a
+            limit, that limit; otherwise None.
+        ratio: Latency against the first artifact of the run; None for the first one itself.
+        cold_start: What a new process needs; None if that was not measured.
+        stages_ms: Median of each stage from the bytes of an image to its classes; empty if only
+            the network was timed.
+        operators: The operators that take the most time; empty if that was not requested.
+        gmacs_per_image: Multiply-accumulates of one image in 10**9; None if unknown.
+        peak_share: Share of the machine's peak rates that was reached, 0 to 1; None if unknown.
+        benchmark_tool: Name of the tool that took the samples; "" if this package did.
     """
 
-    subject: ArtifactInfo
+    artifact: ArtifactInfo
     scenario: Scenario
     batch: int
     samples: int
-    warmup_runs: int
+    warmup_queries: int
     is_steady: bool | None
     min_ms: float | None
     median_ms: float
@@ -150,19 +232,28 @@ class LatencyResult:
     images_per_s: float
     turns_ms: tuple[tuple[float, ...], ...]
     load_ms: float | None
-    runs_per_s: float | None = None
-    meets_p99_ms: float | None = None
+    queries_per_s: float | None = None
+    p99_limit_ms: float | None = None
     ratio: LatencyRatio | None = None
-    cold: ColdStart | None = None
+    cold_start: ColdStart | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
     operators: tuple[OperatorTime, ...] = ()
-    work_gmacs: float | None = None
+    gmacs_per_image: float | None = None
     peak_share: float | None = None
+    benchmark_tool: str = ""
 
 
 @dataclass(frozen=True)
 class ClassAccuracy:
-    """One class: its pictures, and percent of them right, here and by the reference."""
+    """The accuracy on the images of one class.
+
+    Attributes:
+        label: Name of the class.
+        wnid: WordNet id of the class; "" if the label has none.
+        images: Number of images of the class.
+        top1: Percentage of them whose predicted class is correct.
+        reference_top1: The same for the reference artifact; None without a reference.
+    """
 
     label: str
     wnid: str
@@ -173,26 +264,51 @@ class ClassAccuracy:
 
 @dataclass(frozen=True)
 class ReferenceComparison:
-    """The same pictures by a reference artifact. agreement: percent of equal answers. worse, better: pictures that went from right to
-    wrong, and from wrong to right. p: McNemar's, exact and two-sided: how often chance alone would tilt them so."""
+    """The predictions of an artifact, compared image by image with those of a reference artifact.
 
-    to: str
+    Attributes:
+        path: Path of the reference artifact.
+        agreement: Percentage of images for which both predict the same class.
+        worse: Number of images that only the reference classifies correctly.
+        better: Number of images that only the artifact classifies correctly.
+        p_value: Two-sided p-value of McNemar's exact test on `worse` and `better`.
+    """
+
+    path: str
     agreement: float
     worse: int
     better: int
-    p: float
+    p_value: float
 
 
 @dataclass(frozen=True)
 class AccuracyResult:
-    """One artifact on labeled pictures. top1, top5: percent of `images`; intervals: Wilson's, 95%. top5 counts the best of fewer where
-    there are fewer classes. skipped: pictures that could not be read. total: pictures in the data; fewer were looked at where images
-    and skipped are less. calibration_error: expected, of the best class's score, 15 bins, percent. preprocess: as it was used.
-    classes: the worst first where there is a reference. answers: the best class of every picture, where they were asked for."""
+    """The accuracy of one artifact on labeled images.
 
-    subject: ArtifactInfo
+    Attributes:
+        artifact: The artifact and its engine.
+        images: Number of images that were classified.
+        unreadable: Number of images that could not be read.
+        total: Number of images in the dataset.
+        top1: Percentage of `images` whose predicted class is correct.
+        top5: Percentage of `images` with a correct class among the first five, or among all
+            classes of a model that has fewer.
+        top1_interval: Wilson's 95% interval of `top1`, in percent.
+        top5_interval: Wilson's 95% interval of `top5`, in percent.
+        calibration_error: Expected calibration error of the predicted class's probability, with 15
+            bins, in percent.
+        preprocess: Description of the preprocessing that was used.
+        images_per_s: Images per second, with reading and preprocessing.
+        reference: Comparison with a reference artifact; None without one.
+        classes: Accuracy per class. With a reference, classes that lost most come first; otherwise
+            those with the lowest accuracy.
+        predictions: Index of the predicted class of every image, -1 for an unreadable one; empty
+            if that was not requested.
+    """
+
+    artifact: ArtifactInfo
     images: int
-    skipped: int
+    unreadable: int
     total: int
     top1: float
     top5: float
@@ -201,16 +317,29 @@ class AccuracyResult:
     calibration_error: float
     preprocess: str
     images_per_s: float
-    against: ReferenceComparison | None = None
+    reference: ReferenceComparison | None = None
     classes: tuple[ClassAccuracy, ...] = ()
-    answers: tuple[int, ...] = ()
+    predictions: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Record:
-    """One run of tinyvit-bench. date: ISO 8601, UTC. settings: what was asked. warnings: what a reader must know before the figures.
-    refusals: what was asked for and not measured, each with its reason. data: of an accuracy record, what was looked at (its name and
-    the hash of its names and classes). peak, peers: of a latency record, where they were asked for."""
+    """What one run of tinyvit-bench measured.
+
+    Attributes:
+        kind: What was measured.
+        date: Start of the run, UTC, ISO 8601.
+        tool: Name and version of this package.
+        device: The machine.
+        settings: Options of the run.
+        warnings: What a reader must know before reading the numbers.
+        failures: What was requested and could not be measured, each with its reason.
+        latency: Results of a latency record.
+        accuracy: Results of an accuracy record.
+        dataset: Source, hash and number of images of an accuracy record's dataset.
+        peak_rates: Highest rates of the machine, in a latency record that was asked for them.
+        baselines: Baselines of a latency record that was asked for them.
+    """
 
     kind: Kind
     date: str
@@ -218,72 +347,66 @@ class Record:
     device: DeviceInfo
     settings: dict[str, Scalar]
     warnings: tuple[str, ...]
-    refusals: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
     latency: tuple[LatencyResult, ...] = ()
     accuracy: tuple[AccuracyResult, ...] = ()
-    data: dict[str, Scalar] = field(default_factory=dict)
-    peak: PeakRates | None = None
-    peers: tuple[BaselineResult, ...] = ()
+    dataset: dict[str, Scalar] = field(default_factory=dict)
+    peak_rates: PeakRates | None = None
+    baselines: tuple[BaselineResult, ...] = ()
 
     @property
     def results(self) -> tuple[LatencyResult, ...] | tuple[AccuracyResult, ...]:
-        """One an artifact."""
+        """The results of the record's kind."""
         return self.latency if self.kind == "latency" else self.accuracy
 
     def to_json(self) -> str:
-        """One line: {"schema": 1, "kind": ..., "results": [{"artifact": ..., ...}]}, each result's subject laid flat into it."""
-        plain = asdict(self)
-        results = [{**each.pop("subject"), **each} for each in plain.pop(self.kind)]
-        plain = {key: value for key, value in plain.items() if key not in ("latency", "accuracy")}
-        return json.dumps({"schema": SCHEMA, **plain, "results": results}, allow_nan=False)
+        """Return the record as one line of JSON: its fields, "schema", and "results"."""
+        data = asdict(self)
+        results = {"latency": data.pop("latency"), "accuracy": data.pop("accuracy")}[self.kind]
+        return json.dumps({"schema": SCHEMA, **data, "results": results}, allow_nan=False)
 
     @classmethod
-    def from_json(cls, text: str, name: str) -> Record:
-        """The inverse. Raises RequestError, naming the record `name`, for what is none, or of another schema version."""
+    def from_json(cls, text: str | bytes, name: str) -> Record:
+        """Parse what `to_json` returned.
+
+        Args:
+            text: The JSON text, from an untrusted source; bytes are UTF-8.
+            name: What to call the record in an error.
+
+        Raises:
+            RequestError: The text is not a record, or has another schema version.
+        """
         try:
-            data = json.loads(text)
+            data = parse_json(text, MAX_BYTES)
             if not isinstance(data, dict) or "schema" not in data:
                 raise ValueError("it has no schema version")
-            if data["schema"] != SCHEMA:
-                remedy = "measure again, or read it with the version of tinyvit-edge that wrote it"
-                raise RequestError(
-                    f"{name} is a record of schema {data['schema']!r}, this version reads {SCHEMA}",
-                    remedy,
-                )
-            kind, results = data.get("kind"), [_nested(each) for each in data.pop("results")]
-            return parse_dataclass(
-                cls,
-                {
-                    **{key: value for key, value in data.items() if key != "schema"},
-                    str(kind): results,
-                },
-            )
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            remedy = "give what tinyvit-bench latency --json or accuracy --json printed"
-            raise RequestError(f"{name} is no record of tinyvit-bench ({error})", remedy) from error
+            _require_schema(data.pop("schema"), name)
+            if "results" not in data or data.get("kind") not in get_args(Kind):
+                raise ValueError("it has no results of a known kind")
+            data[data["kind"]] = data.pop("results")
+            return parse_dataclass(cls, data, name="it")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{name} is not text in UTF-8", _REMEDY) from error
+        except ValueError as error:
+            cause = f"{name} is not a record of tinyvit-bench ({error})"
+            raise RequestError(cause, _REMEDY) from error
 
 
-_SUBJECT = tuple(ArtifactInfo.__dataclass_fields__)
-
-
-def _nested(result: dict[str, object]) -> dict[str, object]:
-    subject = {key: value for key, value in result.items() if key in _SUBJECT}
-    return {
-        "subject": subject,
-        **{key: value for key, value in result.items() if key not in _SUBJECT},
-    }
+def _require_schema(schema: Any, name: str) -> None:
+    if schema != SCHEMA:
+        raise RequestError(
+            f"{name} is a record of schema version {schema!r}, but this version of tinyvit-edge"
+            f" reads version {SCHEMA}",
+            "measure again, or read it with the version of tinyvit-edge that wrote it",
+        )
 
 
 def read_record(path: Path) -> Record:
-    """A record from a file; raises RequestError for what is none, OSError's own where there is no file."""
-    if path.stat().st_size > MAX_BYTES:
-        raise RequestError(
-            f"{path} is larger than {MAX_BYTES >> 20} MiB", "give a record of tinyvit-bench"
-        )
-    try:
-        return Record.from_json(path.read_text(encoding="utf-8"), str(path))
-    except UnicodeDecodeError as error:
-        raise RequestError(
-            f"{path} is no text",
-            "give what tinyvit-bench latency --json or accuracy --json printed",
-        ) from error
+    """Read a record from a file.
+
+    Raises:
+        RequestError: The file is not a record, or is larger than `MAX_BYTES`.
+        OSError: The file cannot be read.
+    """
+    with path.open("rb") as file:
+        return Record.from_json(file.read(MAX_BYTES + 1), str(path))

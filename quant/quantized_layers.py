@@ -97,6 +97,7 @@ class QuantizedLayer(nn.Module):
         weight: Weights, int8, in the shape of the original layer.
         rounded: The real numbers that the weights stand for, float32, where `rounds_weights`.
         scales: Scales of the weights, float32 (output channels,).
+        zeros: Zero points of the weights, int64 (output channels,): all 0.
         bias: int32 or float32 (output channels,), or None.
         bias_scales: Scales of an int32 bias, float32 (output channels,).
     """

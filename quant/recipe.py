@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
-from tinyvit.serialization import parse_dataclass
+from tinyvit.serialization import parse_dataclass, read_json
 
 FORMAT = 3
 """Version of the file format. Since version 2, keys and values have 7 bits and LayerNorms have
@@ -108,21 +108,18 @@ def read_recipe(path: Path) -> Recipe:
             is not a recipe.
     """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        return _parse_recipe(path.read_text(encoding="utf-8"))
+        return _parse_recipe(read_json(path, MAX_BYTES))
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror})", "check the path") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(
             f"{path} is not a recipe ({error})",
             "give a file that --recipe wrote, or the name of a file that does not exist yet",
         ) from error
 
 
-def _parse_recipe(text: str) -> Recipe:
-    """Parse a recipe. Raises ValueError with the reason where it is not one."""
-    data = json.loads(text)
+def _parse_recipe(data: object) -> Recipe:
+    """Parse the plain values of a recipe. Raises ValueError with the reason where they are none."""
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
     if data.pop("format", None) != FORMAT:

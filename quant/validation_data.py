@@ -45,6 +45,7 @@ class ValidationSet:
     _cached_batches: list[LabeledBatch] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
+        """Return the number of image files, unreadable ones included."""
         return len(self.images)
 
     @property

@@ -50,15 +50,35 @@ def golden_state(shared: Path) -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The demo model as {"onnx": demo.onnx, "openvino": demo.xml}.
+    """The demo model at 224 pixels as {"onnx": demo.onnx, "openvino": demo.xml}.
 
-    The second is there where OpenVINO is installed.
+    The second file is there if OpenVINO is installed.
     """
     pytest.importorskip("torch")
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export_all
 
-    made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path_factory.mktemp("demo"))
-    return {one.manifest.target: one.path for one in made}
+    folder = tmp_path_factory.mktemp("demo")
+    report = export_all(ExportConfig(model="demo", targets=("onnx", "openvino"), output=folder))
+    return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
+
+
+@pytest.fixture(scope="session")
+def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The ExportReport of the demo model at 64 pixels in float32, for all targets."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tests.helpers.exports import short_timing
+    from tinyvit.export import ExportConfig, export_all
+
+    folder = tmp_path_factory.mktemp("demo_64")
+    with short_timing():
+        return export_all(ExportConfig(model="demo", targets=("all",), img_size=64, output=folder))
+
+
+@pytest.fixture(scope="session")
+def demo_64_artifacts(demo_64_report: Any) -> dict[str, Any]:
+    """Target name -> ExportedArtifact of the demo model at 64 pixels, for the installed targets."""
+    return {artifact.manifest.target: artifact for artifact in demo_64_report.artifacts}
 
 
 @pytest.fixture(scope="session")

@@ -209,11 +209,13 @@ TORCH_FOLDERS = (
     "tinyvit.distill.training",
 )
 TORCH_MODULES = {
-    "tinyvit.export.tracing",
+    "tinyvit.export.artifact_writer",
     "tinyvit.export.budget_search",
+    "tinyvit.export.network_preparation",
     "tinyvit.export.pipeline",
+    "tinyvit.export.source_network",
+    "tinyvit.export.workspace",
     "tinyvit.export.targets.coreml.preprocess",
-    "tinyvit.export.config",
 }
 
 

@@ -1,9 +1,12 @@
-"""How right a file is: `assess` makes a record of its answers to labeled pictures.
+"""Measuring the accuracy of artifacts on labeled images.
 
-datasets/            labeled pictures, wherever they are
-answers.py           a file's answers, and the journal to go on from
-cluster.py           the same from many machines
-looked.py            answers -> what they come to, alone and beside a reference
-preprocess_check.py  is the file fed the way it was trained?
-contact_sheet.py     the pictures that are wrong
+suite.py             measures several artifacts and makes the record
+evaluate.py          classifies all images with one artifact
+results.py           computes accuracies, intervals and the comparison with a reference
+predictions.py       the predictions of one artifact, image by image
+journal.py           keeps predictions in a file, so that an interrupted run can continue
+cluster.py           predicts on many machines
+hub.py               datasets of the Hugging Face Hub, beside those of `tinyvit.data`
+preprocess_check.py  looks for preprocessing that fits the model better than the artifact's own
+contact_sheet.py     draws the images that are classified wrongly
 """

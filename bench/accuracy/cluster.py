@@ -1,67 +1,81 @@
-"""The same answers from many machines: Ray hands out shards of the pictures, and does again what a lost worker had (extra "ray").
+"""Predictions from a Ray cluster, whose workers each classify shards of the images (extra "ray").
 
-Every machine must see the file and the pictures at the same paths.
+Every machine of the cluster must have the artifact and the images at the same paths. Ray repeats
+the shards of a lost worker on another one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
 
-from tinyvit.bench.accuracy.datasets import Dataset, Place, open_dataset
-from tinyvit.bench.accuracy.datasets.matching import matched
+from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
-from tinyvit.bench.accuracy.predictions import ImagePrediction
-from tinyvit.bench.accuracy.predictions import predict_samples as answer_here
+from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
 from tinyvit.bench.ray_cluster import RETRIES, connect_cluster, run_on_cluster
+from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, match_dataset
+from tinyvit.runtimes.classifier import Classifier
 
-SHARD = 128
-"""Pictures in a task."""
+SHARD_IMAGES = 128
 
 
-def predict_samples(
-    given: str, dataset: Dataset, asked: EvaluationOptions, start: int, end: int
+def predict_on_cluster(
+    path: str, dataset: Dataset, options: EvaluationOptions, start: int, end: int
 ) -> Iterator[ImagePrediction]:
-    """What `answers.answers` gives for the dataset's matched pictures from `start` to before `end`, in the same order. Raises RequestError
-    for a cluster that is not there or that lost too many workers."""
-    assert dataset.place is not None
-    with connect_cluster(asked.ray or "") as ray:
-        yield from _gathered(
-            ray,
-            given,
-            dataset.place,
-            replace(asked, journal=None, meter=None, ray=None),
-            start,
-            end,
+    """Classify images as `predict_samples` does, on the cluster that the options name.
+
+    Args:
+        path: Path of the artifact.
+        dataset: The labeled images, which must have a location.
+        options: How to evaluate.
+        start: Index of the first image to classify, among those whose classes the model has.
+        end: Index after the last image to classify.
+
+    Yields:
+        One prediction per image, in order.
+
+    Raises:
+        RequestError: The cluster does not exist, or lost too many workers.
+    """
+    location = dataset.location
+    assert location is not None
+    worker_options = replace(options, journal=None, ray_address=None)
+    with connect_cluster(options.ray_address or "") as ray:
+        task = ray.remote(num_cpus=options.threads or 1, max_retries=RETRIES)(predict_shard)
+        shards = range(start, end, SHARD_IMAGES)
+        tasks = (
+            task.remote(path, location, worker_options, first, min(first + SHARD_IMAGES, end))
+            for first in shards
         )
+        for predictions in run_on_cluster(ray, tasks):
+            yield from predictions
 
 
-def _gathered(
-    ray: Any, given: str, place: Place, asked: EvaluationOptions, start: int, end: int
-) -> Iterator[ImagePrediction]:
-    task: Callable[..., Any] = ray.remote(num_cpus=asked.threads or 1, max_retries=RETRIES)(
-        shard
-    ).remote
-    tasks = (
-        task(given, place, asked, first, min(first + SHARD, end))
-        for first in range(start, end, SHARD)
-    )
-    for found in run_on_cluster(ray, tasks):
-        yield from found
-
-
-def shard(
-    given: str, place: Place, asked: EvaluationOptions, start: int, end: int
+def predict_shard(
+    path: str, location: DatasetLocation, options: EvaluationOptions, start: int, end: int
 ) -> list[ImagePrediction]:
-    """The answers to the matched pictures from `start` to before `end`, in a worker."""
-    classifier, samples = _opened(given, place, asked)
-    return list(answer_here(classifier, samples[start:end]))
+    """Classify one shard of the images, in a worker.
+
+    Args:
+        path: Path of the artifact.
+        location: Where the labeled images are.
+        options: How to evaluate.
+        start: Index of the shard's first image, among those whose classes the model has.
+        end: Index after the shard's last image.
+
+    Returns:
+        One prediction per image of the shard, in order.
+    """
+    classifier, samples = _open_worker(path, location, options)
+    return list(predict_samples(classifier, samples[start:end]))
 
 
 @lru_cache(maxsize=1)
-def _opened(given: str, place: Place, asked: EvaluationOptions) -> Any:
-    """The file and its pictures stay open for a worker's next shard."""
-    classifier = open_classifier(given, asked)
-    return classifier, matched(open_dataset(place), classifier.labels, asked.only_known)[0]
+def _open_worker(
+    path: str, location: DatasetLocation, options: EvaluationOptions
+) -> tuple[Classifier, Sequence[Sample]]:
+    """Open the artifact and list its images, and keep both for the next shard of a worker."""
+    classifier = open_classifier(path, options)
+    dataset = open_labeled_images(location)
+    return classifier, match_dataset(dataset, classifier.labels, options.only_known).samples

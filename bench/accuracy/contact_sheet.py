@@ -1,4 +1,4 @@
-"""The pictures that a file gets wrong, of two files those that only the other gets right, on one sheet for people to look at."""
+"""An image of the photographs that an artifact classifies wrongly, for people to look at."""
 
 from __future__ import annotations
 
@@ -7,58 +7,89 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from tinyvit.bench.accuracy.evaluate import Evaluation, both
+from tinyvit.bench.accuracy.evaluate import Evaluation
+from tinyvit.bench.accuracy.results import find_shared_images
 from tinyvit.files import write_atomically
 from tinyvit.images import open_image
 
-MOST = 48
-_COLUMNS, _SIDE, _TEXT, _GAP = 6, 168, 46, 8
+MAX_IMAGES = 48
+_COLUMNS = 6
+_SIDE_PX = 168
+_TEXT_HEIGHT_PX = 46
+_LINE_HEIGHT_PX = 14
+_GAP_PX = 8
+_MAX_CHARACTERS = 30
 
 
-def worst(looked: Evaluation, reference: Evaluation | None) -> list[int]:
-    """Pictures that are wrong (and were right by the reference), those that the file is surest of first; at most MOST."""
-    lost = (
-        [i for i in both(looked, reference) if reference.right[i]]
-        if reference
-        else range(len(looked.answers))
-    )
-    return sorted(
-        (i for i in lost if looked.right[i] is False), key=lambda i: -looked.answers[i].score
-    )[:MOST]
+def find_worst_images(evaluation: Evaluation, reference: Evaluation | None) -> list[int]:
+    """Return the indices of wrongly classified images, those with the highest score first.
+
+    Args:
+        evaluation: The predictions of the artifact.
+        reference: The predictions of a reference. If there is one, only images that it classifies
+            correctly are returned.
+
+    Returns:
+        At most `MAX_IMAGES` indices.
+
+    Raises:
+        RequestError: The evaluations have different images or classes.
+    """
+    if reference:
+        shared = find_shared_images(evaluation, reference)
+        candidates = [i for i in shared if reference.correct[i]]
+    else:
+        candidates = list(range(len(evaluation.predictions)))
+    wrong = [i for i in candidates if evaluation.correct[i] is False]
+    return sorted(wrong, key=lambda i: -evaluation.predictions[i].score)[:MAX_IMAGES]
 
 
-def draw(looked: Evaluation, reference: Evaluation | None, path: Path) -> int:
-    """Write the sheet at `path`, a PNG; returns how many pictures are on it: of none, nothing is written."""
-    chosen = worst(looked, reference)
+def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, path: Path) -> int:
+    """Draw the images of `find_worst_images`, with their correct and predicted classes.
+
+    Args:
+        evaluation: The predictions of the artifact.
+        reference: The predictions of a reference; None without one.
+        path: Where the PNG is written. Nothing is written if no image is wrong.
+
+    Returns:
+        The number of images on the sheet.
+
+    Raises:
+        RequestError: The evaluations have different images or classes.
+    """
+    chosen = find_worst_images(evaluation, reference)
     if not chosen:
         return 0
     rows, columns = -(-len(chosen) // _COLUMNS), min(len(chosen), _COLUMNS)
-    sheet = Image.new(
-        "RGB", (columns * (_SIDE + _GAP) + _GAP, rows * (_SIDE + _TEXT + _GAP) + _GAP), "white"
-    )
+    cell_width, cell_height = _SIDE_PX + _GAP_PX, _SIDE_PX + _TEXT_HEIGHT_PX + _GAP_PX
+    size = (columns * cell_width + _GAP_PX, rows * cell_height + _GAP_PX)
+    sheet = Image.new("RGB", size, "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for place, i in enumerate(chosen):
-        x, y = (
-            _GAP + place % _COLUMNS * (_SIDE + _GAP),
-            _GAP + place // _COLUMNS * (_SIDE + _TEXT + _GAP),
-        )
-        image = open_image(looked.samples[i].picture(), exif=False)
-        image.thumbnail((_SIDE, _SIDE))
-        sheet.paste(image, (x + (_SIDE - image.width) // 2, y + (_SIDE - image.height) // 2))
-        for row, line in enumerate(_lines(looked, reference, i)):
-            pen.text((x, y + _SIDE + 1 + 14 * row), line[:30], fill="black", font=font)
+    for position, index in enumerate(chosen):
+        row, column = divmod(position, _COLUMNS)
+        x, y = _GAP_PX + column * cell_width, _GAP_PX + row * cell_height
+        image = open_image(evaluation.samples[index].read(), exif=False)
+        image.thumbnail((_SIDE_PX, _SIDE_PX))
+        left, top = (_SIDE_PX - image.width) // 2, (_SIDE_PX - image.height) // 2
+        sheet.paste(image, (x + left, y + top))
+        for number, line in enumerate(_caption(evaluation, reference, index)):
+            line_y = y + _SIDE_PX + 1 + _LINE_HEIGHT_PX * number
+            pen.text((x, line_y), line[:_MAX_CHARACTERS], fill="black", font=font)
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG")
     write_atomically(path, encoded.getvalue())
     return len(chosen)
 
 
-def _lines(looked: Evaluation, reference: Evaluation | None, i: int) -> list[str]:
-    said = {
-        "now" if reference else "said": looked.answers[i],
-        **({"was": reference.answers[i]} if reference else {}),
-    }
-    answers = [
-        f"{when} {looked.labels[one.best[0]].name} ({one.score:.0%})" for when, one in said.items()
-    ]
-    return [f"is {looked.labels[looked.truths[i][0]].name}", *answers]
+def _caption(evaluation: Evaluation, reference: Evaluation | None, index: int) -> list[str]:
+    truth = evaluation.labels[evaluation.truths[index][0]].name
+    lines = [f"is {truth}", f"predicted {_describe_prediction(evaluation, index)}"]
+    if reference:
+        lines.append(f"reference {_describe_prediction(reference, index)}")
+    return lines
+
+
+def _describe_prediction(evaluation: Evaluation, index: int) -> str:
+    prediction = evaluation.predictions[index]
+    return f"{evaluation.labels[prediction.classes[0]].name} ({prediction.score:.0%})"

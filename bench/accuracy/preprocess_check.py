@@ -1,7 +1,9 @@
-"""Is a file fed the way it was trained? The usual wrong ways are tried on the same pictures, and one that is better is named.
+"""Checking whether an artifact is fed with the preprocessing that the model was trained with.
 
-A wrong preprocessing is the commonest reason for an accuracy that is lower than promised: red and blue exchanged, another mean and
-standard deviation, another crop, another filter.
+Wrong preprocessing is the most common reason for an accuracy that is lower than published. The
+usual mistakes (red and blue exchanged, other mean and standard deviation, another crop, another
+interpolation) are each tried on the same images, and one that is better than the artifact's own
+preprocessing is named.
 """
 
 from __future__ import annotations
@@ -11,131 +13,181 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import cast
 
 import numpy as np
 
-from tinyvit.bench.accuracy.datasets import Dataset, Sample
-from tinyvit.bench.accuracy.datasets.matching import matched
-from tinyvit.bench.accuracy.evaluate import Evaluation, accuracy_result, seen
+from tinyvit.bench.accuracy.evaluate import Evaluation, make_evaluation
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import predict_samples
+from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.record import AccuracyResult
+from tinyvit.data.dataset import Dataset, MatchedDataset, Sample, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.manifest import PreprocessStage
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
-PICTURES = 500
-"""Enough to see a wrong mean or order of colors by far; more are not looked at, unless asked for."""
-_SIGNIFICANT = 0.01
-"""Of McNemar's test, shared among all ways that are tried (Bonferroni)."""
-_CROPS = (0.875, 0.95, 1.0)
+DEFAULT_IMAGES = 500
+"""Images for a check that has no --limit: far more than it takes to see a wrong mean or a wrong
+order of the color channels."""
+_SIGNIFICANCE = 0.01
+"""Significance level of McNemar's test, divided by the number of candidates (Bonferroni)."""
+_CROP_SHARES = (0.875, 0.95, 1.0)
 _HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to prepare pictures; name: what it changes, for people."""
+class PreprocessCandidate:
+    """A kind of preprocessing to try.
+
+    Attributes:
+        name: How it differs from the artifact's own preprocessing.
+        preprocess: The preprocessing.
+        channels: Order of the color channels.
+    """
 
     name: str
     preprocess: Preprocess
     channels: ChannelOrder = "rgb"
 
 
-def ways(own: Preprocess, stage: PreprocessStage) -> list[Way]:
-    """The usual others, as far as the file leaves them to its caller: "full" leaves only the order of colors, "normalize" not the mean."""
-    found = [Way("red and blue exchanged", own, "bgr")]
+@dataclass(frozen=True)
+class PreprocessCheck:
+    """The outcome of a check.
+
+    Attributes:
+        results: One result per kind of preprocessing, whose name is in `preprocess`: the
+            artifact's own first, the others compared with it.
+        conclusion: A sentence that says whether the artifact's own preprocessing looks wrong.
+    """
+
+    results: tuple[AccuracyResult, ...]
+    conclusion: str
+
+
+def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessCandidate]:
+    """List the kinds of preprocessing to try, as far as the artifact leaves the choice.
+
+    Args:
+        own: The artifact's own preprocessing, which is not listed again.
+        stage: What the artifact expects. At "full" it preprocesses by itself, and only the order
+            of the channels can be tried; at "normalize" it normalizes by itself.
+    """
+    candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
     if stage == "full":
-        return found
-    for crop in _CROPS:
-        found.append(
-            Way(
-                f"the middle {crop:.1%} of the shorter side",
-                replace(own, resize=int(own.size / crop), crop="center"),
-            )
+        return candidates
+    variants = {
+        f"the middle {share:.1%} of the shorter side": replace(
+            own, resize=int(own.size / share), crop="center"
         )
-    found.append(Way("squashed, not cropped", replace(own, resize=own.size, crop="squash")))
-    found += [
-        Way(f"{name} interpolation", replace(own, interpolation=name))
-        for name in ("bicubic", "bilinear", "lanczos")
-    ]
+        for share in _CROP_SHARES
+    }
+    variants["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
+    variants["bicubic interpolation"] = replace(own, interpolation="bicubic")
+    variants["bilinear interpolation"] = replace(own, interpolation="bilinear")
+    variants["lanczos interpolation"] = replace(own, interpolation="lanczos")
     if stage == "host":
-        found.append(
-            Way("ImageNet's mean and std", replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD))
+        variants["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        variants["mean and std 0.5"] = replace(own, mean=_HALF, std=_HALF)
+        variants["values from 0 to 1 without mean and std"] = replace(
+            own, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
         )
-        found.append(Way("mean and std 0.5", replace(own, mean=_HALF, std=_HALF)))
-        found.append(
-            Way("0 to 1, no mean and std", replace(own, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)))
-        )
-    return [way for way in found if way.preprocess != own or way.channels == "bgr"]
-
-
-def check(
-    given: str, dataset: Dataset, asked: EvaluationOptions
-) -> tuple[list[AccuracyResult], str]:
-    """(the file's own way, then each other against it; what that says, in a sentence)."""
-    with open_classifier(given, asked) as classifier:
-        stage = cast(PreprocessStage, classifier.describe()["stage"])
-        samples, truths, _ = matched(dataset, classifier.labels, asked.only_known)
-        own = Way("its own", classifier.preprocess)
-        base = _looked(classifier, own, given, samples, truths)
-    results = [replace(accuracy_result(base), preprocess=own.name)]
-    others = ways(own.preprocess, stage)
-    for way in others:
-        with Classifier(
-            given,
-            asked.runtime,
-            asked.device,
-            asked.threads,
-            preprocess=way.preprocess if stage != "full" else None,
-        ) as classifier:
-            found = accuracy_result(_looked(classifier, way, given, samples, truths), base)
-        results.append(replace(found, preprocess=way.name))
-    return results, verdict(results)
-
-
-def verdict(results: Sequence[AccuracyResult]) -> str:
-    """In a sentence: which other way is better than the first, and by how much, where chance does not explain it."""
-    own, *others = results
-    better = [
-        one
-        for one in others
-        if one.against
-        and one.against.better > one.against.worse
-        and one.against.p * len(others) < _SIGNIFICANT
+    candidates += [
+        PreprocessCandidate(name, preprocess)
+        for name, preprocess in variants.items()
+        if preprocess != own
     ]
+    return candidates
+
+
+def check_preprocess(
+    path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress | None = None
+) -> PreprocessCheck:
+    """Evaluate an artifact with its own preprocessing and with each candidate.
+
+    Args:
+        path: Path of the artifact.
+        dataset: The labeled images.
+        options: How to evaluate; the journal and the cluster are not used.
+        progress: Is told how many kinds of preprocessing are done; None to tell
+            nothing.
+
+    Raises:
+        TinyViTError: The artifact or the data cannot be used.
+    """
+    progress = progress or NullProgress()
+    with open_classifier(path, options) as classifier:
+        stage = classifier.describe().stage
+        matched = match_dataset(dataset, classifier.labels, options.only_known)
+        own = PreprocessCandidate("its own preprocessing", classifier.preprocess)
+        baseline = _evaluate_candidate(classifier, own, path, matched)
+    results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
+    candidates = list_candidates(own.preprocess, stage)
+    for done, candidate in enumerate(candidates, 1):
+        progress.advance("trying kinds of preprocessing", done, len(candidates) + 1)
+        with Classifier(
+            path,
+            options.runtime,
+            options.device,
+            options.threads,
+            preprocess=candidate.preprocess if stage != "full" else None,
+        ) as classifier:
+            evaluation = _evaluate_candidate(classifier, candidate, path, matched)
+        results.append(
+            replace(make_accuracy_result(evaluation, baseline), preprocess=candidate.name)
+        )
+    progress.advance("trying kinds of preprocessing", len(results), len(results))
+    return PreprocessCheck(tuple(results), draw_conclusion(results))
+
+
+def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
+    """Say in a sentence whether another kind of preprocessing is significantly better.
+
+    Args:
+        results: The artifact's own preprocessing, then the candidates, compared with it.
+    """
+    own, *others = results
+    better = [result for result in others if _is_better(result, len(others))]
     if not better:
-        return f"none of {len(others)} other ways to prepare the pictures is better than its own ({own.top1:.1f}% of {own.images})"
-    best = max(better, key=lambda one: one.top1)
-    assert best.against is not None
+        return (
+            f"none of {len(others)} other kinds of preprocessing is significantly better than the"
+            f" artifact's own ({own.top1:.1f}% of {own.images} images are correct)"
+        )
+    best = max(better, key=lambda result: result.top1)
+    assert best.reference is not None
     return (
-        f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of {best.images} are right, {own.top1:.1f}% with its own "
-        f"({best.against.better} became right, {best.against.worse} wrong, p {best.against.p:.1g})"
+        f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of {best.images}"
+        f" images are correct, but {own.top1:.1f}% with the artifact's own"
+        f" ({best.reference.better} images became correct, {best.reference.worse} wrong,"
+        f" p = {best.reference.p_value:.1g})"
     )
 
 
-def _looked(
-    classifier: Classifier,
-    way: Way,
-    given: str,
-    samples: Sequence[Sample],
-    truths: Sequence[tuple[int, ...]],
+def _is_better(result: AccuracyResult, candidates: int) -> bool:
+    comparison = result.reference
+    return (
+        comparison is not None
+        and comparison.better > comparison.worse
+        and comparison.p_value * candidates < _SIGNIFICANCE
+    )
+
+
+def _evaluate_candidate(
+    classifier: Classifier, candidate: PreprocessCandidate, path: str, matched: MatchedDataset
 ) -> Evaluation:
-    shown = (
-        samples
-        if way.channels == "rgb"
-        else [replace(one, picture=partial(_pixels, one)) for one in samples]
-    )
-    begun = time.perf_counter()
-    found = tuple(predict_samples(classifier, shown, way.channels))
-    return seen(given, classifier, samples, truths, found, time.perf_counter() - begun)
+    samples: Sequence[Sample] = matched.samples
+    if candidate.channels != "rgb":
+        samples = [replace(sample, read=partial(_read_array, sample)) for sample in samples]
+    start_s = time.perf_counter()
+    predictions = list(predict_samples(classifier, samples, candidate.channels))
+    return make_evaluation(path, classifier, matched, predictions, time.perf_counter() - start_s)
 
 
-def _pixels(sample: Sample) -> ImageSource:
-    """The picture as an array, whose order of colors can be misread; one that cannot be decoded as it is."""
-    picture = sample.picture()
+def _read_array(sample: Sample) -> ImageSource:
+    """Read an image as an array, whose channels can be exchanged, unless it cannot be decoded."""
+    source = sample.read()
     with suppress(ImageError):
-        return np.asarray(open_image(picture, exif=False))
-    return picture
+        return np.asarray(open_image(source, exif=False))
+    return source

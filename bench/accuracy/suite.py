@@ -1,119 +1,163 @@
-"""Files and labeled pictures -> an accuracy record: each file's figures, beside the reference's where there is one."""
+"""Evaluating several artifacts on one dataset, and making the accuracy record."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tinyvit.bench import machine
-from tinyvit.bench.accuracy.datasets import Dataset
-from tinyvit.bench.accuracy.evaluate import Evaluation, accuracy_result, evaluate
+from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
 from tinyvit.bench.accuracy.options import EvaluationOptions
-from tinyvit.bench.accuracy.preprocess_check import check
-from tinyvit.bench.artifact_info import Refusals, digest
-from tinyvit.bench.record import TOOL, AccuracyResult, Record, now
+from tinyvit.bench.accuracy.preprocess_check import check_preprocess
+from tinyvit.bench.accuracy.results import make_accuracy_result
+from tinyvit.bench.artifact_info import hash_artifact
+from tinyvit.bench.failures import Failures, collect_warnings
+from tinyvit.bench.record import TOOL, Record, current_time
+from tinyvit.data.dataset import Dataset
 from tinyvit.errors import TinyViTError
+from tinyvit.progress import Progress
 
 
 @dataclass(frozen=True)
-class EvaluationSuite:
-    """A record, and the answers behind it: of the reference, where there is one, and of every file."""
+class SuiteConfig:
+    """What to measure of several artifacts.
+
+    Attributes:
+        evaluation: How each artifact is evaluated. If several artifacts share a journal's name,
+            each gets its own file, whose name ends with the artifact's hash.
+        reference: Path of the artifact that the others are compared with; None for the first of
+            several artifacts.
+        device_name: Name of the device to record; None for its own name.
+        keep_predictions: Whether the record has the predicted class of every image.
+    """
+
+    evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
+    reference: str | None = None
+    device_name: str | None = None
+    keep_predictions: bool = False
+
+
+@dataclass(frozen=True)
+class SuiteResult:
+    """The record of several artifacts, and the predictions behind it.
+
+    Attributes:
+        record: The accuracy record.
+        reference: The evaluation of the reference artifact; None if a single artifact was
+            evaluated without a reference.
+        evaluations: The evaluation of each artifact that could be evaluated.
+    """
 
     record: Record
     reference: Evaluation | None
-    looked: tuple[Evaluation, ...]
+    evaluations: tuple[Evaluation, ...]
 
 
 def evaluate_all(
     paths: Sequence[str],
     dataset: Dataset,
-    asked: EvaluationOptions,
-    *,
-    reference: str | None = None,
-    name: str | None = None,
-    keep_answers: bool = False,
-) -> EvaluationSuite:
-    """Ask each file about every picture. reference: another file, or the first of several. name: of the device, instead of its own.
+    config: SuiteConfig,
+    progress: Progress | None = None,
+) -> SuiteResult:
+    """Evaluate artifacts on a dataset.
 
-    Files that cannot be asked are in `refusals`. Raises the first reason where none can, and what `evaluate` raises of the reference.
+    Args:
+        paths: Paths of the artifacts.
+        dataset: The labeled images.
+        config: What to measure.
+        progress: Is told how many images are done, for each artifact; None to tell nothing.
+
+    Returns:
+        The results. Artifacts that cannot be evaluated are in the record's `failures`.
+
+    Raises:
+        TinyViTError: The reference cannot be evaluated, or none of the artifacts can; the error is
+            then the first reason.
     """
-    date = now()
-    refusals, looked = Refusals(), list[Evaluation]()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        against = (
-            evaluate(reference, dataset, _journal(asked, reference, several=True))
-            if reference
-            else None
-        )
+    date = current_time()
+    failures, evaluations = Failures(), list[Evaluation]()
+    is_single = len(paths) == 1 and config.reference is None
+    with collect_warnings() as messages:
+        reference = None
+        if config.reference:
+            options = _with_own_journal(config.evaluation, config.reference)
+            reference = evaluate(config.reference, dataset, options, progress)
         for path in paths:
             try:
-                looked.append(
-                    evaluate(
-                        path,
-                        dataset,
-                        _journal(asked, path, several=len(paths) > 1 or reference is not None),
-                    )
-                )
+                options = config.evaluation
+                options = options if is_single else _with_own_journal(options, path)
+                evaluations.append(evaluate(path, dataset, options, progress))
             except TinyViTError as error:
-                refusals.add(path, error)
-        if not looked:
-            raise refusals.error()
-        against = against or (looked[0] if len(looked) > 1 else None)
+                failures.add(path, error)
+        if not evaluations:
+            raise failures.error()
+        reference = reference or (evaluations[0] if len(evaluations) > 1 else None)
         results = [
-            accuracy_result(one, None if one is against else against, keep_answers)
-            for one in looked
+            make_accuracy_result(e, None if e is reference else reference, config.keep_predictions)
+            for e in evaluations
         ]
-    said = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
-    said += [f"{one.given}: {note}" for one in looked for note in one.notes]
-    record = _record(dataset, asked, date, name, said, refusals.lines, results)
-    return EvaluationSuite(record, against, tuple(looked))
+    messages += [f"{e.path}: {note}" for e in evaluations for note in e.notes]
+    record = replace(
+        _make_record(dataset, config, date),
+        warnings=tuple(dict.fromkeys(messages)),
+        failures=tuple(failures.lines),
+        accuracy=tuple(results),
+    )
+    return SuiteResult(record, reference, tuple(evaluations))
 
 
-def checked(
-    path: str, dataset: Dataset, asked: EvaluationOptions, name: str | None = None
+def record_preprocess_check(
+    path: str, dataset: Dataset, config: SuiteConfig, progress: Progress | None = None
 ) -> Record:
-    """The record of `preprocess_check.check`: one result a way to prepare the pictures, and what they say as the only warning."""
-    date = now()
+    """Check the preprocessing of an artifact, and record it.
+
+    Args:
+        path: Path of the artifact.
+        dataset: The labeled images.
+        config: What to measure; the reference and the journal are not used.
+        progress: Is told how many kinds of preprocessing are done; None to tell
+            nothing.
+
+    Returns:
+        A record with one result per kind of preprocessing, the artifact's own first, and with the
+        conclusion as its only warning.
+    """
+    date = current_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
-        results, said = check(path, dataset, asked)
-    return _record(dataset, asked, date, name, [said], [], results)
-
-
-def _journal(asked: EvaluationOptions, path: str, several: bool) -> EvaluationOptions:
-    """Each of several files has its own, named by its content."""
-    if asked.journal is None or not several:
-        return asked
+        check = check_preprocess(path, dataset, config.evaluation, progress)
     return replace(
-        asked, journal=asked.journal.with_name(f"{asked.journal.name}.{digest(Path(path))[:12]}")
+        _make_record(dataset, config, date), warnings=(check.conclusion,), accuracy=check.results
     )
 
 
-def _record(
-    dataset: Dataset,
-    asked: EvaluationOptions,
-    date: str,
-    name: str | None,
-    said: Sequence[str],
-    refusals: Sequence[str],
-    results: Sequence[AccuracyResult],
-) -> Record:
-    place = dataset.place
+def _with_own_journal(options: EvaluationOptions, path: str) -> EvaluationOptions:
+    """Return the options with a journal whose name ends with the hash of the artifact."""
+    if options.journal is None:
+        return options
+    name = f"{options.journal.name}.{hash_artifact(Path(path))[:12]}"
+    return replace(options, journal=options.journal.with_name(name))
+
+
+def _make_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
+    """Make a record without results."""
+    location = dataset.location
     return Record(
         kind="accuracy",
         date=date,
         tool=TOOL,
-        device=machine.read_device_info(name),
+        device=machine.read_device_info(config.device_name),
         settings={
-            "preprocess": asked.preprocess,
-            "limit": place.limit if place else None,
-            "only_known": asked.only_known,
+            "preprocess": config.evaluation.preprocess,
+            "limit": location.limit if location else None,
+            "only_known": config.evaluation.only_known,
         },
-        warnings=tuple(dict.fromkeys(said)),
-        refusals=tuple(refusals),
-        accuracy=tuple(results),
-        data={"source": dataset.source, "sha256": dataset.sha256, "pictures": len(dataset.samples)},
+        warnings=(),
+        dataset={
+            "source": dataset.source,
+            "sha256": dataset.sha256,
+            "images": len(dataset.samples),
+        },
     )

@@ -1,11 +1,11 @@
-"""The subcommands of tinyvit-bench, one file each, named as it is typed.
+"""The subcommands of tinyvit-bench, one module each, whose name is the name of the subcommand.
 
-Each has:
+Each module has:
 
-    HELP: what it does, one line
-    EXAMPLES: command lines as typed, indented by two
+    HELP        what the subcommand does, in one line
+    EXAMPLES    command lines, indented by two spaces
     add_arguments(parser: argparse.ArgumentParser) -> None
-    run(args: argparse.Namespace) -> int, the exit code
+    run(args: argparse.Namespace) -> int, which returns the exit code
 
-and imports what measures inside `run` only, so that --help is quick.
+Modules that measure are imported in `run`, so that --help is quick.
 """

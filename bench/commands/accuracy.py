@@ -1,4 +1,4 @@
-"""tinyvit-bench accuracy: how right files are, on labeled pictures."""
+"""The subcommand tinyvit-bench accuracy: measures artifacts on labeled images."""
 
 from __future__ import annotations
 
@@ -9,250 +9,239 @@ from typing import TYPE_CHECKING
 
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
+from tinyvit.progress import Progress, make_progress
 
 if TYPE_CHECKING:
-    from tinyvit.bench.accuracy.options import EvaluationOptions
-    from tinyvit.bench.accuracy.suite import EvaluationSuite
-    from tinyvit.bench.record import AccuracyResult, Record
+    from tinyvit.bench.accuracy.suite import SuiteConfig, SuiteResult
+    from tinyvit.bench.record import Record
+    from tinyvit.data.dataset import Dataset
 
-HELP = "how right exported files are, on ImageNet's validation images or your own"
+HELP = "measure the accuracy of artifacts on ImageNet's validation images or your own"
 EXAMPLES = """\
-  tinyvit-bench accuracy demo.onnx --data val/                      # class folders, by WordNet id or label
+  tinyvit-bench accuracy demo.onnx --data val/
   tinyvit-bench accuracy demo.onnx demo.int8.onnx --data val/ --contact-sheet worst.png
-  tinyvit-bench accuracy tinyvit_5m.onnx --data ILSVRC2012_img_val.tar --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
-  tinyvit-bench accuracy mine.onnx --data val/ --preprocess-check"""
-_SHOWN = 5
-"""Classes of a table for people."""
+  tinyvit-bench accuracy tinyvit_5m.onnx --data ILSVRC2012_img_val.tar \\
+    --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
+  tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
+_NOT_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
+"""Options that have no meaning with --preprocess-check."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
-    add = parser.add_argument
-    add(
+    """Add the arguments of the subcommand to its parser."""
+    parser.add_argument(
         "files",
         nargs="+",
-        metavar="FILE",
-        help="exported files of one model; the others are compared with the first",
+        metavar="ARTIFACT",
+        help="Artifacts of one model. The others are compared with the first, the reference.",
     )
-    add(
-        "--data",
-        required=True,
-        metavar="PATH",
-        help="class folders, a folder or .tar of files with --truth, or hf:REPO",
-    )
-    add(
-        "--truth",
-        type=Path,
-        metavar="FILE",
-        help="the classes of files that are in no class folders: ILSVRC's devkit, a .csv, real.json",
-    )
-    add("--limit", type=positive_int, metavar="N", help="so many pictures, evenly from the classes")
-    add(
-        "--only-known-classes",
-        action="store_true",
-        help="leave out pictures of classes that the model does not have",
-    )
-    add(
-        "--preprocess",
-        choices=("artifact", "paper", "timm"),
-        default="artifact",
-        help="the file's own, the paper's evaluation, or timm's",
-    )
-    add(
-        "--preprocess-check",
-        action="store_true",
-        help="try the usual wrong ways to prepare pictures (on 500), and say if one is better",
-    )
-    add("--reference", metavar="FILE", help="compare with this file, not with the first")
-    add(
-        "--contact-sheet",
-        type=Path,
-        metavar="PNG",
-        help="draw the pictures that are wrong; of two files, those that went from right to wrong",
-    )
-    add("--answers", action="store_true", help="keep every picture's best class in the record")
-    add("--runtime", metavar="R", help="the engine (the best installed one)")
-    add(
-        "--device",
-        default="auto",
-        metavar="D",
-        help="cpu, gpu, npu, or the engine's own name; default cpu where it has one",
-    )
-    add(
-        "--threads",
-        type=positive_int,
-        metavar="N",
-        help="CPU threads of the engine (its own default)",
-    )
+    _add_data_arguments(parser)
+    _add_analysis_arguments(parser)
+    _add_engine_arguments(parser)
+    add = parser.add_argument
     add(
         "--resume",
         type=Path,
         metavar="FILE",
-        help="keep what was answered there, and go on from it after an interruption",
+        help="Keep the predictions in this journal. If the run is interrupted, the same command"
+        " continues from it.",
     )
     add(
         "--ray",
         nargs="?",
         const="",
-        metavar="ADDRESS",
-        help="share the work on a Ray cluster (on this machine, where no address is given)",
+        metavar="HOST:PORT",
+        help="Share the work on a Ray cluster (without HOST:PORT: one on this machine).",
     )
-    add("--progress", action="store_true", help="show progress also where stderr is no terminal")
-    add("--name", metavar="NAME", help="of the device, in the record, instead of its own")
+    add(
+        "--progress",
+        action="store_true",
+        help="Show progress on standard error even with --json.",
+    )
+    add("--name", metavar="NAME", help="Device name to record (default: host name).")
     add(
         "--json",
         action="store_true",
-        help="print one record, for tinyvit-bench report and compare, instead of tables",
+        help="Print one record, for tinyvit-bench report and compare, instead of tables.",
+    )
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--data",
+        required=True,
+        metavar="PATH",
+        help="Labeled images: a folder or an uncompressed .tar file with one folder per class,"
+        " named by WordNet id or label; the same without class folders, with --truth; or hf:REPO,"
+        " a dataset of the Hugging Face Hub.",
+    )
+    add(
+        "--truth",
+        type=Path,
+        metavar="FILE",
+        help="Classes of images that are not in class folders: ILSVRC's devkit (.tar.gz), a table"
+        " (.csv), or ImageNet-ReaL's real.json.",
+    )
+    add(
+        "--limit",
+        type=positive_int,
+        metavar="N",
+        help="Use N images, drawn evenly from the classes (default: all).",
+    )
+    add(
+        "--only-known-classes",
+        action="store_true",
+        help="Leave out images of classes that the model does not have.",
+    )
+
+
+def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--preprocess",
+        choices=("artifact", "paper", "timm"),
+        default="artifact",
+        help="Preprocessing: the artifact's own, that of the TinyViT paper, or timm's (default:"
+        " artifact).",
+    )
+    add(
+        "--preprocess-check",
+        action="store_true",
+        help="Try the usual mistakes in preprocessing on 500 images (or --limit), and say whether"
+        " one of them is better than the artifact's own preprocessing.",
+    )
+    add(
+        "--reference",
+        metavar="ARTIFACT",
+        help="Compare with this artifact (default: the first of several).",
+    )
+    add(
+        "--contact-sheet",
+        type=Path,
+        metavar="PNG",
+        help="Draw the wrongly classified images; of two artifacts, those that only the reference"
+        " classifies correctly.",
+    )
+    add(
+        "--predictions",
+        action="store_true",
+        help="Record the predicted class of every image.",
+    )
+
+
+def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--runtime", metavar="ENGINE", help="Engine (default: the best installed one).")
+    add(
+        "--device",
+        default="auto",
+        metavar="DEVICE",
+        help="cpu, gpu, npu, or the engine's own name of a device (default: cpu, if the engine"
+        " has it).",
+    )
+    add(
+        "--threads",
+        type=positive_int,
+        metavar="N",
+        help="CPU threads (default: the engine's default).",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1 where a file could not be measured."""
-    from tinyvit.bench.accuracy.datasets import Place, open_dataset
-    from tinyvit.bench.accuracy.preprocess_check import PICTURES
-    from tinyvit.bench.accuracy.suite import checked, evaluate_all
+    """Measure the artifacts and print the record.
 
-    _check(args)
-    dataset = open_dataset(
-        Place(args.data, args.truth, args.limit or (PICTURES if args.preprocess_check else None))
-    )
-    print(dataset.source, file=sys.stderr)
+    Returns:
+        Exit code 1 if an artifact could not be measured, otherwise 0.
+
+    Raises:
+        RequestError: Options contradict each other, or the data cannot be used.
+    """
+    from tinyvit.bench.accuracy.hub import open_labeled_images
+    from tinyvit.bench.accuracy.preprocess_check import DEFAULT_IMAGES
+    from tinyvit.bench.accuracy.suite import record_preprocess_check
+    from tinyvit.bench.report.console import format_accuracy_record, format_preprocess_check
+    from tinyvit.data.dataset import DatasetLocation
+
+    _require_compatible(args)
+    progress = make_progress(json_output=args.json and not args.progress)
+    limit = args.limit or (DEFAULT_IMAGES if args.preprocess_check else None)
+    dataset = open_labeled_images(DatasetLocation(args.data, args.truth, limit))
+    progress.message(f"measuring on {dataset.source}")
     if args.preprocess_check:
-        return _print(
-            checked(args.files[0], dataset, _asked(args), args.name), args.json, ways=True
-        )
-    found = evaluate_all(
-        args.files,
-        dataset,
-        _asked(args),
-        reference=args.reference,
-        name=args.name,
-        keep_answers=args.answers,
-    )
-    if args.contact_sheet:
-        _draw(found, args.contact_sheet)
-    return _print(found.record, args.json)
+        record = record_preprocess_check(args.files[0], dataset, _make_config(args), progress)
+        lines = format_preprocess_check(record)
+    else:
+        record = _evaluate(args, dataset, progress)
+        lines = format_accuracy_record(record)
+    for failure in record.failures:
+        print(f"error: {failure}", file=sys.stderr)
+    print(record.to_json() if args.json else "\n".join(lines))
+    return 1 if record.failures else 0
 
 
-def _check(args: argparse.Namespace) -> None:
-    """Raise RequestError for what does not go together, before anything is measured."""
+def _require_compatible(args: argparse.Namespace) -> None:
+    """Raise RequestError for options that contradict each other, before anything is measured."""
     if args.preprocess_check:
         if len(args.files) > 1:
-            raise RequestError("--preprocess-check looks at one file", "give one")
-        unused = [
-            name
-            for name in ("reference", "contact_sheet", "resume", "answers")
-            if getattr(args, name)
-        ]
-        unused += ["ray"] if args.ray is not None else []
-        if unused:
-            said = " and ".join(f"--{name.replace('_', '-')}" for name in unused)
             raise RequestError(
-                f"--preprocess-check knows no {said}", f"leave out {said}, or --preprocess-check"
+                f"--preprocess-check takes one artifact, and {len(args.files)} are given",
+                "give one artifact",
             )
-    if args.contact_sheet and len({*args.files, *([args.reference] if args.reference else [])}) > 2:
-        raise RequestError(
-            "a contact sheet is of one file, or of one against one", "give one file, or two"
-        )
+        names = [name for name in _NOT_WITH_CHECK if getattr(args, name)]
+        names += ["ray"] if args.ray is not None else []
+        if names:
+            options = " and ".join(f"--{name.replace('_', '-')}" for name in names)
+            raise RequestError(
+                f"--preprocess-check cannot be used with {options}",
+                f"omit {options}, or omit --preprocess-check",
+            )
+    artifacts = {*args.files, *([args.reference] if args.reference else [])}
+    if args.contact_sheet and len(artifacts) > 2:
+        raise _contact_sheet_error(len(artifacts))
 
 
-def _asked(args: argparse.Namespace) -> EvaluationOptions:
+def _contact_sheet_error(artifacts: int) -> RequestError:
+    return RequestError(
+        f"--contact-sheet shows one artifact, alone or against a reference, and {artifacts} are"
+        " given",
+        "give one artifact or two",
+    )
+
+
+def _make_config(args: argparse.Namespace) -> SuiteConfig:
     from tinyvit.bench.accuracy.options import EvaluationOptions
+    from tinyvit.bench.accuracy.suite import SuiteConfig
 
-    def write(text: str) -> None:
-        print(text, end="", file=sys.stderr, flush=True)
-
-    shown = args.progress or sys.stderr.isatty()
-    meter = write if shown else None
-    return EvaluationOptions(
-        args.runtime,
-        args.device,
-        args.threads,
-        args.preprocess,
-        args.only_known_classes,
-        args.resume,
-        meter,
-        args.ray,
+    options = EvaluationOptions(
+        runtime=args.runtime,
+        device=args.device,
+        threads=args.threads,
+        preprocess=args.preprocess,
+        only_known=args.only_known_classes,
+        journal=args.resume,
+        ray_address=args.ray,
     )
+    return SuiteConfig(options, args.reference, args.name, args.predictions)
 
 
-def _draw(found: EvaluationSuite, path: Path) -> None:
-    from tinyvit.bench.accuracy.contact_sheet import draw
+def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) -> Record:
+    from tinyvit.bench.accuracy.suite import evaluate_all
 
-    others = [one for one in found.looked if one is not found.reference]
-    if len(others) != 1:
-        raise RequestError(
-            "a contact sheet is of one file, or of one against one", "give one file, or two"
-        )
-    count = draw(others[0], found.reference, path)
-    print(
-        f"{path}: {count} pictures" if count else "no picture is wrong: no contact sheet",
-        file=sys.stderr,
+    result = evaluate_all(args.files, dataset, _make_config(args), progress)
+    if args.contact_sheet:
+        _write_contact_sheet(result, args.contact_sheet)
+    return result.record
+
+
+def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
+    from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
+
+    evaluations = [e for e in result.evaluations if e is not result.reference]
+    if len(evaluations) != 1:
+        raise _contact_sheet_error(len(result.evaluations))
+    count = write_contact_sheet(evaluations[0], result.reference, path)
+    message = (
+        f"{path} shows {count} images" if count else f"no image is wrong, so {path} is not written"
     )
-
-
-def _print(record: Record, as_json: bool, ways: bool = False) -> int:
-    for refusal in record.refusals:
-        print(f"error: {refusal}", file=sys.stderr)
-    print(record.to_json() if as_json else "\n".join(_ways(record) if ways else lines(record)))
-    return 1 if record.refusals else 0
-
-
-def lines(record: Record) -> list[str]:
-    """What people read: warnings first, then the shares, then what changed."""
-    said = [f"warning: {warning}" for warning in record.warnings]
-    table = [
-        "| file | engine | pictures | top-1 (95% interval) | top-5 | calibration error | pictures/s |",
-        "|---" * 7 + "|",
-    ]
-    table += [_row(one) for one in record.accuracy]
-    return [
-        f"{record.data['source']}; {record.date}",
-        *said,
-        "",
-        *table,
-        *[line for one in record.accuracy for line in _changed(one)],
-    ]
-
-
-def _row(one: AccuracyResult) -> str:
-    images = f"{one.images}" + (f" of {one.total}" if one.images != one.total else "")
-    low, high = one.top1_interval
-    cells = (
-        Path(one.subject.artifact).name,
-        str(one.subject.engine.get("engine")),
-        images,
-        f"{one.top1:.2f}% ({low:.1f} to {high:.1f})",
-    )
-    return f"| {' | '.join(cells)} | {one.top5:.2f}% | {one.calibration_error:.1f}% | {one.images_per_s:.1f} |"
-
-
-def _changed(one: AccuracyResult) -> list[str]:
-    if one.against is None:
-        return []
-    a = one.against
-    found = [
-        "",
-        f"{Path(one.subject.artifact).name} against {Path(a.to).name}: {a.agreement:.2f}% the same answer; "
-        f"{a.worse} went from right to wrong, {a.better} from wrong to right (McNemar's p {a.p:.2g})",
-    ]
-    lost = [
-        row
-        for row in one.classes
-        if row.reference_top1 is not None and row.top1 < row.reference_top1
-    ][:_SHOWN]
-    return found + [
-        f"  {row.reference_top1:.1f}% -> {row.top1:.1f}% of {row.images}  {row.label}  {row.wnid}".rstrip()
-        for row in lost
-    ]
-
-
-def _ways(record: Record) -> list[str]:
-    table = ["| prepared | top-1 | became right | became wrong | p |", "|---" * 5 + "|"]
-    for one in record.accuracy:
-        a = one.against
-        table.append(
-            f"| {one.preprocess} | {one.top1:.2f}% | "
-            + (f"{a.better} | {a.worse} | {a.p:.2g} |" if a else " | | |")
-        )
-    return [f"{record.data['source']}; {record.date}", "", *table, "", *record.warnings]
+    print(message, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""tinyvit-bench compare: two records, for a user's own CI."""
+"""The subcommand tinyvit-bench compare: finds regressions between two records."""
 
 from __future__ import annotations
 
@@ -7,61 +7,55 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-HELP = "compare two records; exit code 1 where the second is significantly worse"
+HELP = "compare two records, and exit with code 1 if the second is significantly worse"
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
   tinyvit-bench compare float32.json int8.json --max-drop 0.5"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
-    parser.add_argument(
-        "before",
+    """Add the arguments of the subcommand to its parser."""
+    add = parser.add_argument
+    add("before", type=Path, metavar="BEFORE", help="Record to compare with.")
+    add(
+        "after",
         type=Path,
-        metavar="BEFORE",
-        help="a record that latency or accuracy printed with --json",
+        metavar="AFTER",
+        help="Record to judge, of the same kind, device and artifacts.",
     )
-    parser.add_argument(
-        "after", type=Path, metavar="AFTER", help="one of the same kind, device and artifacts"
-    )
-    parser.add_argument(
+    add(
         "--max-regress",
-        type=_share,
+        type=_parse_percentage,
         default=0.03,
-        metavar="P%",
-        help="how much slower is fine (3%%)",
+        metavar="PERCENT",
+        help="Increase of the latency that is allowed (default: 3%%).",
     )
-    parser.add_argument(
+    add(
         "--max-drop",
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="how much less top-1 is fine (0.5)",
+        help="Loss of top-1 accuracy that is allowed, in percentage points (default: 0.5).",
     )
-    parser.add_argument(
-        "--across-devices", action="store_true", help="compare records of different devices"
+    add(
+        "--across-devices",
+        action="store_true",
+        help="Allow records of different devices.",
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of a table"
-    )
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text.strip().removesuffix("%")) / 100
-    except ValueError:
-        value = -1
-    if not 0 <= value < 10:
-        raise argparse.ArgumentTypeError(f"{text!r} is no percentage, such as 3%")
-    return value
+    add("--json", action="store_true", help="Print one JSON object instead of a table.")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1 where anything regressed."""
+    """Compare the records and print the changes.
+
+    Returns:
+        Exit code 1 if any artifact is a regression, otherwise 0.
+    """
     from tinyvit.bench.compare import compare_records
     from tinyvit.bench.record import read_record
+    from tinyvit.bench.report.console import format_comparison
 
-    found = compare_records(
+    comparison = compare_records(
         read_record(args.before),
         read_record(args.after),
         args.max_regress,
@@ -69,19 +63,18 @@ def run(args: argparse.Namespace) -> int:
         args.across_devices,
     )
     if args.json:
-        print(json.dumps(asdict(found)))
+        print(json.dumps(asdict(comparison)))
     else:
-        print("| artifact | before | after | change (95% interval) | |\n|---|---|---|---|---|")
-        for one in found.changes:
-            unit, digits = (" ms", 3) if one.kind == "latency" else ("%", 2)
-            interval = f"{one.value:+.{digits}f} ({one.low:+.{digits}f} to {one.high:+.{digits}f})"
-            change = interval.replace("+", "") if one.kind == "latency" else f"{interval} points"
-            verdict = "REGRESSION" if one.is_regression else "fine"
-            print(
-                f"| {one.artifact} | {one.before:.2f}{unit} | {one.after:.2f}{unit} | {change} | {verdict} |"
-            )
-        print(
-            "".join(f"not compared, in one record only: {name}\n" for name in found.unmatched),
-            end="",
-        )
-    return 1 if any(one.is_regression for one in found.changes) else 0
+        print("\n".join(format_comparison(comparison)))
+    return 1 if any(change.is_regression for change in comparison.changes) else 0
+
+
+def _parse_percentage(text: str) -> float:
+    """Convert "3%" or "3" to 0.03."""
+    try:
+        value = float(text.strip().removesuffix("%")) / 100
+    except ValueError:
+        value = -1
+    if not 0 <= value < 10:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage from 0% to 1000%")
+    return value

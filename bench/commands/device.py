@@ -1,4 +1,4 @@
-"""tinyvit-bench device: the same measurements on another machine, and its records brought here."""
+"""The subcommand tinyvit-bench device: measures artifacts on another device."""
 
 from __future__ import annotations
 
@@ -6,104 +6,192 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
+from tinyvit.progress import make_progress
 
 if TYPE_CHECKING:
-    from tinyvit.bench.devices.session import Outcome
+    from tinyvit.bench.devices.session import DeviceResults, RemoteMeasurement
     from tinyvit.bench.devices.transport import Transport
     from tinyvit.bench.record import Record
 
-HELP = "time and verify exported files on another device, and bring its records here"
+HELP = "measure and verify artifacts on another device, and fetch the records"
 EXAMPLES = """\
   tinyvit-bench device demo.onnx demo.int8.onnx --ssh pi@raspberrypi --data val/ -o results/
   tinyvit-bench device demo.onnx --ssh jetson --use-env /home/me/venv
   tinyvit-bench device demo.int8.tflite --adb --runner benchmark_model
   tinyvit-bench device demo.onnx --local"""
+_ANDROID_THREADS = 4
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
-    add = parser.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="exported files")
-    where = parser.add_mutually_exclusive_group(required=True)
-    where.add_argument(
+    """Add the arguments of the subcommand to its parser."""
+    parser.add_argument(
+        "files", nargs="+", type=Path, metavar="ARTIFACT", help="Artifacts to measure."
+    )
+    device = parser.add_mutually_exclusive_group(required=True)
+    device.add_argument(
         "--ssh",
         metavar="USER@HOST",
-        help="any Linux with Python 3.10 and ssh: Jetson, Raspberry Pi, a server",
+        help="Measure on a Linux host with ssh and Python 3.10 or later, such as a Jetson, a"
+        " Raspberry Pi or a server.",
     )
-    where.add_argument(
-        "--adb", nargs="?", const="", metavar="SERIAL", help="an Android device; needs --runner"
+    device.add_argument(
+        "--adb",
+        nargs="?",
+        const="",
+        metavar="SERIAL",
+        help="Measure on an Android device, with --runner (without SERIAL: the only connected"
+        " device).",
     )
-    where.add_argument(
-        "--local", action="store_true", help="this machine, in an environment of its own"
+    device.add_argument(
+        "--local", action="store_true", help="Measure on this machine, in a new environment."
     )
+    _add_measurement_arguments(parser)
+    _add_remote_arguments(parser.add_argument_group("options of --ssh and --local"))
+    parser.add_argument_group("options of --adb").add_argument(
+        "--runner",
+        type=Path,
+        metavar="FILE",
+        help="Benchmark program of the engine, built for the device: benchmark_model or"
+        " onnxruntime_perf_test.",
+    )
+
+
+def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "-o",
         "--output",
         type=Path,
         default=Path(),
         metavar="DIR",
-        help="where the records go; default: this folder",
+        help="Folder for the records (default: the current folder).",
     )
-    add("--data", type=Path, metavar="DIR", help="class folders: count right answers there too")
+    add(
+        "--data",
+        type=Path,
+        metavar="DIR",
+        help="Measure the accuracy too, with images in one folder per class.",
+    )
     add(
         "--images",
         type=positive_int,
         default=500,
         metavar="N",
-        help="of --data, so many are sent, evenly from the classes (500)",
+        help="Send N images of --data to the device, drawn evenly from the classes (default: 500).",
     )
-    add("--runtime", metavar="R", help="the engine there (the best for each file)")
+    add("--runtime", metavar="ENGINE", help="Engine (default: the best one for each artifact).")
     add(
         "--threads",
         type=positive_int,
         metavar="N",
-        help="CPU threads there (the engine's own default; --adb: 4)",
+        help="CPU threads (default: the engine's default; 4 with --adb).",
     )
-    add("--runs", type=positive_int, metavar="N", help="queries of each file (662)")
-    add("--timeout", type=float, default=3600, metavar="S", help="of each step there (3600)")
-    ssh = parser.add_argument_group("--ssh and --local")
-    ssh.add_argument("--port", type=int, metavar="P", help="of the ssh server")
-    ssh.add_argument("--identity", type=Path, metavar="KEY", help="the private key")
-    ssh.add_argument("--ssh-config", type=Path, metavar="FILE", help="instead of ~/.ssh/config")
-    ssh.add_argument(
+    add(
+        "--runs",
+        type=positive_int,
+        metavar="N",
+        help="Number of queries per artifact (default: 662).",
+    )
+    add(
+        "--timeout",
+        type=float,
+        default=3600,
+        metavar="S",
+        help="Longest time of each step on the device, in seconds (default: 3600).",
+    )
+    add(
+        "--json",
+        action="store_true",
+        help="Print one JSON object with the paths of the records, instead of tables.",
+    )
+
+
+def _add_remote_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: ssh's own).")
+    add("--identity", type=Path, metavar="KEY", help="Private key file (default: ssh's own).")
+    add(
+        "--ssh-config",
+        type=Path,
+        metavar="FILE",
+        help="Configuration file of ssh (default: ~/.ssh/config).",
+    )
+    add(
         "--python",
         default="python3",
         metavar="PATH",
-        help="there, to make an environment with (python3)",
+        help="Python on the device, with which an environment is made (default: python3).",
     )
-    ssh.add_argument(
+    add(
         "--use-env",
         metavar="DIR",
-        help="an environment that is there and has tinyvit-edge, instead of a new one",
+        help="Environment on the device that has tinyvit-edge, to use instead of a new one.",
     )
-    ssh.add_argument(
+    add(
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="wheels to install from, for a device without a network (pip download)",
+        help="Folder of wheels to install from, made with pip download, for a device without a"
+        " network.",
     )
-    ssh.add_argument("--keep", action="store_true", help="leave the folder there")
-    parser.add_argument_group("--adb").add_argument(
-        "--runner", type=Path, metavar="FILE", help="benchmark_model or onnxruntime_perf_test"
-    )
-    add("--json", action="store_true", help="print one JSON object that names what was written")
+    add("--keep", action="store_true", help="Keep the working folder on the device.")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit code 1 where anything failed there."""
-    _refuse_foreign(args)
+    """Measure on the device, and write and print the records.
+
+    Returns:
+        Exit code 1 if anything failed on the device, otherwise 0.
+
+    Raises:
+        RequestError: Options contradict each other, or nothing can be run on the device.
+    """
+    _require_compatible(args)
     args.output.mkdir(parents=True, exist_ok=True)
     if args.adb is not None:
-        return _android(args)
-    from tinyvit.bench.devices.session import RemoteMeasurement, measure_on_device
+        return _run_android(args)
+    from tinyvit.bench.devices.session import measure_on_device
 
-    asked = RemoteMeasurement(
+    results = measure_on_device(
+        _make_transport(args), _make_measurement(args), make_progress(json_output=args.json)
+    )
+    return _report_results(args, _make_file_name(args.ssh or "local"), results)
+
+
+def _require_compatible(args: argparse.Namespace) -> None:
+    """Raise RequestError for options that have no effect, instead of ignoring them."""
+    if args.adb is not None:
+        device = "--adb"
+        unused = ("port", "identity", "ssh_config", "use_env", "wheels", "keep", "data", "runtime")
+    elif args.ssh:
+        device, unused = "--ssh", ("runner",)
+    else:
+        device, unused = "--local", ("port", "identity", "ssh_config", "runner")
+    for name in unused:
+        if getattr(args, name):
+            option = f"--{name.replace('_', '-')}"
+            raise RequestError(
+                f"{option} has no effect with {device}",
+                f"omit {option}; --help lists the options of {device}",
+            )
+    if args.adb is not None and args.runner is None:
+        raise RequestError(
+            "--adb needs the benchmark program of the engine",
+            "give it with --runner; docs/devices.md says where to get it",
+        )
+
+
+def _make_measurement(args: argparse.Namespace) -> RemoteMeasurement:
+    from tinyvit.bench.devices.session import RemoteMeasurement
+
+    return RemoteMeasurement(
         paths=tuple(args.files),
         data=args.data,
         images=args.images,
@@ -116,119 +204,93 @@ def run(args: argparse.Namespace) -> int:
         timeout_s=args.timeout,
         keep=args.keep,
     )
-    transport = _transport(args)
-    outcome = measure_on_device(transport, asked, lambda line: print(line, file=sys.stderr))
-    return _report(args, _safe(args.ssh or "local"), outcome)
 
 
-def _refuse_foreign(args: argparse.Namespace) -> None:
-    """Options of the other way are refused, never ignored."""
-    ssh_only = {"--port": args.port, "--identity": args.identity, "--ssh-config": args.ssh_config}
-    remote = {
-        "--use-env": args.use_env,
-        "--wheels": args.wheels,
-        "--keep": args.keep,
-        "--data": args.data,
-        "--runtime": args.runtime,
-    }
-    foreign = {} if args.ssh else dict(ssh_only)
-    foreign |= remote if args.adb is not None else {"--runner": args.runner}
-    if given := [name for name, value in foreign.items() if value]:
-        raise RequestError(
-            f"{given[0]} has no meaning there", "leave it out; see --help for what goes with what"
-        )
-    if args.adb is not None and args.runner is None:
-        raise RequestError(
-            "--adb needs an engine's own benchmark",
-            "give --runner; where it is from: docs/devices.md",
-        )
+def _make_transport(args: argparse.Namespace) -> Transport:
+    from tinyvit.bench.devices.transport import LocalTransport, SshTransport
+
+    if args.local:
+        return LocalTransport()
+    return SshTransport(args.ssh, args.port, args.identity, args.ssh_config)
 
 
-def _transport(args: argparse.Namespace) -> Transport:
-    from tinyvit.bench.devices.transport import Local, Ssh
+def _run_android(args: argparse.Namespace) -> int:
+    from tinyvit.bench.devices.android import (
+        Adb,
+        AndroidMeasurement,
+        find_runner,
+        measure_on_android,
+    )
+    from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 
-    return Local() if args.local else Ssh(args.ssh, args.port, args.identity, args.ssh_config)
-
-
-def _android(args: argparse.Namespace) -> int:
-    from tinyvit.bench.devices.android import Adb, measure, runner_for
-    from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE
-
-    names = {runner_for(path).name for path in args.files}
+    names = sorted({find_runner(path).name for path in args.files})
     if len(names) > 1:
         raise RequestError(
-            f"the files need {' and '.join(sorted(names))}", "give files of one kind"
+            f"the artifacts need different runners, {' and '.join(names)}",
+            "give artifacts of one format",
         )
     if not args.runner.is_file():
         raise RequestError(
-            f"{args.runner} does not exist",
-            f"it must be {names.pop()}, built for the device; see docs/devices.md",
+            f"--runner {args.runner} does not exist",
+            f"give the program {names[0]}, built for the device; see docs/devices.md",
         )
     adb = Adb(args.adb or None)
-    record = measure(
-        adb,
-        args.files,
-        args.runner,
-        args.threads or 4,
-        args.runs or MIN_SAMPLES_ABOVE[0.99],
-        args.timeout,
+    measurement = AndroidMeasurement(
+        paths=tuple(args.files),
+        runner=args.runner,
+        threads=args.threads or _ANDROID_THREADS,
+        runs=args.runs or MIN_SAMPLES[0.99],
+        timeout_s=args.timeout,
     )
-    written = write_atomically(
-        args.output / f"{_safe(adb.name)}.latency.json", record.to_json() + "\n"
-    )
-    return _tell(args, [written], list(record.refusals), record)
+    record = measure_on_android(adb, measurement)
+    path = _write_record(args.output, _make_file_name(adb.name), record)
+    return _print_outcome(args, [path], list(record.failures), record)
 
 
-def _report(args: argparse.Namespace, name: str, outcome: Outcome) -> int:
+def _report_results(args: argparse.Namespace, name: str, results: DeviceResults) -> int:
+    """Write what came back from the device, and print it."""
     written = []
-    if outcome.verified:
-        written.append(
-            write_atomically(
-                args.output / f"{name}.verify.json", json.dumps(outcome.verified) + "\n"
-            )
-        )
-    for kind, record in (("latency", outcome.latency), ("accuracy", outcome.accuracy)):
-        if record is not None:
-            written.append(
-                write_atomically(args.output / f"{name}.{kind}.json", record.to_json() + "\n")
-            )
-    refused = [
-        line for record in (outcome.latency, outcome.accuracy) if record for line in record.refusals
-    ]
-    return _tell(args, written, [*refused, *outcome.problems], outcome.latency, outcome.kept)
+    if results.verified:
+        path = args.output / f"{name}.verify.json"
+        written.append(write_atomically(path, json.dumps(results.verified) + "\n"))
+    records = [r for r in (results.latency, results.accuracy) if r is not None]
+    written += [_write_record(args.output, name, record) for record in records]
+    problems = [failure for record in records for failure in record.failures]
+    problems += results.problems
+    return _print_outcome(args, written, problems, results.latency, results.remaining_folder)
 
 
-def _tell(
+def _write_record(folder: Path, name: str, record: Record) -> Path:
+    return write_atomically(folder / f"{name}.{record.kind}.json", record.to_json() + "\n")
+
+
+def _print_outcome(
     args: argparse.Namespace,
-    written: list[Path],
-    problems: list[str],
+    written: Sequence[Path],
+    problems: Sequence[str],
     latency: Record | None,
-    kept: str | None = None,
+    remaining_folder: str | None = None,
 ) -> int:
-    from tinyvit.bench.commands.latency import lines
+    """Print problems, the latency and the written files; return the exit code."""
+    from tinyvit.bench.report.console import format_latency_record
 
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if args.json:
-        facts: dict[str, Any] = {
+        facts = {
             "written": list(map(str, written)),
-            "problems": problems,
-            "kept": kept,
+            "problems": list(problems),
+            "remaining_folder": remaining_folder,
         }
         print(json.dumps(facts))
     else:
-        print(
-            "\n".join(
-                [
-                    *(lines(latency) if latency else []),
-                    "",
-                    *map(str, written),
-                    *([f"left there: {kept}"] if kept else []),
-                ]
-            ).strip()
-        )
+        lines = [*(format_latency_record(latency) if latency else []), "", *map(str, written)]
+        if remaining_folder:
+            lines.append(f"this folder remains on the device: {remaining_folder}")
+        print("\n".join(lines).strip())
     return 1 if problems else 0
 
 
-def _safe(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name.rpartition("@")[2]).strip("-.") or "device"
+def _make_file_name(host: str) -> str:
+    """Return the name of a host as the start of a file's name."""
+    return re.sub(r"[^\w.-]+", "-", host.rpartition("@")[2]).strip("-.") or "device"

@@ -1,60 +1,83 @@
-"""tinyvit-bench report: records become a page, Markdown or a table."""
+"""The subcommand tinyvit-bench report: turns records into a page, Markdown or CSV."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import RequestError
 from tinyvit.files import refuse_existing, write_atomically
 
-HELP = "make a page of what latency and accuracy printed with --json"
+if TYPE_CHECKING:
+    from tinyvit.bench.record import Record
+
+HELP = "make a report from records of latency and accuracy"
 EXAMPLES = """\
   tinyvit-bench report latency.json accuracy.json -o report.html
   tinyvit-bench report jetson.json pi.json -o report.md --overwrite"""
+_SUFFIXES = (".html", ".md", ".csv")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """See the package."""
-    parser.add_argument(
+    """Add the arguments of the subcommand to its parser."""
+    add = parser.add_argument
+    add(
         "records",
         nargs="+",
         type=Path,
         metavar="RECORD",
-        help="files of records, of one device or of many",
+        help="Files with the output of latency --json or accuracy --json, from any devices.",
     )
-    parser.add_argument(
+    add(
         "-o",
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
-        help="what to write: .html, .md, or .csv (the summary)",
+        help="Report to write: an HTML page (.html), Markdown (.md), or the summary table (.csv).",
     )
-    parser.add_argument("--title", default="Benchmark report", help="of the page")
-    parser.add_argument("--overwrite", action="store_true", help="replace a file that is there")
+    add(
+        "--title",
+        default="Benchmark report",
+        metavar="TEXT",
+        help='Title of the HTML page (default: "Benchmark report").',
+    )
+    add("--overwrite", action="store_true", help="Replace the report if the file exists.")
 
 
 def run(args: argparse.Namespace) -> int:
-    """See the package."""
+    """Write the report and print its path.
+
+    Returns:
+        Exit code 0.
+
+    Raises:
+        RequestError: The suffix of the report is unknown, the file exists, or a record cannot be
+            read.
+    """
     from tinyvit.bench.record import read_record
-    from tinyvit.bench.report.page import page
-    from tinyvit.bench.report.rows import make_rows
-    from tinyvit.bench.report.tables import comma_separated, markdown
 
     suffix = args.output.suffix.lower()
-    if suffix not in (".html", ".md", ".csv"):
+    if suffix not in _SUFFIXES:
         raise RequestError(
-            f"a report cannot be a {suffix or 'file without a suffix'}",
-            "give -o a name that ends with .html, .md or .csv",
+            f"-o {args.output} has {f'the suffix {suffix}' if suffix else 'no suffix'}, which is"
+            " not a format of reports",
+            f"give a name that ends with {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
         )
     refuse_existing(args.output, args.overwrite)
     records = [read_record(path) for path in args.records]
-    found = make_rows(records)
-    text = {
-        ".html": lambda: page(records, found, args.title),
-        ".md": lambda: markdown(records, found),
-        ".csv": lambda: comma_separated(found),
-    }[suffix]()
-    print(write_atomically(args.output, text))
+    print(write_atomically(args.output, _format_report(records, suffix, args.title)))
     return 0
+
+
+def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
+    from tinyvit.bench.report.page import format_page
+    from tinyvit.bench.report.rows import make_rows
+    from tinyvit.bench.report.text_formats import format_csv, format_markdown
+
+    rows = make_rows(records)
+    if suffix == ".html":
+        return format_page(records, rows, title)
+    return format_markdown(records, rows) if suffix == ".md" else format_csv(rows)

@@ -1,7 +1,9 @@
-"""Measuring on another device: what is sent there, how, and what comes back.
+"""Measuring on another device: what is sent there, how it gets there, and what comes back.
 
-bundle.py     the files that go: this package as a wheel, artifacts, pictures
-transport.py  how files and commands get there: this machine itself, or ssh
-session.py    an environment there, the same commands as here, their JSON back
-android.py    adb: no Python there, so an engine's own runner instead
+bundle           the files that a device needs: this package as a wheel, artifacts, images
+process          runs programs with limits, and explains why a command on a device failed
+transport        copies files and runs commands: on this machine, or over ssh
+session          one visit: creates an environment, runs this package's commands, reads results
+android          Android over adb, where an engine's own benchmark program replaces Python
+android_runners  these programs, and how to read their output
 """

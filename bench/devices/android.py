@@ -1,116 +1,128 @@
-"""A phone or board with Android, over adb: it has no Python, so an engine's own benchmark is pushed, run, and read.
+"""Measuring on Android over adb.
 
-    .tflite         benchmark_model, LiteRT's: a ready Android binary is on ai.google.dev/edge/litert (benchmark tools)
-    .onnx, .ort     onnxruntime_perf_test, of an onnxruntime built for Android (build.sh --android --build_shared_lib)
+Android has no Python, so an engine's own benchmark program is copied to the device, run there, and
+its output is read. It must be built for the device's processor, mostly arm64-v8a:
 
-Both must be for the device's processor (arm64-v8a mostly). Only what they print is claimed: no single times, so no turns.
+    .tflite         benchmark_model of LiteRT (ready binaries: ai.google.dev/edge/litert)
+    .onnx, .ort     onnxruntime_perf_test, from a build of onnxruntime for Android
+
+The record holds only what the program prints. It prints no single samples, so there are no turns.
 """
 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.artifact_info import Refusals, read_artifact_info
-from tinyvit.bench.devices.transport import CompletedCommand, refusal, run_process
-from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE
-from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, now
+from tinyvit.bench.artifact_info import read_artifact_info
+from tinyvit.bench.devices.android_runners import RUNNERS, AndroidRunner, read_times
+from tinyvit.bench.devices.process import CompletedCommand, device_error, run_process
+from tinyvit.bench.failures import Failures
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES
+from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, current_time
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.runtimes import processor as cpu
+from tinyvit.progress import NullProgress, Progress
+from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import artifact_files, detect_format
+from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
-_PLACE = "/data/local/tmp"
-_WARMUP = 20
+_PARENT_FOLDER = "/data/local/tmp"
+"""Folder that the adb user may write to and run programs from."""
+_WARMUP_RUNS = 20
+_PUSH_TIMEOUT_S = 1800
 
 
 @dataclass(frozen=True)
-class Runner:
-    """An engine's benchmark: its name, its arguments with {file}, {threads}, {runs} and {warmup}, and what a number in what it prints is
-    in milliseconds. times: finds "median" and, where it prints them, "min", "mean", "max", "p90", "p99"."""
+class AndroidMeasurement:
+    """What to measure on an Android device.
 
-    name: str
-    engine: str
-    arguments: str
-    times: dict[str, re.Pattern[str]]
-    unit_ms: float
-    where: str
+    Attributes:
+        paths: The artifacts on this machine.
+        runner: The benchmark program on this machine, built for the device.
+        threads: CPU threads.
+        runs: Inferences to time per artifact.
+        timeout_s: Time limit per artifact.
+    """
 
-
-_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
-RUNNERS = {
-    "litert": Runner(
-        "benchmark_model",
-        "litert",
-        "--graph={file} --num_threads={threads} --num_runs={runs} --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
-        {
-            "min": re.compile(rf"count=\d+ .*?\bmin={_NUMBER}"),
-            "max": re.compile(rf"count=\d+ .*?\bmax={_NUMBER}"),
-            "mean": re.compile(rf"count=\d+ .*?\bavg={_NUMBER}"),
-            "median": re.compile(rf"count=\d+ .*?\bmedian={_NUMBER}"),
-        },
-        1e-3,
-        "ai.google.dev/edge/litert has it ready for Android, under benchmark tools",
-    ),
-    "onnxruntime": Runner(
-        "onnxruntime_perf_test",
-        "onnxruntime",
-        "-I -e cpu -m times -r {runs} -x {threads} {file}",
-        {
-            "min": re.compile(rf"Min Latency: {_NUMBER} s"),
-            "max": re.compile(rf"Max Latency: {_NUMBER} s"),
-            "median": re.compile(rf"P50 Latency: {_NUMBER} s"),
-            "p90": re.compile(rf"P90 Latency: {_NUMBER} s"),
-            "p99": re.compile(rf"P99 Latency: {_NUMBER} s"),
-        },
-        1e3,
-        "build onnxruntime for Android: ./build.sh --android --android_abi arm64-v8a --config Release",
-    ),
-}
+    paths: tuple[Path, ...]
+    runner: Path
+    threads: int
+    runs: int
+    timeout_s: float
 
 
 class Adb:
-    """A device that adb sees. Raises MissingDependencyError without adb, RequestError for none, several, or one that has not agreed."""
+    """An Android device that adb has access to.
+
+    Attributes:
+        name: Serial number of the device.
+    """
 
     def __init__(self, serial: str | None = None) -> None:
+        """Choose a device.
+
+        Args:
+            serial: Serial number; None for the only connected device.
+
+        Raises:
+            MissingDependencyError: adb is not installed.
+            RequestError: No device, or several devices, are connected, or the device does not allow
+                debugging from this computer.
+        """
         program = shutil.which("adb")
         if program is None:
             raise MissingDependencyError(
                 "adb is not on PATH",
                 "install Android's platform-tools (Debian: apt-get install adb)",
             )
-        listed = run_process([program, "devices"], "adb", 60).stdout.splitlines()[1:]
-        states = dict(line.split()[:2] for line in listed if len(line.split()) >= 2)
+        lines = run_process([program, "devices"], "adb", 60).stdout.splitlines()[1:]
+        states = dict(line.split()[:2] for line in lines if len(line.split()) >= 2)
         if serial is None and len(states) != 1:
-            what = "no device" if not states else f"{len(states)} devices ({', '.join(states)})"
+            devices = "no device" if not states else f"{len(states)} devices ({', '.join(states)})"
             raise RequestError(
-                f"adb sees {what}",
-                "connect one and allow USB debugging on it, or name one: --adb SERIAL",
+                f"adb sees {devices}",
+                "connect one device and allow USB debugging on it, or choose one with --adb SERIAL",
             )
         self.name = serial or next(iter(states))
-        if states.get(self.name) != "device":
-            state = states.get(self.name, "not connected")
+        state = states.get(self.name, "not connected")
+        if state != "device":
             raise RequestError(
                 f"{self.name} is {state}",
-                "unlock it and allow USB debugging from this computer; see adb devices",
+                "unlock it and allow USB debugging from this computer; 'adb devices' shows its"
+                " state",
             )
-        self._adb = [program, "-s", self.name]
+        self._command = [program, "-s", self.name]
 
-    def shell(self, command: str, timeout_s: float = 60) -> CompletedCommand:
-        """A command line of the device's own shell."""
-        return run_process([*self._adb, "shell", command], self.name, timeout_s)
+    def shell(self, line: str, timeout_s: float = 60) -> CompletedCommand:
+        """Run a command line in the shell of the device.
 
-    def push(self, path: Path, there: str) -> None:
-        """Copy a file there."""
-        done = run_process([*self._adb, "push", str(path), there], self.name, 1800)
-        if done.code:
-            raise refusal(self.name, done, f"{path.name} cannot be written there")
+        Args:
+            line: The command line, whose words must be quoted for a POSIX shell.
+            timeout_s: Seconds after which it is stopped.
+        """
+        return run_process([*self._command, "shell", line], self.name, timeout_s)
 
-    def device(self) -> DeviceInfo:
-        """What Android says of itself."""
+    def push(self, path: Path, remote_path: str) -> None:
+        """Copy a file to the device.
+
+        Args:
+            path: The file on this machine.
+            remote_path: Its path on the device.
+        """
+        # An absolute path cannot be taken for an option.
+        command = [*self._command, "push", str(path.absolute()), remote_path]
+        result = run_process(command, self.name, _PUSH_TIMEOUT_S)
+        if result.exit_code:
+            raise device_error(self.name, result, f"{path.name} cannot be written")
+
+    def read_device_info(self) -> DeviceInfo:
+        """Read the facts about the device for the record."""
         model, soc, release, abi = (
             self.shell(f"getprop {key}").stdout.strip()
             for key in (
@@ -120,121 +132,154 @@ class Adb:
                 "ro.product.cpu.abi",
             )
         )
-        text = self.shell("cat /proc/cpuinfo").stdout
-        features = cpu.features(cpu.first_processor(text, abi))
-        cores = len(re.findall(r"(?m)^processor\s*:", text)) or 1
+        cpuinfo = self.shell("cat /proc/cpuinfo").stdout
         memory = re.search(r"MemTotal:\s+(\d+) kB", self.shell("cat /proc/meminfo").stdout)
         return DeviceInfo(
-            model or self.name,
-            f"Android {release}",
-            abi,
-            soc or abi,
-            features,
-            cores,
-            int(memory[1]) * 1024 if memory else None,
-            None,
-            None,
+            name=model or self.name,
+            system=f"Android {release}",
+            machine=abi,
+            cpu=soc or abi,
+            features=processor.features(processor.first_processor(cpuinfo, abi)),
+            cores=len(re.findall(r"(?m)^processor\s*:", cpuinfo)) or 1,
+            memory_bytes=int(memory[1]) * 1024 if memory else None,
+            governor=None,
+            clock_mhz=None,
         )
 
 
-def measure(
-    adb: Adb, paths: Sequence[Path], runner: Path, threads: int, runs: int, timeout_s: float
+def measure_on_android(
+    adb: Adb, measurement: AndroidMeasurement, progress: Progress | None = None
 ) -> Record:
-    """Time each file with the runner at `runner`, and leave nothing there. What fails is in `refusals`."""
-    date, device = now(), adb.device()
-    there = adb.shell(f"mktemp -d {_PLACE}/tinyvit-XXXXXX").stdout.strip()
-    if not there.startswith(_PLACE + "/"):
-        raise RequestError(
-            f"no folder can be made in {_PLACE} on {adb.name}", "see adb shell there"
-        )
-    found, refusals = list[LatencyResult](), Refusals()
-    try:
-        adb.push(runner, f"{there}/runner")
-        adb.shell(f"chmod 755 {there}/runner")
-        for path in paths:
+    """Measure the latency of artifacts on an Android device, and leave nothing there.
+
+    Args:
+        adb: The device.
+        measurement: What to measure.
+        progress: Receives each step; none is shown by default.
+
+    Returns:
+        A latency record. Artifacts that cannot be measured are in its `failures`.
+
+    Raises:
+        RequestError: No artifact can be measured; this is the first reason.
+    """
+    progress = progress or NullProgress()
+    date, device = current_time(), adb.read_device_info()
+    results, failures = list[LatencyResult](), Failures()
+    with _temporary_folder(adb) as folder:
+        progress.message(f"{adb.name}: sending {measurement.runner.name} to {folder}")
+        adb.push(measurement.runner, f"{folder}/runner")
+        adb.shell(f"chmod 755 {shlex.quote(folder)}/runner")
+        for path in measurement.paths:
+            progress.message(f"{adb.name}: measuring {path.name}")
             try:
-                found.append(_one(adb, path, there, threads, runs, timeout_s))
+                results.append(_measure_artifact(adb, path, folder, measurement))
             except RequestError as error:
-                refusals.add(str(path), error)
-    finally:
-        adb.shell(f"rm -rf {there}")
-    if not found:
-        raise refusals.error()
-    settings: dict[str, str | int | float | bool | None] = {
-        "timed": "network alone",
-        "runs": runs,
-        "runner": runner.name,
-    }
-    return Record("latency", date, TOOL, device, settings, (), tuple(refusals.lines), tuple(found))
+                failures.add(str(path), error)
+    if not results:
+        raise failures.error()
+    return Record(
+        kind="latency",
+        date=date,
+        tool=TOOL,
+        device=device,
+        settings={
+            "timed": "network alone",
+            "runs": measurement.runs,
+            "runner": measurement.runner.name,
+        },
+        warnings=(),
+        failures=tuple(failures.lines),
+        latency=tuple(results),
+    )
 
 
-def runner_for(path: Path) -> Runner:
-    """Of the file's format; raises RequestError for one that none runs."""
+def find_runner(path: Path) -> AndroidRunner:
+    """Find the benchmark program that runs an artifact on Android.
+
+    Args:
+        path: The artifact.
+
+    Raises:
+        RequestError: No program is known for the artifact's format.
+    """
     format = detect_format(path)
     engine = next((name for name in engines_for_format(format) if name in RUNNERS), None)
     if engine is None:
         raise RequestError(
-            f"no runner for Android is known for {format.name} files",
+            f"no benchmark program for Android is known for {format.name} files",
             "export with --target litert, onnx or ort",
         )
     return RUNNERS[engine]
 
 
-def _one(
-    adb: Adb, path: Path, there: str, threads: int, runs: int, timeout_s: float
-) -> LatencyResult:
-    runner = runner_for(path)
-    if len(artifact_files(path)) != 1:
-        raise RequestError(f"{path} is more than one file", "give one that is a single file")
-    file = f"{there}/model{path.suffix}"
-    adb.push(path, file)
-    arguments = runner.arguments.format(file=file, threads=threads, runs=runs, warmup=_WARMUP)
-    done = adb.shell(f"cd {there} && ./runner {arguments}", timeout_s)
-    said = done.stdout + done.stderr
-    if done.code:
-        raise refusal(adb.name, done, f"{runner.name} failed")
-    # The last match: benchmark_model prints the same line for its warm-up before.
-    times = {
-        key: float(found[-1]) * runner.unit_ms
-        for key, pattern in runner.times.items()
-        if (found := pattern.findall(said))
-    }
-    if "median" not in times:
+@contextmanager
+def _temporary_folder(adb: Adb) -> Iterator[str]:
+    """Create a folder on the device, and delete it in any case."""
+    folder = adb.shell(f"mktemp -d {_PARENT_FOLDER}/tinyvit-XXXXXX").stdout.strip()
+    if not folder.startswith(_PARENT_FOLDER + "/"):
         raise RequestError(
-            f"{runner.name} on {adb.name} told no median", f"take a newer one: {runner.where}"
+            f"no folder can be created in {_PARENT_FOLDER} on {adb.name}",
+            "try it by hand with adb shell",
         )
-    return _latency(path, runner, times, threads, runs)
+    try:
+        yield folder
+    finally:
+        adb.shell(f"rm -rf {shlex.quote(folder)}")
 
 
-def _latency(
-    path: Path, runner: Runner, times: dict[str, float], threads: int, runs: int
+def _measure_artifact(
+    adb: Adb, path: Path, folder: str, measurement: AndroidMeasurement
 ) -> LatencyResult:
-    median = times["median"]
+    """Copy an artifact to the device, run the benchmark program on it, and read its output."""
+    runner = find_runner(path)
+    if len(artifact_files(path)) != 1:
+        raise RequestError(
+            f"{path} consists of several files", "give an artifact that is a single file"
+        )
+    remote_path = f"{folder}/model{path.suffix}"
+    adb.push(path, remote_path)
+    arguments = runner.arguments.format(
+        file=shlex.quote(remote_path),
+        threads=measurement.threads,
+        runs=measurement.runs,
+        warmup=_WARMUP_RUNS,
+    )
+    line = f"cd {shlex.quote(folder)} && ./runner {arguments}"
+    result = adb.shell(line, measurement.timeout_s)
+    if result.exit_code:
+        raise device_error(adb.name, result, f"{runner.name} failed")
+    times_ms = read_times(runner, result.stdout + result.stderr)
+    if "median" not in times_ms:
+        raise RequestError(
+            f"{runner.name} on {adb.name} printed no median latency",
+            f"use a newer version: {runner.source}",
+        )
+    return _make_result(path, runner, times_ms, measurement)
+
+
+def _make_result(
+    path: Path, runner: AndroidRunner, times_ms: dict[str, float], measurement: AndroidMeasurement
+) -> LatencyResult:
+    runs, median_ms = measurement.runs, times_ms["median"]
+    engine = RuntimeInfo(runner.engine, "", "cpu", measurement.threads, "unstated")
     return LatencyResult(
-        subject=read_artifact_info(
-            str(path),
-            {
-                "engine": runner.engine,
-                "version": "",
-                "device": "cpu",
-                "threads": threads,
-                "runner": runner.name,
-            },
-        ),
+        artifact=read_artifact_info(str(path), engine),
         scenario="single-stream",
         batch=1,
         samples=runs,
-        warmup_runs=_WARMUP,
+        warmup_queries=_WARMUP_RUNS,
         is_steady=None,
-        min_ms=times.get("min"),
-        median_ms=median,
-        mean_ms=times.get("mean"),
-        max_ms=times.get("max"),
-        p90_ms=times.get("p90") if runs >= MIN_SAMPLES_ABOVE[0.9] else None,
-        p99_ms=times.get("p99") if runs >= MIN_SAMPLES_ABOVE[0.99] else None,
+        min_ms=times_ms.get("min"),
+        median_ms=median_ms,
+        mean_ms=times_ms.get("mean"),
+        max_ms=times_ms.get("max"),
+        p90_ms=times_ms.get("p90") if runs >= MIN_SAMPLES[0.9] else None,
+        p99_ms=times_ms.get("p99") if runs >= MIN_SAMPLES[0.99] else None,
         p90_bound_ms=None,
         p99_bound_ms=None,
-        images_per_s=1e3 / times.get("mean", median),
+        images_per_s=1e3 / times_ms.get("mean", median_ms),
         turns_ms=(),
         load_ms=None,
+        benchmark_tool=runner.name,
     )

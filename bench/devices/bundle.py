@@ -1,4 +1,4 @@
-"""What a device needs to measure by itself: this package as a wheel, the artifacts, and pictures in their class folders."""
+"""The files that a device needs to measure by itself: this package, the artifacts, and images."""
 
 from __future__ import annotations
 
@@ -6,105 +6,151 @@ import base64
 import hashlib
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import tinyvit
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import artifact_files
 
-NAME = "tinyvit_edge"
-PICTURES, WHEELS = "pictures", "wheels"
-_SKIPPED = ("__pycache__", ".pyc")
+IMAGES_FOLDER = "images"
+"""Folder of the bundle with the images in class folders."""
+WHEELS_FOLDER = "wheels"
+"""Folder of the bundle with the wheels of dependencies."""
+
+_DISTRIBUTION = "tinyvit_edge"
+"""Name of the distribution as it is written in the names of wheels."""
+_SKIPPED_ENDINGS = ("__pycache__", ".pyc")
+_WHEEL_FILE = """\
+Wheel-Version: 1.0
+Generator: tinyvit-edge
+Root-Is-Purelib: true
+Tag: py3-none-any
+"""
 
 
-def make(
-    paths: Sequence[Path], data: Path | None, images: int, wheels: Path | None, folder: Path
-) -> str:
-    """Fill the empty `folder`; the name of this package's wheel in it.
+def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
+    """Copy all files of artifacts into a folder.
 
-    images: so many of `data`'s class folders, evenly. wheels: a folder of what is to be installed with it. Raises RequestError for two
-    artifacts of one name, and for a folder without wheels.
+    Args:
+        paths: The artifacts.
+        folder: The destination.
+
+    Raises:
+        RequestError: Two artifacts have the same name.
     """
-    wheel = make_wheel(folder)
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
-        raise RequestError("two of the files have the same name", "give them one after the other")
+        duplicate = next(name for name in names if names.count(name) > 1)
+        raise RequestError(
+            f"two artifacts have the same name, {duplicate}",
+            "rename one, or measure them one after the other",
+        )
     for path in paths:
-        for each in artifact_files(path):
-            there = folder / (each.relative_to(path.parent))
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(each, there)
-    if wheels is not None:
-        found = sorted(wheels.glob("*.whl"))
-        if not found:
+        for file in artifact_files(path):
+            destination = folder / file.relative_to(path.parent)
+            destination.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, destination)
+
+
+def copy_wheels(wheels: Path, folder: Path) -> None:
+    """Copy the wheels of dependencies into the bundle's folder for them.
+
+    Args:
+        wheels: A folder with wheels.
+        folder: The bundle.
+
+    Raises:
+        RequestError: The folder has no wheels.
+    """
+    files = sorted(wheels.glob("*.whl"))
+    if not files:
+        raise RequestError(
+            f"--wheels is {wheels}, which has no wheels",
+            "fill it with 'pip download -d DIR numpy pillow onnxruntime' for the device's platform",
+        )
+    (folder / WHEELS_FOLDER).mkdir()
+    for file in files:
+        shutil.copy2(file, folder / WHEELS_FOLDER)
+
+
+def copy_images(data: Path, count: int, folder: Path) -> None:
+    """Copy some images of a dataset into the bundle's class folders.
+
+    Args:
+        data: Class folders.
+        count: Images to copy, drawn evenly from the classes.
+        folder: The bundle.
+
+    Raises:
+        RequestError: The data is not a folder of class folders.
+    """
+    for sample in open_dataset(DatasetLocation(str(data), limit=count)).samples:
+        image = sample.read()
+        if not isinstance(image, Path):
             raise RequestError(
-                f"{wheels} has no wheels",
-                "fill it: pip download -d DIR numpy pillow onnxruntime, for the device's platform",
+                f"--data is {data}, which is not a folder of class folders",
+                "unpack it first, because a device receives single files",
             )
-        (folder / WHEELS).mkdir()
-        for each in found:
-            shutil.copy2(each, folder / WHEELS)
-    if data is not None:
-        for sample in open_dataset(Place(str(data), limit=images)).samples:
-            picture = sample.picture()
-            if not isinstance(picture, Path):
-                raise RequestError(
-                    f"{data} is no folder of class folders",
-                    "unpack it first: a device gets single files",
-                )
-            there = folder / PICTURES / sample.classes[0] / sample.name.replace("/", "_")
-            there.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(picture, there)
-    return wheel.name
+        destination = folder / IMAGES_FOLDER / sample.classes[0] / sample.name.replace("/", "_")
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(image, destination)
 
 
 def make_wheel(folder: Path) -> Path:
-    """This package, as it is installed or checked out here, as a wheel (packaging.python.org, "Binary distribution format"): a device
-    gets the very code that sent it. Raises RequestError where it is not installed."""
+    """Pack this package as a wheel, so that the device runs the very code that sends it.
+
+    The wheel contains the package as it is installed or checked out here. Its format is "Binary
+    distribution format" of packaging.python.org.
+
+    Args:
+        folder: Where to write the wheel.
+
+    Returns:
+        The path of the wheel.
+
+    Raises:
+        RequestError: The package is not installed, not even in editable mode.
+    """
     try:
-        known = distribution("tinyvit-edge")
+        installed = distribution("tinyvit-edge")
     except PackageNotFoundError as error:
         raise RequestError(
-            "tinyvit-edge is not installed here", "pip install it, or pip install -e . in its clone"
+            "tinyvit-edge is not installed on this machine",
+            "install it with pip, or run 'pip install -e .' in its clone",
         ) from error
-    info = f"{NAME}-{known.version}.dist-info"
+    info = f"{_DISTRIBUTION}-{installed.version}.dist-info"
+    metadata = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
     members = {
         f"tinyvit/{path.relative_to(root).as_posix()}": path.read_bytes()
-        for root in _roots()
-        for path in _walk(root)
+        for root in map(Path, tinyvit.__path__)
+        for path in _iterate_files(root)
     }
-    members[f"{info}/METADATA"] = (
-        known.read_text("METADATA") or known.read_text("PKG-INFO") or ""
-    ).encode()
-    members[f"{info}/entry_points.txt"] = (known.read_text("entry_points.txt") or "").encode()
-    members[f"{info}/WHEEL"] = (
-        b"Wheel-Version: 1.0\nGenerator: tinyvit-edge\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    )
+    members[f"{info}/METADATA"] = metadata.encode()
+    members[f"{info}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
+    members[f"{info}/WHEEL"] = _WHEEL_FILE.encode()
     lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in members.items()]
     members[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
-    path = folder / f"{NAME}-{known.version}-py3-none-any.whl"
+    path = folder / f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in members.items():
             archive.writestr(name, data)
     return path
 
 
-def _roots() -> list[Path]:
-    return [Path(path) for path in tinyvit.__path__]
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Files below, through links: a checkout links its top-level folders into the package."""
-    found = []
+def _iterate_files(folder: Path) -> Iterator[Path]:
+    """Iterate over the package's files; links are followed, as a checkout links its folders."""
     for path in sorted(folder.iterdir()):
-        if path.name.endswith(_SKIPPED):
+        if path.name.endswith(_SKIPPED_ENDINGS):
             continue
-        found += _walk(path) if path.is_dir() else [path]
-    return found
+        if path.is_dir():
+            yield from _iterate_files(path)
+        else:
+            yield path
 
 
 def _digest(data: bytes) -> str:
+    """Return the SHA-256 of a file as a wheel's RECORD has it: URL-safe base64, no padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

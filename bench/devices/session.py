@@ -1,31 +1,52 @@
-"""One visit to a device: bundle there, an environment, the same commands as here, their JSON back, and nothing left behind."""
+"""One visit to a device: send the bundle, create an environment, measure, and read the results.
+
+The device runs the same commands as this machine would, and their JSON output is sent back.
+"""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.devices import bundle
-from tinyvit.bench.devices.transport import CompletedCommand, Transport, refusal
+from tinyvit.bench.devices.process import CompletedCommand, device_error
+from tinyvit.bench.devices.transport import Transport
 from tinyvit.bench.record import Record
 from tinyvit.errors import RequestError, TinyViTError
+from tinyvit.progress import Progress
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.registry import engines_for_format, get_engine
+from tinyvit.serialization import parse_json
 
-_OLDEST = (3, 10)
+_OLDEST_PYTHON = (3, 10)
+_VERIFY_CODE = "import sys; from tinyvit.runtimes.cli import verify; sys.exit(verify())"
+_SHORT_TIMEOUT_S = 120
+_ENVIRONMENT_TIMEOUT_S = 600
 
 
 @dataclass(frozen=True)
 class RemoteMeasurement:
-    """What to do there. data, images: of an accuracy run, so many pictures of class folders. python: to make the environment with;
-    use_env: one that exists there instead. wheels: a folder here with everything to install, for devices without a network. arguments:
-    more of `tinyvit-bench latency`. keep: leave the folder there."""
+    """What to measure on a device, and how.
+
+    Attributes:
+        paths: The artifacts on this machine.
+        data: Class folders on this machine, for an accuracy measurement; None for latency only.
+        images: Images of `data` to send, drawn evenly from the classes.
+        python: Python on the device that creates the environment.
+        use_env: Environment on the device that has this package, instead of a new one.
+        wheels: Folder on this machine with the wheels of all dependencies, for a device without a
+            network.
+        runtime: Engine on the device; None for the best one for each artifact.
+        threads: CPU threads; None for the engine's default.
+        arguments: More arguments for `tinyvit-bench latency`.
+        timeout_s: Time limit of each command on the device.
+        keep: Whether to leave the folder on the device.
+    """
 
     paths: tuple[Path, ...]
     data: Path | None = None
@@ -41,177 +62,230 @@ class RemoteMeasurement:
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What came back, as far as it did. latency, accuracy: records. verified: a file's name -> what tinyvit-verify printed. problems:
-    what failed, in words. kept: the folder that was left there, or may have been."""
+class DeviceResults:
+    """What a device sent back before it was finished or something failed.
+
+    Attributes:
+        latency: The latency record; None if that failed.
+        accuracy: The accuracy record; None if that failed or was not requested.
+        verified: Name of an artifact -> JSON output of tinyvit-verify.
+        problems: What failed, one sentence each.
+        remaining_folder: Folder on the device that was left there, or could not be deleted; None if
+            it was deleted.
+    """
 
     latency: Record | None
     accuracy: Record | None
     verified: dict[str, dict[str, Any]]
     problems: tuple[str, ...]
-    kept: str | None
+    remaining_folder: str | None
 
 
 def measure_on_device(
-    transport: Transport, asked: RemoteMeasurement, say: Callable[[str], object]
-) -> Outcome:
-    """Do it. Raises RequestError where nothing could be run there; what fails after that is in `problems`, beside what came back.
+    transport: Transport, measurement: RemoteMeasurement, progress: Progress
+) -> DeviceResults:
+    """Send artifacts to a device, measure them there, and read the results.
 
-    say: is told each step.
+    Args:
+        transport: Access to the device.
+        measurement: What to measure.
+        progress: Receives each step.
+
+    Returns:
+        The results. Failures after the environment is ready are in `problems`, beside the results
+        so far.
+
+    Raises:
+        RequestError: Nothing could be run on the device.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        wheel = bundle.make(asked.paths, asked.data, asked.images, asked.wheels, Path(folder))
+    with tempfile.TemporaryDirectory() as local_folder:
+        wheel = _make_bundle(measurement, Path(local_folder))
         problems: list[str] = []
-        with _folder(transport, asked.keep, problems) as there:
-            say(f"{transport.name}: {there}")
-            transport.put(Path(folder), there)
-            python = _environment(transport, asked, there, wheel, say)
-            found = _measured(transport, asked, there, python, problems, say)
-    return Outcome(
-        *found,
+        with _temporary_folder(transport, measurement.keep, problems) as folder:
+            progress.message(f"{transport.name}: sending files to {folder}")
+            transport.upload(Path(local_folder), folder)
+            python = _prepare_python(transport, measurement, folder, wheel, progress)
+            visit = _Visit(transport, measurement, folder, python, progress, problems)
+            visit.measure()
+    is_left = measurement.keep or any(folder in problem for problem in problems)
+    return DeviceResults(
+        visit.latency,
+        visit.accuracy,
+        visit.verified,
         tuple(problems),
-        there if asked.keep or any(there in line for line in problems) else None,
+        folder if is_left else None,
     )
+
+
+def _make_bundle(measurement: RemoteMeasurement, folder: Path) -> str:
+    """Fill an empty folder with the files for the device; return the name of the wheel."""
+    wheel = bundle.make_wheel(folder)
+    bundle.copy_artifacts(measurement.paths, folder)
+    if measurement.wheels is not None:
+        bundle.copy_wheels(measurement.wheels, folder)
+    if measurement.data is not None:
+        bundle.copy_images(measurement.data, measurement.images, folder)
+    return wheel.name
 
 
 @contextmanager
-def _folder(transport: Transport, keep: bool, problems: list[str]) -> Iterator[str]:
-    """A folder there, removed whatever happens; where it cannot be, `problems` says so."""
-    there = transport.make_folder()
+def _temporary_folder(transport: Transport, keep: bool, problems: list[str]) -> Iterator[str]:
+    """Create a folder on the device and delete it in any case, unless it is to be kept."""
+    folder = transport.make_folder()
     try:
-        yield there
+        yield folder
     finally:
         if not keep:
             try:
-                transport.remove(there)
+                transport.remove_folder(folder)
             except TinyViTError as error:
-                problems.append(f"{there} may be left on {transport.name} ({error.cause})")
+                problems.append(f"{folder} may be left on {transport.name} ({error.cause})")
 
 
-def _environment(
+def _prepare_python(
     transport: Transport,
-    asked: RemoteMeasurement,
-    there: str,
+    measurement: RemoteMeasurement,
+    folder: str,
     wheel: str,
-    say: Callable[[str], object],
+    progress: Progress,
 ) -> str:
-    """The Python to run with there."""
-    python = f"{asked.use_env.rstrip('/')}/bin/python" if asked.use_env else asked.python
-    done = transport.run([python, "-c", "import sys; print(*sys.version_info[:2])"], 120)
-    if done.code:
+    """Return the path of a Python on the device that has this package and the engines."""
+    if measurement.use_env:
+        python = f"{measurement.use_env.rstrip('/')}/bin/python"
+        _require_python(transport, python)
+        return python
+    python = measurement.python
+    _require_python(transport, python)
+    progress.message(f"{transport.name}: creating an environment")
+    result = transport.run([python, "-m", "venv", "venv"], _ENVIRONMENT_TIMEOUT_S, folder)
+    if result.exit_code:
+        if "ensurepip" in result.stdout + result.stderr or "No module named venv" in result.stderr:
+            raise RequestError(
+                f"{transport.name} cannot create an environment, because Python's venv is missing",
+                "install it there: sudo apt-get install python3-venv",
+            )
+        raise device_error(transport.name, result, "an environment cannot be created")
+    source = ["--no-index", "--find-links", bundle.WHEELS_FOLDER] if measurement.wheels else []
+    pip = ["venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+    packages = [f"./{wheel}", *_list_engine_packages(measurement)]
+    result = transport.run([*pip, *source, *packages], measurement.timeout_s, folder)
+    if result.exit_code:
+        raise device_error(transport.name, result, "the package cannot be installed")
+    return f"{folder}/venv/bin/python"
+
+
+def _require_python(transport: Transport, python: str) -> None:
+    """Raise RequestError unless `python` on the device is Python 3.10 or later."""
+    code = "import sys; print(*sys.version_info[:2])"
+    result = transport.run([python, "-c", code], _SHORT_TIMEOUT_S)
+    if result.exit_code:
         raise RequestError(
-            f"{transport.name} has no {python} ({_last(done)})",
-            "install Python there, or name it with --python or --use-env",
+            f"{python} cannot be run on {transport.name} ({result.last_line})",
+            "install Python there, or name another one with --python or --use-env",
         )
-    version = tuple(map(int, re.findall(r"\d+", done.stdout)[:2]))
-    if version < _OLDEST:
+    version = tuple(map(int, re.findall(r"\d+", result.stdout)[:2]))
+    if version < _OLDEST_PYTHON:
         raise RequestError(
             f"{python} on {transport.name} is Python {'.'.join(map(str, version))}",
-            "3.10 or later is needed: --python",
+            "name Python 3.10 or later with --python",
         )
-    if asked.use_env:
-        return python
-    say(f"{transport.name}: making an environment")
-    done = transport.run([python, "-m", "venv", "venv"], 600, there)
-    if done.code:
-        if "ensurepip" in done.stdout + done.stderr or "No module named venv" in done.stderr:
-            raise RequestError(
-                f"{transport.name} cannot make an environment: venv is missing",
-                "there: sudo apt-get install python3-venv",
-            )
-        raise refusal(transport.name, done, "an environment cannot be made")
-    source = ["--no-index", "--find-links", bundle.WHEELS] if asked.wheels else []
-    wanted = [f"./{wheel}", *_engines(asked)]
-    done = transport.run(
-        [
-            "venv/bin/python",
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--disable-pip-version-check",
-            *source,
-            *wanted,
-        ],
-        asked.timeout_s,
-        there,
-    )
-    if done.code:
-        raise refusal(transport.name, done, "the package cannot be installed")
-    return f"{there}/venv/bin/python"
 
 
-def _engines(asked: RemoteMeasurement) -> list[str]:
-    """What pip must bring besides the package, by the name of the module that is needed."""
-    names = {asked.runtime or engines_for_format(detect_format(path))[0] for path in asked.paths}
-    return sorted(
-        {get_engine(name).PACKAGE.replace("_", "-") for name in names if get_engine(name).EXTRA}
-    )
+def _list_engine_packages(measurement: RemoteMeasurement) -> list[str]:
+    """Return the names of the packages that pip must install for the engines."""
+    names = {
+        measurement.runtime or engines_for_format(detect_format(path))[0]
+        for path in measurement.paths
+    }
+    engines = [get_engine(name) for name in names]
+    return sorted({engine.package.replace("_", "-") for engine in engines if engine.extra})
 
 
-def _measured(
-    transport: Transport,
-    asked: RemoteMeasurement,
-    there: str,
-    python: str,
-    problems: list[str],
-    say: Callable[[str], object],
-) -> tuple[Record | None, Record | None, dict[str, dict[str, Any]]]:
-    names = [path.name for path in asked.paths]
-    chosen = [
-        *(["--runtime", asked.runtime] if asked.runtime else []),
-        *(["--threads", str(asked.threads)] if asked.threads else []),
-    ]
-    bench = [python, "-m", "tinyvit.bench.cli"]
-    latency = accuracy = None
-    verified: dict[str, dict[str, Any]] = {}
-    try:
-        for name in names:
-            say(f"{transport.name}: verifying {name}")
-            code = "import sys; from tinyvit.runtimes.cli import verify; sys.exit(verify())"
-            done = transport.run(
-                [python, "-c", code, name, *chosen, "--json"], asked.timeout_s, there
-            )
-            verified[name] = _object(done, f"tinyvit-verify {name}", problems)
-        say(f"{transport.name}: timing")
-        latency = _record(
-            transport.run(
-                [*bench, "latency", *names, *chosen, *asked.arguments, "--json"],
-                asked.timeout_s,
-                there,
-            ),
-            "latency",
-            problems,
-        )
-        if asked.data is not None:
-            say(f"{transport.name}: counting right answers")
-            command = [*bench, "accuracy", *names, *chosen, "--data", bundle.PICTURES, "--json"]
-            accuracy = _record(transport.run(command, asked.timeout_s, there), "accuracy", problems)
-    except TinyViTError as error:
-        problems.append(str(error))
-    return latency, accuracy, {name: said for name, said in verified.items() if said}
+@dataclass
+class _Visit:
+    """Runs the measurements on a device, and collects the results.
+
+    Attributes:
+        transport: Access to the device.
+        measurement: What to measure.
+        folder: Folder on the device with the bundle.
+        python: Python on the device.
+        progress: Receives each step.
+        problems: Receives what fails.
+        latency: The latency record, once it was measured.
+        accuracy: The accuracy record, once it was measured.
+        verified: Name of an artifact -> JSON output of tinyvit-verify.
+    """
+
+    transport: Transport
+    measurement: RemoteMeasurement
+    folder: str
+    python: str
+    progress: Progress
+    problems: list[str]
+    latency: Record | None = None
+    accuracy: Record | None = None
+    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def measure(self) -> None:
+        """Verify and measure the artifacts. An error ends the visit and becomes a problem."""
+        try:
+            for path in self.measurement.paths:
+                self._verify(path.name)
+            self._report("measuring latency")
+            self.latency = self._run_bench("latency", self.measurement.arguments)
+            if self.measurement.data is not None:
+                self._report("measuring accuracy")
+                self.accuracy = self._run_bench("accuracy", ("--data", bundle.IMAGES_FOLDER))
+        except TinyViTError as error:
+            self.problems.append(str(error))
+
+    def _verify(self, name: str) -> None:
+        """Run tinyvit-verify on an artifact."""
+        self._report(f"verifying {name}")
+        command = ["-c", _VERIFY_CODE, _file_argument(name), *self._engine_options(), "--json"]
+        result = self._run_python(command)
+        try:
+            output = parse_json(result.stdout)
+            if not isinstance(output, dict) or not isinstance(output.get("passed"), bool):
+                raise ValueError("it has no field 'passed'")
+        except ValueError:
+            self.problems.append(f"tinyvit-verify {name} failed: {result.last_line}")
+            return
+        self.verified[name] = output
+        if not output["passed"]:
+            reasons = "; ".join(map(str, output.get("reasons", [])))
+            self.problems.append(f"tinyvit-verify {name} did not pass: {reasons}")
+
+    def _run_bench(self, kind: str, arguments: Sequence[str]) -> Record | None:
+        """Run `tinyvit-bench latency` or `accuracy` on all artifacts, and parse the record."""
+        files = [_file_argument(path.name) for path in self.measurement.paths]
+        options = [*self._engine_options(), *arguments, "--json"]
+        result = self._run_python(["-m", "tinyvit.bench.cli", kind, *files, *options])
+        try:
+            return Record.from_json(result.stdout.strip(), f"the output of {kind} on the device")
+        except TinyViTError as error:
+            reason = result.last_line if result.exit_code else str(error)
+            self.problems.append(f"tinyvit-bench {kind} failed: {reason}")
+            return None
+
+    def _run_python(self, arguments: Sequence[str]) -> CompletedCommand:
+        """Run Python in the folder of the bundle."""
+        command = [self.python, *arguments]
+        return self.transport.run(command, self.measurement.timeout_s, self.folder)
+
+    def _engine_options(self) -> list[str]:
+        """Return the options that choose the engine and its threads."""
+        runtime, threads = self.measurement.runtime, self.measurement.threads
+        return [
+            *(["--runtime", runtime] if runtime else []),
+            *(["--threads", str(threads)] if threads else []),
+        ]
+
+    def _report(self, step: str) -> None:
+        self.progress.message(f"{self.transport.name}: {step}")
 
 
-def _record(done: CompletedCommand, what: str, problems: list[str]) -> Record | None:
-    try:
-        return Record.from_json(done.stdout.strip(), f"what {what} printed there")
-    except TinyViTError as error:
-        problems.append(f"{what} failed: {_last(done) if done.code else error}")
-        return None
-
-
-def _object(done: CompletedCommand, what: str, problems: list[str]) -> dict[str, Any]:
-    try:
-        said = json.loads(done.stdout)
-        if not isinstance(said, dict) or not isinstance(said.get("passed"), bool):
-            raise ValueError("no verdict")
-    except (ValueError, RecursionError):
-        problems.append(f"{what} failed: {_last(done)}")
-        return {}
-    if not said["passed"]:
-        problems.append(f"{what}: {'; '.join(map(str, said.get('reasons', [])))}")
-    return said
-
-
-def _last(done: CompletedCommand) -> str:
-    return (done.stderr.strip().splitlines() or [f"exit code {done.code}"])[-1][:300]
+def _file_argument(name: str) -> str:
+    """Return a file name such that no command takes it for an option."""
+    return f"./{name}" if name.startswith("-") else name

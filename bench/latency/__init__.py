@@ -1,11 +1,16 @@
-"""How fast a file is: `measure` makes a record of what was planned.
+"""Measuring how long artifacts take to answer.
 
-opened.py       a file that is open in an engine, and the queries it can be asked
-scenarios.py    how queries come, as MLPerf names it
-turns.py        files in turns in one process
-percentiles.py  what samples say, and no more
-cold.py         a new process
-watch.py        what disturbed
-roofline.py     what the machine reaches at most
-rivals.py       other tools beside ours
+measure         measures several artifacts and returns one record
+config          what to measure
+workload        an artifact that is open in an engine, and the queries that it can answer
+combinations    every combination of artifact, engine, thread count and batch
+timing          the latencies of all workloads, and their ratios
+scenarios       how queries arrive, in the terms of MLPerf Inference
+interleave      running several workloads alternately in one process
+percentiles     percentiles that are not claimed beyond what the samples support
+cold_start      import, load and first inference in a new process
+engine_profile  which kernels an engine ran, for the results of a record
+interference    what else disturbed the machine during a measurement
+roofline        the highest rates that the machine reaches
+baselines       other tools beside an artifact
 """

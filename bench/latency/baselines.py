@@ -1,6 +1,8 @@
-"""Other tools beside ours, in turns: timm's own model in torch, its stock export, and each engine's own benchmark of our file.
+"""Baselines that are timed in turns with an artifact, so that its latency can be put into context.
 
-A tool that times the same file in the same engine should agree with us, ratio 1; the other ratios say what this project brings.
+timm's model of the same variant in PyTorch, compiled or exported by PyTorch's own exporter, shows
+what this project gains. The benchmark tool of the artifact's own engine times the same file in the
+same engine and should agree with this package: the ratio should be 1.
 """
 
 from __future__ import annotations
@@ -12,13 +14,14 @@ import statistics
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
-from tinyvit.bench.artifact_info import Refusals
-from tinyvit.bench.latency.interleave import Timing, run_interleaved
+from tinyvit.bench.failures import Failures
+from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.workload import OpenWorkload, network_query
 from tinyvit.bench.record import BaselineResult, LatencyRatio
@@ -27,170 +30,213 @@ from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
 
-_ROUNDS, _TURN = 12, 8
-_TOOL_ROUNDS, _TOOL_RUNS = 5, 100
+_ROUNDS, _RUNS_PER_TURN = 12, 8
+_TOOL_ROUNDS, _TOOL_RUNS, _TOOL_WARMUP_RUNS = 5, 100, 10
 _TIMEOUT_S = 600
+_PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
+"""Precision of `RuntimeInfo` -> the word that OpenVINO's benchmark_app takes."""
 
 
-class BenchmarkTool(NamedTuple):
-    """An engine's own benchmark. arguments: after its name, with {file}, {threads}, {runs}, {result} and {precision}; median: what finds
-    the median in what it prints or writes to {result}, and the milliseconds in its unit; remedy: where it is from."""
+@dataclass(frozen=True)
+class BenchmarkTool:
+    """The benchmark program that comes with an engine.
 
-    name: str
+    Attributes:
+        program: Name of the program.
+        arguments: Its command line, with the placeholders {file}, {threads}, {runs}, {result} (a
+            file for JSON output) and {precision}.
+        median_pattern: Finds the median latency in the output or in the JSON file, as group 1.
+        unit_ms: Milliseconds per unit of that number.
+        remedy: Where to get the program, for an error.
+    """
+
+    program: str
     arguments: str
-    median: re.Pattern[str]
+    median_pattern: re.Pattern[str]
     unit_ms: float
     remedy: str
 
 
 BENCHMARK_TOOLS = {
     "openvino": BenchmarkTool(
-        "benchmark_app",
-        "-m {file} -d CPU -api sync -hint none -nthreads {threads} -niter {runs} -infer_precision {precision}",
-        re.compile(r"Median:\s+([\d.]+) ms"),
-        1,
-        "pip install 'tinyvit-edge[openvino]'",
+        program="benchmark_app",
+        arguments="-m {file} -d CPU -api sync -hint none -nthreads {threads} -niter {runs}"
+        " -infer_precision {precision}",
+        median_pattern=re.compile(r"Median:\s+([\d.]+) ms"),
+        unit_ms=1,
+        remedy="pip install 'tinyvit-edge[openvino]'",
     ),
     "litert": BenchmarkTool(
-        "litert-benchmark",
-        "--model {file} --num_threads {threads} --num_runs {runs} --warmup_runs 20 --result_json {result}",
-        re.compile(r'"median_ms": ([\d.]+)'),
-        1,
-        "pip install 'tinyvit-edge[litert]'",
+        program="litert-benchmark",
+        arguments="--model {file} --num_threads {threads} --num_runs {runs} --warmup_runs 20"
+        " --result_json {result}",
+        median_pattern=re.compile(r'"median_ms": ([\d.]+)'),
+        unit_ms=1,
+        remedy="pip install 'tinyvit-edge[litert]'",
     ),
     "onnxruntime": BenchmarkTool(
-        "onnxruntime_perf_test",
-        "-I -e cpu -m times -r {runs} -x {threads} {file}",
-        re.compile(r"P50 Latency: ([\d.e-]+) s"),
-        1e3,
-        "build onnxruntime from source, whose build has it, and put it on PATH",
+        program="onnxruntime_perf_test",
+        arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
+        median_pattern=re.compile(r"P50 Latency: ([\d.e-]+) s"),
+        unit_ms=1e3,
+        remedy="build onnxruntime from source, which builds this program too, and put it on PATH",
     ),
     "tensorrt": BenchmarkTool(
-        "trtexec",
-        "--loadEngine={file} --iterations={runs}",
-        re.compile(r"\] Latency:.*?median = ([\d.]+) ms"),
-        1,
-        "it is part of NVIDIA's TensorRT package: put its bin folder on PATH",
+        program="trtexec",
+        arguments="--loadEngine={file} --iterations={runs}",
+        median_pattern=re.compile(r"\] Latency:.*?median = ([\d.]+) ms"),
+        unit_ms=1,
+        remedy="it is part of NVIDIA's TensorRT package: put the bin folder of that on PATH",
     ),
 }
+"""The benchmark tool of each engine that has one."""
 
 
 def measure_baselines(
-    names: Sequence[str], opened: OpenWorkload, threads: int, refusals: Refusals
+    names: Sequence[str], workload: OpenWorkload, threads: int, failures: Failures
 ) -> list[BaselineResult]:
-    """Each rival in turns with the file, one picture a run; those that cannot be measured are added to `refusals`."""
-    peers = list[BaselineResult]()
+    """Time baselines in turns with an artifact, with one image per run.
+
+    Args:
+        names: Names from `record.BASELINES`.
+        workload: The open artifact.
+        threads: CPU threads of the baselines.
+        failures: Receives the baselines that cannot be timed.
+
+    Returns:
+        One result per baseline that could be timed.
+    """
+    results: list[BaselineResult] = []
     for name in names:
         try:
-            peers.append(
-                _by_tool(opened, threads) if name == "tool" else _by_torch(name, opened, threads)
-            )
+            if name == "tool":
+                results.append(_measure_tool(workload, threads))
+            else:
+                results.append(_measure_timm(name, workload, threads))
         except TinyViTError as error:
-            refusals.add(f"{name} beside {opened.given}", error)
-    return peers
+            failures.add(f"{name} beside {workload.path}", error)
+    return results
 
 
-def _by_torch(name: str, opened: OpenWorkload, threads: int) -> BaselineResult:
-    manifest = opened.artifact.manifest
+def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineResult:
+    """Time timm's model of the artifact's variant in turns with the artifact."""
+    manifest = workload.artifact.manifest
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(
-            f"{opened.given} does not say which TinyViT it is",
+            f"{workload.path} does not state which TinyViT variant it is",
             "give a file that tinyvit-export wrote",
         )
     from tinyvit.nn.timm_models import import_timm
 
     import_timm()
     with tempfile.TemporaryDirectory() as folder:
-        theirs = _torch_query(name, manifest.variant, manifest.img_size, threads, Path(folder))
-        ours = network_query(opened, opened.batch or 1)
-        times = run_interleaved({"ours": ours, "theirs": theirs}, rounds=_ROUNDS, block=_TURN)
-    return _peer(name, opened, times["ours"], times["theirs"])
+        timm_query = _make_timm_query(
+            name, manifest.variant, manifest.img_size, threads, Path(folder)
+        )
+        query = network_query(workload, workload.batch or 1)
+        timings = run_interleaved(
+            {"artifact": query, "timm": timm_query}, rounds=_ROUNDS, block=_RUNS_PER_TURN
+        )
+    return _compare(name, workload, timings["artifact"], timings["timm"])
 
 
-def _torch_query(
-    name: str, variant: str, size: int, threads: int, folder: Path
+def _make_timm_query(
+    name: str, variant: str, img_size: int, threads: int, folder: Path
 ) -> Callable[[], object]:
+    """Make a query that runs timm's model with random weights, as the baseline `name` states."""
     import torch
 
     from tinyvit.nn.timm_models import stock_export, stock_model
 
     model = stock_model(variant)
-    x = torch.from_numpy(
-        np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-    )
+    shape = (1, 3, img_size, img_size)
+    image: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if name == "timm-export":
-        stock_export(model, size, folder / "stock.onnx")
-        runtime, pixels = (
-            open_runtime(folder / "stock.onnx", "onnxruntime", RuntimeOptions(threads=threads)),
-            x.numpy(),
-        )
-        return lambda: runtime.run(pixels)
+        path = folder / "stock.onnx"
+        stock_export(model, img_size, path)
+        runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
+
+        def run_export() -> object:
+            return runtime.run(image)
+
+        return run_export
     torch.set_num_threads(threads)
-    run = torch.compile(model) if name == "timm-compiled" else model
+    forward = torch.compile(model) if name == "timm-compiled" else model
+    tensor = torch.from_numpy(image)
 
-    def query() -> object:
+    def run_model() -> object:
         with torch.inference_mode():
-            return run(x)
+            return forward(tensor)
 
-    return query
+    return run_model
 
 
-def _by_tool(opened: OpenWorkload, threads: int) -> BaselineResult:
-    tool = BENCHMARK_TOOLS.get(opened.engine)
+def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
+    """Run the benchmark tool of the artifact's engine in turns with the artifact."""
+    tool = BENCHMARK_TOOLS.get(workload.engine)
     if tool is None:
         raise RequestError(
-            f"{opened.engine} has no benchmark tool of its own that is known", "leave it out"
+            f"no benchmark tool is known for the engine {workload.engine}",
+            "leave 'tool' out of --compare-to",
         )
-    program = shutil.which(tool.name)
+    program = shutil.which(tool.program)
     if program is None:
-        raise MissingDependencyError(f"{tool.name} is not on PATH", tool.remedy)
-    if opened.batch not in (None, 1):
+        raise MissingDependencyError(f"{tool.program} is not on PATH", tool.remedy)
+    if workload.batch not in (None, 1):
         raise RequestError(
-            f"{opened.given} takes {opened.batch} pictures a run", "compare a file of one"
+            f"{workload.path} takes {workload.batch} images per run",
+            "compare a file that takes one image per run",
         )
-    ours, theirs = list[tuple[float, ...]](), list[tuple[float, ...]]()
-    query = network_query(opened, 1)
+    query = network_query(workload, 1)
+    plan = TurnPlan(rounds=1, block=_TOOL_RUNS + _TOOL_WARMUP_RUNS, skip=_TOOL_WARMUP_RUNS)
+    turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
     for _ in range(_TOOL_ROUNDS):
-        ours += run_interleaved({"": query}, rounds=1, warmup=0, block=_TOOL_RUNS + 10, skip=10)[
-            ""
-        ].turns_ms
-        theirs.append((_tool_median_ms(tool, program, opened, threads),))
-    return _peer(tool.name, opened, Timing(tuple(ours)), Timing(tuple(theirs)))
+        turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms
+        tool_turns_ms.append((_run_tool(tool, program, workload, threads),))
+    return _compare(tool.program, workload, Timing(tuple(turns_ms)), Timing(tuple(tool_turns_ms)))
 
 
-def _tool_median_ms(tool: BenchmarkTool, program: str, opened: OpenWorkload, threads: int) -> float:
-    precision = str(opened.runtime.describe().get("precision", "f32"))
+def _run_tool(tool: BenchmarkTool, program: str, workload: OpenWorkload, threads: int) -> float:
+    """Run a benchmark tool once, and return the median latency that it reports, in ms."""
+    # An int8 artifact reports "int8, the rest float32": the tool is told the rest.
+    precision = workload.runtime.describe().precision.rpartition(" ")[2]
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
-        facts = {
-            "file": opened.artifact.path,
+        values = {
+            "file": workload.artifact.path,
             "threads": threads,
             "runs": _TOOL_RUNS,
             "result": result,
-            "precision": precision,
+            "precision": _PRECISION_OPTIONS.get(precision, "f32"),
         }
-        command = [program, *(word.format(**facts) for word in tool.arguments.split())]
+        command = [program, *(word.format(**values) for word in tool.arguments.split())]
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
         except subprocess.TimeoutExpired as error:
             raise RequestError(
-                f"{tool.name} took more than {_TIMEOUT_S} s", "leave it out"
+                f"{tool.program} took more than {_TIMEOUT_S} s", "leave 'tool' out of --compare-to"
             ) from error
-        said = (
-            done.stdout
-            + done.stderr
-            + (json.dumps(json.loads(result.read_text()), indent=1) if result.is_file() else "")
+        output = process.stdout + process.stderr
+        if result.is_file():
+            output += json.dumps(json.loads(result.read_text()), indent=1)
+    median = tool.median_pattern.search(output)
+    if median is None:
+        last_line = (output.strip().splitlines() or ["it printed nothing"])[-1][:200]
+        raise RequestError(
+            f"{tool.program} reported no median latency ({last_line})",
+            "run it by hand to see why",
         )
-    found = tool.median.search(said)
-    if found is None:
-        last = (said.strip().splitlines() or ["it said nothing"])[-1][:200]
-        raise RequestError(f"{tool.name} told no median ({last})", "run it by hand")
-    return float(found[1]) * tool.unit_ms
+    return float(median[1]) * tool.unit_ms
 
 
-def _peer(name: str, opened: OpenWorkload, ours: Timing, theirs: Timing) -> BaselineResult:
-    found = ratio_interval(ours, theirs)
-    median = statistics.median(theirs.samples_ms)
+def _compare(
+    name: str, workload: OpenWorkload, timing: Timing, baseline_timing: Timing
+) -> BaselineResult:
+    """Make the result for a baseline from alternating turns."""
+    interval = ratio_interval(timing, baseline_timing)
     return BaselineResult(
-        name, opened.given, median, LatencyRatio(name, found.median, found.low, found.high)
+        name,
+        workload.path,
+        statistics.median(baseline_timing.samples_ms),
+        LatencyRatio(name, interval.median, interval.low, interval.high),
     )

@@ -1,8 +1,9 @@
-"""What a new process pays: to import, to open a file, to answer once.
+"""The cold start: what a new process needs to import an engine, open an artifact and answer once.
 
-    python -m tinyvit.bench.latency.cold_start FILE [--runtime R] [--threads N]
+    python -m tinyvit.bench.latency.cold_start FILE [--runtime NAME] [--threads N] [--device NAME]
 
-Prints one JSON object. The file's bytes may lie in the system's cache, as after a first start since boot.
+prints one JSON object. The file may be in the page cache of the system, as it is after the first
+start since the machine was booted.
 """
 
 from __future__ import annotations
@@ -21,85 +22,116 @@ from tinyvit.bench.record import ColdStart
 from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.serialization import parse_dataclass
 
-_RUNS = 10
-"""After the first answer, so that the peak of memory is that of running."""
+_RUNS_AFTER_FIRST = 10
+"""Inferences after the first one, so that the peak memory is that of an artifact in use."""
 _TIMEOUT_S = 600
 
 
-def measure_cold_start(path: str, options: Sequence[str], times: int = 3) -> ColdStart:
-    """Medians of `times` new processes. options: as this module's command takes them. Raises ArtifactError where one fails."""
-    command = [sys.executable, "-m", "tinyvit.bench.latency.cold_start", path, *options]
-    found = []
-    for _ in range(times):
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
-            found.append(parse_dataclass(ColdStart, json.loads(done.stdout)))
-        except (subprocess.TimeoutExpired, ValueError) as error:
-            said = (
-                (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-                if isinstance(error, ValueError)
-                else "it took too long"
-            )
-            raise ArtifactError(
-                f"a new process cannot run {path} ({said})", "see whether tinyvit-verify can"
-            ) from error
-    peaks = [one.peak_bytes for one in found if one.peak_bytes is not None]
+def measure_cold_start(path: str, arguments: Sequence[str], times: int = 3) -> ColdStart:
+    """Measure cold starts, each in a new process.
+
+    Args:
+        path: Path of the artifact.
+        arguments: Options of this module's command.
+        times: Number of processes, from 1.
+
+    Returns:
+        The median of each time, and the highest peak memory.
+
+    Raises:
+        ArtifactError: A process fails or takes more than ten minutes.
+    """
+    command = [sys.executable, "-m", "tinyvit.bench.latency.cold_start", path, *arguments]
+    cold_starts = [_start_process(command, path) for _ in range(times)]
+    peaks_bytes = [
+        cold_start.peak_memory_bytes
+        for cold_start in cold_starts
+        if cold_start.peak_memory_bytes is not None
+    ]
     return ColdStart(
-        import_ms=statistics.median(one.import_ms for one in found),
-        load_ms=statistics.median(one.load_ms for one in found),
-        first_ms=statistics.median(one.first_ms for one in found),
-        peak_bytes=max(peaks) if peaks else None,
+        import_ms=statistics.median(cold_start.import_ms for cold_start in cold_starts),
+        load_ms=statistics.median(cold_start.load_ms for cold_start in cold_starts),
+        first_inference_ms=statistics.median(
+            cold_start.first_inference_ms for cold_start in cold_starts
+        ),
+        peak_memory_bytes=max(peaks_bytes) if peaks_bytes else None,
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = argparse.ArgumentParser(
-        prog="python -m tinyvit.bench.latency.cold_start", description="Time a cold start."
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command; those of the process by default.
+
+    Returns:
+        The exit code: 1 if the artifact cannot be run, otherwise 0.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tinyvit.bench.latency.cold_start",
+        description="Time the import of an engine, opening an artifact, and the first inference.",
     )
-    made.add_argument("file")
-    made.add_argument("--runtime")
-    made.add_argument("--threads", type=int)
-    made.add_argument("--device", default="auto")
-    args = made.parse_args(argv)
+    parser.add_argument("file", metavar="FILE", help="exported file")
+    parser.add_argument("--runtime", metavar="NAME", help="engine (default: the best installed)")
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument("--device", default="auto", metavar="NAME", help="device of the engine")
+    options = parser.parse_args(argv)
     try:
-        print(json.dumps(asdict(_measure(args))))
+        print(json.dumps(asdict(_measure_this_process(options))))
     except TinyViTError as error:
         print(error, file=sys.stderr)
         return 1
     return 0
 
 
-def _measure(args: argparse.Namespace) -> ColdStart:
-    begun = time.perf_counter()
+def _start_process(command: Sequence[str], path: str) -> ColdStart:
+    """Run the command of this module in a new process, and parse what it prints."""
+    remedy = "check whether tinyvit-verify can run the file"
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+    except subprocess.TimeoutExpired as error:
+        raise ArtifactError(
+            f"a new process did not run {path} within {_TIMEOUT_S} s", remedy
+        ) from error
+    try:
+        return parse_dataclass(ColdStart, json.loads(process.stdout))
+    except ValueError as error:
+        lines = process.stderr.strip().splitlines() or ["it printed no error"]
+        raise ArtifactError(f"a new process cannot run {path} ({lines[-1]})", remedy) from error
+
+
+def _measure_this_process(options: argparse.Namespace) -> ColdStart:
+    """Time the cold start of this process, which must not have imported an engine before."""
+    start_s = time.perf_counter()
     from importlib import import_module
 
-    from tinyvit.bench.latency.workload import network_query, open_workload, pictures_per_query
+    from tinyvit.bench.latency.workload import images_per_query, network_query, open_workload
     from tinyvit.runtimes.artifact import detect_format
     from tinyvit.runtimes.base import RuntimeOptions
     from tinyvit.runtimes.registry import engines_for_format, get_engine
 
-    name = args.runtime or engines_for_format(detect_format(args.file))[0]
-    with suppress(ImportError):  # opening says it better
-        import_module(get_engine(name).PACKAGE)
-    imported = time.perf_counter()
-    with open_workload(args.file, name, RuntimeOptions(args.device, args.threads)) as opened:
-        loaded = time.perf_counter()
-        query = network_query(opened, pictures_per_query(opened, None, 1))
-        prepared = time.perf_counter()
+    name = options.runtime or engines_for_format(detect_format(options.file))[0]
+    with suppress(ImportError):  # opening the artifact explains better what is missing
+        import_module(get_engine(name).package)
+    imported_s = time.perf_counter()
+    with open_workload(
+        options.file, name, RuntimeOptions(options.device, options.threads)
+    ) as workload:
+        loaded_s = time.perf_counter()
+        query = network_query(workload, images_per_query(workload, None, 1))
+        prepared_s = time.perf_counter()
         query()
-        answered = time.perf_counter()
-        for _ in range(_RUNS):
+        answered_s = time.perf_counter()
+        for _ in range(_RUNS_AFTER_FIRST):
             query()
-    from tinyvit.bench.machine import (
-        peak_memory_bytes,
-    )  # only now: what it imports belongs to no one's time
+    # Imported last, so that the time of this import is not part of any result.
+    from tinyvit.bench.machine import read_peak_memory_bytes
 
     return ColdStart(
-        (imported - begun) * 1e3,
-        (loaded - imported) * 1e3,
-        (answered - prepared) * 1e3,
-        peak_memory_bytes(),
+        import_ms=(imported_s - start_s) * 1e3,
+        load_ms=(loaded_s - imported_s) * 1e3,
+        first_inference_ms=(answered_s - prepared_s) * 1e3,
+        peak_memory_bytes=read_peak_memory_bytes(),
     )
 
 

@@ -1,6 +1,6 @@
-"""Whether anything but the measured file was at work on the machine: what the kernel counted before and after.
+"""Detection of what disturbed a measurement, from the counters of the Linux kernel.
 
-Only Linux tells; elsewhere that is said.
+Other systems do not offer these counters; that is reported too.
 """
 
 from __future__ import annotations
@@ -13,106 +13,163 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.bench.machine import clock_mhz
+from tinyvit.bench.machine import read_clock_mhz
 
-_PROC, _SYS = Path("/proc"), Path("/sys/devices/system/cpu")
-_STOLEN, _OTHERS, _CLOCK, _DRIFT = 0.01, 0.05, 0.1, 0.05
-"""Parts of one core's time, of the clock, and of a file's own time, from which on it is said."""
-_FIELDS = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+_PROC, _CPUS = Path("/proc"), Path("/sys/devices/system/cpu")
+_TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
+"""Columns of the first line of /proc/stat (man 5 proc_stat)."""
+_BUSY_NAMES = ("user", "nice", "system", "irq", "softirq")
+
+# Thresholds above which a disturbance is reported, as fractions of one core, of the clock rate, and
+# of the workload's own latency.
+_MAX_STOLEN_CORE = 0.01
+_MAX_OTHERS_CORE = 0.05
+_MAX_CLOCK_LOSS = 0.1
+_MAX_DRIFT = 0.05
+
+_MIN_DRIFT_SAMPLES = 8
+"""Samples that a quarter of the run must have, so that its median is meaningful."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counters at one moment, None where the system has none. Seconds of all cores together, but wall_s. own_s: this process's and its
-    ended children's. throttled: how often a core was slowed by its heat."""
+    """Counters at one moment; None where the system does not offer them.
+
+    Attributes:
+        wall_s: Wall-clock time in seconds; the starting point is arbitrary.
+        own_s: CPU seconds of this process and of its child processes that have ended.
+        busy_s: CPU seconds of all processes, summed over all cores.
+        stolen_s: CPU seconds that the hypervisor gave to other machines, summed over all cores.
+        throttle_count: How often a core was slowed down because it was too hot.
+        clock_mhz: Clock rate of the first core.
+    """
 
     wall_s: float
     own_s: float
     busy_s: float | None
     stolen_s: float | None
-    throttled: int | None
+    throttle_count: int | None
     clock_mhz: float | None
 
-    @property
-    def sees(self) -> bool:
-        """Whether the system tells what else runs."""
-        return self.busy_s is not None
+
+def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
+    """Read the counters.
+
+    Args:
+        proc: Folder of the kernel's process information; tests pass their own.
+        cpus: Folder of the kernel's processor information; tests pass their own.
+    """
+    busy_s, stolen_s = _read_cpu_seconds(proc / "stat")
+    return Snapshot(
+        wall_s=time.perf_counter(),
+        own_s=sum(os.times()[:4]),
+        busy_s=busy_s,
+        stolen_s=stolen_s,
+        throttle_count=_read_throttle_count(cpus),
+        clock_mhz=read_clock_mhz(),
+    )
 
 
-def take_snapshot(proc: Path = _PROC, cpus: Path = _SYS) -> Snapshot:
-    """Now."""
-    times = os.times()
-    busy = stolen = None
-    with suppress(OSError, ValueError, KeyError):
-        line = (proc / "stat").read_text(encoding="ascii").splitlines()[0].split()
-        ticks = {
-            name: int(value) / os.sysconf("SC_CLK_TCK") for name, value in zip(_FIELDS, line[1:])
-        }
-        busy, stolen = (
-            sum(ticks[name] for name in ("user", "nice", "system", "irq", "softirq")),
-            ticks["steal"],
+def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
+    """Describe what disturbed a measurement.
+
+    Args:
+        before: Counters before the measurement.
+        after: Counters after it.
+
+    Returns:
+        One warning per disturbance that exceeds its threshold.
+    """
+    warnings = []
+    if before.busy_s is None:
+        warnings.append("this system does not report whether other processes were running")
+    wall_s = max(after.wall_s - before.wall_s, 1e-9)
+    stolen = (_difference(before.stolen_s, after.stolen_s) or 0) / wall_s
+    if stolen > _MAX_STOLEN_CORE:
+        warnings.append(
+            f"the hypervisor used {stolen:.0%} of a core for other virtual machines:"
+            " measure on a machine that is not shared, or for longer"
         )
-    throttled = None
+    busy_s = _difference(before.busy_s, after.busy_s)
+    if busy_s is not None:
+        others = (busy_s - (after.own_s - before.own_s)) / wall_s
+        if others > _MAX_OTHERS_CORE:
+            warnings.append(
+                f"other processes used {others:.0%} of a core during the measurement:"
+                " stop them and measure again"
+            )
+    throttled = (after.throttle_count or 0) - (before.throttle_count or 0)
+    if throttled > 0:
+        warnings.append(
+            f"cores were slowed down {throttled} times because they were too hot:"
+            " cool the device, or wait"
+        )
+    before_mhz, after_mhz = before.clock_mhz, after.clock_mhz
+    if before_mhz and after_mhz and after_mhz < (1 - _MAX_CLOCK_LOSS) * before_mhz:
+        warnings.append(
+            f"the clock rate fell from {before_mhz:.0f} to {after_mhz:.0f} MHz during the"
+            " measurement"
+        )
+    return warnings
+
+
+def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+    """Describe which artifacts became slower or faster during the measurement.
+
+    The median latency of the last quarter of an artifact's samples is compared with that of the
+    first quarter. An artifact is reported if the two differ by more than 5% and each quarter has at
+    least eight samples. Artifacts that changed in the same direction share one warning.
+
+    Args:
+        times_ms: Name and samples in milliseconds of each artifact, in the order of measurement.
+
+    Returns:
+        At most two warnings: first the artifacts that became slower, then those that became faster.
+    """
+    changes = [(name, _relative_change(samples)) for name, samples in times_ms]
+    warnings = []
+    for direction, sign in (("slower", 1), ("faster", -1)):
+        drifts = {name: sign * change for name, change in changes if sign * change > _MAX_DRIFT}
+        if drifts:
+            lowest, highest = f"{min(drifts.values()):.0%}", f"{max(drifts.values()):.0%}"
+            amount = lowest if lowest == highest else f"{lowest} to {highest}"
+            warnings.append(
+                f"{', '.join(drifts)} became {amount} {direction} during the measurement"
+            )
+    return warnings
+
+
+def _read_cpu_seconds(stat: Path) -> tuple[float | None, float | None]:
+    """Return the busy and the stolen CPU seconds; None where the system does not report them."""
+    try:
+        words = stat.read_text(encoding="ascii").splitlines()[0].split()
+        ticks_per_s = os.sysconf("SC_CLK_TCK")
+        seconds = {name: int(word) / ticks_per_s for name, word in zip(_TICK_NAMES, words[1:])}
+        return sum(seconds[name] for name in _BUSY_NAMES), seconds["steal"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return None, None
+
+
+def _read_throttle_count(cpus: Path) -> int | None:
+    """Return how often cores were slowed down by heat; None if the system does not report it."""
     with suppress(OSError, ValueError):
         counts = [
             int(file.read_text())
             for file in cpus.glob("cpu[0-9]*/thermal_throttle/core_throttle_count")
         ]
-        throttled = sum(counts) if counts else None
-    return Snapshot(time.perf_counter(), sum(times[:4]), busy, stolen, throttled, clock_mhz())
+        return sum(counts) if counts else None
+    return None
 
 
-def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
-    """What a reader of the figures must know, in words."""
-    found = (
-        [] if before.sees else ["this system does not tell whether other processes were at work"]
-    )
-    wall = max(after.wall_s - before.wall_s, 1e-9)
-    if (
-        before.stolen_s is not None
-        and after.stolen_s is not None
-        and (part := (after.stolen_s - before.stolen_s) / wall) > _STOLEN
-    ):
-        found.append(
-            f"the hypervisor took {part:.0%} of a core for other machines: measure on a machine of your own, or longer"
-        )
-    if before.busy_s is not None and after.busy_s is not None:
-        part = (after.busy_s - before.busy_s - (after.own_s - before.own_s)) / wall
-        if part > _OTHERS:
-            found.append(
-                f"other processes used {part:.0%} of a core while it was measured: stop them, and measure again"
-            )
-    if (after.throttled or 0) > (before.throttled or 0):
-        found.append(
-            f"cores were slowed by their heat {(after.throttled or 0) - (before.throttled or 0)} times: cool the device, or wait"
-        )
-    if before.clock_mhz and after.clock_mhz and after.clock_mhz < (1 - _CLOCK) * before.clock_mhz:
-        found.append(
-            f"the clock fell from {before.clock_mhz:.0f} to {after.clock_mhz:.0f} MHz while it was measured"
-        )
-    return found
+def _difference(before: float | None, after: float | None) -> float | None:
+    """Subtract two counters; None if either is missing."""
+    return None if before is None or after is None else after - before
 
 
-def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
-    """Which files, of (name, times), became slower or faster while they were measured, by the medians of their first and last quarters:
-    a line for either."""
-    changes = [(name, _change(times)) for name, times in times_ms]
-    said = []
-    for way, sign in (("slower", 1), ("faster", -1)):
-        found = {name: sign * change for name, change in changes if sign * change > _DRIFT}
-        if found:
-            least, most = (f"{share:.0%}" for share in (min(found.values()), max(found.values())))
-            share = least if least == most else f"{least} to {most}"
-            said.append(
-                f"{', '.join(found)} became {share} {way} while {'they were' if len(found) > 1 else 'it was'} measured"
-            )
-    return said
-
-
-def _change(times_ms: Sequence[float]) -> float:
-    """Of the last quarter against the first, as a share; 0 where they are too few to tell."""
-    quarter = len(times_ms) // 4
-    if quarter < 8:
+def _relative_change(samples_ms: Sequence[float]) -> float:
+    """Return by which fraction the last quarter is slower than the first; 0 for few samples."""
+    quarter = len(samples_ms) // 4
+    if quarter < _MIN_DRIFT_SAMPLES:
         return 0.0
-    first, last = statistics.median(times_ms[:quarter]), statistics.median(times_ms[-quarter:])
+    first, last = statistics.median(samples_ms[:quarter]), statistics.median(samples_ms[-quarter:])
     return last / first - 1

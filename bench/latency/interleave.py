@@ -1,4 +1,4 @@
-"""Comparing how long things take on a shared, noisy machine: run them in turn in one process, compare medians."""
+"""Comparing latencies on a shared, noisy machine: the workloads alternate in one process."""
 
 from __future__ import annotations
 
@@ -10,19 +10,43 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Timing:
-    """Times of one variant, milliseconds: one tuple a turn, in the order they were taken."""
+    """Latencies of one workload.
+
+    Attributes:
+        turns_ms: Milliseconds of each counted run, grouped by turns, in the order of measurement.
+    """
 
     turns_ms: tuple[tuple[float, ...], ...]
 
     @property
     def samples_ms(self) -> tuple[float, ...]:
-        """All times, in the order they were taken."""
+        """All latencies in milliseconds, in the order of measurement."""
         return tuple(time_ms for turn in self.turns_ms for time_ms in turn)
 
     @property
     def median_ms(self) -> float:
-        """The median, in milliseconds."""
+        """The median of all latencies in milliseconds."""
         return statistics.median(self.samples_ms)
+
+
+@dataclass(frozen=True)
+class TurnPlan:
+    """How workloads alternate: a round has one turn of each workload, a turn several runs in a row.
+
+    Attributes:
+        rounds: Rounds to count.
+        warmup: Rounds before them that are not counted.
+        block: Runs per turn.
+        skip: Runs at the beginning of each turn that are not counted, fewer than `block`.
+        budget_s: Seconds after which no further round begins; at least three rounds are counted.
+            None for no limit.
+    """
+
+    rounds: int
+    warmup: int = 0
+    block: int = 1
+    skip: int = 0
+    budget_s: float | None = None
 
 
 def run_interleaved(
@@ -32,42 +56,96 @@ def run_interleaved(
     warmup: int = 3,
     budget_s: float | None = None,
     block: int = 1,
-    skip: int | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time every variant in turn, `rounds` times after `warmup` rounds that are not counted.
+    """Time several workloads in turns, so that a slow spell of the machine hits all of them.
 
-    A slow spell of the machine then hits all of them alike. With `budget_s`, stops early once it is spent, but not before
-    three rounds. A turn is `block` runs in a row; its first `skip` are not counted: by default, where it is more than one run,
-    the first, since the threads of the engine before still spin on the cores that it needs.
+    If a turn has several runs, the first one is not counted: the threads of the engine before it
+    still spin on the cores.
+
+    Args:
+        runs: The workloads by name; each call is one run.
+        rounds: Rounds to count, each with one turn of every workload.
+        warmup: Rounds before them that are not counted.
+        budget_s: Seconds after which no further round begins; at least three rounds are counted.
+            None for no limit.
+        block: Runs per turn.
+        clock: Returns the current time in seconds; tests pass their own.
+
+    Returns:
+        The latencies of each workload, by name.
     """
-    skip = min(1, block - 1) if skip is None else skip
+    return run_turns(runs, TurnPlan(rounds, warmup, block, min(1, block - 1), budget_s), clock)
+
+
+def run_turns(
+    runs: Mapping[str, Callable[[], object]],
+    plan: TurnPlan,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time several workloads in turns, with full control of what is counted.
+
+    Args:
+        runs: The workloads by name; each call is one run.
+        plan: How the workloads alternate.
+        clock: Returns the current time in seconds; tests pass their own.
+
+    Returns:
+        The latencies of each workload, by name.
+    """
     turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
-    started = clock()
-    for i in range(warmup + rounds):
+    start_s = clock()
+    for round_index in range(plan.warmup + plan.rounds):
         for name, run in runs.items():
-            turn = _turn(run, block, clock)[skip:]
-            if i >= warmup:
+            turn = _time_turn(run, plan.block, clock)[plan.skip :]
+            if round_index >= plan.warmup:
                 turns[name].append(turn)
-        if budget_s is not None and i >= warmup + 2 and clock() - started > budget_s:
+        is_over_budget = plan.budget_s is not None and clock() - start_s > plan.budget_s
+        if is_over_budget and round_index >= plan.warmup + 2:
             break
-    return {name: Timing(tuple(times)) for name, times in turns.items()}
+    return {name: Timing(tuple(turns_ms)) for name, turns_ms in turns.items()}
 
 
 def median_ratio(ours: Timing, theirs: Timing) -> float:
-    """ours / theirs, below 1 where ours is faster: the median, over the rounds, of the ratio of that round's two medians.
+    """Divide the latency of one workload by that of another.
 
-    Within a round both saw the same machine; a ratio of overall medians would not survive one that changes pace for seconds.
+    Within a round both workloads saw the same machine. A ratio of overall medians would be wrong on
+    a machine that changes its pace for seconds.
+
+    Args:
+        ours: Latencies of the workload of interest.
+        theirs: Latencies of the reference, from the same `run_interleaved`.
+
+    Returns:
+        The median, over the rounds, of the ratio of that round's two medians; below 1 if `ours` is
+        faster.
     """
-    return statistics.median(
-        statistics.median(a) / statistics.median(b) for a, b in zip(ours.turns_ms, theirs.turns_ms)
-    )
+    return statistics.median(round_ratios(ours, theirs))
 
 
-def _turn(run: Callable[[], object], block: int, clock: Callable[[], float]) -> tuple[float, ...]:
-    times = []
+def round_ratios(ours: Timing, theirs: Timing) -> list[float]:
+    """Divide the median latency of one workload by that of another, round by round.
+
+    Args:
+        ours: Latencies of the workload of interest.
+        theirs: Latencies of the reference, from the same `run_interleaved`.
+
+    Returns:
+        One ratio per round.
+    """
+    return [
+        statistics.median(our_turn) / statistics.median(their_turn)
+        for our_turn, their_turn in zip(ours.turns_ms, theirs.turns_ms)
+    ]
+
+
+def _time_turn(
+    run: Callable[[], object], block: int, clock: Callable[[], float]
+) -> tuple[float, ...]:
+    """Return the milliseconds of each of `block` runs in a row."""
+    times_ms = []
     for _ in range(block):
-        begin = clock()
+        start_s = clock()
         run()
-        times.append((clock() - begin) * 1e3)
-    return tuple(times)
+        times_ms.append((clock() - start_s) * 1e3)
+    return tuple(times_ms)

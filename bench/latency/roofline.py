@@ -1,79 +1,104 @@
-"""How fast this machine can be at all: its largest rate of products and of bytes, and a network's part of it.
+"""The highest rates that this machine reaches, and how close a network comes to them.
 
-The bound of a network is the greater of two times: that of its multiply-accumulates at the machine's rate for their type, and that of
-reading its weights once (Williams, Waterman and Patterson, "Roofline", CACM 2009). The rates are those of onnxruntime's own product of
-two large matrices, and of numpy's copy, each on as many threads as the network has.
+A network cannot be faster than the longer of two times: that of its multiply-accumulates at the
+machine's rate for their type, and that of reading its weights once (Williams, Waterman and
+Patterson, "Roofline: an insightful visual performance model", CACM 2009). The rates are those of
+onnxruntime's product of two large matrices and of numpy's copy of large arrays, on as many threads
+as the network has.
 """
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from tinyvit.bench.onnx_protobuf import one_product
+from tinyvit.bench.onnx_protobuf import matrix_product_model
 from tinyvit.bench.record import LatencyResult, PeakRates
 
-_SIDE = 1024
-_BYTES = 64 * 2**20
+_MATRIX_SIZE = 1024
+"""Rows and columns of the matrices."""
+_ARRAY_BYTES = 64 * 2**20
+"""Size of the array that each thread copies, larger than the caches."""
 _REPEATS = 30
 
 
 def measure_peak_rates(threads: int) -> PeakRates:
-    """This machine's, on so many threads: the best of 30 tries of each."""
+    """Measure the highest rates of this machine, the best of 30 repetitions each.
+
+    Args:
+        threads: CPU threads to use.
+    """
     rng = np.random.default_rng(0)
-    float32 = one_product(
-        "MatMul", _SIDE, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), "float32", "float32"
+    shape = (_MATRIX_SIZE, _MATRIX_SIZE)
+    float32_model = matrix_product_model(
+        "MatMul", _MATRIX_SIZE, rng.normal(size=shape).astype(np.float32), "float32", "float32"
     )
-    int8 = one_product(
-        "MatMulInteger", _SIDE, rng.integers(-63, 64, (_SIDE, _SIDE), np.int8), "uint8", "int32"
+    int8_model = matrix_product_model(
+        "MatMulInteger", _MATRIX_SIZE, rng.integers(-63, 64, shape, np.int8), "uint8", "int32"
     )
-    products = _SIDE**3 / 1e9
+    float32_input = rng.normal(size=shape).astype(np.float32)
+    int8_input = rng.integers(0, 256, shape, np.uint8)
+    gmacs = _MATRIX_SIZE**3 / 1e9
     return PeakRates(
         threads=threads,
-        float32_gmacs=products
-        / _product_s(float32, rng.normal(size=(_SIDE, _SIDE)).astype(np.float32), threads),
-        int8_gmacs=products
-        / _product_s(int8, rng.integers(0, 256, (_SIDE, _SIDE), np.uint8), threads),
-        memory_gbytes=_copied_bytes_per_s(threads) / 1e9,
+        float32_gmacs_per_s=gmacs / _time_product(float32_model, float32_input, threads),
+        int8_gmacs_per_s=gmacs / _time_product(int8_model, int8_input, threads),
+        memory_gb_per_s=_measure_copy_rate(threads) / 1e9,
     )
 
 
-def share_of_peak(one: LatencyResult, machine: PeakRates) -> float | None:
-    """The bound's part of the median time of a picture, 0 to 1; None where the network's work is not known."""
-    if one.work_gmacs is None or one.subject.int8_macs is None:
+def share_of_peak(result: LatencyResult, peak_rates: PeakRates) -> float | None:
+    """Compare the latency of a network with the lowest one that the machine allows.
+
+    Args:
+        result: The measured latency, with the network's multiply-accumulates.
+        peak_rates: The highest rates of the machine.
+
+    Returns:
+        The lowest possible time per image as a fraction of the median one, 0 to 1; None if the
+        number of multiply-accumulates is unknown.
+    """
+    int8_share = result.artifact.int8_mac_share
+    if result.gmacs_per_image is None or int8_share is None:
         return None
-    integers = one.subject.int8_macs
-    products_s = one.work_gmacs * (
-        integers / machine.int8_gmacs + (1 - integers) / machine.float32_gmacs
+    compute_s = result.gmacs_per_image * (
+        int8_share / peak_rates.int8_gmacs_per_s + (1 - int8_share) / peak_rates.float32_gmacs_per_s
     )
-    weights_s = one.subject.size_bytes / 1e9 / machine.memory_gbytes / one.batch
-    return max(products_s, weights_s) * 1e3 / (one.median_ms / one.batch)
+    weights_gb = result.artifact.size_bytes / 1e9
+    memory_s = weights_gb / peak_rates.memory_gb_per_s / result.batch
+    return max(compute_s, memory_s) * 1e3 / (result.median_ms / result.batch)
 
 
-def _product_s(model: bytes, x: Any, threads: int) -> float:
+def _time_product(
+    model: bytes, matrix: npt.NDArray[np.float32] | npt.NDArray[np.uint8], threads: int
+) -> float:
+    """Return the shortest time in seconds that onnxruntime needs for a model of one product."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    return _best_s(lambda: session.run(None, {"x": x}))
+    return _shortest_time(lambda: session.run(None, {"x": matrix}))
 
 
-def _copied_bytes_per_s(threads: int) -> float:
-    """Bytes read and written."""
-    given = [np.ones(_BYTES, np.uint8) for _ in range(threads)]
-    made = [np.empty_like(each) for each in given]
+def _measure_copy_rate(threads: int) -> float:
+    """Return the bytes per second that `threads` threads read and write while they copy arrays."""
+    sources = [np.ones(_ARRAY_BYTES, np.uint8) for _ in range(threads)]
+    copies = [np.empty_like(source) for source in sources]
     with ThreadPoolExecutor(threads) as pool:
-        return 2 * _BYTES * threads / _best_s(lambda: list(pool.map(np.copyto, made, given)))
+        time_s = _shortest_time(lambda: list(pool.map(np.copyto, copies, sources)))
+    return 2 * _ARRAY_BYTES * threads / time_s
 
 
-def _best_s(run: Any) -> float:
-    times = []
+def _shortest_time(run: Callable[[], object]) -> float:
+    """Return the shortest time in seconds of several runs."""
+    times_s = []
     for _ in range(_REPEATS):
-        before = time.perf_counter()
+        start_s = time.perf_counter()
         run()
-        times.append(time.perf_counter() - before)
-    return min(times)
+        times_s.append(time.perf_counter() - start_s)
+    return min(times_s)

@@ -1,10 +1,13 @@
-"""How queries come, as MLPerf Inference names it, and the wall clock's time of each.
+"""The scenarios of MLPerf Inference: how queries arrive, and the latency of each query.
 
-single stream: one picture, the next when the last is answered. multi stream: eight at once, the next eight when they are answered.
-offline: as many at once as the file takes, back to back, for what gets through. server: one picture, at times of its own, whether
-the last is answered or not; a query's time then includes its waiting.
+single-stream  one image per query; the next query starts when the last one is answered
+multi-stream   eight images per query; the next query starts when the last one is answered
+offline        as many images per query as requested, back to back; the throughput counts
+server         one image per query; queries arrive at random times, whether or not the last one is
+               answered, and the latency includes the time that a query waits
 
-In: queries, callables that each do one; a clock, so that tests have their own. Out: times in milliseconds.
+A query is a callable without arguments that answers one query. All functions take a clock, so that
+tests can use their own.
 """
 
 from __future__ import annotations
@@ -14,92 +17,117 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
-from tinyvit.bench.latency.interleave import Timing, run_interleaved
-from tinyvit.bench.latency.percentiles import MIN_SAMPLES_ABOVE, samples_above, summarize
+from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_turns
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES, bound_rank, summarize
 
-Query = Callable[[], object]
+Query: TypeAlias = "Callable[[], object]"
 
-PER_QUERY = {"single-stream": 1, "multi-stream": 8, "server": 1}
-"""Pictures in a query; offline's are as many as asked for."""
-_TURN = 12
-"""Queries in a row of one file, before the next file's turn."""
-_WINDOW, _STEADY = 8, 0.03
-"""Warm-up ends where the medians of two windows of so many queries differ by less than this part."""
-_MAX_WARMUP = 240
+IMAGES_PER_QUERY = {"single-stream": 1, "multi-stream": 8, "server": 1, "offline": 8}
+"""Scenario -> images per query, unless the user asks for another number."""
+
+_QUERIES_PER_TURN = 12
+"""Queries that a workload answers in a row before the next workload's turn."""
+_WARMUP_WINDOW = 8
+_WARMUP_TOLERANCE = 0.03
+"""The warm-up ends when the medians of two successive windows of queries differ by at most this
+fraction."""
+_MAX_WARMUP_QUERIES = 240
+_ARRIVAL_SEED = 0
+"""Seed of the random arrival times of the scenario server."""
 _SEARCH_STEPS = 8
-"""Of the highest rate: by then it is known to 1/256 of the range."""
+"""Steps of the search for the highest rate; they narrow it to 1/256 of the range."""
+_SEARCH_RUNS = 64
+"""Queries that tell how fast queries are answered back to back, the upper end of the range."""
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """The source of time."""
 
     def now(self) -> float:
-        """Seconds, from any beginning."""
+        """Return the current time in seconds; the starting point is arbitrary."""
         ...
 
     def sleep(self, seconds: float) -> None:
-        """Wait so long."""
+        """Wait for a number of seconds."""
         ...
 
 
 class WallClock:
-    """The real one."""
+    """The clock of the machine."""
 
     def now(self) -> float:
-        """See `Clock`."""
+        """Return the current time in seconds; the starting point is arbitrary."""
         return time.perf_counter()
 
     def sleep(self, seconds: float) -> None:
-        """See `Clock`."""
+        """Wait for a number of seconds."""
         time.sleep(seconds)
 
 
 @dataclass(frozen=True)
 class Warmup:
-    """Queries until they took the same time again and again; is_steady: whether they came to."""
+    """The outcome of a warm-up.
+
+    Attributes:
+        queries: Queries that were answered.
+        is_steady: Whether the latency had settled at the end.
+    """
 
     queries: int
     is_steady: bool
 
 
 def warm_up(query: Query, clock: Clock, seconds: float = 20) -> Warmup:
-    """Query until steady, but at most `seconds` or 240 times."""
-    started, times = clock.now(), list[float]()
-    while len(times) < _MAX_WARMUP and (clock.now() - started < seconds or len(times) < 2):
-        before = clock.now()
+    """Repeat a query until its latency has settled.
+
+    Args:
+        query: The query to repeat, at least twice and at most 240 times.
+        clock: The source of time.
+        seconds: Time after which the warm-up ends in any case.
+    """
+    start_s, times_s = clock.now(), list[float]()
+    while len(times_s) < _MAX_WARMUP_QUERIES and (
+        clock.now() - start_s < seconds or len(times_s) < 2
+    ):
+        before_s = clock.now()
         query()
-        times.append(clock.now() - before)
-        last, previous = times[-_WINDOW:], times[-2 * _WINDOW : -_WINDOW]
-        if len(previous) == _WINDOW:
-            now, then = statistics.median(last), statistics.median(previous)
-            if abs(now - then) <= _STEADY * then:
-                return Warmup(len(times), True)
-    return Warmup(len(times), False)
+        times_s.append(clock.now() - before_s)
+        last, previous = times_s[-_WARMUP_WINDOW:], times_s[-2 * _WARMUP_WINDOW : -_WARMUP_WINDOW]
+        if len(previous) == _WARMUP_WINDOW:
+            median_s, previous_s = statistics.median(last), statistics.median(previous)
+            if abs(median_s - previous_s) <= _WARMUP_TOLERANCE * previous_s:
+                return Warmup(len(times_s), True)
+    return Warmup(len(times_s), False)
 
 
 def run_back_to_back(
     queries: Mapping[str, Query], runs: int, seconds: float, clock: Clock
 ) -> dict[str, Timing]:
-    """Single stream, multi stream and offline: `runs` queries of each or more, in turns, but no longer than `seconds` for each.
+    """Time queries in the scenarios single-stream, multi-stream and offline.
 
-    Of several files the first query of a turn is not counted, and is no less a query: what ran before still holds caches and cores.
+    Several workloads alternate. The first query of each turn is then not counted, because the
+    workload before still holds the caches and the cores.
+
+    Args:
+        queries: The query of each workload, by name.
+        runs: Queries to time per workload; the last turn may add a few.
+        seconds: Time limit per workload, which may end the timing early.
+        clock: The source of time.
+
+    Returns:
+        The latencies of each workload, by name.
     """
     skip = 1 if len(queries) > 1 else 0
-    turn = min(_TURN, runs + skip)
-    rounds = -(-runs // (turn - skip))
-    return run_interleaved(
-        queries,
-        rounds=rounds,
-        warmup=0,
-        budget_s=seconds * len(queries),
-        block=turn,
-        skip=skip,
-        clock=clock.now,
+    queries_per_turn = min(_QUERIES_PER_TURN, runs + skip)
+    rounds = -(-runs // (queries_per_turn - skip))
+    plan = TurnPlan(
+        rounds=rounds, block=queries_per_turn, skip=skip, budget_s=seconds * len(queries)
     )
+    return run_turns(queries, plan, clock.now)
 
 
 def run_server(
@@ -108,47 +136,64 @@ def run_server(
     count: int,
     clock: Clock,
     *,
-    seed: int = 0,
     give_up_ms: float | None = None,
 ) -> Timing:
-    """Server: `count` queries that arrive at random, `rate` a second in the mean (a Poisson process of that seed), answered in order.
+    """Time queries in the scenario server: they arrive in a Poisson process, answered in order.
 
-    Ends early, with fewer, once so many took longer than `give_up_ms` that the 99th percentile cannot be below it.
+    Args:
+        query: Answers one query.
+        rate: Mean arrival rate in queries per second.
+        count: Number of queries.
+        clock: The source of time.
+        give_up_ms: Ends the timing early once so many queries took longer than this that their
+            99th percentile cannot be below it. None to time all queries.
+
+    Returns:
+        The latencies as one turn, each from the arrival of the query to its answer.
     """
-    may_miss = samples_above(count, 0.99)
-    waits = np.random.default_rng(seed).exponential(1 / rate, count - 1)
-    begun, times = clock.now(), list[float]()
-    for arrival in accumulate(waits.tolist(), initial=0.0):
-        if (early := begun + arrival - clock.now()) > 0:
-            clock.sleep(early)
+    misses_left = bound_rank(count, 0.99)
+    gaps_s = np.random.default_rng(_ARRIVAL_SEED).exponential(1 / rate, count - 1)
+    start_s, times_ms = clock.now(), list[float]()
+    for arrival_s in accumulate(gaps_s.tolist(), initial=0.0):
+        if (wait_s := start_s + arrival_s - clock.now()) > 0:
+            clock.sleep(wait_s)
         query()
-        times.append((clock.now() - begun - arrival) * 1e3)
-        if give_up_ms is not None and times[-1] > give_up_ms:
-            may_miss -= 1
-            if may_miss <= 0:
+        times_ms.append((clock.now() - start_s - arrival_s) * 1e3)
+        if give_up_ms is not None and times_ms[-1] > give_up_ms:
+            misses_left -= 1
+            if misses_left <= 0:
                 break
-    return Timing((tuple(times),))
+    return Timing((tuple(times_ms),))
 
 
 def find_highest_rate(
     query: Query, p99_ms: float, count: int, clock: Clock
 ) -> tuple[float, Timing] | None:
-    """The highest rate, queries a second, whose 99th percentile is below `p99_ms` with 99% confidence, and the times at it.
+    """Search for the highest arrival rate that keeps the 99th percentile below a limit.
 
-    By bisection up to what is answered back to back; None where even 1/256 of that does not meet it.
+    The search bisects the range up to the rate at which queries are answered back to back.
+
+    Args:
+        query: Answers one query.
+        p99_ms: Limit that the 99th percentile must stay below with 99% confidence.
+        count: Queries per step; raised to the number that a 99th percentile needs.
+        clock: The source of time.
+
+    Returns:
+        The rate in queries per second and the latencies at it; None if no rate of the search meets
+        the limit.
     """
-    count = max(count, MIN_SAMPLES_ABOVE[0.99])
-    limit = 1e3 / max(
-        summarize(run_back_to_back({"": query}, 64, 60, clock)[""].samples_ms).median_ms, 1e-6
-    )
-    low, high = 0.0, limit
+    count = max(count, MIN_SAMPLES[0.99])
+    timing = run_back_to_back({"": query}, _SEARCH_RUNS, 60, clock)[""]
+    low, high = 0.0, 1e3 / max(timing.median_ms, 1e-6)
     best: tuple[float, Timing] | None = None
     for _ in range(_SEARCH_STEPS):
         rate = (low + high) / 2
-        times = run_server(query, rate, count, clock, give_up_ms=p99_ms)
-        bound = summarize(times.samples_ms).p99_bound_ms
-        if len(times.samples_ms) == count and bound is not None and bound <= p99_ms:
-            low, best = rate, (rate, times)
+        timing = run_server(query, rate, count, clock, give_up_ms=p99_ms)
+        bound_ms = summarize(timing.samples_ms).p99_bound_ms
+        is_complete = len(timing.samples_ms) == count
+        if is_complete and bound_ms is not None and bound_ms <= p99_ms:
+            low, best = rate, (rate, timing)
         else:
             high = rate
     return best

@@ -1,4 +1,4 @@
-"""A file that is open in an engine, and the queries it can be asked: one run or more over a number of pictures."""
+"""An artifact that is open in an engine, and the queries that it can answer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.bench.profilers import random_input
+from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
-from tinyvit.images import list_images, open_image
+from tinyvit.images import open_image
 from tinyvit.runtimes.artifact import Artifact, open_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.classifier import top_predictions
@@ -22,16 +23,31 @@ from tinyvit.runtimes.model_io import resolve_model_io
 from tinyvit.runtimes.registry import engines_for_format, is_reference, open_runtime
 
 STAGES = ("decode", "resize", "network", "top-k")
-"""Of the way from a picture's bytes to its classes. "resize" is all that the file leaves to its caller: resize, crop, normalize."""
-_WHOLE = (256, 320)
-"""Height and width of the picture for a file that resizes by itself, where its golden inputs do not say."""
+"""Stages of an end-to-end query. "resize" is all preprocessing that the artifact leaves to its
+caller: resizing, cropping and normalizing."""
+MAX_IMAGES = 64
+"""Images of a folder that `read_images` reads at most."""
+
+_DEFAULT_IMAGE_SIZE = (256, 320)
+"""Height and width of the input of an artifact that resizes images itself and has no golden vectors
+that would tell a suitable size."""
+_TOP_K = 5
 
 
 @dataclass(frozen=True)
 class OpenWorkload:
-    """given: the path as it was typed. engine: its name. batch: pictures a run takes, None for any number. load_ms: it took to open."""
+    """An artifact that is open in an engine; a context manager that closes it.
 
-    given: str
+    Attributes:
+        path: Path of the artifact, as the user gave it.
+        engine: Name of the engine.
+        artifact: The artifact.
+        runtime: The opened engine.
+        batch: Images that one run of the engine takes; None for any number.
+        load_ms: Time to open the artifact in the engine.
+    """
+
+    path: str
     engine: str
     artifact: Artifact
     runtime: Runtime
@@ -39,98 +55,162 @@ class OpenWorkload:
     load_ms: float
 
     def __enter__(self) -> OpenWorkload:
+        """Return the workload itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Close the engine."""
         self.runtime.close()
 
 
-def open_workload(given: str, engine: str | None, options: RuntimeOptions) -> OpenWorkload:
-    """Raises what `open_runtime` raises, and RequestError for an engine whose time means nothing."""
+def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> OpenWorkload:
+    """Open an artifact in an engine, and time that.
+
+    Args:
+        path: Path of the artifact.
+        engine: Name of the engine; None for the best installed one for the artifact's format.
+        options: Device, threads and precision.
+
+    Raises:
+        RequestError: The engine cannot open the artifact as requested, or is a reference evaluator.
+        MissingDependencyError: The engine is not installed.
+        ArtifactError: The artifact is damaged or cannot be run.
+    """
     if engine and is_reference(engine):
-        cause = f"{engine} proves what {given} computes, and its time says nothing of a device"
-        raise RequestError(cause, "measure on the device, with its own engine")
-    artifact = open_artifact(given)
-    name = engine or engines_for_format(artifact.format)[0]
-    begun = time.perf_counter()
-    runtime = open_runtime(artifact, name, options)
-    load_ms = (time.perf_counter() - begun) * 1e3
-    first = runtime.inputs[0].shape[0] if runtime.inputs and runtime.inputs[0].shape else None
-    return OpenWorkload(
-        given, name, artifact, runtime, first if isinstance(first, int) else None, load_ms
-    )
-
-
-def pictures_per_query(opened: OpenWorkload, wanted: int | None, default: int) -> int:
-    """`wanted`, or as near to `default` as the file's fixed batch lets it. Raises RequestError where `wanted` is no multiple of that."""
-    if opened.batch is None:
-        return wanted or default
-    if wanted and wanted % opened.batch:
-        cause = (
-            f"{opened.given} takes {opened.batch} pictures a run, and {wanted} is no multiple of it"
-        )
         raise RequestError(
-            cause,
-            f"give --batch {opened.batch}, or export it with --batch {wanted} or --dynamic-batch",
+            f"{engine} only checks what {path} computes, and its latency says nothing about a"
+            " device",
+            "measure on the device, with the device's own engine",
         )
-    return wanted or max(default // opened.batch, 1) * opened.batch
+    artifact = open_artifact(path)
+    name = engine or engines_for_format(artifact.format)[0]
+    start_s = time.perf_counter()
+    runtime = open_runtime(artifact, name, options)
+    load_ms = (time.perf_counter() - start_s) * 1e3
+    batch = runtime.inputs[0].shape[0] if runtime.inputs and runtime.inputs[0].shape else None
+    fixed_batch = batch if isinstance(batch, int) else None
+    return OpenWorkload(path, name, artifact, runtime, fixed_batch, load_ms)
 
 
-def network_query(opened: OpenWorkload, pictures: int) -> Callable[[], object]:
-    """The network alone, on `pictures` of noise: one run, or as many as a fixed batch takes."""
-    x = _input(opened, opened.batch or pictures)
-    runs = pictures // len(x)
-    run = opened.runtime.run
-    return (lambda: run(x)) if runs == 1 else lambda: [run(x) for _ in range(runs)]
+def images_per_query(workload: OpenWorkload, requested: int | None, default: int) -> int:
+    """Choose how many images a query has.
+
+    Args:
+        workload: The artifact, whose batch may be fixed.
+        requested: The number that the user wants; None for the default.
+        default: The scenario's number; a fixed batch makes it the nearest lower multiple, at least
+            one batch.
+
+    Raises:
+        RequestError: The requested number is not a multiple of the fixed batch.
+    """
+    if workload.batch is None:
+        return requested or default
+    if requested and requested % workload.batch:
+        raise RequestError(
+            f"--batch is {requested}, but {workload.path} takes {workload.batch} images per run",
+            f"give a multiple of {workload.batch}, or export the model with --batch {requested} or"
+            " --dynamic-batch",
+        )
+    return requested or max(default // workload.batch, 1) * workload.batch
 
 
-def _input(opened: OpenWorkload, pictures: int) -> npt.NDArray[Any]:
-    given = opened.runtime.inputs[0]
-    golden = opened.artifact.manifest.golden if opened.artifact.manifest else None
-    height, width = (golden.height, golden.width) if golden else _WHOLE
-    free = {"NHWC": (pictures, height, width, 3), "NCHW": (pictures, 3, height, width)}.get(
-        given.layout, (pictures,) * len(given.shape)
-    )
-    shape = [size if isinstance(size, int) else instead for size, instead in zip(given.shape, free)]
-    made: npt.NDArray[Any] = random_input(shape, given.dtype)
-    return made
+def network_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
+    """Make a query that runs the network alone, on random input.
+
+    Args:
+        workload: The open artifact.
+        images: Images per query. An artifact with a fixed batch answers it with several runs.
+
+    Returns:
+        A callable that answers one query.
+    """
+    batch = _random_batch(workload, workload.batch or images)
+    run_count = images // len(batch)
+    run = workload.runtime.run
+
+    def run_once() -> object:
+        return run(batch)
+
+    def run_several_times() -> object:
+        return [run(batch) for _ in range(run_count)]
+
+    return run_once if run_count == 1 else run_several_times
 
 
-class EndToEnd:
-    """Queries from pictures' bytes, as they lie in files, to their best five classes; each stage is timed.
+class EndToEndQuery:
+    """A query that leads from the bytes of image files to the best five classes, stage by stage.
 
-    The pictures are read into memory before, so that no disk is timed, and taken in turn. stages_ms: each query's milliseconds in
-    each of STAGES, in that order.
+    The bytes are in memory, so that no disk is timed, and the images are used in turn. Each call
+    answers one query.
+
+    Attributes:
+        stages_ms: For each query so far, the milliseconds of each of `STAGES`.
     """
 
-    def __init__(self, opened: OpenWorkload, images: tuple[bytes, ...], pictures: int) -> None:
+    def __init__(self, workload: OpenWorkload, images: tuple[bytes, ...], count: int) -> None:
+        """Prepare the query.
+
+        Args:
+            workload: The open artifact.
+            images: Contents of image files, at least one.
+            count: Images per query.
+        """
         self.stages_ms: list[tuple[float, ...]] = []
-        self._opened, self._contract = (
-            opened,
-            resolve_model_io(opened.artifact, opened.runtime, None, None),
-        )
-        self._group = self._contract.batch or pictures
-        self._pictures, self._images = pictures, cycle(images)
+        self._runtime = workload.runtime
+        self._model_io = resolve_model_io(workload.artifact, workload.runtime, None, None)
+        self._batch = self._model_io.batch or count
+        self._count = count
+        self._images = cycle(images)
 
     def __call__(self) -> None:
-        """One query."""
-        marks = [time.perf_counter()]
-        images = [open_image(data) for data in islice(self._images, self._pictures)]
-        marks.append(time.perf_counter())
-        inputs = [self._contract.input_of(image) for image in images]
-        marks.append(time.perf_counter())
-        groups = [np.stack(inputs[i : i + self._group]) for i in range(0, len(inputs), self._group)]
-        logits = [row for group in groups for row in self._opened.runtime.run(group)]
-        marks.append(time.perf_counter())
+        """Answer one query, and append the time of its stages to `stages_ms`."""
+        marks_s = [time.perf_counter()]
+        images = [open_image(data) for data in islice(self._images, self._count)]
+        marks_s.append(time.perf_counter())
+        inputs = [self._model_io.prepare_input(image) for image in images]
+        marks_s.append(time.perf_counter())
+        logits = [
+            row
+            for start in range(0, len(inputs), self._batch)
+            for row in self._runtime.run(np.stack(inputs[start : start + self._batch]))
+        ]
+        marks_s.append(time.perf_counter())
         for row in logits:
-            top_predictions(row, self._contract.labels, 5)
-        marks.append(time.perf_counter())
-        self.stages_ms.append(tuple((after - before) * 1e3 for before, after in pairwise(marks)))
+            top_predictions(row, self._model_io.labels, _TOP_K)
+        marks_s.append(time.perf_counter())
+        self.stages_ms.append(tuple((end - start) * 1e3 for start, end in pairwise(marks_s)))
 
 
-def read_images(path: Path, most: int = 64) -> tuple[bytes, ...]:
-    """The bytes of a picture, or of up to `most` of a folder's; raises ImageError where there are none."""
-    files = list_images(path)[:most] if path.is_dir() else [path]
+def read_images(path: Path) -> tuple[bytes, ...]:
+    """Read image files into memory, after checking that they can be decoded.
+
+    Args:
+        path: An image file, or a folder, of which the first `MAX_IMAGES` images are read.
+
+    Returns:
+        The content of each file.
+
+    Raises:
+        ImageError: A file cannot be decoded, or the folder has no images.
+    """
+    files = list_images(path)[:MAX_IMAGES] if path.is_dir() else [path]
     for file in files:
         open_image(file)
     return tuple(file.read_bytes() for file in files)
+
+
+def _random_batch(workload: OpenWorkload, images: int) -> npt.NDArray[Any]:
+    """Return random input for `images` images; free sizes are those of the golden vectors."""
+    spec = workload.runtime.inputs[0]
+    manifest = workload.artifact.manifest
+    golden = manifest.golden if manifest else None
+    height, width = (golden.height, golden.width) if golden else _DEFAULT_IMAGE_SIZE
+    sizes_by_layout = {"NHWC": (images, height, width, 3), "NCHW": (images, 3, height, width)}
+    free_sizes = sizes_by_layout.get(spec.layout, (images,) * len(spec.shape))
+    shape = [
+        size if isinstance(size, int) else free_size
+        for size, free_size in zip(spec.shape, free_sizes)
+    ]
+    batch: npt.NDArray[Any] = random_input(shape, spec.dtype)
+    return batch

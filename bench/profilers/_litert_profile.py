@@ -1,7 +1,9 @@
-"""LiteRT's profile of a file: every kernel that it ran, in order, by the names that XNNPACK gives them.
+"""LiteRT's profile of a file: every kernel that it ran, in order, by XNNPACK's names.
 
-The Python package shows none, but the C library that it brings has a profiler (google-ai-edge/LiteRT, litert/c/litert_profiler.h,
-litert_compiled_model.h). It runs in a process of its own: a library that is called through ctypes checks nothing.
+LiteRT's Python package offers no profile, but the C library inside it has a profiler (headers
+litert/c/litert_profiler.h and litert/c/litert_compiled_model.h of google-ai-edge/LiteRT). It runs
+in a process of its own, because a library that is called through ctypes checks nothing and can
+crash.
 """
 
 from __future__ import annotations
@@ -10,27 +12,56 @@ import ctypes
 import re
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from tinyvit.bench.profilers import RUNS
 from tinyvit.errors import ArtifactError, MissingDependencyError
 
-_CPU, _FLOAT32, _UINT8, _MAX_RANK = 1, 1, 3, 8
-_ROW = re.compile(
+_CPU = 1
+"""LiteRtHwAccelerators: kLiteRtHwAcceleratorCpu."""
+_FLOAT32, _UINT8 = 1, 3
+"""LiteRtElementType."""
+_MAX_RANK = 8
+"""LITERT_TENSOR_MAX_RANK."""
+_SUMMARY_ROW = re.compile(
     r"\s*(?:Delegate/)?(\S.*?)\s{2,}[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%.*?\s(\d+)\s+\["
 )
-"""A line of the summary's first table: kind, start, first, average in milliseconds, two shares, memory, times called, name."""
+"""A row of the summary's first table. Its columns are: kind, start, first time, average time in
+milliseconds, two percentages, memory, number of calls, and name. Groups: kind, average, calls."""
 
 
-class Kernel(NamedTuple):
-    """One kernel that ran: XNNPACK's name of it, or the operator's where LiteRT's own ran, and milliseconds a run."""
+@dataclass(frozen=True)
+class LiteRtKernel:
+    """One kernel that ran.
+
+    Attributes:
+        name: XNNPACK's name of it, or the operator's name for a kernel of LiteRT itself.
+        time_ms: Average time of one run in milliseconds.
+    """
 
     name: str
-    ms: float
+    time_ms: float
+
+
+@dataclass(frozen=True)
+class InputOutput:
+    """The one input and the one output of a file.
+
+    Attributes:
+        input_shape: Shape of the input.
+        output_shape: Shape of the float32 output.
+        is_uint8: Whether the input is uint8; otherwise it is float32.
+    """
+
+    input_shape: tuple[int, ...]
+    output_shape: tuple[int, ...]
+    is_uint8: bool
 
 
 class _Layout(ctypes.Structure):
+    """LiteRtLayout."""
+
     _fields_ = [
         ("rank", ctypes.c_uint),
         ("sizes", ctypes.c_int32 * _MAX_RANK),
@@ -39,38 +70,124 @@ class _Layout(ctypes.Structure):
 
 
 class _TensorType(ctypes.Structure):
+    """LiteRtRankedTensorType."""
+
     _fields_ = [("element", ctypes.c_int), ("layout", _Layout)]
 
 
-def profile(
-    path: Path, shapes: tuple[tuple[int, ...], tuple[int, ...]], pixels: bool
-) -> list[Kernel]:
-    """Run the file on one thread, on zeros. shapes: of its input and its output; pixels: the input is uint8. Raises ArtifactError."""
-    sizes = [",".join(map(str, shape)) for shape in shapes]
+def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
+    """Run a file on one thread, on zeros, in a process of its own.
+
+    Args:
+        path: A .tflite file that was checked.
+        tensors: Its input and its output.
+
+    Returns:
+        The kernels in the order of execution.
+
+    Raises:
+        ArtifactError: The process fails, or prints no profile.
+    """
     command = [
         sys.executable,
         "-m",
         "tinyvit.bench.profilers._litert_profile",
         str(path),
-        *sizes,
-        str(int(pixels)),
+        ",".join(map(str, tensors.input_shape)),
+        ",".join(map(str, tensors.output_shape)),
+        str(int(tensors.is_uint8)),
     ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    table = done.stdout.partition("Run Order")[2].partition("\n\n")[0]
-    kernels = [
-        Kernel(found[1], float(found[2]))
-        for line in table.splitlines()
-        if (found := _ROW.match(line)) and int(found[3]) == RUNS
-    ]
-    if done.returncode or not kernels:
+    process = subprocess.run(command, capture_output=True, text=True)
+    table = process.stdout.partition("Run Order")[2].partition("\n\n")[0]
+    rows = (_SUMMARY_ROW.match(line) for line in table.splitlines())
+    kernels = [LiteRtKernel(row[1], float(row[2])) for row in rows if row and int(row[3]) == RUNS]
+    if process.returncode or not kernels:
         raise ArtifactError(
-            f"LiteRT does not profile {path.name}",
-            "install the version that constraints.txt names, or report this",
+            f"LiteRT printed no profile of {path.name}",
+            "install the version of ai-edge-litert that constraints.txt names",
         )
     return kernels
 
 
-def _library() -> ctypes.CDLL:
+class _ProfiledModel:
+    """A compiled model with LiteRT's profiler. Nothing is released, because the process ends."""
+
+    def __init__(self, path: str) -> None:
+        """Load and compile a file for the CPU, with profiling."""
+        self._library = _load_library()
+        self._environment, model, options, profiling = (ctypes.c_void_p() for _ in range(4))
+        self._model, self._profiler = ctypes.c_void_p(), ctypes.c_void_p()
+        self._call("CreateEnvironment", 0, None, ctypes.byref(self._environment))
+        self._call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
+        self._call("CreateOptions", ctypes.byref(options))
+        self._call("SetOptionsHardwareAccelerators", options, _CPU)
+        libc = ctypes.CDLL(None)
+        libc.strdup.restype = ctypes.c_void_p
+        text = ctypes.c_void_p(libc.strdup(b"enable_profiling = true\n"))
+        self._call(
+            "CreateOpaqueOptions",
+            b"runtime_options_string",
+            text,
+            ctypes.cast(libc.free, ctypes.c_void_p),
+            ctypes.byref(profiling),
+        )
+        self._call("AddOpaqueOptions", options, profiling)
+        self._call(
+            "CreateCompiledModel", self._environment, model, options, ctypes.byref(self._model)
+        )
+        self._call("CompiledModelGetProfiler", self._model, ctypes.byref(self._profiler))
+
+    def summarize_runs(self, tensors: InputOutput) -> str:
+        """Run the model once unprofiled and `RUNS` times profiled; return the profiler's text."""
+        count, signature = ctypes.c_size_t(1), ctypes.c_size_t(0)
+        input_element = _UINT8 if tensors.is_uint8 else _FLOAT32
+        buffers = [
+            self._create_buffer("Input", tensors.input_shape, input_element),
+            self._create_buffer("Output", tensors.output_shape, _FLOAT32),
+        ]
+        inputs, outputs = ((ctypes.c_void_p * 1)(buffer) for buffer in buffers)
+        for run_index in range(1 + RUNS):
+            if run_index == 1:
+                self._call("StartProfiler", self._profiler)
+            self._call("RunCompiledModel", self._model, signature, count, inputs, count, outputs)
+        self._call("StopProfiler", self._profiler)
+        text = ctypes.c_char_p()
+        self._call("GetProfileSummary", self._profiler, self._model, ctypes.byref(text))
+        return (text.value or b"").decode()
+
+    def _call(self, name: str, *arguments: object) -> None:
+        """Call a function of the library, and raise RuntimeError if it fails."""
+        status = getattr(self._library, f"LiteRt{name}")(*arguments)
+        if status:
+            raise RuntimeError(f"LiteRt{name} returned the error code {status}")
+
+    def _create_buffer(
+        self, direction: str, shape: tuple[int, ...], element: int
+    ) -> ctypes.c_void_p:
+        """Create the buffer of the first "Input" or "Output" of the first signature."""
+        tensor_type, requirements, buffer = _TensorType(), ctypes.c_void_p(), ctypes.c_void_p()
+        tensor_type.element, tensor_type.layout.rank = element, len(shape)
+        tensor_type.layout.sizes[: len(shape)] = shape
+        signature, index = ctypes.c_size_t(0), ctypes.c_size_t(0)
+        self._call(
+            f"GetCompiledModel{direction}BufferRequirements",
+            self._model,
+            signature,
+            index,
+            ctypes.byref(requirements),
+        )
+        self._call(
+            "CreateManagedTensorBufferFromRequirements",
+            self._environment,
+            ctypes.byref(tensor_type),
+            requirements,
+            ctypes.byref(buffer),
+        )
+        return buffer
+
+
+def _load_library() -> ctypes.CDLL:
+    """Load the C library inside LiteRT's Python package."""
     try:
         import ai_edge_litert
     except ImportError as error:
@@ -78,74 +195,20 @@ def _library() -> ctypes.CDLL:
     return ctypes.CDLL(str(Path(ai_edge_litert.__file__).parent / "libLiteRt.so"))
 
 
-class _Session:
-    """A compiled model with its profiler. Nothing is released: the process ends."""
+def main(path: str, input_sizes: str, output_sizes: str, is_uint8: str) -> None:
+    """Print the profiler's summary of a file.
 
-    def __init__(self, path: str) -> None:
-        self._library = _library()
-        self._environment, model, options, profiling = (ctypes.c_void_p() for _ in range(4))
-        self._model, self._profiler = ctypes.c_void_p(), ctypes.c_void_p()
-        self.call("CreateEnvironment", 0, None, ctypes.byref(self._environment))
-        self.call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
-        self.call("CreateOptions", ctypes.byref(options))
-        self.call("SetOptionsHardwareAccelerators", options, _CPU)
-        c = ctypes.CDLL(None)
-        c.strdup.restype = ctypes.c_void_p
-        text = ctypes.c_void_p(c.strdup(b"enable_profiling = true\n"))
-        self.call(
-            "CreateOpaqueOptions",
-            b"runtime_options_string",
-            text,
-            ctypes.cast(c.free, ctypes.c_void_p),
-            ctypes.byref(profiling),
-        )
-        self.call("AddOpaqueOptions", options, profiling)
-        self.call(
-            "CreateCompiledModel", self._environment, model, options, ctypes.byref(self._model)
-        )
-        self.call("CompiledModelGetProfiler", self._model, ctypes.byref(self._profiler))
-
-    def call(self, name: str, *values: object) -> None:
-        status = getattr(self._library, f"LiteRt{name}")(*values)
-        if status:
-            raise RuntimeError(f"LiteRt{name} gives {status}")
-
-    def summary(self, given: tuple[int, ...], made: tuple[int, ...], pixels: bool) -> str:
-        one, first = ctypes.c_size_t(1), ctypes.c_size_t(0)
-        ends = [
-            self._buffer("Input", given, _UINT8 if pixels else _FLOAT32),
-            self._buffer("Output", made, _FLOAT32),
-        ]
-        inputs, outputs = ((ctypes.c_void_p * 1)(end) for end in ends)
-        for i in range(1 + RUNS):
-            if i == 1:
-                self.call("StartProfiler", self._profiler)
-            self.call("RunCompiledModel", self._model, first, one, inputs, one, outputs)
-        self.call("StopProfiler", self._profiler)
-        text = ctypes.c_char_p()
-        self.call("GetProfileSummary", self._profiler, self._model, ctypes.byref(text))
-        return (text.value or b"").decode()
-
-    def _buffer(self, end: str, shape: tuple[int, ...], element: int) -> ctypes.c_void_p:
-        kind, needs, made = _TensorType(), ctypes.c_void_p(), ctypes.c_void_p()
-        kind.element, kind.layout.rank = element, len(shape)
-        kind.layout.sizes[: len(shape)] = shape
-        at = ctypes.c_size_t(0), ctypes.c_size_t(0)
-        self.call(f"GetCompiledModel{end}BufferRequirements", self._model, *at, ctypes.byref(needs))
-        self.call(
-            "CreateManagedTensorBufferFromRequirements",
-            self._environment,
-            ctypes.byref(kind),
-            needs,
-            ctypes.byref(made),
-        )
-        return made
-
-
-def main(path: str, given: str, made: str, pixels: str) -> None:
-    """In the process of its own: print the summary."""
-    shapes = [tuple(map(int, sizes.split(","))) for sizes in (given, made)]
-    print(_Session(path).summary(shapes[0], shapes[1], bool(int(pixels))))
+    Args:
+        path: The .tflite file.
+        input_sizes: Sizes of the input, separated by commas.
+        output_sizes: Sizes of the output, separated by commas.
+        is_uint8: "1" if the input is uint8, "0" if it is float32.
+    """
+    input_shape, output_shape = (
+        tuple(map(int, sizes.split(","))) for sizes in (input_sizes, output_sizes)
+    )
+    tensors = InputOutput(input_shape, output_shape, bool(int(is_uint8)))
+    print(_ProfiledModel(path).summarize_runs(tensors))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""ExecuTorch, by its event trace.
+"""The profiler of ExecuTorch: its event trace for kernels, the file's XNNPACK graphs for shapes.
 
-XNNPACK's events name the kernel that ran and its types, in the order of its graph's nodes, which have the shapes.
+XNNPACK's events name the kernel that ran and its types. They come in the order of the nodes of its
+graphs, which hold the shapes.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import re
 import statistics
 import struct
 import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
 from importlib import resources
 from math import prod
 from pathlib import Path
@@ -22,106 +25,118 @@ from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.base import RuntimeOptions, load_error
 from tinyvit.runtimes.registry import open_runtime
 
-_PRODUCTS = {
+_KERNELS_BY_NODE = {
     "XNNFullyConnected": ("Fully Connected",),
-    "XNNConv2d": ("Convolution", "Fully Connected"),  # 1 x 1 is run as a linear layer
+    "XNNConv2d": ("Convolution", "Fully Connected"),  # a 1 x 1 kernel runs as a linear layer
     "XNNDepthwiseConv2d": ("Convolution",),
     "XNNBatchMatrixMultiply": ("Batch Matrix Multiply",),
 }
-"""XNNPACK's nodes, and how its kernels for them may be called."""
-_KERNELS = ("Fully Connected", "Convolution", "Deconvolution", "Batch Matrix Multiply")
-_HEADER = re.compile(rb"XH00\x1e\x00")
-"""Of a graph of XNNPACK's in a file (executorch, backends/xnnpack/serialization)."""
+"""Node of an XNNPACK graph that multiplies matrices -> how the names of its kernels may begin."""
+_PRODUCT_KERNELS = ("Fully Connected", "Convolution", "Deconvolution", "Batch Matrix Multiply")
+_GRAPH_HEADER = re.compile(rb"XH00\x1e\x00")
+"""Identifier and header size, at the fifth byte of each XNNPACK graph in a .pte file (ExecuTorch,
+backends/xnnpack/serialization/xnnpack_graph_serialize.py)."""
 
 
-def executed(path: Path, threads: int) -> list[ExecutedKernel]:
-    """See the package."""
+@dataclass(frozen=True)
+class _Product:
+    """A node of an XNNPACK graph that multiplies matrices.
+
+    Attributes:
+        kernels: How the name of its kernel may begin.
+        macs: Its multiply-accumulates.
+    """
+
+    kernels: tuple[str, ...]
+    macs: int
+
+
+def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+    """Run an artifact and list the kernels that XNNPACK ran.
+
+    Args:
+        path: A .pte file.
+        threads: CPU threads.
+
+    Raises:
+        ArtifactError: ExecuTorch refuses the file, or the kernels do not match its graphs.
+        MissingDependencyError: ExecuTorch is not installed.
+    """
     data = path.read_bytes()
-    todo, parts = _products(data), []
-    for event in _events(path, data, threads):
+    products = _read_products(data)
+    kernels = []
+    for event in _run_profiled(path, data, threads):
         kind, macs = event.name.rpartition(" #")[0], 0
-        if kind.startswith(_KERNELS):
-            if not todo or not kind.startswith(todo[0][0]):
+        if kind.startswith(_PRODUCT_KERNELS):
+            if not products or not kind.startswith(products[0].kernels):
                 raise ArtifactError(
-                    f"{kind} in {path.name} is not where its graph has it", "report this"
+                    f"{path.name} ran the kernel {kind} in another order than its graph states",
+                    "report this as a bug of tinyvit-edge, with the file",
                 )
-            macs = todo.pop(0)[1]
-        parts.append(
-            ExecutedKernel(
-                kind,
-                macs,
-                bool(macs) and bool(re.search("Q[SCU]8", kind)),
-                statistics.median(event.perf_data.raw),
-            )
+            macs = products.pop(0).macs
+        is_integer = macs > 0 and re.search("Q[SCU]8", kind) is not None
+        kernels.append(
+            ExecutedKernel(kind, macs, is_integer, statistics.median(event.perf_data.raw))
         )
-    if todo:
+    if products:
         raise ArtifactError(
-            f"{len(todo)} products of {path.name} did not run in XNNPACK", "report this"
+            f"{len(products)} products of {path.name} did not run in XNNPACK",
+            "report this as a bug of tinyvit-edge, with the file",
         )
-    return parts
+    return kernels
 
 
-def _events(path: Path, data: bytes, threads: int) -> list[Any]:
-    """What XNNPACK ran, in order."""
+def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
+    """Run a file and return the executorch.devtools.inspector.Event of each XNNPACK kernel."""
     with silence_file_descriptors(), quiet_loggers("torch", "torchao", "executorch", "root"):
         try:
             import torch
             from executorch.devtools import Inspector
-            from executorch.extension.pybindings import portable_lib as sdk
+            from executorch.extension.pybindings import portable_lib
         except ImportError as error:
             raise MissingDependencyError.of("executorch", "executorch") from error
-        with open_runtime(
-            open_artifact(path), "executorch", RuntimeOptions(threads=threads)
-        ) as runtime:  # its checks, and its threads
-            feed = [
-                torch.from_numpy(random_input(given.shape, given.dtype)) for given in runtime.inputs
+        artifact, options = open_artifact(path), RuntimeOptions(threads=threads)
+        # The runtime checks the file and sets the number of threads.
+        with open_runtime(artifact, "executorch", options) as runtime:
+            inputs = [
+                torch.from_numpy(random_input(spec.shape, spec.dtype)) for spec in runtime.inputs
             ]
             try:
-                module = sdk._load_for_executorch_from_buffer(data, enable_etdump=True)
+                module = portable_lib._load_for_executorch_from_buffer(data, enable_etdump=True)
                 for _ in range(RUNS):
-                    module.forward(feed)
+                    module.forward(inputs)
             except RuntimeError as error:
                 raise load_error(path, "ExecuTorch", error) from error
             with tempfile.TemporaryDirectory() as folder:
-                module.write_etdump_result_to_file(f"{folder}/trace.etdp")
-                blocks = Inspector(etdump_path=f"{folder}/trace.etdp").event_blocks
-    events = (event for block in blocks for event in block.events)
+                trace = f"{folder}/trace.etdp"
+                module.write_etdump_result_to_file(trace)
+                blocks = Inspector(etdump_path=trace).event_blocks
     return [
         event
-        for event in events
+        for block in blocks
+        for event in block.events
         if event.perf_data is not None and " " in event.name and event.is_delegated_op
     ]
 
 
-def _products(data: bytes) -> list[tuple[tuple[str, ...], int]]:
-    """(names of kernels, multiply-accumulates) of the nodes of all XNNPACK graphs in a file, in their order."""
-    found = []
-    for header in _HEADER.finditer(data):
-        start, size = struct.unpack_from("<II", data, header.start() + 6)
-        at = header.start() - 4 + start
-        graph = _graph(data[at : at + size])
-        shapes: dict[int, list[int]] = {}
-        for value in graph["xvalues"]:
-            tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
-            shapes[tensor["id_out"]] = tensor["dims"]
-        for node in graph["xnodes"]:
-            kind, of = node["xnode_union_type"], node["xnode_union"]
-            if kind in _PRODUCTS:
-                given, weight = (
-                    shapes[of["input1_id"]],
-                    shapes[of["filter_id" if "filter_id" in of else "input2_id"]],
-                )
-                depth = (
-                    given[-1]
-                    if not kind.endswith("2d")
-                    else weight[1] * weight[2] * (weight[3] if kind == "XNNConv2d" else 1)
-                )
-                found.append((_PRODUCTS[kind], prod(shapes[of["output_id"]]) * depth))
-    return found
+def _read_products(data: bytes) -> list[_Product]:
+    """Read the products of all XNNPACK graphs in a .pte file, in their order."""
+    return [
+        product
+        for header in _GRAPH_HEADER.finditer(data)
+        for product in _iterate_products(_decode_graph(_graph_bytes(data, header)))
+    ]
 
 
-def _graph(data: bytes) -> dict[str, Any]:
-    """A graph of XNNPACK's, read with the SDK's own flatc and schema."""
+def _graph_bytes(data: bytes, header: re.Match[bytes]) -> bytes:
+    """Return the FlatBuffer that follows the header of an XNNPACK graph."""
+    offset, size = struct.unpack_from("<II", data, header.start() + 6)
+    start = header.start() - 4 + offset
+    return data[start : start + size]
+
+
+def _decode_graph(data: bytes) -> dict[str, Any]:
+    """Decode an XNNPACK graph with ExecuTorch's own flatc and schema."""
     from executorch.exir._serialize._flatbuffer import _flatc_decompile
 
     schema = resources.files("executorch.backends.xnnpack.serialization").joinpath(
@@ -133,3 +148,24 @@ def _graph(data: bytes) -> dict[str, Any]:
         _flatc_decompile(folder, f"{folder}/graph.fbs", f"{folder}/graph.bin", ["--raw-binary"])
         graph: dict[str, Any] = json.loads(Path(folder, "graph.json").read_text(encoding="utf-8"))
     return graph
+
+
+def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
+    """Iterate over the nodes of a decoded graph that multiply matrices."""
+    shapes: dict[int, list[int]] = {}
+    for value in graph["xvalues"]:
+        tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
+        shapes[tensor["id_out"]] = tensor["dims"]
+    for node in graph["xnodes"]:
+        kind, fields = node["xnode_union_type"], node["xnode_union"]
+        if kind not in _KERNELS_BY_NODE:
+            continue
+        weight_id = fields["filter_id"] if "filter_id" in fields else fields["input2_id"]
+        input_shape, weight_shape = shapes[fields["input1_id"]], shapes[weight_id]
+        if kind == "XNNConv2d":
+            depth = prod(weight_shape[1:4])
+        elif kind == "XNNDepthwiseConv2d":
+            depth = prod(weight_shape[1:3])
+        else:
+            depth = input_shape[-1]
+        yield _Product(_KERNELS_BY_NODE[kind], prod(shapes[fields["output_id"]]) * depth)

@@ -1,15 +1,21 @@
-"""LiteRT, by its own profile: kernels come in the order of the file's operators, whose shapes are counted. On one thread always."""
+"""The profiler of LiteRT, which always runs on one thread.
+
+Its profile lists kernels in the order of the file's operators, whose shapes tell their
+multiply-accumulates.
+"""
 
 from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from tinyvit.bench.profilers import ExecutedKernel, _litert_profile
+from tinyvit.bench.profilers import ExecutedKernel
+from tinyvit.bench.profilers._litert_profile import InputOutput, LiteRtKernel, profile_file
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.engines import _tflite
 
-_KERNELS = (
+_PRODUCT_KERNELS = (
     "Fully Connected",
     "Convolution",
     "Batch Matrix Multiply",
@@ -18,50 +24,86 @@ _KERNELS = (
     "DEPTHWISE_CONV_2D",
     "BATCH_MATMUL",
 )
-"""How products are called in XNNPACK and in LiteRT's own kernels."""
+"""How the names of kernels begin that multiply matrices: first XNNPACK's, then LiteRT's own."""
 
 
-def executed(path: Path, threads: int) -> list[ExecutedKernel]:
-    """See the package."""
+def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+    """Run an artifact on one thread and list the kernels that LiteRT ran.
+
+    Args:
+        path: A .tflite file.
+        threads: Ignored; the profiler of LiteRT runs on one thread.
+
+    Raises:
+        ArtifactError: LiteRT refuses the file, or its profile lacks some of the products.
+        MissingDependencyError: LiteRT is not installed.
+    """
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
         raise MissingDependencyError.of("ai-edge-litert", "litert") from error
     model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
-    graph, kinds = (
-        model.subgraphs[0],
-        [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes],
+    graph = model.subgraphs[0]
+    macs = _count_product_macs(model, schema.BuiltinOperator)
+    input_tensor, output_tensor = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    kernels = profile_file(
+        path,
+        InputOutput(
+            tuple(input_tensor.shape.tolist()),
+            tuple(output_tensor.shape.tolist()),
+            input_tensor.type == schema.TensorType.UINT8,
+        ),
     )
-    names = schema.BuiltinOperator
-    products = (names.FULLY_CONNECTED, names.CONV_2D, names.DEPTHWISE_CONV_2D, names.BATCH_MATMUL)
+    if sum(map(_is_product, kernels)) != len(macs):
+        raise ArtifactError(
+            f"LiteRT's profile of {path.name} does not list all products of the file",
+            "report this as a bug of tinyvit-edge, with the file",
+        )
+    remaining_macs = iter(macs)
+    return [
+        ExecutedKernel(
+            kernel.name,
+            next(remaining_macs) if _is_product(kernel) else 0,
+            "Q" in kernel.name and "F32" not in kernel.name,
+            kernel.time_ms,
+        )
+        for kernel in kernels
+    ]
+
+
+def _is_product(kernel: LiteRtKernel) -> bool:
+    return kernel.name.startswith(_PRODUCT_KERNELS)
+
+
+def _count_product_macs(model: Any, operators: Any) -> list[int]:
+    """Count the multiply-accumulates of each product of the file, in the order of the operators.
+
+    Args:
+        model: The file, as `schema_py_generated.ModelT`.
+        operators: The enumeration `schema_py_generated.BuiltinOperator`.
+    """
+    graph = model.subgraphs[0]
+    codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
+    products = (
+        operators.FULLY_CONNECTED,
+        operators.CONV_2D,
+        operators.DEPTHWISE_CONV_2D,
+        operators.BATCH_MATMUL,
+    )
     macs = []
     for operator in graph.operators:
-        if (kind := kinds[operator.opcodeIndex]) in products:
-            given, weight, out = (
-                graph.tensors[i].shape.tolist() for i in (*operator.inputs[:2], operator.outputs[0])
-            )
-            depth = (
-                given[-1]
-                if kind == names.BATCH_MATMUL
-                else prod(weight[1:3] if kind == names.DEPTHWISE_CONV_2D else weight[1:])
-            )
-            macs.append(prod(out) * depth)
-    ends = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    shapes = (tuple(ends[0].shape.tolist()), tuple(ends[1].shape.tolist()))
-    ran = _litert_profile.profile(path, shapes, ends[0].type == schema.TensorType.UINT8)
-    if sum(kernel.name.startswith(_KERNELS) for kernel in ran) != len(macs):
-        raise ArtifactError(
-            f"the products of {path.name} were not all found in LiteRT's profile", "report this"
+        code = codes[operator.opcodeIndex]
+        if code not in products:
+            continue
+        data, weight, output = (
+            graph.tensors[index].shape.tolist()
+            for index in (*operator.inputs[:2], operator.outputs[0])
         )
-    found, parts = iter(macs), []
-    for kernel in ran:
-        is_integer = "Q" in kernel.name and "F32" not in kernel.name
-        parts.append(
-            ExecutedKernel(
-                kernel.name,
-                next(found) if kernel.name.startswith(_KERNELS) else 0,
-                is_integer,
-                kernel.ms,
-            )
-        )
-    return parts
+        if code == operators.BATCH_MATMUL:
+            depth = data[-1]
+        elif code == operators.DEPTHWISE_CONV_2D:
+            depth = prod(weight[1:3])
+        else:
+            depth = prod(weight[1:])
+        macs.append(prod(output) * depth)
+    return macs

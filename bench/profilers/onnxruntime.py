@@ -1,25 +1,38 @@
-"""onnxruntime, by its profile, whose shapes lack the weights that a kernel has packed for itself: those are in the graph it optimized."""
+"""The profiler of onnxruntime: its profile for the times, its optimized graph for the shapes.
+
+The profile lacks the shapes of weights that a kernel has packed for itself; those are in the graph
+that onnxruntime has optimized.
+"""
 
 from __future__ import annotations
 
 import json
 import statistics
 import tempfile
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.onnx_protobuf import OnnxNode, read_graph, with_names
+from tinyvit.bench.onnx_protobuf import OnnxGraph, OnnxNode, read_graph, with_unique_node_names
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.onnxruntime import ORT
 
-_TO_NUMPY = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
+"""Type of an input in onnxruntime -> name of the numpy dtype."""
 
-# onnxruntime's kernels: which input holds a convolution's weights, and which kernels compute in integers.
-_CONVOLUTIONS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
+# The kernels of onnxruntime. Sources: onnxruntime/core/graph/contrib_ops and the ONNX operators.
+_CONVOLUTION_WEIGHT_INPUTS = {
+    "Conv": 1,
+    "FusedConv": 1,
+    "NhwcFusedConv": 1,
+    "ConvInteger": 1,
+    "QLinearConv": 3,
+}
+"""Convolution -> index of the input with its weights."""
 _INTEGER_PRODUCTS = (
     "QGemm",
     "QLinearMatMul",
@@ -28,8 +41,8 @@ _INTEGER_PRODUCTS = (
     "DynamicQuantizeMatMul",
 )
 _PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", *_INTEGER_PRODUCTS)
-_INTEGER = ("ConvInteger", "QLinearConv", *_INTEGER_PRODUCTS)
-_UNCOUNTED = (
+_INTEGER_KERNELS = ("ConvInteger", "QLinearConv", *_INTEGER_PRODUCTS)
+_UNCOUNTED_KERNELS = (
     "Attention",
     "MultiHeadAttention",
     "QAttention",
@@ -38,39 +51,69 @@ _UNCOUNTED = (
     "ConvTranspose",
     "MatMulNBits",
 )
+"""Kernels whose multiply-accumulates this module cannot count."""
 
 
-def executed(path: Path, threads: int) -> list[ExecutedKernel]:
-    """See the package."""
+@dataclass
+class _NodeProfile:
+    """What the profile says about one node.
+
+    Attributes:
+        event: Its "args": the operator's name, and the types and shapes of inputs and outputs.
+        times_ms: Time of each run.
+    """
+
+    event: dict[str, Any]
+    times_ms: list[float] = field(default_factory=list)
+
+
+def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+    """Run an artifact and list the nodes that onnxruntime ran.
+
+    Args:
+        path: An .onnx or .ort file.
+        threads: CPU threads.
+
+    Raises:
+        ArtifactError: onnxruntime refuses the file, or some multiply-accumulates cannot be counted.
+        ValueError: The .onnx file is not an ONNX message.
+    """
     model = path.read_bytes()
-    if detect_format(path) is not ORT:  # whose nodes an export has named
-        model = with_names(model)
+    if detect_format(path) is not ORT:  # tinyvit-export has named the nodes of an .ort file
+        model = with_unique_node_names(model)
     with tempfile.TemporaryDirectory() as folder:
-        events = _profiled(model, threads, Path(folder), path)
+        profiles = _profile_nodes(model, threads, Path(folder), path)
         graph = read_graph((Path(folder) / "optimized.onnx").read_bytes())
-    parts = []
-    for name, (args, times) in events.items():
-        kind = args["op_name"]
-        if kind in _UNCOUNTED or name not in graph.nodes:
-            raise ArtifactError(
-                f"the multiply-accumulates of {kind} in {path.name} cannot be counted",
-                "report this",
-            )
-        parts.append(
-            ExecutedKernel(
-                kind,
-                _macs(graph.nodes[name], kind, args, graph.sizes),
-                kind in _INTEGER,
-                statistics.median(times),
-            )
+    return [_read_kernel(name, profile, graph, path) for name, profile in profiles.items()]
+
+
+def _read_kernel(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -> ExecutedKernel:
+    kind = profile.event["op_name"]
+    if kind in _UNCOUNTED_KERNELS or name not in graph.nodes:
+        raise ArtifactError(
+            f"the multiply-accumulates of {kind} in {path.name} cannot be counted",
+            "report this as a bug of tinyvit-edge, with the file",
         )
-    return parts
+    return ExecutedKernel(
+        kind,
+        _count_macs(graph.nodes[name], profile.event, graph.constant_shapes),
+        kind in _INTEGER_KERNELS,
+        statistics.median(profile.times_ms),
+    )
 
 
-def _profiled(
-    model: bytes, threads: int, folder: Path, path: Path
-) -> dict[str, tuple[dict[str, Any], list[float]]]:
-    """Node -> (its profile's args, milliseconds a run); the optimized graph is left in folder/optimized.onnx."""
+def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict[str, _NodeProfile]:
+    """Run a model with onnxruntime's profiler.
+
+    Args:
+        model: The serialized model.
+        threads: CPU threads.
+        folder: An empty folder, in which "optimized.onnx" is left.
+        path: The file of the model, for an error.
+
+    Returns:
+        The profile of each node by its name, in the order of execution.
+    """
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -82,38 +125,40 @@ def _profiled(
     settings.add_session_config_entry("session.save_model_format", "ONNX")
     try:
         session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-        feed = {
-            given.name: random_input(given.shape, _TO_NUMPY[given.type])
-            for given in session.get_inputs()
+        inputs = {
+            spec.name: random_input(spec.shape, _DTYPES[spec.type]) for spec in session.get_inputs()
         }
         for _ in range(RUNS):
-            session.run(None, feed)
-    except Exception as error:  # onnxruntime's errors have no base of their own
+            session.run(None, inputs)
+    except Exception as error:  # the errors of onnxruntime have no base class of their own
         raise load_error(path, "onnxruntime", error) from error
-    found: dict[str, tuple[dict[str, Any], list[float]]] = {}
+    profiles: dict[str, _NodeProfile] = {}
     for event in json.loads(Path(session.end_profiling()).read_text(encoding="utf-8")):
-        if event.get("cat") == "OnnxNode" and event["name"].endswith("_kernel_time"):
-            found.setdefault(event["name"].removesuffix("_kernel_time"), (event["args"], []))[
-                1
-            ].append(event["dur"] / 1e3)
-    return found
+        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
+            name = event["name"].removesuffix("_kernel_time")
+            profile = profiles.setdefault(name, _NodeProfile(event["args"]))
+            profile.times_ms.append(event["dur"] / 1e3)
+    return profiles
 
 
-def _macs(
-    node: OnnxNode, kind: str, args: dict[str, Any], sizes: dict[str, tuple[int, ...]]
+def _count_macs(
+    node: OnnxNode, event: dict[str, Any], constant_shapes: dict[str, tuple[int, ...]]
 ) -> int:
-    """Values of the output times the products that each is the sum of; 0 for a kind that multiplies no matrices."""
-    given, made = (
-        [size for tensor in args[f"{side}_type_shape"] for size in tensor.values()]
+    """Return the output's size times the products per output value; 0 for other kernels."""
+    kind = event["op_name"]
+    input_shapes, output_shapes = (
+        [shape for tensor in event[f"{side}_type_shape"] for shape in tensor.values()]
         for side in ("input", "output")
     )
-    if kind in _CONVOLUTIONS:
-        at = _CONVOLUTIONS[kind]
-        kernel = (
-            sizes.get(node.inputs[at]) or given[at]
-        )  # packed away, or made by another node, and in the profile then
-        return int(prod(made[0]) * prod(kernel[1:]))
+    if kind in _CONVOLUTION_WEIGHT_INPUTS:
+        index = _CONVOLUTION_WEIGHT_INPUTS[kind]
+        # Packed weights are constants of the graph; weights that a node computes are in the
+        # profile.
+        weight_shape = constant_shapes.get(node.inputs[index]) or input_shapes[index]
+        return int(prod(output_shapes[0]) * prod(weight_shape[1:]))
     if kind not in _PRODUCTS:
         return 0
-    depth = -1 if not node.numbers.get("transA") else 0 if node.numbers.get("transBatchA") else -2
-    return int(prod(made[0]) * given[0][depth])
+    depth_axis = -1
+    if node.int_attributes.get("transA"):
+        depth_axis = 0 if node.int_attributes.get("transBatchA") else -2
+    return int(prod(output_shapes[0]) * input_shapes[0][depth_axis])

@@ -1,4 +1,8 @@
-"""OpenVINO, by the graph it executed. A kernel that fuses several products, as attention's, names those of the file that it holds."""
+"""The profiler of OpenVINO: the graph that it executed, and the times in it.
+
+One kernel may execute several products of the file, such as those of an attention. The executed
+graph then names the nodes of the file that the kernel stands for.
+"""
 
 from __future__ import annotations
 
@@ -16,100 +20,141 @@ from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.formats.openvino_ir import weights_path
 
+_PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
+_LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
+"""Executed layers that stand for one product, so that its shapes are their own."""
 
-def executed(path: Path, threads: int) -> list[ExecutedKernel]:
-    """See the package."""
-    artifact, core = open_artifact(path), shared_core()
-    beside = () if path.suffix != ".xml" else (str(weights_path(path)),)
+
+def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+    """Run an artifact and list the nodes that OpenVINO ran.
+
+    Args:
+        path: An OpenVINO IR (.xml) or an .onnx file.
+        threads: CPU threads.
+
+    Raises:
+        ArtifactError: OpenVINO refuses the file, or some multiply-accumulates cannot be found.
+    """
+    artifact = open_artifact(path)
     try:
-        model = core.read_model(str(path), *beside)
-        model.reshape(
-            {
-                port: [size.get_length() if size.is_static else 1 for size in port.partial_shape]
-                for port in model.inputs
-            }
-        )
-        products = {
-            node.get_friendly_name(): _source_macs(node)
-            for node in model.get_ordered_ops()
-            if node.get_type_name() in ("MatMul", "Convolution", "GroupConvolution")
-        }
-        settings = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "PERF_COUNT": True,
-        }
-        compiled = core.compile_model(model, "CPU", settings)
-        request = compiled.create_infer_request()
-        feed = [
-            random_input(port.shape, np.dtype(port.element_type.to_dtype()).name)
-            for port in compiled.inputs
-        ]
-        for _ in range(RUNS):
-            request.infer(feed)
+        executed_graph, product_macs = _execute(path, threads)
     except RuntimeError as error:
         raise load_error(artifact.path, "OpenVINO", error) from error
-    parts = [
-        part
-        for node in compiled.get_runtime_model().get_ordered_ops()
-        for part in _parts(node, products)
+    kernels = [
+        kernel
+        for node in executed_graph.get_ordered_ops()
+        for kernel in _read_kernels(node, product_macs)
     ]
-    found, there = sum(part.macs for part in parts), sum(products.values())
-    if found != there:
+    executed_macs, file_macs = sum(kernel.macs for kernel in kernels), sum(product_macs.values())
+    if executed_macs != file_macs:
         raise ArtifactError(
-            f"of the {there} multiply-accumulates of {path.name}, {found} were found in OpenVINO's graph",
-            "report this",
+            f"{path.name} has {file_macs} multiply-accumulates, but {executed_macs} were found in"
+            " the graph that OpenVINO executed",
+            "report this as a bug of tinyvit-edge, with the file",
         )
-    return parts
+    return kernels
 
 
-def _source_macs(node: Any) -> int:
-    """A product of the file, its shapes known."""
-    left, right, out = map(_shape, (*node.inputs(), node.output(0)))
-    if node.get_type_name() == "MatMul":
-        return prod(out) * int(left[-2 if node.get_attributes()["transpose_a"] else -1])
-    return prod(out) * prod(right) // out[1]
+def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
+    """Run a file in float32 or its own int8.
+
+    Returns:
+        The executed graph (an openvino.Model), and the multiply-accumulates of each product of the
+        file by the name of its node.
+    """
+    core = shared_core()
+    weight_files = () if path.suffix != ".xml" else (str(weights_path(path)),)
+    model = core.read_model(str(path), *weight_files)
+    model.reshape(
+        {
+            port: [size.get_length() if size.is_static else 1 for size in port.partial_shape]
+            for port in model.inputs
+        }
+    )
+    product_macs = {
+        node.get_friendly_name(): _count_file_macs(node)
+        for node in model.get_ordered_ops()
+        if node.get_type_name() in _PRODUCTS
+    }
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERF_COUNT": True,
+    }
+    compiled = core.compile_model(model, "CPU", settings)
+    request = compiled.create_infer_request()
+    inputs = [
+        random_input(port.shape, np.dtype(port.element_type.to_dtype()).name)
+        for port in compiled.inputs
+    ]
+    for _ in range(RUNS):
+        request.infer(inputs)
+    return compiled.get_runtime_model(), product_macs
 
 
-def _parts(node: Any, products: dict[str, int]) -> list[ExecutedKernel]:
-    """One node of OpenVINO's executed graph: nothing where it did not run, two parts for an attention in two precisions."""
+def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKernel]:
+    """Return what one node of the executed graph ran.
+
+    Returns:
+        Nothing for a node that did not run; two kernels for an attention that mixes float and
+        integer products; otherwise one kernel.
+    """
     facts = {
         key: str(node.get_rt_info()[key].astype(str))
         for key in ("layerType", "primitiveType", "execTimeMcs", "originalLayersNames")
     }
     if not facts["execTimeMcs"].isdigit():
         return []
-    kind, ms = f"{facts['layerType']} {facts['primitiveType']}", int(facts["execTimeMcs"]) / 1e3
-    small = [
+    layer = facts["layerType"]
+    kind, time_ms = f"{layer} {facts['primitiveType']}", int(facts["execTimeMcs"]) / 1e3
+    is_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()
         if not _is_constant(port)
     ]
-    if facts["layerType"] in ("Convolution", "FullyConnected"):
-        return [ExecutedKernel(kind, _own_macs(node, facts["layerType"]), small[0], ms)]
-    held = [products[name] for name in facts["originalLayersNames"].split(",") if name in products]
-    # The first product's operands come first (queries and keys), then one for each further product (values); where that
-    # one is 8-bit, so is what it is multiplied with: there is no kernel for a mixture.
-    sums: dict[bool, int] = defaultdict(int)
-    for macs, is_integer in zip(held, (all(small[:2]), *small[2:])):
-        sums[is_integer] += macs
+    if layer in _LAYERS_WITH_OWN_SHAPES:
+        return [ExecutedKernel(kind, _count_executed_macs(node, layer), is_8bit[0], time_ms)]
+    names = facts["originalLayersNames"].split(",")
+    fused_macs = [product_macs[name] for name in names if name in product_macs]
+    # The inputs of the first product (queries and keys) come first, then one input for each further
+    # product (values). If that input has 8 bits, so has its other operand: no kernel mixes them.
+    macs_by_type: dict[bool, int] = defaultdict(int)
+    for macs, is_integer in zip(fused_macs, (all(is_8bit[:2]), *is_8bit[2:])):
+        macs_by_type[is_integer] += macs
+    if not macs_by_type:
+        return [ExecutedKernel(kind, 0, False, time_ms)]
     return [
-        ExecutedKernel(kind, macs, is_integer, ms / len(sums)) for is_integer, macs in sums.items()
-    ] or [ExecutedKernel(kind, 0, False, ms)]
+        ExecutedKernel(kind, macs, is_integer, time_ms / len(macs_by_type))
+        for is_integer, macs in macs_by_type.items()
+    ]
 
 
 def _is_constant(port: Any) -> bool:
-    return (
-        str(port.get_source_output().get_node().get_rt_info()["layerType"].astype(str)) == "Const"
-    )
+    """Tell whether an input of an executed node is a constant."""
+    source = port.get_source_output().get_node()
+    return str(source.get_rt_info()["layerType"].astype(str)) == "Const"
 
 
 def _shape(port: Any) -> tuple[int, ...]:
     return tuple(port.get_partial_shape().to_shape())
 
 
-def _own_macs(node: Any, layer: str) -> int:
-    """Of a convolution or linear layer, by the shapes it ran with: its name may have changed on the way."""
-    given, weight, out = map(_shape, (*node.inputs()[:2], node.output(0)))
-    return prod(out) * (int(given[-1]) if layer == "FullyConnected" else prod(weight) // out[1])
+def _count_file_macs(node: Any) -> int:
+    """Count the multiply-accumulates of a product of the file, whose shapes are all known."""
+    left, right, output = map(_shape, (*node.inputs(), node.output(0)))
+    if node.get_type_name() == "MatMul":
+        depth_axis = -2 if node.get_attributes()["transpose_a"] else -1
+        return prod(output) * int(left[depth_axis])
+    return prod(output) * prod(right) // output[1]
+
+
+def _count_executed_macs(node: Any, layer: str) -> int:
+    """Count the multiply-accumulates of an executed layer by its own shapes.
+
+    Its name cannot be looked up in the file, because OpenVINO may have changed it.
+    """
+    data, weight, output = map(_shape, (*node.inputs()[:2], node.output(0)))
+    if layer == "FullyConnected":
+        return prod(output) * int(data[-1])
+    return prod(output) * (prod(weight) // output[1])

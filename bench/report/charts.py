@@ -1,6 +1,7 @@
-"""Rows -> charts, as SVG whose colors are the page's own (CSS variables), so that one drawing serves light, dark and print.
+"""The charts of a report, as SVG drawn by matplotlib (extra "bench").
 
-Drawn by matplotlib (extra "bench"). Text stays text.
+Everything is drawn in placeholder colors, which are then replaced by CSS variables of the page, so
+that one drawing serves light mode, dark mode and print. Text stays text.
 """
 
 from __future__ import annotations
@@ -14,193 +15,156 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.bench.report.rows import Row, pareto_front
+from tinyvit.bench.record import AccuracyResult, LatencyResult
+from tinyvit.bench.report.rows import Row, find_pareto_front
 from tinyvit.errors import MissingDependencyError
 
-INK, FAINT, STRONG, PALE = "#010203", "#040506", "#070809", "#0a0b0c"
-"""What is drawn in these becomes --ink, --faint, --strong, --pale on the page."""
-STAGES = ("#0d0e0f", "#101112", "#131415", "#161718")
-_VARIABLES = {INK: "--ink", FAINT: "--faint", STRONG: "--strong", PALE: "--pale"} | {
-    each: f"--stage{i}" for i, each in enumerate(STAGES)
+_INK, _FAINT, _STRONG, _PALE = "#010203", "#040506", "#070809", "#0a0b0c"
+_STAGE_COLORS = ("#0d0e0f", "#101112", "#131415", "#161718")
+_VARIABLES = {_INK: "--ink", _FAINT: "--faint", _STRONG: "--strong", _PALE: "--pale"} | {
+    color: f"--stage{i}" for i, color in enumerate(_STAGE_COLORS)
 }
-_LABEL_HEIGHTS = (6, -15, 20, -29)
-"""Points above a mark that its label stands, in turn, so that neighbors do not cover each other's."""
-_WIDTH, _BAR = 8.2, 0.42
-"""Inches: of a chart, and a bar's share of its height."""
+"""The CSS variable of the page that replaces each placeholder color."""
+_LABEL_OFFSETS_PT = (6, -15, 20, -29)
+"""Height of a label above its point, in turn, so that the labels of neighbors do not overlap."""
+_WIDTH_IN = 8.2
+_ROW_HEIGHT_IN = 0.42
+_FONT_PT = 9
 
 
-def scatter(found: Sequence[Row]) -> str:
-    """Top-1 against median time, with its interval, of rows that have both; the front is strong and joined. "" of fewer than two."""
-    points = [
-        (row.label, row.latency.median_ms, row.accuracy)
-        for row in found
-        if row.latency and row.accuracy
-    ]
-    if len(points) < 2:
+def draw_pareto_chart(rows: Sequence[Row]) -> str:
+    """Draw top-1 accuracy against median latency, with the Pareto front emphasized.
+
+    Returns:
+        An SVG element; "" if fewer than two rows have both a latency and an accuracy.
+    """
+    points = [(row.label, row.latency, row.accuracy) for row in rows]
+    both = [(label, lat.median_ms, acc) for label, lat, acc in points if lat and acc]
+    if len(both) < 2:
         return ""
-    points.sort(key=lambda point: point[1])
-    best = pareto_front([(ms, right.top1) for _, ms, right in points])
-    with _drawn(4.2) as (figure, axes):
-        axes.step(
-            [points[i][1] for i in best],
-            [points[i][2].top1 for i in best],
-            where="post",
-            color=FAINT,
-            linewidth=1.2,
-            zorder=1,
-        )
-        for i, (label, ms, right) in enumerate(points):  # the fastest first
-            color = STRONG if i in best else PALE
-            low, high = right.top1_interval
-            axes.errorbar(
-                ms,
-                right.top1,
-                [[right.top1 - low], [high - right.top1]],
-                fmt="o",
-                color=color,
-                capsize=3,
-                linewidth=1,
-                zorder=2,
-            )
+    both.sort(key=lambda point: point[1])
+    front = find_pareto_front([(ms, accuracy.top1) for _, ms, accuracy in both])
+    with _open_figure(4.2) as (figure, axes):
+        front_ms, front_top1 = [both[i][1] for i in front], [both[i][2].top1 for i in front]
+        axes.step(front_ms, front_top1, where="post", color=_FAINT, linewidth=1.2, zorder=1)
+        for i, (label, ms, accuracy) in enumerate(both):
+            _draw_point(axes, ms, accuracy, _STRONG if i in front else _PALE)
             axes.annotate(
                 label,
-                (ms, right.top1),
-                (6, _LABEL_HEIGHTS[i % 4]),
+                (ms, accuracy.top1),
+                (6, _LABEL_OFFSETS_PT[i % len(_LABEL_OFFSETS_PT)]),
                 textcoords="offset points",
-                color=INK,
-                fontsize=9,
+                color=_INK,
+                fontsize=_FONT_PT,
             )
-        axes.set_xlabel("median time, ms (further left is better)")
-        axes.set_ylabel("top-1, % (95% interval)")
+        axes.set_xlabel("median latency, ms (lower is better)")
+        axes.set_ylabel("top-1 accuracy, % (with 95% interval)")
         axes.margins(y=0.15)
-        axes.set_xlim(points[0][1] * 0.85, points[-1][1] * 1.25)
-        return _svg(
-            figure,
-            "Accuracy against latency: "
-            + "; ".join(f"{label} {ms:.2f} ms, {right.top1:.2f}%" for label, ms, right in points),
-        )
+        axes.set_xlim(both[0][1] * 0.85, both[-1][1] * 1.25)
+        texts = [f"{label} {ms:.2f} ms, {accuracy.top1:.2f}%" for label, ms, accuracy in both]
+        return _export_svg(figure, "Accuracy against latency", texts)
 
 
-def latencies(found: Sequence[Row]) -> str:
-    """A bar to the median of each, a line from its 10th to its 90th percentile of all samples. "" of none."""
-    timed = [(row, row.latency) for row in found if row.latency]
+def draw_latency_chart(rows: Sequence[Row]) -> str:
+    """Draw the median latency of each row, with its 10th to 90th percentile.
+
+    Returns:
+        An SVG element; "" if no row has a latency.
+    """
+    timed = _select_latencies(rows)
     if not timed:
         return ""
-    with _drawn(0.9 + _BAR * len(timed)) as (figure, axes):
-        for at, (_, one) in enumerate(timed):
-            samples = [each for turn in one.turns_ms for each in turn] or [one.median_ms]
+    with _open_figure(0.9 + _ROW_HEIGHT_IN * len(timed)) as (figure, axes):
+        for y, (_, latency) in enumerate(timed):
+            samples = [ms for turn in latency.turns_ms for ms in turn] or [latency.median_ms]
             low, high = np.quantile(samples, (0.1, 0.9))
-            axes.barh(at, one.median_ms, height=0.55, color=STRONG)
-            axes.plot([low, high], [at, at], color=INK, linewidth=1.2)
-            axes.text(
-                max(high, one.median_ms),
-                at,
-                f" {one.median_ms:.2f}",
-                va="center",
-                color=INK,
-                fontsize=9,
-            )
-        _names(
-            axes,
-            [row.label for row, _ in timed],
-            "median ms; the line spans the middle 80% of the runs",
-        )
-        return _svg(
-            figure,
-            "Latency: " + "; ".join(f"{row.label} {one.median_ms:.2f} ms" for row, one in timed),
-        )
+            axes.barh(y, latency.median_ms, height=0.55, color=_STRONG)
+            axes.plot([low, high], [y, y], color=_INK, linewidth=1.2)
+            _draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
+        caption = "median ms; the line spans the middle 80% of the queries"
+        _label_rows(axes, [label for label, _ in timed], caption)
+        texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in timed]
+        return _export_svg(figure, "Latency", texts)
 
 
-def stages(found: Sequence[Row]) -> str:
-    """The stages of the whole way, one bar a row. "" of none."""
-    timed = [(row, row.latency) for row in found if row.latency and row.latency.stages_ms]
+def draw_stage_chart(rows: Sequence[Row]) -> str:
+    """Draw the median of each stage from the bytes of an image to its classes.
+
+    Returns:
+        An SVG element; "" if no row has stages.
+    """
+    timed = [(label, lat.stages_ms) for label, lat in _select_latencies(rows) if lat.stages_ms]
     if not timed:
         return ""
-    names = list(dict.fromkeys(name for _, one in timed for name in one.stages_ms))
-    with _drawn(1.3 + _BAR * len(timed)) as (figure, axes):
-        for at, (_, one) in enumerate(timed):
-            begun = 0.0
+    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
+    with _open_figure(1.3 + _ROW_HEIGHT_IN * len(timed)) as (figure, axes):
+        for y, (_, stages_ms) in enumerate(timed):
+            left = 0.0
             for i, name in enumerate(names):
-                took = one.stages_ms.get(name, 0.0)
-                axes.barh(
-                    at,
-                    took,
-                    left=begun,
-                    height=0.55,
-                    color=STAGES[i % len(STAGES)],
-                    label=name if at == 0 else None,
-                )
-                begun += took
-        _names(axes, [row.label for row, _ in timed], "median ms of each stage")
+                width = stages_ms.get(name, 0.0)
+                color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
+                label = name if y == 0 else None
+                axes.barh(y, width, left=left, height=0.55, color=color, label=label)
+                left += width
+        _label_rows(axes, [label for label, _ in timed], "median ms of each stage")
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
             ncols=len(names),
             frameon=False,
-            labelcolor=INK,
-            fontsize=9,
+            labelcolor=_INK,
+            fontsize=_FONT_PT,
         )
-        return _svg(
-            figure,
-            "Stages: "
-            + "; ".join(
-                f"{row.label} {', '.join(f'{k} {v:.2f} ms' for k, v in one.stages_ms.items())}"
-                for row, one in timed
-            ),
-        )
+        texts = []
+        for row_label, stages_ms in timed:
+            times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages_ms.items())
+            texts.append(f"{row_label} {times}")
+        return _export_svg(figure, "Stages", texts)
 
 
-def accuracies(found: Sequence[Row]) -> str:
-    """Top-1 with its interval, one line a file. "" of none."""
-    judged = list(
-        {
-            (row.subject.sha256, row.engine, row.accuracy.preprocess): (row, row.accuracy)
-            for row in found
-            if row.accuracy
-        }.values()
-    )
-    if not judged:
+def draw_accuracy_chart(rows: Sequence[Row]) -> str:
+    """Draw the top-1 accuracy of each artifact, engine and preprocessing, with its interval.
+
+    Returns:
+        An SVG element; "" if no row has an accuracy.
+    """
+    distinct: dict[tuple[str, str, str], tuple[str, AccuracyResult]] = {}
+    for row in rows:
+        if row.accuracy:
+            key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
+            distinct[key] = (row.label, row.accuracy)
+    if not distinct:
         return ""
-    with _drawn(0.9 + _BAR * len(judged)) as (figure, axes):
-        for at, (_, one) in enumerate(judged):
-            low, high = one.top1_interval
-            axes.plot([low, high], [at, at], color=FAINT, linewidth=4, solid_capstyle="butt")
-            axes.plot([one.top1], [at], "o", color=STRONG)
-            axes.text(high, at, f" {one.top1:.2f}%", va="center", color=INK, fontsize=9)
+    evaluated = list(distinct.values())
+    with _open_figure(0.9 + _ROW_HEIGHT_IN * len(evaluated)) as (figure, axes):
+        for y, (_, accuracy) in enumerate(evaluated):
+            low, high = accuracy.top1_interval
+            axes.plot([low, high], [y, y], color=_FAINT, linewidth=4, solid_capstyle="butt")
+            axes.plot([accuracy.top1], [y], "o", color=_STRONG)
+            _draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
         axes.margins(x=0.2)
-        _names(axes, [row.label for row, _ in judged], "top-1, % with its 95% interval")
-        return _svg(
-            figure, "Accuracy: " + "; ".join(f"{row.label} {one.top1:.2f}%" for row, one in judged)
-        )
+        caption = "top-1 accuracy, % (with 95% interval)"
+        _label_rows(axes, [label for label, _ in evaluated], caption)
+        texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in evaluated]
+        return _export_svg(figure, "Accuracy", texts)
 
 
-@contextmanager
-def _drawn(height: float) -> Iterator[tuple[Any, Any]]:
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError.of("matplotlib", "bench") from error
-    with mpl.rc_context(
-        {
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "svg.hashsalt": "tinyvit",
-            "font.size": 10,
-        }
-    ):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
-        axes = figure.add_subplot()
-        axes.tick_params(colors=INK)
-        axes.xaxis.label.set_color(INK)
-        axes.yaxis.label.set_color(INK)
-        for side, spine in axes.spines.items():
-            spine.set_visible(side in ("left", "bottom"))
-            spine.set_color(FAINT)
-        yield figure, axes
+def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
+    return [(row.label, row.latency) for row in rows if row.latency]
 
 
-def _names(axes: Any, labels: Sequence[str], caption: str) -> None:
+def _draw_point(axes: Any, ms: float, accuracy: AccuracyResult, color: str) -> None:
+    low, high = accuracy.top1_interval
+    errors = [[accuracy.top1 - low], [high - accuracy.top1]]
+    axes.errorbar(ms, accuracy.top1, errors, fmt="o", color=color, capsize=3, linewidth=1, zorder=2)
+
+
+def _draw_text(axes: Any, x: float, y: float, text: str) -> None:
+    axes.text(x, y, f" {text}", va="center", color=_INK, fontsize=_FONT_PT)
+
+
+def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
+    """Write a label beside each row, the first row at the top, and a caption below."""
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_ylim(len(labels) - 0.5, -0.5)
@@ -208,22 +172,49 @@ def _names(axes: Any, labels: Sequence[str], caption: str) -> None:
     axes.set_xlabel(caption)
 
 
-def _svg(figure: Any, label: str) -> str:
-    """The drawing as an element of the page: no prolog, no size but its shape, its colors the page's."""
-    made = io.StringIO()
-    figure.savefig(
-        made,
-        format="svg",
-        transparent=True,
-        metadata={"Date": None, "Creator": None, "Format": None, "Type": None},
-    )
-    text = made.getvalue()
+@contextmanager
+def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
+    """Make an empty figure and its axes, in the style of the page."""
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError.of("matplotlib", "bench") from error
+    style = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "tinyvit",
+        "font.family": "sans-serif",
+        "font.size": 10,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(_WIDTH_IN, height_in), layout="constrained")
+        axes = figure.add_subplot()
+        axes.tick_params(colors=_INK)
+        axes.xaxis.label.set_color(_INK)
+        axes.yaxis.label.set_color(_INK)
+        for side, spine in axes.spines.items():
+            spine.set_visible(side in ("left", "bottom"))
+            spine.set_color(_FAINT)
+        yield figure, axes
+
+
+def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
+    """Return the figure as an SVG element that is part of an HTML page.
+
+    The XML prolog, the fixed size and matplotlib's fonts are removed, the placeholder colors are
+    replaced, and the data is added as text for screen readers.
+    """
+    output = io.StringIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(output, format="svg", transparent=True, metadata=metadata)
+    text = output.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:xmlns:xlink|xmlns)="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
+    for _ in ("width", "height"):
+        text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, f"var({variable})")
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(label, quote=True)}"', 1)
+    label = escape(f"{title}: {'; '.join(texts)}", quote=True)
+    return text.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)

@@ -1,4 +1,4 @@
-"""Records -> one page of HTML that needs nothing else: refusals and warnings first, then tables and charts."""
+"""Reports as one HTML page that loads nothing: notes first, then tables and charts."""
 
 from __future__ import annotations
 
@@ -8,62 +8,89 @@ from importlib import resources
 
 from tinyvit.bench.record import Record
 from tinyvit.bench.report import charts
-from tinyvit.bench.report.rows import Row, devices, which
-from tinyvit.bench.report.tables import Table, notes, tables
+from tinyvit.bench.report.accuracy_tables import ACCURACY_TITLE
+from tinyvit.bench.report.contents import Note, list_notes, list_tables
+from tinyvit.bench.report.latency_tables import LATENCY_TITLE, STAGES_TITLE
+from tinyvit.bench.report.rows import Row, device_key, list_devices
+from tinyvit.bench.report.tables import SUMMARY_TITLE, Table
+
+_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{css}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
-def page(records: Sequence[Record], found: Sequence[Row], title: str) -> str:
-    """The page. Raises MissingDependencyError where there is no matplotlib. Everything from a record is text in it, never markup."""
+def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> str:
+    """Return the report as an HTML page.
+
+    Everything that comes from a record is escaped: it is shown as text, and is never markup.
+
+    Args:
+        records: The records.
+        rows: Their rows, from `make_rows`.
+        title: Title of the page.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
     css = resources.files("tinyvit.bench.report").joinpath("page.css").read_text(encoding="utf-8")
     dates = sorted(record.date for record in records)
-    span = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
-    said = "".join(
-        f'<li class="{kind}"><b>{kind}</b> {escape(what)}</li>' for kind, what in notes(records)
-    )
+    period = dates[0] if dates[0] == dates[-1] else f"{dates[0]} to {dates[-1]}"
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f'<p class="date">{escape(span)}</p>',
-        f'<ul class="notes">{said}</ul>' if said else "",
+        f'<p class="date">{escape(period)}</p>',
+        _format_notes(list_notes(records)),
     ]
-    drawn = _drawn(records, found)
-    for table in tables(records, found):
-        parts += [_section(table), *drawn.pop(table.title, [])]
+    figures = _draw_figures(records, rows)
+    for table in list_tables(records, rows):
+        parts += [_format_table(table), *figures.get(table.title, [])]
     body = "\n".join(part for part in parts if part)
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>\n{css}</style>\n</head>\n<body>\n{body}\n</body>\n</html>\n"
+    return _PAGE.format(title=escape(title), css=css, body=body)
+
+
+def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Return the figures that follow each table, by the title of the table."""
+    figures: dict[str, list[str]] = {SUMMARY_TITLE: [], LATENCY_TITLE: [], STAGES_TITLE: []}
+    devices = list_devices(records)
+    for device in devices:
+        own_rows = [row for row in rows if device_key(row.device) == device_key(device)]
+        suffix = f", {device.name}" if len(devices) > 1 else ""
+        for title, heading, svg in (
+            (SUMMARY_TITLE, "Accuracy against latency", charts.draw_pareto_chart(own_rows)),
+            (LATENCY_TITLE, "Latency chart", charts.draw_latency_chart(own_rows)),
+            (STAGES_TITLE, "Stages chart", charts.draw_stage_chart(own_rows)),
+        ):
+            figures[title].append(_format_figure(heading + suffix, svg))
+    figures[ACCURACY_TITLE] = [_format_figure("Accuracy chart", charts.draw_accuracy_chart(rows))]
+    return figures
+
+
+def _format_notes(notes: Sequence[Note]) -> str:
+    items = "".join(
+        f'<li class="{note.kind}"><b>{note.kind}</b> {escape(note.text)}</li>' for note in notes
     )
+    return f'<ul class="notes">{items}</ul>' if items else ""
 
 
-def _drawn(records: Sequence[Record], found: Sequence[Row]) -> dict[str, list[str]]:
-    """Charts, by the title of the table that they come after."""
-    made = {
-        "Summary": list[str](),
-        "Latency": list[str](),
-        "Stages, from bytes to classes (median ms)": list[str](),
-    }
-    several = len(devices(records)) > 1
-    for device in devices(records):
-        here = [row for row in found if which(row.device) == which(device)]
-        where = f", {device.name}" if several else ""
-        made["Summary"].append(_figure(f"Accuracy against latency{where}", charts.scatter(here)))
-        made["Latency"].append(_figure(f"Latency{where}", charts.latencies(here)))
-        made["Stages, from bytes to classes (median ms)"].append(
-            _figure(f"Stages{where}", charts.stages(here))
-        )
-    made["Accuracy"] = [_figure("Accuracy", charts.accuracies(found))]
-    return made
-
-
-def _figure(title: str, svg: str) -> str:
+def _format_figure(title: str, svg: str) -> str:
     return f"<h2>{escape(title)}</h2>\n<figure>{svg}</figure>" if svg else ""
 
 
-def _section(table: Table) -> str:
-    head = "".join(f"<th>{escape(cell)}</th>" for cell in table.head)
+def _format_table(table: Table) -> str:
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
     rows = "\n".join(
         f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
     )
-    inside = f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
-    return f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n{inside}\n</table></div>'
+    content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+    return f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n{content}\n</table></div>'

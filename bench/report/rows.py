@@ -1,4 +1,4 @@
-"""Records -> the rows of a report: what was timed and what was judged, joined by file and engine."""
+"""The rows of a report: the latency and the accuracy of each artifact, joined."""
 
 from __future__ import annotations
 
@@ -7,14 +7,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.bench.record import AccuracyResult, ArtifactInfo, DeviceInfo, LatencyResult, Record
+from tinyvit.runtimes.base import RuntimeInfo
+
+_Result = LatencyResult | AccuracyResult
 
 
 @dataclass(frozen=True)
 class Row:
-    """One file in one engine on one device, as it was timed, or judged, or both. label: short, and its own within a device."""
+    """The results of one artifact in one engine on one device.
+
+    Attributes:
+        device: The device on which the latency was measured, or else the accuracy.
+        artifact: The artifact and its engine.
+        latency: The latency; None if it was not measured.
+        accuracy: The accuracy, from any device; None if it was not measured.
+        label: A short name, which no other row of the same device has.
+    """
 
     device: DeviceInfo
-    subject: ArtifactInfo
+    artifact: ArtifactInfo
     latency: LatencyResult | None
     accuracy: AccuracyResult | None
     label: str
@@ -22,78 +33,107 @@ class Row:
     @property
     def engine(self) -> str:
         """Name and version of the engine."""
-        return f"{self.subject.engine.get('engine', '')} {str(self.subject.engine.get('version', '')).partition('-')[0]}".strip()
+        return describe_engine(self.artifact.engine)
+
+    @property
+    def file_name(self) -> str:
+        """Name of the artifact's file."""
+        return Path(self.artifact.path).name
 
 
 def make_rows(records: Sequence[Record]) -> list[Row]:
-    """Every latency result, with the accuracy of the same bytes in the same engine where one of the records has it, on any device; then
-    what was only judged."""
-    judged: dict[tuple[str, str], AccuracyResult] = {}
+    """Join the results of records.
+
+    Args:
+        records: Latency and accuracy records of any devices.
+
+    Returns:
+        One row per latency result, with the first accuracy that any record has for the same bytes
+        in the same engine; then one row per accuracy result without a latency.
+    """
+    accuracies: dict[tuple[str, str], AccuracyResult] = {}
     for record in records:
-        for one in record.accuracy:
-            judged.setdefault(_key(one.subject), one)
-    timed = [(record.device, one) for record in records for one in record.latency]
-    used = {_key(one.subject) for _, one in timed}
-    left = [
-        (record.device, one)
+        for accuracy in record.accuracy:
+            accuracies.setdefault(_join_key(accuracy.artifact), accuracy)
+    latencies = [(record.device, result) for record in records for result in record.latency]
+    used_keys = {_join_key(result.artifact) for _, result in latencies}
+    remaining = [
+        (record.device, result)
         for record in records
-        for one in record.accuracy
-        if _key(one.subject) not in used
+        for result in record.accuracy
+        if _join_key(result.artifact) not in used_keys
     ]
-    names = _labels([*timed, *left])
-    made = [
-        Row(device, one.subject, one, judged.get(_key(one.subject)), label)
-        for (device, one), label in zip(timed, names)
+    labels = _make_labels([*latencies, *remaining])
+    rows = [
+        Row(device, result.artifact, result, accuracies.get(_join_key(result.artifact)), label)
+        for (device, result), label in zip(latencies, labels)
     ]
-    return made + [
-        Row(device, one.subject, None, one, label)
-        for (device, one), label in zip(left, names[len(timed) :])
+    return rows + [
+        Row(device, result.artifact, None, result, label)
+        for (device, result), label in zip(remaining, labels[len(latencies) :])
     ]
 
 
-def _key(subject: ArtifactInfo) -> tuple[str, str]:
-    return subject.sha256, str(subject.engine.get("engine"))
+def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return the indices of the points that no other point is better than in both respects.
 
+    Args:
+        points: Pairs of a latency and an accuracy.
 
-def _labels(results: Sequence[tuple[DeviceInfo, LatencyResult | AccuracyResult]]) -> list[str]:
-    """A file's name, and where one comes twice on a device, what they differ in of engine, threads, batch and scenario."""
-    parts = [_parts(one) for _, one in results]
-    is_enough = len({(which(device), part[0]) for (device, _), part in zip(results, parts)}) == len(
-        parts
-    )
-    differing = (
-        [] if is_enough else [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
-    )
-    return [" ".join([part[0], *(part[i] for i in differing if part[i])]) for part in parts]
-
-
-def _parts(one: LatencyResult | AccuracyResult) -> tuple[str, str, str, str, str]:
-    engine, threads = (
-        str(one.subject.engine.get("engine", "")),
-        f"t{one.subject.engine.get('threads', '')}",
-    )
-    name = Path(one.subject.artifact).name
-    if isinstance(one, LatencyResult):
-        return name, engine, threads, f"b{one.batch}", one.scenario
-    return name, engine, threads, "", ""
-
-
-def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Of (time, share right), the indices that no other is both faster than and as right as, the fastest first."""
-    found: list[int] = []
+    Returns:
+        Indices, the lowest latency first.
+    """
+    front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not found or points[i][1] > points[found[-1]][1]:
-            found.append(i)
-    return found
+        if not front or points[i][1] > points[front[-1]][1]:
+            front.append(i)
+    return front
 
 
-def which(device: DeviceInfo) -> tuple[str, str, str]:
-    """What makes it the same device: not its clock, which every record has anew."""
+def device_key(device: DeviceInfo) -> tuple[str, str, str]:
+    """Return what identifies a device; its clock rate, for example, differs between records."""
     return device.name, device.cpu, device.machine
 
 
-def devices(records: Sequence[Record]) -> list[DeviceInfo]:
-    """Each once, in the order of the records."""
-    return list({which(record.device): record.device for record in reversed(records)}.values())[
-        ::-1
-    ]
+def list_devices(records: Sequence[Record]) -> list[DeviceInfo]:
+    """Return each device once, in the order of the records."""
+    devices: dict[tuple[str, str, str], DeviceInfo] = {}
+    for record in records:
+        devices.setdefault(device_key(record.device), record.device)
+    return list(devices.values())
+
+
+def describe_engine(engine: RuntimeInfo) -> str:
+    """Return the name and the version of an engine, without the suffix of a build."""
+    return f"{engine.engine} {engine.version.partition('-')[0]}".strip()
+
+
+def describe_threads(engine: RuntimeInfo) -> str:
+    """Return the number of threads, or "default" if the engine chooses."""
+    return "default" if engine.threads is None else str(engine.threads)
+
+
+def _join_key(artifact: ArtifactInfo) -> tuple[str, str]:
+    return artifact.sha256, artifact.engine.engine
+
+
+def _make_labels(results: Sequence[tuple[DeviceInfo, _Result]]) -> list[str]:
+    """Label each result with its file name.
+
+    If a file occurs twice on a device, all labels also have the engine, threads, batch and
+    scenario, as far as these differ between the results.
+    """
+    parts = [_label_parts(result) for _, result in results]
+    names = {(device_key(device), part[0]) for (device, _), part in zip(results, parts)}
+    if len(names) == len(parts):
+        return [part[0] for part in parts]
+    differing = [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
+    return [", ".join([part[0], *(part[i] for i in differing if part[i])]) for part in parts]
+
+
+def _label_parts(result: _Result) -> tuple[str, str, str, str, str]:
+    engine = result.artifact.engine
+    name, threads = Path(result.artifact.path).name, f"threads {describe_threads(engine)}"
+    if isinstance(result, LatencyResult):
+        return name, engine.engine, threads, f"batch {result.batch}", result.scenario
+    return name, engine.engine, threads, "", ""

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tinyvit import Classifier
-from tinyvit.export import export
+from tinyvit.export import ExportConfig, export
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 
@@ -34,8 +34,8 @@ def files(
     asked = QuantizationConfig(
         calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    (made,), _ = export("demo", target="onnx", int8=asked, output=folder / "demo.int8.onnx")
-    return {"float32": demo["onnx"], "int8": made.path}
+    config = ExportConfig(model="demo", quantization=asked, output=folder / "demo.int8.onnx")
+    return {"float32": demo["onnx"], "int8": export(config).path}
 
 
 def test_the_device_has_the_base_install(device):

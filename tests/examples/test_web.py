@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -33,7 +34,7 @@ def example() -> ModuleType:
 @pytest.fixture(scope="module")
 def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.quantizer import QuantizationConfig
 
@@ -42,8 +43,9 @@ def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = QuantizationConfig(
         calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    export("demo", preprocess="full", output=folder / "model.onnx")
-    export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
+    config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
+    export(config)
+    export(replace(config, output=folder / "model.int8.onnx", quantization=asked))
     return folder
 
 

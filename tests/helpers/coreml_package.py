@@ -12,8 +12,6 @@ from coremltools.converters.mil import Builder as mb
 from coremltools.converters.mil.mil import types
 from coremltools.proto import Model_pb2
 
-from tinyvit.export.targets.coreml import writer
-
 MODEL_FILE = Path("Data", "com.apple.CoreML", "model.mlmodel")
 WEIGHTS_FILE = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 
@@ -64,12 +62,8 @@ def build_package(
         pass_pipeline=ct.PassPipeline.DEFAULT if float16 else ct.PassPipeline.EMPTY,
         skip_model_load=True,
     )
-    path, weights = folder / "a.mlpackage", Path(model.weights_dir, "weight.bin")
-    writer.write(
-        path,
-        model.get_spec().SerializeToString(deterministic=True),
-        weights.read_bytes() if weights.is_file() else b"",
-    )
+    path = folder / "a.mlpackage"
+    model.save(str(path))
     return path
 
 

@@ -37,7 +37,7 @@ from tinyvit.runtimes.formats.coreml import COREML
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    """A package of the smallest classifier, which a test may change."""
+    """Build a package of the smallest classifier, which a test may change."""
     return build_package(tmp_path, gelu_and_linear)
 
 

@@ -191,7 +191,7 @@ PROGRAMS: dict[str, tuple[Build, Formula]] = {
     ),
     "constexpr_affine_dequantize": (build_int8_weights, compute_int8_weights),
 }
-"""Names of the tested operations -> a program, and what it computes in torch."""
+"""Maps the names of the tested operations to a program and what it computes in torch."""
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

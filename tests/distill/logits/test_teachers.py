@@ -12,7 +12,7 @@ from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.errors import TinyViTError
-from tinyvit.export import export
+from tinyvit.export import ExportConfig, export
 from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.runtimes import processor as cpu
@@ -35,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_exported_teacher_answers_as_its_checkpoint(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch)
+    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch))
     from_checkpoint, from_artifact = (
         open_teachers((str(path),), None, HERE)[0]
         for path in (checkpoint, tmp_path / "teacher.onnx")
@@ -110,15 +110,16 @@ def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx")
+    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx"))
     with pytest.raises(TinyViTError, match="runs at 64 pixels, not 96"):
         open_teachers((str(tmp_path / "teacher.onnx"),), 96, HERE)
 
 
 def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "full.onnx", preprocess="full")
+    path = tmp_path / "full.onnx"
+    export(ExportConfig(checkpoint=checkpoint, output=path, preprocess="full"))
     with pytest.raises(TinyViTError, match="does not take normalized images"):
-        open_teachers((str(tmp_path / "full.onnx"),), None, HERE)
+        open_teachers((str(path),), None, HERE)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")

@@ -160,7 +160,9 @@ def test_int8_is_exact_but_for_float16(
     given = source.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
     with torch.no_grad():
         wanted = with_exact_arithmetic(networks["int8"])(torch.from_numpy(given).double()).numpy()
-    logits = Evaluator(read_mil_program(tmp_path / "exact.mlpackage"), np.float64).compute_logits(given)
+    logits = Evaluator(read_mil_program(tmp_path / "exact.mlpackage"), np.float64).compute_logits(
+        given
+    )
     assert np.abs(logits - wanted).max() < 1e-9 * np.abs(wanted).max()
 
 

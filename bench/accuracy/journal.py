@@ -1,0 +1,144 @@
+"""A file that keeps the predictions of a run, so that an interrupted run can continue.
+
+A journal has lines of JSON. The first line is an object of strings: everything that the predictions
+depend on. Each further line is a list of predictions [[classes], score, error], in order. A last
+line that was cut off is ignored, and its images are classified again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from tinyvit.bench.accuracy.predictions import ImagePrediction
+from tinyvit.errors import RequestError
+from tinyvit.serialization import parse_json
+
+_MAX_BYTES = 2**30
+_BLOCK = 64
+"""Predictions per line, which is the most that an interruption loses."""
+
+
+class Journal:
+    """An open journal.
+
+    Attributes:
+        predictions: The predictions that the journal had when it was opened.
+    """
+
+    def __init__(self, file: IO[bytes], predictions: list[ImagePrediction]) -> None:
+        """Append to a journal.
+
+        Args:
+            file: The journal, open for writing at its end.
+            predictions: The predictions in it.
+        """
+        self.predictions = predictions
+        self._file = file
+        self._pending: list[ImagePrediction] = []
+
+    def add(self, prediction: ImagePrediction) -> None:
+        """Add a prediction, which is written with the next block.
+
+        Args:
+            prediction: The prediction for the next image.
+        """
+        self._pending.append(prediction)
+        if len(self._pending) == _BLOCK:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the predictions that are not in the file yet."""
+        if self._pending:
+            rows = [[list(row.classes), row.score, row.error] for row in self._pending]
+            self._file.write((json.dumps(rows) + "\n").encode("ascii"))
+            self._file.flush()
+            self._pending = []
+
+
+@contextmanager
+def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
+    """Open a journal for the duration of a context, and create it if it does not exist.
+
+    Args:
+        path: The journal.
+        settings: Everything that the predictions depend on, by name.
+
+    Yields:
+        The journal, with the predictions that it has already.
+
+    Raises:
+        RequestError: The file is not a journal, is damaged, or was made with other settings, whose
+            names the error states.
+    """
+    if not path.exists() or not path.stat().st_size:
+        path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))
+    predictions, length = _read_journal(path, settings)
+    with path.open("r+b") as file:
+        file.truncate(length)
+        file.seek(0, os.SEEK_END)
+        journal = Journal(file, predictions)
+        try:
+            yield journal
+        finally:
+            journal.flush()
+
+
+def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePrediction], int]:
+    """Return the predictions in a journal and the number of bytes up to the last complete line."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise RequestError(
+            f"{path} is larger than {_MAX_BYTES >> 20} MiB, the limit for a journal",
+            "give --resume the name of another file",
+        )
+    first, _, rest = path.read_bytes().partition(b"\n")
+    _require_settings(path, first, settings)
+    predictions: list[ImagePrediction] = []
+    length = len(first) + 1
+    for line in rest.splitlines(keepends=True):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            predictions += [_parse_row(row) for row in parse_json(line)]
+        except (ValueError, TypeError) as error:
+            raise RequestError(
+                f"the journal {path} is damaged ({error})", "delete it, and start again"
+            ) from error
+        length += len(line)
+    return predictions, length
+
+
+def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]) -> None:
+    try:
+        found = parse_json(first_line)
+        if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+            raise ValueError("the first line is not an object of strings")
+    except ValueError as error:
+        raise RequestError(
+            f"{path} is not a journal of tinyvit-bench accuracy",
+            "give --resume the name of a file that does not exist",
+        ) from error
+    names = sorted(found.keys() | settings.keys())
+    differing = [name for name in names if found.get(name) != settings.get(name)]
+    if differing:
+        raise RequestError(
+            f"the journal {path} belongs to another run, which differs in {', '.join(differing)}",
+            "give --resume the name of another file, or repeat the command that began the journal",
+        )
+
+
+def _parse_row(row: Any) -> ImagePrediction:
+    classes, score, error = row
+    is_prediction = (
+        isinstance(classes, list)
+        and all(type(index) is int for index in classes)
+        and isinstance(score, float)
+        and isinstance(error, str)
+    )
+    if not is_prediction:
+        raise ValueError("a line has something other than predictions")
+    return ImagePrediction(tuple(classes), score, error)

@@ -1,0 +1,79 @@
+"""The benchmark programs of engines that are built for Android, and how to read their output."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+
+
+@dataclass(frozen=True)
+class AndroidRunner:
+    """An engine's benchmark program for Android.
+
+    Attributes:
+        name: Name of the program.
+        engine: Name of the engine that it uses.
+        arguments: Its command line, with {file}, {threads}, {runs} and {warmup}.
+        patterns: Find numbers in its output as group 1; the keys are "median" and, where it prints
+            them, "min", "mean", "max", "p90" and "p99".
+        unit_ms: Milliseconds per unit of these numbers.
+        source: Where to get the program, for an error.
+    """
+
+    name: str
+    engine: str
+    arguments: str
+    patterns: dict[str, re.Pattern[str]]
+    unit_ms: float
+    source: str
+
+
+RUNNERS = {
+    "litert": AndroidRunner(
+        name="benchmark_model",
+        engine="litert",
+        arguments="--graph={file} --num_threads={threads} --num_runs={runs}"
+        " --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
+        patterns={
+            "min": re.compile(rf"count=\d+ .*?\bmin={_NUMBER}"),
+            "max": re.compile(rf"count=\d+ .*?\bmax={_NUMBER}"),
+            "mean": re.compile(rf"count=\d+ .*?\bavg={_NUMBER}"),
+            "median": re.compile(rf"count=\d+ .*?\bmedian={_NUMBER}"),
+        },
+        unit_ms=1e-3,
+        source="ai.google.dev/edge/litert offers it for Android, under benchmark tools",
+    ),
+    "onnxruntime": AndroidRunner(
+        name="onnxruntime_perf_test",
+        engine="onnxruntime",
+        arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
+        patterns={
+            "min": re.compile(rf"Min Latency: {_NUMBER} s"),
+            "max": re.compile(rf"Max Latency: {_NUMBER} s"),
+            "median": re.compile(rf"P50 Latency: {_NUMBER} s"),
+            "p90": re.compile(rf"P90 Latency: {_NUMBER} s"),
+            "p99": re.compile(rf"P99 Latency: {_NUMBER} s"),
+        },
+        unit_ms=1e3,
+        source="build onnxruntime for Android with"
+        " ./build.sh --android --android_abi arm64-v8a --config Release",
+    ),
+}
+"""The benchmark program of each engine that has one for Android."""
+
+
+def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
+    """Read the latencies from the output of a benchmark program.
+
+    Args:
+        runner: The program.
+        output: What it printed.
+
+    Returns:
+        Milliseconds by the keys of `runner.patterns`, without those that were not printed.
+    """
+    matches = {key: pattern.findall(output) for key, pattern in runner.patterns.items()}
+    # The last match counts: benchmark_model prints the same line for its warm-up before.
+    return {key: float(found[-1]) * runner.unit_ms for key, found in matches.items() if found}

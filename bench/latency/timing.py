@@ -1,0 +1,158 @@
+"""Timing all combinations, so that their latencies can be compared."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from tinyvit.bench.artifact_info import read_artifact_info
+from tinyvit.bench.latency.combinations import Combination
+from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.interference import detect_drift
+from tinyvit.bench.latency.interleave import Timing
+from tinyvit.bench.latency.percentiles import ratio_interval, summarize
+from tinyvit.bench.latency.scenarios import (
+    Clock,
+    Warmup,
+    find_highest_rate,
+    run_back_to_back,
+    run_server,
+    warm_up,
+)
+from tinyvit.bench.latency.workload import STAGES
+from tinyvit.bench.record import LatencyRatio, LatencyResult
+from tinyvit.errors import RequestError
+from tinyvit.progress import Progress
+
+
+def time_combinations(
+    combinations: Sequence[Combination], config: LatencyConfig, clock: Clock, progress: Progress
+) -> tuple[list[LatencyResult], list[str]]:
+    """Warm up all combinations, then time them in the scenario of the configuration.
+
+    Args:
+        combinations: What to time, at least one.
+        config: The scenario, and how much to measure.
+        clock: The source of time.
+        progress: Receives the progress.
+
+    Returns:
+        One result per combination, and warnings about latencies that were not constant.
+
+    Raises:
+        RequestError: No arrival rate meets the limit of the 99th percentile.
+    """
+    warmups = []
+    for index, combination in enumerate(combinations):
+        progress.advance("warming up", index, len(combinations))
+        warmups.append(warm_up(combination.query, clock))
+        if combination.end_to_end:
+            combination.end_to_end.stages_ms.clear()
+    progress.advance("warming up", len(combinations), len(combinations))
+    progress.message(f"timing {len(combinations)} combinations of file and options")
+    if config.scenario == "server":
+        timings, rates = _time_server(combinations, config, clock)
+    else:
+        timings, rates = _time_alternately(combinations, config, clock), None
+    results = [
+        _make_result(combination, warmup, timing, config)
+        for combination, warmup, timing in zip(combinations, warmups, timings)
+    ]
+    if rates is None:
+        results[1:] = [
+            replace(result, ratio=_compare(combination, timing, combinations[0], timings[0]))
+            for result, combination, timing in zip(results[1:], combinations[1:], timings[1:])
+        ]
+    else:
+        results = [
+            replace(result, images_per_s=rate, queries_per_s=rate, p99_limit_ms=config.p99_ms)
+            for result, rate in zip(results, rates)
+        ]
+    return results, _warn_unsteady(combinations, warmups, timings)
+
+
+def _warn_unsteady(
+    combinations: Sequence[Combination], warmups: Sequence[Warmup], timings: Sequence[Timing]
+) -> list[str]:
+    """Return warnings about latencies that had not settled, or that drifted."""
+    paths = [combination.workload.path for combination in combinations]
+    unsteady = [
+        f"the latency of {path} had not settled after {warmup.queries} warm-up queries"
+        for path, warmup in zip(paths, warmups)
+        if not warmup.is_steady
+    ]
+    return unsteady + detect_drift(
+        [(path, timing.samples_ms) for path, timing in zip(paths, timings)]
+    )
+
+
+def _time_alternately(
+    combinations: Sequence[Combination], config: LatencyConfig, clock: Clock
+) -> list[Timing]:
+    queries = {str(index): combination.query for index, combination in enumerate(combinations)}
+    return list(run_back_to_back(queries, config.runs, config.seconds, clock).values())
+
+
+def _time_server(
+    combinations: Sequence[Combination], config: LatencyConfig, clock: Clock
+) -> tuple[list[Timing], list[float]]:
+    """Return the latencies and the arrival rate of each combination.
+
+    Combinations are timed one after the other, because a query of one must not wait for another.
+    """
+    timings, rates = list[Timing](), list[float]()
+    for combination in combinations:
+        query = combination.query
+        if config.rate is not None:
+            rate, timing = config.rate, run_server(query, config.rate, config.runs, clock)
+        else:
+            assert config.p99_ms is not None  # LatencyConfig requires one of the two
+            best = find_highest_rate(query, config.p99_ms, config.runs, clock)
+            if best is None:
+                raise RequestError(
+                    f"{combination.workload.path} keeps its 99th percentile below"
+                    f" {config.p99_ms:g} ms at no arrival rate",
+                    "give a higher --p99-ms; --scenario single-stream tells how long one query"
+                    " takes",
+                )
+            rate, timing = best
+        rates.append(rate)
+        timings.append(timing)
+    return timings, rates
+
+
+def _make_result(
+    combination: Combination, warmup: Warmup, timing: Timing, config: LatencyConfig
+) -> LatencyResult:
+    summary = summarize(timing.samples_ms)
+    stages_ms: dict[str, float] = {}
+    if combination.end_to_end:
+        columns = zip(*combination.end_to_end.stages_ms)
+        stages_ms = {stage: statistics.median(column) for stage, column in zip(STAGES, columns)}
+    workload = combination.workload
+    return LatencyResult(
+        artifact=read_artifact_info(workload.path, workload.runtime.describe()),
+        scenario=config.scenario,
+        batch=combination.images,
+        warmup_queries=warmup.queries,
+        is_steady=warmup.is_steady,
+        images_per_s=combination.images * 1e3 / (summary.mean_ms or 1e-9),
+        turns_ms=timing.turns_ms,
+        load_ms=workload.load_ms,
+        stages_ms=stages_ms,
+        **asdict(summary),
+    )
+
+
+def _compare(
+    combination: Combination, timing: Timing, reference: Combination, reference_timing: Timing
+) -> LatencyRatio:
+    """Divide the latency per image by that of the first combination."""
+    interval = ratio_interval(timing, reference_timing)
+    scale = reference.images / combination.images
+    name = reference.workload.path
+    if combination.workload.path == name:  # the same file with other options
+        threads = reference.options.threads or "engine default"
+        name += f" ({reference.workload.engine}, threads {threads}, batch {reference.images})"
+    return LatencyRatio(name, interval.median * scale, interval.low * scale, interval.high * scale)

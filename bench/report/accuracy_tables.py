@@ -1,0 +1,85 @@
+"""The tables of a report that are about accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyvit.bench.record import AccuracyResult, ReferenceComparison
+from tinyvit.bench.report.rows import Row
+from tinyvit.bench.report.tables import Table
+
+ACCURACY_TITLE = "Accuracy"
+_MAX_CLASSES = 10
+
+
+def make_accuracy_tables(rows: Sequence[Row]) -> list[Table]:
+    """Make all tables about accuracies; they have no rows if no accuracy was measured."""
+    return [_make_accuracy_table(rows), _make_class_table(rows)]
+
+
+def _make_accuracy_table(rows: Sequence[Row]) -> Table:
+    header = (
+        "artifact",
+        "device",
+        "images",
+        "unreadable",
+        "top-1 (95% interval)",
+        "top-5 (95% interval)",
+        "calibration error",
+        "compared with",
+        "agreement",
+        "correct to wrong",
+        "wrong to correct",
+        "McNemar's p",
+        "preprocessing",
+    )
+    cells = tuple(_accuracy_cells(row, row.accuracy) for row in rows if row.accuracy)
+    return Table(ACCURACY_TITLE, header, cells)
+
+
+def _accuracy_cells(row: Row, accuracy: AccuracyResult) -> tuple[str, ...]:
+    (low1, high1), (low5, high5) = accuracy.top1_interval, accuracy.top5_interval
+    is_partial = accuracy.images != accuracy.total
+    return (
+        row.label,
+        row.device.name,
+        f"{accuracy.images}" + (f" of {accuracy.total}" if is_partial else ""),
+        str(accuracy.unreadable or ""),
+        f"{accuracy.top1:.2f}% ({low1:.2f} to {high1:.2f})",
+        f"{accuracy.top5:.2f}% ({low5:.2f} to {high5:.2f})",
+        f"{accuracy.calibration_error:.1f}%",
+        *_reference_cells(accuracy.reference),
+        accuracy.preprocess,
+    )
+
+
+def _reference_cells(reference: ReferenceComparison | None) -> tuple[str, str, str, str, str]:
+    if reference is None:
+        return ("",) * 5
+    return (
+        Path(reference.path).name,
+        f"{reference.agreement:.2f}%",
+        str(reference.worse),
+        str(reference.better),
+        f"{reference.p_value:.2g}",
+    )
+
+
+def _make_class_table(rows: Sequence[Row]) -> Table:
+    header = ("artifact", "class", "WordNet id", "images", "top-1", "reference's top-1")
+    cells = []
+    for row in rows:
+        for accuracy in row.accuracy.classes[:_MAX_CLASSES] if row.accuracy else ():
+            reference = accuracy.reference_top1
+            cells.append(
+                (
+                    row.label,
+                    accuracy.label,
+                    accuracy.wnid,
+                    str(accuracy.images),
+                    f"{accuracy.top1:.1f}%",
+                    "" if reference is None else f"{reference:.1f}%",
+                )
+            )
+    return Table("Classes with the lowest accuracy or the largest loss", header, tuple(cells))

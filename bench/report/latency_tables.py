@@ -1,0 +1,158 @@
+"""The tables of a report that are about latencies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tinyvit.bench.record import LatencyResult, Record
+from tinyvit.bench.report.rows import Row, device_key
+from tinyvit.bench.report.tables import Table, format_number, format_ratio, format_share
+
+LATENCY_TITLE = "Latency"
+STAGES_TITLE = "Stages from the bytes of an image to its classes (median ms)"
+
+
+def make_latency_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
+    """Make all tables about latencies; those about something that was not measured have no rows."""
+    return [
+        _make_percentile_table(rows),
+        _make_stage_table(rows),
+        _make_cold_start_table(rows),
+        _make_operator_table(rows),
+        _make_baseline_table(records),
+        _make_peak_table(records, rows),
+    ]
+
+
+def _make_percentile_table(rows: Sequence[Row]) -> Table:
+    header = (
+        "artifact",
+        "device",
+        "queries",
+        "min ms",
+        "median",
+        "mean",
+        "p90",
+        "p99",
+        "p99 is below (99% confidence)",
+        "max",
+        "warm-up queries",
+    )
+    cells = tuple(_percentile_cells(row, row.latency) for row in rows if row.latency)
+    return Table(LATENCY_TITLE, header, cells)
+
+
+def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
+    withheld = f"withheld: {latency.samples} queries are too few"
+    percentiles = [
+        withheld if value is None else format_number(value)
+        for value in (latency.p90_ms, latency.p99_ms, latency.p99_bound_ms)
+    ]
+    averages = (latency.min_ms, latency.median_ms, latency.mean_ms)
+    steadiness = ", not steady" if latency.is_steady is False else ""
+    return (
+        row.label,
+        row.device.name,
+        str(latency.samples),
+        *map(format_number, averages),
+        *percentiles,
+        format_number(latency.max_ms),
+        f"{latency.warmup_queries}{steadiness}",
+    )
+
+
+def _make_stage_table(rows: Sequence[Row]) -> Table:
+    timed = [(row, row.latency.stages_ms) for row in rows if row.latency and row.latency.stages_ms]
+    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
+    cells = []
+    for row, stages_ms in timed:
+        times = [format_number(stages_ms.get(name)) for name in names]
+        cells.append((row.label, row.device.name, *times))
+    return Table(STAGES_TITLE, ("artifact", "device", *names), tuple(cells))
+
+
+def _make_cold_start_table(rows: Sequence[Row]) -> Table:
+    header = (
+        "artifact",
+        "device",
+        "import ms",
+        "load ms",
+        "first inference ms",
+        "peak memory MiB",
+    )
+    cells = []
+    for row in rows:
+        if row.latency and (start := row.latency.cold_start):
+            memory = start.peak_memory_bytes
+            cells.append(
+                (
+                    row.label,
+                    row.device.name,
+                    f"{start.import_ms:.0f}",
+                    f"{start.load_ms:.0f}",
+                    f"{start.first_inference_ms:.1f}",
+                    f"{memory / 2**20:.0f}" if memory else "",
+                )
+            )
+    return Table("Cold start of a new process", header, tuple(cells))
+
+
+def _make_operator_table(rows: Sequence[Row]) -> Table:
+    header = ("artifact", "device", "operator", "nodes", "ms per inference", "arithmetic")
+    cells = [
+        (
+            row.label,
+            row.device.name,
+            operator.name,
+            str(operator.nodes),
+            f"{operator.time_ms:.2f}",
+            "integer" if operator.is_integer else "",
+        )
+        for row in rows
+        for operator in (row.latency.operators if row.latency else ())
+    ]
+    return Table("Operators, from the profile of the engine", header, tuple(cells))
+
+
+def _make_baseline_table(records: Sequence[Record]) -> Table:
+    header = ("baseline", "artifact", "device", "baseline's median ms", "artifact / baseline")
+    cells = [
+        (
+            baseline.name,
+            Path(baseline.artifact_path).name,
+            record.device.name,
+            format_number(baseline.median_ms),
+            format_ratio(baseline.ratio),
+        )
+        for record in records
+        for baseline in record.baselines
+    ]
+    return Table("Baselines", header, tuple(cells))
+
+
+def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
+    header = (
+        "artifact",
+        "device",
+        "float32 GMAC/s",
+        "int8 GMAC/s",
+        "memory GB/s",
+        "share reached",
+    )
+    peaks = {device_key(r.device): r.peak_rates for r in records if r.peak_rates}
+    cells = []
+    for row in rows:
+        peak = peaks.get(device_key(row.device))
+        if peak and row.latency and row.latency.peak_share is not None:
+            cells.append(
+                (
+                    row.label,
+                    row.device.name,
+                    f"{peak.float32_gmacs_per_s:.0f}",
+                    f"{peak.int8_gmacs_per_s:.0f}",
+                    f"{peak.memory_gb_per_s:.0f}",
+                    format_share(row.latency.peak_share),
+                )
+            )
+    return Table("Peak rates of the machine", header, tuple(cells))

@@ -1,0 +1,57 @@
+"""Reports as Markdown and as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+
+from tinyvit.bench.record import Record
+from tinyvit.bench.report.contents import list_notes, list_tables
+from tinyvit.bench.report.rows import Row
+from tinyvit.bench.report.tables import make_summary_table
+
+_MARKDOWN_ESCAPES = str.maketrans(
+    {character: f"\\{character}" for character in "\\|`*_[]"} | {"<": "&lt;", ">": "&gt;"}
+)
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t")
+"""First characters of text that a spreadsheet program would run as a formula."""
+
+
+def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
+    """Return the report as Markdown.
+
+    Args:
+        records: The records.
+        rows: Their rows, from `make_rows`.
+    """
+    lines = ["# Benchmark report", ""]
+    lines += [f"- **{note.kind}**: {_escape(note.text)}" for note in list_notes(records)]
+    for table in list_tables(records, rows):
+        rule = "|---" * len(table.header) + "|"
+        body = map(_format_line, table.rows)
+        lines += ["", f"## {table.title}", "", _format_line(table.header), rule, *body]
+    return "\n".join(lines) + "\n"
+
+
+def format_csv(rows: Sequence[Row]) -> str:
+    """Return the summary table as CSV with a header line.
+
+    Text that a spreadsheet program would run as a formula gets a ' before it.
+    """
+    table = make_summary_table(rows)
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow(table.header)
+    for row in table.rows:
+        writer.writerow([f"'{cell}" if cell.startswith(_FORMULA_STARTS) else cell for cell in row])
+    return output.getvalue()
+
+
+def _format_line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escape, cells))} |"
+
+
+def _escape(text: str) -> str:
+    """Return text as one line of Markdown without markup: records come from strangers."""
+    return " ".join(text.split()).translate(_MARKDOWN_ESCAPES)
