@@ -32,7 +32,7 @@ _ANDROID_THREADS = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="ARTIFACT", help="Artifacts to measure."
+        "files", nargs="+", type=Path, metavar="ARTIFACT", help="Exported files to measure."
     )
     device = parser.add_mutually_exclusive_group(required=True)
     device.add_argument(
@@ -167,13 +167,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_compatible(args: argparse.Namespace) -> None:
     """Raise RequestError for options that have no effect, instead of ignoring them."""
+    ssh_options = ("port", "identity", "ssh_config")
+    unused: tuple[str, ...]
     if args.adb is not None:
-        device = "--adb"
-        unused = ("port", "identity", "ssh_config", "use_env", "wheels", "keep", "data", "runtime")
+        device, unused = "--adb", (*ssh_options, "use_env", "wheels", "keep", "data", "runtime")
     elif args.ssh:
         device, unused = "--ssh", ("runner",)
     else:
-        device, unused = "--local", ("port", "identity", "ssh_config", "runner")
+        device, unused = "--local", (*ssh_options, "runner")
     for name in unused:
         if getattr(args, name):
             option = f"--{name.replace('_', '-')}"

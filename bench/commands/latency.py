@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Artifacts to measure. The latencies of the others are compared with the first's.",
+        help="Exported files to measure. The others are compared with the first.",
     )
     _add_engine_arguments(parser)
     _add_scenario_arguments(parser)
@@ -123,8 +123,8 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=60,
         metavar="S",
-        help="Longest time per artifact. Percentiles are withheld if it ends with too few queries"
-        " (default: 60).",
+        help="Longest time per artifact, in seconds. Percentiles that need more queries than fit"
+        " into it are withheld (default: 60).",
     )
     rate = parser.add_mutually_exclusive_group()
     rate.add_argument(
