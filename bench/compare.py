@@ -95,7 +95,7 @@ def compare_records(
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
     if before.kind != after.kind:
         raise RequestError(
-            f"the first record is a {before.kind} record and the second a {after.kind} record",
+            f"the records are of different kinds, {before.kind} and {after.kind}",
             "compare two records of the same kind",
         )
     first, second = before.device, after.device

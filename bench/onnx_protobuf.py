@@ -2,7 +2,7 @@
 
 A device has no `onnx` package, but it has `protobuf`: every onnxruntime since 1.17, the oldest that
 the base install accepts, depends on it. This module used to walk the wire format by hand. On two
-cores of an AMD EPYC (best of 5 runs, protobuf 7.36, November 2026), by hand -> with protobuf:
+cores of an Intel Xeon (best of 5 runs, protobuf 7.36, November 2026), by hand -> with protobuf:
 
     file                      name all nodes     read the graph    peak memory
     demo.int8.onnx, 5 MiB      15 ->   4 ms       29 ->  3 ms       40 ->  29 MiB

@@ -1,8 +1,10 @@
-"""How often files of one model give the same answer, whatever their engines: top-1 of each, and of each pair the share of equal answers.
+"""Agreement between artifacts of one model in different engines.
 
-    python -m tinyvit.studies.agreement FILE[@RUNTIME] FILE[@RUNTIME] ... --val-data DIR [--limit N] [--json]
+    python -m tinyvit.studies.agreement ARTIFACT[@ENGINE] ARTIFACT[@ENGINE] ... --val-data DIR
 
-RUNTIME is an engine's name where the best installed one is not meant: demo.int8.mlpackage@coreml-reference off a Mac.
+Prints the top-1 accuracy of each artifact, and the agreement of each pair. ENGINE is needed where
+the best installed engine is not the one to use: demo.int8.mlpackage@coreml-reference, unless the
+machine is a Mac.
 """
 
 from __future__ import annotations
@@ -11,108 +13,121 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
+from tinyvit.bench.accuracy.options import EvaluationOptions
+from tinyvit.bench.accuracy.results import find_shared_images, make_accuracy_result
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.cli import make_parser, run_guarded
+from tinyvit.cli import make_parser, positive_int, run_guarded
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.classifier import Classifier
-from tinyvit.studies.int8_comparison import labeled
+from tinyvit.metrics import agreement
+from tinyvit.progress import make_progress
 
 _EXAMPLES = """\
-  python -m tinyvit.studies.agreement demo.onnx demo.int8.onnx demo.int8.xml demo.int8.tflite --val-data val
-  python -m tinyvit.studies.agreement demo.int8.onnx demo.int8.mlpackage@coreml-reference --val-data val --limit 200"""
-
-
-@dataclass(frozen=True)
-class Answered:
-    """A file in an engine: top-1 in percent, and its answers, int64 (pictures,)."""
-
-    file: str
-    engine: str
-    top1: float
-    answers: npt.NDArray[np.int64]
-
-
-def answered(named: str, folder: Path, limit: int | None) -> Answered:
-    """Every picture of the class folders in `folder`, or `limit` of them spread over all classes, through the file FILE[@RUNTIME]."""
-    path, _, runtime = named.partition("@")
-    with Classifier(path, runtime or None) as classifier:
-        images = labeled(folder, classifier.labels)
-        chosen = slice(None, None, 1 if limit is None else max(1, len(images.paths) // limit))
-        paths, classes = images.paths[chosen][:limit], images.classes[chosen][:limit]
-        answers = np.asarray(classifier.logits(paths).argmax(1), np.int64)
-        return Answered(
-            Path(path).name,
-            str(classifier.describe()["engine"]),
-            100 * float((answers == classes).mean()),
-            answers,
-        )
+  python -m tinyvit.studies.agreement demo.onnx demo.int8.onnx demo.int8.xml --val-data val
+  python -m tinyvit.studies.agreement demo.int8.onnx demo.int8.mlpackage@coreml-reference \\
+    --val-data val --limit 200"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = make_parser(
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
         "python -m tinyvit.studies.agreement",
-        "How often files of one model give the same answer.",
+        "Measure how often artifacts of one model predict the same class.",
         _EXAMPLES,
     )
-    made.add_argument(
-        "files",
+    parser.add_argument(
+        "artifacts",
         nargs="+",
-        metavar="FILE[@RUNTIME]",
-        help="exported files of one model; two or more",
+        metavar="ARTIFACT[@ENGINE]",
+        help="Two or more artifacts of one model (default engine: the best installed one).",
     )
-    made.add_argument(
+    parser.add_argument(
         "--val-data",
-        type=Path,
         required=True,
         metavar="DIR",
-        help="pictures in folders named by WordNet id",
+        help="Labeled images, with one folder per class named by WordNet id or label.",
     )
-    made.add_argument(
+    parser.add_argument(
         "--limit",
-        type=int,
+        type=positive_int,
         metavar="N",
-        help="only so many pictures, spread over the classes; default all",
+        help="Use N images, drawn evenly from the classes (default: all).",
     )
-    made.add_argument(
-        "--json", action="store_true", help="print one JSON object instead of the table"
+    parser.add_argument(
+        "--json", action="store_true", help="Print one JSON object instead of a table."
     )
-    options = made.parse_args(argv)
+    options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))
 
 
+def compute_agreements(evaluations: Sequence[Evaluation]) -> list[list[float]]:
+    """Return the agreement of each evaluation with each other, as a matrix of percentages.
+
+    Args:
+        evaluations: The predictions of several artifacts for the same images.
+
+    Raises:
+        RequestError: The artifacts have different classes.
+    """
+    return [[_compute_agreement(first, second) for second in evaluations] for first in evaluations]
+
+
+def _compute_agreement(first: Evaluation, second: Evaluation) -> float:
+    images = find_shared_images(first, second)
+    return agreement(_predicted_classes(first, images), _predicted_classes(second, images))
+
+
+def _predicted_classes(evaluation: Evaluation, images: Sequence[int]) -> npt.NDArray[np.int64]:
+    return np.array([evaluation.predictions[i].classes[0] for i in images], np.int64)
+
+
 def _run(options: argparse.Namespace) -> int:
-    if len(options.files) < 2:
-        raise RequestError("one file agrees with itself", "give two or more")
-    if options.limit is not None and options.limit < 1:
-        raise RequestError(f"--limit {options.limit} leaves no pictures", "give a number from 1")
-    all_of_them = [answered(named, options.val_data, options.limit) for named in options.files]
-    pairs = [
-        [100 * float((a.answers == b.answers).mean()) for b in all_of_them] for a in all_of_them
+    if len(options.artifacts) < 2:
+        raise RequestError(
+            "one artifact has nothing to agree with", "give two or more ARTIFACT[@ENGINE]"
+        )
+    dataset = open_dataset(DatasetLocation(options.val_data, limit=options.limit))
+    progress = make_progress(json_output=options.json)
+    evaluations = []
+    for artifact in options.artifacts:
+        path, _, engine = artifact.partition("@")
+        settings = EvaluationOptions(runtime=engine or None)
+        evaluations.append(evaluate(path, dataset, settings, progress))
+    results = [make_accuracy_result(e, keep_predictions=True) for e in evaluations]
+    agreements = compute_agreements(evaluations)
+    images = len(dataset.samples)
+    rows = [
+        {
+            "file": Path(result.artifact.path).name,
+            "engine": result.artifact.engine.engine,
+            "top1": result.top1,
+            "predictions": result.predictions,
+        }
+        for result in results
     ]
-    count = len(all_of_them[0].answers)
     if options.json:
-        told = [{**asdict(one), "answers": one.answers.tolist()} for one in all_of_them]
-        print(
-            json.dumps(
-                {"cpu": describe_cpu(), "pictures": count, "files": told, "agreement": pairs}
-            )
-        )
+        facts = {"cpu": describe_cpu(), "images": images, "files": rows, "agreement": agreements}
+        print(json.dumps(facts))
         return 0
-    print(f"{describe_cpu()}; {count} pictures; percent of equal answers\n")
-    print(
-        f"| | engine | top-1 | {' | '.join(str(i + 1) for i in range(len(pairs)))} |\n{'|---' * (3 + len(pairs))}|"
-    )
-    for i, (one, row) in enumerate(zip(all_of_them, pairs)):
-        print(
-            f"| {i + 1}: {one.file} | {one.engine} | {one.top1:.1f} | {' | '.join(f'{share:.1f}' for share in row)} |"
-        )
+    print(f"{describe_cpu()}; {images} images; agreement in percent\n")
+    numbers = " | ".join(str(i + 1) for i in range(len(rows)))
+    print(f"| | engine | top-1 | {numbers} |\n{'|---' * (3 + len(rows))}|")
+    for i, (row, shares) in enumerate(zip(rows, agreements)):
+        cells = " | ".join(f"{share:.1f}" for share in shares)
+        print(f"| {i + 1}: {row['file']} | {row['engine']} | {row['top1']:.1f} | {cells} |")
     return 0
 
 

@@ -1,8 +1,9 @@
-"""What decoding and resizing cost an accuracy run: its time over that of the network alone on as many pictures, in turns.
+"""The time that decoding and resizing images add to an accuracy run.
 
-    python -m tinyvit.studies.decoding_throughput FILE [--pictures 200] [--rounds 5]
+    python -m tinyvit.studies.decoding_throughput ARTIFACT [--images N] [--rounds N]
 
-The pictures are JPEGs of 400 x 400, made of noise that is as hard to decode as a photograph's detail.
+A run over JPEG images and the network alone on as many inputs take turns. The images are 400 x 400
+pixels of noise that is as hard to decode as the detail of a photograph.
 """
 
 from __future__ import annotations
@@ -16,67 +17,85 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from tinyvit.bench.accuracy.datasets import Sample
 from tinyvit.bench.accuracy.predictions import predict_samples
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.cli import make_parser, run_guarded
+from tinyvit.cli import make_parser, positive_int, run_guarded
+from tinyvit.data.dataset import Sample
 from tinyvit.runtimes.classifier import Classifier
 from tinyvit.runtimes.registry import open_runtime
 
+_SIDE_PX = 400
+_EXAMPLES = "  python -m tinyvit.studies.decoding_throughput demo.onnx"
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    example = "  python -m tinyvit.studies.decoding_throughput demo.onnx"
-    made = make_parser(
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
         "python -m tinyvit.studies.decoding_throughput",
-        "What decoding costs an accuracy run.",
-        example,
+        "Measure what decoding and resizing images add to the time of an accuracy run.",
+        _EXAMPLES,
     )
-    made.add_argument("file", metavar="FILE")
-    made.add_argument(
-        "--pictures", type=int, default=200, metavar="N", help="in a round; default 200"
+    parser.add_argument("file", metavar="ARTIFACT", help="Artifact to run.")
+    parser.add_argument(
+        "--images",
+        type=positive_int,
+        default=200,
+        metavar="N",
+        help="Number of images per round (default: 200).",
     )
-    made.add_argument("--rounds", type=int, default=5, metavar="N", help="default 5")
-    args = made.parse_args(argv)
+    parser.add_argument(
+        "--rounds",
+        type=positive_int,
+        default=5,
+        metavar="N",
+        help="Number of rounds (default: 5).",
+    )
+    args = parser.parse_args(argv)
     return run_guarded(lambda: _run(args))
 
 
-def pictures(count: int, side: int = 400) -> list[bytes]:
-    """JPEGs, each different."""
+def make_jpegs(count: int) -> list[bytes]:
+    """Make JPEG files of 400 x 400 pixels, each of different noise."""
     rng = np.random.default_rng(0)
-    made = []
+    size = (_SIDE_PX, _SIDE_PX)
+    jpegs = []
     for _ in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (25, 25, 3), np.uint8)).resize(
-            (side, side), Image.Resampling.BICUBIC
-        )
-        fine = np.clip(np.asarray(coarse) + rng.normal(0, 12, (side, side, 1)), 0, 255).astype(
-            np.uint8
-        )
+        coarse = Image.fromarray(rng.integers(0, 256, (25, 25, 3), np.uint8))
+        smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
+        noisy = np.clip(smooth + rng.normal(0, 12, (*size, 1)), 0, 255).astype(np.uint8)
         data = io.BytesIO()
-        Image.fromarray(fine).save(data, "JPEG", quality=90)
-        made.append(data.getvalue())
-    return made
+        Image.fromarray(noisy).save(data, "JPEG", quality=90)
+        jpegs.append(data.getvalue())
+    return jpegs
 
 
 def _run(args: argparse.Namespace) -> int:
-    given = pictures(args.pictures)
+    jpegs = make_jpegs(args.images)
+    samples = [Sample("", (), partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
-        p, samples = classifier.preprocess, [Sample("", (), partial(bytes, each)) for each in given]
-        x = np.random.default_rng(0).normal(size=(1, 3, p.size, p.size)).astype(np.float32)
+        size = classifier.preprocess.size
+        x = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
         runs = {
             "whole": lambda: list(predict_samples(classifier, samples)),
-            "network": lambda: [runtime.run(x) for _ in given],
+            "network": lambda: [runtime.run(x) for _ in jpegs],
         }
-        times = run_interleaved(runs, rounds=args.rounds, warmup=1)
-    found = ratio_interval(times["whole"], times["network"])
-    rate = {name: args.pictures / one.median_ms * 1e3 for name, one in times.items()}
+        timings = run_interleaved(runs, rounds=args.rounds, warmup=1)
+    ratio = ratio_interval(timings["whole"], timings["network"])
+    rates = {name: args.images / timing.median_ms * 1e3 for name, timing in timings.items()}
+    kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1e3
+    print(f"{describe_cpu()}; {args.images} JPEGs of {kilobytes:.0f} kB, {args.rounds} rounds")
     print(
-        f"{describe_cpu()}; {args.pictures} JPEGs of {sum(map(len, given)) / len(given) / 1e3:.0f} kB, {args.rounds} rounds"
-    )
-    print(
-        f"network alone {rate['network']:.1f} pictures a second, whole {rate['whole']:.1f}; time {found.median:.2f} of the network's"
+        f"network alone: {rates['network']:.1f} images/s; with decoding and resizing:"
+        f" {rates['whole']:.1f} images/s, which takes {ratio.median:.2f} times as long"
     )
     return 0
 

@@ -1,9 +1,10 @@
-"""The project's own figures, all by one command: every target and precision, our export beside the stock one, other tools, accuracy.
+"""The project's published figures: latency and accuracy of every target, engine and precision.
 
-    python -m tinyvit.studies.figures --calib-data DIR --val-data DIR [-o docs/results] [--artifacts DIR] [--peers]
+    python -m tinyvit.studies.figures --calib-data DIR --val-data DIR [-o docs/results] [--peers]
 
-Writes one file for this kind of machine, with its facts. Takes about half an hour on two cores; --artifacts and --records name folders
-where files and records are kept, and taken from the next time.
+Writes one page for this kind of machine (see `figures_page`). It takes about half an hour on two
+cores. The options --artifacts and --records name folders that keep exported files and records,
+which are not made again.
 """
 
 from __future__ import annotations
@@ -13,362 +14,210 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.bench.accuracy.options import EvaluationOptions
-from tinyvit.bench.accuracy.suite import evaluate_all
-from tinyvit.bench.latency.interleave import Timing
-from tinyvit.bench.latency.measure import LatencyConfig, measure_latency
-from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.record import AccuracyResult, DeviceInfo, LatencyResult, Record, read_record
+from tinyvit.bench.accuracy.suite import SuiteConfig, evaluate_all
+from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.measure import measure_latency
+from tinyvit.bench.record import DeviceInfo, Record, read_record
 from tinyvit.cli import make_parser, run_guarded
+from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes import processor as cpu
-from tinyvit.studies.peers import make_pair, stock_executorch, stock_litert
+from tinyvit.progress import Progress, make_progress
+from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, format_page
+from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
-TARGETS = {
-    "onnx": ".onnx",
-    "ort": ".ort",
-    "openvino": ".xml",
-    "executorch": ".pte",
-    "litert": ".tflite",
-}
-"""Those that run on a processor, and the suffix of each."""
-_VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
-_PEERS = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
-_RUNS, _SECONDS = 220, 40
-_EXAMPLE = "  python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records records/"
+_BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
+"""Names of the records that compare with baselines, and the baselines of each."""
+_CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
+_EXAMPLES = """\
+  python -m tinyvit.studies.figures --calib-data train/ --val-data val/
+  python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = make_parser(
+    """Run the command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
         "python -m tinyvit.studies.figures",
-        "The project's own figures, into one file for this kind of machine.",
-        _EXAMPLE,
+        "Measure the project's published figures, and write a page for this kind of machine.",
+        _EXAMPLES,
     )
-    made.add_argument(
+    _add_arguments(parser)
+    args = parser.parse_args(argv)
+    return run_guarded(lambda: _run(args))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
         "--calib-data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="images to calibrate int8 with",
+        help="Images for the int8 calibration.",
     )
-    made.add_argument(
+    add(
         "--val-data",
         required=True,
         metavar="DIR",
-        help="class folders of the demo model's ten classes",
+        help="Labeled images of the demo model's ten classes, with one folder per class.",
     )
-    made.add_argument(
+    add(
         "-o",
         "--output",
         type=Path,
         default=Path("docs/results"),
         metavar="DIR",
-        help="default: docs/results",
+        help="Folder for the page (default: docs/results).",
     )
-    made.add_argument(
+    add(
         "--artifacts",
         type=Path,
         metavar="DIR",
-        help="exported files, made there where there are none (a temporary folder)",
+        help="Folder that keeps the exported files, which are made if they are missing (default:"
+        " a temporary folder).",
     )
-    made.add_argument(
+    add(
         "--records",
         type=Path,
         metavar="DIR",
-        help="keep the records, for tinyvit-bench report; those there are not measured again",
+        help="Folder that keeps the records; what has a record is not measured again (default: a"
+        " temporary folder).",
     )
-    made.add_argument(
+    add(
         "--peers",
         action="store_true",
-        help="beside timm in torch and each engine's own tool too (pip install timm torchvision)",
+        help="Compare with timm in PyTorch, stock exporters and the engines' benchmark tools"
+        " too; needs pip install timm torchvision.",
     )
-    args = made.parse_args(argv)
-    return run_guarded(lambda: _run(args))
 
 
-def kind(device: DeviceInfo) -> str:
-    """What kind of machine it is, as a file's name: the architecture, and what decides how fast int8 is."""
-    deciding = [
+def name_machine_kind(device: DeviceInfo) -> str:
+    """Return the architecture, and the feature that decides the speed of int8, as a file name."""
+    decisive = [
         name
         for name in ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-        if any(name in each for each in device.features)
+        if any(name in feature for feature in device.features)
     ]
-    return "-".join([device.machine, *deciding[:1]]).lower().replace(" ", "-").replace("_", "-")
+    name = "-".join([device.machine, *decisive[:1]])
+    return name.lower().replace(" ", "-").replace("_", "-")
 
 
 def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
-        folder, kept = (
-            args.artifacts or Path(temporary),
-            args.records or Path(temporary) / "records",
-        )
-        kept.mkdir(parents=True, exist_ok=True)
-        _export(folder, args.calib_data)
-        files = [
-            str(path)
-            for suffix in TARGETS.values()
-            for name in ("demo", "demo.int8")
-            if (path := folder / f"{name}{suffix}").is_file()
-        ]
-        plans = [
-            LatencyConfig(threads=(threads,), runs=_RUNS, seconds=_SECONDS, cold=1)
-            for threads in (1, 2)
-        ]
-        one, two = (
-            _record(kept / f"latency-{i + 1}.json", partial(measure_latency, files, plan))
-            for i, plan in enumerate(plans)
-        )
-        judged = _record(
-            kept / "accuracy.json",
-            lambda: (
-                evaluate_all(files, open_dataset(Place(args.val_data)), EvaluationOptions()).record
-            ),
-        )
-        peers = [
-            _record(kept / f"{name}.json", partial(_beside, files, names))
-            for name, names in _PEERS.items()
-            if args.peers
-        ]
-        own = _record(kept / "converters.json", partial(_converters, files)) if args.peers else None
-        stock = [
-            _record(kept / f"stock-{variant}.json", partial(_stock, variant))
-            for variant in _VARIANTS
-            if args.peers
-        ]
+        artifacts = args.artifacts or Path(temporary)
+        store = _RecordStore(args.records or Path(temporary) / "records", make_progress())
+        _export_demo(artifacts, args.calib_data)
+        records = _measure(store, artifacts, args.val_data, args.peers)
     args.output.mkdir(parents=True, exist_ok=True)
-    path = args.output / f"{kind(one.device)}.md"
-    path.write_text("\n".join(_page(one, two, judged, peers, own, stock)) + "\n")
+    path = args.output / f"{name_machine_kind(records.one_thread.device)}.md"
+    path.write_text("\n".join(format_page(records)) + "\n")
     print(path)
     return 0
 
 
-def _record(path: Path, made: Callable[[], Record]) -> Record:
-    """The record at `path`, measured where it is not there yet."""
-    if not path.is_file():
-        print(f"measuring {path.stem}", file=sys.stderr)
-        path.write_text(made().to_json() + "\n")
-    return read_record(path)
+class _RecordStore:
+    """A folder that keeps records, which are measured when they are missing."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._progress = folder, progress
+
+    def get(self, name: str, measure: Callable[[], Record]) -> Record:
+        """Read the record with a name; measure and keep it if it does not exist."""
+        path = self._folder / f"{name}.json"
+        if not path.is_file():
+            self._progress.message(f"measuring {name}")
+            path.write_text(measure().to_json() + "\n")
+        return read_record(path)
 
 
-def _beside(files: Sequence[str], names: Sequence[str]) -> Record:
-    """timm beside the ONNX file, or each engine's own tool beside the files that it has one for here."""
-    chosen = [
-        file
-        for file in files
-        if (
-            Path(file).name == "demo.onnx"
-            if "timm" in names
-            else file.endswith((".xml", ".tflite"))
+def _measure(store: _RecordStore, artifacts: Path, val_data: str, peers: bool) -> FigureRecords:
+    """Get all records of the figures, those with peers on request."""
+    paths = [artifacts / f"{name}{s}" for s in SUFFIXES.values() for name in ("demo", "demo.int8")]
+    files = [str(path) for path in paths if path.is_file()]
+    one_thread, two_threads = (
+        store.get(
+            f"latency-{threads}",
+            partial(measure_latency, files, replace(_CONFIG, threads=(threads,), cold_starts=1)),
         )
-    ]
-    return measure_latency(
-        chosen, LatencyConfig(threads=(2,), runs=24, cold=0, rivals=tuple(names))
+        for threads in (1, 2)
+    )
+    accuracy = store.get("accuracy", partial(_measure_accuracy, files, val_data))
+    if not peers:
+        return FigureRecords(one_thread, two_threads, accuracy)
+    return FigureRecords(
+        one_thread,
+        two_threads,
+        accuracy,
+        baselines=tuple(
+            store.get(name, partial(_measure_baselines, files, names))
+            for name, names in _BASELINES.items()
+        ),
+        converters=store.get("converters", partial(_measure_converters, files)),
+        stock=tuple(
+            store.get(f"stock-{variant}", partial(_measure_stock, variant)) for variant in VARIANTS
+        ),
     )
 
 
-def _export(folder: Path, images: Path) -> None:
-    """The demo model's files of every target that is installed, both precisions, where they are not there yet."""
-    command = [
-        sys.executable,
-        "-m",
-        "tinyvit.export.cli",
-        "--model",
-        "demo",
-        "--target",
-        "all",
-        "-o",
-        str(folder),
-        "--overwrite",
-    ]
+def _measure_accuracy(files: Sequence[str], val_data: str) -> Record:
+    dataset = open_dataset(DatasetLocation(val_data))
+    return evaluate_all(files, dataset, SuiteConfig(EvaluationOptions())).record
+
+
+def _measure_baselines(files: Sequence[str], baselines: tuple[str, ...]) -> Record:
+    """Measure timm beside the ONNX file, or benchmark tools beside the files that they can run."""
+    if "timm" in baselines:
+        chosen = [file for file in files if Path(file).name == "demo.onnx"]
+    else:
+        chosen = [file for file in files if file.endswith((".xml", ".tflite"))]
+    config = LatencyConfig(threads=(2,), runs=24, cold_starts=0, baselines=baselines)
+    return measure_latency(chosen, config)
+
+
+def _measure_stock(variant: str) -> Record:
+    """Measure the stock export and this project's export of the same weights in two engines."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(path) for path in export_pair(variant, Path(folder))]
+        return measure_latency(paths, replace(_CONFIG, runtimes=("onnxruntime", "openvino")))
+
+
+def _measure_converters(files: Sequence[str]) -> Record:
+    """Measure this project's LiteRT and ExecuTorch files beside those of their own converters."""
+    own = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        stock = [convert_with_litert_torch(folder), convert_with_executorch(folder)]
+        return measure_latency([*own, *map(str, stock)], _CONFIG)
+
+
+def _export_demo(folder: Path, calib_data: Path) -> None:
+    """Export the demo model to every installed target in both precisions, unless it is there."""
+    options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
-        _called(command)
+        _run_export(options)
     if not (folder / "demo.int8.onnx").is_file():
-        _called([*command, "--int8", "--calib-data", str(images)])
+        _run_export([*options, "--int8", "--calib-data", str(calib_data)])
 
 
-def _called(command: Sequence[str]) -> None:
-    print(" ".join(["tinyvit-export", *command[3:]]), file=sys.stderr)
-    done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    if done.returncode:
-        raise ArtifactError(
-            "an export failed", (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-        )
-
-
-def _stock(variant: str) -> Record:
-    """The stock export and ours of the same weights, in two engines."""
-    with tempfile.TemporaryDirectory() as folder:
-        stock, ours = make_pair(variant, Path(folder))
-        return measure_latency(
-            [str(stock), str(ours)],
-            LatencyConfig(
-                runtimes=("onnxruntime", "openvino"),
-                threads=(2,),
-                runs=_RUNS,
-                seconds=_SECONDS,
-                cold=0,
-            ),
-        )
-
-
-def _converters(files: Sequence[str]) -> Record:
-    """Our files for LiteRT and ExecuTorch beside what litert-torch and ExecuTorch make of the demo model by themselves."""
-    ours = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
-    with tempfile.TemporaryDirectory() as folder:
-        theirs = [str(make(Path(folder))) for make in (stock_litert, stock_executorch)]
-        return measure_latency(
-            [*ours, *theirs], LatencyConfig(threads=(2,), runs=_RUNS, seconds=_SECONDS, cold=0)
-        )
-
-
-def _page(
-    one: Record,
-    two: Record,
-    judged: Record,
-    peers: Sequence[Record],
-    own: Record | None,
-    stock: Sequence[Record],
-) -> list[str]:
-    device = two.device
-    memory = f"{(device.memory_bytes or 0) / 2**30:.0f} GiB"
-    lines = [
-        f"# {device.machine}, {device.cpu}",
-        "",
-        f"{cpu.describe(cpu.cpuinfo())}, {device.cores} cores, {memory}; {two.date}; {two.tool}.",
-        "",
-        "Made by `python -m tinyvit.studies.figures`, and by it alone. Times are of a shared machine: look at the ratios, medians over",
-        "turns of all files in one process, with their 95% intervals.",
-        "",
-        *[f"- {line}" for line in dict.fromkeys(_about(two) + _about(one))],
-        *["", "## int8 beside float32, demo model", ""],
-        *_int8(one, two, judged),
-        *["", "## Every engine beside onnxruntime's float32", ""],
-        *_engines(one, two),
-    ]
-    if stock:
-        lines += [
-            "",
-            "## Our export beside the stock one (`torch.onnx.export` of timm's model), float32, two threads",
-            "",
-            *_stocks(stock),
-        ]
-    if own:
-        lines += [
-            "",
-            "## Beside each engine's own converter (litert-torch, ExecuTorch), float32, two threads",
-            "",
-            *_owns(own),
-        ]
-    if peers:
-        lines += ["", "## Beside other tools, two threads", "", *_peers(peers)]
-    return lines
-
-
-def _about(record: Record) -> list[str]:
-    return [line for line in record.warnings if "became" not in line and "steady" not in line]
-
-
-def _int8(one: Record, two: Record, judged: Record) -> list[str]:
-    lines = [
-        f"Top-1 of {judged.accuracy[0].images} pictures; float32: {judged.accuracy[0].top1:.1f}%.",
-        "",
-        "| target | top-1 (95% interval) | same answer as `demo.onnx` | size / float32 | time / float32, 1 thread | 2 threads | integers |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    answers: dict[str, AccuracyResult] = {_name(each): each for each in judged.accuracy}
-    for target, suffix in TARGETS.items():
-        single, double = _by_name(one), _by_name(two)
-        before, after = f"demo{suffix}", f"demo.int8{suffix}"
-        if after not in single or before not in single:
-            continue
-        right, size = (
-            answers[after],
-            single[after].subject.size_bytes / single[before].subject.size_bytes,
-        )
-        cells = (
-            f"`{target}`",
-            f"{right.top1:.1f} ({right.top1_interval[0]:.1f} to {right.top1_interval[1]:.1f})",
-            f"{right.against.agreement:.1f}%" if right.against else "",
-            f"{size:.2f}",
-            _ratio(single[after], single[before]),
-            _ratio(double[after], double[before]),
-            "" if (share := double[after].subject.int8_macs) is None else f"{share:.0%}",
-        )
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
-def _engines(one: Record, two: Record) -> list[str]:
-    lines = [
-        "| file | engine | MB | ms, one thread | / `demo.onnx` | ms, two threads | / `demo.onnx` | cold start ms | peak MiB |",
-        "|---" * 9 + "|",
-    ]
-    single, double = _by_name(one), _by_name(two)
-    for name, each in double.items():
-        engine, cold = each.subject.engine, each.cold
-        started = (
-            f"{cold.import_ms + cold.load_ms + cold.first_ms:.0f} | {(cold.peak_bytes or 0) / 2**20:.0f}"
-            if cold
-            else " | "
-        )
-        lines.append(
-            f"| {name} | {engine.get('engine')} {str(engine.get('version')).partition('-')[0]} | {each.subject.size_bytes / 1e6:.1f} "
-            f"| {single[name].median_ms:.1f} | {_ratio(single[name], single['demo.onnx'])} "
-            f"| {each.median_ms:.1f} | {_ratio(each, double['demo.onnx'])} | {started} |"
-        )
-    return lines
-
-
-def _stocks(records: Sequence[Record]) -> list[str]:
-    lines = ["| variant | engine | stock ms | ours ms | ours / stock |", "|---|---|---|---|---|"]
-    for variant, record in zip(_VARIANTS, records):
-        for engine in ("onnxruntime", "openvino"):
-            stock, ours = (
-                each for each in record.latency if each.subject.engine.get("engine") == engine
-            )
-            lines.append(
-                f"| {variant} | {engine} | {stock.median_ms:.1f} | {ours.median_ms:.1f} | {_ratio(ours, stock)} |"
-            )
-    return lines
-
-
-def _owns(record: Record) -> list[str]:
-    found = _by_name(record)
-    lines = ["| engine | its own ms | ours ms | ours / its own |", "|---|---|---|---|"]
-    for engine, suffix in (("LiteRT", ".tflite"), ("ExecuTorch", ".pte")):
-        stock, ours = found[f"stock{suffix}"], found[f"demo{suffix}"]
-        lines.append(
-            f"| {engine} | {stock.median_ms:.1f} | {ours.median_ms:.1f} | {_ratio(ours, stock)} |"
-        )
-    return lines
-
-
-def _peers(records: Sequence[Record]) -> list[str]:
-    lines = ["| file | tool | its median ms | ours / its |", "|---|---|---|---|"]
-    for each in (peer for record in records for peer in record.peers):
-        interval = f"{each.ratio.median:.2f} ({each.ratio.low:.2f} to {each.ratio.high:.2f})"
-        lines.append(
-            f"| {Path(each.artifact).name} | {each.name} | {each.median_ms:.1f} | {interval} |"
-        )
-    return lines
-
-
-def _ratio(ours: LatencyResult, theirs: LatencyResult) -> str:
-    found = ratio_interval(Timing(ours.turns_ms), Timing(theirs.turns_ms))
-    return "1" if ours is theirs else f"{found.median:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
-def _by_name(record: Record) -> dict[str, LatencyResult]:
-    return {_name(each): each for each in record.latency}
-
-
-def _name(each: LatencyResult | AccuracyResult) -> str:
-    return Path(each.subject.artifact).name
+def _run_export(options: Sequence[str]) -> None:
+    print(" ".join(["tinyvit-export", *options]), file=sys.stderr)
+    command = [sys.executable, "-m", "tinyvit.export.cli", *options]
+    process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if process.returncode:
+        lines = process.stderr.strip().splitlines()
+        raise ArtifactError("an export failed", lines[-1] if lines else "it printed no error")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import torch
 
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.machine import describe_cpu, peak_memory_bytes
+from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
@@ -61,7 +61,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """What a training step learns from: a store, a teacher in the loop, or labels alone."""
+    """The source of a training step: a store, a teacher in the loop, or labels alone."""
 
     store: Store | None = None
     teacher: Teacher | None = None
@@ -181,7 +181,7 @@ def _print_peak_memory(args: argparse.Namespace) -> int:
     step = _step_makers(args)[args.measure_memory_of]()
     for _ in range(3):
         step()
-    print(f"{(peak_memory_bytes() or 0) / 1e9:.2f} GB")
+    print(f"{(read_peak_memory_bytes() or 0) / 1e9:.2f} GB")
     return 0
 
 

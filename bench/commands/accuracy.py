@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Artifacts of one model. The others are compared with the first, the reference.",
+        help="Exported files of one model. The others are compared with the first.",
     )
     _add_data_arguments(parser)
     _add_analysis_arguments(parser)

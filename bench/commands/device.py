@@ -32,7 +32,7 @@ _ANDROID_THREADS = 4
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
     parser.add_argument(
-        "files", nargs="+", type=Path, metavar="ARTIFACT", help="Artifacts to measure."
+        "files", nargs="+", type=Path, metavar="ARTIFACT", help="Exported files to measure."
     )
     device = parser.add_mutually_exclusive_group(required=True)
     device.add_argument(
@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     device.add_argument(
         "--local", action="store_true", help="Measure on this machine, in a new environment."
     )
-    _add_measurement_arguments(parser)
+    _add_run_arguments(parser)
+    _add_data_arguments(parser)
     _add_remote_arguments(parser.add_argument_group("options of --ssh and --local"))
     parser.add_argument_group("options of --adb").add_argument(
         "--runner",
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "-o",
@@ -86,6 +87,15 @@ def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Send N images of --data to the device, drawn evenly from the classes (default: 500).",
     )
+    add(
+        "--json",
+        action="store_true",
+        help="Print one JSON object with the paths of the records, instead of tables.",
+    )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--runtime", metavar="ENGINE", help="Engine (default: the best one for each artifact).")
     add(
         "--threads",
@@ -105,11 +115,6 @@ def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         default=3600,
         metavar="S",
         help="Longest time of each step on the device, in seconds (default: 3600).",
-    )
-    add(
-        "--json",
-        action="store_true",
-        help="Print one JSON object with the paths of the records, instead of tables.",
     )
 
 
@@ -167,13 +172,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _require_compatible(args: argparse.Namespace) -> None:
     """Raise RequestError for options that have no effect, instead of ignoring them."""
+    ssh_options = ("port", "identity", "ssh_config")
+    unused: tuple[str, ...]
     if args.adb is not None:
-        device = "--adb"
-        unused = ("port", "identity", "ssh_config", "use_env", "wheels", "keep", "data", "runtime")
+        device, unused = "--adb", (*ssh_options, "use_env", "wheels", "keep", "data", "runtime")
     elif args.ssh:
         device, unused = "--ssh", ("runner",)
     else:
-        device, unused = "--local", ("port", "identity", "ssh_config", "runner")
+        device, unused = "--local", (*ssh_options, "runner")
     for name in unused:
         if getattr(args, name):
             option = f"--{name.replace('_', '-')}"

@@ -96,7 +96,7 @@ def _latency_row(result: LatencyResult) -> str:
 
 
 def _format_percentile(value: float | None, samples: int) -> str:
-    return f"withheld: {samples} queries are too few" if value is None else f"{value:.2f}"
+    return f"withheld: only {samples} queries" if value is None else f"{value:.2f}"
 
 
 def _latency_details(result: LatencyResult) -> list[str]:

@@ -44,7 +44,7 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
 
 
 def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
-    withheld = f"withheld: {latency.samples} queries are too few"
+    withheld = f"withheld: only {latency.samples} queries"
     percentiles = [
         withheld if value is None else format_number(value)
         for value in (latency.p90_ms, latency.p99_ms, latency.p99_bound_ms)

@@ -1,51 +1,68 @@
-"""Labeled pictures that a clone can make: the demo model's own answers to blurred noise are their classes, so its accuracy is known."""
+"""Small artifacts, and labeled images of known classes: those that the artifact predicts."""
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.helpers.small_classifiers import build_classifier
 from tinyvit.runtimes.classifier import Classifier
 
-COUNT = 40
+IMAGE_COUNT = 40
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Image.Image]:
-    """COUNT pictures of 96 x 80: light and shade over a color, so that several classes are answered, and others where colors are off."""
+def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An .onnx file that takes any number of 32 x 32 images and runs in microseconds."""
+    folder = tmp_path_factory.mktemp("small_classifier")
+    return build_classifier(folder, ".onnx", "host", "batch", with_manifest=True)
+
+
+@pytest.fixture(scope="session")
+def small_openvino_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same network as an OpenVINO IR, which consists of two files."""
+    folder = tmp_path_factory.mktemp("small_openvino_classifier")
+    return build_classifier(folder, ".xml", "host", "batch", with_manifest=True)
+
+
+@pytest.fixture(scope="session")
+def shaded_images() -> list[Image.Image]:
+    """IMAGE_COUNT images of 96 x 80: blurred shades of one color each.
+
+    The small classifier predicts several classes for them, and other classes if the colors change.
+    """
     rng = np.random.default_rng(11)
-    made = []
-    for _ in range(COUNT):
+    images = []
+    for _ in range(IMAGE_COUNT):
         color, contrast = rng.integers(0, 256, 3), rng.integers(5, 60)
         shade = rng.normal(size=(rng.integers(2, 9), rng.integers(2, 9), 1))
-        small = np.clip(color + shade * contrast, 0, 255).astype(np.uint8)
-        made.append(Image.fromarray(small).resize((96, 80), Image.Resampling.BICUBIC))
-    return made
+        pixels = np.clip(color + shade * contrast, 0, 255).astype(np.uint8)
+        images.append(Image.fromarray(pixels).resize((96, 80), Image.Resampling.BICUBIC))
+    return images
 
 
 @pytest.fixture(scope="session")
-def answered(demo: dict[str, Path], pictures: list[Image.Image]) -> list[str]:
-    """The WordNet id that the demo model gives each."""
-    with Classifier(demo["onnx"], threads=1) as classifier:
-        return [best[0].wnid for best in classifier.predict(pictures)]
+def predicted_class_folders(
+    small_classifier: Path,
+    shaded_images: list[Image.Image],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """Class folders in which the small classifier classifies every image correctly."""
+    folder = tmp_path_factory.mktemp("classes")
+    with Classifier(small_classifier, threads=1) as classifier:
+        predictions = classifier.predict(shaded_images)
+    for i, (image, ranked) in enumerate(zip(shaded_images, predictions)):
+        class_folder = folder / ranked[0].wnid
+        class_folder.mkdir(exist_ok=True)
+        image.save(class_folder / f"{i:03}.png")
+    return folder
 
 
 @pytest.fixture
-def folders(tmp_path: Path, pictures: list[Image.Image], answered: list[str]) -> Path:
-    """Class folders, of which the demo model gets every picture right."""
-    for i, (picture, wnid) in enumerate(zip(pictures, answered)):
-        (tmp_path / "val" / wnid).mkdir(parents=True, exist_ok=True)
-        picture.save(tmp_path / "val" / wnid / f"{i:03}.png")
-    return tmp_path / "val"
-
-
-@pytest.fixture
-def flat(tmp_path: Path, pictures: list[Image.Image]) -> Path:
-    """The same in no class folders, numbered as ImageNet's."""
-    (tmp_path / "flat").mkdir()
-    for i, picture in enumerate(pictures):
-        picture.save(tmp_path / "flat" / f"ILSVRC2012_val_{i + 1:08}.png")
-    return tmp_path / "flat"
+def class_folders(predicted_class_folders: Path, tmp_path: Path) -> Path:
+    """A copy of the class folders that a test may change."""
+    return Path(shutil.copytree(predicted_class_folders, tmp_path / "val"))

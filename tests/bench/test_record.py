@@ -1,4 +1,4 @@
-"""A record comes back as it was written; what is none is refused with a reason."""
+"""Records survive writing and reading; anything else is refused with a reason."""
 
 from __future__ import annotations
 
@@ -8,126 +8,80 @@ from typing import Any
 
 import pytest
 
-from tinyvit.bench.record import (
-    AccuracyResult,
-    ArtifactInfo,
-    ClassAccuracy,
-    DeviceInfo,
-    LatencyRatio,
-    LatencyResult,
-    Record,
-    ReferenceComparison,
-    read_record,
-)
+from tests.helpers.records import accuracy_record, full_records, latency_record, make_latency
+from tinyvit.bench.record import LatencyRatio, Record, read_record
 from tinyvit.errors import RequestError
 
-DEVICE = DeviceInfo("board", "Linux 6", "aarch64", "Cortex", ("dotprod",), 4, None, None, 1500.0)
-SUBJECT = ArtifactInfo(
-    "a.onnx", "0" * 64, 7, "demo", "int8", {"engine": "onnxruntime", "threads": 2}, 0.9
-)
-LATENCY = LatencyResult(
-    *(
-        SUBJECT,
-        "single-stream",
-        1,
-        3,
-        5,
-        True,
-        1.0,
-        2,
-        2.5,
-        4,
-        None,
-        None,
-        None,
-        None,
-        500,
-        ((1.0, 2), (4.0,)),
-        3,
-    ),
-    ratio=LatencyRatio("b.onnx", 0.5, 0.4, 0.6),
-)
-ACCURACY = AccuracyResult(
-    *(SUBJECT, 10, 1, 20, 80.0, 100.0, (49.0, 94.3), (72.2, 100.0), 3.5, "its own", 9.5),
-    *(
-        ReferenceComparison("b.onnx", 90.0, 1, 0, 1.0),
-        (ClassAccuracy("cat", "n1", 5, 80.0),),
-        (1, 0),
-    ),
-)
 SETTINGS: dict[str, str | int | float | bool | None] = {"batch": 1, "threads": None}
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        Record(
-            "latency",
-            "2026-01-01T00:00:00+00:00",
-            "tinyvit-edge 1",
-            DEVICE,
-            SETTINGS,
-            ("noisy",),
-            ("x.pte: damaged",),
-            (LATENCY,),
-        ),
-        Record(
-            "accuracy",
-            "2026-01-01T00:00:00+00:00",
-            "tinyvit-edge 1",
-            DEVICE,
-            SETTINGS,
-            (),
-            accuracy=(ACCURACY,),
-            data={"name": "val"},
-        ),
-    ],
-    ids=lambda record: record.kind,
-)
-def test_a_record_comes_back(record: Record, tmp_path: Path) -> None:
+@pytest.mark.parametrize("record", full_records(), ids=lambda r: f"{r.kind}-{r.device.name}")
+def test_a_record_is_read_as_it_was_written(record: Record, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(record.to_json())
     assert read_record(tmp_path / "record.json") == record
-    assert json.loads(record.to_json())["results"][0]["artifact"] == "a.onnx"
 
 
-def test_a_result_is_flat() -> None:
-    result = json.loads(Record("latency", "", "", DEVICE, {}, (), (), (LATENCY,)).to_json())[
-        "results"
-    ][0]
-    assert (result["median_ms"], result["engine"]["threads"], result["ratio"]["to"]) == (
-        2,
-        2,
-        "b.onnx",
-    )
+def test_settings_and_predictions_are_read_as_they_were_written() -> None:
+    result = full_records()[2].accuracy[0]
+    record = accuracy_record(result, settings=SETTINGS)
+    assert Record.from_json(record.to_json(), "test") == record
 
 
-def changed(**changes: Any) -> str:
-    plain = json.loads(Record("latency", "", "", DEVICE, {}, (), (), (LATENCY,)).to_json())
-    return json.dumps({**plain, **changes})
+def test_the_keys_of_a_record() -> None:
+    ratio = LatencyRatio("b.onnx", 0.5, 0.4, 0.6)
+    data = json.loads(latency_record(make_latency("a.onnx", 20, ratio=ratio)).to_json())
+    assert data["schema"] == 2
+    assert "latency" not in data
+    assert "accuracy" not in data
+    (result,) = data["results"]
+    assert result["artifact"]["path"] == "a.onnx"
+    assert result["artifact"]["engine"] == {
+        "engine": "onnxruntime",
+        "version": "1.2.3-abc",
+        "device": "cpu",
+        "threads": 2,
+        "precision": "float32",
+    }
+    assert result["median_ms"] == pytest.approx(20, rel=0.02)
+    assert result["ratio"] == {"reference": "b.onnx", "median": 0.5, "low": 0.4, "high": 0.6}
+
+
+def change_record(**changes: Any) -> str:
+    data = json.loads(latency_record(make_latency("a.onnx", 20)).to_json())
+    return json.dumps({**data, **changes})
 
 
 @pytest.mark.parametrize(
-    ("text", "why"),
+    ("text", "message"),
     [
-        (changed(schema=2), "schema 2, this version reads 1"),
+        (change_record(schema=1), "schema version 1, but this version of tinyvit-edge reads .* 2"),
         ("{}", "no schema version"),
-        ("[" * 100_000, "no record"),
-        ("\0", "no record"),
-        (changed(kind="speed"), "no record"),
-        (changed(device={}), "has no"),
-        (changed(warnings="noisy"), "warnings is not"),
-        (changed(results=[{"artifact": "a"}]), "has no"),
-        (changed(results=7), "no record"),
-        (changed(extra=1), "extra that is not known"),
+        ("[" * 100_000, "not a record of tinyvit-bench .*nested deeper"),
+        ("\0", "not a record of tinyvit-bench"),
+        ("7", "not a record of tinyvit-bench .*no schema version"),
+        (change_record(kind="speed"), "not a record of tinyvit-bench .*known kind"),
+        (change_record(kind=["latency"]), "not a record of tinyvit-bench .*known kind"),
+        (change_record(device={}), "has no field name"),
+        (change_record(warnings="noisy"), "warnings is not"),
+        (change_record(results=[{"artifact": {}}]), "has no field"),
+        (change_record(results=7), "latency is not"),
+        (change_record(extra=1), "a field extra that is not known"),
     ],
 )
-def test_what_is_no_record_is_refused(text: str, why: str, tmp_path: Path) -> None:
+def test_other_json_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text(text)
-    with pytest.raises(RequestError, match=why):
+    with pytest.raises(RequestError, match=message):
         read_record(tmp_path / "bad.json")
 
 
-def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(RequestError, match="no text"):
+    with pytest.raises(RequestError, match="not text in UTF-8"):
         read_record(tmp_path / "bad.json")
+
+
+def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinyvit.bench.record.MAX_BYTES", 100)
+    (tmp_path / "large.json").write_text(change_record())
+    with pytest.raises(RequestError, match="larger than 100 bytes"):
+        read_record(tmp_path / "large.json")

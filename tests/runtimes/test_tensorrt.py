@@ -26,8 +26,7 @@ from tests.helpers.fake_tensorrt import (
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import Manifest, TensorSpec
-from tinyvit.runtimes import RuntimeOptions
-from tinyvit.runtimes import cuda as nvidia
+from tinyvit.runtimes import RuntimeOptions, cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
 from tinyvit.runtimes.engines.tensorrt import ENGINE
@@ -58,8 +57,8 @@ def random_batch(size: int, seed: int = 0) -> npt.NDArray[np.float32]:
 def driver(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeDriver]:
     """Pretend that this machine has two GPUs and TensorRT-RTX."""
     fake = FakeDriver()
-    monkeypatch.setattr(nvidia, "load_driver", lambda: fake)
-    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
+    monkeypatch.setattr(cuda, "load_driver", lambda: fake)
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
     yield fake
     assert not fake.memory, "some memory was not freed"
 
@@ -147,7 +146,7 @@ def test_second_gpu(driver: FakeDriver, tmp_path: Path) -> None:
 def test_files_that_tensorrt_refuses(
     driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: make_fake_tensorrt(None))
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: make_fake_tensorrt(None))
     with pytest.raises(ArtifactError, match=r"Serialization assertion failed\. In some file"):
         ENGINE.open(save_plan(tmp_path, make_plan()), GPU)
     older = make_plan().replace(VERSION_BYTES, bytes((1, 5, 0, 9)))
@@ -157,7 +156,7 @@ def test_files_that_tensorrt_refuses(
 
 
 def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: pytest.fail("reached TensorRT"))
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: pytest.fail("reached TensorRT"))
     for data in (b"", MAGIC, b"PK\3\4" * 99, make_plan()[:60]):
         with pytest.raises(ArtifactError, match="is not a TensorRT engine"):
             ENGINE.open(save_plan(tmp_path, data), GPU)
@@ -186,13 +185,13 @@ def test_machines_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError(name)
 
     artifact = save_plan(tmp_path, make_plan(), make_manifest())
-    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", raise_os_error)
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: make_fake_tensorrt(FakeEngine()))
+    monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)
     with pytest.raises(RequestError) as error:
         ENGINE.open(artifact, RuntimeOptions())
     assert str(error.value) == "no CUDA driver: run on the device"
     driver_without_gpu = SimpleNamespace(cuInit=lambda flags: 100)
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: driver_without_gpu)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver_without_gpu)
     with pytest.raises(RequestError, match=r"finds no GPU \(error 100\)"):
         ENGINE.open(artifact, GPU)
 

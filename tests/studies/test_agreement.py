@@ -1,10 +1,9 @@
-"""Equal answers of files, counted pair by pair."""
+"""Agreement of artifacts is counted pair by pair."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
@@ -16,8 +15,8 @@ from tinyvit.studies import agreement
 
 
 @pytest.fixture
-def pictures(images: Path, tmp_path: Path) -> Path:
-    """Two classes of the demo's, two pictures each."""
+def class_folders(images: Path, tmp_path: Path) -> Path:
+    """Two of the demo model's classes, goldfish and espresso, with the same two photographs."""
     for wnid in ("n01443537", "n07920052"):
         (tmp_path / wnid).mkdir()
         for i, name in enumerate(("cat.jpg", "coffee.jpg")):
@@ -25,36 +24,28 @@ def pictures(images: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_file_agrees_with_itself_and_answers_are_counted(
-    demo: dict[str, Path], pictures: Path, capsys: Any
+def test_an_artifact_agrees_with_itself(
+    demo: dict[str, Path], class_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        agreement.main(
-            [
-                str(demo["onnx"]),
-                f"{demo['onnx']}@onnxruntime",
-                "--val-data",
-                str(pictures),
-                "--json",
-            ]
-        )
-        == 0
-    )
-    told = json.loads(capsys.readouterr().out)
-    assert told["agreement"] == [[100, 100], [100, 100]]
-    assert told["pictures"] == 4
-    assert [one["top1"] for one in told["files"]] == [25, 25], (
-        "the coffee is an espresso, in one of its two folders; the cat is no fish"
-    )
-    assert (
-        agreement.main(
-            [str(demo["onnx"]), str(demo["onnx"]), "--val-data", str(pictures), "--limit", "2"]
-        )
-        == 0
-    )
-    assert "2 pictures" in capsys.readouterr().out
+    artifacts = [str(demo["onnx"]), f"{demo['onnx']}@onnxruntime"]
+    assert agreement.main([*artifacts, "--val-data", str(class_folders), "--json"]) == 0
+    output = json.loads(capsys.readouterr().out)
+    assert output["agreement"] == [[100, 100], [100, 100]]
+    assert output["images"] == 4
+    assert [row["engine"] for row in output["files"]] == ["onnxruntime", "onnxruntime"]
+    # The coffee is an espresso, which is the class of one of its two folders; the cat is no fish.
+    assert [row["top1"] for row in output["files"]] == [25, 25]
+    assert [len(row["predictions"]) for row in output["files"]] == [4, 4]
 
 
-def test_one_file_is_refused(demo: dict[str, Path], pictures: Path, capsys: Any) -> None:
-    assert agreement.main([str(demo["onnx"]), "--val-data", str(pictures)]) == 1
+def test_the_number_of_images_is_limited(
+    demo: dict[str, Path], class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(demo["onnx"]), str(demo["onnx"]), "--val-data", str(class_folders)]
+    assert agreement.main([*command, "--limit", "2"]) == 0
+    assert "2 images" in capsys.readouterr().out
+
+
+def test_one_artifact_is_refused(class_folders: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert agreement.main(["demo.onnx", "--val-data", str(class_folders)]) == 1
     assert "give two or more" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A Ray cluster of two workers on this machine, one of which is killed in mid-run, gives the same answers."""
+"""A Ray cluster of two workers on this machine predicts the same, even if one worker is killed."""
 
 from __future__ import annotations
 
@@ -11,52 +11,64 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench.accuracy import cluster
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
 from tinyvit.bench.accuracy.evaluate import evaluate
+from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
+from tinyvit.data.dataset import DatasetLocation
 from tinyvit.errors import RequestError
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_worker_that_is_killed(
-    demo: dict[str, Path], folders: Path, monkeypatch: pytest.MonkeyPatch
+def find_busy_worker() -> int | None:
+    """Return the process id of a worker that is predicting a shard."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            is_busy = b"ray::predict_shard" in path.read_bytes()
+        except OSError:  # the process has ended
+            continue
+        if is_busy:
+            return int(path.parent.name)
+    return None
+
+
+def test_the_shards_of_a_killed_worker_are_repeated(
+    small_classifier: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ray = pytest.importorskip("ray")
-    monkeypatch.setattr(cluster, "SHARD", 4)
-    dataset = open_dataset(Place(str(folders)))
-    alone = evaluate(str(demo["onnx"]), dataset, EvaluationOptions(threads=1)).answers
+    monkeypatch.setattr(cluster, "SHARD_IMAGES", 4)
+    path, dataset = (
+        str(small_classifier),
+        open_labeled_images(DatasetLocation(str(class_folders))),
+    )
+    expected = evaluate(path, dataset, EvaluationOptions(threads=1)).predictions
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
     killed: list[int] = []
 
-    def kill() -> None:
-        """The first worker that is seen to be at a shard."""
+    def kill_first_busy_worker() -> None:
         while not killed:
-            for line in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    is_at_work = b"ray::shard" in line.read_bytes()
-                except OSError:
-                    continue
-                if is_at_work:
-                    killed.append(int(line.parent.name))
-                    os.kill(killed[0], signal.SIGKILL)
-                    return
-            time.sleep(0.02)
+            worker = find_busy_worker()
+            if worker is None:
+                time.sleep(0.02)
+                continue
+            killed.append(worker)
+            os.kill(worker, signal.SIGKILL)
 
     try:
-        threading.Thread(target=kill, daemon=True).start()
-        shared = evaluate(str(demo["onnx"]), dataset, EvaluationOptions(threads=1, ray="")).answers
+        threading.Thread(target=kill_first_busy_worker, daemon=True).start()
+        options = EvaluationOptions(threads=1, ray_address="")
+        predictions = evaluate(path, dataset, options).predictions
     finally:
         ray.shutdown()
     assert len(killed) == 1
-    assert shared == alone
+    assert predictions == expected
 
 
-def test_a_cluster_that_is_not_there(demo: dict[str, Path], folders: Path) -> None:
+def test_a_cluster_that_does_not_exist_is_refused(
+    small_classifier: Path, class_folders: Path
+) -> None:
     pytest.importorskip("ray")
+    dataset = open_labeled_images(DatasetLocation(str(class_folders)))
+    options = EvaluationOptions(threads=1, ray_address="127.0.0.1:1")
     with pytest.raises(RequestError, match="no Ray cluster answers at 127"):
-        evaluate(
-            str(demo["onnx"]),
-            open_dataset(Place(str(folders))),
-            EvaluationOptions(threads=1, ray="127.0.0.1:1"),
-        )
+        evaluate(str(small_classifier), dataset, options)

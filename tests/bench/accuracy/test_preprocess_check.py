@@ -1,4 +1,4 @@
-"""A file that is fed in a wrong way is told the right one."""
+"""Wrong preprocessing is found, and the right preprocessing is named."""
 
 from __future__ import annotations
 
@@ -9,69 +9,57 @@ from PIL import Image
 
 from tinyvit.bench import cli
 from tinyvit.bench.accuracy import preprocess_check
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
+from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
-from tinyvit.bench.accuracy.preprocess_check import check, ways
-from tinyvit.preprocess import timm_preprocess
+from tinyvit.bench.accuracy.preprocess_check import check_preprocess, list_candidates
+from tinyvit.data.dataset import DatasetLocation
+from tinyvit.manifest import PreprocessStage
+from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.classifier import Classifier
 
 
-def test_the_right_way_is_not_doubted(
-    demo: dict[str, Path], folders: Path, capsys: pytest.CaptureFixture[str]
+def draw_conclusion(artifact: Path, class_folders: Path) -> str:
+    dataset = open_labeled_images(DatasetLocation(str(class_folders)))
+    return check_preprocess(str(artifact), dataset, EvaluationOptions(threads=1)).conclusion
+
+
+def test_right_preprocessing_is_confirmed(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert (
-        cli.main(
-            [
-                "accuracy",
-                str(demo["onnx"]),
-                "--data",
-                str(folders),
-                "--threads",
-                "1",
-                "--preprocess-check",
-            ]
-        )
-        == 0
-    )
-    out = capsys.readouterr().out
-    assert "| its own | 100.00% |" in out
-    assert "none of 8 other ways" in out
+    command = ["accuracy", str(small_classifier), "--data", str(class_folders), "--threads", "1"]
+    assert cli.main([*command, "--preprocess-check"]) == 0
+    output = capsys.readouterr().out
+    assert "| its own preprocessing | 100.00% |" in output
+    assert "none of 8 other kinds of preprocessing is significantly better" in output
 
 
-def test_a_wrong_mean_is_named(
-    demo: dict[str, Path], folders: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_mean_is_found(
+    small_classifier: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As if the file said the wrong thing of itself."""
-    (given,) = (
-        way.preprocess
-        for way in ways(timm_preprocess(224), "host")
-        if way.name == "0 to 1, no mean and std"
-    )
-    monkeypatch.setattr(
-        preprocess_check,
-        "open_classifier",
-        lambda path, asked: Classifier(path, threads=1, preprocess=given),
-    )
-    _, said = check(
-        str(demo["onnx"]), open_dataset(Place(str(folders))), EvaluationOptions(threads=1)
-    )
-    assert "with ImageNet's mean and std, 100.0% of 40 are right" in said
+    """The artifact is opened as if its manifest stated no mean and standard deviation."""
+    wrong = Preprocess(32, 36, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+
+    def open_wrong_classifier(path: str, options: EvaluationOptions) -> Classifier:
+        return Classifier(path, threads=options.threads, preprocess=wrong)
+
+    monkeypatch.setattr(preprocess_check, "open_classifier", open_wrong_classifier)
+    conclusion = draw_conclusion(small_classifier, class_folders)
+    assert "with ImageNet's mean and std, 100.0% of 40 images are correct" in conclusion
 
 
-def test_exchanged_colors_are_named(
-    demo: dict[str, Path], folders: Path, pictures: list[Image.Image]
+def test_exchanged_colors_are_found(
+    small_classifier: Path, class_folders: Path, shaded_images: list[Image.Image]
 ) -> None:
-    for path in folders.rglob("*.png"):
-        red, green, blue = pictures[int(path.stem)].split()
+    for path in class_folders.rglob("*.png"):
+        red, green, blue = shaded_images[int(path.stem)].split()
         Image.merge("RGB", (blue, green, red)).save(path)
-    _, said = check(
-        str(demo["onnx"]), open_dataset(Place(str(folders))), EvaluationOptions(threads=1)
-    )
-    assert "with red and blue exchanged, 100.0% of 40 are right" in said
+    conclusion = draw_conclusion(small_classifier, class_folders)
+    assert "with red and blue exchanged, 100.0% of 40 images are correct" in conclusion
 
 
 @pytest.mark.parametrize(("stage", "count"), [("host", 8), ("normalize", 6), ("full", 1)])
-def test_only_what_the_file_leaves_open_is_tried(stage: str, count: int) -> None:
-    found = ways(timm_preprocess(224), stage)  # type: ignore[arg-type]
-    assert len(found) == count
-    assert all(way.preprocess != timm_preprocess(224) or way.channels == "bgr" for way in found)
+def test_only_what_the_artifact_leaves_open_is_tried(stage: PreprocessStage, count: int) -> None:
+    own = timm_preprocess(64)
+    candidates = list_candidates(own, stage)
+    assert len(candidates) == count
+    assert all(c.preprocess != own or c.channels == "bgr" for c in candidates)

@@ -1,4 +1,4 @@
-"""Accuracy of a model whose right answers are known, and what is said where it cannot be had."""
+"""The accuracy of a model whose correct answers are known, and what happens where data is bad."""
 
 from __future__ import annotations
 
@@ -8,145 +8,168 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench import cli
-from tinyvit.bench.accuracy.datasets import Place, open_dataset
-from tinyvit.bench.accuracy.evaluate import accuracy_result, evaluate
+from tinyvit.bench.accuracy.evaluate import evaluate
+from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
-from tinyvit.bench.accuracy.suite import evaluate_all
+from tinyvit.bench.accuracy.results import make_accuracy_result
+from tinyvit.bench.accuracy.suite import SuiteConfig, evaluate_all
 from tinyvit.bench.record import Record
+from tinyvit.data.dataset import Dataset, DatasetLocation
 from tinyvit.errors import RequestError
 
-ASKED = EvaluationOptions(threads=1)
+OPTIONS = EvaluationOptions(threads=1)
+CONFIG = SuiteConfig(OPTIONS, keep_predictions=True)
 
 
-def moved(folders: Path, count: int) -> None:
-    """Put `count` pictures into the next class's folder, where they are wrong."""
-    names = sorted(each.name for each in folders.iterdir())
-    for path in sorted(folders.rglob("*.png"))[:count]:
-        path.rename(folders / names[(names.index(path.parent.name) + 1) % len(names)] / path.name)
+def open_folder(folder: Path) -> Dataset:
+    return open_labeled_images(DatasetLocation(str(folder)))
 
 
-def test_what_is_right_is_counted(demo: dict[str, Path], folders: Path) -> None:
-    moved(folders, 4)
-    (one,) = evaluate_all(
-        [str(demo["onnx"])], open_dataset(Place(str(folders))), ASKED, keep_answers=True
-    ).record.accuracy
-    assert (one.images, one.total, one.skipped, one.top1) == (40, 40, 0, 90.0)
-    assert one.top1 <= one.top5 <= 100
-    assert one.top1_interval == pytest.approx((76.95, 96.04), abs=0.01)
-    assert (one.against, len(one.answers)) == (None, 40)
-    assert sum(row.images for row in one.classes) == 40
-    assert min(row.top1 for row in one.classes) == one.classes[0].top1
+def mislabel_images(class_folders: Path, count: int) -> None:
+    """Move `count` images of the largest class into the folder of the smallest."""
+    folders = sorted(class_folders.iterdir(), key=lambda folder: len(list(folder.iterdir())))
+    for path in sorted(folders[-1].iterdir())[:count]:
+        path.rename(folders[0] / path.name)
 
 
-def test_a_file_against_another(demo: dict[str, Path], folders: Path) -> None:
-    if "openvino" not in demo:
-        pytest.skip("needs OpenVINO")
-    found = evaluate_all(
-        [str(demo["onnx"]), str(demo["openvino"])], open_dataset(Place(str(folders))), ASKED
-    )
-    first, second = found.record.accuracy
-    assert first.against is None
-    assert second.against is not None
-    assert (second.against.to, second.against.agreement, second.against.p) == (
-        str(demo["onnx"]),
-        100,
-        1,
-    )
+def test_correct_predictions_are_counted(small_classifier: Path, class_folders: Path) -> None:
+    mislabel_images(class_folders, 4)
+    record = evaluate_all([str(small_classifier)], open_folder(class_folders), CONFIG).record
+    (result,) = record.accuracy
+    assert (result.images, result.total, result.unreadable, result.top1) == (40, 40, 0, 90.0)
+    assert result.top1 <= result.top5 <= 100
+    assert result.top1_interval == pytest.approx((76.95, 96.04), abs=0.01)
+    assert (result.reference, len(result.predictions)) == (None, 40)
+    assert sum(row.images for row in result.classes) == 40
+    assert min(row.top1 for row in result.classes) == result.classes[0].top1
 
 
-def test_a_wrong_preprocessing_is_worse_by_flips(demo: dict[str, Path], folders: Path) -> None:
-    dataset = open_dataset(Place(str(folders)))
-    own = evaluate(str(demo["onnx"]), dataset, ASKED)
-    paper = evaluate(str(demo["onnx"]), dataset, EvaluationOptions(threads=1, preprocess="paper"))
-    against = accuracy_result(paper, own).against
-    assert accuracy_result(own).top1 == 100
-    assert against is not None
-    assert against.better == 0
-    assert against.worse == round((100 - accuracy_result(paper).top1) * 40 / 100)
-    assert "resize 256" in accuracy_result(paper).preprocess
-
-
-@pytest.mark.parametrize(("bad", "refused"), [(1, False), (2, True)])
-def test_unreadable_pictures_are_counted_and_named(
-    bad: int, refused: bool, demo: dict[str, Path], folders: Path
+def test_the_second_artifact_is_compared_with_the_first(
+    small_classifier: Path, small_openvino_classifier: Path, class_folders: Path
 ) -> None:
-    some = sorted(folders.rglob("*.png"))
-    for i in range(80):  # 120 pictures, of which one may be unreadable
-        path = some[i % 40]
-        (path.parent / f"{path.stem}{i}.png").write_bytes(path.read_bytes())
-    for path in some[:bad]:
+    pytest.importorskip("openvino")
+    paths = [str(small_classifier), str(small_openvino_classifier)]
+    first, second = evaluate_all(paths, open_folder(class_folders), CONFIG).record.accuracy
+    assert first.reference is None
+    assert second.reference is not None
+    comparison = second.reference
+    assert (comparison.path, comparison.agreement, comparison.p_value) == (paths[0], 100, 1)
+
+
+def test_other_preprocessing_loses_images(small_classifier: Path, class_folders: Path) -> None:
+    dataset = open_folder(class_folders)
+    own = evaluate(str(small_classifier), dataset, OPTIONS)
+    timm_options = EvaluationOptions(threads=1, preprocess="timm")
+    timm = evaluate(str(small_classifier), dataset, timm_options)
+    result = make_accuracy_result(timm, own)
+    assert make_accuracy_result(own).top1 == 100
+    assert result.top1 < 100
+    assert result.reference is not None
+    assert result.reference.better == 0
+    assert result.reference.worse == round((100 - result.top1) * 40 / 100)
+    assert "resize 33" in result.preprocess
+
+
+@pytest.fixture
+def class_folders_of_120(class_folders: Path) -> Path:
+    """Class folders with three copies of each image, so that one of them may be unreadable."""
+    paths = sorted(class_folders.rglob("*.png"))
+    for path in paths:
+        for copy in ("a", "b"):
+            (path.parent / f"{path.stem}{copy}.png").write_bytes(path.read_bytes())
+    return class_folders
+
+
+def damage_images(class_folders: Path, count: int) -> list[Path]:
+    paths = sorted(class_folders.rglob("*.png"))[:count]
+    for path in paths:
         path.write_bytes(path.read_bytes()[:60])
-    dataset = open_dataset(Place(str(folders)))
-    if refused:
-        with pytest.raises(RequestError, match="2 of the 120 pictures cannot be read"):
-            evaluate(str(demo["onnx"]), dataset, ASKED)
-        return
-    looked = evaluate(str(demo["onnx"]), dataset, ASKED)
-    one = accuracy_result(looked)
-    assert (one.images, one.skipped, one.total, one.top1) == (119, 1, 120, 100)
-    assert some[0].name in looked.notes[-1]
+    return paths
 
 
-def test_the_command(
-    demo: dict[str, Path], folders: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_unreadable_image_is_counted_and_named(
+    small_classifier: Path, class_folders_of_120: Path
 ) -> None:
-    moved(folders, 3)
-    (tmp_path / "bad.onnx").write_bytes(b"bad")
-    sheet = tmp_path / "sheet.png"
-    options = ["--data", str(folders), "--threads", "1"]
-    assert (
-        cli.main(
-            [
-                "accuracy",
-                str(demo["onnx"]),
-                *options,
-                "--json",
-                "--contact-sheet",
-                str(sheet),
-                "--progress",
-            ]
-        )
-        == 0
-    )
-    out, err = capsys.readouterr()
-    accuracy_result = json.loads(out)["results"][0]
-    assert (accuracy_result["artifact"], accuracy_result["top1"], accuracy_result["images"]) == (
-        str(demo["onnx"]),
-        92.5,
-        40,
-    )
-    assert Record.from_json(out, "stdout").data["pictures"] == 40
-    assert "40 of 40" in err
+    (damaged,) = damage_images(class_folders_of_120, 1)
+    evaluation = evaluate(str(small_classifier), open_folder(class_folders_of_120), OPTIONS)
+    result = make_accuracy_result(evaluation)
+    assert (result.images, result.unreadable, result.total, result.top1) == (119, 1, 120, 100)
+    assert damaged.name in evaluation.notes[-1]
+
+
+def test_too_many_unreadable_images_are_refused(
+    small_classifier: Path, class_folders_of_120: Path
+) -> None:
+    damage_images(class_folders_of_120, 2)
+    with pytest.raises(RequestError, match="2 of the 120 images cannot be read"):
+        evaluate(str(small_classifier), open_folder(class_folders_of_120), OPTIONS)
+
+
+def test_the_command_prints_a_record_and_draws_a_contact_sheet(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mislabel_images(class_folders, 3)
+    sheet = class_folders.parent / "sheet.png"
+    command = ["accuracy", str(small_classifier), "--data", str(class_folders), "--threads", "1"]
+    assert cli.main([*command, "--json", "--contact-sheet", str(sheet), "--progress"]) == 0
+    output, errors = capsys.readouterr()
+    result = json.loads(output)["results"][0]
+    assert result["artifact"]["path"] == str(small_classifier)
+    assert (result["top1"], result["images"]) == (92.5, 40)
+    assert Record.from_json(output, "stdout").dataset["images"] == 40
+    assert "40/40" in errors
+    assert "sheet.png shows 3 images" in errors
     assert sheet.stat().st_size > 1000
-    assert cli.main(["accuracy", str(tmp_path / "bad.onnx"), str(demo["onnx"]), *options]) == 1
-    out, err = capsys.readouterr()
-    assert "| demo.onnx | onnxruntime | 40 | 92.50% (80.1 to 97.4) |" in out
-    assert "error: " in err
 
 
-def test_classes_of_another_model(
-    demo: dict[str, Path], folders: Path, capsys: pytest.CaptureFixture[str]
+def test_json_output_shows_no_progress(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = next(folders.rglob("*.png"))
-    (folders / "n99999999").mkdir()
-    path.rename(folders / "n99999999" / path.name)
-    assert cli.main(["accuracy", str(demo["onnx"]), "--data", str(folders), "--threads", "1"]) == 1
+    command = ["accuracy", str(small_classifier), "--data", str(class_folders), "--threads", "1"]
+    assert cli.main([*command, "--limit", "4", "--json"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_command_measures_the_other_artifacts_if_one_fails(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mislabel_images(class_folders, 3)
+    damaged = class_folders.parent / "bad.onnx"
+    damaged.write_bytes(b"bad")
+    options = ["--data", str(class_folders), "--threads", "1"]
+    assert cli.main(["accuracy", str(damaged), str(small_classifier), *options]) == 1
+    output, errors = capsys.readouterr()
+    assert "| test.onnx | onnxruntime | 40 | 92.50% (80.1 to 97.4) |" in output
+    assert "error: " in errors
+
+
+def test_classes_of_another_model_are_refused_or_left_out(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = next(class_folders.rglob("*.png"))
+    (class_folders / "n99999999").mkdir()
+    path.rename(class_folders / "n99999999" / path.name)
+    command = ["accuracy", str(small_classifier), "--data", str(class_folders), "--threads", "1"]
+    assert cli.main(command) == 1
     assert "n99999999" in capsys.readouterr().err
-    assert (
-        cli.main(
-            [
-                "accuracy",
-                str(demo["onnx"]),
-                "--data",
-                str(folders),
-                "--threads",
-                "1",
-                "--only-known-classes",
-            ]
-        )
-        == 0
-    )
-    assert (
-        "1 pictures of 1 classes that the model does not have were left out"
-        in capsys.readouterr().out
-    )
+    assert cli.main([*command, "--only-known-classes"]) == 0
+    left_out = "1 images of 1 classes that the model does not have were left out"
+    assert left_out in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["a.onnx", "b.onnx", "--preprocess-check"], "takes one artifact, and 2 are given"),
+        (
+            ["a.onnx", "--preprocess-check", "--predictions", "--ray"],
+            "--preprocess-check cannot be used with --predictions and --ray",
+        ),
+        (["a.onnx", "b.onnx", "c.onnx", "--contact-sheet", "s.png"], "--contact-sheet shows one"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["accuracy", *options, "--data", "val"]) == 1
+    assert message in capsys.readouterr().err

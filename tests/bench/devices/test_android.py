@@ -1,163 +1,164 @@
-"""The protocol of adb against a stand-in (stand_in_adb.py), and what the real runners print. No phone was at hand."""
+"""The protocol of adb against a fake adb, and the output of the real benchmark programs.
+
+No Android device was available.
+"""
 
 from __future__ import annotations
 
+import shlex
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.helpers import fake_adb
 from tinyvit.bench import cli
+from tinyvit.bench.devices.android_runners import RUNNERS, read_times
 from tinyvit.bench.record import read_record
 
-STAND_IN = Path(__file__).with_name("stand_in_adb.py")
-SAID = {
-    "perf_test": "Total inference run time: 13.2 s\\nMin Latency: 0.0181 s\\nMax Latency: 0.0253 s\\nP50 Latency: 0.0199 s\\n"
-    "P90 Latency: 0.0207 s\\nP95 Latency: 0.0212 s\\nP99 Latency: 0.0231 s",
-    "average only": "Average inference time cost: 19.9 ms",
-    "broken": "",
+PROGRAM_OUTPUTS = {
+    "percentiles": "Total inference run time: 13.2 s\\nMin Latency: 0.0181 s\\n"
+    "Max Latency: 0.0253 s\\nP50 Latency: 0.0199 s\\nP90 Latency: 0.0207 s\\n"
+    "P95 Latency: 0.0212 s\\nP99 Latency: 0.0231 s",
+    "only the mean": "Average inference time cost: 19.9 ms",
+    "failure": "",
 }
+"""What a fake onnxruntime_perf_test prints."""
 
 
 @pytest.fixture
-def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a fake adb on PATH in "bin", and the fake device's file system in "root"."""
     (tmp_path / "bin").mkdir()
     adb = tmp_path / "bin" / "adb"
-    adb.write_text(f'#!/bin/sh\nexec {sys.executable} {STAND_IN} "$@"\n')
+    command = shlex.join([sys.executable, "-I", "-S", str(Path(fake_adb.__file__))])  # starts fast
+    adb.write_text(f'#!/bin/sh\nexec {command} "$@"\n')
     adb.chmod(0o755)
-    (tmp_path / "root" / "data" / "local" / "tmp").mkdir(parents=True)
+    device_folder(tmp_path).mkdir(parents=True)
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:/usr/bin:/bin")
-    monkeypatch.setenv("STAND_IN_ROOT", str(tmp_path / "root"))
-    monkeypatch.setenv("STAND_IN_DEVICES", "R5CT device")
+    monkeypatch.setenv("FAKE_ADB_ROOT", str(tmp_path / "root"))
+    monkeypatch.setenv("FAKE_ADB_DEVICES", "R5CT device")
     return tmp_path
 
 
-def runner(folder: Path, kind: str) -> str:
-    path = folder / "onnxruntime_perf_test"
+def device_folder(workspace: Path) -> Path:
+    """Return the folder in which everything on the fake device happens."""
+    return workspace / "root" / "data" / "local" / "tmp"
+
+
+def write_runner(workspace: Path, kind: str) -> str:
+    """Write a fake onnxruntime_perf_test that leaves its arguments in "arguments"."""
+    path = workspace / "onnxruntime_perf_test"
     path.write_text(
-        f"#!/bin/sh\necho \"$@\" > {folder}/arguments\nprintf '{SAID[kind]}\\n'\nexit {int(kind == 'broken')}\n"
+        f"#!/bin/sh\nprintf '%s\\n' \"$@\" >> {workspace}/arguments\n"
+        f"printf '{PROGRAM_OUTPUTS[kind]}\\n'\nexit {int(kind == 'failure')}\n"
     )
     return str(path)
 
 
-def test_a_run(device: Path, demo: dict[str, Path]) -> None:
-    assert (
-        cli.main(
-            [
-                "device",
-                str(demo["onnx"]),
-                "--adb",
-                "--runner",
-                runner(device, "perf_test"),
-                "--threads",
-                "2",
-                "-o",
-                str(device),
-            ]
-        )
-        == 0
-    )
-    record = read_record(device / "R5CT.latency.json")
-    (one,) = record.latency
-    assert (record.device.name, record.device.system, record.device.features) == (
-        "Stand-in 9",
-        "Android 15",
-        ("dotprod", "i8mm"),
-    )
-    assert (one.median_ms, one.p90_ms, one.p99_ms, one.min_ms, one.max_ms) == pytest.approx(
-        (19.9, 20.7, 23.1, 18.1, 25.3)
-    )
-    assert (one.samples, one.p99_bound_ms, one.subject.engine["runner"]) == (
-        662,
-        None,
-        "onnxruntime_perf_test",
-    )
-    arguments = (device / "arguments").read_text().split()
+def measure(
+    workspace: Path, artifact: Path | str, *options: str, runner: str = "percentiles"
+) -> int:
+    """Run tinyvit-bench device --adb, and return its exit code."""
+    command = ["device", str(artifact), "-o", str(workspace), *options]
+    return cli.main([*command, "--runner", write_runner(workspace, runner)])
+
+
+def test_record_holds_what_the_program_prints(workspace: Path, small_classifier: Path) -> None:
+    assert measure(workspace, small_classifier, "--adb", "--threads", "2") == 0
+    record = read_record(workspace / "R5CT.latency.json")
+    device = record.device
+    assert (device.name, device.system) == ("Stand-in 9", "Android 15")
+    assert (device.features, device.cores) == (("dotprod", "i8mm"), 2)
+    (result,) = record.latency
+    times_ms = (result.median_ms, result.p90_ms, result.p99_ms, result.min_ms, result.max_ms)
+    assert times_ms == pytest.approx((19.9, 20.7, 23.1, 18.1, 25.3))
+    assert (result.samples, result.p99_bound_ms) == (662, None)
+    assert result.benchmark_tool == "onnxruntime_perf_test"
+    arguments = (workspace / "arguments").read_text().split()
     assert arguments[:8] == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x"]
-    assert not list((device / "root" / "data" / "local" / "tmp").iterdir())
+    assert not list(device_folder(workspace).iterdir())
 
 
-@pytest.mark.parametrize(
-    ("kind", "why"),
-    [("average only", "told no median"), ("broken", "onnxruntime_perf_test failed")],
-)
-def test_a_runner_that_does_not_tell(
-    kind: str, why: str, device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
+def test_odd_file_names_are_quoted(
+    workspace: Path, small_classifier: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert (
-        cli.main(
-            [
-                "device",
-                str(demo["onnx"]),
-                "--adb",
-                "R5CT",
-                "--runner",
-                runner(device, kind),
-                "-o",
-                str(device),
-            ]
-        )
-        == 1
-    )
-    assert why in capsys.readouterr().err
-    assert not list((device / "root" / "data" / "local" / "tmp").iterdir())
+    names = ["-rf.onnx", "a b.onnx", 'it\'s $(touch pwned) `id`;"x".onnx', "m.onnx $(id) 'x"]
+    for name in names:
+        shutil.copy(small_classifier, workspace / name)
+    monkeypatch.chdir(workspace)
+    runner = write_runner(workspace, "percentiles")
+    command = ["device", *(f"./{name}" for name in names), "-o", str(workspace)]
+    assert cli.main([*command, "--runner", runner, "--adb"]) == 0
+    arguments = (workspace / "arguments").read_text().splitlines()
+    options = ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x", "4"]
+    calls = [arguments[start : start + 10] for start in range(0, len(arguments), 10)]
+    assert [call[:9] for call in calls] == [options] * 4
+    suffixes = [".onnx", ".onnx", ".onnx", ".onnx $(id) 'x"]
+    assert [Path(call[9]).name for call in calls] == [f"model{suffix}" for suffix in suffixes]
+    assert not list(workspace.rglob("pwned"))
+    assert not list(device_folder(workspace).iterdir())
 
 
 @pytest.mark.parametrize(
-    ("listed", "asked", "why"),
+    ("runner", "text"),
+    [
+        ("only the mean", "onnxruntime_perf_test on R5CT printed no median latency"),
+        ("failure", "onnxruntime_perf_test failed on R5CT"),
+    ],
+)
+def test_program_without_a_median_is_an_error(
+    runner: str,
+    text: str,
+    workspace: Path,
+    small_classifier: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert measure(workspace, small_classifier, "--adb", "R5CT", runner=runner) == 1
+    assert text in capsys.readouterr().err
+    assert not list(device_folder(workspace).iterdir())
+
+
+@pytest.mark.parametrize(
+    ("devices", "serial", "text"),
     [
         ("", None, "adb sees no device"),
-        ("A device,B device", None, r"2 devices (A, B)"),
+        ("A device,B device", None, "2 devices (A, B)"),
         ("A unauthorized", None, "A is unauthorized"),
         ("A device", "B", "B is not connected"),
     ],
 )
-def test_devices_that_cannot_be_used(
-    listed: str,
-    asked: str | None,
-    why: str,
-    device: Path,
-    demo: dict[str, Path],
+def test_unusable_devices_are_explained(
+    devices: str,
+    serial: str | None,
+    text: str,
+    workspace: Path,
+    small_classifier: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setenv("STAND_IN_DEVICES", listed)
-    command = [
-        "device",
-        str(demo["onnx"]),
-        "--runner",
-        runner(device, "perf_test"),
-        "-o",
-        str(device),
-        "--adb",
-        *([asked] if asked else []),
-    ]
-    assert cli.main(command) == 1
-    assert why in capsys.readouterr().err
+    monkeypatch.setenv("FAKE_ADB_DEVICES", devices)
+    assert measure(workspace, small_classifier, "--adb", *([serial] if serial else [])) == 1
+    assert text in capsys.readouterr().err
 
 
-def test_litert_prints_what_is_read() -> None:
-    from tinyvit.bench.devices.android import RUNNERS
-
-    said = (
-        "count=20 first=18535 curr=14539 min=14472 max=18535 avg=14900.1 std=72 p5=14500 median=14700 p95=15000\n"
-        "count=662 first=14575 curr=14539 min=14472 max=14855 avg=14575.2 std=72 p5=14500 median=14570 p95=14800\n"
+def test_output_of_litert_is_read_without_its_warmup() -> None:
+    output = (
+        "count=20 first=18535 curr=14539 min=14472 max=18535 avg=14900.1 std=72 p5=14500"
+        " median=14700 p95=15000\n"
+        "count=662 first=14575 curr=14539 min=14472 max=14855 avg=14575.2 std=72 p5=14500"
+        " median=14570 p95=14800\n"
     )
-    times = {
-        key: float(pattern.findall(said)[-1]) for key, pattern in RUNNERS["litert"].times.items()
-    }
-    assert times == {"min": 14472, "max": 14855, "mean": 14575.2, "median": 14570}
+    times_ms = read_times(RUNNERS["litert"], output)
+    assert times_ms == pytest.approx(
+        {"min": 14.472, "max": 14.855, "mean": 14.5752, "median": 14.57}
+    )
 
 
-def test_files_that_no_runner_runs(
-    device: Path, demo: dict[str, Path], capsys: pytest.CaptureFixture[str]
+def test_format_without_a_program_is_refused(
+    workspace: Path, small_openvino_classifier: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "openvino" not in demo:
-        pytest.skip("needs OpenVINO")
-    assert (
-        cli.main(
-            ["device", str(demo["openvino"]), "--adb", "--runner", runner(device, "perf_test")]
-        )
-        == 1
-    )
-    assert "no runner for Android is known for openvino-ir files" in capsys.readouterr().err
+    assert measure(workspace, small_openvino_classifier, "--adb") == 1
+    err = capsys.readouterr().err
+    assert "no benchmark program for Android is known for openvino-ir files" in err

@@ -1,21 +1,24 @@
-"""Other tools beside ours: what they print is understood, and one that is not there is said with where it is from."""
+"""Baselines: the output of benchmark tools is understood, and a missing one is explained."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tinyvit.bench.artifact_info import Refusals
+from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
 from tinyvit.bench.latency.workload import OpenWorkload, open_workload
 from tinyvit.runtimes.base import RuntimeOptions
 
-SAID = {
+TOOL_OUTPUTS = {
     "openvino": (
-        "[ INFO ] Latency:\n[ INFO ]    Median:        18.99 ms\n[ INFO ]    Average:       19.25 ms\n",
+        "[ INFO ] Latency:\n[ INFO ]    Median:        18.99 ms\n"
+        "[ INFO ]    Average:       19.25 ms\n",
         18.99,
     ),
     "litert": (
@@ -27,45 +30,82 @@ SAID = {
         17.1201,
     ),
     "tensorrt": (
-        "[I] Enqueue Time: min = 0.1 ms, median = 0.2 ms\n[I] Latency: min = 1.1 ms, max = 2 ms, mean = 1.2 ms, median = 1.25 ms, x\n",
+        "[I] Enqueue Time: min = 0.1 ms, median = 0.2 ms\n"
+        "[I] Latency: min = 1.1 ms, max = 2 ms, mean = 1.2 ms, median = 1.25 ms, x\n",
         1.25,
     ),
 }
-
-
-@pytest.mark.parametrize("engine", sorted(BENCHMARK_TOOLS))
-def test_what_a_tool_prints_is_understood(engine: str) -> None:
-    said, median = SAID[engine]
-    found = BENCHMARK_TOOLS[engine].median.search(said)
-    assert found is not None
-    assert float(found[1]) * BENCHMARK_TOOLS[engine].unit_ms == pytest.approx(median)
+"""Engine -> what its tool prints, and the median latency in it in milliseconds."""
 
 
 @pytest.fixture
-def opened(demo: dict[str, Path]) -> Iterator[OpenWorkload]:
-    with open_workload(str(demo["onnx"]), None, RuntimeOptions(threads=1)) as one:
-        yield one
+def workload(small_classifier: str) -> Iterator[OpenWorkload]:
+    with open_workload(small_classifier, None, RuntimeOptions(threads=1)) as workload:
+        yield workload
 
 
-@pytest.mark.parametrize("name", ["tool", "timm"])
-def test_a_rival_that_is_not_there_is_named_with_its_source(
-    name: str, opened: OpenWorkload, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("engine", sorted(BENCHMARK_TOOLS))
+def test_median_is_read_from_the_output_of_a_tool(engine: str) -> None:
+    output, median_ms = TOOL_OUTPUTS[engine]
+    match = BENCHMARK_TOOLS[engine].median_pattern.search(output)
+    assert match is not None
+    assert float(match[1]) * BENCHMARK_TOOLS[engine].unit_ms == pytest.approx(median_ms)
+
+
+def test_missing_tool_is_reported_with_its_source(
+    workload: OpenWorkload, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
-    monkeypatch.setitem(__import__("sys").modules, "timm", None)
-    refusals = Refusals()
-    assert measure_baselines([name], opened, 1, refusals) == []
-    (line,) = refusals.lines
-    assert ("build onnxruntime" in line) if name == "tool" else ("pip install timm" in line)
+    failures = Failures()
+    assert measure_baselines(["tool"], workload, 1, failures) == []
+    (line,) = failures.lines
+    assert "onnxruntime_perf_test is not on PATH" in line
+    assert "build onnxruntime" in line
+
+
+def test_missing_timm_is_reported_with_its_source(
+    demo: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    failures = Failures()
+    with open_workload(str(demo["onnx"]), None, RuntimeOptions(threads=1)) as workload:
+        assert measure_baselines(["timm"], workload, 1, failures) == []
+    (line,) = failures.lines
+    assert "pip install timm" in line
+
+
+def test_file_without_a_known_variant_is_refused(workload: OpenWorkload) -> None:
+    failures = Failures()
+    assert measure_baselines(["timm"], workload, 1, failures) == []
+    (line,) = failures.lines
+    assert "does not state which TinyViT variant it is" in line
+
+
+def test_tool_is_run_in_turns_with_the_artifact(
+    workload: OpenWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "onnxruntime_perf_test"
+    program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "P50 Latency: 0.002 s"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    failures = Failures()
+    (result,) = measure_baselines(["tool"], workload, 3, failures)
+    assert failures.lines == []
+    assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", workload.path)
+    assert result.median_ms == pytest.approx(2)
+    assert result.ratio.low <= result.ratio.median <= result.ratio.high
+    calls = (tmp_path / "calls").read_text().splitlines()
+    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {workload.artifact.path}"] * 5
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["openvino"])
-def test_an_engines_own_tool_is_run(engine: str, demo: dict[str, Path]) -> None:
-    if shutil.which(BENCHMARK_TOOLS[engine].name) is None:
-        pytest.skip(f"{BENCHMARK_TOOLS[engine].name} is not on PATH")
-    with open_workload(str(demo[engine]), None, RuntimeOptions(threads=1)) as one:
-        (peer,) = measure_baselines(["tool"], one, 1, refusals := Refusals())
-    assert refusals.lines == []
-    assert peer.median_ms > 0
-    assert peer.ratio.low <= peer.ratio.median <= peer.ratio.high
+def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> None:
+    if shutil.which(BENCHMARK_TOOLS[engine].program) is None:
+        pytest.skip(f"{BENCHMARK_TOOLS[engine].program} is not on PATH")
+    failures = Failures()
+    with open_workload(str(demo[engine]), None, RuntimeOptions(threads=1)) as workload:
+        (result,) = measure_baselines(["tool"], workload, 1, failures)
+    assert failures.lines == []
+    assert result.median_ms > 0
+    assert result.ratio.low <= result.ratio.median <= result.ratio.high

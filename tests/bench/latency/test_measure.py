@@ -1,115 +1,92 @@
-"""Latency records of real files in real engines: what is in them, not how fast this machine is."""
+"""Latency records of real artifacts in real engines: their content, not this machine's speed."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.helpers.clocks import FakeClock
+from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
-from tinyvit.bench.latency.cold_start import measure_cold_start
-from tinyvit.bench.latency.measure import LatencyConfig, measure_latency
-from tinyvit.bench.latency.roofline import measure_peak_rates, share_of_peak
-from tinyvit.bench.latency.workload import OpenWorkload
-from tinyvit.bench.record import LatencyResult, PeakRates, Record
+from tinyvit.bench.latency.combinations import thread_count
+from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.measure import measure_latency
+from tinyvit.bench.latency.workload import OpenWorkload, read_images
+from tinyvit.bench.record import Record
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.registry import is_installed
 
-QUICK = {"runs": 4, "seconds": 5.0, "cold": 0}
+
+def quick_config(**options: Any) -> LatencyConfig:
+    return LatencyConfig(**{"runs": 4, "seconds": 5.0, "cold_starts": 0, **options})
 
 
-def test_one_file(demo: dict[str, Path]) -> None:
+def test_record_of_one_artifact(demo: dict[str, Path]) -> None:
     record = measure_latency(
         [str(demo["onnx"])],
-        LatencyConfig(threads=(1,), runs=4, seconds=5, cold=1, operators=True),
-        name="desk",
+        quick_config(threads=(1,), cold_starts=1, operators=True),
+        device_name="desk",
     )
-    (one,) = record.latency
-    assert (record.device.name, record.kind, record.refusals, record.settings["timed"]) == (
-        "desk",
-        "latency",
-        (),
-        "network alone",
-    )
-    assert (one.subject.engine["engine"], one.subject.engine["threads"], one.subject.precision) == (
-        "onnxruntime",
-        1,
-        "float32",
-    )
-    assert 0 < one.min_ms <= one.median_ms <= one.max_ms
-    assert (one.samples >= 4, one.p90_ms, one.p99_bound_ms, one.ratio) == (True, None, None, None)
-    assert sum(map(len, one.turns_ms)) == one.samples
-    assert one.subject.int8_macs == 0
-    assert one.work_gmacs == pytest.approx(
-        1.25, abs=0.05
-    )  # the variants' table has 1.255 with 1000 classes
-    assert one.cold is not None
-    assert 50e6 < (one.cold.peak_bytes or 50e6 + 1) < 1e9
-    assert len(one.operators) > 3
+    assert record.kind == "latency"
+    assert record.device.name == "desk"
+    assert record.failures == ()
+    assert record.settings["timed"] == "network alone"
+    (result,) = record.latency
+    engine = result.artifact.engine
+    assert (engine.engine, engine.threads) == ("onnxruntime", 1)
+    assert result.artifact.precision == "float32"
+    assert 0 < (result.min_ms or 0) <= result.median_ms <= (result.max_ms or 0)
+    assert result.samples >= 4
+    assert (result.p90_ms, result.p99_bound_ms, result.ratio) == (None, None, None)
+    assert sum(map(len, result.turns_ms)) == result.samples
+    assert result.artifact.int8_mac_share == 0
+    # The table of variants states 1.255 with 1000 classes.
+    assert result.gmacs_per_image == pytest.approx(1.25, abs=0.05)
+    assert result.cold_start is not None
+    assert 50e6 < (result.cold_start.peak_memory_bytes or 50e6 + 1) < 1e9
+    assert len(result.operators) > 3
 
 
-def test_several_files_engines_threads_and_batches(demo: dict[str, Path]) -> None:
+def test_every_combination_is_compared_with_the_first(small_classifier: str) -> None:
     engines = tuple(name for name in ("onnxruntime", "openvino") if is_installed(name))
     record = measure_latency(
-        [str(demo["onnx"])],
-        LatencyConfig(runtimes=engines, threads=(1, 2), batches=(1, 2), **QUICK),
-    )  # type: ignore[arg-type]
-    seen = [
-        (one.subject.engine["engine"], one.subject.engine["threads"], one.batch)
-        for one in record.latency
+        [small_classifier], quick_config(runtimes=engines, threads=(1, 2), batches=(1, 2))
+    )
+    combinations = [
+        (result.artifact.engine.engine, result.artifact.engine.threads, result.batch)
+        for result in record.latency
     ]
-    assert seen == [
+    assert combinations == [
         (engine, threads, batch) for engine in engines for threads in (1, 2) for batch in (1, 2)
     ]
-    first, *others = record.latency
-    assert first.ratio is None
-    for one in others:
-        assert one.ratio is not None
-        assert one.ratio.to == f"{demo['onnx']} (onnxruntime, threads 1, batch 1)"
-        assert one.ratio.low <= one.ratio.median <= one.ratio.high
+    assert record.latency[0].ratio is None
+    for result in record.latency[1:]:
+        assert result.ratio is not None
+        assert result.ratio.reference == f"{small_classifier} (onnxruntime, threads 1, batch 1)"
+        assert result.ratio.low <= result.ratio.median <= result.ratio.high
 
 
-def test_the_whole_way_by_stage(demo: dict[str, Path], images: Path) -> None:
-    from tinyvit.bench.latency.workload import read_images
-
-    record = measure_latency(
-        [str(demo["onnx"])], LatencyConfig(images=read_images(images), **QUICK)
-    )  # type: ignore[arg-type]
-    (one,) = record.latency
-    assert list(one.stages_ms) == ["decode", "resize", "network", "top-k"]
-    assert 0 < sum(one.stages_ms.values()) <= one.max_ms
+def test_end_to_end_query_is_timed_by_stages(small_classifier: str, images: Path) -> None:
+    record = measure_latency([small_classifier], quick_config(images=read_images(images)))
+    (result,) = record.latency
+    assert list(result.stages_ms) == ["decode", "resize", "network", "top-k"]
+    assert 0 < sum(result.stages_ms.values()) <= (result.max_ms or 0)
     assert record.settings["timed"] == "from bytes to classes"
 
 
 @pytest.mark.parametrize(
     ("scenario", "batch"), [("single-stream", 1), ("multi-stream", 8), ("offline", 8)]
 )
-def test_pictures_a_query(demo: dict[str, Path], scenario: str, batch: int) -> None:
-    (one,) = measure_latency([str(demo["onnx"])], LatencyConfig(scenario=scenario, **QUICK)).latency  # type: ignore[arg-type]
-    assert (one.scenario, one.batch) == (scenario, batch)
-    assert one.images_per_s == pytest.approx(batch * 1e3 / one.mean_ms)
-
-
-class KnownTimes:
-    """A clock that only queries move, each by the next of these milliseconds, again and again."""
-
-    def __init__(self, times_ms: Sequence[float]) -> None:
-        self.seconds, self.times = 0.0, cycle(times_ms)
-
-    def now(self) -> float:
-        return self.seconds
-
-    def sleep(self, seconds: float) -> None:
-        self.seconds += seconds
-
-    def query(self, opened: OpenWorkload, pictures: int) -> Callable[[], object]:
-        def run() -> None:
-            self.seconds += next(self.times) / 1e3
-
-        return run
+def test_images_per_query(small_classifier: str, scenario: str, batch: int) -> None:
+    (result,) = measure_latency([small_classifier], quick_config(scenario=scenario)).latency
+    assert (result.scenario, result.batch) == (scenario, batch)
+    assert result.images_per_s == pytest.approx(batch * 1e3 / (result.mean_ms or 0))
 
 
 @pytest.mark.parametrize(
@@ -121,135 +98,103 @@ class KnownTimes:
         ("server", 0.001, 1),
     ],
 )
-def test_known_times_are_measured_right_in_every_scenario(
+def test_known_times_are_measured_exactly(
     scenario: str,
     rate: float | None,
     batch: int,
-    demo: dict[str, Path],
+    small_classifier: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    clock = KnownTimes(
-        [10, *range(1, 101)]
-    )  # the 10 is dealt out in warm-up and moves the rest about
-    monkeypatch.setattr("tinyvit.bench.latency.measure.network_query", clock.query)
-    plan = LatencyConfig(scenario=scenario, rate=rate, runs=1000, seconds=1e9, cold=0)  # type: ignore[arg-type]
-    (one,) = measure_latency([str(demo["onnx"])], plan, clock=clock).latency
-    assert one.samples >= 1000
-    assert (one.min_ms, one.median_ms, one.mean_ms) == pytest.approx((1, 50, 50), abs=1.01)
-    assert (one.p90_ms, one.p99_ms, one.max_ms) == pytest.approx((90, 99, 100), abs=1.01)
-    assert one.p99_bound_ms == pytest.approx(100, abs=1.01)
-    assert one.images_per_s == pytest.approx(rate or batch * 1e3 / one.mean_ms)
+    clock = FakeClock()
+    # 101 times, so that the queries of the warm-up do not always take the same of them.
+    times_ms = cycle([10, *range(1, 101)])
+
+    def make_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
+        return clock.make_query(times_ms)
+
+    monkeypatch.setattr("tinyvit.bench.latency.combinations.network_query", make_query)
+    config = quick_config(scenario=scenario, rate=rate, runs=1000, seconds=1e9)
+    (result,) = measure_latency([small_classifier], config, clock=clock).latency
+    assert result.samples >= 1000
+    measured = (result.min_ms, result.median_ms, result.mean_ms)
+    assert measured == pytest.approx((1, 50, 50), abs=1.01)
+    measured = (result.p90_ms, result.p99_ms, result.max_ms)
+    assert measured == pytest.approx((90, 99, 100), abs=1.01)
+    assert result.p99_bound_ms == pytest.approx(100, abs=1.01)
+    assert result.images_per_s == pytest.approx(rate or batch * 1e3 / (result.mean_ms or 0))
 
 
-def test_a_server(demo: dict[str, Path]) -> None:
-    (one,) = measure_latency(
-        [str(demo["onnx"])], LatencyConfig(scenario="server", rate=20, **QUICK)
-    ).latency  # type: ignore[arg-type]
-    assert (one.runs_per_s, one.images_per_s, one.samples, one.ratio) == (20, 20, 4, None)
+def test_server_result_states_the_arrival_rate(small_classifier: str) -> None:
+    (result,) = measure_latency(
+        [small_classifier], quick_config(scenario="server", rate=20)
+    ).latency
+    assert (result.queries_per_s, result.images_per_s, result.samples) == (20, 20, 4)
+    assert result.ratio is None
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"scenario": "server"},
-        {"rate": 3.0},
-        {"scenario": "server", "rate": 1.0, "p99_ms": 1.0},
-        {"scenario": "server", "rate": 1.0, "batches": (2,)},
-        {"scenario": "server", "rate": 0.0},
-        {"runs": 0},
-        {"threads": (0,)},
-        {"seconds": float("nan")},
-    ],
-)
-def test_plans_that_contradict_themselves(wrong: dict[str, object]) -> None:
-    with pytest.raises(RequestError):
-        LatencyConfig(**wrong)  # type: ignore[arg-type]
+def test_limit_that_no_rate_meets_is_an_error(small_classifier: str) -> None:
+    with pytest.raises(RequestError, match="below 0.0001 ms at no arrival rate: give a higher"):
+        measure_latency([small_classifier], quick_config(scenario="server", p99_ms=1e-4))
 
 
-def test_what_cannot_be_measured_is_said_and_the_rest_measured(
-    demo: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_thread_count_of_an_engine_that_does_not_report_it() -> None:
+    info = RuntimeInfo("tensorrt", "10", "GPU", None, "float32")
+    assert thread_count(RuntimeOptions(), info, cores=6) == 6
+    assert thread_count(RuntimeOptions(threads=2), info, cores=6) == 2
+    assert thread_count(RuntimeOptions(), RuntimeInfo("x", "1", "cpu", 3, "float32"), cores=6) == 3
+
+
+def test_failures_are_reported_and_the_rest_is_measured(
+    small_classifier: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"bad")
-    command = [
-        "latency",
-        str(tmp_path / "bad.onnx"),
-        str(demo["onnx"]),
-        "--runs",
-        "4",
-        "--cold",
-        "0",
-        "--threads",
-        "1",
-        "--json",
-    ]
-    assert cli.main(command) == 1
+    bad = tmp_path / "bad.onnx"
+    bad.write_bytes(b"bad")
+    options = ["--runs", "4", "--cold", "0", "--threads", "1", "--json"]
+    assert cli.main(["latency", str(bad), small_classifier, *options]) == 1
     out, err = capsys.readouterr()
     record = Record.from_json(out, "stdout")
     assert len(record.results) == 1
-    assert "bad.onnx" in record.refusals[0]
+    assert "bad.onnx" in record.failures[0]
     assert err.startswith("error: ")
-    assert json.loads(out)["results"][0]["artifact"] == str(demo["onnx"])
+    assert json.loads(out)["results"][0]["artifact"]["path"] == small_classifier
 
 
-def test_nothing_to_measure(tmp_path: Path) -> None:
+def test_nothing_to_measure_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(
         ArtifactError,
         match=r"none.onnx cannot be read \(No such file or directory\): check the path",
     ):
         measure_latency([str(tmp_path / "none.onnx")], LatencyConfig())
     with pytest.raises(
-        RequestError, match=r"none of 2 can be measured; the first: .*a.onnx cannot be read"
+        RequestError, match=r"none of the 2 measurements is possible.*a.onnx cannot be read"
     ):
         measure_latency([str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")], LatencyConfig())
 
 
-def test_the_reference_evaluator_is_not_timed(demo: dict[str, Path]) -> None:
-    with pytest.raises(RequestError, match="its time says nothing of a device"):
-        measure_latency([str(demo["onnx"])], LatencyConfig(runtimes=("coreml-reference",)))
+def test_reference_evaluator_is_not_timed(small_classifier: str) -> None:
+    with pytest.raises(RequestError, match="its latency says nothing about a device"):
+        measure_latency([small_classifier], LatencyConfig(runtimes=("coreml-reference",)))
 
 
-def test_a_table_for_people(demo: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        cli.main(
-            [
-                "latency",
-                str(demo["onnx"]),
-                "--runs",
-                "4",
-                "--cold",
-                "1",
-                "--threads",
-                "1",
-                "--operators",
-            ]
-        )
-        == 0
-    )
+def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
+    path = str(build_classifier(tmp_path, ".onnx", "host", 2, with_manifest=True))
+    with pytest.raises(RequestError, match=r"--batch is 3, but .*test.onnx takes 2 images per run"):
+        measure_latency([path], quick_config(batches=(3,)))
+    results = measure_latency([path], quick_config(batches=(2, 4))).latency
+    assert [result.batch for result in results] == [2, 4]
+
+
+def test_engines_that_do_not_open_the_file_are_named(small_classifier: str) -> None:
+    config = quick_config(runtimes=("litert", "executorch"))
+    with pytest.raises(RequestError, match="none of the engines litert, executorch opens it"):
+        measure_latency([small_classifier], config)
+
+
+def test_report_for_people(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--runs", "4", "--cold", "1", "--threads", "1", "--operators"]
+    assert cli.main(["latency", small_classifier, *options]) == 0
     out = capsys.readouterr().out
-    assert "| demo.onnx | onnxruntime" in out
+    assert "| test.onnx | onnxruntime" in out
     assert "withheld: " in out
-    assert "new process: import" in out
-    assert "Gemm" in out
-
-
-def test_a_cold_start_that_fails_says_why(tmp_path: Path) -> None:
-    (tmp_path / "bad.onnx").write_bytes(b"bad")
-    with pytest.raises(ArtifactError, match=r"cannot run .*bad.onnx \(.*damaged"):
-        measure_cold_start(str(tmp_path / "bad.onnx"), [], 1)
-
-
-def test_the_share_of_the_roofline(demo: dict[str, Path]) -> None:
-    (one,) = measure_latency([str(demo["onnx"])], LatencyConfig(**QUICK)).latency  # type: ignore[arg-type]
-    at = LatencyResult.__dataclass_fields__.keys()
-    known = LatencyResult(
-        **{**{name: getattr(one, name) for name in at}, "median_ms": 20.0, "work_gmacs": 1.0}
-    )
-    assert share_of_peak(known, PeakRates(1, 100, 400, 1000)) == pytest.approx(0.5)
-    assert share_of_peak(
-        known, PeakRates(1, 1e9, 1e9, known.subject.size_bytes / 1e9 / 0.01)
-    ) == pytest.approx(0.5)
-
-
-def test_integers_are_reached_faster_or_as_fast() -> None:
-    found = measure_peak_rates(1)
-    assert min(found.float32_gmacs, found.int8_gmacs, found.memory_gbytes) > 0.1
+    assert "cold start: import" in out
+    assert "MatMul" in out

@@ -1,4 +1,4 @@
-"""A regression is found, chance is not taken for one, and what cannot be compared is refused."""
+"""Regressions are found, chance is not a regression, and unrelated records are refused."""
 
 from __future__ import annotations
 
@@ -7,94 +7,130 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.report.records import BOARD, accuracy, judged, latency, timed
+from tests.helpers.records import (
+    BOARD,
+    accuracy_record,
+    latency_record,
+    make_accuracy,
+    make_latency,
+)
 from tinyvit.bench import cli
-from tinyvit.bench.compare import compare_records
+from tinyvit.bench.compare import Change, compare_records
 from tinyvit.bench.record import Record
 from tinyvit.errors import RequestError
 
 
+def compare_latency(
+    before_ms: float, after_ms: float, max_regress: float, seeds: tuple[int, int] = (0, 1)
+) -> Change:
+    before = latency_record(make_latency("a.onnx", before_ms, seed=seeds[0]))
+    after = latency_record(make_latency("a.onnx", after_ms, seed=seeds[1]))
+    (change,) = compare_records(before, after, max_regress, 0.5).changes
+    return change
+
+
 def test_a_known_ratio_is_found() -> None:
-    (one,) = compare_records(
-        timed(latency("a.onnx", 20)), timed(latency("a.onnx", 22, seed=1)), 0.03, 0.5
-    ).changes
-    assert one.value == pytest.approx(1.1, rel=0.01)
-    assert 1.05 < one.low < 1.1 < one.high < 1.15
-    assert one.is_regression
+    change = compare_latency(20, 22, max_regress=0.03)
+    assert change.change == pytest.approx(1.1, rel=0.01)
+    assert 1.05 < change.low < 1.1 < change.high < 1.15
+    assert change.is_regression
 
 
-def test_an_allowed_slowdown_is_fine() -> None:
-    (one,) = compare_records(
-        timed(latency("a.onnx", 20)), timed(latency("a.onnx", 22, seed=1)), 0.2, 0.5
-    ).changes
-    assert not one.is_regression
+def test_an_allowed_slowdown_is_not_a_regression() -> None:
+    assert not compare_latency(20, 22, max_regress=0.2).is_regression
 
 
-def test_chance_is_no_regression() -> None:
-    found = [
-        compare_records(
-            timed(latency("a", 20, seed=i)), timed(latency("a", 20, seed=i + 1)), 0.0, 0.5
-        ).changes[0]
-        for i in range(0, 200, 2)
-    ]
-    assert sum(one.low <= 1 <= one.high for one in found) >= 90
-    assert sum(one.is_regression for one in found) <= 6
-
-
-def test_a_drop_that_is_significant() -> None:
-    def drop(before: int, after: int, count: int) -> bool:
-        return (
-            compare_records(
-                judged(accuracy("a", before, count)), judged(accuracy("a", after, count)), 0.03, 0.5
-            )
-            .changes[0]
-            .is_regression
-        )
-
-    assert drop(42_600, 42_000, 50_000)  # 1.2 points
-    assert not drop(42_600, 42_400, 50_000)  # 0.4 points are fine
-    assert not drop(852, 840, 1000)  # 1.2 points of few pictures are chance
-    assert not drop(840, 852, 1000)
+def test_chance_is_rarely_a_regression() -> None:
+    changes = [compare_latency(20, 20, 0.0, (seed, seed + 1)) for seed in range(0, 200, 2)]
+    assert sum(change.low <= 1 <= change.high for change in changes) >= 90
+    assert sum(change.is_regression for change in changes) <= 6
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "why"),
+    ("before", "after", "images", "is_regression"),
     [
-        (timed(latency("a", 20)), judged(accuracy("a", 1)), "of latency, the other of accuracy"),
+        (42_600, 42_000, 50_000, True),  # 1.2 points
+        (42_600, 42_400, 50_000, False),  # 0.4 points, less than the allowed 0.5
+        (852, 840, 1000, False),  # 1.2 points of few images, which may be chance
+        (840, 852, 1000, False),  # a gain
+    ],
+)
+def test_a_loss_of_accuracy_must_be_significant(
+    before: int, after: int, images: int, is_regression: bool
+) -> None:
+    first = accuracy_record(make_accuracy("a", before, images))
+    second = accuracy_record(make_accuracy("a", after, images))
+    (change,) = compare_records(first, second, 0.03, 0.5).changes
+    assert change.is_regression is is_regression
+
+
+LATENCY = latency_record(make_latency("a", 20))
+ACCURACY = accuracy_record(make_accuracy("a", 1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "message"),
+    [
+        (LATENCY, ACCURACY, "different kinds, latency and accuracy"),
         (
-            timed(latency("a", 20)),
-            timed(latency("a", 20), device=BOARD),
-            r"of desk \(AMD EPYC\) and board \(Cortex-A78\)",
+            LATENCY,
+            latency_record(make_latency("a", 20), device=BOARD),
+            r"different devices, desk \(AMD EPYC\) and board \(Cortex-A78\)",
         ),
-        (timed(latency("a", 20)), timed(latency("b", 20)), "no artifact in common"),
-        (timed(latency("a", 20)), timed(latency("a", 20, batch=8)), "no artifact in common"),
+        (LATENCY, latency_record(make_latency("b", 20)), "no artifact in common"),
+        (LATENCY, latency_record(make_latency("a", 20, batch=8)), "no artifact in common"),
         (
-            judged(accuracy("a", 1)),
-            judged(accuracy("a", 1), data={"sha256": "other"}),
-            "other pictures",
+            ACCURACY,
+            accuracy_record(make_accuracy("a", 1), dataset={"sha256": "other"}),
+            "on different images or classes",
         ),
     ],
 )
-def test_what_cannot_be_compared(before: Record, after: Record, why: str) -> None:
-    with pytest.raises(RequestError, match=why):
+def test_records_without_anything_to_compare_are_refused(
+    before: Record, after: Record, message: str
+) -> None:
+    with pytest.raises(RequestError, match=message):
         compare_records(before, after, 0.03, 0.5)
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "main.json").write_text(
-        timed(latency("x/a.onnx", 20), latency("gone.onnx", 1)).to_json()
-    )
-    (tmp_path / "slow.json").write_text(timed(latency("y/a.onnx", 21.5, seed=1)).to_json())
-    (tmp_path / "board.json").write_text(timed(latency("a.onnx", 20), device=BOARD).to_json())
-    main, slow, board = (str(tmp_path / f"{name}.json") for name in ("main", "slow", "board"))
+@pytest.fixture
+def record_paths(tmp_path: Path) -> dict[str, str]:
+    records = {
+        "main": latency_record(make_latency("x/a.onnx", 20), make_latency("gone.onnx", 1)),
+        "slow": latency_record(make_latency("y/a.onnx", 21.5, seed=1)),
+        "board": latency_record(make_latency("a.onnx", 20), device=BOARD),
+    }
+    for name, record in records.items():
+        (tmp_path / f"{name}.json").write_text(record.to_json())
+    return {name: str(tmp_path / f"{name}.json") for name in records}
+
+
+def test_the_command_exits_with_1_for_a_regression(
+    record_paths: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, slow = record_paths["main"], record_paths["slow"]
     assert cli.main(["compare", main, slow, "--max-regress", "3%"]) == 1
-    out = capsys.readouterr().out
-    assert "| a.onnx | 19.9" in out or "| a.onnx | 20.0" in out
-    assert "REGRESSION" in out
-    assert "gone.onnx onnxruntime" in out
+    output = capsys.readouterr().out
+    assert "| a.onnx | 19.9" in output or "| a.onnx | 20.0" in output
+    assert "REGRESSION" in output
+    assert "only in one of the records: gone.onnx onnxruntime" in output
+
+
+def test_the_command_prints_json(
+    record_paths: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, slow = record_paths["main"], record_paths["slow"]
     assert cli.main(["compare", main, slow, "--max-regress", "10", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["changes"][0]["is_regression"] is False
+
+
+def test_the_command_compares_devices_only_on_request(record_paths: dict[str, str]) -> None:
+    main, board = record_paths["main"], record_paths["board"]
     assert cli.main(["compare", main, board]) == 1
     assert cli.main(["compare", main, board, "--across-devices"]) == 0
+
+
+def test_the_command_refuses_what_is_not_a_percentage(record_paths: dict[str, str]) -> None:
+    main, slow = record_paths["main"], record_paths["slow"]
     with pytest.raises(SystemExit):
         cli.main(["compare", main, slow, "--max-regress", "much"])

@@ -1,4 +1,4 @@
-"""A page that shows what the records say, loads nothing, and lets no record speak in its own markup."""
+"""Reports show what the records say, load nothing, and never treat text of a record as markup."""
 
 from __future__ import annotations
 
@@ -11,63 +11,78 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.report.records import HOSTILE, accuracy, everything, judged, latency, timed
+from tests.helpers.records import (
+    HOSTILE,
+    accuracy_record,
+    full_records,
+    latency_record,
+    make_accuracy,
+    make_latency,
+)
 from tinyvit.bench import cli
 from tinyvit.bench.record import Record
-from tinyvit.bench.report.rows import make_rows, pareto_front
+from tinyvit.bench.report.rows import find_pareto_front, make_rows
 
-VOID = {"meta", "link", "br", "img", "hr", "input"}
+VOID_TAGS = {"meta", "link", "br", "img", "hr", "input"}
 
 
-class Reader(HTMLParser):
-    """Checks that tags close in order; keeps the text, the tags and the attributes."""
+class PageParser(HTMLParser):
+    """Checks that tags close in order, and keeps the text and the tags with their attributes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.open: list[str] = []
-        self.text: list[str] = []
-        self.seen: list[tuple[str, dict[str, str | None]]] = []
+        self.open_tags: list[str] = []
+        self.texts: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID_TAGS:
+            self.open_tags.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.seen.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
+        assert self.open_tags.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if self.open[-1:] != ["style"]:
-            self.text.append(data)
+        if self.open_tags[-1:] != ["style"]:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(self.texts)
 
 
-def written(records: list[Record], folder: Path, suffix: str) -> str:
-    paths = []
-    for i, record in enumerate(records):
-        paths.append(folder / f"{i}.json")
-        paths[-1].write_text(record.to_json())
-    assert cli.main(["report", *map(str, paths), "-o", str(folder / f"report{suffix}")]) == 0
-    return (folder / f"report{suffix}").read_text()
+def write_report(records: list[Record], folder: Path, suffix: str) -> str:
+    """Write a report with the command and return its text."""
+    paths = [folder / f"{i}.json" for i in range(len(records))]
+    for path, record in zip(paths, records):
+        path.write_text(record.to_json())
+    output = folder / f"report{suffix}"
+    assert cli.main(["report", *map(str, paths), "-o", str(output)]) == 0
+    return output.read_text()
 
 
-def read(page: str) -> Reader:
-    reader = Reader()
-    reader.feed(page)
-    reader.close()
-    assert reader.open == []
-    return reader
+def parse_page(page: str) -> PageParser:
+    parser = PageParser()
+    parser.feed(page)
+    parser.close()
+    assert parser.open_tags == []
+    return parser
 
 
-def test_the_page_says_everything_and_loads_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
     pytest.importorskip("matplotlib")
-    page = written(everything(), tmp_path, ".html")
-    reader = read(page)
-    text = " ".join(reader.text)
-    for figure in (
-        "withheld: 300 runs",
+    return write_report(full_records(), tmp_path_factory.mktemp("page"), ".html")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "withheld: only 300 queries",
         "0.550 (0.540 to 0.560)",
         "85.20%",
         "84.90%",
@@ -76,11 +91,8 @@ def test_the_page_says_everything_and_loads_nothing(tmp_path: Path) -> None:
         "benchmark_app",
         "72%",
         "444",
-    ):
-        assert figure in text, figure
-    for thing in (
         "QGemm",
-        "integers",
+        "integer",
         "2.25",
         "140",
         "powersave",
@@ -88,112 +100,139 @@ def test_the_page_says_everything_and_loads_nothing(tmp_path: Path) -> None:
         "x.pte: damaged",
         "other processes used 12%",
         HOSTILE,
-    ):
-        assert thing in text, thing
+    ],
+)
+def test_the_page_shows_what_the_records_say(full_page: str, text: str) -> None:
+    assert text in parse_page(full_page).text
+
+
+def test_the_page_begins_with_failures_and_warnings(full_page: str) -> None:
+    text = parse_page(full_page).text
     assert text.index("x.pte: damaged") < text.index("other processes") < text.index("Summary")
-    assert (
-        sum(tag == "svg" for tag, _ in reader.seen) == 6
-    )  # a scatter and bars of each device, stages, accuracy
-    assert all(each.get("aria-label") for tag, each in reader.seen if tag == "svg")
-    assert "script" not in {tag for tag, _ in reader.seen}
+
+
+def test_the_page_has_charts_with_descriptions(full_page: str) -> None:
+    charts = [attributes for tag, attributes in parse_page(full_page).tags if tag == "svg"]
+    # The Pareto chart and the latencies of each device, the stages, and the accuracies.
+    assert len(charts) == 6
+    assert all(attributes.get("aria-label") for attributes in charts)
+
+
+def test_the_page_loads_nothing(full_page: str) -> None:
+    tags = parse_page(full_page).tags
+    assert "script" not in {tag for tag, _ in tags}
     links = [
         value
-        for _, each in reader.seen
-        for key, value in each.items()
+        for _, attributes in tags
+        for key, value in attributes.items()
         if key in ("src", "href", "xlink:href")
     ]
     assert all(value and value.startswith("#") for value in links)
-    assert not re.search(r"@import|url\((?!#)", page)
+    assert not re.search(r"@import|url\((?!#)", full_page)
 
 
-def test_only_what_was_measured_is_shown(tmp_path: Path) -> None:
+def test_the_page_shows_only_what_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    text = " ".join(read(written([timed(latency("demo.onnx", 20))], tmp_path, ".html")).text)
+    record = latency_record(make_latency("demo.onnx", 20))
+    text = parse_page(write_report([record], tmp_path, ".html")).text
     assert "Latency" in text
-    for absent in (
-        "Accuracy",
-        "Stages",
-        "Cold start",
-        "Operators",
-        "top-1",
-        "Beside other tools",
-        "refused",
-    ):
-        assert absent not in text, absent
+    absent = ("Accuracy", "Stages", "Cold start", "Operators", "top-1", "Baselines", "failure")
+    assert [word for word in absent if word in text] == []
 
 
-def test_markdown_reads_back(tmp_path: Path) -> None:
-    text = written(everything(), tmp_path, ".md")
+def test_markdown_has_tables_of_equal_width_and_no_markup(tmp_path: Path) -> None:
+    text = write_report(full_records(), tmp_path, ".md")
     tables = [block for block in text.split("\n\n") if block.startswith("| ")]
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
         assert len(widths) == 1
     assert "<script" not in text
-    assert "- **refused**: desk: x.pte: damaged" in text
+    assert "- **failure**: desk: x.pte: damaged" in text
 
 
-def test_a_table_reads_back(tmp_path: Path) -> None:
-    found = list(csv.DictReader(written(everything(), tmp_path, ".csv").splitlines()))
-    assert [row["device"] for row in found] == ["desk"] * 3 + ["board"] * 2
-    assert float(found[0]["median ms"]) == pytest.approx(20, rel=0.01)
-    assert found[2]["file"] == HOSTILE.rpartition("/")[2]
+def test_csv_has_one_row_per_result(tmp_path: Path) -> None:
+    text = write_report(full_records(), tmp_path, ".csv")
+    rows = list(csv.DictReader(text.splitlines()))
+    assert [row["device"] for row in rows] == ["desk"] * 3 + ["board"] * 2
+    assert float(rows[0]["median ms"]) == pytest.approx(20, rel=0.01)
+    assert rows[2]["artifact"] == HOSTILE.rpartition("/")[2]
 
 
-def test_a_formula_is_text(tmp_path: Path) -> None:
-    assert "\n'=cmd()," in written([timed(latency("=cmd()", 20))], tmp_path, ".csv")
+def test_csv_has_no_formulas(tmp_path: Path) -> None:
+    text = write_report([latency_record(make_latency("=cmd()", 20))], tmp_path, ".csv")
+    assert "\n'=cmd()," in text
 
 
-def test_results_of_the_same_file_are_joined() -> None:
-    found = make_rows(everything())
-    assert [bool(row.accuracy) for row in found] == [True] * 5
-    assert [row.device.name for row in found] == ["desk"] * 3 + ["board"] * 2
-    (alone,) = make_rows([judged(accuracy("demo.onnx", 1))])
-    assert alone.latency is None
+def test_latency_and_accuracy_of_the_same_file_are_joined() -> None:
+    rows = make_rows(full_records())
+    assert [bool(row.accuracy) for row in rows] == [True] * 5
+    assert [row.device.name for row in rows] == ["desk"] * 3 + ["board"] * 2
+    (row,) = make_rows([accuracy_record(make_accuracy("demo.onnx", 1))])
+    assert row.latency is None
 
 
-def test_the_front() -> None:
-    assert pareto_front([(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]) == [1, 0, 3]
-    assert pareto_front([]) == []
+def test_labels_state_what_differs() -> None:
+    batches = [make_latency("demo.onnx", 20, batch=batch) for batch in (1, 8)]
+    rows = make_rows([latency_record(*batches, make_latency("demo.int8.onnx", 11))])
+    assert [row.label for row in rows] == [
+        "demo.onnx, batch 1",
+        "demo.onnx, batch 8",
+        "demo.int8.onnx, batch 1",
+    ]
+
+
+def test_the_pareto_front() -> None:
+    points = [(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]
+    assert find_pareto_front(points) == [1, 0, 3]
+    assert find_pareto_front([]) == []
+
+
+@pytest.fixture
+def record_path(tmp_path: Path) -> Path:
+    path = tmp_path / "a.json"
+    path.write_text(latency_record(make_latency("a", 1)).to_json())
+    return path
 
 
 @pytest.mark.parametrize("suffix", [".html", ".md", ".csv"])
-def test_a_record_of_another_version_is_refused_and_nothing_left(
-    suffix: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_record_of_another_version_is_refused_and_nothing_written(
+    suffix: str, record_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "old.json").write_text(
-        json.dumps({**json.loads(timed(latency("a", 1)).to_json()), "schema": 0})
+    record_path.write_text(json.dumps({**json.loads(record_path.read_text()), "schema": 0}))
+    report = record_path.with_name(f"report{suffix}")
+    assert cli.main(["report", str(record_path), "-o", str(report)]) == 1
+    assert "schema version 0, but this version of tinyvit-edge reads version 2" in (
+        capsys.readouterr().err
     )
-    assert (
-        cli.main(["report", str(tmp_path / "old.json"), "-o", str(tmp_path / f"report{suffix}")])
-        == 1
-    )
-    assert "schema 0, this version reads 1" in capsys.readouterr().err
-    assert [path.name for path in tmp_path.iterdir()] == ["old.json"]
+    assert [path.name for path in record_path.parent.iterdir()] == ["a.json"]
 
 
-def test_an_existing_file_and_a_wrong_suffix(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_an_existing_report_is_replaced_only_on_request(record_path: Path) -> None:
+    report = record_path.with_name("report.md")
+    report.write_text("mine")
+    assert cli.main(["report", str(record_path), "-o", str(report)]) == 1
+    assert report.read_text() == "mine"
+    assert cli.main(["report", str(record_path), "-o", str(report), "--overwrite"]) == 0
+    assert report.read_text().startswith("# Benchmark report")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("report.pdf", "report.pdf has the suffix .pdf, which is not"), ("report", "has no suffix")],
+)
+def test_another_suffix_is_refused(
+    name: str, message: str, record_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "a.json").write_text(timed(latency("a", 1)).to_json())
-    (tmp_path / "report.md").write_text("mine")
-    assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md")]) == 1
-    assert (tmp_path / "report.md").read_text() == "mine"
-    assert (
-        cli.main(
-            ["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md"), "--overwrite"]
-        )
-        == 0
-    )
-    assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.pdf")]) == 1
-    assert "cannot be a .pdf" in capsys.readouterr().err
+    assert cli.main(["report", str(record_path), "-o", str(record_path.with_name(name))]) == 1
+    assert message in capsys.readouterr().err
 
 
-def test_without_matplotlib(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_only_the_page_needs_matplotlib(
+    record_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    (tmp_path / "a.json").write_text(timed(latency("a", 1)).to_json())
-    assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.html")]) == 1
+    page, markdown = record_path.with_name("report.html"), record_path.with_name("report.md")
+    assert cli.main(["report", str(record_path), "-o", str(page)]) == 1
     assert "pip install 'tinyvit-edge[bench]'" in capsys.readouterr().err
-    assert not (tmp_path / "report.html").exists()
-    assert cli.main(["report", str(tmp_path / "a.json"), "-o", str(tmp_path / "report.md")]) == 0
+    assert not page.exists()
+    assert cli.main(["report", str(record_path), "-o", str(markdown)]) == 0

@@ -7,28 +7,21 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from tinyvit.export.source_network import SourceNetwork
     from tinyvit.export.tracing import Graph
     from tinyvit.quant.recipe import Recipe
 
 
 @pytest.fixture(scope="session")
-def demo_network() -> Any:
+def demo_network(demo_source: SourceNetwork) -> Any:
     """The demo at 64 pixels in float32, with its BatchNorms folded."""
-    pytest.importorskip("torch")
-    from tests.helpers.demo_network import load_demo
-
-    from tinyvit.nn.fold import fold_model
-
-    return fold_model(load_demo().build())
+    return demo_source.folded
 
 
 @pytest.fixture(scope="session")
-def demo_graph(demo_network: Any) -> Graph:
+def demo_graph(demo_source: SourceNetwork) -> Graph:
     """`demo_network`, traced for one image."""
-    pytest.importorskip("onnxscript")
-    from tinyvit.export.tracing import trace
-
-    return trace(demo_network)
+    return demo_source.graph
 
 
 @pytest.fixture(scope="session")

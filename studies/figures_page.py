@@ -1,0 +1,204 @@
+"""The Markdown page of the project's published figures, made from records alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.bench.latency.interleave import Timing
+from tinyvit.bench.latency.percentiles import ratio_interval
+from tinyvit.bench.record import AccuracyResult, LatencyResult, Record
+from tinyvit.bench.report.rows import describe_engine
+from tinyvit.bench.report.tables import format_ratio, format_share
+
+SUFFIXES = {
+    "onnx": ".onnx",
+    "ort": ".ort",
+    "openvino": ".xml",
+    "executorch": ".pte",
+    "litert": ".tflite",
+}
+"""The targets that run on a processor, and the suffix of each."""
+VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
+"""The variants whose stock export is compared."""
+
+
+@dataclass(frozen=True)
+class FigureRecords:
+    """The records that the page is made from.
+
+    Attributes:
+        one_thread: Latency of the demo model's files with one thread.
+        two_threads: Latency of the demo model's files with two threads.
+        accuracy: Accuracy of the demo model's files.
+        baselines: Latency records with baselines.
+        converters: Latency of files by the engines' own converters; None if not measured.
+        stock: Latency of the stock export and of this project's, one record per variant.
+    """
+
+    one_thread: Record
+    two_threads: Record
+    accuracy: Record
+    baselines: tuple[Record, ...] = ()
+    converters: Record | None = None
+    stock: tuple[Record, ...] = ()
+
+
+def format_page(records: FigureRecords) -> list[str]:
+    """Return the lines of the page."""
+    device, latency = records.two_threads.device, records.two_threads
+    memory_gib = (device.memory_bytes or 0) / 2**30
+    features = f" ({', '.join(device.features)})" if device.features else ""
+    warnings = dict.fromkeys([*_warnings(records.two_threads), *_warnings(records.one_thread)])
+    sections = {
+        "int8 and float32, demo model": _int8_table(records),
+        "Every engine and onnxruntime with float32": _engine_table(records),
+        "This project's export and the stock export (`torch.onnx.export` of timm's model),"
+        " float32, two threads": _stock_table(records.stock),
+        "This project's files and those of the engines' own converters (litert-torch,"
+        " ExecuTorch), float32, two threads": _converter_table(records.converters),
+        "Baselines, two threads": _baseline_table(records.baselines),
+    }
+    lines = [
+        f"# {device.machine}, {device.cpu}",
+        "",
+        f"{device.cpu}{features}, {device.cores} cores, {memory_gib:.0f} GiB; {latency.date};"
+        f" {latency.tool}.",
+        "",
+        "This page is written by `python -m tinyvit.studies.figures`. The machine is shared, so"
+        " compare ratios rather than",
+        "latencies: they are medians over turns of all artifacts in one process, with 95%"
+        " intervals.",
+        "",
+        *(f"- {warning}" for warning in warnings),
+    ]
+    for title, table in sections.items():
+        if table:
+            lines += ["", f"## {title}", "", *table]
+    return lines
+
+
+def _warnings(record: Record) -> list[str]:
+    """Return the warnings that are about the machine, and not about single artifacts."""
+    return [w for w in record.warnings if "became" not in w and "steady" not in w]
+
+
+def _int8_table(records: FigureRecords) -> list[str]:
+    single, double = _by_name(records.one_thread), _by_name(records.two_threads)
+    accuracies = {_file_name(result): result for result in records.accuracy.accuracy}
+    reference = records.accuracy.accuracy[0]
+    lines = [
+        f"Top-1 on {reference.images} images; float32: {reference.top1:.1f}%.",
+        "",
+        "| target | top-1 (95% interval) | agreement with `demo.onnx` | size / float32 |"
+        " latency / float32, 1 thread | 2 threads | integer MACs |",
+        "|---" * 7 + "|",
+    ]
+    for target, suffix in SUFFIXES.items():
+        float32, int8 = f"demo{suffix}", f"demo.int8{suffix}"
+        if float32 not in single or int8 not in single:
+            continue
+        accuracy = accuracies[int8]
+        low, high = accuracy.top1_interval
+        sizes = [single[name].artifact.size_bytes for name in (int8, float32)]
+        cells = (
+            f"`{target}`",
+            f"{accuracy.top1:.1f} ({low:.1f} to {high:.1f})",
+            f"{accuracy.reference.agreement:.1f}%" if accuracy.reference else "",
+            f"{sizes[0] / sizes[1]:.2f}",
+            _ratio(single[int8], single[float32]),
+            _ratio(double[int8], double[float32]),
+            format_share(double[int8].artifact.int8_mac_share),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _engine_table(records: FigureRecords) -> list[str]:
+    single, double = _by_name(records.one_thread), _by_name(records.two_threads)
+    lines = [
+        "| artifact | engine | MB | ms, one thread | / `demo.onnx` | ms, two threads |"
+        " / `demo.onnx` | cold start ms | peak MiB |",
+        "|---" * 9 + "|",
+    ]
+    for name, result in double.items():
+        cells = (
+            name,
+            describe_engine(result.artifact.engine),
+            f"{result.artifact.size_bytes / 1e6:.1f}",
+            f"{single[name].median_ms:.1f}",
+            _ratio(single[name], single["demo.onnx"]),
+            f"{result.median_ms:.1f}",
+            _ratio(result, double["demo.onnx"]),
+            *_cold_start_cells(result),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def _cold_start_cells(result: LatencyResult) -> tuple[str, str]:
+    start = result.cold_start
+    if start is None:
+        return "", ""
+    total_ms = start.import_ms + start.load_ms + start.first_inference_ms
+    return f"{total_ms:.0f}", f"{(start.peak_memory_bytes or 0) / 2**20:.0f}"
+
+
+def _stock_table(records: Sequence[Record]) -> list[str]:
+    if not records:
+        return []
+    lines = [
+        "| variant | engine | stock ms | this project's ms | this project / stock |",
+        "|---" * 5 + "|",
+    ]
+    for variant, record in zip(VARIANTS, records):
+        for engine in ("onnxruntime", "openvino"):
+            stock, own = (r for r in record.latency if r.artifact.engine.engine == engine)
+            times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_ratio(own, stock)}"
+            lines.append(f"| {variant} | {engine} | {times} |")
+    return lines
+
+
+def _converter_table(record: Record | None) -> list[str]:
+    if record is None:
+        return []
+    results = _by_name(record)
+    lines = [
+        "| engine | its converter's ms | this project's ms | this project / converter |",
+        "|---" * 4 + "|",
+    ]
+    for engine, suffix in (("LiteRT", ".tflite"), ("ExecuTorch", ".pte")):
+        stock, own = results[f"stock{suffix}"], results[f"demo{suffix}"]
+        times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_ratio(own, stock)}"
+        lines.append(f"| {engine} | {times} |")
+    return lines
+
+
+def _baseline_table(records: Sequence[Record]) -> list[str]:
+    if not records:
+        return []
+    lines = [
+        "| artifact | baseline | baseline's median ms | artifact / baseline |",
+        "|---" * 4 + "|",
+    ]
+    for record in records:
+        for baseline in record.baselines:
+            name, ratio = Path(baseline.artifact_path).name, format_ratio(baseline.ratio)
+            lines.append(f"| {name} | {baseline.name} | {baseline.median_ms:.1f} | {ratio} |")
+    return lines
+
+
+def _ratio(result: LatencyResult, reference: LatencyResult) -> str:
+    if result is reference:
+        return "1"
+    ratio = ratio_interval(Timing(result.turns_ms), Timing(reference.turns_ms))
+    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+
+
+def _by_name(record: Record) -> dict[str, LatencyResult]:
+    return {_file_name(result): result for result in record.latency}
+
+
+def _file_name(result: LatencyResult | AccuracyResult) -> str:
+    return Path(result.artifact.path).name

@@ -1,0 +1,110 @@
+"""An interrupted run continues from its journal to the same predictions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tinyvit.bench.accuracy import journal as journal_module
+from tinyvit.bench.accuracy.evaluate import evaluate
+from tinyvit.bench.accuracy.hub import open_labeled_images
+from tinyvit.bench.accuracy.journal import open_journal
+from tinyvit.bench.accuracy.options import EvaluationOptions
+from tinyvit.bench.accuracy.predictions import ImagePrediction
+from tinyvit.data.dataset import Dataset, DatasetLocation
+from tinyvit.errors import RequestError
+from tinyvit.progress import NullProgress
+
+OPTIONS = EvaluationOptions(threads=1)
+SETTINGS = {"artifact": "a", "data": "b"}
+PREDICTIONS = [ImagePrediction((i, i + 1), 0.5 + i / 1000, "") for i in range(10)]
+
+
+class InterruptingProgress(NullProgress):
+    """Interrupts the run, as Ctrl-C does, after a number of images."""
+
+    def __init__(self, images: int) -> None:
+        self.images = images
+
+    def advance(self, description: str, done: int, total: int) -> None:
+        if done == self.images:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def dataset(class_folders: Path) -> Dataset:
+    return open_labeled_images(DatasetLocation(str(class_folders)))
+
+
+@pytest.mark.parametrize("images", [1, 9, 40])
+def test_an_interrupted_run_continues(
+    images: int,
+    small_classifier: Path,
+    dataset: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    complete = evaluate(str(small_classifier), dataset, OPTIONS)
+    monkeypatch.setattr(journal_module, "_BLOCK", 4)
+    options = replace(OPTIONS, journal=tmp_path / "journal")
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        evaluate(str(small_classifier), dataset, options, InterruptingProgress(images))
+    (message,) = interrupt.value.args
+    assert f"test.onnx classified {images} of 40 images (top-1 of these: 100.00%)" in message
+    assert f"repeat the command to continue from {tmp_path / 'journal'}" in message
+    blocks = (tmp_path / "journal").read_bytes().count(b"\n[")
+    assert blocks <= images // 4 + 1
+    continued = evaluate(str(small_classifier), dataset, options)
+    assert continued.predictions == complete.predictions
+
+
+def test_without_a_journal_the_message_names_the_option(
+    small_classifier: Path, dataset: Dataset
+) -> None:
+    with pytest.raises(KeyboardInterrupt, match="use --resume FILE"):
+        evaluate(str(small_classifier), dataset, OPTIONS, InterruptingProgress(1))
+
+
+def test_a_journal_that_was_cut_off_keeps_its_complete_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "_BLOCK", 3)
+    path = tmp_path / "journal"
+    with open_journal(path, SETTINGS) as journal:
+        for prediction in PREDICTIONS:
+            journal.add(prediction)
+    data = path.read_bytes()
+    header = data.index(b"\n") + 1
+    known_by_lines = {0: 0, 1: 3, 2: 6, 3: 9, 4: 10}
+    for length in range(header, len(data) + 1):
+        path.write_bytes(data[:length])
+        with open_journal(path, SETTINGS) as journal:
+            known = len(journal.predictions)
+            assert journal.predictions == PREDICTIONS[:known]
+            assert known == known_by_lines[data[header:length].count(b"\n")]
+            for prediction in PREDICTIONS[known:]:
+                journal.add(prediction)
+        with open_journal(path, SETTINGS) as journal:
+            assert journal.predictions == PREDICTIONS
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"artifact": "x", "data": "b"}\n', "belongs to another run, which differs in artifact"),
+        ("hello\n", "not a journal"),
+        ('["a"]\n', "not a journal"),
+        ('{"artifact": "a", "data": "b"}\n[[1]]\n', "damaged"),
+        ('{"artifact": "a", "data": "b"}\n[[["x"], 0.5, ""]]\n', "damaged"),
+        ('{"artifact": "a", "data": "b"}\n7\n', "damaged"),
+    ],
+)
+def test_other_files_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / "journal").write_text(text)
+    with (
+        pytest.raises(RequestError, match=message),
+        open_journal(tmp_path / "journal", SETTINGS),
+    ):
+        pass

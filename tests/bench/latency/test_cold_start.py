@@ -1,0 +1,22 @@
+"""A cold start is measured in a new process, and its failure is explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tinyvit.bench.latency.cold_start import measure_cold_start
+from tinyvit.errors import ArtifactError
+
+
+def test_failing_process_is_explained_by_its_last_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.onnx").write_bytes(b"bad")
+    with pytest.raises(ArtifactError, match=r"cannot run .*bad.onnx \(.*damaged"):
+        measure_cold_start(str(tmp_path / "bad.onnx"), [], 1)
+
+
+def test_times_and_memory_are_plausible(small_classifier: str) -> None:
+    cold_start = measure_cold_start(small_classifier, ["--threads", "1"], 1)
+    assert min(cold_start.import_ms, cold_start.load_ms, cold_start.first_inference_ms) > 0
+    assert 20e6 < (cold_start.peak_memory_bytes or 20e6 + 1) < 1e9

@@ -1,0 +1,163 @@
+"""Benchmark records with synthetic numbers, for tests of what reads records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from tinyvit.bench.record import (
+    AccuracyResult,
+    ArtifactInfo,
+    BaselineResult,
+    ClassAccuracy,
+    ColdStart,
+    DeviceInfo,
+    LatencyRatio,
+    LatencyResult,
+    OperatorTime,
+    PeakRates,
+    Record,
+    ReferenceComparison,
+)
+from tinyvit.runtimes.base import RuntimeInfo
+
+DESK = DeviceInfo(
+    "desk", "Linux 6", "x86_64", "AMD EPYC", ("AVX2",), 2, 2**34, "powersave", 3000.0, 2900.0
+)
+BOARD = DeviceInfo("board", "Linux 5", "aarch64", "Cortex-A78", ("dotprod",), 4, None, None, None)
+HOSTILE = "<script>alert('x')</script>|=1+1"
+"""A path that would be markup in HTML, a cell border in Markdown and a formula in CSV."""
+
+
+def make_artifact(
+    path: str, engine: str = "onnxruntime", precision: str = "float32"
+) -> ArtifactInfo:
+    return ArtifactInfo(
+        path=path,
+        sha256=(path.encode().hex() * 64)[:64],
+        size_bytes=5_000_000,
+        model="demo",
+        precision=precision,
+        engine=RuntimeInfo(engine, "1.2.3-abc", "cpu", 2, precision),
+        int8_mac_share=0.91 if precision == "int8" else None,
+    )
+
+
+def make_latency(
+    path: str, ms: float, *, turns: int = 30, seed: int = 0, **changes: Any
+) -> LatencyResult:
+    """Make the result of `turns` turns of ten queries each, with a noise of 2% around `ms`."""
+    times = ms * np.random.default_rng(seed).lognormal(0, 0.02, (turns, 10))
+    has_p99 = times.size >= 662
+    result = LatencyResult(
+        artifact=make_artifact(path),
+        scenario="single-stream",
+        batch=1,
+        samples=times.size,
+        warmup_queries=16,
+        is_steady=True,
+        min_ms=float(times.min()),
+        median_ms=float(np.median(times)),
+        mean_ms=float(times.mean()),
+        max_ms=float(times.max()),
+        p90_ms=float(np.quantile(times, 0.9)),
+        p99_ms=float(np.quantile(times, 0.99)) if has_p99 else None,
+        p90_bound_ms=float(np.quantile(times, 0.95)),
+        p99_bound_ms=float(times.max()) if has_p99 else None,
+        images_per_s=1000 / ms,
+        turns_ms=tuple(map(tuple, times.tolist())),
+        load_ms=50.0,
+    )
+    return replace(result, **changes)
+
+
+def make_accuracy(
+    path: str, correct: int, images: int = 1000, reference: ReferenceComparison | None = None
+) -> AccuracyResult:
+    top1 = 100 * correct / images
+    return AccuracyResult(
+        artifact=make_artifact(path),
+        images=images,
+        unreadable=2,
+        total=images + 2,
+        top1=top1,
+        top5=99.5,
+        top1_interval=(max(0, top1 - 2.5), min(100, top1 + 2.5)),
+        top5_interval=(98.8, 99.8),
+        calibration_error=3.2,
+        preprocess="resize 235",
+        images_per_s=50.0,
+        reference=reference,
+        classes=(ClassAccuracy(HOSTILE, "n00000001", 100, 70.0, 75.0),),
+    )
+
+
+def latency_record(*results: LatencyResult, device: DeviceInfo = DESK, **changes: Any) -> Record:
+    record = Record(
+        kind="latency",
+        date="2026-01-02T03:04:05+00:00",
+        tool="tinyvit-edge 1",
+        device=device,
+        settings={"timed": "network alone"},
+        warnings=(),
+        latency=results,
+    )
+    return replace(record, **changes)
+
+
+def accuracy_record(*results: AccuracyResult, device: DeviceInfo = DESK, **changes: Any) -> Record:
+    record = Record(
+        kind="accuracy",
+        date="2026-01-03T03:04:05+00:00",
+        tool="tinyvit-edge 1",
+        device=device,
+        settings={},
+        warnings=(),
+        accuracy=results,
+        dataset={"source": "1000 images", "sha256": "abc"},
+    )
+    return replace(record, **changes)
+
+
+def full_records() -> list[Record]:
+    """Make records of two devices with five latencies, and at least one of all that reports show.
+
+    In order: latencies on DESK, latencies on BOARD, accuracies on DESK.
+    """
+    detailed = make_latency(
+        "demo.onnx",
+        20,
+        turns=70,
+        stages_ms={"decode": 1.5, "resize": 2.25, "network": 16.0, "top-k": 0.125},
+        cold_start=ColdStart(120.0, 80.0, 25.0, 140 * 2**20),
+        operators=(OperatorTime("QGemm", 60, 5.5, True),),
+        peak_share=0.72,
+    )
+    ratio = LatencyRatio("demo.onnx", 0.55, 0.54, 0.56)
+    desk = latency_record(
+        detailed,
+        make_latency("demo.int8.onnx", 11, seed=1, ratio=ratio),
+        make_latency(HOSTILE, 40, seed=2, is_steady=False),
+        warnings=("other processes used 12% of a core",),
+        failures=("x.pte: damaged",),
+        peak_rates=PeakRates(2, 101, 444, 44),
+        baselines=(
+            BaselineResult(
+                "benchmark_app", "demo.onnx", 20.5, LatencyRatio("benchmark_app", 0.98, 0.95, 1.01)
+            ),
+        ),
+    )
+    board = latency_record(
+        make_latency("demo.onnx", 90, seed=3),
+        make_latency("demo.int8.onnx", 50, seed=4),
+        device=BOARD,
+    )
+    comparison = ReferenceComparison("demo.onnx", 99.3, 5, 2, 0.45)
+    accuracy = accuracy_record(
+        make_accuracy("demo.onnx", 852),
+        make_accuracy("demo.int8.onnx", 849, reference=comparison),
+        make_accuracy(HOSTILE, 700),
+    )
+    return [desk, board, accuracy]
