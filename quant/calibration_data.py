@@ -145,18 +145,18 @@ def read_calibration_split(
     """
     check_calibration_count(count)
     images = _read_distinct_images(Path(data), preprocess, count + max_held_out, seed)
-    found = len(images.pixels)
-    wanted = max(found // 5, MIN_AGREEMENT_IMAGES, found - count)
-    held_out = min(max_held_out, wanted, found - MIN_IMAGES)
+    distinct = len(images.pixels)
+    desired = max(distinct // 5, MIN_AGREEMENT_IMAGES, distinct - count)
+    held_out = min(max_held_out, desired, distinct - MIN_IMAGES)
     if held_out < 1:
         raise RequestError(
-            f"{data} has {found} different images, all of which calibration needs",
+            f"{data} has {distinct} different images, all of which calibration needs",
             f"give {2 * MIN_IMAGES} or more, or labeled images with --val-data",
         )
-    pixels = images.pixels[: found - held_out]
+    pixels = images.pixels[: distinct - held_out]
     source = f"{len(pixels)} {images.describe(Path(data), seed)}, {held_out} held out"
     calibration = CalibrationSet.from_pixels(pixels, source, preprocess, images.unreadable)
-    return calibration, images.pixels[found - held_out :]
+    return calibration, images.pixels[distinct - held_out :]
 
 
 def check_calibration_count(count: int) -> None:

@@ -78,7 +78,7 @@ def rank_sensitivity(
         error = error_of_all - measure_error(recipe.with_float_units((unit,)))
         sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
         progress.advance("ranking layers by sensitivity", done, len(units))
-    return sorted(sensitivities, key=_order_of_return)
+    return sorted(sensitivities, key=_ranking_key)
 
 
 def count_unit_macs(folded: TinyViT) -> dict[str, int]:
@@ -113,7 +113,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
     return macs
 
 
-def _order_of_return(sensitivity: UnitSensitivity) -> tuple[float, str]:
+def _ranking_key(sensitivity: UnitSensitivity) -> tuple[float, str]:
     """Sort key: the largest error per multiply-accumulate first, then by name."""
     return (-sensitivity.error / sensitivity.macs, sensitivity.unit)
 

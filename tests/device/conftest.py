@@ -130,12 +130,12 @@ def arm64(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def device(
-    qemu: str, arm64: Path, source: Path, tmp_path_factory: pytest.TempPathFactory
+    qemu: str, arm64: Path, source_tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Device:
     """The device, with this project's wheel and its base dependencies, chosen and installed by the device's own pip."""
     folder = tmp_path_factory.mktemp("device")
     skip_unless(
-        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source],
+        [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source_tree],
         "building needs a package registry",
     )
     (wheel,) = folder.glob("*.whl")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.photographs import save_photograph_crops
+from tests.helpers.image_files import save_crops
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def traced_demo(demo_source: Any) -> Iterator[None]:
 def crops(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 120 crops of the two example photographs."""
     folder = tmp_path_factory.mktemp("crops")
-    save_photograph_crops(images, folder)
+    save_crops(images, folder, 60)
     return folder
 
 

@@ -18,6 +18,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, budget_search, export, export_all
@@ -199,14 +200,14 @@ def test_synthetic_images_need_no_data(export_int8, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["tiny_vit_11m_224", "tiny_vit_21m_224"])
-def test_the_larger_variants_in_int8(variant, shared, golden_state, tmp_path):
+def test_the_larger_variants_in_int8(variant, shared, tmp_path):
     """The weights follow a formula and are not trained, so that the best logits nearly tie.
 
     The logits are therefore correlated instead of counting equal classes.
     """
     from safetensors.torch import save_file
 
-    save_file(golden_state(variant, "timm"), tmp_path / f"{variant}.safetensors")
+    save_file(make_golden_state(shared, variant, "timm"), tmp_path / f"{variant}.safetensors")
     photographs = shared / "data" / "imagenet-sample-250"
     config = ExportConfig(
         checkpoint=tmp_path / f"{variant}.safetensors",

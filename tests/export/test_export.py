@@ -16,6 +16,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
 from tests.helpers.exports import reused_network, short_timing  # noqa: E402 (after importorskip)
+from tests.helpers.golden_weights import load_formulas, make_golden_state  # noqa: E402
 from tinyvit import Classifier  # noqa: E402
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError  # noqa: E402
 from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all  # noqa: E402
@@ -51,15 +52,13 @@ def golden_cases() -> list[Any]:
 
 
 @pytest.mark.parametrize(("variant", "layout"), golden_cases())
-def test_exported_logits_are_those_of_the_public_implementations(
-    variant, layout, shared, fill, golden_state, tmp_path
-):
-    torch.save({"model": golden_state(variant, layout)}, tmp_path / "weights.pth")
+def test_exported_logits_are_those_of_the_public_implementations(variant, layout, shared, tmp_path):
+    torch.save({"model": make_golden_state(shared, variant, layout)}, tmp_path / "weights.pth")
     report = export_all(
         ExportConfig(checkpoint=tmp_path / "weights.pth", targets=TARGETS, output=tmp_path / "out")
     )
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
-    images = fill.image(VARIANTS[variant].img_size, len(expected))
+    images = load_formulas(shared).image(VARIANTS[variant].img_size, len(expected))
     onnx, openvino = report.artifacts
     assert (onnx.manifest.target, openvino.manifest.target) == TARGETS
     assert report.failures == ()

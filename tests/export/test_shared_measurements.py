@@ -36,11 +36,13 @@ def test_float32_is_measured_again_only_if_its_logits_differ(
     def images() -> Iterator[tuple[Any, None]]:
         return iter([(pixels, None)])
 
+    graphs = {network: demo_source.graph, changed: trace(changed)}
+
     def open_workspace(name: str, folded: TinyViT) -> Workspace:
         (tmp_path / name).mkdir()
         manifest = build_manifest(demo_source.checkpoint, demo_source.labels, 1, "host")
         target = get_target("onnx")
-        return Workspace(tmp_path / name, target, folded, trace(folded), manifest)
+        return Workspace(tmp_path / name, target, folded, graphs[folded], manifest)
 
     measurements, progress, outputs = SharedMeasurements(), RecordedProgress(), []
     for i, folded in enumerate((network, network, changed, network)):

@@ -93,7 +93,7 @@ def quantized_networks(
     @cache
     def quantize(target: str, bits: int) -> TinyViT:
         recipe = Recipe(checkpoint.sha256, 224, scales, bits, (), METHOD, "photographs", CROPS)
-        return quantize_network(folded_demo, recipe, TARGETS[target].placement).eval()
+        return quantize_network(folded_demo, recipe, TARGETS[target].scheme).eval()
 
     return quantize
 
@@ -165,7 +165,7 @@ def exported_files(
         target, network = TARGETS[name], quantized_networks(name, bits)
         manifest = replace(manifest_with_golden_vectors(checkpoint, network), target=name)
         path = tmp_path_factory.mktemp("golden") / f"demo{target.suffix}"
-        lowered = target.lower(trace(network), manifest.preprocess, manifest.stage)
+        lowered = target.lower(trace(network), manifest.preprocess, manifest.stage, "int8")
         lowered.save(path, manifest)
         lowered.save(path, replace(manifest, content_sha256=content_sha256(path)))
         return path

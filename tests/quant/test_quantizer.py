@@ -15,11 +15,9 @@ from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import AccuracyBudget
-from tinyvit.quant.quantizer import (
-    SENSITIVITY_COUNT,
-    QuantizationConfig,
-    prepare_quantization,
-)
+from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.quantization_images import SENSITIVITY_COUNT
+from tinyvit.quant.quantizer import prepare_quantization
 from tinyvit.quant.recipe import Recipe
 
 COFFEE_WNID = "n07920052"

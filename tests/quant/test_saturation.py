@@ -28,7 +28,7 @@ import torch
 from torch import nn
 
 from tests.helpers.saturation import INT16_MAX, UINT8_MAX, with_saturating_kernels
-from tinyvit.export.passes import onnx_graph
+from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.export.targets.openvino import passes as openvino_passes
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
@@ -165,7 +165,7 @@ def run_in_engine(
             input_names=["x"],
         )
         correct = module.double()(x.double()).numpy()
-    onnx_graph.optimize_graph(program.model)
+    optimize_graph(program.model)
     program.model.ir_version = 9
     model_path = folder / "layer.onnx"
     ir.save(program.model, model_path)

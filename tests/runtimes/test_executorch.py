@@ -44,7 +44,7 @@ class SmallNetwork(torch.nn.Module):
 
 @pytest.fixture(scope="module")
 def pte_bytes() -> bytes:
-    """The bytes of a .pte file of the small network."""
+    """Return the bytes of a .pte file of the small network."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -60,7 +60,7 @@ def pte_bytes() -> bytes:
 
 @pytest.fixture
 def artifact(pte_bytes: bytes, tmp_path: Path) -> Artifact:
-    """A .pte file without a manifest, which a test may change."""
+    """Save a .pte file without a manifest, which a test may change."""
     path = tmp_path / "small.pte"
     path.write_bytes(pte_bytes)
     return Artifact(path, None)
@@ -75,12 +75,12 @@ def open_file(artifact: Artifact, **options: Any) -> Runtime:
 
 
 def program_bytes(data: bytes) -> int:
-    """The size of the program's tables, which the extended header states."""
+    """Return the size of the program's tables, which the extended header states."""
     return int.from_bytes(data[16:24], "little")
 
 
 def refusal_of(artifact: Artifact, data: bytes) -> str:
-    """The message of the error that opening a file with these bytes raises."""
+    """Return the message of the error that opening a file with these bytes raises."""
     artifact.path.write_bytes(data)
     with pytest.raises(ArtifactError) as caught:
         open_file(artifact)
@@ -222,11 +222,11 @@ def test_reader_raises_only_value_errors(pte_bytes: bytes) -> None:
     rng = np.random.default_rng(0)
     refusals = 0
     for _ in range(2000):
-        changed = bytearray(pte_bytes)
+        data = bytearray(pte_bytes)
         for position in rng.integers(8, program_bytes(pte_bytes), 8):
-            changed[position] = rng.integers(256)
+            data[position] = rng.integers(256)
         try:
-            read_pte_program(bytes(changed))
+            read_pte_program(bytes(data))
         except ValueError:
             refusals += 1
     assert refusals > 100
@@ -236,10 +236,10 @@ def test_files_that_crash_only_end_another_process(artifact: Artifact, pte_bytes
     """ExecuTorch's own verifier accepts some changes in the program's tables that crash it."""
     crashes = 0
     for seed in range(6):
-        changed, rng = bytearray(pte_bytes), np.random.default_rng(seed)
+        data, rng = bytearray(pte_bytes), np.random.default_rng(seed)
         for position in rng.integers(48, program_bytes(pte_bytes), 3):
-            changed[position] = rng.integers(256)
-        artifact.path.write_bytes(changed)
+            data[position] = rng.integers(256)
+        artifact.path.write_bytes(data)
         try:
             open_file(artifact).close()
         except ArtifactError as error:

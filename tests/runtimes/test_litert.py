@@ -35,7 +35,7 @@ _CUSTOM_OPERATOR = 32
 
 @pytest.fixture
 def save_artifact(tmp_path: Path) -> SaveArtifact:
-    """A function that saves bytes as a .tflite file."""
+    """Return a function that saves bytes as a .tflite file."""
 
     def save(data: bytes) -> Artifact:
         path = tmp_path / "some.tflite"
@@ -47,7 +47,7 @@ def save_artifact(tmp_path: Path) -> SaveArtifact:
 
 @pytest.fixture
 def artifact(save_artifact: SaveArtifact) -> Artifact:
-    """A float32 model without a manifest."""
+    """Save a float32 model without a manifest."""
     return save_artifact(serialize_model(build_model()))
 
 

