@@ -1,1 +1,4 @@
-"""Fast distillation: a teacher's answers stored once, students trained from the store; needs the extra "train"."""
+"""Fast distillation: store a teacher's outputs once, then train students from the store.
+
+Needs `pip install 'tinyvit-edge[train]'`. Method: Wu et al., "TinyViT", ECCV 2022, section 3.
+"""

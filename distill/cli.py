@@ -1,4 +1,4 @@
-"""tinyvit-distill: save-logits, check-logits, convert-logits, train, evaluate. Its subcommands are the files of commands/."""
+"""The command `tinyvit-distill`. Its subcommands are the modules of `distill/commands/`."""
 
 from __future__ import annotations
 
@@ -7,21 +7,29 @@ from collections.abc import Sequence
 
 from tinyvit.cli import run_subcommand
 from tinyvit.distill import commands
-from tinyvit.distill.allocator import keep_memory
+from tinyvit.distill.allocator import keep_freed_memory
 
 _EXAMPLES = """\
-  tinyvit-distill save-logits --data photos/ --teacher timm:convnext_base.fb_in22k_ft_in1k --epochs 30 --top-k 10 -o store/
+  tinyvit-distill save-logits --data photos/ --teacher timm:convnext_base.fb_in22k_ft_in1k \\
+      --epochs 30 --top-k 10 -o store/
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
   tinyvit-distill evaluate run/best.safetensors --data photos/"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code. argv: None for the process's own, which is then this command's alone."""
+    """Run the command.
+
+    Args:
+        argv: Command-line arguments; None takes those of the process, which the command then owns.
+
+    Returns:
+        The exit code.
+    """
     if argv is None:
-        keep_memory()
+        keep_freed_memory()
     return run_subcommand(
         "tinyvit-distill",
-        "Teach a TinyViT: by a bigger network's stored answers, or by labels.",
+        "Train a TinyViT from the stored logits of a larger teacher, or from class labels.",
         _EXAMPLES,
         commands,
         argv,

@@ -1,20 +1,43 @@
-"""From a checkpoint to artifacts: `export(...)`, the call behind tinyvit-export. Needs pip install 'tinyvit-edge[export]'."""
+"""Export of a checkpoint to artifacts for edge devices, as tinyvit-export does it.
+
+`export` makes one artifact and `export_all` makes one for every requested target; both take an
+`ExportConfig`. They need `pip install 'tinyvit-edge[export]'`.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tinyvit.export.pipeline import ExportedArtifact as ExportedArtifact
+    from tinyvit.export.artifact_writer import ExportedArtifact as ExportedArtifact
+    from tinyvit.export.config import ExportConfig as ExportConfig
+    from tinyvit.export.pipeline import ExportReport as ExportReport
     from tinyvit.export.pipeline import FailedTarget as FailedTarget
     from tinyvit.export.pipeline import export as export
+    from tinyvit.export.pipeline import export_all as export_all
 
-__all__ = ["ExportedArtifact", "FailedTarget", "export"]
+_MODULES = {
+    "ExportConfig": "config",
+    "ExportReport": "pipeline",
+    "ExportedArtifact": "artifact_writer",
+    "FailedTarget": "pipeline",
+    "export": "pipeline",
+    "export_all": "pipeline",
+}
+"""Public name -> the module that defines it, imported when the name is first used."""
+
+__all__ = [
+    "ExportConfig",
+    "ExportReport",
+    "ExportedArtifact",
+    "FailedTarget",
+    "export",
+    "export_all",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from tinyvit.export import pipeline
-
-        return getattr(pipeline, name)
+    if name in _MODULES:
+        return getattr(import_module(f"tinyvit.export.{_MODULES[name]}"), name)
     raise AttributeError(f"module 'tinyvit.export' has no attribute {name!r}")

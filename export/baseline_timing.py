@@ -1,17 +1,19 @@
-"""How fast an artifact is beside what it stands for, on this machine: alternating runs, on one thread each.
+"""Timing of an artifact beside its baseline on this machine, in alternation and on one thread each.
 
-With more threads, torch's wait for one another hundreds of times a run: where anything else runs on the machine, that
-multiplies its time by 2 to 50 and the engine's by 2. On one thread all slow down alike (docs/performance.md).
+With more threads, torch's threads wait for one another hundreds of times in each run. While other
+work runs on the machine, that multiplies torch's time by 2 to 50 and the engine's by 2. On one
+thread both slow down alike (docs/performance.md).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from tinyvit.bench.latency.interleave import Timing, run_interleaved
+from tinyvit.bench.latency.interleave import Timing, median_ratio, run_interleaved
 from tinyvit.bench.profilers import random_input
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
@@ -21,37 +23,91 @@ if TYPE_CHECKING:
     from tinyvit.nn.model import TinyViT
 
 ONE_THREAD = RuntimeOptions(threads=1)
-ROUNDS, BUDGET_S = 12, 3.0
+"""How a file is opened to be timed."""
+
+ROUNDS = 12
+WARMUP_ROUNDS = 2
+RUNS_PER_ROUND = 3
+MAX_SECONDS = 3.0
+"""Timing ends after this time, though not before three rounds."""
 
 
-def beside_torch(
-    runtime: Runtime, batch: npt.NDArray[Any], folded: TinyViT
-) -> tuple[Timing, Timing]:
-    """An artifact that was opened on one thread, on a batch as it takes it, and the network in eager torch on as many images."""
+@dataclass(frozen=True)
+class SpeedComparison:
+    """The latency of an artifact and of its baseline, measured in alternation.
+
+    Attributes:
+        artifact: Latency of the artifact for one batch.
+        baseline: Latency of the baseline for one batch of the same size.
+        baseline_name: What the baseline is, such as "eager torch" or "float32 in openvino".
+    """
+
+    artifact: Timing
+    baseline: Timing
+    baseline_name: str
+
+    @property
+    def speedup(self) -> float:
+        """Speed of the artifact relative to the baseline; the median over the rounds."""
+        return 1 / median_ratio(self.artifact, self.baseline)
+
+
+def compare_with_torch(
+    runtime: Runtime, batch: npt.NDArray[Any], network: TinyViT
+) -> SpeedComparison:
+    """Time an artifact beside the same network in eager torch.
+
+    Args:
+        runtime: The artifact, opened on one thread.
+        batch: A batch of the shape, layout and dtype that the artifact takes.
+        network: The folded network. It is run on as many images; torch's number of threads is set
+            to one meanwhile and restored.
+
+    Returns:
+        Both latencies.
+    """
     import torch
 
-    tensor = torch.zeros(len(batch), 3, folded.img_size, folded.img_size)
+    images = torch.zeros(len(batch), 3, network.img_size, network.img_size)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            return _in_turn(lambda: runtime.run(batch), lambda: folded(tensor))
+            return _alternate(lambda: runtime.run(batch), lambda: network(images), "eager torch")
     finally:
         torch.set_num_threads(threads)
 
 
-def beside_float32(ours: Artifact, float32: Artifact) -> tuple[Timing, Timing]:
-    """Two artifacts of one network and one target, in the target's own engine."""
+def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparison:
+    """Time an artifact beside the float32 artifact of the same network and target.
+
+    Args:
+        artifact: The artifact, which its own engine opens.
+        float32: The float32 artifact; its input has the same shape, layout and dtype.
+
+    Returns:
+        Both latencies.
+    """
     with (
-        open_runtime(ours, None, ONE_THREAD) as mine,
-        open_runtime(float32, None, ONE_THREAD) as theirs,
+        open_runtime(artifact, None, ONE_THREAD) as runtime,
+        open_runtime(float32, None, ONE_THREAD) as float32_runtime,
     ):
-        batch = random_input(mine.inputs[0].shape, mine.inputs[0].dtype)
-        return _in_turn(lambda: mine.run(batch), lambda: theirs.run(batch))
+        batch = random_input(runtime.inputs[0].shape, runtime.inputs[0].dtype)
+        return _alternate(
+            lambda: runtime.run(batch),
+            lambda: float32_runtime.run(batch),
+            f"float32 in {runtime.describe().engine}",
+        )
 
 
-def _in_turn(ours: Callable[[], object], theirs: Callable[[], object]) -> tuple[Timing, Timing]:
-    timed = run_interleaved(
-        {"ours": ours, "theirs": theirs}, rounds=ROUNDS, warmup=2, budget_s=BUDGET_S, block=3
+def _alternate(
+    run_artifact: Callable[[], object], run_baseline: Callable[[], object], baseline_name: str
+) -> SpeedComparison:
+    timings = run_interleaved(
+        {"artifact": run_artifact, "baseline": run_baseline},
+        rounds=ROUNDS,
+        warmup=WARMUP_ROUNDS,
+        budget_s=MAX_SECONDS,
+        block=RUNS_PER_ROUND,
     )
-    return timed["ours"], timed["theirs"]
+    return SpeedComparison(timings["artifact"], timings["baseline"], baseline_name)

@@ -1,234 +1,297 @@
-"""The int8 road for one target: apply the recipe, measure what it costs, give back to float32 what hurts, or refuse.
+"""The search for an int8 network within the accuracy budget, for one target.
 
-In: the folded network, its recipe, images that were not calibrated with. Out: `QuantizedCandidate`, the network within the budget.
-Both artifacts, int8 and float32, are made for the target and run in its own engine, on one machine, in turn.
+The recipe is applied, the int8 artifact is compared with the float32 artifact in the same engine,
+and as long as it misses the budget, the units that quantization harms most return to float32.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from tinyvit.bench.kernel_profile import can_profile_kernels, profile_kernels
-from tinyvit.bench.latency.interleave import Timing, median_ratio
 from tinyvit.errors import RequestError
-from tinyvit.export.baseline_timing import beside_float32
+from tinyvit.export.baseline_timing import SpeedComparison, compare_with_float32
 from tinyvit.export.manifest_builder import RELATIVE_TOLERANCE
-from tinyvit.export.targets import LoweredModel, Target, input_for_target
-from tinyvit.export.tracing import Graph, in_one_line
-from tinyvit.manifest import Manifest, Precision, Quantization
+from tinyvit.export.targets import LoweredModel
+from tinyvit.export.tracing import Graph
+from tinyvit.export.workspace import Workspace
+from tinyvit.manifest import Precision, Quantization
+from tinyvit.metrics import PairedComparison
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.accuracy_budget import (
-    ArtifactOutputs,
-    ImageBatches,
-    PairedComparison,
-    compare_outputs,
-    run_artifact,
-)
+from tinyvit.progress import Progress
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, compare_outputs
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
-from tinyvit.quant.quantizer import PreparedQuantization
+from tinyvit.quant.quantizer import PreparedQuantization, QuantizationConfig
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.sensitivity import UnitSensitivity, count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.registry import open_runtime
 
-LEAST_INT8 = 0.5
-"""Share of the multiply-accumulates under which an int8 file is not worth its name: the search for a better one ends there."""
+MIN_INT8_SHARE = 0.5
+"""Share of the multiply-accumulates in int8, 0 to 1, at or below which the search gives up: an
+artifact that is mostly float32 is not an int8 artifact."""
 
-FEW = 8
-"""Images that tell whether two engines answer alike."""
-
-Progress = Callable[[str], None]
+PROBE_IMAGES = 8
+"""Images that tell whether two engines return the same float32 logits."""
 
 
 @dataclass(frozen=True)
 class BudgetTrial:
-    """One step of the search: what stayed float32 besides the recipe's own, the share of MACs left in int8, and the outcome."""
+    """One step of the search.
+
+    Attributes:
+        float_units: Layers and attentions that stay float32.
+        int8_share: Share of the multiply-accumulates that the recipe quantizes, 0 to 1.
+        comparison: The int8 artifact against the float32 artifact.
+    """
 
     float_units: tuple[str, ...]
-    planned_int8: float
-    worth: PairedComparison
+    int8_share: float
+    comparison: PairedComparison
 
     def __str__(self) -> str:
-        return f"{len(self.float_units)} units in float32, {self.planned_int8:.0%} of the work in int8: {self.worth}"
+        return (
+            f"{len(self.float_units)} units in float32, "
+            f"{self.int8_share:.0%} of the multiply-accumulates in int8: {self.comparison}"
+        )
 
 
 @dataclass(frozen=True)
 class QuantizedCandidate:
-    """A network within the budget (or forced), its graph, and what was measured of it in the target's engine: times None where that does
-    not run here, int8_macs where it does not tell. lowered: its file as it was measured, at stage "host" for the target itself."""
+    """An int8 network that is within the budget, or was forced.
+
+    Attributes:
+        network: The quantized network.
+        graph: The quantized network, traced.
+        recipe: The recipe that was applied, with the units that stay float32.
+        trials: The steps of the search; the last one is of this network.
+        lowered: The model at stage "host" for the target itself; None if a substitute was measured.
+        int8_macs: Share of the multiply-accumulates that ran in integer kernels, 0 to 1; None if
+            the engine does not run here or does not report its kernels.
+        speed: Latency beside the float32 artifact; None if the engine does not run here.
+    """
 
     network: TinyViT
     graph: Graph
     recipe: Recipe
     trials: tuple[BudgetTrial, ...]
+    lowered: LoweredModel | None
     int8_macs: float | None = None
-    int8_ms: Timing | None = None
-    float_ms: Timing | None = None
-    lowered: LoweredModel | None = None
+    speed: SpeedComparison | None = None
 
     @property
-    def worth(self) -> PairedComparison:
-        """Of the network that was kept, the last one tried."""
-        return self.trials[-1].worth
+    def comparison(self) -> PairedComparison:
+        """This network's artifact against the float32 artifact."""
+        return self.trials[-1].comparison
 
-    @property
-    def speedup(self) -> float:
-        """How many times as fast as float32 it ran here."""
-        assert self.int8_ms is not None
-        assert self.float_ms is not None
-        return 1 / median_ratio(self.int8_ms, self.float_ms)
+    def with_scheme(self, folded: TinyViT, scheme: QuantScheme) -> QuantizedCandidate:
+        """Apply the same recipe as another engine wants it, one that does not run here.
 
-    def placed(self, folded: TinyViT, placement: QuantScheme) -> QuantizedCandidate:
-        """The same recipe as another engine wants it, which does not run here."""
-        network = quantize_network(folded, self.recipe, placement)
-        return replace(self, network=network, graph=self.graph.again(network), lowered=None)
+        Args:
+            folded: The folded float32 network.
+            scheme: Where and how that engine wants quantization.
 
-    def record(self, cpu: str, measured_on: str, forced: bool) -> Quantization:
-        """What the manifest says of it."""
+        Returns:
+            The candidate for that engine, which was not lowered.
+        """
+        network = quantize_network(folded, self.recipe, scheme)
+        return replace(self, network=network, graph=self.graph.retrace(network), lowered=None)
+
+    def manifest_entry(self, config: QuantizationConfig, measured_on: str) -> Quantization:
+        """Describe the quantization for the manifest.
+
+        Args:
+            config: The options of the quantization.
+            measured_on: The processor that accuracy and speed were measured on.
+
+        Returns:
+            The entry of the manifest.
+        """
         return Quantization(
             method=self.recipe.method,
-            data=self.recipe.data,
-            data_count=self.recipe.count,
+            data=self.recipe.calibration_sha256,
+            data_count=self.recipe.calibration_count,
             recipe=self.recipe.sha256,
             weight_bits=self.recipe.weight_bits,
-            cpu=cpu,
+            cpu=config.cpu,
             float_units=self.recipe.float_units,
             int8_macs=None if self.int8_macs is None else round(self.int8_macs, 4),
-            images=self.worth.images,
-            agreement=self.worth.agreement,
-            top1=self.worth.top1,
-            float_top1=self.worth.float_top1,
+            images=self.comparison.images,
+            agreement=self.comparison.agreement,
+            top1=self.comparison.top1,
+            float_top1=self.comparison.reference_top1,
             trials=tuple(map(str, self.trials)),
             measured_on=measured_on,
-            forced=forced,
+            forced=not config.budget.allows(self.comparison),
         )
-
-
-@dataclass(frozen=True)
-class Workspace:
-    """Where the artifacts of one target are made to be measured: a folder, the float32 network, how it is traced, its manifest.
-
-    draft: of the float32 artifact at stage "host"; accuracy is of the network, whatever preprocessing goes into the file.
-    stands_in: the target is not what was asked for, but what runs here instead of it.
-    """
-
-    folder: Path
-    target: Target
-    folded: TinyViT
-    graph: Graph
-    draft: Manifest
-    stands_in: bool = False
-
-    def lower(self, graph: Graph) -> LoweredModel:
-        """For the target, at stage "host"."""
-        with in_one_line(f"making the {self.target.name} artifact"):
-            return self.target.lower(graph, self.draft.preprocess, "host")
-
-    def save(self, lowered: LoweredModel, precision: Precision) -> Artifact:
-        """A file to measure, replaced by the next of its precision."""
-        path = self.folder / f"{precision}{self.target.suffix}"
-        manifest = replace(
-            self.draft,
-            target=self.target.name,
-            precision=precision,
-            input=input_for_target(self.draft.input, self.target),
-        )
-        with in_one_line(f"writing {path.name}"):
-            lowered.save(path, manifest)
-        return Artifact(path, manifest)
-
-    def answers(self, artifact: Artifact, images: ImageBatches) -> ArtifactOutputs:
-        """Of one artifact, on as many threads as its engine likes."""
-        assert artifact.manifest is not None
-        with open_runtime(artifact) as runtime:
-            return run_artifact(runtime, artifact.manifest, images)
 
 
 @dataclass
 class SharedMeasurements:
-    """What is measured once in an export and holds for several targets.
+    """Measurements that are made once in an export and hold for several targets.
 
-    stand_ins: what was found for targets that do not run here, by the placement that stood for them. float32: the answers of the
-    float32 network in the first engine.
+    Attributes:
+        substitutes: The result of the search for targets that do not run here, by the scheme of
+            the ONNX substitute that was measured.
+        float32_outputs: The outputs of the float32 artifact in the first engine.
     """
 
-    stand_ins: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
-    float32: ArtifactOutputs | None = None
+    substitutes: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
+    float32_outputs: ArtifactOutputs | None = None
 
-    def answers(
-        self, shop: Workspace, float32: Artifact, images: ImageBatches, report: Progress
+    def run_float32(
+        self, workspace: Workspace, float32: Artifact, images: ImageBatches, progress: Progress
     ) -> ArtifactOutputs:
-        """Of the float32 artifact; measured again only where it differs from the first one on the first FEW images."""
-        if self.float32 is not None:
-            pixels, _ = next(images())
-            few = shop.answers(float32, lambda: iter([(pixels[:FEW], None)])).logits
-            known = self.float32.logits[: len(few)]
-            if np.abs(few - known).max() <= RELATIVE_TOLERANCE["host"] * np.abs(known).max():
-                return self.float32
-        report(f"measuring float32 in the {shop.target.name} target's engine")
-        found = shop.answers(float32, images)
-        self.float32 = self.float32 or found
-        return found
+        """Return the outputs of a float32 artifact.
+
+        Args:
+            workspace: The workspace of the artifact.
+            float32: The artifact.
+            images: The images.
+            progress: Receives a message if the artifact is run on all images.
+
+        Returns:
+            The outputs of the first engine if this artifact has the same logits on the first
+            `PROBE_IMAGES` images; otherwise its own.
+        """
+        known = self.float32_outputs
+        if known is not None and _matches(workspace, float32, images, known):
+            return known
+        progress.message(f"measuring float32 in the {workspace.target.name} target's engine")
+        outputs = workspace.run(float32, images)
+        self.float32_outputs = known or outputs
+        return outputs
+
+
+def _matches(
+    workspace: Workspace, artifact: Artifact, images: ImageBatches, known: ArtifactOutputs
+) -> bool:
+    """Tell whether an artifact has known logits on the first images."""
+    pixels, _ = next(images())
+    logits = workspace.run(artifact, lambda: iter([(pixels[:PROBE_IMAGES], None)])).logits
+    known_logits = known.logits[: len(logits)]
+    tolerance = RELATIVE_TOLERANCE["host"] * np.abs(known_logits).max()
+    return bool(np.abs(logits - known_logits).max() <= tolerance)
 
 
 def search_within_budget(
-    shop: Workspace, prepared: PreparedQuantization, measured: SharedMeasurements, report: Progress
+    workspace: Workspace,
+    quantization: PreparedQuantization,
+    measurements: SharedMeasurements,
+    progress: Progress,
 ) -> QuantizedCandidate:
-    """The recipe, or the one with the fewest units in float32 that meets the budget.
+    """Find the int8 network with the fewest units in float32 that is within the budget.
 
-    Raises RequestError, saying what was measured, where none does.
+    Args:
+        workspace: Where the artifacts are written; afterwards it holds the float32 artifact and
+            that of the network found.
+        quantization: The recipe to begin with, and the images to compare on.
+        measurements: What other targets of the same export have measured.
+        progress: Receives a message for each step.
+
+    Returns:
+        The network; the recipe's own where that is within the budget or `force` was given. Its
+        speed and its kernels are not measured; see `measure_candidate`.
+
+    Raises:
+        RequestError: No network is within the budget; the cause names every step.
     """
-    recipe, asked = prepared.recipe, prepared.asked
-    float32 = shop.save(shop.lower(shop.graph), "float32")
-    wanted = measured.answers(shop, float32, prepared.images, report)
+    config, recipe = quantization.config, quantization.recipe
+    float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
+    reference = measurements.run_float32(workspace, float32, quantization.images, progress)
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []
-    costs = count_unit_macs(shop.folded)
     while True:
-        network = quantize_network(shop.folded, recipe, shop.target.placement)
-        graph = shop.graph.again(network)
-        lowered = shop.lower(graph)
-        int8 = shop.save(lowered, asked.precision)
-        left = sum(
-            costs[unit] for unit in quantized_units(shop.folded, recipe, shop.target.placement)
-        ) / sum(costs.values())
-        trials.append(
-            BudgetTrial(
-                recipe.float_units,
-                left,
-                compare_outputs(shop.answers(int8, prepared.images), wanted),
-            )
-        )
-        report(f"int8: {trials[-1].worth}")
-        if trials[-1].worth.within(asked.budget) or asked.force:
-            break
+        candidate = _build_candidate(workspace, recipe, config.precision)
+        outputs = workspace.run(workspace.artifact(config.precision), quantization.images)
+        comparison = compare_outputs(outputs, reference)
+        share = _quantized_share(workspace, recipe)
+        trials.append(BudgetTrial(recipe.float_units, share, comparison))
+        progress.message(f"int8: {comparison}")
+        if config.force or config.budget.allows(comparison):
+            return replace(candidate, trials=tuple(trials))
         if not ranking:
-            alone = (
-                ""
-                if prepared.asked.val_data
-                else f"; of {trials[-1].worth.images} images, one is {100 / trials[-1].worth.images:.1f}%"
-            )
-            report(f"over budget{alone}: ranking what int8 hurts most, which takes minutes")
-            ranking = rank_sensitivity(shop.folded, recipe, shop.target.placement, prepared.probe())
-        recipe = recipe.without(_next(ranking, len(trials)))
-        if left <= LEAST_INT8 or len(recipe.float_units) == len(trials[-1].float_units):
-            raise RequestError(
-                f"int8 misses its budget: {'; '.join(map(str, trials))}",
-                "calibrate with images like the device's (--calib-data), allow more (--max-drop, --min-agreement), or --force",
-            )
-    if shop.stands_in:
-        return QuantizedCandidate(network, graph, recipe, tuple(trials))
-    share = profile_kernels(int8.path).share if can_profile_kernels(int8.path) else None
-    return QuantizedCandidate(
-        network, graph, recipe, tuple(trials), share, *beside_float32(int8, float32), lowered
+            ranking = _rank_units(workspace, quantization, comparison, progress)
+        reduced = recipe.with_float_units(_units_to_restore(ranking, len(trials)))
+        if share <= MIN_INT8_SHARE or reduced.float_units == recipe.float_units:
+            raise _budget_error(trials)
+        recipe = reduced
+
+
+def measure_candidate(
+    workspace: Workspace, candidate: QuantizedCandidate, precision: Precision
+) -> QuantizedCandidate:
+    """Measure the kernels and the speed of a candidate in its target's engine.
+
+    Args:
+        workspace: The workspace that `search_within_budget` has left.
+        candidate: The network that it found.
+        precision: Precision of its artifact.
+
+    Returns:
+        The candidate with its measurements.
+    """
+    artifact = workspace.artifact(precision)
+    int8_macs = None
+    if can_profile_kernels(artifact.path):
+        int8_macs = profile_kernels(artifact.path).integer_share
+    speed = compare_with_float32(artifact, workspace.artifact("float32"))
+    return replace(candidate, int8_macs=int8_macs, speed=speed)
+
+
+def _build_candidate(
+    workspace: Workspace, recipe: Recipe, precision: Precision
+) -> QuantizedCandidate:
+    """Quantize the network by a recipe and write its artifact."""
+    network = quantize_network(workspace.folded, recipe, workspace.target.scheme)
+    graph = workspace.graph.retrace(network)
+    lowered = workspace.lower(graph, precision)
+    workspace.save(lowered, precision)
+    return QuantizedCandidate(network, graph, recipe, trials=(), lowered=lowered)
+
+
+def _quantized_share(workspace: Workspace, recipe: Recipe) -> float:
+    """Return the share of the multiply-accumulates that a recipe quantizes, 0 to 1."""
+    macs = count_unit_macs(workspace.folded)
+    units = quantized_units(workspace.folded, recipe, workspace.target.scheme)
+    return sum(macs[unit] for unit in units) / sum(macs.values())
+
+
+def _rank_units(
+    workspace: Workspace,
+    quantization: PreparedQuantization,
+    comparison: PairedComparison,
+    progress: Progress,
+) -> list[UnitSensitivity]:
+    """Rank the quantized units by the harm that int8 does to them."""
+    resolution = ""
+    if quantization.config.val_data is None:
+        resolution = f" (one of {comparison.images} images is {100 / comparison.images:.1f}%)"
+    progress.message(
+        f"the accuracy budget is missed{resolution}: measuring how sensitive each layer is to "
+        "int8, which takes minutes"
+    )
+    return rank_sensitivity(
+        workspace.folded,
+        quantization.recipe,
+        workspace.target.scheme,
+        quantization.sensitivity_images(),
+        progress,
     )
 
 
-def _next(ranking: list[UnitSensitivity], tried: int) -> tuple[str, ...]:
-    """Twice as many as the time before: 1, 2, 4, ... units that int8 does harm to."""
-    return tuple(damage.unit for damage in ranking[: 2 ** (tried - 1)] if damage.error > 0)
+def _units_to_restore(ranking: list[UnitSensitivity], trials: int) -> tuple[str, ...]:
+    """Choose the units that return to float32: 1, 2, 4, ... of those that int8 harms."""
+    return tuple(
+        sensitivity.unit for sensitivity in ranking[: 2 ** (trials - 1)] if sensitivity.error > 0
+    )
+
+
+def _budget_error(trials: list[BudgetTrial]) -> RequestError:
+    return RequestError(
+        f"int8 misses its accuracy budget: {'; '.join(map(str, trials))}",
+        "calibrate with images like the device's (--calib-data), allow a larger loss (--max-drop, "
+        "--min-agreement), or write the file all the same with --force",
+    )

@@ -1,247 +1,121 @@
-"""What is asked of an export, checked before any work is done: everything here costs milliseconds."""
+"""The options of an export, as a user gives them on the command line or in Python."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-from tinyvit import labels as label_sets
 from tinyvit.errors import RequestError
-from tinyvit.export import targets
-from tinyvit.export.tracing import check_opset
-from tinyvit.files import explain_os_error, refuse_existing, staging_folder
-from tinyvit.labels import Label
+from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
 from tinyvit.manifest import Precision, PreprocessStage
-from tinyvit.quant.quantizer import QuantizationConfig
-from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, check_size, find_released
+from tinyvit.variants import check_size
+
+if TYPE_CHECKING:
+    from tinyvit.quant.quantizer import QuantizationConfig
+
+ALL_TARGETS = "all"
+"""The word that requests every target whose tools are installed."""
 
 MAX_BATCH = 4096
 
 
 @dataclass(frozen=True)
 class ExportConfig:
-    """A checked request. Without model and checkpoint it is DEFAULT_MODEL; img_size None is the checkpoint's own, batch None any.
+    """The options of an export; the defaults are those of tinyvit-export.
 
-    paths has one path a target. alone: one target was named, so that its error is the whole call's.
+    Attributes:
+        model: Name of a released checkpoint, or "demo"; None if `checkpoint` is given. If both
+            are None, the released checkpoint `tinyvit.variants.DEFAULT_MODEL` is exported.
+        checkpoint: A .safetensors or .pth file in the paper's or timm's layout.
+        targets: Names or aliases of targets; ("all",) stands for every target.
+        img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
+            the checkpoint's own size.
+        batch: Images per call, 1 to `MAX_BATCH`; None leaves the number open.
+        preprocess: How much of the preprocessing becomes part of the artifact.
+        labels: A file of labels, or the labels themselves, in the order of the classifier's rows;
+            None keeps the checkpoint's own labels.
+        output: For one target, a file, or a folder that exists or whose name ends with "/". For
+            several targets, a folder. None stands for the current folder. In a folder, files are
+            named after the model.
+        opset: ONNX opset of the network.
+        overwrite: Whether existing files are replaced.
+        float16: Whether weights are stored in 16 bits.
+        quantization: How the network is quantized to int8; None leaves it unquantized.
+        target_options: Name -> value of the options that belong to single targets; see
+            `Target.options`.
     """
 
-    model: str | None
-    checkpoint: Path | None
-    targets: tuple[targets.Target, ...]
-    paths: tuple[Path, ...]
-    alone: bool
-    img_size: int | None
-    batch: int | None
-    stage: PreprocessStage
-    labels: tuple[Label, ...] | None
-    opset: int
-    overwrite: bool
-    float16: bool
-    int8: QuantizationConfig | None
+    model: str | None = None
+    checkpoint: str | Path | None = None
+    targets: tuple[str, ...] = ("onnx",)
+    img_size: int | None = None
+    batch: int | None = 1
+    preprocess: PreprocessStage = "host"
+    labels: str | Path | Sequence[str] | None = None
+    output: str | Path | None = None
+    opset: int = DEFAULT_OPSET
+    overwrite: bool = False
+    float16: bool = False
+    quantization: QuantizationConfig | None = None
+    target_options: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def precision(self) -> Precision:
-        """Of every artifact."""
-        return _precision(self.float16, self.int8)
+        """Precision of every artifact of this export."""
+        if self.float16:
+            return "float16"
+        return "float32" if self.quantization is None else self.quantization.precision
 
+    def validate(self) -> None:
+        """Check every option that can be checked without reading a file.
 
-def _precision(float16: bool, int8: QuantizationConfig | None) -> Precision:
-    return "float16" if float16 else "float32" if int8 is None else int8.precision
+        Raises:
+            RequestError: An option has an impossible value, or two options contradict each other.
+        """
+        self._validate_source()
+        self._validate_input()
+        check_opset(self.opset)
+        if self.quantization is not None:
+            self.quantization.validate()
+            if self.float16:
+                raise RequestError(
+                    "float16 and int8 were both requested",
+                    "give one of --float16, --int8 and --int8-weights-only",
+                )
 
-
-def check_request(
-    model: str | None,
-    checkpoint: str | Path | None,
-    *,
-    target: str | Sequence[str],
-    img_size: int | None,
-    batch: int,
-    dynamic_batch: bool,
-    preprocess: PreprocessStage,
-    labels: str | Path | Sequence[str] | None,
-    output: str | Path | None,
-    opset: int,
-    overwrite: bool,
-    float16: bool,
-    int8: QuantizationConfig | None,
-    options: Mapping[str, Any],
-) -> ExportConfig:
-    """The request, the output's folder tried out. Raises RequestError for what can be seen to be impossible already."""
-    wanted, every = _targets(target, options)
-    _check_shapes(img_size, batch, dynamic_batch, preprocess)
-    check_opset(opset)
-    if int8 is not None:
-        int8.check()
-    if float16 and int8 is not None:
-        raise RequestError(
-            "float16 and int8 were both asked for",
-            "give one of --float16, --int8 and --int8-weights-only",
-        )
-    precision = _precision(float16, int8)
-    named = None if labels is None else _labels(labels)
-    several = every or len(wanted) > 1
-    if (
-        not several
-        and (
-            refused := targets.unsupported_error(
-                wanted[0], precision, preprocess, None if dynamic_batch else batch
-            )
-        )
-        is not None
-    ):
-        raise refused
-    stem = _stem(model, checkpoint, img_size) + ("" if precision == "float32" else f".{precision}")
-    paths = _tried_paths(output, wanted, stem, overwrite, several)
-    return ExportConfig(
-        model=model,
-        checkpoint=None if checkpoint is None else Path(checkpoint),
-        targets=wanted,
-        paths=paths,
-        alone=not several,
-        img_size=img_size,
-        batch=None if dynamic_batch else batch,
-        stage=preprocess,
-        labels=named,
-        opset=opset,
-        overwrite=overwrite,
-        float16=float16,
-        int8=int8,
-    )
-
-
-def unwritable(path: Path, error: OSError) -> RequestError:
-    """The error for a path that the system refused to write, with the remedy for its reason."""
-    reason, remedy = explain_os_error(error)
-    return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
-
-
-def _targets(
-    target: str | Sequence[str], options: Mapping[str, Any]
-) -> tuple[tuple[targets.Target, ...], bool]:
-    """(the targets, each with those of the options that are its own; whether "all" was asked for)."""
-    asked = [target] if isinstance(target, str) else list(target)
-    if not asked:
-        raise RequestError(
-            "no target was asked for", f"use --target {' or '.join(targets.target_names())} or all"
-        )
-    every = "all" in asked
-    found = {
-        one.name: one
-        for one in (
-            targets.get_target(name) for name in (targets.target_names() if every else asked)
-        )
-    }
-    own = {one.name: {option.name for option in one.options} for one in found.values()}
-    for name in options:
-        if not any(name in names for names in own.values()):
-            owners = [
-                other
-                for other in targets.target_names()
-                if name in {option.name for option in targets.get_target(other).options}
-            ]
-            flag = f"--{name.replace('_', '-')}"
-            if not owners:
-                raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")
+    def _validate_source(self) -> None:
+        """Check the options that select the checkpoint and the targets."""
+        if self.model is not None and self.checkpoint is not None:
             raise RequestError(
-                f"{flag} is an option of --target {' or '.join(owners)}",
-                f"leave it out for {', '.join(found)}",
+                f"both --model {self.model} and --checkpoint {self.checkpoint} were given",
+                "give one of them",
             )
-    given = {
-        name: {key: value for key, value in options.items() if key in own[name]} for name in found
-    }
-    return tuple(
-        one.configured(given[one.name]) if given[one.name] else one for one in found.values()
-    ), every
+        if isinstance(self.targets, str):
+            raise RequestError(
+                f"targets={self.targets!r} is a string, and a tuple of names is needed",
+                f"give targets=({self.targets!r},)",
+            )
 
-
-def _check_shapes(
-    img_size: int | None, batch: int, dynamic_batch: bool, preprocess: PreprocessStage
-) -> None:
-    if preprocess not in get_args(PreprocessStage):
-        raise RequestError(
-            f"preprocess={preprocess!r} is not known",
-            f"use one of {', '.join(get_args(PreprocessStage))}",
-        )
-    if preprocess == "full" and (dynamic_batch or batch != 1):
-        raise RequestError(
-            "--preprocess full takes one picture at a time, of any size",
-            "leave out --batch and --dynamic-batch, or use --preprocess normalize",
-        )
-    if not 1 <= batch <= MAX_BATCH or (dynamic_batch and batch != 1):
-        raise RequestError(
-            "the batch is not clear", f"give --batch of 1 to {MAX_BATCH}, or --dynamic-batch alone"
-        )
-    if img_size is not None:
-        check_size(img_size)
-
-
-def _labels(given: str | Path | Sequence[str]) -> tuple[Label, ...]:
-    """How many there must be is known with the checkpoint."""
-    if isinstance(given, (str, Path)):
-        return label_sets.read_labels(Path(given))
-    if not all(isinstance(name, str) and name for name in given):
-        raise RequestError("a label is empty, or no text", "give one name a class")
-    return tuple(Label(name) for name in given)
-
-
-def _stem(model: str | None, checkpoint: str | Path | None, img_size: int | None) -> str:
-    """What the files are called where -o names a folder."""
-    if model is not None and checkpoint is not None:
-        raise RequestError(
-            "both a model's name and a checkpoint file were given",
-            "give one of --model and --checkpoint",
-        )
-    if checkpoint is not None:
-        stem, size = Path(checkpoint).stem, None
-    elif model == DEMO_MODEL:
-        stem, size = DEMO_MODEL, 224
-    else:
-        released = find_released(model or DEFAULT_MODEL)
-        tag = released.name.split(".")[1]
-        stem = released.variant.short_name + (
-            "" if released is RELEASED[f"{released.variant.name}.dist_in22k_ft_in1k"] else f".{tag}"
-        )
-        size = released.variant.img_size
-    return stem if img_size in (None, size) else f"{stem}_{img_size}"
-
-
-def _tried_paths(
-    output: str | Path | None,
-    wanted: Sequence[targets.Target],
-    stem: str,
-    overwrite: bool,
-    several: bool,
-) -> tuple[Path, ...]:
-    """One path a target; that they can be written is tried out."""
-    try:
-        paths = _paths(output, wanted, stem, several)
-        for path in paths:
-            refuse_existing(path, overwrite)
-        with staging_folder(
-            paths[0]
-        ):  # the surest way to know that it can be made there; leaves nothing
-            return paths
-    except OSError as error:
-        raise unwritable(Path(output or "."), error) from error
-
-
-def _paths(
-    output: str | Path | None, wanted: Sequence[targets.Target], stem: str, several: bool
-) -> tuple[Path, ...]:
-    place = Path(output) if output is not None else Path(".")
-    named = place.name.endswith(wanted[0].suffix)  # an artifact may itself be a folder
-    is_folder = (
-        several or output is None or (place.is_dir() and not named) or str(output).endswith("/")
-    )
-    if is_folder and place.exists() and not place.is_dir():
-        raise RequestError(
-            f"{place} is a file, and several targets go into a folder", "give -o a folder"
-        )
-    if not is_folder and not named:
-        raise RequestError(
-            f"-o {place} does not end with {wanted[0].suffix}",
-            f"name it {place.with_suffix(wanted[0].suffix)}",
-        )
-    return tuple(place / f"{stem}{one.suffix}" if is_folder else place for one in wanted)
+    def _validate_input(self) -> None:
+        """Check the options that decide the shape and the type of the artifact's input."""
+        stages = get_args(PreprocessStage)
+        if self.preprocess not in stages:
+            raise RequestError(
+                f"--preprocess {self.preprocess} is not possible", f"use one of {', '.join(stages)}"
+            )
+        if self.batch is not None and not (
+            isinstance(self.batch, int) and 1 <= self.batch <= MAX_BATCH
+        ):
+            raise RequestError(
+                f"--batch {self.batch} is not possible",
+                f"give a whole number from 1 to {MAX_BATCH}, or --dynamic-batch to leave it open",
+            )
+        if self.preprocess == "full" and self.batch != 1:
+            raise RequestError(
+                "--preprocess full takes one image at a time, of any size",
+                "leave out --batch and --dynamic-batch, or use --preprocess normalize",
+            )
+        if self.img_size is not None:
+            check_size(self.img_size)

@@ -1,7 +1,9 @@
-"""What an artifact is held against its network in: its own engine, or what stands for it where that does not run on this machine.
+"""Parity: whether an artifact computes the same logits as the network that it was made from.
 
-Core ML runs on Apple's devices only, TensorRT on NVIDIA's; their files are made anywhere. Accuracy is then measured in onnxruntime, on the
-same numbers in the same places; the logits in a reference evaluator, or in the graph that the file was made from. Speed is not measured.
+Core ML runs on Apple's devices only and TensorRT on NVIDIA's GPUs, but their files are made
+anywhere. Where the engine of a target does not run, the logits are read in a reference evaluator of
+the format, or in the ONNX graph that the file was built from. Accuracy is then measured in an ONNX
+file with the same scales in the same places, and speed is not measured.
 """
 
 from __future__ import annotations
@@ -10,46 +12,62 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import metadata
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from tinyvit.errors import MissingDependencyError
-from tinyvit.export import targets
+from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.export.baseline_timing import ONE_THREAD
-from tinyvit.export.targets import BaseTarget, LoweredModel, Target
-from tinyvit.manifest import PreprocessStage
+from tinyvit.export.targets import LoweredModel, Target, get_target
+from tinyvit.manifest import Manifest, Parity, Precision, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.verify import compare_golden
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
+_SUBSTITUTE = "onnx"
+"""The target whose files are measured instead of those of targets that do not run here."""
 
-class StandIn(BaseTarget):
-    """A target's placement in a file for onnxruntime: the same scales in the same places, in the types that its kernels are quick with."""
+
+class OnnxSubstitute(Target):
+    """An ONNX file in place of a target whose engine does not run on this machine.
+
+    The quantizers have the same scales and places as in the target's own file, and the data types
+    that onnxruntime has fast kernels for.
+    """
 
     suffix = ".onnx"
 
     def __init__(self, target: Target) -> None:
-        self._onnx = targets.get_target("onnx")
+        """Take the quantizer placement of a target.
+
+        Args:
+            target: The target that does not run here.
+        """
+        self._onnx = get_target(_SUBSTITUTE)
         self.name, self.extra, self.tools = target.name, self._onnx.extra, self._onnx.tools
-        self.placement = replace(
-            target.placement, activations="uint8", biases="int32", weights="integers"
+        self.scheme = replace(
+            target.scheme, activations="uint8", biases="int32", weights="integers"
         )
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> LoweredModel:
-        """See `Target.lower`."""
-        return self._onnx.lower(graph, preprocess, stage)
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> LoweredModel:
+        """Lower the graph as the ONNX target does; see `Target.lower`."""
+        return self._onnx.lower(graph, preprocess, stage, precision)
 
 
-def measurable(target: Target) -> Target:
-    """The target, or what accuracy is measured in instead of it on this machine."""
-    return target if target.proof == "engine" else cast(Target, StandIn(target))
+def require_tools(target: Target) -> None:
+    """Check that a target's tools are installed, before any work is done.
 
+    Args:
+        target: The target.
 
-def require(target: Target) -> None:
-    """Raise MissingDependencyError where one of the target's tools is not installed, before any work is done."""
+    Raises:
+        MissingDependencyError: A tool is not installed; the remedy names the target's extra.
+    """
     for tool in target.tools:
         try:
             metadata.version(tool)
@@ -58,20 +76,65 @@ def require(target: Target) -> None:
 
 
 @contextmanager
-def opened(target: Target, artifact: Artifact, graph: Graph) -> Iterator[Runtime]:
-    """What the artifact's logits are read from: see `Target.proof`."""
-    assert artifact.manifest is not None
+def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterator[Runtime]:
+    """Open what the logits of an artifact are read from; see `Target.parity_method`.
+
+    Args:
+        target: The target of the artifact.
+        artifact: A file in a staging folder, with its manifest.
+        graph: The traced network that the artifact was lowered from.
+
+    Yields:
+        The target's own engine on one thread, the reference evaluator, or onnxruntime with the
+        ONNX graph that the artifact was built from, which is written beside the artifact.
+    """
     manifest = artifact.manifest
-    if target.proof == "engine":
-        with open_runtime(artifact, None, ONE_THREAD) as runtime:
-            yield runtime
-    elif target.proof == "reference":
-        with open_runtime(artifact, target.reference) as runtime:
-            yield runtime
+    assert manifest is not None
+    if target.parity_method == "engine":
+        runtime = open_runtime(artifact, None, ONE_THREAD)
+    elif target.parity_method == "reference":
+        runtime = open_runtime(artifact, target.reference_engine)
     else:
         path = artifact.path.with_name("graph.onnx")
         path.write_bytes(
-            target.stand_in(graph, manifest.preprocess, manifest.stage, manifest.precision)
+            target.parity_model(graph, manifest.preprocess, manifest.stage, manifest.precision)
         )
-        with open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD) as runtime:
-            yield runtime
+        runtime = open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD)
+    with runtime:
+        yield runtime
+
+
+def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
+    """Compare an artifact's logits with its golden logits.
+
+    Args:
+        runtime: What `open_for_parity` opened.
+        manifest: The artifact's manifest, with golden vectors.
+
+    Returns:
+        The largest absolute difference of a logit, and between what it was measured.
+
+    Raises:
+        ArtifactError: The difference is above the tolerance of the golden vectors.
+    """
+    golden = manifest.golden
+    assert golden is not None
+    reference = _describe_reference(manifest)
+    engine = runtime.describe().engine
+    differences = [result.max_abs_diff for result in compare_golden(runtime, manifest, golden)]
+    largest = max(differences)
+    # Not "largest > tolerance": a NaN among the differences must count as a failure.
+    if not all(difference <= golden.tolerance for difference in differences):
+        raise ArtifactError(
+            f"the {manifest.target} artifact does not equal {reference}: "
+            f"in {engine}, logits differ by {largest:.2g}, and {golden.tolerance:.2g} is allowed",
+            "report this, with the model's variant and what pip list shows",
+        )
+    return Parity(float(f"{largest:.1e}"), reference, engine)
+
+
+def _describe_reference(manifest: Manifest) -> str:
+    """Name the network that computed the golden logits."""
+    if manifest.quantization is None:
+        return "torch, before folding"
+    return "the quantized network, computed exactly"

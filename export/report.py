@@ -1,4 +1,4 @@
-"""What tinyvit-export says of an artifact it made, for people and for programs."""
+"""The report of tinyvit-export about an artifact: a summary for people, a record for programs."""
 
 from __future__ import annotations
 
@@ -8,92 +8,153 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.bench.machine import describe_cpu
 
 if TYPE_CHECKING:
+    from tinyvit.export.artifact_writer import ExportedArtifact
+    from tinyvit.export.baseline_timing import SpeedComparison
     from tinyvit.export.budget_search import QuantizedCandidate
-    from tinyvit.export.pipeline import ExportedArtifact, FailedTarget
+    from tinyvit.export.pipeline import FailedTarget
 
-WORTH_IT = 0.9
-"""int8 / float32 time above which float32 is the better file for such a processor."""
+MAX_USEFUL_TIME_RATIO = 0.9
+"""int8 latency over float32 latency above which float32 is the better choice for a processor."""
 
 
-def summary(one: ExportedArtifact) -> str:
-    """Lines for people: what was written, how large, how fast against what, how equal to what, and how to use it."""
-    manifest, parity = one.manifest, one.manifest.parity
+def format_summary(artifact: ExportedArtifact) -> str:
+    """Describe an artifact for people.
+
+    Args:
+        artifact: The artifact.
+
+    Returns:
+        Lines about its files, its size, its speed, its parity with the network, and its use.
+    """
+    manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
-    classes, images = len(manifest.labels), manifest.output.shape[0]
-    batch = f" for {images} images" if isinstance(images, int) and images > 1 else ""
+    size, classes = manifest.img_size, len(manifest.labels)
+    example = f"Classifier({str(artifact.path)!r}).predict('photo.jpg')"
     lines = [
-        f"wrote {' and '.join(map(str, one.files))} ({one.size_bytes / 1e6:.1f} MB)",
-        f"  model: {manifest.model}, {manifest.precision}, {manifest.img_size} x {manifest.img_size}, {classes} classes",
-        f"  speed: {_speed(one, batch)}",
-        f"  equal: logits within {parity.max_abs_diff:.1e} of {parity.against}",
-        f"  use:   from tinyvit import Classifier; print(Classifier({str(one.path)!r}).predict('photo.jpg'))",
+        f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
+        f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
     ]
-    lines[-1:-1] = [f"  note:  {note}" for note in one.notes]
-    if one.quantized is not None:
-        lines[2:2] = _quantization(one.quantized)
+    if artifact.candidate is not None:
+        lines += _describe_quantization(artifact.candidate)
+    lines += [
+        f"  speed:  {_describe_speed(artifact)}",
+        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.against}",
+        *(f"  note:   {note}" for note in artifact.notes),
+        f"  use:    from tinyvit import Classifier; print({example})",
+    ]
     return "\n".join(lines)
 
 
-def _speed(one: ExportedArtifact, batch: str) -> str:
-    if one.engine_ms is None or one.baseline_ms is None:
-        return f"not measured: {one.manifest.target} files do not run on this machine"
-    ours, theirs, engine = one.engine_ms.median_ms, one.baseline_ms.median_ms, one.engine["engine"]
-    runs = f"medians of {len(one.engine_ms.samples_ms)} and {len(one.baseline_ms.samples_ms)} runs in turn, one thread each"
-    if one.quantized is None:
-        computed = (
-            f", computed in {one.engine['precision']} on this processor ({describe_cpu()})"
-            if one.manifest.precision == "float16"
-            else ""
-        )
-        return f"{ours:.1f} ms{batch} in {engine}, {theirs / ours:.1f}x as fast as {one.baseline} ({theirs:.1f} ms; {runs}){computed}"
-    ratio, precision = 1 / one.quantized.speedup, one.manifest.precision
-    advice = (
-        ""
-        if ratio <= WORTH_IT or precision != "int8"
-        else "; not worth it on this processor: keep float32 here"
+def _describe_speed(artifact: ExportedArtifact) -> str:
+    speed = artifact.speed
+    if speed is None:
+        return f"not measured: {artifact.manifest.target} files do not run on this machine"
+    if artifact.candidate is None:
+        return _describe_float_speed(artifact, speed)
+    return _describe_int8_speed(artifact, speed)
+
+
+def _describe_float_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
+    latency_ms, baseline_ms = speed.artifact.median_ms, speed.baseline.median_ms
+    text = (
+        f"{latency_ms:.1f} ms{_describe_batch(artifact)} in {artifact.engine.engine}, "
+        f"{baseline_ms / latency_ms:.1f} times as fast as {speed.baseline_name} "
+        f"({baseline_ms:.1f} ms; {_describe_runs(speed)})"
     )
-    times = f"{ours:.1f} and {theirs:.1f} ms{batch}; {runs}; {describe_cpu()}"
-    return f"{precision} takes {ratio:.2f} of the time of {one.baseline} ({times}){advice}"
+    if artifact.manifest.precision == "float16":
+        text += f", computed in {artifact.engine.precision} on this processor ({describe_cpu()})"
+    return text
 
 
-def _quantization(quantized: QuantizedCandidate) -> list[str]:
-    trials = (
-        [f"  trial: {trial}" for trial in quantized.trials] if len(quantized.trials) > 1 else []
+def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
+    precision, ratio = artifact.manifest.precision, 1 / speed.speedup
+    text = (
+        f"{precision} takes {ratio:.2f} of the time of {speed.baseline_name} "
+        f"({speed.artifact.median_ms:.1f} and {speed.baseline.median_ms:.1f} ms"
+        f"{_describe_batch(artifact)}; {_describe_runs(speed)}; {describe_cpu()})"
     )
-    kept = f"{len(quantized.recipe.float_units)} units left in float32; {quantized.recipe.weight_bits}-bit weights"
-    share = "kernels not told here"
-    if quantized.int8_macs is not None:
-        share = f"{quantized.int8_macs:.0%} of the multiply-accumulates in integer kernels"
-    return [*trials, f"  int8:  {quantized.worth}", f"  ran:   {share}; {kept}"]
+    if precision == "int8" and ratio > MAX_USEFUL_TIME_RATIO:
+        text += "; int8 gains little on this processor: use float32 here"
+    return text
 
 
-def record(one: ExportedArtifact) -> dict[str, Any]:
-    """The same for programs, JSON types only."""
-    manifest, parity = one.manifest, one.manifest.parity
+def _describe_batch(artifact: ExportedArtifact) -> str:
+    images = artifact.manifest.output.shape[0]
+    return f" for {images} images" if isinstance(images, int) and images > 1 else ""
+
+
+def _describe_runs(speed: SpeedComparison) -> str:
+    runs, baseline_runs = len(speed.artifact.samples_ms), len(speed.baseline.samples_ms)
+    return f"medians of {runs} and {baseline_runs} alternating runs on one thread each"
+
+
+def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
+    trials = []
+    if len(candidate.trials) > 1:
+        trials = [f"  trial:  {trial}" for trial in candidate.trials]
+    kernels = "the engine does not report its kernels here"
+    if candidate.int8_macs is not None:
+        kernels = f"{candidate.int8_macs:.0%} of the multiply-accumulates in integer kernels"
+    recipe = candidate.recipe
+    return [
+        *trials,
+        f"  int8:   {candidate.comparison}",
+        f"  ran:    {kernels}; {len(recipe.float_units)} units left in float32; "
+        f"{recipe.weight_bits}-bit weights",
+    ]
+
+
+def artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
+    """Describe an artifact for programs.
+
+    Args:
+        artifact: The artifact.
+
+    Returns:
+        What the summary says, as JSON types only.
+    """
+    manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
     return {
-        "artifact": str(one.path),
-        "files": [str(file) for file in one.files],
-        "size_bytes": one.size_bytes,
+        "artifact": str(artifact.path),
+        "files": [str(file) for file in artifact.files],
+        "size_bytes": artifact.size_bytes,
         "target": manifest.target,
         "precision": manifest.precision,
         "model": manifest.model,
         "variant": manifest.variant,
         "img_size": manifest.img_size,
         "classes": len(manifest.labels),
-        "engine": one.engine,
-        "median_ms": one.engine_ms and round(one.engine_ms.median_ms, 3),
-        "samples": one.engine_ms and len(one.engine_ms.samples_ms),
-        "baseline": one.baseline,
-        "baseline_median_ms": one.baseline_ms and round(one.baseline_ms.median_ms, 3),
-        "baseline_samples": one.baseline_ms and len(one.baseline_ms.samples_ms),
+        "engine": asdict(artifact.engine),
+        "speed": None if artifact.speed is None else _speed_record(artifact.speed),
         "max_abs_diff": parity.max_abs_diff,
-        "notes": list(one.notes),
+        "notes": list(artifact.notes),
         "content_sha256": manifest.content_sha256,
         "quantization": manifest.quantization and asdict(manifest.quantization),
     }
 
 
-def failure(failed: FailedTarget) -> dict[str, str | bool]:
-    """A target that was not made, JSON types only."""
-    return {"target": failed.target, "error": str(failed.error), "absent": failed.absent}
+def _speed_record(speed: SpeedComparison) -> dict[str, str | int | float]:
+    return {
+        "median_ms": round(speed.artifact.median_ms, 3),
+        "samples": len(speed.artifact.samples_ms),
+        "baseline": speed.baseline_name,
+        "baseline_median_ms": round(speed.baseline.median_ms, 3),
+        "baseline_samples": len(speed.baseline.samples_ms),
+    }
+
+
+def failure_record(failure: FailedTarget) -> dict[str, str | bool]:
+    """Describe a target without an artifact for programs.
+
+    Args:
+        failure: The target and its error.
+
+    Returns:
+        The name, the error on one line, and whether the target was skipped, as JSON types only.
+    """
+    return {
+        "target": failure.target,
+        "error": str(failure.error),
+        "is_skipped": failure.is_skipped,
+    }

@@ -1,6 +1,6 @@
-"""The float network, traced: a folded TinyViT -> an ExportedProgram and, from it, a tuned ONNX model.
+"""Tracing of the float32 network: a folded TinyViT becomes an ExportedProgram and an ONNX model.
 
-Every target is lowered from here, so that all of them are the same network.
+Every target lowers the same traced network, so that all artifacts compute the same function.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
-from tinyvit.export.passes import onnx_graph as tune
+from tinyvit.export.passes.onnx_graph import optimize_graph
 from tinyvit.output_capture import quiet_loggers
 
 if TYPE_CHECKING:
@@ -24,17 +24,35 @@ if TYPE_CHECKING:
 
 DEFAULT_OPSET = 20
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
-"""ONNX opset -> the oldest file version that carries it. Opset 20 has Gelu as one operator; by their documentation onnxruntime
-1.17, OpenVINO 2024, TensorRT 10 and their successors read it. 18 is the first with antialiased Resize, for `--preprocess full`."""
+"""ONNX opset -> the oldest version of the file format that carries it.
 
-INPUT, OUTPUT, BATCH = "image", "logits", "batch"
+Opset 18 is the first with an antialiased Resize, which `--preprocess full` needs. Opset 20 has Gelu
+as one operator; by their documentation onnxruntime 1.17, OpenVINO 2024 and TensorRT 10 read it.
+"""
+
+INPUT = "image"
+"""Name of the network's input in every artifact."""
+OUTPUT = "logits"
+"""Name of the network's output in every artifact."""
+BATCH = "batch"
+"""Name of the batch axis where its size is left open."""
+
+_MAX_MESSAGE = 200
 
 
 @dataclass(frozen=True)
 class Graph:
-    """A traced network: `image`, float32 (batch, 3, img_size, img_size), normalized -> `logits`, float32 (batch, num_classes).
+    """A traced network.
 
-    batch is the fixed number of images, or None where the axis is left open.
+    Its input `image` is float32 (batch, 3, img_size, img_size), normalized; its output `logits` is
+    float32 (batch, num_classes).
+
+    Attributes:
+        program: The network as `torch.export` traced it.
+        img_size: Height and width of the input, in pixels.
+        num_classes: Number of logits for each image.
+        batch: Images per call; None if the batch axis is left open.
+        opset: ONNX opset that `onnx` writes.
     """
 
     program: ExportedProgram
@@ -43,19 +61,37 @@ class Graph:
     batch: int | None
     opset: int
 
-    def again(self, model: TinyViT) -> Graph:
-        """Another network traced as this one was: same batch and opset."""
+    def retrace(self, model: TinyViT) -> Graph:
+        """Trace another network with the same batch and opset.
+
+        Args:
+            model: A folded network of the same image size and number of classes.
+
+        Returns:
+            The traced network.
+
+        Raises:
+            ArtifactError: torch cannot trace the network.
+        """
         return trace(model, batch=self.batch, opset=self.opset)
 
     def onnx(self) -> ir.Model:
-        """A tuned ONNX model of it, the caller's to change."""
+        """Convert the network to ONNX.
+
+        Returns:
+            An optimized ONNX model; a new copy on every call, which the caller may change.
+
+        Raises:
+            ArtifactError: torch cannot express the network in ONNX.
+        """
         return self._onnx.clone()
 
     @cached_property
     def _onnx(self) -> ir.Model:
+        """The optimized ONNX model, converted once."""
         import torch
 
-        with in_one_line("writing the network as ONNX"):
+        with explain_tool_errors("writing the network as ONNX"):
             program = torch.onnx.export(
                 self.program,
                 dynamo=True,
@@ -68,12 +104,19 @@ class Graph:
         assert program is not None
         model = program.model
         model.ir_version = IR_VERSIONS[self.opset]
-        tune.tune(model)
+        optimize_graph(model)
         return model
 
 
 def check_opset(opset: int) -> None:
-    """Raise RequestError for an opset that cannot be written."""
+    """Check that a network can be written in an ONNX opset.
+
+    Args:
+        opset: The opset.
+
+    Raises:
+        RequestError: The opset cannot be written; the remedy names those that can.
+    """
     if opset not in IR_VERSIONS:
         raise RequestError(
             f"ONNX opset {opset} cannot be written",
@@ -82,49 +125,73 @@ def check_opset(opset: int) -> None:
 
 
 def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) -> Graph:
-    """Trace a folded model; opset as `check_opset` lets through. Raises ArtifactError where torch cannot."""
+    """Trace a folded network.
+
+    Args:
+        model: The network, with its BatchNorms folded.
+        batch: Images per call; None leaves the number open.
+        opset: An ONNX opset that `check_opset` accepts.
+
+    Returns:
+        The traced network.
+
+    Raises:
+        MissingDependencyError: torch or onnxscript is not installed.
+        ArtifactError: torch cannot trace the network.
+    """
     try:
-        import onnxscript  # noqa: F401
+        import onnxscript  # noqa: F401 (needed later, and checked before the slow tracing)
         import torch
     except ImportError as error:
         raise MissingDependencyError.of(error.name or "torch", "export") from error
+    # An open batch axis is traced with two images: torch specializes the sizes 0 and 1.
     example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
     shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
-    with torch.no_grad(), in_one_line("tracing the network"):
+    with torch.no_grad(), explain_tool_errors("tracing the network"):
         program = torch.export.export(model, (example,), dynamic_shapes=shapes)
     return Graph(program, model.img_size, model.num_classes, batch, opset)
 
 
 @contextmanager
-def in_one_line(what: str) -> Iterator[None]:
-    """Around work that others' tools do: their chatter is about their own insides, and an exception is an ArtifactError.
+def explain_tool_errors(task: str) -> Iterator[None]:
+    """Silence the tools that a task calls, and turn their exceptions into errors of one line.
 
-    What matters is checked on the result. A full disk (OSError) and this package's own errors pass.
+    The tools' log messages describe their own internals; whether they succeeded is checked on the
+    result. A full disk (OSError) and this package's own errors pass unchanged.
+
+    Args:
+        task: What is being done, as the subject of a sentence, such as "tracing the network".
+
+    Yields:
+        Nothing.
+
+    Raises:
+        ArtifactError: A tool raised an exception.
     """
     try:
-        with quiet_loggers("torch.onnx", "onnxscript", "onnx_ir"), _uncollected():
+        with quiet_loggers("torch.onnx", "onnxscript", "onnx_ir"), _garbage_collection_disabled():
             yield
     except (TinyViTError, OSError):
         raise
-    except Exception as error:  # torch's, onnx's and OpenVINO's have no base of their own
-        said = next(
-            (line.strip() for line in str(error).splitlines() if line.strip()), "no message"
-        )
-        cause = f"{what} failed ({type(error).__name__}: {said[:200]})"
+    except Exception as error:  # the exceptions of torch, onnx and OpenVINO share no base class
+        lines = (line.strip() for line in str(error).splitlines() if line.strip())
+        message = next(lines, "no message")[:_MAX_MESSAGE]
         raise ArtifactError(
-            cause,
+            f"{task} failed ({type(error).__name__}: {message})",
             "install the versions that constraints.txt names, or report this with what -v prints",
         ) from error
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    """Without looks for garbage: tracing and lowering keep nearly all of the millions of objects they make, and going through them again
-    and again took a quarter of the time."""
-    collecting = gc.isenabled()
+def _garbage_collection_disabled() -> Iterator[None]:
+    """Disable garbage collection: tracing and lowering keep nearly every object they create.
+
+    Searching millions of live objects for garbage took a quarter of the time.
+    """
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if collecting:
+        if was_enabled:
             gc.enable()

@@ -1,112 +1,115 @@
-"""What int8 costs in accuracy: the same images through the float32 artifact and the int8 one, and whether that is affordable."""
+"""The accuracy that int8 may lose, and how an int8 artifact is compared with the float32 one.
+
+Both artifacts run on the same images in the target's own engine. Their outputs are compared image
+by image with `tinyvit.metrics`, and an `AccuracyBudget` decides whether the loss is acceptable.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.data.batching import run_in_batches
 from tinyvit.manifest import Manifest
-from tinyvit.runtimes.base import Runtime, run_in_batches
+from tinyvit.metrics import PairedComparison, compare_predictions
+from tinyvit.runtimes.base import Runtime
 
-ImageBatches = Callable[[], Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]]
-"""Every call goes through the images anew: pixels (B, S, S, 3), and their classes (B,) where they are known."""
+ImageBatches: TypeAlias = (
+    "Callable[[], Iterator[tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64] | None]]]"
+)
+"""Starts a new pass over the images each time it is called.
 
-Z95 = 1.96
+Every batch is a pair: RGB pixels, uint8 (B, S, S, 3), already resized and cropped to the input size
+S; and the correct class of each image as an index into the labels of the model, int64 (B,), or None
+where the classes are unknown. All passes give the same images in the same order.
+"""
 
 
 @dataclass(frozen=True)
 class AccuracyBudget:
-    """max_drop: points of top-1 that may be lost where there are classes. min_agreement: percent of images with float32's
-    top-1, where there are none. The point estimates decide."""
+    """The loss of accuracy that an int8 artifact may have.
+
+    Attributes:
+        max_drop: Percentage points of top-1 accuracy that may be lost. It decides where the
+            correct classes are known.
+        min_agreement: Percent of images that must get the same top-1 class as in float32. It
+            decides where the correct classes are unknown.
+    """
 
     max_drop: float = 0.5
     min_agreement: float = 98.5
 
+    def allows(self, comparison: PairedComparison) -> bool:
+        """Tell whether a comparison is within the budget.
+
+        The measured values decide, without their confidence intervals.
+
+        Args:
+            comparison: The int8 artifact against the float32 one.
+        """
+        # Without rounding, 85.2 - 84.7 would exceed 0.5 by an error of floating point.
+        if comparison.drop is not None:
+            return round(comparison.drop, 6) <= self.max_drop
+        return round(comparison.agreement, 6) >= self.min_agreement
+
 
 @dataclass(frozen=True)
 class ArtifactOutputs:
-    """What one artifact answers: logits (images, classes), and the right class of each image, None where nobody knows."""
+    """The outputs of one artifact for a set of images.
+
+    Attributes:
+        logits: Logits, float32 (images, classes).
+        classes: The correct class of each image as an index into the labels of the model, int64
+            (images,). None where the classes are unknown.
+    """
 
     logits: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64] | None
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """int8 against float32 on `images` images. agreement, top1 and float_top1 in percent, the latter None without classes.
-
-    worse, better: images that only float32, or only int8, has right.
-    """
-
-    images: int
-    agreement: float
-    top1: float | None = None
-    float_top1: float | None = None
-    worse: int = 0
-    better: int = 0
-
-    @property
-    def drop(self) -> float | None:
-        """Points of top-1 lost."""
-        return None if self.top1 is None or self.float_top1 is None else self.float_top1 - self.top1
-
-    @property
-    def margin(self) -> float:
-        """Half the 95% interval of the drop, points: of a difference of paired proportions (Wald), or of the agreement (Wilson)."""
-        if self.drop is None:
-            share, n, z2 = self.agreement / 100, self.images, Z95**2
-            return 100 * Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-        flips, net = self.worse + self.better, self.worse - self.better
-        return 100 * Z95 * math.sqrt(max(flips - net * net / self.images, 0.0)) / self.images
-
-    def within(self, budget: AccuracyBudget) -> bool:
-        """By the drop where classes are known, else by the agreement."""
-        if self.drop is not None:
-            return round(self.drop, 6) <= budget.max_drop
-        return round(self.agreement, 6) >= budget.min_agreement
-
-    def __str__(self) -> str:
-        agreement = f"{self.agreement:.1f}% of {self.images} images classified as in float32"
-        if self.drop is None:
-            return f"{agreement} (+-{self.margin:.1f})"
-        flips = f"{self.worse} worse, {self.better} better"
-        drop = f"a drop of {self.drop:.1f} +-{self.margin:.1f} points ({flips})"
-        return f"top-1 {self.top1:.1f}%, float32 {self.float_top1:.1f}%: {drop}; {agreement}"
-
-
 def run_artifact(runtime: Runtime, manifest: Manifest, images: ImageBatches) -> ArtifactOutputs:
-    """Every image through an opened artifact that takes normalized images ("host"); a fixed batch is filled up and cut off."""
-    batch = manifest.input.shape[0]
+    """Run an artifact on every image.
+
+    Args:
+        runtime: The opened artifact. It takes normalized images (preprocessing stage "host").
+        manifest: The manifest of the artifact: its input shape and layout, and its preprocessing.
+        images: The images. An artifact with a fixed batch size gets them in batches of that size,
+            the last one padded.
+
+    Returns:
+        The logits of all images in order, and their classes where they are known.
+    """
+    fixed_batch = manifest.input.shape[0]
     logits: list[npt.NDArray[np.float32]] = []
     classes: list[npt.NDArray[np.int64]] = []
-    for pixels, known in images():
-        size = batch if isinstance(batch, int) else len(pixels)
+    for pixels, batch_classes in images():
+        # Normalizing one batch at a time bounds the memory for float32 pixels.
+        size = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
         for start in range(0, len(pixels), size):
-            part = manifest.preprocess.normalize(
+            inputs = manifest.preprocess.normalize(
                 pixels[start : start + size], manifest.input.layout
             )
-            logits.append(run_in_batches(runtime, part, batch))
-        if known is not None:
-            classes.append(known)
+            logits.append(run_in_batches(runtime.run, inputs, fixed_batch))
+        if batch_classes is not None:
+            classes.append(batch_classes)
     return ArtifactOutputs(np.concatenate(logits), np.concatenate(classes) if classes else None)
 
 
 def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedComparison:
-    """The two sets of answers compared, image by image."""
-    ours, theirs = int8.logits.argmax(1), float32.logits.argmax(1)
-    agreement = 100 * float((ours == theirs).mean())
-    if float32.classes is None:
-        return PairedComparison(len(ours), agreement)
-    right, was_right = ours == float32.classes, theirs == float32.classes
-    return PairedComparison(
-        images=len(ours),
-        agreement=agreement,
-        top1=100 * float(right.mean()),
-        float_top1=100 * float(was_right.mean()),
-        worse=int((was_right & ~right).sum()),
-        better=int((right & ~was_right).sum()),
-    )
+    """Compare the outputs of an int8 artifact with those of the float32 artifact.
+
+    Args:
+        int8: Outputs of the int8 artifact.
+        float32: Outputs of the float32 artifact for the same images. Its classes count.
+
+    Returns:
+        The agreement and, where classes are known, both accuracies and the flips.
+
+    Raises:
+        RequestError: There are no images, or the outputs are of different numbers of images.
+    """
+    return compare_predictions(int8.logits, float32.logits, float32.classes)

@@ -1,9 +1,10 @@
-"""Observing activations: a folded network and images in, a scale for every point out."""
+"""Calibration observes the activations of the folded network and chooses their scales."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,94 +14,128 @@ from torch import Tensor, nn
 from tinyvit.errors import MissingDependencyError
 from tinyvit.files import publish_files, staging_folder
 from tinyvit.output_capture import quiet_loggers
+from tinyvit.progress import NullProgress, Progress
+from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
-    LARGEST_SEVEN,
-    SEVEN_BITS,
+    SEVEN_BIT_OPERANDS,
     attention_modules,
-    input_point,
+    input_point_name,
     quantizable_layers,
 )
 
 OBSERVER = "HistogramObserver"
-"""Of torchao's. The range that loses least in the mean square, by a histogram of all values seen; docs/int8.md compares it with others."""
+"""The observer of torchao that is used by default. It keeps a histogram of all values and chooses
+the range with the least mean square error. docs/int8.md compares it with others."""
 METHOD = f"torchao {OBSERVER}"
-BATCH = 8
-LARGEST = 127
+"""Name of the default method, as recipes record it."""
+BATCH_SIZE = 8
 
-Progress = Callable[[int, int], None]
+_LARGEST_INTEGER = 127
+
+
+@dataclass(frozen=True)
+class _ObservedTensor:
+    """A tensor of the network that is observed: the first input, or the output, of a module."""
+
+    module: nn.Module
+    is_input: bool
 
 
 def calibrate(
     folded: nn.Module,
     images: Tensor,
-    state: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = NullProgress(),
+    state_file: Path | None = None,
     observer: str = OBSERVER,
 ) -> dict[str, float]:
-    """Point -> scale, from float32 images (N, 3, S, S), normalized.
+    """Choose the scale of every quantization point.
 
-    state: a file to go on from where it exists and is of the same call (its name must say so), written after every batch
-    and removed at the end: stopped anywhere and called again, the result is the same.
-    observer: the class in torchao.quantization.pt2e that every point gets one of.
+    Args:
+        folded: The float32 network after folding.
+        images: Normalized images, float32 (N, 3, S, S).
+        progress: Receives the number of images that are observed.
+        state_file: A file that is written after every batch and removed at the end. Where it
+            exists, calibration continues from it, with the same result. Its name must identify the
+            network, the images and the observer. None keeps no state.
+        observer: The name of an observer class in `torchao.quantization.pt2e`.
+
+    Returns:
+        The scale of every quantization point, by name.
+
+    Raises:
+        MissingDependencyError: torchao is not installed.
     """
-    observers = _observers(folded, observer)
-    done = _resume(observers, state, lambda: _observers(folded, observer))
-    with torch.inference_mode(), _hooked(folded, observers):
-        for start in range(done, len(images), BATCH):
-            folded(images[start : start + BATCH])
-            if state is not None:
-                _keep(observers, start + BATCH, state)
-            if progress is not None:
-                progress(min(start + BATCH, len(images)), len(images))
-    scales = {name: float(seen.calculate_qparams()[0]) for name, seen in observers.items()}
-    scales.update(
-        {f"{name}.softmax:out": 1 / LARGEST for name, _ in attention_modules(folded)}
-    )  # between 0 and 1 by nature
-    if state is not None:
-        state.unlink(missing_ok=True)
+    observers = _create_observers(folded, observer)
+    observed = 0
+    if state_file is not None and state_file.is_file():
+        observed = _load_state(observers, state_file)
+        if not observed:
+            observers = _create_observers(folded, observer)
+    with torch.inference_mode(), _attached(folded, observers):
+        for start in range(observed, len(images), BATCH_SIZE):
+            folded(images[start : start + BATCH_SIZE])
+            if state_file is not None:
+                _save_state(observers, start + BATCH_SIZE, state_file)
+            progress.advance("calibrating", min(start + BATCH_SIZE, len(images)), len(images))
+    scales = {point: float(obs.calculate_qparams()[0]) for point, obs in observers.items()}
+    # The outputs of a softmax are between 0 and 1 whatever the images are.
+    for name, _ in attention_modules(folded):
+        scales[f"{name}.softmax:out"] = 1 / _LARGEST_INTEGER
+    if state_file is not None:
+        state_file.unlink(missing_ok=True)
     return dict(sorted(scales.items()))
 
 
-def _observers(folded: nn.Module, kind: str) -> dict[str, Any]:
-    narrow = tuple(f"{part}:out" for part in SEVEN_BITS)
+def _create_observers(folded: nn.Module, kind: str) -> dict[str, Any]:
+    """Return a new observer for every quantization point."""
+    seven_bit_points = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
     return {
-        name: _observer(kind, LARGEST_SEVEN if name.endswith(narrow) else LARGEST)
-        for name in _observed(folded)
+        point: _create_observer(
+            kind, SEVEN_BIT_LIMIT if point.endswith(seven_bit_points) else _LARGEST_INTEGER
+        )
+        for point in _observed_tensors(folded)
     }
 
 
-def _observer(kind: str, largest: int) -> Any:
+def _create_observer(kind: str, largest_integer: int) -> Any:
+    """Return an observer of torchao for a symmetric range of integers."""
     try:
         with quiet_loggers("torchao", "torch.utils._pytree"):
             from torchao.quantization import pt2e
     except ImportError as error:
         raise MissingDependencyError.of("torchao", "export") from error
     return getattr(pt2e, kind)(
-        dtype=torch.int8, qscheme=torch.per_tensor_symmetric, quant_min=-largest, quant_max=largest
+        dtype=torch.int8,
+        qscheme=torch.per_tensor_symmetric,
+        quant_min=-largest_integer,
+        quant_max=largest_integer,
     )
 
 
-def _observed(folded: nn.Module) -> dict[str, tuple[nn.Module, bool]]:
-    """Point -> (the module, whether it is its input that is looked at)."""
-    found: dict[str, tuple[nn.Module, bool]] = {}
+def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
+    """Return the tensor behind every quantization point except the outputs of softmax."""
+    tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
-        point = input_point(folded, name)
-        found.setdefault(point, (folded.get_submodule(point.rpartition(":")[0]), True))
-        found[f"{name}:out"] = layer, False
-    return found
+        point = input_point_name(folded, name)
+        module = folded.get_submodule(point.rpartition(":")[0])
+        tensors.setdefault(point, _ObservedTensor(module, is_input=True))
+        tensors[f"{name}:out"] = _ObservedTensor(layer, is_input=False)
+    return tensors
 
 
 @contextmanager
-def _hooked(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
-    def watch(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
-        def look(_: nn.Module, given: Any, result: Tensor) -> None:
-            observer(given[0] if is_input else result)
+def _attached(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
+    """Pass every observed tensor to its observer while the context lasts."""
 
-        return look
+    def hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
+        def observe(_: nn.Module, inputs: Any, output: Tensor) -> None:
+            observer(inputs[0] if is_input else output)
+
+        return observe
 
     handles = [
-        module.register_forward_hook(watch(observers[name], is_input))
-        for name, (module, is_input) in _observed(folded).items()
+        tensor.module.register_forward_hook(hook(observers[point], tensor.is_input))
+        for point, tensor in _observed_tensors(folded).items()
     ]
     try:
         yield
@@ -109,30 +144,26 @@ def _hooked(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
             handle.remove()
 
 
-def _resume(
-    observers: dict[str, Any], state: Path | None, anew: Callable[[], dict[str, Any]]
-) -> int:
-    """How many images the observers have seen already, by the file."""
-    if state is None or not state.is_file():
-        return 0
+def _load_state(observers: dict[str, Any], state_file: Path) -> int:
+    """Load observers from a file.
+
+    Returns:
+        The number of images that they have observed. 0 where the file is damaged; the observers
+        may then be in any state.
+    """
     try:
-        kept = torch.load(state, weights_only=True)
-        for name, observer in observers.items():
-            observer.load_state_dict(kept["observers"][name])
-        return int(kept["done"])
-    except Exception:  # torch's for a damaged file have no base of their own: begin again
-        observers.update(anew())
+        state = torch.load(state_file, weights_only=True)
+        for point, observer in observers.items():
+            observer.load_state_dict(state["observers"][point])
+        return int(state["observed"])
+    except Exception:  # The errors of torch.load for damaged files have no common base class.
         return 0
 
 
-def _keep(observers: dict[str, Any], done: int, state: Path) -> None:
-    with staging_folder(state) as folder:
-        kept = folder / state.name
-        torch.save(
-            {
-                "done": done,
-                "observers": {name: observer.state_dict() for name, observer in observers.items()},
-            },
-            kept,
-        )
-        publish_files([kept], state.parent)
+def _save_state(observers: dict[str, Any], observed: int, state_file: Path) -> None:
+    """Write the observers and the number of images that they have observed to a file."""
+    states = {point: observer.state_dict() for point, observer in observers.items()}
+    with staging_folder(state_file) as folder:
+        staged = folder / state_file.name
+        torch.save({"observed": observed, "observers": states}, staged)
+        publish_files([staged], state_file.parent)

@@ -1,9 +1,10 @@
-"""The recipe: an int8 quantization as plain data, made once and applied for every target.
+"""The recipe: an int8 quantization as plain data, calibrated once and applied for every target.
 
-A point is a place where activations may become int8, named after the module of the folded network that it belongs to:
-"stages.0.blocks.1.conv2:in" is that layer's input, "...:out" its output. Every quantized layer has both: engines differ in
-which of them they round. Queries, keys and values share one input,
-"stages.1.blocks.0.attn.qkv:in".
+A quantization point is a place where activations may become int8. It is named after the module of
+the folded network that it belongs to: "stages.0.blocks.1.conv2:in" is the input of that layer and
+"stages.0.blocks.1.conv2:out" its output. The recipe has a scale for both, because engines differ in
+which of the two they round. The query, key and value layers of an attention have the same input and
+share one point, such as "stages.1.blocks.0.attn.qkv:in".
 """
 
 from __future__ import annotations
@@ -11,48 +12,63 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
 from pathlib import Path
-from typing import Any
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
+from tinyvit.serialization import parse_dataclass, read_json
 
-FORMAT = 2
-"""2: keys and values have 7 bits, and LayerNorms neither scale nor shift (nn/fold.py)."""
+FORMAT = 3
+"""Version of the file format. Since version 2, keys and values have 7 bits and LayerNorms have
+neither scale nor shift (nn/fold.py). Version 3 renames fields."""
 MAX_BYTES = 4 * 2**20
+WEIGHT_BITS = (4, 7, 8)
+"""Widths of weights that exist."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """int8, symmetric: real = scale * integer, of -128 to 127 for activations (one scale a tensor), and for weights of
-    -(2^(weight_bits - 1) - 1) to its opposite (one scale an output channel, its largest weight over the largest integer).
+    """A symmetric int8 quantization: every real number is a scale times an integer.
 
-    checkpoint: sha256 of the weights' file. img_size, pixels: what it was calibrated at. scales: point -> scale.
-    Without scales, weights alone are quantized. float_units: layers, and attentions whose products, stay float32. method, data,
-    count: the observer, what was observed (a hash of the images) and how many.
+    Activations are integers from -128 to 127 with one scale per tensor. Weights are integers from
+    -m to m, where m = 2^(weight_bits - 1) - 1, with one scale per output channel: the channel's
+    largest weight becomes m. A recipe without scales quantizes weights alone.
+
+    Attributes:
+        checkpoint_sha256: Hex digest of the checkpoint file that the recipe belongs to.
+        img_size: Input size in pixels that it was calibrated at.
+        scales: The scale of every quantization point, by name; each above 0.
+        weight_bits: Width of the weights, one of `WEIGHT_BITS`.
+        float_units: Names of the layers, and of the attentions whose two products, stay float32.
+        method: The observer that chose the scales.
+        calibration_sha256: Hex digest of the calibration images.
+        calibration_count: Number of the calibration images.
     """
 
-    checkpoint: str
+    checkpoint_sha256: str
     img_size: int
     scales: dict[str, float]
     weight_bits: int
     float_units: tuple[str, ...]
     method: str
-    data: str
-    count: int
+    calibration_sha256: str
+    calibration_count: int
 
     @property
     def weights_only(self) -> bool:
         """Whether activations stay float32."""
         return not self.scales
 
-    def without(self, units: tuple[str, ...]) -> Recipe:
-        """The same with these units left in float32 too."""
+    def with_float_units(self, units: tuple[str, ...]) -> Recipe:
+        """Return the same recipe with more units left in float32.
+
+        Args:
+            units: Names of layers and attentions, added to `float_units`.
+        """
         return replace(self, float_units=tuple(sorted({*self.float_units, *units})))
 
     def to_json(self) -> str:
-        """Indented JSON, for people to read; equal recipes give equal text."""
+        """Return the recipe as indented JSON. Equal recipes give equal text."""
         return json.dumps({"format": FORMAT, **asdict(self)}, indent=1, sort_keys=True) + "\n"
 
     @property
@@ -61,43 +77,58 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write the recipe to a file, completely or not at all.
+
+        Args:
+            path: The JSON file. An existing file is replaced.
+        """
         write_atomically(path, self.to_json())
 
 
-def weights_only(checkpoint: str, img_size: int) -> Recipe:
-    """All weights in 8 bits and nothing else: there is nothing to calibrate, and no sum of integers to saturate."""
-    return Recipe(checkpoint, img_size, {}, 8, (), "weights only", "", 0)
+def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
+    """Return the recipe that quantizes all weights to 8 bits and leaves activations in float32.
+
+    It needs no calibration, and 8 bits are safe on every processor: no sum of integers is computed.
+
+    Args:
+        checkpoint_sha256: Hex digest of the checkpoint file.
+        img_size: Input size in pixels.
+    """
+    return Recipe(checkpoint_sha256, img_size, {}, 8, (), "weights only", "", 0)
 
 
 def read_recipe(path: Path) -> Recipe:
-    """The recipe in a file that `save` wrote. Raises RequestError where it is none."""
+    """Read a recipe that `Recipe.save` wrote.
+
+    Args:
+        path: The JSON file.
+
+    Raises:
+        RequestError: The file cannot be read, is larger than `MAX_BYTES`, has another version, or
+            is not a recipe.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"larger than {MAX_BYTES >> 20} MiB")
-        return _recipe(json.loads(path.read_text(encoding="utf-8")))
+        return _parse_recipe(read_json(path, MAX_BYTES))
     except OSError as error:
         raise RequestError(f"{path} cannot be read ({error.strerror})", "check the path") from error
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except ValueError as error:
         raise RequestError(
-            f"{path} is no recipe ({error})",
-            "give a file that --recipe wrote, or another name to write one",
+            f"{path} is not a recipe ({error})",
+            "give a file that --recipe wrote, or the name of a file that does not exist yet",
         ) from error
 
 
-def _recipe(data: dict[str, Any]) -> Recipe:
-    if data.pop("format") != FORMAT:
-        raise ValueError("of another version")
-    recipe = Recipe(**{**data, "float_units": tuple(data["float_units"])})
-    texts = (recipe.checkpoint, recipe.method, recipe.data, *recipe.scales, *recipe.float_units)
-    numbers = (recipe.img_size, recipe.count, recipe.weight_bits)
-    scales = recipe.scales.values()
-    if (
-        not all(isinstance(x, str) for x in texts)
-        or not all(type(x) is int for x in numbers)
-        or recipe.weight_bits not in (4, 7, 8)
-    ):
-        raise ValueError("a field is not what it should be")
-    if not scales or not all(isinstance(x, float) and isfinite(x) and x > 0 for x in scales):
-        raise ValueError("a scale is no positive number")
+def _parse_recipe(data: object) -> Recipe:
+    """Parse the plain values of a recipe. Raises ValueError with the reason where they are none."""
+    if not isinstance(data, dict):
+        raise ValueError("it is not a JSON object")
+    if data.pop("format", None) != FORMAT:
+        raise ValueError(f"its format is not version {FORMAT}")
+    recipe = parse_dataclass(Recipe, data)
+    if recipe.weight_bits not in WEIGHT_BITS:
+        raise ValueError(f"weight_bits is {recipe.weight_bits}, and not one of {WEIGHT_BITS}")
+    if not recipe.scales:
+        raise ValueError("it has no scales")
+    if not all(scale > 0 for scale in recipe.scales.values()):
+        raise ValueError("a scale is not above 0")
     return recipe

@@ -1,6 +1,7 @@
-"""Which parts of the network int8 hurts most for what they cost: the order in which they go back to float32.
+"""Sensitivity: the error that int8 causes in each unit, relative to the work that it saves.
 
-Nothing is timed here: the same network, recipe and images give the same order on every machine.
+The ranking says in which order parts return to float32 where int8 misses its accuracy budget.
+Nothing is timed: the same network, recipe and images give the same order on every machine.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -23,16 +25,19 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.variants import HEAD_DIM
 
-BATCH = 16
-
-Progress = Callable[[int, int], None]
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
 class UnitSensitivity:
-    """error: what the logits' mean square error falls by when the unit alone stays float32 (below 0: int8 does it good).
+    """The sensitivity of one unit: a layer, or the two products of an attention.
 
-    macs: multiply-accumulates for one image that are then no longer integer.
+    Attributes:
+        unit: Name of the layer or of the attention module.
+        error: Decrease of the logits' mean square error when this unit alone stays float32.
+            Negative where the error increases.
+        macs: Multiply-accumulates of the unit for one image. They are float32 operations where the
+            unit stays float32.
     """
 
     unit: str
@@ -43,37 +48,60 @@ class UnitSensitivity:
 def rank_sensitivity(
     folded: TinyViT,
     recipe: Recipe,
-    placement: QuantScheme,
+    scheme: QuantScheme,
     images: Tensor,
-    progress: Progress | None = None,
+    progress: Progress = NullProgress(),
 ) -> list[UnitSensitivity]:
-    """Every unit that the recipe quantizes, the most damage for its cost first; images float32 (N, 3, S, S), normalized."""
-    wanted = _logits(folded, images)
-    whole = _error(_logits(quantize_network(folded, recipe, placement), images), wanted)
-    all_macs = count_unit_macs(folded)
-    costs = {unit: all_macs[unit] for unit in quantized_units(folded, recipe, placement)}
-    found = []
-    for i, (unit, macs) in enumerate(costs.items()):
-        without = _logits(quantize_network(folded, recipe.without((unit,)), placement), images)
-        found.append(UnitSensitivity(unit, whole - _error(without, wanted), macs))
-        if progress is not None:
-            progress(i + 1, len(costs))
-    return sorted(found, key=lambda damage: (-damage.error / damage.macs, damage.unit))
+    """Measure the sensitivity of every unit that the recipe quantizes.
+
+    Args:
+        folded: The float32 network after folding.
+        recipe: The recipe. Its `float_units` are not measured.
+        scheme: Where the target's engine rounds.
+        images: Normalized images, float32 (N, 3, S, S).
+        progress: Receives the number of units that are measured.
+
+    Returns:
+        One entry for each unit, the largest error per multiply-accumulate first.
+    """
+    reference = _compute_logits(folded, images)
+
+    def measure_error(measured_recipe: Recipe) -> float:
+        network = quantize_network(folded, measured_recipe, scheme)
+        return _mean_square_error(_compute_logits(network, images), reference)
+
+    error_of_all = measure_error(recipe)
+    macs = count_unit_macs(folded)
+    units = quantized_units(folded, recipe, scheme)
+    sensitivities = []
+    for done, unit in enumerate(units, start=1):
+        error = error_of_all - measure_error(recipe.with_float_units((unit,)))
+        sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
+        progress.advance("ranking layers by sensitivity", done, len(units))
+    return sorted(sensitivities, key=_ranking_key)
 
 
 def count_unit_macs(folded: TinyViT) -> dict[str, int]:
-    """Unit -> multiply-accumulates for one image: of every layer that may be quantized, and of each attention's two products."""
+    """Count the multiply-accumulates of every unit that may be quantized.
+
+    Args:
+        folded: The float32 network after folding.
+
+    Returns:
+        The number for one image, by unit: every quantizable layer, and every attention, which
+        stands for its two products.
+    """
     macs: dict[str, int] = {}
 
-    def count(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def look(module: nn.Module, _: Any, result: Tensor) -> None:
+    def counter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def count(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = module.get_parameter("weight")
-            macs[name] = result.numel() // len(weight) * weight.numel()
+            macs[name] = output.numel() // len(weight) * weight.numel()
 
-        return look
+        return count
 
     handles = [
-        layer.register_forward_hook(count(name)) for name, layer in quantizable_layers(folded)
+        layer.register_forward_hook(counter(name)) for name, layer in quantizable_layers(folded)
     ]
     with torch.inference_mode():
         folded(torch.zeros(1, 3, folded.img_size, folded.img_size))
@@ -85,10 +113,16 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
     return macs
 
 
-def _logits(network: TinyViT, images: Tensor) -> Tensor:
+def _ranking_key(sensitivity: UnitSensitivity) -> tuple[float, str]:
+    """Sort key: the largest error per multiply-accumulate first, then by name."""
+    return (-sensitivity.error / sensitivity.macs, sensitivity.unit)
+
+
+def _compute_logits(network: TinyViT, images: Tensor) -> Tensor:
+    """Return the logits, float32 (N, classes), for images (N, 3, S, S)."""
     with torch.inference_mode():
-        return torch.cat([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+        return torch.cat([network(batch) for batch in torch.split(images, BATCH_SIZE)])
 
 
-def _error(logits: Tensor, wanted: Tensor) -> float:
-    return float((logits - wanted).double().square().mean())
+def _mean_square_error(logits: Tensor, reference: Tensor) -> float:
+    return float((logits - reference).double().square().mean())

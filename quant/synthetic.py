@@ -1,8 +1,11 @@
-"""Images to calibrate with where there are none: made from the network itself.
+"""Synthetic calibration images, made from the network itself where no photographs are given.
 
-They begin as 1/f noise, the spectrum of natural images (Field, JOSA A 1987), and are optimized until the activations before
-every BatchNorm have the mean and deviation that it remembers of the training images: the idea of Yin et al., "Dreaming to
-Distill" (CVPR 2020), and of Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares them with photographs.
+An image starts as 1/f noise, which has the spectrum of natural images (Field, "Relations between
+the statistics of natural images and the response properties of cortical cells", JOSA A, 1987). It
+is then optimized until the activations before every BatchNorm have the mean and the standard
+deviation that the BatchNorm recorded on the training images, as in Yin et al., "Dreaming to
+Distill" (CVPR 2020), and Cai et al., "ZeroQ" (CVPR 2020). docs/int8.md compares such images with
+photographs.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,182 +23,234 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tinyvit.data.image_sources import Pixels, read_image_array
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
+from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
-from tinyvit.quant.image_sources import Pixels, read_array
 
-COUNT = 32
-"""Enough to calibrate as well as photographs do (docs/int8.md); every one costs seconds."""
-VERSION = 1
-"""Of the method: what another one made is not taken from the cache."""
-GRAY = 0.75
-"""Share of the noise's variance that the three colors have in common; photographs' colors go together."""
+DEFAULT_COUNT = 32
+"""Number of synthetic images that calibrate as well as photographs do (docs/int8.md)."""
+SHARED_COLOR_VARIANCE = 0.75
+"""Share of the noise's variance that the three color channels have in common. The color channels of
+photographs are correlated too."""
 
-Progress = Callable[[int, int], None]
+_METHOD_VERSION = 2
+"""Part of the cache key: images of another version of the method are not used."""
+_REFERENCE_SIZE = 224
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """batch: images optimized together, at 224 x 224; larger ones are fewer, so that memory stays. steps, rate: Adam's.
+    """Options of image synthesis.
 
-    certainty: weight of the cross-entropy with a class for each image in turn (DeepInversion's): at 0 the network cannot
-    tell what it sees, and int8 need not agree with float32 on it.
+    Attributes:
+        count: Number of images.
+        seed: Another seed gives other images.
+        batch: Number of images of 224 x 224 that are optimized together. Batches of larger images
+            are smaller, so that they need no more memory.
+        steps: Number of optimization steps of each batch.
+        learning_rate: Initial learning rate of Adam.
+        class_weight: Weight of a cross-entropy loss that assigns a class to every image, as in
+            Yin et al. With 0 the network is not sure of any class, and int8 may disagree with
+            float32 on such images.
     """
 
+    count: int = DEFAULT_COUNT
+    seed: int = 0
     batch: int = 16
     steps: int = 20
-    rate: float = 0.1
-    certainty: float = 0.0
+    learning_rate: float = 0.1
+    class_weight: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """A cache of finished batches of synthetic images.
+
+    Attributes:
+        folder: The folder of the cache. It is created where it does not exist.
+        checkpoint_sha256: Hex digest of the checkpoint that the images are made from.
+    """
+
+    folder: Path
+    checkpoint_sha256: str
+
+    def file(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
+        """Return the path of the .npz file for these images.
+
+        Args:
+            preprocess: The preprocessing of the model.
+            config: Options of image synthesis.
+        """
+        key = json.dumps(
+            [_METHOD_VERSION, self.checkpoint_sha256, asdict(config), asdict(preprocess)],
+            sort_keys=True,
+        )
+        return self.folder / f"synthetic-{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 
 def synthesize_images(
     original: TinyViT,
     preprocess: Preprocess,
-    count: int = COUNT,
-    seed: int = 0,
-    cache: Path | None = None,
-    key: str = "",
-    progress: Progress | None = None,
-    settings: SyntheticConfig = SyntheticConfig(),
+    config: SyntheticConfig = SyntheticConfig(),
+    cache: ImageCache | None = None,
+    progress: Progress = NullProgress(),
 ) -> CalibrationSet:
-    """`count` images for the network before folding, the same for the same arguments on one machine.
+    """Make calibration images from a network.
 
-    cache: a folder that keeps every finished batch, so that a call goes on where one like it was stopped; None keeps nothing.
-    key: the checkpoint's hash. progress: called with (steps done, of). The network is left as it is.
+    On one machine the same arguments give the same images, also where an interrupted call
+    continues from the cache.
+
+    Args:
+        original: The network before folding, with its BatchNorms. It is not changed.
+        preprocess: The preprocessing of the model, which gives the size and the pixel range.
+        config: Options of image synthesis.
+        cache: Where finished batches are kept. None keeps nothing.
+        progress: Receives the number of optimization steps that are done.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
-    sizes = _batches(count, preprocess.size, settings)
-    file = None if cache is None else cache / f"{_name(preprocess, count, seed, key, settings)}.npz"
-    pixels = _kept(file, preprocess.size, sizes)
-    done = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
-    for number in range(done, len(sizes)):
-        start = _noise(sizes[number], preprocess.size, np.random.default_rng([seed, number]))
-
-        def report(step: int, before: int = number * settings.steps) -> None:
-            if progress is not None:
-                progress(before + step, len(sizes) * settings.steps)
-
-        pixels = np.concatenate([pixels, _optimized(network, start, preprocess, settings, report)])
-        if file is not None:
-            _keep(pixels, file)
-    source = f"{count} synthetic images, BatchNorm statistics matched in {settings.steps} steps, seed {seed}"
-    return CalibrationSet.of(pixels, source, preprocess)
-
-
-def _batches(count: int, size: int, settings: SyntheticConfig) -> list[int]:
-    """Images in every batch, as even as can be."""
-    largest = max(1, min(settings.batch, settings.batch * 224**2 // size**2))
-    return [len(part) for part in np.array_split(np.empty(count), -(-count // largest))]
-
-
-def _noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
-    """float32 (count, 3, size, size), mean 0 and deviation 1: amplitudes fall with frequency, colors go mostly together."""
-    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    frequency[0, 0] = np.inf
-    real, imaginary = rng.standard_normal((2, count, 3, *frequency.shape))
-    plane = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
-    plane /= plane.std((2, 3), keepdims=True)
-    mixed = GRAY**0.5 * plane[:, :1] + (1 - GRAY) ** 0.5 * plane
-    return torch.from_numpy(mixed.astype(np.float32))
-
-
-def _optimized(
-    network: TinyViT,
-    start: Tensor,
-    preprocess: Preprocess,
-    settings: SyntheticConfig,
-    report: Callable[[int], None],
-) -> Pixels:
-    """Normalized images (B, 3, S, S) to begin with -> pixels (B, S, S, 3) whose statistics are the network's."""
-    mean, std = (
-        torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
-    )
-    black, white = -mean / std, (1 - mean) / std
-    images = start.clamp(black, white).requires_grad_(True)
-    optimizer = torch.optim.Adam([images], lr=settings.rate, betas=(0.5, 0.9))
-    wanted = torch.arange(len(start)) % network.num_classes
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, settings.steps)
-    with torch.enable_grad(), _distances(network) as distances:
-        for step in range(settings.steps):
-            distances.clear()
-            logits = network(images)
-            loss = torch.stack(distances).mean() + settings.certainty * F.cross_entropy(
-                logits, wanted
-            )
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+    sizes = _batch_sizes(config, preprocess.size)
+    cache_file = None if cache is None else cache.file(preprocess, config)
+    pixels = _load_batches(cache_file, preprocess.size, sizes)
+    finished = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
+    for batch_index in range(finished, len(sizes)):
+        rng = np.random.default_rng([config.seed, batch_index])
+        images = _make_noise(sizes[batch_index], preprocess.size, rng)
+        optimizer = _ImageOptimizer(network, preprocess, config, images)
+        for step in range(config.steps):
             optimizer.step()
-            schedule.step()
-            with torch.no_grad():
-                images.clamp_(black, white)
-            report(step + 1)
-    pixels = ((images.detach() * std + mean) * 255).round().clamp(0, 255).byte()
-    return pixels.permute(0, 2, 3, 1).contiguous().numpy()
+            done = batch_index * config.steps + step + 1
+            progress.advance("making synthetic images", done, len(sizes) * config.steps)
+        pixels = np.concatenate([pixels, optimizer.pixels()])
+        if cache_file is not None:
+            _save_batches(pixels, cache_file)
+    source = (
+        f"{config.count} synthetic images, BatchNorm statistics matched in {config.steps} steps,"
+        f" seed {config.seed}"
+    )
+    return CalibrationSet.from_pixels(pixels, source, preprocess)
+
+
+class _ImageOptimizer:
+    """Optimizes a batch of images until their statistics are those that the network recorded."""
+
+    def __init__(
+        self, network: TinyViT, preprocess: Preprocess, config: SyntheticConfig, images: Tensor
+    ) -> None:
+        """Start from normalized images, float32 (B, 3, S, S)."""
+        self._network = network
+        self._class_weight = config.class_weight
+        self._classes = torch.arange(len(images)) % network.num_classes
+        self._mean, self._std = (
+            torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
+        )
+        # A normalized pixel lies between black and white.
+        self._black, self._white = -self._mean / self._std, (1 - self._mean) / self._std
+        self._images = images.clamp(self._black, self._white).requires_grad_(True)
+        self._adam = torch.optim.Adam([self._images], lr=config.learning_rate, betas=(0.5, 0.9))
+        self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._adam, config.steps)
+
+    def step(self) -> None:
+        """Take one optimization step."""
+        with torch.enable_grad(), batch_norm_distances(self._network) as distances:
+            logits = self._network(self._images)
+            loss = torch.stack(distances).mean()
+            loss = loss + self._class_weight * F.cross_entropy(logits, self._classes)
+            self._adam.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+        self._adam.step()
+        self._schedule.step()
+        with torch.no_grad():
+            self._images.clamp_(self._black, self._white)
+
+    def pixels(self) -> Pixels:
+        """Return the images as RGB pixels, uint8 (B, S, S, 3)."""
+        scaled = (self._images.detach() * self._std + self._mean) * 255
+        return scaled.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
 @contextmanager
-def _distances(network: TinyViT) -> Iterator[list[Tensor]]:
-    """A list to which every BatchNorm adds, each time the network runs, how far its input is from what it remembers.
+def batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Measure how far activations are from the statistics that the BatchNorms recorded.
 
-    Squares of the differences of means and of deviations, in units of the variance. A thousandth of the layer's mean variance
-    is added to that, or dead channels, of next to none, would outweigh all others.
+    The distance of one BatchNorm is the mean over its channels of the squared differences of the
+    means and of the standard deviations, in units of the recorded variance. A thousandth of the
+    layer's mean variance is added to all variances: otherwise dead channels, whose variance is
+    almost 0, would outweigh all others.
+
+    Args:
+        network: The network. Hooks are attached to its BatchNorms while the context lasts.
+
+    Yields:
+        A list that receives one scalar tensor for each BatchNorm whenever the network runs.
     """
-    found: list[Tensor] = []
+    distances: list[Tensor] = []
 
-    def look(norm: nn.Module, given: tuple[Tensor]) -> None:
+    def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
         assert isinstance(norm, nn.BatchNorm2d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         floor = 1e-3 * norm.running_var.mean() + norm.eps
-        variance = norm.running_var + floor
-        mean, deviation = (
-            given[0].mean((0, 2, 3)),
-            (given[0].var((0, 2, 3), unbiased=False) + floor).sqrt(),
-        )
-        found.append(
-            (
-                ((mean - norm.running_mean) ** 2 + (deviation - variance.sqrt()) ** 2) / variance
-            ).mean()
-        )
+        recorded_variance = norm.running_var + floor
+        mean = inputs[0].mean((0, 2, 3))
+        deviation = (inputs[0].var((0, 2, 3), unbiased=False) + floor).sqrt()
+        squares = (mean - norm.running_mean) ** 2 + (deviation - recorded_variance.sqrt()) ** 2
+        distances.append((squares / recorded_variance).mean())
 
     handles = [
-        module.register_forward_pre_hook(look)
+        module.register_forward_pre_hook(measure)
         for module in network.modules()
         if isinstance(module, nn.BatchNorm2d)
     ]
     try:
-        yield found
+        yield distances
     finally:
         for handle in handles:
             handle.remove()
 
 
-def _name(
-    preprocess: Preprocess, count: int, seed: int, key: str, settings: SyntheticConfig
-) -> str:
-    said = json.dumps(
-        [VERSION, key, count, seed, asdict(settings), asdict(preprocess)], sort_keys=True
-    )
-    return f"synthetic-{hashlib.sha256(said.encode()).hexdigest()[:32]}"
+def _batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
+    """Divide the images into batches of nearly equal size that fit into memory."""
+    fitting = config.batch * _REFERENCE_SIZE**2 // size**2
+    largest = max(1, min(config.batch, fitting))
+    batches = -(-config.count // largest)
+    return [len(part) for part in np.array_split(np.empty(config.count), batches)]
 
 
-def _kept(file: Path | None, size: int, sizes: list[int]) -> Pixels:
-    """The finished batches of an earlier call; none where the file is damaged: they are made anew."""
-    if file is not None and file.is_file():
+def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
+    """Make 1/f noise whose color channels are correlated.
+
+    Returns:
+        float32 (count, 3, size, size), of mean 0 and standard deviation 1.
+    """
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = np.inf
+    real, imaginary = rng.standard_normal((2, count, 3, *frequency.shape))
+    noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
+    noise /= noise.std((2, 3), keepdims=True)
+    shared = SHARED_COLOR_VARIANCE
+    colored = shared**0.5 * noise[:, :1] + (1 - shared) ** 0.5 * noise
+    return torch.from_numpy(colored.astype(np.float32))
+
+
+def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixels:
+    """Load the finished batches of an earlier call, uint8 (N, size, size, 3).
+
+    N is 0 where there are none, or where the file is damaged or holds other images.
+    """
+    if cache_file is not None and cache_file.is_file():
         with suppress(RequestError):
-            pixels = read_array(file)
+            pixels = read_image_array(cache_file)
             if pixels.shape[1:] == (size, size, 3) and len(pixels) in np.cumsum(sizes):
                 return pixels
     return np.empty((0, size, size, 3), np.uint8)
 
 
-def _keep(pixels: Pixels, file: Path) -> None:
-    with (
-        suppress(OSError),
-        staging_folder(file) as folder,
-    ):  # a cache that cannot be written costs time, not the result
-        np.savez(folder / file.name, pixels)
-        publish_files([folder / file.name], file.parent)
+def _save_batches(pixels: Pixels, cache_file: Path) -> None:
+    """Write the finished batches. A cache that cannot be written costs time, not the result."""
+    with suppress(OSError), staging_folder(cache_file) as folder:
+        np.savez(folder / cache_file.name, pixels)
+        publish_files([folder / cache_file.name], cache_file.parent)

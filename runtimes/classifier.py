@@ -56,7 +56,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassifierInfo:
-    """How a classifier really runs.
+    """Facts about how a classifier really runs.
 
     Attributes:
         file: Name of the artifact's file.
@@ -115,7 +115,9 @@ class Classifier:
             MissingDependencyError: If no engine that opens the file is installed.
         """
         if not isinstance(top_k, int) or top_k < 1:
-            raise RequestError(f"top_k={top_k!r} is not possible", "give a whole number from 1")
+            raise RequestError(
+                f"top_k={top_k!r} is not possible", "give a whole number of at least 1"
+            )
         artifact = open_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest

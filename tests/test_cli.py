@@ -1,25 +1,33 @@
-"""How a command ends: every error is one line, and whatever stops it, nothing is left behind."""
+"""Every command ends with one line that explains an error, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tinyvit.cli import run_guarded
+from tests.helpers.processes import start_python, wait_for_entry
+from tinyvit.cli import explain_interrupt, positive_int, run_guarded
 from tinyvit.errors import RequestError
 
-FULL = Path("/dev/full")
+FULL_DEVICE = Path("/dev/full")
+
+PRINT_CODE = """
+import sys
+from tinyvit.cli import run_guarded
+sys.exit(run_guarded(lambda: print("x") or 0))
+"""
 
 
 def failing(error: BaseException) -> Callable[[], int]:
+    """Return a command that raises an error."""
+
     def command() -> int:
         raise error
 
@@ -27,7 +35,7 @@ def failing(error: BaseException) -> Callable[[], int]:
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "line"),
     [
         (RequestError("a\nb", "c"), "error: a b: c\n"),
         (
@@ -45,15 +53,16 @@ def failing(error: BaseException) -> Callable[[], int]:
         (OSError("odd"), "error: unexpected OSError: odd: report this"),
         (
             ValueError("first\nsecond"),
-            "error: unexpected ValueError: first: report this with the output of the same command with TINYVIT_DEBUG=1",
+            "error: unexpected ValueError: first: report this with the output of the same command"
+            " with TINYVIT_DEBUG=1",
         ),
         (AssertionError(), "error: unexpected AssertionError: report this"),
-        (KeyboardInterrupt(), "interrupted: "),
+        (KeyboardInterrupt(), "interrupted: nothing was left behind\n"),
     ],
 )
-def test_every_error_is_one_line_and_exit_1(
+def test_every_error_is_one_line_and_exit_code_1(
     error: BaseException,
-    said: str,
+    line: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -61,8 +70,19 @@ def test_every_error_is_one_line_and_exit_1(
     assert run_guarded(failing(error)) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(said)
+    assert err.startswith(line)
     assert len(err.splitlines()) == 1
+
+
+def test_an_interrupted_command_can_state_what_it_leaves(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def command() -> int:
+        with explain_interrupt("the same command goes on"):
+            raise KeyboardInterrupt
+
+    assert run_guarded(command) == 1
+    assert capsys.readouterr().err == "interrupted: the same command goes on\n"
 
 
 def test_debug_shows_the_traceback(
@@ -76,50 +96,32 @@ def test_debug_shows_the_traceback(
     assert err.splitlines()[-1].startswith("error: unexpected ValueError: odd")
 
 
-def python(code: str, *arguments: object, stdout: int = subprocess.PIPE) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        stdout=stdout,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "one", ""])
+def test_positive_int_refuses_other_texts(text: str) -> None:
+    assert positive_int("12") == 12
+    with pytest.raises(ArgumentTypeError, match="is not a whole number of at least 1"):
+        positive_int(text)
 
 
-@pytest.mark.skipif(not FULL.exists(), reason="needs Linux's /dev/full")
-def test_a_full_disk_behind_stdout_is_one_line() -> None:
-    with FULL.open("w") as full:
-        done = python(
-            "import sys; from tinyvit.cli import run_guarded; sys.exit(run_guarded(lambda: print('x') or 0))",
-            stdout=full.fileno(),
-        )
-        err = done.communicate()[1]
-    assert done.returncode == 1
+@pytest.mark.skipif(not FULL_DEVICE.exists(), reason="needs Linux's /dev/full")
+def test_a_full_disk_behind_standard_output_is_one_line() -> None:
+    with FULL_DEVICE.open("w") as full:
+        process = start_python(PRINT_CODE, stdout=full.fileno())
+        err = process.communicate()[1]
+    assert process.returncode == 1
     assert err.startswith("error: a file cannot be read or written (the disk is full)")
     assert len(err.splitlines()) == 1
 
 
 def test_a_closed_pipe_is_silent() -> None:
-    reading, writing = os.pipe()
-    os.close(reading)
-    done = python(
-        "import sys; from tinyvit.cli import run_guarded; sys.exit(run_guarded(lambda: print('x') or 0))",
-        stdout=writing,
-    )
-    os.close(writing)
-    assert (done.communicate()[1], done.returncode) == ("", 1)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    process = start_python(PRINT_CODE, stdout=write_end)
+    os.close(write_end)
+    assert (process.communicate()[1], process.returncode) == ("", 1)
 
 
-def appeared(folder: Path, process: subprocess.Popen[str]) -> bool:
-    """Wait for something to be in the folder while the process lives."""
-    end = time.monotonic() + 300
-    while process.poll() is None and time.monotonic() < end:
-        if any(folder.iterdir()):
-            return True
-        time.sleep(0.01)
-    return False
-
-
-@pytest.mark.skipif(os.name == "nt", reason="there, SIGTERM ends a process at once")
+@pytest.mark.skipif(os.name == "nt", reason="on Windows, SIGTERM ends a process at once")
 @pytest.mark.parametrize("times", [1, 5])
 def test_sigterm_cleans_up(tmp_path: Path, times: int) -> None:
     code = """
@@ -137,11 +139,11 @@ def command():
 
 sys.exit(run_guarded(command))
 """
-    process = python(code, tmp_path / "out.onnx")
-    assert appeared(tmp_path, process)
+    process = start_python(code, tmp_path / "out.onnx")
+    assert wait_for_entry(tmp_path, process)
     for _ in range(times):
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.005)
+        time.sleep(0.005)  # so that the later signals arrive during the cleanup
     err = process.communicate(timeout=60)[1]
     if times == 1:
         assert process.returncode == 143
@@ -149,13 +151,13 @@ sys.exit(run_guarded(command))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.name == "nt", reason="there, SIGTERM ends a process at once")
-def test_an_export_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.skipif(os.name == "nt", reason="on Windows, SIGTERM ends a process at once")
+def test_a_terminated_export_leaves_nothing(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     code = "import sys; from tinyvit.export.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = python(code, "--model", "demo", "-o", tmp_path / "demo.onnx")
-    assert appeared(tmp_path, process)
+    process = start_python(code, "--model", "demo", "-o", tmp_path / "demo.onnx")
+    assert wait_for_entry(tmp_path, process)
     process.send_signal(signal.SIGTERM)
     err = process.communicate(timeout=120)[1]
     assert process.returncode == 143
@@ -164,17 +166,17 @@ def test_an_export_that_is_terminated_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_programs_own_handler_stays() -> None:
-    def mine(*_: object) -> None: ...
+def test_a_handler_of_the_program_stays() -> None:
+    def own_handler(*_: object) -> None: ...
 
-    before = signal.signal(signal.SIGTERM, mine)
+    before = signal.signal(signal.SIGTERM, own_handler)
     try:
-        assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is not mine)) == 0
+        assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is not own_handler)) == 0
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_the_handler_is_for_the_command_alone() -> None:
+def test_the_handler_is_removed_after_the_command() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)) == 0
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -1,4 +1,4 @@
-"""Every command that a page shows is understood by the command: options that were renamed or never were are found here."""
+"""Every command line in the documentation is accepted by the parser of its command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 pytest.importorskip("torch", reason="tinyvit-export needs tinyvit-edge[export]")
 
 ROOT = Path(__file__).parents[1]
-MAINS = {
+ENTRY_POINTS = {
     "tinyvit-export": "tinyvit.export.cli:main",
     "tinyvit-predict": "tinyvit.runtimes.cli:predict",
     "tinyvit-verify": "tinyvit.runtimes.cli:verify",
@@ -31,51 +31,50 @@ PAGES = sorted(
         *ROOT.glob("examples/*/*.yml"),
     ]
 )
-# A line of a code block that begins with a command, perhaps by its path, up to a comment or what the shell does with it.
-SHOWN = re.compile(
-    rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(MAINS)})( [^#|>&;\n]*)?", re.MULTILINE
+# A line that begins with a command, perhaps with its path, up to a comment or a shell operator.
+COMMAND_LINE = re.compile(
+    rf"^\s*(?:- run: |run: )?(?:[\w~/.]*/)?({'|'.join(ENTRY_POINTS)})( [^#|>&;\n]*)?", re.MULTILINE
 )
 
 
-def shown(page: Path) -> Iterator[list[str]]:
-    """The commands of a page, as lists of arguments."""
-    for match in SHOWN.finditer(page.read_text().replace("\\\n", " ")):
+def find_commands(page: Path) -> Iterator[list[str]]:
+    """Yield the commands of a page, as lists of arguments."""
+    for match in COMMAND_LINE.finditer(page.read_text(encoding="utf-8").replace("\\\n", " ")):
         yield shlex.split(match[0].strip().removeprefix("- ").removeprefix("run: "))
 
 
-class Understood(Exception):
-    """The arguments were parsed."""
+class ArgumentsAccepted(Exception):
+    """Raised instead of running a command whose arguments the parser has accepted."""
 
 
 @pytest.fixture
 def only_parsing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands end once their arguments are parsed."""
-    parse = argparse.ArgumentParser.parse_args
+    """Stop every command after it has parsed its arguments."""
+    parse_args = argparse.ArgumentParser.parse_args
 
-    def understand(self: argparse.ArgumentParser, *args: Any) -> None:
-        parse(self, *args)
-        raise Understood
+    def parse_and_stop(self: argparse.ArgumentParser, *args: Any) -> None:
+        parse_args(self, *args)
+        raise ArgumentsAccepted
 
-    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", understand)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_and_stop)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_of_the_page(
-    page: Path, only_parsing: None, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for program, *arguments in shown(page):
-        module, _, main = MAINS[Path(program).name].partition(":")
+@pytest.mark.usefixtures("only_parsing")
+def test_commands_of_the_page_are_accepted(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for program, *arguments in find_commands(page):
+        module, _, function = ENTRY_POINTS[Path(program).name].partition(":")
         try:
-            getattr(importlib.import_module(module), main)(arguments)
-        except Understood:
+            getattr(importlib.import_module(module), function)(arguments)
+        except ArgumentsAccepted:
             continue
         except SystemExit:
-            pytest.fail(
-                f"{' '.join([program, *arguments])}: {capsys.readouterr().err.splitlines()[-1]}"
-            )
+            reason = capsys.readouterr().err.splitlines()[-1]
+            pytest.fail(f"{' '.join([program, *arguments])}: {reason}")
 
 
-def test_commands_are_found_and_wrong_ones_refused(only_parsing: None) -> None:
-    assert sum(len(list(shown(page))) for page in PAGES) >= 50
+@pytest.mark.usefixtures("only_parsing")
+def test_commands_are_found_and_wrong_ones_are_refused() -> None:
+    assert sum(len(list(find_commands(page))) for page in PAGES) >= 50
     with pytest.raises(SystemExit):
         importlib.import_module("tinyvit.export.cli").main(["--targets", "onnx"])

@@ -1,4 +1,4 @@
-"""Golden inputs are what their formulas say, and only those that the formula named has are taken."""
+"""Golden inputs follow their formulas, and unknown patterns are recognized."""
 
 from __future__ import annotations
 
@@ -17,37 +17,38 @@ from tinyvit.golden import (
 
 @pytest.mark.parametrize(("side", "shift"), [(8, 0), (8, 8), (12, 0), (16, -12), (3, 5), (63, 125)])
 def test_squares(side: int, shift: int) -> None:
-    """Edges moved up and to the left; by a whole side, black and white swap."""
-    found = make_pattern(square_pattern(side, shift), 150, 170)
-    assert (found.shape, found.dtype) == ((150, 170, 3), np.uint8)
+    """Squares are shifted up and to the left; a shift by their side swaps black and white."""
+    pixels = make_pattern(square_pattern(side, shift), 150, 170)
+    assert (pixels.shape, pixels.dtype) == ((150, 170, 3), np.uint8)
     d = shift % (2 * side)
     for y, x in ((0, 0), (7, 90), (149, 169), (64, 3), (33, 33)):
-        assert (found[y, x] == 255 * (((x + d) // side + (y + d % side) // side) % 2)).all()
-    assert (make_pattern(square_pattern(side, shift + side), 150, 170) == 255 - found).all()
+        assert (pixels[y, x] == 255 * (((x + d) // side + (y + d % side) // side) % 2)).all()
+    assert (make_pattern(square_pattern(side, shift + side), 150, 170) == 255 - pixels).all()
 
 
-def test_the_first_patterns_are_the_old_ones() -> None:
-    first = [make_pattern(s, 20, 30) for s in PATTERNS]
-    assert [picture[11, 13].tolist() for picture in first] == [
-        [124, 209, 217],
-        [190, 236, 151],
-        [253, 168, 83],
-    ]
+def test_chirps_have_the_values_of_the_first_release() -> None:
+    pixels = [make_pattern(pattern, 20, 30)[11, 13].tolist() for pattern in PATTERNS]
+    assert pixels == [[124, 209, 217], [190, 236, 151], [253, 168, 83]]
 
 
 @pytest.mark.parametrize(
     ("formula", "patterns", "expected"),
     [
-        (CHIRP_FORMULA, (0, 1, 2), True),
-        (CHIRP_FORMULA, (0, 1, 2, 8), False),
-        (SQUARES_FORMULA, (0, 1, 2, 8, 520, 12), True),
-        (SQUARES_FORMULA, (square_pattern(63, 125), square_pattern(3)), True),
-        (SQUARES_FORMULA, (64,), False),
-        (SQUARES_FORMULA, (2 + 64,), False),
-        (SQUARES_FORMULA, (8 + 64 * 16,), False),
-        (SQUARES_FORMULA, (-56,), False),
+        ("triangle-chirp-1", (0, 1, 2), True),
+        ("triangle-chirp-1", (0, 1, 2, 8), False),
+        ("chirps-and-squares-1", (0, 1, 2, 8, 520, 12), True),
+        ("chirps-and-squares-1", (63 + 64 * 125, 3), True),
+        ("chirps-and-squares-1", (64,), False),
+        ("chirps-and-squares-1", (2 + 64,), False),
+        ("chirps-and-squares-1", (8 + 64 * 16,), False),
+        ("chirps-and-squares-1", (-56,), False),
         ("other", (0,), False),
     ],
 )
-def test_what_is_known(formula: str, patterns: tuple[int, ...], expected: bool) -> None:
+def test_supported_patterns(formula: str, patterns: tuple[int, ...], expected: bool) -> None:
     assert is_supported(formula, patterns) == expected
+
+
+def test_names_that_manifests_contain_stay() -> None:
+    assert (CHIRP_FORMULA, SQUARES_FORMULA) == ("triangle-chirp-1", "chirps-and-squares-1")
+    assert square_pattern(63, 125) == 63 + 64 * 125

@@ -1,4 +1,9 @@
+"""Labels of ImageNet, and labels in files of users."""
+
+from __future__ import annotations
+
 import json
+from pathlib import Path
 
 import pytest
 
@@ -7,32 +12,31 @@ from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 
 
-def test_imagenet_1k():
+def test_imagenet_1k() -> None:
     names = labels.imagenet_labels(1000)
-    assert (len(names), names[0], names[281], names[967].name) == (
-        1000,
-        Label("tench", "n01440764"),
-        Label("tabby", "n02123045"),
-        "espresso",
-    )
+    assert names is not None
+    assert len(names) == 1000
+    assert names[0] == Label("tench", "n01440764")
+    assert names[281] == Label("tabby", "n02123045")
+    assert names[967].name == "espresso"
     assert [label.wnid for label in names] == sorted(label.wnid for label in names)
 
 
-def test_imagenet_22k_agrees_with_the_papers_mapping():
-    """The first, second and last entries of microsoft/Cream, TinyViT/imagenet_1kto22k.txt; one class of the 1,000 has none."""
-    full = labels.imagenet_labels(21841)
-    thousand = labels.imagenet_labels(1000)
+def test_imagenet_22k_agrees_with_the_papers_mapping() -> None:
+    """The first, second and last entry of microsoft/Cream, TinyViT/imagenet_1kto22k.txt.
+
+    One class of the 1,000 has no entry there.
+    """
+    full, thousand = labels.imagenet_labels(21841), labels.imagenet_labels(1000)
+    assert full is not None
+    assert thousand is not None
     index = {label.wnid: i for i, label in enumerate(full)}
     assert len(full) == 21841
-    assert (index[thousand[0].wnid], index[thousand[1].wnid], index[thousand[999].wnid]) == (
-        359,
-        368,
-        21815,
-    )
+    assert [index[thousand[i].wnid] for i in (0, 1, 999)] == [359, 368, 21815]
     assert [label.name for label in thousand if label.wnid not in index] == ["teddy"]
 
 
-def test_other_counts_have_no_labels():
+def test_other_counts_have_no_labels() -> None:
     assert labels.imagenet_labels(10) is None
     assert labels.numbered_labels(2) == (Label("class 0"), Label("class 1"))
 
@@ -63,7 +67,8 @@ ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
         ("a.json", '{"1": 0, "0": 1}', (Label("1"), Label("0"))),
         (
             "a.json",
-            '{"model_type": "x", "id2label": {"1": "dog", "0": "cat", "2": "a, b"}, "label2id": {"cat": 0}}',
+            '{"model_type": "x", "id2label": {"1": "dog", "0": "cat", "2": "a, b"},'
+            ' "label2id": {"cat": 0}}',
             ANIMALS,
         ),
         (
@@ -73,13 +78,13 @@ ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
         ),
     ],
 )
-def test_read(tmp_path, name, text, expected):
+def test_read(tmp_path: Path, name: str, text: str, expected: tuple[Label, ...]) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
     assert labels.read_labels(tmp_path / name) == expected
 
 
 @pytest.mark.parametrize(
-    ("name", "data", "said"),
+    ("name", "data", "reason"),
     [
         ("a.txt", b"", "no labels"),
         ("a.csv", b"", "no labels"),
@@ -89,7 +94,7 @@ def test_read(tmp_path, name, text, expected):
         ("a.txt", b"0 cat\n1 dog\n", "more than a name"),
         ("a.txt", b"n02123045 cat\nn00000000 dog\n", "more than a name"),
         ("a.txt", b"n02123045\tcat\n", "more than a name"),
-        ("a.yaml", b"names:\n  0: cat\n", ".yaml is no format"),
+        ("a.yaml", b"names:\n  0: cat\n", ".yaml is not a format"),
         ("a.json", b"{", "Expecting"),
         ("a.json", b"[" * 100_000, "recursion"),
         ("a.json", b'{"1": "x"}', "not 0, 1, 2"),
@@ -97,7 +102,7 @@ def test_read(tmp_path, name, text, expected):
         ("a.json", b'{"x": 0, "y": 0}', "comes twice"),
         ("a.json", b'{"0": "x", "0": "y"}', "comes twice"),
         ("a.json", b'{"x": true}', "not 0, 1, 2"),
-        ("a.json", b'{"0": ["n02123045", "tabby"]}', "no text"),
+        ("a.json", b'{"0": ["n02123045", "tabby"]}', "not a string"),
         ("a.json", b'"cat"', "neither a list"),
         ("a.csv", b"a,b,c\n", "one column"),
         ("a.csv", b"0,cat\ndog\n", "one column"),
@@ -107,13 +112,15 @@ def test_read(tmp_path, name, text, expected):
         ("a.csv", b"n02123045,cat\nw2,dog\n", "not 0, 1, 2"),
     ],
 )
-def test_what_is_not_recognized_is_refused_with_the_formats(tmp_path, name, data, said):
+def test_unknown_formats_are_refused_with_the_known_ones(
+    tmp_path: Path, name: str, data: bytes, reason: str
+) -> None:
     (tmp_path / name).write_bytes(data)
-    with pytest.raises(RequestError, match=said) as error:
+    with pytest.raises(RequestError, match=reason) as caught:
         labels.read_labels(tmp_path / name)
-    assert "id2label" in error.value.remedy
+    assert "id2label" in caught.value.remedy
 
 
-def test_absent_file_is_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="cannot be read"):
-        labels.read_labels(tmp_path / "absent.txt")
+        labels.read_labels(tmp_path / "missing.txt")

@@ -1,7 +1,8 @@
-"""The manifest survives the way to JSON and back; damaged and hostile ones are refused with one line."""
+"""A manifest survives the way to JSON and back; damaged and hostile ones are refused."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,10 +10,18 @@ import pytest
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import Label
-from tinyvit.manifest import GoldenVectors, Manifest, Parity, SourceCheckpoint, TensorSpec
-from tinyvit.preprocess import timm_preprocess
+from tinyvit.manifest import (
+    MAX_BYTES,
+    GoldenVectors,
+    Manifest,
+    Parity,
+    Quantization,
+    SourceCheckpoint,
+    TensorSpec,
+)
+from tinyvit.preprocess import Preprocess
 
-FULL = Manifest(
+MANIFEST = Manifest(
     model="demo",
     variant="tiny_vit_5m_224",
     img_size=224,
@@ -21,30 +30,122 @@ FULL = Manifest(
     stage="host",
     input=TensorSpec("image", ("batch", 3, 224, 224), "float32", "NCHW"),
     output=TensorSpec("logits", ("batch", 2), "float32", "NC"),
-    preprocess=timm_preprocess(224),
+    preprocess=Preprocess(224, 235),
     labels=(Label("a señor", "n00000001"), Label("b\n\u2028", "")),
     source=SourceCheckpoint("demo", "00"),
     license="mit",
     tools={"torch": "2.9"},
     golden=GoldenVectors("triangle-chirp-1", (0, 1), 224, 224, ((1.5, -2.0), (0.25, 3.0)), 1e-4),
     parity=Parity(1e-6, "torch", "onnxruntime"),
+    quantization=Quantization(
+        method="mse",
+        data="ff",
+        data_count=64,
+        recipe="00",
+        weight_bits=7,
+        cpu="any",
+        float_units=("head.fc",),
+        agreement=99.5,
+        trials=("first", "second"),
+    ),
     content_sha256="ff",
 )
 
 
-def test_roundtrip() -> None:
-    text = FULL.to_json()
-    assert Manifest.from_json(text) == FULL
-    assert Manifest.from_json(text).to_json() == text
-    assert text.isascii()
-    assert "\n" not in text
+DATA: dict[str, Any] = {
+    "format": 2,
+    "model": "demo",
+    "variant": "tiny_vit_5m_224",
+    "img_size": 224,
+    "target": "onnx",
+    "precision": "float32",
+    "stage": "host",
+    "input": {
+        "name": "image",
+        "shape": ["batch", 3, 224, 224],
+        "dtype": "float32",
+        "layout": "NCHW",
+    },
+    "output": {"name": "logits", "shape": ["batch", 2], "dtype": "float32", "layout": "NC"},
+    "preprocess": {
+        "size": 224,
+        "resize": 235,
+        "crop": "center",
+        "interpolation": "bicubic",
+        "mean": [0.485, 0.456, 0.406],
+        "std": [0.229, 0.224, 0.225],
+    },
+    "labels": {"names": ["a señor", "b\n\u2028"], "wnids": ["n00000001", ""]},
+    "source": {"name": "demo", "sha256": "00"},
+    "license": "mit",
+    "tools": {"torch": "2.9"},
+    "golden": {
+        "formula": "triangle-chirp-1",
+        "patterns": [0, 1],
+        "height": 224,
+        "width": 224,
+        "logits": [[1.5, -2.0], [0.25, 3.0]],
+        "tolerance": 1e-4,
+    },
+    "parity": {"max_abs_diff": 1e-6, "against": "torch", "engine": "onnxruntime"},
+    "quantization": {
+        "method": "mse",
+        "data": "ff",
+        "data_count": 64,
+        "recipe": "00",
+        "weight_bits": 7,
+        "cpu": "any",
+        "float_units": ["head.fc"],
+        "int8_macs": None,
+        "images": 0,
+        "agreement": 99.5,
+        "top1": None,
+        "float_top1": None,
+        "trials": ["first", "second"],
+        "measured_on": "",
+        "forced": False,
+    },
+    "content_sha256": "ff",
+    "sha256": "",
+}
+"""The JSON of MANIFEST, whose keys readers in other languages (examples/) depend on."""
 
 
-def test_the_digest_is_of_what_is_said_not_of_how() -> None:
-    text = FULL.to_json()
-    assert Manifest.from_json(text).intact
-    assert Manifest.from_json(json.dumps(json.loads(text), indent=1)).intact
-    assert not FULL.intact, "nothing was read"
+def canonical(data: dict[str, Any]) -> str:
+    """Return JSON as manifests write it: one line of ASCII without spaces, sorted by key."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":"))
+
+
+def digest(data: dict[str, Any]) -> str:
+    return hashlib.sha256(canonical({**data, "sha256": ""}).encode()).hexdigest()
+
+
+TEXT = canonical({**DATA, "sha256": digest(DATA)})
+
+
+def with_entry(path: str, value: Any) -> str:
+    """Return TEXT with one entry changed; `path` has dots between keys."""
+    data = json.loads(TEXT)
+    *parents, last = path.split(".")
+    parent = data
+    for key in parents:
+        parent = parent[key]
+    parent[last] = value
+    return json.dumps(data)
+
+
+def test_json_and_object_are_the_same_manifest() -> None:
+    assert MANIFEST.to_json() == TEXT
+    assert Manifest.from_json(TEXT) == MANIFEST
+    assert Manifest.from_json(TEXT).to_json() == TEXT
+    assert TEXT.isascii()
+    assert "\n" not in TEXT
+
+
+def test_the_digest_depends_on_the_content_and_not_on_the_spacing() -> None:
+    assert Manifest.from_json(TEXT).intact
+    assert Manifest.from_json(json.dumps(json.loads(TEXT), indent=1)).intact
+    assert not MANIFEST.intact, "this one was not read from JSON"
 
 
 @pytest.mark.parametrize(
@@ -61,32 +162,20 @@ def test_the_digest_is_of_what_is_said_not_of_how() -> None:
     ],
 )
 def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> None:
-    edited = Manifest.from_json(changed(path, value))
+    edited = Manifest.from_json(with_entry(path, value))
     assert not edited.intact
-    assert Manifest.from_json(edited.to_json()).intact, (
-        "written anew it is: a checksum, no signature"
-    )
+    assert Manifest.from_json(edited.to_json()).intact, "the digest is a checksum, no signature"
 
 
 def test_without_a_digest_it_is_not_intact() -> None:
-    data = json.loads(FULL.to_json())
+    data = json.loads(TEXT)
     del data["sha256"]
     assert not Manifest.from_json(json.dumps(data)).intact
 
 
-def test_golden_and_parity_may_be_absent() -> None:
-    data = {**json.loads(FULL.to_json()), "golden": None, "parity": None}
-    assert Manifest.from_json(json.dumps(data)).golden is None
-
-
-def changed(path: str, value: Any) -> str:
-    data = json.loads(FULL.to_json())
-    *above, last = path.split(".")
-    place = data
-    for key in above:
-        place = place[key]
-    place[last] = value
-    return json.dumps(data)
+@pytest.mark.parametrize("name", ["golden", "parity", "quantization"])
+def test_optional_parts_may_be_null(name: str) -> None:
+    assert getattr(Manifest.from_json(with_entry(name, None)), name) is None
 
 
 @pytest.mark.parametrize(
@@ -99,20 +188,34 @@ def changed(path: str, value: Any) -> str:
         "3",
         '"x"',
         "{}",
-        '{"format": 1}',
+        '{"format": 2}',
         "[" * 100_000,
-        '{"format": 1, "labels": {}}',
+        '{"format": 2, "labels": {}}',
+        '{"format": true}',
+        '{"format": "2"}',
     ],
 )
-def test_what_is_no_manifest(text: str) -> None:
-    with pytest.raises(ArtifactError) as caught:
+def test_texts_that_are_not_manifests_are_refused(text: str) -> None:
+    with pytest.raises(ArtifactError, match="damaged") as caught:
         Manifest.from_json(text)
     assert "\n" not in str(caught.value)
 
 
-def test_a_later_format_says_upgrade() -> None:
-    with pytest.raises(ArtifactError, match="upgrade"):
-        Manifest.from_json(changed("format", 2))
+def test_a_later_format_needs_an_upgrade() -> None:
+    with pytest.raises(ArtifactError, match=r"has format 3, .* reads only 2: upgrade"):
+        Manifest.from_json(with_entry("format", 3))
+
+
+def test_an_earlier_format_needs_a_new_export() -> None:
+    with pytest.raises(
+        ArtifactError, match=r"has format 1, .* reads only 2: export the file again"
+    ):
+        Manifest.from_json(with_entry("format", 1))
+
+
+def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:
+    with pytest.raises(ArtifactError, match="larger than 64 MiB"):
+        Manifest.from_json("[" * (MAX_BYTES + 1))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +223,7 @@ def test_a_later_format_says_upgrade() -> None:
     [
         ("stage", "partial"),
         ("stage", []),
+        ("precision", "int4"),
         ("labels.names", ["only one"]),
         ("labels.names", [1, 2]),
         ("labels.wnids", None),
@@ -140,9 +244,13 @@ def test_a_later_format_says_upgrade() -> None:
         ("golden.logits", 5),
         ("golden.patterns", ["0"]),
         ("golden.tolerance", float("inf")),
+        ("golden.tolerance", 10**400),
         ("golden", {"formula": "x"}),
         ("golden", 7),
         ("parity", [1]),
+        ("quantization.float_units", "head.fc"),
+        ("quantization.forced", 1),
+        ("quantization.method", None),
         ("source", "demo"),
         ("unknown", 1),
         ("content_sha256", None),
@@ -150,7 +258,13 @@ def test_a_later_format_says_upgrade() -> None:
         ("__class__", "x"),
     ],
 )
-def test_hostile_fields(path: str, value: Any) -> None:
+def test_hostile_fields_are_refused(path: str, value: Any) -> None:
     with pytest.raises(ArtifactError) as caught:
-        Manifest.from_json(changed(path, value))
+        Manifest.from_json(with_entry(path, value))
     assert "\n" not in str(caught.value)
+
+
+def test_more_labels_than_any_model_has_are_refused() -> None:
+    names = ["a"] * 1_000_001
+    with pytest.raises(ArtifactError, match="more than 1000000 labels"):
+        Manifest.from_json(with_entry("labels", {"names": names, "wnids": names}))

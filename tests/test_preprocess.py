@@ -1,11 +1,13 @@
-"""Preprocess against an independent resize-then-crop, and the released evaluations' numbers."""
+"""Preprocessing against an independent resize and crop, and the values of released evaluations."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from PIL import Image
 
@@ -34,73 +36,82 @@ SIZES = [
 ]
 
 
-def picture(width: int, height: int) -> Image.Image:
+def noise_image(width: int, height: int) -> Image.Image:
     return Image.fromarray(RNG.integers(0, 256, (height, width, 3), np.uint8))
 
 
 def resize(image: Image.Image, width: int, height: int, taps: Image.Resampling) -> Image.Image:
-    """In two passes, width first as Pillow did before version 13, which chooses by cost; height first for very tall pictures."""
-    between = (image.width, height) if image.height > 16 * image.width else (width, image.height)
+    """Resize in two passes, as Pillow did before version 13, which chooses the order by cost.
+
+    The width is first, except for very tall images.
+    """
+    is_tall = image.height > 16 * image.width
+    between = (image.width, height) if is_tall else (width, image.height)
     return image.resize(between, taps).resize((width, height), taps)
 
 
-def resize_then_crop(image: Image.Image, p: Preprocess) -> np.ndarray:
-    """As torchvision's Resize and CenterCrop do it."""
-    taps = Image.Resampling[p.interpolation.upper()]
-    if p.crop == "squash":
-        return np.asarray(resize(image, p.size, p.size, taps))
+def resize_then_crop(image: Image.Image, preprocess: Preprocess) -> npt.NDArray[np.uint8]:
+    """Resize and crop as torchvision's Resize and CenterCrop do."""
+    taps = Image.Resampling[preprocess.interpolation.upper()]
+    size = preprocess.size
+    if preprocess.crop == "squash":
+        return np.asarray(resize(image, size, size, taps))
     short, long = min(image.size), max(image.size)
-    to = (p.resize, int(p.resize * long / short))
-    resized = resize(image, *(to if image.width <= image.height else to[::-1]), taps)
-    top, left = round((resized.height - p.size) / 2.0), round((resized.width - p.size) / 2.0)
-    return np.asarray(resized.crop((left, top, left + p.size, top + p.size)))
+    sides = (preprocess.resize, int(preprocess.resize * long / short))
+    width, height = sides if image.width <= image.height else sides[::-1]
+    resized = resize(image, width, height, taps)
+    top, left = round((resized.height - size) / 2.0), round((resized.width - size) / 2.0)
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("crop", ["center", "squash"])
 @pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "lanczos"])
 def test_pixels_are_those_of_resizing_then_cropping(
-    size: tuple[int, int], crop: str, interpolation: str
+    size: tuple[int, int],
+    crop: Literal["center", "squash"],
+    interpolation: Literal["bicubic", "bilinear", "lanczos"],
 ) -> None:
-    p = Preprocess(48, 55 if crop == "center" else 48, crop, interpolation)
-    image = picture(*size)
-    difference = p.resize_and_crop(image).astype(int) - resize_then_crop(image, p)
-    assert np.abs(difference).max() <= 1
+    preprocess = Preprocess(48, 55 if crop == "center" else 48, crop, interpolation)
+    image = noise_image(*size)
+    pixels = preprocess.resize_and_crop(image).astype(int)
+    assert np.abs(pixels - resize_then_crop(image, preprocess)).max() <= 1
 
 
 @pytest.mark.parametrize(
-    "p",
+    "preprocess",
     [timm_preprocess(224), paper_preprocess(224), timm_preprocess(384), timm_preprocess(512)],
     ids=str,
 )
-def test_released_evaluations(p: Preprocess) -> None:
+def test_released_evaluations(preprocess: Preprocess) -> None:
     for _ in range(6):
-        image = picture(*RNG.integers(100, 700, 2))
-        assert np.abs(p.resize_and_crop(image).astype(int) - resize_then_crop(image, p)).max() <= 1
+        image = noise_image(*RNG.integers(100, 700, 2))
+        pixels = preprocess.resize_and_crop(image).astype(int)
+        assert np.abs(pixels - resize_then_crop(image, preprocess)).max() <= 1
 
 
 @pytest.mark.parametrize("size", [(1, 5000), (5000, 1), (1, 2_000_000), (2_000_000, 1)])
 @pytest.mark.parametrize(
-    "p", [timm_preprocess(224), timm_preprocess(512)], ids=["center", "squash"]
+    "preprocess", [timm_preprocess(224), timm_preprocess(512)], ids=["center", "squash"]
 )
-def test_thin_pictures_cost_no_more_than_others(size: tuple[int, int], p: Preprocess) -> None:
+def test_thin_images_are_as_fast_as_others(size: tuple[int, int], preprocess: Preprocess) -> None:
     start = time.perf_counter()
-    assert (p.resize_and_crop(Image.new("RGB", size, (1, 2, 3))) == (1, 2, 3)).all()
+    assert (preprocess.resize_and_crop(Image.new("RGB", size, (1, 2, 3))) == (1, 2, 3)).all()
     assert time.perf_counter() - start < 2
 
 
 def test_normalize_and_call() -> None:
-    p, image = timm_preprocess(224), picture(300, 260)
-    x = p.resize_and_crop(image)
-    expected = ((x / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
-    got = p(image)
-    assert got.dtype == np.float32
-    assert got.flags.c_contiguous
-    assert np.abs(got - expected).max() < 1e-5
-    assert np.array_equal(p.normalize(np.stack([x, x]))[1], got)
+    preprocess, image = timm_preprocess(224), noise_image(300, 260)
+    pixels = preprocess.resize_and_crop(image)
+    expected = ((pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)
+    values = preprocess(image)
+    assert values.dtype == np.float32
+    assert values.flags.c_contiguous
+    assert np.abs(values - expected).max() < 1e-5
+    assert np.array_equal(preprocess.normalize(np.stack([pixels, pixels]))[1], values)
 
 
-def test_values() -> None:
+def test_rules_of_timm_and_of_the_paper() -> None:
     assert (timm_preprocess(224).resize, timm_preprocess(224).crop) == (235, "center")
     assert (paper_preprocess(224).resize, paper_preprocess(224).crop) == (256, "center")
     assert (timm_preprocess(384).resize, timm_preprocess(384).crop) == (384, "center")
@@ -109,16 +120,10 @@ def test_values() -> None:
     assert timm_preprocess(224).resized_size(500, 375) == (313, 235)
 
 
-def test_from_dict_is_the_inverse_of_asdict() -> None:
-    p = Preprocess(96, 100, "center", "bilinear", (0.1, 0.2, 0.3), (1, 2, 3))
-    assert Preprocess.from_dict(asdict(p)) == p
-
-
 @pytest.mark.parametrize(
     "change",
     [
         {"size": 0},
-        {"size": "a"},
         {"resize": 10},
         {"resize": 10**9},
         {"crop": "none"},
@@ -126,10 +131,9 @@ def test_from_dict_is_the_inverse_of_asdict() -> None:
         {"interpolation": "nearest"},
         {"std": (1, 0, 1)},
         {"mean": (1,)},
-        {"mean": None},
-        {"more": 1},
     ],
 )
-def test_impossible_records_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(ArtifactError):
-        Preprocess.from_dict({**asdict(Preprocess(32, 36)), **change})
+def test_impossible_values_are_refused(change: dict[str, Any]) -> None:
+    values = {**asdict(Preprocess(32, 36)), **change}
+    with pytest.raises(ArtifactError, match="not possible"):
+        Preprocess(**values)

@@ -1,11 +1,15 @@
+"""The tables of variants and released checkpoints agree with the model and the publications."""
+
+from __future__ import annotations
+
 import pytest
 
 from tinyvit.errors import RequestError
-from tinyvit.variants import RELEASED, VARIANTS, find_released
+from tinyvit.variants import RELEASED, VARIANTS, Variant, find_released
 
 
-@pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS)
-def test_table_is_what_the_model_has(variant):
+@pytest.mark.parametrize("variant", VARIANTS.values(), ids=list(VARIANTS))
+def test_costs_in_the_table_are_those_of_the_model(variant: Variant) -> None:
     torch = pytest.importorskip("torch")
     from tinyvit.nn.cost import count_macs, count_params
     from tinyvit.nn.model import TinyViT
@@ -17,8 +21,8 @@ def test_table_is_what_the_model_has(variant):
     assert abs(variant.macs / 1e9 - variant.paper_gmacs) <= max(0.05, 0.01 * variant.paper_gmacs)
 
 
-def test_attention_products_are_counted():
-    """By hand, for the 5M: each stage's windows x heads x tokens^2 x 32, twice, for each block."""
+def test_attention_products_are_counted() -> None:
+    """The 5M network has windows x heads x tokens^2 x 32 MACs, twice, in each block of a stage."""
     torch = pytest.importorskip("torch")
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -45,22 +49,22 @@ def test_attention_products_are_counted():
         ("timm/tiny_vit_21m_224.dist_in22k", "tiny_vit_21m_224.dist_in22k"),
     ],
 )
-def test_names(name, full):
+def test_names(name: str, full: str) -> None:
     assert find_released(name).name == full
 
 
-def test_unknown_name_gets_the_nearest():
+def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(RequestError, match="tinyvit_21m"):
         find_released("tinyvit_22m")
 
 
-def test_windows_are_the_papers():
+def test_windows_are_those_of_the_paper() -> None:
     assert VARIANTS["tiny_vit_5m_224"].window_sizes == (7, 7, 14, 7)
     assert VARIANTS["tiny_vit_21m_384"].window_sizes == (12, 12, 24, 12)
     assert VARIANTS["tiny_vit_21m_512"].window_sizes == (16, 16, 32, 16)
 
 
-def test_published_figures():
+def test_published_figures() -> None:
     assert len(RELEASED) == 11
     assert (
         RELEASED["tiny_vit_21m_512.dist_in22k_ft_in1k"].top1,

@@ -19,7 +19,8 @@ SSH_FAILURE_CODE = 255
 
 _MAX_ERROR_BYTES = 4000
 """Bytes of the end of standard error that are kept."""
-_DISK_FULL_MESSAGES = ("no space left", "quota exceeded")
+_DISK_FULL_MESSAGES = ("no space left", "quota exceeded", ": wrote only")
+"""Text of errors, in lower case; the last one is what GNU tar prints for a short write."""
 _SSH_CAUSES = (
     (
         "permission denied",

@@ -1,4 +1,4 @@
-"""What is measured of each artifact after its latency: the kernels that ran, and a cold start."""
+"""Measurements of an artifact beside its latency: the kernels that ran, and a cold start."""
 
 from __future__ import annotations
 

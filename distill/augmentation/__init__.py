@@ -1,1 +1,1 @@
-"""Pictures and the views of them that teacher and student see, each made again from a seed."""
+"""Augmented views of training images, each reproducible from a seed."""

@@ -1,8 +1,9 @@
-"""RandAugment on Pillow, as the paper's recipe has it: "rand-m9-mstd0.5-inc1" of timm (timm/data/auto_augment.py).
+"""RandAugment on Pillow images, as the paper's recipe configures it.
 
-Two of fifteen operations, each done with probability 0.5 and a strength drawn about 9 of 10; "inc" means that a larger strength is
-always the larger change. Strengths and ranges are timm's, and sizes are shares of the picture, so that a view at another size is the
-same view.
+The recipe is timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py): two of fifteen operations,
+each applied with probability 0.5 at a strength drawn around 9 of 10. "inc" means that a larger
+strength is always the larger change. Ranges are timm's. Distances are fractions of the image size,
+so that a view has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -13,23 +14,36 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-LEVELS = 10.0
-PROBABILITY = 0.5
-GRAY = (124, 116, 104)
-"""ImageNet's mean, for corners that a turn uncovers."""
-_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+MAX_MAGNITUDE = 10.0
+OPERATION_PROBABILITY = 0.5
+FILL_COLOR = (124, 116, 104)
+"""The mean color of ImageNet as RGB, 0 to 255, for corners that a geometric operation uncovers."""
+
+_RESAMPLING_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
+_AffineMatrix = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True)
-class Draw:
-    """What one operation needs besides the picture: its strength, 0 to 1, a sign, and how to resample."""
+class OperationParameters:
+    """The random parameters of one operation.
+
+    Attributes:
+        strength: How strong the change is, 0 to 1.
+        sign: Direction of the change, -1 or 1.
+        resampling: Filter for geometric operations.
+    """
 
     strength: float
     sign: int
-    taps: Image.Resampling
+    resampling: Image.Resampling
+
+    @property
+    def signed_strength(self) -> float:
+        """Strength with its direction, -1 to 1."""
+        return self.strength * self.sign
 
 
-Operation = Callable[[Image.Image, Draw], Image.Image]
+Operation = Callable[[Image.Image, OperationParameters], Image.Image]
 
 
 def rand_augment(
@@ -39,84 +53,118 @@ def rand_augment(
     magnitude: float,
     deviation: float,
 ) -> Image.Image:
-    """`count` operations, with replacement, on an RGB picture; magnitude and deviation: of the strength, in levels of 0 to 10."""
+    """Apply random operations to an image.
+
+    Args:
+        image: An RGB image.
+        random: Source of all randomness.
+        count: Number of operations, drawn with replacement.
+        magnitude: Mean strength, 0 to 10.
+        deviation: Standard deviation of the strength, in the same unit.
+
+    Returns:
+        The changed image, RGB, of the same size.
+    """
     for index in random.randint(len(OPERATIONS), size=count):
-        wanted, sign, taps = (
-            random.random_sample(),
-            random.randint(2),
-            random.randint(len(_FILTERS)),
-        )
-        level = min(max(random.normal(magnitude, deviation), 0.0), LEVELS)
-        if wanted < PROBABILITY:
-            image = OPERATIONS[index](image, Draw(level / LEVELS, 2 * sign - 1, _FILTERS[taps]))
+        probability = random.random_sample()
+        sign = random.randint(2)
+        resampling = _RESAMPLING_FILTERS[random.randint(len(_RESAMPLING_FILTERS))]
+        level = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
+        if probability < OPERATION_PROBABILITY:
+            parameters = OperationParameters(level / MAX_MAGNITUDE, 2 * sign - 1, resampling)
+            image = OPERATIONS[index](image, parameters)
     return image
 
 
-def _affine(
-    image: Image.Image, matrix: tuple[float, float, float, float, float, float], draw: Draw
+def _auto_contrast(image: Image.Image, _: OperationParameters) -> Image.Image:
+    return ImageOps.autocontrast(image)
+
+
+def _equalize(image: Image.Image, _: OperationParameters) -> Image.Image:
+    return ImageOps.equalize(image)
+
+
+def _invert(image: Image.Image, _: OperationParameters) -> Image.Image:
+    return ImageOps.invert(image)
+
+
+def _transform(
+    image: Image.Image, matrix: _AffineMatrix, parameters: OperationParameters
 ) -> Image.Image:
-    return image.transform(image.size, Image.Transform.AFFINE, matrix, draw.taps, fillcolor=GRAY)
-
-
-def _shear_x(image: Image.Image, draw: Draw) -> Image.Image:
-    return _affine(image, (1, 0.3 * draw.strength * draw.sign, 0, 0, 1, 0), draw)
-
-
-def _shear_y(image: Image.Image, draw: Draw) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0.3 * draw.strength * draw.sign, 1, 0), draw)
-
-
-def _translate_x(image: Image.Image, draw: Draw) -> Image.Image:
-    return _affine(image, (1, 0, 0.45 * draw.strength * draw.sign * image.width, 0, 1, 0), draw)
-
-
-def _translate_y(image: Image.Image, draw: Draw) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, 0.45 * draw.strength * draw.sign * image.height), draw)
-
-
-def _rotate(image: Image.Image, draw: Draw) -> Image.Image:
-    return image.rotate(30 * draw.strength * draw.sign, draw.taps, fillcolor=GRAY)
-
-
-def _posterize(image: Image.Image, draw: Draw) -> Image.Image:
-    bits = 4 - int(4 * draw.strength)
-    return (
-        ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
-    )  # Pillow refuses what timm does: no bit left is black
-
-
-def _solarize(image: Image.Image, draw: Draw) -> Image.Image:
-    return ImageOps.solarize(image, 256 - int(256 * draw.strength))
-
-
-def _solarize_add(image: Image.Image, draw: Draw) -> Image.Image:
-    added = min(128, int(110 * draw.strength))
-    return image.point(
-        [min(255, level + added) if level < 128 else level for level in range(256)] * 3
+    """Apply an affine map from output to input coordinates in pixels."""
+    return image.transform(
+        image.size,
+        Image.Transform.AFFINE,
+        matrix,
+        parameters.resampling,
+        fillcolor=FILL_COLOR,
     )
 
 
-def _enhanced(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
-    def enhance(image: Image.Image, draw: Draw) -> Image.Image:
-        return enhancer(image).enhance(max(0.1, 1 + 0.9 * draw.strength * draw.sign))
+def _shear_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    return _transform(image, (1, 0.3 * parameters.signed_strength, 0, 0, 1, 0), parameters)
+
+
+def _shear_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    return _transform(image, (1, 0, 0, 0.3 * parameters.signed_strength, 1, 0), parameters)
+
+
+def _translate_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    shift = 0.45 * parameters.signed_strength * image.width
+    return _transform(image, (1, 0, shift, 0, 1, 0), parameters)
+
+
+def _translate_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    shift = 0.45 * parameters.signed_strength * image.height
+    return _transform(image, (1, 0, 0, 0, 1, shift), parameters)
+
+
+def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    degrees = 30 * parameters.signed_strength
+    return image.rotate(degrees, parameters.resampling, fillcolor=FILL_COLOR)
+
+
+def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    bits = 4 - int(4 * parameters.strength)
+    # Pillow refuses to keep no bit at all; timm allows it, and the result is black.
+    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
+
+
+def _solarize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    return ImageOps.solarize(image, 256 - int(256 * parameters.strength))
+
+
+def _solarize_add(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+    increment = min(128, int(110 * parameters.strength))
+    table = [min(255, level + increment) if level < 128 else level for level in range(256)]
+    return image.point(table * 3)
+
+
+def _make_enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
+    """Return the operation that scales one property of an image by 0.1 to 1.9."""
+
+    def enhance(image: Image.Image, parameters: OperationParameters) -> Image.Image:
+        return enhancer(image).enhance(max(0.1, 1 + 0.9 * parameters.signed_strength))
 
     return enhance
 
 
+# The order is part of what a seed means: another order gives other views.
 OPERATIONS: tuple[Operation, ...] = (
-    lambda image, _: ImageOps.autocontrast(image),
-    lambda image, _: ImageOps.equalize(image),
-    lambda image, _: ImageOps.invert(image),
+    _auto_contrast,
+    _equalize,
+    _invert,
     _rotate,
     _posterize,
     _solarize,
     _solarize_add,
-    _enhanced(ImageEnhance.Color),
-    _enhanced(ImageEnhance.Contrast),
-    _enhanced(ImageEnhance.Brightness),
-    _enhanced(ImageEnhance.Sharpness),
+    _make_enhancement(ImageEnhance.Color),
+    _make_enhancement(ImageEnhance.Contrast),
+    _make_enhancement(ImageEnhance.Brightness),
+    _make_enhancement(ImageEnhance.Sharpness),
     _shear_x,
     _shear_y,
     _translate_x,
     _translate_y,
 )
+"""The operations that `rand_augment` draws from."""

@@ -1,8 +1,9 @@
-"""A view of a picture: crop, flip, RandAugment, erasing, Mixup or CutMix with another picture, all of it told by one seed.
+"""Augmented views: crop, flip, RandAugment, random erasing, and Mixup or CutMix with another image.
 
-In: pictures of a dataset, an index, a seed, a size. Out: `View`, pixels and what they were mixed from. Everything that is random comes
-from numpy's RandomState of the seed, whose streams numpy keeps for good (NEP 19), and pixels from Pillow, whose code does not choose
-by processor: the same seed gives the same pixels on other machines, and `probe_views` shows where it does not.
+A view is a pure function of the data set, the index of an image, a seed and a size. All randomness
+comes from numpy's RandomState, whose streams numpy keeps stable (NEP 19), and all pixels from
+Pillow, whose results do not depend on the processor. So a teacher and a student on different
+machines see the same pixels, and `hash_probe_views` shows where they would not.
 """
 
 from __future__ import annotations
@@ -22,21 +23,37 @@ from tinyvit.errors import RequestError
 from tinyvit.preprocess import resample_image
 
 VERSION = 2
-"""Of the order in which a seed is used up. Another order is another view: stores of another version are refused."""
-PROBES = 8
-"""Views whose pixels are hashed into a store."""
-ERASED = (0.02, 1 / 3)
-"""Share of a view that is erased; the box's sides have a ratio of 0.3 to 1/0.3 (timm/data/random_erasing.py)."""
+"""Version of the order in which random numbers are consumed. Another order gives other views, so
+stores of another version are refused."""
+PROBE_VIEWS = 8
+"""Number of views whose pixels are hashed to compare two machines."""
+ERASED_AREA = (0.02, 1 / 3)
+"""Smallest and largest fraction of a view that random erasing covers; its box has an aspect ratio
+of 0.3 to 1/0.3 (timm/data/random_erasing.py)."""
+_MAX_ATTEMPTS = 10
 
-Open = Callable[[int], Image.Image]
+OpenImage = Callable[[int], Image.Image]
+"""Decodes the image of an index as RGB."""
 Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """The paper's defaults (microsoft/Cream, TinyViT/config.py). scale, ratio: share and aspect of the crop's area. flip, erase:
-    probabilities. operations, magnitude, deviation: RandAugment's, 0 operations for none. mixup, cutmix: alpha of the share's Beta
-    distribution, 0 for never; where both are set, either is drawn with probability 0.5."""
+    """Augmentation settings; the defaults are the paper's (microsoft/Cream, TinyViT/config.py).
+
+    Attributes:
+        scale: Smallest and largest area of the random crop, as a fraction of the image.
+        ratio: Smallest and largest aspect ratio (width / height) of the crop.
+        flip: Probability of a horizontal flip.
+        operations: Number of RandAugment operations, 0 to 10; 0 turns RandAugment off.
+        magnitude: Mean strength of RandAugment, 0 to 10.
+        deviation: Standard deviation of that strength.
+        erase: Probability of random erasing.
+        mixup: Alpha of Mixup's Beta distribution; 0 turns Mixup off.
+        cutmix: Alpha of CutMix's Beta distribution; 0 turns CutMix off. If both are on, each
+            view uses either with probability 0.5.
+    """
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (0.75, 4 / 3)
@@ -49,7 +66,7 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self) -> None:
-        sound = (
+        is_valid = (
             0 < self.scale[0] <= self.scale[1] <= 1
             and 0 < self.ratio[0] <= self.ratio[1]
             and 0 <= self.flip <= 1
@@ -59,134 +76,233 @@ class Augmentation:
             and self.deviation >= 0
             and min(self.mixup, self.cutmix) >= 0
         )
-        if not sound:
+        if not is_valid:
             raise RequestError(
-                f"not a possible augmentation: {self}",
-                "scale and probabilities are within 0 to 1, magnitude within 10, none is negative",
+                f"the augmentation settings are not valid: {self}",
+                "scale, flip and erase lie between 0 and 1, operations and magnitude between 0 "
+                "and 10, and no value is negative",
             )
 
 
 @dataclass(frozen=True)
 class View:
-    """pixels: uint8 (S, S, 3). partner: index of the picture that was mixed in, the picture's own where none was. share: of the
-    picture itself, 0 to 1."""
+    """One augmented view of an image.
+
+    Attributes:
+        pixels: uint8 (size, size, 3), RGB.
+        partner: Index of the image that was mixed in; the image's own index if none was.
+        share: Fraction of the view that comes from the image itself, 0 to 1.
+    """
 
     pixels: Pixels
     partner: int
     share: float
 
 
-def view_seed(store_seed: int, epoch: int, key: str, make_view: int) -> int:
-    """The seed of a picture's view in an epoch, 0 to 2**31 - 1: a hash, so that it depends on nothing but these."""
-    text = f"{store_seed}:{epoch}:{make_view}:{key}".encode("utf-8", "surrogateescape")
+@dataclass(frozen=True)
+class ViewSource:
+    """The images and settings that all views of a data set share.
+
+    Attributes:
+        open_image: Decodes the image of an index, 0 to `count` - 1.
+        count: Number of images.
+        size: Side of the square views in pixels.
+        augmentation: The augmentation settings.
+    """
+
+    open_image: OpenImage
+    count: int
+    size: int
+    augmentation: Augmentation
+
+
+def view_seed(store_seed: int, epoch: int, key: str, view: int) -> int:
+    """Return the seed of one view.
+
+    The seed is a hash of its arguments and depends on nothing else.
+
+    Args:
+        store_seed: Seed of the whole store or training run.
+        epoch: Epoch, from 0.
+        key: Key of the image in its data set.
+        view: Number of the view within the epoch, from 0.
+
+    Returns:
+        A seed from 0 to 2**31 - 1.
+    """
+    text = f"{store_seed}:{epoch}:{view}:{key}".encode("utf-8", "surrogateescape")
     return int.from_bytes(hashlib.blake2b(text, digest_size=4).digest(), "little") & 0x7FFFFFFF
 
 
-def make_view(
-    pictures: Open, count: int, index: int, seed: int, size: int, how: Augmentation
-) -> View:
-    """One view of picture `index` of `count`, `size` pixels on a side. Raises ImageError where a picture cannot be decoded."""
+def make_view(source: ViewSource, index: int, seed: int) -> View:
+    """Make one view of an image.
+
+    Args:
+        source: The data set and its settings.
+        index: Index of the image.
+        seed: Seed of the view, see `view_seed`.
+
+    Returns:
+        The view.
+
+    Raises:
+        ImageError: An image cannot be decoded.
+    """
+    augmentation = source.augmentation
     random = np.random.RandomState(seed)
-    ways = [way for way, alpha in (("mixup", how.mixup), ("cutmix", how.cutmix)) if alpha > 0]
-    if not ways:
-        return View(single(pictures(index), random, size, how), index, 1.0)
-    # Drawn before any pixel: what a view is mixed with must not depend on its size, which erasing's noise does.
-    way = ways[random.randint(len(ways))]
-    alpha = how.mixup if way == "mixup" else how.cutmix
-    share, partner, x, y = (
-        float(random.beta(alpha, alpha)),
-        int(random.randint(count)),
-        *random.random_sample(2),
+    methods = [
+        (name, alpha)
+        for name, alpha in (("mixup", augmentation.mixup), ("cutmix", augmentation.cutmix))
+        if alpha > 0
+    ]
+    if not methods:
+        image = source.open_image(index)
+        return View(augment_image(image, random, source.size, augmentation), index, 1.0)
+    # All of this is drawn before any pixel: the partner of a view must not depend on its size,
+    # and the noise of random erasing consumes numbers by size.
+    method, alpha = methods[random.randint(len(methods))]
+    share = float(random.beta(alpha, alpha))
+    partner = int(random.randint(source.count))
+    center_x, center_y = random.random_sample(2)
+    pixels, partner_pixels = (
+        augment_image(
+            source.open_image(number),
+            np.random.RandomState(random.randint(2**31)),
+            source.size,
+            augmentation,
+        )
+        for number in (index, partner)
     )
-    pixels, other = (
-        single(pictures(each), np.random.RandomState(random.randint(2**31)), size, how)
-        for each in (index, partner)
-    )
-    if way == "mixup":
-        weight = round(256 * share)
-        mixed = (pixels.astype(np.uint16) * weight + other.astype(np.uint16) * (256 - weight)) >> 8
-        return View(mixed.astype(np.uint8), partner, weight / 256)
-    left, top, right, bottom = _box(x, y, size, math.sqrt(1 - share))
-    pixels = pixels.copy()
-    pixels[top:bottom, left:right] = other[top:bottom, left:right]
-    return View(pixels, partner, 1 - (right - left) * (bottom - top) / size**2)
+    if method == "mixup":
+        mixed, share = _mix(pixels, partner_pixels, share)
+    else:
+        mixed, share = _paste(pixels, partner_pixels, share, (center_x, center_y))
+    return View(mixed, partner, share)
 
 
-def single(
-    image: Image.Image, random: np.random.RandomState, size: int, how: Augmentation
+def augment_image(
+    image: Image.Image, random: np.random.RandomState, size: int, augmentation: Augmentation
 ) -> Pixels:
-    """Crop, flip, RandAugment and erasing of one RGB picture: uint8 (size, size, 3)."""
-    box = _crop(random, image.width, image.height, how)
+    """Crop, flip and augment one image without mixing.
+
+    Args:
+        image: An RGB image.
+        random: Source of all randomness.
+        size: Side of the result in pixels.
+        augmentation: The augmentation settings.
+
+    Returns:
+        uint8 (size, size, 3).
+    """
+    box = _draw_crop(random, image.width, image.height, augmentation)
     image = resample_image(image, size, Image.Resampling.BICUBIC, box)
-    if random.random_sample() < how.flip:
+    if random.random_sample() < augmentation.flip:
         image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    image = rand_augment(image, random, how.operations, how.magnitude, how.deviation)
+    image = rand_augment(
+        image, random, augmentation.operations, augmentation.magnitude, augmentation.deviation
+    )
     pixels = np.array(image)
-    return _erased(pixels, random) if random.random_sample() < how.erase else pixels
+    return _erase(pixels, random) if random.random_sample() < augmentation.erase else pixels
 
 
-def _crop(
-    random: np.random.RandomState, width: int, height: int, how: Augmentation
-) -> tuple[float, float, float, float]:
-    """(left, top, right, bottom) of the picture, in pixels: the rule of torchvision's RandomResizedCrop, ten tries and the middle else."""
-    low, high = (math.log(side) for side in how.ratio)
-    for _ in range(10):
-        area = random.uniform(*how.scale)
-        ratio = math.exp(random.uniform(low, high))
-        w, h = math.sqrt(area * ratio * height / width), math.sqrt(area / ratio * width / height)
-        if w <= 1 and h <= 1:
-            left, top = random.random_sample() * (1 - w), random.random_sample() * (1 - h)
-            return left * width, top * height, (left + w) * width, (top + h) * height
-    ratio = min(max(width / height, how.ratio[0]), how.ratio[1])
-    w, h = min(1.0, ratio * height / width), min(1.0, width / height / ratio)
-    return (1 - w) / 2 * width, (1 - h) / 2 * height, (1 + w) / 2 * width, (1 + h) / 2 * height
+def _mix(pixels: Pixels, partner_pixels: Pixels, share: float) -> tuple[Pixels, float]:
+    """Blend two views in integers (Mixup, Zhang et al., 2018); return the rounded share too."""
+    weight = round(256 * share)
+    total = pixels.astype(np.uint16) * weight + partner_pixels.astype(np.uint16) * (256 - weight)
+    return (total >> 8).astype(np.uint8), weight / 256
 
 
-def _erased(pixels: Pixels, random: np.random.RandomState) -> Pixels:
-    """With a box of noise: every pixel of its own, as the recipe's "pixel" mode; uniform, so that no rounding shows."""
+def _paste(
+    pixels: Pixels, partner_pixels: Pixels, share: float, center: tuple[float, float]
+) -> tuple[Pixels, float]:
+    """Paste a box of the partner (CutMix, Yun et al., 2019); return the share that is left too."""
     size = len(pixels)
-    for _ in range(10):
-        area = random.uniform(*ERASED)
+    half_side = math.sqrt(1 - share) / 2
+    x, y = center
+    left, top, right, bottom = (
+        round(size * min(max(edge, 0), 1))
+        for edge in (x - half_side, y - half_side, x + half_side, y + half_side)
+    )
+    pixels = pixels.copy()
+    pixels[top:bottom, left:right] = partner_pixels[top:bottom, left:right]
+    return pixels, 1 - (right - left) * (bottom - top) / size**2
+
+
+def _draw_crop(
+    random: np.random.RandomState, width: int, height: int, augmentation: Augmentation
+) -> Box:
+    """Draw a crop as torchvision's RandomResizedCrop does: ten attempts, then the center.
+
+    Returns:
+        (left, top, right, bottom) in pixels.
+    """
+    low, high = (math.log(ratio) for ratio in augmentation.ratio)
+    for _ in range(_MAX_ATTEMPTS):
+        area = random.uniform(*augmentation.scale)
+        ratio = math.exp(random.uniform(low, high))
+        crop_width = math.sqrt(area * ratio * height / width)
+        crop_height = math.sqrt(area / ratio * width / height)
+        if crop_width <= 1 and crop_height <= 1:
+            left = random.random_sample() * (1 - crop_width)
+            top = random.random_sample() * (1 - crop_height)
+            return (
+                left * width,
+                top * height,
+                (left + crop_width) * width,
+                (top + crop_height) * height,
+            )
+    ratio = min(max(width / height, augmentation.ratio[0]), augmentation.ratio[1])
+    crop_width = min(1.0, ratio * height / width)
+    crop_height = min(1.0, width / height / ratio)
+    return (
+        (1 - crop_width) / 2 * width,
+        (1 - crop_height) / 2 * height,
+        (1 + crop_width) / 2 * width,
+        (1 + crop_height) / 2 * height,
+    )
+
+
+def _erase(pixels: Pixels, random: np.random.RandomState) -> Pixels:
+    """Cover a random box with noise, a random value for each pixel (timm's mode "pixel").
+
+    The noise is uniform instead of timm's normal one, so that no rounding differs by machine.
+    """
+    size = len(pixels)
+    for _ in range(_MAX_ATTEMPTS):
+        area = random.uniform(*ERASED_AREA)
         ratio = math.exp(random.uniform(math.log(0.3), math.log(1 / 0.3)))
         sides = math.sqrt(area * ratio), math.sqrt(area / ratio)
         if max(sides) < 1:
-            h, w = (max(1, round(size * side)) for side in sides)
-            top, left = (
-                int(random.random_sample() * (size - h)),
-                int(random.random_sample() * (size - w)),
-            )
-            noise = np.frombuffer(random.bytes(h * w * 3), np.uint8).reshape(h, w, 3)
-            pixels[top : top + h, left : left + w] = noise
+            height, width = (max(1, round(size * side)) for side in sides)
+            top = int(random.random_sample() * (size - height))
+            left = int(random.random_sample() * (size - width))
+            noise = np.frombuffer(random.bytes(height * width * 3), np.uint8)
+            pixels[top : top + height, left : left + width] = noise.reshape(height, width, 3)
             return pixels
     return pixels
 
 
-def _box(x: float, y: float, size: int, side: float) -> tuple[int, int, int, int]:
-    """A square of `side` times the view about (x, y), shares of it, cut off at the edges: CutMix's (Yun et al., 2019)."""
-    half = side / 2
-    left, top, right, bottom = (
-        round(size * min(max(at, 0), 1)) for at in (x - half, y - half, x + half, y + half)
-    )
-    return left, top, right, bottom
+def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -> str:
+    """Hash the pixels of a few views, to compare the augmentation of two machines.
 
+    Args:
+        source: The data set and its settings.
+        keys: Key of every image, in order.
+        store_seed: Seed of the store.
 
-def probe_views(
-    pictures: Open, keys: Sequence[str], store_seed: int, size: int, how: Augmentation
-) -> str:
-    """Hex digest of the pixels of PROBES views, of pictures spread over the dataset: equal where augmentation computes the same."""
-    digest = hashlib.sha256(f"{VERSION}:{how}".encode())
-    for nth in range(PROBES):
-        index = nth * len(keys) // PROBES
-        digest.update(
-            make_view(
-                pictures, len(keys), index, view_seed(store_seed, nth, keys[index], 0), size, how
-            ).pixels.tobytes()
-        )
+    Returns:
+        Hex digest over `PROBE_VIEWS` views of images that are spread over the data set.
+    """
+    digest = hashlib.sha256(f"{VERSION}:{source.augmentation}".encode())
+    for number in range(PROBE_VIEWS):
+        index = number * len(keys) // PROBE_VIEWS
+        seed = view_seed(store_seed, number, keys[index], 0)
+        digest.update(make_view(source, index, seed).pixels.tobytes())
     return digest.hexdigest()
 
 
-def versions() -> dict[str, str]:
-    """What computes the pixels."""
+def library_versions() -> dict[str, str]:
+    """Return the versions of everything that decides the pixels of a view, by name."""
     return {
         "augmentation": str(VERSION),
         "numpy": np.__version__,

@@ -1,1 +1,4 @@
-"""The subcommands of tinyvit-distill, one a file: HELP, EXAMPLES, add_arguments, run. Nothing of torch is imported before one runs."""
+"""The subcommands of `tinyvit-distill`, one module each.
+
+Each module has HELP, EXAMPLES, `add_arguments` and `run`. torch is imported only inside `run`.
+"""

@@ -1,11 +1,11 @@
-"""check-logits: is a store whole, and does this machine make the views that it is of?"""
+"""The subcommand `check-logits`: check that a store can be trusted."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "check a store, or the files of the paper's release, record by record"
+HELP = "check every record of a store, or of the paper's released logits"
 EXAMPLES = """\
   tinyvit-distill check-logits store/
   tinyvit-distill check-logits store/ --data photos/ --teacher tinyvit_21m.onnx
@@ -13,34 +13,47 @@ EXAMPLES = """\
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options.
+
+    Args:
+        parser: The parser of the subcommand.
+    """
     parser.add_argument(
         "store",
         type=Path,
         metavar="STORE",
-        help="what save-logits made, or a folder of logits_top{K}_epoch{E}",
+        help="folder that save-logits wrote, or one that holds folders logits_top{K}_epoch{E}",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="also: are these its pictures, and are their views the same here?",
+        help="also check that the store belongs to these images and that their views are the same "
+        "on this machine",
     )
     parser.add_argument(
         "--teacher",
         action="append",
-        metavar="T",
-        help="also: does it answer the same here, for one batch? Needs --data",
+        metavar="TEACHER",
+        help="also check, on one batch, that this teacher still predicts what is stored; needs "
+        "--data",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Check; returns the exit code."""
-    from tinyvit.distill.logits import check
+    """Check the store.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The exit code.
+    """
+    from tinyvit.distill.logits.check import check_store
     from tinyvit.errors import RequestError
 
     if args.teacher and not args.data:
-        raise RequestError("--teacher needs the pictures", "give --data too")
-    for line in check.check_store(args.store, args.data, tuple(args.teacher or ())):
-        print(line)
+        raise RequestError("--teacher needs the images of the store", "add --data")
+    for sentence in check_store(args.store, args.data, tuple(args.teacher or ())):
+        print(sentence)
     return 0

@@ -1,4 +1,4 @@
-"""evaluate: how right a checkpoint is."""
+"""The subcommand `evaluate`: measure the accuracy of a checkpoint."""
 
 from __future__ import annotations
 
@@ -8,52 +8,67 @@ from pathlib import Path
 
 from tinyvit.cli import positive_int
 
-HELP = "top-1 and top-5 of a checkpoint, in torch, in float32"
+HELP = "measure the top-1 and top-5 accuracy of a checkpoint, in torch and float32"
 EXAMPLES = """\
   tinyvit-distill evaluate run/best.safetensors --data photos/val
   tinyvit-distill evaluate tinyvit_21m.safetensors --data imagenet/val --img-size 384 --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
-    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a checkpoint of TinyViT")
+    """Declare the options.
+
+    Args:
+        parser: The parser of the subcommand.
+    """
+    parser.add_argument("checkpoint", type=Path, metavar="FILE", help="a TinyViT checkpoint")
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="class folders, or train/ and val/ of them: then val/ counts",
+        help="folder with one subfolder per class; of a folder with train/ and val/, val/ is used",
     )
     parser.add_argument(
-        "--img-size", type=positive_int, metavar="N", help="default the checkpoint's own"
+        "--img-size",
+        type=positive_int,
+        metavar="PIXELS",
+        help="image size (default: the checkpoint's own)",
     )
-    parser.add_argument("--json", action="store_true", help="for programs")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate; returns the exit code."""
-    from tinyvit.distill.augmentation.pictures import split_of
+    """Evaluate the checkpoint.
+
+    Args:
+        args: The parsed command line.
+
+    Returns:
+        The exit code.
+    """
+    from tinyvit.data.class_folders import split_folder
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.evaluate import evaluate_model
     from tinyvit.labels import numbered_labels
     from tinyvit.nn.checkpoint import load_checkpoint
-    from tinyvit.quant.calibration_data import read_validation
+    from tinyvit.quant.validation_data import read_validation_set
 
-    source = load_checkpoint(args.checkpoint)
-    source = source.at_size(args.img_size or source.img_size)
-    validation = read_validation(
-        split_of(args.data, "val"),
-        source.preprocess,
-        source.labels or numbered_labels(source.num_classes),
-    )
-    here = select_device("float32")
-    found = evaluate_model(here.place(source.build()), validation, here)
-    facts = {
-        "checkpoint": source.sha256,
-        "img_size": source.img_size,
-        "top1": found.top1,
-        "top5": found.top5,
-        "images": found.images,
-    }
-    print(json.dumps(facts) if args.json else f"{args.checkpoint.name}: {found}")
+    checkpoint = load_checkpoint(args.checkpoint)
+    checkpoint = checkpoint.at_size(args.img_size or checkpoint.img_size)
+    labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
+    folder = split_folder(args.data, "val")
+    validation = read_validation_set(folder, checkpoint.preprocess, labels)
+    device = select_device("float32")
+    scores = evaluate_model(device.place(checkpoint.build()), validation, device)
+    if args.json:
+        result = {
+            "checkpoint": checkpoint.sha256,
+            "img_size": checkpoint.img_size,
+            "top1": scores.top1,
+            "top5": scores.top5,
+            "images": scores.images,
+        }
+        print(json.dumps(result))
+    else:
+        print(f"{args.checkpoint.name}: {scores}")
     return 0

@@ -1,8 +1,11 @@
-"""Teachers' answers, stored once: `save_logits(...)` makes a store, `open_store(...)` opens it. Needs pip install 'tinyvit-edge[train]'."""
+"""The store of teacher outputs: `save.save_logits` fills one, `store.open_store` opens one.
+
+Needs `pip install 'tinyvit-edge[train]'`.
+"""
 
 from tinyvit.errors import MissingDependencyError
 
 try:
-    import torch as _torch  # noqa: F401
+    import torch as _torch  # noqa: F401 - only to fail early with the right remedy
 except ImportError as error:
     raise MissingDependencyError.of("torch", "train") from error

@@ -1,4 +1,4 @@
-"""Is a store whole, of these pictures, and of this teacher? What cannot be answered with yes is an error."""
+"""Checking a store: its records, its images and its teacher."""
 
 from __future__ import annotations
 
@@ -7,63 +7,85 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.augmentation.pictures import TrainingImages, read_training_images
-from tinyvit.distill.logits.release import open_release
-from tinyvit.distill.logits.save import answers
-from tinyvit.distill.logits.store import Store, batches, open_store, require_matching_images
+from tinyvit.data.class_folders import ImageFolder, read_image_folder
+from tinyvit.distill.logits.paper_format import open_paper_logits
+from tinyvit.distill.logits.store import Store, open_store, require_matching_images
+from tinyvit.distill.logits.teacher_outputs import OpenSources, compute_outputs
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
 
-TOLERANCE = 2e-2
-"""Of a probability: kernels differ between machines, and 16 bits round."""
+MAX_PROBABILITY_DIFFERENCE = 2e-2
+"""Largest accepted difference of a probability, 0 to 1: kernels differ between machines, and
+records are rounded to float16."""
 
 
 def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterator[str]:
-    """A line for everything that holds. Raises RequestError at the first that does not."""
+    """Check a store, or a folder of the paper's released logits.
+
+    Args:
+        folder: The folder to check.
+        data: Folder of images that the store should belong to; None skips this check.
+        teachers: Teachers that should still compute the stored outputs; empty skips this check.
+
+    Yields:
+        One sentence for each thing that was checked and holds.
+
+    Raises:
+        RequestError: Something does not hold.
+    """
     if any(folder.glob("logits_top*_epoch*")):
-        yield from _release(folder)
+        yield from _check_paper_logits(folder)
         return
     store = open_store(folder)
     for epoch in range(store.epochs):
-        store.check(epoch, 0, store.records(epoch))
+        store.verify_records(epoch, 0, store.read_epoch(epoch))
     if not store.epochs:
         raise RequestError(f"{folder} has no finished epoch", "run the same save-logits again")
     header = store.header
-    yield f"{store.epochs} epochs of {header.samples} views, top {header.top_k} of {header.classes} classes: every record is whole"
+    yield (
+        f"All records are intact: {store.epochs} epochs of {header.records_per_epoch} views, "
+        f"top {header.top_k} of {header.classes} classes."
+    )
     for part in sorted(folder.glob("epoch-*.part")):
-        yield f"{part.stem} is unfinished, and is not used: the same save-logits goes on with it"
+        yield f"{part.stem} is not finished and is not used; the same save-logits resumes it."
     if data is None:
         return
-    pictures = read_training_images(data)
-    require_matching_images(store, pictures)
-    yield f"made for these {len(pictures)} pictures, whose views are the same here"
+    images = read_image_folder(data)
+    require_matching_images(store, images)
+    yield f"The store belongs to these {len(images)} images, and their views are the same here."
     if teachers:
-        yield _taught(store, pictures, teachers)
+        yield _check_teacher(store, images, teachers)
 
 
-def _taught(store: Store, pictures: TrainingImages, names: tuple[str, ...]) -> str:
+def _check_teacher(store: Store, images: ImageFolder, names: tuple[str, ...]) -> str:
+    """Compare the stored outputs of the first batch with what the teachers compute here."""
     header = store.header
-    found = open_teachers(names, header.size, select_device())
-    if tuple(each.sha256 for each in found) != tuple(each.sha256 for each in header.teachers):
+    teachers = open_teachers(names, header.size, select_device())
+    if tuple(teacher.sha256 for teacher in teachers) != tuple(
+        teacher.sha256 for teacher in header.teachers
+    ):
         raise RequestError(
-            "these are other teachers' weights",
-            f"it was taught by {', '.join(each.name for each in header.teachers)}",
+            "the store was made by a teacher with other weights",
+            f"give {', '.join(teacher.name for teacher in header.teachers)}",
         )
-    span = next(batches(header))
-    (now,) = answers(header, pictures, found, 0, [span])
-    then = store.records(0)[slice(*span)]["probabilities"].astype(np.float64)
-    worst = float(np.abs(then - now.probabilities).max())
-    if worst > TOLERANCE:
+    span = next(header.batch_spans())
+    (outputs,) = compute_outputs(header, OpenSources(images, teachers), 0, [span])
+    stored = store.read_epoch(0)[slice(*span)]["probabilities"].astype(np.float64)
+    difference = float(np.abs(stored - outputs.probabilities).max())
+    if difference > MAX_PROBABILITY_DIFFERENCE:
         raise RequestError(
-            f"the teacher answers otherwise here (a probability differs by {worst:.3f})",
+            f"the teacher's output differs here (a probability by {difference:.3f})",
             "make the store again",
         )
-    return f"the teacher's probabilities differ by at most {worst:.1e} here"
+    return f"The teacher's probabilities differ by at most {difference:.1e} here."
 
 
-def _release(folder: Path) -> Iterator[str]:
-    release = open_release(folder)
-    for epoch in sorted(release.epochs):
-        count = sum(len(keys) for keys, _ in release.ranks(epoch))
-        yield f"epoch {epoch}: {count} records of the release's layout, top {release.top_k}: every one is whole"
+def _check_paper_logits(folder: Path) -> Iterator[str]:
+    logits = open_paper_logits(folder)
+    for epoch in sorted(logits.epochs):
+        count = sum(len(keys) for keys, _ in logits.read_ranks(epoch))
+        yield (
+            f"Epoch {epoch}: all {count} records are valid (the paper's layout, "
+            f"top {logits.top_k})."
+        )

@@ -1,4 +1,4 @@
-"""From the store to the paper's layout and back."""
+"""Conversion between a store and the layout of the paper's released logits."""
 
 from __future__ import annotations
 
@@ -7,53 +7,76 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.augmentation.pictures import read_training_images
-from tinyvit.distill.logits.release import open_release, records_for, write_release
-from tinyvit.distill.logits.store import (
-    HEADER,
-    Store,
-    StoreWriter,
-    open_store,
-    read_header,
-    require_matching_images,
+from tinyvit.data.class_folders import ImageFolder, read_image_folder
+from tinyvit.distill.logits.header import HEADER_NAME, read_header
+from tinyvit.distill.logits.paper_format import (
+    open_paper_logits,
+    read_records,
+    write_paper_logits,
 )
+from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
 
-BLOCK = 2**14
-"""Records that are written at once."""
+_RECORDS_PER_WRITE = 2**14
 
 
 def convert_store(source: Path, data: Path, layout: str, output: Path) -> list[Path]:
-    """What was written. layout "store" needs the store.json that layout "tinyvit" puts beside the release's folders: without it nobody
-    knows which augmentation the logits are of. Raises RequestError."""
+    """Convert a store to the paper's layout, or back.
+
+    Args:
+        source: A store, or a folder of the paper's layout. To convert back, it must hold the
+            `store.json` that the conversion to the paper's layout wrote: without it nobody knows
+            which augmentation the logits belong to.
+        data: Folder of the images, whose paths are the keys.
+        layout: The layout to write, "tinyvit" (the paper's) or "store".
+        output: A new folder.
+
+    Returns:
+        The folders or files that were written, one for each epoch.
+
+    Raises:
+        RequestError: `output` exists, or `source` cannot be converted.
+    """
     if output.exists():
         raise RequestError(f"{output} exists", "give -o the name of a new folder")
-    pictures = read_training_images(data)
+    images = read_image_folder(data)
     if layout == "tinyvit":
-        store = open_store(source)
-        require_matching_images(store, pictures)
-        made = write_release(store, pictures.keys, output)
-        shutil.copyfile(source / HEADER, output / HEADER)
-        return made
-    release = open_release(source)
-    if not (source / HEADER).is_file():
+        return _convert_to_paper_layout(source, images, output)
+    return _convert_to_store(source, images, output)
+
+
+def _convert_to_paper_layout(source: Path, images: ImageFolder, output: Path) -> list[Path]:
+    store = open_store(source)
+    require_matching_images(store, images)
+    folders = write_paper_logits(store, images.keys, output)
+    shutil.copyfile(source / HEADER_NAME, output / HEADER_NAME)
+    return folders
+
+
+def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[Path]:
+    logits = open_paper_logits(source)
+    if not (source / HEADER_NAME).is_file():
         raise RequestError(
-            f"{source} has no {HEADER}: its augmentation, the release's own, is not reproduced here",
-            "make a store with save-logits",
+            f"{source} has no {HEADER_NAME}, and the augmentation of the released logits is not "
+            "reproduced here",
+            "make a store with tinyvit-distill save-logits",
         )
-    header = read_header(source / HEADER)
+    header = read_header(source / HEADER_NAME)
     store = Store(output, header)
-    require_matching_images(store, pictures)
-    header.save(output / HEADER)
-    for epoch in sorted(release.epochs):
-        records = records_for(release, epoch, header, pictures.keys)
+    require_matching_images(store, images)
+    header.save(output / HEADER_NAME)
+    for epoch in sorted(logits.epochs):
+        records = read_records(logits, epoch, header, images.keys)
         with StoreWriter(store, epoch) as writer:
-            for start in range(0, len(records), BLOCK):
-                block = records[start : start + BLOCK]
+            for start in range(0, len(records), _RECORDS_PER_WRITE):
+                block = records[start : start + _RECORDS_PER_WRITE]
                 writer.write(
-                    start,
-                    block["seed"],
-                    block["classes"].astype(np.int64),
-                    block["probabilities"].astype(np.float64),
+                    TeacherOutputs(
+                        start,
+                        block["seed"],
+                        block["classes"].astype(np.int64),
+                        block["probabilities"].astype(np.float64),
+                    )
                 )
-    return [store.path(epoch) for epoch in sorted(release.epochs)]
+    return [store.epoch_path(epoch) for epoch in sorted(logits.epochs)]

@@ -1,314 +1,253 @@
-"""The store: a folder with `store.json` and one file of records an epoch; what a teacher answered for every view, and the view's seed.
+"""The store: a folder with `store.json` and one file of records for each epoch.
 
-A record has a fixed size and its place, picture by picture and view by view, so any one is read without a search: crc32 of the rest and
-of its place (uint32), seed (uint32), K class indices (uint16) and their probabilities (float16), largest first; little-endian. An epoch
-in the making is a ".part" whose missing records are zeros: whatever stops a writer, finished records stay, and the next writer adds the
-others.
+The position of a record follows from its image and view, so any record is read without a search.
+An epoch that is not finished is a ".part" file whose missing records are zeros. Whatever stops a
+writer, finished records stay, and the next writer adds the missing ones.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import zlib
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.distill.augmentation.pictures import TrainingImages
-from tinyvit.distill.augmentation.views import Augmentation, probe_views, versions
+from tinyvit.data.class_folders import ImageFolder
+from tinyvit.distill.augmentation.views import ViewSource, hash_probe_views, library_versions
+from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
+from tinyvit.distill.logits.records import Records, TeacherOutputs, find_intact, pack_records
 from tinyvit.errors import RequestError
-from tinyvit.files import write_atomically
-from tinyvit.labels import Label
-from tinyvit.serialization import parse_dataclass
-
-FORMAT = 1
-HEADER = "store.json"
-MAX_HEADER_BYTES = 16 * 2**20
-MAX_CLASSES = 2**16
-MAX_SIZE = 4096
-Records = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class TeacherInfo:
-    """One teacher: its name as it was given, and the sha256 of its weights."""
+class TeacherRecord:
+    """The stored outputs of a teacher for one view.
 
-    name: str
-    sha256: str
+    Attributes:
+        seed: Seed of the view.
+        classes: Class indices, largest probability first, int64 (K,).
+        probabilities: Their probabilities, float32 (K,).
+    """
 
-
-@dataclass(frozen=True)
-class StoreHeader:
-    """What a store holds, and what it was made of. labels: of the teacher's classes, None where nobody named them. size: side of the views
-    that the teacher saw, pixels. batch: views that the teacher saw at once. pictures, data: number of pictures and hash of their names and
-    sizes. probe: `augment.probe` of them. versions: `augment.versions` where it was made."""
-
-    teachers: tuple[TeacherInfo, ...]
-    classes: int
-    top_k: int
-    size: int
-    batch: int
     seed: int
-    views: int
-    augmentation: Augmentation
-    pictures: int
-    data: str
-    probe: str
-    versions: dict[str, str]
-    labels: tuple[Label, ...] | None = None
-    format: int = field(default=FORMAT)
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.top_k <= self.classes:
-            raise RequestError(
-                f"--top-k {self.top_k} is not possible with {self.classes} classes",
-                f"give 1 to {self.classes}",
-            )
-        if self.classes > MAX_CLASSES:
-            raise RequestError(
-                f"the teacher has {self.classes} classes", f"{MAX_CLASSES} fit a record"
-            )
-        if not 1 <= self.size <= MAX_SIZE:
-            raise RequestError(
-                f"views of {self.size} pixels are not possible", f"give --img-size 1 to {MAX_SIZE}"
-            )
-        if self.labels is not None and len(self.labels) != self.classes:
-            raise RequestError(
-                f"{len(self.labels)} labels are not those of {self.classes} classes",
-                "give the teacher a label a class",
-            )
-        if self.views < 1 or self.batch < 1:
-            raise RequestError(
-                "--views and --batch count from 1", "leave them out, or give a positive number"
-            )
-
-    def __hash__(self) -> int:  # `versions` is a dict, which has none
-        return hash((self.data, self.probe))
-
-    @property
-    def record(self) -> np.dtype[np.void]:
-        """The layout of one record."""
-        shape = (self.top_k,)
-        return np.dtype(
-            [
-                ("crc", "<u4"),
-                ("seed", "<u4"),
-                ("classes", "<u2", shape),
-                ("probabilities", "<f2", shape),
-            ]
-        )
-
-    @property
-    def samples(self) -> int:
-        """Records of an epoch."""
-        return self.pictures * self.views
-
-    def save(self, path: Path) -> None:
-        """Write it, whole or not at all."""
-        write_atomically(path, json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n")
-
-
-def read_header(path: Path) -> StoreHeader:
-    """What `save` wrote. Raises RequestError where it is none."""
-    try:
-        if path.stat().st_size > MAX_HEADER_BYTES:
-            raise ValueError(f"larger than {MAX_HEADER_BYTES >> 20} MiB")
-        header = parse_dataclass(StoreHeader, json.loads(path.read_text(encoding="utf-8")))
-        if header.format != FORMAT:
-            raise ValueError(f"of format {header.format}")
-        return header
-    except OSError as error:
-        raise RequestError(
-            f"{path.parent} is no store of logits ({error.strerror})",
-            "give the folder that save-logits made",
-        ) from error
-    except (ValueError, RecursionError) as error:
-        raise RequestError(
-            f"{path} is damaged or of another version ({error})",
-            "make the store again with save-logits",
-        ) from error
+    classes: npt.NDArray[np.int64]
+    probabilities: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Store:
-    """An open store."""
+    """An open store.
+
+    Attributes:
+        folder: The folder of the store.
+        header: What the store holds.
+    """
 
     folder: Path
     header: StoreHeader
 
     @cached_property
     def epochs(self) -> int:
-        """Finished ones, counted from 0 without a gap."""
+        """Number of finished epochs, counted from epoch 0 to the first missing one."""
         count = 0
-        while self.path(count).is_file():
+        while self.epoch_path(count).is_file():
             count += 1
         return count
 
-    def path(self, epoch: int) -> Path:
-        """Of a finished epoch."""
+    def epoch_path(self, epoch: int) -> Path:
+        """Return the path of a finished epoch's file.
+
+        Args:
+            epoch: Epoch, from 0.
+        """
         return self.folder / f"epoch-{epoch:04d}.bin"
 
-    def records(self, epoch: int) -> Records:
-        """All records of a finished epoch, mapped and not read. Raises RequestError for one that is not there, or truncated."""
-        path, header = self.path(epoch), self.header
+    def read_epoch(self, epoch: int) -> Records:
+        """Map all records of a finished epoch into memory.
+
+        Args:
+            epoch: Epoch, from 0.
+
+        Returns:
+            Records, (records_per_epoch,), read only when they are accessed.
+
+        Raises:
+            RequestError: The epoch does not exist, or its file is truncated.
+        """
+        path, header = self.epoch_path(epoch), self.header
         if epoch >= self.epochs:
             raise RequestError(
-                f"{self.folder} has {self.epochs} finished epochs, not {epoch + 1}",
-                "run save-logits again with --epochs",
+                f"{self.folder} has {self.epochs} finished epochs, and {epoch + 1} are needed",
+                "run save-logits again with a larger --epochs",
             )
-        size, wanted = path.stat().st_size, header.samples * header.record.itemsize
-        if size != wanted:
+        size_bytes = path.stat().st_size
+        expected_bytes = header.records_per_epoch * header.record.itemsize
+        if size_bytes != expected_bytes:
             raise RequestError(
-                f"{path} has {size} bytes instead of {wanted}: truncated, or another store's",
+                f"{path} has {size_bytes} bytes instead of {expected_bytes}: it is truncated, or "
+                "belongs to another store",
                 "delete it and run save-logits again",
             )
-        return np.memmap(path, header.record, mode="r", shape=(header.samples,))
+        return np.memmap(path, header.record, mode="r", shape=(header.records_per_epoch,))
 
-    def answer(
-        self, epoch: int, records: Records, place: int
-    ) -> tuple[int, npt.NDArray[np.int64], npt.NDArray[np.float32]]:
-        """Seed, classes (K,) and probabilities (K,) of one record of `records(epoch)`, checked as `check` does."""
-        record = records[place : place + 1]
-        self.check(epoch, place, record)
-        return (
+    def read_record(self, epoch: int, records: Records, position: int) -> TeacherRecord:
+        """Read one record and verify it.
+
+        Args:
+            epoch: Epoch that the records belong to.
+            records: What `read_epoch` returned.
+            position: Position of the record in the epoch.
+
+        Raises:
+            RequestError: The record is damaged.
+        """
+        record = records[position : position + 1]
+        self.verify_records(epoch, position, record)
+        return TeacherRecord(
             int(record["seed"][0]),
             record["classes"][0].astype(np.int64),
             record["probabilities"][0].astype(np.float32),
         )
 
-    def check(self, epoch: int, start: int, records: Records) -> None:
-        """Raise RequestError where a record, of those from `start`, is not what was written."""
-        values = records["probabilities"]
-        right = (
-            sound(records, start)
+    def verify_records(self, epoch: int, start: int, records: Records) -> None:
+        """Verify the checksums and the values of consecutive records.
+
+        Args:
+            epoch: Epoch that the records belong to.
+            start: Position of the first record in the epoch.
+            records: Records, (B,).
+
+        Raises:
+            RequestError: A record is damaged.
+        """
+        probabilities = records["probabilities"]
+        is_valid = (
+            find_intact(records, start)
             & (records["classes"] < self.header.classes).all(1)
-            & np.isfinite(values).all(1)
-            & (values >= 0).all(1)
+            & np.isfinite(probabilities).all(1)
+            & (probabilities >= 0).all(1)
         )
-        bad = np.flatnonzero(~right)
-        if len(bad):
+        damaged = np.flatnonzero(~is_valid)
+        if len(damaged):
             raise RequestError(
-                f"record {start + bad[0]} of {self.path(epoch)} is damaged",
+                f"record {start + damaged[0]} of {self.epoch_path(epoch)} is damaged",
                 "delete the file and run the same save-logits again",
             )
 
 
 def open_store(folder: str | Path) -> Store:
-    """Raises RequestError where it is none, with the reason."""
+    """Open a store.
+
+    Args:
+        folder: The folder of the store.
+
+    Raises:
+        RequestError: The folder is not a store, or has the layout of the paper's released files.
+    """
     folder = Path(folder)
-    if not (folder / HEADER).is_file() and any(folder.glob("logits_top*_epoch*")):
+    if not (folder / HEADER_NAME).is_file() and any(folder.glob("logits_top*_epoch*")):
         raise RequestError(
-            f"{folder} has the layout of the paper's release, whose augmentation is not reproduced here: logits of another crop are no use",
-            "make a store with tinyvit-distill save-logits; check-logits and convert-logits read this one",
+            f"{folder} has the layout of the paper's released logits, and their augmentation is "
+            "not reproduced here: logits that belong to other crops are of no use",
+            "make a store with tinyvit-distill save-logits; check-logits and convert-logits can "
+            "read this layout",
         )
-    return Store(folder, read_header(folder / HEADER))
+    return Store(folder, read_header(folder / HEADER_NAME))
 
 
-def require_matching_images(store: Store, pictures: TrainingImages) -> None:
-    """Raise RequestError where a store is not of these pictures, or where this machine's augmentation gives other pixels."""
+def require_matching_images(store: Store, images: ImageFolder) -> None:
+    """Refuse images whose views are not those that the teacher saw.
+
+    Args:
+        store: The store.
+        images: The images to train on.
+
+    Raises:
+        RequestError: The store was made from other images, or the augmentation of this machine
+            makes other pixels.
+    """
     header = store.header
-    if header.pictures != len(pictures) or header.data != pictures.sha256:
+    if header.images != len(images) or header.images_sha256 != images.sha256:
         raise RequestError(
-            f"{store.folder} was made for other pictures ({header.pictures}; {pictures.folder} has {len(pictures)})",
-            "give the --data that save-logits had, or make a store for this",
+            f"{store.folder} was made from other images ({header.images} images; {images.folder} "
+            f"has {len(images)})",
+            "give the --data that save-logits had, or make a store from these images",
         )
-    if header.probe != probe_views(
-        pictures.open, pictures.keys, header.seed, header.size, header.augmentation
-    ):
-        here = versions()
-        differing = [
-            f"{name} {then}, here {here.get(name, 'none')}"
-            for name, then in header.versions.items()
-            if here.get(name) != then
+    source = ViewSource(images.open, len(images), header.size, header.augmentation)
+    if header.probe_sha256 != hash_probe_views(source, images.keys, header.seed):
+        versions_here = library_versions()
+        differences = [
+            f"{name} {version}, here {versions_here.get(name, 'none')}"
+            for name, version in header.versions.items()
+            if versions_here.get(name) != version
         ]
         raise RequestError(
-            f"augmentation gives other pixels here than where {store.folder} was made ({'; '.join(differing) or 'the versions are equal'})",
-            "install those versions, or make the store again here: logits of another crop are worse than none",
+            f"the augmentation makes other pixels here than where {store.folder} was made "
+            f"({'; '.join(differences) or 'the versions are equal'})",
+            "install those versions, or make the store again here: logits that belong to other "
+            "crops are worse than none",
         )
 
 
 class StoreWriter:
-    """Fills one epoch of a store, batch by batch in any order; `done` tells which records are there already."""
+    """Writes the records of one epoch, in batches in any order.
+
+    Attributes:
+        is_written: For every record of the epoch, whether it is already there, bool.
+    """
 
     def __init__(self, store: Store, epoch: int) -> None:
-        self.header, self._final = store.header, store.path(epoch)
-        self._part = self._final.with_suffix(".part")
-        self._part.touch()
-        self._file = self._part.open("r+b")
-        self._file.truncate(self.header.samples * self.header.record.itemsize)
-        self.done = sound(np.fromfile(self._part, self.header.record), 0)
+        """Open the epoch's unfinished file, or create it.
 
-    def write(
-        self,
-        start: int,
-        seeds: npt.NDArray[np.uint32],
-        classes: npt.NDArray[np.int64],
-        probabilities: npt.NDArray[np.float64],
-    ) -> None:
-        """Records from `start` on: (B,), (B, K), (B, K); see `pack_records`. On disk when it returns, for all that the system tells."""
-        records = pack_records(self.header, start, seeds, classes, probabilities)
-        left, at = memoryview(records.tobytes()), start * records.itemsize
-        while left:  # the system may take less: 2 GiB are the most, and what fits a full disk
-            written = os.pwrite(self._file.fileno(), left, at)
-            left, at = left[written:], at + written
-        self.done[start : start + len(records)] = True
+        Args:
+            store: The store.
+            epoch: Epoch, from 0.
+        """
+        self._header = store.header
+        self._final_path = store.epoch_path(epoch)
+        self._part_path = self._final_path.with_suffix(".part")
+        self._part_path.touch()
+        self._file = self._part_path.open("r+b")
+        self._file.truncate(self._header.records_per_epoch * self._header.record.itemsize)
+        self.is_written = find_intact(np.fromfile(self._part_path, self._header.record), 0)
+
+    def write(self, outputs: TeacherOutputs) -> None:
+        """Write the records of consecutive views to the file.
+
+        Args:
+            outputs: The teacher's outputs.
+
+        Raises:
+            RequestError: A probability is NaN or infinite.
+        """
+        records = pack_records(outputs, self._header.top_k)
+        remaining = memoryview(records.tobytes())
+        offset = outputs.start * records.itemsize
+        # One call may write less than it was given: at most 2 GiB, or what fits on a full disk.
+        while remaining:
+            written = os.pwrite(self._file.fileno(), remaining, offset)
+            remaining, offset = remaining[written:], offset + written
+        self.is_written[outputs.start : outputs.start + len(records)] = True
 
     def close(self) -> None:
-        """Name the epoch finished where it is."""
+        """Flush the file, and give it its final name if every record is there."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        if self.done.all():
-            os.replace(self._part, self._final)
+        if self.is_written.all():
+            os.replace(self._part_path, self._final_path)
 
     def __enter__(self) -> StoreWriter:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.close()
-
-
-def pack_records(
-    header: StoreHeader,
-    start: int,
-    seeds: npt.NDArray[np.uint32],
-    classes: npt.NDArray[np.int64],
-    probabilities: npt.NDArray[np.float64],
-) -> Records:
-    """Records with their checksums. Raises RequestError where a probability is no number."""
-    if not np.isfinite(probabilities).all():
-        raise RequestError(
-            "the teacher answers NaN or infinity",
-            "check its weights, and its precision: some overflow in 16 bits",
-        )
-    records = np.zeros(len(seeds), header.record)
-    records["seed"], records["classes"], records["probabilities"] = seeds, classes, probabilities
-    records["crc"] = _checksums(records, start)
-    return records
-
-
-def sound(records: Records, start: int) -> npt.NDArray[np.bool_]:
-    """Which of the records from `start` are whole."""
-    return np.asarray((records["crc"] == _checksums(records, start)) & (records["crc"] != 0))
-
-
-def _checksums(records: Records, start: int) -> npt.NDArray[np.uint32]:
-    """crc32 of every record's place and payload; never 0, which a record that was not written has."""
-    payload = records.view(np.uint8).reshape(len(records), -1)[:, 4:]
-    places = (zlib.crc32((start + i).to_bytes(8, "little")) for i in range(len(records)))
-    return np.fromiter(
-        (zlib.crc32(row.tobytes(), place) or 1 for row, place in zip(payload, places)),
-        np.uint32,
-        len(records),
-    )
-
-
-def batches(header: StoreHeader) -> Iterator[tuple[int, int]]:
-    """(start, end) of the records that a teacher answers at once; the same whoever computes them."""
-    for start in range(0, header.samples, header.batch):
-        yield start, min(start + header.batch, header.samples)

@@ -1,4 +1,4 @@
-"""What a step learns from: views of pictures, their labels, and the teacher's answers from the store; made by other processes, ahead."""
+"""The data loader: views of images with labels and stored teacher outputs, made in processes."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from tinyvit.distill.augmentation.pictures import TrainingImages
-from tinyvit.distill.augmentation.views import Augmentation, make_view, view_seed
+from tinyvit.data.class_folders import ImageFolder
+from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view, view_seed
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import TinyViTError
 
@@ -23,106 +23,157 @@ Sample = dict[str, npt.NDArray[np.generic] | np.generic]
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """pixels: uint8 (B, S, S, 3). classes, partners, shares: (B,), see `augment.View`, None without labels. known, probabilities: (B,
-    K) of the store, None without one."""
+    """The views, labels and teacher outputs of one training step.
+
+    Attributes:
+        pixels: Views, uint8 (B, S, S, 3).
+        classes: Class of each view's image, int64 (B,); None without labels.
+        partners: Class of the image that was mixed in, int64 (B,); None without labels.
+        shares: Fraction of the view that is its own image, float32 (B,); None without labels.
+        teacher_classes: The teacher's top classes, int64 (B, K); None without a store.
+        teacher_probabilities: Their probabilities, float32 (B, K); None without a store.
+    """
 
     pixels: Tensor
-    classes: Tensor | None
-    partners: Tensor | None
-    shares: Tensor | None
-    known: Tensor | None
-    probabilities: Tensor | None
+    classes: Tensor | None = None
+    partners: Tensor | None = None
+    shares: Tensor | None = None
+    teacher_classes: Tensor | None = None
+    teacher_probabilities: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """rows: the class of every picture among the student's, None where nobody knows. store: its answers and rules, or `how` and `seed`."""
+    """The images of a training run and what is known about them.
 
-    pictures: TrainingImages
-    rows: npt.NDArray[np.int64] | None
+    Attributes:
+        images: The images.
+        class_indices: Class of each image among the student's classes, int64 (N,); None if it is
+            not known.
+        store: Stored teacher outputs, whose augmentation and seeds are used; None without.
+        augmentation: The augmentation without a store.
+        seed: Seed of the views without a store.
+        size: Side of the views in pixels.
+    """
+
+    images: ImageFolder
+    class_indices: npt.NDArray[np.int64] | None
     store: Store | None
-    how: Augmentation
+    augmentation: Augmentation
     seed: int
     size: int
 
     @property
     def views(self) -> int:
-        """Of a picture in an epoch."""
+        """Views of each image in an epoch."""
         return self.store.header.views if self.store else 1
 
+    @property
+    def view_source(self) -> ViewSource:
+        """The settings that all views share."""
+        augmentation = self.store.header.augmentation if self.store else self.augmentation
+        return ViewSource(self.images.open, len(self.images), self.size, augmentation)
+
     def __len__(self) -> int:
-        return len(self.pictures) * self.views
+        return len(self.images) * self.views
 
 
-class _Epoch(Dataset["Sample | TinyViTError"]):
-    """The samples of one epoch, or what is wrong with them: of an error in another process torch keeps the type and the traceback alone."""
+class _EpochDataset(Dataset["Sample | TinyViTError"]):
+    """The samples of one epoch.
 
-    def __init__(self, source: TrainingData, epoch: int) -> None:
-        self._source, self._epoch = source, epoch % source.store.epochs if source.store else epoch
-        self._records = source.store.records(self._epoch) if source.store else None
+    An error is returned instead of raised: of an exception in a worker process, torch keeps only
+    the type and the traceback.
+    """
 
-    def __getitem__(self, sample: int) -> Sample | TinyViTError:
+    def __init__(self, data: TrainingData, epoch: int) -> None:
+        self._data = data
+        self._epoch = epoch % data.store.epochs if data.store else epoch
+        self._records = data.store.read_epoch(self._epoch) if data.store else None
+
+    def __getitem__(self, index: int) -> Sample | TinyViTError:
         try:
-            return self._sample(int(sample))
+            return self._make_sample(int(index))
         except TinyViTError as error:
             return error
 
-    def _sample(self, sample: int) -> Sample:
-        source = self._source
-        index, nth = divmod(sample, source.views)
-        how = source.how
-        made: Sample = {}
-        if source.store is None or self._records is None:
-            seed = view_seed(source.seed, self._epoch, source.pictures.keys[index], nth)
+    def _make_sample(self, index: int) -> Sample:
+        data = self._data
+        image, view_number = divmod(index, data.views)
+        sample: Sample = {}
+        if data.store is None or self._records is None:
+            seed = view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
         else:
-            how = source.store.header.augmentation
-            seed, made["known"], made["probabilities"] = source.store.answer(
-                self._epoch, self._records, sample
-            )
-        seen = make_view(source.pictures.open, len(source.pictures), index, seed, source.size, how)
-        made["pixels"] = seen.pixels
-        if source.rows is not None:
-            made["classes"], made["partners"] = source.rows[index], source.rows[seen.partner]
-            made["shares"] = np.float32(seen.share)
-        return made
+            record = data.store.read_record(self._epoch, self._records, index)
+            seed = record.seed
+            sample["teacher_classes"] = record.classes
+            sample["teacher_probabilities"] = record.probabilities
+        view = make_view(data.view_source, image, seed)
+        sample["pixels"] = view.pixels
+        if data.class_indices is not None:
+            sample["classes"] = data.class_indices[image]
+            sample["partners"] = data.class_indices[view.partner]
+            sample["shares"] = np.float32(view.share)
+        return sample
 
 
-def batches(
-    source: TrainingData, epoch: int, order: npt.NDArray[np.int64], batch: int, workers: int
+def load_batches(
+    data: TrainingData, epoch: int, order: npt.NDArray[np.int64], batch: int, workers: int
 ) -> Iterator[TrainingBatch]:
-    """The samples of an epoch in this order, `batch` at a time; what is left over at the end is left out. Raises RequestError and
-    ImageError for a record that is damaged or a picture that cannot be read."""
-    names = ("pixels", "classes", "partners", "shares", "known", "probabilities")
+    """Load the batches of an epoch.
+
+    Args:
+        data: The images.
+        epoch: Epoch, from 0; with a store, its epochs repeat.
+        order: Samples in the order in which they are used, int64 (n,). Samples that do not fill
+            the last batch are left out.
+        batch: Samples in a batch.
+        workers: Processes that make views; 0 makes them in this process.
+
+    Yields:
+        The batches.
+
+    Raises:
+        RequestError: A record of the store is damaged.
+        ImageError: An image cannot be decoded.
+    """
     loader = DataLoader(
-        _Epoch(source, epoch),
+        _EpochDataset(data, epoch),
         batch_size=batch,
         sampler=order.tolist(),
         num_workers=workers,
         drop_last=True,
-        collate_fn=_collated,
+        collate_fn=_collate,
         pin_memory=torch.cuda.is_available(),
     )
-    for made in loader:
-        if isinstance(made, TinyViTError):
-            raise made
-        yield TrainingBatch(**{name: made.get(name) for name in names})
+    for tensors in loader:
+        if isinstance(tensors, TinyViTError):
+            raise tensors
+        yield TrainingBatch(**tensors)
 
 
-def _collated(samples: list[Sample | TinyViTError]) -> Any:
-    return next(
-        (each for each in samples if isinstance(each, TinyViTError)), None
-    ) or default_collate(samples)
+def _collate(samples: list[Sample | TinyViTError]) -> Any:
+    """Stack samples, or return the first error."""
+    for sample in samples:
+        if isinstance(sample, TinyViTError):
+            return sample
+    return default_collate(samples)
 
 
-def order_of(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
-    """Another order of all samples for every epoch, the same on every machine."""
-    return (
-        np.random.RandomState((seed * 1_000_003 + epoch) % 2**32)
-        .permutation(samples)
-        .astype(np.int64)
-    )
+def epoch_order(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+    """Return a random order of all samples, the same on every machine.
+
+    Args:
+        seed: Seed of the run.
+        epoch: Epoch, from 0.
+        samples: Number of samples.
+
+    Returns:
+        int64 (samples,).
+    """
+    random = np.random.RandomState((seed * 1_000_003 + epoch) % 2**32)
+    return random.permutation(samples).astype(np.int64)
 
 
-def workers_here() -> int:
-    """Processes that make views, where nobody asked for a number."""
+def default_workers() -> int:
+    """Return the number of worker processes if the user gives none: cores less one, 1 to 8."""
     return max(1, min(8, (os.cpu_count() or 1) - 1))

@@ -1,4 +1,7 @@
-"""Training on several processes, as torchrun starts them: gradients are averaged, the first process evaluates and writes."""
+"""Training on several processes, as torchrun starts them.
+
+Gradients are averaged over all processes; the first process evaluates and writes files.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +17,55 @@ from torch.nn.parallel import DistributedDataParallel
 
 
 @dataclass(frozen=True)
-class Processes:
-    """rank of count; local_rank: on this machine."""
+class ProcessGroup:
+    """The processes that train together, as one of them sees them.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        count: Number of processes.
+        local_rank: Number of this process on its machine.
+    """
 
     rank: int = 0
     count: int = 1
     local_rank: int = 0
 
     @property
-    def first(self) -> bool:
-        """Whether this one writes."""
+    def is_first(self) -> bool:
+        """Whether this process evaluates and writes files."""
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """With gradients averaged over all processes."""
+        """Return the model with gradients averaged over all processes.
+
+        Args:
+            model: The model of this process.
+        """
         if self.count == 1:
             return model
-        return DistributedDataParallel(
-            model, device_ids=[self.local_rank] if torch.cuda.is_available() else None
-        )
+        device_ids = [self.local_rank] if torch.cuda.is_available() else None
+        return DistributedDataParallel(model, device_ids=device_ids)
 
     def wait(self) -> None:
-        """For the others."""
+        """Wait until all processes have arrived here."""
         if self.count > 1:
             dist.barrier()
 
 
 @contextmanager
-def processes() -> Iterator[Processes]:
-    """What torchrun's environment says, connected; one alone without it."""
+def join_process_group() -> Iterator[ProcessGroup]:
+    """Join the group that torchrun's environment variables describe.
+
+    Yields:
+        The group; a group of one process if torchrun did not start this process.
+    """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
-        yield Processes()
+        yield ProcessGroup()
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        yield Processes(int(os.environ["RANK"]), count, int(os.environ.get("LOCAL_RANK", "0")))
+        rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
+        yield ProcessGroup(rank, count, local_rank)
     finally:
         dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""How right a network in torch is, on pictures in class folders."""
+"""Accuracy of a network in torch on labeled images."""
 
 from __future__ import annotations
 
@@ -9,14 +9,21 @@ import torch
 from torch import nn
 
 from tinyvit.distill.training.device import ComputeDevice
-from tinyvit.quant.calibration_data import ValidationSet
+from tinyvit.metrics import AccuracyCounter
+from tinyvit.quant.validation_data import ValidationSet
 
-BATCH = 32
+_BATCH = 32
 
 
 @dataclass(frozen=True)
 class AccuracyScores:
-    """Percent of `images`."""
+    """Accuracy on a set of images.
+
+    Attributes:
+        top1: Percent of images whose best class is correct.
+        top5: Percent of images with the correct class among the best five.
+        images: Number of images.
+    """
 
     top1: float
     top5: float
@@ -32,25 +39,24 @@ def evaluate_model(
     device: ComputeDevice,
     rows: Sequence[int] | None = None,
 ) -> AccuracyScores:
-    """rows: of the classifier, in the order of the validation's labels; all where None. Precision as the device has it."""
-    training = model.training
+    """Measure the accuracy of a network.
+
+    Args:
+        model: The network, on the device. Its training mode is restored afterwards.
+        validation: The images with their classes.
+        device: The device, which also decides the precision.
+        rows: Rows of the classifier in the order of the validation's labels; None takes all.
+    """
+    was_training = model.training
     model.eval()
-    right1 = right5 = images = 0
+    counter = AccuracyCounter()
     with torch.inference_mode():
         for pixels, classes in validation.batches():
-            for start in range(0, len(pixels), BATCH):
-                part = torch.from_numpy(
-                    validation.preprocess.normalize(pixels[start : start + BATCH])
-                )
+            for start in range(0, len(pixels), _BATCH):
+                images = validation.preprocess.normalize(pixels[start : start + _BATCH])
                 with device.autocast():
-                    logits = model(device.images(part)).float().cpu()
+                    logits = model(device.images(torch.from_numpy(images))).float().cpu().numpy()
                 logits = logits if rows is None else logits[:, list(rows)]
-                truth = torch.from_numpy(classes[start : start + BATCH])[:, None]
-                best = logits.topk(min(5, logits.shape[1]), 1).indices == truth
-                right1, right5, images = (
-                    right1 + int(best[:, :1].sum()),
-                    right5 + int(best.sum()),
-                    images + len(part),
-                )
-    model.train(training)
-    return AccuracyScores(100 * right1 / images, 100 * right5 / images, images)
+                counter.update(logits, classes[start : start + _BATCH])
+    model.train(was_training)
+    return AccuracyScores(counter.top1, counter.top5, counter.images)

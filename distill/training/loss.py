@@ -1,4 +1,4 @@
-"""What a student learns from: the divergence from a teacher of whom only the K largest probabilities are known."""
+"""The loss of a student: divergence from a teacher's stored outputs, and cross-entropy."""
 
 from __future__ import annotations
 
@@ -6,35 +6,88 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.data_loader import TrainingBatch
+
 
 def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
-    """Mean Kullback-Leibler divergence of the student from the teacher, nats, a scalar of 0 or more.
+    """Compute the Kullback-Leibler divergence from a teacher whose top K classes are known.
 
-    logits: float (B, C). classes: int64 (B, K), different ones. probabilities: (B, K). What they leave of 1 is spread evenly over the
-    other C - K classes (section 3.1 of the paper); nothing of size (B, C) is made but the student's own log-softmax. The gradient is
-    that of the cross-entropy with the same targets: the teacher's entropy only makes 0 the least.
+    The rest of the teacher's probability is spread evenly over the other C - K classes (section 3.1
+    of the paper). Nothing of size (B, C) is made but the student's own log-softmax. The gradient
+    is that of the cross-entropy with the same targets: the teacher's entropy only moves the
+    minimum to 0.
+
+    Args:
+        logits: Logits of the student, float (B, C).
+        classes: The teacher's top classes, int64 (B, K), distinct in each row.
+        probabilities: Their probabilities, (B, K).
+
+    Returns:
+        The mean divergence in nats, a scalar of at least 0.
     """
-    count, kept = logits.shape[1], classes.shape[1]
-    logs = F.log_softmax(logits.float(), 1)
+    num_classes, top_k = logits.shape[1], classes.shape[1]
+    log_probabilities = F.log_softmax(logits.float(), 1)
     known = probabilities.float()
-    known = known / known.sum(1, keepdim=True).clamp_min(1.0)  # in 16 bits their sum may pass 1
-    others = count - kept
-    rest = (
-        (1 - known.sum(1)).clamp_min(0.0) / max(others, 1)
-        if others
-        else torch.zeros_like(known[:, 0])
-    )
-    picked = logs.gather(1, classes)
-    entropy = torch.xlogy(known, known).sum(1) + others * torch.xlogy(rest, rest)
-    cross = (known * picked).sum(1) + rest * (logs.sum(1) - picked.sum(1))
-    return (entropy - cross).mean()
+    known = known / known.sum(1, keepdim=True).clamp_min(1.0)  # float16 may round the sum above 1
+    other_classes = num_classes - top_k
+    if other_classes:
+        rest = (1 - known.sum(1)).clamp_min(0.0) / other_classes
+    else:
+        rest = torch.zeros_like(known[:, 0])
+    known_logs = log_probabilities.gather(1, classes)
+    entropy = torch.xlogy(known, known).sum(1) + other_classes * torch.xlogy(rest, rest)
+    other_logs = log_probabilities.sum(1) - known_logs.sum(1)
+    cross_entropy = (known * known_logs).sum(1) + rest * other_logs
+    return (entropy - cross_entropy).mean()
 
 
-def label_loss(
+def mixed_cross_entropy(
     logits: Tensor, classes: Tensor, partners: Tensor, shares: Tensor, smoothing: float
 ) -> Tensor:
-    """Mean cross-entropy with the pictures' own classes (B,) and, by what is left of `shares` (B,), those of the pictures mixed in."""
+    """Compute the cross-entropy with the labels of views that may be mixed from two images.
+
+    Args:
+        logits: Logits of the student, float (B, C).
+        classes: Class of each view's own image, int64 (B,).
+        partners: Class of the image that was mixed in, int64 (B,).
+        shares: Fraction of the view that is the own image, 0 to 1, float (B,).
+        smoothing: Label smoothing, 0 to 1.
+
+    Returns:
+        The mean cross-entropy in nats, a scalar.
+    """
     logits = logits.float()
     own = F.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
     other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
     return (shares * own + (1 - shares) * other).mean()
+
+
+def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
+    """Compute the loss of a batch.
+
+    With teacher outputs it is their divergence plus the cross-entropy of the labels, weighted by
+    `config.label_weight`. Without them it is the cross-entropy alone.
+
+    Args:
+        logits: Logits of the student, float (B, C).
+        batch: The batch.
+        config: The training settings.
+
+    Returns:
+        The loss, a scalar.
+    """
+    device = logits.device
+    loss = torch.zeros((), device=device)
+    label_weight = 1.0
+    if batch.teacher_classes is not None and batch.teacher_probabilities is not None:
+        teacher_probabilities = batch.teacher_probabilities.to(device)
+        loss = sparse_divergence(logits, batch.teacher_classes.to(device), teacher_probabilities)
+        label_weight = config.label_weight
+    labels = (batch.classes, batch.partners, batch.shares)
+    if label_weight and all(label is not None for label in labels):
+        classes, partners, shares = (label.to(device) for label in labels if label is not None)
+        loss = loss + label_weight * mixed_cross_entropy(
+            logits, classes, partners, shares, config.label_smoothing
+        )
+    return loss

@@ -1,7 +1,9 @@
-"""Training with int8 in the graph: the folded network rounds as the recipe says, gradients pass as if it did not (Jacob et al., 2018).
+"""Quantization-aware training: the folded network rounds as the recipe says while it trains.
 
-In: a checkpoint and its recipe. Out: a network to train, and from it the checkpoint again, whose export with the same recipe has the
-weights that were trained for it. Scales of activations stay the recipe's; those of the weights follow the weights, as in export.
+Gradients pass through the rounding as if it were not there (Jacob et al., 2018). A checkpoint and
+its recipe give a network to train, and that network gives a checkpoint again, whose export with the
+same recipe has the weights that were trained for it. The scales of activations stay those of the
+recipe; the scales of weights follow the weights, as in export.
 """
 
 from __future__ import annotations
@@ -17,84 +19,116 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.calibration_data import read_calibration
-from tinyvit.quant.quantized_network import (
-    LARGEST_SEVEN,
-    Layer,
-    replace_layers,
-    replace_module,
-    weight_scales,
-)
+from tinyvit.quant.calibration_data import read_calibration_set
+from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, weight_scales
+from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
-EVERYWHERE = QuantScheme(outputs="layers", attention=True)
-"""Every place where any target rounds: what is trained for it loses nothing where less is rounded."""
-CALIBRATION = 256
+TRAINING_SCHEME = QuantScheme(outputs="layers", attention=True)
+"""Every place where any target rounds. A network that is trained for it loses nothing on a target
+that rounds in fewer places."""
+CALIBRATION_IMAGES = 256
 
 
 class FakeQuantize(nn.Module):
-    """Rounds activations to `scale`, -128 to 127 of it, or -63 to 63; the gradient is 1 within and 0 beyond."""
+    """Rounds activations to multiples of a scale; the gradient is 1 within the range, 0 beyond."""
 
     def __init__(self, scale: float, seven_bits: bool = False) -> None:
+        """Set the rounding.
+
+        Args:
+            scale: The step between two values.
+            seven_bits: Whether the range is -63 to 63 steps instead of -128 to 127.
+        """
         super().__init__()
-        self.scale, self.range = (
-            scale,
-            (-LARGEST_SEVEN, LARGEST_SEVEN) if seven_bits else (-128, 127),
-        )
+        self.scale = scale
+        self.range = (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT) if seven_bits else (-128, 127)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Any shape -> the same, float32."""
+        """Round activations.
+
+        Args:
+            x: A tensor of any shape.
+
+        Returns:
+            float32, of the same shape.
+        """
         return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, 0, *self.range)
 
 
 class FakeQuantizedLayer(nn.Module):
-    """A layer whose input (where there is a source) and weights are rounded on the way; its own weights stay float32 and learn."""
+    """A layer whose weights, and whose input where there is a point, are rounded on the way.
 
-    def __init__(self, layer: Layer, source: FakeQuantize | None, weight_bits: int) -> None:
+    The weights themselves stay float32 and are trained.
+    """
+
+    def __init__(self, layer: Layer, input_point: FakeQuantize | None, weight_bits: int) -> None:
+        """Wrap a layer.
+
+        Args:
+            layer: The layer.
+            input_point: Rounds the input; None leaves it as it is.
+            weight_bits: Width of the weights.
+        """
         super().__init__()
-        self.layer, self.source, self.largest = layer, source, 2 ** (weight_bits - 1) - 1
+        self.layer, self.input_point = layer, input_point
+        self.largest = 2 ** (weight_bits - 1) - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the layer's."""
+        """Compute the layer with rounded weights.
+
+        Args:
+            x: The input of the layer.
+
+        Returns:
+            The output of the layer.
+        """
         weight = self.layer.weight
         scales = weight_scales(weight.detach(), self.largest)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(
             weight, scales, zeros, 0, -self.largest, self.largest
         )
-        x = x if self.source is None else self.source(x)
-        if isinstance(self.layer, nn.Linear):
-            return F.linear(x, weight, self.layer.bias)
-        stride, padding, groups = (
-            self.layer.stride[0],
-            int(self.layer.padding[0]),
-            self.layer.groups,
-        )
-        return F.conv2d(x, weight, self.layer.bias, stride, padding, groups=groups)
+        x = x if self.input_point is None else self.input_point(x)
+        layer = self.layer
+        if isinstance(layer, nn.Linear):
+            return F.linear(x, weight, layer.bias)
+        stride, padding = layer.stride[0], int(layer.padding[0])
+        return F.conv2d(x, weight, layer.bias, stride, padding, groups=layer.groups)
 
 
 def add_fake_quantization(
-    folded: TinyViT, recipe: Recipe, placement: QuantScheme = EVERYWHERE
+    folded: TinyViT, recipe: Recipe, scheme: QuantScheme = TRAINING_SCHEME
 ) -> TinyViT:
-    """A copy of a folded network that computes what `quantize` with the same recipe and placement does, and can be trained."""
+    """Copy a folded network into one that rounds like the quantized network and can be trained.
 
-    def make_layer(layer: Layer, source: FakeQuantize | None) -> FakeQuantizedLayer:
-        return FakeQuantizedLayer(layer, source, recipe.weight_bits)
+    Args:
+        folded: The folded network.
+        recipe: The quantization.
+        scheme: Where it rounds.
+    """
 
-    return replace_layers(folded, recipe, placement, FakeQuantize, make_layer).requires_grad_()
+    def make_layer(layer: Layer, input_point: FakeQuantize | None) -> FakeQuantizedLayer:
+        return FakeQuantizedLayer(layer, input_point, recipe.weight_bits)
+
+    return replace_layers(folded, recipe, scheme, FakeQuantize, make_layer).requires_grad_()
 
 
 def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
-    """The weights of a network of `add_fake_quantization`, as a checkpoint has them."""
+    """Return the weights of a network with fake quantization as a checkpoint has them.
+
+    Args:
+        network: What `add_fake_quantization` returned, trained.
+
+    Returns:
+        A state dict with timm's names.
+    """
     plain = copy.deepcopy(network).cpu()
     assert isinstance(plain, TinyViT)
     for name, module in list(plain.named_modules()):
-        if (
-            isinstance(module, nn.Sequential)
-            and len(module) == 2
-            and isinstance(module[1], FakeQuantize)
-        ):
+        is_rounded_output = isinstance(module, nn.Sequential) and len(module) == 2
+        if is_rounded_output and isinstance(module[1], FakeQuantize):
             replace_module(plain, name, module[0])
     for name, module in list(plain.named_modules()):
         if isinstance(module, FakeQuantizedLayer):
@@ -102,19 +136,23 @@ def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     return unfold_model(plain).state_dict()
 
 
-def calibrated(source: Checkpoint, data: Path, weight_bits: int) -> Recipe:
-    """The recipe that export would make of CALIBRATION of these pictures, for weights of so many bits."""
-    images = read_calibration(data, source.preprocess, CALIBRATION)
-    scales = calibrate(
-        fold_model(source.build()), torch.from_numpy(source.preprocess.normalize(images.pixels))
-    )
+def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Recipe:
+    """Calibrate the recipe that an export with these images would use.
+
+    Args:
+        checkpoint: The checkpoint.
+        data: Folder of images, of which `CALIBRATION_IMAGES` are used.
+        weight_bits: Width of the weights.
+    """
+    images = read_calibration_set(data, checkpoint.preprocess, CALIBRATION_IMAGES)
+    normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
     return Recipe(
-        source.sha256,
-        source.img_size,
-        scales,
-        weight_bits,
-        (),
-        METHOD,
-        images.sha256,
-        len(images.pixels),
+        checkpoint_sha256=checkpoint.sha256,
+        img_size=checkpoint.img_size,
+        scales=calibrate(fold_model(checkpoint.build()), normalized),
+        weight_bits=weight_bits,
+        float_units=(),
+        method=METHOD,
+        calibration_sha256=images.sha256,
+        calibration_count=len(images.pixels),
     )

@@ -1,113 +1,161 @@
-"""A run's folder: what it was asked (`run.toml`), where it is (`state.pt`), and what it made. The same request goes on from the state."""
+"""The folder of a training run: the request (`run.toml`), the state (`state.pt`), and its results.
+
+The same request resumes from the state.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from tinyvit.distill.training import toml_files as toml
+from tinyvit.distill.training import toml_files
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.curves import EpochSummary
+from tinyvit.distill.training.history import EpochSummary
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder, write_atomically
 
-RUN, STATE = "run.toml", "state.pt"
-BEST, LAST, RECIPE, CURVES, BOARD = (
-    "best.safetensors",
-    "last.safetensors",
-    "recipe.json",
-    "curves.png",
-    "tensorboard",
-)
-REPLACED = (STATE, BEST, LAST, RECIPE)
-"""What a run that begins removes: it would be taken for its own."""
+RUN_FILE = "run.toml"
+STATE_FILE = "state.pt"
+BEST_CHECKPOINT = "best.safetensors"
+LAST_CHECKPOINT = "last.safetensors"
+RECIPE_FILE = "recipe.json"
+CURVES_FILE = "curves.png"
+TENSORBOARD_FOLDER = "tensorboard"
+_RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE)
+"""Files that a new run removes, because they would be mistaken for its own."""
+
+_RUN_FILE_COMMENT = """\
+# The request of this run. `tinyvit-distill train --config FILE` reads the table [training].
+
+"""
+
+
+class Stateful(Protocol):
+    """An object whose state is saved, such as a module or an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any], /) -> Any:
+        """Restore the state."""
+        ...
 
 
 @dataclass
-class TrainingProgress:
-    """step: steps done of all. loss: sum over those of the unfinished epoch. best: top-1 in percent of best.safetensors, -1 before.
-    history: finished epochs. seconds: spent in the unfinished epoch before this process."""
+class TrainingState:
+    """The progress of a run.
+
+    Attributes:
+        step: Steps that are done, over all epochs.
+        loss_sum: Sum of the losses of the unfinished epoch.
+        best_top1: Top-1 accuracy of the best checkpoint in percent; -1 before there is one.
+        seconds: Time spent in the unfinished epoch by earlier processes.
+        history: The finished epochs.
+    """
 
     step: int = 0
-    loss: float = 0.0
-    best: float = -1.0
+    loss_sum: float = 0.0
+    best_top1: float = -1.0
     seconds: float = 0.0
     history: list[EpochSummary] = field(default_factory=list)
 
 
 def open_run_folder(
-    folder: Path, about: dict[str, Any], settings: TrainingConfig, overwrite: bool
+    folder: Path, description: Mapping[str, Any], config: TrainingConfig, overwrite: bool
 ) -> None:
-    """Write the request down; a state that the folder has then is one of the same, to go on from. Raises RequestError where it has
-    another's."""
-    text = _toml(about, settings)
-    path = folder / RUN
+    """Write the request of a new run, or accept the folder of the same request.
+
+    Args:
+        folder: The folder of the run.
+        description: What identifies the run besides its settings.
+        config: The training settings.
+        overwrite: Whether another run in the folder may be replaced.
+
+    Raises:
+        RequestError: The folder holds another run, or results of an unknown one.
+    """
+    text = _RUN_FILE_COMMENT + toml_files.dumps(
+        {"run": dict(description), "training": asdict(config)}
+    )
+    path = folder / RUN_FILE
     if path.exists() and not overwrite:
-        differing = _differing(path, text)
-        if differing:
+        differences = _find_differences(path, text)
+        if differences:
             raise RequestError(
-                f"{folder} holds another run ({', '.join(differing)} differ)",
-                "give -o a new folder, or --overwrite to begin again",
+                f"{folder} holds another run ({', '.join(differences)} differ)",
+                "give -o a new folder, or --overwrite to replace that run",
             )
         return
-    there = [name for name in REPLACED if (folder / name).exists()]
-    if there and not overwrite:
+    existing = [name for name in _RESULT_FILES if (folder / name).exists()]
+    if existing and not overwrite:
         raise RequestError(
-            f"{folder} holds {', '.join(there)} of no run that it tells of",
-            "give -o a new folder, or --overwrite",
+            f"{folder} holds {', '.join(existing)}, and no {RUN_FILE} says where they come from",
+            "give -o a new folder, or --overwrite to replace them",
         )
-    for name in there:
+    for name in existing:
         (folder / name).unlink()
     write_atomically(path, text)
 
 
-def _differing(path: Path, text: str) -> list[str]:
+def _find_differences(path: Path, text: str) -> list[str]:
+    """Return the settings, as "table.name", in which a run file differs from a text."""
     try:
-        there, here = toml.loads(path.read_text(encoding="utf-8")), toml.loads(text)
+        existing, requested = (
+            toml_files.loads(content) for content in (path.read_text(encoding="utf-8"), text)
+        )
     except ValueError as error:
         raise RequestError(
-            f"{path} is damaged ({error})", "give -o a new folder, or --overwrite to begin again"
+            f"{path} is damaged ({error})",
+            "give -o a new folder, or --overwrite to replace that run",
         ) from error
     return sorted(
         f"{table}.{name}"
-        for table in here
-        for name in here[table].keys() | there.get(table, {}).keys()
-        if here[table].get(name) != there.get(table, {}).get(name)
+        for table in requested
+        for name in requested[table].keys() | existing.get(table, {}).keys()
+        if requested[table].get(name) != existing.get(table, {}).get(name)
     )
 
 
-def _toml(about: dict[str, Any], settings: TrainingConfig) -> str:
-    head = "# What this run was asked. tinyvit-distill train --config FILE takes the table [training] of such a file.\n\n"
-    return head + toml.dumps({"run": about, "training": asdict(settings)})
+def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]) -> None:
+    """Save everything that the next step depends on, whole or not at all.
+
+    Args:
+        folder: The folder of the run.
+        state: How far the run has come.
+        parts: The network, the optimizer and the average by name.
+    """
+    content = {"progress": asdict(state)}
+    content.update({name: part.state_dict() for name, part in parts.items()})
+    with staging_folder(folder / STATE_FILE) as staged:
+        torch.save(content, staged / STATE_FILE)
+        publish_files([staged / STATE_FILE], folder)
 
 
-def save_state(folder: Path, progress: TrainingProgress, parts: dict[str, Any]) -> None:
-    """Everything that the next step depends on, whole or not at all."""
-    kept = {
-        "progress": {**asdict(progress), "history": [asdict(epoch) for epoch in progress.history]},
-        **{name: part.state_dict() for name, part in parts.items()},
-    }
-    path = folder / STATE
-    with staging_folder(path) as staged:
-        torch.save(kept, staged / STATE)
-        publish_files([staged / STATE], folder)
+def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> TrainingState:
+    """Restore what `save_state` saved.
 
+    Args:
+        folder: The folder of the run.
+        parts: The objects to restore, by name.
+        device: torch's name of the device.
 
-def load_state(folder: Path, parts: dict[str, Any], device: str) -> TrainingProgress:
-    """Put back what `save_state` kept. Raises RequestError where the file is damaged."""
-    path = folder / STATE
+    Raises:
+        RequestError: The file is damaged.
+    """
+    path = folder / STATE_FILE
     try:
-        kept = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location=device, weights_only=True)
         for name, part in parts.items():
-            part.load_state_dict(kept[name])
-        said = kept["progress"]
-        return TrainingProgress(
-            **{**said, "history": [EpochSummary(**epoch) for epoch in said["history"]]}
-        )
-    except Exception as error:  # torch's for a damaged file have no base of their own
+            part.load_state_dict(content[name])
+        progress = content["progress"]
+        history = [EpochSummary(**summary) for summary in progress["history"]]
+        return TrainingState(**{**progress, "history": history})
+    except Exception as error:  # torch's exceptions for damaged files have no common base
         raise RequestError(
-            f"{path} is damaged ({type(error).__name__})", "--overwrite begins the run again"
+            f"{path} is damaged ({type(error).__name__})", "use --overwrite to begin the run again"
         ) from error

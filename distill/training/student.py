@@ -1,4 +1,4 @@
-"""The network that learns, and the checkpoint that it becomes: from nothing, or from any checkpoint, for any classes and size."""
+"""The student: the network that is trained, and the checkpoint that it is saved as."""
 
 from __future__ import annotations
 
@@ -19,21 +19,30 @@ from tinyvit.nn.model import MBConv, TinyViT
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.variants import VARIANTS, Variant, check_size, nearest_name
 
-STD = 0.02
-UNKNOWN = "unknown"
+INITIAL_STD = 0.02
+"""Standard deviation of new linear layers (microsoft/Cream, TinyViT/models/tiny_vit.py)."""
+UNKNOWN_LICENSE = "unknown"
 
 
 @dataclass(frozen=True)
 class Student:
-    """A network to train, the labels of its rows, how pictures become its input, and its license. source: sha256 of what it began from, ""
-    of nothing. head: what became of the classifier that it had, for people."""
+    """A network to train.
+
+    Attributes:
+        model: The network.
+        labels: One label for each row of its classifier.
+        preprocess: How images become its input.
+        license: License of the weights.
+        init_sha256: Hex digest of the checkpoint that it begins from; "" for new weights.
+        head_origin: Where the rows of the classifier come from, in words.
+    """
 
     model: TinyViT
     labels: tuple[Label, ...]
     preprocess: Preprocess
     license: str
-    source: str
-    head: str
+    init_sha256: str
+    head_origin: str
 
 
 def make_student(
@@ -44,13 +53,25 @@ def make_student(
     size: int | None,
     seed: int,
 ) -> Student:
-    """name: a variant's, or init: a checkpoint. labels: of the rows, None where `classes` have no
-    names; those that the checkpoint has keep their rows. size: pixels, the variant's or the checkpoint's own where None. Raises
-    RequestError and CheckpointError."""
+    """Make a student with new weights, or from a checkpoint.
+
+    Args:
+        name: Name of a variant; optional with `init`.
+        init: Checkpoint to begin from; None for new weights.
+        labels: Labels of the classes; None if they have none. Classes that the checkpoint has
+            keep its rows of the classifier.
+        classes: Number of classes.
+        size: Image size in pixels; None takes the checkpoint's or the variant's own.
+        seed: Seed of new weights.
+
+    Raises:
+        RequestError: The variant is not known, does not fit the checkpoint, or cannot run at
+            this size.
+    """
     torch.manual_seed(seed)
     if init is not None:
-        return _initialized(name, init, labels, classes, size)
-    variant = _variant(name)
+        return _continue_checkpoint(name, init, labels, classes, size)
+    variant = _find_variant(name)
     if size is not None:
         check_size(size)
     model = TinyViT(variant, classes, size)
@@ -59,83 +80,90 @@ def make_student(
         model,
         labels or numbered_labels(classes),
         timm_preprocess(model.img_size),
-        UNKNOWN,
+        UNKNOWN_LICENSE,
         "",
         "a new classifier",
     )
 
 
-def _variant(name: str | None) -> Variant:
+def _find_variant(name: str | None) -> Variant:
     for variant in VARIANTS.values():
         if name in (variant.name, variant.short_name):
             return variant
     raise RequestError(
         f"no variant is called {name!r}",
-        f"nearest: {nearest_name(name or '', VARIANTS)}; or give --init a checkpoint",
+        f"the nearest name is {nearest_name(name or '', VARIANTS)}; or give --init a checkpoint",
     )
 
 
-def _initialized(
+def _continue_checkpoint(
     name: str | None,
-    source: Checkpoint,
+    init: Checkpoint,
     labels: tuple[Label, ...] | None,
     classes: int,
     size: int | None,
 ) -> Student:
-    if name is not None and _variant(name).embed_dims != source.variant.embed_dims:
+    if name is not None and _find_variant(name).embed_dims != init.variant.embed_dims:
         raise RequestError(
-            f"{source.name} is a {source.variant.name}, not a {name}",
+            f"{init.name} is a {init.variant.name}, not a {name}",
             "leave out --student, or give another --init",
         )
-    source = source.at_size(size or source.img_size)
-    model = source.build()
-    head = "the classifier of the checkpoint"
-    if labels is None and classes == source.num_classes:
-        labels = source.labels
-    elif labels is None or source.labels is None or labels != source.labels:
-        head = _new_head(model, source.labels or (), labels or numbered_labels(classes))
+    init = init.at_size(size or init.img_size)
+    model = init.build()
+    head_origin = "the classifier of the checkpoint"
+    if labels is None and classes == init.num_classes:
+        labels = init.labels
+    elif labels is None or init.labels is None or labels != init.labels:
+        new_labels = labels or numbered_labels(classes)
+        head_origin = _replace_head(model, init.labels or (), new_labels)
     return Student(
         model,
         labels or numbered_labels(classes),
-        source.preprocess,
-        source.license,
-        source.sha256,
-        head,
+        init.preprocess,
+        init.license,
+        init.sha256,
+        head_origin,
     )
 
 
 def read_init(init: Path) -> Checkpoint:
-    """A file, or a released model by its name. Raises RequestError and CheckpointError."""
-    return (
-        load_checkpoint(init)
-        if init.suffix in CHECKPOINT_SUFFIXES or init.is_file()
-        else load_released(str(init))
-    )
+    """Load the checkpoint to begin from.
+
+    Args:
+        init: A checkpoint file, or the name of a released checkpoint.
+
+    Raises:
+        CheckpointError: The file cannot be used, or the checkpoint cannot be fetched.
+        RequestError: No released checkpoint has this name.
+    """
+    if init.suffix in CHECKPOINT_SUFFIXES or init.is_file():
+        return load_checkpoint(init)
+    return load_released(str(init))
 
 
-def _new_head(model: TinyViT, had: Sequence[Label], wanted: Sequence[Label]) -> str:
-    """A classifier of `wanted`, whose rows are the old ones where there is such a label."""
+def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
+    """Replace the classifier, keep the rows of labels that it had, and say so in words."""
     old = model.head.fc
-    model.head.fc, model.num_classes = nn.Linear(old.in_features, len(wanted)), len(wanted)
-    nn.init.trunc_normal_(model.head.fc.weight, std=STD)
+    model.head.fc = nn.Linear(old.in_features, len(new_labels))
+    model.num_classes = len(new_labels)
+    nn.init.trunc_normal_(model.head.fc.weight, std=INITIAL_STD)
     nn.init.zeros_(model.head.fc.bias)
-    rows = {label: i for i, label in enumerate(had)}
-    kept = [(i, rows[label]) for i, label in enumerate(wanted) if label in rows]
+    old_rows = {label: row for row, label in enumerate(old_labels)}
+    kept = [(row, old_rows[label]) for row, label in enumerate(new_labels) if label in old_rows]
     with torch.no_grad():
-        for new, row in kept:
-            model.head.fc.weight[new], model.head.fc.bias[new] = old.weight[row], old.bias[row]
-    return (
-        f"{len(kept)} of {len(wanted)} rows of the classifier from the checkpoint"
-        if kept
-        else "a new classifier"
-    )
+        for row, old_row in kept:
+            model.head.fc.weight[row] = old.weight[old_row]
+            model.head.fc.bias[row] = old.bias[old_row]
+    if not kept:
+        return "a new classifier"
+    return f"{len(kept)} of {len(new_labels)} rows of the classifier from the checkpoint"
 
 
 def _initialize(model: TinyViT) -> None:
-    """As microsoft/Cream's tiny_vit.py does: linear layers narrow, the last norm of an inverted bottleneck 0."""
+    """Set new weights as microsoft/Cream's tiny_vit.py does."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=STD)
+            nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
             nn.init.zeros_(module.bias)
         if isinstance(module, MBConv):
             nn.init.zeros_(module.conv3.bn.weight)
@@ -149,7 +177,19 @@ def save_checkpoint(
     license: str,
     rows: Sequence[int] | None = None,
 ) -> None:
-    """A safetensors file that tinyvit-export takes as it is. rows: of the classifier, those that stay; labels are theirs."""
+    """Write a safetensors file that tinyvit-export accepts as it is.
+
+    Args:
+        path: The file to write or replace.
+        state: The state dict, with timm's names.
+        labels: One label for each row of the classifier that stays.
+        preprocess: How images become the network's input.
+        license: License of the weights.
+        rows: Rows of the classifier that stay; None keeps all.
+
+    Raises:
+        MissingDependencyError: safetensors is not installed.
+    """
     try:
         from safetensors.torch import save
     except ImportError as error:
@@ -158,19 +198,22 @@ def save_checkpoint(
     if rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):
             state[name] = state[name][list(rows)].contiguous()
-    said = {
+    metadata = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),
         "license": license,
     }
-    write_atomically(path, _ordered(save(state, said)))
+    write_atomically(path, _sort_metadata(save(state, metadata)))
 
 
-def _ordered(data: bytes) -> bytes:
-    """The same safetensors file with its metadata in order of name: the library leaves that to chance, and equal runs give equal bytes."""
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
+def _sort_metadata(data: bytes) -> bytes:
+    """Sort the metadata of a safetensors file by name.
+
+    The library writes it in random order, and equal runs should give equal bytes.
+    """
+    header_bytes = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + header_bytes])
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return len(text).to_bytes(8, "little") + text + data[8 + header_bytes :]

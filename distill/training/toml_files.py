@@ -1,4 +1,4 @@
-"""TOML, read and written: Python reads it from 3.11 on, and writes none."""
+"""Reading and writing TOML: Python reads it from 3.11 on, and has no writer."""
 
 from __future__ import annotations
 
@@ -16,7 +16,17 @@ __all__ = ["dumps", "loads"]
 
 
 def dumps(tables: dict[str, Any]) -> str:
-    """The text that `loads` reads as `tables`. Raises MissingDependencyError where tomli_w is not installed."""
+    """Write tables as TOML.
+
+    Args:
+        tables: The tables by name.
+
+    Returns:
+        The text, which `loads` reads back.
+
+    Raises:
+        MissingDependencyError: tomli_w is not installed.
+    """
     try:
         import tomli_w
     except ImportError as error:

@@ -1,248 +1,290 @@
-"""A training run: pictures, a student, and a store or labels in; `best.safetensors`, `last.safetensors` and a history out.
+"""The training loop: from images, a student, and a store or labels, to checkpoints and a history.
 
-The order of pictures, views and dropped branches depends on seed and step alone, so that a run that was stopped and goes on ends as one
-that was not; on one process to the bit.
+The order of images, the views and the skipped branches depend on the seed and the step alone. So
+a run that was interrupted and resumed ends like one that was not, and on one process even with the
+same bytes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tinyvit.distill.training import run_folder as state
-from tinyvit.distill.training.config import TrainingConfig, drop_path_of
-from tinyvit.distill.training.curves import EpochSummary, TensorBoardLog, draw
-from tinyvit.distill.training.data_loader import TrainingBatch, TrainingData, batches, order_of
+from tinyvit.distill.training import run_folder
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.data_loader import (
+    TrainingBatch,
+    TrainingData,
+    epoch_order,
+    load_batches,
+)
 from tinyvit.distill.training.device import ComputeDevice
-from tinyvit.distill.training.distributed import Processes
+from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.evaluate import evaluate_model
-from tinyvit.distill.training.loss import label_loss, sparse_divergence
-from tinyvit.distill.training.optimizer import learning_rate, make_average, make_optimizer, set_rate
-from tinyvit.distill.training.run_folder import TrainingProgress
+from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
+from tinyvit.distill.training.loss import training_loss
+from tinyvit.distill.training.optimizer import (
+    learning_rate,
+    make_average,
+    make_optimizer,
+    set_learning_rate,
+)
+from tinyvit.distill.training.presets import drop_path_rate
+from tinyvit.distill.training.run_folder import Stateful, TrainingState
 from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
-from tinyvit.quant.calibration_data import ValidationSet
+from tinyvit.progress import Progress
 from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.validation_data import ValidationSet
 
-KEEP_EVERY_S = 600.0
-"""Between two states within an epoch."""
-
-Report = Callable[[str], None]
+SAVE_INTERVAL_S = 600.0
+"""Seconds between two saved states within an epoch."""
+_SEED_STRIDE = 1_000_003
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """rows: of the student's classifier, those that the finished model keeps, all where None; labels: theirs. validation: None where
-    nothing says which epoch is best: the last is, then. state: of the network that is kept, the weights of a checkpoint. recipe: that
-    the network rounds by, saved beside the best checkpoint as its own."""
+    """The network, data and results of a training run.
+
+    Attributes:
+        folder: The folder of the run.
+        student: The network to train.
+        data: The images to train on.
+        validation: Images that decide which epoch is best; None takes the last epoch.
+        labels: Labels of the finished model.
+        rows: Rows of the classifier that the finished model keeps; None keeps all.
+        config: The training settings.
+        workers: Processes that make views.
+        export_state: Returns the state dict of a checkpoint from the trained network.
+        recipe: Recipe that the network rounds by, saved beside the best checkpoint; None without
+            quantization-aware training.
+    """
 
     folder: Path
     student: Student
-    source: TrainingData
+    data: TrainingData
     validation: ValidationSet | None
     labels: tuple[Label, ...]
     rows: Sequence[int] | None
-    settings: TrainingConfig
+    config: TrainingConfig
     workers: int
-    state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
+    export_state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
     recipe: Recipe | None = None
 
 
 class TrainingRun:
-    """One process of a run. `model` trains; `kept` is evaluated and saved, its running average where there is one. report: for a line an
-    epoch; meter: for one after every step."""
+    """One process of a training run.
+
+    Attributes:
+        model: The network that is trained.
+        average: The running average of its weights; None if the settings turn it off.
+        state: How far the run has come.
+        steps_per_epoch: Steps of an epoch.
+    """
 
     def __init__(
         self,
         task: TrainingTask,
         device: ComputeDevice,
-        processes: Processes,
-        report: Report,
-        meter: Report | None = None,
+        processes: ProcessGroup,
+        progress: Progress,
     ) -> None:
-        settings = task.settings
-        if settings.batch % processes.count:
+        """Prepare a run.
+
+        Args:
+            task: What to train.
+            device: Where this process computes.
+            processes: The processes that train together.
+            progress: Receives a message for each epoch and a count for each step.
+
+        Raises:
+            RequestError: The batch does not fit the processes or the number of images.
+        """
+        config = task.config
+        if config.batch % processes.count:
             raise RequestError(
-                f"a batch of {settings.batch} does not divide among {processes.count} processes",
-                "give another --batch",
+                f"--batch {config.batch} cannot be divided among {processes.count} processes",
+                f"give a multiple of {processes.count}",
             )
-        self.steps = len(task.source) // settings.batch
-        if self.steps == 0:
+        self.steps_per_epoch = len(task.data) // config.batch
+        if self.steps_per_epoch == 0:
             raise RequestError(
-                f"{len(task.source)} pictures do not fill a batch of {settings.batch}",
-                f"--batch {len(task.source)} or less",
+                f"{len(task.data)} images do not fill a batch of {config.batch}",
+                f"give --batch {len(task.data)} or less",
             )
-        self.task, self.settings, self.device, self.processes, self.report = (
-            task,
-            settings,
-            device,
-            processes,
-            report,
-        )
-        self.meter = meter
+        self.task, self.device, self.processes = task, device, processes
+        self._config, self._progress = config, progress
         self.model = device.place(task.student.model).train()
-        add_drop_path(self.model, drop_path_of(settings, task.student.model.variant))
-        self.averaged = make_average(self.model, settings.average) if settings.average else None
-        self.optimizer = make_optimizer(self.model, settings)
-        self.network: nn.Module = processes.wrap(self.model)
+        add_drop_path(self.model, drop_path_rate(config, task.student.model.variant))
+        self.average = make_average(self.model, config.average) if config.average else None
+        self._optimizer = make_optimizer(self.model, config)
+        self._network: nn.Module = processes.wrap(self.model)
         scale, shift = task.student.preprocess.scale_and_shift()
-        self.scale, self.shift = (
-            torch.from_numpy(values).to(device.name) for values in (scale, shift)
-        )
-        self.progress = TrainingProgress()
+        self._scale = torch.from_numpy(scale).to(device.name)
+        self._shift = torch.from_numpy(shift).to(device.name)
+        self.state = TrainingState()
 
     @property
-    def parts(self) -> dict[str, Any]:
-        """What a state is made of."""
-        parts = {"model": self.model, "optimizer": self.optimizer}
-        return {**parts, "average": self.averaged} if self.averaged else parts
+    def result_model(self) -> nn.Module:
+        """The network that is evaluated and saved: the average if there is one."""
+        return self.average.module if self.average else self.model
 
     @property
-    def kept(self) -> nn.Module:
-        """The network that is evaluated and saved."""
-        return self.averaged.module if self.averaged else self.model
+    def _parts(self) -> dict[str, Stateful]:
+        """The objects that the next step depends on, by name."""
+        parts: dict[str, Stateful] = {"model": self.model, "optimizer": self._optimizer}
+        return {**parts, "average": self.average} if self.average else parts
 
-    def run(self, resume: bool) -> TrainingProgress:
-        """All epochs, or those that are left."""
+    def run(self, resume: bool) -> TrainingState:
+        """Train all epochs, or those that are left.
+
+        Args:
+            resume: Whether to begin from the state in the folder.
+
+        Returns:
+            How far the run has come.
+        """
         if resume:
-            self.progress = state.load_state(self.task.folder, self.parts, self.device.name)
-            self.report(
-                f"going on at step {self.progress.step} of {self.steps * self.settings.epochs}"
-            )
-        board = (
-            TensorBoardLog(self.task.folder / state.BOARD, self.progress.step + 1)
-            if self.processes.first
-            else None
-        )
+            self.state = run_folder.load_state(self.task.folder, self._parts, self.device.name)
+            total_steps = self.steps_per_epoch * self._config.epochs
+            self._progress.message(f"resuming at step {self.state.step} of {total_steps}")
+        log = None
+        if self.processes.is_first:
+            log_folder = self.task.folder / run_folder.TENSORBOARD_FOLDER
+            log = TensorBoardLog(log_folder, self.state.step + 1)
         try:
-            for epoch in range(len(self.progress.history), self.settings.epochs):
-                self._epoch(epoch, board)
+            for epoch in range(len(self.state.history), self._config.epochs):
+                self._train_epoch(epoch, log)
         finally:
-            if board:
-                board.close()
-        return self.progress
+            if log:
+                log.close()
+        return self.state
 
-    def _epoch(self, epoch: int, board: TensorBoardLog | None) -> None:
-        progress, begun = self.progress, time.perf_counter()
-        done, kept_at = progress.step - epoch * self.steps, begun
-        order = order_of(self.settings.seed, epoch, len(self.task.source))[
-            : self.steps * self.settings.batch
-        ]
-        mine = order.reshape(self.steps, self.processes.count, -1)[
-            done:, self.processes.rank
-        ].reshape(-1)
-        self._training()
-        for batch in batches(
-            self.task.source,
-            epoch,
-            mine,
-            self.settings.batch // self.processes.count,
-            self.task.workers,
-        ):
-            rate = learning_rate(self.settings, progress.step, self.steps, self.settings.batch)
+    def _train_epoch(self, epoch: int, log: TensorBoardLog | None) -> None:
+        state, begin_s = self.state, time.perf_counter()
+        saved_s = begin_s
+        self._set_training_mode()
+        for batch in self._load_batches(epoch):
+            rate = self._learning_rate(state.step)
             loss = self.step(batch, rate)
-            progress.step, progress.loss = progress.step + 1, progress.loss + loss
-            if board:
-                board.step(progress.step, loss, rate)
-            if self.meter:
-                self.meter(
-                    f"epoch {epoch + 1}: step {progress.step - epoch * self.steps} of {self.steps}, loss {loss:.4f} "
-                )
-            if self.processes.first and time.perf_counter() - kept_at > KEEP_EVERY_S:
-                kept_at = time.perf_counter()
-                seconds = progress.seconds
-                progress.seconds += kept_at - begun
-                state.save_state(self.task.folder, progress, self.parts)
-                progress.seconds = seconds
-        self._finish(epoch, progress.seconds + time.perf_counter() - begun, board)
+            state.step += 1
+            state.loss_sum += loss
+            if log:
+                log.add_step(state.step, loss, rate)
+            steps_done = state.step - epoch * self.steps_per_epoch
+            description = f"epoch {epoch + 1} of {self._config.epochs}, steps"
+            self._progress.advance(description, steps_done, self.steps_per_epoch)
+            now_s = time.perf_counter()
+            if self.processes.is_first and now_s - saved_s > SAVE_INTERVAL_S:
+                saved_s = now_s
+                elapsed = replace(state, seconds=state.seconds + now_s - begin_s)
+                run_folder.save_state(self.task.folder, elapsed, self._parts)
+        self._finish_epoch(epoch, state.seconds + time.perf_counter() - begin_s, log)
+
+    def _load_batches(self, epoch: int) -> Iterator[TrainingBatch]:
+        """Load this process's share of the batches that are left in an epoch."""
+        config, processes = self._config, self.processes
+        steps_done = self.state.step - epoch * self.steps_per_epoch
+        order = epoch_order(config.seed, epoch, len(self.task.data))
+        by_step = order[: self.steps_per_epoch * config.batch].reshape(
+            self.steps_per_epoch, processes.count, -1
+        )
+        own_order = by_step[steps_done:, processes.rank].reshape(-1)
+        own_batch = config.batch // processes.count
+        return load_batches(self.task.data, epoch, own_order, own_batch, self.task.workers)
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
 
     def step(self, batch: TrainingBatch, rate: float) -> float:
-        """One update; returns the loss. Raises RequestError where it is no number."""
-        torch.manual_seed(self.settings.seed + 1_000_003 * self.progress.step + self.processes.rank)
-        set_rate(self.optimizer, rate)
+        """Update the weights once.
+
+        Args:
+            batch: This process's part of the batch.
+            rate: The learning rate.
+
+        Returns:
+            The loss.
+
+        Raises:
+            RequestError: The loss is NaN or infinite.
+        """
+        torch.manual_seed(self._config.seed + _SEED_STRIDE * self.state.step + self.processes.rank)
+        set_learning_rate(self._optimizer, rate)
         with self.device.autocast():
-            logits = self.network(self.images(batch.pixels))
-        loss = self.loss(logits, batch)
-        self.optimizer.zero_grad()
+            logits = self._network(self._normalize(batch.pixels))
+        loss = training_loss(logits, batch, self._config)
+        self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
-        self.optimizer.step()
-        if self.averaged:
-            self.averaged.update_parameters(self.model)
+        if self._config.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
+        self._optimizer.step()
+        if self.average:
+            self.average.update_parameters(self.model)
         value = float(loss.detach())
         if not np.isfinite(value):
             raise RequestError(
-                f"the loss is {value} at step {self.progress.step}",
+                f"the loss is {value} at step {self.state.step}",
                 "give a lower --lr and a new -o",
             )
         return value
 
-    def images(self, pixels: Tensor) -> Tensor:
-        """uint8 (B, S, S, 3) -> float32 (B, 3, S, S), normalized, on the device."""
-        values = pixels.to(self.device.name, non_blocking=True) * self.scale - self.shift
+    def _normalize(self, pixels: Tensor) -> Tensor:
+        """Turn uint8 (B, S, S, 3) into normalized float32 (B, 3, S, S) on the device."""
+        values = pixels.to(self.device.name, non_blocking=True) * self._scale - self._shift
         return values.permute(0, 3, 1, 2)
 
-    def loss(self, logits: Tensor, batch: TrainingBatch) -> Tensor:
-        """The teacher's divergence, and the labels' cross-entropy: alone without a store, weighted beside one."""
-        found = torch.zeros((), device=logits.device)
-        if batch.known is not None and batch.probabilities is not None:
-            found = sparse_divergence(
-                logits, batch.known.to(logits.device), batch.probabilities.to(logits.device)
-            )
-        weight = self.settings.label_weight if batch.known is not None else 1.0
-        if (
-            weight
-            and batch.classes is not None
-            and batch.partners is not None
-            and batch.shares is not None
-        ):
-            rows, partners, shares = (
-                each.to(logits.device) for each in (batch.classes, batch.partners, batch.shares)
-            )
-            found = found + weight * label_loss(
-                logits, rows, partners, shares, self.settings.label_smoothing
-            )
-        return found
-
-    def _training(self) -> None:
+    def _set_training_mode(self) -> None:
         self.model.train()
-        if self.settings.frozen_norm:
+        if self._config.frozen_norm:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
-    def _finish(self, epoch: int, seconds: float, board: TensorBoardLog | None) -> None:
-        """Evaluate, keep what is best, and write the state."""
-        progress, task = self.progress, self.task
-        loss = progress.loss / self.steps
-        rate = learning_rate(self.settings, progress.step - 1, self.steps, self.settings.batch)
-        progress.loss = progress.seconds = 0.0
-        if not self.processes.first:
+    def _finish_epoch(self, epoch: int, seconds: float, log: TensorBoardLog | None) -> None:
+        """Evaluate, save checkpoints and the state, and report."""
+        state, task = self.state, self.task
+        loss = state.loss_sum / self.steps_per_epoch
+        state.loss_sum = state.seconds = 0.0
+        if not self.processes.is_first:
             self.processes.wait()
             return
-        found = (
-            evaluate_model(self.kept, task.validation, self.device, task.rows)
-            if task.validation
-            else None
+        top1: float | None = None
+        if task.validation:
+            top1 = evaluate_model(self.result_model, task.validation, self.device, task.rows).top1
+        rate = self._learning_rate(state.step - 1)
+        state.history.append(EpochSummary(loss, rate, top1, seconds))
+        is_best = top1 is None or top1 > state.best_top1
+        if top1 is not None and is_best:
+            state.best_top1 = top1
+        self._save_checkpoints(is_best)
+        run_folder.save_state(task.folder, state, self._parts)
+        draw_history(state.history, task.folder / run_folder.CURVES_FILE)
+        accuracy = "" if top1 is None else f", top-1 {top1:.2f}% (best {state.best_top1:.2f}%)"
+        self._progress.message(
+            f"epoch {epoch + 1} of {self._config.epochs}: loss {loss:.4f}{accuracy}, "
+            f"{seconds:.0f} s"
         )
-        progress.history.append(EpochSummary(loss, rate, found.top1 if found else None, seconds))
-        files = [state.LAST]
-        if found is None or found.top1 > progress.best:
-            progress.best = found.top1 if found else progress.best
-            files.append(state.BEST)
-        weights = task.state(self.kept)
-        for name in files:
+        if log:
+            log.add_epoch(state.step, state.history[-1])
+        self.processes.wait()
+
+    def _save_checkpoints(self, is_best: bool) -> None:
+        task = self.task
+        weights = task.export_state(self.result_model)
+        names = [run_folder.LAST_CHECKPOINT]
+        if is_best:
+            names.append(run_folder.BEST_CHECKPOINT)
+        for name in names:
             save_checkpoint(
                 task.folder / name,
                 weights,
@@ -251,16 +293,7 @@ class TrainingRun:
                 task.student.license,
                 task.rows,
             )
-        if task.recipe and state.BEST in files:
-            replace(task.recipe, checkpoint=sha256(task.folder / state.BEST)).save(
-                task.folder / state.RECIPE
-            )
-        state.save_state(task.folder, progress, self.parts)
-        draw(progress.history, task.folder / state.CURVES)
-        said = f", top-1 {found.top1:.2f}% (best {progress.best:.2f}%)" if found else ""
-        self.report(
-            f"epoch {epoch + 1} of {self.settings.epochs}: loss {loss:.4f}{said}, {seconds:.0f} s"
-        )
-        if board:
-            board.epoch(progress.step, progress.history[-1])
-        self.processes.wait()
+        if task.recipe and is_best:
+            digest = sha256(task.folder / run_folder.BEST_CHECKPOINT)
+            recipe = replace(task.recipe, checkpoint_sha256=digest)
+            recipe.save(task.folder / run_folder.RECIPE_FILE)

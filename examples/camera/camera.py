@@ -1,10 +1,12 @@
-"""Classify a camera or a video live: capture, classify and draw side by side, always of the newest frame.
+"""Classify a camera or a video live.
 
-    python examples/camera/camera.py demo.onnx               # the first camera, in a window; q ends it
-    python examples/camera/camera.py demo.onnx video.mp4     # a file, at its own speed
+Capture, network and drawing run at the same time, always on the newest frame:
+
+    python examples/camera/camera.py demo.onnx              # the first camera, in a window; q quits
+    python examples/camera/camera.py demo.onnx video.mp4    # a video file, at its own speed
     python examples/camera/camera.py demo.onnx video.mp4 --save drawn.mp4
 
-Needs pip install opencv-python (opencv-python-headless where there is no screen).
+This needs `pip install opencv-python` (opencv-python-headless on a machine without a screen).
 """
 
 from __future__ import annotations
@@ -26,198 +28,249 @@ from tinyvit import Classifier, Prediction, TinyViTError
 
 Frame = npt.NDArray[np.uint8]
 
+DEFAULT_FPS = 25
+"""Frames per second of a video file that states none, and of the saved video."""
+
 
 @dataclass(frozen=True)
-class Shot:
-    """A frame, (height, width, 3) BGR, and when it was there, in seconds of time.monotonic()."""
+class CapturedFrame:
+    """A frame and the time at which it was captured.
+
+    Attributes:
+        frame: Pixels, uint8 (height, width, 3), BGR.
+        time_s: Seconds of `time.monotonic()`.
+    """
 
     frame: Frame
-    at: float
+    time_s: float
 
 
 @dataclass(frozen=True)
-class Answer:
-    """A shot, and what it shows, best first."""
+class ClassifiedFrame:
+    """A captured frame and its predictions, the most probable class first."""
 
-    shot: Shot
-    best: list[Prediction]
-
-
-One = TypeVar("One")
+    captured: CapturedFrame
+    predictions: list[Prediction]
 
 
-class Newest(Generic[One]):
-    """Room for one thing between two stages: putting another replaces it, so that nobody who takes ever gets a stale one."""
+@dataclass(frozen=True)
+class LiveStatistics:
+    """Statistics of a live run.
+
+    Attributes:
+        frames: Frames that were shown.
+        dropped: Frames that newer ones replaced before they were shown.
+        fps: Shown frames per second.
+        delay_ms: Median time from capturing a frame to showing it.
+    """
+
+    frames: int
+    dropped: int
+    fps: float
+    delay_ms: float
+
+
+Item = TypeVar("Item")
+
+
+class LatestSlot(Generic[Item]):
+    """Room for one item between two threads: a new item replaces one that nobody took.
+
+    Attributes:
+        replaced: Number of items that were replaced.
+    """
 
     def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._one: One | None = None
-        self._closed = False
         self.replaced = 0
+        self._changed = threading.Condition()
+        self._item: Item | None = None
+        self._is_closed = False
 
-    def put(self, one: One) -> None:
-        """Leave one, over that which nobody took."""
+    def put(self, item: Item) -> None:
+        """Store an item, and replace one that nobody took."""
         with self._changed:
-            self.replaced += self._one is not None
-            self._one = one
+            self.replaced += self._item is not None
+            self._item = item
             self._changed.notify()
 
     def close(self) -> None:
-        """No more will come."""
+        """Declare that no more items will come."""
         with self._changed:
-            self._closed = True
+            self._is_closed = True
             self._changed.notify()
 
-    def take(self) -> One | None:
-        """The newest, once there is one that was not taken; None at the end."""
+    def take(self) -> Item | None:
+        """Wait for an item and return it; None after `close` if there is no item left."""
         with self._changed:
-            self._changed.wait_for(lambda: self._one is not None or self._closed)
-            one, self._one = self._one, None
-            return one
+            self._changed.wait_for(lambda: self._item is not None or self._is_closed)
+            item, self._item = self._item, None
+            return item
 
 
-def shots(source: str) -> Iterator[Shot]:
-    """Frames of a camera ("0", "/dev/video0") or a stream ("rtsp://...") as they come, of a file at the speed that it says (25 a second
-    where it says none)."""
+def capture_frames(source: str) -> Iterator[CapturedFrame]:
+    """Capture frames as they come; frames of a file come at the speed that the file states.
+
+    Args:
+        source: Number or path of a camera ("0", "/dev/video0"), URL of a stream ("rtsp://...") or
+            path of a video file.
+
+    Yields:
+        The frames.
+    """
     capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
     if not capture.isOpened():
         raise SystemExit(
             f"error: {source} cannot be opened: give a camera's number or a video that OpenCV reads"
         )
-    live = source.isdigit() or source.startswith("/dev/") or "://" in source
-    pause = 0.0 if live else 1 / (capture.get(cv2.CAP_PROP_FPS) or 25)
-    due = time.monotonic()
+    is_live = source.isdigit() or source.startswith("/dev/") or "://" in source
+    interval_s = 0.0 if is_live else 1 / (capture.get(cv2.CAP_PROP_FPS) or DEFAULT_FPS)
+    next_frame_s = time.monotonic()
     try:
         while True:
-            found, frame = capture.read()
-            if not found:
+            was_read, frame = capture.read()
+            if not was_read:
                 return
-            due = max(due + pause, time.monotonic() - pause)
-            time.sleep(max(0.0, due - time.monotonic()))
-            yield Shot(frame, time.monotonic())  # type: ignore[arg-type]
+            next_frame_s = max(next_frame_s + interval_s, time.monotonic() - interval_s)
+            time.sleep(max(0.0, next_frame_s - time.monotonic()))
+            yield CapturedFrame(frame, time.monotonic())  # type: ignore[arg-type]
     finally:
         capture.release()
 
 
-def draw(frame: Frame, best: list[Prediction], line: str) -> None:
-    """Write labels, scores and a line of figures into the frame."""
-    texts = [line, *(f"{one.score:4.0%} {one.label}" for one in best)]
-    frame[: 12 + 24 * len(texts), :400] //= 3  # dark behind the text
-    for i, text in enumerate(texts):
-        cv2.putText(
-            frame,
-            text,
-            (10, 26 + 24 * i),
-            cv2.FONT_HERSHEY_SIMPLEX,
-            0.6,
-            (255, 255, 255),
-            1,
-            cv2.LINE_AA,
-        )
+def draw_text(frame: Frame, predictions: list[Prediction], status: str) -> None:
+    """Draw a status line, and the predictions with their scores, into a frame."""
+    lines = [status, *(f"{item.score:4.0%} {item.label}" for item in predictions)]
+    frame[: 12 + 24 * len(lines), :400] //= 3  # A dark background makes the text readable.
+    for row, line in enumerate(lines):
+        origin, white = (10, 26 + 24 * row), (255, 255, 255)
+        cv2.putText(frame, line, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.6, white, 1, cv2.LINE_AA)
 
 
-def loop(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> dict[str, float]:
-    """Capture, classify, and draw and show, each beside the others, until the source ends or `show` says False. Returns frames, dropped,
-    fps and delay_ms (the median from a frame's capture to when it was shown)."""
-    captured, answered = Newest[Shot](), Newest[Answer]()
-    stop, failed = threading.Event(), list[BaseException]()
+def run_live(classifier: Classifier, source: str, show: Callable[[Frame], bool]) -> LiveStatistics:
+    """Capture, classify and show frames until the source ends or `show` returns False.
+
+    Args:
+        classifier: The opened model.
+        source: Camera or video, as for `capture_frames`.
+        show: Called with every drawn frame; returns whether to go on.
+
+    Returns:
+        Statistics of the run.
+    """
+    captured, classified = LatestSlot[CapturedFrame](), LatestSlot[ClassifiedFrame]()
+    stop, errors = threading.Event(), list[BaseException]()
 
     def capture() -> None:
-        for shot in shots(source):
-            captured.put(shot)
+        for frame in capture_frames(source):
+            captured.put(frame)
             if stop.is_set():
                 break
 
     def classify() -> None:
-        while (shot := captured.take()) is not None and not stop.is_set():
-            answered.put(Answer(shot, classifier.predict(shot.frame, channels="bgr")))
+        while (item := captured.take()) is not None and not stop.is_set():
+            classified.put(ClassifiedFrame(item, classifier.predict(item.frame, channels="bgr")))
 
-    stages = [stage(capture, captured, failed), stage(classify, answered, failed)]
-    delays: list[float] = []
-    start = time.monotonic()
+    threads = [start_thread(capture, captured, errors), start_thread(classify, classified, errors)]
+    start_s = time.monotonic()
     try:
-        while (answer := answered.take()) is not None:
-            fps = (len(delays) + 1) / (time.monotonic() - start)
-            draw(
-                answer.shot.frame,
-                answer.best,
-                f"{fps:.1f} frames a second, {1000 * (time.monotonic() - answer.shot.at):.0f} ms behind",
-            )
-            wanted = show(answer.shot.frame)
-            delays.append(1000 * (time.monotonic() - answer.shot.at))
-            if not wanted:
-                break
-    except KeyboardInterrupt:
-        pass  # which ends a camera that is saved
+        delays_ms = show_frames(classified, show)
     finally:
         stop.set()
-        for each in stages:
-            each.join(timeout=5)
-    if failed:
-        raise failed[0]
-    seconds, dropped = time.monotonic() - start, captured.replaced + answered.replaced
-    return {
-        "frames": len(delays),
-        "dropped": dropped,
-        "fps": len(delays) / seconds,
-        "delay_ms": median(delays) if delays else 0.0,
-    }
+        for thread in threads:
+            thread.join(timeout=5)
+    if errors:
+        raise errors[0]
+    return LiveStatistics(
+        frames=len(delays_ms),
+        dropped=captured.replaced + classified.replaced,
+        fps=len(delays_ms) / (time.monotonic() - start_s),
+        delay_ms=median(delays_ms) if delays_ms else 0.0,
+    )
 
 
-def stage(
-    work: Callable[[], None], into: Newest[Any], failed: list[BaseException]
+def show_frames(
+    classified: LatestSlot[ClassifiedFrame], show: Callable[[Frame], bool]
+) -> list[float]:
+    """Draw and show frames until they end, `show` returns False, or the user presses Ctrl-C.
+
+    Args:
+        classified: Where the frames come from.
+        show: Called with every drawn frame; returns whether to go on.
+
+    Returns:
+        For each shown frame, the time from its capture to its display, in milliseconds.
+    """
+    delays_ms: list[float] = []
+    start_s = time.monotonic()
+    try:
+        while (item := classified.take()) is not None:
+            fps = (len(delays_ms) + 1) / (time.monotonic() - start_s)
+            delay_ms = 1000 * (time.monotonic() - item.captured.time_s)
+            status = f"{fps:.1f} frames per second, {delay_ms:.0f} ms behind"
+            draw_text(item.captured.frame, item.predictions, status)
+            go_on = show(item.captured.frame)
+            delays_ms.append(1000 * (time.monotonic() - item.captured.time_s))
+            if not go_on:
+                break
+    except KeyboardInterrupt:
+        pass  # Ctrl-C is how a camera whose frames are saved is stopped.
+    return delays_ms
+
+
+def start_thread(
+    work: Callable[[], None], output: LatestSlot[Any], errors: list[BaseException]
 ) -> threading.Thread:
-    """A thread that does `work`, notes what it fails with, and closes what it puts its results into."""
+    """Run `work` in a thread; at its end, close its output and append its error to `errors`."""
 
     def run() -> None:
         try:
             work()
         except (SystemExit, Exception) as error:
-            failed.append(error)
+            errors.append(error)
         finally:
-            into.close()
+            output.close()
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     return thread
 
 
-class Window:
-    """Shows frames on the screen; False once q is pressed."""
-
-    def __call__(self, frame: Frame) -> bool:
-        """Show one."""
-        try:
-            cv2.imshow("TinyViT", frame)
-        except cv2.error as error:
-            raise SystemExit(
-                "error: OpenCV has no window here: give --save FILE, or install opencv-python"
-            ) from error
-        return cv2.waitKey(1) != ord("q")
+def show_in_window(frame: Frame) -> bool:
+    """Show a frame on the screen; return False once the user has pressed q."""
+    try:
+        cv2.imshow("TinyViT", frame)
+    except cv2.error as error:
+        raise SystemExit(
+            "error: OpenCV has no window here: give --save FILE, or install opencv-python"
+        ) from error
+    return cv2.waitKey(1) != ord("q")
 
 
-class Saved:
-    """Writes frames into an .mp4 of 25 a second that plays as fast as they came: some more than once, or not at all."""
+class VideoFile:
+    """An .mp4 file that plays at the speed at which its frames came.
+
+    It has a fixed number of frames per second, so a frame is repeated until the next one comes.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._writer: cv2.VideoWriter | None = None
-        self._start, self._written = 0.0, 0
+        self._start_s, self._frames = 0.0, 0
 
-    def __call__(self, frame: Frame) -> bool:
-        """Write one."""
+    def write(self, frame: Frame) -> bool:
+        """Write a frame; always return True."""
         if self._writer is None:
-            self._writer = cv2.VideoWriter(
-                self._path, cv2.VideoWriter.fourcc(*"mp4v"), 25, (frame.shape[1], frame.shape[0])
-            )
+            height, width = frame.shape[:2]
+            codec = cv2.VideoWriter.fourcc(*"mp4v")
+            self._writer = cv2.VideoWriter(self._path, codec, DEFAULT_FPS, (width, height))
             if not self._writer.isOpened():
                 raise SystemExit(
                     f"error: {self._path} cannot be written: give an .mp4 in a folder that exists"
                 )
-            self._start = time.monotonic()
-        while self._written <= 25 * (time.monotonic() - self._start):
+            self._start_s = time.monotonic()
+        while self._frames <= DEFAULT_FPS * (time.monotonic() - self._start_s):
             self._writer.write(frame)
-            self._written += 1
+            self._frames += 1
         return True
 
     def close(self) -> None:
@@ -227,26 +280,30 @@ class Saved:
 
 
 def main() -> int:
-    """The command; returns its exit code."""
-    asked = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    asked.add_argument("model", help="a file that tinyvit-export wrote")
-    asked.add_argument(
-        "source", nargs="?", default="0", help="a camera's number or a video; default 0"
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("model", help="A file that tinyvit-export wrote.")
+    parser.add_argument(
+        "source", nargs="?", default="0", help="Number of a camera, or a video file (default: 0)."
     )
-    asked.add_argument("--save", metavar="FILE", help="write an .mp4 instead of opening a window")
-    args = asked.parse_args()
-    show = Saved(args.save) if args.save else Window()
+    parser.add_argument("--save", metavar="FILE", help="Write an .mp4 instead of opening a window.")
+    arguments = parser.parse_args()
+    video_file = VideoFile(arguments.save) if arguments.save else None
+    show = video_file.write if video_file else show_in_window
     try:
-        with Classifier(args.model, top_k=3) as classifier:
-            figures = loop(classifier, args.source, show)
+        with Classifier(arguments.model, top_k=3) as classifier:
+            statistics = run_live(classifier, arguments.source, show)
     except TinyViTError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     finally:
-        if isinstance(show, Saved):
-            show.close()
-    said = "{frames} frames, {fps:.1f} a second; {delay_ms:.0f} ms from capture to picture (median); {dropped} replaced by newer ones"
-    print(said.format(**figures))
+        if video_file:
+            video_file.close()
+    print(
+        f"{statistics.frames} frames, {statistics.fps:.1f} per second;"
+        f" {statistics.delay_ms:.0f} ms from capture to display (median);"
+        f" {statistics.dropped} replaced by newer ones"
+    )
     return 0
 
 

@@ -12,9 +12,9 @@ PHOTO = next(
 
 # Export: a checkpoint in, one file with labels and preprocessing inside out.
 if not Path("demo.onnx").exists():
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
 
-    export("demo", target="onnx", output="demo.onnx")
+    export(ExportConfig(model="demo", targets=("onnx",), output="demo.onnx"))
 
 # Classify: a path, bytes, a Pillow image or an array.
 with Classifier("demo.onnx", top_k=3) as classifier:

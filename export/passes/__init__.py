@@ -1,1 +1,4 @@
-"""Passes on the ONNX graph that several targets share."""
+"""Rewrites of a network's graph that several targets share.
+
+Passes of one target are in that target's own folder, `export/targets/<name>/passes.py`.
+"""

@@ -1,43 +1,59 @@
-"""Attention biases written out, for a file whose engine would gather them anew for every picture.
+"""A pass that stores attention biases expanded, for engines that would expand them for every image.
 
-They are stored one row a head and spread by an index (docs/decisions.md); onnxruntime does that once, when it optimizes an ONNX file, but
-does not optimize one of its own format when it opens it.
+A file stores the biases as one row per head, which a Gather expands (docs/decisions.md, "Attention
+biases stay small in the file"). onnxruntime computes that Gather once when it optimizes an ONNX
+file, but it does not optimize a file of its own format when it opens it.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def biases(model: ir.Model) -> None:
-    """Replace every Gather of constants by its result, in place: in float32, or beside 8-bit layers in float16, with a Cast."""
-    import numpy as np
-    import onnx_ir as ir
+def expand_attention_bias(model: ir.Model) -> None:
+    """Replace every Gather of constants by its result.
+
+    Requires: the only Gathers of constants are those of attention biases. Changes: each becomes an
+    initializer; in a quantized model it is stored in float16 and followed by a Cast to float32.
+    Why: the gathers would take 9 of 35 ms per image (docs/engines.md, "ORT"). Stored in float16
+    beside 8-bit weights, the demo takes 8.0 MB instead of 10.4.
+
+    Args:
+        model: The model to change in place.
+    """
     import onnx_ir.passes.common as passes
 
-    quantized = any(node.op_type == "QuantizeLinear" for node in model.graph)
+    is_quantized = any(node.op_type == "QuantizeLinear" for node in model.graph)
     for node in [node for node in model.graph if node.op_type == "Gather"]:
-        constants = [None if value is None else value.const_value for value in node.inputs]
-        if None in constants:
-            continue
-        table, index = (tensor.numpy() for tensor in constants if tensor is not None)
-        made = np.take(table, index, node.attributes.get_int("axis", 0))
-        name = f"{node.outputs[0].name}_spread"
-        value = ir.Value(
-            name=name,
-            const_value=ir.tensor(made.astype(np.float16) if quantized else made, name=name),
-        )
-        model.graph.register_initializer(value)
-        if quantized:
-            cast = ir.node(
-                "Cast", [value], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"
-            )
-            model.graph.insert_before(node, cast)
-            value = cast.outputs[0]
-        node.outputs[0].replace_all_uses_with(value)
-        model.graph.remove(node, safe=True)
+        _replace_gather(model, node, is_quantized)
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
+
+
+def _replace_gather(model: ir.Model, node: ir.Node, as_float16: bool) -> None:
+    """Replace one Gather, unless its table or its index is computed from the input."""
+    import onnx_ir as ir
+
+    constants = [None if value is None else value.const_value for value in node.inputs]
+    if None in constants:
+        return
+    table, index = (tensor.numpy() for tensor in constants if tensor is not None)
+    expanded = np.take(table, index, node.attributes.get_int("axis", 0))
+    if as_float16:
+        expanded = expanded.astype(np.float16)
+    name = f"{node.outputs[0].name}_spread"
+    value = ir.Value(name=name, const_value=ir.tensor(expanded, name=name))
+    model.graph.register_initializer(value)
+    if as_float16:
+        cast = ir.node(
+            "Cast", [value], attributes={"to": ir.DataType.FLOAT}, name=f"{node.name}_wide"
+        )
+        model.graph.insert_before(node, cast)
+        value = cast.outputs[0]
+    node.outputs[0].replace_all_uses_with(value)
+    model.graph.remove(node, safe=True)

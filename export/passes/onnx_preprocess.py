@@ -1,8 +1,8 @@
-"""Preprocessing as part of an ONNX model.
+"""A pass that puts preprocessing into an ONNX model.
 
-In: a model whose one input is float32 (N, 3, size, size), normalized, and the `Preprocess` that makes such an input.
-Out: the same model, with an input of the same name that is uint8 RGB: (N, size, size, 3) for the stage "normalize", one
-picture (1, height, width, 3) of any size for "full".
+The model's input was float32 (N, 3, size, size), normalized. Afterwards it is uint8 RGB, under the
+same name: (N, size, size, 3) for the stage "normalize", or one image (1, height, width, 3) of any
+size for the stage "full". docs/performance.md ("Preprocessing in the file") has times and accuracy.
 """
 
 from __future__ import annotations
@@ -21,16 +21,35 @@ if TYPE_CHECKING:
 
     _Input = ir.Value | npt.NDArray[Any]
 
-RESIZE_OPSET = 18  # the first whose Resize can antialias
+RESIZE_OPSET = 18
+"""The first ONNX opset whose Resize can antialias."""
+
 MODES = {"bicubic": "cubic", "bilinear": "linear"}
-FLOAT = 1  # onnx.TensorProto.FLOAT
+"""Interpolation of `Preprocess` -> mode of ONNX's Resize."""
+
+_FLOAT = 1
+"""`onnx.TensorProto.FLOAT`, written down so that the onnx package need not be imported."""
 
 
-def add(model: ir.Model, preprocess: Preprocess, stage: PreprocessStage) -> None:
-    """Put the part of preprocessing that `stage` names in front of the network, in place; "host" changes nothing.
+def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: PreprocessStage) -> None:
+    """Put a part of the preprocessing in front of the network.
 
-    The pixels are those of `Preprocess.pixels`, one level of 255 away in about one of 3,000 (two levels: one in a million), where
-    the engine antialiases uint8 in fixed point as onnxruntime does; the arithmetic after them is that of `Preprocess.normalize`.
+    Requires: one float32 input (N, 3, size, size); for "full" also opset 18 or later and a batch of
+    one or an open batch. Changes: the input becomes uint8 (see the module), and an open batch
+    becomes 1 for "full". Why: applications then pass pixels, and need no code of their own for it.
+
+    The pixels equal those of `Preprocess.resize_and_crop` except for one level of 255 in about one
+    value of 3,000 (two levels: one in a million), where the engine antialiases uint8 in fixed point
+    as onnxruntime does. The arithmetic after them is that of `Preprocess.normalize`.
+
+    Args:
+        model: The model to change in place.
+        preprocess: The preprocessing that makes the network's input.
+        stage: The part to add; "host" adds nothing.
+
+    Raises:
+        RequestError: The model or the preprocessing does not meet the requirements.
+        MissingDependencyError: onnx-ir is not installed.
     """
     if stage == "host":
         return
@@ -38,19 +57,25 @@ def add(model: ir.Model, preprocess: Preprocess, stage: PreprocessStage) -> None
         import onnx_ir as ir
     except ImportError as error:
         raise MissingDependencyError.of("onnx-ir", "export") from error
-    old = _network_input(model, preprocess)
+    old_input = _find_network_input(model, preprocess)
     shape: list[Any] = [1, "height", "width", 3]
     if stage == "normalize":
-        assert old.shape is not None
-        shape = [old.shape[0], preprocess.size, preprocess.size, 3]
-    new = ir.Value(name=old.name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.UINT8))
-    nodes = _Nodes()
-    pixels = _resize(nodes, new, preprocess, _mode(model, preprocess)) if stage == "full" else new
-    _connect(model, old, new, nodes, _normalize(nodes, pixels, preprocess))
+        assert old_input.shape is not None
+        shape = [old_input.shape[0], preprocess.size, preprocess.size, 3]
+    new_input = ir.Value(
+        name=old_input.name, shape=ir.Shape(shape), type=ir.TensorType(ir.DataType.UINT8)
+    )
+    builder = _NodeBuilder()
+    pixels = new_input
+    if stage == "full":
+        mode = _check_resize(model, preprocess)
+        pixels = _resize_and_crop(builder, new_input, preprocess, mode)
+    normalized = _normalize(builder, pixels, preprocess)
+    _replace_input(model, new_input, builder, normalized)
 
 
-class _Nodes:
-    """Nodes as they are made, named so that they meet no name of the network's."""
+class _NodeBuilder:
+    """Creates nodes with names that no node of the network has."""
 
     def __init__(self) -> None:
         import onnx_ir as ir
@@ -58,7 +83,7 @@ class _Nodes:
         self.tape = ir.tape.Tape()
 
     def op(self, kind: str, *inputs: _Input | None, **attributes: Any) -> ir.Value:
-        """Append one node; arrays become initializers. Returns its only output."""
+        """Append one node and return its only output; array inputs become initializers."""
         import onnx_ir as ir
 
         values = [self._constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
@@ -66,6 +91,7 @@ class _Nodes:
         return self.tape.op(kind, values, attributes, name=name, output=ir.Value(name=name))
 
     def _constant(self, array: npt.NDArray[Any]) -> ir.Value:
+        """Add an initializer."""
         import onnx_ir as ir
 
         return self.tape.initializer(
@@ -73,130 +99,162 @@ class _Nodes:
         )
 
 
-def _network_input(model: ir.Model, preprocess: Preprocess) -> ir.Value:
+def _find_network_input(model: ir.Model, preprocess: Preprocess) -> ir.Value:
+    """Return the only input; raise RequestError if it is not what preprocessing makes."""
     import onnx_ir as ir
 
-    inputs, want = list(model.graph.inputs), (3, preprocess.size, preprocess.size)
+    inputs, expected = list(model.graph.inputs), (3, preprocess.size, preprocess.size)
     shape = inputs[0].shape if len(inputs) == 1 else None
-    if shape is None or inputs[0].dtype != ir.DataType.FLOAT or tuple(shape)[1:] != want:
+    if shape is None or inputs[0].dtype != ir.DataType.FLOAT or tuple(shape)[1:] != expected:
+        size = preprocess.size
         raise RequestError(
-            f"preprocessing goes in front of one float32 input of (N, 3, {preprocess.size}, {preprocess.size}); this model takes {inputs}",
+            f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
+            f"this model takes {inputs}",
             "export a network of this input size with --preprocess host first",
         )
     return inputs[0]
 
 
-def _mode(model: ir.Model, preprocess: Preprocess) -> str:
+def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
+    """Return the mode of the Resize nodes; raise RequestError if the model cannot have them."""
     assert model.graph.inputs[0].shape is not None
     batch = model.graph.inputs[0].shape[0]
     opset = model.graph.opset_imports.get("", 0)
     if preprocess.interpolation not in MODES:
         raise RequestError(
-            f"no engine resizes with {preprocess.interpolation!r}; {' and '.join(MODES)} can be put into a file",
-            "use --preprocess normalize, and resize before",
+            f"interpolation {preprocess.interpolation!r} cannot be part of a file; "
+            f"{' and '.join(MODES)} can",
+            "use --preprocess normalize, and resize the image before",
         )
     if opset < RESIZE_OPSET:
         raise RequestError(
-            f"ONNX opset {opset} cannot resize as Pillow does (antialiased); opset {RESIZE_OPSET} is the first",
+            f"ONNX opset {opset} cannot resize with antialiasing as Pillow does; "
+            f"opset {RESIZE_OPSET} is the first that can",
             f"use --opset {RESIZE_OPSET} or later",
         )
     if isinstance(batch, int) and batch != 1:
         raise RequestError(
-            f"pictures of any size go in one at a time, and this network takes {batch}",
+            "a file that resizes takes images of any size one at a time, "
+            f"and this network takes {batch}",
             "use a batch of 1, or --preprocess normalize",
         )
     return MODES[preprocess.interpolation]
 
 
-def _resize(nodes: _Nodes, image: ir.Value, preprocess: Preprocess, mode: str) -> ir.Value:
-    """uint8 (1, height, width, 3) -> uint8 (1, size, size, 3)."""
+def _resize_and_crop(
+    builder: _NodeBuilder, image: ir.Value, preprocess: Preprocess, mode: str
+) -> ir.Value:
+    """Resize and crop: uint8 (1, height, width, 3) -> uint8 (1, size, size, 3)."""
     size = preprocess.size
-    pair = np.array([size, size])
-    options = {
-        "mode": mode,
-        "antialias": 1,
-        "exclude_outside": 1,
-        "cubic_coeff_a": -0.5,
-        "axes": [1, 2],
-    }
-    # exclude_outside: at the border Pillow leaves out the taps beyond it and scales the others up.
+    crop_size = np.array([size, size])
+    source = builder.op("Shape", image, start=1, end=3)
+    resized, start, end = _find_crop(builder, source, preprocess)
+    is_first, zero = _select_first_axis(builder, source), np.zeros(2, np.int64)
 
-    def scaled(x: ir.Value, sizes: _Input) -> ir.Value:
-        # uint8 in and out: the engine then rounds between the two axes, as Pillow does.
-        return nodes.op(
-            "Resize", x, None, None, sizes, coordinate_transformation_mode="half_pixel", **options
-        )
+    def select(for_first: _Input, for_second: _Input) -> ir.Value:
+        return builder.op("Where", is_first, for_first, for_second)
 
-    def cut(x: ir.Value, start: _Input, end: _Input) -> ir.Value:
-        return nodes.op("Slice", x, start, end, np.array([1, 2]))
-
-    source = nodes.op("Shape", image, start=1, end=3)
-    target, start, end = _target(nodes, source, preprocess)
-    first, zero = _first_axis(nodes, source), np.zeros(2, np.int64)
-    # One axis, its crop, then the other: were both resized before the crop, 1 x 5000 pixels would take 790 MiB.
-    image = scaled(image, nodes.op("Where", first, target, source))
-    image = cut(image, nodes.op("Where", first, start, zero), nodes.op("Where", first, end, source))
-    image = scaled(image, nodes.op("Where", first, pair, target))
-    image = cut(image, nodes.op("Where", first, zero, start), nodes.op("Where", first, pair, end))
-    # The shape, which a reader of the file cannot infer.
-    return nodes.op("Reshape", image, np.array([1, size, size, 3]))
+    # Each axis is cropped right after it is resized. If both were resized before the crop, an image
+    # of 1 x 5000 pixels would take 790 MiB.
+    image = _resize(builder, image, select(resized, source), mode)
+    image = _slice(builder, image, select(start, zero), select(end, source))
+    image = _resize(builder, image, select(crop_size, resized), mode)
+    image = _slice(builder, image, select(zero, start), select(crop_size, end))
+    # The Reshape states the shape, which shape inference cannot derive.
+    return builder.op("Reshape", image, np.array([1, size, size, 3]))
 
 
-def _target(
-    nodes: _Nodes, source: ir.Value, preprocess: Preprocess
-) -> tuple[_Input, _Input, _Input]:
-    """int64 (height, width) -> those of the resized picture, and where the crop starts and ends in it."""
-    pair = np.array([preprocess.size] * 2)
-    if preprocess.crop == "squash":
-        return pair, np.zeros(2, np.int64), pair
-    target = nodes.op(
-        "Div", nodes.op("Mul", source, np.array([preprocess.resize])), nodes.op("ReduceMin", source)
+def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) -> ir.Value:
+    """Resize (1, height, width, 3) to the int64 (height, width) in `sizes`.
+
+    The image is uint8 before and after, so that the engine rounds between the two axes as Pillow
+    does. With `exclude_outside`, weights beyond the border are left out and the others scaled up,
+    again as Pillow does.
+    """
+    return builder.op(
+        "Resize",
+        image,
+        None,
+        None,
+        sizes,
+        coordinate_transformation_mode="half_pixel",
+        mode=mode,
+        antialias=1,
+        exclude_outside=1,
+        cubic_coeff_a=-0.5,
+        axes=[1, 2],
     )
-    start = _half_to_even(nodes, nodes.op("Sub", target, pair))
-    return target, start, nodes.op("Add", start, pair)
 
 
-def _half_to_even(nodes: _Nodes, excess: ir.Value) -> ir.Value:
-    """excess >= 0 -> excess / 2, halves to even, as Python's round() and so torchvision's crop: (e + e // 2 % 2) // 2."""
+def _slice(builder: _NodeBuilder, image: ir.Value, start: _Input, end: _Input) -> ir.Value:
+    """Crop (1, height, width, 3) to the int64 (row, column) from `start` up to `end`."""
+    return builder.op("Slice", image, start, end, np.array([1, 2]))
+
+
+def _find_crop(
+    builder: _NodeBuilder, source: ir.Value, preprocess: Preprocess
+) -> tuple[_Input, _Input, _Input]:
+    """Compute the resized (height, width), and where the crop starts and ends in it, all int64."""
+    crop_size = np.array([preprocess.size] * 2)
+    if preprocess.crop == "squash":
+        return crop_size, np.zeros(2, np.int64), crop_size
+    scaled = builder.op("Mul", source, np.array([preprocess.resize]))
+    resized = builder.op("Div", scaled, builder.op("ReduceMin", source))
+    start = _halve_to_even(builder, builder.op("Sub", resized, crop_size))
+    return resized, start, builder.op("Add", start, crop_size)
+
+
+def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
+    """Halve int64 values >= 0, rounding halves to even: (e + e // 2 % 2) // 2.
+
+    This is how Python's round() and therefore torchvision's center crop round.
+    """
     two = np.array([2])
-    odd = nodes.op("Mod", nodes.op("Div", excess, two), two)
-    return nodes.op("Div", nodes.op("Add", excess, odd), two)
+    odd = builder.op("Mod", builder.op("Div", excess, two), two)
+    return builder.op("Div", builder.op("Add", excess, odd), two)
 
 
-def _first_axis(nodes: _Nodes, source: ir.Value) -> ir.Value:
-    """int64 (height, width) -> bool (height, width): which of them is resized first."""
-    height, width = (nodes.op("Gather", source, np.array([i])) for i in (0, 1))
-    tall = nodes.op("Greater", height, nodes.op("Mul", width, np.array([TALL_ASPECT_RATIO])))
-    return nodes.op("Concat", tall, nodes.op("Not", tall), axis=0)
+def _select_first_axis(builder: _NodeBuilder, source: ir.Value) -> ir.Value:
+    """Compute from int64 (height, width) which axis is resized first: bool (height, width)."""
+    height, width = (builder.op("Gather", source, np.array([i])) for i in (0, 1))
+    limit = builder.op("Mul", width, np.array([TALL_ASPECT_RATIO]))
+    is_tall = builder.op("Greater", height, limit)
+    return builder.op("Concat", is_tall, builder.op("Not", is_tall), axis=0)
 
 
-def _normalize(nodes: _Nodes, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
-    # Not folded into the first convolution: its padding is zero after normalizing, not before.
+def _normalize(builder: _NodeBuilder, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
+    """Normalize: uint8 (N, size, size, 3) -> float32 (N, 3, size, size).
+
+    Mean and std are not folded into the first convolution: that pads with zeros after the
+    normalization, not before it.
+    """
     scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
-    values = nodes.op("Cast", nodes.op("Transpose", pixels, perm=[0, 3, 1, 2]), to=FLOAT)
-    scaled = nodes.op("Mul", values, scale)
-    return nodes.op("Sub", scaled, shift)
+    channels_first = builder.op("Transpose", pixels, perm=[0, 3, 1, 2])
+    values = builder.op("Cast", channels_first, to=_FLOAT)
+    return builder.op("Sub", builder.op("Mul", values, scale), shift)
 
 
-def _connect(
-    model: ir.Model, old: ir.Value, new: ir.Value, nodes: _Nodes, result: ir.Value
+def _replace_input(
+    model: ir.Model, new_input: ir.Value, builder: _NodeBuilder, normalized: ir.Value
 ) -> None:
+    """Make `new_input` the model's input and `normalized` what the network reads."""
     graph = model.graph
-    assert old.shape is not None
-    assert new.shape is not None
-    if old.shape[0] != new.shape[0]:
-        _fix_batch(model, old.shape[0])
-    result.type, result.shape = old.type, old.shape
+    old_input = graph.inputs[0]
+    assert old_input.shape is not None
+    assert new_input.shape is not None
+    if old_input.shape[0] != new_input.shape[0]:
+        _fix_batch(model, old_input.shape[0])
+    normalized.type, normalized.shape = old_input.type, old_input.shape
     first = next(iter(graph))
-    old.replace_all_uses_with(result)
-    graph.inputs[0] = new
-    for value in nodes.tape.initializers:
+    old_input.replace_all_uses_with(normalized)
+    graph.inputs[0] = new_input
+    for value in builder.tape.initializers:
         graph.register_initializer(value)
-    graph.insert_before(first, nodes.tape.nodes)
+    graph.insert_before(first, builder.tape.nodes)
 
 
 def _fix_batch(model: ir.Model, batch: object) -> None:
-    """A batch of any size becomes 1, wherever the network's shapes name it."""
+    """Replace the symbolic batch by 1 in every shape that names it."""
     import onnx_ir as ir
 
     for value in (*model.graph.inputs, *(x for node in model.graph for x in node.outputs)):

@@ -35,7 +35,7 @@ _DTYPES = {
     33: "uint32",
     34: "uint64",
 }
-"""DataType of MIL.proto -> numpy's name."""
+"""Maps a DataType of MIL.proto to numpy's name."""
 
 _BLOB_DTYPES = {
     1: "float16",
@@ -47,7 +47,7 @@ _BLOB_DTYPES = {
     14: "int32",
     15: "uint32",
 }
-"""BlobDataType of StorageFormat.hpp -> numpy's name."""
+"""Maps a BlobDataType of StorageFormat.hpp to numpy's name."""
 
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_METADATA = struct.Struct("<IIQQ")

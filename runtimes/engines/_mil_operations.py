@@ -48,7 +48,7 @@ def compute_operation(
 
     Args:
         operation: The operation.
-        operands: Parameter -> array, number or string, constants and computed values alike.
+        operands: For each parameter, its value, constant or computed: an array or a string.
         float_dtype: Type of all floats, float32 or float64. A result that is declared as float16
             is rounded to float16's values and kept in this type.
 
@@ -108,10 +108,9 @@ def erf(values: Array) -> Array:
         np.ones(1, values.dtype),
     ):
         series = series * distance + coefficient
-    positive = table.astype(values.dtype)[index]
-    positive = positive + slopes.astype(values.dtype)[index] * series * distance
-    signed: Array = np.copysign(positive, values)
-    return signed
+    step = slopes.astype(values.dtype)[index] * series * distance
+    result: Array = np.copysign(table.astype(values.dtype)[index] + step, values)
+    return result
 
 
 @cache
@@ -143,10 +142,10 @@ def _layer_norm(operands: Operands) -> Array:
     """Normalize along the axes, then scale by gamma and add beta; iOS15/normalization.py."""
     inputs, axes = operands["x"], tuple(map(int, operands["axes"]))
     epsilon = inputs.dtype.type(operands.get("epsilon", 1e-5))
-    centered = inputs - inputs.mean(axes, keepdims=True)
-    variance = np.square(centered).mean(axes, keepdims=True)
-    normalized: Array = centered / np.sqrt(variance + epsilon)
-    return np.asarray(normalized * operands.get("gamma", 1) + operands.get("beta", 0))
+    deviation = inputs - inputs.mean(axes, keepdims=True)
+    variance = np.square(deviation).mean(axes, keepdims=True)
+    result: Array = deviation / np.sqrt(variance + epsilon)
+    return np.asarray(result * operands.get("gamma", 1) + operands.get("beta", 0))
 
 
 def _gather(operands: Operands) -> Array:
@@ -226,4 +225,4 @@ OPERATIONS: dict[str, OperationFunction] = {
     "sub": _broadcast(np.subtract),
     "transpose": _transpose,
 }
-"""MIL's operation name -> the function that computes it."""
+"""Maps MIL's name of an operation to the function that computes it."""

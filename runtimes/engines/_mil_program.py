@@ -8,7 +8,6 @@ Source: coremltools' mlmodel/format/MIL.proto, Model.proto and FeatureTypes.prot
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -154,31 +153,32 @@ class _ProgramReader:
     def read_operations(self) -> tuple[Operation, ...]:
         """Read the operations that the logits depend on, in the file's order."""
         constants: dict[str, Any] = {}
-        known, operations = {self._features.input.name}, []
+        known_names, operations = {self._features.input.name}, []
         for message in self._needed_messages():
             name = message.outputs[0].name
-            if name in known or name in constants:
+            if name in known_names or name in constants:
                 raise ValueError(f"two values are called {name}")
             if message.type == "const":
                 constants[name] = self._constant_reader.read_value(message.attributes["val"])
                 continue
             operation = self._read_operation(message, constants)
-            if missing := set(operation.inputs.values()) - known:
+            if missing := set(operation.inputs.values()) - known_names:
                 raise ValueError(
                     f"{message.type} needs {', '.join(sorted(missing))}, "
                     "which no earlier operation computes"
                 )
-            known.add(name)
+            known_names.add(name)
             operations.append(operation)
-        if self._features.output.name not in known:
+        if self._features.output.name not in known_names:
             raise ValueError(f"no operation computes {self._features.output.name}")
         return tuple(operations)
 
-    def _needed_messages(self) -> Iterable[Any]:
+    def _needed_messages(self) -> list[Any]:
         """Select the Operation messages that the logits depend on, in the file's order."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names, messages = {self._features.output.name}, list[Any]()
+        needed_names = {self._features.output.name}
+        messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]
             if not needed_names.intersection(output_names):
@@ -190,28 +190,28 @@ class _ProgramReader:
                 binding for argument in message.inputs.values() for binding in argument.arguments
             )
             needed_names.update(binding.name for binding in bindings if binding.name)
-        return reversed(messages)
+        return messages[::-1]
 
     def _read_operation(self, message: Any, constants: dict[str, Any]) -> Operation:
         """Read one Operation message and replace the names of constants by their values."""
-        inputs, fixed = {}, {}
+        inputs, operation_constants = {}, {}
         for parameter, argument in message.inputs.items():
             if len(argument.arguments) != 1:
                 raise ValueError(f"{message.type} takes several values as {parameter}")
             binding = argument.arguments[0]
             if binding.WhichOneof("binding") == "value":
-                fixed[parameter] = self._constant_reader.read_value(binding.value)
+                operation_constants[parameter] = self._constant_reader.read_value(binding.value)
             elif binding.name in constants:
-                fixed[parameter] = constants[binding.name]
+                operation_constants[parameter] = constants[binding.name]
             else:
                 inputs[parameter] = binding.name
         if message.type.startswith("constexpr_"):
             # Before iOS 18, these operations have their operands as attributes.
-            fixed |= {
+            operation_constants |= {
                 key: self._constant_reader.read_value(value)
                 for key, value in message.attributes.items()
                 if key != "name"
             }
         output = message.outputs[0]
         shape, dtype = self._constant_reader.read_type(output.type)
-        return Operation(message.type, inputs, fixed, output.name, shape, dtype)
+        return Operation(message.type, inputs, operation_constants, output.name, shape, dtype)

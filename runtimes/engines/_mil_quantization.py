@@ -91,8 +91,8 @@ def _scale_integers(integers: Array, operands: Operands) -> Array:
     levels = integers.astype(scale.dtype)
     if "zero_point" in operands:
         levels = levels - _align_with_axis(operands["zero_point"], integers, operands)
-    scaled: Array = levels * scale
-    return scaled
+    floats: Array = levels * scale
+    return floats
 
 
 def _align_with_axis(values: Any, tensor: Array, operands: Operands) -> Array:

@@ -34,8 +34,8 @@ class Operation:
 
     Attributes:
         kind: MIL's name of the operation, such as "conv".
-        inputs: Parameter -> name of the value that an earlier operation computes.
-        constants: Parameter -> constant value: an array or a string.
+        inputs: For each parameter that an earlier operation computes, the name of that value.
+        constants: For each constant parameter, its value: an array or a string.
         output: Name of the one value that the operation computes.
         shape: Declared shape of the output.
         dtype: Declared numpy dtype name of the output.

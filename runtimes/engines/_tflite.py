@@ -34,10 +34,10 @@ _ELEMENT_BYTES = {
     "FLOAT64": 8,
     "UINT32": 4,
 }
-"""Name of an allowed TensorType -> bytes of one element."""
+"""Maps the name of an allowed TensorType to the bytes of one element."""
 
 _ZERO_POINT_RANGES = {"INT8": (-128, 127), "UINT8": (0, 255)}
-"""Name of a TensorType -> lowest and highest zero point; other types only allow 0."""
+"""Maps the name of a TensorType to its lowest and highest zero point; other types only allow 0."""
 
 _WEIGHTED_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _MAX_RANK = 8
@@ -178,18 +178,18 @@ def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
     constants = {
         index for index, tensor in enumerate(graph.tensors) if _buffer_bytes(buffers[tensor.buffer])
     }
-    written = set(_read_indices(graph.inputs, graph.tensors))
+    written_tensors = set(_read_indices(graph.inputs, graph.tensors))
     for operator in graph.operators:
         if not 0 <= operator.opcodeIndex < kind_count:
             raise ValueError("an operator has a code that does not exist")
         inputs = _read_indices(operator.inputs, graph.tensors, optional=True)
-        if {index for index in inputs if index >= 0} - written - constants:
+        if {index for index in inputs if index >= 0} - written_tensors - constants:
             raise ValueError("an operator reads a tensor before it is written")
         outputs = set(_read_indices(operator.outputs, graph.tensors))
-        if outputs & (written | constants):
+        if outputs & (written_tensors | constants):
             raise ValueError("two operators write to one tensor")
-        written |= outputs
-    if not set(_read_indices(graph.outputs, graph.tensors)) <= written:
+        written_tensors |= outputs
+    if not set(_read_indices(graph.outputs, graph.tensors)) <= written_tensors:
         raise ValueError("no operator writes the output")
 
 

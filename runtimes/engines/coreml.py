@@ -33,7 +33,7 @@ from tinyvit.runtimes.engines._mil_types import ClassifierFeatures
 from tinyvit.runtimes.formats.coreml import COREML, model_file
 
 _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
-"""Device -> name of coremltools' ComputeUnit."""
+"""Maps a device to the name of a coremltools ComputeUnit."""
 
 
 class CoreMLEngine(Engine):
@@ -85,7 +85,7 @@ ENGINE = CoreMLEngine()
 
 
 class _CoreMLRuntime(Runtime):
-    """A loaded MLModel, which Apple allows one thread at a time to use."""
+    """A loaded MLModel; Apple allows only one thread at a time to use it."""
 
     def __init__(self, model: Any, features: ClassifierFeatures, info: RuntimeInfo) -> None:
         self.inputs, self.outputs = (features.input,), (features.output,)

@@ -40,7 +40,7 @@ from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
-"""Number of a ScalarType -> numpy's name; runtime/core/portable_type/scalar_type.h."""
+"""Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's name."""
 
 _POOL_LOCK = threading.Lock()
 _OPEN_RUNTIMES: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
@@ -126,30 +126,31 @@ def _silence_executorch() -> Iterator[None]:
         yield
 
 
-def _set_threads(library: ModuleType, requested: int | None) -> int:
+def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
     """Set the size of the thread pool and return it; by default, one thread for each physical core.
 
     Raises RequestError if an open file uses the pool with another size, because changing the pool
     frees memory that the file's method points to.
     """
-    current = int(library._threadpool_get_thread_count())
+    current_threads = int(library._threadpool_get_thread_count())
     if _OPEN_RUNTIMES:
-        if requested in (None, current):
-            return current
+        if requested_threads in (None, current_threads):
+            return current_threads
         raise RequestError(
             "ExecuTorch has one thread pool for a process, and an open file uses it with "
-            f"{current} threads, not {requested}",
-            f"close that file first, or use --threads {current}",
+            f"{current_threads} threads, not {requested_threads}",
+            f"close that file first, or use --threads {current_threads}",
         )
-    wanted = requested or physical_cores()
-    if current != wanted:
+    wanted = requested_threads or physical_cores()
+    if current_threads != wanted:
         library._unsafe_reset_threadpool(wanted)
-        current = int(library._threadpool_get_thread_count())
-    if requested not in (None, current):
+        current_threads = int(library._threadpool_get_thread_count())
+    if requested_threads not in (None, current_threads):
         raise RequestError(
-            f"ExecuTorch uses {current} threads here, not {requested}", f"use --threads {current}"
+            f"ExecuTorch uses {current_threads} threads here, not {requested_threads}",
+            f"use --threads {current_threads}",
         )
-    return current
+    return current_threads
 
 
 class _ExecuTorchRuntime(Runtime):

@@ -60,16 +60,10 @@ class LiteRTEngine(Engine):
             with silence_file_descriptors():  # LiteRT logs once that it uses XNNPACK
                 interpreter = library.Interpreter(model_content=data, num_threads=threads)
                 interpreter.allocate_tensors()
+            # Reading a tensor's name fails, too, if a damaged file has one that is not UTF-8.
+            return _LiteRTRuntime(interpreter, threads, precision)
         except (ValueError, RuntimeError, TypeError) as error:
             raise load_error(artifact.path, "LiteRT", error) from error
-        outputs = tuple(map(_read_tensor_spec, interpreter.get_output_details()))
-        if not precision:
-            # The inside of such a file may be quantized; its outputs do not tell.
-            precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
-        version = metadata.version("ai-edge-litert")
-        return _LiteRTRuntime(
-            interpreter, RuntimeInfo(self.name, version, "CPU", threads, precision)
-        )
 
 
 ENGINE = LiteRTEngine()
@@ -88,15 +82,20 @@ def _import_litert() -> ModuleType:
 class _LiteRTRuntime(Runtime):
     """An interpreter, which has one set of buffers: one thread at a time can run it."""
 
-    def __init__(self, interpreter: Any, info: RuntimeInfo) -> None:
+    def __init__(self, interpreter: Any, threads: int, precision: str) -> None:
         input_details = interpreter.get_input_details()
         output_details = interpreter.get_output_details()
         self.inputs = tuple(map(_read_tensor_spec, input_details))
         self.outputs = tuple(map(_read_tensor_spec, output_details))
         self._input_index = input_details[0]["index"]
         self._output_index = output_details[0]["index"]
-        self._interpreter, self._info = interpreter, info
+        self._interpreter = interpreter
         self._lock = threading.Lock()
+        if not precision:
+            # The inside of such a file may be quantized; its outputs do not tell.
+            precision = f"unstated ({', '.join(spec.dtype for spec in self.outputs)} output)"
+        version = metadata.version("ai-edge-litert")
+        self._info = RuntimeInfo(ENGINE.name, version, "CPU", threads, precision)
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Run the network; see `Runtime.run`."""

@@ -42,7 +42,7 @@ _PROVIDERS_BY_DEVICE = {
     "gpu": ("CUDA", "MIGraphX", "ROCM", "Dml", "CoreML", "WebGpu"),
     "npu": ("QNN", "VitisAI", "VSINPU", "Rknpu", "CANN", "Nnapi"),
 }
-"""Device -> its providers without the suffix "ExecutionProvider", the preferred one first."""
+"""Maps a device to its providers, the preferred one first, without "ExecutionProvider"."""
 
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 """By default, CUDA rounds float32 products to TF32, which is not the precision of the file."""

@@ -34,7 +34,7 @@ from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
-"""This package's precision -> OpenVINO's value of INFERENCE_PRECISION_HINT."""
+"""Maps a precision to OpenVINO's value of INFERENCE_PRECISION_HINT."""
 
 _PRECISIONS = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
 
@@ -58,11 +58,13 @@ class OpenVINOEngine(Engine):
         openvino = _import_openvino()
         core = shared_core()
         device = _find_device(options.device, core.available_devices)
-        compiled = _compile(core, artifact, device, _make_properties(artifact, options, device))
-        precision = _read_precision(compiled, device, artifact, options)
-        threads = _read_threads(compiled, device, options)
+        compiled_model = _compile(
+            core, artifact, device, _make_properties(artifact, options, device)
+        )
+        precision = _read_precision(compiled_model, device, artifact, options)
+        threads = _read_threads(compiled_model, device, options)
         info = RuntimeInfo(self.name, openvino.__version__, device, threads, precision)
-        return OpenVINORuntime(compiled, info, has_cache=options.cache is not None)
+        return OpenVINORuntime(compiled_model, info, has_cache=options.cache is not None)
 
 
 ENGINE = OpenVINOEngine()
@@ -181,9 +183,11 @@ def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, s
         ) from error
 
 
-def _read_precision(compiled: Any, device: str, artifact: Artifact, options: RuntimeOptions) -> str:
+def _read_precision(
+    compiled_model: Any, device: str, artifact: Artifact, options: RuntimeOptions
+) -> str:
     """Read the precision that the model was compiled for; raises RequestError for another one."""
-    hint = str(compiled.get_property("INFERENCE_PRECISION_HINT").to_string())
+    hint = str(compiled_model.get_property("INFERENCE_PRECISION_HINT").to_string())
     precision = _PRECISIONS.get(hint, hint)
     expected = options.precision or "float32"
     is_allowed = (
@@ -201,11 +205,11 @@ def _read_precision(compiled: Any, device: str, artifact: Artifact, options: Run
     return precision
 
 
-def _read_threads(compiled: Any, device: str, options: RuntimeOptions) -> int | None:
+def _read_threads(compiled_model: Any, device: str, options: RuntimeOptions) -> int | None:
     """Read the CPU threads of the compiled model; raises RequestError for another number."""
     if device != "CPU":
         return None
-    threads = int(compiled.get_property("INFERENCE_NUM_THREADS"))
+    threads = int(compiled_model.get_property("INFERENCE_NUM_THREADS"))
     if options.threads not in (None, threads):
         raise RequestError(
             f"OpenVINO uses {threads} threads here, not {options.threads}",
@@ -222,37 +226,39 @@ class OpenVINORuntime(Runtime):
             the options name no such folder.
     """
 
-    def __init__(self, compiled: Any, info: RuntimeInfo, has_cache: bool = False) -> None:
+    def __init__(self, compiled_model: Any, info: RuntimeInfo, has_cache: bool = False) -> None:
         """Wrap a compiled model.
 
         Args:
-            compiled: An openvino.CompiledModel.
+            compiled_model: An openvino.CompiledModel.
             info: What it runs on.
             has_cache: Whether it was compiled with a cache folder.
         """
         self.inputs = tuple(
-            _read_tensor_spec(port, f"input{index}") for index, port in enumerate(compiled.inputs)
+            _read_tensor_spec(port, f"input{index}")
+            for index, port in enumerate(compiled_model.inputs)
         )
         self.outputs = tuple(
-            _read_tensor_spec(port, f"output{index}") for index, port in enumerate(compiled.outputs)
+            _read_tensor_spec(port, f"output{index}")
+            for index, port in enumerate(compiled_model.outputs)
         )
         self.loaded_from_cache: bool | None = (
-            bool(compiled.get_property("LOADED_FROM_CACHE")) if has_cache else None
+            bool(compiled_model.get_property("LOADED_FROM_CACHE")) if has_cache else None
         )
-        self._compiled, self._info = compiled, info
+        self._compiled_model, self._info = compiled_model, info
         self._idle_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Run the network; see `Runtime.run`."""
-        compiled = self._compiled
-        if compiled is None:
+        compiled_model = self._compiled_model
+        if compiled_model is None:
             raise closed_error()
         check_batch(batch, self.inputs)
         try:
             # A request has its own buffers, so two threads must not share one.
             request = self._idle_requests.get_nowait()
         except queue.Empty:
-            request = compiled.create_infer_request()
+            request = compiled_model.create_infer_request()
         try:
             request.infer({0: np.ascontiguousarray(batch)})
             logits = np.array(request.get_output_tensor(0).data, np.float32)
@@ -267,7 +273,7 @@ class OpenVINORuntime(Runtime):
 
     def close(self) -> None:
         """Release the compiled model and its requests; see `Runtime.close`."""
-        self._compiled = None
+        self._compiled_model = None
         self._idle_requests = queue.SimpleQueue()
 
 

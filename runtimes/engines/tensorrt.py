@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
-from tinyvit.runtimes import cuda as nvidia
+from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import (
     Engine,
@@ -35,7 +35,7 @@ from tinyvit.runtimes.formats.sidecar import SidecarFormat
 TENSORRT = SidecarFormat(
     "tensorrt",
     ".engine",
-    tuple(magic for product in nvidia.PRODUCTS.values() for magic in product.magics),
+    tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
 )
 
 # The header of TensorRT-RTX 1.7's plans: the file's size at byte 16 (eight bytes, little-endian),
@@ -44,7 +44,7 @@ _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
 
 class TensorRTEngine(Engine):
-    """TensorRT-RTX or TensorRT, whichever wrote the file."""
+    """Runs a file in the TensorRT that wrote it, TensorRT-RTX or TensorRT."""
 
     name = "tensorrt"
     formats = (TENSORRT,)
@@ -52,7 +52,7 @@ class TensorRTEngine(Engine):
 
     def __init__(self) -> None:
         """Name the product that is installed here, so that `package` is found if any is."""
-        product = nvidia.PRODUCTS[nvidia.installed_flavor()]
+        product = cuda.PRODUCTS[cuda.installed_flavor()]
         self.package, self.extra = product.module, product.extra
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
@@ -60,18 +60,18 @@ class TensorRTEngine(Engine):
         plan = _read_checked_plan(artifact)
         flavor = _find_flavor(artifact, plan)
         precision = stated_precision(artifact, options, "TensorRT")
-        tensorrt = nvidia.import_tensorrt(flavor)
-        driver = nvidia.load_driver()
+        tensorrt = cuda.import_tensorrt(flavor)
+        driver = cuda.load_driver()
         ordinal = _parse_ordinal(options)
         try:
-            device = nvidia.CudaDevice(ordinal, driver)
+            device = cuda.CudaDevice(ordinal, driver)
             try:
                 plan_engine = _PlanEngine(tensorrt, flavor, artifact, plan)
                 return _TensorRTRuntime(plan_engine, device, precision)
             except BaseException:
                 device.close()
                 raise
-        except nvidia.CudaError as error:
+        except cuda.CudaError as error:
             raise load_error(artifact.path, "TensorRT", error) from error
 
 
@@ -90,7 +90,7 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
     stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
-    if plan.startswith(nvidia.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
+    if plan.startswith(cuda.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
         raise ArtifactError(f"{path.name} has {len(plan)} of its {stated_bytes} bytes", remedy)
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
@@ -100,17 +100,17 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
     return plan
 
 
-def _find_flavor(artifact: Artifact, plan: bytes) -> nvidia.Flavor:
+def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
     """Find the product that wrote the plan, by its first bytes; the manifest must not differ."""
     flavor = next(
-        flavor for flavor, product in nvidia.PRODUCTS.items() if plan.startswith(product.magics)
+        flavor for flavor, product in cuda.PRODUCTS.items() if plan.startswith(product.magics)
     )
     tools = artifact.manifest.tools if artifact.manifest else {}
-    stated = [product for product in nvidia.PRODUCTS.values() if product.module in tools]
-    if stated and nvidia.PRODUCTS[flavor] not in stated:
+    stated_products = [product for product in cuda.PRODUCTS.values() if product.module in tools]
+    if stated_products and cuda.PRODUCTS[flavor] not in stated_products:
         raise ArtifactError(
-            f"{artifact.path.name} was written by {nvidia.PRODUCTS[flavor].name}, but its manifest "
-            f"names {stated[0].name}",
+            f"{artifact.path.name} was written by {cuda.PRODUCTS[flavor].name}, but its manifest "
+            f"names {stated_products[0].name}",
             "keep each engine file with its own .json file, or export it again",
         )
     return flavor
@@ -134,11 +134,9 @@ def _parse_ordinal(options: RuntimeOptions) -> int:
 class _PlanEngine:
     """A plan that TensorRT has loaded, and an execution context to run it in."""
 
-    def __init__(
-        self, tensorrt: Any, flavor: nvidia.Flavor, artifact: Artifact, plan: bytes
-    ) -> None:
-        self.logger = nvidia.make_logger(tensorrt)
-        self.version = f"{nvidia.PRODUCTS[flavor].name} {tensorrt.__version__}"
+    def __init__(self, tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes) -> None:
+        self.logger = cuda.make_logger(tensorrt)
+        self.version = f"{cuda.PRODUCTS[flavor].name} {tensorrt.__version__}"
         self._loader = tensorrt.Runtime(self.logger)
         self._loader.engine_host_code_allowed = False
         self.engine = self._loader.deserialize_cuda_engine(plan)
@@ -155,7 +153,7 @@ class _PlanEngine:
         self.max_batch = _read_max_batch(self.engine, self.inputs[0])
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            reason = nvidia.first_error(tensorrt, self.logger)
+            reason = cuda.first_error(tensorrt, self.logger)
             raise ArtifactError(
                 f"TensorRT cannot run {artifact.path.name} ({reason})", "free memory of the GPU"
             )
@@ -184,7 +182,7 @@ class _PlanEngine:
 class _TensorRTRuntime(Runtime):
     """A loaded plan with GPU memory for its input and output; one thread at a time can run it."""
 
-    def __init__(self, plan_engine: _PlanEngine, device: nvidia.CudaDevice, precision: str) -> None:
+    def __init__(self, plan_engine: _PlanEngine, device: cuda.CudaDevice, precision: str) -> None:
         self.inputs, self.outputs = plan_engine.inputs, plan_engine.outputs
         self._plan_engine: _PlanEngine | None = plan_engine
         self._device = device
@@ -271,11 +269,11 @@ def _read_max_batch(engine: Any, input_spec: TensorSpec) -> int:
 
 
 def _deserialization_error(
-    tensorrt: Any, flavor: nvidia.Flavor, artifact: Artifact, plan: bytes, logger: Any
+    tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes, logger: Any
 ) -> ArtifactError:
     """Make the error for a plan that TensorRT does not accept."""
-    product = nvidia.PRODUCTS[flavor].name
-    reason = nvidia.first_error(tensorrt, logger)[:200]
+    product = cuda.PRODUCTS[flavor].name
+    reason = cuda.first_error(tensorrt, logger)[:200]
     version = ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])
     if flavor == "rtx" and version != tensorrt.__version__:
         reason = f"it was built by {product} {version}, and this is {tensorrt.__version__}"

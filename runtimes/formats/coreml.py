@@ -12,12 +12,13 @@ import json
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tinyvit.errors import ArtifactError
 from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats.protobuf import BYTES, Buffer, iterate_fields, map_file
+from tinyvit.serialization import read_json
 
 if TYPE_CHECKING:
     import hashlib
@@ -92,11 +93,8 @@ def model_file(path: Path) -> Path:
         ArtifactError: If the index is damaged or larger than 1 MiB, or if the model does not
             exist or is outside of the package.
     """
-    index = path / INDEX
     try:
-        if index.stat().st_size > _MAX_INDEX_BYTES:
-            raise ValueError(f"{INDEX} is larger than {_MAX_INDEX_BYTES >> 20} MiB")
-        content = json.loads(index.read_text(encoding="utf-8"))
+        content = _read_index(path / INDEX)
         model = PurePosixPath(content["itemInfoEntries"][content["rootModelIdentifier"]]["path"])
         if model.is_absolute() or ".." in model.parts:
             raise ValueError(f"{INDEX} names a file outside of it")
@@ -104,12 +102,20 @@ def model_file(path: Path) -> Path:
         if not file.is_file() or path.resolve() not in file.resolve().parents:
             raise ValueError(f"it lacks {model}")
         return file
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else f"{INDEX} cannot be read"
         raise ArtifactError(
             f"{path} is not a complete Core ML package ({reason})",
             "keep the folder together, or export it again",
         ) from error
+
+
+def _read_index(path: Path) -> Any:
+    """Read a package's index; raise OSError or ValueError if it is damaged."""
+    try:
+        return read_json(path, _MAX_INDEX_BYTES)
+    except ValueError as error:
+        raise ValueError(f"{INDEX} is damaged: {error}") from error
 
 
 def _list_files(path: Path) -> list[Path]:

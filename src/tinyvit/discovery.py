@@ -14,17 +14,19 @@ from typing import Any
 
 
 @cache
-def list_plugins(package: ModuleType) -> tuple[str, ...]:
+def list_plugins(package: ModuleType, packages_only: bool = False) -> tuple[str, ...]:
     """List the plugins of a package without importing any.
 
     Args:
         package: A package whose public modules or subpackages are plugins.
+        packages_only: Only subpackages are plugins; single modules are helpers.
 
     Returns:
         Sorted names, with hyphens instead of underscores; names with a leading underscore are
         helpers and not listed.
     """
-    names = (module.name for module in pkgutil.iter_modules(package.__path__))
+    modules = pkgutil.iter_modules(package.__path__)
+    names = (module.name for module in modules if module.ispkg or not packages_only)
     return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
 
 

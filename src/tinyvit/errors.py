@@ -14,7 +14,7 @@ class TinyViTError(Exception):
     """
 
     def __init__(self, cause: str, remedy: str) -> None:
-        """Create the error.
+        """Create the error from its two parts.
 
         Args:
             cause: What went wrong. Line breaks become spaces.

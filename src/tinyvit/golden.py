@@ -63,7 +63,7 @@ def is_supported(formula: str, patterns: Iterable[int]) -> bool:
 
 
 def make_pattern(pattern: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Generate a golden input.
+    """Generate the golden input of a pattern.
 
     Args:
         pattern: A pattern number that `is_supported` accepts.

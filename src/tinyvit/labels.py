@@ -12,8 +12,7 @@ import gzip
 import io
 import json
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -233,35 +232,3 @@ def _labels_from_names(names: list[str]) -> tuple[Label, ...]:
     """Return a label for each name, with ImageNet's label for a WordNet id."""
     imagenet = labels_by_wnid()
     return tuple(imagenet.get(name, Label(name)) for name in map(str.strip, names))
-
-
-def match_class_names(
-    names: Sequence[str], labels: Sequence[Label], description: str
-) -> dict[str, int]:
-    """Match class names to labels by WordNet id or name.
-
-    Args:
-        names: Names of class folders. They may repeat.
-        labels: The labels of the model, in the order of its logits.
-        description: The names in words, for the error, such as "class folders in photos".
-
-    Returns:
-        The class index of every name.
-
-    Raises:
-        RequestError: A name matches no class, or more than one.
-    """
-    known: dict[str, set[int]] = defaultdict(set)
-    for index, label in enumerate(labels):
-        for name in filter(None, (label.wnid, label.name)):
-            known[name].add(index)
-    unknown = sorted({name for name in names if len(known.get(name, ())) != 1})
-    if unknown:
-        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise RequestError(
-            f"{len(unknown)} of the {len(set(names))} {description} are no class of the model"
-            f" ({first})",
-            "name every class folder by its WordNet id or its label, such as "
-            f"{labels[0].wnid or labels[0].name}",
-        )
-    return {name: min(known[name]) for name in names}

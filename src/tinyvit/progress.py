@@ -1,8 +1,8 @@
 """One interface for the progress of long work: messages about stages and counts of steps.
 
 Library code takes a `Progress` and never prints. Commands choose how progress is shown with
-`make_progress`: a bar on a terminal, a line every few seconds in
-a log, and nothing beside JSON output.
+`make_progress`: a bar on a terminal, a line every few seconds in a log, and nothing beside JSON
+output.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ class Progress(Protocol):
 
 
 class NullProgress:
-    """Progress that shows nothing."""
+    """Progress that shows nothing at all."""
 
     def message(self, text: str) -> None:
-        """Ignore the message.
+        """Ignore the message; show nothing.
 
         Args:
             text: One line of plain text.
         """
 
     def advance(self, description: str, done: int, total: int) -> None:
-        """Ignore the count.
+        """Ignore the count; show nothing.
 
         Args:
             description: Name of the stage.
@@ -80,7 +80,7 @@ class LogProgress:
         Args:
             text: One line of plain text.
         """
-        print(f"  {text} ...", file=self._stream, flush=True)
+        print(f"  {text}", file=self._stream, flush=True)
         self._last_line_s = self._clock()
 
     def advance(self, description: str, done: int, total: int) -> None:
@@ -102,7 +102,7 @@ class TerminalProgress:
     """Progress as a bar that is redrawn in place, for a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Draw on a terminal.
+        """Draw the bar on a terminal.
 
         Args:
             stream: A text stream that is a terminal.
@@ -117,7 +117,7 @@ class TerminalProgress:
             text: One line of plain text.
         """
         self._end_bar()
-        print(f"  {text} ...", file=self._stream, flush=True)
+        print(f"  {text}", file=self._stream, flush=True)
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Redraw the bar where it has changed, and leave it on the screen after the last step.

@@ -66,7 +66,7 @@ class Variant:
 
 @dataclass(frozen=True)
 class Released:
-    """One published checkpoint.
+    """One published checkpoint of the family.
 
     Attributes:
         name: Full name, the variant and a tag, such as "tiny_vit_5m_224.in1k".

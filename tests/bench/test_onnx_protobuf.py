@@ -1,4 +1,4 @@
-"""Models as the onnx package reads and writes them, without it."""
+"""Models are read and written as the onnx package reads and writes them, but without it."""
 
 from __future__ import annotations
 
@@ -7,50 +7,73 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.bench.onnx_protobuf import one_product, read_graph, with_names
+from tinyvit.bench.onnx_protobuf import matrix_product_model, read_graph, with_unique_node_names
 
 ort = pytest.importorskip("onnxruntime")
 
 
 @pytest.mark.parametrize(
-    ("kind", "taken", "given"),
-    [("MatMul", np.float32, "float32"), ("MatMulInteger", np.uint8, "int32")],
+    ("op_type", "weight_dtype", "input_dtype", "output_dtype"),
+    [
+        ("MatMul", "float32", "float32", "float32"),
+        ("MatMulInteger", "int8", "uint8", "int32"),
+    ],
 )
-def test_a_product_is_one(kind: str, taken: type, given: str) -> None:
+def test_matrix_product_model_multiplies(
+    op_type: str, weight_dtype: str, input_dtype: str, output_dtype: str
+) -> None:
     rng = np.random.default_rng(0)
-    weights = rng.integers(-63, 64, (40, 300)).astype(
-        np.int8 if kind == "MatMulInteger" else np.float32
-    )
-    x = rng.integers(0, 256, (7, 40)).astype(taken)
-    session = ort.InferenceSession(
-        one_product(kind, 7, weights, x.dtype.name, given), providers=["CPUExecutionProvider"]
-    )
+    weights = rng.integers(-63, 64, (40, 300)).astype(weight_dtype)
+    x = rng.integers(0, 256, (7, 40)).astype(input_dtype)
+    model = matrix_product_model(op_type, 7, weights, input_dtype, output_dtype)
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": x})
+    assert y.dtype == output_dtype
     assert np.array_equal(y, x.astype(np.int64) @ weights.astype(np.int64))
 
 
-def test_a_graph_is_read_as_onnx_reads_it(demo: dict[str, Path]) -> None:
+def test_matrix_product_model_is_valid_onnx() -> None:
     onnx = pytest.importorskip("onnx")
-    named = with_names(demo["onnx"].read_bytes())
-    model, found = onnx.load_from_string(named), read_graph(named)
-    assert (
-        list(found.nodes)
-        == [node.name for node in model.graph.node]
-        == [f"node{i}" for i in range(len(model.graph.node))]
-    )
+    model = matrix_product_model("MatMul", 7, np.ones((4, 3), np.float32), "float32", "float32")
+    onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
+
+
+def test_graph_is_read_as_onnx_reads_it(demo: dict[str, Path]) -> None:
+    onnx = pytest.importorskip("onnx")
+    named = with_unique_node_names(demo["onnx"].read_bytes())
+    model, graph = onnx.load_from_string(named), read_graph(named)
+    names = [node.name for node in model.graph.node]
+    assert list(graph.nodes) == names == [f"node{i}" for i in range(len(names))]
     for node in model.graph.node:
-        assert found.nodes[node.name].inputs == tuple(node.input)
-        assert found.nodes[node.name].numbers == {
-            a.name: a.i for a in node.attribute if a.type == onnx.AttributeProto.INT
+        assert graph.nodes[node.name].inputs == tuple(node.input)
+        assert graph.nodes[node.name].int_attributes == {
+            attribute.name: attribute.i
+            for attribute in node.attribute
+            if attribute.type == onnx.AttributeProto.INT
         }
-    assert found.sizes == {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
+    assert graph.constant_shapes == shapes
     original = onnx.load(demo["onnx"])
     for node in (*original.graph.node, *model.graph.node):
         node.name = ""
     assert model == original
 
 
+def test_negative_attributes_and_duplicate_names() -> None:
+    onnx = pytest.importorskip("onnx")
+    nodes = [
+        onnx.helper.make_node("Softmax", ["x"], ["a"], name="same", axis=-1),
+        onnx.helper.make_node("Softmax", ["a"], ["y"], name="same", axis=1),
+    ]
+    graph = onnx.helper.make_graph(nodes, "test", [], [])
+    model = onnx.helper.make_model(graph).SerializeToString()
+    nodes_by_name = read_graph(with_unique_node_names(model)).nodes
+    assert [node.int_attributes["axis"] for node in nodes_by_name.values()] == [-1, 1]
+
+
 @pytest.mark.parametrize("data", [b"\x07", b"\xff" * 40, b"\x3a\x7f\x00"])
-def test_what_is_no_message_is_refused(data: bytes) -> None:
-    with pytest.raises(ValueError, match=r"field|number|byte"):
+def test_bytes_that_are_not_a_message_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match="the bytes are not an ONNX message"):
         read_graph(data)
+    with pytest.raises(ValueError, match="the bytes are not an ONNX message"):
+        with_unique_node_names(data)

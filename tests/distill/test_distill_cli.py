@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distill.conftest import TEACHER, make_pictures
+from tests.helpers.distill_data import TEACHER, write_class_folders
 from tinyvit.distill.cli import main
 from tinyvit.distill.logits.store import Store
 
@@ -17,10 +17,12 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
     return code, out, err
 
 
-def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_store_train_and_evaluate(
+    image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     store, folder, data = tmp_path / "store", tmp_path / "run", tmp_path / "data"
-    make_pictures(data / "train")
-    make_pictures(data / "val", seed=9, each=2)
+    write_class_folders(data / "train")
+    write_class_folders(data / "val", seed=9, images_per_class=2)
     common = ["--data", data, "--epochs", "2"]
     code, out, err = run(
         capsys,
@@ -40,8 +42,8 @@ def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     code, out, err = run(capsys, "check-logits", store, "--data", data, "--teacher", TEACHER)
     assert code == 0, err
     assert [line.partition(",")[0] for line in out.splitlines()] == [
-        "2 epochs of 12 views",
-        "made for these 12 pictures",
+        "All records are intact: 2 epochs of 12 views",
+        "The store belongs to these 12 images",
         out.splitlines()[2],
     ]
     student = [
@@ -86,15 +88,19 @@ def test_the_whole_road(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixt
         (["train", "--student", "tiny_vit_5m_224", "--preset", "x"], "no preset is called 'x'"),
         (
             ["train", "--student", "tiny_vit_5m_224", "--config", "x", "--preset", "transfer"],
-            "both say what to do",
+            "--config and --preset were both given",
         ),
         (["train", "--init", "none.safetensors"], "none.safetensors cannot be read"),
     ],
 )
 def test_mistakes_are_one_line(
-    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+    image_folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    argv: list[str],
+    said: str,
 ) -> None:
-    code, out, err = run(capsys, *argv, "--data", photos, "-o", tmp_path / "made")
+    code, out, err = run(capsys, *argv, "--data", image_folder, "-o", tmp_path / "made")
     assert code == 1
     assert out == ""
     assert err.startswith("error: ")
@@ -111,34 +117,40 @@ def test_mistakes_are_one_line(
         ["evaluate", "nowhere", "--data", "."],
     ],
 )
-def test_more_mistakes(store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+def test_other_mistakes_are_one_line(
+    store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]
+) -> None:
     code, _, err = run(capsys, *[str(store.folder) if each == "STORE" else each for each in argv])
     assert code == 1
     assert err.startswith("error: ")
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("spoil", ["pictures", "augmentation", "truncated", "record"])
-def test_a_store_that_cannot_be_used_is_one_line(
-    photos: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str
+@pytest.mark.parametrize("damage", ["images", "augmentation", "truncated", "record"])
+def test_an_unusable_store_is_one_line(
+    image_folder: Path,
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    damage: str,
 ) -> None:
-    folder, data = Path(shutil.copytree(store.folder, tmp_path / "s")), photos
+    folder, data = Path(shutil.copytree(store.folder, tmp_path / "s")), image_folder
     first = folder / "epoch-0000.bin"
-    if spoil == "pictures":
-        data = make_pictures(tmp_path / "p", seed=3, each=3)
-    elif spoil == "augmentation":
+    if damage == "images":
+        data = write_class_folders(tmp_path / "p", seed=3, images_per_class=3)
+    elif damage == "augmentation":
         said = json.loads((folder / "store.json").read_text())
-        (folder / "store.json").write_text(json.dumps({**said, "probe": "0" * 64}))
-    elif spoil == "truncated":
+        (folder / "store.json").write_text(json.dumps({**said, "probe_sha256": "0" * 64}))
+    elif damage == "truncated":
         first.write_bytes(first.read_bytes()[:-5])
     else:
         first.write_bytes(first.read_bytes()[:-1] + b"?")
     said = {
-        "pictures": "other pictures",
+        "images": "other images",
         "augmentation": "other pixels",
         "truncated": "truncated",
         "record": "record 11 of",
-    }[spoil]
+    }[damage]
     student = ["--student", "tiny_vit_5m_224", "--img-size", "32", "--batch", "4", "--workers", "1"]
     code, out, err = run(
         capsys, "train", "--data", data, "--logits", folder, *student, "-o", tmp_path / "run"
@@ -155,8 +167,8 @@ def test_a_store_that_cannot_be_used_is_one_line(
         ["train", "--student", "tiny_vit_5m_224", "--batch", "4"],
     ],
 )
-def test_interrupted_it_says_how_to_go_on(
-    photos: Path,
+def test_an_interruption_says_how_to_resume(
+    image_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -165,8 +177,8 @@ def test_interrupted_it_says_how_to_go_on(
     def stopping(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyvit.distill.training.trainer.Run.step", stopping)
-    monkeypatch.setattr("tinyvit.distill.logits.save.averaged", stopping)
+    monkeypatch.setattr("tinyvit.distill.training.trainer.TrainingRun.step", stopping)
+    monkeypatch.setattr("tinyvit.distill.logits.teacher_outputs.average_probabilities", stopping)
     code, _, err = run(
         capsys,
         *argv,
@@ -175,16 +187,16 @@ def test_interrupted_it_says_how_to_go_on(
         "--img-size",
         "32",
         "--data",
-        photos,
+        image_folder,
         "-o",
         tmp_path / "made",
     )
     assert code == 1
-    assert err.splitlines()[-1].startswith("interrupted: the same command goes on ")
+    assert err.splitlines()[-1].startswith("interrupted: run the same command again to resume ")
 
 
 @pytest.mark.parametrize("argv", [[], ["--epochs", "0"], ["--epochs", "x"]])
-def test_what_is_not_understood_is_2(argv: list[str], tmp_path: Path) -> None:
+def test_a_wrong_command_line_exits_with_2(argv: list[str], tmp_path: Path) -> None:
     with pytest.raises(SystemExit) as stopped:
         main(["save-logits", "--data", ".", "--teacher", "x", "-o", str(tmp_path), *argv])
     assert stopped.value.code == 2

@@ -1,4 +1,4 @@
-"""On several processes of this machine, one of which is killed: Ray for the store, torchrun for training."""
+"""Several processes, one of which is killed: Ray for the store, torchrun for training."""
 
 from __future__ import annotations
 
@@ -10,38 +10,40 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distill.conftest import TEACHER
-from tinyvit.distill.logits.save import LogitsRequest, save_logits
+from tests.helpers.distill_data import TEACHER
+from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
+from tinyvit.distill.logits.teacher_outputs import LogitsRequest
 from tinyvit.nn.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
 
 
 def test_a_cluster_that_loses_a_worker_writes_the_same_store(
-    store: Store, photos: Path, tmp_path: Path
+    store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("ray")
     once = tmp_path / "killed"
     teacher = tmp_path / "teacher.py"
     teacher.write_text(
         f"""
-import importlib.util, os, pathlib, signal
+import importlib.util, os, pathlib, signal, sys
 spec = importlib.util.spec_from_file_location("teachers", {TEACHER.rpartition(":")[0]!r})
 teachers = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(teachers)
 
 def small():
     once = pathlib.Path({str(once)!r})
-    if not once.exists() and os.environ.get("RAY_JOB_ID") or "default_worker" in " ".join(__import__("sys").argv):
+    is_worker = os.environ.get("RAY_JOB_ID") or "default_worker" in " ".join(sys.argv)
+    if is_worker:
         if not once.exists():
             once.touch()
             os.kill(os.getpid(), signal.SIGKILL)
     return teachers.small()
 """
     )
-    asked = LogitsRequest(
-        photos,
+    request = LogitsRequest(
+        image_folder,
         (f"{teacher}:small",),
         2,
         tmp_path / "s",
@@ -51,10 +53,10 @@ def small():
         precision="float32",
         ray="",
     )
-    made = save_logits(asked)
+    made = save_logits(request)
     assert once.exists(), "no worker was killed"
     for epoch in range(2):
-        ours, theirs = made.records(epoch), store.records(epoch)
+        ours, theirs = made.read_epoch(epoch), store.read_epoch(epoch)
         assert ours["classes"].tolist() == theirs["classes"].tolist()
         assert ours["seed"].tolist() == theirs["seed"].tolist()
         assert (
@@ -64,7 +66,7 @@ def small():
 
 
 def test_torchrun_goes_on_when_a_process_is_killed(
-    store: Store, photos: Path, tmp_path: Path
+    store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     script = tmp_path / "train.py"
     once = tmp_path / "killed"
@@ -72,17 +74,17 @@ def test_torchrun_goes_on_when_a_process_is_killed(
         f"""
 import os, pathlib, signal, sys
 from tinyvit.distill.cli import main
-from tinyvit.distill.training import trainer as train
+from tinyvit.distill.training import trainer
 
-real, once = train.Run.step, pathlib.Path({str(once)!r})
+real, once = trainer.TrainingRun.step, pathlib.Path({str(once)!r})
 
 def step(run, batch, rate):
-    if run.progress.step == 4 and run.processes.rank == 1 and not once.exists():
+    if run.state.step == 4 and run.processes.rank == 1 and not once.exists():
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return real(run, batch, rate)
 
-train.Run.step = step
+trainer.TrainingRun.step = step
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
 """
@@ -103,9 +105,9 @@ if __name__ == "__main__":
         "--student",
         "tiny_vit_5m_224",
         "--data",
-        photos,
+        image_folder,
         "--val-data",
-        photos,
+        image_folder,
         "--logits",
         store.folder,
         "--img-size",
@@ -131,6 +133,6 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
-    assert "going on at step 3 of 6" in done.stderr
+    assert "resuming at step 3 of 6" in done.stderr
     made = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert all(bool(torch.isfinite(value.float()).all()) for value in made.state_dict.values())

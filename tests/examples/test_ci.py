@@ -6,11 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.helpers.image_files import save_crops
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 yaml = pytest.importorskip("yaml")
@@ -37,20 +39,21 @@ def test_it_is_a_sound_workflow(linter: str, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def repository(
-    pieces: Callable[[Path, int], list[Path]], demo: dict[str, Path], tmp_path: Path
-) -> Path:
-    """A user's repository: the demo checkpoint, pieces of two photographs to calibrate on, and such, in class folders, to measure on."""
+def repository(images: Path, demo: dict[str, Path], tmp_path: Path) -> Path:
+    """A user's repository: the demo checkpoint, crops of two photographs for calibration,
+    and more crops in class folders for measuring."""
     from tinyvit import Classifier
     from tinyvit import __file__ as package
 
-    shutil.copy(Path(package).parent / "data" / "demo.safetensors", tmp_path / "model.safetensors")
+    shutil.copy(
+        Path(package).parent / "assets" / "demo.safetensors", tmp_path / "model.safetensors"
+    )
     (tmp_path / "calib").mkdir()
     with Classifier(demo["onnx"], threads=1) as classifier:
-        for piece in pieces(tmp_path / "calib", 32)[::4]:
-            folder = tmp_path / "val" / classifier.predict(piece)[0].wnid
+        for crop in save_crops(images, tmp_path / "calib", 32)[::4]:
+            folder = tmp_path / "val" / classifier.predict(crop)[0].wnid
             folder.mkdir(parents=True, exist_ok=True)
-            piece.rename(folder / piece.name)
+            crop.rename(folder / crop.name)
     return tmp_path
 
 

@@ -45,15 +45,16 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo by target, with preprocessing inside."""
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export_all
 
-    made, _ = export(
-        "demo",
-        target=["onnx", "openvino"],
+    config = ExportConfig(
+        model="demo",
+        targets=("onnx", "openvino"),
         preprocess="full",
         output=tmp_path_factory.mktemp("full"),
     )
-    return {one.manifest.target: one.path for one in made}
+    artifacts = export_all(config).artifacts
+    return {artifact.manifest.target: artifact.path for artifact in artifacts}
 
 
 @pytest.fixture(params=PROGRAMS)

@@ -56,13 +56,16 @@ def test_the_source_is_sound(app: str) -> None:
 
 def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     pytest.importorskip("litert_torch")
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
 
     source = (EXAMPLES / "android" / "MainActivity.kt").read_text()
-    ((made,), _) = export(
-        "demo", target="litert", preprocess="normalize", output=tmp_path / "model.tflite"
+    config = ExportConfig(
+        model="demo",
+        targets=("litert",),
+        preprocess="normalize",
+        output=tmp_path / "model.tflite",
     )
-    manifest = json.loads(stored(made.path.read_bytes(), "tinyvit.json"))
+    manifest = json.loads(stored(export(config).path.read_bytes(), "tinyvit.json"))
     assert 'stored(file, "tinyvit.json")' in source
     assert manifest["stage"] == "normalize"
     size = manifest["preprocess"]["size"]
@@ -85,12 +88,15 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
 
 def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
     ct = pytest.importorskip("coremltools")
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
 
-    ((made,), _) = export(
-        "demo", target="coreml", preprocess="normalize", output=tmp_path / "model.mlpackage"
+    config = ExportConfig(
+        model="demo",
+        targets=("coreml",),
+        preprocess="normalize",
+        output=tmp_path / "model.mlpackage",
     )
-    about = ct.models.MLModel(str(made.path), skip_model_load=True).get_spec().description
+    about = ct.models.MLModel(str(export(config).path), skip_model_load=True).get_spec().description
     assert [one.type.WhichOneof("Type") for one in about.input] == ["imageType"]
     assert about.predictedFeatureName == "classLabel"
     assert about.predictedProbabilitiesName == "classLabel_probs"

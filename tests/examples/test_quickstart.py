@@ -6,11 +6,11 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.helpers.scripts import load_script
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 
@@ -44,12 +44,10 @@ def test_the_script_exports_classifies_verifies_and_measures(elsewhere: Path) ->
     assert (elsewhere / "demo.onnx").is_file()
 
 
-def test_the_notebook_is_the_script_and_runs(
-    elsewhere: Path, demo: dict[str, Path], script: Callable[[Path], ModuleType]
-) -> None:
+def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Path]) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    made = script(QUICKSTART / "notebook.py")
+    made = load_script(QUICKSTART / "notebook.py")
     kept = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
     assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), (
         "run examples/quickstart/notebook.py"

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
 from PIL import Image
+
+from tests.helpers.image_files import save_crops
+from tests.helpers.scripts import load_script
 
 pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 pytest.importorskip("playwright", reason="pip install playwright")
@@ -20,29 +24,28 @@ WEB = ROOT / "examples" / "web"
 
 
 @pytest.fixture(scope="module")
-def example(script: Callable[[Path], ModuleType]) -> ModuleType:
+def example() -> ModuleType:
     for tool in ("npm", "chromium"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt-get install {tool}")
-    return script(WEB / "screenshot.py")
+    return load_script(WEB / "screenshot.py")
 
 
 @pytest.fixture(scope="module")
-def models(
-    pieces: Callable[[Path, int], list[Path]], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
-    from tinyvit.export import export
+    from tinyvit.export import ExportConfig, export
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.quantizer import QuantizationConfig
 
     folder, calib = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
-    pieces(calib, 32)
+    save_crops(images, calib, 32)
     asked = QuantizationConfig(
         calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    export("demo", preprocess="full", output=folder / "model.onnx")
-    export("demo", preprocess="full", output=folder / "model.int8.onnx", int8=asked)
+    config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
+    export(config)
+    export(replace(config, output=folder / "model.int8.onnx", quantization=asked))
     return folder
 
 

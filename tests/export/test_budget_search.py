@@ -1,273 +1,270 @@
-"""The int8 road whole: from photographs to files that run, or to a refusal that leaves nothing. At 64 pixels, to be quick."""
+"""int8 exports from photographs to artifacts that run, or to a refusal that leaves no file.
+
+The network is the demo model at 64 pixels.
+"""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
+from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
-from tinyvit.export import export
+from tinyvit.export import ExportConfig, ExportedArtifact, budget_search, export, export_all
+from tinyvit.export.report import artifact_record, format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe
 from tinyvit.runtimes.artifact import open_artifact
 from tinyvit.runtimes.verify import verify
 
-ANY = AccuracyBudget(max_drop=100, min_agreement=0)
-SPOILT = "stages.0.blocks.1.conv1"
+ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
+SPOILT_UNIT = "stages.0.blocks.1.conv1"
 
-
-@pytest.fixture(scope="module")
-def photographs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """120 pieces of the two example photographs."""
-    folder = tmp_path_factory.mktemp("photographs")
-    rng = np.random.default_rng(0)
-    for name in ("cat.jpg", "coffee.jpg"):
-        whole = Image.open(images / name).convert("RGB")
-        for i in range(60):
-            side = int(rng.integers(80, min(whole.size)))
-            left, top = (int(rng.integers(0, size - side + 1)) for size in whole.size)
-            whole.crop((left, top, left + side, top + side)).resize((96, 96)).save(
-                folder / f"{name}{i}.png"
-            )
-    return folder
+ExportInt8 = Callable[..., ExportedArtifact]
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipe file that the first export writes."""
     return tmp_path_factory.mktemp("recipe") / "recipe.json"
 
 
 @pytest.fixture(scope="module")
-def made(photographs: Path, recipe: Path, tmp_path_factory: pytest.TempPathFactory):
-    asked = QuantizationConfig(calib_data=photographs, calib_count=64, recipe=recipe, budget=ANY)
-    done, _ = export(
-        "demo",
-        target=["onnx", "openvino"],
+def artifacts(
+    crops: Path, recipe: Path, demo_source: Any, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ExportedArtifact]:
+    """The int8 artifacts of two targets, calibrated on photographs."""
+    quantization = QuantizationConfig(
+        calib_data=crops, calib_count=64, recipe=recipe, budget=ANY_ACCURACY
+    )
+    config = ExportConfig(
+        model="demo",
+        targets=("onnx", "openvino"),
         img_size=64,
-        int8=asked,
+        quantization=quantization,
         output=tmp_path_factory.mktemp("int8"),
     )
-    return {one.manifest.target: one for one in done}
+    with reused_network(demo_source), short_timing():
+        report = export_all(config)
+    return {artifact.manifest.target: artifact for artifact in report.artifacts}
 
 
 @pytest.fixture
-def again(photographs: Path, recipe: Path, made):
-    """The same request with some of it changed; the recipe is there already."""
+def export_int8(crops: Path, recipe: Path, artifacts: dict[str, ExportedArtifact]) -> ExportInt8:
+    """Export to a file in int8, with the recipe of `artifacts` and with other options."""
 
-    def call(output: Path, budget: AccuracyBudget = ANY, **changes):
-        options = {
-            name: changes.pop(name)
-            for name in ("min_speedup", "cpu", "force", "recipe", "calib_data")
-            if name in changes
+    def export_with(
+        output: Path, quantization: dict[str, Any] | None = None, **options: Any
+    ) -> ExportedArtifact:
+        quantization_options = {
+            "calib_data": crops,
+            "calib_count": 64,
+            "recipe": recipe,
+            "budget": ANY_ACCURACY,
+            **(quantization or {}),
         }
-        asked = QuantizationConfig(
-            **{"calib_data": photographs, "calib_count": 64, "recipe": recipe, **options},
-            budget=budget,
+        config = ExportConfig(
+            model="demo",
+            img_size=64,
+            quantization=QuantizationConfig(**quantization_options),
+            output=output,
         )
-        return export(
-            "demo", **{"target": "onnx", "img_size": 64, **changes}, int8=asked, output=output
-        )[0][0]
+        return export(replace(config, **options))
 
-    return call
+    return export_with
 
 
 @pytest.fixture
-def spoilt(recipe: Path, made, tmp_path: Path) -> Path:
-    """A recipe in which one layer is far too coarse."""
+def spoilt_recipe(recipe: Path, artifacts: dict[str, ExportedArtifact], tmp_path: Path) -> Path:
+    """A recipe in which the scale of one layer is far too coarse."""
     good = read_recipe(recipe)
-    scales = {**good.scales, f"{SPOILT}:in": 200 * good.scales[f"{SPOILT}:in"]}
+    scales = {**good.scales, f"{SPOILT_UNIT}:in": 200 * good.scales[f"{SPOILT_UNIT}:in"]}
     replace(good, scales=scales).save(tmp_path / "spoilt.json")
     return tmp_path / "spoilt.json"
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
-def test_the_file_says_how_it_came_about_and_verifies(made, target, recipe):
-    manifest = open_artifact(made[target].path).manifest
+def test_the_file_describes_its_quantization_and_verifies(artifacts, target, recipe):
+    manifest = open_artifact(artifacts[target].path).manifest
     assert manifest is not None
-    said = manifest.quantization
-    assert said is not None
-    assert (manifest.precision, said.weight_bits, said.cpu, said.data_count, said.images) == (
-        "int8",
-        7,
-        "any",
-        53,
-        67,
-    )
-    assert said.recipe == read_recipe(recipe).sha256
-    assert said.int8_macs is not None
-    assert said.int8_macs > 0.85
-    assert not said.forced
-    assert verify(made[target].path).passed
+    assert manifest.precision == "int8"
+    quantization = manifest.quantization
+    assert quantization is not None
+    assert (quantization.weight_bits, quantization.cpu) == (7, "any")
+    assert (quantization.data_count, quantization.images) == (53, 67)
+    assert quantization.recipe == read_recipe(recipe).sha256
+    assert quantization.int8_macs is not None
+    assert quantization.int8_macs > 0.85
+    assert not quantization.forced
+    assert verify(artifacts[target].path).passed
 
 
-def test_it_classifies_and_says_int8(made, images):
-    with Classifier(made["onnx"].path) as classifier:
-        assert classifier.describe()["precision"] == "int8"
+def test_the_file_classifies_in_int8(artifacts, images):
+    with Classifier(artifacts["onnx"].path) as classifier:
+        assert classifier.describe().runtime.precision == "int8"
         assert len(classifier.predict(images / "coffee.jpg")) == 5
 
 
-def test_float32_is_three_times_as_large(made, tmp_path):
-    float32, _ = export("demo", img_size=64, output=tmp_path / "float32.onnx")
-    assert made["onnx"].size_bytes <= 0.30 * float32[0].size_bytes
+def test_float32_is_three_times_as_large(artifacts, demo_64_artifacts):
+    assert artifacts["onnx"].size_bytes <= 0.30 * demo_64_artifacts["onnx"].size_bytes
 
 
 @pytest.mark.slow
-def test_over_budget_is_refused_with_what_was_measured(again, spoilt, tmp_path, monkeypatch):
-    from tinyvit.export import budget_search as int8
-
-    monkeypatch.setattr(int8, "LEAST_INT8", 1.0)  # one step of the search is enough here
+def test_a_missed_budget_is_refused_with_the_measurements(
+    export_int8, spoilt_recipe, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 1.0)  # ends the search after one step
+    budget = AccuracyBudget(min_agreement=99)
     with pytest.raises(
-        RequestError, match=r"misses its budget: 0 units in float32.* of 67 images classified"
-    ) as caught:
-        again(tmp_path / "x.onnx", AccuracyBudget(min_agreement=99), recipe=spoilt)
-    assert "--force" in caught.value.remedy
+        RequestError,
+        match=r"misses its accuracy budget: 0 units in float32.* of 67 images get the same class",
+    ) as error:
+        export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoilt_recipe})
+    assert "--force" in error.value.remedy
     assert [file.name for file in tmp_path.iterdir()] == ["spoilt.json"]
 
 
 @pytest.mark.slow
-def test_the_unit_that_hurts_goes_back_to_float32(again, spoilt, tmp_path):
-    said = again(
-        tmp_path / "x.onnx", AccuracyBudget(min_agreement=95), recipe=spoilt
-    ).manifest.quantization
-    assert SPOILT in said.float_units
-    assert len(said.trials) > 1
-    assert said.agreement >= 95
+def test_the_harmful_unit_returns_to_float32(export_int8, spoilt_recipe, tmp_path):
+    budget = AccuracyBudget(min_agreement=95)
+    artifact = export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoilt_recipe})
+    quantization = artifact.manifest.quantization
+    assert SPOILT_UNIT in quantization.float_units
+    assert len(quantization.trials) > 1
+    assert quantization.agreement >= 95
 
 
 @pytest.mark.slow
-def test_a_forced_file_is_marked(again, spoilt, tmp_path):
-    assert again(
-        tmp_path / "x.onnx", AccuracyBudget(min_agreement=99), recipe=spoilt, force=True
-    ).manifest.quantization.forced
+def test_a_forced_file_is_marked(export_int8, spoilt_recipe, tmp_path):
+    budget = AccuracyBudget(min_agreement=99)
+    options = {"budget": budget, "recipe": spoilt_recipe, "force": True}
+    assert export_int8(tmp_path / "x.onnx", options).manifest.quantization.forced
 
 
 @pytest.mark.slow
-def test_the_same_request_gives_the_same_bytes(again, made, tmp_path):
-    assert (
-        again(tmp_path / made["onnx"].path.name).path.read_bytes() == made["onnx"].path.read_bytes()
-    )
+def test_the_same_request_gives_the_same_bytes(export_int8, artifacts, tmp_path):
+    first = artifacts["onnx"].path
+    assert export_int8(tmp_path / first.name).path.read_bytes() == first.read_bytes()
 
 
 @pytest.mark.slow
-def test_speed_can_be_a_condition(again, tmp_path):
-    with pytest.raises(RequestError, match="times as fast as float32"):
-        again(tmp_path / "x.onnx", min_speedup=1000)
+def test_a_missed_speedup_is_refused(export_int8, tmp_path):
+    with pytest.raises(RequestError, match=r"times as fast as float32.* --min-speedup 1000"):
+        export_int8(tmp_path / "x.onnx", {"min_speedup": 1000})
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
-def test_eight_bits_are_asked_for_and_written_down(again, tmp_path):
-    said = again(tmp_path / "x.onnx", cpu="vnni", recipe=None).manifest.quantization
-    assert (said.weight_bits, said.cpu) == (8, "vnni")
-    with pytest.raises(RequestError, match="weights of 7 bits"):
-        again(tmp_path / "y.onnx", cpu="vnni")
+def test_eight_bit_weights_are_recorded(export_int8, tmp_path):
+    artifact = export_int8(tmp_path / "x.onnx", {"cpu": "vnni", "recipe": None})
+    quantization = artifact.manifest.quantization
+    assert (quantization.weight_bits, quantization.cpu) == (8, "vnni")
+    with pytest.raises(RequestError, match="7"):
+        export_int8(tmp_path / "y.onnx", {"cpu": "vnni"})
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 @pytest.mark.parametrize(
-    "changes",
-    [{"dynamic_batch": True}, {"preprocess": "normalize"}, {"preprocess": "full"}, {"batch": 3}],
+    "options",
+    [{"batch": None}, {"preprocess": "normalize"}, {"preprocess": "full"}, {"batch": 3}],
+    ids=["dynamic batch", "normalize", "full", "fixed batch"],
 )
-def test_with_every_kind_of_input(again, tmp_path, images, changes, target):
-    made = again(tmp_path / f"x{'.onnx' if target == 'onnx' else '.xml'}", target=target, **changes)
-    assert verify(made.path).passed
-    with Classifier(made.path) as classifier:
+def test_every_kind_of_input(export_int8, tmp_path, images, options, target):
+    path = tmp_path / f"x{'.onnx' if target == 'onnx' else '.xml'}"
+    artifact = export_int8(path, targets=(target,), **options)
+    assert verify(artifact.path).passed
+    with Classifier(artifact.path) as classifier:
         assert len(classifier.predict([images / "coffee.jpg", images / "cat.jpg"])) == 2
 
 
 @pytest.mark.slow
-def test_synthetic_images_need_no_data(again, tmp_path, monkeypatch):
+def test_synthetic_images_need_no_data(export_int8, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
-    made = again(tmp_path / "x.onnx", recipe=None, calib_data="synthetic")
-    assert made.manifest.quantization.images == 64
+    artifact = export_int8(tmp_path / "x.onnx", {"recipe": None, "calib_data": "synthetic"})
+    assert artifact.manifest.quantization.images == 64
     assert list((tmp_path / "cache").iterdir())
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["tiny_vit_11m_224", "tiny_vit_21m_224"])
-def test_the_larger_variants_quantize_run_and_verify(variant, shared, golden_state, tmp_path):
-    """With weights made by a formula: nothing is trained, so logits lie too close together for a count of equal answers."""
+def test_the_larger_variants_in_int8(variant, shared, tmp_path):
+    """The weights follow a formula and are not trained, so that the best logits nearly tie.
+
+    The logits are therefore correlated instead of counting equal classes.
+    """
     from safetensors.torch import save_file
 
-    save_file(golden_state(variant, "timm"), tmp_path / f"{variant}.safetensors")
+    save_file(make_golden_state(shared, variant, "timm"), tmp_path / f"{variant}.safetensors")
     photographs = shared / "data" / "imagenet-sample-250"
-    asked = QuantizationConfig(calib_data=photographs, calib_count=32, budget=ANY)
-    source = {"checkpoint": tmp_path / f"{variant}.safetensors", "output": tmp_path}
-    int8, _ = export(**source, target=["onnx", "openvino"], int8=asked)
-    float32, _ = export(**source, target="onnx")
+    config = ExportConfig(
+        checkpoint=tmp_path / f"{variant}.safetensors",
+        targets=("onnx", "openvino"),
+        output=f"{tmp_path}/",
+        quantization=QuantizationConfig(
+            calib_data=photographs, calib_count=32, budget=ANY_ACCURACY
+        ),
+    )
+    int8_artifacts = export_all(config).artifacts
+    float32 = export(replace(config, targets=("onnx",), quantization=None))
     logits = []
-    for one in [*float32, *int8]:
-        assert verify(one.path).passed
-        with Classifier(one.path) as classifier:
+    for artifact in (float32, *int8_artifacts):
+        assert verify(artifact.path).passed
+        with Classifier(artifact.path) as classifier:
             logits.append(classifier.logits(sorted(photographs.iterdir())[:16]))
     assert len(logits) == 3
-    varying = [each - each.mean(0) for each in logits]  # what depends on the picture
+    centered = [values - values.mean(0) for values in logits]  # the part that depends on the image
     for first, second in ((0, 1), (0, 2), (1, 2)):
-        assert np.corrcoef(varying[first].ravel(), varying[second].ravel())[0, 1] > 0.9
-    assert all(one.size_bytes < 0.31 * float32[0].size_bytes for one in int8)
+        assert np.corrcoef(centered[first].ravel(), centered[second].ravel())[0, 1] > 0.9
+    assert all(artifact.size_bytes < 0.31 * float32.size_bytes for artifact in int8_artifacts)
 
 
-def test_another_checkpoints_recipe_is_refused(recipe, made, photographs, tmp_path):
+def test_the_recipe_of_another_checkpoint_is_refused(
+    recipe, artifacts, crops, traced_demo, tmp_path
+):
+    other_recipe = tmp_path / "other.json"
+    replace(read_recipe(recipe), checkpoint_sha256="0" * 64).save(other_recipe)
+    config = ExportConfig(
+        model="demo",
+        quantization=QuantizationConfig(calib_data=crops, recipe=other_recipe),
+        output=tmp_path / "x.onnx",
+    )
     with pytest.raises(RequestError, match="of another checkpoint or image size"):
-        export(
-            "demo",
-            img_size=96,
-            int8=QuantizationConfig(calib_data=photographs, recipe=recipe),
-            output=tmp_path / "x.onnx",
-        )
+        export(config)
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("quantization", "message"),
     [
         (QuantizationConfig(cpu="sse"), "use one of any, vnni"),
-        (QuantizationConfig(calib_count=3), "--calib-count of 32"),
+        (QuantizationConfig(calib_count=3), "--calib-count"),
         (QuantizationConfig(calib_data="nowhere"), "--calib-data nowhere does not exist"),
         (QuantizationConfig(val_data=Path("nowhere")), "--val-data nowhere does not exist"),
         (QuantizationConfig(budget=AccuracyBudget(max_drop=-1)), "0 to 100"),
         (QuantizationConfig(min_speedup=0), "min-speedup"),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(asked, said, tmp_path):
-    with pytest.raises(RequestError, match=said):
-        export("demo", int8=asked, output=tmp_path / "x.onnx")
+def test_impossible_quantization_options_are_refused_at_once(quantization, message, tmp_path):
+    config = ExportConfig(model="demo", quantization=quantization, output=tmp_path / "x.onnx")
+    with pytest.raises(RequestError, match=message):
+        export(config)
 
 
-def test_its_options_need_int8(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "tinyvit.export.cli",
-        "--model",
-        "demo",
-        "--max-drop",
-        "1",
-        "-o",
-        str(tmp_path / "x.onnx"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "--max-drop is an option of --int8" in done.stderr
-
-
-def test_the_record_is_json(made):
-    from tinyvit.export.report import record, summary
-
-    said = json.loads(json.dumps(record(made["openvino"])))
-    assert said["quantization"]["weight_bits"] == 7
-    assert said["baseline"] == "float32 in openvino"
-    assert "of the multiply-accumulates in integer kernels" in summary(made["openvino"])
+def test_the_record_and_the_summary_describe_the_quantization(artifacts):
+    record = artifact_record(artifacts["openvino"])
+    assert record["quantization"]["weight_bits"] == 7
+    assert record["speed"]["baseline"] == "float32 in openvino"
+    summary = format_summary(artifacts["openvino"])
+    assert "of the multiply-accumulates in integer kernels" in summary

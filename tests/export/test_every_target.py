@@ -1,4 +1,4 @@
-"""All targets in one export, and what holds for every one of their files: the same checks, whatever is installed."""
+"""Checks that hold for the artifacts of every target, from one export to all of them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("torch")
@@ -17,240 +18,258 @@ pytest.importorskip("onnx")
 
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
-from tinyvit.export import export, targets
-from tinyvit.runtimes import registry
+from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export
+from tinyvit.export.targets import get_target, target_names
 from tinyvit.runtimes.artifact import content_sha256, open_artifact
-from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeOptions
-from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.base import AUTO_DEVICE, Runtime, RuntimeOptions
+from tinyvit.runtimes.registry import engine_names, get_engine, open_runtime
 from tinyvit.runtimes.verify import verify
 
-MANY, SLOW = 1000, 30
-"""Calls that must not grow the process; a reference, in numpy, is called less often."""
-MAX_GROWTH = 8 * 2**20
+CALLS, REFERENCE_CALLS = 1000, 30
+"""Calls during which the process must not grow; a reference evaluator, in numpy, is slow."""
+MAX_GROWTH_BYTES = 8 * 2**20
+
+QUICK_TARGETS = ("onnx", "openvino", "ort")
+"""Targets whose files take seconds to make; a second file of another target takes a minute."""
 
 
-def answers_in(one: Any) -> str | None:
-    """The engine that answers for a file on this machine, None for its own."""
-    target = targets.get_target(one.manifest.target)
-    if target.proof == "graph":
+def parity_engine(artifact: ExportedArtifact) -> str | None:
+    """Return the engine that runs an artifact on this machine; None stands for its own."""
+    target = get_target(artifact.manifest.target)
+    if target.parity_method == "graph":
         pytest.skip(f"no engine runs {target.name} files here")
-    return target.reference
+    return target.reference_engine
 
 
-def installed(tool: str) -> bool:
+def is_installed(distribution: str) -> bool:
     try:
-        return bool(metadata.version(tool))
+        return bool(metadata.version(distribution))
     except metadata.PackageNotFoundError:
         return False
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """(artifacts by target, what was not made), the demo at 64 pixels in float32."""
-    done, failed = export("demo", target="all", img_size=64, output=tmp_path_factory.mktemp("all"))
-    return {one.manifest.target: one for one in done}, failed
-
-
-@pytest.fixture(params=targets.target_names())
-def one(made: Any, request: pytest.FixtureRequest) -> Any:
-    if request.param not in made[0]:
+@pytest.fixture(params=target_names())
+def artifact(
+    demo_64_artifacts: dict[str, ExportedArtifact], request: pytest.FixtureRequest
+) -> ExportedArtifact:
+    """The demo model at 64 pixels for each target."""
+    if request.param not in demo_64_artifacts:
         pytest.skip(f"the tools of {request.param} are not installed")
-    return made[0][request.param]
-
-
-def test_what_is_installed_is_made_and_the_rest_is_told(made: Any) -> None:
-    done, failed = made
-    there = {
-        name
-        for name in targets.target_names()
-        if all(map(installed, targets.get_target(name).tools))
-    }
-    assert set(done) == there
-    assert {one.target for one in failed} == set(targets.target_names()) - there
-    assert all(one.absent and "pip install" in one.error.remedy for one in failed)
-
-
-def test_the_file_says_what_it_is(one: Any) -> None:
-    artifact = open_artifact(one.path)
-    assert artifact.manifest == one.manifest
-    assert artifact.manifest.parity.max_abs_diff < 1e-3
-    assert artifact.manifest.content_sha256 == content_sha256(one.path)
-    assert len(artifact.manifest.labels) == 10
-    assert one.path.name == f"demo_64{targets.get_target(one.manifest.target).suffix}"
-    assert one.size_bytes > 15e6
-
-
-def test_it_verifies_where_it_runs(one: Any) -> None:
-    if targets.get_target(one.manifest.target).proof == "graph":
-        with pytest.raises(TinyViTError, match="driver"):
-            verify(one.path)
-        return
-    found = verify(one.path, answers_in(one))
-    assert found.passed, found.reasons
+    return demo_64_artifacts[request.param]
 
 
 @pytest.fixture
-def runtime(one: Any) -> Iterator[Any]:
-    """The file in what answers for it here."""
-    with open_runtime(one.path, answers_in(one), RuntimeOptions(AUTO_DEVICE)) as opened:
-        yield opened
+def runtime(artifact: ExportedArtifact) -> Iterator[Runtime]:
+    """The artifact, opened in the engine that runs it here."""
+    options = RuntimeOptions(AUTO_DEVICE)
+    with open_runtime(artifact.path, parity_engine(artifact), options) as opened_runtime:
+        yield opened_runtime
 
 
-def pictures(runtime: Any, seed: int = 0) -> Any:
-    return np.random.default_rng(seed).normal(size=runtime.inputs[0].shape).astype(np.float32)
+def random_batch(runtime: Runtime, seed: int = 0) -> npt.NDArray[np.float32]:
+    shape = runtime.inputs[0].shape
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def resident() -> int:
-    """Bytes of this process in memory."""
+def resident_bytes() -> int:
+    """Return the memory that this process occupies."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def test_all_give_the_same_label(one: Any, images: Path) -> None:
+def test_installed_targets_have_artifacts_and_the_others_are_reported(
+    demo_64_report: ExportReport, demo_64_artifacts: dict[str, ExportedArtifact]
+) -> None:
+    installed = {name for name in target_names() if all(map(is_installed, get_target(name).tools))}
+    failures = demo_64_report.failures
+    assert set(demo_64_artifacts) == installed
+    assert {failure.target for failure in failures} == set(target_names()) - installed
+    assert all(failure.is_skipped and "pip install" in failure.error.remedy for failure in failures)
+
+
+def test_the_file_describes_itself(artifact: ExportedArtifact) -> None:
+    manifest = open_artifact(artifact.path).manifest
+    assert manifest == artifact.manifest
+    assert manifest.parity is not None
+    assert manifest.parity.max_abs_diff < 1e-3
+    assert manifest.content_sha256 == content_sha256(artifact.path)
+    assert len(manifest.labels) == 10
+    assert artifact.path.name == f"demo_64{get_target(manifest.target).suffix}"
+    assert artifact.size_bytes > 15e6
+
+
+def test_the_file_verifies_where_it_runs(artifact: ExportedArtifact) -> None:
+    if get_target(artifact.manifest.target).parity_method == "graph":
+        with pytest.raises(TinyViTError, match="driver"):
+            verify(artifact.path)
+        return
+    verification = verify(artifact.path, parity_engine(artifact))
+    assert verification.passed, verification.reasons
+
+
+def test_all_targets_give_the_same_label(
+    artifact: ExportedArtifact, demo_64_artifacts: dict[str, ExportedArtifact], images: Path
+) -> None:
+    photograph = images / "coffee.jpg"
     with (
-        Classifier(one.path, answers_in(one)) as classifier,
-        Classifier(one.path.with_name("demo_64.onnx")) as onnx,
+        Classifier(artifact.path, parity_engine(artifact)) as classifier,
+        Classifier(demo_64_artifacts["onnx"].path) as onnx_classifier,
     ):
-        ours, wanted = classifier.logits(images / "coffee.jpg"), onnx.logits(images / "coffee.jpg")
-        assert np.abs(ours - wanted).max() < 1e-3
-        assert (
-            classifier.predict(images / "coffee.jpg")[0].label
-            == onnx.predict(images / "coffee.jpg")[0].label
-        )
+        difference = classifier.logits(photograph) - onnx_classifier.logits(photograph)
+        assert np.abs(difference).max() < 1e-3
+        label = classifier.predict(photograph)[0].label
+        assert label == onnx_classifier.predict(photograph)[0].label
 
 
-def test_answers_are_the_callers_and_a_closed_file_is_closed(one: Any) -> None:
-    runtime = open_runtime(one.path, answers_in(one))
-    rng = np.random.default_rng(0)
-    shape = runtime.inputs[0].shape
-    first, second = (rng.normal(size=shape).astype(np.float32) for _ in range(2))
-    answer = runtime.run(first)
-    before = answer.copy()
-    assert not np.array_equal(runtime.run(second), before)
-    assert np.array_equal(answer, before)
-    for wrong in (first.astype(np.float64), first[..., :-1], np.zeros((2, *shape[1:]), np.float32)):
+def test_logits_belong_to_the_caller_and_a_closed_file_stays_closed(
+    artifact: ExportedArtifact,
+) -> None:
+    runtime = open_runtime(artifact.path, parity_engine(artifact))
+    first, second = random_batch(runtime, seed=0), random_batch(runtime, seed=1)
+    logits = runtime.run(first)
+    copied_logits = logits.copy()
+    assert not np.array_equal(runtime.run(second), copied_logits)
+    assert np.array_equal(logits, copied_logits)
+    two_images = np.zeros((2, *first.shape[1:]), np.float32)
+    for wrong_batch in (first.astype(np.float64), first[..., :-1], two_images):
         with pytest.raises(ArtifactError, match="the input is"):
-            runtime.run(wrong)
-    assert runtime.describe()["engine"]
+            runtime.run(wrong_batch)
+    assert runtime.describe().engine
     runtime.close()
     runtime.close()
     with pytest.raises(ArtifactError, match="closed"):
         runtime.run(first)
 
 
-def test_nan_is_let_through_and_forgotten(runtime: Any) -> None:
-    before = runtime.run(pictures(runtime))
-    answer = runtime.run(np.full(runtime.inputs[0].shape, np.nan, np.float32))
-    assert answer.shape == before.shape
-    assert np.array_equal(runtime.run(pictures(runtime)), before)
+def test_nan_passes_and_leaves_no_trace(runtime: Runtime) -> None:
+    before = runtime.run(random_batch(runtime))
+    logits = runtime.run(np.full_like(random_batch(runtime), np.nan))
+    assert logits.shape == before.shape
+    assert np.array_equal(runtime.run(random_batch(runtime)), before)
 
 
-def test_two_threads_may_call(runtime: Any) -> None:
-    given = [pictures(runtime, seed) for seed in range(4)]
-    wanted = [runtime.run(x) for x in given]
+def test_two_threads_may_run_a_file(runtime: Runtime) -> None:
+    batches = [random_batch(runtime, seed) for seed in range(4)]
+    expected = [runtime.run(batch) for batch in batches]
     with ThreadPoolExecutor(2) as pool:
-        for answer, want in zip(pool.map(runtime.run, given * 5), wanted * 5):
-            assert np.array_equal(answer, want)
+        for logits, expected_logits in zip(pool.map(runtime.run, batches * 5), expected * 5):
+            assert np.array_equal(logits, expected_logits)
 
 
-@pytest.mark.skipif(
-    not Path("/proc/self/statm").exists(), reason="memory is read as Linux tells it"
-)
-def test_many_calls_do_not_grow(one: Any, runtime: Any) -> None:
-    many, x = SLOW if targets.get_target(one.manifest.target).reference else MANY, pictures(runtime)
-    for _ in range(many // 10):
-        runtime.run(x)
-    before = resident()
-    for _ in range(many):
-        runtime.run(x)
-    assert resident() - before < MAX_GROWTH
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read as on Linux")
+def test_many_calls_do_not_grow_the_process(artifact: ExportedArtifact, runtime: Runtime) -> None:
+    is_reference = get_target(artifact.manifest.target).reference_engine is not None
+    calls, batch = REFERENCE_CALLS if is_reference else CALLS, random_batch(runtime)
+    for _ in range(calls // 10):
+        runtime.run(batch)
+    before = resident_bytes()
+    for _ in range(calls):
+        runtime.run(batch)
+    assert resident_bytes() - before < MAX_GROWTH_BYTES
 
 
-def test_another_engines_file_is_refused(one: Any) -> None:
-    own = one.path.suffix
-    for name in registry.engine_names():
-        if all(format.suffix != own for format in registry.get_engine(name).FORMATS):
+def test_engines_refuse_the_files_of_other_engines(artifact: ExportedArtifact) -> None:
+    for name in engine_names():
+        if all(file.suffix != artifact.path.suffix for file in get_engine(name).formats):
             with pytest.raises(RequestError, match="does not open"):
-                open_runtime(one.path, name)
+                open_runtime(artifact.path, name)
 
 
-@pytest.mark.parametrize("name", targets.target_names())
-def test_eight_pictures_at_once(name: str, made: Any, tmp_path: Path) -> None:
-    target = targets.get_target(name)
-    if name not in made[0]:
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in QUICK_TARGETS else pytest.param(name, marks=pytest.mark.slow)
+        for name in target_names()
+    ],
+)
+def test_eight_images_at_once(
+    name: str, demo_64_artifacts: dict[str, ExportedArtifact], traced_demo: None, tmp_path: Path
+) -> None:
+    target = get_target(name)
+    if name not in demo_64_artifacts:
         pytest.skip(f"the tools of {name} are not installed")
-    answers_in(made[0][name])
-    if target.batches == "one":
-        pytest.skip("refused: see below")
-    free = target.batches == "any"
-    done, _ = export(
-        "demo",
-        target=name,
-        img_size=64,
-        batch=1 if free else 8,
-        dynamic_batch=free,
-        output=tmp_path / f"x{target.suffix}",
+    single_artifact = demo_64_artifacts[name]
+    parity_engine(single_artifact)
+    if target.batch_sizes == "one":
+        pytest.skip("the target refuses several images, which another test checks")
+    is_open = target.batch_sizes == "any"
+    path = tmp_path / f"eight{target.suffix}"
+    config = ExportConfig(
+        model="demo", targets=(name,), img_size=64, batch=None if is_open else 8, output=path
     )
-    with open_runtime(done[0].path) as eight, open_runtime(made[0][name].path) as single:
-        given = (
-            np.random.default_rng(0)
-            .normal(size=(8, *single.inputs[0].shape[1:]))
-            .astype(np.float32)
-        )
-        answers = eight.run(given)
-        assert answers.shape == (8, 10)
-        for x, answer in zip(given, answers):
-            assert np.abs(single.run(x[None])[0] - answer).max() < 1e-3
-        if free:
-            assert np.abs(eight.run(given[:1]) - answers[:1]).max() < 1e-3
+    export(config)
+    with open_runtime(path) as eight, open_runtime(single_artifact.path) as single:
+        image_shape = single.inputs[0].shape[1:]
+        images = np.random.default_rng(0).normal(size=(8, *image_shape)).astype(np.float32)
+        logits = eight.run(images)
+        assert logits.shape == (8, 10)
+        for image, image_logits in zip(images, logits):
+            assert np.abs(single.run(image[None])[0] - image_logits).max() < 1e-3
+        if is_open:
+            assert np.abs(eight.run(images[:1]) - logits[:1]).max() < 1e-3
 
 
-def test_a_renamed_file_is_known_by_its_content(one: Any, tmp_path: Path) -> None:
-    if one.path.is_dir():
-        pytest.skip("a folder's name is not its content's")
+def test_a_renamed_file_is_recognized_by_its_content(
+    artifact: ExportedArtifact, tmp_path: Path
+) -> None:
+    if artifact.path.is_dir():
+        pytest.skip("the artifact is a folder")
     renamed = tmp_path / "model.bin"
-    renamed.write_bytes(one.path.read_bytes())
-    assert open_artifact(renamed).format.name == open_artifact(one.path).format.name
+    renamed.write_bytes(artifact.path.read_bytes())
+    assert open_artifact(renamed).format.name == open_artifact(artifact.path).format.name
 
 
-def test_cut_files_are_refused(one: Any, tmp_path: Path) -> None:
-    if one.path.is_dir():
-        pytest.skip("its own tests do this")
-    data = one.path.read_bytes()
+def test_truncated_files_are_refused(artifact: ExportedArtifact, tmp_path: Path) -> None:
+    if artifact.path.is_dir():
+        pytest.skip("the artifact is a folder, which its own tests damage")
+    data = artifact.path.read_bytes()
+    truncated = tmp_path / f"truncated{get_target(artifact.manifest.target).suffix}"
     for size in (0, 3, 200, len(data) // 2):
-        cut = tmp_path / f"cut{targets.get_target(one.manifest.target).suffix}"
-        cut.write_bytes(data[:size])
-        with pytest.raises(TinyViTError) as caught:
-            open_runtime(cut, None, RuntimeOptions())
-        assert "\n" not in str(caught.value)
+        truncated.write_bytes(data[:size])
+        with pytest.raises(TinyViTError) as error:
+            open_runtime(truncated, None, RuntimeOptions())
+        assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("name", targets.target_names())
-def test_what_a_target_does_not_offer_is_refused_at_once(name: str, tmp_path: Path) -> None:
-    target = targets.get_target(name)
-    if "full" in target.refused:
+@pytest.mark.parametrize("name", target_names())
+def test_unsupported_requests_are_refused_at_once(name: str, tmp_path: Path) -> None:
+    target = get_target(name)
+
+    def request(**options: Any) -> None:
+        path = tmp_path / f"x{target.suffix}"
+        export(ExportConfig(model="demo", targets=(name,), output=path, **options))
+
+    if "full" in target.unsupported:
         with pytest.raises(RequestError, match="--preprocess full"):
-            export("demo", target=name, preprocess="full", output=tmp_path / f"x{target.suffix}")
-    if target.batches != "any":
-        with pytest.raises(RequestError, match=r"fixed batch|one picture"):
-            export("demo", target=name, dynamic_batch=True, output=tmp_path / f"x{target.suffix}")
-    if target.batches == "one":
-        with pytest.raises(RequestError, match="one picture"):
-            export("demo", target=name, batch=2, output=tmp_path / f"x{target.suffix}")
+            request(preprocess="full")
+    if target.batch_sizes != "any":
+        with pytest.raises(RequestError, match=r"fixed batch|one image"):
+            request(batch=None)
+    if target.batch_sizes == "one":
+        with pytest.raises(RequestError, match="one image"):
+            request(batch=2)
     for alias in target.aliases:
-        assert targets.get_target(alias) is target
+        assert get_target(alias) is target
     assert list(tmp_path.iterdir()) == []
 
 
-def test_options_of_one_target_are_refused_for_others(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--flavor is an option of --target tensorrt"):
-        export("demo", target="onnx", options={"flavor": "rtx"}, output=tmp_path / "x.onnx")
-    with pytest.raises(
-        RequestError, match="ExecuTorch files for qnn are not made here: Qualcomm's own kit"
-    ):
-        export("demo", target="executorch", options={"delegate": "qnn"}, output=tmp_path / "x.pte")
-    with pytest.raises(RequestError, match="no target has an option --color"):
-        export("demo", target="onnx", options={"color": "red"}, output=tmp_path / "x.onnx")
-    with pytest.raises(RequestError, match=r"8\.0"):
-        export(
-            "demo", target="tensorrt", options={"flavor": "rtx", "compute": "8.0"}, output=tmp_path
-        )
+@pytest.mark.parametrize(
+    ("target", "options", "message"),
+    [
+        ("onnx", {"flavor": "rtx"}, "--flavor is an option of --target tensorrt"),
+        ("onnx", {"color": "red"}, "no target has an option --color"),
+        (
+            "executorch",
+            {"delegate": "qnn"},
+            "ExecuTorch files for qnn are not made here: Qualcomm.s own kit",
+        ),
+        ("tensorrt", {"flavor": "rtx", "compute": "8.0"}, r"8\.0"),
+    ],
+)
+def test_impossible_target_options_are_refused(
+    target: str, options: dict[str, str], message: str, tmp_path: Path
+) -> None:
+    config = ExportConfig(
+        model="demo", targets=(target,), target_options=options, output=f"{tmp_path}/"
+    )
+    with pytest.raises(RequestError, match=message):
+        export(config)

@@ -1,84 +1,90 @@
+"""ONNX and OpenVINO artifacts: what is in the files, and what an export leaves in its folder."""
+
+from __future__ import annotations
+
+import copy
 import os
 import sys
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
+pytest.importorskip("openvino")
 
+from tests.helpers.exports import reused_network, short_timing  # noqa: E402 (after importorskip)
+from tests.helpers.golden_weights import load_formulas, make_golden_state  # noqa: E402
 from tinyvit import Classifier  # noqa: E402
-from tinyvit.errors import RequestError  # noqa: E402
-from tinyvit.export import baseline_timing as timing  # noqa: E402
-from tinyvit.export import export, pipeline, targets  # noqa: E402
+from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError  # noqa: E402
+from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all  # noqa: E402
+from tinyvit.export.targets import LoweredModel  # noqa: E402
 from tinyvit.export.targets.onnx.target import OnnxTarget  # noqa: E402
 from tinyvit.nn import hub  # noqa: E402
-from tinyvit.runtimes.artifact import read_manifest  # noqa: E402
+from tinyvit.runtimes.artifact import open_artifact, read_manifest  # noqa: E402
 from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
 from tinyvit.runtimes.registry import open_runtime  # noqa: E402
 from tinyvit.runtimes.verify import verify  # noqa: E402
 from tinyvit.variants import VARIANTS  # noqa: E402
 
-TARGETS = ["onnx", "openvino"]
-SLOW = [
-    pytest.param(name, marks=pytest.mark.slow) for name in VARIANTS if name != "tiny_vit_5m_224"
-]
+TARGETS = ("onnx", "openvino")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """These tests are about what is made, not how fast it is: the least timing there is."""
-    pytest.importorskip("openvino")
-    monkeypatch.setattr(timing, "ROUNDS", 1)
+def _short_timing():
+    with short_timing():
+        yield
 
 
-@pytest.mark.parametrize("layout", ["timm", "official"])
-@pytest.mark.parametrize("variant", ["tiny_vit_5m_224", *SLOW])
-def test_exported_logits_are_the_public_implementations(
-    variant, layout, shared, fill, golden_state, tmp_path
-):
-    torch.save({"model": golden_state(variant, layout, as_golden=True)}, tmp_path / "weights.pth")
-    made, failed = export(
-        checkpoint=tmp_path / "weights.pth", target=["onnx", "openvino"], output=tmp_path / "out"
+def golden_cases() -> list[Any]:
+    """Every variant in both layouts; all but the smallest in timm's layout take long."""
+    return [
+        pytest.param(
+            variant,
+            layout,
+            marks=() if (variant, layout) == ("tiny_vit_5m_224", "timm") else pytest.mark.slow,
+        )
+        for variant in VARIANTS
+        for layout in ("timm", "official")
+    ]
+
+
+@pytest.mark.parametrize(("variant", "layout"), golden_cases())
+def test_exported_logits_are_those_of_the_public_implementations(variant, layout, shared, tmp_path):
+    torch.save({"model": make_golden_state(shared, variant, layout)}, tmp_path / "weights.pth")
+    report = export_all(
+        ExportConfig(checkpoint=tmp_path / "weights.pth", targets=TARGETS, output=tmp_path / "out")
     )
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
-    images = fill.image(VARIANTS[variant].img_size, len(expected))
-    assert [one.manifest.target for one in made] == TARGETS
-    assert failed == []
-    runs = [
-        (one.path, engine)
-        for one in made
-        for engine in (["onnxruntime", "openvino"] if one.path.suffix == ".onnx" else ["openvino"])
-    ]
-    for path, engine in runs:
+    images = load_formulas(shared).image(VARIANTS[variant].img_size, len(expected))
+    onnx, openvino = report.artifacts
+    assert (onnx.manifest.target, openvino.manifest.target) == TARGETS
+    assert report.failures == ()
+    for path, engine in (
+        (onnx.path, "onnxruntime"),
+        (onnx.path, "openvino"),
+        (openvino.path, "openvino"),
+    ):
         with open_runtime(path, engine) as runtime:
             logits = np.concatenate([runtime.run(image[None]) for image in images])
         assert np.abs(logits - expected).max() < 1e-3
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_manifest_says_what_the_file_is(demo, target):
+def test_manifest_describes_the_file(demo, target):
     manifest = read_manifest(demo[target])
-    source = hub.load_released("demo")
-    assert (
-        manifest.model,
-        manifest.variant,
-        manifest.target,
-        manifest.precision,
-        manifest.stage,
-    ) == (
+    checkpoint = hub.load_released("demo")
+    assert (manifest.model, manifest.variant, manifest.target) == (
         "demo",
         "tiny_vit_5m_224",
         target,
-        "float32",
-        "host",
     )
-    assert (manifest.labels, manifest.preprocess, manifest.license) == (
-        source.labels,
-        source.preprocess,
-        "MIT",
-    )
-    assert manifest.source.sha256 == source.sha256
+    assert (manifest.precision, manifest.stage) == ("float32", "host")
+    assert (manifest.labels, manifest.preprocess) == (checkpoint.labels, checkpoint.preprocess)
+    assert manifest.license == "MIT"
+    assert manifest.source.sha256 == checkpoint.sha256
     assert manifest.input.shape == (1, 3, 224, 224)
     assert manifest.parity.max_abs_diff < 1e-4
     assert {"tinyvit-edge", "torch", "onnx"} <= manifest.tools.keys()
@@ -99,7 +105,9 @@ def test_verify_fails_with_one_weight_changed(demo, tmp_path):
 
     model = onnx.load(demo["onnx"])
     weight = next(
-        x for x in model.graph.initializer if x.name == "stages.2.blocks.3.mlp.fc1.weight"
+        tensor
+        for tensor in model.graph.initializer
+        if tensor.name == "stages.2.blocks.3.mlp.fc1.weight"
     )
     values = onnx.numpy_helper.to_array(weight).copy()
     values[7, 11] += 3.0
@@ -111,30 +119,28 @@ def test_verify_fails_with_one_weight_changed(demo, tmp_path):
     assert verification.max_abs_diff > verification.tolerance
 
 
-def test_onnx_file_is_pinned_and_says_nothing_of_this_machine(demo):
+def test_onnx_file_has_pinned_versions_and_no_path_of_this_machine(demo):
     import onnx
 
     model = onnx.load(demo["onnx"])
     onnx.checker.check_model(model, full_check=True)
-    assert (model.ir_version, [(x.domain, x.version) for x in model.opset_import]) == (
-        9,
-        [("", 20)],
-    )
+    opsets = [(opset.domain, opset.version) for opset in model.opset_import]
+    assert (model.ir_version, opsets) == (9, [("", 20)])
     assert model.functions == []
     data = demo["onnx"].read_bytes()
     assert os.getcwd().encode() not in data
     assert sys.prefix.encode() not in data
-    assert demo["onnx"].stat().st_size < 22e6
+    assert len(data) < 22e6
 
 
-def test_attention_biases_are_small_in_the_file_and_folded_when_loaded(demo, tmp_path):
+def test_attention_biases_are_compact_in_the_onnx_file(demo, tmp_path):
     import onnx
     import onnxruntime
 
     model = onnx.load(demo["onnx"])
     assert sum(node.op_type == "Gather" for node in model.graph.node) == 10
-    indices = [x for x in model.graph.initializer if x.name.startswith("bias_index")]
-    assert [(list(x.dims), x.data_type) for x in indices] == [
+    indices = [tensor for tensor in model.graph.initializer if tensor.name.startswith("bias_index")]
+    assert [(list(tensor.dims), tensor.data_type) for tensor in indices] == [
         ([7**4], onnx.TensorProto.INT32),
         ([14**4], onnx.TensorProto.INT32),
     ]
@@ -142,17 +148,19 @@ def test_attention_biases_are_small_in_the_file_and_folded_when_loaded(demo, tmp
     options.optimized_model_filepath = str(tmp_path / "loaded.onnx")
     options.log_severity_level = 3
     onnxruntime.InferenceSession(demo["onnx"], options, providers=["CPUExecutionProvider"])
-    assert not any(
-        "Gather" in node.op_type for node in onnx.load(tmp_path / "loaded.onnx").graph.node
-    )
-    for path in demo.values():
-        compiled = shared_core().compile_model(str(path), "CPU")
-        kinds = [
-            op.get_rt_info()["layerType"].astype(str)
-            for op in compiled.get_runtime_model().get_ops()
-        ]
-        assert "FullyConnected" in kinds
-        assert not any("Gather" in kind for kind in kinds)
+    loaded = onnx.load(tmp_path / "loaded.onnx")
+    assert not any("Gather" in node.op_type for node in loaded.graph.node)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_openvino_expands_attention_biases_when_it_loads_a_file(demo, target):
+    compiled = shared_core().compile_model(str(demo[target]), "CPU")
+    layer_types = [
+        operation.get_rt_info()["layerType"].astype(str)
+        for operation in compiled.get_runtime_model().get_ops()
+    ]
+    assert "FullyConnected" in layer_types
+    assert not any("Gather" in layer_type for layer_type in layer_types)
     assert demo["openvino"].with_suffix(".bin").stat().st_size < 22e6
 
 
@@ -160,8 +168,7 @@ def test_graph_has_few_copies_and_no_control_flow(demo):
     import onnx
 
     model = onnx.load(demo["onnx"])
-    kinds = {node.op_type for node in model.graph.node}
-    assert kinds == {
+    assert {node.op_type for node in model.graph.node} == {
         "Conv",
         "Gelu",
         "Gemm",
@@ -179,55 +186,52 @@ def test_graph_has_few_copies_and_no_control_flow(demo):
 
 
 @pytest.mark.slow
-def test_same_input_same_bytes(demo, tmp_path):
-    made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path)
-    for one in made:
-        assert [file.read_bytes() for file in one.files] == [
-            (demo["onnx"].parent / file.name).read_bytes() for file in one.files
+def test_the_same_request_gives_the_same_bytes(demo, tmp_path):
+    report = export_all(ExportConfig(model="demo", targets=TARGETS, output=tmp_path))
+    for artifact in report.artifacts:
+        assert [file.read_bytes() for file in artifact.files] == [
+            (demo["onnx"].parent / file.name).read_bytes() for file in artifact.files
         ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options", [{"dynamic_batch": True}, {"batch": 3}], ids=["dynamic", "fixed"]
-)
-def test_batches(demo, images, options, tmp_path):
-    made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path, **options)
-    pictures = [images / "cat.jpg", images / "coffee.jpg"] * 2
-    expected = Classifier(demo["onnx"]).logits(pictures)
-    for one in made:
-        with Classifier(one.path) as classifier:
-            assert np.abs(classifier.logits(pictures) - expected).max() < 1e-4
-        assert verify(one.path).passed
-        assert one.manifest.input.shape[0] == options.get("batch", "batch")
+@pytest.mark.parametrize("batch", [None, 3], ids=["dynamic", "fixed"])
+def test_batches(demo, images, batch, tmp_path):
+    config = ExportConfig(model="demo", targets=TARGETS, output=tmp_path, batch=batch)
+    photographs = [images / "cat.jpg", images / "coffee.jpg"] * 2
+    expected = Classifier(demo["onnx"]).logits(photographs)
+    for artifact in export_all(config).artifacts:
+        with Classifier(artifact.path) as classifier:
+            assert np.abs(classifier.logits(photographs) - expected).max() < 1e-4
+        assert verify(artifact.path).passed
+        assert artifact.manifest.input.shape[0] == ("batch" if batch is None else batch)
 
 
-@pytest.mark.parametrize("stage", ["normalize", "full"])
-def test_preprocessing_in_the_file(demo, images, stage, tmp_path):
-    made, _ = export("demo", target=["onnx", "openvino"], preprocess=stage, output=tmp_path)
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize(("stage", "tolerance"), [("normalize", 1e-4), ("full", 0.05)])
+def test_preprocessing_in_the_file(demo, images, preprocessing_artifacts, stage, tolerance, target):
+    artifact = preprocessing_artifacts[stage][target]
     expected = Classifier(demo["onnx"]).logits(images)
-    for one in made:
-        with Classifier(one.path) as classifier:
-            assert np.abs(classifier.logits(images) - expected).max() < (
-                1e-4 if stage == "normalize" else 0.05
-            )
-        assert verify(one.path).passed
-    if stage == "full":
-        with pytest.raises(RequestError, match="--target openvino --preprocess full"):
-            Classifier(tmp_path / "demo.onnx", runtime="openvino")
+    with Classifier(artifact.path) as classifier:
+        assert np.abs(classifier.logits(images) - expected).max() < tolerance
+    assert verify(artifact.path).passed
+
+
+def test_onnx_file_that_resizes_is_refused_by_openvino(preprocessing_artifacts):
+    with pytest.raises(RequestError, match="--target openvino --preprocess full"):
+        Classifier(preprocessing_artifacts["full"]["onnx"].path, runtime="openvino")
 
 
 @pytest.mark.slow
-def test_top1_is_the_host_paths_on_every_photograph(demo, shared, tmp_path):
+@pytest.mark.parametrize("stage", ["normalize", "full"])
+def test_preprocessing_in_the_file_keeps_the_class_of_every_photograph(
+    demo, shared, preprocessing_artifacts, stage
+):
     folder = shared / "data" / "imagenet-sample-250"
     expected = Classifier(demo["onnx"]).logits(folder)
-    for stage in ("normalize", "full"):
-        made, _ = export(
-            "demo", target=["onnx", "openvino"], preprocess=stage, output=tmp_path / stage
-        )
-        for one in made:
-            with Classifier(one.path) as classifier:
-                assert (classifier.logits(folder).argmax(1) == expected.argmax(1)).all()
+    for artifact in preprocessing_artifacts[stage].values():
+        with Classifier(artifact.path) as classifier:
+            assert (classifier.logits(folder).argmax(1) == expected.argmax(1)).all()
 
 
 @pytest.mark.parametrize(
@@ -237,65 +241,94 @@ def test_top1_is_the_host_paths_on_every_photograph(demo, shared, tmp_path):
 def test_opset(opset, images, demo, tmp_path):
     import onnx
 
-    export("demo", opset=opset, output=tmp_path / "model.onnx")
-    assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == opset
-    assert (
-        np.abs(
-            Classifier(tmp_path / "model.onnx").logits(images)
-            - Classifier(demo["onnx"]).logits(images)
-        ).max()
-        < 1e-4
-    )
+    artifact = export(ExportConfig(model="demo", opset=opset, output=tmp_path / "model.onnx"))
+    assert onnx.load(artifact.path).opset_import[0].version == opset
+    logits = Classifier(artifact.path).logits(images)
+    assert np.abs(logits - Classifier(demo["onnx"]).logits(images)).max() < 1e-4
 
 
-def test_another_size_has_its_own_name_and_preprocessing(tmp_path, monkeypatch, images):
-    monkeypatch.chdir(tmp_path)
-    made, _ = export("demo", img_size=128)
-    assert (made[0].path.name, made[0].manifest.img_size, made[0].manifest.preprocess.size) == (
+@pytest.fixture(scope="module")
+def customized(tmp_path_factory: pytest.TempPathFactory) -> ExportedArtifact:
+    """The demo model at another size and with other labels, in place of an existing file."""
+    folder = tmp_path_factory.mktemp("customized")
+    (folder / "names.txt").write_text("\n".join("abcdefghij"))
+    (folder / "demo_128.onnx").write_text("an older file")
+    config = ExportConfig(model="demo", img_size=128, labels=folder / "names.txt", overwrite=True)
+    with pytest.MonkeyPatch.context() as patch, short_timing():
+        patch.chdir(folder)
+        artifact = export(config)
+    return replace(artifact, path=folder / artifact.path)
+
+
+def test_another_size_has_its_own_name_and_preprocessing(customized, images):
+    manifest = customized.manifest
+    assert customized.path.name == "demo_128.onnx"
+    assert (manifest.img_size, manifest.preprocess.size) == (128, 128)
+    assert len(Classifier(customized.path).predict(images)) == 2
+
+
+def test_given_labels_are_in_the_file(customized):
+    manifest = open_artifact(customized.path).manifest
+    assert [label.name for label in manifest.labels] == list("abcdefghij")
+
+
+def test_overwriting_leaves_the_new_file_only(customized):
+    assert sorted(file.name for file in customized.path.parent.iterdir()) == [
         "demo_128.onnx",
-        128,
-        128,
-    )
-    assert len(Classifier("demo_128.onnx").predict(images)) == 2
+        "names.txt",
+    ]
 
 
-def test_labels_of_the_users_own(tmp_path):
-    (tmp_path / "names.txt").write_text("\n".join("abcdefghij"))
-    made, _ = export("demo", labels=tmp_path / "names.txt", output=tmp_path / "a.onnx")
-    assert [label.name for label in made[0].manifest.labels] == list("abcdefghij")
-
-
-@pytest.mark.parametrize("others", ["demo.xml", "demo.bin"])
-def test_no_file_of_an_artifact_replaces_another(others, tmp_path):
-    (tmp_path / others).write_text("mine")
+def test_an_existing_file_is_kept(tmp_path):
+    (tmp_path / "demo.onnx").write_text("mine")
     with pytest.raises(RequestError, match="--overwrite"):
-        export("demo", target="openvino", output=tmp_path)
-    assert [file.name for file in tmp_path.iterdir()] == [others]
-    assert (tmp_path / others).read_text() == "mine"
+        export(ExportConfig(model="demo", output=tmp_path))
+    assert (tmp_path / "demo.onnx").read_text() == "mine"
 
 
-def test_labels_are_counted_before_anything_is_made(tmp_path):
+@pytest.mark.parametrize("name", ["demo.xml", "demo.bin"])
+def test_every_file_of_an_artifact_is_kept(name, traced_demo, tmp_path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RequestError, match="--overwrite"):
+        export(ExportConfig(model="demo", targets=("openvino",), output=tmp_path))
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_labels_are_counted_before_anything_is_written(tmp_path):
+    config = ExportConfig(
+        model="demo", labels=("a", "b", "c"), output=tmp_path / "new" / "demo.onnx"
+    )
     with pytest.raises(RequestError, match="3 labels were given and the model has 10 classes"):
-        export("demo", labels=["a", "b", "c"], output=tmp_path / "new" / "b.onnx")
+        export(config)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_timing_is_on_one_thread_each_and_leaves_torchs_threads_alone(tmp_path):
+def test_timing_uses_one_thread_and_restores_torchs_threads(traced_demo, tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    made, _ = export("demo", target=["onnx", "openvino"], output=tmp_path)
-    assert torch.get_num_threads() == 2
-    torch.set_num_threads(before)
-    assert [one.engine["threads"] for one in made] == [1, 1]
+    try:
+        report = export_all(ExportConfig(model="demo", targets=TARGETS, output=tmp_path))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert [artifact.engine.threads for artifact in report.artifacts] == [1, 1]
 
 
-def test_existing_files_are_kept(tmp_path):
-    (tmp_path / "demo.onnx").write_text("mine")
-    with pytest.raises(RequestError, match="--overwrite"):
-        export("demo", output=tmp_path)
-    assert (tmp_path / "demo.onnx").read_text() == "mine"
-    export("demo", output=tmp_path, overwrite=True)
-    assert [file.name for file in tmp_path.iterdir()] == ["demo.onnx"]
+class InterruptedModel(LoweredModel):
+    """A model that raises an error in the middle of one of its writes."""
+
+    def __init__(self, lowered: LoweredModel, error: BaseException, interrupted_write: int) -> None:
+        self.writes = 0
+        self._lowered, self._error = lowered, error
+        self._interrupted_write = interrupted_write
+
+    def save(self, path, manifest):
+        self.writes += 1
+        path.write_bytes(b"half of a file")
+        if self.writes == self._interrupted_write:
+            raise self._error
+        return self._lowered.save(path, manifest)
 
 
 @pytest.mark.parametrize(
@@ -303,63 +336,49 @@ def test_existing_files_are_kept(tmp_path):
     [KeyboardInterrupt(), OSError(28, "No space left on device")],
     ids=["ctrl-c", "full disk"],
 )
-@pytest.mark.parametrize("at", [1, 2])
-def test_interrupted_at_every_write_nothing_is_left(at, error, tmp_path, monkeypatch):
-    writes = []
+@pytest.mark.parametrize("interrupted_write", [1, 2])
+def test_an_interrupted_write_leaves_nothing(
+    interrupted_write, error, traced_demo, tmp_path, monkeypatch
+):
+    models, lower = [], OnnxTarget.lower
 
-    class Interrupted(OnnxTarget):
-        def lower(self, *arguments):
-            lowered = super().lower(*arguments)
+    def lower_interrupted(self, *arguments):
+        models.append(InterruptedModel(lower(self, *arguments), error, interrupted_write))
+        return models[-1]
 
-            class Saver(targets.LoweredModel):
-                def save(self, path, manifest):
-                    writes.append(path)
-                    path.write_bytes(b"float16")
-                    if len(writes) == at:
-                        raise error
-                    return lowered.save(path, manifest)
-
-            return Saver()
-
-    monkeypatch.setattr(targets, "get_target", lambda name: Interrupted())
+    monkeypatch.setattr(OnnxTarget, "lower", lower_interrupted)
     with pytest.raises(
         (KeyboardInterrupt, RequestError),
         check=lambda raised: raised is error or "the disk is full" in str(raised),
     ):
-        export("demo", output=tmp_path / "new" / "folder" / "demo.onnx")
-    assert len(writes) == at
+        export(ExportConfig(model="demo", output=tmp_path / "new" / "folder" / "demo.onnx"))
+    assert [model.writes for model in models] == [interrupted_write]
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_artifact_that_differs_is_not_handed_over(tmp_path, monkeypatch):
-    from tinyvit.errors import ArtifactError
-
-    original = pipeline.fold
-
-    def broken(model):
-        folded = original(model)
-        folded.head.fc.bias.data[0] += 1
-        return folded
-
-    monkeypatch.setattr(pipeline, "fold", broken)
-    with pytest.raises(ArtifactError, match="does not equal torch, before folding"):
-        export("demo", output=tmp_path / "demo.onnx")
+def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, tmp_path):
+    original = copy.deepcopy(demo_source.original)
+    original.head.fc.bias.data[0] += 1
+    with (
+        reused_network(replace(demo_source, original=original)),
+        pytest.raises(ArtifactError, match="does not equal torch, before folding"),
+    ):
+        export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_tools(monkeypatch, tmp_path):
-    """A target asked for by name whose tools are absent is an error when alone, and reported beside the others that were made."""
-    from tinyvit.errors import MissingDependencyError
+def test_missing_tools(traced_demo, monkeypatch, tmp_path):
+    """They are an error of the only target, and skip one of several."""
     from tinyvit.export.targets.openvino.target import OpenVinoTarget
 
-    def absent(self, *arguments):
+    def raise_missing(self, *arguments):
         raise MissingDependencyError.of("openvino", "openvino")
 
-    monkeypatch.setattr(OpenVinoTarget, "lower", absent)
+    monkeypatch.setattr(OpenVinoTarget, "lower", raise_missing)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[openvino\]"):
-        export("demo", target="ov", output=tmp_path / "a.xml")
-    made, failed = export("demo", target=["onnx", "ov"], output=tmp_path / "out")
-    assert ([one.manifest.target for one in made], [one.target for one in failed]) == (
-        ["onnx"],
-        ["openvino"],
-    )
+        export(ExportConfig(model="demo", targets=("ov",), output=tmp_path / "a.xml"))
+    report = export_all(ExportConfig(model="demo", targets=("onnx", "ov"), output=tmp_path / "out"))
+    assert [artifact.manifest.target for artifact in report.artifacts] == ["onnx"]
+    assert [(failure.target, failure.is_skipped) for failure in report.failures] == [
+        ("openvino", True)
+    ]

@@ -1,8 +1,13 @@
 """tinyvit-export as it is typed, in a process of its own."""
 
+from __future__ import annotations
+
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,10 +15,16 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
+from tinyvit.export.cli import main
+
+RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
+
 
 @pytest.fixture(scope="module")
-def command():
-    def command(*arguments, cwd=None):
+def run_command() -> RunCommand:
+    """Run tinyvit-export with arguments, in a folder."""
+
+    def run(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "tinyvit.export.cli", *map(str, arguments)],
             capture_output=True,
@@ -21,28 +32,31 @@ def command():
             cwd=cwd,
         )
 
-    return command
+    return run
 
 
-def test_command_makes_what_it_says(command, tmp_path):
-    done = command("--model", "demo", "--target", "onnx", "ov", "-o", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
-    assert [one["target"] for one in record["artifacts"]] == ["onnx", "openvino"]
-    assert all(
-        one["size_bytes"] > 20e6 and one["median_ms"] > 0 and one["max_abs_diff"] < 1e-4
-        for one in record["artifacts"]
-    )
-    assert all(one["samples"] >= 3 and one["baseline_samples"] >= 3 for one in record["artifacts"])
-    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == [
-        "demo.bin",
-        "demo.onnx",
-        "demo.xml",
-    ]
-    again = command("--model", "demo", "-o", tmp_path / "out")
-    assert again.returncode == 1
-    assert again.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "--overwrite" in again.stderr
+def test_the_command_writes_what_its_record_says(run_command: RunCommand, tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    process = run_command("--model", "demo", "--target", "onnx", "ov", "-o", folder, "--json")
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    record = json.loads(process.stdout)
+    artifacts = record["artifacts"]
+    assert [artifact["target"] for artifact in artifacts] == ["onnx", "openvino"]
+    assert record["failures"] == []
+    for artifact in artifacts:
+        assert artifact["size_bytes"] > 20e6
+        assert artifact["max_abs_diff"] < 1e-4
+        assert artifact["engine"]["threads"] == 1
+        speed = artifact["speed"]
+        assert speed["median_ms"] > 0
+        assert speed["samples"] >= 3
+        assert speed["baseline_samples"] >= 3
+    assert sorted(file.name for file in folder.iterdir()) == ["demo.bin", "demo.onnx", "demo.xml"]
+    repeated = run_command("--model", "demo", "-o", folder)
+    assert repeated.returncode == 1
+    assert repeated.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "--overwrite" in repeated.stderr
 
 
 @pytest.mark.parametrize(
@@ -50,59 +64,103 @@ def test_command_makes_what_it_says(command, tmp_path):
     [
         ["--img-size", "x"],
         ["--model", "demo", "--checkpoint", "x"],
+        ["--batch", "2", "--dynamic-batch"],
         ["--preprocess", "some"],
         ["--nonsense"],
     ],
 )
-def test_usage_errors_exit_2(command, arguments):
-    assert command(*arguments).returncode == 2
+def test_usage_errors_exit_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as exit_error:
+        main(arguments)
+    assert exit_error.value.code == 2
 
 
-def test_help_list_and_version(command):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--max-drop", "1"], "--max-drop is an option of --int8"),
+        (["--force"], "--force is an option of --int8"),
+        (["--int8", "--max-drop", "1"], "give --val-data"),
+        (["--int8", "--min-agreement", "99", "--val-data", "."], "give --max-drop instead"),
+        (["--target", "onnx", "--flavor", "rtx"], "is an option of --target tensorrt"),
+    ],
+)
+def test_options_without_meaning_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--model", "demo", "-o", str(tmp_path / "x.onnx"), *arguments]) == 1
+    output = capsys.readouterr()
+    assert message in output.err
+    assert output.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     from tinyvit import __version__
 
-    assert command("--help").stdout.count("tinyvit-export --") >= 2
-    assert __version__ in command("--version").stdout
-    assert command("--list").stdout.count("apache-2.0") == 11
-    assert len(json.loads(command("--list", "--json").stdout)["models"]) == 11
+    outputs = {}
+    for option in ("--help", "--version"):
+        with pytest.raises(SystemExit) as exit_error:
+            main([option])
+        assert exit_error.value.code == 0
+        outputs[option] = capsys.readouterr().out
+    assert outputs["--help"].count("tinyvit-export --") >= 2
+    assert __version__ in outputs["--version"]
 
 
-def test_the_columns_of_the_list_are_straight(command):
-    lines = command("--list").stdout.splitlines()
-    head = next(line for line in lines if line.endswith(" hub"))
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    heading = next(line for line in lines if line.endswith(" hub"))
     rows = [line for line in lines if "apache-2.0" in line]
-    assert {row.index("apache-2.0") for row in rows} == {head.index("license")}
-    assert {row.index("timm/") for row in rows} == {head.index("hub")}
+    assert len(rows) == 11
+    assert {row.index("apache-2.0") for row in rows} == {heading.index("license")}
+    assert {row.index("timm/") for row in rows} == {heading.index("hub")}
+    assert main(["--list", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["models"]) == 11
 
 
-def test_bad_checkpoint_is_one_line(command, tmp_path):
+def test_a_bad_checkpoint_is_one_line(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<!DOCTYPE html><html></html>")
-    done = command("--checkpoint", tmp_path / "page.pth", cwd=tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.strip().splitlines()[-1].startswith("error: ")
-    assert "web page" in done.stderr
-    assert "Traceback" not in done.stderr
+    process = run_command("--checkpoint", tmp_path / "page.pth", cwd=tmp_path)
+    assert process.returncode == 1
+    assert process.stderr.strip().splitlines()[-1].startswith("error: ")
+    assert "web page" in process.stderr
+    assert "Traceback" not in process.stderr
+
+
+def test_a_requested_target_that_does_not_offer_the_request_fails_the_command(
+    traced_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--model", "demo", "--float16", "-o", f"{tmp_path}/", "--json"]
+    assert main([*arguments, "--target", "onnx", "openvino"]) == 1
+    output = capsys.readouterr()
+    record = json.loads(output.out)
+    assert [artifact["target"] for artifact in record["artifacts"]] == ["openvino"]
+    assert [failure["target"] for failure in record["failures"]] == ["onnx"]
+    assert record["failures"][0]["is_skipped"]
+    assert "not made: onnx (onnx is not made in float16" in output.err
 
 
 @pytest.mark.parametrize(
     ("target", "name"),
     [("onnx", "demo.onnx"), pytest.param("openvino", "demo.xml", marks=pytest.mark.slow)],
 )
-def test_full_disk_leaves_nothing(target, name, tmp_path):
-    """A real limit of the system's on the size of files, in a process of its own."""
+def test_a_full_disk_leaves_nothing(target: str, name: str, tmp_path: Path) -> None:
+    """A limit of the operating system on the size of files stands for the full disk."""
+    pytest.importorskip("resource")
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000));"
         "from tinyvit.export.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    pytest.importorskip("resource")
-    arguments = ["--model", "demo", "--target", target, "-o", tmp_path / name]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    assert done.returncode == 1
-    last = done.stderr.strip().splitlines()[-1]
-    assert last.startswith("error: ")
-    assert "Traceback" not in done.stderr
-    assert (
-        target != "onnx" or "the disk is full" in last
-    )  # OpenVINO does not tell why it could not write
+    arguments = ["--model", "demo", "--target", target, "-o", str(tmp_path / name)]
+    command = [sys.executable, "-c", code, *arguments]
+    process = subprocess.run(command, capture_output=True, text=True)
+    assert process.returncode == 1
+    last_line = process.stderr.strip().splitlines()[-1]
+    assert last_line.startswith("error: ")
+    assert "Traceback" not in process.stderr
+    # OpenVINO does not report why it could not write.
+    assert target != "onnx" or "the disk is full" in last_line
     assert list(tmp_path.iterdir()) == []

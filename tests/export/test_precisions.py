@@ -1,8 +1,9 @@
-"""Half precision and int8 weights: smaller files whose products are no integers. At 96 pixels, to be quick."""
+"""float16 and int8 weights: smaller files that compute in floats. The demo model at 64 pixels."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -10,135 +11,124 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
+from tests.helpers.exports import reused_network, short_timing
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
-from tinyvit.export import export
-from tinyvit.export.report import summary
+from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
+from tinyvit.export.report import format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.runtimes.base import PRECISIONS
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.verify import verify
 
-ANY = AccuracyBudget(max_drop=100, min_agreement=0)
+ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
 
 
 @pytest.fixture(scope="module")
-def float32(tmp_path_factory: pytest.TempPathFactory):
-    made, _ = export(
-        "demo", target=["onnx", "openvino"], img_size=96, output=tmp_path_factory.mktemp("float32")
-    )
-    return {one.manifest.target: one for one in made}
-
-
-@pytest.fixture(scope="module")
-def half(tmp_path_factory: pytest.TempPathFactory):
-    """(what was made, what was not) where all targets were asked for."""
-    return export(
-        "demo",
-        target=["onnx", "openvino"],
-        img_size=96,
+def float16_report(demo_source: Any, tmp_path_factory: pytest.TempPathFactory) -> ExportReport:
+    """The report of an export in float16 for OpenVINO, which gains from it, and ONNX."""
+    config = ExportConfig(
+        model="demo",
+        targets=("onnx", "openvino"),
+        img_size=64,
         float16=True,
         output=tmp_path_factory.mktemp("float16"),
     )
+    with reused_network(demo_source), short_timing():
+        return export_all(config)
 
 
 @pytest.fixture(scope="module")
-def photographs(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """80 pieces of an example photograph."""
-    from PIL import Image
-
-    folder, whole = (
-        tmp_path_factory.mktemp("photographs"),
-        Image.open(images / "coffee.jpg").convert("RGB"),
-    )
-    for i in range(80):
-        whole.crop((3 * i, 2 * i, 3 * i + 120, 2 * i + 120)).save(folder / f"{i}.png")
-    return folder
+def float16_artifact(float16_report: ExportReport) -> ExportedArtifact:
+    """The OpenVINO artifact in float16."""
+    (artifact,) = float16_report.artifacts
+    return artifact
 
 
 @pytest.fixture(scope="module")
-def weights_only(photographs, tmp_path_factory: pytest.TempPathFactory):
-    asked = QuantizationConfig(calib_data=photographs, budget=ANY, weights_only=True)
-    made, _ = export(
-        "demo",
-        target=["onnx", "openvino"],
-        img_size=96,
-        int8=asked,
+def weights_only_artifacts(
+    demo_source: Any, crops: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, ExportedArtifact]:
+    """Artifacts whose weights alone are int8, by target."""
+    config = ExportConfig(
+        model="demo",
+        targets=("onnx", "openvino"),
+        img_size=64,
+        quantization=QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, weights_only=True),
         output=tmp_path_factory.mktemp("weights"),
     )
-    return {one.manifest.target: one for one in made}
+    with reused_network(demo_source), short_timing():
+        report = export_all(config)
+    return {artifact.manifest.target: artifact for artifact in report.artifacts}
 
 
-def test_half_is_half_the_size_and_verifies(half, float32):
-    (made,), _ = half
-    assert made.path.name == "demo_96.float16.xml"
-    assert made.manifest.precision == "float16"
-    assert made.size_bytes < 0.55 * float32["openvino"].size_bytes
-    assert verify(made.path).passed
+def test_float16_is_half_the_size_and_verifies(float16_artifact, demo_64_artifacts):
+    assert float16_artifact.path.name == "demo_64.float16.xml"
+    assert float16_artifact.manifest.precision == "float16"
+    assert float16_artifact.size_bytes < 0.55 * demo_64_artifacts["openvino"].size_bytes
+    assert verify(float16_artifact.path).passed
 
 
-def test_half_says_what_this_processor_computes_in(half, images):
-    (made,), _ = half
-    with Classifier(made.path) as classifier:
-        assert classifier.describe()["precision"] in PRECISIONS
+def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
+    with Classifier(float16_artifact.path) as classifier:
+        assert classifier.describe().runtime.precision in PRECISIONS
         assert len(classifier.predict(images / "coffee.jpg")) == 5
-    assert f"computed in {made.engine['precision']}" in summary(made)
-    with Classifier(made.path, precision="f32") as classifier:
-        assert classifier.describe()["precision"] == "f32"
+    assert f"computed in {float16_artifact.engine.precision}" in format_summary(float16_artifact)
+    with Classifier(float16_artifact.path, precision="float32") as classifier:
+        assert classifier.describe().runtime.precision == "float32"
 
 
-def test_a_target_that_does_not_gain_is_told(half):
-    _, (refused,) = half
-    assert refused.target == "onnx"
-    assert "onnx is not made in half: onnxruntime" in str(refused.error)
-    assert "openvino" in refused.error.remedy
+def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
+    (failure,) = float16_report.failures
+    assert (failure.target, failure.is_skipped) == ("onnx", True)
+    assert "onnx is not made in float16: onnxruntime" in str(failure.error)
+    assert "openvino" in failure.error.remedy
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
-def test_weights_alone_are_small_and_exact(weights_only, float32, target):
-    made = weights_only[target]
-    assert made.manifest.precision == "int8-weights"
-    assert made.size_bytes < 0.32 * float32[target].size_bytes
-    assert made.manifest.parity.max_abs_diff < 1e-3, (
-        "no activation was rounded: not by the engine either"
-    )
-    assert made.manifest.quantization.int8_macs == 0
-    assert made.manifest.quantization.method == "weights only"
-    assert "torchao" not in made.manifest.tools
-    assert verify(made.path).passed
+def test_int8_weights_are_small_and_lose_nothing_more(
+    weights_only_artifacts, demo_64_artifacts, target
+):
+    artifact = weights_only_artifacts[target]
+    assert artifact.manifest.precision == "int8-weights"
+    assert artifact.size_bytes < 0.32 * demo_64_artifacts[target].size_bytes
+    assert artifact.manifest.parity.max_abs_diff < 1e-3, "an activation was rounded"
+    assert artifact.manifest.quantization.int8_macs == 0
+    assert artifact.manifest.quantization.method == "weights only"
+    assert "torchao" not in artifact.manifest.tools
+    assert verify(artifact.path).passed
 
 
-def test_weights_alone_run_in_the_other_engine(weights_only):
-    assert verify(weights_only["onnx"].path, "openvino").passed
+def test_int8_weights_in_onnx_run_in_openvino(weights_only_artifacts):
+    assert verify(weights_only_artifacts["onnx"].path, "openvino").passed
 
 
-def test_other_tools_are_told_not_to_round_activations(weights_only):
-    model = shared_core().read_model(str(weights_only["openvino"].path))
-    assert (
-        model.get_rt_info(["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"]).astype(str) == "0"
-    )
+def test_the_openvino_file_forbids_the_rounding_of_activations(weights_only_artifacts):
+    model = shared_core().read_model(str(weights_only_artifacts["openvino"].path))
+    group_size = model.get_rt_info(["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+    assert group_size.astype(str) == "0"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("options", "message"),
     [
-        ({"float16": True}, "onnx is not made in half"),
+        ({"float16": True}, "onnx is not made in float16"),
         (
-            {"float16": True, "target": "openvino", "int8": QuantizationConfig()},
+            {"float16": True, "targets": ("openvino",), "quantization": QuantizationConfig()},
             "give one of --float16, --int8",
         ),
         (
-            {"int8": QuantizationConfig(weights_only=True, cpu="vnni")},
+            {"quantization": QuantizationConfig(weights_only=True, cpu="vnni")},
             "leave out --recipe and --cpu",
         ),
         (
-            {"int8": QuantizationConfig(weights_only=True, recipe=Path("r.json"))},
+            {"quantization": QuantizationConfig(weights_only=True, recipe=Path("r.json"))},
             "leave out --recipe and --cpu",
         ),
     ],
 )
-def test_what_cannot_be_is_refused_at_once(arguments, said, tmp_path):
-    with pytest.raises(RequestError, match=said):
-        export("demo", **arguments, output=tmp_path)
+def test_impossible_precisions_are_refused_at_once(options, message, tmp_path):
+    with pytest.raises(RequestError, match=message):
+        export(ExportConfig(model="demo", **options, output=tmp_path))
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,6 @@
-"""What torch's exporter refuses comes out as one line."""
+"""Errors of torch's exporter, which must come out as one line."""
+
+from __future__ import annotations
 
 import pytest
 
@@ -7,11 +9,11 @@ from tinyvit.errors import ArtifactError
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
-from tinyvit.export import tracing as graph  # noqa: E402
+from tinyvit.export.tracing import explain_tool_errors, trace  # noqa: E402 (after importorskip)
 
 
-class Undecided(torch.nn.Module):
-    """Which way it goes hangs on its input."""
+class BranchingNetwork(torch.nn.Module):
+    """A network whose control flow depends on its input."""
 
     img_size, num_classes = 32, 2
 
@@ -19,8 +21,8 @@ class Undecided(torch.nn.Module):
         return x.mean((2, 3)) if x.sum() > 0 else x.amax((2, 3))
 
 
-class Foreign(torch.nn.Module):
-    """An operation that ONNX has none for."""
+class EigenvalueNetwork(torch.nn.Module):
+    """A network with an operation that ONNX does not have."""
 
     img_size, num_classes = 32, 3
 
@@ -30,22 +32,26 @@ class Foreign(torch.nn.Module):
 
 def test_a_network_that_cannot_be_traced():
     with pytest.raises(ArtifactError, match="tracing the network failed") as error:
-        graph.trace(Undecided())
+        trace(BranchingNetwork())
     assert "\n" not in str(error.value)
     assert "constraints.txt" in error.value.remedy
     assert error.value.__cause__ is not None
 
 
-def test_a_network_that_onnx_cannot_hold():
-    traced = graph.trace(Foreign())
+def test_a_network_that_onnx_cannot_express():
+    graph = trace(EigenvalueNetwork())
     with pytest.raises(ArtifactError, match="writing the network as ONNX failed") as error:
-        traced.onnx()
+        graph.onnx()
     assert "\n" not in str(error.value)
     assert error.value.__cause__ is not None
 
 
-def test_other_errors_of_ours_and_the_systems_pass():
-    for error in (ArtifactError("a", "b"), OSError(28, "full"), KeyboardInterrupt()):
-        with pytest.raises(type(error)) as raised, graph.in_one_line("it"):
-            raise error
-        assert raised.value is error
+@pytest.mark.parametrize(
+    "error",
+    [ArtifactError("cause", "remedy"), OSError(28, "full"), KeyboardInterrupt()],
+    ids=["own error", "full disk", "ctrl-c"],
+)
+def test_errors_that_are_plain_already_pass_unchanged(error):
+    with pytest.raises(type(error)) as raised, explain_tool_errors("the task"):
+        raise error
+    assert raised.value is error

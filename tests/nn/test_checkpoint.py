@@ -1,52 +1,64 @@
+"""Checkpoint files are recognized by their content, or refused with one line that says why."""
+
+from __future__ import annotations
+
 import argparse
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-safetensors_torch = pytest.importorskip("safetensors.torch")
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
+import safetensors.torch
+import torch
 
-from tinyvit.errors import CheckpointError, RequestError  # noqa: E402
-from tinyvit.nn import checkpoint, hub  # noqa: E402
-from tinyvit.nn.model import TinyViT  # noqa: E402
-from tinyvit.variants import VARIANTS  # noqa: E402
+from tinyvit.errors import CheckpointError, RequestError
+from tinyvit.nn import checkpoint, hub
+from tinyvit.nn.model import TinyViT
+from tinyvit.variants import VARIANTS
+
+State = dict[str, torch.Tensor]
+Save = Callable[..., Path]
 
 
 @pytest.fixture(scope="module")
-def state():
+def state() -> State:
+    """The state dict of a 5M network with seven classes and random weights, in timm's layout."""
     torch.manual_seed(0)
     return TinyViT(VARIANTS["tiny_vit_5m_224"], 7).state_dict()
 
 
 @pytest.fixture
-def save(tmp_path):
-    def save(content, name="weights.pth"):
-        path = tmp_path / name
+def save(tmp_path: Path) -> Save:
+    """A function that saves a value with `torch.save` and returns the path."""
+
+    def save_file(content: object) -> Path:
+        path = tmp_path / "weights.pth"
         torch.save(content, path)
         return path
 
-    return save
+    return save_file
 
 
-def refused(path):
-    with pytest.raises(CheckpointError) as error:
+def refusal(path: Path) -> str:
+    """Return the message with which a file is refused."""
+    with pytest.raises(CheckpointError) as caught:
         checkpoint.load_checkpoint(path)
-    assert "\n" not in str(error.value)
-    return str(error.value)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
 
 
-def test_fine_tune_with_any_number_of_classes(state, save):
+def test_fine_tuned_network_with_any_number_of_classes(state: State, save: Save) -> None:
     loaded = checkpoint.load_checkpoint(save(state))
-    assert (loaded.variant.name, loaded.num_classes, loaded.layout, loaded.labels) == (
-        "tiny_vit_5m_224",
-        7,
-        "timm",
-        None,
-    )
+    assert (loaded.variant.name, loaded.num_classes) == ("tiny_vit_5m_224", 7)
+    assert (loaded.layout, loaded.labels) == ("timm", None)
     assert len(loaded.sha256) == 64
 
 
-def test_training_checkpoint_gives_its_averaged_weights(state, save):
+def test_training_checkpoint_gives_its_averaged_weights(state: State, save: Save) -> None:
     averaged = {
         f"module.{key}": value + 1 if value.is_floating_point() else value
         for key, value in state.items()
@@ -63,34 +75,34 @@ def test_training_checkpoint_gives_its_averaged_weights(state, save):
     assert torch.equal(loaded.state_dict["head.fc.bias"], state["head.fc.bias"] + 1)
 
 
-def test_safetensors_in_half_precision_with_labels_and_license(state, tmp_path):
-    path = tmp_path / "weights.safetensors"
-    metadata = {
-        "labels": json.dumps(["n02123045", *"abcdef"]),
-        "license": "MIT",
-        "preprocess": json.dumps(
-            {
-                "size": 224,
-                "resize": 224,
-                "crop": "squash",
-                "interpolation": "bilinear",
-                "mean": [0.5] * 3,
-                "std": [0.5] * 3,
-            }
-        ),
-    }
-    safetensors_torch.save_file(
+PREPROCESS = {
+    "size": 224,
+    "resize": 224,
+    "crop": "squash",
+    "interpolation": "bilinear",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+}
+
+
+def save_safetensors(path: Path, state: State, **metadata: str) -> Path:
+    safetensors.torch.save_file(state, path, metadata)
+    return path
+
+
+def test_safetensors_in_float16_with_labels_and_license(state: State, tmp_path: Path) -> None:
+    path = save_safetensors(
+        tmp_path / "weights.safetensors",
         {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
-        path,
-        metadata,
+        labels=json.dumps(["n02123045", *"abcdef"]),
+        license="MIT",
+        preprocess=json.dumps(PREPROCESS),
     )
     loaded = checkpoint.load_checkpoint(path)
+    assert loaded.labels is not None
     assert [label.name for label in loaded.labels] == ["tabby", *"abcdef"]
-    assert (loaded.license, loaded.preprocess.crop, loaded.preprocess.mean) == (
-        "MIT",
-        "squash",
-        (0.5, 0.5, 0.5),
-    )
+    assert (loaded.license, loaded.preprocess.crop) == ("MIT", "squash")
+    assert loaded.preprocess.mean == (0.5, 0.5, 0.5)
     assert all(
         value.dtype == torch.float32
         for key, value in loaded.state_dict.items()
@@ -98,31 +110,49 @@ def test_safetensors_in_half_precision_with_labels_and_license(state, tmp_path):
     )
 
 
-def test_labels_of_a_class_to_idx_map(state, save):
-    loaded = checkpoint.load_checkpoint(
-        save({"model": state, "class_to_idx": {name: i for i, name in enumerate("gfedcba")}})
-    )
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"size": "224"}, "size is not a whole number"),
+        ({"mean": ["a", "b", "c"]}, "an entry of mean is not a finite number"),
+        ({"resize": 10}, "not possible"),
+        ({"more": 1}, "more that is not known"),
+    ],
+)
+def test_wrong_preprocessing_is_refused(
+    state: State, tmp_path: Path, change: dict[str, Any], reason: str
+) -> None:
+    text = json.dumps({**PREPROCESS, **change})
+    path = save_safetensors(tmp_path / "weights.safetensors", state, preprocess=text)
+    with pytest.raises(CheckpointError, match=reason):
+        checkpoint.load_checkpoint(path)
+
+
+def test_labels_of_a_class_to_idx_map(state: State, save: Save) -> None:
+    class_to_idx = {name: index for index, name in enumerate("gfedcba")}
+    loaded = checkpoint.load_checkpoint(save({"model": state, "class_to_idx": class_to_idx}))
+    assert loaded.labels is not None
     assert [label.name for label in loaded.labels] == list("gfedcba")
 
 
-def test_demo_is_in_the_package():
+def test_demo_is_in_the_package() -> None:
     loaded = hub.load_released("demo")
-    assert (
-        [label.name for label in loaded.labels][3],
-        loaded.license,
-        loaded.preprocess.resize,
-    ) == ("tabby", "MIT", 235)
+    assert loaded.labels is not None
+    assert loaded.labels[3].name == "tabby"
+    assert (loaded.license, loaded.preprocess.resize) == ("MIT", 235)
 
 
 @pytest.mark.parametrize(("size", "table"), [(256, 64), (384, 144), (96, 9)])
-def test_another_size_interpolates_the_biases(state, save, size, table):
+def test_another_size_interpolates_the_biases(
+    state: State, save: Save, size: int, table: int
+) -> None:
     loaded = checkpoint.load_checkpoint(save(state)).at_size(size)
     assert loaded.state_dict["stages.1.blocks.0.attn.attention_biases"].shape == (4, table)
     with torch.inference_mode():
         assert loaded.build()(torch.zeros(1, 3, size, size)).shape == (1, 7)
 
 
-def test_interpolation_is_the_papers(state, save):
+def test_interpolation_is_that_of_the_paper(state: State, save: Save) -> None:
     loaded = checkpoint.load_checkpoint(save(state))
     biases = loaded.state_dict["stages.2.blocks.0.attn.attention_biases"].normal_()
     resized = loaded.at_size(384).state_dict["stages.2.blocks.0.attn.attention_biases"]
@@ -135,23 +165,24 @@ def test_interpolation_is_the_papers(state, save):
 @pytest.mark.parametrize(
     ("size", "nearest"), [(250, "224 or 256"), (0, "32 or 64"), (5000, "1024")]
 )
-def test_other_sizes_name_the_nearest(state, save, size, nearest):
+def test_impossible_sizes_are_refused_with_the_nearest(
+    state: State, save: Save, size: int, nearest: str
+) -> None:
     with pytest.raises(RequestError, match=nearest):
         checkpoint.load_checkpoint(save(state)).at_size(size)
 
 
-def test_truncated_files(state, save, tmp_path):
+def test_truncated_files_are_refused(state: State, save: Save, tmp_path: Path) -> None:
     whole = save(state).read_bytes()
     (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
-    assert "truncated" in refused(tmp_path / "cut.pth")
-    safetensors_torch.save_file(state, tmp_path / "whole.safetensors")
-    whole = (tmp_path / "whole.safetensors").read_bytes()
+    assert "truncated" in refusal(tmp_path / "cut.pth")
+    whole = save_safetensors(tmp_path / "whole.safetensors", state).read_bytes()
     (tmp_path / "cut.safetensors").write_bytes(whole[: len(whole) // 2])
-    assert "truncated" in refused(tmp_path / "cut.safetensors")
+    assert "truncated" in refusal(tmp_path / "cut.safetensors")
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "reason"),
     [
         (b"<!DOCTYPE html><html>sign in</html>", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git-lfs"),
@@ -164,55 +195,61 @@ def test_truncated_files(state, save, tmp_path):
         (b"\x80\x02}q\x00", "truncated"),
     ],
 )
-def test_files_that_are_no_checkpoint(tmp_path, data, said):
+def test_files_that_are_not_checkpoints_are_refused(
+    tmp_path: Path, data: bytes, reason: str
+) -> None:
     (tmp_path / "weights.pth").write_bytes(data)
-    assert said in refused(tmp_path / "weights.pth")
+    assert reason in refusal(tmp_path / "weights.pth")
 
 
-def test_absent_file(tmp_path):
-    assert "cannot be read" in refused(tmp_path / "absent.pth")
-    assert "cannot be read" in refused(tmp_path)
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
+    assert "cannot be read" in refusal(tmp_path / "missing.pth")
+    assert "cannot be read" in refusal(tmp_path)
 
 
 class Exploit:
-    def __reduce__(self):
+    """Pickles as a call that creates the file "executed"."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
         return (open, ("executed", "w"))
 
 
-def test_no_pickle_runs_code(state, save, tmp_path, monkeypatch):
+def test_no_pickle_runs_code(
+    state: State, save: Save, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "could run code" in refused(save({"model": state, "extra": Exploit()}))
+    assert "could run code" in refusal(save({"model": state, "extra": Exploit()}))
     assert not (tmp_path / "executed").exists()
 
 
-def test_missing_and_unexpected_keys_are_named(state, save):
+def test_missing_and_unexpected_keys_are_named(state: State, save: Save) -> None:
     changed = {
         key: value
         for key, value in state.items()
         if not key.startswith("stages.3.blocks.1.mlp.fc2")
     }
-    said = refused(save({**changed, "surprise": torch.zeros(1)}))
+    message = refusal(save({**changed, "surprise": torch.zeros(1)}))
     assert (
         "has the widths of tiny_vit_5m_224, but not its keys (missing 2: stages.3.blocks.1.mlp.fc2."
-        in said
+        in message
     )
-    assert "; unexpected 1: surprise): save the model's whole state dict" in said
+    assert "; unexpected 1: surprise): save the model's whole state dict" in message
 
 
-def test_other_networks_are_refused(state, save):
-    assert "not a TinyViT" in refused(
+def test_other_networks_are_refused(state: State, save: Save) -> None:
+    assert "not a TinyViT" in refusal(
         save({f"layer{i}.weight": torch.zeros(2, 2) for i in range(20)})
     )
-    assert "no classifier" in refused(
+    assert "no classifier" in refusal(
         save({key: value for key, value in state.items() if not key.startswith("head.fc")})
     )
-    widths = {**state, "patch_embed.conv2.conv.weight": torch.zeros(72, 32, 3, 3)}
-    assert "nearest is tiny_vit_5m_224" in refused(save(widths))
-    shape = {**state, "stages.1.blocks.0.mlp.fc1.weight": torch.zeros(500, 128)}
-    assert "(500, 128) instead of (512, 128)" in refused(save(shape))
-    assert "no state dict" in refused(save({"epoch": 1}))
-    assert "no state dict" in refused(save([1, 2]))
+    other_widths = {**state, "patch_embed.conv2.conv.weight": torch.zeros(72, 32, 3, 3)}
+    assert "nearest is tiny_vit_5m_224" in refusal(save(other_widths))
+    other_shape = {**state, "stages.1.blocks.0.mlp.fc1.weight": torch.zeros(500, 128)}
+    assert "(500, 128) instead of (512, 128)" in refusal(save(other_shape))
+    assert "no state dict" in refusal(save({"epoch": 1}))
+    assert "no state dict" in refusal(save([1, 2]))
 
 
-def test_nan_weights_are_refused(state, save):
-    assert "NaN" in refused(save({**state, "head.fc.bias": torch.full((7,), float("nan"))}))
+def test_nan_weights_are_refused(state: State, save: Save) -> None:
+    assert "NaN" in refusal(save({**state, "head.fc.bias": torch.full((7,), float("nan"))}))

@@ -1,43 +1,53 @@
+"""The network computes what the public implementations compute, before and after folding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
+import torch
 
-from tinyvit.nn import checkpoint  # noqa: E402
-from tinyvit.nn.fold import fold_model  # noqa: E402
-from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, attention_bias_index  # noqa: E402
-from tinyvit.variants import VARIANTS  # noqa: E402
+from tests.helpers.golden_weights import load_formulas, make_golden_state
+from tinyvit.nn import checkpoint
+from tinyvit.nn.fold import fold_model
+from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, attention_bias_index
+from tinyvit.variants import VARIANTS
 
 
 @pytest.mark.parametrize("layout", ["timm", "official"])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_logits_are_the_public_implementations(
-    variant, layout, shared, fill, golden_state, tmp_path
-):
-    state = golden_state(variant, layout, as_golden=True)
+def test_logits_are_those_of_the_public_implementation(
+    variant: str, layout: str, shared: Path, tmp_path: Path
+) -> None:
+    state = make_golden_state(shared, variant, layout)
     torch.save({"model": state} if layout == "official" else state, tmp_path / "weights.pth")
     loaded = checkpoint.load_checkpoint(tmp_path / "weights.pth")
     assert (loaded.variant.name, loaded.layout, loaded.num_classes) == (variant, layout, 1000)
     expected = np.load(shared / "golden" / f"{variant}.{layout}.npz")["logits"]
-    images = torch.from_numpy(fill.image(loaded.img_size, len(expected)))
+    images = torch.from_numpy(load_formulas(shared).image(loaded.img_size, len(expected)))
     model = loaded.build()
     with torch.inference_mode():
-        assert np.abs(model(images).numpy() - expected).max() < 1e-4
-        assert np.abs(fold_model(model)(images).numpy() - expected).max() < 1e-4
+        assert np.abs(model(images).numpy() - expected).max() < 1e-5
+        assert np.abs(fold_model(model)(images).numpy() - expected).max() < 1e-5
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_both_layouts_hold_the_same_network(variant, golden_state, tmp_path):
-    """The same tensors in the same order under the other layout's names: every one of them, biases included, lands in the same place."""
-    timm = golden_state(variant, "timm")
-    torch.save({"model": dict(zip(official_names(timm), timm.values()))}, tmp_path / "official.pth")
+def test_both_layouts_hold_the_same_network(variant: str, shared: Path, tmp_path: Path) -> None:
+    """Every tensor under its name in the other layout, biases included, gets the same place."""
+    timm = make_golden_state(shared, variant, "timm")
+    official = dict(zip(official_names(timm), timm.values()))
+    torch.save({"model": official}, tmp_path / "official.pth")
     loaded = checkpoint.load_checkpoint(tmp_path / "official.pth")
     assert loaded.layout == "official"
     assert all(torch.equal(loaded.state_dict[key], value) for key, value in timm.items())
 
 
-def official_names(keys):
-    """timm's names in the paper's words, written out the long way."""
+def official_names(keys: Iterable[str]) -> Iterator[str]:
+    """Convert key names of timm to those of the paper's code, independently of the package."""
     for key in keys:
         parts = key.replace(".conv.weight", ".c.weight").split(".")
         if parts[0] == "patch_embed":
@@ -49,7 +59,7 @@ def official_names(keys):
         yield ".".join(parts)
 
 
-def test_folding_leaves_nothing_to_fold():
+def test_folding_leaves_nothing_to_fold() -> None:
     model = TinyViT(VARIANTS["tiny_vit_5m_224"], 10)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -60,37 +70,39 @@ def test_folding_leaves_nothing_to_fold():
         isinstance(module, (ConvNorm, torch.nn.BatchNorm2d, FusedProjection))
         for module in folded.modules()
     )
-    affine = [
+    norms_with_scale = [
         name
         for name, module in folded.named_modules()
         if isinstance(module, torch.nn.LayerNorm) and module.elementwise_affine
     ]
-    assert affine == ["head.norm"]
+    assert norms_with_scale == ["head.norm"]
     assert any(isinstance(module, ConvNorm) for module in model.modules())
     image = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         assert (model.eval()(image) - folded(image)).abs().max() < 1e-4
 
 
-def test_a_batch_is_its_images_one_by_one():
+def test_images_of_a_batch_do_not_affect_each_other() -> None:
     model = fold_model(TinyViT(VARIANTS["tiny_vit_5m_224"], 10))
     images = torch.randn(3, 3, 224, 224)
     with torch.inference_mode():
-        assert (
-            model(images) - torch.cat([model(image[None]) for image in images])
-        ).abs().max() < 1e-5
+        one_by_one = torch.cat([model(image[None]) for image in images])
+        assert (model(images) - one_by_one).abs().max() < 1e-5
 
 
-def test_training_reaches_every_parameter():
+def test_training_reaches_every_parameter() -> None:
     model = TinyViT(VARIANTS["tiny_vit_5m_224"], 10, img_size=64).train()
     model(torch.randn(2, 3, 64, 64)).square().sum().backward()
-    assert [name for name, p in model.named_parameters() if p.grad is None] == []
+    assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
 
-def test_bias_index_is_the_order_in_which_the_papers_code_meets_distances():
-    window, seen, expected = 5, {}, []
+def test_bias_index_is_in_the_order_in_which_the_papers_code_meets_distances() -> None:
+    window = 5
+    index_by_distance: dict[tuple[int, int], int] = {}
+    expected = []
     points = [(row, column) for row in range(window) for column in range(window)]
     for a in points:
         for b in points:
-            expected.append(seen.setdefault((abs(a[0] - b[0]), abs(a[1] - b[1])), len(seen)))
+            distance = (abs(a[0] - b[0]), abs(a[1] - b[1]))
+            expected.append(index_by_distance.setdefault(distance, len(index_by_distance)))
     assert attention_bias_index(window).tolist() == expected

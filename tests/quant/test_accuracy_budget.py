@@ -1,74 +1,86 @@
+"""Comparing int8 outputs with float32 ones, and deciding whether the loss is acceptable."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
+pytest.importorskip("torch")
+
 from tinyvit.manifest import TensorSpec
+from tinyvit.metrics import PairedComparison
 from tinyvit.preprocess import timm_preprocess
 from tinyvit.quant.accuracy_budget import (
     AccuracyBudget,
     ArtifactOutputs,
-    PairedComparison,
     compare_outputs,
     run_artifact,
 )
 
 
-def given(top1, classes=None):
+def outputs(top1: Sequence[int], classes: Sequence[int] | None = None) -> ArtifactOutputs:
+    """Outputs for 4 classes whose largest logits are at `top1`."""
     logits = np.zeros((len(top1), 4), np.float32)
     logits[np.arange(len(top1)), top1] = 1
     return ArtifactOutputs(logits, None if classes is None else np.asarray(classes))
 
 
-def test_flips_are_counted_both_ways():
-    found = compare_outputs(given([0, 1, 2, 3]), given([0, 1, 3, 2], classes=[0, 1, 2, 2]))
-    assert (found.top1, found.float_top1, found.drop) == (75, 75, 0)
-    assert (found.worse, found.better, found.agreement) == (1, 1, 50)
-    assert found.margin == pytest.approx(100 * 1.96 * np.sqrt(2) / 4)  # two flips in four pairs
+def test_flips_are_counted_in_both_directions() -> None:
+    comparison = compare_outputs(outputs([0, 1, 2, 3]), outputs([0, 1, 3, 2], classes=[0, 1, 2, 2]))
+    assert (comparison.top1, comparison.reference_top1, comparison.drop) == (75, 75, 0)
+    assert (comparison.worse, comparison.better, comparison.agreement) == (1, 1, 50)
+    two_flips_in_four_pairs = 100 * 1.96 * np.sqrt(2) / 4
+    assert comparison.margin == pytest.approx(two_flips_in_four_pairs)
 
 
-def test_without_classes_agreement_decides():
-    found = compare_outputs(given([0, 1, 2, 3]), given([0, 1, 2, 2]))
-    assert (found.agreement, found.drop, found.top1) == (75, None, None)
-    assert found.within(AccuracyBudget(min_agreement=75))
-    assert not found.within(AccuracyBudget(min_agreement=75.1))
-    assert "75.0% of 4 images" in str(found)
+def test_without_classes_the_agreement_decides() -> None:
+    comparison = compare_outputs(outputs([0, 1, 2, 3]), outputs([0, 1, 2, 2]))
+    assert (comparison.agreement, comparison.drop, comparison.top1) == (75, None, None)
+    assert AccuracyBudget(min_agreement=75).allows(comparison)
+    assert not AccuracyBudget(min_agreement=75.1).allows(comparison)
+    assert "75.0% of 4 images" in str(comparison)
 
 
-def test_with_classes_the_drop_decides_and_a_gain_is_no_loss():
-    lost = PairedComparison(1000, 50, top1=84.7, float_top1=85.2, worse=5)
-    assert lost.within(
-        AccuracyBudget(max_drop=0.5, min_agreement=100)
-    )  # 85.2 - 84.7 is a little over 0.5 in floating point
-    assert not lost.within(AccuracyBudget(max_drop=0.4))
-    assert PairedComparison(1000, 50, top1=86, float_top1=85.2, better=8).within(
-        AccuracyBudget(max_drop=0)
-    )
-    assert "a drop of 0.5" in str(lost)
+def test_with_classes_the_drop_decides() -> None:
+    # 85.2 - 84.7 is a little above 0.5 in floating point.
+    comparison = PairedComparison(1000, 50, top1=84.7, reference_top1=85.2, worse=5)
+    assert AccuracyBudget(max_drop=0.5, min_agreement=100).allows(comparison)
+    assert not AccuracyBudget(max_drop=0.4).allows(comparison)
+    assert "a drop of 0.5" in str(comparison)
 
 
-class Fake:
-    """A network whose logits are the first pixel's channels: what is asked here is which rows come back."""
+def test_a_gain_is_within_every_budget() -> None:
+    comparison = PairedComparison(1000, 50, top1=86, reference_top1=85.2, better=8)
+    assert AccuracyBudget(max_drop=0).allows(comparison)
 
-    def __init__(self):
-        self.sizes = []
 
-    def run(self, batch):
-        self.sizes.append(len(batch))
+class FirstPixelRuntime:
+    """A runtime whose logits are the channels of the first pixel. It records batch sizes."""
+
+    def __init__(self) -> None:
+        self.batch_sizes: list[int] = []
+
+    def run(self, batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        self.batch_sizes.append(len(batch))
         return batch[:, :, 0, 0]
 
 
-@pytest.mark.parametrize(("batch", "sizes"), [(1, [1] * 5), (2, [2] * 3), ("batch", [3, 2])])
-def test_a_fixed_batch_is_filled_and_cut(batch, sizes):
-    from types import SimpleNamespace
-
+@pytest.mark.parametrize(
+    ("batch", "expected_sizes"), [(1, [1] * 5), (2, [2] * 3), ("batch", [3, 2])]
+)
+def test_a_fixed_batch_is_padded_and_cut(batch: int | str, expected_sizes: list[int]) -> None:
     preprocess = timm_preprocess(32)
     manifest = SimpleNamespace(
         input=TensorSpec("image", (batch, 3, 32, 32), "float32", "NCHW"), preprocess=preprocess
     )
     pixels = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
-    runtime = Fake()
-    found = run_artifact(
-        runtime, manifest, lambda: iter([(pixels[:3], np.arange(3)), (pixels[3:], np.arange(3, 5))])
-    )
-    assert runtime.sizes == sizes
-    assert (found.logits == preprocess.normalize(pixels)[:, :, 0, 0]).all()
-    assert (found.classes == np.arange(5)).all()
+    runtime = FirstPixelRuntime()
+    batches = [(pixels[:3], np.arange(3)), (pixels[3:], np.arange(3, 5))]
+    result = run_artifact(runtime, manifest, lambda: iter(batches))
+    assert runtime.batch_sizes == expected_sizes
+    assert (result.logits == preprocess.normalize(pixels)[:, :, 0, 0]).all()
+    assert (result.classes == np.arange(5)).all()

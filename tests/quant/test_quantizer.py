@@ -1,4 +1,4 @@
-"""What int8 needs before a target comes into it."""
+"""Preparing the recipe and the images that all targets share."""
 
 from __future__ import annotations
 
@@ -10,50 +10,130 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tinyvit.nn.hub import load_released
-from tinyvit.quant.quantizer import PROBE, QuantizationConfig, prepare_quantization
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.errors import RequestError
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.accuracy_budget import AccuracyBudget
+from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.quantization_images import SENSITIVITY_COUNT
+from tinyvit.quant.quantizer import prepare_quantization
+from tinyvit.quant.recipe import Recipe
+
+COFFEE_WNID = "n07920052"
+COFFEE_CLASS = 9
+"""Index of coffee among the labels of the demo model."""
 
 
-def test_a_recipe_and_labeled_pictures_need_no_calibration_images(
-    small, recipe, images: Path, tmp_path: Path, monkeypatch
-):
-    """Synthetic ones take minutes: they are made only when damage has to be ranked."""
-    monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
-    source = load_released("demo").at_size(64)
-    assert source.labels is not None
-    (tmp_path / "val" / "n07920052").mkdir(parents=True)
-    shutil.copy(images / "coffee.jpg", tmp_path / "val" / "n07920052")
-    replace(recipe, checkpoint=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
-    asked = QuantizationConfig(recipe=tmp_path / "recipe.json", val_data=tmp_path / "val")
-    told = []
+@pytest.fixture
+def recipe_file(recipe: Recipe, small_checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    """A recipe file for `small_checkpoint`."""
+    path = tmp_path / "recipe.json"
+    replace(recipe, checkpoint_sha256=small_checkpoint.sha256, weight_bits=7).save(path)
+    return path
+
+
+@pytest.fixture
+def coffee_folder(tmp_path: Path) -> Path:
+    """An empty class folder in tmp_path / "val"."""
+    folder = tmp_path / "val" / COFFEE_WNID
+    folder.mkdir(parents=True)
+    return folder
+
+
+def test_a_recipe_and_labeled_images_need_no_calibration_images(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    recipe_file: Path,
+    coffee_folder: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Synthetic images take minutes. They are only made when layers have to be ranked."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TINYVIT_CACHE", str(cache))
+    shutil.copy(images / "coffee.jpg", coffee_folder)
+    config = QuantizationConfig(
+        calib_count=SENSITIVITY_COUNT, recipe=recipe_file, val_data=coffee_folder.parent
+    )
+    progress = RecordedProgress()
+    assert small_checkpoint.labels is not None
     prepared = prepare_quantization(
-        asked, source, source.labels, source.build(), small, told.append
+        config,
+        small_checkpoint,
+        small_checkpoint.labels,
+        small_checkpoint.build(),
+        folded_network,
+        progress,
     )
     pixels, classes = next(prepared.images())
-    assert (pixels.shape, classes.tolist()) == ((1, 64, 64, 3), [9])
-    assert not (tmp_path / "cache").exists()
-    assert prepared.probe().shape == (PROBE, 3, 64, 64)
-    assert (tmp_path / "cache").exists()
-    assert [line for line in told if "%" in line] == [
-        f"synthetic images: {percent}%" for percent in (25, 50, 75)
+    assert pixels.shape == (1, 64, 64, 3)
+    assert classes is not None
+    assert classes.tolist() == [COFFEE_CLASS]
+    assert not cache.exists()
+    assert not progress.steps
+    assert prepared.sensitivity_images().shape == (SENSITIVITY_COUNT, 3, 64, 64)
+    assert cache.exists()
+    assert progress.steps[-1] == ("making synthetic images", 20, 20)
+
+
+def test_unreadable_validation_images_are_reported_once(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    recipe_file: Path,
+    coffee_folder: Path,
+    images: Path,
+) -> None:
+    for i in range(39):
+        shutil.copy(images / "coffee.jpg", coffee_folder / f"{i}.jpg")
+    (coffee_folder / "x.jpg").write_bytes(b"not an image")
+    config = QuantizationConfig(recipe=recipe_file, val_data=coffee_folder.parent)
+    progress = RecordedProgress()
+    assert small_checkpoint.labels is not None
+    prepared = prepare_quantization(
+        config,
+        small_checkpoint,
+        small_checkpoint.labels,
+        small_checkpoint.build(),
+        folded_network,
+        progress,
+    )
+    passes = [sum(len(pixels) for pixels, _ in prepared.images()) for _ in range(2)]
+    assert passes == [39, 39]
+    assert progress.messages == [
+        f"using the recipe {recipe_file}",
+        "1 of 40 validation images cannot be read and do not count",
     ]
 
 
-def test_validation_images_that_cannot_be_read_are_told_once(
-    small, recipe, images: Path, tmp_path: Path
-):
-    source = load_released("demo").at_size(64)
-    assert source.labels is not None
-    (tmp_path / "val" / "n07920052").mkdir(parents=True)
-    for i in range(39):
-        shutil.copy(images / "coffee.jpg", tmp_path / "val" / "n07920052" / f"{i}.jpg")
-    (tmp_path / "val" / "n07920052" / "x.jpg").write_bytes(b"no picture")
-    replace(recipe, checkpoint=source.sha256, weight_bits=7).save(tmp_path / "recipe.json")
-    told = []
-    asked = QuantizationConfig(recipe=tmp_path / "recipe.json", val_data=tmp_path / "val")
-    prepared = prepare_quantization(
-        asked, source, source.labels, source.build(), small, told.append
-    )
-    assert [sum(len(pixels) for pixels, _ in prepared.images()) for _ in range(2)] == [39, 39]
-    assert told[0].startswith("taking the quantization from")
-    assert told[1:] == ["1 of 40 images to validate on cannot be read and do not count"]
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (QuantizationConfig(cpu="sse"), "--cpu sse is not known: use one of any, vnni"),
+        (QuantizationConfig(weights_only=True, cpu="vnni"), "leave out --recipe and --cpu"),
+        (QuantizationConfig(weights_only=True, recipe=Path("r")), "leave out --recipe and --cpu"),
+        (QuantizationConfig(calib_count=3), "3 calibration .* --calib-count of 32 to 10000"),
+        (QuantizationConfig(calib_data="nowhere"), "--calib-data nowhere does not exist"),
+        (QuantizationConfig(val_data=Path("nowhere")), "--val-data nowhere does not exist"),
+        (
+            QuantizationConfig(budget=AccuracyBudget(max_drop=-1)),
+            "--max-drop -1 is outside the allowed range: give 0 to 100 percentage points",
+        ),
+        (
+            QuantizationConfig(budget=AccuracyBudget(min_agreement=101)),
+            "--min-agreement 101 is outside the allowed range: give 0 to 100 percent",
+        ),
+        (QuantizationConfig(min_speedup=0), "--min-speedup 0 is not above 0"),
+        (QuantizationConfig(min_speedup=float("nan")), "--min-speedup nan is not above 0"),
+    ],
+)
+def test_values_that_are_not_allowed_are_refused(config: QuantizationConfig, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        config.validate()
+
+
+def test_the_weight_width_of_a_recipe_must_suit_the_cpu(recipe_file: Path) -> None:
+    QuantizationConfig(recipe=recipe_file).validate()
+    with pytest.raises(RequestError, match="have 7 bits, but --cpu vnni means 8"):
+        QuantizationConfig(recipe=recipe_file, cpu="vnni").validate()

@@ -1,7 +1,9 @@
-"""No sum of products may saturate: in theory, here, and on an emulated processor that has AVX2 and no more.
+"""Sums of int8 products must not saturate on any processor.
 
-x86 kernels without VNNI add two products of 8 bits in 16. With all weights and activations at their extremes, a layer of
-8-bit weights comes out at a fraction of what it should there, and one of 7 bits is exact.
+x86 kernels without VNNI add two products of 8 bits in 16 bits. Where all weights and activations
+have their extreme values, a layer with 8-bit weights gives a fraction of the correct result there,
+and a layer with 7-bit weights gives the correct one. The tests check this in theory, on this
+processor, and on an emulated processor that has AVX2 but not VNNI.
 """
 
 from __future__ import annotations
@@ -9,10 +11,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("torch")
@@ -22,23 +27,32 @@ import onnx_ir as ir
 import torch
 from torch import nn
 
-from tinyvit.export.passes import onnx_graph as tune
-from tinyvit.export.targets.openvino import passes as tune_openvino
-from tinyvit.quant.quantized_network import QuantizedLayer, QuantizePoint, quantize_network
+from tests.helpers.saturation import INT16_MAX, UINT8_MAX, with_saturating_kernels
+from tinyvit.export.passes import onnx_graph
+from tinyvit.export.targets.openvino import passes as openvino_passes
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_network import quantize_network
+from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
 SCALE = 1 / 64
-ATTENTION = "attention"
 EMULATOR = shutil.which("qemu-x86_64-static") or shutil.which("qemu-x86_64")
+ENGINES = ["onnxruntime", "openvino"]
+ACTIVATIONS: dict[str, Literal["int8", "uint8"]] = {"onnxruntime": "uint8", "openvino": "int8"}
+"""The type of activations in the files that tinyvit-export writes for each engine."""
 LAYERS = {
     "linear": (nn.Linear(256, 64), (49, 256)),
     "pointwise": (nn.Conv2d(64, 64, 1), (1, 64, 8, 8)),
     "convolution": (nn.Conv2d(32, 64, 3, 2, 1), (1, 32, 8, 8)),
     "depthwise": (nn.Conv2d(64, 64, 3, 1, 1, groups=64), (1, 64, 8, 8)),
 }
-CASES = [*product(["onnxruntime", "openvino"], LAYERS), ("openvino", ATTENTION)]
-"""onnxruntime's files have attention's products in float32."""
-RUN = """
+"""One layer of each kind, and the shape of its input."""
+ATTENTION = "attention"
+# In the files for onnxruntime, attention's products are float32.
+CASES = [*product(ENGINES, LAYERS), ("openvino", ATTENTION)]
+
+RUN_ENGINE = """
 import sys
 import numpy as np
 if sys.argv[1] == "onnxruntime":
@@ -53,81 +67,95 @@ else:
     result = openvino.Core().compile_model(sys.argv[2], "CPU", settings)(np.load(sys.argv[3]))[0]
 np.save(sys.argv[4], result)
 """
+"""A program with the arguments ENGINE MODEL INPUT.npy OUTPUT.npy."""
 
 
-def test_seven_bits_leave_room_in_sixteen(small, recipe):
-    from dataclasses import replace
+@dataclass(frozen=True)
+class EngineResult:
+    """The output of an engine for a module, and the correct output, computed in float64."""
 
-    def worst(bits):
-        network = quantize_network(small, replace(recipe, weight_bits=bits), QuantScheme())
-        layers = [
+    output: npt.NDArray[np.float32]
+    correct: npt.NDArray[np.float64]
+
+    @property
+    def relative_error(self) -> float:
+        """The largest error as a share of the largest correct value."""
+        return float(np.abs(self.output - self.correct).max() / np.abs(self.correct).max())
+
+
+def largest_pair_sum(network: nn.Module) -> int:
+    """The largest sum of two products that any quantized layer can compute, in integers."""
+    return max(
+        int((UINT8_MAX * weights.topk(2, dim=1).values.sum(1)).max())
+        for weights in (
             module.weight.flatten(1).int().abs()
             for module in network.modules()
             if isinstance(module, QuantizedLayer)
-        ]
-        return max(
-            int((255 * weights.topk(2, dim=1).values.sum(1)).max()) for weights in layers
-        )  # uint8 inside the kernels
-
-    assert worst(7) <= 2**15 - 1 < worst(8)
+        )
+    )
 
 
-class Products(nn.Module):
-    """Both products of attention as the network has them, for (windows, 49, 32): queries, keys and values are the input."""
+def test_pair_sums_of_seven_bit_weights_fit_into_int16(
+    folded_network: TinyViT, recipe: Recipe
+) -> None:
+    seven_bits, eight_bits = (
+        quantize_network(folded_network, replace(recipe, weight_bits=bits), QuantScheme())
+        for bits in (7, 8)
+    )
+    assert largest_pair_sum(seven_bits) <= INT16_MAX < largest_pair_sum(eight_bits)
+
+
+class AttentionProducts(nn.Module):
+    """Both products of an attention, with the input as queries, keys and values.
+
+    The input and the output are float32 (windows, 49, 32).
+    """
 
     def __init__(self, seven_bits: bool) -> None:
         super().__init__()
-        self.wide, self.narrow = (
-            QuantizePoint(SCALE, "int8"),
-            QuantizePoint(SCALE, "int8", seven_bits),
-        )
-        self.weights = QuantizePoint(1 / 127, "int8")
+        self.query_point = QuantizePoint(SCALE, "int8")
+        self.key_value_point = QuantizePoint(SCALE, "int8", seven_bits)
+        self.softmax_point = QuantizePoint(1 / 127, "int8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """float32 -> float32, the shape kept."""
         q, k, v = (
-            point(x).reshape(-1, 49, 2, 16) for point in (self.wide, self.narrow, self.narrow)
+            point(x).reshape(-1, 49, 2, 16)
+            for point in (self.query_point, self.key_value_point, self.key_value_point)
         )
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)
-        weights = self.weights(torch.softmax(scores * 0.05, -1))
+        weights = self.softmax_point(torch.softmax(scores * 0.05, -1))
         return (weights @ v.transpose(1, 2)).transpose(1, 2).reshape(-1, 49, 32)
 
 
-def extremes(kind: str, bits: int, activations: str) -> tuple[nn.Module, torch.Tensor]:
-    """A layer whose weights are all as large as can be, of either sign by channel, and activations likewise."""
+def extreme_module(
+    kind: str, bits: int, activations: Literal["int8", "uint8"]
+) -> tuple[nn.Module, torch.Tensor]:
+    """A module with the largest weights, of both signs, and an input with the largest values."""
     if kind == ATTENTION:
         tokens = torch.full((4, 49, 32), 127 * SCALE)
-        tokens[:, 1::2] *= -1  # keys have to differ, or no softmax sees what becomes of the scores
-        return Products(seven_bits=bits == 7), tokens
+        tokens[:, 1::2] *= -1  # With equal keys, the softmax would not depend on the scores.
+        return AttentionProducts(seven_bits=bits == 7), tokens
     layer, shape = LAYERS[kind]
     with torch.no_grad():
         layer.weight.fill_(1.0)
         layer.weight[::2] = -1.0
         layer.bias.zero_()
-    parts: list[nn.Module] = [
+    modules: list[nn.Module] = [
         QuantizedLayer(layer, QuantizePoint(SCALE, activations), bits, QuantScheme())
     ]
     if isinstance(layer, nn.Conv2d) and activations == "uint8":
-        parts.append(QuantizePoint(layer.weight[0].numel() * 2 * 128 * SCALE / 127, activations))
-    return nn.Sequential(*parts), torch.full(shape, 127 * SCALE)
+        output_scale = layer.weight[0].numel() * 2 * 128 * SCALE / 127
+        modules.append(QuantizePoint(output_scale, activations))
+    return nn.Sequential(*modules), torch.full(shape, 127 * SCALE)
 
 
-def answer(
-    engine: str, kind: str, bits: int, folder: Path, emulated: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """(what the engine gives, what is right) for the extremes, in the form that this engine's target writes."""
-    return ask(
-        engine,
-        *extremes(kind, bits, "uint8" if engine == "onnxruntime" else "int8"),
-        folder,
-        emulated,
-    )
+def run_in_engine(
+    engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated: bool = False
+) -> EngineResult:
+    """Run a module in an engine, in the form that the engine's target writes.
 
-
-def ask(
-    engine: str, module: nn.Module, x: torch.Tensor, folder: Path, emulated: bool
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same for any module and input."""
+    `emulated` runs the engine on an emulated processor with AVX2 but without VNNI.
+    """
     with torch.no_grad():
         program = torch.onnx.export(
             torch.export.export(module, (x,)),
@@ -136,71 +164,72 @@ def ask(
             optimize=False,
             input_names=["x"],
         )
-        right = module.double()(x.double()).numpy()
-    tune.tune(program.model)
+        correct = module.double()(x.double()).numpy()
+    onnx_graph.optimize_graph(program.model)
     program.model.ir_version = 9
-    ir.save(program.model, folder / "layer.onnx")
+    model_path = folder / "layer.onnx"
+    ir.save(program.model, model_path)
     if engine == "openvino":
-        import openvino
-
-        model = openvino.Core().read_model(folder / "layer.onnx")
-        tune_openvino.tune(model)
-        openvino.save_model(model, folder / "layer.xml", compress_to_fp16=False)
+        model_path = convert_to_openvino(model_path)
     np.save(folder / "x.npy", x.numpy())
-    prefix = [EMULATOR, "-cpu", "Haswell"] if emulated else []
-    files = [
-        str(folder / name)
-        for name in ("layer.onnx" if engine == "onnxruntime" else "layer.xml", "x.npy", "y.npy")
-    ]
+    arguments = [engine, str(model_path), str(folder / "x.npy"), str(folder / "y.npy")]
+    emulator = [str(EMULATOR), "-cpu", "Haswell"] if emulated else []
     subprocess.run(
-        [*prefix, sys.executable, "-c", RUN, engine, *files],
+        [*emulator, sys.executable, "-c", RUN_ENGINE, *arguments],
         check=True,
         capture_output=True,
         timeout=300,
     )
-    return np.load(folder / "y.npy"), right
+    return EngineResult(np.load(folder / "y.npy"), correct)
+
+
+def convert_to_openvino(onnx_path: Path) -> Path:
+    import openvino
+
+    model = openvino.Core().read_model(onnx_path)
+    openvino_passes.optimize_graph(model)
+    path = onnx_path.with_suffix(".xml")
+    openvino.save_model(model, path, compress_to_fp16=False)
+    return path
 
 
 @pytest.mark.parametrize(("engine", "kind"), CASES)
-def test_extremes_are_right_here(engine, kind, tmp_path):
+def test_extreme_values_are_correct_on_this_processor(
+    engine: str, kind: str, tmp_path: Path
+) -> None:
     pytest.importorskip(engine)
-    found, right = answer(engine, kind, 7, tmp_path, emulated=False)
-    assert np.abs(found - right).max() < 1e-3 * np.abs(right).max()
+    module, x = extreme_module(kind, 7, ACTIVATIONS[engine])
+    assert run_in_engine(engine, module, x, tmp_path).relative_error < 1e-3
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to be a processor without VNNI")
+@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
 @pytest.mark.parametrize(("engine", "kind"), CASES)
 @pytest.mark.parametrize("bits", [7, 8])
-def test_extremes_without_vnni(engine, kind, bits, tmp_path):
-    """Depthwise convolutions are right even at 8 bits: nothing is added in pairs there."""
+def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path: Path) -> None:
+    """Depthwise convolutions are correct even with 8 bits: they add no pairs of products."""
     pytest.importorskip(engine)
-    found, right = answer(engine, kind, bits, tmp_path, emulated=True)
-    is_right = np.abs(found - right).max() < 1e-3 * np.abs(right).max()
-    assert is_right == (bits == 7 or kind == "depthwise")
+    module, x = extreme_module(kind, bits, ACTIVATIONS[engine])
+    is_correct = run_in_engine(engine, module, x, tmp_path, emulated=True).relative_error < 1e-3
+    assert is_correct == (bits == 7 or kind == "depthwise")
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to be a processor without VNNI")
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_kernels_without_vnni_are_what_golden_inputs_are_tried_on(engine, saturating, tmp_path):
-    """The model of a saturating kernel (conftest.py) gives what the engines give: pairs and clamps are where it says."""
+@pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_model_of_saturation_gives_the_engines_results(engine: str, tmp_path: Path) -> None:
+    """The pairs and the limits of tests/helpers/saturation.py are those of the real kernels."""
     pytest.importorskip(engine)
-    random = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(256, 64)
     with torch.no_grad():
-        layer.weight.uniform_(-1, 1, generator=random)
-    module = nn.Sequential(
-        QuantizedLayer(
-            layer,
-            QuantizePoint(SCALE, "uint8" if engine == "onnxruntime" else "int8"),
-            8,
-            QuantScheme(),
-        )
-    )
-    x = torch.randint(-128, 128, (49, 256), generator=random) * SCALE
-    found, right = ask(engine, module, x, tmp_path, emulated=True)
+        layer.weight.uniform_(-1, 1, generator=generator)
+    point = QuantizePoint(SCALE, ACTIVATIONS[engine])
+    module = nn.Sequential(QuantizedLayer(layer, point, 8, QuantScheme()))
+    x = torch.randint(-128, 128, (49, 256), generator=generator) * SCALE
+    result = run_in_engine(engine, module, x, tmp_path, emulated=True)
     with torch.no_grad():
-        modelled = saturating(module)(x.double()).numpy()
-    assert np.abs(modelled - right).max() > 0.1 * np.abs(right).max()
-    assert np.abs(found - modelled).max() < 1e-4 * np.abs(right).max()
+        modeled = with_saturating_kernels(module)(x.double()).numpy()
+    largest = np.abs(result.correct).max()
+    assert np.abs(modeled - result.correct).max() > 0.1 * largest
+    assert np.abs(result.output - modeled).max() < 1e-4 * largest

@@ -1,70 +1,70 @@
+"""Ranking the units of a network by what they lose through int8."""
+
+from __future__ import annotations
+
 import pytest
 
 pytest.importorskip("torch")
 
 import torch
 
+from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.nn.cost import count_macs
-from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
+from tinyvit.nn.model import TinyViT
 from tinyvit.quant.quantized_network import attention_modules, quantizable_layers
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.sensitivity import count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 
-@pytest.fixture(scope="module")
-def small():
-    return fold_model(load_released("demo").at_size(64).build())
-
-
-def test_units_and_the_float_layers_are_all_there_is(small):
-    macs = count_unit_macs(small)
-    pixels = {
+def test_units_and_float_layers_are_the_whole_network(folded_network: TinyViT) -> None:
+    output_pixels = {
         "patch_embed": 32 * 32,
         "stages.1": 8 * 8,
         "stages.2": 4 * 4,
         "stages.3": 2 * 2,
         "head": 1,
     }
-    left = {
-        name: module.weight for name, module in small.named_modules() if name.endswith(FLOAT_LAYERS)
-    }
-    outside = sum(
-        weight.numel() * next(size for part, size in pixels.items() if name.startswith(part))
-        for name, weight in left.items()
+    float_macs = sum(
+        module.weight.numel()
+        * next(pixels for part, pixels in output_pixels.items() if name.startswith(part))
+        for name, module in folded_network.named_modules()
+        if name.endswith(FLOAT_LAYERS)
     )
-    assert sum(macs.values()) + outside == count_macs(small)
+    unit_macs = sum(count_unit_macs(folded_network).values())
+    assert unit_macs + float_macs == count_macs(folded_network)
 
 
-def recipe(small, **scales):
-    units = [f"{name}:{end}" for name, _ in quantizable_layers(small) for end in ("in", "out")]
+def recipe_of_equal_scales(network: TinyViT, **other_scales: float) -> Recipe:
+    """A recipe whose scales are 0.05, except for those that are given."""
+    units = [f"{name}:{end}" for name, _ in quantizable_layers(network) for end in ("in", "out")]
     units += [
         f"{name}.{part}:{end}"
-        for name, _ in attention_modules(small)
+        for name, _ in attention_modules(network)
         for part in ("qkv", "softmax")
         for end in ("in", "out")
     ]
-    return Recipe("", 64, {**dict.fromkeys(units, 0.05), **scales}, 8, (), "", "", 0)
+    return Recipe("", 64, {**dict.fromkeys(units, 0.05), **other_scales}, 8, (), "", "", 0)
 
 
-def test_a_spoilt_layer_is_found_and_one_left_out_is_not_asked(small):
-    """One layer's scale is made a hundred times too coarse: no other can hurt as much; the order is by harm for cost."""
-    spoilt, left_out = "stages.3.blocks.0.mlp.fc1", "stages.2.blocks.0.mlp.fc2"
-    images = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
-    seen = []
-    found = rank_sensitivity(
-        small,
-        recipe(small, **{f"{spoilt}:in": 5.0}).without((left_out,)),
+def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
+    """The scale of one layer is a hundred times too coarse: no other layer can lose as much."""
+    coarse, left_out = "stages.3.blocks.0.mlp.fc1", "stages.2.blocks.0.mlp.fc2"
+    recipe = recipe_of_equal_scales(folded_network, **{f"{coarse}:in": 5.0})
+    images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    progress = RecordedProgress()
+    ranking = rank_sensitivity(
+        folded_network,
+        recipe.with_float_units((left_out,)),
         QuantScheme(attention=False),
         images,
-        lambda done, total: seen.append((done, total)),
+        progress,
     )
-    worst = max(found, key=lambda damage: damage.error)
-    assert worst.unit == spoilt
-    assert worst.error > 0
-    assert found == sorted(found, key=lambda damage: -damage.error / damage.macs)
-    named = {damage.unit for damage in found}
-    assert left_out not in named
-    assert not named & set(dict(attention_modules(small)))
-    assert seen[-1] == (len(found), len(found))
+    most_sensitive = max(ranking, key=lambda sensitivity: sensitivity.error)
+    assert most_sensitive.unit == coarse
+    assert most_sensitive.error > 0
+    assert ranking == sorted(ranking, key=lambda entry: -entry.error / entry.macs)
+    units = {sensitivity.unit for sensitivity in ranking}
+    assert left_out not in units
+    assert not units & set(dict(attention_modules(folded_network)))
+    assert progress.steps[-1][1:] == (len(ranking), len(ranking))

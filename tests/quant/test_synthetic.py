@@ -1,4 +1,4 @@
-"""Images made from the network: nearer to its statistics than the noise they begin as, and the same however often interrupted."""
+"""Synthetic images match the statistics of the network, and do not depend on interruptions."""
 
 from __future__ import annotations
 
@@ -7,173 +7,180 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 
-from tinyvit.nn.hub import load_released  # noqa: E402
-from tinyvit.nn.model import TinyViT  # noqa: E402
-from tinyvit.preprocess import Preprocess  # noqa: E402
-from tinyvit.quant import synthetic  # noqa: E402
-from tinyvit.quant.image_sources import Pixels  # noqa: E402
-from tinyvit.quant.synthetic import SyntheticConfig, synthesize_images  # noqa: E402
+import torch
 
-QUICK = SyntheticConfig(batch=4, steps=3)
-COUNT = 10  # three batches
+from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
+from tinyvit.data.image_sources import Pixels
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.model import TinyViT
+from tinyvit.preprocess import Preprocess
+from tinyvit.quant import synthetic
+from tinyvit.quant.calibration_data import CalibrationSet
+from tinyvit.quant.synthetic import (
+    ImageCache,
+    SyntheticConfig,
+    batch_norm_distances,
+    synthesize_images,
+)
+
+CONFIG = SyntheticConfig(count=10, batch=4, steps=3)
+"""Ten images in three batches."""
+TWO_IMAGES = SyntheticConfig(count=2, batch=4, steps=3)
 
 
 @pytest.fixture(scope="module")
-def small() -> tuple[TinyViT, Preprocess]:
-    checkpoint = load_released("demo").at_size(64)
-    return checkpoint.build(), checkpoint.preprocess
+def network(small_checkpoint: Checkpoint) -> TinyViT:
+    """The network before folding."""
+    return small_checkpoint.build()
 
 
 @pytest.fixture(scope="module")
-def pixels(small: tuple[TinyViT, Preprocess]) -> Pixels:
-    return synthesize_images(*small, COUNT, settings=QUICK).pixels
+def preprocess(small_checkpoint: Checkpoint) -> Preprocess:
+    return small_checkpoint.preprocess
 
 
-def distance(network: TinyViT, preprocess: Preprocess, pixels: Pixels) -> float:
-    with torch.no_grad(), synthetic._distances(network) as found:
+@pytest.fixture(scope="module")
+def synthetic_set(network: TinyViT, preprocess: Preprocess) -> CalibrationSet:
+    """The images of `CONFIG`, made without a cache."""
+    return synthesize_images(network, preprocess, CONFIG)
+
+
+def mean_distance(network: TinyViT, preprocess: Preprocess, pixels: Pixels) -> float:
+    with torch.no_grad(), batch_norm_distances(network) as distances:
         network(torch.from_numpy(preprocess.normalize(pixels)))
-    return float(torch.stack(found).mean())
+    return float(torch.stack(distances).mean())
 
 
-def test_images_are_pixels_of_every_seed_their_own(
-    small: tuple[TinyViT, Preprocess], pixels: Pixels
+def test_every_seed_gives_other_images(
+    network: TinyViT, preprocess: Preprocess, synthetic_set: CalibrationSet
 ) -> None:
-    made = synthesize_images(*small, COUNT, settings=QUICK)
-    assert made.pixels.shape == (COUNT, 64, 64, 3)
-    assert made.pixels.dtype == np.uint8
-    assert len({one.tobytes() for one in made.pixels}) == COUNT
-    assert np.array_equal(made.pixels, pixels)
-    assert made.source == "10 synthetic images, BatchNorm statistics matched in 3 steps, seed 0"
-    other = synthesize_images(*small, COUNT, 1, settings=QUICK)
-    assert not np.array_equal(other.pixels, pixels)
-    assert other.sha256 != made.sha256
+    again = synthesize_images(network, preprocess, CONFIG)
+    assert again.pixels.shape == (CONFIG.count, 64, 64, 3)
+    assert again.pixels.dtype == np.uint8
+    assert len({image.tobytes() for image in again.pixels}) == CONFIG.count
+    assert np.array_equal(again.pixels, synthetic_set.pixels)
+    assert again.source == "10 synthetic images, BatchNorm statistics matched in 3 steps, seed 0"
+    other_seed = synthesize_images(
+        network, preprocess, SyntheticConfig(count=10, seed=1, batch=4, steps=3)
+    )
+    assert not np.array_equal(other_seed.pixels, synthetic_set.pixels)
+    assert other_seed.sha256 != synthetic_set.sha256
 
 
-def test_optimizing_brings_the_statistics_near(small: tuple[TinyViT, Preprocess]) -> None:
-    noise = synthesize_images(*small, 4, settings=SyntheticConfig(4, 0)).pixels
-    made = synthesize_images(*small, 4, settings=SyntheticConfig(4, 8)).pixels
-    assert distance(*small, made) < distance(*small, noise) / 2
+def test_optimization_approaches_the_recorded_statistics(
+    network: TinyViT, preprocess: Preprocess
+) -> None:
+    noise, optimized = (
+        synthesize_images(
+            network, preprocess, SyntheticConfig(count=4, batch=4, steps=steps)
+        ).pixels
+        for steps in (0, 8)
+    )
+    distance_of_noise = mean_distance(network, preprocess, noise)
+    assert mean_distance(network, preprocess, optimized) < distance_of_noise / 2
 
 
-def test_the_network_is_left_as_it_was(small: tuple[TinyViT, Preprocess]) -> None:
-    network, preprocess = small
+def test_the_network_is_not_changed(network: TinyViT, preprocess: Preprocess) -> None:
     before = {name: value.clone() for name, value in network.state_dict().items()}
-    synthesize_images(network, preprocess, 2, settings=QUICK)
+    synthesize_images(network, preprocess, TWO_IMAGES)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
-    assert all(one.requires_grad and one.grad is None for one in network.parameters())
+    assert all(
+        parameter.requires_grad and parameter.grad is None for parameter in network.parameters()
+    )
     assert not any(module._forward_pre_hooks for module in network.modules())
 
 
-def test_the_cache_spares_the_work(
-    small: tuple[TinyViT, Preprocess], pixels: Pixels, tmp_path: Path
+def test_finished_images_come_from_the_cache(
+    network: TinyViT, preprocess: Preprocess, synthetic_set: CalibrationSet, tmp_path: Path
 ) -> None:
-    steps: list[tuple[int, int]] = []
+    progress = RecordedProgress()
+    cache = ImageCache(tmp_path / "new" / "cache", "checkpoint")
     for _ in range(2):
-        made = synthesize_images(
-            *small,
-            COUNT,
-            0,
-            tmp_path / "new" / "cache",
-            "k",
-            lambda *step: steps.append(step),
-            QUICK,
-        )
-        assert np.array_equal(made.pixels, pixels)
-    assert steps == [(i + 1, 9) for i in range(9)]
-    for changed in (
-        {"seed": 1},
-        {"key": "other"},
-        {"count": 1},
-        {"settings": SyntheticConfig(4, 1)},
-    ):
-        steps.clear()
-        given = {"count": 2, "seed": 0, "key": "k", "settings": QUICK, **changed}
-        synthesize_images(
-            *small,
-            **given,
-            cache=tmp_path / "new" / "cache",
-            progress=lambda *step: steps.append(step),
-        )
-        assert steps
-    assert len(list((tmp_path / "new" / "cache").iterdir())) == 5
-
-
-def test_stopped_and_called_again_it_goes_on(
-    small: tuple[TinyViT, Preprocess], pixels: Pixels, tmp_path: Path
-) -> None:
-    steps: list[int] = []
-    stops = [4, 8]
-
-    def stop(done: int, _: int) -> None:
-        steps.append(done)
-        if done in stops:
-            stops.remove(done)
-            raise KeyboardInterrupt
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            synthesize_images(*small, COUNT, 0, tmp_path, "k", stop, QUICK)
-    made = synthesize_images(
-        *small, COUNT, 0, tmp_path, "k", lambda done, _: steps.append(done), QUICK
-    )
-    assert steps == [
-        1,
-        2,
-        3,
-        4,
-        4,
-        5,
-        6,
-        7,
-        8,
-        7,
-        8,
-        9,
-    ]  # batches of three steps: the second and the third were begun again
-    assert np.array_equal(made.pixels, pixels)
-
-
-@pytest.mark.parametrize("damage", [b"", b"PK no zip", None])
-def test_a_damaged_cache_is_made_anew(
-    small: tuple[TinyViT, Preprocess], tmp_path: Path, damage: bytes | None
-) -> None:
-    wanted = synthesize_images(*small, 2, 0, tmp_path, "k", settings=QUICK)
-    (file,) = tmp_path.iterdir()
-    good = file.read_bytes()
-    file.write_bytes(good[:5000] + bytes(50) + good[5050:] if damage is None else damage)
-    assert synthesize_images(*small, 2, 0, tmp_path, "k", settings=QUICK).sha256 == wanted.sha256
-    assert file.read_bytes()[:5050] == good[:5050]
-
-
-def test_a_cache_of_other_images_is_made_anew(
-    small: tuple[TinyViT, Preprocess], tmp_path: Path
-) -> None:
-    wanted = synthesize_images(*small, 2, 0, tmp_path, "k", settings=QUICK)
-    (file,) = tmp_path.iterdir()
-    for shape in ((3, 64, 64, 3), (2, 32, 32, 3)):
-        np.savez(file, np.ones(shape, np.uint8))
-        assert (
-            synthesize_images(*small, 2, 0, tmp_path, "k", settings=QUICK).sha256 == wanted.sha256
-        )
-
-
-def test_a_cache_that_cannot_be_written_is_done_without(
-    small: tuple[TinyViT, Preprocess], pixels: Pixels, tmp_path: Path
-) -> None:
-    (tmp_path / "file").write_text("in the way")
-    assert np.array_equal(
-        synthesize_images(
-            *small, COUNT, 0, tmp_path / "file" / "cache", "k", settings=QUICK
-        ).pixels,
-        pixels,
-    )
+        images = synthesize_images(network, preprocess, CONFIG, cache, progress)
+        assert np.array_equal(images.pixels, synthetic_set.pixels)
+    assert [step[1:] for step in progress.steps] == [(i + 1, 9) for i in range(9)]
 
 
 @pytest.mark.parametrize(
-    ("count", "size", "sizes"),
+    ("checkpoint_sha256", "config"),
+    [
+        ("other", TWO_IMAGES),
+        ("checkpoint", SyntheticConfig(count=2, seed=1, batch=4, steps=3)),
+        ("checkpoint", SyntheticConfig(count=1, batch=4, steps=3)),
+        ("checkpoint", SyntheticConfig(count=2, batch=4, steps=1)),
+    ],
+)
+def test_other_images_do_not_come_from_the_cache(
+    network: TinyViT,
+    preprocess: Preprocess,
+    tmp_path: Path,
+    checkpoint_sha256: str,
+    config: SyntheticConfig,
+) -> None:
+    synthesize_images(network, preprocess, TWO_IMAGES, ImageCache(tmp_path, "checkpoint"))
+    progress = RecordedProgress()
+    cache = ImageCache(tmp_path, checkpoint_sha256)
+    synthesize_images(network, preprocess, config, cache, progress)
+    assert progress.steps
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_interrupted_synthesis_continues(
+    network: TinyViT, preprocess: Preprocess, synthetic_set: CalibrationSet, tmp_path: Path
+) -> None:
+    """Every batch has three steps. The second and the third batch are interrupted and repeated."""
+    progress = InterruptingProgress(4, 8)
+    cache = ImageCache(tmp_path, "checkpoint")
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            synthesize_images(network, preprocess, CONFIG, cache, progress)
+    images = synthesize_images(network, preprocess, CONFIG, cache, progress)
+    assert progress.done == [1, 2, 3, 4, 4, 5, 6, 7, 8, 7, 8, 9]
+    assert np.array_equal(images.pixels, synthetic_set.pixels)
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK no zip", None])
+def test_a_damaged_cache_is_replaced(
+    network: TinyViT, preprocess: Preprocess, tmp_path: Path, damage: bytes | None
+) -> None:
+    cache = ImageCache(tmp_path, "checkpoint")
+    expected = synthesize_images(network, preprocess, TWO_IMAGES, cache)
+    (file,) = tmp_path.iterdir()
+    intact = file.read_bytes()
+    file.write_bytes(intact[:5000] + bytes(50) + intact[5050:] if damage is None else damage)
+    again = synthesize_images(network, preprocess, TWO_IMAGES, cache)
+    assert again.sha256 == expected.sha256
+    assert file.read_bytes()[:5050] == intact[:5050]
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64, 3), (2, 32, 32, 3)])
+def test_a_cache_of_another_shape_is_replaced(
+    network: TinyViT, preprocess: Preprocess, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    cache = ImageCache(tmp_path, "checkpoint")
+    expected = synthesize_images(network, preprocess, TWO_IMAGES, cache)
+    (file,) = tmp_path.iterdir()
+    np.savez(file, np.ones(shape, np.uint8))
+    again = synthesize_images(network, preprocess, TWO_IMAGES, cache)
+    assert again.sha256 == expected.sha256
+
+
+def test_a_cache_that_cannot_be_written_is_ignored(
+    network: TinyViT, preprocess: Preprocess, synthetic_set: CalibrationSet, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("this is not a folder")
+    cache = ImageCache(tmp_path / "file" / "cache", "checkpoint")
+    images = synthesize_images(network, preprocess, CONFIG, cache)
+    assert np.array_equal(images.pixels, synthetic_set.pixels)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "expected_sizes"),
     [(32, 224, [16, 16]), (33, 224, [11, 11, 11]), (32, 64, [16, 16]), (6, 512, [3, 3])],
 )
-def test_batches_keep_memory_in_bounds(count: int, size: int, sizes: list[int]) -> None:
-    assert synthetic._batches(count, size, SyntheticConfig()) == sizes
+def test_batches_of_large_images_are_smaller(
+    count: int, size: int, expected_sizes: list[int]
+) -> None:
+    assert synthetic._batch_sizes(SyntheticConfig(count), size) == expected_sizes

@@ -1,4 +1,4 @@
-"""Formats, manifests and hashes are read with no engine, and damaged or hostile files are refused with one line."""
+"""Formats, manifests and hashes are read without an engine; damaged files are errors."""
 
 from __future__ import annotations
 
@@ -12,14 +12,24 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.helpers.small_classifiers import ArtifactBuilder, openvino_ir_sha256
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.runtimes.artifact import content_sha256, detect_format, open_artifact, read_manifest
+from tinyvit.runtimes.artifact import (
+    artifact_files,
+    content_sha256,
+    detect_format,
+    known_formats,
+    open_artifact,
+    read_manifest,
+)
 from tinyvit.runtimes.verify import verify
+
+SUFFIXES = [".onnx", ".xml"]
 
 
 @pytest.mark.parametrize(("suffix", "format"), [(".onnx", "onnx"), (".xml", "openvino-ir")])
-def test_format_manifest_and_roundtrip(build_artifact: Any, suffix: str, format: str) -> None:
+def test_format_and_manifest(build_artifact: ArtifactBuilder, suffix: str, format: str) -> None:
     path = build_artifact(suffix)
     artifact = open_artifact(str(path))
     assert (artifact.path, artifact.format.name) == (path, format)
@@ -29,29 +39,49 @@ def test_format_manifest_and_roundtrip(build_artifact: Any, suffix: str, format:
     assert artifact.manifest.content_sha256 == content_sha256(path)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_file_without_manifest(build_artifact: Any, suffix: str) -> None:
+def test_onnx_is_tried_last_because_it_has_no_magic_number() -> None:
+    names = [format.name for format in known_formats()]
+    assert names[-1] == "onnx"
+    assert names[:-1] == sorted(names[:-1])
+    assert {"coreml", "executorch", "litert", "onnx", "openvino-ir", "ort", "tensorrt"} == {*names}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_without_manifest(build_artifact: ArtifactBuilder, suffix: str) -> None:
     assert open_artifact(build_artifact(suffix, manifest=False)).manifest is None
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_a_renamed_file_is_known_by_its_content(copy_artifact: Any, suffix: str) -> None:
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_renamed_file_is_recognized_by_its_content(
+    copy_artifact: ArtifactBuilder, suffix: str
+) -> None:
     path = copy_artifact(suffix)
     renamed = path.rename(path.with_suffix(".jpg"))
     assert read_manifest(renamed)
     assert detect_format(renamed) == open_artifact(renamed).format
 
 
-def test_onnx_content_is_all_but_the_metadata(build_artifact: Any, tmp_path: Path) -> None:
+def test_the_files_of_an_artifact(copy_artifact: ArtifactBuilder) -> None:
+    onnx, ir = copy_artifact(".onnx"), copy_artifact(".xml")
+    assert artifact_files(onnx) == (onnx,)
+    assert artifact_files(ir) == (ir, ir.with_suffix(".bin"))
+    external_weights = onnx.with_name(f"{onnx.name}.data")
+    external_weights.write_bytes(b"weights")
+    assert artifact_files(onnx) == (onnx, external_weights)
+
+
+def test_the_content_of_an_onnx_file_is_everything_but_the_metadata(
+    build_artifact: ArtifactBuilder, tmp_path: Path
+) -> None:
     onnx = pytest.importorskip("onnx")
     model = onnx.load(build_artifact())
     del model.metadata_props[:]
-    assert content_sha256(build_artifact()) == hashlib.sha256(model.SerializeToString()).hexdigest()
-    model.graph.initializer[0].CopyFrom(
-        onnx.numpy_helper.from_array(np.zeros((8, 3, 5, 5), "f"), "kernel")
-    )
+    expected = hashlib.sha256(model.SerializeToString()).hexdigest()
+    assert content_sha256(build_artifact()) == expected
+    zeros = onnx.numpy_helper.from_array(np.zeros((8, 3, 5, 5), "f"), "kernel")
+    model.graph.initializer[0].CopyFrom(zeros)
     onnx.save(model, tmp_path / "changed.onnx")
-    assert content_sha256(tmp_path / "changed.onnx") != content_sha256(build_artifact())
+    assert content_sha256(tmp_path / "changed.onnx") != expected
 
 
 @pytest.mark.parametrize(
@@ -66,33 +96,33 @@ def test_onnx_content_is_all_but_the_metadata(build_artifact: Any, tmp_path: Pat
         ("</manifest>", "</manifest>text<more />", True),
     ],
 )
-def test_ir_content_is_the_network_of_the_xml(
-    copy_artifact: Any, old: str, new: str, same: bool
+def test_the_content_of_an_ir_is_the_network_in_its_xml(
+    copy_artifact: ArtifactBuilder, old: str, new: str, same: bool
 ) -> None:
     path = copy_artifact(".xml")
-    before, text = (
-        content_sha256(path),
-        path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>'),
-    )
+    before = content_sha256(path)
+    assert before == openvino_ir_sha256(path)
+    text = path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>')
     assert old in text
     path.write_text(text)
-    assert content_sha256(path) == before, "how an empty element is written is no content"
+    assert content_sha256(path) == before, "an empty element may be written in two ways"
     path.write_text(text.replace(old, new, 1))
     assert (content_sha256(path) == before) is same
 
 
-def test_ir_content_is_the_bin_too(copy_artifact: Any) -> None:
+def test_the_content_of_an_ir_includes_its_weights(copy_artifact: ArtifactBuilder) -> None:
     path = copy_artifact(".xml")
-    before, data = content_sha256(path), bytearray(path.with_suffix(".bin").read_bytes())
+    weights = path.with_suffix(".bin")
+    before, data = content_sha256(path), bytearray(weights.read_bytes())
     data[-1] ^= 1
-    path.with_suffix(".bin").write_bytes(data)
+    weights.write_bytes(data)
     assert content_sha256(path) != before
-    path.with_suffix(".bin").unlink()
+    weights.unlink()
     with pytest.raises(ArtifactError, match="beside"):
         content_sha256(path)
 
 
-def test_the_bin_names_its_xml(build_artifact: Any) -> None:
+def test_opening_the_weights_of_an_ir_names_its_xml(build_artifact: ArtifactBuilder) -> None:
     with pytest.raises(ArtifactError, match=r"open test\.xml"):
         open_artifact(build_artifact(".xml").with_suffix(".bin"))
 
@@ -110,7 +140,7 @@ def test_the_bin_names_its_xml(build_artifact: Any) -> None:
         b"\x08\x09",
     ],
 )
-def test_files_that_are_neither(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_of_no_known_format(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtifactError) as caught:
         open_artifact(tmp_path / name)
@@ -125,42 +155,41 @@ def test_missing_files_and_folders(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", [None, 3, b"a.onnx", ["a.onnx"]])
-def test_what_is_no_path(path: Any) -> None:
+def test_objects_that_are_not_paths(path: Any) -> None:
     with pytest.raises(RequestError, match="is not a path: give the path"):
         Classifier(path)
     with pytest.raises(RequestError, match="is not a path"):
         verify(path)
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_cut_and_scrambled_files(build_artifact: Any, tmp_path: Path, suffix: str) -> None:
-    data, rng, path = (
-        build_artifact(suffix).read_bytes(),
-        np.random.default_rng(0),
-        tmp_path / f"a{suffix}",
-    )
-    for cut in (1, 20, len(data) // 2, len(data) - 4):
-        path.write_bytes(data[:cut])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_truncated_and_corrupted_files(
+    build_artifact: ArtifactBuilder, tmp_path: Path, suffix: str
+) -> None:
+    data, rng = build_artifact(suffix).read_bytes(), np.random.default_rng(0)
+    path = tmp_path / f"a{suffix}"
+    for length in (1, 20, len(data) // 2, len(data) - 4):
+        path.write_bytes(data[:length])
         with pytest.raises(ArtifactError):
             open_artifact(path)
     for _ in range(150):
-        hurt = bytearray(data)
-        for at in rng.integers(0, len(data), 3):
-            hurt[at] = rng.integers(256)
-        path.write_bytes(hurt)
+        corrupted = bytearray(data)
+        for position in rng.integers(0, len(data), 3):
+            corrupted[position] = rng.integers(256)
+        path.write_bytes(corrupted)
         with contextlib.suppress(ArtifactError):
             open_artifact(path)
 
 
-def test_hostile_xml(copy_artifact: Any, build_artifact: Any) -> None:
-    path, text = copy_artifact(".xml"), build_artifact(".xml").read_text()
-    body = text[text.index("<net") :]
-    path.write_text(
-        '<?xml version="1.0"?><!DOCTYPE net [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>' + body
-    )
+def test_hostile_xml(copy_artifact: ArtifactBuilder) -> None:
+    path = copy_artifact(".xml")
+    text = path.read_text()
+    network = text[text.index("<net") :]
+    entities = '<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">'
+    path.write_text(f'<?xml version="1.0"?><!DOCTYPE net [{entities}]>{network}')
     with pytest.raises(ArtifactError):
         open_artifact(path)
-    path.write_text('<net name="x"><!DOCTYPE a>' + body)
+    path.write_text(f'<net name="x"><!DOCTYPE a>{network}')
     with pytest.raises(ArtifactError):
         open_artifact(path)
     path.write_text("<net>" + "<a>" * 5000 + "</a>" * 5000 + "</net>")
@@ -168,29 +197,30 @@ def test_hostile_xml(copy_artifact: Any, build_artifact: Any) -> None:
         open_artifact(path)
 
 
-def test_two_manifests_are_refused(copy_artifact: Any, build_artifact: Any) -> None:
+def test_two_manifests_are_refused(copy_artifact: ArtifactBuilder) -> None:
     path = copy_artifact()
-    entry = next(
-        i
-        for i in range(len(path.read_bytes()))
-        if path.read_bytes()[i:].startswith(b"\x0a\x07tinyvit")
-    )
     data = path.read_bytes()
-    start = data.rindex(b"\x72", 0, entry)
-    path.write_bytes(data + data[start:])
+    key = data.index(b"\x0a\x07tinyvit")
+    metadata_tag = data.rindex(b"\x72", 0, key)
+    path.write_bytes(data + data[metadata_tag:])
     with pytest.raises(ArtifactError, match=r"2 manifests|damaged"):
         open_artifact(path)
 
 
-def test_a_damaged_manifest_is_an_error_not_an_absence(build_artifact: Any, tmp_path: Path) -> None:
+def test_a_damaged_manifest_is_an_error_and_not_an_absence(
+    build_artifact: ArtifactBuilder, tmp_path: Path
+) -> None:
     data = build_artifact().read_bytes()
     (tmp_path / "a.onnx").write_bytes(data.replace(b'"stage":"host"', b'"stage":"hast"'))
-    with pytest.raises(ArtifactError, match="manifest is damaged"):
+    with pytest.raises(ArtifactError, match=r"manifest.*is damaged"):
         open_artifact(tmp_path / "a.onnx")
 
 
-def test_reading_needs_no_engine(build_artifact: Any) -> None:
-    code = "import sys; from tinyvit.runtimes.artifact import *; p = sys.argv[1]; assert read_manifest(p) and content_sha256(p);"
-    code += "assert not {'onnx', 'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
-    for suffix in (".onnx", ".xml"):
+def test_reading_needs_no_engine(build_artifact: ArtifactBuilder) -> None:
+    code = (
+        "import sys; from tinyvit.runtimes.artifact import *; path = sys.argv[1];"
+        "assert read_manifest(path) and content_sha256(path);"
+        "assert not {'onnx', 'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
+    )
+    for suffix in SUFFIXES:
         subprocess.run([sys.executable, "-c", code, str(build_artifact(suffix))], check=True)

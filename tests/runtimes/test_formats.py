@@ -1,4 +1,4 @@
-"""Manifests behind a file and beside it: for formats that need no reader of their own."""
+"""Manifests in an archive at the end of a file, and manifests next to a file."""
 
 from __future__ import annotations
 
@@ -14,86 +14,102 @@ from tinyvit.runtimes.formats.sidecar import SidecarFormat, manifest_path
 from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, append
 
 BODY = b"\0\0\0\0TFL3" + bytes(range(256)) * 20
-TRAILED = TrailerFormat("litert", ".tflite", b"TFL3", at=4)
-BESIDE = SidecarFormat("tensorrt", ".engine", (b"ptrt", b"ftrt"))
+TRAILER = TrailerFormat("litert", ".tflite", b"TFL3", at=4)
+SIDECAR = SidecarFormat("tensorrt", ".engine", (b"ptrt", b"ftrt"))
 
 
-def digest(format: Format, path: Path) -> str:
-    made = hashlib.sha256()
-    format.update_hash(path, made)
-    return made.hexdigest()
+def compute_hash(format: Format, path: Path) -> str:
+    digest = hashlib.sha256()
+    format.update_hash(path, digest)
+    return digest.hexdigest()
 
 
 @pytest.fixture
-def trailed(tmp_path: Path) -> Path:
+def file_with_archive(tmp_path: Path) -> Path:
     path = tmp_path / "a.tflite"
     path.write_bytes(append(BODY, {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
     return path
 
 
-def test_a_manifest_behind_the_file(trailed: Path) -> None:
-    assert trailed.read_bytes().startswith(BODY)
-    assert TRAILED.recognizes(trailed, BODY)
-    assert not TRAILED.recognizes(trailed, b"PK" + BODY)
-    assert TRAILED.manifests(trailed) == ['{"a": 1}']
-    assert zipfile.ZipFile(trailed).read("labels.txt") == b"cat\ndog\n"
+def test_a_manifest_in_an_archive(file_with_archive: Path) -> None:
+    assert file_with_archive.read_bytes().startswith(BODY)
+    assert TRAILER.recognizes(file_with_archive, BODY)
+    assert not TRAILER.recognizes(file_with_archive, b"PK" + BODY)
+    assert TRAILER.manifests(file_with_archive) == ['{"a": 1}']
+    assert zipfile.ZipFile(file_with_archive).read("labels.txt") == b"cat\ndog\n"
 
 
-def test_the_same_files_give_the_same_bytes_and_nothing_is_appended_twice() -> None:
-    once = append(BODY, {"b": "2", "a": "1"})
-    assert once == append(BODY, {"a": "1", "b": "2"})
+def test_equal_files_give_equal_bytes() -> None:
+    assert append(BODY, {"b": "2", "a": "1"}) == append(BODY, {"a": "1", "b": "2"})
+
+
+def test_a_second_archive_is_refused() -> None:
     with pytest.raises(ValueError, match="already"):
-        append(once, {"c": "3"})
+        append(append(BODY, {"a": "1"}), {"c": "3"})
 
 
-def test_the_content_is_all_but_the_manifest(trailed: Path) -> None:
-    before = digest(TRAILED, trailed)
-    for files, same in (
-        ({MANIFEST: "{}", "labels.txt": "cat\ndog\n"}, True),
-        ({MANIFEST: "{}", "labels.txt": "cat\ncow\n"}, False),
-    ):
-        trailed.write_bytes(append(BODY, files))
-        assert (digest(TRAILED, trailed) == before) is same
-    trailed.write_bytes(
-        append(BODY[:-1] + b"x", {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"})
-    )
-    assert digest(TRAILED, trailed) != before
+@pytest.mark.parametrize(
+    ("body", "manifest", "labels", "same"),
+    [
+        (BODY, "{}", "cat\ndog\n", True),
+        (BODY, "{}", "cat\ncow\n", False),
+        (BODY[:-1] + b"x", '{"a": 1}', "cat\ndog\n", False),
+    ],
+)
+def test_the_content_is_everything_but_the_manifest(
+    file_with_archive: Path, body: bytes, manifest: str, labels: str, same: bool
+) -> None:
+    before = compute_hash(TRAILER, file_with_archive)
+    file_with_archive.write_bytes(append(body, {MANIFEST: manifest, "labels.txt": labels}))
+    assert (compute_hash(TRAILER, file_with_archive) == before) is same
+
+
+def test_the_hash_of_a_file_with_an_archive(file_with_archive: Path) -> None:
+    expected = hashlib.sha256(BODY + b"labels.txt\0cat\ndog\n").hexdigest()
+    assert compute_hash(TRAILER, file_with_archive) == expected
 
 
 def test_without_an_archive_there_is_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(BODY)
-    assert TRAILED.manifests(path) == []
-    assert digest(TRAILED, path) == hashlib.sha256(BODY).hexdigest()
+    assert TRAILER.manifests(path) == []
+    assert compute_hash(TRAILER, path) == hashlib.sha256(BODY).hexdigest()
 
 
-def test_damaged_and_hostile_archives(trailed: Path) -> None:
-    whole = trailed.read_bytes()
-    at = whole.index(b'{"a": 1}')
-    trailed.write_bytes(whole[:at] + b"X" + whole[at + 1 :])
+def test_damaged_archives_are_refused(file_with_archive: Path) -> None:
+    data = file_with_archive.read_bytes()
+    position = data.index(b'{"a": 1}')
+    file_with_archive.write_bytes(data[:position] + b"X" + data[position + 1 :])
     with pytest.raises(ArtifactError, match="damaged"):
-        TRAILED.manifests(trailed)
-    trailed.write_bytes(BODY)
-    with zipfile.ZipFile(trailed, "a", zipfile.ZIP_DEFLATED) as archive:
+        TRAILER.manifests(file_with_archive)
+
+
+def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
+    file_with_archive.write_bytes(BODY)
+    with zipfile.ZipFile(file_with_archive, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MANIFEST, "x" * 10_000_000)
     with pytest.raises(ArtifactError, match="compressed"):
-        TRAILED.manifests(trailed)
-    trailed.write_bytes(append(BODY, {str(i): "" for i in range(100)}))
+        TRAILER.manifests(file_with_archive)
+    file_with_archive.write_bytes(append(BODY, {str(i): "" for i in range(100)}))
     with pytest.raises(ArtifactError, match="has 100 files"):
-        TRAILED.manifests(trailed)
+        TRAILER.manifests(file_with_archive)
 
 
-def test_a_manifest_beside_the_file(tmp_path: Path) -> None:
+def test_a_manifest_next_to_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.int8.engine"
     path.write_bytes(b"ptrt" + BODY)
-    assert BESIDE.recognizes(path, path.read_bytes())
-    assert not BESIDE.recognizes(path, BODY)
-    assert BESIDE.manifests(path) == []
-    before = digest(BESIDE, path)
-    manifest_path(path).write_text('{"a": 1}')
-    assert manifest_path(path).name == "a.int8.engine.json"
-    assert BESIDE.manifests(path) == ['{"a": 1}']
-    assert digest(BESIDE, path) == before == hashlib.sha256(path.read_bytes()).hexdigest()
-    manifest_path(path).write_bytes(b"\xff\xfe\xff")
+    assert SIDECAR.recognizes(path, path.read_bytes())
+    assert not SIDECAR.recognizes(path, BODY)
+    assert SIDECAR.manifests(path) == []
+    assert SIDECAR.companions(path) == ()
+    expected = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert compute_hash(SIDECAR, path) == expected
+    manifest = tmp_path / "a.int8.engine.json"
+    manifest.write_text('{"a": 1}')
+    assert manifest_path(path) == manifest
+    assert SIDECAR.manifests(path) == ['{"a": 1}']
+    assert SIDECAR.companions(path) == (manifest,)
+    assert compute_hash(SIDECAR, path) == expected
+    manifest.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        BESIDE.manifests(path)
+        SIDECAR.manifests(path)

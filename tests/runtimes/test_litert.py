@@ -1,4 +1,4 @@
-"""LiteRT as an engine: what was asked for is what runs, and no file ends the process."""
+"""LiteRT as an engine: options are obeyed, and no file ends the process."""
 
 from __future__ import annotations
 
@@ -11,211 +11,124 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("ai_edge_litert")
 
-import flatbuffers
-from ai_edge_litert import schema_py_generated as schema
-
+from tests.helpers.tflite_model import (
+    INT8_WEIGHTS,
+    SCALES,
+    WEIGHTS,
+    build_model,
+    serialize_model,
+)
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.litert import open_runtime
+from tinyvit.runtimes.base import Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engines.litert import ENGINE
 
-WEIGHTS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
-SCALES = {"x": 0.05, "w": 0.02, "y": 0.1}
-TYPES = {
-    np.dtype(np.float32): schema.TensorType.FLOAT32,
-    np.dtype(np.int32): schema.TensorType.INT32,
-    np.dtype(np.int8): schema.TensorType.INT8,
-}
-
-
-def model(int8: bool = False, scales: dict[str, float] = SCALES, zero: int = 0) -> Any:
-    """(1, 8, 8, 3) -> the mean of its pixels -> a linear layer, in integers or not -> (1, 10)."""
-    made = schema.ModelT()
-    made.version, made.buffers, made.operatorCodes = 3, [schema.BufferT()], []
-    graph = schema.SubGraphT()
-    graph.tensors, graph.operators, made.subgraphs = [], [], [graph]
-
-    def tensor(name: str, shape: list[int], kind: Any, data: Any = None, scale: float = 0) -> int:
-        found, buffer = schema.TensorT(), schema.BufferT()
-        found.name, found.shape, found.type, found.hasRank = (
-            name,
-            np.array(shape, np.int32),
-            TYPES[np.dtype(kind)],
-            True,
-        )
-        if data is not None:
-            buffer.data = np.ascontiguousarray(data, kind).reshape(-1).view(np.uint8)
-            made.buffers.append(buffer)
-            found.buffer = len(made.buffers) - 1
-        if scale:
-            found.quantization = schema.QuantizationParametersT()
-            found.quantization.scale, found.quantization.zeroPoint = (
-                np.array([scale], np.float32),
-                np.array([zero], np.int64),
-            )
-        graph.tensors.append(found)
-        return len(graph.tensors) - 1
-
-    def operator(
-        builtin: int, given: list[int], out: int, options: Any = None, kind: int = 0
-    ) -> None:
-        code, found = schema.OperatorCodeT(), schema.OperatorT()
-        code.builtinCode, code.deprecatedBuiltinCode, code.version = (
-            builtin,
-            builtin,
-            4 if builtin == 9 else 2,
-        )
-        made.operatorCodes.append(code)
-        found.opcodeIndex, found.inputs, found.outputs = (
-            len(made.operatorCodes) - 1,
-            np.array(given, np.int32),
-            np.array([out], np.int32),
-        )
-        found.builtinOptions, found.builtinOptionsType = options, kind
-        graph.operators.append(found)
-
-    builtins, kinds = schema.BuiltinOperator, schema.BuiltinOptions
-    image, mean = tensor("image", [1, 8, 8, 3], np.float32), tensor("mean", [1, 3], np.float32)
-    operator(
-        builtins.MEAN,
-        [image, tensor("axes", [2], np.int32, [1, 2])],
-        mean,
-        schema.ReducerOptionsT(),
-        kinds.ReducerOptions,
-    )
-    logits = tensor("logits", [1, 10], np.float32)
-    if int8:
-        integers = np.round(WEIGHTS / SCALES["w"]).clip(-127, 127)
-        x, w, y = (
-            tensor(name, shape, np.int8, data, scales[name])
-            for name, shape, data in (
-                ("x", [1, 3], None),
-                ("w", [10, 3], integers),
-                ("y", [1, 10], None),
-            )
-        )
-        operator(builtins.QUANTIZE, [mean], x)
-        operator(
-            builtins.FULLY_CONNECTED,
-            [x, w, -1],
-            y,
-            schema.FullyConnectedOptionsT(),
-            kinds.FullyConnectedOptions,
-        )
-        operator(builtins.DEQUANTIZE, [y], logits)
-    else:
-        weights = tensor("weights", [10, 3], np.float32, WEIGHTS)
-        operator(
-            builtins.FULLY_CONNECTED,
-            [mean, weights, -1],
-            logits,
-            schema.FullyConnectedOptionsT(),
-            kinds.FullyConnectedOptions,
-        )
-    graph.inputs, graph.outputs = np.array([image], np.int32), np.array([logits], np.int32)
-    return made
-
-
-def packed(made: Any) -> bytes:
-    builder = flatbuffers.Builder(1024)
-    builder.Finish(made.Pack(builder), b"TFL3")
-    return bytes(builder.Output())
+SaveArtifact = Callable[[bytes], Artifact]
+_CUSTOM_OPERATOR = 32
 
 
 @pytest.fixture
-def written(tmp_path: Path) -> Callable[[bytes], Artifact]:
-    def write(data: bytes) -> Artifact:
+def save_artifact(tmp_path: Path) -> SaveArtifact:
+    """Return a function that saves bytes as a .tflite file."""
+
+    def save(data: bytes) -> Artifact:
         path = tmp_path / "some.tflite"
         path.write_bytes(data)
         return Artifact(path, None)
 
-    return write
+    return save
 
 
 @pytest.fixture
-def artifact(written: Callable[[bytes], Artifact]) -> Artifact:
-    return written(packed(model()))
+def artifact(save_artifact: SaveArtifact) -> Artifact:
+    """Save a float32 model without a manifest."""
+    return save_artifact(serialize_model(build_model()))
 
 
-def image(seed: int = 0) -> np.ndarray:
+def random_image(seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(1, 8, 8, 3)).astype(np.float32)
 
 
-def test_contract(artifact: Artifact) -> None:
-    with open_runtime(artifact, RuntimeOptions()) as runtime:
-        (given,), (answer,) = runtime.inputs, runtime.outputs
-        assert (given.name, given.shape, given.dtype, given.layout) == (
-            "image",
-            (1, 8, 8, 3),
-            "float32",
-            "NHWC",
-        )
-        assert (answer.name, answer.shape, answer.dtype, answer.layout) == (
-            "logits",
-            (1, 10),
-            "float32",
-            "NC",
-        )
-        first = runtime.run(image())
-        assert np.abs(first - image().mean((1, 2)) @ WEIGHTS.T).max() < 1e-5
-        kept = first.copy()
-        assert not np.array_equal(first, runtime.run(image(1)))
-        assert np.array_equal(first, kept), "the caller's to keep"
-        assert np.array_equal(runtime.run(image()[:, ::-1].copy()[:, ::-1]), kept), "strided"
-        facts = runtime.describe()
-        assert (facts["engine"], facts["device"]) == ("litert", "CPU")
-        assert {"version", "threads", "precision"} <= facts.keys()
+def open_file(artifact: Artifact, **options: Any) -> Runtime:
+    return ENGINE.open(artifact, RuntimeOptions(**options))
 
 
-def test_integers(written: Callable[[bytes], Artifact]) -> None:
-    answer = open_runtime(written(packed(model(int8=True))), RuntimeOptions()).run(image())
-    x = np.round(image().mean((1, 2)) / SCALES["x"]) * SCALES["x"]
-    w = np.round(WEIGHTS / SCALES["w"]).clip(-127, 127) * SCALES["w"]
-    assert np.abs(answer - x @ w.T).max() <= SCALES["y"] / 2 + 1e-6
+def test_input_output_and_results(artifact: Artifact) -> None:
+    with open_file(artifact) as runtime:
+        assert runtime.inputs == (TensorSpec("image", (1, 8, 8, 3), "float32", "NHWC"),)
+        assert runtime.outputs == (TensorSpec("logits", (1, 10), "float32", "NC"),)
+        logits = runtime.run(random_image())
+        assert np.abs(logits - random_image().mean((1, 2)) @ WEIGHTS.T).max() < 1e-5
+        original_logits = logits.copy()
+        assert not np.array_equal(logits, runtime.run(random_image(1)))
+        assert np.array_equal(logits, original_logits), "the next call must not overwrite them"
+        strided = random_image()[:, ::-1].copy()[:, ::-1]
+        assert np.array_equal(runtime.run(strided), original_logits)
+        info = runtime.describe()
+        assert isinstance(info, RuntimeInfo)
+        assert (info.engine, info.device) == ("litert", "CPU")
+        assert info.version
+        assert info.threads
+        assert info.precision == "unstated (float32 output)"
+
+
+def test_int8_results(save_artifact: SaveArtifact) -> None:
+    runtime = open_file(save_artifact(serialize_model(build_model(int8=True))))
+    logits = runtime.run(random_image())
+    mean = np.round(random_image().mean((1, 2)) / SCALES["input"]) * SCALES["input"]
+    weights = INT8_WEIGHTS * SCALES["weight"]
+    assert np.abs(logits - mean @ weights.T).max() <= SCALES["output"] / 2 + 1e-6
 
 
 @pytest.mark.parametrize(
-    "x", [image()[0], image()[:, :7], image().astype(np.float64), image().transpose(0, 3, 1, 2)]
+    "batch",
+    [
+        random_image()[0],
+        random_image()[:, :7],
+        random_image().astype(np.float64),
+        random_image().transpose(0, 3, 1, 2),
+    ],
 )
-def test_another_input_is_refused(artifact: Artifact, x: np.ndarray) -> None:
+def test_wrong_inputs_are_refused(artifact: Artifact, batch: npt.NDArray[Any]) -> None:
     with pytest.raises(ArtifactError, match="the file takes"):
-        open_runtime(artifact, RuntimeOptions()).run(x)
+        open_file(artifact).run(batch)
 
 
-def test_closed(artifact: Artifact) -> None:
-    runtime = open_runtime(artifact, RuntimeOptions())
+def test_closing(artifact: Artifact) -> None:
+    runtime = open_file(artifact)
     runtime.close()
     runtime.close()
     with pytest.raises(ArtifactError, match="closed"):
-        runtime.run(image())
+        runtime.run(random_image())
 
 
-def test_several_threads_may_call(artifact: Artifact) -> None:
-    runtime = open_runtime(artifact, RuntimeOptions(threads=2))
-    images = [image(seed) for seed in range(32)]
-    alone = [runtime.run(x) for x in images]
+def test_threads_share_a_runtime(artifact: Artifact) -> None:
+    runtime = open_file(artifact, threads=2)
+    images = [random_image(seed) for seed in range(32)]
+    expected = [runtime.run(image) for image in images]
     with ThreadPoolExecutor(8) as pool:
-        together = list(pool.map(runtime.run, images))
-    assert all(map(np.array_equal, alone, together))
+        logits = list(pool.map(runtime.run, images))
+    assert all(map(np.array_equal, logits, expected))
 
 
 @pytest.mark.skipif(
-    not Path("/proc/self/task").is_dir(), reason="counts threads as Linux shows them"
+    not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists"
 )
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_threads_are_those_asked_for(artifact: Artifact, threads: int) -> None:
-    open_runtime(artifact, RuntimeOptions(threads=1)).run(image())
+def test_number_of_threads(artifact: Artifact, threads: int) -> None:
+    """The calling thread is one of them."""
+    open_file(artifact, threads=1).run(random_image())
     before = len(os.listdir("/proc/self/task"))
-    with open_runtime(artifact, RuntimeOptions(threads=threads)) as runtime:
-        runtime.run(image())
-        assert len(os.listdir("/proc/self/task")) - before == threads - 1, (
-            "the calling thread is one of them"
-        )
-        assert runtime.describe()["threads"] == threads
+    with open_file(artifact, threads=threads) as runtime:
+        runtime.run(random_image())
+        assert len(os.listdir("/proc/self/task")) - before == threads - 1
+        assert runtime.describe().threads == threads
 
 
 @pytest.mark.parametrize(
@@ -223,25 +136,29 @@ def test_threads_are_those_asked_for(artifact: Artifact, threads: int) -> None:
     [
         RuntimeOptions(device="gpu"),
         RuntimeOptions(device="npu"),
-        RuntimeOptions(precision="bf16"),
-        RuntimeOptions(precision="f16"),
+        RuntimeOptions(precision="bfloat16"),
+        RuntimeOptions(precision="float16"),
     ],
 )
-def test_what_it_cannot_do_is_refused(artifact: Artifact, options: RuntimeOptions) -> None:
+def test_other_devices_and_precisions_are_refused(
+    artifact: Artifact, options: RuntimeOptions
+) -> None:
     with pytest.raises(RequestError):
-        open_runtime(artifact, options)
+        ENGINE.open(artifact, options)
 
 
-def test_nothing_is_said(artifact: Artifact) -> None:
-    """In a process of its own: LiteRT speaks once in a process."""
+def test_opening_prints_nothing(artifact: Artifact) -> None:
+    """In a process of its own, because LiteRT only logs once in a process."""
     code = f"""
 from pathlib import Path
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.litert import open_runtime
-open_runtime(Artifact(Path({str(artifact.path)!r}), None), RuntimeOptions())"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "")
+from tinyvit.runtimes.engines.litert import ENGINE
+ENGINE.open(Artifact(Path({str(artifact.path)!r}), None), RuntimeOptions())"""
+    process = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert (process.stdout, process.stderr) == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -255,64 +172,59 @@ open_runtime(Artifact(Path({str(artifact.path)!r}), None), RuntimeOptions())"""
         b"PK\3\4" * 99,
     ],
 )
-def test_foreign_bytes_are_refused(written: Callable[[bytes], Artifact], data: bytes) -> None:
+def test_foreign_bytes_are_refused(save_artifact: SaveArtifact, data: bytes) -> None:
     with pytest.raises(ArtifactError):
-        open_runtime(written(data), RuntimeOptions())
+        open_file(save_artifact(data))
 
 
-def test_no_cut_is_opened(written: Callable[[bytes], Artifact]) -> None:
-    data = packed(model(int8=True))
+def test_truncated_files_are_refused(save_artifact: SaveArtifact) -> None:
+    data = serialize_model(build_model(int8=True))
     for end in range(8, len(data) - 4, 37):
         with pytest.raises(ArtifactError):
-            open_runtime(written(data[:end]), RuntimeOptions())
+            open_file(save_artifact(data[:end]))
 
 
-def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.tflite", tmp_path):
         with pytest.raises(ArtifactError):
-            open_runtime(Artifact(path, None), RuntimeOptions())
+            open_file(Artifact(path, None))
 
 
 @pytest.mark.parametrize(
-    ("scales", "zero"),
+    ("scales", "zero_point"),
     [
-        ({"w": 1e20}, 0),
-        ({"y": 1e-20}, 0),
-        ({"x": -0.05}, 0),
-        ({"x": float("nan")}, 0),
-        ({"y": float("inf")}, 0),
+        ({"weight": 1e20}, 0),
+        ({"output": 1e-20}, 0),
+        ({"input": -0.05}, 0),
+        ({"input": float("nan")}, 0),
+        ({"output": float("inf")}, 0),
         ({}, 31488),
         ({}, -129),
     ],
 )
-def test_scales_that_end_the_interpreter_are_refused(
-    written: Callable[[bytes], Artifact], scales: dict[str, float], zero: int
+def test_scales_that_crash_the_interpreter_are_refused(
+    save_artifact: SaveArtifact, scales: dict[str, float], zero_point: int
 ) -> None:
+    model = build_model(int8=True, scales={**SCALES, **scales}, zero_point=zero_point)
     with pytest.raises(ArtifactError, match=r"scale|zero point"):
-        open_runtime(
-            written(packed(model(int8=True, scales={**SCALES, **scales}, zero=zero))),
-            RuntimeOptions(),
-        )
+        open_file(save_artifact(serialize_model(model)))
 
 
-def _of_operator(change: Callable[[Any], None]) -> bytes:
-    made = model()
-    change(made)
-    return packed(made)
+def make_operator_custom(model: Any) -> None:
+    code = model.operatorCodes[1]
+    code.builtinCode = code.deprecatedBuiltinCode = _CUSTOM_OPERATOR
+    code.customCode = "Foreign"
 
 
-def _custom(made: Any) -> None:
-    code = made.operatorCodes[1]
-    code.builtinCode, code.deprecatedBuiltinCode, code.customCode = 32, 32, "Foreign"
+def set_field(path: str, value: Any) -> Callable[[Any], None]:
+    """Make a function that sets one field of a model, such as "subgraphs.0.outputs"."""
 
-
-def _set(at: str, value: Any) -> Callable[[Any], None]:
-    def change(made: Any) -> None:
-        owner, _, name = at.rpartition(".")
-        target = made
-        for part in owner.split("."):
-            target = target[int(part)] if part.isdigit() else getattr(target, part)
-        setattr(target, name, value)
+    def change(model: Any) -> None:
+        *owners, field = path.split(".")
+        target = model
+        for owner in owners:
+            target = target[int(owner)] if owner.isdigit() else getattr(target, owner)
+        setattr(target, field, value)
 
     return change
 
@@ -320,51 +232,61 @@ def _set(at: str, value: Any) -> Callable[[Any], None]:
 @pytest.mark.parametrize(
     "change",
     [
-        _custom,
-        _set("subgraphs.0.operators.1.inputs", np.array([99, 1, -1], np.int32)),
-        _set("subgraphs.0.operators.1.outputs", np.array([0], np.int32)),
-        _set("subgraphs.0.operators.1.opcodeIndex", 7),
-        _set("subgraphs.0.outputs", np.array([-1], np.int32)),
-        _set("subgraphs.0.outputs", np.array([500], np.int32)),
-        _set("subgraphs.0.tensors.0.shape", np.array([1, -8, 8, 3], np.int32)),
-        _set("subgraphs.0.tensors.0.shape", np.array([2**30, 2**30, 8, 3], np.int32)),
-        _set("subgraphs.0.tensors.0.type", 99),
-        _set("subgraphs.0.tensors.0.buffer", 1000),
-        _set("subgraphs.0.tensors.4.shape", np.array([1000, 3], np.int32)),
-        _set("buffers.1.size", 2**40),
+        make_operator_custom,
+        set_field("subgraphs.0.operators.1.inputs", np.array([99, 1, -1], np.int32)),
+        set_field("subgraphs.0.operators.1.outputs", np.array([0], np.int32)),
+        set_field("subgraphs.0.operators.1.opcodeIndex", 7),
+        set_field("subgraphs.0.outputs", np.array([-1], np.int32)),
+        set_field("subgraphs.0.outputs", np.array([500], np.int32)),
+        set_field("subgraphs.0.tensors.0.shape", np.array([1, -8, 8, 3], np.int32)),
+        set_field("subgraphs.0.tensors.0.shape", np.array([2**30, 2**30, 8, 3], np.int32)),
+        set_field("subgraphs.0.tensors.0.type", 99),
+        set_field("subgraphs.0.tensors.0.buffer", 1000),
+        set_field("subgraphs.0.tensors.4.shape", np.array([1000, 3], np.int32)),
+        set_field("buffers.1.size", 2**40),
     ],
 )
-def test_indices_and_sizes_that_are_not_there_are_refused(
-    written: Callable[[bytes], Artifact], change: Callable[[Any], None]
+def test_impossible_indices_and_sizes_are_refused(
+    save_artifact: SaveArtifact, change: Callable[[Any], None]
 ) -> None:
+    model = build_model()
+    change(model)
     with pytest.raises(ArtifactError):
-        open_runtime(written(_of_operator(change)), RuntimeOptions())
+        open_file(save_artifact(serialize_model(model)))
+
+
+def test_names_that_are_not_utf8_are_refused(save_artifact: SaveArtifact) -> None:
+    data = serialize_model(build_model()).replace(b"\6\0\0\0logits\0", b"\6\0\0\0log\xe9ts\0")
+    assert b"\xe9ts" in data
+    with pytest.raises(ArtifactError):
+        open_file(save_artifact(data))
 
 
 def test_damaged_bytes_never_end_the_process(tmp_path: Path) -> None:
-    """In a process of its own, which a crash would end: one to three bytes of an int8 file changed, 300 times."""
-    (tmp_path / "whole.tflite").write_bytes(packed(model(int8=True)))
+    """Change one to three bits of an int8 file, 300 times, in a process that a crash would end."""
+    (tmp_path / "whole.tflite").write_bytes(serialize_model(build_model(int8=True)))
     code = f"""
 from pathlib import Path
 import numpy as np
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines.litert import open_runtime
+from tinyvit.runtimes.engines.litert import ENGINE
 folder = Path({str(tmp_path)!r})
-whole, rng, opened = (folder / "whole.tflite").read_bytes(), np.random.default_rng(0), 0
+path, whole = folder / "some.tflite", (folder / "whole.tflite").read_bytes()
+rng, open_count = np.random.default_rng(0), 0
 for _ in range(300):
     data = np.frombuffer(whole, np.uint8).copy()
     where = rng.integers(len(data), size=rng.integers(1, 4))
     data[where] ^= (1 << rng.integers(8, size=len(where))).astype(np.uint8)
-    (folder / "some.tflite").write_bytes(data.tobytes())
+    path.write_bytes(data.tobytes())
     try:
-        with open_runtime(Artifact(folder / "some.tflite", None), RuntimeOptions(threads=1)) as runtime:
+        with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime:
             runtime.run(np.zeros(runtime.inputs[0].shape, runtime.inputs[0].dtype))
-            opened += 1
+            open_count += 1
     except ArtifactError:
         pass
-print(opened)"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout) < 300, "some do no harm, some are refused"
+print(open_count)"""
+    process = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert 0 < int(process.stdout) < 300, "some changes do no harm, and some are refused"

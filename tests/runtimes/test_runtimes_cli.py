@@ -1,4 +1,4 @@
-"""tinyvit-predict, -verify and -inspect as commands: exit codes, --json, and what they print."""
+"""tinyvit-predict, tinyvit-verify and tinyvit-inspect: exit codes, JSON and text."""
 
 from __future__ import annotations
 
@@ -7,37 +7,44 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
 from tinyvit import __version__
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
 from tinyvit.runtimes import cli, open_artifact
+from tinyvit.runtimes.manifest_summary import summarize_manifest
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
+CaptureFixture = pytest.CaptureFixture[str]
 
 
-def run(capsys: pytest.CaptureFixture[str], command: str, *argv: object) -> tuple[int, str, str]:
-    code = COMMANDS[command]([str(x) for x in argv])
+def run(capsys: CaptureFixture, command: str, *arguments: object) -> tuple[int, str, str]:
+    """Run a command; return its exit code, stdout and stderr."""
+    code = COMMANDS[command]([str(argument) for argument in arguments])
     return code, *capsys.readouterr()
 
 
+def replace_manifest(path: Path, manifest: Manifest) -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
+    onnx.save(model, path)
+
+
+def read_manifest(path: Path) -> Manifest:
+    manifest = open_artifact(path).manifest
+    assert manifest
+    return manifest
+
+
 def test_predict(
-    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
+    build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
 ) -> None:
-    code, out, err = run(
-        capsys,
-        "predict",
-        build_artifact(),
-        image_files[0],
-        image_files[1],
-        "--top-k",
-        2,
-        "--threads",
-        1,
-    )
+    arguments = (build_artifact(), image_files[0], image_files[1], "--top-k", 2, "--threads", 1)
+    code, out, err = run(capsys, "predict", *arguments)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 6
@@ -47,35 +54,30 @@ def test_predict(
 
 
 def test_predict_json(
-    build_artifact: Any, image_files: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    build_artifact: ArtifactBuilder,
+    image_files: list[Path],
+    tmp_path: Path,
+    capsys: CaptureFixture,
 ) -> None:
-    (tmp_path / "bad.jpg").write_text("text")
-    (tmp_path / "empty").mkdir()
-    code, out, err = run(
-        capsys,
-        "predict",
-        build_artifact(),
-        tmp_path / "bad.jpg",
-        image_files[0].parent,
-        tmp_path / "empty",
-        tmp_path / "none.png",
-        "--json",
-    )
+    bad_file, empty_folder = tmp_path / "bad.jpg", tmp_path / "empty"
+    bad_file.write_text("text")
+    empty_folder.mkdir()
+    images = (bad_file, image_files[0].parent, empty_folder, tmp_path / "none.png")
+    code, out, err = run(capsys, "predict", build_artifact(), *images, "--json")
     assert code == 1
     assert len(err.splitlines()) == 3
-    data = json.loads(out)
-    assert data.keys() == {"artifact", "results"}
-    assert [r["image"] for r in data["results"]] == [
-        str(x)
-        for x in (tmp_path / "bad.jpg", *image_files, tmp_path / "empty", tmp_path / "none.png")
-    ]
-    assert ["error" in r for r in data["results"]] == [True] + [False] * 9 + [True] * 2
-    assert data["results"][1]["predictions"][0].keys() == {"index", "label", "wnid", "score"}
-    assert len(data["results"][1]["predictions"]) == 5
+    record = json.loads(out)
+    assert record.keys() == {"artifact", "results"}
+    results = record["results"]
+    names = (bad_file, *image_files, empty_folder, tmp_path / "none.png")
+    assert [result["image"] for result in results] == [str(name) for name in names]
+    assert ["error" in result for result in results] == [True] + [False] * 9 + [True] * 2
+    assert results[1]["predictions"][0].keys() == {"index", "label", "wnid", "score"}
+    assert len(results[1]["predictions"]) == 5
 
 
-def test_predict_a_bad_picture_does_not_stop_the_others(
-    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
+def test_predict_goes_on_after_an_image_that_cannot_be_read(
+    build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
 ) -> None:
     image_files[3].write_bytes(b"")
     code, out, err = run(capsys, "predict", build_artifact(), *image_files)
@@ -84,12 +86,11 @@ def test_predict_a_bad_picture_does_not_stop_the_others(
     assert "3.png is empty" in err
 
 
-def test_predict_with_a_foreign_file_warns_in_a_line(
-    build_artifact: Any, image_files: list[Path], capsys: pytest.CaptureFixture[str]
+def test_predict_warns_in_one_line_of_a_file_without_manifest(
+    build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
 ) -> None:
-    code, out, err = run(
-        capsys, "predict", build_artifact(manifest=False), image_files[0], "--json"
-    )
+    path = build_artifact(manifest=False)
+    code, out, err = run(capsys, "predict", path, image_files[0], "--json")
     assert code == 0
     assert json.loads(out)
     assert err.startswith("warning: ")
@@ -98,27 +99,23 @@ def test_predict_with_a_foreign_file_warns_in_a_line(
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_verify(build_artifact: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify(build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture) -> None:
     code, out, err = run(capsys, "verify", build_artifact(suffix))
     assert (code, err) == (0, "")
     assert out.startswith("PASS")
     code, out, _ = run(capsys, "verify", build_artifact(suffix), "--json", "--threads", 1)
-    data = json.loads(out)
-    assert data["passed"] is True
-    assert data["engine"]["threads"] == 1
+    record = json.loads(out)
+    assert record["passed"] is True
+    assert record["engine"].keys() == {"engine", "version", "device", "threads", "precision"}
+    assert record["engine"]["threads"] == 1
+    assert record["host"].keys() == {"machine", "processor"}
 
 
-def changed(path: Path, manifest: Manifest) -> Path:
-    onnx = pytest.importorskip("onnx")
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {MANIFEST_KEY: manifest.to_json()})
-    onnx.save(model, path)
-    return path
-
-
-def test_verify_fails(copy_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_fails_on_a_changed_network(
+    copy_artifact: ArtifactBuilder, capsys: CaptureFixture
+) -> None:
     path = copy_artifact()
-    changed(path, dataclasses.replace(open_artifact(path).manifest, content_sha256="00"))
+    replace_manifest(path, dataclasses.replace(read_manifest(path), content_sha256="00"))
     code, out, _ = run(capsys, "verify", path)
     assert code == 1
     assert out.startswith(
@@ -128,12 +125,27 @@ def test_verify_fails(copy_artifact: Any, capsys: pytest.CaptureFixture[str]) ->
     assert "manifest: as exported" in out
     code, out, _ = run(capsys, "verify", path, "--json")
     assert code == 1
-    data = json.loads(out)
-    assert (data["content_unchanged"], data["manifest_unchanged"]) == (False, True)
-    assert data["reasons"] == ["the network was changed after export"]
+    record = json.loads(out)
+    assert (record["content_unchanged"], record["manifest_unchanged"]) == (False, True)
+    assert record["reasons"] == ["the network was changed after export"]
 
 
-def test_an_edited_manifest_is_told(copy_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_writes_nan_as_null(copy_artifact: ArtifactBuilder, capsys: CaptureFixture) -> None:
+    onnx = pytest.importorskip("onnx")
+    path = copy_artifact()
+    model = onnx.load(path)
+    matrix = next(x for x in model.graph.initializer if x.name == "matrix")
+    values = onnx.numpy_helper.to_array(matrix) * float("nan")
+    matrix.CopyFrom(onnx.numpy_helper.from_array(values, "matrix"))
+    onnx.save(model, path)
+    code, out, _ = run(capsys, "verify", path, "--json")
+    assert code == 1
+    assert json.loads(out, parse_constant=pytest.fail)["max_abs_diff"] is None
+
+
+def test_an_edited_manifest_is_reported(
+    copy_artifact: ArtifactBuilder, capsys: CaptureFixture
+) -> None:
     path = copy_artifact()
     path.write_bytes(path.read_bytes().replace(b"thing 2", b"thinx 2"))
     code, out, _ = run(capsys, "verify", path)
@@ -142,20 +154,20 @@ def test_an_edited_manifest_is_told(copy_artifact: Any, capsys: pytest.CaptureFi
     code, out, _ = run(capsys, "inspect", path)
     assert code == 0
     assert "thinx 2" in out
-    assert next(line for line in out.splitlines() if line.startswith("manifest ")).endswith(
-        "CHANGED after export"
-    )
+    manifest_line = next(line for line in out.splitlines() if line.startswith("manifest "))
+    assert manifest_line.endswith("CHANGED after export")
     code, out, _ = run(capsys, "inspect", path, "--json")
-    data = json.loads(out)
-    assert data["intact"] is False
-    assert data["sha256"] == open_artifact(path).manifest.sha256
+    record = json.loads(out)
+    assert record["intact"] is False
+    assert record["sha256"] == read_manifest(path).sha256
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_inspect(build_artifact: Any, suffix: str, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "inspect", build_artifact(suffix))
+def test_inspect(build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture) -> None:
+    path = build_artifact(suffix)
+    code, out, err = run(capsys, "inspect", path)
     assert (code, err) == (0, "")
-    for part in (
+    for text in (
         "float32 (batch, 3, 32, 32) NCHW",
         "resize 36",
         "10 classes",
@@ -165,32 +177,31 @@ def test_inspect(build_artifact: Any, suffix: str, capsys: pytest.CaptureFixture
         "onnx 1",
         "not measured",
     ):
-        assert part in out
+        assert text in out
     assert "thing 9" not in out
-    assert "thing 9" in run(capsys, "inspect", build_artifact(suffix), "--labels")[1]
-    code, out, _ = run(capsys, "inspect", build_artifact(suffix), "--json")
-    data = json.loads(out)
-    assert data.pop("intact") is True
-    assert Manifest.from_json(json.dumps(data)) == open_artifact(build_artifact(suffix)).manifest
+    assert "thing 9" in run(capsys, "inspect", path, "--labels")[1]
+    code, out, _ = run(capsys, "inspect", path, "--json")
+    record = json.loads(out)
+    assert record["license"] == "mit"
+    assert record.pop("intact") is True
+    assert Manifest.from_json(json.dumps(record)) == read_manifest(path)
 
 
-def test_inspect_a_foreign_file(build_artifact: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_inspect_a_file_without_manifest(
+    build_artifact: ArtifactBuilder, capsys: CaptureFixture
+) -> None:
     code, out, err = run(capsys, "inspect", build_artifact(manifest=False))
     assert (code, out) == (1, "")
     assert "onnx without a manifest" in err
 
 
 def test_labels_cannot_steer_the_terminal(
-    copy_artifact: Any, capsys: pytest.CaptureFixture[str]
+    copy_artifact: ArtifactBuilder, capsys: CaptureFixture
 ) -> None:
     path = copy_artifact()
-    said = open_artifact(path).manifest
-    changed(
-        path,
-        dataclasses.replace(
-            said, labels=(Label("\x1b[2Jevil\ud800\n"), *said.labels[1:]), license="\x1b]0;x"
-        ),
-    )
+    manifest = read_manifest(path)
+    labels = (Label("\x1b[2Jevil\ud800\n"), *manifest.labels[1:])
+    replace_manifest(path, dataclasses.replace(manifest, labels=labels, license="\x1b]0;x"))
     code, out, _ = run(capsys, "inspect", path)
     assert code == 0
     assert "\x1b" not in out
@@ -199,11 +210,12 @@ def test_labels_cannot_steer_the_terminal(
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_errors_are_one_line_and_exit_1(
-    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, command: str, capsys: CaptureFixture
 ) -> None:
     (tmp_path / "a.onnx").write_text("text")
+    images = ["x.png"] if command == "predict" else []
     for file in (tmp_path / "a.onnx", tmp_path / "none.onnx"):
-        code, out, err = run(capsys, command, file, *(["x.png"] if command == "predict" else []))
+        code, out, err = run(capsys, command, file, *images)
         assert (code, out) == (1, "")
         assert err.startswith("error: ")
         assert len(err.splitlines()) == 1
@@ -211,7 +223,7 @@ def test_errors_are_one_line_and_exit_1(
 
 @pytest.mark.parametrize("options", [["--runtime", "none"], ["--device", "none"]])
 def test_impossible_requests_exit_1(
-    build_artifact: Any, options: list[str], capsys: pytest.CaptureFixture[str]
+    build_artifact: ArtifactBuilder, options: list[str], capsys: CaptureFixture
 ) -> None:
     code, _, err = run(capsys, "verify", build_artifact(), *options)
     assert code == 1
@@ -219,86 +231,84 @@ def test_impossible_requests_exit_1(
 
 
 @pytest.mark.parametrize(
-    ("command", "argv"),
+    ("command", "arguments"),
     [
         ("predict", []),
         ("predict", ["a.onnx"]),
         ("predict", ["a.onnx", "b.png", "--top-k", "0"]),
         ("verify", ["a.onnx", "--threads", "x"]),
-        ("verify", ["a.onnx", "--precision", "f8"]),
+        ("verify", ["a.onnx", "--precision", "f32"]),
         ("inspect", []),
         ("inspect", ["a", "--none"]),
     ],
 )
-def test_command_lines_that_are_not_understood_exit_2(
-    command: str, argv: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_usage_exits_2(command: str, arguments: list[str], capsys: CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
-        COMMANDS[command](argv)
+        COMMANDS[command](arguments)
     assert caught.value.code == 2
     err = capsys.readouterr().err
     assert "usage: tinyvit-" in err
-    if "--top-k" in argv:
-        assert err.endswith("argument --top-k: '0' is not a whole number from 1\n")
+    if "--top-k" in arguments:
+        assert err.endswith("argument --top-k: '0' is not a whole number of at least 1\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_and_version(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for option, parts in (
-        ("--help", ["examples:", f"  tinyvit-{command} tinyvit_5m"]),
-        ("--version", [f"tinyvit-{command} {__version__}"]),
-    ):
-        with pytest.raises(SystemExit) as caught:
-            COMMANDS[command]([option])
-        assert caught.value.code == 0
-        out = capsys.readouterr().out
-        assert all(part in out for part in parts)
-    with pytest.raises(SystemExit):
+def test_help(command: str, capsys: CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
         COMMANDS[command](["--help"])
-    assert capsys.readouterr().out.count(f"  tinyvit-{command} ") >= 2
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "examples:" in out
+    assert f"  tinyvit-{command} tinyvit_5m" in out
+    assert out.count(f"  tinyvit-{command} ") >= 2
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_version(command: str, capsys: CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as caught:
+        COMMANDS[command](["--version"])
+    assert caught.value.code == 0
+    assert f"tinyvit-{command} {__version__}" in capsys.readouterr().out
 
 
 def test_importing_is_cheap_and_needs_no_engine() -> None:
-    code = "import sys; from tinyvit.runtimes import classifier, cli, verify; from tinyvit.runtimes.engines import onnxruntime, openvino;"
-    code += "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True)
-    subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules",
-        ],
-        check=True,
+    engines = (
+        "import sys; from tinyvit.runtimes import classifier, cli, verify;"
+        "from tinyvit.runtimes.engines import onnxruntime, openvino;"
+        "assert not {'onnxruntime', 'openvino', 'torch'} & set(sys.modules)"
     )
+    package = "import sys, tinyvit, tinyvit.runtimes; assert 'numpy' not in sys.modules"
+    for code in (engines, package):
+        subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_inspect_tells_of_int8(demo):
-    manifest = open_artifact(demo["onnx"]).manifest
-    assert manifest is not None
-    said = Quantization(
-        "histogram",
-        "",
-        256,
-        "",
-        7,
-        "any",
-        (),
-        0.9145,
-        1000,
-        98.7,
-        85.2,
-        85.2,
-        ("one",),
-        "a processor",
-        True,
+def test_the_summary_of_an_int8_file() -> None:
+    quantization = Quantization(
+        method="histogram",
+        data="",
+        data_count=256,
+        recipe="",
+        weight_bits=7,
+        cpu="any",
+        float_units=(),
+        int8_macs=0.9145,
+        images=1000,
+        agreement=98.7,
+        top1=85.2,
+        float_top1=85.2,
+        trials=("description of a trial",),
+        measured_on="a processor",
+        forced=True,
     )
-    shown = cli._summary(dataclasses.replace(manifest, quantization=said))
-    assert shown["int8"] == "7-bit weights, for any processor; 91% of the work; 0 units in float32"
-    assert shown["  measured"].startswith(
-        "98.7% of 1000 images as in float32, top-1 85.2% (float32: 85.2%)"
+    manifest = dataclasses.replace(make_manifest("host", 1), quantization=quantization)
+    summary = summarize_manifest(manifest)
+    assert summary["int8"] == (
+        "7-bit weights, for any processor; 91% of the multiply-accumulates in int8;"
+        " 0 units in float32"
     )
-    assert "forced" in shown["  measured"]
-    assert (
-        Manifest.from_json(dataclasses.replace(manifest, quantization=said).to_json()).quantization
-        == said
+    assert summary["  calibrated"] == "256 images, histogram"
+    assert summary["  measured"] == (
+        "98.7% of 1000 images get the class that float32 gives, top-1 accuracy 85.2%"
+        " (float32: 85.2%), on a processor; the accuracy budget was MISSED, and --force was given"
     )
+    assert Manifest.from_json(manifest.to_json()).quantization == quantization

@@ -1,1 +1,1 @@
-"""The Core ML target."""
+"""Core ML packages for Apple's devices."""

@@ -1,4 +1,4 @@
-"""What a Core ML model computes around the network: mean and std in front of it, probabilities behind."""
+"""The layers around the network in a Core ML model: normalization before, softmax after."""
 
 from __future__ import annotations
 
@@ -18,34 +18,62 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
 
-class Whole(nn.Module):
-    """A network between its preprocessing and softmax.
+class ClassifierNetwork(nn.Module):
+    """A network between its normalization and a softmax.
 
-    An image input of Core ML has one scale for all three channels, so that mean and std are arithmetic of the model's.
+    Core ML's own image input has one scale for all three channels, which is why mean and std are
+    part of the model's arithmetic.
+
+    Attributes:
+        scale: Factors of the normalization, float32 (1, 3, 1, 1).
+        shift: What is subtracted afterwards, float32 (1, 3, 1, 1).
     """
 
     scale: Tensor
     shift: Tensor
 
     def __init__(self, network: nn.Module, preprocess: Preprocess, stage: PreprocessStage) -> None:
+        """Wrap a network.
+
+        Args:
+            network: Takes normalized float32 (1, 3, size, size), returns logits.
+            preprocess: The preprocessing that belongs to the network.
+            stage: The input is normalized here for "normalize", and by the caller for "host".
+        """
         super().__init__()
         self.network, self.normalizes = network, stage == "normalize"
         for name, value in zip(("scale", "shift"), preprocess.scale_and_shift()):
             self.register_buffer(name, torch.from_numpy(value).reshape(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """float32 (1, 3, S, S), normalized or levels of 0 to 255 -> logits and probabilities, float32 (1, classes)."""
+        """Classify one image.
+
+        Args:
+            image: float32 (1, 3, size, size), levels of 0 to 255 or normalized values.
+
+        Returns:
+            Logits and probabilities, each float32 (1, classes).
+        """
         logits = self.network(image * self.scale - self.shift if self.normalizes else image)
         return logits, logits.softmax(-1)
 
 
-def around(
+def trace_classifier(
     program: ExportedProgram, size: int, preprocess: Preprocess, stage: PreprocessStage
 ) -> ExportedProgram:
-    """The traced network with `stage` of the preprocessing in front and softmax behind, in torch's core operations."""
-    whole = Whole(program.module(), preprocess, stage)
+    """Trace a network with its normalization before it and a softmax behind it.
+
+    Args:
+        program: The traced network.
+        size: Height and width of its input.
+        preprocess: The preprocessing that belongs to the network.
+        stage: "host" or "normalize".
+
+    Returns:
+        (1, 3, size, size) -> logits and probabilities, in torch's core operations.
+    """
+    network = ClassifierNetwork(program.module(), preprocess, stage)
     with torch.no_grad():
-        made: ExportedProgram = torch.export.export(
-            whole, (torch.zeros(1, 3, size, size),)
-        ).run_decompositions({})
-    return made
+        traced = torch.export.export(network, (torch.zeros(1, 3, size, size),))
+        decomposed: ExportedProgram = traced.run_decompositions({})
+    return decomposed

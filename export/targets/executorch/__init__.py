@@ -1,1 +1,1 @@
-"""The ExecuTorch target."""
+"""ExecuTorch programs for the CPUs of phones and other devices."""

@@ -1,24 +1,23 @@
-"""ExecuTorch: one .pte file for phones and other devices' CPUs, through the XNNPACK delegate. The manifest stands behind the program.
+"""The target "executorch": one .pte file, for CPUs, through the XNNPACK delegate.
 
-Other delegates need what is not here, and are refused with the reason.
+ExecuTorch's other delegates need tools or devices that cannot be used here; they are refused with
+the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.export.targets import BaseTarget, LoweredModel, TargetOption
-from tinyvit.export.targets.executorch import passes as tune_executorch
-from tinyvit.export.tracing import in_one_line
-from tinyvit.manifest import Manifest, Precision, PreprocessStage
+from tinyvit.export.targets import Feature, Target, TargetOption, check_supported
+from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
+from tinyvit.export.targets.executorch.writer import ExecuTorchProgram
+from tinyvit.export.tracing import explain_tool_errors
+from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
-from tinyvit.runtimes.formats import trailer
 
 if TYPE_CHECKING:
     from executorch.exir import ExecutorchProgramManager
@@ -26,111 +25,97 @@ if TYPE_CHECKING:
 
     from tinyvit.export.tracing import Graph
 
-
-_DELEGATE_CALL = "executorch_call_delegate"
-_REFUSED = {
-    "coreml": "a Mac has to run it: use --target coreml, whose .mlpackage Core ML opens without ExecuTorch",
-    "mps": "a Mac has to run it: use --target coreml",
-    "vulkan": "the package that runs files here has no Vulkan, so nothing made for it could be checked",
-    "qnn": "Qualcomm's own kit (QNN) has to make it and one of its chips to run it",
-    "mediatek": "MediaTek's own kit (NeuroPilot) has to make it and one of its chips to run it",
-    "samsung": "Samsung's own kit (Exynos AI) has to make it and one of its chips to run it",
-    "ethos-u": "Arm's own compiler (Vela) has to make it and an Ethos-U to run it",
+_USE_COREML = "it runs on a Mac only: use --target coreml, whose files need no ExecuTorch"
+_UNAVAILABLE_DELEGATES = {
+    "coreml": _USE_COREML,
+    "mps": _USE_COREML,
+    "vulkan": "the runtime package has no Vulkan, so that no artifact could be checked",
+    "qnn": "it needs Qualcomm's SDK (QNN), and one of Qualcomm's chips to run",
+    "mediatek": "it needs MediaTek's SDK (NeuroPilot), and one of MediaTek's chips to run",
+    "samsung": "it needs Samsung's SDK (Exynos AI), and one of Samsung's chips to run",
+    "ethos-u": "it needs Arm's compiler (Vela), and an Ethos-U to run",
 }
-"""Delegates that cannot be made here, and why."""
+"""Delegate -> why no artifact is made for it."""
+
+_NOISY_LIBRARIES = ("torch", "torchao", "executorch", "root")
 
 
-@dataclass(frozen=True)
-class ExecuTorchProgram(LoweredModel):
-    """A program ready to be written. outside: the operators that XNNPACK does not take, by name, with how often each occurs."""
-
-    data: bytes
-    outside: dict[str, int]
-
-    def save(self, path: Path, manifest: Manifest) -> list[Path]:
-        """Write the .pte."""
-        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
-        return [path]
-
-    def notes(self, precision: Precision) -> tuple[str, ...]:
-        """See `LoweredModel`."""
-        operators = sorted(
-            (name, count) for name, count in self.outside.items() if name != _DELEGATE_CALL
-        )
-        rest = ", ".join(f"{count} x {name}" for name, count in operators)
-        return (f"outside XNNPACK's delegate: {rest}",) if rest else ()
-
-
-class ExecuTorchTarget(BaseTarget):
-    """See `Target`."""
+class ExecuTorchTarget(Target):
+    """Makes .pte files for the XNNPACK delegate."""
 
     name = "executorch"
-    aliases: tuple[str, ...] = ("et",)
+    aliases = ("et",)
     suffix = ".pte"
     extra = "executorch"
     tools = ("torch", "executorch")
-    placement = QuantScheme("int8", outputs="layers", attention=False)
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
-        "float16": "XNNPACK's delegate has no GELU of 16 bits, and the network would fall to pieces around each",
-        "int8-weights": "XNNPACK's delegate takes 8-bit weights beside 8-bit activations only",
-        "full": "XNNPACK has no antialiased filter, which pictures need",
+    scheme = QuantScheme("int8", outputs="layers", attention=False)
+    unsupported: Mapping[Feature, str] = {
+        "float16": "XNNPACK's delegate has no GELU in float16, which would split the network "
+        "into many delegates",
+        "int8-weights": "XNNPACK's delegate takes 8-bit weights only with 8-bit activations",
+        "full": "XNNPACK has no antialiased resize, which images need",
     }
-    batches = "fixed"
+    # XNNPACK's delegate takes no reshape of an open size.
+    batch_sizes = "fixed"
     options = (
         TargetOption(
             "delegate",
-            "what runs the network on the device; default xnnpack, for CPUs",
-            ("xnnpack", *_REFUSED),
+            "Delegate that runs the network on the device (default: xnnpack, for CPUs).",
+            ("xnnpack", *_UNAVAILABLE_DELEGATES),
         ),
     )
 
-    def configured(self, values: Mapping[str, Any]) -> ExecuTorchTarget:
-        """See `Target`."""
-        if (reason := _REFUSED.get(values.get("delegate", ""))) is not None:
-            cause = f"ExecuTorch files for {values['delegate']} are not made here: {reason}"
-            raise RequestError(cause, "leave --delegate out for XNNPACK's")
+    def with_options(self, values: Mapping[str, str]) -> ExecuTorchTarget:
+        """Accept the delegate xnnpack only; see `Target.with_options`."""
+        delegate = values.get("delegate", "")
+        reason = _UNAVAILABLE_DELEGATES.get(delegate)
+        if reason is not None:
+            raise RequestError(
+                f"--delegate {delegate} is not available: {reason}",
+                "leave out --delegate to use xnnpack",
+            )
         return self
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> ExecuTorchProgram:
-        """See `Target.lower`. The batch is fixed: XNNPACK's delegate takes no reshape of an open size."""
-        self.refuse(stage, graph.batch)
+        """Rewrite the traced network for XNNPACK and lower it; see `Target.lower`."""
+        check_supported(self, precision, stage, graph.batch)
         try:
-            with silence_libraries("torch", "torchao", "executorch", "root"):
-                import executorch.exir  # noqa: F401
+            with silence_libraries(*_NOISY_LIBRARIES):
+                import executorch.exir  # noqa: F401 - tells whether ExecuTorch is installed
         except ImportError as error:
             raise MissingDependencyError.of("executorch", self.extra) from error
         with (
-            in_one_line("lowering the network for ExecuTorch"),
-            silence_libraries("torch", "torchao", "executorch", "root"),
+            explain_tool_errors("lowering the network for ExecuTorch"),
+            silence_libraries(*_NOISY_LIBRARIES),
         ):
-            program = tune_executorch.tune(
+            program = rewrite_for_xnnpack(
                 graph.program, preprocess if stage == "normalize" else None
             )
-            made = _lowered(program)
-            return ExecuTorchProgram(bytes(made.buffer), _outside(made))
+            manager = _lower_to_xnnpack(program)
+            return ExecuTorchProgram(bytes(manager.buffer), _count_operators(manager))
 
 
-def _lowered(program: ExportedProgram) -> ExecutorchProgramManager:
+def _lower_to_xnnpack(program: ExportedProgram) -> ExecutorchProgramManager:
+    """Lower a program to ExecuTorch with the XNNPACK delegate."""
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    # Its checks between the passes take a quarter of the time; the logits of the file itself are what is checked here.
+    # Checks between ExecuTorch's passes take a quarter of the time. The export compares the logits
+    # of the finished file instead.
     config = EdgeCompileConfig(_check_ir_validity=False)
     return to_edge_transform_and_lower(
         program, partitioner=[XnnpackPartitioner()], compile_config=config
     ).to_executorch()
 
 
-def _outside(made: ExecutorchProgramManager) -> dict[str, int]:
-    """The operators of the program that are no delegate's."""
+def _count_operators(manager: ExecutorchProgramManager) -> dict[str, int]:
+    """Count the operators outside of delegates, and the calls of delegates."""
     counts: dict[str, int] = {}
-    for operator in (
-        node.target for node in made.exported_program().graph.nodes if node.op == "call_function"
-    ):
-        name = getattr(operator, "name", None)
-        if callable(name):
+    for node in manager.exported_program().graph.nodes:
+        name = getattr(node.target, "name", None)
+        if node.op == "call_function" and callable(name):
             counts[name()] = counts.get(name(), 0) + 1
     return counts
 

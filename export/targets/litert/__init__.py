@@ -1,1 +1,1 @@
-"""The LiteRT target."""
+"""LiteRT (TensorFlow Lite) files for mobile CPUs."""

@@ -1,111 +1,136 @@
-"""TensorFlow Lite's own metadata: what its task library for mobile apps reads of a classifier, as a flatbuffer.
+"""TensorFlow Lite's own metadata: what its task library for mobile applications reads.
 
-Schema: tensorflow/tflite-support, tensorflow_lite_support/metadata/metadata_schema.fbs, root type ModelMetadata. The slots below are
-the fields' places in it. Written with the flatbuffers package alone, which ai-edge-litert brings.
+The metadata is a flatbuffer with the schema of tensorflow/tflite-support,
+`tensorflow_lite_support/metadata/metadata_schema.fbs`, root type ModelMetadata. Slot numbers below
+are positions of fields in that schema. It is written with the flatbuffers package alone, which
+ai-edge-litert installs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.formats import trailer
 
-BUFFER = "TFLITE_METADATA"
-"""The name under which a .tflite file lists it."""
+METADATA_NAME = "TFLITE_METADATA"
+"""Name of the metadata in a .tflite file."""
 
-_IDENTIFIER = b"M001"
-_RGB, _TENSOR_AXIS_LABELS = 1, 2
-_IMAGE_PROPERTIES, _NORMALIZATION_OPTIONS = (
-    2,
-    1,
-)  # places in the unions ContentProperties and ProcessUnitOptions
-_PARSER = "1.0.0"
-"""The oldest version of the schema that has all of these fields."""
+_FILE_IDENTIFIER = b"M001"
+_COLOR_SPACE_RGB = 1
+_FILE_TYPE_TENSOR_AXIS_LABELS = 2
+_CONTENT_IMAGE_PROPERTIES = 2
+"""Position in the union ContentProperties."""
+
+_PROCESS_UNIT_NORMALIZATION = 1
+"""Position in the union ProcessUnitOptions."""
+
+_MIN_PARSER_VERSION = "1.0.0"
+"""The oldest version of the schema that has all of the fields used here."""
 
 
-def describe(manifest: Manifest) -> bytes:
-    """The metadata of a file that takes one picture and gives logits.
+def make_metadata(manifest: Manifest) -> bytes:
+    """Describe a model that takes an image and returns logits.
 
-    The normalization is of values of 0 to 255: the preprocessing's own where the caller normalizes, else none, mean 0 and std 1.
+    The normalization is stated for levels of 0 to 255: that of the preprocessing if the caller
+    normalizes (stage "host"), otherwise a mean of 0 and a std of 1.
+
+    Args:
+        manifest: The manifest of the artifact.
+
+    Returns:
+        A serialized ModelMetadata.
     """
     import flatbuffers
 
     builder = flatbuffers.Builder(1024)
-    given, made = _image(builder, manifest), _logits(builder)
-    graph = _table(builder, 11, {2: _tables(builder, [given]), 3: _tables(builder, [made])})
-    texts = {
-        0: manifest.model,
-        1: f"{manifest.variant}, {len(manifest.labels)} classes, {manifest.precision}",
-        5: manifest.license,
-    }
-    fields = {slot: builder.CreateString(text) for slot, text in {**texts, 7: _PARSER}.items()}
-    root = _table(builder, 8, {**fields, 3: _tables(builder, [graph])})
-    builder.Finish(root, _IDENTIFIER)
+    image, logits = _write_image(builder, manifest), _write_logits(builder)
+    inputs, outputs = _write_vector(builder, [image]), _write_vector(builder, [logits])
+    graph = _write_table(builder, 11, {2: inputs, 3: outputs})
+    summary = f"{manifest.variant}, {len(manifest.labels)} classes, {manifest.precision}"
+    texts = {0: manifest.model, 1: summary, 5: manifest.license, 7: _MIN_PARSER_VERSION}
+    fields = _write_texts(builder, texts)
+    root = _write_table(builder, 8, {**fields, 3: _write_vector(builder, [graph])})
+    builder.Finish(root, _FILE_IDENTIFIER)
     return bytes(builder.Output())
 
 
-def _image(builder: Any, manifest: Manifest) -> int:
-    """TensorMetadata of the input."""
-    preprocess, normalizes = manifest.preprocess, manifest.stage == "host"
-    mean = [255 * value for value in preprocess.mean] if normalizes else [0.0] * 3
-    std = [255 * value for value in preprocess.std] if normalizes else [1.0] * 3
-    options = _table(builder, 2, {0: _floats(builder, mean), 1: _floats(builder, std)})
-    unit = _union(builder, 2, 0, _NORMALIZATION_OPTIONS, options)
-    image = _table(builder, 2, {}, {0: _RGB})
-    content = _union(builder, 3, 0, _IMAGE_PROPERTIES, image)
+def _write_image(builder: Any, manifest: Manifest) -> int:
+    """Write the TensorMetadata of the input."""
+    preprocess, caller_normalizes = manifest.preprocess, manifest.stage == "host"
+    mean = [255 * value for value in preprocess.mean] if caller_normalizes else [0.0] * 3
+    std = [255 * value for value in preprocess.std] if caller_normalizes else [1.0] * 3
+    means, stds = _write_floats(builder, mean), _write_floats(builder, std)
+    options = _write_table(builder, 2, {0: means, 1: stds})
+    process_unit = _write_union(builder, 2, 0, _PROCESS_UNIT_NORMALIZATION, options)
+    properties = _write_table(builder, 2, {}, {0: _COLOR_SPACE_RGB})
+    content = _write_union(builder, 3, 0, _CONTENT_IMAGE_PROPERTIES, properties)
     lowest = [(0 - m) / s for m, s in zip(mean, std)]
     highest = [(255 - m) / s for m, s in zip(mean, std)]
-    stats = _table(builder, 2, {0: _floats(builder, highest), 1: _floats(builder, lowest)})
-    said = "RGB, " + ("normalized by the caller" if normalizes else "0 to 255")
-    texts = {slot: builder.CreateString(text) for slot, text in {0: "image", 1: said}.items()}
-    return _table(builder, 7, {**texts, 3: content, 4: _tables(builder, [unit]), 5: stats})
+    maxima, minima = _write_floats(builder, highest), _write_floats(builder, lowest)
+    stats = _write_table(builder, 2, {0: maxima, 1: minima})
+    description = "RGB, " + ("normalized by the caller" if caller_normalizes else "0 to 255")
+    texts = _write_texts(builder, {0: "image", 1: description})
+    process_units = _write_vector(builder, [process_unit])
+    return _write_table(builder, 7, {**texts, 3: content, 4: process_units, 5: stats})
 
 
-def _logits(builder: Any) -> int:
-    """TensorMetadata of the output."""
-    name, about = (
-        builder.CreateString(trailer.LABELS),
-        builder.CreateString("Names of the classes, in the order of the logits."),
-    )
-    file = _table(builder, 5, {0: name, 1: about}, {2: _TENSOR_AXIS_LABELS})
-    texts = {
-        slot: builder.CreateString(text)
-        for slot, text in {
-            0: "logits",
-            1: "One a class; softmax makes probabilities of them.",
-        }.items()
-    }
-    return _table(builder, 7, {**texts, 6: _tables(builder, [file])})
+def _write_logits(builder: Any) -> int:
+    """Write the TensorMetadata of the output."""
+    about_labels = "Names of the classes, in the order of the logits."
+    file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})
+    labels = _write_table(builder, 5, file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS})
+    about_logits = "One value per class; softmax turns them into probabilities."
+    texts = _write_texts(builder, {0: "logits", 1: about_logits})
+    return _write_table(builder, 7, {**texts, 6: _write_vector(builder, [labels])})
 
 
-def _table(
-    builder: Any, slots: int, offsets: dict[int, int], small: dict[int, int] | None = None
+def _write_texts(builder: Any, texts: Mapping[int, str]) -> dict[int, int]:
+    """Write one string per slot; returns slot -> offset."""
+    return {slot: builder.CreateString(text) for slot, text in texts.items()}
+
+
+def _write_table(
+    builder: Any,
+    slot_count: int,
+    offsets: Mapping[int, int],
+    byte_values: Mapping[int, int] | None = None,
 ) -> int:
-    """A table of `slots` fields: offsets to what was written before, and numbers of one byte."""
-    builder.StartObject(slots)
+    """Write a table.
+
+    Args:
+        builder: The flatbuffer to write to.
+        slot_count: Fields of the table, used and unused.
+        offsets: Slot -> offset of what was written before.
+        byte_values: Slot -> number of one byte.
+
+    Returns:
+        The table's offset.
+    """
+    builder.StartObject(slot_count)
     for slot, offset in offsets.items():
         builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
-    for slot, value in (small or {}).items():
+    for slot, value in (byte_values or {}).items():
         builder.PrependUint8Slot(slot, value, 0)
     return int(builder.EndObject())
 
 
-def _union(builder: Any, slots: int, slot: int, kind: int, offset: int) -> int:
-    """A table whose field at `slot` is a union: which kind, and in the slot after it the table itself."""
-    return _table(builder, slots, {slot + 1: offset}, {slot: kind})
+def _write_union(builder: Any, slot_count: int, slot: int, kind: int, offset: int) -> int:
+    """Write a table with a union: its kind at `slot`, and the table itself in the slot after it."""
+    return _write_table(builder, slot_count, {slot + 1: offset}, {slot: kind})
 
 
-def _tables(builder: Any, offsets: Sequence[int]) -> int:
-    """A vector of what was written before."""
+def _write_vector(builder: Any, offsets: Sequence[int]) -> int:
+    """Write a vector of tables that were written before."""
     builder.StartVector(4, len(offsets), 4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return int(builder.EndVector())
 
 
-def _floats(builder: Any, values: Sequence[float]) -> int:
+def _write_floats(builder: Any, values: Sequence[float]) -> int:
+    """Write a vector of float32."""
     builder.StartVector(4, len(values), 4)
     for value in reversed(values):
         builder.PrependFloat32(value)

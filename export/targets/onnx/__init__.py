@@ -1,1 +1,1 @@
-"""The ONNX target."""
+"""ONNX files for onnxruntime and every other reader of the format."""

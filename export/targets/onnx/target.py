@@ -1,71 +1,50 @@
-"""ONNX: one .onnx file, for onnxruntime and everything else that reads it. The manifest is in the file's metadata."""
+"""The target "onnx": one .onnx file, for onnxruntime and every other reader of the format."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.export.passes import onnx_preprocess as preprocess_onnx
-from tinyvit.export.targets import BaseTarget, LoweredModel
-from tinyvit.manifest import MANIFEST_KEY, Manifest, Precision, PreprocessStage
+from tinyvit.export.passes.onnx_preprocess import add_preprocessing
+from tinyvit.export.targets import Feature, Target, check_supported
+from tinyvit.export.targets.onnx.writer import OnnxModel
+from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 
 if TYPE_CHECKING:
-    import onnx
-    import onnx_ir as ir
-
     from tinyvit.export.tracing import Graph
 
 
-@dataclass(frozen=True)
-class OnnxModel(LoweredModel):
-    """A model ready to be written."""
-
-    model: ir.Model
-
-    def save(self, path: Path, manifest: Manifest) -> list[Path]:
-        """Write one .onnx file, its weights inside."""
-        import onnx
-
-        proto = self._proto()
-        onnx.helper.set_model_props(proto, {MANIFEST_KEY: manifest.to_json()})
-        path.write_bytes(proto.SerializeToString(deterministic=True))
-        return [path]
-
-    def _proto(self) -> onnx.ModelProto:
-        import onnx_ir as ir
-
-        return ir.serde.serialize_model(self.model)
-
-
-class OnnxTarget(BaseTarget):
-    """See `Target`."""
+class OnnxTarget(Target):
+    """Makes .onnx files."""
 
     name = "onnx"
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    placement = QuantScheme(
-        "uint8", outputs="convolutions", attention=False
-    )  # with it, onnxruntime is no faster
-    refused: ClassVar[dict[Precision | PreprocessStage, str]] = {
+    # Attention's products stay float32: quantized, onnxruntime runs them no faster.
+    scheme = QuantScheme("uint8", outputs="convolutions", attention=False)
+    unsupported: Mapping[Feature, str] = {
         "float16": "onnxruntime on a CPU takes longer for it than for float32"
     }
 
-    def lower(self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage) -> OnnxModel:
-        """See `Target.lower`."""
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> OnnxModel:
+        """Put the preprocessing into the ONNX model of the graph; see `Target.lower`."""
+        check_supported(self, precision, stage, graph.batch)
         try:
             import onnx
         except ImportError as error:
             raise MissingDependencyError.of("onnx", self.extra) from error
+        import onnx_ir as ir
+
         model = graph.onnx()
-        preprocess_onnx.add(model, preprocess, stage)
-        lowered = OnnxModel(model)
-        onnx.checker.check_model(lowered._proto(), full_check=True)
-        return lowered
+        add_preprocessing(model, preprocess, stage)
+        onnx.checker.check_model(ir.serde.serialize_model(model), full_check=True)
+        return OnnxModel(model)
 
 
 TARGET = OnnxTarget()

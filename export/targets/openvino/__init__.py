@@ -1,1 +1,1 @@
-"""The OpenVINO target."""
+"""OpenVINO IR files for Intel's and other CPUs, and for Intel's GPUs and NPUs."""

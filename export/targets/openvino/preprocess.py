@@ -1,19 +1,23 @@
-"""Preprocessing as part of an OpenVINO model.
+"""A pass that puts preprocessing into an OpenVINO model.
 
-In: a model whose one input is float32 (N, 3, size, size), normalized, and the `Preprocess` that makes such an input.
-Out: the same model, with an input of the same name that is uint8 RGB: (N, size, size, 3) for the stage "normalize", one
-picture (1, height, width, 3) of any size for "full". OpenVINO's ONNX reader drops antialiasing, so it is built here anew.
+The model's input was float32 (N, 3, size, size), normalized. Afterwards it is uint8 RGB, under the
+same name: (N, size, size, 3) for the stage "normalize", or one image (1, height, width, 3) of any
+size for the stage "full".
 
-The resize is two matrix products whose weights the graph computes from the picture's size. OpenVINO's own Interpolate in mode
-"bicubic_pillow" gives the same pixels, but its CPU kernel is compiled for each new size: a second for 500 x 375, a minute for
-4000 x 3000. Weights in bfloat16 would cost levels: compile with INFERENCE_PRECISION_HINT f32.
+OpenVINO's ONNX reader ignores antialiasing, so the resize is built here: two matrix products whose
+weights the graph computes from the size of the image. OpenVINO's own Interpolate in the mode
+"bicubic_pillow" gives the same pixels, but its CPU kernel is compiled for each new size, which
+takes 1 s for 375 x 500 and 51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
+In bfloat16 the weights would change pixels: compile with INFERENCE_PRECISION_HINT f32.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.manifest import PreprocessStage
@@ -22,70 +26,99 @@ from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
 if TYPE_CHECKING:
     import openvino
 
+    _Node = openvino.Node
+
 SUPPORT = {"bicubic": 2, "bilinear": 1}
-"""How far the filter reaches, in units of it: what Pillow calls its support."""
+"""Interpolation -> how far the filter reaches, in source pixels at scale 1 (Pillow's "support")."""
 
 
-def add(model: openvino.Model, preprocess: Preprocess, stage: PreprocessStage) -> openvino.Model:
-    """Put the part of preprocessing that `stage` names in front of the network, whose model is used up; "host" changes nothing.
+def add_preprocessing(
+    model: openvino.Model, preprocess: Preprocess, stage: PreprocessStage
+) -> openvino.Model:
+    """Put a part of the preprocessing in front of the network.
 
-    The pixels are those of `Preprocess.pixels`, one level of 255 away in about one of 3,000 (two levels: one in a million); the
-    arithmetic after them is that of `Preprocess.normalize`.
+    Requires: one float32 input (N, 3, size, size); for "full" also a batch of one or an open batch.
+    Changes: the input becomes uint8 (see the module), and an open batch becomes 1 for "full". Why:
+    applications then pass pixels, and need no code of their own for it.
+
+    The pixels equal those of `Preprocess.resize_and_crop` except for one level of 255 in about one
+    value of 3,000 (two levels: one in a million). The arithmetic after them is that of
+    `Preprocess.normalize`.
+
+    Args:
+        model: The model; it must not be used afterwards.
+        preprocess: The preprocessing that makes the network's input.
+        stage: The part to add; "host" adds nothing.
+
+    Returns:
+        A model with the new input; `model` itself for "host".
+
+    Raises:
+        RequestError: The model or the preprocessing does not meet the requirements.
+        MissingDependencyError: OpenVINO is not installed.
     """
     if stage == "host":
         return model
     try:
         import openvino
-        from openvino import opset11 as op
+        from openvino import opset11 as ops
     except ImportError as error:
         raise MissingDependencyError.of("openvino", "openvino") from error
-    old, size = _network_input(model, preprocess), preprocess.size
+    old_input, size = _find_network_input(model, preprocess), preprocess.size
+    shape = [1, -1, -1, 3]
     if stage == "full":
-        _check_resize(old, preprocess)
-        # Where the batch was open, the network's own shapes may name it: it is 1 from here on.
+        _check_resize(old_input, preprocess)
+        # The shapes inside the network may name an open batch: it is 1 from here on.
         model.reshape({0: [1, 3, size, size]})
-        image = op.parameter(
-            openvino.PartialShape([1, -1, -1, 3]), openvino.Type.u8, name=old.get_friendly_name()
-        )
-        values = _resize(op, image, preprocess)
     else:
-        batch = old.get_partial_shape()[0]
-        image = op.parameter(
-            openvino.PartialShape([batch, size, size, 3]),
-            openvino.Type.u8,
-            name=old.get_friendly_name(),
-        )
-        values = op.convert(op.transpose(image, _ints(op, 0, 3, 1, 2)), "f32")
-    names, users = old.output(0).get_names(), old.output(0).get_target_inputs()
-    result = _normalize(op, values, preprocess)
-    for user in users:
-        user.replace_source_output(result.output(0))
-    old.output(0).set_names(set())
+        shape = [old_input.get_partial_shape()[0], size, size, 3]
+    image = ops.parameter(
+        openvino.PartialShape(shape), openvino.Type.u8, name=old_input.get_friendly_name()
+    )
+    if stage == "full":
+        values = _resize_and_crop(image, preprocess)
+    else:
+        values = ops.convert(ops.transpose(image, _int64(0, 3, 1, 2)), "f32")
+    return _replace_input(model, old_input, image, _normalize(values, preprocess))
+
+
+def _replace_input(
+    model: openvino.Model, old_input: _Node, image: _Node, normalized: _Node
+) -> openvino.Model:
+    """Make `image` the model's input, and `normalized` what the network reads."""
+    import openvino
+
+    names = old_input.output(0).get_names()
+    for port in old_input.output(0).get_target_inputs():
+        port.replace_source_output(normalized.output(0))
+    old_input.output(0).set_names(set())
     image.output(0).set_names(names)
     changed = openvino.Model(model.get_results(), [image], model.get_friendly_name())
     changed.validate_nodes_and_infer_types()
     return changed
 
 
-def _network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
+def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
+    """Return the only input; raise RequestError if it is not what preprocessing makes."""
     import openvino
 
     parameters, size = model.get_parameters(), preprocess.size
-    want = openvino.PartialShape([-1, 3, size, size])
-    old = parameters[0]
+    expected = openvino.PartialShape([-1, 3, size, size])
     if (
         len(parameters) != 1
-        or old.get_element_type() != openvino.Type.f32
-        or not want.same_scheme(_open_batch(old))
+        or parameters[0].get_element_type() != openvino.Type.f32
+        or not expected.same_scheme(_open_batch(parameters[0]))
     ):
         raise RequestError(
-            f"preprocessing goes in front of one float32 input of (N, 3, {size}, {size}); this model takes {parameters}",
+            f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
+            f"this model takes {parameters}",
             "export a network of this input size with --preprocess host first",
         )
-    return old
+    return parameters[0]
 
 
 def _open_batch(parameter: Any) -> Any:
+    """Return the input's shape with its batch left open."""
     import openvino
 
     shape = openvino.PartialShape(parameter.get_partial_shape())
@@ -95,132 +128,198 @@ def _open_batch(parameter: Any) -> Any:
 
 
 def _check_resize(parameter: Any, preprocess: Preprocess) -> None:
+    """Raise RequestError if the model cannot take images of any size."""
     batch = parameter.get_partial_shape()[0]
     if preprocess.interpolation not in SUPPORT:
         raise RequestError(
-            f"no engine resizes with {preprocess.interpolation!r}; {' and '.join(SUPPORT)} can be put into a file",
-            "use --preprocess normalize, and resize before",
+            f"interpolation {preprocess.interpolation!r} cannot be part of a file; "
+            f"{' and '.join(SUPPORT)} can",
+            "use --preprocess normalize, and resize the image before",
         )
     if batch.is_static and batch.get_length() != 1:
         raise RequestError(
-            f"pictures of any size go in one at a time, and this network takes {batch}",
+            "a file that resizes takes images of any size one at a time, "
+            f"and this network takes {batch}",
             "use a batch of 1, or --preprocess normalize",
         )
 
 
-def _resize(op: Any, image: Any, preprocess: Preprocess) -> Any:
-    """uint8 (1, height, width, 3) -> float32 (1, 3, size, size), whole numbers of 0 to 255."""
-    size, short = preprocess.size, preprocess.resize
-    source = op.gather(op.shape_of(image, "i64"), _ints(op, 1, 2), _ints(op, 0))
-    target, start = _ints(op, size, size), _ints(op, 0, 0)
-    if preprocess.crop == "center":
-        target = op.divide(
-            op.multiply(source, _ints(op, short)),
-            op.reduce_min(source, _ints(op, 0), keep_dims=True),
-        )
-        start = _half_to_even(op, op.subtract(target, _ints(op, size)))
-    first, last, centers, reach = _taps(op, source, target, start, preprocess)
-    image = op.slice(image, first, last, _ints(op, 1, 1), _ints(op, 1, 2))
-    # Width before height and whole numbers in between, as on the host; of a tall picture the columns are laid as rows and back.
-    tall = _tall(op, source)
-    image = op.transpose(image, op.select(tall, _ints(op, 0, 3, 2, 1), _ints(op, 0, 3, 1, 2)))
-    axes = op.convert(tall, "i64"), op.convert(op.logical_not(tall), "i64")
-    down, across = (
-        _weights(op, axis, first, last, centers, reach, preprocess.interpolation) for axis in axes
-    )
-    once = _levels(op, op.matmul(op.convert(image, "f32"), across, False, True))
-    twice = _levels(op, op.matmul(down, once, False, False))
-    return op.reshape(
-        op.transpose(twice, op.select(tall, _ints(op, 0, 1, 3, 2), _ints(op, 0, 1, 2, 3))),
-        _ints(op, 1, 3, size, size),
-        False,
-    )
+@dataclass(frozen=True)
+class _Window:
+    """The part of the image that the crop is computed from, for the axes (height, width).
+
+    Attributes:
+        first: First source pixel, int64 (2,).
+        last: One past the last source pixel, int64 (2,).
+        centers: Center of each pixel of the crop in the source, float32 (2, size).
+        filter_scale: Source pixels per unit of the filter, at least 1, float32 (2,).
+    """
+
+    first: _Node
+    last: _Node
+    centers: _Node
+    filter_scale: _Node
 
 
-def _tall(op: Any, source: Any) -> Any:
-    """int64 (height, width) -> bool (1,): whether the height is resized before the width."""
-    height, width = (op.gather(source, _ints(op, i), _ints(op, 0)) for i in (0, 1))
-    return op.greater(height, op.multiply(width, _ints(op, TALL_ASPECT_RATIO)))
+def _resize_and_crop(image: _Node, preprocess: Preprocess) -> _Node:
+    """Resize and crop: uint8 (1, height, width, 3) -> float32 (1, 3, size, size), 0 to 255.
+
+    As on the host, the width is resized before the height and pixels are rounded in between. A tall
+    image is resized in the other order: its axes are exchanged before and after.
+    """
+    from openvino import opset11 as ops
+
+    size = preprocess.size
+    source = ops.gather(ops.shape_of(image, "i64"), _int64(1, 2), _int64(0))
+    window = _find_window(source, preprocess)
+    image = ops.slice(image, window.first, window.last, _int64(1, 1), _int64(1, 2))
+    is_tall = _is_tall(source)
+    order = ops.select(is_tall, _int64(0, 3, 2, 1), _int64(0, 3, 1, 2))
+    image = ops.transpose(image, order)
+    axes = ops.convert(is_tall, "i64"), ops.convert(ops.logical_not(is_tall), "i64")
+    rows, columns = (_make_filter(axis, window, preprocess.interpolation) for axis in axes)
+    across = _round_to_levels(ops.matmul(ops.convert(image, "f32"), columns, False, True))
+    down = _round_to_levels(ops.matmul(rows, across, False, False))
+    order = ops.select(is_tall, _int64(0, 1, 3, 2), _int64(0, 1, 2, 3))
+    return ops.reshape(ops.transpose(down, order), _int64(1, 3, size, size), False)
 
 
-def _taps(
-    op: Any, source: Any, target: Any, start: Any, preprocess: Preprocess
-) -> tuple[Any, Any, Any, Any]:
-    """Of (height, width), what the crop is made of: the first source pixel and the one after the last, int64 (2,); for each
-    pixel of the crop its center in the source, float32 (2, size); how many source pixels one unit of the filter is wide, (2,)."""
-    scale = op.divide(op.convert(source, "f32"), op.convert(target, "f32"))
-    pixel = _floats(op, [np.arange(preprocess.size) + 0.5] * 2)
-    centers = op.multiply(
-        op.add(pixel, op.unsqueeze(op.convert(start, "f32"), _ints(op, 1))),
-        op.unsqueeze(scale, _ints(op, 1)),
-    )
-    reach = op.maximum(scale, _floats(op, [1]))
-    margin = op.add(
-        op.multiply(reach, _floats(op, [SUPPORT[preprocess.interpolation]])), _floats(op, [1])
-    )
+def _is_tall(source: _Node) -> _Node:
+    """Compute from int64 (height, width) whether the height is resized first: bool (1,)."""
+    from openvino import opset11 as ops
+
+    height, width = (ops.gather(source, _int64(i), _int64(0)) for i in (0, 1))
+    return ops.greater(height, ops.multiply(width, _int64(TALL_ASPECT_RATIO)))
+
+
+def _find_window(source: _Node, preprocess: Preprocess) -> _Window:
+    """Compute the window of the crop from the image's int64 (height, width)."""
+    from openvino import opset11 as ops
+
+    resized, start = _find_crop(source, preprocess)
+    scale = ops.divide(ops.convert(source, "f32"), ops.convert(resized, "f32"))
+    pixel = _float32([np.arange(preprocess.size) + 0.5] * 2)
+    shifted = ops.add(pixel, ops.unsqueeze(ops.convert(start, "f32"), _int64(1)))
+    centers = ops.multiply(shifted, ops.unsqueeze(scale, _int64(1)))
+    filter_scale = ops.maximum(scale, _float32([1]))
+    support = _float32([SUPPORT[preprocess.interpolation]])
+    margin = ops.add(ops.multiply(filter_scale, support), _float32([1]))
     lowest, highest = (
-        op.squeeze(op.gather(centers, _ints(op, i), _ints(op, 1)), _ints(op, 1))
+        ops.squeeze(ops.gather(centers, _int64(i), _int64(1)), _int64(1))
         for i in (0, preprocess.size - 1)
     )
-    first = op.maximum(op.convert(op.floor(op.subtract(lowest, margin)), "i64"), _ints(op, 0))
-    last = op.minimum(op.convert(op.ceiling(op.add(highest, margin)), "i64"), source)
-    return first, last, centers, reach
+    first = ops.convert(ops.floor(ops.subtract(lowest, margin)), "i64")
+    last = ops.convert(ops.ceiling(ops.add(highest, margin)), "i64")
+    first, last = ops.maximum(first, _int64(0)), ops.minimum(last, source)
+    return _Window(first, last, centers, filter_scale)
 
 
-def _weights(
-    op: Any, axis: Any, first: Any, last: Any, centers: Any, reach: Any, interpolation: str
-) -> Any:
-    """float32 (size, last - first) of one axis: what each source pixel counts in each pixel of the crop."""
-    one, two = _floats(op, 1), _floats(op, 2)
-    begin, end, center, unit = (
-        op.gather(x, axis, _ints(op, 0)) for x in (first, last, centers, reach)
+def _find_crop(source: _Node, preprocess: Preprocess) -> tuple[_Node, _Node]:
+    """Compute the resized (height, width) and the start of the crop in it, both int64 (2,)."""
+    from openvino import opset11 as ops
+
+    size = preprocess.size
+    if preprocess.crop != "center":
+        return _int64(size, size), _int64(0, 0)
+    resized = ops.divide(
+        ops.multiply(source, _int64(preprocess.resize)),
+        ops.reduce_min(source, _int64(0), keep_dims=True),
     )
-    begin, end = (op.squeeze(x, _ints(op, 0)) for x in (begin, end))
-    pixels = op.add(
-        op.convert(op.range(begin, end, op.constant(np.int64(1)), "i64"), "f32"), _floats(op, 0.5)
+    return resized, _halve_to_even(ops.subtract(resized, _int64(size)))
+
+
+def _make_filter(axis: _Node, window: _Window, interpolation: str) -> _Node:
+    """Compute the weight of each source pixel in each pixel of the crop, along one axis.
+
+    Args:
+        axis: 0 for the height, 1 for the width, int64 (1,).
+        window: The window of the crop.
+        interpolation: A key of `SUPPORT`.
+
+    Returns:
+        float32 (size, last - first); each row sums to 1.
+    """
+    from openvino import opset11 as ops
+
+    first, last, center, filter_scale = (
+        ops.gather(values, axis, _int64(0))
+        for values in (window.first, window.last, window.centers, window.filter_scale)
     )
-    center = op.reshape(center, _ints(op, -1, 1), False)
-    far = op.abs(op.divide(op.subtract(pixels, center), unit))
-    if interpolation == "bilinear":
-        weights = op.relu(op.subtract(one, far))
-    else:  # Keys' cubic, a = -0.5
-        square, near = op.multiply(far, far), op.less(far, one)
-        inner = op.add(
-            op.multiply(op.subtract(op.multiply(far, _floats(op, 1.5)), _floats(op, 2.5)), square),
-            one,
-        )
-        rest = op.relu(
-            op.subtract(two, far)
-        )  # -0.5 (d^3 - 5 d^2 + 8 d - 4) = -0.5 (d - 1) (d - 2)^2
-        outer = op.multiply(
-            op.multiply(op.subtract(one, far), _floats(op, 0.5)), op.multiply(rest, rest)
-        )
-        weights = op.select(near, inner, outer)
-    # At the border Pillow leaves out the taps beyond it and scales the others up.
-    return op.divide(weights, op.reduce_sum(weights, _ints(op, 1), keep_dims=True))
+    first, last = (ops.squeeze(value, _int64(0)) for value in (first, last))
+    pixels = ops.range(first, last, ops.constant(np.int64(1)), "i64")
+    pixels = ops.add(ops.convert(pixels, "f32"), _float32(0.5))
+    center = ops.reshape(center, _int64(-1, 1), False)
+    distance = ops.abs(ops.divide(ops.subtract(pixels, center), filter_scale))
+    evaluate = _evaluate_triangle if interpolation == "bilinear" else _evaluate_cubic
+    weights = evaluate(distance)
+    # At the border Pillow leaves out the pixels beyond it and scales the other weights up.
+    return ops.divide(weights, ops.reduce_sum(weights, _int64(1), keep_dims=True))
 
 
-def _levels(op: Any, x: Any) -> Any:
-    """Rounded to whole numbers, halves up, and clipped to 0 to 255, as Pillow's 8-bit sums are."""
-    return op.clamp(op.floor(op.add(x, _floats(op, 0.5))), 0.0, 255.0)
+def _evaluate_triangle(distance: _Node) -> _Node:
+    """Evaluate the bilinear filter: 1 - d, or 0 from d = 1 on."""
+    from openvino import opset11 as ops
+
+    return ops.relu(ops.subtract(_float32(1), distance))
 
 
-def _half_to_even(op: Any, excess: Any) -> Any:
-    """excess >= 0 -> excess / 2, halves to even, as Python's round() and so torchvision's crop: (e + e // 2 % 2) // 2."""
-    two = _ints(op, 2)
-    return op.divide(op.add(excess, op.floor_mod(op.divide(excess, two), two)), two)
+def _evaluate_cubic(distance: _Node) -> _Node:
+    """Evaluate Keys' bicubic filter with a = -0.5, as Pillow does.
+
+    It is (1.5 d - 2.5) d^2 + 1 below d = 1; then -0.5 (d^3 - 5 d^2 + 8 d - 4), which equals
+    0.5 (1 - d) (2 - d)^2, up to d = 2; and 0 beyond.
+    """
+    from openvino import opset11 as ops
+
+    one, two = _float32(1), _float32(2)
+    square, is_near = ops.multiply(distance, distance), ops.less(distance, one)
+    inner = ops.subtract(ops.multiply(distance, _float32(1.5)), _float32(2.5))
+    inner = ops.add(ops.multiply(inner, square), one)
+    remainder = ops.relu(ops.subtract(two, distance))
+    half = ops.multiply(ops.subtract(one, distance), _float32(0.5))
+    outer = ops.multiply(half, ops.multiply(remainder, remainder))
+    return ops.select(is_near, inner, outer)
 
 
-def _normalize(op: Any, values: Any, preprocess: Preprocess) -> Any:
-    # Not folded into the first convolution: its padding is zero after normalizing, not before.
+def _round_to_levels(values: _Node) -> _Node:
+    """Round halves up and clip to 0 to 255, as Pillow's 8-bit sums do."""
+    from openvino import opset11 as ops
+
+    return ops.clamp(ops.floor(ops.add(values, _float32(0.5))), 0.0, 255.0)
+
+
+def _halve_to_even(excess: _Node) -> _Node:
+    """Halve int64 values >= 0, rounding halves to even: (e + e // 2 % 2) // 2.
+
+    This is how Python's round() and therefore torchvision's center crop round.
+    """
+    from openvino import opset11 as ops
+
+    two = _int64(2)
+    return ops.divide(ops.add(excess, ops.floor_mod(ops.divide(excess, two), two)), two)
+
+
+def _normalize(values: _Node, preprocess: Preprocess) -> _Node:
+    """Normalize float32 (N, 3, size, size) levels of 0 to 255.
+
+    Mean and std are not folded into the first convolution: that pads with zeros after the
+    normalization, not before it.
+    """
+    from openvino import opset11 as ops
+
     scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
-    scaled = op.multiply(values, _floats(op, scale))
-    return op.subtract(scaled, _floats(op, shift))
+    return ops.subtract(ops.multiply(values, _float32(scale)), _float32(shift))
 
 
-def _floats(op: Any, values: Any) -> Any:
-    return op.constant(np.array(values, np.float32))
+def _float32(values: npt.ArrayLike) -> _Node:
+    """Make a float32 constant."""
+    from openvino import opset11 as ops
+
+    return ops.constant(np.array(values, np.float32))
 
 
-def _ints(op: Any, *values: int) -> Any:
-    return op.constant(np.array(values, np.int64))
+def _int64(*values: int) -> _Node:
+    """Make an int64 constant (number of values,)."""
+    from openvino import opset11 as ops
+
+    return ops.constant(np.array(values, np.int64))

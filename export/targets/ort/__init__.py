@@ -1,1 +1,1 @@
-"""The ORT target: onnxruntime's mobile format."""
+"""Files in ORT format, which onnxruntime's mobile builds open."""

@@ -1,1 +1,1 @@
-"""The TensorRT target."""
+"""TensorRT engines for NVIDIA's GPUs."""

@@ -1,6 +1,7 @@
-"""Building a TensorRT plan from an ONNX file, and reading in which precision its layers are.
+"""Build a TensorRT engine from an ONNX file, and read in which precision its layers compute.
 
-What TensorRT-RTX plans without a GPU is told by its own log; TensorRT, which has one, is asked by its engine inspector.
+TensorRT-RTX builds without a GPU and reports its layers only in its log. Classic TensorRT has a GPU
+and reports them through its engine inspector.
 """
 
 from __future__ import annotations
@@ -13,177 +14,243 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.export.targets.tensorrt.options import TensorRtOptions
 from tinyvit.output_capture import silence_file_descriptors
-from tinyvit.runtimes import cuda as nvidia
+from tinyvit.runtimes import cuda
 
-MOST_PICTURES = 16
-"""At once, where the batch is left open."""
+MAX_OPEN_BATCH = 16
+"""Largest number of images per call of an engine whose batch is left open."""
 
-_LAYER = re.compile(
+_LOGGED_LAYER = re.compile(
     r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: ",
     re.MULTILINE,
 )
-_FIRST_TYPE = re.compile(r"Datatype: (\w+)")
-_NODES = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_LOGGED_TYPE = re.compile(r"Datatype: (\w+)")
+_LOGGED_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer of a plan: its name, what kind of kernel, the type of its first input ("Int8"), the ONNX nodes it stands for."""
+    """One layer of an engine.
+
+    Attributes:
+        name: TensorRT's name of the layer.
+        kind: Kind of kernel, such as "gemm".
+        input_type: Type of the first input, such as "Int8" or "Half".
+        onnx_nodes: Names of the ONNX nodes that the layer computes.
+    """
 
     name: str
     kind: str
-    first: str
-    nodes: tuple[str, ...]
+    input_type: str
+    onnx_nodes: tuple[str, ...]
 
     @property
-    def multiplies(self) -> bool:
-        """Whether it is a product or convolution; generated kernels ("kgen") compute all else, and attention fused whole."""
+    def multiplies_matrices(self) -> bool:
+        """Whether the layer is a matrix product or a convolution.
+
+        Kernels that TensorRT generates ("kgen") compute everything else, and fused attention.
+        """
         return self.kind != "kgen" or "gemm" in self.name
 
 
 @dataclass(frozen=True)
 class EnginePlan:
-    """A serialized engine and its layers."""
+    """A built engine.
+
+    Attributes:
+        data: The serialized engine.
+        version: Version of TensorRT.
+        layers: The engine's layers.
+    """
 
     data: bytes
     version: str
     layers: tuple[EngineLayer, ...]
 
-    def integers(self, nodes: Iterable[str]) -> set[str]:
-        """Those of the ONNX nodes that a layer multiplies whose first input is of 8-bit integers."""
-        found = {
+    def find_int8_nodes(self, nodes: Iterable[str]) -> set[str]:
+        """Find the ONNX nodes that the engine computes in 8-bit integers.
+
+        Args:
+            nodes: Names of the nodes to look for.
+
+        Returns:
+            Those that are part of a matrix product or convolution whose first input is int8.
+        """
+        int8_nodes = {
             node
             for layer in self.layers
-            if layer.multiplies and layer.first == "Int8"
-            for node in layer.nodes
+            if layer.multiplies_matrices and layer.input_type == "Int8"
+            for node in layer.onnx_nodes
         }
-        return found & set(nodes)
+        return int8_nodes & set(nodes)
 
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """Of one build. compute: names as "8.6", empty for the device's own. shape: of the input, without the batch.
+    """The settings of one engine build.
 
-    batch: fixed, or None for 1 to MOST_PICTURES. exact: products in float32 proper, not in TF32.
+    Attributes:
+        options: Flavor, devices, and what the flavor offers.
+        input_name: Name of the network's input.
+        image_sizes: Sizes of its axes except the batch.
+        batch: Images per call; None for 1 to `MAX_OPEN_BATCH`.
+        allow_tf32: Let float32 products be computed in TF32.
     """
 
-    flavor: nvidia.Flavor
-    compute: tuple[str, ...]
-    timing_cache: Path | None
-    version_compatible: bool
-    input: str
-    shape: tuple[int, ...]
+    options: TensorRtOptions
+    input_name: str
+    image_sizes: tuple[int, ...]
     batch: int | None
-    exact: bool
+    allow_tf32: bool
 
 
-def build_engine(model: bytes, settings: BuildConfig) -> EnginePlan:
-    """Build an ONNX file; raises ArtifactError with TensorRT's first complaint where it refuses."""
-    trt: Any = nvidia.import_tensorrt(settings.flavor)
-    name, log = nvidia.PRODUCTS[settings.flavor].name, nvidia.make_logger(trt)
+def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
+    """Build an engine.
+
+    Args:
+        model: A serialized ONNX model.
+        config: How to build it. A timing cache is read and updated.
+
+    Returns:
+        The engine and its layers.
+
+    Raises:
+        ArtifactError: TensorRT refuses the network; the cause is its first error message.
+        RequestError: The timing cache is of another device or release.
+        MissingDependencyError: The flavor's package is not installed.
+    """
+    options = config.options
+    trt: Any = cuda.import_tensorrt(options.resolved_flavor)
+    product = f"{cuda.PRODUCTS[options.resolved_flavor].name} {trt.__version__}"
+    log = cuda.make_logger(trt)
     with silence_file_descriptors():
         builder = trt.Builder(log)
-        typed = getattr(
-            trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None
-        )  # from TensorRT 11 on there is nothing else
-        network = builder.create_network(0 if typed is None else 1 << int(typed))
-        parser = trt.OnnxParser(network, log)
+        network = builder.create_network(_network_flags(trt))
+        parser = trt.OnnxParser(network, log)  # It owns the weights until the engine is built.
         if not parser.parse(model):
-            said = (
-                " ".join(parser.get_error(0).desc().split())
-                if parser.num_errors
-                else nvidia.first_error(trt, log)
-            )
-            raise ArtifactError(
-                f"{name} {trt.__version__} cannot read the network ({said[:300]})",
-                "report this, or use another release",
-            )
-        config = _config(trt, builder, settings)
-        data = builder.build_serialized_network(network, config)
-    if data is None:
-        cause = f"{name} {trt.__version__} cannot build the network ({nvidia.first_error(trt, log)[:300]})"
-        raise ArtifactError(cause, "use --float16, or another release, or report this")
-    plan = bytes(data)
-    if settings.timing_cache is not None:
-        settings.timing_cache.write_bytes(bytes(config.get_timing_cache().serialize()))
-    told = "\n".join(text for _, text in log.lines)
-    return EnginePlan(
-        plan,
-        str(trt.__version__),
-        tuple(logged(told) if settings.flavor == "rtx" else _inspected(trt, log, plan)),
+            raise _parse_error(trt, parser, log, product)
+        builder_config = _make_builder_config(trt, builder, config)
+        serialized = builder.build_serialized_network(network, builder_config)
+    if serialized is None:
+        raise ArtifactError(
+            f"{product} cannot build the network ({cuda.first_error(trt, log)[:300]})",
+            "use --float16, or another release, or report this",
+        )
+    data = bytes(serialized)
+    if options.timing_cache is not None:
+        options.timing_cache.write_bytes(bytes(builder_config.get_timing_cache().serialize()))
+    if options.resolved_flavor == "rtx":
+        layers = parse_build_log("\n".join(text for _, text in log.lines))
+    else:
+        layers = _inspect_engine(trt, log, data)
+    return EnginePlan(data, str(trt.__version__), tuple(layers))
+
+
+def _network_flags(trt: Any) -> int:
+    """Return the flags of a strongly typed network.
+
+    From TensorRT 11 on, all networks are strongly typed and there is no flag for it.
+    """
+    strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if strongly_typed is None else 1 << int(strongly_typed)
+
+
+def _parse_error(trt: Any, parser: Any, log: Any, product: str) -> ArtifactError:
+    """Make the error for an ONNX model that TensorRT cannot parse."""
+    if parser.num_errors:
+        message = " ".join(parser.get_error(0).desc().split())
+    else:
+        message = cuda.first_error(trt, log)
+    return ArtifactError(
+        f"{product} cannot read the network ({message[:300]})",
+        "report this, or use another release",
     )
 
 
-def _config(trt: Any, builder: Any, settings: BuildConfig) -> Any:
-    config = builder.create_builder_config()
-    config.profiling_verbosity = (
-        trt.ProfilingVerbosity.DETAILED
-    )  # the layers can be inspected; no byte more
-    if settings.exact:
-        config.clear_flag(trt.BuilderFlag.TF32)
-    if settings.compute:
-        config.num_compute_capabilities = len(settings.compute)
-        for i, compute in enumerate(settings.compute):
-            config.set_compute_capability(
-                getattr(trt.ComputeCapability, f"SM{compute.replace('.', '')}"), i
-            )
-    if settings.version_compatible:
-        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        config.set_flag(
-            trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME
-        )  # host code, which no loader should run from a file
-    if settings.timing_cache is not None:
-        known = settings.timing_cache.read_bytes() if settings.timing_cache.is_file() else b""
-        if not config.set_timing_cache(config.create_timing_cache(known), False):
-            raise RequestError(
-                f"{settings.timing_cache} is of another device or release",
-                "give another file for the timing cache",
-            )
-    if settings.batch is None:
+def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
+    """Make TensorRT's own configuration of a build."""
+    options = config.options
+    builder_config = builder.create_builder_config()
+    # Makes the layers readable by the inspector; the engine does not grow.
+    builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if not config.allow_tf32:
+        builder_config.clear_flag(trt.BuilderFlag.TF32)
+    if options.compute_capabilities:
+        builder_config.num_compute_capabilities = len(options.compute_capabilities)
+        for i, compute in enumerate(options.compute_capabilities):
+            capability = getattr(trt.ComputeCapability, f"SM{compute.replace('.', '')}")
+            builder_config.set_compute_capability(capability, i)
+    if options.version_compatible:
+        builder_config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+        # The lean runtime is host code, which no loader should run from a file.
+        builder_config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
+    if options.timing_cache is not None:
+        _set_timing_cache(builder_config, options.timing_cache)
+    if config.batch is None:
         profile = builder.create_optimization_profile()
-        profile.set_shape(
-            settings.input, *((count, *settings.shape) for count in (1, 1, MOST_PICTURES))
+        shapes = ((count, *config.image_sizes) for count in (1, 1, MAX_OPEN_BATCH))
+        profile.set_shape(config.input_name, *shapes)
+        builder_config.add_optimization_profile(profile)
+    return builder_config
+
+
+def _set_timing_cache(builder_config: Any, path: Path) -> None:
+    """Let the builder use the measurements in a file, if the file exists."""
+    content = path.read_bytes() if path.is_file() else b""
+    if not builder_config.set_timing_cache(builder_config.create_timing_cache(content), False):
+        raise RequestError(
+            f"the timing cache {path} is of another device or another release of TensorRT",
+            "give another file to --timing-cache",
         )
-        config.add_optimization_profile(profile)
-    return config
 
 
-def logged(text: str) -> Iterator[EngineLayer]:
-    """The layers as TensorRT-RTX logs them, a line each, when it has built a plan."""
+def parse_build_log(text: str) -> Iterator[EngineLayer]:
+    """Read the layers from the log of TensorRT-RTX's builder, which has one line per layer.
+
+    Args:
+        text: The whole log.
+
+    Yields:
+        The layers in the order of the log.
+    """
     for line in text.splitlines():
-        if (match := _LAYER.match(line)) is not None:
-            first = _FIRST_TYPE.search(match["inputs"])
-            yield EngineLayer(
-                match["name"], match["kind"], first[1] if first else "", tuple(_NODES.findall(line))
-            )
+        match = _LOGGED_LAYER.match(line)
+        if match is not None:
+            types = _LOGGED_TYPE.findall(match["inputs"])
+            nodes = tuple(_LOGGED_NODE.findall(line))
+            yield EngineLayer(match["name"], match["kind"], types[0] if types else "", nodes)
 
 
-def _inspected(trt: Any, log: Any, plan: bytes) -> Iterator[EngineLayer]:
-    """The layers as TensorRT's engine inspector tells them."""
-    engine = trt.Runtime(log).deserialize_cuda_engine(plan)
+def _inspect_engine(trt: Any, log: Any, data: bytes) -> Iterator[EngineLayer]:
+    """Read the layers with classic TensorRT's engine inspector."""
+    engine = trt.Runtime(log).deserialize_cuda_engine(data)
     if engine is None:
         raise ArtifactError(
-            f"TensorRT cannot open what it built ({nvidia.first_error(trt, log)[:200]})",
+            f"TensorRT cannot open the engine that it built ({cuda.first_error(trt, log)[:200]})",
             "report this",
         )
-    yield from inspected(
-        engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
-    )
+    inspector = engine.create_engine_inspector()
+    return parse_inspector_json(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def inspected(text: str) -> Iterator[EngineLayer]:
-    """The layers in an engine inspector's JSON; of one that gives only their names, nothing."""
+def parse_inspector_json(text: str) -> Iterator[EngineLayer]:
+    """Read the layers from the JSON of classic TensorRT's engine inspector.
+
+    Args:
+        text: The inspector's JSON.
+
+    Yields:
+        The layers; none for an engine built with less detail, which lists only names.
+    """
     for layer in json.loads(text)["Layers"]:
-        if isinstance(layer, dict):
-            inputs = layer.get("Inputs") or [{}]
-            kind = next(
-                (str(value) for key, value in inputs[0].items() if "datatype" in key.lower()), ""
-            )  # in 10 with the format
-            first = "Int8" if "int8" in kind.lower() else kind
-            yield EngineLayer(
-                layer["Name"],
-                layer.get("LayerType", ""),
-                first,
-                tuple(_NODES.findall(layer.get("Metadata") or "")),
-            )
+        if not isinstance(layer, dict):
+            continue
+        inputs = layer.get("Inputs") or [{}]
+        # TensorRT 10 has one key for format and type, "Format/Datatype".
+        types = [str(value) for key, value in inputs[0].items() if "datatype" in key.lower()]
+        input_type = types[0] if types else ""
+        if "int8" in input_type.lower():
+            input_type = "Int8"
+        nodes = tuple(_LOGGED_NODE.findall(layer.get("Metadata") or ""))
+        yield EngineLayer(layer["Name"], layer.get("LayerType", ""), input_type, nodes)

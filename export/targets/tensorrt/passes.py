@@ -1,12 +1,12 @@
-"""The network as TensorRT wants it: 16-bit floats beside 8-bit integers, in an ONNX model that any engine still reads.
+"""Passes that prepare the ONNX graph for TensorRT, in a form that any other engine reads too.
 
-TensorRT's networks are strongly typed: what is float32 in the file is computed in float32. The scales of the recipe are
-those of every target; what changes is the type that carries what is not an integer.
+TensorRT's networks are strongly typed: what is float32 in the file is computed in float32. The
+scales of the recipe are those of every target; what changes is the type of everything that is not
+an integer. Each pass changes the model in place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -19,139 +19,198 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
-HALF_QUANTIZE_OPSET = 19
-"""The first ONNX opset whose QuantizeLinear takes 16-bit floats."""
+"""Operators that multiply matrices."""
 
-_SMALLEST = np.float32(
-    2.0**-24
-)  # of float16: TensorRT refuses a scale of zero, which smaller ones would be rounded to
+FLOAT16_QUANTIZE_OPSET = 19
+"""The first ONNX opset whose QuantizeLinear takes float16."""
+
+_SMALLEST_FLOAT16 = np.float32(2.0**-24)
+"""The smallest positive float16."""
 
 
-def tune(model: ir.Model, half: bool) -> None:
-    """Rewrite in place; half: all floats but input and output become float16. Raises RequestError where the opset is too old for it."""
-    quantizes = any(node.op_type == "QuantizeLinear" for node in model.graph)
+def rewrite_for_tensorrt(model: ir.Model, use_float16: bool) -> None:
+    """Run the passes that come before preprocessing is added.
+
+    Args:
+        model: The exported network; changed in place.
+        use_float16: Compute in float16 what is not in integers.
+
+    Raises:
+        RequestError: The opset cannot quantize float16.
+    """
+    is_quantized = any(node.op_type == "QuantizeLinear" for node in model.graph)
     opset = model.graph.opset_imports.get("", 0)
-    if half and quantizes and opset < HALF_QUANTIZE_OPSET:
+    if use_float16 and is_quantized and opset < FLOAT16_QUANTIZE_OPSET:
         raise RequestError(
-            f"ONNX opset {opset} cannot quantize 16-bit floats",
-            f"use --opset {HALF_QUANTIZE_OPSET} or later",
+            f"ONNX opset {opset} cannot quantize float16, which the target tensorrt needs",
+            f"use --opset {FLOAT16_QUANTIZE_OPSET} or later",
         )
-    _depthwise_in_floats(model)
-    if half:
-        _halve(model)
+    dequantize_depthwise_weights(model)
+    if use_float16:
+        convert_to_float16(model)
 
 
-def product_macs(model: ir.Model) -> dict[str, int]:
-    """Node -> the multiply-accumulates of one picture, of every convolution, linear layer and product; a free batch is 1."""
-    macs = {}
-    for node in model.graph:
-        if node.op_type in PRODUCTS:
-            left, right = (_sizes(value) for value in node.inputs[:2])
-            depth = prod(right[1:]) if node.op_type == "Conv" else left[-1]
-            assert node.name is not None
-            macs[node.name] = prod(_sizes(node.outputs[0])) * depth
-    return macs
+def dequantize_depthwise_weights(model: ir.Model) -> None:
+    """Store the weights of depthwise convolutions as floats.
 
+    Requires: nothing. Changes: quantized weights of grouped convolutions become the float32 values
+    that they stand for; the input stays quantized. Why: for integers, TensorRT-RTX 1.7 pads every
+    channel to four, and stores 2.4 MB of zeros for each of the demo's two such layers.
 
-def _sizes(value: ir.Value | None) -> list[int]:
-    assert value is not None
-    assert value.shape is not None
-    return [size if isinstance(size, int) else _of_one_picture(str(size)) for size in value.shape]
-
-
-def _of_one_picture(size: str) -> int:
-    """A size that grows with the batch, as torch writes it: "784*s40" -> 784."""
-    return prod(int(factor) for factor in size.split("*") if factor.strip().isdecimal())
-
-
-def _depthwise_in_floats(model: ir.Model) -> None:
-    """Weights of grouped convolutions as floats; their input stays rounded.
-
-    As integers TensorRT-RTX 1.7 pads every channel to four, and stores 2.4 MB of zeros for each of the demo's two.
+    Args:
+        model: The model to change in place.
     """
     for node in list(model.graph):
         if node.op_type != "Conv" or node.attributes["group"].as_int() == 1:
             continue
-        restored = _producer(node, 1)
-        if restored is not None and restored.op_type == "DequantizeLinear":
-            scales = _array(restored, 1)
-            weight = _array(restored, 0) * scales.reshape(-1, *[1] * 3)
-            _set(model, node, 1, weight.astype(np.float32))
-            model.graph.remove(restored, safe=True)
+        dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
+        if dequantize is not None and dequantize.op_type == "DequantizeLinear":
+            scales = _read_constant(dequantize, 1)
+            weight = _read_constant(dequantize, 0) * scales.reshape(-1, *[1] * 3)
+            _set_constant(model, node, 1, weight.astype(np.float32))
+            model.graph.remove(dequantize, safe=True)
 
 
-def _halve(model: ir.Model) -> None:
-    """float16 inside; the graph's input and output stay as they are."""
+def convert_to_float16(model: ir.Model) -> None:
+    """Compute every float in float16; the input and the output stay float32.
+
+    Requires: opset 19 or later if the model is quantized. Changes: types of values and of
+    constants, and a Cast behind the input and in front of the output. Scales of quantization become
+    at least the smallest positive float16. Why: half the size, and the products run on tensor
+    cores. TensorRT refuses a scale of zero, to which smaller ones would be rounded.
+
+    Args:
+        model: The model to change in place.
+    """
     import onnx_ir as ir
 
-    graph, half = model.graph, ir.DataType.FLOAT16
-    positive = {
+    scales = {
         id(node.inputs[1])
-        for node in graph
+        for node in model.graph
         if node.op_type in ("QuantizeLinear", "DequantizeLinear")
     }
-    for value in graph.initializers.values():
+    for value in model.graph.initializers.values():
         if value.dtype == ir.DataType.FLOAT:
             assert value.const_value is not None
             array = value.const_value.numpy()
-            array = np.maximum(array, _SMALLEST) if id(value) in positive else array
+            if id(value) in scales:
+                array = np.maximum(array, _SMALLEST_FLOAT16)
             value.const_value = ir.Tensor(array.astype(np.float16), name=value.name)
-            value.type = ir.TensorType(half)
-    for value in _computed(model):
-        if value.dtype == ir.DataType.FLOAT:
-            value.type = ir.TensorType(half)
-    given, answer = graph.inputs[0], graph.outputs[0]
-    into = ir.node(
-        "Cast",
-        [given],
-        {"to": half},
-        name="half/in",
-        outputs=[_value("half/in", half, given.shape)],
-    )
-    given.replace_all_uses_with(into.outputs[0])
-    into.replace_input_with(0, given)
-    graph.insert_before(next(iter(graph)), into)
-    name, answer.name = answer.name, "half/out"
-    back = ir.node(
-        "Cast",
-        [answer],
-        {"to": ir.DataType.FLOAT},
-        name="half/out",
-        outputs=[_value(name, ir.DataType.FLOAT, answer.shape)],
-    )
-    graph.append(back)
-    graph.outputs[0] = back.outputs[0]
-
-
-def _computed(model: ir.Model) -> Iterator[ir.Value]:
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
     for node in model.graph:
-        yield from node.outputs
+        for value in node.outputs:
+            if value.dtype == ir.DataType.FLOAT:
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+    _cast_ends(model)
 
 
-def _value(name: str | None, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+def _cast_ends(model: ir.Model) -> None:
+    """Convert the float32 input to float16, and the float16 output to float32."""
+    import onnx_ir as ir
+
+    graph = model.graph
+    image, logits = graph.inputs[0], graph.outputs[0]
+    half_image = _make_value("half/in", ir.DataType.FLOAT16, image.shape)
+    cast_image = ir.node(
+        "Cast", [image], {"to": ir.DataType.FLOAT16}, name="half/in", outputs=[half_image]
+    )
+    image.replace_all_uses_with(half_image)
+    cast_image.replace_input_with(0, image)
+    graph.insert_before(next(iter(graph)), cast_image)
+    float_logits = _make_value(logits.name, ir.DataType.FLOAT, logits.shape)
+    logits.name = "half/out"
+    cast_logits = ir.node(
+        "Cast", [logits], {"to": ir.DataType.FLOAT}, name="half/out", outputs=[float_logits]
+    )
+    graph.append(cast_logits)
+    graph.outputs[0] = float_logits
+
+
+def cast_pixels_first(model: ir.Model) -> None:
+    """Convert uint8 pixels to float32 before they are transposed.
+
+    Requires: preprocessing was added; a float32 input stays as it is. Changes: Transpose and Cast
+    of the input exchange their places. Why: TensorRT casts uint8, and can do nothing else with it.
+
+    Args:
+        model: The model to change in place.
+    """
+    import onnx_ir as ir
+
+    pixels = model.graph.inputs[0]
+    if pixels.dtype != ir.DataType.UINT8:
+        return
+    (transpose,) = [use.node for use in pixels.uses()]
+    (cast,) = [use.node for use in transpose.outputs[0].uses()]
+    if (transpose.op_type, cast.op_type) != ("Transpose", "Cast"):
+        return
+    floats = _make_value(f"{cast.name}/floats", ir.DataType.FLOAT, pixels.shape)
+    first_cast = ir.node(
+        "Cast", [pixels], {"to": ir.DataType.FLOAT}, name=f"{cast.name}/first", outputs=[floats]
+    )
+    model.graph.insert_before(transpose, first_cast)
+    transpose.replace_input_with(0, floats)
+    transpose.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
+    cast.outputs[0].replace_all_uses_with(transpose.outputs[0])
+    model.graph.remove(cast, safe=True)
+
+
+def count_product_macs(model: ir.Model) -> dict[str, int]:
+    """Count the multiply-accumulates of every convolution, linear layer and matrix product.
+
+    Args:
+        model: A model with inferred shapes.
+
+    Returns:
+        Name of the node -> multiply-accumulates for one image.
+    """
+    macs = {}
+    for node in model.graph:
+        if node.op_type in PRODUCTS:
+            left, right = (_read_sizes(value) for value in node.inputs[:2])
+            depth = prod(right[1:]) if node.op_type == "Conv" else left[-1]
+            assert node.name is not None
+            macs[node.name] = prod(_read_sizes(node.outputs[0])) * depth
+    return macs
+
+
+def _read_sizes(value: ir.Value | None) -> list[int]:
+    """Return the sizes of a value's axes for one image."""
+    assert value is not None
+    assert value.shape is not None
+    return [
+        size if isinstance(size, int) else _size_for_one_image(str(size)) for size in value.shape
+    ]
+
+
+def _size_for_one_image(size: str) -> int:
+    """Convert a size that grows with the batch, as torch writes it: "784*s40" -> 784."""
+    return prod(int(factor) for factor in size.split("*") if factor.strip().isdecimal())
+
+
+def _make_value(name: str | None, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
+    """Make a typed value."""
     import onnx_ir as ir
 
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=shape)
 
 
-def _producer(node: ir.Node, at: int) -> ir.Node | None:
-    value = node.inputs[at] if at < len(node.inputs) else None
-    return value.producer() if value is not None else None
-
-
-def _array(node: ir.Node, at: int) -> npt.NDArray[Any]:
-    value = node.inputs[at]
+def _read_constant(node: ir.Node, position: int) -> npt.NDArray[Any]:
+    """Return the constant at an input of a node."""
+    value = node.inputs[position]
     assert value is not None
     assert value.const_value is not None
     return value.const_value.numpy()
 
 
-def _set(model: ir.Model, node: ir.Node, at: int, array: npt.NDArray[Any] | np.float32) -> None:
-    """Give the node a constant of its own: the one it had may be shared."""
+def _set_constant(
+    model: ir.Model, node: ir.Node, position: int, array: npt.NDArray[np.float32]
+) -> None:
+    """Give a node a constant of its own: other nodes may share the one it had."""
     import onnx_ir as ir
 
-    name = f"{node.name}/{at}"
-    tensor = ir.Tensor(np.asarray(array, np.float32), name=name)
+    name = f"{node.name}/{position}"
+    tensor = ir.Tensor(array, name=name)
     value = ir.Value(
         name=name,
         type=ir.TensorType(ir.DataType.FLOAT),
@@ -159,26 +218,4 @@ def _set(model: ir.Model, node: ir.Node, at: int, array: npt.NDArray[Any] | np.f
         const_value=tensor,
     )
     model.graph.register_initializer(value)
-    node.replace_input_with(at, value)
-
-
-def cast_pixels_first(model: ir.Model) -> None:
-    """Pixels become floats before they are transposed: TensorRT casts uint8, and does nothing else with it."""
-    import onnx_ir as ir
-
-    pixels = model.graph.inputs[0]
-    if pixels.dtype != ir.DataType.UINT8:
-        return
-    (move,) = [use.node for use in pixels.uses()]
-    (cast,) = [use.node for use in move.outputs[0].uses()]
-    if (move.op_type, cast.op_type) != ("Transpose", "Cast"):
-        return
-    floats = _value(f"{cast.name}/floats", ir.DataType.FLOAT, pixels.shape)
-    first = ir.node(
-        "Cast", [pixels], {"to": ir.DataType.FLOAT}, name=f"{cast.name}/first", outputs=[floats]
-    )
-    model.graph.insert_before(move, first)
-    move.replace_input_with(0, floats)
-    move.outputs[0].type = ir.TensorType(ir.DataType.FLOAT)
-    cast.outputs[0].replace_all_uses_with(move.outputs[0])
-    model.graph.remove(cast, safe=True)
+    node.replace_input_with(position, value)

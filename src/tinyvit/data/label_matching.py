@@ -32,7 +32,7 @@ class LabelMatcher:
     """
 
     def __init__(self, labels: Sequence[Label], *, exact: bool = False) -> None:
-        """Index the labels.
+        """Index the labels of a model.
 
         Args:
             labels: The labels of the model, in the order of its logits.

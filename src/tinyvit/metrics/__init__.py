@@ -22,7 +22,7 @@ from tinyvit.metrics.comparison import (
     compare_predictions,
     count_flips,
 )
-from tinyvit.metrics.significance import mcnemar_p_value, gain_interval, wilson_interval
+from tinyvit.metrics.significance import gain_interval, mcnemar_p_value, wilson_interval
 
 __all__ = [
     "AccuracyCounter",
@@ -36,8 +36,8 @@ __all__ = [
     "compare_predictions",
     "count_flips",
     "expected_calibration_error",
-    "mcnemar_p_value",
     "gain_interval",
+    "mcnemar_p_value",
     "rank_classes",
     "top_k_correct",
     "wilson_interval",

@@ -9,7 +9,7 @@ from tinyvit.nn.model import TinyViT
 
 
 def count_params(model: TinyViT) -> int:
-    """Count the trained parameters.
+    """Count the trained parameters of a network.
 
     Args:
         model: A network that is not folded.

@@ -16,7 +16,7 @@ _DEMO_FILE = "assets/demo.safetensors"
 
 
 def load_released(name: str) -> Checkpoint:
-    """Load a released checkpoint.
+    """Load a released checkpoint by name.
 
     Args:
         name: A full or short name that `tinyvit.variants.find_released` knows, or "demo" for the

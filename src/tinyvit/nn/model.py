@@ -24,7 +24,7 @@ class ConvNorm(nn.Sequential):
     def __init__(
         self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             in_channels: Channels of the input.
@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
     """Two strided convolutions from the image to features: (B, 3, S, S) to (B, dim, S/4, S/4)."""
 
     def __init__(self, dim: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the output.
@@ -62,7 +62,7 @@ class MBConv(nn.Module):
     """Inverted bottleneck block of the first stage, with a residual connection."""
 
     def __init__(self, dim: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the input and output.
@@ -84,7 +84,7 @@ class PatchMerging(nn.Module):
     """Downsampling between stages: (B, in, H, W) to (B, out, H/2, W/2)."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             in_dim: Channels of the input.
@@ -109,7 +109,7 @@ class FusedProjection(nn.Linear):
     """
 
     def __init__(self, dim: int) -> None:
-        """Create the layer.
+        """Create the layer with random weights.
 
         Args:
             dim: Channels of the tokens, a multiple of HEAD_DIM.
@@ -117,7 +117,7 @@ class FusedProjection(nn.Linear):
         super().__init__(dim, 3 * dim)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
-        """Project tokens.
+        """Project tokens to queries, keys and values.
 
         Args:
             x: Tokens (N, dim).
@@ -135,7 +135,7 @@ class SplitProjection(nn.Module):
     """Projection to queries, keys and values after folding, by one linear layer each."""
 
     def __init__(self, q: nn.Linear, k: nn.Linear, v: nn.Linear) -> None:
-        """Create the module.
+        """Combine three linear layers.
 
         Args:
             q: Layer of the queries; its weights contain the factor 1 / sqrt(HEAD_DIM).
@@ -157,7 +157,7 @@ class Attention(nn.Module):
     """
 
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the tokens, `num_heads` times HEAD_DIM.
@@ -201,7 +201,7 @@ class Mlp(nn.Module):
     """LayerNorm and two linear layers with a GELU between them."""
 
     def __init__(self, dim: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the tokens.
@@ -220,7 +220,7 @@ class Block(nn.Module):
     """Window attention, a depthwise convolution and an MLP, as in figure 2 of the paper."""
 
     def __init__(self, dim: int, num_heads: int, window: int, resolution: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the tokens.
@@ -235,7 +235,7 @@ class Block(nn.Module):
         self.mlp = Mlp(dim)
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """Compute the block.
+        """Compute attention, convolution and MLP.
 
         Args:
             x: Tokens (B * resolution**2, dim) in row order.
@@ -266,7 +266,7 @@ class ConvStage(nn.Module):
     """The first stage, made of MBConv blocks."""
 
     def __init__(self, dim: int, depth: int) -> None:
-        """Create the blocks.
+        """Create the blocks with random weights.
 
         Args:
             dim: Channels of the input and output.
@@ -286,7 +286,7 @@ class AttentionStage(nn.Module):
     def __init__(
         self, in_dim: int, dim: int, depth: int, num_heads: int, window: int, resolution: int
     ) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             in_dim: Channels of the input.
@@ -302,7 +302,7 @@ class AttentionStage(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, num_heads, window, resolution) for _ in range(depth))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """Compute the stage.
+        """Downsample, then compute the blocks.
 
         Args:
             x: Feature map (B, in_dim, 2 * resolution, 2 * resolution).
@@ -321,7 +321,7 @@ class Head(nn.Module):
     """LayerNorm and the linear classifier."""
 
     def __init__(self, dim: int, num_classes: int) -> None:
-        """Create the layers.
+        """Create the layers with random weights.
 
         Args:
             dim: Channels of the pooled features.
@@ -337,7 +337,7 @@ class Head(nn.Module):
 
 
 class TinyViT(nn.Module):
-    """The classification network.
+    """The TinyViT network for classification.
 
     Attributes:
         variant: The architecture.
@@ -377,7 +377,7 @@ class TinyViT(nn.Module):
             self.register_buffer(f"bias_index_{side}", attention_bias_index(side), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Classify images.
+        """Compute the logits of images.
 
         Args:
             image: Normalized images, float32 (B, 3, img_size, img_size).

@@ -89,6 +89,7 @@ def test_missing_program_is_an_error() -> None:
     ("exit_code", "stderr", "text"),
     [
         (1, "tar: x: No space left on device", "board has no space left: free some space there"),
+        (2, "tar: ./x: Wrote only 512 of 10240 bytes\ntar: Exiting", "board has no space left"),
         (255, "me@board: Permission denied (publickey).", "board does not accept this key"),
         (255, "Host key verification failed.", "board is not a known host: connect once by hand"),
         (255, "ssh: Could not resolve hostname board", "board cannot be found: check its name"),

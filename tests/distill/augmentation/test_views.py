@@ -7,19 +7,39 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyvit.distill.augmentation.pictures import read_training_images
-from tinyvit.distill.augmentation.randaugment import GRAY, OPERATIONS, Draw, rand_augment
-from tinyvit.distill.augmentation.views import Augmentation, make_view, probe_views, view_seed
+from tinyvit.data.class_folders import read_image_folder
+from tinyvit.distill.augmentation.randaugment import (
+    FILL_COLOR,
+    OPERATIONS,
+    OperationParameters,
+    rand_augment,
+)
+from tinyvit.distill.augmentation.views import (
+    Augmentation,
+    OpenImage,
+    View,
+    ViewSource,
+    hash_probe_views,
+    make_view,
+    view_seed,
+)
 from tinyvit.errors import RequestError
+
+
+def view_of(
+    open_image: OpenImage, count: int, index: int, seed: int, size: int, augmentation: Augmentation
+) -> View:
+    return make_view(ViewSource(open_image, count, size, augmentation), index, seed)
+
 
 ALL = Augmentation(mixup=0.8, cutmix=1.0, erase=0.5)
 CENTRE = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, operations=0, erase=0.0)
 
 
-def test_a_seed_is_a_view(photos: Path) -> None:
-    pictures = read_training_images(photos)
-    first = [make_view(pictures.open, 12, 3, seed, 32, ALL) for seed in range(20)]
-    again = [make_view(pictures.open, 12, 3, seed, 32, ALL) for seed in range(20)]
+def test_a_seed_is_a_view(image_folder: Path) -> None:
+    images = read_image_folder(image_folder)
+    first = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
+    again = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     assert all(
         np.array_equal(a.pixels, b.pixels) and (a.partner, a.share) == (b.partner, b.share)
         for a, b in zip(first, again)
@@ -27,10 +47,13 @@ def test_a_seed_is_a_view(photos: Path) -> None:
     assert len({one.pixels.tobytes() for one in first}) == 20
 
 
-def test_the_pixels_of_a_seed_are_these(photos: Path) -> None:
-    """Another hash means that stores made before are of other crops: then augment.VERSION goes up."""
-    pictures = read_training_images(photos)
-    assert probe_views(pictures.open, list(pictures.keys), 0, 32, ALL)[:16] == "1eb909b5b79ea837"
+def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
+    """Another hash means that stores made before are of other crops: then views.VERSION goes up."""
+    images = read_image_folder(image_folder)
+    assert (
+        hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]
+        == "1eb909b5b79ea837"
+    )
 
 
 @pytest.mark.parametrize(
@@ -44,11 +67,11 @@ def test_the_pixels_of_a_seed_are_these(photos: Path) -> None:
         {"mixup": 0.0},
     ],
 )
-def test_every_setting_shows_in_the_probe(photos: Path, changed: dict[str, object]) -> None:
-    pictures = read_training_images(photos)
-    keys, other = list(pictures.keys), replace(ALL, **changed)  # type: ignore[arg-type]
-    assert probe_views(pictures.open, keys, 0, 32, ALL) != probe_views(
-        pictures.open, keys, 0, 32, other
+def test_every_setting_shows_in_the_probe(image_folder: Path, changed: dict[str, object]) -> None:
+    images = read_image_folder(image_folder)
+    keys, other = list(images.keys), replace(ALL, **changed)  # type: ignore[arg-type]
+    assert hash_probe_views(ViewSource(images.open, 12, 32, ALL), keys, 0) != hash_probe_views(
+        ViewSource(images.open, 12, 32, other), keys, 0
     )
 
 
@@ -57,7 +80,7 @@ def test_a_view_at_another_size_is_of_the_same_part() -> None:
     how = replace(CENTRE, scale=(0.1, 0.9), ratio=(0.75, 4 / 3))
     for seed in range(10):
         small, large = (
-            make_view(lambda _: ramp, 1, 0, seed, size, how).pixels.astype(float)
+            view_of(lambda _: ramp, 1, 0, seed, size, how).pixels.astype(float)
             for size in (32, 128)
         )
         assert abs(small.mean() - large.mean()) < 1
@@ -65,11 +88,11 @@ def test_a_view_at_another_size_is_of_the_same_part() -> None:
 
 @pytest.mark.parametrize("way", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
-    photos: Path, way: dict[str, float]
+    image_folder: Path, way: dict[str, float]
 ) -> None:
-    pictures, how = read_training_images(photos), Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
+    images, how = read_image_folder(image_folder), Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
     for seed in range(100):
-        small, large = (make_view(pictures.open, 12, 3, seed, size, how) for size in (32, 64))
+        small, large = (view_of(images.open, 12, 3, seed, size, how) for size in (32, 64))
         assert small.partner == large.partner
         assert small.share == pytest.approx(
             large.share, abs=0.07
@@ -79,9 +102,9 @@ def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
 def test_without_chance_a_view_is_the_picture() -> None:
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
     assert np.array_equal(
-        make_view(lambda _: Image.fromarray(pixels), 1, 0, 7, 32, CENTRE).pixels, pixels
+        view_of(lambda _: Image.fromarray(pixels), 1, 0, 7, 32, CENTRE).pixels, pixels
     )
-    flipped = make_view(
+    flipped = view_of(
         lambda _: Image.fromarray(pixels), 1, 0, 7, 32, replace(CENTRE, flip=1.0)
     ).pixels
     assert np.array_equal(flipped, pixels[:, ::-1])
@@ -93,7 +116,7 @@ def test_the_share_is_that_of_the_pixels(way: str) -> None:
     how = replace(CENTRE, **{way: 1.0})
     shares = []
     for seed in range(30):
-        made = make_view(lambda index: white if index == 0 else black, 2, 0, seed, 32, how)
+        made = view_of(lambda index: white if index == 0 else black, 2, 0, seed, 32, how)
         shares.append(made.share)
         if made.partner == 1:
             assert abs(made.pixels.mean() / 255 - made.share) < 0.01
@@ -106,7 +129,7 @@ def test_erasing_takes_the_share_that_the_recipe_says() -> None:
     gray = Image.new("RGB", (64, 64), (128,) * 3)
     shares = [
         float(
-            (make_view(lambda _: gray, 1, 0, seed, 64, replace(CENTRE, erase=1.0)).pixels != 128)
+            (view_of(lambda _: gray, 1, 0, seed, 64, replace(CENTRE, erase=1.0)).pixels != 128)
             .any(-1)
             .mean()
         )
@@ -118,9 +141,9 @@ def test_erasing_takes_the_share_that_the_recipe_says() -> None:
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000), (1, 1), (3, 500)])
-def test_narrow_pictures_are_cut_too(size: tuple[int, int]) -> None:
+def test_narrow_images_are_cut_too(size: tuple[int, int]) -> None:
     for seed in range(5):
-        assert make_view(
+        assert view_of(
             lambda _: Image.new("RGB", size), 1, 0, seed, 32, Augmentation()
         ).pixels.shape == (32, 32, 3)
 
@@ -139,13 +162,15 @@ def test_seeds_depend_on_epoch_view_and_key_alone() -> None:
 def test_operations_keep_size_and_mode(operation: int, strength: float) -> None:
     image = Image.fromarray(np.random.RandomState(1).randint(0, 256, (30, 20, 3)).astype(np.uint8))
     for sign in (-1, 1):
-        made = OPERATIONS[operation](image, Draw(strength, sign, Image.Resampling.BILINEAR))
+        made = OPERATIONS[operation](
+            image, OperationParameters(strength, sign, Image.Resampling.BILINEAR)
+        )
         assert (made.size, made.mode) == (image.size, "RGB")
 
 
 def test_strengths_are_those_of_timm() -> None:
     levels = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (8, 1, 3)))
-    draw = Draw(0.9, 1, Image.Resampling.BILINEAR)
+    draw = OperationParameters(0.9, 1, Image.Resampling.BILINEAR)
     posterized, solarized, added = (
         np.asarray(OPERATIONS[i](levels, draw))[0, :, 0] for i in (4, 5, 6)
     )
@@ -153,7 +178,7 @@ def test_strengths_are_those_of_timm() -> None:
     assert solarized[25] == 25 and solarized[26] == 255 - 26  # noqa: PT018  (256 - int(230.4) = 26)
     assert added[0] == 99
     moved = np.asarray(OPERATIONS[13](levels, draw))[0]
-    assert tuple(moved[-1]) == GRAY
+    assert tuple(moved[-1]) == FILL_COLOR
     assert moved[0, 0] == pytest.approx(0.45 * 0.9 * 256, abs=1.5)
 
 
@@ -177,5 +202,5 @@ def test_half_of_the_operations_are_done() -> None:
     ],
 )
 def test_impossible_settings(bad: dict[str, object]) -> None:
-    with pytest.raises(RequestError, match="not a possible augmentation"):
+    with pytest.raises(RequestError, match="augmentation settings are not valid"):
         Augmentation(**bad)  # type: ignore[arg-type]

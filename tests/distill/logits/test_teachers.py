@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.distill.conftest import CLASSES, TEACHER
+from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.errors import TinyViTError
-from tinyvit.export import export
+from tinyvit.export import ExportConfig, export
 from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.runtimes import processor as cpu
@@ -35,18 +35,20 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_an_exported_teacher_answers_as_its_checkpoint(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch)
-    one, other = (
+    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch))
+    from_checkpoint, from_artifact = (
         open_teachers((str(path),), None, HERE)[0]
         for path in (checkpoint, tmp_path / "teacher.onnx")
     )
-    assert one.labels == other.labels
-    assert [label.wnid for label in one.labels or ()] == list(CLASSES)
-    np.testing.assert_allclose(one.probabilities(PIXELS), other.probabilities(PIXELS), atol=1e-5)
+    assert from_checkpoint.labels == from_artifact.labels
+    assert [label.wnid for label in from_checkpoint.labels or ()] == list(CLASSES)
+    np.testing.assert_allclose(
+        from_checkpoint.probabilities(PIXELS), from_artifact.probabilities(PIXELS), atol=1e-5
+    )
 
 
 def test_several_are_averaged(checkpoint: Path) -> None:
-    three = TEACHER.replace(":small", ":three")
+    three = teacher_named("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
         average_probabilities([first, second], PIXELS), first.probabilities(PIXELS)
@@ -68,18 +70,22 @@ def test_a_released_model_by_its_name() -> None:
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
         (
-            (TEACHER.replace(":small", ":homeless"),),
+            (teacher_named("missing_package"),),
             None,
             "needs no_such_package, which is not installed",
         ),
-        ((TEACHER.replace(":small", ":absent"),), None, "has no attribute 'absent'"),
-        ((TEACHER.replace(":small", ":nothing"),), None, "returned str"),
-        ((TEACHER.replace(":small", ":pair"),), None, "answers tuple: it must answer one tensor"),
-        ((TEACHER.replace(":small", ":narrow"),), None, "narrow failed"),
-        ((TEACHER.replace(":small", ":misnamed"),), None, "labels are not those of its 3 classes"),
-        (("no/file.py:x",), None, "is no Python file"),
+        ((teacher_named("absent"),), None, "has no attribute 'absent'"),
+        ((teacher_named("not_a_module"),), None, "returned an object of type str"),
+        (
+            (teacher_named("two_outputs"),),
+            None,
+            "returns an object of type tuple: it must return one tensor",
+        ),
+        ((teacher_named("fixed_size"),), None, "fixed_size failed"),
+        ((teacher_named("wrong_labels"),), None, "labels does not label its 3 classes"),
+        (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
-        ((TEACHER, TEACHER.replace(":small", ":three")), None, "have different classes"),
+        ((TEACHER, teacher_named("three_classes")), None, "have different classes"),
     ],
 )
 def test_what_is_no_teacher(given: tuple[str, ...], size: int | None, said: str) -> None:
@@ -99,27 +105,28 @@ def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (teacher.classes, teacher.preprocess.size) == (1000, 224)
     np.testing.assert_allclose(teacher.probabilities(PIXELS).sum(1), 1)
     monkeypatch.undo()
-    with pytest.raises(TinyViTError, match="timm cannot make no_such_model"):
+    with pytest.raises(TinyViTError, match="timm cannot create no_such_model"):
         open_teachers(("timm:no_such_model",), None, HERE)
 
 
 def test_an_exported_teacher_has_one_size(checkpoint: Path, tmp_path: Path) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "teacher.onnx")
+    export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx"))
     with pytest.raises(TinyViTError, match="runs at 64 pixels, not 96"):
         open_teachers((str(tmp_path / "teacher.onnx"),), 96, HERE)
 
 
 def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Path) -> None:
-    export(checkpoint=checkpoint, output=tmp_path / "full.onnx", preprocess="full")
+    path = tmp_path / "full.onnx"
+    export(ExportConfig(checkpoint=checkpoint, output=path, preprocess="full"))
     with pytest.raises(TinyViTError, match="does not take normalized images"):
-        open_teachers((str(tmp_path / "full.onnx"),), None, HERE)
+        open_teachers((str(path),), None, HERE)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
     assert not select_device("auto").bfloat16
-    with pytest.raises(TinyViTError, match="no bf16 products"):
+    with pytest.raises(TinyViTError, match="no bfloat16 instructions"):
         select_device("bfloat16")
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
     assert select_device("auto").bfloat16

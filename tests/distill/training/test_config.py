@@ -6,27 +6,24 @@ from pathlib import Path
 import pytest
 
 from tinyvit.distill.training.config import (
-    PRESETS,
     apply_overrides,
-    drop_path_of,
     parse_assignment,
-    preset_for,
     read_config,
-    with_defaults,
 )
+from tinyvit.distill.training.presets import PRESETS, choose_preset, drop_path_rate
 from tinyvit.distill.training.run_folder import open_run_folder
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_what_a_run_writes_can_be_given_again(name: str, tmp_path: Path) -> None:
-    settings = replace(PRESETS[name], seed=7, label_weight=0.25)
-    open_run_folder(tmp_path / "run", {"student": "tiny_vit_5m_224"}, settings, overwrite=False)
-    assert read_config(tmp_path / "run" / "run.toml") == settings
+def test_a_run_file_gives_back_its_settings(name: str, tmp_path: Path) -> None:
+    config = replace(PRESETS[name], seed=7, label_weight=0.25)
+    open_run_folder(tmp_path / "run", {"student": "tiny_vit_5m_224"}, config, overwrite=False)
+    assert read_config(tmp_path / "run" / "run.toml") == config
 
 
-def test_the_papers_numbers() -> None:
+def test_presets_have_the_papers_values() -> None:
     """microsoft/Cream, TinyViT/config.py and configs/."""
     scratch, pretrain, fine, larger = (
         PRESETS[name] for name in ("scratch-1k", "pretrain-22k", "finetune-1k", "finetune-384")
@@ -75,16 +72,16 @@ def test_the_papers_numbers() -> None:
         ("transfer", (0.0, 0.0, 0.0)),
     ],
 )
-def test_the_papers_drop_path_is_the_variants(name: str, rates: tuple[float, ...]) -> None:
+def test_drop_path_rates_are_the_papers(name: str, rates: tuple[float, ...]) -> None:
     """DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
     variants = [VARIANTS[f"tiny_vit_{size}_224"] for size in ("5m", "11m", "21m")]
-    assert tuple(drop_path_of(PRESETS[name], variant) for variant in variants) == rates
-    assert drop_path_of(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
-    assert drop_path_of(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
+    assert tuple(drop_path_rate(PRESETS[name], variant) for variant in variants) == rates
+    assert drop_path_rate(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
+    assert drop_path_rate(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
 
 
-def test_changes() -> None:
-    one = apply_overrides(
+def test_overrides_change_single_settings() -> None:
+    config = apply_overrides(
         PRESETS["transfer"],
         dict(
             map(
@@ -93,18 +90,17 @@ def test_changes() -> None:
             )
         ),
     )
-    assert (one.lr, one.epochs, one.augmentation.scale, one.frozen_norm) == (
+    assert (config.lr, config.epochs, config.augmentation.scale, config.frozen_norm) == (
         1e-3,
         3,
         (0.5, 1),
         True,
     )
-    assert with_defaults(one, None, 8, None) == replace(one, batch=8)
-    assert preset_for(initialized=True, stored=False) == "transfer"
+    assert choose_preset(has_init=True, has_store=False) == "transfer"
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("assignment", "message"),
     [
         ("lr", "not understood"),
         ("lr=fast", "not understood"),
@@ -113,19 +109,19 @@ def test_changes() -> None:
         ("lr.x=1", "no setting is called"),
         ("epochs=1.5", "epochs is not what it should be"),
         ("epochs=0", "not possible"),
-        ("augmentation.flip=3", "not a possible augmentation"),
-        ('precision="int4"', "not possible"),
+        ("augmentation.flip=3", "augmentation settings are not valid"),
+        ('precision="int4"', "precision"),
     ],
 )
-def test_changes_that_are_none(given: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        apply_overrides(PRESETS["transfer"], dict([parse_assignment(given)]))
+def test_wrong_overrides_are_refused(assignment: str, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        apply_overrides(PRESETS["transfer"], dict([parse_assignment(assignment)]))
 
 
 @pytest.mark.parametrize(
     "text", ["", "x = ", "[training]\nepochs = 3", "[training]\npreset = 'a'\nnew = 1"]
 )
-def test_files_that_are_none(tmp_path: Path, text: str) -> None:
+def test_unusable_settings_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.toml").write_text(text)
     if text.endswith("epochs = 3"):
         with pytest.raises(RequestError, match="has no preset"):

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinyvit.distill.training.loss import label_loss, sparse_divergence
+from tinyvit.distill.training.loss import mixed_cross_entropy, sparse_divergence
 
 B, C = 6, 40
 
 
-def answers(k: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+def teacher_outputs(k: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     """A teacher's probabilities (B, C), and its k largest."""
     torch.manual_seed(seed)
     whole = torch.softmax(3 * torch.randn(B, C, dtype=torch.float64), 1)
@@ -18,8 +18,8 @@ def answers(k: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     return whole, classes, values
 
 
-def dense(logits: Tensor, classes: Tensor, values: Tensor) -> Tensor:
-    """The paper's rule written out: what is left is spread over the others, then Kullback-Leibler over all classes."""
+def dense_divergence(logits: Tensor, classes: Tensor, values: Tensor) -> Tensor:
+    """The paper's rule over all classes: the rest of the probability is spread evenly."""
     others = (1 - values.sum(1, keepdim=True)) / max(C - classes.shape[1], 1)
     target = others.expand(-1, C).scatter(1, classes, values)
     return F.kl_div(F.log_softmax(logits, 1), target, reduction="batchmean")
@@ -27,10 +27,13 @@ def dense(logits: Tensor, classes: Tensor, values: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("k", [1, 3, 10, C - 1, C])
 def test_value_and_gradient_are_those_of_the_dense_loss(k: int) -> None:
-    _, classes, values = answers(k)
+    _, classes, values = teacher_outputs(k)
     ours = torch.randn(B, C, requires_grad=True)
     theirs = ours.detach().double().requires_grad_()
-    found, wanted = sparse_divergence(ours, classes, values), dense(theirs, classes, values)
+    found, wanted = (
+        sparse_divergence(ours, classes, values),
+        dense_divergence(theirs, classes, values),
+    )
     found.backward()
     wanted.backward()
     assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
@@ -39,20 +42,20 @@ def test_value_and_gradient_are_those_of_the_dense_loss(k: int) -> None:
     torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-7)
 
 
-def test_it_comes_to_the_whole_divergence_as_k_grows() -> None:
-    whole, _, _ = answers(C)
+def test_the_divergence_approaches_that_of_all_classes_as_k_grows() -> None:
+    whole, _, _ = teacher_outputs(C)
     logits = torch.randn(B, C)
     wanted = F.kl_div(F.log_softmax(logits.double(), 1), whole, reduction="batchmean").item()
     errors = [
-        abs(sparse_divergence(logits, *answers(k)[1:]).item() - wanted)
+        abs(sparse_divergence(logits, *teacher_outputs(k)[1:]).item() - wanted)
         for k in (1, 5, 10, 20, 30, C)
     ]
     assert errors == sorted(errors, reverse=True)
     assert errors[-1] < 1e-5 < errors[0]
 
 
-def test_a_student_that_answers_like_its_teacher_has_no_loss() -> None:
-    whole, classes, values = answers(C)
+def test_a_student_that_equals_its_teacher_has_no_loss() -> None:
+    whole, classes, values = teacher_outputs(C)
     assert sparse_divergence(whole.log().float(), classes, values).item() == pytest.approx(
         0, abs=1e-5
     )
@@ -62,7 +65,7 @@ def test_a_student_that_answers_like_its_teacher_has_no_loss() -> None:
     )
 
 
-def test_what_16_bits_round_over_one_is_no_negative_rest() -> None:
+def test_float16_probabilities_that_sum_above_one_are_accepted() -> None:
     found = sparse_divergence(
         torch.zeros(1, 4), torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.2505]]).half()
     )
@@ -70,7 +73,7 @@ def test_what_16_bits_round_over_one_is_no_negative_rest() -> None:
     assert found >= 0
 
 
-def test_labels_of_mixed_pictures_are_mixed() -> None:
+def test_labels_of_mixed_images_are_mixed() -> None:
     logits, own, other = torch.randn(B, C), torch.arange(B), torch.arange(B) + 3
     shares = torch.linspace(0, 1, B)
     targets = torch.zeros(B, C)
@@ -78,4 +81,4 @@ def test_labels_of_mixed_pictures_are_mixed() -> None:
         targets[i, own[i]] += shares[i]
         targets[i, other[i]] += 1 - shares[i]
     wanted = F.cross_entropy(logits, targets, label_smoothing=0.1)
-    torch.testing.assert_close(label_loss(logits, own, other, shares, 0.1), wanted)
+    torch.testing.assert_close(mixed_cross_entropy(logits, own, other, shares, 0.1), wanted)

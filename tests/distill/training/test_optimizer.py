@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tinyvit.distill.training.config import PRESETS
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
     layer_scale,
@@ -13,10 +12,11 @@ from tinyvit.distill.training.optimizer import (
     make_average,
     make_optimizer,
 )
+from tinyvit.distill.training.presets import PRESETS
 from tinyvit.nn.model import TinyViT
 from tinyvit.variants import VARIANTS
 
-SETTINGS = replace(PRESETS["finetune-1k"], epochs=10, warmup_epochs=2)
+CONFIG = replace(PRESETS["finetune-1k"], epochs=10, warmup_epochs=2)
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +24,8 @@ def model() -> TinyViT:
     return TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
 
 
-def test_every_weight_is_in_one_group_and_vectors_do_not_decay(model: TinyViT) -> None:
-    optimizer = make_optimizer(model, replace(SETTINGS, weight_decay=0.05))
+def test_every_weight_is_in_one_group_and_vectors_have_no_decay(model: TinyViT) -> None:
+    optimizer = make_optimizer(model, replace(CONFIG, weight_decay=0.05))
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed = {
         names[id(p)]: group["weight_decay"]
@@ -54,22 +54,22 @@ def test_every_weight_is_in_one_group_and_vectors_do_not_decay(model: TinyViT) -
         ("patch_embed.conv1.conv.weight", 11),
     ],
 )
-def test_layers_learn_slower_the_earlier_they_are(model: TinyViT, name: str, power: int) -> None:
+def test_earlier_layers_have_smaller_learning_rates(model: TinyViT, name: str, power: int) -> None:
     """Of 12 blocks, as microsoft/Cream's set_layer_lr_decay counts them."""
     assert layer_scale(model, name, 0.8) == pytest.approx(0.8**power)
 
 
-def test_the_rate_rises_and_falls_as_it_should() -> None:
-    rates = [learning_rate(SETTINGS, step, 100, 512) for step in range(1000)]
-    assert rates[0] == pytest.approx(SETTINGS.warmup_lr)
-    assert rates[100] == pytest.approx((SETTINGS.warmup_lr + SETTINGS.lr) / 2)
-    assert rates[200] == max(rates) == pytest.approx(SETTINGS.lr)
-    assert rates[600] == pytest.approx((SETTINGS.lr + SETTINGS.min_lr) / 2)
-    assert rates[-1] == pytest.approx(SETTINGS.min_lr, rel=0.01)
-    assert learning_rate(SETTINGS, 600, 100, 64) == pytest.approx(rates[600] / 8)
+def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
+    rates = [learning_rate(CONFIG, step, 100, 512) for step in range(1000)]
+    assert rates[0] == pytest.approx(CONFIG.warmup_lr)
+    assert rates[100] == pytest.approx((CONFIG.warmup_lr + CONFIG.lr) / 2)
+    assert rates[200] == max(rates) == pytest.approx(CONFIG.lr)
+    assert rates[600] == pytest.approx((CONFIG.lr + CONFIG.min_lr) / 2)
+    assert rates[-1] == pytest.approx(CONFIG.min_lr, rel=0.01)
+    assert learning_rate(CONFIG, 600, 100, 64) == pytest.approx(rates[600] / 8)
 
 
-def test_the_average_follows_and_keeps_the_norms_statistics(model: TinyViT) -> None:
+def test_the_average_follows_weights_and_copies_norm_statistics(model: TinyViT) -> None:
     average = make_average(model, 0.99)
     name = "head.fc.bias"
     with torch.no_grad():
@@ -87,7 +87,7 @@ def test_the_average_follows_and_keeps_the_norms_statistics(model: TinyViT) -> N
 @pytest.mark.parametrize(
     "branch", ["stages.0.blocks.1.conv3", "stages.2.blocks.5.attn", "stages.3.blocks.1.mlp"]
 )
-def test_branches_are_dropped_by_picture_and_their_mean_stays(branch: str) -> None:
+def test_branches_are_dropped_for_single_images(branch: str) -> None:
     model = TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
     add_drop_path(model, 0.5)
     module = model.get_submodule(branch)
@@ -101,10 +101,10 @@ def test_branches_are_dropped_by_picture_and_their_mean_stays(branch: str) -> No
             if isinstance(norm, torch.nn.BatchNorm2d):
                 norm.eval()
         model(images)
-        per_picture = seen[-1].reshape(64, -1)
-        dropped = (per_picture == 0).all(1)
+        per_image = seen[-1].reshape(64, -1)
+        dropped = (per_image == 0).all(1)
         assert 0 < dropped.sum() < 64
-        assert (per_picture[~dropped] != 0).any(1).all()
+        assert (per_image[~dropped] != 0).any(1).all()
         model.eval()
         seen.clear()
         model(images)

@@ -6,18 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distill.conftest import make_pictures
-from tinyvit.distill.logits.save import LogitsRequest as Storing
+from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.logits.save import save_logits
-from tinyvit.distill.training import trainer as training
-from tinyvit.distill.training.config import PRESETS
+from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.training import trainer
+from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.qat import (
-    EVERYWHERE,
+    TRAINING_SCHEME,
     FakeQuantize,
     add_fake_quantization,
     checkpoint_state,
 )
-from tinyvit.distill.training.request import LogitsRequest, train_student
+from tinyvit.distill.training.request import TrainingRequest, train_student
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import load_checkpoint
@@ -25,8 +25,8 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.quantized_layers import QuantizePoint
 from tinyvit.quant.quantized_network import (
-    QuantizePoint,
     attention_modules,
     quantizable_layers,
     quantize_network,
@@ -59,9 +59,9 @@ def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
 
 
 @pytest.mark.parametrize(
-    "placement",
+    "scheme",
     [
-        EVERYWHERE,
+        TRAINING_SCHEME,
         QuantScheme("uint8", outputs="convolutions", attention=False),
         QuantScheme(attention=False),
         QuantScheme(),
@@ -69,46 +69,48 @@ def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
 )
 @pytest.mark.parametrize("bits", [4, 7, 8])
 def test_it_rounds_where_and_as_export_does(
-    folded: TinyViT, recipe: Recipe, placement: QuantScheme, bits: int
+    folded: TinyViT, recipe: Recipe, scheme: QuantScheme, bits: int
 ) -> None:
-    """Module by module, each with the input that it has in the quantized network: through all of them a value that falls on the other
-    side of a step's edge in one grows to as much as rounding does."""
+    """Compares module by module, each with its input in the quantized network.
+
+    Through the whole network, a value that one module rounds to the other side would grow to as
+    much as rounding itself."""
     recipe = replace(recipe, weight_bits=bits)
-    wanted, found = (
-        quantize_network(folded, recipe, placement),
-        add_fake_quantization(folded, recipe, placement).eval(),
+    expected, actual = (
+        quantize_network(folded, recipe, scheme),
+        add_fake_quantization(folded, recipe, scheme).eval(),
     )
     names = [name for name, _ in quantizable_layers(folded)]
     names += [
         f"{name}.{part}" for name, _ in attention_modules(folded) for part in ("softmax", "proj")
     ]
-    seen: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    outputs: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
     for name in names:
-        wanted.get_submodule(name).register_forward_hook(
-            lambda _, given, result, name=name: seen.update({name: (given[0], result)})
+        expected.get_submodule(name).register_forward_hook(
+            lambda _, inputs, result, name=name: outputs.update({name: (inputs[0], result)})
         )
     with torch.inference_mode():
-        wanted(IMAGES)
+        expected(IMAGES)
         for name in names:
-            given, result = seen[name]
-            apart = (found.get_submodule(name)(given) - result).abs() > 1e-3 * result.abs().max()
+            inputs, result = outputs[name]
+            apart = (actual.get_submodule(name)(inputs) - result).abs() > 1e-3 * result.abs().max()
             assert apart.float().mean().item() < 0.05, (
                 name
             )  # without one of its roundings, most are apart
-    assert sum(isinstance(module, FakeQuantize) for module in found.modules()) == sum(
-        isinstance(m, QuantizePoint) for m in wanted.modules()
+    assert sum(isinstance(module, FakeQuantize) for module in actual.modules()) == sum(
+        isinstance(m, QuantizePoint) for m in expected.modules()
     )
 
 
 def test_float_units_stay_float(folded: TinyViT, recipe: Recipe) -> None:
     names = ("stages.1.blocks.0.mlp.fc1", "stages.2.blocks.0.attn")
-    recipe = recipe.without(names)
+    recipe = recipe.with_float_units(names)
     assert type(add_fake_quantization(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
     with torch.inference_mode():
-        wanted = quantize_network(folded, recipe, EVERYWHERE)(IMAGES)
+        expected = quantize_network(folded, recipe, TRAINING_SCHEME)(IMAGES)
         assert (
-            add_fake_quantization(folded, recipe)(IMAGES) - wanted
-        ).abs().max() < 0.1 * wanted.abs().max()
+            add_fake_quantization(folded, recipe)(IMAGES) - expected
+        ).abs().max() < 0.1 * expected.abs().max()
 
 
 def test_gradients_reach_every_weight(folded: TinyViT, recipe: Recipe) -> None:
@@ -132,11 +134,11 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
     back = load_released("demo").at_size(64).build()
     back.load_state_dict(checkpoint_state(network))
     with torch.inference_mode():
-        wanted, found = (
+        expected, actual = (
             network.eval()(IMAGES),
             add_fake_quantization(fold_model(back.eval()), recipe).eval()(IMAGES),
         )
-    assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+    assert (actual - expected).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_run_leaves_a_checkpoint_and_its_recipe(
@@ -146,15 +148,15 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     init = tmp_path / "init.safetensors"
     assert source.labels is not None
     save_checkpoint(init, source.state_dict, source.labels, source.preprocess, "mit")
-    photos = make_pictures(tmp_path / "p", each=12)
+    image_folder = write_class_folders(tmp_path / "p", images_per_class=12)
     store = save_logits(
-        Storing(photos, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32")
+        LogitsRequest(image_folder, (str(init),), 1, tmp_path / "s", top_k=10, precision="float32")
     )
-    settings = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
-    asked = LogitsRequest(
-        photos,
+    config = replace(PRESETS["qat"], epochs=1, batch=4, precision="float32")
+    request = TrainingRequest(
+        image_folder,
         tmp_path / "run",
-        settings,
+        config,
         init=init,
         logits=store.folder,
         classes="teacher",
@@ -162,37 +164,39 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
         qat="",
         weight_bits=4,
     )
-    train_student(asked)
-    made, recipe = (
+    train_student(request)
+    result, recipe = (
         load_checkpoint(tmp_path / "run" / "best.safetensors"),
         read_recipe(tmp_path / "run" / "recipe.json"),
     )
-    assert (recipe.checkpoint, recipe.img_size, recipe.weight_bits) == (made.sha256, 32, 4)
-    assert made.labels == source.labels
-    _stopped_and_gone_on_from(replace(asked, output=tmp_path / "again"), monkeypatch)
+    assert (recipe.checkpoint_sha256, recipe.img_size, recipe.weight_bits) == (result.sha256, 32, 4)
+    assert result.labels == source.labels
+    _interrupt_and_resume(replace(request, output=tmp_path / "again"), monkeypatch)
     for name in ("best.safetensors", "recipe.json"):
         assert (tmp_path / "again" / name).read_bytes() == (tmp_path / "run" / name).read_bytes()
     with pytest.raises(RequestError, match="recipe of another checkpoint"):
         train_student(
-            replace(asked, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
+            replace(request, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
         )
-    with pytest.raises(RequestError, match="repairs a network as it is"):
-        train_student(replace(asked, output=tmp_path / "third", img_size=64))
-    with pytest.raises(RequestError, match="--qat needs a trained network and its answers"):
-        train_student(replace(asked, output=tmp_path / "fourth", logits=None, classes="folders"))
+    with pytest.raises(RequestError, match="cannot change the image size"):
+        train_student(replace(request, output=tmp_path / "third", img_size=64))
+    with pytest.raises(
+        RequestError, match="--qat needs a trained network and its own stored outputs"
+    ):
+        train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 
 
-def _stopped_and_gone_on_from(asked: LogitsRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = training.TrainingRun.step
+def _interrupt_and_resume(request: TrainingRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trainer.TrainingRun.step
 
-    def stopping(run: training.TrainingRun, batch: object, rate: float) -> float:
-        if run.progress.step == 4:
+    def interrupt(run: trainer.TrainingRun, batch: object, rate: float) -> float:
+        if run.state.step == 4:
             raise KeyboardInterrupt
         return real(run, batch, rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr(training.TrainingRun, "step", stopping)
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(trainer.TrainingRun, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_student(asked)
-    monkeypatch.setattr(training.TrainingRun, "step", real)
-    train_student(asked)
+        train_student(request)
+    monkeypatch.setattr(trainer.TrainingRun, "step", real)
+    train_student(request)

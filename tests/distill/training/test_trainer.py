@@ -7,20 +7,22 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.distill.conftest import CLASSES, TEACHER, make_pictures
-from tinyvit.distill.logits.save import LogitsRequest as Storing
+from tests.helpers.distill_data import CLASSES, TEACHER, write_class_folders
+from tests.helpers.progress import RecordedProgress
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.training import trainer as training
-from tinyvit.distill.training.config import PRESETS, TrainingConfig
-from tinyvit.distill.training.request import LogitsRequest, train_student
+from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.training import trainer
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.presets import PRESETS
+from tinyvit.distill.training.request import TrainingRequest, train_student
 from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.checkpoint import load_checkpoint
 
 LABELS = tuple(labels_by_wnid()[name] for name in CLASSES)
-SETTINGS = replace(
+CONFIG = replace(
     PRESETS["transfer"],
     epochs=2,
     batch=4,
@@ -32,25 +34,25 @@ SETTINGS = replace(
 )
 
 
-def asked(
-    photos: Path, output: Path, store: Store | None = None, settings: TrainingConfig = SETTINGS
-) -> LogitsRequest:
+def make_request(
+    image_folder: Path, output: Path, store: Store | None = None, config: TrainingConfig = CONFIG
+) -> TrainingRequest:
     logits = store.folder if store else None
-    return LogitsRequest(
-        photos,
+    return TrainingRequest(
+        image_folder,
         output,
-        settings,
+        config,
         student="tiny_vit_5m_224",
         logits=logits,
         img_size=32,
         workers=0,
-        val_data=photos,
+        val_data=image_folder,
     )
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student of the three classes at 32 pixels, which nobody taught, with a license."""
+    """An untrained student of the three classes at 32 pixels, with a license."""
     student = make_student("tiny_vit_5m_224", None, LABELS, 3, 32, seed=3)
     torch.nn.init.normal_(student.model.head.fc.weight)
     path = tmp_path_factory.mktemp("checkpoint") / "init.safetensors"
@@ -59,15 +61,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(photos: Path, store: Store, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run from the store that nothing stopped: two epochs of three steps."""
-    folder = tmp_path_factory.mktemp("whole") / "run"
-    assert train_student(asked(photos, folder, store)) == folder / "best.safetensors"
+def finished_run(
+    image_folder: Path, store: Store, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run from the store without an interruption: two epochs of three steps."""
+    folder = tmp_path_factory.mktemp("finished_run") / "run"
+    assert train_student(make_request(image_folder, folder, store)) == folder / "best.safetensors"
     return folder
 
 
-def test_a_run_leaves_what_it_says(whole: Path) -> None:
-    names = {path.name for path in whole.iterdir()}
+def test_a_run_leaves_checkpoints_and_a_history(finished_run: Path) -> None:
+    names = {path.name for path in finished_run.iterdir()}
     assert names == {
         "run.toml",
         "state.pt",
@@ -76,85 +80,99 @@ def test_a_run_leaves_what_it_says(whole: Path) -> None:
         "curves.png",
         "tensorboard",
     }
-    assert any((whole / "tensorboard").iterdir())
-    made = load_checkpoint(whole / "last.safetensors")
-    assert (made.labels, made.img_size, made.license) == (LABELS, 32, "unknown")
-    assert made.variant.name == "tiny_vit_5m_224"
+    assert any((finished_run / "tensorboard").iterdir())
+    checkpoint_of_run = load_checkpoint(finished_run / "last.safetensors")
+    assert (checkpoint_of_run.labels, checkpoint_of_run.img_size, checkpoint_of_run.license) == (
+        LABELS,
+        32,
+        "unknown",
+    )
+    assert checkpoint_of_run.variant.name == "tiny_vit_5m_224"
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
-def test_stopped_at_any_step_it_ends_with_the_same_bytes(
-    whole: Path,
-    photos: Path,
+def test_an_interrupted_run_ends_with_the_same_bytes(
+    finished_run: Path,
+    image_folder: Path,
     store: Store,
     tmp_path: Path,
     stop: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    steps, real = [0], training.TrainingRun.step
+    steps, real = [0], trainer.TrainingRun.step
 
-    def stopping(run: training.TrainingRun, batch: object, rate: float) -> float:
+    def interrupt(run: trainer.TrainingRun, batch: object, rate: float) -> float:
         if steps[0] == stop:
             raise KeyboardInterrupt
         steps[0] += 1
         return real(run, batch, rate)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr(training.TrainingRun, "step", stopping)
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(trainer.TrainingRun, "step", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_student(asked(photos, tmp_path / "run", store))
-    monkeypatch.setattr(training.TrainingRun, "step", real)
-    said: list[str] = []
-    train_student(asked(photos, tmp_path / "run", store), said.append)
-    assert f"going on at step {stop} of 6" in said
+        train_student(make_request(image_folder, tmp_path / "run", store))
+    monkeypatch.setattr(trainer.TrainingRun, "step", real)
+    progress = RecordedProgress()
+    train_student(make_request(image_folder, tmp_path / "run", store), progress)
+    assert f"resuming at step {stop} of 6" in progress.messages
     for name in ("best.safetensors", "last.safetensors"):
-        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
 
 
-def test_stopped_while_it_evaluates_it_evaluates_again(
-    whole: Path, photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_an_interrupted_evaluation_is_repeated(
+    finished_run: Path,
+    image_folder: Path,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def stopping(*_: object) -> None:
+    def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    real = training.evaluate
-    monkeypatch.setattr(training, "KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr(training, "evaluate", stopping)
+    real = trainer.evaluate_model
+    monkeypatch.setattr(trainer, "SAVE_INTERVAL_S", 0.0)
+    monkeypatch.setattr(trainer, "evaluate_model", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_student(asked(photos, tmp_path / "run", store))
-    monkeypatch.setattr(training, "evaluate", real)
-    said: list[str] = []
-    train_student(asked(photos, tmp_path / "run", store), said.append)
-    assert [line.partition(":")[0] for line in said[2:]] == ["epoch 1 of 2", "epoch 2 of 2"]
+        train_student(make_request(image_folder, tmp_path / "run", store))
+    monkeypatch.setattr(trainer, "evaluate_model", real)
+    progress = RecordedProgress()
+    train_student(make_request(image_folder, tmp_path / "run", store), progress)
+    assert [line.partition(":")[0] for line in progress.messages[2:]] == [
+        "epoch 1 of 2",
+        "epoch 2 of 2",
+    ]
     for name in ("best.safetensors", "last.safetensors"):
-        assert (tmp_path / "run" / name).read_bytes() == (whole / name).read_bytes()
+        assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
 
 
 def test_a_finished_run_does_nothing_again(
-    whole: Path, photos: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    finished_run: Path, image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training.TrainingRun, "step", None)
-    assert train_student(asked(photos, whole, store)) == whole / "best.safetensors"
+    monkeypatch.setattr(trainer.TrainingRun, "step", None)
+    assert (
+        train_student(make_request(image_folder, finished_run, store))
+        == finished_run / "best.safetensors"
+    )
 
 
 def test_tensorboard_shows_every_step_of_a_run_that_went_on(
-    photos: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    image_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    real = training.TrainingRun._epoch
+    real = trainer.TrainingRun._train_epoch
 
-    def stopping(run: training.TrainingRun, epoch: int, board: object) -> None:
+    def interrupt(run: trainer.TrainingRun, epoch: int, board: object) -> None:
         if epoch == 1:
             raise KeyboardInterrupt
         real(run, epoch, board)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(training.TrainingRun, "_epoch", stopping)
+    monkeypatch.setattr(trainer.TrainingRun, "_train_epoch", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train_student(asked(photos, tmp_path / "run", store))
-    monkeypatch.setattr(training.TrainingRun, "_epoch", real)
+        train_student(make_request(image_folder, tmp_path / "run", store))
+    monkeypatch.setattr(trainer.TrainingRun, "_train_epoch", real)
     for _ in range(2):  # goes on, and finds it finished
-        train_student(asked(photos, tmp_path / "run", store))
+        train_student(make_request(image_folder, tmp_path / "run", store))
     events = EventAccumulator(str(tmp_path / "run" / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3, 4, 5, 6]
@@ -162,21 +180,21 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(
 
 
 @pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 3}, {"seed": 1}])
-def test_another_run_is_not_mixed_with_it(
-    whole: Path, photos: Path, store: Store, changed: dict[str, float]
+def test_other_settings_are_another_run(
+    finished_run: Path, image_folder: Path, store: Store, changed: dict[str, float]
 ) -> None:
     with pytest.raises(
         RequestError, match=rf"holds another run \(training\.{next(iter(changed))} differ"
     ):
-        train_student(asked(photos, whole, store, replace(SETTINGS, **changed)))  # type: ignore[arg-type]
+        train_student(make_request(image_folder, finished_run, store, replace(CONFIG, **changed)))  # type: ignore[arg-type]
 
 
 def test_another_store_of_the_same_teacher_is_another_run(
-    whole: Path, photos: Path, store: Store, tmp_path: Path
+    finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     other = save_logits(
-        Storing(
-            photos,
+        LogitsRequest(
+            image_folder,
             (TEACHER,),
             2,
             tmp_path / "s",
@@ -188,80 +206,91 @@ def test_another_store_of_the_same_teacher_is_another_run(
         )
     )
     with pytest.raises(RequestError, match=r"holds another run \(run\.store differ"):
-        train_student(asked(photos, whole, other))
+        train_student(make_request(image_folder, finished_run, other))
 
 
 def test_another_validation_is_another_run(
-    whole: Path, photos: Path, store: Store, tmp_path: Path
+    finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=r"holds another run \(run\.validation differ"):
         train_student(
-            replace(asked(photos, whole, store), val_data=make_pictures(tmp_path / "val", seed=7))
+            replace(
+                make_request(image_folder, finished_run, store),
+                val_data=write_class_folders(tmp_path / "val", seed=7),
+            )
         )
 
 
-def test_files_of_another_are_not_replaced(
-    photos: Path, store: Store, checkpoint: Path, tmp_path: Path
+def test_files_of_unknown_origin_are_not_replaced(
+    image_folder: Path, store: Store, checkpoint: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
     mine = folder / "best.safetensors"
     mine.write_bytes(checkpoint.read_bytes())
-    with pytest.raises(RequestError, match=r"holds best\.safetensors of no run"):
-        train_student(asked(photos, folder, store))
+    with pytest.raises(RequestError, match=r"holds best\.safetensors, and no run\.toml"):
+        train_student(make_request(image_folder, folder, store))
     with pytest.raises(RequestError, match="lies in the run's own folder"):
         train_student(
-            replace(asked(photos, folder, store), student=None, init=mine, overwrite=True)
+            replace(
+                make_request(image_folder, folder, store), student=None, init=mine, overwrite=True
+            )
         )
     assert mine.read_bytes() == checkpoint.read_bytes()
 
 
 def test_a_run_that_is_refused_replaces_nothing(
-    whole: Path, photos: Path, store: Store, tmp_path: Path
+    finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     import shutil
 
-    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
     before = {path.name: path.read_bytes() for path in folder.glob("*.*")}
-    large = replace(SETTINGS, batch=100)
+    large = replace(CONFIG, batch=100)
     for output in (folder, tmp_path / "new"):
-        with pytest.raises(RequestError, match="do not fill a batch of 100: --batch 12 or less"):
-            train_student(replace(asked(photos, output, store, large), overwrite=True))
+        with pytest.raises(
+            RequestError, match="do not fill a batch of 100: give --batch 12 or less"
+        ):
+            train_student(replace(make_request(image_folder, output, store, large), overwrite=True))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
     assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_wrong_with_a_record_is_told(
-    photos: Path, store: Store, tmp_path: Path, workers: int
+def test_a_damaged_record_is_reported(
+    image_folder: Path, store: Store, tmp_path: Path, workers: int
 ) -> None:
     import shutil
 
     copied = Store(Path(shutil.copytree(store.folder, tmp_path / "s")), store.header)
-    data = bytearray(copied.path(0).read_bytes())
+    data = bytearray(copied.epoch_path(0).read_bytes())
     data[3 * store.header.record.itemsize + 10] ^= 1
-    copied.path(0).write_bytes(data)
+    copied.epoch_path(0).write_bytes(data)
     with pytest.raises(
         RequestError,
         match=r"record 3 of .* is damaged: delete the file and run the same save-logits again",
     ):
-        train_student(replace(asked(photos, tmp_path / "run", copied), workers=workers))
+        train_student(
+            replace(make_request(image_folder, tmp_path / "run", copied), workers=workers)
+        )
 
 
-def test_a_damaged_state_is_told(whole: Path, photos: Path, store: Store, tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported(
+    finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
+) -> None:
     import shutil
 
-    folder = Path(shutil.copytree(whole, tmp_path / "run"))
+    folder = Path(shutil.copytree(finished_run, tmp_path / "run"))
     (folder / "state.pt").write_bytes((folder / "state.pt").read_bytes()[:1000])
     with pytest.raises(RequestError, match="damaged"):
-        train_student(asked(photos, folder, store))
+        train_student(make_request(image_folder, folder, store))
 
 
 def test_a_student_that_is_its_teacher_has_nothing_to_learn(
-    photos: Path, checkpoint: Path, tmp_path: Path
+    image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    storing = Storing(
-        photos, (str(checkpoint),), 1, tmp_path / "s", top_k=3, batch=4, precision="float32"
+    storing = LogitsRequest(
+        image_folder, (str(checkpoint),), 1, tmp_path / "s", top_k=3, batch=4, precision="float32"
     )
     store = save_logits(storing)
     settings = replace(
@@ -275,30 +304,39 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
         precision="float32",
     )
     losses: list[float] = []
-    run = training.TrainingRun.step
+    run = trainer.TrainingRun.step
 
-    def seen(self: training.TrainingRun, batch: object, rate: float) -> float:
+    def seen(self: trainer.TrainingRun, batch: object, rate: float) -> float:
         losses.append(run(self, batch, rate))  # type: ignore[arg-type]
         return losses[-1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(training.TrainingRun, "step", seen)
+        patch.setattr(trainer.TrainingRun, "step", seen)
         train_student(
-            LogitsRequest(
-                photos, tmp_path / "run", settings, init=checkpoint, logits=store.folder, workers=0
+            TrainingRequest(
+                image_folder,
+                tmp_path / "run",
+                settings,
+                init=checkpoint,
+                logits=store.folder,
+                workers=0,
             )
         )
         assert max(losses) < 1e-5
         losses.clear()
         train_student(
-            replace(asked(photos, tmp_path / "other", store), settings=settings, val_data=None)
+            replace(
+                make_request(image_folder, tmp_path / "other", store),
+                config=settings,
+                val_data=None,
+            )
         )
         assert min(losses) > 1e-2
 
 
-def test_a_step_follows_the_teacher(photos: Path, store: Store, tmp_path: Path) -> None:
+def test_a_step_follows_the_teacher(image_folder: Path, store: Store, tmp_path: Path) -> None:
     settings = replace(
-        SETTINGS,
+        CONFIG,
         epochs=12,
         lr=0.1,
         warmup_epochs=0,
@@ -307,29 +345,33 @@ def test_a_step_follows_the_teacher(photos: Path, store: Store, tmp_path: Path) 
         label_weight=0.0,
         batch=12,
     )
-    said: list[str] = []
-    train_student(asked(photos, tmp_path / "run", store, settings), said.append)
+    progress = RecordedProgress()
+    train_student(make_request(image_folder, tmp_path / "run", store, settings), progress)
     losses = [
         float(line.split("loss ")[1].split(",")[0].split(" ")[0])
-        for line in said
+        for line in progress.messages
         if line.startswith("epoch")
     ]
     assert losses[-1] < 0.7 * losses[0]
 
 
 def test_the_finished_model_has_the_folders_classes_and_the_teachers_if_asked(
-    photos: Path, store: Store, tmp_path: Path
+    image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    short = replace(SETTINGS, epochs=1)
+    short = replace(CONFIG, epochs=1)
     train_student(
-        replace(asked(photos, tmp_path / "teacher", store, short), classes="teacher", val_data=None)
+        replace(
+            make_request(image_folder, tmp_path / "teacher", store, short),
+            classes="teacher",
+            val_data=None,
+        )
     )
     assert load_checkpoint(tmp_path / "teacher" / "last.safetensors").num_classes == 1000
-    train_student(asked(photos, tmp_path / "folders", store, short))
+    train_student(make_request(image_folder, tmp_path / "folders", store, short))
     assert load_checkpoint(tmp_path / "folders" / "last.safetensors").labels == LABELS
 
 
-def test_a_released_models_name_is_no_folder(
+def test_the_name_of_a_released_model_wins_over_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -338,92 +380,105 @@ def test_a_released_models_name_is_no_folder(
 
 
 def test_transfer_to_other_classes_without_a_teacher(
-    photos: Path, checkpoint: Path, tmp_path: Path
+    image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    new = make_pictures(tmp_path / "new", seed=5)
+    new = write_class_folders(tmp_path / "new", seed=5)
     (new / CLASSES[0]).rename(new / "widget")
-    said: list[str] = []
+    progress = RecordedProgress()
     train_student(
-        LogitsRequest(
-            new, tmp_path / "run", replace(SETTINGS, epochs=1), init=checkpoint, workers=0
+        TrainingRequest(
+            new, tmp_path / "run", replace(CONFIG, epochs=1), init=checkpoint, workers=0
         ),
-        said.append,
+        progress,
     )
-    made = load_checkpoint(tmp_path / "run" / "best.safetensors")
-    assert [label.name for label in made.labels or ()] == ["tabby", "school bus", "widget"]
-    assert made.license == "mit"
-    assert "2 of 3 rows of the classifier from the checkpoint" in said[0]
+    checkpoint_of_run = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert [label.name for label in checkpoint_of_run.labels or ()] == [
+        "tabby",
+        "school bus",
+        "widget",
+    ]
+    assert checkpoint_of_run.license == "mit"
+    assert "2 of 3 rows of the classifier from the checkpoint" in progress.messages[0]
 
 
 def test_growing_takes_the_attention_biases_along(
-    photos: Path, checkpoint: Path, tmp_path: Path
+    image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     train_student(
-        LogitsRequest(
-            photos,
+        TrainingRequest(
+            image_folder,
             tmp_path / "run",
-            replace(SETTINGS, epochs=1),
+            replace(CONFIG, epochs=1),
             init=checkpoint,
             img_size=64,
             workers=0,
         )
     )
-    made = load_checkpoint(tmp_path / "run" / "best.safetensors")
-    assert (made.img_size, made.preprocess.size) == (64, 64)
+    checkpoint_of_run = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert (checkpoint_of_run.img_size, checkpoint_of_run.preprocess.size) == (64, 64)
 
 
 def test_workers_make_the_same_views(
-    whole: Path, photos: Path, store: Store, tmp_path: Path
+    finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    train_student(replace(asked(photos, tmp_path / "run", store), workers=2))
+    train_student(replace(make_request(image_folder, tmp_path / "run", store), workers=2))
     assert (tmp_path / "run" / "last.safetensors").read_bytes() == (
-        whole / "last.safetensors"
+        finished_run / "last.safetensors"
     ).read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
-        ({"student": None}, "nothing to train"),
+        ({"student": None}, "no network to train"),
         ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
         ({"img_size": 50}, "cannot run at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
-        ({"classes": "mine"}, "not known"),
-        ({"settings": replace(SETTINGS, batch=100)}, "do not fill a batch of 100"),
-        ({"data": Path("nowhere")}, "is no folder"),
-        ({"logits": Path("nowhere")}, "no store of logits"),
+        ({"classes": "mine"}, "--classes mine is not possible"),
+        ({"config": replace(CONFIG, batch=100)}, "do not fill a batch of 100"),
+        ({"data": Path("nowhere")}, "is not a folder"),
+        ({"logits": Path("nowhere")}, "is not a store of logits"),
     ],
 )
-def test_what_cannot_be_trained_is_told_before(
-    photos: Path, store: Store, tmp_path: Path, changed: dict[str, object], said: str
+def test_impossible_requests_are_refused_before_training(
+    image_folder: Path, store: Store, tmp_path: Path, changed: dict[str, object], message: str
 ) -> None:
-    with pytest.raises(RequestError, match=said):
-        train_student(replace(asked(photos, tmp_path / "run", store), **changed))  # type: ignore[arg-type]
+    with pytest.raises(RequestError, match=message):
+        train_student(replace(make_request(image_folder, tmp_path / "run", store), **changed))  # type: ignore[arg-type]
 
 
 def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
-    photos = make_pictures(tmp_path / "p")
-    (photos / CLASSES[0]).rename(photos / "widget")
+    image_folder = write_class_folders(tmp_path / "p")
+    (image_folder / CLASSES[0]).rename(image_folder / "widget")
     store = save_logits(
-        Storing(photos, (TEACHER,), 1, tmp_path / "s", top_k=5, size=32, precision="float32")
+        LogitsRequest(
+            image_folder, (TEACHER,), 1, tmp_path / "s", top_k=5, size=32, precision="float32"
+        )
     )
     with pytest.raises(
         RequestError,
-        match=r"1 of the 3 class folders in .* are no class of the model \(widget\), which is here the store's teacher",
+        match=r"1 of the 3 class folders in .* do not match exactly one class of the model \(widget\); "
+        r"the model is here the store's teacher",
     ):
-        train_student(replace(asked(photos, tmp_path / "run", store), val_data=None))
+        train_student(replace(make_request(image_folder, tmp_path / "run", store), val_data=None))
 
 
-def test_a_loss_that_is_no_number_ends_the_run(photos: Path, store: Store, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, lr=1e30, warmup_epochs=0, clip=0.0, average=0.0)
+def test_a_loss_that_is_not_finite_ends_the_run(
+    image_folder: Path, store: Store, tmp_path: Path
+) -> None:
+    settings = replace(CONFIG, lr=1e30, warmup_epochs=0, clip=0.0, average=0.0)
     with pytest.raises(RequestError, match="the loss is"):
-        train_student(asked(photos, tmp_path / "run", store, settings))
+        train_student(make_request(image_folder, tmp_path / "run", store, settings))
 
 
-def test_frozen_norms_keep_their_statistics(photos: Path, checkpoint: Path, tmp_path: Path) -> None:
+def test_frozen_norms_keep_their_statistics(
+    image_folder: Path, checkpoint: Path, tmp_path: Path
+) -> None:
     before = copy.deepcopy(load_checkpoint(checkpoint).state_dict)
-    settings = replace(SETTINGS, epochs=1, frozen_norm=True, average=0.0)
-    train_student(LogitsRequest(photos, tmp_path / "run", settings, init=checkpoint, workers=0))
+    settings = replace(CONFIG, epochs=1, frozen_norm=True, average=0.0)
+    train_student(
+        TrainingRequest(image_folder, tmp_path / "run", settings, init=checkpoint, workers=0)
+    )
     after = load_checkpoint(tmp_path / "run" / "last.safetensors").state_dict
     name = "stages.0.blocks.0.conv1.bn.running_mean"
     assert torch.equal(before[name], after[name])

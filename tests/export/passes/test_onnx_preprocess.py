@@ -1,139 +1,127 @@
-"""The ONNX graph's preprocessing against the host's, in onnxruntime."""
+"""Preprocessing inside an ONNX model equals the host's preprocessing, in onnxruntime."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
+from tests.helpers.preprocess_in_file import (
+    PREPROCESS_KINDS,
+    Runner,
+    check_crop_position,
+    check_hard_sizes,
+    check_image,
+    make_image,
+    preprocess_id,
+    read_photographs,
+)
 
 from tinyvit.errors import RequestError
+from tinyvit.export.passes.onnx_preprocess import add_preprocessing
 from tinyvit.preprocess import Preprocess
 
 ir = pytest.importorskip("onnx_ir")
 onnx = pytest.importorskip("onnx")
-ort = pytest.importorskip("onnxruntime")
+onnxruntime = pytest.importorskip("onnxruntime")
 
-from tinyvit.export.passes import onnx_preprocess as preprocess_onnx  # noqa: E402
-
-Array = npt.NDArray[np.generic]
-Pixels = npt.NDArray[np.uint8]
-Picture = Callable[[int, int], Pixels]
-Levels = Callable[[Array, Pixels, Preprocess], Array]
-Sizes = tuple[tuple[int, int], ...]
-Photographs = Iterator[tuple[str, Pixels]]
+SMALL = Preprocess(32, 34)
 
 
-def network(preprocess: Preprocess, batch: int | str = 1, opset: int = 18) -> ir.Model:
-    """A stand-in that gives back its input, so that what reaches the network can be seen."""
-    shape, kind = [batch, 3, preprocess.size, preprocess.size], onnx.TensorProto.FLOAT
-    value = onnx.helper.make_tensor_value_info
-    nodes = [onnx.helper.make_node("Identity", ["image"], ["logits"])]
-    graph = onnx.helper.make_graph(
-        nodes, "graph", [value("image", kind, shape)], [value("logits", kind, shape)]
+def make_identity_network(
+    preprocess: Preprocess, batch: int | str = 1, opset: int = 18
+) -> ir.Model:
+    """Make a model that returns its input, so that the input of a network can be seen."""
+    shape = [batch, 3, preprocess.size, preprocess.size]
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name in ("image", "logits")
     )
-    return ir.serde.deserialize_model(
-        onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", opset)], ir_version=8
-        )
-    )
+    node = onnx.helper.make_node("Identity", ["image"], ["logits"])
+    graph = onnx.helper.make_graph([node], "graph", [image], [logits])
+    opset_imports = [onnx.helper.make_opsetid("", opset)]
+    model = onnx.helper.make_model(graph, opset_imports=opset_imports, ir_version=8)
+    return ir.serde.deserialize_model(model)
 
 
-def runner(model: ir.Model) -> Callable[[Array], Array]:
+def make_runner(model: ir.Model) -> Runner:
+    """Check the model and open it in onnxruntime."""
     proto = ir.serde.serialize_model(model)
     onnx.checker.check_model(proto, full_check=True)
-    options = ort.SessionOptions()
+    options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
-    session = ort.InferenceSession(
+    session = onnxruntime.InferenceSession(
         proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
     return lambda image: session.run(None, {"image": image})[0]
 
 
-def full(preprocess: Preprocess) -> Callable[[Array], Array]:
-    model = network(preprocess)
-    preprocess_onnx.add(model, preprocess, "full")
-    return runner(model)
+def make_full_runner(preprocess: Preprocess) -> Runner:
+    """Open a model that resizes, crops and normalizes."""
+    model = make_identity_network(preprocess)
+    add_preprocessing(model, preprocess, "full")
+    return make_runner(model)
 
 
-def test_full_is_the_hosts_within_a_level(
-    preprocess: Preprocess, picture: Picture, levels: Levels, sizes: Sizes
-) -> None:
-    run = full(preprocess)
-    for size in sizes:
-        pixels = picture(*size)
-        apart = levels(run(pixels[None]), pixels, preprocess)
-        # A pixel rounded the other way in the first of two passes can be two levels off after the second: once in a million.
-        assert apart.max() <= 2, size
-        assert (apart > 1).sum() <= 2, size
-        # Sizes in a ratio such as 5 : 3 make exact halves, which the last bit of a weight then rounds up or down.
-        assert (apart > 0).mean() < 0.03, size
+@pytest.mark.parametrize("preprocess", PREPROCESS_KINDS, ids=preprocess_id)
+def test_full_equals_the_host_within_a_level(preprocess: Preprocess) -> None:
+    check_hard_sizes(make_full_runner(preprocess), preprocess)
 
 
-def test_a_large_picture(picture: Picture, levels: Levels) -> None:
+def test_large_image_equals_the_host() -> None:
     preprocess = Preprocess(224, 235)
-    pixels = picture(1500, 2000)
-    apart = levels(full(preprocess)(pixels[None]), pixels, preprocess)
-    assert apart.max() <= 1
-    assert (apart > 0).mean() < 0.001
+    check_image(make_full_runner(preprocess), make_image(1500, 2000), preprocess)
 
 
-def test_photographs(levels: Levels, photographs: Photographs) -> None:
+def test_photographs_equal_the_host(shared: Path) -> None:
     preprocess = Preprocess(224, 235)
-    run = full(preprocess)
-    for name, pixels in photographs:
-        apart = levels(run(pixels[None]), pixels, preprocess)
-        assert apart.max() <= 1, name
-        assert (apart > 0).mean() < 0.001, name
+    run = make_full_runner(preprocess)
+    for name, pixels in read_photographs(shared):
+        check_image(run, pixels, preprocess, name)
 
 
 @pytest.mark.parametrize("opset", [18, 20, 23])
 @pytest.mark.parametrize(("batch", "images"), [(1, 1), (3, 3), ("batch", 2)])
-def test_normalize_is_the_hosts_bit_for_bit(batch: int | str, images: int, opset: int) -> None:
-    preprocess = Preprocess(32, 34)
-    model = network(preprocess, batch, opset)
-    preprocess_onnx.add(model, preprocess, "normalize")
+def test_normalize_equals_the_host_bit_for_bit(batch: int | str, images: int, opset: int) -> None:
+    model = make_identity_network(SMALL, batch, opset)
+    add_preprocessing(model, SMALL, "normalize")
     assert [str(x) for x in model.graph.inputs[0].shape] == [str(batch), "32", "32", "3"]
     pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), np.uint8)
-    np.testing.assert_array_equal(runner(model)(pixels), preprocess.normalize(pixels))
+    np.testing.assert_array_equal(make_runner(model)(pixels), SMALL.normalize(pixels))
 
 
 def test_host_changes_nothing() -> None:
-    model = network(Preprocess(32, 34))
+    model = make_identity_network(SMALL)
     before = ir.serde.serialize_model(model)
-    preprocess_onnx.add(model, Preprocess(32, 34), "host")
+    add_preprocessing(model, SMALL, "host")
     assert ir.serde.serialize_model(model) == before
 
 
-def test_an_open_batch_becomes_one_picture(picture: Picture) -> None:
-    preprocess = Preprocess(32, 34)
-    model = network(preprocess, "batch")
-    preprocess_onnx.add(model, preprocess, "full")
+def test_open_batch_becomes_one_image() -> None:
+    model = make_identity_network(SMALL, "batch")
+    add_preprocessing(model, SMALL, "full")
     assert [str(x) for x in model.graph.inputs[0].shape] == ["1", "height", "width", "3"]
     assert list(model.graph.outputs[0].shape) == [1, 3, 32, 32]
-    assert runner(model)(picture(50, 40)[None]).shape == (1, 3, 32, 32)
+    assert make_runner(model)(make_image(50, 40)[None]).shape == (1, 3, 32, 32)
 
 
-def test_half_to_even_as_python_rounds(picture: Picture, levels: Levels) -> None:
-    """A picture of 32 x (32 + e) is not resized, so that the crop's place is seen alone."""
+def test_crop_position_is_halved_to_even() -> None:
     preprocess = Preprocess(32, 32)
-    run = full(preprocess)
-    for excess in range(9):
-        for size in ((32, 32 + excess), (32 + excess, 32)):
-            pixels = picture(*size)
-            assert not levels(run(pixels[None]), pixels, preprocess).any(), size
+    check_crop_position(make_full_runner(preprocess), preprocess)
 
 
 @pytest.mark.parametrize(
-    ("preprocess", "model", "says"),
+    ("preprocess", "batch", "opset", "message"),
     [
-        (Preprocess(32, 34, interpolation="lanczos"), network(Preprocess(32, 34)), "lanczos"),
-        (Preprocess(32, 34), network(Preprocess(32, 34), opset=17), "--opset 18"),
-        (Preprocess(32, 34), network(Preprocess(32, 34), 4), "takes 4"),
-        (Preprocess(48, 50), network(Preprocess(32, 34)), "48"),
+        (Preprocess(32, 34, interpolation="lanczos"), 1, 18, "lanczos"),
+        (SMALL, 1, 17, "--opset 18"),
+        (SMALL, 4, 18, "takes 4"),
+        (Preprocess(48, 50), 1, 18, "48"),
     ],
 )
-def test_refusals(preprocess: Preprocess, model: ir.Model, says: str) -> None:
-    with pytest.raises(RequestError, match=says):
-        preprocess_onnx.add(model, preprocess, "full")
+def test_unmet_requirements_are_refused(
+    preprocess: Preprocess, batch: int, opset: int, message: str
+) -> None:
+    model = make_identity_network(SMALL, batch, opset)
+    with pytest.raises(RequestError, match=message):
+        add_preprocessing(model, preprocess, "full")

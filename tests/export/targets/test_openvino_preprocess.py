@@ -1,143 +1,128 @@
-"""The OpenVINO graph's preprocessing against the host's, on its CPU plugin, through a saved file."""
+"""Preprocessing inside an OpenVINO file equals the host's preprocessing, on the CPU plugin."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
+from tests.helpers.preprocess_in_file import (
+    PREPROCESS_KINDS,
+    Runner,
+    check_crop_position,
+    check_hard_sizes,
+    check_image,
+    make_image,
+    preprocess_id,
+    read_photographs,
+)
 from tinyvit.errors import RequestError
+from tinyvit.export.targets.openvino.preprocess import add_preprocessing
 from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes.engines.openvino import shared_core
 
 openvino = pytest.importorskip("openvino")
 
-from tinyvit.export.targets.openvino import preprocess as preprocess_openvino  # noqa: E402
-from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
-
-Array = npt.NDArray[np.generic]
-Pixels = npt.NDArray[np.uint8]
-Picture = Callable[[int, int], Pixels]
-Levels = Callable[[Array, Pixels, Preprocess], Array]
-Sizes = tuple[tuple[int, int], ...]
-Photographs = Iterator[tuple[str, Pixels]]
+SMALL = Preprocess(32, 34)
+OPEN_BATCH = -1
 
 
-def network(preprocess: Preprocess, batch: int = 1) -> openvino.Model:
-    """A stand-in that gives back its input, so that what reaches the network can be seen. batch -1 is any."""
-    from openvino import opset11 as op
+def make_identity_network(preprocess: Preprocess, batch: int = 1) -> openvino.Model:
+    """Make a model that returns its input, so that the input of a network can be seen.
 
-    image = op.parameter(
-        openvino.PartialShape([batch, 3, preprocess.size, preprocess.size]),
-        openvino.Type.f32,
-        name="image",
-    )
+    It computes relu(x) - relu(-x), because OpenVINO would remove an identity.
+    """
+    from openvino import opset11 as ops
+
+    shape = openvino.PartialShape([batch, 3, preprocess.size, preprocess.size])
+    image = ops.parameter(shape, openvino.Type.f32, name="image")
     image.output(0).set_names({"image"})
-    same = op.relu(op.negative(image))
-    other = op.relu(image)
-    result = op.result(op.subtract(other, same))
+    result = ops.result(ops.subtract(ops.relu(image), ops.relu(ops.negative(image))))
     return openvino.Model([result], [image], "network")
 
 
-def runner(model: openvino.Model, folder: Path) -> Callable[[Array], Array]:
+def make_runner(model: openvino.Model, folder: Path) -> Runner:
+    """Save the model and open the file on two threads."""
     openvino.save_model(model, str(folder / "model.xml"), compress_to_fp16=False)
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 2}
     compiled = shared_core().compile_model(str(folder / "model.xml"), "CPU", settings)
     return lambda image: compiled({"image": image})[0]
 
 
-def full(preprocess: Preprocess, folder: Path) -> Callable[[Array], Array]:
-    return runner(preprocess_openvino.add(network(preprocess), preprocess, "full"), folder)
+def make_full_runner(preprocess: Preprocess, folder: Path) -> Runner:
+    """Open a model that resizes, crops and normalizes."""
+    network = make_identity_network(preprocess)
+    return make_runner(add_preprocessing(network, preprocess, "full"), folder)
 
 
-def test_full_is_the_hosts_within_a_level(
-    preprocess: Preprocess, tmp_path: Path, picture: Picture, levels: Levels, sizes: Sizes
-) -> None:
-    run = full(preprocess, tmp_path)
-    for size in sizes:
-        pixels = picture(*size)
-        apart = levels(run(pixels[None]), pixels, preprocess)
-        # A pixel rounded the other way in the first of two passes can be two levels off after the second: once in a million.
-        assert apart.max() <= 2, size
-        assert (apart > 1).sum() <= 2, size
-        # Sizes in a ratio such as 5 : 3 make exact halves, which the last bit of a weight then rounds up or down.
-        assert (apart > 0).mean() < 0.03, size
+@pytest.mark.parametrize("preprocess", PREPROCESS_KINDS, ids=preprocess_id)
+def test_full_equals_the_host_within_a_level(preprocess: Preprocess, tmp_path: Path) -> None:
+    check_hard_sizes(make_full_runner(preprocess, tmp_path), preprocess)
 
 
-def test_a_large_picture(tmp_path: Path, picture: Picture, levels: Levels) -> None:
+def test_large_image_equals_the_host(tmp_path: Path) -> None:
     preprocess = Preprocess(224, 235)
-    pixels = picture(1500, 2000)
-    apart = levels(full(preprocess, tmp_path)(pixels[None]), pixels, preprocess)
-    assert apart.max() <= 1
-    assert (apart > 0).mean() < 0.001
+    check_image(make_full_runner(preprocess, tmp_path), make_image(1500, 2000), preprocess)
 
 
-def test_photographs(tmp_path: Path, levels: Levels, photographs: Photographs) -> None:
+def test_photographs_equal_the_host(tmp_path: Path, shared: Path) -> None:
     preprocess = Preprocess(224, 235)
-    run = full(preprocess, tmp_path)
-    for name, pixels in photographs:
-        apart = levels(run(pixels[None]), pixels, preprocess)
-        assert apart.max() <= 1, name
-        assert (apart > 0).mean() < 0.001, name
+    run = make_full_runner(preprocess, tmp_path)
+    for name, pixels in read_photographs(shared):
+        check_image(run, pixels, preprocess, name)
 
 
-def test_a_new_size_costs_no_compilation(tmp_path: Path, picture: Picture) -> None:
-    """OpenVINO's Interpolate takes a second for each size of picture that it has not seen (see the module)."""
-    run = full(Preprocess(224, 235), tmp_path)
-    run(picture(374, 499)[None])
+def test_new_image_size_needs_no_compilation(tmp_path: Path) -> None:
+    """OpenVINO's own Interpolate takes a second for each image size that it has not seen."""
+    run = make_full_runner(Preprocess(224, 235), tmp_path)
+    run(make_image(374, 499)[None])
     begin = time.perf_counter()
     for height in range(375, 385):
-        run(picture(height, 500)[None])
+        run(make_image(height, 500)[None])
     assert time.perf_counter() - begin < 5
 
 
-@pytest.mark.parametrize(("batch", "images"), [(1, 1), (3, 3), (-1, 2)])
-def test_normalize_is_the_hosts(batch: int, images: int, tmp_path: Path) -> None:
-    preprocess = Preprocess(32, 34)
-    model = preprocess_openvino.add(network(preprocess, batch), preprocess, "normalize")
+@pytest.mark.parametrize(("batch", "images"), [(1, 1), (3, 3), (OPEN_BATCH, 2)])
+def test_normalize_equals_the_host(batch: int, images: int, tmp_path: Path) -> None:
+    model = add_preprocessing(make_identity_network(SMALL, batch), SMALL, "normalize")
     assert model.input("image").get_partial_shape() == openvino.PartialShape([batch, 32, 32, 3])
     pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), np.uint8)
-    # Not bit for bit: the plugin multiplies and subtracts in one rounding.
-    np.testing.assert_allclose(
-        runner(model, tmp_path)(pixels), preprocess.normalize(pixels), atol=1e-6
-    )
+    # Not bit for bit: the plugin multiplies and subtracts with a single rounding.
+    actual = make_runner(model, tmp_path)(pixels)
+    np.testing.assert_allclose(actual, SMALL.normalize(pixels), atol=1e-6)
 
 
 def test_host_changes_nothing() -> None:
-    model = network(Preprocess(32, 34))
-    assert preprocess_openvino.add(model, Preprocess(32, 34), "host") is model
+    model = make_identity_network(SMALL)
+    assert add_preprocessing(model, SMALL, "host") is model
     assert model.input("image").get_element_type() == openvino.Type.f32
 
 
-def test_an_open_batch_becomes_one_picture(tmp_path: Path, picture: Picture) -> None:
-    preprocess = Preprocess(32, 34)
-    model = preprocess_openvino.add(network(preprocess, -1), preprocess, "full")
+def test_open_batch_becomes_one_image(tmp_path: Path) -> None:
+    model = add_preprocessing(make_identity_network(SMALL, OPEN_BATCH), SMALL, "full")
     assert model.input("image").get_partial_shape() == openvino.PartialShape([1, -1, -1, 3])
     assert model.output(0).get_partial_shape() == openvino.PartialShape([1, 3, 32, 32])
-    assert runner(model, tmp_path)(picture(50, 40)[None]).shape == (1, 3, 32, 32)
+    assert make_runner(model, tmp_path)(make_image(50, 40)[None]).shape == (1, 3, 32, 32)
 
 
-def test_half_to_even_as_python_rounds(tmp_path: Path, picture: Picture, levels: Levels) -> None:
-    """A picture of 32 x (32 + e) is not resized, so that the crop's place is seen alone."""
+def test_crop_position_is_halved_to_even(tmp_path: Path) -> None:
     preprocess = Preprocess(32, 32)
-    run = full(preprocess, tmp_path)
-    for excess in range(9):
-        for size in ((32, 32 + excess), (32 + excess, 32)):
-            pixels = picture(*size)
-            assert not levels(run(pixels[None]), pixels, preprocess).any(), size
+    check_crop_position(make_full_runner(preprocess, tmp_path), preprocess)
 
 
 @pytest.mark.parametrize(
-    ("preprocess", "size", "batch", "says"),
+    ("preprocess", "size", "batch", "message"),
     [
         (Preprocess(32, 34, interpolation="lanczos"), 32, 1, "lanczos"),
-        (Preprocess(32, 34), 32, 4, "takes 4"),
+        (SMALL, 32, 4, "takes 4"),
         (Preprocess(48, 50), 32, 1, "48"),
     ],
 )
-def test_refusals(preprocess: Preprocess, size: int, batch: int, says: str) -> None:
-    with pytest.raises(RequestError, match=says):
-        preprocess_openvino.add(network(Preprocess(size, size), batch), preprocess, "full")
+def test_unmet_requirements_are_refused(
+    preprocess: Preprocess, size: int, batch: int, message: str
+) -> None:
+    network = make_identity_network(Preprocess(size, size), batch)
+    with pytest.raises(RequestError, match=message):
+        add_preprocessing(network, preprocess, "full")

@@ -1,133 +1,134 @@
-"""TensorRT's target: what it hands to TensorRT, what TensorRT-RTX plans of it without a GPU, what is refused."""
+"""The target "tensorrt": the ONNX file that the builder reads, what TensorRT-RTX plans, errors."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import onnx
-import torch
 
+from tests.helpers.demo_network import (
+    SIZE,
+    exact_logits,
+    load_demo,
+    make_demo_manifest,
+    relative_error,
+)
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.targets import get_target
-from tinyvit.export.targets.tensorrt import engine_builder as plan_tensorrt
-from tinyvit.export.targets.tensorrt.passes import product_macs
-from tinyvit.export.targets.tensorrt.target import TARGET, TensorRtOptions, TensorRtTarget
+from tinyvit.export.targets.tensorrt.engine_builder import (
+    BuildConfig,
+    EnginePlan,
+    build_engine,
+    parse_inspector_json,
+)
+from tinyvit.export.targets.tensorrt.options import TensorRtOptions
+from tinyvit.export.targets.tensorrt.passes import count_product_macs
+from tinyvit.export.targets.tensorrt.target import TARGET, TensorRtTarget
+from tinyvit.export.targets.tensorrt.writer import TensorRtModel
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.golden import PATTERNS, make_pattern
-from tinyvit.labels import numbered_labels
 from tinyvit.manifest import Manifest, Precision, Quantization
-from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
-from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
+from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
-from tinyvit.runtimes import cuda as nvidia
+from tinyvit.runtimes import cuda
 
-SIZE = 64
-PREPROCESS = load_released("demo").at_size(SIZE).preprocess
+PREPROCESS = load_demo().preprocess
 RTX = TensorRtTarget(TensorRtOptions("rtx"))
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+
+Images = npt.NDArray[Any]
 
 
 @pytest.fixture(scope="module")
-def folded() -> torch.nn.Module:
-    return fold_model(load_released("demo").at_size(SIZE).build())
+def quantized_network(demo_network: Any, demo_recipe: Recipe) -> Any:
+    return quantize_network(demo_network, demo_recipe, TARGET.scheme).eval()
 
 
 @pytest.fixture(scope="module")
-def recipe(folded: Any) -> Recipe:
-    noise = torch.randn(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    return Recipe("abc", SIZE, calibrate(folded, noise), 7, (), "", "", 8)
+def graphs(demo_graph: Graph, quantized_network: Any) -> dict[str, Graph]:
+    """The graph that each precision is built from."""
+    return {"float32": demo_graph, "float16": demo_graph, "int8": trace(quantized_network)}
 
 
 @pytest.fixture(scope="module")
-def quantized(folded: Any, recipe: Recipe) -> Any:
-    return quantize_network(folded, recipe, TARGET.placement).eval()
-
-
-@pytest.fixture(scope="module")
-def graphs(folded: Any, quantized: Any) -> dict[str, Graph]:
-    floats = trace(folded)
-    return {
-        "float32": floats,
-        "float16": floats,
-        "int8": trace(quantized),
-        "any": trace(quantized, batch=None),
-    }
+def rtx_models(graphs: dict[str, Graph]) -> dict[str, TensorRtModel]:
+    """One engine of each precision, built by TensorRT-RTX."""
+    pytest.importorskip("tensorrt_rtx", reason="builds engines")
+    return {name: RTX.lower(graphs[name], PREPROCESS, "host", name) for name in PRECISIONS}
 
 
 @pytest.fixture
-def rtx() -> Any:
-    return pytest.importorskip("tensorrt_rtx", reason="builds for real")
+def requires_rtx() -> None:
+    """Skip where TensorRT-RTX is not installed."""
+    pytest.importorskip("tensorrt_rtx", reason="builds engines")
 
 
-def manifest(precision: Precision, batch: int | None = 1) -> Manifest:
-    checkpoint = load_released("demo").at_size(SIZE)
-    record = (
-        Quantization("", "", 8, "", 7, "any", (), trials=("a trial",))
-        if precision == "int8"
-        else None
-    )
-    draft = build_manifest(checkpoint, numbered_labels(10), batch, "host", precision)
-    return dataclasses.replace(draft, target="tensorrt", quantization=record)
+def make_manifest(precision: Precision, batch: int | None = 1) -> Manifest:
+    manifest = make_demo_manifest("tensorrt", precision, batch=batch)
+    if precision != "int8":
+        return manifest
+    record = Quantization("", "", 8, "", 7, "any", (), trials=("a trial",))
+    return dataclasses.replace(manifest, quantization=record)
 
 
-def images(preprocess: Preprocess = PREPROCESS) -> np.ndarray:
-    return np.stack([preprocess.normalize(make_pattern(s, SIZE, SIZE)) for s in PATTERNS])
+def golden_pixels() -> Images:
+    return np.stack([make_pattern(seed, SIZE, SIZE) for seed in PATTERNS])
 
 
-def in_onnxruntime(model: bytes, batch: np.ndarray) -> np.ndarray:
-    ort = pytest.importorskip("onnxruntime")
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    return np.concatenate([session.run(None, {"image": one[None]})[0] for one in batch])
+def golden_images() -> Images:
+    return np.stack([PREPROCESS.normalize(pixels) for pixels in golden_pixels()])
+
+
+def run_in_onnxruntime(model: bytes, images: Images) -> Images:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run(None, {"image": image[None]})[0] for image in images])
 
 
 @pytest.mark.parametrize(
-    ("precision", "most"), [("float32", 1e-5), ("float16", 0.01), ("int8", 0.03)]
+    ("precision", "tolerance"), [("float32", 1e-5), ("float16", 0.01), ("int8", 0.03)]
 )
-def test_the_stand_in_answers_as_the_network(
-    graphs: Any, folded: Any, quantized: Any, precision: Precision, most: float
+def test_parity_model_computes_the_network(
+    graphs: dict[str, Graph],
+    demo_network: Any,
+    quantized_network: Any,
+    precision: Precision,
+    tolerance: float,
 ) -> None:
-    with torch.no_grad():
-        wanted = with_exact_arithmetic(quantized if precision == "int8" else folded)(
-            torch.from_numpy(images()).double()
-        ).numpy()
-    given = in_onnxruntime(
-        TARGET.stand_in(graphs[precision], PREPROCESS, "host", precision), images()
-    )
-    assert np.abs(given - wanted).max() < most * np.abs(wanted).max()
-    assert np.ptp(wanted) > 1
+    network = quantized_network if precision == "int8" else demo_network
+    expected = exact_logits(network, golden_images())
+    model = TARGET.parity_model(graphs[precision], PREPROCESS, "host", precision)
+    assert relative_error(run_in_onnxruntime(model, golden_images()), expected) < tolerance
+    assert np.ptp(expected) > 1
 
 
-def test_pixels_in_the_file(graphs: Any) -> None:
-    """The same answer, and no operation but Cast meets uint8, which TensorRT refuses."""
-    pixels = np.stack([make_pattern(s, SIZE, SIZE) for s in PATTERNS])
-    model = TARGET.stand_in(graphs["float32"], PREPROCESS, "normalize", "float32")
+def test_only_a_cast_reads_pixels(graphs: dict[str, Graph]) -> None:
+    """TensorRT refuses every other operator on uint8."""
+    model = TARGET.parity_model(graphs["float32"], PREPROCESS, "normalize", "float32")
     first = onnx.load_from_string(model).graph.node[0]
     assert (first.op_type, list(first.input)) == ("Cast", ["image"])
-    wanted = in_onnxruntime(
-        TARGET.stand_in(graphs["float32"], PREPROCESS, "host", "float32"), images()
-    )
-    assert np.abs(in_onnxruntime(model, pixels) - wanted).max() < 1e-4 * np.abs(wanted).max()
+    host_model = TARGET.parity_model(graphs["float32"], PREPROCESS, "host", "float32")
+    expected = run_in_onnxruntime(host_model, golden_images())
+    assert relative_error(run_in_onnxruntime(model, golden_pixels()), expected) < 1e-4
 
 
-def test_what_tensorrt_is_given(graphs: Any) -> None:
-    """8-bit integers are signed, symmetric and int8; all floats are 16 bits but input, output and indices."""
-    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host", "int8"))
-    types = Counter(tensor.data_type for tensor in model.graph.initializer)
-    assert set(types) == {
+def test_int8_model_has_the_types_that_tensorrt_takes(graphs: dict[str, Graph]) -> None:
+    """8-bit integers are symmetric int8; all floats are float16 except the input and output."""
+    model = onnx.load_from_string(TARGET.parity_model(graphs["int8"], PREPROCESS, "host", "int8"))
+    assert {tensor.data_type for tensor in model.graph.initializer} == {
         onnx.TensorProto.INT8,
         onnx.TensorProto.FLOAT16,
         onnx.TensorProto.INT32,
@@ -136,189 +137,219 @@ def test_what_tensorrt_is_given(graphs: Any) -> None:
     constants = {
         tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer
     }
-    kinds = Counter(node.op_type for node in model.graph.node)
-    assert kinds["QuantizeLinear"] > 0
+    assert Counter(node.op_type for node in model.graph.node)["QuantizeLinear"] > 0
     for node in model.graph.node:
         if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
             assert (constants[node.input[1]] > 0).all()
             assert not constants[node.input[2]].any()
-        if node.op_type == "Conv" and any(
-            attribute.name == "group" and attribute.i > 1 for attribute in node.attribute
-        ):
-            assert constants[node.input[1]].dtype == np.float16, (
-                "depthwise: TensorRT pads it in int8"
-            )
+        groups = [attribute.i for attribute in node.attribute if attribute.name == "group"]
+        if node.op_type == "Conv" and groups and groups[0] > 1:
+            weight = constants[node.input[1]]
+            assert weight.dtype == np.float16, "TensorRT pads depthwise int8 weights"
 
 
-def test_scales_too_small_for_16_bits_stay_positive(recipe: Recipe, folded: Any) -> None:
-    network = quantize_network(folded, recipe, TARGET.placement).eval()
+def test_scales_too_small_for_float16_stay_positive(demo_recipe: Recipe, demo_network: Any) -> None:
+    network = quantize_network(demo_network, demo_recipe, TARGET.scheme).eval()
     name, layer = next(
         (name, module) for name, module in network.named_modules() if hasattr(module, "scales")
     )
     layer.scales.data[0] = 1e-12
-    model = onnx.load_from_string(TARGET.stand_in(trace(network), PREPROCESS, "host", "int8"))
-    scales = [
-        onnx.numpy_helper.to_array(x)
-        for x in model.graph.initializer
-        if x.data_type == onnx.TensorProto.FLOAT16
+    model = TARGET.parity_model(trace(network), PREPROCESS, "host", "int8")
+    constants = [
+        onnx.numpy_helper.to_array(tensor)
+        for tensor in onnx.load_from_string(model).graph.initializer
+        if tensor.data_type == onnx.TensorProto.FLOAT16
     ]
     assert any(
-        scale.size == len(layer.scales) and scale.ravel()[0] == np.float16(2.0**-24)
-        for scale in scales
+        constant.size == len(layer.scales) and constant.ravel()[0] == np.float16(2.0**-24)
+        for constant in constants
     ), name
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8"])
-def test_rtx_builds_without_a_gpu(
-    rtx: Any, graphs: Any, tmp_path: Path, precision: Precision
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_rtx_builds_reproducible_engines_without_a_gpu(
+    rtx_models: dict[str, TensorRtModel],
+    graphs: dict[str, Graph],
+    tmp_path: Path,
+    precision: Precision,
 ) -> None:
-    lowered = RTX.lower(graphs[precision], PREPROCESS, "host")
-    path = tmp_path / f"demo{RTX.suffix}"
-    written = lowered.save(path, manifest(precision))
+    model, path = rtx_models[precision], tmp_path / f"demo{RTX.suffix}"
+    manifest = model.add_to_manifest(make_manifest(precision))
+    written = model.save(path, manifest)
     assert [file.name for file in written] == ["demo.rtx.engine.json", "demo.rtx.engine"]
     assert path.read_bytes().startswith(b"vtrt")
-    told = Manifest.from_json(written[0].read_text())
-    assert told.intact
-    assert told == lowered.recorded(manifest(precision))
-    again = RTX.lower(graphs[precision], PREPROCESS, "host")
-    again.save(tmp_path / "again.rtx.engine", manifest(precision))
-    assert (tmp_path / "again.rtx.engine").read_bytes() == path.read_bytes(), (
-        "the same input gives the same bytes"
-    )
+    saved_manifest = Manifest.from_json(written[0].read_text())
+    assert saved_manifest.intact
+    assert saved_manifest == manifest
+    rebuilt = RTX.lower(graphs[precision], PREPROCESS, "host", precision)
+    assert rebuilt.plan.data == path.read_bytes()
 
 
-def test_what_becomes_of_int8(rtx: Any, graphs: Any, quantized: Any, tmp_path: Path) -> None:
-    """Every linear layer and convolution whose weights and input are rounded takes 8-bit integers in the plan; nothing else does."""
-    model = onnx.load_from_string(TARGET.stand_in(graphs["int8"], PREPROCESS, "host", "int8"))
-    restored = {
-        output
-        for node in model.graph.node
-        if node.op_type == "DequantizeLinear"
-        for output in node.output
+def test_engine_is_built_once(graphs: dict[str, Graph], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lowering builds the engine; saving it and asking about it does not."""
+    from tinyvit.export.targets.tensorrt import target as target_module
+
+    configs: list[BuildConfig] = []
+
+    def fake_build(model: bytes, config: BuildConfig) -> EnginePlan:
+        configs.append(config)
+        return EnginePlan(b"vtrt", "1.0", ())
+
+    monkeypatch.setattr(target_module, "build_engine", fake_build)
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: None)
+    model = RTX.lower(graphs["int8"], PREPROCESS, "host", "int8")
+    model.add_to_manifest(make_manifest("int8"))
+    model.notes("int8")
+    assert [config.allow_tf32 for config in configs] == [True]
+
+
+def test_int8_engine_computes_the_recipes_layers_in_integers(
+    rtx_models: dict[str, TensorRtModel], graphs: dict[str, Graph]
+) -> None:
+    """Exactly the layers whose input and weights are quantized take 8-bit integers."""
+    onnx_model = TARGET.parity_model(graphs["int8"], PREPROCESS, "host", "int8")
+    nodes = onnx.load_from_string(onnx_model).graph.node
+    dequantized = {
+        output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output
     }
-    wanted = {
+    expected = {
         node.name
-        for node in model.graph.node
-        if node.op_type in ("Conv", "Gemm") and {*node.input[:2]} <= restored
+        for node in nodes
+        if node.op_type in ("Conv", "Gemm") and {*node.input[:2]} <= dequantized
     }
-    assert len(wanted) == 60 + 11
-    lowered = RTX.lower(graphs["int8"], PREPROCESS, "host")
-    plan, macs = lowered._plan("int8")
-    assert plan.integers(macs) == wanted
-    record = lowered.recorded(manifest("int8")).quantization
+    assert len(expected) == 60 + 11
+    model = rtx_models["int8"]
+    assert model.plan.find_int8_nodes(model.macs) == expected
+    assert {layer.input_type for layer in model.plan.layers} >= {"Half", "Int8"}
+
+
+def test_manifest_records_the_share_of_integers(rtx_models: dict[str, TensorRtModel]) -> None:
+    model = rtx_models["int8"]
+    manifest = model.add_to_manifest(make_manifest("int8"))
+    record = manifest.quantization
     assert record is not None
-    assert record.int8_macs == pytest.approx(
-        sum(macs[name] for name in wanted) / sum(macs.values()), abs=1e-4
-    )
+    int8_nodes = model.plan.find_int8_nodes(model.macs)
+    share = sum(model.macs[name] for name in int8_nodes) / sum(model.macs.values())
+    assert record.int8_macs == pytest.approx(share, abs=1e-4)
     assert record.int8_macs > 0.85
     assert record.trials[0] == "a trial"
     assert "71 of 108 products" in record.trials[1]
     assert "prefer --float16" in record.trials[1]
-    assert lowered.recorded(lowered.recorded(manifest("int8"))) == lowered.recorded(
-        manifest("int8")
-    )
-    assert {layer.first for layer in plan.layers} >= {"Half", "Int8"}
+    assert model.add_to_manifest(manifest) == manifest
 
 
-def test_in_half_no_layer_has_integers_and_attention_is_one_kernel(rtx: Any, graphs: Any) -> None:
-    plan, macs = RTX.lower(graphs["float16"], PREPROCESS, "host")._plan("float16")
-    assert plan.integers(macs) == set()
-    assert {layer.first for layer in plan.layers if layer.multiplies} == {"Half"}
+def test_float16_engine_has_no_integers_and_fuses_attention(
+    rtx_models: dict[str, TensorRtModel],
+) -> None:
+    plan, macs = rtx_models["float16"].plan, rtx_models["float16"].macs
+    assert plan.find_int8_nodes(macs) == set()
+    assert {layer.input_type for layer in plan.layers if layer.multiplies_matrices} == {"Half"}
     assert sum("gemm_mha" in layer.name for layer in plan.layers) == 10
 
 
-def test_a_free_batch(rtx: Any, graphs: Any, tmp_path: Path) -> None:
-    lowered = RTX.lower(graphs["any"], PREPROCESS, "normalize")
-    (beside, path) = lowered.save(tmp_path / "any.rtx.engine", manifest("int8", None))
-    fixed = product_macs(TARGET.model(graphs["int8"], PREPROCESS, "host", half=True))
-    assert lowered._plan("int8")[1] == fixed, "counted for one picture"
+@pytest.mark.usefixtures("requires_rtx")
+def test_open_batch(quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path) -> None:
+    graph = trace(quantized_network, batch=None)
+    model = RTX.lower(graph, PREPROCESS, "normalize", "int8")
+    sidecar, path = model.save(tmp_path / "any.rtx.engine", make_manifest("int8", None))
+    fixed = TARGET.make_onnx_model(graphs["int8"], PREPROCESS, "host", "int8")
+    assert model.macs == count_product_macs(fixed), "counted for one image"
     assert path.stat().st_size > 2**20
-    assert json.loads(beside.read_text())["input"]["shape"][0] == "batch"
+    assert json.loads(sidecar.read_text())["input"]["shape"][0] == "batch"
 
 
-def test_turing_has_an_engine_of_its_own(rtx: Any, graphs: Any, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("requires_rtx")
+def test_turing_has_an_engine_of_its_own_without_float32(graphs: dict[str, Graph]) -> None:
     turing = TensorRtTarget(TensorRtOptions("rtx", ("7.5",)))
     with pytest.raises(RequestError, match="no float32 products on Turing"):
-        turing.lower(graphs["float32"], PREPROCESS, "host").save(
-            tmp_path / "a.engine", manifest("float32")
-        )
-    turing.lower(graphs["int8"], PREPROCESS, "host").save(tmp_path / "a.engine", manifest("int8"))
-    assert (tmp_path / "a.engine").read_bytes().startswith(b"vtrt")
+        turing.lower(graphs["float32"], PREPROCESS, "host", "float32")
+    model = turing.lower(graphs["int8"], PREPROCESS, "host", "int8")
+    assert model.plan.data.startswith(b"vtrt")
 
 
-def test_tensorrts_complaint_is_one_line_and_nothing_else_is_said(rtx: Any, capfd: Any) -> None:
-    settings = plan_tensorrt.BuildConfig(
-        "rtx", ("7.5",), None, False, "image", (3, 64, 64), 1, True
-    )
-    with pytest.raises(ArtifactError, match="cannot read the network") as error:
-        plan_tensorrt.build_engine(b"no onnx", settings)
-    assert "\n" not in str(error.value)
-    make = onnx.helper
-    ends = [
-        make.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [64, 64])
+def make_product_model() -> bytes:
+    """Make an ONNX model with one float32 product, which Turing cannot compute."""
+    image, logits = (
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [64, 64])
         for name in ("image", "logits")
-    ]
-    weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "w")
-    product = make.make_graph(
-        [make.make_node("MatMul", ["image", "w"], ["logits"])], "g", ends[:1], ends[1:], [weight]
     )
-    model = make.make_model(product, opset_imports=[make.make_opsetid("", 18)], ir_version=9)
+    weight = onnx.numpy_helper.from_array(np.ones((64, 64), np.float32), "weight")
+    node = onnx.helper.make_node("MatMul", ["image", "weight"], ["logits"])
+    graph = onnx.helper.make_graph([node], "graph", [image], [logits], [weight])
+    opset_imports = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opset_imports, ir_version=9)
+    return bytes(model.SerializeToString())
+
+
+@pytest.mark.usefixtures("requires_rtx")
+def test_builder_errors_are_one_line_and_nothing_is_printed(capfd: Any) -> None:
+    options = TensorRtOptions("rtx", ("7.5",))
+    config = BuildConfig(options, "image", (3, 64, 64), 1, allow_tf32=False)
+    with pytest.raises(ArtifactError, match="cannot read the network") as error:
+        build_engine(b"no onnx", config)
+    assert "\n" not in str(error.value)
     with pytest.raises(ArtifactError, match="FP32 GEMM is not supported"):
-        plan_tensorrt.build_engine(model.SerializeToString(), settings)
+        build_engine(make_product_model(), config)
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"flavor": "trt"}, "no flavor"),
-        ({"flavor": "rtx", "compute": ("8.7",)}, "no compute capability 8.7"),
-        ({"flavor": "rtx", "compute": ("9.0",)}, "no compute capability 9.0"),
+        ({"flavor": "rtx", "compute": ("8.7",)}, "compute capability 8.7"),
+        ({"flavor": "rtx", "compute": ("9.0",)}, "compute capability 9.0"),
         ({"flavor": "rtx", "compute": ("7.5", "8.6")}, "of its own"),
         ({"flavor": "rtx", "timing_cache": Path("x")}, "measures nothing"),
         ({"flavor": "rtx", "version_compatible": True}, "its own release"),
         ({"flavor": "classic", "compute": ("8.7",)}, "the GPU it runs on"),
     ],
 )
-def test_options_that_are_refused(options: dict[str, Any], words: str) -> None:
-    with pytest.raises(RequestError, match=words):
+def test_impossible_options_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(RequestError, match=message):
         TensorRtOptions(**options)
 
 
-def test_requests_that_are_refused(graphs: Any, recipe: Recipe, folded: Any) -> None:
+def test_unsupported_graphs_are_refused(
+    graphs: dict[str, Graph], demo_recipe: Recipe, demo_network: Any
+) -> None:
     with pytest.raises(RequestError, match="cannot resize"):
-        TARGET.stand_in(graphs["float32"], PREPROCESS, "full", "float32")
-    old = trace(quantize_network(folded, recipe, TARGET.placement).eval(), opset=18)
+        TARGET.parity_model(graphs["float32"], PREPROCESS, "full", "float32")
+    network = quantize_network(demo_network, demo_recipe, TARGET.scheme).eval()
     with pytest.raises(RequestError, match="use --opset 19"):
-        TARGET.stand_in(old, PREPROCESS, "host", "int8")
+        TARGET.parity_model(trace(network, opset=18), PREPROCESS, "host", "int8")
 
 
-def test_classic_needs_its_package_and_a_gpu(graphs: Any, monkeypatch: Any) -> None:
+def test_classic_needs_its_package_and_a_gpu(
+    graphs: dict[str, Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def raise_os_error(name: str) -> None:
+        raise OSError(name)
+
     classic = TensorRtTarget(TensorRtOptions("classic"))
     assert (classic.suffix, classic.extra, classic.tools[-1]) == (".engine", "tensorrt", "tensorrt")
-    monkeypatch.setitem(__import__("sys").modules, "tensorrt", None)
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[tensorrt\]"):
-        classic.lower(graphs["float16"], PREPROCESS, "host")
-    monkeypatch.setattr(nvidia, "import_tensorrt", lambda flavor: None)
-    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: (_ for _ in ()).throw(OSError(name)))
-    with pytest.raises(RequestError, match="builds on the device it is for, and here is none"):
-        classic.lower(graphs["float16"], PREPROCESS, "host")
+        classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
+    monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: None)
+    monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)
+    with pytest.raises(RequestError, match="this machine has no usable GPU"):
+        classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
 
 
-def test_names() -> None:
+def test_names_and_scheme() -> None:
     assert get_target("tensorrt") is get_target("trt") is get_target("engine") is TARGET
-    assert TARGET.placement == QuantScheme("int8", biases="float32", attention=False)
+    assert TARGET.scheme == QuantScheme("int8", biases="float32", attention=False)
 
 
-def test_layers_as_the_engine_inspector_tells_them() -> None:
-    """In TensorRT 10's words and in later ones'."""
+def test_layers_are_read_from_the_engine_inspector() -> None:
+    """TensorRT 10 and later releases word the type of an input differently."""
+    format_and_type = "Thirty-two wide channel vectorized row major Int8 format"
     layers = [
         {
             "Name": "a",
             "LayerType": "CaskConvolution",
-            "Inputs": [
-                {"Format/Datatype": "Thirty-two wide channel vectorized row major Int8 format"}
-            ],
+            "Inputs": [{"Format/Datatype": format_and_type}],
             "Metadata": "[ONNX Layer: conv1]\x1f[ONNX Layer: relu]",
         },
         {
@@ -335,8 +366,7 @@ def test_layers_as_the_engine_inspector_tells_them() -> None:
         },
         "only a name",
     ]
-    plan = plan_tensorrt.EnginePlan(
-        b"", "10", tuple(plan_tensorrt.inspected(json.dumps({"Layers": layers})))
-    )
-    assert [layer.first for layer in plan.layers] == ["Int8", "Half", "Int8"]
-    assert plan.integers(["conv1", "fc", "add"]) == {"conv1"}
+    text = json.dumps({"Layers": layers})
+    plan = EnginePlan(b"", "10", tuple(parse_inspector_json(text)))
+    assert [layer.input_type for layer in plan.layers] == ["Int8", "Half", "Int8"]
+    assert plan.find_int8_nodes(["conv1", "fc", "add"]) == {"conv1"}

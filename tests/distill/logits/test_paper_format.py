@@ -7,8 +7,9 @@ import pytest
 
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.convert import convert_store
-from tinyvit.distill.logits.release import open_release
-from tinyvit.distill.logits.store import HEADER, Store, open_store
+from tinyvit.distill.logits.header import HEADER_NAME
+from tinyvit.distill.logits.paper_format import open_paper_logits
+from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.errors import RequestError
 
 K = 3
@@ -16,7 +17,7 @@ RECORD = np.dtype([("seed", "<i4"), ("classes", "<i2", (K,)), ("probabilities", 
 
 
 def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """As the description says: keys by line, records in the same order; not by the code that is tested."""
+    """Write one writer's files as the paper's layout describes them, independently of the code."""
     random = np.random.RandomState(seed + rank)
     records = np.zeros(len(keys), RECORD)
     records["seed"] = random.randint(0, 2**31 - 1, len(keys))
@@ -45,41 +46,43 @@ def released(tmp_path: Path) -> Path:
 
 def test_released_files_are_read(released: Path) -> None:
     assert (released / "logits_top3_epoch0" / "rank0-values.bin").stat().st_size == 4 * (4 + 4 * K)
-    release = open_release(released)
-    assert (release.top_k, sorted(release.epochs)) == (K, [0, 1])
-    ranks = list(release.ranks(1))
+    logits = open_paper_logits(released)
+    assert (logits.top_k, sorted(logits.epochs)) == (K, [0, 1])
+    ranks = list(logits.read_ranks(1))
     assert [keys for keys, _ in ranks] == [
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
     ]
     wanted = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == wanted.tobytes()
     assert list(check_store(released, None, ())) == [
-        f"epoch {epoch}: 8 records of the release's layout, top 3: every one is whole"
-        for epoch in range(2)
+        f"Epoch {epoch}: all 8 records are valid (the paper's layout, top 3)." for epoch in range(2)
     ]
 
 
-def test_training_from_them_is_refused(released: Path) -> None:
+def test_training_from_released_files_is_refused(released: Path) -> None:
     with pytest.raises(RequestError, match="augmentation is not reproduced"):
         open_store(released)
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("damage", "message"),
     [
         (lambda f: (f / "rank0-values.bin").write_bytes(b"1234"), "truncated"),
         (lambda f: (f / "rank1-keys.txt").unlink(), "cannot be read"),
         (lambda f: (f / "rank1-keys.txt").write_text("one\n"), "names 1 records"),
         (lambda f: [path.unlink() for path in f.glob("rank*")], "holds no rank"),
-        (lambda f: _change(f, "probabilities", [0.2, 0.5, 0.1]), "is no answer"),
-        (lambda f: _change(f, "probabilities", [np.nan, 0.1, 0.1]), "is no answer"),
-        (lambda f: _change(f, "classes", [4, 4, 1]), "is no answer"),
-        (lambda f: _change(f, "classes", [-4, 4, 1]), "is no answer"),
+        (lambda f: _change(f, "probabilities", [0.2, 0.5, 0.1]), "is not a valid teacher output"),
+        (
+            lambda f: _change(f, "probabilities", [np.nan, 0.1, 0.1]),
+            "is not a valid teacher output",
+        ),
+        (lambda f: _change(f, "classes", [4, 4, 1]), "is not a valid teacher output"),
+        (lambda f: _change(f, "classes", [-4, 4, 1]), "is not a valid teacher output"),
     ],
 )
-def test_files_that_are_none(released: Path, spoil, said: str) -> None:  # type: ignore[no-untyped-def]
-    spoil(released / "logits_top3_epoch0")
-    with pytest.raises(RequestError, match=said):
+def test_damaged_files_are_refused(released: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+    damage(released / "logits_top3_epoch0")
+    with pytest.raises(RequestError, match=message):
         list(check_store(released, None, ()))
 
 
@@ -93,31 +96,35 @@ def _change(folder: Path, field: str, value: list[float]) -> None:
 @pytest.mark.parametrize(
     "names", [[], ["logits_top3_epoch0", "logits_top4_epoch0"], ["logits_top0_epoch0"]]
 )
-def test_folders_that_are_none(tmp_path: Path, names: list[str]) -> None:
+def test_folders_without_usable_epochs_are_refused(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).mkdir()
     with pytest.raises(RequestError, match="holds"):
-        open_release(tmp_path)
+        open_paper_logits(tmp_path)
 
 
-def test_to_the_release_and_back(store: Store, photos: Path, tmp_path: Path) -> None:
-    made = convert_store(store.folder, photos, "tinyvit", tmp_path / "released")
+def test_conversion_to_the_paper_layout_and_back(
+    store: Store, image_folder: Path, tmp_path: Path
+) -> None:
+    made = convert_store(store.folder, image_folder, "tinyvit", tmp_path / "released")
     assert [path.name for path in made] == ["logits_top5_epoch0", "logits_top5_epoch1"]
     assert (made[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
-    release = open_release(tmp_path / "released")
-    ((keys, records),) = release.ranks(0)
+    logits = open_paper_logits(tmp_path / "released")
+    ((keys, records),) = logits.read_ranks(0)
     assert keys[0] == "n01443537/0.png"
-    assert records["seed"].tolist() == store.records(0)["seed"].tolist()
-    back = convert_store(tmp_path / "released", photos, "store", tmp_path / "back")
+    assert records["seed"].tolist() == store.read_epoch(0)["seed"].tolist()
+    back = convert_store(tmp_path / "released", image_folder, "store", tmp_path / "back")
     assert [path.read_bytes() for path in back] == [
-        store.path(epoch).read_bytes() for epoch in range(2)
+        store.epoch_path(epoch).read_bytes() for epoch in range(2)
     ]
-    assert (tmp_path / "back" / HEADER).read_bytes() == (store.folder / HEADER).read_bytes()
+    assert (tmp_path / "back" / HEADER_NAME).read_bytes() == (
+        store.folder / HEADER_NAME
+    ).read_bytes()
 
 
-def test_released_files_without_rules_do_not_become_a_store(
-    released: Path, photos: Path, tmp_path: Path
+def test_released_files_without_a_header_do_not_become_a_store(
+    released: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=r"has no store\.json"):
-        convert_store(released, photos, "store", tmp_path / "new")
+        convert_store(released, image_folder, "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()

@@ -1,0 +1,235 @@
+"""Teachers that are torch modules: TinyViT checkpoints, models of timm, and a user's functions."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tinyvit.distill.logits.header import TeacherInfo
+from tinyvit.distill.training.device import ComputeDevice
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label, imagenet_labels
+from tinyvit.nn.timm_models import import_timm
+from tinyvit.preprocess import Preprocess, timm_preprocess
+
+DEFAULT_SIZE = 224
+"""Image size in pixels of a module that does not state the size it was trained at."""
+
+Pixels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A network that predicts the probabilities of classes.
+
+    Attributes:
+        name: The teacher as it was named on the command line, or its file name.
+        sha256: Hex digest of its weights.
+        classes: Number of classes.
+        labels: One label for each class; None if they are not known.
+        preprocess: Gives the mean, the standard deviation and the image size of the teacher.
+        compute_logits: Maps normalized images, float32 (B, 3, S, S), to logits (B, classes).
+        accepts_any_size: Whether the teacher runs at sizes other than `preprocess.size`.
+    """
+
+    name: str
+    sha256: str
+    classes: int
+    labels: tuple[Label, ...] | None
+    preprocess: Preprocess
+    compute_logits: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
+    accepts_any_size: bool
+
+    @property
+    def info(self) -> TeacherInfo:
+        """The teacher as the header of a store describes it."""
+        return TeacherInfo(self.name, self.sha256)
+
+    def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Predict the classes of views.
+
+        Args:
+            pixels: uint8 (B, S, S, 3), RGB.
+
+        Returns:
+            Softmax probabilities, float64 (B, classes).
+        """
+        logits = self.compute_logits(self.preprocess.normalize(pixels)).astype(np.float64)
+        exponentials = np.exp(logits - logits.max(1, keepdims=True))
+        return np.asarray(exponentials / exponentials.sum(1, keepdims=True))
+
+
+@dataclass(frozen=True)
+class ModuleDescription:
+    """Facts about a torch module; the fields are those of `Teacher`."""
+
+    name: str
+    sha256: str
+    labels: tuple[Label, ...] | None
+    preprocess: Preprocess
+    accepts_any_size: bool
+
+
+def make_module_teacher(
+    module: nn.Module, description: ModuleDescription, device: ComputeDevice
+) -> Teacher:
+    """Make a teacher of a torch module.
+
+    Args:
+        module: A module in eval mode that maps float32 (B, 3, S, S) to logits (B, classes).
+        description: What is known about the module.
+        device: Where it runs.
+
+    Raises:
+        RequestError: The module returns something else, or its labels do not fit its classes.
+    """
+    name, labels, preprocess = description.name, description.labels, description.preprocess
+    module = device.place(module.requires_grad_(False))
+
+    def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        with torch.inference_mode(), device.autocast():
+            output = module(device.images(torch.from_numpy(images)))
+        if not isinstance(output, torch.Tensor) or output.ndim != 2:
+            raise RequestError(
+                f"{name} returns {_describe_output(output)}",
+                "it must return one tensor of shape (B, classes)",
+            )
+        return np.asarray(output.float().cpu().numpy(), np.float32)
+
+    blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
+    classes = compute_logits(blank).shape[1]
+    if labels is not None and not _are_labels(labels, classes):
+        raise RequestError(
+            f"{name}.labels does not label its {classes} classes",
+            "set it to a tuple of tinyvit.labels.Label, one per class",
+        )
+    return Teacher(
+        name=name,
+        sha256=description.sha256,
+        classes=classes,
+        labels=labels or imagenet_labels(classes),
+        preprocess=preprocess,
+        compute_logits=compute_logits,
+        accepts_any_size=description.accepts_any_size,
+    )
+
+
+def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teacher:
+    """Open a model of timm with its published weights.
+
+    Args:
+        timm_name: timm's name of the model.
+        name: The teacher as it was named on the command line.
+        device: Where it runs.
+
+    Raises:
+        RequestError: timm cannot create the model.
+        MissingDependencyError: timm is not installed.
+    """
+    timm = import_timm()
+    try:
+        module = timm.create_model(timm_name, pretrained=True).eval()
+    except Exception as error:  # errors of the hub, of urllib and of timm have no common base
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        raise RequestError(
+            f"timm cannot create {timm_name} ({reason})",
+            "check the name with timm.list_pretrained(), and whether the hub can be reached",
+        ) from error
+    config = timm.data.resolve_model_data_config(module)
+    preprocess = replace(
+        timm_preprocess(config["input_size"][-1]),
+        mean=tuple(config["mean"]),
+        std=tuple(config["std"]),
+    )
+    description = ModuleDescription(
+        name, _hash_weights(module), None, preprocess, accepts_any_size=True
+    )
+    return make_module_teacher(module, description, device)
+
+
+def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
+    """Call a user's function that returns a torch module. This executes the user's code.
+
+    Args:
+        name: "FILE.py:FUNCTION" or "package.module:FUNCTION".
+        device: Where the module runs.
+
+    Raises:
+        RequestError: The function cannot be called, or does not return a usable module.
+    """
+    module_name, _, function_name = name.rpartition(":")
+    try:
+        module = getattr(_import_python(module_name), function_name)()
+        if not isinstance(module, nn.Module):
+            raise RequestError(
+                f"{name} returned an object of type {type(module).__name__}",
+                "return a torch module; set its attribute .preprocess if it needs a "
+                "preprocessing other than ImageNet's",
+            )
+        preprocess = getattr(module, "preprocess", None)
+        if not isinstance(preprocess, Preprocess):
+            preprocess = timm_preprocess(DEFAULT_SIZE)
+        description = ModuleDescription(
+            name=name,
+            sha256=_hash_weights(module),
+            labels=getattr(module, "labels", None),
+            preprocess=preprocess,
+            accepts_any_size=True,
+        )
+        return make_module_teacher(module.eval(), description, device)
+    except RequestError:
+        raise
+    except ModuleNotFoundError as error:
+        raise RequestError(
+            f"{name} needs {error.name}, which is not installed", "install what the teacher needs"
+        ) from error
+    except Exception as error:  # the user's code may raise anything
+        raise RequestError(
+            f"{name} failed ({type(error).__name__}: {error})",
+            "the function takes no arguments and returns a module for float32 "
+            f"(B, 3, {DEFAULT_SIZE}, {DEFAULT_SIZE})",
+        ) from error
+
+
+def _are_labels(labels: object, classes: int) -> bool:
+    """Tell whether a module's labels are a tuple with a label for each class."""
+    return (
+        isinstance(labels, tuple)
+        and len(labels) == classes
+        and all(isinstance(x, Label) and isinstance(x.name, str) for x in labels)
+    )
+
+
+def _import_python(module_name: str) -> ModuleType:
+    if not module_name.endswith(".py"):
+        return importlib.import_module(module_name)
+    spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
+    if spec is None or spec.loader is None or not Path(module_name).is_file():
+        raise RequestError(f"{module_name} is not a Python file", "give FILE.py:FUNCTION")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _describe_output(output: object) -> str:
+    if isinstance(output, torch.Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    return f"an object of type {type(output).__name__}"
+
+
+def _hash_weights(module: nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, value in module.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""The history of a training run: TensorBoard's event files, and a chart."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyvit.errors import MissingDependencyError
+from tinyvit.files import write_atomically
+
+_LOSS_COLOR, _ACCURACY_COLOR = "#b5541c", "#1c6bb5"
+
+
+@dataclass(frozen=True)
+class EpochSummary:
+    """The results of one epoch.
+
+    Attributes:
+        loss: Mean loss of its steps.
+        rate: Learning rate of its last step.
+        top1: Top-1 accuracy after it in percent; None without validation images.
+        seconds: Duration in seconds.
+    """
+
+    loss: float
+    rate: float
+    top1: float | None
+    seconds: float
+
+
+class TensorBoardLog:
+    """Writes TensorBoard's event files."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        """Begin to write.
+
+        Args:
+            folder: Folder of the event files.
+            first_step: The next step. Later events that an interrupted run wrote are hidden.
+
+        Raises:
+            MissingDependencyError: TensorBoard is not installed.
+        """
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingDependencyError.of("tensorboard", "train") from error
+        self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
+
+    def add_step(self, step: int, loss: float, rate: float) -> None:
+        """Record one step.
+
+        Args:
+            step: Number of the step, from 1.
+            loss: Its loss.
+            rate: Its learning rate.
+        """
+        self._writer.add_scalar("train/loss", loss, step)
+        self._writer.add_scalar("train/learning_rate", rate, step)
+
+    def add_epoch(self, step: int, summary: EpochSummary) -> None:
+        """Record one epoch.
+
+        Args:
+            step: Number of its last step.
+            summary: What happened in it.
+        """
+        if summary.top1 is not None:
+            self._writer.add_scalar("val/top1", summary.top1, step)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Write pending events and close the file."""
+        self._writer.close()
+
+
+def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
+    """Draw loss and top-1 accuracy by epoch.
+
+    Args:
+        history: The epochs in order.
+        path: The PNG file to write.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError as error:
+        raise MissingDependencyError.of("matplotlib", "train") from error
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    epochs = range(1, len(history) + 1)
+    losses = [summary.loss for summary in history]
+    axes.plot(epochs, losses, color=_LOSS_COLOR, label="loss, training")
+    axes.set(xlabel="epoch", ylabel="loss, training")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.spines[["top", "right"]].set_visible(False)
+    accuracies = [
+        (epoch, summary.top1) for epoch, summary in zip(epochs, history) if summary.top1 is not None
+    ]
+    if accuracies:
+        _draw_accuracies(axes.twinx(), accuracies)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    png = io.BytesIO()
+    figure.savefig(png, dpi=150)
+    write_atomically(path, png.getvalue())
+
+
+def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[int, float]]) -> None:
+    axes.plot(*zip(*accuracies), color=_ACCURACY_COLOR, label="top-1, validation")
+    axes.set_ylabel("top-1, validation (%)")
+    axes.spines[["top"]].set_visible(False)
+    best = max(accuracies, key=lambda point: point[1])
+    axes.annotate(
+        f"{best[1]:.1f}%",
+        best,
+        textcoords="offset points",
+        xytext=(0, -14),
+        ha="center",
+        color=_ACCURACY_COLOR,
+    )

@@ -1,0 +1,190 @@
+"""The command line of tinyvit-export, and the options that it stands for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+
+from tinyvit.cli import make_parser
+from tinyvit.export.config import MAX_BATCH, ExportConfig
+from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
+from tinyvit.export.targets import TargetOption, get_target, target_names
+from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
+from tinyvit.variants import DEFAULT_MODEL
+
+_EXAMPLES = """\
+  tinyvit-export --model demo --target onnx
+  tinyvit-export --checkpoint my_finetune.pth --labels classes.txt --target onnx openvino -o out/
+  tinyvit-export --model demo --int8 --calib-data photos/ -o demo_int8.onnx"""
+
+
+def make_export_parser() -> argparse.ArgumentParser:
+    """Make the parser of tinyvit-export.
+
+    Returns:
+        A parser whose result `config_from_arguments` takes.
+    """
+    parser = make_parser(
+        "tinyvit-export",
+        "Export a TinyViT checkpoint to files that run on edge devices.",
+        _EXAMPLES,
+    )
+    _add_checkpoint_arguments(parser)
+    _add_artifact_arguments(parser)
+    add_int8_arguments(parser)
+    _add_target_arguments(parser)
+    parser.add_argument("--overwrite", action="store_true", help="Replace existing files.")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="Print one JSON object to standard output, and show no progress.",
+    )
+    parser.add_argument(
+        "-v", "--verbose", action="store_true", help="Show the traceback of an error."
+    )
+    return parser
+
+
+def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
+    """Convert parsed arguments to the options of an export.
+
+    Args:
+        arguments: What the parser of `make_export_parser` returned.
+
+    Returns:
+        The options.
+
+    Raises:
+        RequestError: An option of --int8 was given without it, or contradicts another option.
+    """
+    return ExportConfig(
+        model=arguments.model,
+        checkpoint=arguments.checkpoint,
+        targets=tuple(arguments.target),
+        img_size=arguments.img_size,
+        batch=None if arguments.dynamic_batch else arguments.batch,
+        preprocess=arguments.preprocess,
+        labels=arguments.labels,
+        output=arguments.output,
+        opset=arguments.opset,
+        overwrite=arguments.overwrite,
+        float16=arguments.float16,
+        quantization=quantization_from_arguments(arguments),
+        target_options={
+            option.name: getattr(arguments, option.name)
+            for option in _target_options()
+            if getattr(arguments, option.name) is not None
+        },
+    )
+
+
+def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("checkpoint").add_mutually_exclusive_group()
+    group.add_argument(
+        "--model",
+        metavar="NAME",
+        help=f"Name of a released checkpoint (see --list), or demo (default: {DEFAULT_MODEL}).",
+    )
+    group.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="A .safetensors or .pth file with the parameter names of the paper's code or of timm.",
+    )
+    group.add_argument(
+        "--list", action="store_true", help="Print the released checkpoints and exit."
+    )
+
+
+def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
+    targets = map(get_target, target_names())
+    names = ", ".join(
+        f"{target.name} ({', '.join(target.aliases)})" if target.aliases else target.name
+        for target in targets
+    )
+    parser.add_argument(
+        "--target",
+        nargs="+",
+        default=["onnx"],
+        metavar="TARGET",
+        help="Engines to make files for: one or several names, or all for every target whose "
+        f"tools are installed (default: onnx). The targets, with their aliases: {names}.",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        metavar="PATH",
+        help="For one target, a file or an existing folder; for several targets, a folder, which "
+        "is made if it does not exist (default: the current folder).",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="File of class labels, one on each line in the order of the classifier's rows, or a "
+        "CSV, TSV or JSON file (default: the checkpoint's own labels).",
+    )
+    _add_input_arguments(parser)
+    parser.add_argument(
+        "--float16",
+        action="store_true",
+        help="Store weights in 16 bits: half the size, and faster on processors that compute in "
+        "bfloat16 or float16.",
+    )
+    opsets = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=DEFAULT_OPSET,
+        metavar="N",
+        help=f"ONNX opset, {opsets} (default: {DEFAULT_OPSET}).",
+    )
+
+
+def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that decide what the artifact takes as input."""
+    parser.add_argument(
+        "--img-size",
+        type=int,
+        metavar="PIXELS",
+        help="Height and width of the network's input, a multiple of 32; attention biases are "
+        "interpolated to it (default: the checkpoint's own).",
+    )
+    batch = parser.add_mutually_exclusive_group()
+    batch.add_argument(
+        "--batch",
+        type=int,
+        default=1,
+        metavar="N",
+        help=f"Number of images in one call, 1 to {MAX_BATCH} (default: 1).",
+    )
+    batch.add_argument(
+        "--dynamic-batch",
+        action="store_true",
+        help="Leave the number of images in one call open.",
+    )
+    parser.add_argument(
+        "--preprocess",
+        choices=("host", "normalize", "full"),
+        default="host",
+        help="Preprocessing that becomes part of the file. host: none, the caller resizes, crops "
+        "and normalizes (default). normalize: subtracting the mean and dividing by the standard "
+        "deviation. full: resizing and cropping too.",
+    )
+
+
+def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add a group for each target that has options of its own."""
+    for target in map(get_target, target_names()):
+        if target.options:
+            group = parser.add_argument_group(f"options of --target {target.name}")
+            for option in target.options:
+                group.add_argument(
+                    option.flag,
+                    choices=option.choices,
+                    metavar=None if option.choices else "VALUE",
+                    help=option.help,
+                )
+
+
+def _target_options() -> Iterator[TargetOption]:
+    for target in map(get_target, target_names()):
+        yield from target.options

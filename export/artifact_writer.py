@@ -1,0 +1,140 @@
+"""Writing of one artifact: the network is lowered, saved, checked in its engine, and published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+
+from tinyvit import __version__
+from tinyvit.export.baseline_timing import SpeedComparison, compare_with_torch
+from tinyvit.export.budget_search import QuantizedCandidate
+from tinyvit.export.network_preparation import PreparedNetwork
+from tinyvit.export.parity import measure_parity, open_for_parity
+from tinyvit.export.targets import LoweredModel, Target, input_for_target
+from tinyvit.export.tracing import explain_tool_errors
+from tinyvit.files import publish_files, refuse_existing, size_bytes, staging_folder
+from tinyvit.manifest import Manifest
+from tinyvit.runtimes.artifact import Artifact, content_sha256
+from tinyvit.runtimes.base import Runtime, RuntimeInfo
+from tinyvit.runtimes.verify import golden_batch
+
+_CALIBRATION_TOOL = "torchao"
+"""The distribution whose observers decide the scales of a calibrated network."""
+
+
+@dataclass(frozen=True)
+class ExportedArtifact:
+    """An artifact that was written, and what was measured on this machine.
+
+    Attributes:
+        path: The file to open; a folder for formats that are folders.
+        manifest: The manifest in the artifact.
+        files: All files of the artifact, `path` last.
+        size_bytes: Size of all files.
+        engine: The engine that the logits were checked in; the target's own where it runs here.
+        speed: Latency for one batch beside the baseline, on one thread each. The baseline is the
+            same network in eager torch for float32, and the float32 artifact in the same engine for
+            other precisions. None if the target's engine does not run here.
+        candidate: How the int8 network was found; None for other precisions.
+        notes: Facts that a user should know; see `LoweredModel.notes`.
+    """
+
+    path: Path
+    manifest: Manifest
+    files: tuple[Path, ...]
+    size_bytes: int
+    engine: RuntimeInfo
+    speed: SpeedComparison | None
+    candidate: QuantizedCandidate | None = None
+    notes: tuple[str, ...] = ()
+
+
+def write_artifact(
+    target: Target, network: PreparedNetwork, path: Path, overwrite: bool
+) -> ExportedArtifact:
+    """Write an artifact that was checked in its engine.
+
+    The artifact is saved in a staging folder, opened from there, saved again with what was measured
+    in its manifest, and only then moved to its place.
+
+    Args:
+        target: The target.
+        network: The network that was prepared for this target.
+        path: The file to write.
+        overwrite: Whether existing files are replaced.
+
+    Returns:
+        The artifact.
+
+    Raises:
+        ArtifactError: A tool failed, or the artifact does not equal the network.
+        RequestError: The target does not offer what is requested, or a file exists already.
+        OSError: A file cannot be written. Nothing is left behind then.
+    """
+    lowered = _lower(target, network)
+    manifest = _complete_manifest(target, network)
+    with staging_folder(path) as folder:
+        staged = folder / path.name
+        _save(lowered, staged, manifest)
+        manifest = replace(manifest, content_sha256=content_sha256(staged))
+        manifest = lowered.add_to_manifest(manifest)
+        with open_for_parity(target, Artifact(staged, manifest), network.graph) as runtime:
+            manifest = replace(manifest, parity=measure_parity(runtime, manifest))
+            engine = runtime.describe()
+            speed = _measure_speed(target, network, runtime, manifest)
+        files = _save(lowered, staged, manifest)
+        total_bytes = sum(map(size_bytes, files))
+        for file in files:
+            # Checked again: another export may have written there in the meantime.
+            refuse_existing(path.with_name(file.name), overwrite)
+        published = publish_files(files, path.parent)
+    return ExportedArtifact(
+        path=path,
+        manifest=manifest,
+        files=tuple(published),
+        size_bytes=total_bytes,
+        engine=engine,
+        speed=speed,
+        candidate=network.candidate,
+        notes=lowered.notes(manifest.precision),
+    )
+
+
+def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
+    """Lower the network, unless the search within the budget has already lowered just this."""
+    manifest, candidate = network.manifest, network.candidate
+    if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
+        return candidate.lowered
+    with explain_tool_errors(f"making the {target.name} artifact"):
+        return target.lower(network.graph, manifest.preprocess, manifest.stage, manifest.precision)
+
+
+def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:
+    """Add the target, the tools' versions and the target's input layout to the manifest."""
+    candidate, tools = network.candidate, list(target.tools)
+    if candidate is not None and not candidate.recipe.weights_only:
+        tools.append(_CALIBRATION_TOOL)
+    versions = {name: metadata.version(name) for name in tools}
+    return replace(
+        network.manifest,
+        target=target.name,
+        tools={"tinyvit-edge": __version__, **versions},
+        input=input_for_target(network.manifest.input, target),
+    )
+
+
+def _save(lowered: LoweredModel, path: Path, manifest: Manifest) -> list[Path]:
+    with explain_tool_errors(f"writing {path.name}"):
+        return lowered.save(path, manifest)
+
+
+def _measure_speed(
+    target: Target, network: PreparedNetwork, runtime: Runtime, manifest: Manifest
+) -> SpeedComparison | None:
+    """Return the speed that was measured before, or measure it beside eager torch."""
+    if target.parity_method != "engine" or network.torch_baseline is None:
+        return network.speed
+    assert manifest.golden is not None
+    batch = golden_batch(manifest, manifest.golden, 0)
+    return compare_with_torch(runtime, batch, network.torch_baseline)

@@ -1,0 +1,91 @@
+"""The list of architectures and released checkpoints that `tinyvit-export --list` shows."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from tinyvit.variants import RELEASED, VARIANTS, Released
+
+
+def format_model_list() -> str:
+    """Describe the architectures and the released checkpoints for people.
+
+    Returns:
+        Two tables with a heading each.
+    """
+    return "\n".join(
+        [
+            "architectures (parameters and multiply-accumulates (MACs) for 1000 classes)",
+            *_architecture_rows(),
+            "",
+            "released checkpoints (top-1 and top-5 in percent, as published)",
+            *_checkpoint_rows(),
+            "",
+            "A short name stands for the checkpoint dist_in22k_ft_in1k. The name demo stands for a "
+            "5M network with ten ImageNet classes that is part of this package.",
+        ]
+    )
+
+
+def model_records() -> list[dict[str, Any]]:
+    """Describe the released checkpoints for programs.
+
+    Returns:
+        One dictionary of JSON types for each checkpoint.
+    """
+    return [
+        {
+            **asdict(released),
+            "preprocess": asdict(released.preprocess),
+            "paper_preprocess": asdict(released.paper_preprocess),
+        }
+        for released in RELEASED.values()
+    ]
+
+
+def _architecture_rows() -> list[str]:
+    rows = [
+        f"  {'name':17} {'short name':17} {'dims':19} {'depths':11} {'heads':13} {'windows':13} "
+        f"{'params':>7} {'MACs':>7}"
+    ]
+    for variant in VARIANTS.values():
+        dims, depths, heads, windows = (
+            ",".join(map(str, values))
+            for values in (
+                variant.embed_dims,
+                variant.depths,
+                variant.num_heads,
+                variant.window_sizes,
+            )
+        )
+        rows.append(
+            f"  {variant.name:17} {variant.short_name:17} {dims:19} {depths:11} {heads:13} "
+            f"{windows:13} {variant.params / 1e6:6.1f}M {variant.macs / 1e9:6.2f}G"
+        )
+    return rows
+
+
+def _checkpoint_rows() -> list[str]:
+    evaluations = {name: _evaluation(released) for name, released in RELEASED.items()}
+    width = max(map(len, evaluations.values()))
+    rows = [
+        f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} "
+        f"{'license':10} hub"
+    ]
+    for name, released in RELEASED.items():
+        top1, top5 = (
+            "-" if accuracy is None else f"{accuracy:.1f}"
+            for accuracy in (released.top1, released.top5)
+        )
+        rows.append(
+            f"  {name:38} {released.num_classes:>7} {top1:>6} {top5:>6}  "
+            f"{evaluations[name]:{width}} {released.license:10} {released.hub_id}"
+        )
+    return rows
+
+
+def _evaluation(released: Released) -> str:
+    """Name the crop, the sizes and the filter of a checkpoint's evaluation."""
+    preprocess = released.preprocess
+    return f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"

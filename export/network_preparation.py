@@ -1,0 +1,210 @@
+"""Preparation of the network that one target lowers: the float32 network, or a quantized one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from tinyvit.bench.machine import describe_cpu
+from tinyvit.errors import RequestError
+from tinyvit.export.baseline_timing import SpeedComparison, compare_with_float32
+from tinyvit.export.budget_search import (
+    QuantizedCandidate,
+    SharedMeasurements,
+    measure_candidate,
+    search_within_budget,
+)
+from tinyvit.export.config import ExportConfig
+from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
+from tinyvit.export.parity import OnnxSubstitute
+from tinyvit.export.source_network import SourceNetwork
+from tinyvit.export.targets import Target
+from tinyvit.export.tracing import Graph
+from tinyvit.export.workspace import open_workspace
+from tinyvit.manifest import Manifest
+from tinyvit.nn.model import TinyViT
+from tinyvit.progress import Progress
+from tinyvit.quant.quantized_network import with_exact_arithmetic
+from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
+
+
+@dataclass(frozen=True)
+class PreparedNetwork:
+    """A traced network that is ready to be lowered, and what is known about its artifact.
+
+    Attributes:
+        graph: The traced network.
+        manifest: The artifact's manifest without what depends on the target, with golden vectors.
+        torch_baseline: The network to time in eager torch beside the artifact; None if `speed`
+            holds or the baseline is another one.
+        speed: Latency beside the float32 artifact in the same engine; None if it was not measured.
+        candidate: How the int8 network was found; None for other precisions.
+    """
+
+    graph: Graph
+    manifest: Manifest
+    torch_baseline: TinyViT | None = None
+    speed: SpeedComparison | None = None
+    candidate: QuantizedCandidate | None = None
+
+
+class NetworkPreparer(Protocol):
+    """Prepares the network of an export for one target after the other."""
+
+    def prepare(self, target: Target) -> PreparedNetwork:
+        """Prepare the network for a target.
+
+        Args:
+            target: The target that will lower it.
+
+        Returns:
+            The prepared network.
+
+        Raises:
+            TinyViTError: The network cannot be made as it was requested.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FloatPreparer:
+    """Prepares the float32 network, which is the same for every target.
+
+    Attributes:
+        source: The network to export.
+        manifest: The manifest that all artifacts share, with golden vectors.
+        progress: Receives a message for each measurement.
+    """
+
+    source: SourceNetwork
+    manifest: Manifest
+    progress: Progress
+
+    def prepare(self, target: Target) -> PreparedNetwork:
+        """Prepare the network for a target; see `NetworkPreparer.prepare`."""
+        graph, manifest = self.source.graph, self.manifest
+        if manifest.precision == "float32":
+            return PreparedNetwork(graph, manifest, torch_baseline=self.source.folded)
+        return PreparedNetwork(graph, manifest, speed=self._compare_with_float32(target))
+
+    def _compare_with_float32(self, target: Target) -> SpeedComparison | None:
+        """Time the artifact beside the float32 artifact; None where their engine does not run."""
+        if target.parity_method != "engine":
+            return None
+        precision = self.manifest.precision
+        self.progress.message(
+            f"timing {precision} beside float32 in the {target.name} target's engine"
+        )
+        with open_workspace(self.source, target) as workspace:
+            artifact = workspace.save(workspace.lower(workspace.graph, precision), precision)
+            float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
+            return compare_with_float32(artifact, float32)
+
+
+@dataclass(frozen=True)
+class QuantizedPreparer:
+    """Prepares a quantized network for each target, all of them from one recipe.
+
+    Attributes:
+        config: The options of the export.
+        source: The network to export.
+        quantization: The recipe, and the images that accuracy is compared on.
+        progress: Receives a message for each step.
+        measurements: What is measured once for several targets.
+    """
+
+    config: ExportConfig
+    source: SourceNetwork
+    quantization: PreparedQuantization
+    progress: Progress
+    measurements: SharedMeasurements = field(default_factory=SharedMeasurements)
+
+    def prepare(self, target: Target) -> PreparedNetwork:
+        """Prepare the network for a target; see `NetworkPreparer.prepare`."""
+        if target.parity_method == "engine":
+            candidate = self._search(target)
+        else:
+            candidate = self._search_with_substitute(target)
+        manifest = build_manifest(
+            self.source.checkpoint,
+            self.source.labels,
+            self.config.batch,
+            self.config.preprocess,
+            self.quantization.config.precision,
+        )
+        manifest = replace(
+            manifest,
+            golden=make_golden_vectors(with_exact_arithmetic(candidate.network), manifest),
+            quantization=candidate.manifest_entry(self.quantization.config, describe_cpu()),
+        )
+        return PreparedNetwork(
+            candidate.graph, manifest, speed=candidate.speed, candidate=candidate
+        )
+
+    def _search(self, target: Target) -> QuantizedCandidate:
+        """Search in the target's own engine, and check the speed there."""
+        config = self.quantization.config
+        with open_workspace(self.source, target) as workspace:
+            candidate = search_within_budget(
+                workspace, self.quantization, self.measurements, self.progress
+            )
+            candidate = measure_candidate(workspace, candidate, config.precision)
+        assert candidate.speed is not None
+        if config.min_speedup is not None and candidate.speed.speedup < config.min_speedup:
+            raise RequestError(
+                f"int8 is {candidate.speed.speedup:.2f} times as fast as float32 on this machine "
+                f"({describe_cpu()}), and --min-speedup {config.min_speedup} was requested",
+                "export float32, or leave out --min-speedup if the device has another processor",
+            )
+        return candidate
+
+    def _search_with_substitute(self, target: Target) -> QuantizedCandidate:
+        """Search in an ONNX file with the same quantizers: the target does not run here."""
+        if self.quantization.config.min_speedup is not None:
+            raise RequestError(
+                f"{target.name} files do not run on this machine, so that --min-speedup "
+                "cannot be checked",
+                "leave out --min-speedup",
+            )
+        substitute = OnnxSubstitute(target)
+        candidate = self.measurements.substitutes.get(substitute.scheme)
+        if candidate is None:
+            with open_workspace(self.source, substitute) as workspace:
+                candidate = search_within_budget(
+                    workspace, self.quantization, self.measurements, self.progress
+                )
+            self.measurements.substitutes[substitute.scheme] = candidate
+        return candidate.with_scheme(self.source.folded, target.scheme)
+
+
+def make_preparer(
+    config: ExportConfig, source: SourceNetwork, progress: Progress
+) -> NetworkPreparer:
+    """Do the work that all targets of an export share: golden vectors, or calibration.
+
+    Args:
+        config: The options of the export.
+        source: The network to export.
+        progress: Receives messages and counts.
+
+    Returns:
+        A preparer for the requested precision.
+
+    Raises:
+        RequestError: The calibration images or the recipe cannot be used.
+    """
+    if config.quantization is not None:
+        quantization = prepare_quantization(
+            config.quantization,
+            source.checkpoint,
+            source.labels,
+            source.original,
+            source.folded,
+            progress,
+        )
+        return QuantizedPreparer(config, source, quantization, progress)
+    manifest = build_manifest(
+        source.checkpoint, source.labels, config.batch, config.preprocess, config.precision
+    )
+    golden = make_golden_vectors(source.original, manifest)
+    return FloatPreparer(source, replace(manifest, golden=golden), progress)

@@ -1,0 +1,226 @@
+"""The plan of an export: its options after they were checked and resolved, before any work.
+
+Making a plan takes milliseconds, so that an impossible request fails before a checkpoint is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.errors import RequestError
+from tinyvit.export.config import ALL_TARGETS, ExportConfig
+from tinyvit.export.targets import Target, get_target, target_names
+from tinyvit.files import explain_os_error, refuse_existing, staging_folder
+from tinyvit.labels import Label, read_labels
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, find_released
+
+_DEMO_SIZE = 224
+"""Height and width of the demo model's input, in pixels."""
+
+
+@dataclass(frozen=True)
+class PlannedArtifact:
+    """One artifact of an export.
+
+    Attributes:
+        target: The target, with the options that were given for it.
+        path: The file to write; a folder for formats that are folders.
+    """
+
+    target: Target
+    path: Path
+
+
+@dataclass(frozen=True)
+class ExportPlan:
+    """A request that was checked and resolved.
+
+    Attributes:
+        config: The options as they were given.
+        artifacts: The artifacts to make, one for each target.
+        labels: The labels that were given, in the order of the classifier's rows; None if the
+            checkpoint's own are used.
+    """
+
+    config: ExportConfig
+    artifacts: tuple[PlannedArtifact, ...]
+    labels: tuple[Label, ...] | None
+
+
+def make_plan(config: ExportConfig) -> ExportPlan:
+    """Check the options of an export and resolve the targets, the labels and the output paths.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The plan. No file is left behind, though it was tested that the output can be written.
+
+    Raises:
+        RequestError: The request is impossible or contradicts itself, or a target, a label file
+            or the output path cannot be used.
+    """
+    config.validate()
+    targets = resolve_targets(config)
+    labels = _resolve_labels(config.labels)
+    paths = _resolve_paths(config, targets)
+    artifacts = tuple(PlannedArtifact(target, path) for target, path in zip(targets, paths))
+    return ExportPlan(config, artifacts, labels)
+
+
+def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
+    """Find the requested targets and give each the options that belong to it.
+
+    Args:
+        config: The options; `targets` and `target_options` are read.
+
+    Returns:
+        The targets in the order of the request, each once.
+
+    Raises:
+        RequestError: No target was requested, a name or an option is unknown, or an option belongs
+            to none of the requested targets.
+    """
+    if not config.targets:
+        raise RequestError(
+            "no target was requested",
+            f"use --target {' or '.join(target_names())}, or {ALL_TARGETS}",
+        )
+    names = target_names() if ALL_TARGETS in config.targets else config.targets
+    targets = {target.name: target for target in map(get_target, names)}
+    _check_option_owners(config.target_options, targets)
+    return tuple(_with_own_options(target, config.target_options) for target in targets.values())
+
+
+def requests_several(config: ExportConfig) -> bool:
+    """Tell whether a request names several targets, whose artifacts then go into one folder.
+
+    Args:
+        config: The options; `targets` and `target_options` are read.
+
+    Returns:
+        True for "all" and for two or more different targets.
+
+    Raises:
+        RequestError: See `resolve_targets`.
+    """
+    return ALL_TARGETS in config.targets or len(resolve_targets(config)) > 1
+
+
+def write_error(path: Path, error: OSError) -> RequestError:
+    """Explain why a path cannot be written.
+
+    Args:
+        path: The path that was to be written.
+        error: The operating system's error.
+
+    Returns:
+        An error with a remedy that fits the reason.
+    """
+    reason, remedy = explain_os_error(error)
+    return RequestError(f"{path} cannot be written ({reason})", f"{remedy} (-o)")
+
+
+def _check_option_owners(options: Mapping[str, str], targets: Mapping[str, Target]) -> None:
+    """Refuse an option that belongs to none of the requested targets."""
+    for name in options:
+        owners = [other for other in target_names() if name in _option_names(get_target(other))]
+        flag = f"--{name.replace('_', '-')}"
+        if not owners:
+            raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")
+        if not targets.keys() & set(owners):
+            raise RequestError(
+                f"{flag} is an option of --target {' or '.join(owners)}",
+                f"leave it out for {', '.join(targets)}",
+            )
+
+
+def _option_names(target: Target) -> set[str]:
+    return {option.name for option in target.options}
+
+
+def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
+    """Return the target with those of the options that belong to it."""
+    own = {name: value for name, value in options.items() if name in _option_names(target)}
+    return target.with_options(own) if own else target
+
+
+def _resolve_labels(labels: str | Path | Sequence[str] | None) -> tuple[Label, ...] | None:
+    """Read or check the labels; their number is checked when the checkpoint has been read."""
+    if labels is None:
+        return None
+    if isinstance(labels, (str, Path)):
+        return read_labels(Path(labels))
+    if not all(isinstance(name, str) and name for name in labels):
+        raise RequestError("a label is empty or is not a string", "give one name for each class")
+    return tuple(Label(name) for name in labels)
+
+
+def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
+    """Name one path for each target, and test that the first can be written."""
+    try:
+        paths = _name_paths(config, targets)
+        for path in paths:
+            refuse_existing(path, config.overwrite)
+        # Making a staging folder and removing it is the surest test that one can be made later.
+        with staging_folder(paths[0]):
+            return paths
+    except OSError as error:
+        raise write_error(Path(config.output or "."), error) from error
+
+
+def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
+    output = Path(".") if config.output is None else Path(config.output)
+    suffix = targets[0].suffix
+    has_suffix = output.name.endswith(suffix)
+    stem = default_stem(config)
+    # A folder whose name has the target's suffix may be an artifact of an earlier export.
+    is_folder = (
+        requests_several(config)
+        or config.output is None
+        or (output.is_dir() and not has_suffix)
+        or str(config.output).endswith("/")
+    )
+    if is_folder and output.exists() and not output.is_dir():
+        raise RequestError(
+            f"-o {output} is a file, and the artifacts of several targets go into a folder",
+            "give -o a folder",
+        )
+    if is_folder:
+        return tuple(output / f"{stem}{target.suffix}" for target in targets)
+    if not has_suffix:
+        raise RequestError(
+            f"-o {output} does not end with {suffix}",
+            f"name it {output.with_suffix(suffix)}",
+        )
+    return (output,)
+
+
+def default_stem(config: ExportConfig) -> str:
+    """Name the files of an export whose output is a folder.
+
+    Args:
+        config: The options.
+
+    Returns:
+        The model's short name or the checkpoint's file name, then the image size and the precision
+        where they are not the usual ones; without a suffix.
+
+    Raises:
+        RequestError: No released checkpoint has the requested name.
+    """
+    if config.checkpoint is not None:
+        stem, usual_size = Path(config.checkpoint).stem, None
+    elif config.model == DEMO_MODEL:
+        stem, usual_size = DEMO_MODEL, _DEMO_SIZE
+    else:
+        released = find_released(config.model or DEFAULT_MODEL)
+        usual_size = released.variant.img_size
+        stem = released.variant.short_name
+        if released is not RELEASED[f"{released.variant.name}.dist_in22k_ft_in1k"]:
+            stem += f".{released.name.split('.')[1]}"
+    if config.img_size not in (None, usual_size):
+        stem += f"_{config.img_size}"
+    return stem if config.precision == "float32" else f"{stem}.{config.precision}"

@@ -1,0 +1,82 @@
+"""The network to export, loaded and traced once for all targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.errors import RequestError
+from tinyvit.export.plan import ExportPlan
+from tinyvit.export.tracing import Graph, trace
+from tinyvit.labels import Label, numbered_labels
+from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
+from tinyvit.nn.fold import fold_model
+from tinyvit.nn.hub import load_released
+from tinyvit.nn.model import TinyViT
+from tinyvit.progress import Progress
+from tinyvit.variants import DEFAULT_MODEL
+
+
+@dataclass(frozen=True)
+class SourceNetwork:
+    """The float32 network in the forms that lowering and quantization need.
+
+    Attributes:
+        checkpoint: The checkpoint, at the requested image size.
+        labels: One label for each class, in the order of the classifier's rows.
+        original: The network before folding; its BatchNorms are still layers.
+        folded: The network with its BatchNorms folded into the layers before them.
+        graph: The folded network, traced with the requested batch and opset.
+    """
+
+    checkpoint: Checkpoint
+    labels: tuple[Label, ...]
+    original: TinyViT
+    folded: TinyViT
+    graph: Graph
+
+
+def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
+    """Load the checkpoint of a plan, fold the network and trace it.
+
+    Args:
+        plan: The plan of the export.
+        progress: Receives a message for each stage.
+
+    Returns:
+        The network.
+
+    Raises:
+        CheckpointError: The checkpoint cannot be read or is no TinyViT.
+        RequestError: The number of labels is not the number of classes.
+        ArtifactError: torch cannot trace the network.
+    """
+    config = plan.config
+    progress.message("reading the checkpoint")
+    if config.checkpoint is not None:
+        checkpoint = load_checkpoint(Path(config.checkpoint))
+    else:
+        checkpoint = load_released(config.model or DEFAULT_MODEL)
+    checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
+    labels = _choose_labels(plan.labels, checkpoint)
+    original = checkpoint.build()
+    size = checkpoint.img_size
+    progress.message(
+        f"tracing {checkpoint.variant.name}, {checkpoint.num_classes} classes, {size} x {size}"
+    )
+    folded = fold_model(original)
+    graph = trace(folded, batch=config.batch, opset=config.opset)
+    return SourceNetwork(checkpoint, labels, original, folded, graph)
+
+
+def _choose_labels(
+    requested: tuple[Label, ...] | None, checkpoint: Checkpoint
+) -> tuple[Label, ...]:
+    """Return the requested labels, else the checkpoint's own, else numbers."""
+    labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
+    if len(labels) != checkpoint.num_classes:
+        raise RequestError(
+            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes",
+            "give one label for each class, in the order of the classifier's rows",
+        )
+    return labels

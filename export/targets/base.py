@@ -1,0 +1,189 @@
+"""Base classes of targets: every folder of `export/targets/` derives from them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal
+
+from tinyvit.manifest import Manifest, Precision, PreprocessStage, TensorSpec
+from tinyvit.preprocess import Preprocess
+from tinyvit.quant_scheme import QuantScheme
+
+if TYPE_CHECKING:
+    from tinyvit.export.tracing import Graph
+
+Feature = Precision | PreprocessStage
+"""A precision or a preprocessing stage: what a target may leave unsupported."""
+
+ParityMethod = Literal["engine", "reference", "graph"]
+"""Where the logits come from that are compared with the network's; see `Target.parity_method`."""
+
+
+@dataclass(frozen=True)
+class TargetOption:
+    """An option that belongs to one target.
+
+    Attributes:
+        name: Name of the option in Python, such as "timing_cache".
+        help: Help text of the command line.
+        choices: Allowed values; None if any text is allowed.
+    """
+
+    name: str
+    help: str
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def flag(self) -> str:
+        """The option as the command line spells it, such as "--timing-cache"."""
+        return "--" + self.name.replace("_", "-")
+
+
+class LoweredModel(ABC):
+    """A network in the form of one target, in memory and still without its manifest."""
+
+    @abstractmethod
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the artifact with a manifest in it.
+
+        An export saves one model several times, with manifests that differ in the recorded
+        results only. The bytes of the network must be the same each time.
+
+        Args:
+            path: File (or folder, for a format that is a folder) to write.
+            manifest: The manifest to store; its precision is the one the model was lowered with.
+
+        Returns:
+            The files written, `path` itself last.
+        """
+
+    def add_to_manifest(self, manifest: Manifest) -> Manifest:
+        """Add what only the finished model can tell, such as which layers run in integers.
+
+        Args:
+            manifest: The manifest so far. Adding twice gives the same result as adding once.
+
+        Returns:
+            The extended manifest; most targets return it unchanged.
+        """
+        return manifest
+
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """Collect facts about the artifact that its user should know.
+
+        Args:
+            precision: The precision of the artifact.
+
+        Returns:
+            One plain sentence or clause per fact, for the printed summary; most targets have none.
+        """
+        return ()
+
+
+class Target(ABC):
+    """One kind of artifact and how to make it.
+
+    Attributes:
+        name: Name of the target, which is also the name of its folder.
+        suffix: Suffix of its files, with the dot.
+        extra: The extra of `setup.cfg` that installs its tools.
+        tools: Distributions whose versions decide the bytes of the artifact.
+        scheme: Where and how the target's engine wants the recipe's quantization.
+        aliases: Other names that `--target` accepts.
+        unsupported: The precisions and stages that the target does not offer, each with a reason
+            that completes "NAME is not made in int8: ...".
+        batch_sizes: "one" image per call only; a "fixed" number of images; or "any", which
+            includes a batch axis that is left open.
+        layout: Layout of a float32 input.
+        parity_method: Where logits come from on the machine that exports: "engine", the
+            target's own engine; "reference", the evaluator called `reference_engine`; or "graph",
+            the ONNX model that the artifact is built from, in onnxruntime.
+        reference_engine: Name of the engine for the parity method "reference".
+        options: The options of tinyvit-export that belong to this target alone.
+    """
+
+    name: str
+    suffix: str
+    extra: str
+    tools: tuple[str, ...]
+    scheme: QuantScheme
+    aliases: tuple[str, ...] = ()
+    unsupported: Mapping[Feature, str] = MappingProxyType({})
+    batch_sizes: Literal["one", "fixed", "any"] = "any"
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    parity_method: ParityMethod = "engine"
+    reference_engine: str | None = None
+    options: tuple[TargetOption, ...] = ()
+
+    @abstractmethod
+    def lower(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> LoweredModel:
+        """Turn the traced network into a model of this target.
+
+        Args:
+            graph: The traced network; for "int8" and "int8-weights" the quantized one.
+            preprocess: The preprocessing that belongs to the network.
+            stage: How much of the preprocessing becomes part of the model.
+            precision: Precision of the artifact; for "float16" the graph is the float32 one.
+
+        Returns:
+            The model, ready to be saved.
+
+        Raises:
+            MissingDependencyError: A tool of the target is not installed; names `extra`.
+            RequestError: The target does not offer what is requested.
+        """
+
+    def with_options(self, values: Mapping[str, str]) -> Target:
+        """Return the target with its own options set.
+
+        Args:
+            values: Option name -> value, for the names in `options` only.
+
+        Returns:
+            A target; targets without options return themselves.
+
+        Raises:
+            RequestError: A value is impossible.
+        """
+        return self
+
+    def parity_model(
+        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+    ) -> bytes:
+        """Make the ONNX file that the artifact is built from.
+
+        Only targets with the parity method "graph" implement this.
+
+        Args:
+            graph: See `lower`.
+            preprocess: See `lower`.
+            stage: See `lower`.
+            precision: See `lower`.
+
+        Returns:
+            A serialized ONNX model for onnxruntime.
+        """
+        raise NotImplementedError(f"{self.name} does not use the parity method 'graph'")
+
+
+def input_for_target(spec: TensorSpec, target: Target) -> TensorSpec:
+    """Convert the network's input to the layout that the target's engine takes.
+
+    Args:
+        spec: The input of the traced network.
+        target: The target that the artifact is made for.
+
+    Returns:
+        The input with the target's layout; unchanged if it has that layout already, or is not
+        float32 (uint8 pixels are NHWC for every target).
+    """
+    if spec.layout == target.layout or spec.dtype != "float32":
+        return spec
+    images, channels, *sides = spec.shape
+    return replace(spec, shape=(images, *sides, channels), layout=target.layout)

@@ -1,0 +1,113 @@
+"""Passes on a converted Core ML model, a message `Model_pb2.Model` of coremltools.
+
+Each pass changes the model in place.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from tinyvit.errors import ArtifactError
+
+if TYPE_CHECKING:
+    from coremltools.proto import Model_pb2
+
+INPUT = "image"
+LOGITS = "logits"
+PROBABILITIES = "probabilities"
+
+LABEL = "classLabel"
+LABEL_PROBABILITIES = "classLabel_probs"
+"""The names that coremltools gives the outputs of a classifier."""
+
+_IOS16_SPECIFICATION = 7
+_IOS16_OPSET = "CoreML6"
+
+_OPERATIONS_EQUAL_IN_IOS16 = frozenset(
+    (
+        "add",
+        "const",
+        "constexpr_affine_dequantize",
+        "conv",
+        "gelu",
+        "layer_norm",
+        "linear",
+        "matmul",
+        "mul",
+        "reduce_mean",
+        "reshape",
+        "softmax",
+        "sub",
+        "transpose",
+    )
+)
+"""Operations of TinyViT that programs for iOS 16 and iOS 17 contain in the same bytes."""
+
+
+def add_classifier_outputs(model: Model_pb2.Model, names: Sequence[str]) -> None:
+    """Replace the output of probabilities by a label and a dictionary of probabilities.
+
+    Requires: an output `PROBABILITIES`. Changes: an operation "classify" is appended, and the
+    outputs become `LABEL`, `LABEL_PROBABILITIES` and `LOGITS`. Why: Vision and Xcode know a
+    classifier by these outputs. coremltools' own `_add_classify_op` fails (9.0, IndexError) if
+    there is a further output, such as the logits.
+
+    Args:
+        model: The model to change in place.
+        names: One unique name per class, in the order of the logits.
+    """
+    from coremltools.proto import MIL_pb2
+
+    string_type = MIL_pb2.ValueType(tensorType=MIL_pb2.TensorType(dataType=MIL_pb2.DataType.STRING))
+    function = model.mlProgram.functions["main"]
+    block = function.block_specializations[function.opset]
+    operation = block.operations.add(type="classify")
+    operation.attributes["name"].CopyFrom(_make_string("classify", string_type))
+    operation.inputs["probabilities"].arguments.add(name=PROBABILITIES)
+    classes = operation.inputs["classes"].arguments.add().value
+    classes.type.listType.type.CopyFrom(string_type)
+    classes.type.listType.length.constant.size = len(names)
+    classes.immediateValue.list.values.extend(_make_string(name, string_type) for name in names)
+    operation.outputs.add(name=LABEL).type.CopyFrom(string_type)
+    dictionary = operation.outputs.add(name=LABEL_PROBABILITIES).type.dictionaryType
+    dictionary.keyType.CopyFrom(string_type)
+    dictionary.valueType.tensorType.dataType = MIL_pb2.DataType.FLOAT64
+    block.outputs[:] = [LABEL, LABEL_PROBABILITIES, LOGITS]
+
+
+def _make_string(text: str, string_type: Any) -> Any:
+    """Make a constant string."""
+    from coremltools.proto import MIL_pb2
+
+    tensor = MIL_pb2.TensorValue(strings=MIL_pb2.TensorValue.RepeatedStrings(values=[text]))
+    value = MIL_pb2.Value.ImmediateValue(tensor=tensor)
+    return MIL_pb2.Value(type=string_type, immediateValue=value)
+
+
+def mark_for_ios16(model: Model_pb2.Model) -> None:
+    """Mark a program that was converted for iOS 17 as one for iOS 16.
+
+    Requires: only operations whose bytes are the same for both. Changes: the version of the
+    specification and the name of the operation set. Why: iOS 16 opens programs with 8-bit weights,
+    but coremltools 9.0 converts them for iOS 17 only.
+
+    Args:
+        model: The model to change in place.
+
+    Raises:
+        ArtifactError: The program has an operation that may be a different one in iOS 16.
+    """
+    function = model.mlProgram.functions["main"]
+    block = copy.deepcopy(function.block_specializations[function.opset])
+    unknown = {operation.type for operation in block.operations} - _OPERATIONS_EQUAL_IN_IOS16
+    if unknown:
+        raise ArtifactError(
+            "the Core ML program has operations that iOS 16 may not have: "
+            f"{', '.join(sorted(unknown))}",
+            "report this",
+        )
+    function.block_specializations.clear()
+    model.specificationVersion, function.opset = _IOS16_SPECIFICATION, _IOS16_OPSET
+    function.block_specializations[function.opset].CopyFrom(block)

@@ -1,0 +1,42 @@
+"""Write an ExecuTorch program, with its manifest in an archive behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.export.targets.base import LoweredModel
+from tinyvit.manifest import Manifest, Precision
+from tinyvit.runtimes.formats import trailer
+
+DELEGATE_CALL = "executorch_call_delegate"
+"""Name of the operator that runs a delegate."""
+
+
+@dataclass(frozen=True)
+class ExecuTorchProgram(LoweredModel):
+    """An ExecuTorch program that is ready to be written.
+
+    Attributes:
+        data: The program's bytes.
+        operator_counts: Operator outside the delegate -> how often it occurs; includes the call of
+            the delegate itself.
+    """
+
+    data: bytes
+    operator_counts: Mapping[str, int]
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write one .pte file; see `LoweredModel.save`."""
+        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
+        return [path]
+
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """List the operators outside XNNPACK's delegate; see `LoweredModel.notes`."""
+        operators = ", ".join(
+            f"{count} x {name}"
+            for name, count in sorted(self.operator_counts.items())
+            if name != DELEGATE_CALL
+        )
+        return (f"operators that run outside XNNPACK's delegate: {operators}",) if operators else ()

@@ -1,0 +1,174 @@
+"""Helpers to read and change a .tflite model.
+
+A model is a `ModelT` of `ai_edge_litert.schema_py_generated`: the flatbuffer's tables as Python
+objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+_OPERATOR_VERSION = 2
+"""Version of an operator, as the schema counts them, that takes int8."""
+
+_DEQUANTIZE_VERSION = 3
+"""Version of the dequantization that takes float16 as well."""
+
+BUFFER_ALIGNMENT = 16
+"""Alignment of every buffer, in bytes.
+
+The schema demands it (Buffer.data, force_align: 16), but the generated Python code does not do it.
+"""
+
+_FILE_IDENTIFIER = b"TFL3"
+
+
+def parse_model(data: bytes) -> Any:
+    """Parse a .tflite file.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        The model.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    return schema.ModelT.InitFromPackedBuf(data)
+
+
+def serialize_model(model: Any) -> bytes:
+    """Serialize a model with every buffer aligned.
+
+    Args:
+        model: The model.
+
+    Returns:
+        The bytes of a .tflite file.
+    """
+    import flatbuffers
+
+    class AligningBuilder(flatbuffers.Builder):  # type: ignore[misc]
+        """Aligns vectors of bytes, which all buffers are."""
+
+        def CreateNumpyVector(self, values: Any) -> int:
+            """Write a vector; the generated code calls this method for each array."""
+            alignment = BUFFER_ALIGNMENT if values.itemsize == 1 else values.itemsize
+            self.StartVector(values.itemsize, values.size, alignment)
+            self.head -= values.nbytes
+            self.Bytes[self.head : self.head + values.nbytes] = values.tobytes()
+            self.vectorNumElems = values.size
+            return int(self.EndVector())
+
+    builder = AligningBuilder(1024)
+    builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def set_metadata(model: Any, name: str, data: bytes) -> None:
+    """Store metadata in a model, replacing metadata of the same name.
+
+    Args:
+        model: The model to change in place.
+        name: Name of the metadata entry.
+        data: Content of its buffer.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    entry = next((entry for entry in model.metadata if entry.name == name), None)
+    if entry is None:
+        entry, model.buffers = schema.MetadataT(), [*model.buffers, schema.BufferT()]
+        entry.name, entry.buffer = name, len(model.buffers) - 1
+        model.metadata = [*model.metadata, entry]
+    model.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
+
+
+def operator_kind(model: Any, operator: Any) -> int:
+    """Return the kind of an operator.
+
+    Args:
+        model: The model that has the operator.
+        operator: The operator.
+
+    Returns:
+        A value of the schema's `BuiltinOperator`.
+    """
+    code = model.operatorCodes[operator.opcodeIndex]
+    return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
+
+
+def add_operator_code(model: Any, kind: int) -> int:
+    """Find a kind of operator in a model's list of kinds, and add it if it is missing.
+
+    Args:
+        model: The model to change in place.
+        kind: A value of the schema's `BuiltinOperator`.
+
+    Returns:
+        Index in the list.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    for i, code in enumerate(model.operatorCodes):
+        if code.builtinCode == kind:
+            return i
+    code = schema.OperatorCodeT()
+    code.builtinCode = code.deprecatedBuiltinCode = kind
+    is_dequantize = kind == schema.BuiltinOperator.DEQUANTIZE
+    code.version = _DEQUANTIZE_VERSION if is_dequantize else _OPERATOR_VERSION
+    model.operatorCodes = [*model.operatorCodes, code]
+    return len(model.operatorCodes) - 1
+
+
+def make_operator(model: Any, kind: int, source: int, result: int) -> Any:
+    """Make an operator with one input and one output, which the caller puts into the graph.
+
+    Args:
+        model: The model; its list of kinds may grow.
+        kind: A value of the schema's `BuiltinOperator`.
+        source: Index of the input tensor.
+        result: Index of the output tensor.
+
+    Returns:
+        The operator.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    operator = schema.OperatorT()
+    operator.opcodeIndex = add_operator_code(model, kind)
+    operator.inputs, operator.outputs = tensor_list(source), tensor_list(result)
+    return operator
+
+
+def add_float32_tensor(graph: Any, like: int) -> int:
+    """Add a float32 tensor with the shape of another one.
+
+    Args:
+        graph: The subgraph to change in place.
+        like: Index of the tensor whose shape is taken.
+
+    Returns:
+        Index of the new tensor.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    tensor, similar = schema.TensorT(), graph.tensors[like]
+    tensor.shape, tensor.hasRank = similar.shape, similar.hasRank
+    tensor.type = schema.TensorType.FLOAT32
+    graph.tensors.append(tensor)
+    return len(graph.tensors) - 1
+
+
+def tensor_list(*indices: int) -> npt.NDArray[np.int32]:
+    """Make a list of tensors for the inputs or outputs of an operator.
+
+    Args:
+        indices: Indices of the tensors.
+
+    Returns:
+        int32 (number of tensors,).
+    """
+    return np.array(indices, np.int32)

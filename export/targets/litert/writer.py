@@ -1,0 +1,34 @@
+"""Write a .tflite file: the model, TensorFlow Lite's metadata in it, and an archive behind it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyvit.export.targets.base import LoweredModel
+from tinyvit.export.targets.litert.flatbuffer import serialize_model, set_metadata
+from tinyvit.export.targets.litert.metadata import METADATA_NAME, make_metadata
+from tinyvit.manifest import Manifest
+from tinyvit.runtimes.formats import trailer
+
+
+@dataclass(frozen=True)
+class LiteRtModel(LoweredModel):
+    """A LiteRT model that is ready to be written.
+
+    Attributes:
+        model: The model as objects of the schema; see `flatbuffer`.
+    """
+
+    model: Any
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write one .tflite file; see `LoweredModel.save`.
+
+        The archive behind the model holds the manifest and labels.txt.
+        """
+        set_metadata(self.model, METADATA_NAME, make_metadata(manifest))
+        data = serialize_model(self.model)
+        path.write_bytes(trailer.append(data, trailer.metadata_files(manifest)))
+        return [path]

@@ -1,0 +1,154 @@
+"""A pass that turns linear layers on 8-bit integers into 1 x 1 convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_shared_constants
+
+if TYPE_CHECKING:
+    import openvino
+
+_LIMITS = {"Maximum": "maximum", "Minimum": "minimum"}
+"""Operation that limits a range -> its function in OpenVINO's operation set."""
+
+
+def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
+    """Turn linear layers on 8-bit integers into 1 x 1 convolutions.
+
+    Requires: quantization and dequantization are merged. Changes: each linear layer (tokens,
+    channels) x (rows, channels) becomes a convolution over an image (1, channels, tokens, 1), with
+    a transpose on each side; the bias, GELU, limits and FakeQuantize that follow it move in front
+    of the second transpose. Why: without VNNI, OpenVINO's 8-bit convolutions are 2.4 times as fast
+    as its 8-bit matrix products; with VNNI both are the same. The transposes cost nothing, because
+    convolutions keep channels last in memory.
+
+    Args:
+        model: The model to change in place.
+    """
+    integers = make_shared_constants()
+    for product in model.get_ordered_ops():
+        if _is_quantized_linear_layer(product):
+            chain = _ConvolutionChain(product, integers)
+            _move_bias(chain)
+            _move_gelu(chain)
+            _move_limits(chain)
+            _move_fake_quantize(chain)
+            chain.connect()
+
+
+def _is_quantized_linear_layer(node: openvino.Node) -> bool:
+    """Tell whether a node is a linear layer with quantized input and 8-bit weights."""
+    if node.get_type_name() != "MatMul" or not node.get_attributes()["transpose_b"]:
+        return False
+    source, weight = (value.get_node() for value in node.input_values())
+    while source.get_type_name() in ("Reshape", "Transpose"):
+        source = source.input_value(0).get_node()
+    return bool(
+        source.get_type_name() == "FakeQuantize"
+        and weight.get_type_name() == "Multiply"
+        and weight.input_value(0).get_node().get_type_name() == "Convert"
+        and is_constant(weight.input_value(0).get_node().input_value(0))
+    )
+
+
+class _ConvolutionChain:
+    """A convolution in place of a linear layer, and the element-wise nodes moved behind it.
+
+    Attributes:
+        rows: Outputs of the linear layer.
+        last: The last node of the chain, (1, rows, tokens, 1).
+        replaced: The node of the graph whose result `last` computes, (tokens, rows).
+    """
+
+    def __init__(self, product: openvino.Node, integers: Callable[..., openvino.Node]) -> None:
+        """Make the convolution that computes the same as the linear layer `product`."""
+        import openvino.opset13 as ops
+
+        tokens, weight = product.input_values()
+        convert, scale = (value.get_node() for value in weight.get_node().input_values())
+        values = convert.input_value(0).get_node().data
+        self.rows, channels = values.shape
+        image = ops.reshape(tokens, integers(1, -1, 1, channels), special_zero=False)
+        image = ops.transpose(image, integers(0, 3, 1, 2))
+        kernel = ops.convert(ops.constant(values.reshape(self.rows, channels, 1, 1)), "f32")
+        kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
+        self.last = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        self.last.set_friendly_name(product.get_friendly_name())
+        self.replaced = product
+        self._integers = integers
+
+    def find_reader(self) -> openvino.Node | None:
+        """Return the node that reads the chain's result; None if there are several."""
+        readers = self.replaced.output(0).get_target_inputs()
+        return next(iter(readers)).get_node() if len(readers) == 1 else None
+
+    def append(self, node: openvino.Node, replaced: openvino.Node) -> None:
+        """Make `node`, computed from `last`, the end of the chain in place of `replaced`."""
+        self.last, self.replaced = node, replaced
+
+    def connect(self) -> None:
+        """Transpose the chain's result back, and let the readers of `replaced` read it."""
+        import openvino.opset13 as ops
+
+        readers = self.replaced.output(0).get_target_inputs()
+        channels_last = ops.transpose(self.last, self._integers(0, 2, 3, 1))
+        shape = self._integers(-1, self.rows)
+        tokens = ops.reshape(channels_last, shape, special_zero=False)
+        for port in readers:
+            port.replace_source_output(tokens.output(0))
+
+
+def _find_constant_operand(node: openvino.Node) -> openvino.Node | None:
+    """Return the first constant among a node's operands, if there is one."""
+    operands = (value for value in node.input_values() if is_constant(value))
+    return next((value.get_node() for value in operands), None)
+
+
+def _move_bias(chain: _ConvolutionChain) -> None:
+    """Move the addition of a bias, one value per row, to the end of the chain."""
+    import openvino.opset13 as ops
+
+    reader = chain.find_reader()
+    if reader is None or reader.get_type_name() != "Add":
+        return
+    bias = _find_constant_operand(reader)
+    if bias is not None and bias.data.size == chain.rows:
+        shaped = ops.constant(bias.data.reshape(1, chain.rows, 1, 1))
+        chain.append(ops.add(chain.last, shaped), reader)
+
+
+def _move_gelu(chain: _ConvolutionChain) -> None:
+    """Move a GELU to the end of the chain."""
+    import openvino.opset13 as ops
+
+    reader = chain.find_reader()
+    if reader is not None and reader.get_type_name() == "Gelu":
+        mode = reader.get_attributes()["approximation_mode"]
+        chain.append(ops.gelu(chain.last, mode), reader)
+
+
+def _move_limits(chain: _ConvolutionChain) -> None:
+    """Move maxima and minima with one constant, which limit a range, to the end of the chain."""
+    import openvino.opset13 as ops
+
+    while (reader := chain.find_reader()) is not None and reader.get_type_name() in _LIMITS:
+        limit = _find_constant_operand(reader)
+        if limit is None or limit.data.size != 1:
+            return
+        make_limit = getattr(ops, _LIMITS[reader.get_type_name()])
+        chain.append(make_limit(chain.last, limit), reader)
+
+
+def _move_fake_quantize(chain: _ConvolutionChain) -> None:
+    """Move a FakeQuantize to the end of the chain."""
+    import openvino.opset13 as ops
+
+    reader = chain.find_reader()
+    if reader is None or reader.get_type_name() != "FakeQuantize":
+        return
+    levels = reader.get_attributes()["levels"]
+    moved = ops.fake_quantize(chain.last, *reader.input_values()[1:], levels)
+    moved.set_friendly_name(reader.get_friendly_name())
+    chain.append(moved, reader)

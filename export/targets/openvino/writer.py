@@ -1,0 +1,71 @@
+"""Write OpenVINO IR, with its manifest and OpenVINO's own model description in the .xml file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvit.export.targets.base import LoweredModel
+from tinyvit.manifest import MANIFEST_KEY, Manifest
+
+if TYPE_CHECKING:
+    import openvino
+
+_INDENTATION = re.compile(rb">\s+<")
+"""White space between XML elements: a sixth of the .xml file of an int8 model."""
+
+
+@dataclass(frozen=True)
+class OpenVinoModel(LoweredModel):
+    """An OpenVINO model that is ready to be written.
+
+    Attributes:
+        model: The network with its preprocessing.
+    """
+
+    model: openvino.Model
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the .xml and the .bin file; see `LoweredModel.save`.
+
+        Weights are stored in float16 for the precision "float16" only.
+        """
+        import openvino
+
+        self.model.set_rt_info(manifest.to_json(), [MANIFEST_KEY, "manifest"])
+        for name, value in make_model_info(manifest).items():
+            self.model.set_rt_info(value, ["model_info", name])
+        if manifest.precision == "int8-weights":
+            # Otherwise the CPU plugin rounds activations too, with ranges of its own.
+            self.model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
+        openvino.save_model(self.model, str(path), compress_to_fp16=manifest.precision == "float16")
+        path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
+        return [path.with_suffix(".bin"), path]
+
+
+def make_model_info(manifest: Manifest) -> dict[str, str]:
+    """Describe the classifier for OpenVINO's Model API (the package openvino-model-api).
+
+    The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes
+    without a margin, and its filter is bilinear, so its results are close to those of `Preprocess`
+    but not equal. A model that resizes by itself (stage "full") receives the image unchanged; the
+    application must pass RGB then.
+
+    Args:
+        manifest: The manifest of the artifact.
+
+    Returns:
+        Key -> value of the section "model_info" in the file's rt_info.
+    """
+    preprocess = manifest.preprocess
+    labels = " ".join("_".join(label.name.split()) for label in manifest.labels)
+    info = {"model_type": "Classification", "labels": labels}
+    if manifest.stage != "full":
+        info["resize_type"] = "crop" if preprocess.crop == "center" else "standard"
+        info["reverse_input_channels"] = "YES"
+    if manifest.stage == "host":
+        for name, values in (("mean_values", preprocess.mean), ("scale_values", preprocess.std)):
+            info[name] = " ".join(f"{255 * value:.6g}" for value in values)
+    return info

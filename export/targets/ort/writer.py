@@ -1,0 +1,31 @@
+"""Write an .ort file, with its manifest behind the model and the list of operators beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinyvit.export.targets.base import LoweredModel
+from tinyvit.manifest import Manifest
+from tinyvit.runtimes.formats import trailer
+
+
+@dataclass(frozen=True)
+class OrtModel(LoweredModel):
+    """An ORT model that is ready to be written.
+
+    Attributes:
+        data: The model in ORT format.
+        required_operators: The operators and types that a reduced build of onnxruntime needs, in
+            the format of its build option `--include_ops_by_config`.
+    """
+
+    data: bytes
+    required_operators: str
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the .ort file, and a .ort.config beside it; see `LoweredModel.save`."""
+        config_path = path.with_name(f"{path.name}.config")
+        config_path.write_text(self.required_operators, encoding="utf-8")
+        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
+        return [config_path, path]

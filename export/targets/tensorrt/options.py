@@ -1,0 +1,138 @@
+"""The options of the target "tensorrt"."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from tinyvit.errors import RequestError
+from tinyvit.export.targets.base import TargetOption
+from tinyvit.runtimes import cuda
+
+TURING = "7.5"
+"""Compute capability of the oldest cards that TensorRT-RTX supports."""
+
+RTX_COMPUTE = ("8.6", "8.9", "12.0")
+"""Compute capabilities that one TensorRT-RTX engine can serve together, by NVIDIA's support matrix:
+Ampere, Ada and Blackwell. Turing needs an engine of its own."""
+
+TENSORRT_OPTIONS = (
+    TargetOption(
+        "flavor",
+        "rtx: for RTX cards, built here without a GPU; classic: for Jetson and data centers, built "
+        "on the device (default: the flavor that is installed).",
+        tuple(cuda.PRODUCTS),
+    ),
+    TargetOption(
+        "compute",
+        "Flavor rtx: compute capabilities of the cards, separated by commas; 7.5 cannot be "
+        "combined with others (default: 8.6,8.9,12.0).",
+    ),
+    TargetOption(
+        "timing_cache",
+        "Flavor classic: file that keeps the builder's measurements, so that builds repeat.",
+    ),
+    TargetOption(
+        "version_compatible",
+        "Flavor classic: whether later releases of TensorRT can open the engine (default: no).",
+        ("yes", "no"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class TensorRtOptions:
+    """The options that only the TensorRT target has.
+
+    Attributes:
+        flavor: "rtx" or "classic"; None for the one that is installed.
+        compute: Compute capabilities such as "8.6"; empty for `RTX_COMPUTE` (flavor rtx) or for
+            the GPU of this machine (flavor classic).
+        timing_cache: File with the measurements of earlier builds, for the flavor classic. Builds
+            that share it give the same engine.
+        version_compatible: Let later releases open the engine, for the flavor classic. The lean
+            runtime that this needs is not stored in the engine.
+
+    Raises:
+        RequestError: The flavor cannot do what is requested.
+    """
+
+    flavor: cuda.Flavor | None = None
+    compute: tuple[str, ...] = ()
+    timing_cache: Path | None = None
+    version_compatible: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the options against each other."""
+        if self.resolved_flavor not in cuda.PRODUCTS:
+            raise RequestError(
+                f"TensorRT has no flavor {self.flavor!r}", f"use {' or '.join(cuda.PRODUCTS)}"
+            )
+        if self.resolved_flavor == "rtx":
+            self._check_rtx()
+        elif self.compute:
+            raise RequestError(
+                "--compute does not apply to classic TensorRT, which builds for the GPU it runs on",
+                "leave out --compute, or use --flavor rtx",
+            )
+
+    def _check_rtx(self) -> None:
+        """Raise RequestError for what TensorRT-RTX cannot do."""
+        if self.timing_cache is not None:
+            raise RequestError(
+                "--timing-cache does not apply to TensorRT-RTX, which measures nothing "
+                "while it builds",
+                "leave out --timing-cache, or use --flavor classic",
+            )
+        if self.version_compatible:
+            raise RequestError(
+                "--version-compatible does not apply to TensorRT-RTX, which opens only engines "
+                "of its own release",
+                "leave out --version-compatible, or use --flavor classic",
+            )
+        supported = (TURING, *RTX_COMPUTE)
+        unsupported = [compute for compute in self.compute if compute not in supported]
+        if unsupported:
+            raise RequestError(
+                f"TensorRT-RTX cannot build for compute capability {unsupported[0]}",
+                f"use {', '.join(supported)}; Jetson and data centers need --flavor classic",
+            )
+        if TURING in self.compute and len(self.compute) > 1:
+            raise RequestError(
+                f"compute capability {TURING} (Turing) needs an engine of its own",
+                f"export once with --compute {TURING}, and once for the others",
+            )
+
+    @property
+    def resolved_flavor(self) -> cuda.Flavor:
+        """The flavor, or the installed one if none was named."""
+        return self.flavor or cuda.installed_flavor()
+
+    @property
+    def compute_capabilities(self) -> tuple[str, ...]:
+        """Compute capabilities to build for; empty for the GPU of this machine."""
+        return self.compute or (RTX_COMPUTE if self.resolved_flavor == "rtx" else ())
+
+
+def parse_options(values: Mapping[str, str]) -> TensorRtOptions:
+    """Read the options of the command line.
+
+    Args:
+        values: Name of an option in `TENSORRT_OPTIONS` -> its text.
+
+    Returns:
+        The checked options.
+
+    Raises:
+        RequestError: The flavor cannot do what is requested.
+    """
+    timing_cache = values.get("timing_cache")
+    compute = (text.strip() for text in values.get("compute", "").split(","))
+    return TensorRtOptions(
+        flavor=cast("cuda.Flavor | None", values.get("flavor")),
+        compute=tuple(text for text in compute if text),
+        timing_cache=None if timing_cache is None else Path(timing_cache),
+        version_compatible=values.get("version_compatible") == "yes",
+    )

@@ -1,0 +1,81 @@
+"""Write a TensorRT engine, with its manifest in a .json file beside it.
+
+The manifest is not in the engine, because TensorRT's own loaders accept nothing but the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tinyvit.export.targets.base import LoweredModel
+from tinyvit.export.targets.tensorrt.engine_builder import EnginePlan
+from tinyvit.export.targets.tensorrt.options import TensorRtOptions
+from tinyvit.manifest import Manifest, Precision
+from tinyvit.runtimes import cuda
+from tinyvit.runtimes.formats.sidecar import manifest_path
+
+
+@dataclass(frozen=True)
+class TensorRtModel(LoweredModel):
+    """A built engine that is ready to be written.
+
+    Attributes:
+        plan: The engine and its layers.
+        macs: Name of each matrix product and convolution of the ONNX graph -> its
+            multiply-accumulates for one image.
+        options: How the engine was built.
+    """
+
+    plan: EnginePlan
+    macs: Mapping[str, int]
+    options: TensorRtOptions
+
+    def save(self, path: Path, manifest: Manifest) -> list[Path]:
+        """Write the .engine file and its .json file; see `LoweredModel.save`."""
+        sidecar_path = manifest_path(path)
+        sidecar_path.write_text(manifest.to_json(), encoding="utf-8")
+        path.write_bytes(self.plan.data)
+        return [sidecar_path, path]
+
+    def add_to_manifest(self, manifest: Manifest) -> Manifest:
+        """Add what the engine does with int8; see `LoweredModel.add_to_manifest`."""
+        record = manifest.quantization
+        if record is None or manifest.precision != "int8":
+            return manifest
+        summary = self.summarize_int8()
+        trials = (*(trial for trial in record.trials if trial != summary), summary)
+        record = replace(record, int8_macs=round(self.int8_share, 4), trials=trials)
+        return replace(manifest, quantization=record)
+
+    def notes(self, precision: Precision) -> tuple[str, ...]:
+        """Say what the engine does with int8; see `LoweredModel.notes`."""
+        return (self.summarize_int8(),) if precision == "int8" else ()
+
+    @property
+    def int8_share(self) -> float:
+        """Share of the multiply-accumulates whose layer takes 8-bit integers, 0 to 1."""
+        int8_nodes = self.plan.find_int8_nodes(self.macs)
+        return sum(self.macs[node] for node in int8_nodes) / max(1, sum(self.macs.values()))
+
+    def summarize_int8(self) -> str:
+        """Summarize which products the engine computes in 8-bit integers.
+
+        Returns:
+            One sentence without a full stop.
+        """
+        flavor = self.options.resolved_flavor
+        count = len(self.plan.find_int8_nodes(self.macs))
+        devices = ", ".join(self.options.compute_capabilities) or "this GPU"
+        summary = (
+            f"{cuda.PRODUCTS[flavor].name} {self.plan.version} plans {count} of {len(self.macs)} "
+            f"products ({self.int8_share:.1%} of the multiply-accumulates) in 8-bit integers, "
+            f"for compute capability {devices}"
+        )
+        if flavor == "classic":
+            return summary
+        return (
+            f"{summary}; NVIDIA's support matrix lists int8 for weights alone there, and kernels "
+            "are chosen on the device: prefer --float16"
+        )

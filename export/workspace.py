@@ -1,0 +1,120 @@
+"""A temporary folder in which artifacts of one target are written and run to be measured."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tinyvit.export.manifest_builder import build_manifest
+from tinyvit.export.source_network import SourceNetwork
+from tinyvit.export.targets import LoweredModel, Target, input_for_target
+from tinyvit.export.tracing import Graph, explain_tool_errors
+from tinyvit.manifest import Manifest, Precision
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, run_artifact
+from tinyvit.runtimes.artifact import Artifact
+from tinyvit.runtimes.registry import open_runtime
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The artifacts of one target that are only measured, one for each precision.
+
+    They are made with the stage "host" whatever stage was requested: accuracy and speed are those
+    of the network.
+
+    Attributes:
+        folder: The folder that they are written to.
+        target: The target, or the ONNX substitute for one that does not run here.
+        folded: The folded float32 network.
+        graph: The folded float32 network, traced.
+        manifest: The manifest of the float32 artifact, without what depends on the target.
+    """
+
+    folder: Path
+    target: Target
+    folded: TinyViT
+    graph: Graph
+    manifest: Manifest
+
+    def lower(self, graph: Graph, precision: Precision) -> LoweredModel:
+        """Lower a traced network for the target.
+
+        Args:
+            graph: The float32 network or a quantized one.
+            precision: Precision of the artifact.
+
+        Returns:
+            The model, ready to be saved.
+
+        Raises:
+            ArtifactError: A tool of the target failed.
+        """
+        with explain_tool_errors(f"making the {self.target.name} artifact"):
+            return self.target.lower(graph, self.manifest.preprocess, "host", precision)
+
+    def save(self, lowered: LoweredModel, precision: Precision) -> Artifact:
+        """Write a model, replacing an earlier one of the same precision.
+
+        Args:
+            lowered: The model.
+            precision: The precision that it was lowered with.
+
+        Returns:
+            The artifact.
+        """
+        artifact = self.artifact(precision)
+        assert artifact.manifest is not None
+        with explain_tool_errors(f"writing {artifact.path.name}"):
+            lowered.save(artifact.path, artifact.manifest)
+        return artifact
+
+    def artifact(self, precision: Precision) -> Artifact:
+        """Return the artifact of a precision, which `save` writes.
+
+        Args:
+            precision: Precision of the artifact.
+
+        Returns:
+            Its path in the folder and its manifest.
+        """
+        manifest = replace(
+            self.manifest,
+            target=self.target.name,
+            precision=precision,
+            input=input_for_target(self.manifest.input, self.target),
+        )
+        return Artifact(self.folder / f"{precision}{self.target.suffix}", manifest)
+
+    def run(self, artifact: Artifact, images: ImageBatches) -> ArtifactOutputs:
+        """Run an artifact on images, on the engine's default number of threads.
+
+        Args:
+            artifact: An artifact that `save` has written.
+            images: The images.
+
+        Returns:
+            The logits, and the classes where they are known.
+        """
+        assert artifact.manifest is not None
+        with open_runtime(artifact) as runtime:
+            return run_artifact(runtime, artifact.manifest, images)
+
+
+@contextmanager
+def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]:
+    """Make a workspace in a temporary folder, which is removed at the end.
+
+    Args:
+        source: The network to export.
+        target: The target, or the ONNX substitute for one that does not run here.
+
+    Yields:
+        The workspace, still without artifacts.
+    """
+    manifest = build_manifest(source.checkpoint, source.labels, source.graph.batch, "host")
+    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
+        yield Workspace(Path(folder), target, source.folded, source.graph, manifest)

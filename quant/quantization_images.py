@@ -1,0 +1,194 @@
+"""The images of a quantization: to calibrate on, to measure with, and to rank layers with."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from tinyvit.data.image_sources import Pixels
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.model import TinyViT
+from tinyvit.progress import Progress
+from tinyvit.quant.accuracy_budget import ImageBatches
+from tinyvit.quant.calibration_data import CalibrationSet, read_calibration_split
+from tinyvit.quant.config import SYNTHETIC, QuantizationConfig
+from tinyvit.quant.synthetic import (
+    DEFAULT_COUNT,
+    ImageCache,
+    SyntheticConfig,
+    synthesize_images,
+)
+from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
+
+CALIBRATION_COUNT = 256
+"""Default number of calibration images where --calib-data names images."""
+MAX_HELD_OUT = 1000
+"""Largest number of images of --calib-data that are not calibrated on, so that agreement can be
+measured on them. With 500, a network that disagrees on 1% of images missed the default budget by
+chance too often, and layers returned to float32 without need (docs/engines.md)."""
+SENSITIVITY_COUNT = 16
+"""Number of images to rank layers by sensitivity with."""
+CLASS_WEIGHT = 0.1
+"""`SyntheticConfig.class_weight` of synthetic images to measure agreement on: large enough for the
+network to be sure of their classes. They show that int8 is not broken (docs/int8.md); only
+--val-data shows how much accuracy it costs."""
+
+
+def cache_folder() -> Path:
+    """Return the folder where results that take minutes are kept for later calls.
+
+    It is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
+    """
+    cache = os.environ.get("TINYVIT_CACHE")
+    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
+
+
+class QuantizationImages:
+    """The images of --calib-data, or synthetic ones, which are read or made on first use.
+
+    That takes minutes, and an export with a recipe file and --val-data may need none of them.
+    """
+
+    def __init__(
+        self,
+        config: QuantizationConfig,
+        checkpoint: Checkpoint,
+        original: TinyViT,
+        progress: Progress,
+    ) -> None:
+        """Remember what the images depend on. Nothing is read yet.
+
+        Args:
+            config: The options.
+            checkpoint: The checkpoint, at the input size of the export.
+            original: The network before folding. Its BatchNorms determine synthetic images.
+            progress: Receives messages and the progress of the synthesis.
+        """
+        self._config = config
+        self._checkpoint = checkpoint
+        self._original = original
+        self._progress = progress
+
+    def announce_synthetic(self) -> None:
+        """Tell where synthetic images take the place of photographs, and what for."""
+        config = self._config
+        needs_no_calibration = config.weights_only or (
+            config.recipe is not None and config.recipe.exists()
+        )
+        if config.calib_data != SYNTHETIC or (needs_no_calibration and config.val_data is not None):
+            return
+        purpose = "measuring" if needs_no_calibration else "calibrating"
+        self._progress.message(
+            f"no --calib-data: {purpose} on images made from the network itself;"
+            " only --val-data shows how much accuracy int8 costs"
+        )
+
+    @property
+    def calibration(self) -> CalibrationSet:
+        """The images to calibrate on."""
+        return self._sets[0]
+
+    def unlabeled_batches(self) -> ImageBatches:
+        """Return the images to measure agreement on, in one batch."""
+        return _SingleBatch(self._sets[1])
+
+    def sensitivity_images(self) -> Tensor:
+        """Return images to rank layers by sensitivity with, float32 (N, 3, S, S)."""
+        calibration, held_out = self._sets
+        pixels = held_out if self._config.val_data is None else calibration.pixels
+        return self.normalize(pixels[:SENSITIVITY_COUNT])
+
+    def normalize(self, pixels: Pixels) -> Tensor:
+        """Normalize images.
+
+        Args:
+            pixels: RGB pixels, uint8 (N, S, S, 3).
+
+        Returns:
+            Network inputs, float32 (N, 3, S, S).
+        """
+        return torch.from_numpy(self._checkpoint.preprocess.normalize(pixels))
+
+    @cached_property
+    def _sets(self) -> tuple[CalibrationSet, Pixels]:
+        """The images to calibrate on, and the pixels of others, uint8 (N, S, S, 3).
+
+        With --val-data, no other synthetic images are made.
+        """
+        if self._config.calib_data == SYNTHETIC:
+            return self._synthesize_sets()
+        self._progress.message(f"reading calibration images from {self._config.calib_data}")
+        return read_calibration_split(
+            self._config.calib_data,
+            self._checkpoint.preprocess,
+            self._config.calib_count or CALIBRATION_COUNT,
+            MAX_HELD_OUT,
+            self._config.calib_seed,
+        )
+
+    def _synthesize_sets(self) -> tuple[CalibrationSet, Pixels]:
+        config, count = self._config, self._config.calib_count or DEFAULT_COUNT
+        for_calibration = SyntheticConfig(count, config.calib_seed)
+        for_measuring = SyntheticConfig(count, config.calib_seed + 1, class_weight=CLASS_WEIGHT)
+        if config.weights_only and config.val_data is None:
+            images = self._synthesize(for_measuring, "to measure with")
+            return images, images.pixels
+        calibration = self._synthesize(for_calibration, "to calibrate on")
+        if config.val_data is not None:
+            return calibration, calibration.pixels
+        return calibration, self._synthesize(for_measuring, "to measure with").pixels
+
+    def _synthesize(self, synthetic: SyntheticConfig, purpose: str) -> CalibrationSet:
+        self._progress.message(
+            f"making {synthetic.count} synthetic images {purpose} from the network itself"
+        )
+        return synthesize_images(
+            self._original,
+            self._checkpoint.preprocess,
+            synthetic,
+            ImageCache(cache_folder(), self._checkpoint.sha256),
+            self._progress,
+        )
+
+
+@dataclass(frozen=True)
+class _SingleBatch:
+    """`ImageBatches` of a single batch of unlabeled images, uint8 (N, S, S, 3)."""
+
+    pixels: Pixels
+
+    def __call__(self) -> Iterator[tuple[Pixels, None]]:
+        yield self.pixels, None
+
+
+class ReportingBatches:
+    """`ImageBatches` of a validation set, which report unreadable images after the first pass."""
+
+    def __init__(self, validation: ValidationSet, progress: Progress) -> None:
+        """Wrap a validation set.
+
+        Args:
+            validation: The labeled images.
+            progress: Receives the message about unreadable images.
+        """
+        self._validation = validation
+        self._progress = progress
+        self._reported = 0
+
+    def __call__(self) -> Iterator[LabeledBatch]:
+        """Start a pass over the images."""
+        yield from self._validation.batches()
+        skipped = self._validation.skipped
+        if skipped != self._reported:
+            self._reported = skipped
+            self._progress.message(
+                f"{skipped} of {len(self._validation)} validation images cannot be read and do not"
+                " count"
+            )

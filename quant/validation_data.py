@@ -1,0 +1,112 @@
+"""Labeled images to measure the accuracy of a network on, in the model's own preprocessing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.data.class_folders import LabeledImages, read_labeled_images
+from tinyvit.data.image_sources import Pixels
+from tinyvit.data.listing import path_reader
+from tinyvit.errors import ImageError
+from tinyvit.labels import Label
+from tinyvit.preprocess import Preprocess
+from tinyvit.quant.image_decoding import check_unreadable, decode_images
+
+BATCH_SIZE = 32
+MAX_CACHED_BYTES = 2**29
+"""Largest size of pixels that stay in memory between two passes: 3,500 images of 224 x 224."""
+
+LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
+"""RGB pixels, uint8 (B, S, S, 3), and the class index of each image, int64 (B,)."""
+
+
+@dataclass
+class ValidationSet:
+    """Images with their correct classes, decoded while they are iterated over.
+
+    The first pass decodes the images. A small set stays in memory for the passes after it; a large
+    set is decoded again in every pass.
+
+    Attributes:
+        images: The image files and the class of each.
+        preprocess: How the model's images are resized and cropped.
+        skipped: Number of unreadable images that the last complete pass left out.
+    """
+
+    images: LabeledImages
+    preprocess: Preprocess
+    skipped: int = field(default=0, init=False)
+    _cached_batches: list[LabeledBatch] = field(default_factory=list, init=False, repr=False)
+
+    def __len__(self) -> int:
+        """Return the number of image files, unreadable ones included."""
+        return len(self.images)
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of all class indices, folder and file names, and file sizes in bytes."""
+        return self.images.sha256
+
+    def batches(self) -> Iterator[LabeledBatch]:
+        """Iterate over the readable images, in the same order in every pass.
+
+        Yields:
+            Batches of `BATCH_SIZE` images; the last one may be smaller.
+
+        Raises:
+            RequestError: Too many images cannot be read (`image_decoding.MAX_UNREADABLE_SHARE`).
+        """
+        if self._cached_batches:
+            yield from self._cached_batches
+            return
+        size_bytes = len(self) * self.preprocess.size**2 * 3
+        cached: list[LabeledBatch] = []
+        for batch in self._decode_batches():
+            yield batch
+            if size_bytes <= MAX_CACHED_BYTES:
+                cached.append(batch)
+        self._cached_batches = cached
+
+    def _decode_batches(self) -> Iterator[LabeledBatch]:
+        """Decode all images and yield the readable ones in batches."""
+        pixels: list[Pixels] = []
+        classes: list[int] = []
+        errors: list[ImageError] = []
+        decoded = decode_images(map(path_reader, self.images.files), self.preprocess)
+        for class_index, image in zip(self.images.class_indices, decoded):
+            if isinstance(image, ImageError):
+                errors.append(image)
+                check_unreadable(errors, len(self))
+                continue
+            pixels.append(image)
+            classes.append(int(class_index))
+            if len(pixels) == BATCH_SIZE:
+                yield np.stack(pixels), np.array(classes)
+                pixels, classes = [], []
+        if pixels:
+            yield np.stack(pixels), np.array(classes)
+        self.skipped = len(errors)
+
+
+def read_validation_set(
+    folder: str | Path, preprocess: Preprocess, labels: Sequence[Label]
+) -> ValidationSet:
+    """List the labeled images of a folder. No image is decoded yet.
+
+    Args:
+        folder: A folder with one subfolder per class, named by a WordNet id or a label, exactly.
+        preprocess: How the model's images are resized and cropped.
+        labels: The labels of the model, in the order of its logits.
+
+    Raises:
+        RequestError: `folder` is not a folder, an image is in no class folder, or a class folder
+            matches no label.
+        ImageError: The folder cannot be read, or has no images.
+    """
+    return ValidationSet(read_labeled_images(folder, labels), preprocess)

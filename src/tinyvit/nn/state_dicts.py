@@ -1,0 +1,272 @@
+"""State dicts: their layout, the architecture that they belong to, and checks of their content.
+
+Two layouts are understood: that of the paper's code (microsoft/Cream, TinyViT), called "official",
+and that of timm. Variant, image size and number of classes follow from the shapes of the weights.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.model import TinyViT
+from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant
+
+_LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
+"""A key that occurs only in this layout."""
+
+_OFFICIAL_TO_TIMM = (
+    (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
+    (r"^patch_embed\.seq\.2\.", "patch_embed.conv2."),
+    (r"^norm_head\.", "head.norm."),
+    (r"^head\.(?=weight|bias)", "head.fc."),
+    (r"\.c\.weight$", ".conv.weight"),
+)
+"""Patterns in the keys of the paper's code, and what timm has instead."""
+
+_BATCH_COUNTER = "num_batches_tracked"
+"""Ending of the keys of BatchNorm's counters, which are integers and not needed for inference."""
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The properties that determine the keys and shapes of a state dict.
+
+    Attributes:
+        variant: Variant of the family.
+        img_size: Side of the square input in pixels.
+        num_classes: Number of classes.
+    """
+
+    variant: Variant
+    img_size: int
+    num_classes: int
+
+
+def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
+    """Recognize the layout of a state dict by its keys.
+
+    Args:
+        tensors: Tensors by name, as they are in the file.
+        path: The file, for the error.
+
+    Returns:
+        "timm" or "official".
+
+    Raises:
+        CheckpointError: The layout is not known.
+    """
+    for layout, key in _LAYOUT_KEYS.items():
+        if key in tensors:
+            return layout
+    raise CheckpointError(
+        f"{path} is not a TinyViT (first keys: {_shorten(tensors)})",
+        "give a checkpoint in the paper's or timm's layout",
+    )
+
+
+def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
+    """Convert the keys of a state dict to those of timm.
+
+    Args:
+        tensors: Tensors by name, as they are in the file.
+        layout: Layout of the file.
+
+    Returns:
+        The same tensors, without tables of bias indices, which the model computes.
+    """
+    return {
+        _timm_key(key) if layout == "official" else key: value
+        for key, value in tensors.items()
+        if not key.endswith("attention_bias_idxs")
+    }
+
+
+def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Architecture:
+    """Recognize the architecture by the shapes of the weights alone.
+
+    Args:
+        state_dict: Weights with the key names of timm.
+        path: The file, for the error.
+
+    Returns:
+        The architecture. If several variants have these shapes, it has the one that was released
+        for the image size, or else the first.
+
+    Raises:
+        CheckpointError: No TinyViT has such weights, or the classifier is missing.
+    """
+    try:
+        dims = (
+            state_dict["patch_embed.conv2.conv.weight"].shape[0],
+            *(state_dict[f"stages.{i}.downsample.conv3.conv.weight"].shape[0] for i in (1, 2, 3)),
+        )
+        heads, biases = state_dict["stages.2.blocks.0.attn.attention_biases"].shape
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{path} lacks parts of a TinyViT (no {error})",
+            "the file is incomplete: save the whole model's state dict",
+        ) from error
+    if "head.fc.weight" not in state_dict or state_dict["head.fc.weight"].ndim != 2:
+        raise CheckpointError(
+            f"{path} has no classifier (no head)",
+            "export a checkpoint that was trained with its classifier",
+        )
+    family = _variants_of_dims(dims, path)
+    window = math.isqrt(biases)
+    img_size = 16 * window  # the windows of the third stage have one token for every 16 pixels
+    is_possible = (
+        window**2 == biases
+        and heads == family[0].num_heads[2]
+        and img_size % 32 == 0
+        and MIN_SIZE <= img_size <= MAX_SIZE
+    )
+    if not is_possible:
+        raise CheckpointError(
+            f"{path} has attention biases of shape {(heads, biases)}, which no TinyViT has",
+            "give a checkpoint of a TinyViT",
+        )
+    variant = next((v for v in family if v.img_size == img_size), family[0])
+    return Architecture(variant, img_size, state_dict["head.fc.weight"].shape[0])
+
+
+def complete_state_dict(
+    state_dict: dict[str, Tensor], architecture: Architecture, path: Path
+) -> dict[str, Tensor]:
+    """Check all keys, shapes and values of a state dict, and convert it to float32.
+
+    Args:
+        state_dict: Weights with the key names of timm. The counters of BatchNorm may be missing,
+            because some tools do not save them.
+        architecture: The architecture that the weights shall fit.
+        path: The file, for the error.
+
+    Returns:
+        The complete state dict.
+
+    Raises:
+        CheckpointError: Keys are missing or unexpected, a shape is wrong, or a weight is not
+            finite.
+    """
+    expected = _expected_state_dict(architecture)
+    variant, img_size = architecture.variant, architecture.img_size
+    counters = {key: torch.tensor(0) for key in expected if key.endswith(_BATCH_COUNTER)}
+    state_dict = {**counters, **state_dict}
+    _check_keys(state_dict, expected, variant, path)
+    mismatches = [
+        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if state_dict[key].shape != expected[key].shape
+    ]
+    if mismatches:
+        raise CheckpointError(
+            f"{path} is nearest to {variant.name} at {img_size}, but has {_shorten(mismatches)}",
+            "give a checkpoint of one released variant",
+        )
+    not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
+    if not_finite:
+        raise CheckpointError(
+            f"{path} holds NaN or infinite weights ({_shorten(not_finite)})",
+            "give an earlier checkpoint: training diverged",
+        )
+    return {
+        key: value if key.endswith(_BATCH_COUNTER) else value.float()
+        for key, value in state_dict.items()
+    }
+
+
+def resize_state_dict(
+    state_dict: dict[str, Tensor], architecture: Architecture
+) -> dict[str, Tensor]:
+    """Adapt weights to another image size by interpolating the attention biases.
+
+    The interpolation is that of the paper's code (microsoft/Cream, TinyViT/utils.py,
+    load_pretrained).
+
+    Args:
+        state_dict: A complete state dict.
+        architecture: The same architecture with the new image size.
+
+    Returns:
+        A state dict for the new image size.
+    """
+    expected = _expected_state_dict(architecture)
+    return {
+        key: _interpolate_biases(value, expected[key].shape) for key, value in state_dict.items()
+    }
+
+
+def _timm_key(key: str) -> str:
+    """Convert a key of the paper's code to timm's."""
+    for pattern, replacement in _OFFICIAL_TO_TIMM:
+        key = re.sub(pattern, replacement, key)
+    # The paper's code has the downsampling at the end of a stage, timm at the start of the next.
+    downsample = re.match(r"^layers\.(\d+)\.downsample\.(.*)$", key)
+    if downsample:
+        return f"stages.{int(downsample[1]) + 1}.downsample.{downsample[2]}"
+    return re.sub(r"^layers\.", "stages.", key)
+
+
+def _variants_of_dims(dims: tuple[int, ...], path: Path) -> list[Variant]:
+    """Return the variants with these channels of the four stages; there is at least one."""
+    family = [variant for variant in VARIANTS.values() if variant.embed_dims == dims]
+    if not family:
+        differences = {
+            variant.name: sum(abs(a - b) for a, b in zip(variant.embed_dims, dims))
+            for variant in VARIANTS.values()
+        }
+        nearest = VARIANTS[min(differences, key=differences.__getitem__)]
+        raise CheckpointError(
+            f"{path} has widths {dims}, which no released TinyViT has",
+            f"the nearest is {nearest.name} with {nearest.embed_dims}",
+        )
+    return family
+
+
+def _expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
+    """Return the state dict of a network on the meta device: keys and shapes without values."""
+    with torch.device("meta"):
+        network = TinyViT(architecture.variant, architecture.num_classes, architecture.img_size)
+    return network.state_dict()
+
+
+def _check_keys(
+    state_dict: dict[str, Tensor], expected: dict[str, Tensor], variant: Variant, path: Path
+) -> None:
+    """Raise CheckpointError if keys are missing or unexpected."""
+    differences = {
+        "missing": sorted(expected.keys() - state_dict.keys()),
+        "unexpected": sorted(state_dict.keys() - expected.keys()),
+    }
+    descriptions = [
+        f"{kind} {len(keys)}: {_shorten(keys)}" for kind, keys in differences.items() if keys
+    ]
+    if descriptions:
+        raise CheckpointError(
+            f"{path} has the widths of {variant.name}, but not its keys"
+            f" ({'; '.join(descriptions)})",
+            "save the model's whole state dict, unchanged",
+        )
+
+
+def _interpolate_biases(value: Tensor, shape: torch.Size) -> Tensor:
+    """Resize attention biases (heads, window**2) to a shape; return other weights unchanged."""
+    if value.shape == shape:
+        return value
+    window, new_window = math.isqrt(value.shape[1]), math.isqrt(shape[1])
+    table = value.reshape(1, value.shape[0], window, window)
+    return F.interpolate(table, (new_window, new_window), mode="bicubic").reshape(shape)
+
+
+def _shorten(keys: Iterable[object], count: int = 3) -> str:
+    """List the first entries for an error message, with "..." if there are more."""
+    names = list(map(str, keys))
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

@@ -1,0 +1,169 @@
+"""Compares int8 files with a float32 file in one engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.bench.kernel_profile import profile_kernels
+from tinyvit.bench.latency.interleave import median_ratio, run_interleaved
+from tinyvit.bench.profilers import random_input
+from tinyvit.data.class_folders import LabeledImages
+from tinyvit.labels import Label
+from tinyvit.metrics import compare_classes
+from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes.base import Runtime, RuntimeOptions
+from tinyvit.runtimes.classifier import Classifier
+from tinyvit.runtimes.registry import open_runtime
+from tinyvit.studies.other_quantizers import ComparedFile
+
+RUNS_PER_TURN = 7
+"""Runs of a file in a row. The first one is not counted."""
+MAX_TIMING_S = 120
+"""Seconds after which the timing of one file ends, though not all rounds are done."""
+
+TopClasses: TypeAlias = "npt.NDArray[np.int64]"
+"""The predicted class of every image, int64 (images,)."""
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """The images and settings that every file is compared on.
+
+    Attributes:
+        float32_path: The float32 artifact.
+        images: Labeled images to measure accuracy on.
+        preprocess: The preprocessing of the model.
+        labels: The labels of the model.
+        threads: Number of CPU threads.
+        rounds: Number of timing rounds, each with one turn of both files.
+    """
+
+    float32_path: Path
+    images: LabeledImages
+    preprocess: Preprocess
+    labels: Sequence[Label]
+    threads: int
+    rounds: int
+
+
+class EngineComparison:
+    """Compares files with the float32 file in one engine. A context manager that closes the engine.
+
+    Attributes:
+        top_classes: The predicted classes of every file that has been compared.
+    """
+
+    def __init__(self, config: ComparisonConfig, engine: str) -> None:
+        """Open the float32 file and predict the class of every image with it.
+
+        Args:
+            config: What every file is compared on.
+            engine: Name of the engine.
+        """
+        self._config = config
+        self._engine = engine
+        self.top_classes: dict[ComparedFile, TopClasses] = {}
+        self._float32_classes = self._predict(config.float32_path)
+        self._float32_runtime = self._open(config.float32_path)
+
+    def __enter__(self) -> EngineComparison:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._float32_runtime.close()
+
+    def float32_row(self) -> str:
+        """Return the row of the float32 file: size, latency, top-1 and integer kernels."""
+        config = self._config
+        timings = run_interleaved(
+            {"float32": _timed_run(self._float32_runtime)},
+            rounds=config.rounds,
+            block=RUNS_PER_TURN,
+            budget_s=MAX_TIMING_S / 2,
+        )
+        is_correct = self._float32_classes == config.images.class_indices
+        cells = (
+            "float32",
+            self._engine,
+            f"{_size_bytes(config.float32_path) / 1e6:.1f} MB",
+            f"{timings['float32'].median_ms:.1f} ms",
+            f"{is_correct.mean():.1%}",
+            "",
+            "",
+            f"{self._integer_share(config.float32_path):.1%}",
+        )
+        return _format_row(cells)
+
+    def int8_row(self, file: ComparedFile) -> str:
+        """Return the row of an int8 file.
+
+        Size and latency are relative to those of the float32 file.
+
+        Args:
+            file: The file, in this engine.
+        """
+        config = self._config
+        with self._open(file.path) as runtime:
+            timings = run_interleaved(
+                {"int8": _timed_run(runtime), "float32": _timed_run(self._float32_runtime)},
+                rounds=config.rounds,
+                block=RUNS_PER_TURN,
+                budget_s=MAX_TIMING_S,
+            )
+        classes = self._predict(file.path)
+        self.top_classes[file] = classes
+        comparison = compare_classes(classes, self._float32_classes, config.images.class_indices)
+        cells = (
+            file.name,
+            self._engine,
+            f"{_size_bytes(file.path) / _size_bytes(config.float32_path):.2f}",
+            f"{median_ratio(timings['int8'], timings['float32']):.2f}",
+            f"{comparison.top1:.1f}%",
+            f"{comparison.worse} / {comparison.better}",
+            f"{comparison.agreement:.1f}%",
+            f"{self._integer_share(file.path):.1%}",
+        )
+        return _format_row(cells)
+
+    def _open(self, path: Path) -> Runtime:
+        return open_runtime(path, self._engine, RuntimeOptions(threads=self._config.threads))
+
+    def _predict(self, path: Path) -> TopClasses:
+        """Predict the class of every image with a file."""
+        config = self._config
+        with Classifier(
+            path,
+            runtime=self._engine,
+            threads=config.threads,
+            preprocess=config.preprocess,
+            labels=config.labels,
+        ) as classifier:
+            return np.asarray(classifier.logits(config.images.files).argmax(1))
+
+    def _integer_share(self, path: Path) -> float:
+        """The share of multiply-accumulates that the engine computes in integer kernels."""
+        return profile_kernels(path, self._config.threads, self._engine).integer_share
+
+
+def _format_row(cells: Sequence[str]) -> str:
+    """Return a row of a Markdown table; empty cells have one space."""
+    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
+
+
+def _timed_run(runtime: Runtime) -> partial[Any]:
+    """Return a call that runs a file once on random input."""
+    spec = runtime.inputs[0]
+    return partial(runtime.run, random_input(spec.shape, spec.dtype))
+
+
+def _size_bytes(path: Path) -> int:
+    """Return the size of a file and of the weights beside it."""
+    weights_bytes = path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0
+    return path.stat().st_size + weights_bytes

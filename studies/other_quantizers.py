@@ -1,0 +1,186 @@
+"""Quantizes the stock ONNX export of timm's model with other tools, at their default settings.
+
+The tools are nncf and onnxruntime. Their int8 files are compared with those of tinyvit-export.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.bench.profilers import random_input
+from tinyvit.data.listing import list_images
+from tinyvit.errors import ArtifactError, MissingDependencyError
+from tinyvit.images import open_image
+from tinyvit.manifest import Manifest
+from tinyvit.nn.timm_models import import_timm, stock_export
+from tinyvit.output_capture import quiet_loggers
+from tinyvit.preprocess import Preprocess
+from tinyvit.runtimes.engines.openvino import shared_core
+from tinyvit.runtimes.registry import open_runtime
+
+MAX_LOGIT_DIFFERENCE = 1e-3
+"""Largest difference between the logits of two exports of one network."""
+CALIBRATION_COUNT = 300
+"""Number of calibration images: the default of nncf. onnxruntime has no default."""
+
+
+@dataclass(frozen=True)
+class OtherQuantizersConfig:
+    """The model that the other tools quantize, and the folder for their files.
+
+    Attributes:
+        float32_path: The float32 artifact of the same network.
+        manifest: The manifest of that artifact.
+        weights: The safetensors file of the network, with timm's parameter names.
+        calib_data: Folder of images to calibrate on.
+        folder: An existing folder for the int8 files.
+    """
+
+    float32_path: Path
+    manifest: Manifest
+    weights: Path
+    calib_data: Path
+    folder: Path
+
+
+@dataclass(frozen=True)
+class ComparedFile:
+    """An int8 file that is compared with the float32 file in one engine.
+
+    Attributes:
+        name: Name of the file or of the tool that made it, as the table shows it.
+        path: The file.
+        engine: The engine.
+    """
+
+    name: str
+    path: Path
+    engine: str
+
+
+def import_nncf() -> Any:
+    """Import nncf.
+
+    Raises:
+        MissingDependencyError: nncf is not installed.
+    """
+    try:
+        return importlib.import_module("nncf")
+    except ImportError as error:
+        raise MissingDependencyError(
+            "nncf is not installed", "pip install nncf; only this comparison needs it"
+        ) from error
+
+
+def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFile]:
+    """Quantize timm's model with nncf and onnxruntime.
+
+    Args:
+        config: What is quantized, and where the files are written.
+
+    Raises:
+        ArtifactError: The weights are not those of the float32 artifact.
+        MissingDependencyError: timm or nncf is not installed.
+        ImageError: The calibration folder cannot be read, or has no images.
+    """
+    import_nncf()
+    stock_path = config.folder / "stock.onnx"
+    # These tools write to standard output, where the table goes.
+    with redirect_stdout(sys.stderr):
+        _export_timm_model(config, stock_path)
+        _check_same_network(config, stock_path)
+        inputs = _calibration_inputs(config.calib_data, config.manifest.preprocess)
+        return [
+            *_quantize_with_nncf(stock_path, inputs, config.folder),
+            _quantize_with_onnxruntime(stock_path, inputs, config.folder),
+        ]
+
+
+def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
+    """Write timm's model with the weights of the artifact through the stock exporter."""
+    from safetensors.torch import load
+
+    manifest = config.manifest
+    model = import_timm().create_model(manifest.variant, num_classes=len(manifest.labels)).eval()
+    model.load_state_dict(load(config.weights.read_bytes()))
+    stock_export(model, manifest.img_size, stock_path)
+
+
+def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:
+    """Refuse weights that are not those of the float32 artifact."""
+    size = config.manifest.img_size
+    image = random_input((1, 3, size, size), "float32")
+    with open_runtime(stock_path) as stock, open_runtime(config.float32_path) as exported:
+        difference = float(np.abs(stock.run(image) - exported.run(image)).max())
+    if difference > MAX_LOGIT_DIFFERENCE:
+        raise ArtifactError(
+            f"{config.float32_path} does not have the weights of {config.weights}",
+            "give --weights the checkpoint that the artifact was exported from",
+        )
+
+
+def _calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:
+    """Return normalized images, float32 (1, 3, S, S) each, from all classes of a folder."""
+    paths = list_images(folder)
+    evenly_spaced = paths[:: max(1, len(paths) // CALIBRATION_COUNT)][:CALIBRATION_COUNT]
+    return [preprocess(open_image(path))[None] for path in evenly_spaced]
+
+
+def _quantize_with_nncf(
+    stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
+) -> list[ComparedFile]:
+    """Quantize with nncf, once at its defaults and once with its settings for transformers."""
+    import openvino
+
+    nncf, core = import_nncf(), shared_core()
+    settings_by_name: dict[str, dict[str, Any]] = {
+        "nncf": {},
+        "nncf, TRANSFORMER": {"model_type": nncf.ModelType.TRANSFORMER},
+    }
+    files: list[ComparedFile] = []
+    for index, (name, settings) in enumerate(settings_by_name.items()):
+        with quiet_loggers("nncf"):
+            model = core.read_model(str(stock_path))
+            quantized = nncf.quantize(model, nncf.Dataset(inputs), **settings)
+        path = folder / f"nncf{index}.xml"
+        openvino.save_model(quantized, path, compress_to_fp16=False)
+        files.append(ComparedFile(name, path, "openvino"))
+    return files
+
+
+def _quantize_with_onnxruntime(
+    stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
+) -> ComparedFile:
+    """Quantize with onnxruntime's quantize_static."""
+    from onnxruntime import quantization
+
+    class ImageReader(quantization.CalibrationDataReader):  # type: ignore[misc]
+        """Gives the calibration images one by one, then None."""
+
+        def __init__(self) -> None:
+            self._remaining = iter(inputs)
+
+        def get_next(self) -> dict[str, Any] | None:
+            """Return the next input by name."""
+            return next(({input_name: image} for image in self._remaining), None)
+
+    with open_runtime(stock_path) as runtime:
+        input_name = runtime.inputs[0].name
+    path = folder / "onnxruntime.onnx"
+    with quiet_loggers("root"):
+        quantization.quantize_static(
+            stock_path,
+            path,
+            ImageReader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+        )
+    return ComparedFile("onnxruntime's quantize_static", path, "onnxruntime")

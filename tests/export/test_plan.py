@@ -1,0 +1,111 @@
+"""Requests that are refused before the checkpoint is read: the one named here does not exist."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tinyvit.errors import CheckpointError, RequestError
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.export import ExportConfig, export, export_all
+from tinyvit.export.plan import write_error
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a file of the user's and a label file of two classes."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "two.json").write_text('{"1": "a", "2": "b"}')
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"opset": 11}, "opset 11 cannot be written: use --opset 18 to 23"),
+        ({"batch": 0}, "--batch 0 is not possible: give a whole number from 1 to 4096"),
+        ({"batch": 4097}, "--batch 4097 is not possible: give a whole number from 1 to 4096"),
+        ({"preprocess": "full", "batch": 2}, "one image at a time"),
+        ({"preprocess": "full", "batch": None}, "one image at a time"),
+        ({"preprocess": "some"}, "--preprocess some .* host, normalize, full"),
+        ({"img_size": 250}, "224 or 256"),
+        ({"img_size": 0}, "32 or 64"),
+        ({"labels": "absent.txt"}, "absent.txt cannot be read"),
+        ({"labels": "two.json"}, "two.json is not understood"),
+        ({"labels": ["a", ""]}, "a label is empty"),
+        ({"targets": ("tensorflow",)}, "no target is called"),
+        ({"targets": ()}, "no target was requested"),
+        ({"targets": "onnx"}, r"a tuple of names is needed: give targets=\('onnx',\)"),
+        ({"model": "demo"}, "both --model demo and --checkpoint absent.pth were given"),
+        ({"output": "x.xml"}, "does not end with .onnx"),
+        ({"output": "file/x.onnx"}, "a folder of this path is a file"),
+        ({"output": "file/new/x.onnx"}, "a folder of this path is a file"),
+        ({"output": "file", "targets": ("all",)}, "give -o a folder"),
+        ({"output": "x" * 300 + ".onnx"}, "shorter name"),
+        ({"output": "x" * 252 + ".onnx"}, "shorter name"),
+    ],
+)
+def test_impossible_request_is_refused_and_leaves_nothing(
+    options: dict[str, Any], message: str, folder: Path
+) -> None:
+    progress = RecordedProgress()
+    with pytest.raises(RequestError, match=message):
+        export_all(ExportConfig(**{"checkpoint": "absent.pth", **options}), progress)
+    assert progress.messages == []
+    assert sorted(file.name for file in folder.iterdir()) == ["file", "two.json"]
+    assert (folder / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("targets", [("onnx", "openvino"), ("all",)])
+def test_export_makes_one_artifact(targets: tuple[str, ...], folder: Path) -> None:
+    with pytest.raises(RequestError, match=r"names several targets: call export_all\(\)"):
+        export(ExportConfig(checkpoint="absent.pth", targets=targets))
+
+
+def test_a_target_and_its_alias_are_one_target(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read"):
+        export(ExportConfig(checkpoint="absent.pth", targets=("openvino", "ov")))
+
+
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
+)
+def test_a_folder_without_write_permission(folder: Path) -> None:
+    (folder / "theirs").mkdir(mode=0o500)
+    with pytest.raises(RequestError, match="check its permissions"):
+        export(ExportConfig(checkpoint="absent.pth", output="theirs/new/x.onnx"))
+
+
+def test_a_possible_request_reads_the_checkpoint_and_leaves_no_folder(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read"):
+        export(ExportConfig(checkpoint="absent.pth", output="new/x.onnx"))
+    assert not (folder / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (errno.ENOSPC, "the disk is full): free space there"),
+        (errno.EDQUOT, "the disk is full): free space there"),
+        (errno.EFBIG, "the disk is full): free space there"),
+        (errno.EACCES, "check its permissions"),
+        (errno.EROFS, "check its permissions"),
+        (errno.ENOTDIR, "is a file"),
+        (errno.EEXIST, "is a file"),
+        (errno.ENOENT, "check the path"),
+        (errno.EIO, "check the path"),
+    ],
+)
+def test_the_remedy_fits_the_reason(code: int, message: str, tmp_path: Path) -> None:
+    error = write_error(tmp_path / "x.onnx", OSError(code, os.strerror(code)))
+    assert message in str(error)
+    assert ("free space" in error.remedy) == ("disk is full" in message)

@@ -1,0 +1,69 @@
+"""The packaged demo model at 64 pixels, as the tests of targets lower it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tinyvit.export.manifest_builder import build_manifest
+from tinyvit.manifest import Manifest, Precision, PreprocessStage
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.hub import load_released
+from tinyvit.quant.calibration import calibrate
+from tinyvit.quant.quantized_network import with_exact_arithmetic
+from tinyvit.quant.recipe import Recipe
+
+SIZE = 64
+CALIBRATION_COUNT = 8
+
+Logits = npt.NDArray[np.float64]
+
+
+def load_demo() -> Checkpoint:
+    """Return the demo's checkpoint at 64 pixels."""
+    return load_released("demo").at_size(SIZE)
+
+
+def calibrate_on_noise(network: Any) -> Recipe:
+    """Return a recipe with 7-bit weights whose scales were calibrated on normal noise."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(CALIBRATION_COUNT, 3, SIZE, SIZE, generator=generator)
+    return Recipe("abc", SIZE, calibrate(network, noise), 7, (), "", "", CALIBRATION_COUNT)
+
+
+def make_demo_manifest(
+    target: str,
+    precision: Precision = "float32",
+    stage: PreprocessStage = "host",
+    batch: int | None = 1,
+) -> Manifest:
+    """Return a manifest of the demo, without golden vectors and tools."""
+    checkpoint = load_demo()
+    manifest = build_manifest(checkpoint, checkpoint.labels, batch, stage, precision)
+    return replace(manifest, target=target)
+
+
+def random_input(seed: int = 0) -> npt.NDArray[np.float32]:
+    """Return one normalized image of noise, float32 (1, 3, SIZE, SIZE)."""
+    return np.random.default_rng(seed).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+
+
+def random_pixels(seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Return one image of noise, uint8 (1, SIZE, SIZE, 3)."""
+    return np.random.default_rng(seed).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
+
+
+def exact_logits(network: Any, images: npt.NDArray[np.floating[Any]]) -> Logits:
+    """Return the logits of a network computed in float64, where no sum is rounded."""
+    with torch.no_grad():
+        logits = with_exact_arithmetic(network)(torch.from_numpy(images).double())
+    return np.asarray(logits.numpy())
+
+
+def relative_error(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    """Return the largest difference as a fraction of the largest expected value."""
+    return float(np.abs(actual - expected).max() / np.abs(expected).max())

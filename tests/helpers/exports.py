@@ -1,0 +1,28 @@
+"""Exports that are quick enough for tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tinyvit.export import baseline_timing, pipeline
+from tinyvit.export.source_network import SourceNetwork
+
+
+@contextmanager
+def short_timing() -> Iterator[None]:
+    """Time every artifact in one round, for tests about the artifact and not about its speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(baseline_timing, "ROUNDS", 1)
+        patch.setattr(baseline_timing, "WARMUP_ROUNDS", 0)
+        yield
+
+
+@contextmanager
+def reused_network(network: SourceNetwork) -> Iterator[None]:
+    """Let every export use a network that is traced already, whatever checkpoint it requests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "load_source_network", lambda plan, progress: network)
+        yield

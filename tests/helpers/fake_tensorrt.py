@@ -1,0 +1,173 @@
+"""Stand-ins for the CUDA driver and TensorRT, which compute on the host's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.labels import numbered_labels
+from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.preprocess import Preprocess
+
+CLASSES, SIZE = 10, 8
+"""Classes and image size in pixels of the stand-in's network."""
+
+MAX_BATCH = 4
+VERSION = "1.7.1.116"
+DRIVER_ERROR = 700
+
+
+def make_manifest(**changes: Any) -> Manifest:
+    """Make a manifest for the network of the stand-in, with some fields changed."""
+    manifest = Manifest(
+        model="m",
+        variant="v",
+        img_size=SIZE,
+        target="tensorrt",
+        precision="int8",
+        stage="host",
+        input=TensorSpec("image", ("batch", 3, SIZE, SIZE), "float32", "NCHW"),
+        output=TensorSpec("logits", ("batch", CLASSES), "float32", "NC"),
+        preprocess=Preprocess(SIZE, SIZE),
+        labels=numbered_labels(CLASSES),
+        source=SourceCheckpoint("invented", "0" * 64),
+        license="mit",
+        tools={"tensorrt_rtx": "1.7"},
+    )
+    return dataclasses.replace(manifest, **changes)
+
+
+def expected_logits(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the logits of the stand-in's network: twice the first values of each image."""
+    return batch.reshape(len(batch), -1)[:, :CLASSES] * 2
+
+
+class FakeDriver:
+    """The functions of the CUDA driver, on a machine with two GPUs.
+
+    Attributes:
+        memory: Address -> allocated memory.
+        failing_function: Name of a function that returns an error.
+    """
+
+    def __init__(self) -> None:
+        self.memory: dict[int, Any] = {}
+        self.failing_function = ""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_: DRIVER_ERROR if name == self.failing_function else 0
+
+    def cuDeviceGetCount(self, count: Any) -> int:
+        count._obj.value = 2
+        return 0
+
+    def cuDeviceGetName(self, name: Any, size: int, device: Any) -> int:
+        name.value = b"Some GPU"
+        return 0
+
+    def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
+        value._obj.value = {75: 8, 76: 6}[attribute]
+        return 0
+
+    def cuMemAlloc_v2(self, address: Any, size: Any) -> int:
+        buffer = ctypes.create_string_buffer(size.value)
+        address._obj.value = ctypes.addressof(buffer)
+        self.memory[address._obj.value] = buffer
+        return 0
+
+    def cuMemFree_v2(self, address: Any) -> int:
+        del self.memory[address.value]
+        return 0
+
+    def cuMemcpyHtoDAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> int:
+        assert size.value <= len(self.memory[target.value])
+        ctypes.memmove(target.value, source.value, size.value)
+        return 0
+
+    def cuMemcpyDtoHAsync_v2(self, target: Any, source: Any, size: Any, stream: Any) -> int:
+        assert size.value <= len(self.memory[source.value])
+        ctypes.memmove(target.value, source.value, size.value)
+        return 0
+
+
+class FakeEngine:
+    """A deserialized engine for batches of 1 to 4, which is also its own execution context."""
+
+    num_io_tensors = 2
+
+    def __init__(self) -> None:
+        self.addresses: dict[str, int] = {}
+        self.input_shape: tuple[int, ...] = ()
+
+    def get_tensor_name(self, index: int) -> str:
+        return ("image", "logits")[index]
+
+    def get_tensor_mode(self, name: str) -> str:
+        return "input" if name == "image" else "output"
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return (-1, 3, SIZE, SIZE) if name == "image" else (-1, CLASSES)
+
+    def get_tensor_dtype(self, name: str) -> str:
+        return "float32"
+
+    def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
+        return [(batch, 3, SIZE, SIZE) for batch in (1, 1, MAX_BATCH)]
+
+    def create_execution_context(self) -> FakeEngine:
+        return self
+
+    def set_tensor_address(self, name: str, address: int) -> bool:
+        self.addresses[name] = address
+        return True
+
+    def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        self.input_shape = shape
+        return shape[0] <= MAX_BATCH
+
+    def execute_async_v3(self, stream: int) -> bool:
+        size_bytes = 4 * int(np.prod(self.input_shape))
+        data = ctypes.string_at(self.addresses["image"], size_bytes)
+        batch = np.frombuffer(data, np.float32).reshape(self.input_shape)
+        logits = np.ascontiguousarray(expected_logits(batch))
+        ctypes.memmove(self.addresses["logits"], logits.ctypes.data, logits.nbytes)
+        return True
+
+
+def make_fake_tensorrt(engine: FakeEngine | None) -> SimpleNamespace:
+    """Make a stand-in for the module tensorrt_rtx.
+
+    Args:
+        engine: The engine that every file holds; None if TensorRT is to refuse every file.
+
+    Returns:
+        An object with the attributes of the module that the product uses.
+    """
+
+    class ILogger:
+        ERROR = 1
+
+    class Runtime:
+        engine_host_code_allowed = True
+
+        def __init__(self, logger: Any) -> None:
+            self.logger = logger
+
+        def deserialize_cuda_engine(self, plan: bytes) -> FakeEngine | None:
+            assert not self.engine_host_code_allowed
+            if engine is None:
+                self.logger.log(1, "Serialization assertion failed.\nIn some file")
+            return engine
+
+    return SimpleNamespace(
+        ILogger=ILogger,
+        Runtime=Runtime,
+        TensorIOMode=SimpleNamespace(INPUT="input", OUTPUT="output"),
+        nptype=np.dtype,
+        __version__=VERSION,
+    )

@@ -1,0 +1,72 @@
+"""Writing and reading recipe files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from tinyvit.errors import RequestError
+from tinyvit.quant.recipe import Recipe, read_recipe
+
+RECIPE = Recipe("abc", 64, {"a:in": 0.5, "b:out": 0.25}, 8, (), "an observer", "def", 24)
+
+
+def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    RECIPE.with_float_units(("head",)).save(path)
+    assert read_recipe(path) == RECIPE.with_float_units(("head",))
+    assert read_recipe(path).sha256 != RECIPE.sha256
+
+
+def test_float_units_are_added() -> None:
+    assert RECIPE.with_float_units(("b", "a")).with_float_units(("c", "a")).float_units == (
+        "a",
+        "b",
+        "c",
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 1},
+        {"format": 2},
+        {"weight_bits": 5},
+        {"calibration_count": "many"},
+        {"scales": {"a": -1.0}},
+        {"scales": {"a": float("nan")}},
+        {"scales": {}},
+        {"scales": [1]},
+        {"more": 1},
+    ],
+)
+def test_a_file_with_a_wrong_field_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(json.dumps({**json.loads(RECIPE.to_json()), **change}))
+    with pytest.raises(RequestError, match="is not a recipe"):
+        read_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "[" * 100_000, "\x00"])
+def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(text)
+    with pytest.raises(RequestError, match="is not a recipe"):
+        read_recipe(path)
+
+
+def test_a_large_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    path.write_text(RECIPE.to_json() + " " * (4 * 2**20))
+    with pytest.raises(RequestError, match=r"is not a recipe.*larger than"):
+        read_recipe(path)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RequestError, match="cannot be read"):
+        read_recipe(tmp_path / "recipe.json")

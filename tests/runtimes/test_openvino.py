@@ -1,0 +1,103 @@
+"""OpenVINO as an engine: precisions, the cache, signals, and files that it cannot open."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.helpers.small_classifiers import ArtifactBuilder
+from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.runtimes import RuntimeOptions, open_artifact, open_runtime
+from tinyvit.runtimes.engines.openvino import OpenVINORuntime
+
+pytest.importorskip("openvino")
+
+
+def test_computes_in_the_requested_precision(build_artifact: ArtifactBuilder) -> None:
+    path = build_artifact(".xml")
+    assert open_runtime(path, "openvino").describe().precision == "float32"
+    for precision in ("bfloat16", "float16"):
+        # A processor without the instructions raises, and the message names its own precision.
+        with contextlib.suppress(RequestError):
+            runtime = open_runtime(path, "openvino", RuntimeOptions(precision=precision))
+            assert runtime.describe().precision == precision
+
+
+def test_int8_files_state_the_precision_of_the_rest(build_artifact: ArtifactBuilder) -> None:
+    artifact = open_artifact(build_artifact(".xml"))
+    assert artifact.manifest
+    manifest = dataclasses.replace(artifact.manifest, precision="int8")
+    with open_runtime(dataclasses.replace(artifact, manifest=manifest), "openvino") as runtime:
+        assert runtime.describe().precision == "int8, the rest float32"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
+def test_signals_work_after_files_were_closed_in_the_order_of_opening(
+    build_artifact: ArtifactBuilder,
+) -> None:
+    code = (
+        "import gc, os, signal, sys; from tinyvit.runtimes import open_runtime;"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'));"
+        "first, second = (open_runtime(sys.argv[1], 'openvino') for _ in range(2));"
+        "first.close(); del first; gc.collect(); second.close(); del second; gc.collect();"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code, str(build_artifact(".xml"))], capture_output=True, text=True
+    )
+    assert (process.returncode, process.stdout) == (0, "handled\n"), process.stderr
+
+
+def test_cache_keeps_the_compiled_model(build_artifact: ArtifactBuilder, tmp_path: Path) -> None:
+    """A damaged cache file is compiled anew."""
+    folder, batch = tmp_path / "new" / "folder", np.ones((2, 3, 32, 32), np.float32)
+    loaded_from_cache, logits = [], []
+    for is_damaged in (False, False, True):
+        if is_damaged:
+            for file in folder.iterdir():
+                file.chmod(0o600)
+                file.write_bytes(file.read_bytes()[:1000])
+        options = RuntimeOptions(cache=folder)
+        with open_runtime(build_artifact(".xml"), "openvino", options) as runtime:
+            assert isinstance(runtime, OpenVINORuntime)
+            logits.append(runtime.run(batch))
+            loaded_from_cache.append(runtime.loaded_from_cache)
+    assert loaded_from_cache == [False, True, False]
+    assert np.array_equal(logits[0], logits[1])
+    assert np.array_equal(logits[0], logits[2])
+
+
+def test_cache_folder_that_cannot_be_created(
+    build_artifact: ArtifactBuilder, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    options = RuntimeOptions(cache=tmp_path / "file" / "folder")
+    with pytest.raises(RequestError, match="cannot be created"):
+        open_runtime(build_artifact(".xml"), "openvino", options)
+
+
+def test_without_a_cache_there_is_nothing_to_load(build_artifact: ArtifactBuilder) -> None:
+    with open_runtime(build_artifact(".xml"), "openvino") as runtime:
+        assert isinstance(runtime, OpenVINORuntime)
+        assert runtime.loaded_from_cache is None
+
+
+def test_onnx_files_that_resize_are_refused(build_artifact: ArtifactBuilder) -> None:
+    with pytest.raises(RequestError, match="--target openvino --preprocess full"):
+        open_runtime(build_artifact(stage="full"), "openvino")
+
+
+def test_both_files_of_an_ir_are_needed(copy_artifact: ArtifactBuilder) -> None:
+    path = copy_artifact(".xml")
+    path.with_suffix(".bin").write_bytes(b"12")
+    with pytest.raises(ArtifactError):
+        open_runtime(path)
+    path.with_suffix(".bin").unlink()
+    with pytest.raises(ArtifactError, match="beside"):
+        open_runtime(path)
