@@ -22,7 +22,7 @@ from tinyvit.progress import Progress
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """What to measure of several artifacts.
+    """The options for evaluating several artifacts.
 
     Attributes:
         evaluation: How each artifact is evaluated. If several artifacts share a journal's name,
@@ -66,7 +66,7 @@ def evaluate_all(
     Args:
         paths: Paths of the artifacts.
         dataset: The labeled images.
-        config: What to measure.
+        config: The options.
         progress: Is told how many images are done, for each artifact; None to tell nothing.
 
     Returns:
@@ -116,7 +116,7 @@ def record_preprocess_check(
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        config: What to measure; the reference and the journal are not used.
+        config: The options; the reference and the journal are not used.
         progress: Is told how many kinds of preprocessing are done; None to tell
             nothing.
 

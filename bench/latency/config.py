@@ -12,7 +12,7 @@ from tinyvit.runtimes.base import AUTO_DEVICE
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """What to measure for each artifact.
+    """The settings of a latency measurement.
 
     Every engine is combined with every thread count and every batch. An impossible combination of
     options raises RequestError.

@@ -26,5 +26,5 @@ checked = verify("demo.onnx")
 print("verified" if checked.passed else checked.reasons, f"to within {checked.max_abs_diff:.1e}")
 
 # Measure: the network alone, one picture at a time.
-for one in measure_latency(["demo.onnx"], LatencyConfig(runs=50, cold_starts=0)).results:
-    print(f"{one.median_ms:.1f} ms in {one.artifact.engine.engine}")
+for result in measure_latency(["demo.onnx"], LatencyConfig(runs=50, cold_starts=0)).latency:
+    print(f"{result.median_ms:.1f} ms in {result.artifact.engine.engine}")

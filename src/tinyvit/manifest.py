@@ -112,7 +112,7 @@ class GoldenVectors:
 
 @dataclass(frozen=True)
 class Quantization:
-    """How an int8 artifact was quantized, and its accuracy on the machine that made it.
+    """The quantization of an int8 artifact, and its accuracy on the machine that made it.
 
     Attributes:
         method: Name of the calibration observer.

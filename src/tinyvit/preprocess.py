@@ -33,7 +33,7 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the input of the network.
+    """The preprocessing that turns an image into the input of the network.
 
     Attributes:
         size: Side of the square input in pixels, 1 to 8192.

@@ -13,7 +13,6 @@ from tinyvit import labels as label_sets
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
-from tinyvit.nn import weight_files
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_dicts import (
     Architecture,
@@ -23,6 +22,7 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
+from tinyvit.nn.weight_files import read_weights
 from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
 from tinyvit.serialization import parse_dataclass
 from tinyvit.variants import Variant, check_size
@@ -121,7 +121,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: The file cannot be read or does not contain a TinyViT.
     """
-    weights = weight_files.read(path)
+    weights = read_weights(path)
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
