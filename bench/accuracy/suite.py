@@ -67,7 +67,8 @@ def evaluate_all(
         paths: Paths of the artifacts.
         dataset: The labeled images.
         config: The options.
-        progress: Is told how many images are done, for each artifact; None to tell nothing.
+        progress: Receives the number of classified images of each artifact; None to report
+            nothing.
 
     Returns:
         The results. Artifacts that cannot be evaluated are in the record's `failures`.
@@ -117,7 +118,7 @@ def record_preprocess_check(
         path: Path of the artifact.
         dataset: The labeled images.
         config: The options; the reference and the journal are not used.
-        progress: Is told how many kinds of preprocessing are done; None to tell
+        progress: Receives the number of kinds of preprocessing that were tried; None to report
             nothing.
 
     Returns:

@@ -260,7 +260,7 @@ def test_unsupported_requests_are_refused_at_once(name: str, tmp_path: Path) -> 
         (
             "executorch",
             {"delegate": "qnn"},
-            "ExecuTorch files for qnn are not made here: Qualcomm.s own kit",
+            "--delegate qnn is not available: it needs Qualcomm.s SDK",
         ),
         ("tensorrt", {"flavor": "rtx", "compute": "8.0"}, r"8\.0"),
     ],

@@ -23,8 +23,13 @@ from tinyvit.nn.state_dicts import (
     resize_state_dict,
 )
 from tinyvit.nn.weight_files import read_weights
-from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
-from tinyvit.serialization import parse_dataclass
+from tinyvit.preprocess import (
+    PREPROCESS_FIELDS,
+    Preprocess,
+    paper_preprocess,
+    timm_preprocess,
+)
+from tinyvit.serialization import parse_dataclass, require_fields
 from tinyvit.variants import Variant, check_size
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -149,6 +154,7 @@ def _find_preprocess(
     if not isinstance(data, dict):
         return _PREPROCESS_RULES[layout](img_size)
     try:
+        require_fields(data, PREPROCESS_FIELDS, "preprocess")
         return parse_dataclass(Preprocess, data, "preprocess")
     except (ValueError, TinyViTError) as error:
         raise CheckpointError(
