@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -78,7 +78,7 @@ def test_all_layers_but_the_float_layers_are_quantized(
     assert all(name.endswith(FLOAT_LAYERS) for name in float_layers)
     first_and_classifier, depthwise_downsampling, depthwise_blocks = 2, 3, 10
     assert len(float_layers) == first_and_classifier + depthwise_downsampling + depthwise_blocks
-    points = sum(isinstance(module, QuantizePoint) for module in modules.values())
+    points = sum(isinstance(module, ActivationQuantizer) for module in modules.values())
     convolutions = sum(
         isinstance(layer, nn.Conv2d) for _, layer in quantizable_layers(folded_network)
     )
@@ -94,7 +94,7 @@ def test_float_units_are_not_changed(folded_network: TinyViT, recipe: Recipe) ->
     float_weight = folded_network.get_submodule(layer).weight
     assert torch.equal(network.get_submodule(layer).weight, float_weight)
     softmax = network.get_submodule(f"{attention}.softmax")
-    assert not any(isinstance(module, QuantizePoint) for module in softmax.modules())
+    assert not any(isinstance(module, ActivationQuantizer) for module in softmax.modules())
     all_units = set(quantized_units(folded_network, recipe, scheme))
     remaining_units = set(quantized_units(folded_network, with_float_units, scheme))
     assert all_units - remaining_units == {layer, attention}

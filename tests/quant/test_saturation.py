@@ -31,7 +31,7 @@ from tests.helpers.saturation import INT16_MAX, UINT8_MAX, with_saturating_kerne
 from tinyvit.export.passes import onnx_graph
 from tinyvit.export.targets.openvino import passes as openvino_passes
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
@@ -113,9 +113,9 @@ class AttentionProducts(nn.Module):
 
     def __init__(self, seven_bits: bool) -> None:
         super().__init__()
-        self.query_point = QuantizePoint(SCALE, "int8")
-        self.key_value_point = QuantizePoint(SCALE, "int8", seven_bits)
-        self.softmax_point = QuantizePoint(1 / 127, "int8")
+        self.query_point = ActivationQuantizer(SCALE, "int8")
+        self.key_value_point = ActivationQuantizer(SCALE, "int8", seven_bits)
+        self.softmax_point = ActivationQuantizer(1 / 127, "int8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
@@ -141,11 +141,11 @@ def extreme_module(
         layer.weight[::2] = -1.0
         layer.bias.zero_()
     modules: list[nn.Module] = [
-        QuantizedLayer(layer, QuantizePoint(SCALE, activations), bits, QuantScheme())
+        QuantizedLayer(layer, ActivationQuantizer(SCALE, activations), bits, QuantScheme())
     ]
     if isinstance(layer, nn.Conv2d) and activations == "uint8":
         output_scale = layer.weight[0].numel() * 2 * 128 * SCALE / 127
-        modules.append(QuantizePoint(output_scale, activations))
+        modules.append(ActivationQuantizer(output_scale, activations))
     return nn.Sequential(*modules), torch.full(shape, 127 * SCALE)
 
 
@@ -224,7 +224,7 @@ def test_the_model_of_saturation_gives_the_engines_results(engine: str, tmp_path
     layer = nn.Linear(256, 64)
     with torch.no_grad():
         layer.weight.uniform_(-1, 1, generator=generator)
-    point = QuantizePoint(SCALE, ACTIVATIONS[engine])
+    point = ActivationQuantizer(SCALE, ACTIVATIONS[engine])
     module = nn.Sequential(QuantizedLayer(layer, point, 8, QuantScheme()))
     x = torch.randint(-128, 128, (49, 256), generator=generator) * SCALE
     result = run_in_engine(engine, module, x, tmp_path, emulated=True)
