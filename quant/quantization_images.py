@@ -2,7 +2,7 @@
 
 - calibration images, from which the scales of activations are calibrated;
 - measurement images, on which the predictions of int8 and float32 are compared;
-- sensitivity images, a few of the others, for ranking layers by how much int8 changes the logits.
+- sensitivity images, a few of the images above, for ranking layers by the error that they cause.
 """
 
 from __future__ import annotations

@@ -5,10 +5,10 @@ network with it.
 
 A quantization point is a tensor of the network that may become int8: the input or the output of a
 layer, or the output of a softmax. It is named after the module in the folded network
-(`tinyvit.nn.fold`): "stages.0.blocks.1.conv2:in" is the input of that layer and "stages.0.blocks.1.conv2:out" its
-output. A recipe has a scale for both, because some engines quantize inputs and others quantize
-outputs too. The query, key and value layers of an attention module have the same input and share
-one point, such as "stages.1.blocks.0.attn.qkv:in".
+(`tinyvit.nn.fold`): "stages.0.blocks.1.conv2:in" is the input of that layer and
+"stages.0.blocks.1.conv2:out" its output. A recipe has a scale for both, because some engines
+quantize only inputs and others quantize outputs too. The query, key and value layers of an
+attention module have the same input and share one point, such as "stages.1.blocks.0.attn.qkv:in".
 
 A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
 of one attention module. It has the name of its module.

@@ -107,8 +107,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=_DEMO_WEIGHTS,
         metavar="FILE",
-        help="checkpoint (.safetensors) from which FLOAT.onnx was exported, for --peers (default: that"
-        " of the demo model)",
+        help="checkpoint (.safetensors) from which FLOAT.onnx was exported, for --peers (default:"
+        " that of the demo model)",
     )
     parser.add_argument(
         "--rounds",

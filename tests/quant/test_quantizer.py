@@ -57,7 +57,7 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
     images: Path,
     empty_cache: Path,
 ) -> None:
-    """Synthetic images take minutes. They are only made when layers have to be ranked."""
+    """Making synthetic images takes minutes, so they are made only when layers are ranked."""
     shutil.copy(images / "coffee.jpg", coffee_folder)
     config = QuantizationConfig(
         calib_count=SENSITIVITY_COUNT, recipe=recipe_file, val_data=coffee_folder.parent

@@ -113,14 +113,18 @@ class AttentionProducts(nn.Module):
 
     def __init__(self, seven_bits: bool) -> None:
         super().__init__()
-        self.query_point = ActivationQuantizer(SCALE, "int8")
-        self.key_value_point = ActivationQuantizer(SCALE, "int8", seven_bits)
+        self.query_quantizer = ActivationQuantizer(SCALE, "int8")
+        self.key_value_quantizer = ActivationQuantizer(SCALE, "int8", seven_bits)
         self.softmax_point = ActivationQuantizer(1 / 127, "int8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            point(x).reshape(-1, 49, 2, 16)
-            for point in (self.query_point, self.key_value_point, self.key_value_point)
+            quantizer(x).reshape(-1, 49, 2, 16)
+            for quantizer in (
+                self.query_quantizer,
+                self.key_value_quantizer,
+                self.key_value_quantizer,
+            )
         )
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)
         weights = self.softmax_point(torch.softmax(scores * 0.05, -1))
@@ -207,7 +211,7 @@ def test_extreme_values_are_correct_on_this_processor(
 @pytest.mark.parametrize(("engine", "kind"), CASES)
 @pytest.mark.parametrize("bits", [7, 8])
 def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path: Path) -> None:
-    """Depthwise convolutions are correct even with 8 bits: they add no pairs of products."""
+    """Depthwise convolutions are correct even with 8 bits, because they add no pairs of products."""
     pytest.importorskip(engine)
     module, x = extreme_module(kind, bits, ACTIVATIONS[engine])
     is_correct = run_in_engine(engine, module, x, tmp_path, emulated=True).relative_error < 1e-3
@@ -218,14 +222,14 @@ def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path
 @pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_model_of_saturation_gives_the_engines_results(engine: str, tmp_path: Path) -> None:
-    """The pairs and the limits of tests/helpers/saturation.py are those of the real kernels."""
+    """tests/helpers/saturation.py adds the same pairs of products as the kernels of the engines."""
     pytest.importorskip(engine)
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(256, 64)
     with torch.no_grad():
         layer.weight.uniform_(-1, 1, generator=generator)
-    point = ActivationQuantizer(SCALE, ACTIVATIONS[engine])
-    module = nn.Sequential(QuantizedLayer(layer, point, 8, QuantScheme()))
+    quantizer = ActivationQuantizer(SCALE, ACTIVATIONS[engine])
+    module = nn.Sequential(QuantizedLayer(layer, quantizer, 8, QuantScheme()))
     x = torch.randint(-128, 128, (49, 256), generator=generator) * SCALE
     result = run_in_engine(engine, module, x, tmp_path, emulated=True)
     with torch.no_grad():
