@@ -42,7 +42,7 @@ _METHOD_VERSION = 2
 """Part of the cache key. It is increased when the method changes, so that cached images of an older
 method are not used."""
 _REFERENCE_SIZE = 224
-"""Image size in pixels for which `SyntheticConfig.batch` is meant."""
+"""Largest image size in pixels for which `SyntheticConfig.batch` is not reduced."""
 
 
 @dataclass(frozen=True)
