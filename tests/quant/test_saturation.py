@@ -211,7 +211,7 @@ def test_extreme_values_are_correct_on_this_processor(
 @pytest.mark.parametrize(("engine", "kind"), CASES)
 @pytest.mark.parametrize("bits", [7, 8])
 def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path: Path) -> None:
-    """Depthwise convolutions are correct even with 8 bits: their kernels add no pairs of products."""
+    """Depthwise convolutions are correct even with 8 bits: kernels add no pairs of products."""
     pytest.importorskip(engine)
     module, x = extreme_module(kind, bits, ACTIVATIONS[engine])
     is_correct = run_in_engine(engine, module, x, tmp_path, emulated=True).relative_error < 1e-3
