@@ -1,6 +1,6 @@
 """Store a checkpoint in float16, which halves its size: the demo model is packaged this way.
 
-    python package.py OUT/at224/best.safetensors demo.safetensors
+python package.py OUT/at224/best.safetensors demo.safetensors
 """
 
 from __future__ import annotations
