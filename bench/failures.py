@@ -13,25 +13,25 @@ class Failures:
     """Collects what could not be measured, with the reasons, while the rest is measured.
 
     Attributes:
-        lines: One line per failure: the subject and the reason.
+        lines: One line per failure: the name of what failed, and the reason.
     """
 
     def __init__(self) -> None:
-        """Start with no failures."""
+        """Start with an empty list of failures."""
         self.lines: list[str] = []
         self._first: TinyViTError | None = None
 
-    def add(self, subject: str, error: TinyViTError) -> None:
+    def add(self, name: str, error: TinyViTError) -> None:
         """Add a failure.
 
         Args:
-            subject: Path of an artifact, or what was measured beside it. It is put before the
-                reason unless the reason begins with it.
+            name: Path of an artifact, or name of what was measured beside it. It is put before
+                the reason unless the reason begins with it.
             error: The reason.
         """
         self._first = self._first or error
-        is_named = str(error).startswith(subject)
-        self.lines.append(str(error) if is_named else f"{subject}: {error}")
+        is_named = str(error).startswith(name)
+        self.lines.append(str(error) if is_named else f"{name}: {error}")
 
     def error(self) -> TinyViTError:
         """Return the error to raise when nothing is left to measure; needs at least one failure."""

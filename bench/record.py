@@ -109,7 +109,7 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """What a new process needs until its first inference is done.
+    """The time and memory that a new process needs until its first inference is done.
 
     Attributes:
         import_ms: Time to import the engine's package.
@@ -190,7 +190,7 @@ class LatencyResult:
         batch: Images per query.
         samples: Number of samples.
         warmup_queries: Queries before the first sample.
-        is_steady: Whether the latency had settled at the end of the warm-up.
+        is_steady: Whether the latency was steady at the end of the warm-up.
         min_ms: Lowest sample.
         median_ms: Median of the samples.
         mean_ms: Mean of the samples.
@@ -324,7 +324,7 @@ class AccuracyResult:
 
 @dataclass(frozen=True)
 class Record:
-    """What one run of tinyvit-bench measured.
+    """The results of one run of tinyvit-bench.
 
     Attributes:
         kind: What was measured.
@@ -337,8 +337,8 @@ class Record:
         latency: Results of a latency record.
         accuracy: Results of an accuracy record.
         dataset: Source, hash and number of images of an accuracy record's dataset.
-        peak_rates: Highest rates of the machine, in a latency record that was asked for them.
-        baselines: Baselines of a latency record that was asked for them.
+        peak_rates: Highest rates of the machine; None if they were not measured.
+        baselines: Baselines that were measured beside the artifacts of a latency record.
     """
 
     kind: Kind

@@ -48,7 +48,7 @@ class SpeedComparison:
 
     @property
     def speedup(self) -> float:
-        """How many times as fast as the baseline the artifact is; the median over the rounds."""
+        """Speed of the artifact relative to the baseline; the median over the rounds."""
         return 1 / median_ratio(self.artifact, self.baseline)
 
 

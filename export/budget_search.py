@@ -130,7 +130,7 @@ class QuantizedCandidate:
 
 @dataclass
 class SharedMeasurements:
-    """What is measured once in an export and holds for several targets.
+    """Measurements that are made once in an export and hold for several targets.
 
     Attributes:
         substitutes: The result of the search for targets that do not run here, by the scheme of

@@ -28,7 +28,7 @@ __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
 @dataclass(frozen=True)
 class PreparedQuantization:
-    """What every target needs to be quantized.
+    """The recipe and images that every target needs to be quantized.
 
     Attributes:
         config: The options.

@@ -1,4 +1,4 @@
-"""How much each part of the network loses through int8, relative to the work that int8 saves there.
+"""Sensitivity: the error that int8 causes in each unit, relative to the work that it saves.
 
 The ranking says in which order parts return to float32 where int8 misses its accuracy budget.
 Nothing is timed: the same network, recipe and images give the same order on every machine.
@@ -30,7 +30,7 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class UnitSensitivity:
-    """What one unit, a layer or the two products of an attention, loses through int8.
+    """The sensitivity of one unit: a layer, or the two products of an attention.
 
     Attributes:
         unit: Name of the layer or of the attention module.

@@ -68,7 +68,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """Where finished batches of synthetic images are kept for later calls.
+    """A cache of finished batches of synthetic images.
 
     Attributes:
         folder: The folder of the cache. It is created where it does not exist.

@@ -33,7 +33,7 @@ _MAX_MESSAGE_LENGTH = 200
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """How an engine runs an artifact. An engine that cannot do exactly this raises RequestError.
+    """Options of a runtime. An engine that cannot follow them exactly raises RequestError.
 
     Attributes:
         device: "cpu", "gpu", "npu", or a name that the engine itself uses, such as an ONNX Runtime

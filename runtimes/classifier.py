@@ -56,7 +56,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassifierInfo:
-    """How a classifier really runs.
+    """Facts about how a classifier really runs.
 
     Attributes:
         file: Name of the artifact's file.

@@ -1,4 +1,4 @@
-"""How often artifacts of one model predict the same class, whatever their engines.
+"""Agreement between artifacts of one model in different engines.
 
     python -m tinyvit.studies.agreement ARTIFACT[@ENGINE] ARTIFACT[@ENGINE] ... --val-data DIR
 

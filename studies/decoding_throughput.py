@@ -1,4 +1,4 @@
-"""What decoding and resizing images add to the time of an accuracy run.
+"""The time that decoding and resizing images add to an accuracy run.
 
     python -m tinyvit.studies.decoding_throughput ARTIFACT [--images N] [--rounds N]
 

@@ -34,7 +34,7 @@ TopClasses: TypeAlias = "npt.NDArray[np.int64]"
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """What every file is compared on.
+    """The images and settings that every file is compared on.
 
     Attributes:
         float32_path: The float32 artifact.

@@ -52,6 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure the project's published figures, and write a page for this kind of machine.",
         _EXAMPLES,
     )
+    _add_arguments(parser)
+    args = parser.parse_args(argv)
+    return run_guarded(lambda: _run(args))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--calib-data",
@@ -94,8 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="Compare with timm in PyTorch, stock exporters and the engines' benchmark tools"
         " too; needs pip install timm torchvision.",
     )
-    args = parser.parse_args(argv)
-    return run_guarded(lambda: _run(args))
 
 
 def name_machine_kind(device: DeviceInfo) -> str:

@@ -1,9 +1,10 @@
-"""Does tinyvit-bench find two copies of one file equally fast? On the real clock, so it is run by people and not by tests.
+"""A check that tinyvit-bench finds two copies of one artifact equally fast.
 
     python -m tinyvit.studies.latency_selfcheck FILE [--threads N] [--runs N]
 
-Exit code 1 where they differ by 2% or more, or where the interval of their ratio does not include 1, as it will in one of twenty
-runs on a machine that is quiet.
+It uses the real clock, so it is run by people and not by tests. The exit code is 1 if the latencies
+differ by 2% or more, or if the interval of their ratio does not contain 1. The latter happens in
+one of twenty runs, even on a quiet machine.
 """
 
 from __future__ import annotations
@@ -15,49 +16,63 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinyvit.bench.latency.measure import LatencyConfig, measure_latency
+from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.measure import measure_latency
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.cli import make_parser, run_guarded
+from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.runtimes.artifact import artifact_files
 
-_MOST = 0.02
+_PROGRAM = "python -m tinyvit.studies.latency_selfcheck"
+_MAX_DIFFERENCE = 0.02
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    example = "  python -m tinyvit.studies.latency_selfcheck demo.onnx --threads 2"
-    made = make_parser(
-        "python -m tinyvit.studies.latency_selfcheck", "Time two copies of a file.", example
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command; those of the process by default.
+
+    Returns:
+        The exit code: 0 if the two copies are equally fast.
+    """
+    parser = make_parser(
+        _PROGRAM, "Compare the latencies of two copies of a file.", f"  {_PROGRAM} demo.onnx"
     )
-    made.add_argument("file", type=Path, metavar="FILE")
-    made.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads (the engine's own default)"
+    parser.add_argument("file", type=Path, metavar="FILE", help="exported file")
+    parser.add_argument(
+        "--threads", type=positive_int, metavar="N", help="CPU threads (default: the engine's own)"
     )
-    made.add_argument(
-        "--runs", type=int, default=662, metavar="N", help="queries of each; default 662"
+    parser.add_argument(
+        "--runs",
+        type=positive_int,
+        default=MIN_SAMPLES[0.99],
+        metavar="N",
+        help="queries of each copy (default: %(default)s)",
     )
-    args = made.parse_args(argv)
-    return run_guarded(lambda: _run(args))
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _run(options))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        for each in artifact_files(args.file):
-            shutil.copy(each, folder)
-        copy = Path(folder) / args.file.name
-        record = measure_latency(
-            [str(args.file), str(copy)],
-            LatencyConfig(threads=(args.threads,), runs=args.runs, cold=0),
-        )
-    found = record.latency[1].ratio
-    assert found is not None
-    medians = " and ".join(f"{one.median_ms:.2f}" for one in record.latency)
-    print(f"{describe_cpu()}; {record.latency[0].samples} runs each")
-    print("".join(f"warning: {line}\n" for line in record.warnings), end="")
+        for file in artifact_files(options.file):
+            shutil.copy(file, folder)
+        copy = Path(folder) / options.file.name
+        config = LatencyConfig(threads=(options.threads,), runs=options.runs, cold_starts=0)
+        record = measure_latency([str(options.file), str(copy)], config)
+    original_result, copy_result = record.latency
+    ratio = copy_result.ratio
+    assert ratio is not None  # every result after the first is compared with it
+    print(f"{describe_cpu()}; {original_result.samples} queries of each copy")
+    for warning in record.warnings:
+        print(f"warning: {warning}")
     print(
-        f"medians {medians} ms; copy / file {found.median:.4f}, 95% interval {found.low:.4f} to {found.high:.4f}"
+        f"medians {original_result.median_ms:.2f} and {copy_result.median_ms:.2f} ms;"
+        f" ratio {ratio.median:.4f}, 95% interval {ratio.low:.4f} to {ratio.high:.4f}"
     )
-    return 0 if abs(found.median - 1) < _MOST and found.low <= 1 <= found.high else 1
+    is_equal = abs(ratio.median - 1) < _MAX_DIFFERENCE and ratio.low <= 1 <= ratio.high
+    return 0 if is_equal else 1
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Where an ONNX file's time goes in onnxruntime: its own profile by kind of node, and what each kind costs by taking it out.
+"""Where the time of an ONNX file goes in onnxruntime, by kinds of nodes.
 
     python -m tinyvit.studies.onnx_profile FILE [FILE ...] [--without]
 
-The profiler slows every node a little, so graphs of many nodes look worse than they are; `--without` does not use it: it
-times the graph with all nodes of one kind replaced by nothing, in turn with the whole one.
+By default it reads onnxruntime's profile, whose profiler slows every node a little, so that graphs
+with many nodes look slower than they are. With `--without` it uses no profiler: it times the graph
+with all nodes of one kind removed, in turns with the whole graph.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import statistics
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,109 +24,142 @@ import numpy as np
 
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.cli import make_parser, run_guarded
+from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     import onnx
 
-_EXAMPLES = """\
-  python -m tinyvit.studies.onnx_profile demo.onnx
-  python -m tinyvit.studies.onnx_profile demo.onnx stock.onnx --without --threads 1"""
+_PROGRAM = "python -m tinyvit.studies.onnx_profile"
+_EXAMPLES = f"""\
+  {_PROGRAM} demo.onnx
+  {_PROGRAM} demo.onnx stock.onnx --without --threads 1"""
 _REMOVABLE = ("Gelu", "LayerNormalization", "Softmax", "Add")
-"""Kinds of node whose output has the shape of their first input."""
+"""Kinds of nodes whose output has the shape of their first input."""
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the table.
+
+    Attributes:
+        name: A kind of node, or "all" or "nothing".
+        time_ms: Time of these nodes, or of the graph without them.
+        nodes: Number of nodes.
+    """
+
+    name: str
+    time_ms: float
+    nodes: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code."""
-    made = make_parser(
-        "python -m tinyvit.studies.onnx_profile",
-        "Where an ONNX file's time goes in onnxruntime.",
-        _EXAMPLES,
+    """Run the command.
+
+    Args:
+        argv: Arguments of the command; those of the process by default.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
+        _PROGRAM, "Show where the time of an ONNX file goes in onnxruntime.", _EXAMPLES
     )
-    made.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    made.add_argument(
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".onnx files")
+    parser.add_argument(
         "--without",
         action="store_true",
-        help="time the graph without each kind of cheap node, instead of the profiler",
+        help="time the graph without each kind of cheap node, instead of using the profiler",
     )
-    made.add_argument("--threads", type=int, default=2, help="CPU threads; default 2")
-    made.add_argument("--rounds", type=int, default=40, help="runs; default 40")
-    options = made.parse_args(argv)
+    parser.add_argument(
+        "--threads", type=positive_int, default=2, metavar="N", help="CPU threads (default: 2)"
+    )
+    parser.add_argument(
+        "--rounds", type=positive_int, default=40, metavar="N", help="runs (default: 40)"
+    )
+    options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:
     print(f"{describe_cpu()}; {options.threads} threads, {options.rounds} runs\n")
+    measure = _time_reduced_graphs if options.without else _profile_kinds
     for path in options.files:
-        table = _without(path, options) if options.without else _by_kind(path, options)
         print(f"| {path.name} | ms | nodes |\n|---|---|---|")
-        print(
-            "\n".join(f"| {name} | {ms:.2f} | {count or ''} |" for name, ms, count in table) + "\n"
-        )
+        for row in measure(path, options):
+            print(f"| {row.name} | {row.time_ms:.2f} | {row.nodes or ''} |")
+        print()
     return 0
 
 
-def _by_kind(path: Path, options: argparse.Namespace) -> list[tuple[str, float, int]]:
-    """(kind, milliseconds, nodes), the lower quartile of each node's times summed by kind, the dearest first."""
+def _profile_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
+    """Sum the lower quartiles of the nodes' times by kinds, the slowest kind first, then all."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = _settings(options)
+        settings = _make_settings(options)
         settings.enable_profiling = True
         settings.profile_file_prefix = str(Path(folder) / "profile")
-        session, feed = _session(str(path), settings)
+        session, inputs = _open_session(str(path), settings)
         for _ in range(options.rounds):
-            session.run(None, feed)
+            session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
-    times: dict[tuple[str, str], list[float]] = defaultdict(list)
+    node_times_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            times[event["args"]["op_name"], event["name"]].append(event["dur"] / 1e3)
-    kinds: dict[str, list[float]] = defaultdict(list)
-    for (kind, _), samples in times.items():
-        kinds[kind].append(statistics.quantiles(samples, n=4)[0])
-    rows = sorted(
-        ((kind, sum(each), len(each)) for kind, each in kinds.items()), key=lambda row: -row[1]
-    )
-    return [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))]
+            node_times_ms[event["args"]["op_name"], event["name"]].append(event["dur"] / 1e3)
+    kind_times_ms: dict[str, list[float]] = defaultdict(list)
+    for (kind, _), samples_ms in node_times_ms.items():
+        kind_times_ms[kind].append(statistics.quantiles(samples_ms, n=4)[0])
+    rows = [_Row(kind, sum(times_ms), len(times_ms)) for kind, times_ms in kind_times_ms.items()]
+    rows.sort(key=lambda row: -row.time_ms)
+    total = _Row("all", sum(row.time_ms for row in rows), sum(row.nodes for row in rows))
+    return [*rows, total]
 
 
-def _without(path: Path, options: argparse.Namespace) -> list[tuple[str, float, int]]:
-    """(what was taken out, milliseconds that the graph took then, nodes taken out): lower deciles of alternating runs."""
+def _time_reduced_graphs(path: Path, options: argparse.Namespace) -> list[_Row]:
+    """Time the graph without each kind of node, as the lower decile of alternating runs."""
     try:
         import onnx
     except ImportError as error:
         raise MissingDependencyError.of("onnx", "export") from error
     whole = onnx.load(path)
-    count = {kind: sum(node.op_type == kind for node in whole.graph.node) for kind in _REMOVABLE}
-    graphs = {
-        "nothing": whole,
-        **{kind: _replaced(whole, kind) for kind in _REMOVABLE if count[kind]},
-    }
-    runs = {}
-    for name, graph in graphs.items():
-        session, feed = _session(graph.SerializeToString(), _settings(options))
-        runs[name] = lambda session=session, feed=feed: session.run(None, feed)
-    timed = run_interleaved(runs, rounds=options.rounds)
+    counts = {kind: sum(node.op_type == kind for node in whole.graph.node) for kind in _REMOVABLE}
+    graphs = {"nothing": whole}
+    graphs |= {kind: _without_kind(whole, kind) for kind, count in counts.items() if count}
+    runs = {name: _make_run(graph.SerializeToString(), options) for name, graph in graphs.items()}
+    timings = run_interleaved(runs, rounds=options.rounds)
     return [
-        (name, statistics.quantiles(timed[name].samples_ms, n=10)[0], count.get(name, 0))
-        for name in graphs
+        _Row(name, statistics.quantiles(timing.samples_ms, n=10)[0], counts.get(name, 0))
+        for name, timing in timings.items()
     ]
 
 
-def _replaced(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+def _without_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+    """Return a copy of a model in which nodes of one kind pass on their first input."""
     import onnx
 
-    changed = onnx.ModelProto()
-    changed.CopyFrom(model)
-    for node in changed.graph.node:
+    reduced = onnx.ModelProto()
+    reduced.CopyFrom(model)
+    for node in reduced.graph.node:
         if node.op_type == kind:
-            node.CopyFrom(
-                onnx.helper.make_node("Identity", [node.input[0]], [node.output[0]], name=node.name)
+            identity = onnx.helper.make_node(
+                "Identity", [node.input[0]], [node.output[0]], name=node.name
             )
-    return changed
+            node.CopyFrom(identity)
+    return reduced
 
 
-def _settings(options: argparse.Namespace) -> Any:
+def _make_run(model: bytes, options: argparse.Namespace) -> Callable[[], object]:
+    """Return a callable that runs a model once."""
+    session, inputs = _open_session(model, _make_settings(options))
+
+    def run() -> object:
+        return session.run(None, inputs)
+
+    return run
+
+
+def _make_settings(options: argparse.Namespace) -> Any:
+    """Return onnxruntime.SessionOptions for the number of threads."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -133,14 +168,15 @@ def _settings(options: argparse.Namespace) -> Any:
     return settings
 
 
-def _session(model: str | bytes, settings: Any) -> tuple[Any, dict[str, Any]]:
-    """A session and noise for its one float32 input."""
+def _open_session(model: str | bytes, settings: Any) -> tuple[Any, dict[str, Any]]:
+    """Open a model, and make random numbers for its one float32 input; open sizes are 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    shape = [size if isinstance(size, int) else 1 for size in given.shape]
-    return session, {given.name: np.random.default_rng(0).normal(size=shape).astype(np.float32)}
+    (spec,) = session.get_inputs()
+    shape = [size if isinstance(size, int) else 1 for size in spec.shape]
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    return session, {spec.name: values}
 
 
 if __name__ == "__main__":

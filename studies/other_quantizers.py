@@ -34,7 +34,7 @@ CALIBRATION_COUNT = 300
 
 @dataclass(frozen=True)
 class OtherQuantizersConfig:
-    """What the other tools quantize, and where they write.
+    """The model that the other tools quantize, and the folder for their files.
 
     Attributes:
         float32_path: The float32 artifact of the same network.

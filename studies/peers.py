@@ -1,4 +1,4 @@
-"""What users get without this project: timm's TinyViT, and the demo model, from stock exporters."""
+"""Baselines without this project: timm's TinyViT and the demo model from stock exporters."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """What a training step learns from: a store, a teacher in the loop, or labels alone."""
+    """The source of a training step: a store, a teacher in the loop, or labels alone."""
 
     store: Store | None = None
     teacher: Teacher | None = None

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
-
-from tests.helpers.golden_weights import load_formulas, make_golden_state
 
 # This must be set before torch is imported: beside any other load, several threads wait for each
 # other, and a test takes ten times as long.
@@ -34,18 +29,6 @@ def shared() -> Path:
 def images() -> Path:
     """The folder of the two example photographs, cat.jpg and coffee.jpg."""
     return ROOT / "examples" / "images"
-
-
-@pytest.fixture(scope="session")
-def fill(shared: Path) -> ModuleType:
-    """The module of `tests.helpers.golden_weights.load_formulas`."""
-    return load_formulas(shared)
-
-
-@pytest.fixture(scope="session")
-def golden_state(shared: Path) -> Callable[..., dict[str, Any]]:
-    """A function (variant, layout) that returns `make_golden_state` of these."""
-    return partial(make_golden_state, shared)
 
 
 @pytest.fixture(scope="session")

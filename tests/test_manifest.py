@@ -173,6 +173,18 @@ def test_without_a_digest_it_is_not_intact() -> None:
     assert not Manifest.from_json(json.dumps(data)).intact
 
 
+@pytest.mark.parametrize("path", ["golden", "parity", "preprocess.mean", "preprocess.std"])
+def test_a_manifest_that_leaves_out_a_field_is_refused(path: str) -> None:
+    data = json.loads(TEXT)
+    *parents, name = path.split(".")
+    record = data
+    for parent in parents:
+        record = record[parent]
+    del record[name]
+    with pytest.raises(ArtifactError, match=f"has no field {name}"):
+        Manifest.from_json(json.dumps(data))
+
+
 @pytest.mark.parametrize("name", ["golden", "parity", "quantization"])
 def test_optional_parts_may_be_null(name: str) -> None:
     assert getattr(Manifest.from_json(with_entry(name, None)), name) is None

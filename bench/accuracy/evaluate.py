@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -76,7 +76,7 @@ def evaluate(
         dataset: The labeled images.
         options: How to evaluate. With a journal, images that it has predictions for are not
             classified again.
-        progress: Is told how many images are done; None to tell nothing.
+        progress: Receives the number of classified images; None to report nothing.
 
     Raises:
         RequestError: A class of the data is not a class of the model, more than `MAX_UNREADABLE`
@@ -96,10 +96,12 @@ def evaluate(
                 new = predict_samples(classifier, matched.samples[done:])
             else:
                 new = predict_on_cluster(path, dataset, options, done, len(matched.samples))
-            run = _Run(Path(path).name, matched, options, progress or NullProgress())
-            predictions = run.collect(new, journal)
+            collector = _PredictionCollector(path, matched, options, progress or NullProgress())
+            predictions = collector.collect(new, journal)
         seconds = time.perf_counter() - start_s
-        return make_evaluation(path, classifier, matched, predictions, seconds)
+        notes = (*matched.notes, *_unreadable_notes(matched.samples, predictions))
+        evaluation = make_evaluation(path, classifier, matched, predictions, seconds)
+        return replace(evaluation, notes=notes)
 
 
 def make_evaluation(
@@ -118,8 +120,8 @@ def make_evaluation(
         predictions: One prediction per image.
         seconds: Time that the predictions took.
 
-    Raises:
-        RequestError: More than `MAX_UNREADABLE` of the images cannot be read.
+    Returns:
+        An evaluation without notes.
     """
     return Evaluation(
         path=path,
@@ -130,17 +132,16 @@ def make_evaluation(
         seconds=seconds,
         engine=classifier.describe().runtime,
         preprocess=classifier.preprocess,
-        notes=(*matched.notes, *_unreadable_notes(matched.samples, predictions)),
     )
 
 
-class _Run:
+class _PredictionCollector:
     """Collects the predictions of one artifact, and counts them for the user."""
 
     def __init__(
-        self, name: str, matched: MatchedDataset, options: EvaluationOptions, progress: Progress
+        self, path: str, matched: MatchedDataset, options: EvaluationOptions, progress: Progress
     ) -> None:
-        self._name, self._truths = name, matched.class_indices
+        self._name, self._truths = Path(path).name, matched.class_indices
         self._journal_path, self._progress = options.journal, progress
         self._correct = 0
 

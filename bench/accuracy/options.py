@@ -16,7 +16,7 @@ _PRESETS = {"paper": paper_preprocess, "timm": timm_preprocess}
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How artifacts are evaluated.
+    """Options that apply to every artifact of an evaluation.
 
     Attributes:
         runtime: Name of the engine; None for the best one that is installed.

@@ -111,7 +111,7 @@ def check_preprocess(
         path: Path of the artifact.
         dataset: The labeled images.
         options: How to evaluate; the journal and the cluster are not used.
-        progress: Is told how many kinds of preprocessing are done; None to tell
+        progress: Receives the number of kinds of preprocessing that were tried; None to report
             nothing.
 
     Raises:

@@ -22,7 +22,7 @@ from tinyvit.progress import Progress
 
 @dataclass(frozen=True)
 class SuiteConfig:
-    """What to measure of several artifacts.
+    """The options for evaluating several artifacts.
 
     Attributes:
         evaluation: How each artifact is evaluated. If several artifacts share a journal's name,
@@ -66,8 +66,9 @@ def evaluate_all(
     Args:
         paths: Paths of the artifacts.
         dataset: The labeled images.
-        config: What to measure.
-        progress: Is told how many images are done, for each artifact; None to tell nothing.
+        config: The options.
+        progress: Receives the number of classified images of each artifact; None to report
+            nothing.
 
     Returns:
         The results. Artifacts that cannot be evaluated are in the record's `failures`.
@@ -116,8 +117,8 @@ def record_preprocess_check(
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        config: What to measure; the reference and the journal are not used.
-        progress: Is told how many kinds of preprocessing are done; None to tell
+        config: The options; the reference and the journal are not used.
+        progress: Receives the number of kinds of preprocessing that were tried; None to report
             nothing.
 
     Returns:

@@ -52,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     device.add_argument(
         "--local", action="store_true", help="Measure on this machine, in a new environment."
     )
-    _add_measurement_arguments(parser)
+    _add_run_arguments(parser)
+    _add_data_arguments(parser)
     _add_remote_arguments(parser.add_argument_group("options of --ssh and --local"))
     parser.add_argument_group("options of --adb").add_argument(
         "--runner",
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "-o",
@@ -86,6 +87,15 @@ def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Send N images of --data to the device, drawn evenly from the classes (default: 500).",
     )
+    add(
+        "--json",
+        action="store_true",
+        help="Print one JSON object with the paths of the records, instead of tables.",
+    )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add("--runtime", metavar="ENGINE", help="Engine (default: the best one for each artifact).")
     add(
         "--threads",
@@ -105,11 +115,6 @@ def _add_measurement_arguments(parser: argparse.ArgumentParser) -> None:
         default=3600,
         metavar="S",
         help="Longest time of each step on the device, in seconds (default: 3600).",
-    )
-    add(
-        "--json",
-        action="store_true",
-        help="Print one JSON object with the paths of the records, instead of tables.",
     )
 
 

@@ -31,6 +31,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_engine_arguments(parser)
     _add_scenario_arguments(parser)
+    _add_analysis_arguments(parser)
+    add = parser.add_argument
+    add("--name", metavar="NAME", help="Device name to record (default: host name).")
+    add(
+        "--json",
+        action="store_true",
+        help="Print one record, for tinyvit-bench report and compare, instead of tables.",
+    )
+
+
+def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--operators",
@@ -60,12 +71,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="Number of new processes to start for measuring the cold start; 0 to measure none"
         " (default: 3).",
-    )
-    add("--name", metavar="NAME", help="Device name to record (default: host name).")
-    add(
-        "--json",
-        action="store_true",
-        help="Print one record, for tinyvit-bench report and compare, instead of tables.",
     )
 
 
@@ -126,26 +131,29 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         help="Longest time per artifact, in seconds. Percentiles that need more queries than fit"
         " into it are withheld (default: 60).",
     )
-    rate = parser.add_mutually_exclusive_group()
-    rate.add_argument(
-        "--rate",
-        type=float,
-        metavar="Q",
-        help="With --scenario server: queries per second, which arrive at random times.",
-    )
-    rate.add_argument(
-        "--p99-ms",
-        type=float,
-        metavar="MS",
-        help="With --scenario server: find the highest rate whose 99th percentile is below MS"
-        " milliseconds.",
-    )
+    _add_rate_arguments(parser.add_mutually_exclusive_group())
     add(
         "--end-to-end",
         type=Path,
         metavar="IMAGES",
         help="Measure each stage from the bytes of an image to its classes, with an image file or"
         " a folder of them.",
+    )
+
+
+def _add_rate_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
+    group.add_argument(
+        "--rate",
+        type=float,
+        metavar="Q",
+        help="With --scenario server: queries per second, which arrive at random times.",
+    )
+    group.add_argument(
+        "--p99-ms",
+        type=float,
+        metavar="MS",
+        help="With --scenario server: find the highest rate whose 99th percentile is below MS"
+        " milliseconds.",
     )
 
 

@@ -40,7 +40,7 @@ _PUSH_TIMEOUT_S = 1800
 
 @dataclass(frozen=True)
 class AndroidMeasurement:
-    """What to measure on an Android device.
+    """The settings of a measurement on an Android device.
 
     Attributes:
         paths: The artifacts on this machine.

@@ -76,4 +76,4 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
     """
     matches = {key: pattern.findall(output) for key, pattern in runner.patterns.items()}
     # The last match counts: benchmark_model prints the same line for its warm-up before.
-    return {key: float(found[-1]) * runner.unit_ms for key, found in matches.items() if found}
+    return {key: float(numbers[-1]) * runner.unit_ms for key, numbers in matches.items() if numbers}

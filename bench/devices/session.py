@@ -31,7 +31,7 @@ _ENVIRONMENT_TIMEOUT_S = 600
 
 @dataclass(frozen=True)
 class RemoteMeasurement:
-    """What to measure on a device, and how.
+    """The settings of a measurement on another device.
 
     Attributes:
         paths: The artifacts on this machine.
@@ -63,7 +63,7 @@ class RemoteMeasurement:
 
 @dataclass(frozen=True)
 class DeviceResults:
-    """What a device sent back before it was finished or something failed.
+    """The results that a device sent back, complete or until something failed.
 
     Attributes:
         latency: The latency record; None if that failed.

@@ -9,7 +9,7 @@ scenarios       how queries arrive, in the terms of MLPerf Inference
 interleave      running several workloads alternately in one process
 percentiles     percentiles that are not claimed beyond what the samples support
 cold_start      import, load and first inference in a new process
-engine_profile  which kernels an engine ran, for the results of a record
+result_details  the kernels that ran and the cold start, added to the results
 interference    what else disturbed the machine during a measurement
 roofline        the highest rates that the machine reaches
 baselines       other tools beside an artifact

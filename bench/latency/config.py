@@ -12,7 +12,7 @@ from tinyvit.runtimes.base import AUTO_DEVICE
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """What to measure for each artifact.
+    """The settings of a latency measurement.
 
     Every engine is combined with every thread count and every batch. An impossible combination of
     options raises RequestError.
@@ -58,24 +58,24 @@ class LatencyConfig:
 
     def _check_arrivals(self) -> None:
         """Check the options of the server scenario."""
-        given = [value for value in (self.rate, self.p99_ms) if value is not None]
+        values = [value for value in (self.rate, self.p99_ms) if value is not None]
         if self.scenario != "server":
-            if given:
+            if values:
                 raise RequestError(
                     "--rate and --p99-ms have no meaning in the scenario"
                     f" {self.scenario}, in which a query waits for the one before it",
                     "leave them out, or give --scenario server",
                 )
             return
-        if len(given) != 1:
+        if len(values) != 1:
             raise RequestError(
-                f"--scenario server needs one of --rate and --p99-ms, and got {len(given)} of them",
+                f"--scenario server needs one of --rate and --p99-ms, but {len(values)} were given",
                 "give --rate for a fixed arrival rate, or --p99-ms to search for the highest one",
             )
-        if not given[0] > 0:
+        if not values[0] > 0:
             option = "--p99-ms" if self.rate is None else "--rate"
             raise RequestError(
-                f"{option} is {given[0]:g}", f"give {option} a number greater than 0"
+                f"{option} is {values[0]:g}", f"give {option} a number greater than 0"
             )
         batch = next((batch for batch in self.batches if batch not in (None, 1)), None)
         if batch is not None:

@@ -31,7 +31,7 @@ class Timing:
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """How workloads alternate: a round has one turn of each workload, a turn several runs in a row.
+    """The schedule of alternating workloads: rounds of one turn each, turns of several runs.
 
     Attributes:
         rounds: Rounds to count.

@@ -18,8 +18,8 @@ from tinyvit.bench.latency.combinations import (
     thread_count,
 )
 from tinyvit.bench.latency.config import LatencyConfig
-from tinyvit.bench.latency.engine_profile import add_cold_start, add_kernel_profile
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
+from tinyvit.bench.latency.result_details import add_cold_start, add_kernel_profile
 from tinyvit.bench.latency.roofline import measure_peak_rates, share_of_peak
 from tinyvit.bench.latency.scenarios import Clock, WallClock
 from tinyvit.bench.latency.timing import time_combinations

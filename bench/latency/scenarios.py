@@ -45,7 +45,7 @@ _SEARCH_RUNS = 64
 
 
 class Clock(Protocol):
-    """The source of time."""
+    """The source of time for a measurement."""
 
     def now(self) -> float:
         """Return the current time in seconds; the starting point is arbitrary."""

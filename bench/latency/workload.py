@@ -55,11 +55,11 @@ class OpenWorkload:
     load_ms: float
 
     def __enter__(self) -> OpenWorkload:
-        """Return the workload itself."""
+        """Return the workload, which is open already."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close the engine."""
+        """Close the engine at the end of the block."""
         self.runtime.close()
 
 

@@ -60,7 +60,7 @@ class InputOutput:
 
 
 class _Layout(ctypes.Structure):
-    """LiteRtLayout."""
+    """The structure LiteRtLayout of the C library."""
 
     _fields_ = [
         ("rank", ctypes.c_uint),
@@ -70,7 +70,7 @@ class _Layout(ctypes.Structure):
 
 
 class _TensorType(ctypes.Structure):
-    """LiteRtRankedTensorType."""
+    """The structure LiteRtRankedTensorType of the C library."""
 
     _fields_ = [("element", ctypes.c_int), ("layout", _Layout)]
 

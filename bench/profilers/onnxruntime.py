@@ -56,7 +56,7 @@ _UNCOUNTED_KERNELS = (
 
 @dataclass
 class _NodeProfile:
-    """What the profile says about one node.
+    """The entry of one node in onnxruntime's profile.
 
     Attributes:
         event: Its "args": the operator's name, and the types and shapes of inputs and outputs.

@@ -101,7 +101,7 @@ class View:
 
 @dataclass(frozen=True)
 class ViewSource:
-    """What all views of a data set have in common.
+    """The images and settings that all views of a data set share.
 
     Attributes:
         open_image: Decodes the image of an index, 0 to `count` - 1.

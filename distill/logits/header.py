@@ -38,7 +38,7 @@ class TeacherInfo:
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """What a store holds, and what it was made from.
+    """The contents of a store and the inputs that it was made from.
 
     Attributes:
         teachers: The teachers, whose probabilities were averaged.

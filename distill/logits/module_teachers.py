@@ -52,7 +52,7 @@ class Teacher:
 
     @property
     def info(self) -> TeacherInfo:
-        """What the header of a store says about this teacher."""
+        """The teacher as the header of a store describes it."""
         return TeacherInfo(self.name, self.sha256)
 
     def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
@@ -71,7 +71,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class ModuleDescription:
-    """What is known about a torch module; the fields are those of `Teacher`."""
+    """Facts about a torch module; the fields are those of `Teacher`."""
 
     name: str
     sha256: str

@@ -25,7 +25,7 @@ from tinyvit.errors import RequestError
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """What a store holds about one view.
+    """The stored outputs of a teacher for one view.
 
     Attributes:
         seed: Seed of the view.

@@ -26,7 +26,7 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class LogitsRequest:
-    """What `save-logits` was asked for. Fields that are not described are those of `StoreHeader`.
+    """A request to `save-logits`. Fields that are not described are those of `StoreHeader`.
 
     Attributes:
         data: Folder of images.

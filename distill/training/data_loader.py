@@ -23,7 +23,7 @@ Sample = dict[str, npt.NDArray[np.generic] | np.generic]
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """What one training step learns from.
+    """The views, labels and teacher outputs of one training step.
 
     Attributes:
         pixels: Views, uint8 (B, S, S, 3).

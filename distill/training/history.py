@@ -16,7 +16,7 @@ _LOSS_COLOR, _ACCURACY_COLOR = "#b5541c", "#1c6bb5"
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """What happened in one epoch.
+    """The results of one epoch.
 
     Attributes:
         loss: Mean loss of its steps.

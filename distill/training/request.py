@@ -33,7 +33,7 @@ from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 
 @dataclass(frozen=True)
 class TrainingRequest:
-    """What `tinyvit-distill train` was asked for.
+    """A request to `tinyvit-distill train`.
 
     Attributes:
         data: Folder of images in class folders; with a store, also without class folders.

@@ -48,7 +48,7 @@ class Stateful(Protocol):
 
 @dataclass
 class TrainingState:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         step: Steps that are done, over all epochs.

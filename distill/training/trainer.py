@@ -53,7 +53,7 @@ _SEED_STRIDE = 1_000_003
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a run trains, on what, and what it leaves.
+    """The network, data and results of a training run.
 
     Attributes:
         folder: The folder of the run.

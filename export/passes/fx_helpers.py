@@ -123,7 +123,8 @@ def parse_layer_norm(node: Node) -> LayerNormCall:
     """
     arguments: tuple[Any, ...] = node.args
     optional = arguments[2:5]
-    weight, bias, epsilon = (*optional, *_LAYER_NORM_DEFAULTS[len(optional) :])
+    padded: tuple[Any, ...] = (*optional, *_LAYER_NORM_DEFAULTS[len(optional) :])
+    weight, bias, epsilon = padded
     return LayerNormCall(arguments[0], arguments[1][-1], weight, bias, epsilon)
 
 

@@ -1,4 +1,4 @@
-"""What a target is: the base classes that every folder of `export/targets/` derives from."""
+"""Base classes of targets: every folder of `export/targets/` derives from them."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
 
 @dataclass(frozen=True)
 class PteProgram:
-    """What a .pte file needs from the runtime that executes it.
+    """Methods, delegates and operators that a .pte file needs from its runtime.
 
     Attributes:
         methods: Names of its methods.

@@ -8,7 +8,6 @@ refused with an ImageError. Pillow's global settings are not changed.
 from __future__ import annotations
 
 import io
-import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -286,36 +285,3 @@ def _scale_16_bits(image: Image.Image, name: str) -> Image.Image:
     if isinstance(transparent, int):
         gray[values == transparent] = 255
     return Image.fromarray(gray).convert("RGB")
-
-
-_WEB = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
-_OTHER = (".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".avif", ".heic", ".heif")
-SUFFIXES = frozenset(_WEB + _OTHER)
-
-
-def is_image_path(path: Path) -> bool:
-    """Whether a file's name is a picture's; hidden files, such as macOS's "._cat.jpg", are not."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-
-
-def list_images(folder: Path) -> list[Path]:
-    """The picture files under a folder, at any depth, sorted; raises ImageError for none."""
-
-    def fail(error: OSError) -> None:
-        raise error
-
-    found: list[Path] = []
-    try:
-        for root, _, names in os.walk(folder, onerror=fail):
-            found += [path for name in names if is_image_path(path := Path(root, name))]
-    except OSError as error:
-        raise ImageError(
-            f"the folder {error.filename or folder} cannot be read ({error.strerror})",
-            "check the path",
-        ) from error
-    if not found:
-        raise ImageError(
-            f"the folder {folder} has no pictures",
-            f"put pictures in it; known are {' '.join(sorted(SUFFIXES))}",
-        )
-    return sorted(found)

@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES, Label
-from tinyvit.preprocess import Preprocess
-from tinyvit.serialization import parse_dataclass, parse_json
+from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
+from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
 FORMAT = 2
 """Version of the JSON layout. A manifest of another version is refused."""
@@ -112,7 +112,7 @@ class GoldenVectors:
 
 @dataclass(frozen=True)
 class Quantization:
-    """How an int8 artifact was quantized, and its accuracy on the machine that made it.
+    """The quantization of an int8 artifact, and its accuracy on the machine that made it.
 
     Attributes:
         method: Name of the calibration observer.
@@ -235,6 +235,9 @@ class Manifest:
         try:
             data = parse_json(text, MAX_BYTES)
             _check_format(data)
+            # Defaults would stand for what the artifact was made with.
+            require_fields(data, ("golden", "parity"), "Manifest")
+            require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             return parse_dataclass(cls, {**data, "labels": _label_records(data.get("labels"))})
         except ValueError as error:
             raise ArtifactError(

@@ -18,6 +18,10 @@ from tinyvit.errors import ArtifactError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
+"""Fields that a stored preprocessing must state: ImageNet's mean and std are defaults for code only,
+because a wrong assumption would silently cost accuracy."""
+
 TALL_ASPECT_RATIO = 16
 """An image is resized height first if its height is more than this many times its width, and width
 first otherwise. Pillow had this rule until version 12."""
@@ -33,7 +37,7 @@ _FILTERS = {
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How an image becomes the input of the network.
+    """The preprocessing that turns an image into the input of the network.
 
     Attributes:
         size: Side of the square input in pixels, 1 to 8192.

@@ -1,8 +1,8 @@
 """One interface for the progress of long work: messages about stages and counts of steps.
 
 Library code takes a `Progress` and never prints. Commands choose how progress is shown with
-`make_progress`: a bar on a terminal, a line every few seconds in
-a log, and nothing beside JSON output.
+`make_progress`: a bar on a terminal, a line every few seconds in a log, and nothing beside JSON
+output.
 """
 
 from __future__ import annotations

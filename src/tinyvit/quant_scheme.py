@@ -23,7 +23,7 @@ quantizes their result.
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """How one engine needs a recipe written into the network. Scales are the same for all engines.
+    """The form in which one engine needs a recipe. Scales are the same for all engines.
 
     Attributes:
         activations: Integer type of the activations. "uint8" has its zero point at 128 and

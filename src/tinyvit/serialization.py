@@ -8,7 +8,7 @@ metadata all come from files that strangers may have made, and are all parsed he
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from math import isfinite
@@ -95,6 +95,24 @@ def parse_dataclass(kind: type[T], data: object, name: str = "") -> T:
     """
     instance: T = _parse_record(kind, data, name or kind.__name__, prefix="")
     return instance
+
+
+def require_fields(data: object, names: Iterable[str], name: str) -> None:
+    """Refuse an object that leaves out fields, although they have defaults.
+
+    Args:
+        data: Plain values, as `parse_json` returns them.
+        names: The fields that must be there.
+        name: Name of the object in error messages.
+
+    Raises:
+        ValueError: `data` is not an object, or a field is missing. The message names the field.
+    """
+    if not isinstance(data, dict):
+        raise ValueError(f"{name} is not an object with fields")
+    for field_name in names:
+        if field_name not in data:
+            raise ValueError(f"{name} has no field {field_name}")
 
 
 @cache

@@ -1,9 +1,11 @@
-"""The device install and the .onnx files on emulated 64-bit Arm: what is right, not how fast. Takes minutes, and the package sources."""
+"""The base install and .onnx files on an emulated 64-bit Arm device: correctness, not speed.
+
+These tests take minutes and need package sources.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
+from tests.helpers.emulated_arm import EmulatedDevice, output_of
+from tests.helpers.image_files import save_crops
 from tinyvit import Classifier
 from tinyvit.export import ExportConfig, export
 from tinyvit.quant.accuracy_budget import AccuracyBudget
@@ -18,90 +22,111 @@ from tinyvit.quant.quantizer import QuantizationConfig
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-HAS = {"cortex-a53": set(), "cortex-a76": {"dotprod"}, "max": {"dotprod", "i8mm"}}
-on_every_processor = pytest.mark.parametrize("cpu", HAS)
+FEATURES = {"cortex-a53": set(), "cortex-a76": {"dotprod"}, "max": {"dotprod", "i8mm"}}
+"""Processor in qemu -> the features for which kernels exist."""
+on_every_processor = pytest.mark.parametrize("processor", FEATURES)
 
 
 @pytest.fixture(scope="module")
-def files(
-    demo: dict[str, Path],
-    pieces: Callable[[Path, int], list[Path]],
-    tmp_path_factory: pytest.TempPathFactory,
+def artifacts(
+    demo: dict[str, Path], images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The demo model at its own size by precision; int8 is calibrated on pieces of two photographs."""
-    calib, folder = tmp_path_factory.mktemp("calib"), tmp_path_factory.mktemp("int8")
-    pieces(calib, 24)
-    asked = QuantizationConfig(
-        calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
+    """The demo model by precision; int8 is calibrated on crops of two photographs."""
+    calib_data = tmp_path_factory.mktemp("calib")
+    save_crops(images, calib_data, 24)
+    quantization = QuantizationConfig(
+        calib_data=calib_data, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
-    config = ExportConfig(model="demo", quantization=asked, output=folder / "demo.int8.onnx")
-    return {"float32": demo["onnx"], "int8": export(config).path}
+    output = tmp_path_factory.mktemp("int8") / "demo.int8.onnx"
+    artifact = export(ExportConfig(model="demo", quantization=quantization, output=output))
+    return {"float32": demo["onnx"], "int8": artifact.path}
 
 
-def test_the_device_has_the_base_install(device):
-    code = "import json, platform; from importlib import metadata as m; print(platform.machine(), *(d.name for d in m.distributions()))"
-    machine, *names = device.python("-c", code).stdout.lower().split()
+def test_device_has_the_base_install(device: EmulatedDevice) -> None:
+    code = (
+        "import platform; from importlib import metadata;"
+        " print(platform.machine(), *(d.name for d in metadata.distributions()))"
+    )
+    machine, *names = output_of(device.run_python("-c", code)).lower().split()
     assert machine == "aarch64"
-    assert {"tinyvit-edge", "numpy", "pillow", "onnxruntime"} <= set(names)
+    assert {"tinyvit-edge", "numpy", "pillow", "onnxruntime", "protobuf"} <= set(names)
     assert not {"torch", "onnx", "openvino"} & set(names)
 
 
 @on_every_processor
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_it_verifies(device, files, precision, cpu):
-    process = device.run("tinyvit-verify", files[precision], "--json", cpu=cpu)
-    assert process.returncode == 0, process.stdout + process.stderr
-    said = json.loads(process.stdout)
-    assert said["passed"]
-    assert (said["engine"]["engine"], said["engine"]["precision"]) == ("onnxruntime", precision)
-    assert said["host"]["machine"] == "aarch64"
-    assert {
-        name for name in ("dotprod", "i8mm", "AVX2", "VNNI") if name in said["host"]["processor"]
-    } == HAS[cpu]
+def test_artifact_passes_verification(
+    device: EmulatedDevice, artifacts: dict[str, Path], precision: str, processor: str
+) -> None:
+    process = device.run_command(
+        "tinyvit-verify", artifacts[precision], "--json", processor=processor
+    )
+    result = json.loads(output_of(process))
+    assert result["passed"]
+    engine, host = result["engine"], result["host"]
+    assert (engine["engine"], engine["precision"]) == ("onnxruntime", precision)
+    assert host["machine"] == "aarch64"
+    known_features = ("dotprod", "i8mm", "AVX2", "VNNI")
+    features = {name for name in known_features if name in host["processor"]}
+    assert features == FEATURES[processor]
 
 
 @on_every_processor
-@pytest.mark.parametrize(("precision", "apart"), [("float32", 1e-5), ("int8", 0.01)])
-def test_it_answers_as_the_host_does(device, files, images, precision, apart, cpu):
+@pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.01)])
+def test_scores_are_those_of_the_host(
+    device: EmulatedDevice,
+    artifacts: dict[str, Path],
+    images: Path,
+    precision: str,
+    tolerance: float,
+    processor: str,
+) -> None:
     photograph = images / "coffee.jpg"
-    process = device.run(
-        "tinyvit-predict", files[precision], photograph, "--top-k", "10", "--json", cpu=cpu
+    options = ["--top-k", "10", "--json"]
+    process = device.run_command(
+        "tinyvit-predict", artifacts[precision], photograph, *options, processor=processor
     )
-    assert process.returncode == 0, process.stdout + process.stderr
-    there = json.loads(process.stdout)["results"][0]["predictions"]
-    with Classifier(files[precision], "onnxruntime", top_k=10) as classifier:
-        here = classifier.predict(photograph)
-    assert there[0]["label"] == here[0].label == "espresso"
-    scores = {one["label"]: one["score"] for one in there}
-    assert scores == pytest.approx({one.label: one.score for one in here}, abs=apart)
+    predictions = json.loads(output_of(process))["results"][0]["predictions"]
+    with Classifier(artifacts[precision], "onnxruntime", top_k=10) as classifier:
+        expected = classifier.predict(photograph)
+    assert predictions[0]["label"] == expected[0].label == "espresso"
+    scores = {prediction["label"]: prediction["score"] for prediction in predictions}
+    expected_scores = {prediction.label: prediction.score for prediction in expected}
+    assert scores == pytest.approx(expected_scores, abs=tolerance)
 
 
 @pytest.mark.parametrize(
-    ("what", "reason"),
+    ("part", "reason"),
     [("network", "the network was changed"), ("label", "the manifest was changed")],
 )
-def test_it_sees_a_changed_file(device, files, tmp_path, what, reason):
-    content = bytearray(files["int8"].read_bytes())
-    if what == "network":
-        content[len(content) // 2] ^= 1  # weights are nearly all of the file
+def test_changed_artifact_fails_verification(
+    device: EmulatedDevice, artifacts: dict[str, Path], tmp_path: Path, part: str, reason: str
+) -> None:
+    content = bytearray(artifacts["int8"].read_bytes())
+    if part == "network":
+        content[len(content) // 2] ^= 1  # nearly all of the file are weights
     else:
         content = content.replace(b"espresso", b"expresso")
-    (tmp_path / "changed.onnx").write_bytes(content)
-    process = device.run("tinyvit-verify", tmp_path / "changed.onnx", cpu="cortex-a76")
+    changed = tmp_path / "changed.onnx"
+    changed.write_bytes(content)
+    process = device.run_command("tinyvit-verify", changed, processor="cortex-a76")
     assert process.returncode == 1, process.stdout + process.stderr
     assert process.stdout.startswith("FAIL")
     assert reason in process.stdout
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_it_is_measured_as_a_board_is(device, files, precision):
-    few = ("--runs", "2", "--seconds", "1", "--cold", "0")
-    process = device.run(
-        "tinyvit-bench", "latency", files[precision], *few, "--json", cpu="cortex-a76"
+def test_latency_is_measured_as_on_a_board(
+    device: EmulatedDevice, artifacts: dict[str, Path], precision: str
+) -> None:
+    options = ["--runs", "2", "--seconds", "1", "--cold", "0", "--json"]
+    process = device.run_command(
+        "tinyvit-bench", "latency", artifacts[precision], *options, processor="cortex-a76"
     )
-    assert process.returncode == 0, process.stdout + process.stderr
-    record = json.loads(process.stdout)
+    record = json.loads(output_of(process))
     assert record["device"]["machine"] == "aarch64"
-    (one,) = record["results"]
-    assert one["samples"] >= 2
-    assert (one["engine"]["engine"], one["precision"]) == ("onnxruntime", precision)
+    (result,) = record["results"]
+    assert result["samples"] >= 2
+    artifact = result["artifact"]
+    assert artifact["engine"]["engine"] == "onnxruntime"
+    assert artifact["precision"] == precision

@@ -110,6 +110,16 @@ def test_safetensors_in_float16_with_labels_and_license(state: State, tmp_path: 
     )
 
 
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_a_preprocessing_without_mean_or_std_is_refused(
+    state: State, tmp_path: Path, name: str
+) -> None:
+    text = json.dumps({key: value for key, value in PREPROCESS.items() if key != name})
+    path = save_safetensors(tmp_path / "weights.safetensors", state, preprocess=text)
+    with pytest.raises(CheckpointError, match=f"preprocess has no field {name}"):
+        checkpoint.load_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

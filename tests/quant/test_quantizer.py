@@ -41,18 +41,23 @@ def coffee_folder(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache folder, which does not exist yet."""
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("TINYVIT_CACHE", str(folder))
+    return folder
+
+
 def test_a_recipe_and_labeled_images_need_no_calibration_images(
     small_checkpoint: Checkpoint,
     folded_network: TinyViT,
     recipe_file: Path,
     coffee_folder: Path,
     images: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    empty_cache: Path,
 ) -> None:
     """Synthetic images take minutes. They are only made when layers have to be ranked."""
-    cache = tmp_path / "cache"
-    monkeypatch.setenv("TINYVIT_CACHE", str(cache))
     shutil.copy(images / "coffee.jpg", coffee_folder)
     config = QuantizationConfig(
         calib_count=SENSITIVITY_COUNT, recipe=recipe_file, val_data=coffee_folder.parent
@@ -71,10 +76,10 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
     assert pixels.shape == (1, 64, 64, 3)
     assert classes is not None
     assert classes.tolist() == [COFFEE_CLASS]
-    assert not cache.exists()
+    assert not empty_cache.exists()
     assert not progress.steps
     assert prepared.sensitivity_images().shape == (SENSITIVITY_COUNT, 3, 64, 64)
-    assert cache.exists()
+    assert empty_cache.exists()
     assert progress.steps[-1] == ("making synthetic images", 20, 20)
 
 

@@ -1,4 +1,4 @@
-"""What a Core ML model computes around the network: normalization before it, softmax behind it."""
+"""The layers around the network in a Core ML model: normalization before, softmax after."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ In bfloat16 the weights would change pixels: compile with INFERENCE_PRECISION_HI
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,8 @@ from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
 if TYPE_CHECKING:
     import openvino
 
-    _Node = openvino.Node
+_Node: TypeAlias = Any
+"""An `openvino.Node`. OpenVINO's operation sets have no types."""
 
 SUPPORT = {"bicubic": 2, "bilinear": 1}
 """Interpolation -> how far the filter reaches, in source pixels at scale 1 (Pillow's "support")."""

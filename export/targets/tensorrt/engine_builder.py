@@ -88,7 +88,7 @@ class EnginePlan:
 
 @dataclass(frozen=True)
 class BuildConfig:
-    """How one engine is built.
+    """The settings of one engine build.
 
     Attributes:
         options: Flavor, devices, and what the flavor offers.

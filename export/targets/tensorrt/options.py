@@ -44,7 +44,7 @@ TENSORRT_OPTIONS = (
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """How an engine is built.
+    """The options that only the TensorRT target has.
 
     Attributes:
         flavor: "rtx" or "classic"; None for the one that is installed.

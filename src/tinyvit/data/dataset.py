@@ -46,7 +46,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a dataset is: enough to open the same images in another process.
+    """The location of a dataset: enough to open the same images in another process.
 
     Attributes:
         data: A folder, an uncompressed tar file, or a name with the prefix of another source.

@@ -13,7 +13,6 @@ from tinyvit import labels as label_sets
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
-from tinyvit.nn import weight_files
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_dicts import (
     Architecture,
@@ -23,8 +22,14 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
-from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
-from tinyvit.serialization import parse_dataclass
+from tinyvit.nn.weight_files import read_weights
+from tinyvit.preprocess import (
+    PREPROCESS_FIELDS,
+    Preprocess,
+    paper_preprocess,
+    timm_preprocess,
+)
+from tinyvit.serialization import parse_dataclass, require_fields
 from tinyvit.variants import Variant, check_size
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -121,7 +126,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: The file cannot be read or does not contain a TinyViT.
     """
-    weights = weight_files.read(path)
+    weights = read_weights(path)
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
@@ -149,6 +154,7 @@ def _find_preprocess(
     if not isinstance(data, dict):
         return _PREPROCESS_RULES[layout](img_size)
     try:
+        require_fields(data, PREPROCESS_FIELDS, "preprocess")
         return parse_dataclass(Preprocess, data, "preprocess")
     except (ValueError, TinyViTError) as error:
         raise CheckpointError(

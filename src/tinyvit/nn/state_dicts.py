@@ -38,7 +38,7 @@ _BATCH_COUNTER = "num_batches_tracked"
 
 @dataclass(frozen=True)
 class Architecture:
-    """What determines the keys and shapes of a state dict.
+    """The properties that determine the keys and shapes of a state dict.
 
     Attributes:
         variant: Variant of the family.

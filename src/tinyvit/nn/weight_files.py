@@ -79,7 +79,7 @@ class Weights:
     metadata: dict[str, Any]
 
 
-def read(path: Path) -> Weights:
+def read_weights(path: Path) -> Weights:
     """Read a checkpoint file. Its format is recognized by its content, not by its name.
 
     Args:

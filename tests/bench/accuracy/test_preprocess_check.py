@@ -33,6 +33,13 @@ def test_right_preprocessing_is_confirmed(
     assert "none of 8 other kinds of preprocessing is significantly better" in output
 
 
+def test_unreadable_images_are_left_out(small_classifier: Path, class_folders: Path) -> None:
+    for path in sorted(class_folders.rglob("*.png"))[:2]:
+        path.write_bytes(b"damaged")
+    conclusion = draw_conclusion(small_classifier, class_folders)
+    assert "100.0% of 38 images are correct" in conclusion
+
+
 def test_a_wrong_mean_is_found(
     small_classifier: Path, class_folders: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

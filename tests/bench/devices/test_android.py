@@ -14,8 +14,10 @@ import pytest
 
 from tests.helpers import fake_adb
 from tinyvit.bench import cli
+from tinyvit.bench.devices.android import Adb
 from tinyvit.bench.devices.android_runners import RUNNERS, read_times
 from tinyvit.bench.record import read_record
+from tinyvit.errors import RequestError
 
 PROGRAM_OUTPUTS = {
     "percentiles": "Total inference run time: 13.2 s\\nMin Latency: 0.0181 s\\n"
@@ -129,18 +131,14 @@ def test_program_without_a_median_is_an_error(
         ("A device", "B", "B is not connected"),
     ],
 )
+@pytest.mark.usefixtures("workspace")
 def test_unusable_devices_are_explained(
-    devices: str,
-    serial: str | None,
-    text: str,
-    workspace: Path,
-    small_classifier: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    devices: str, serial: str | None, text: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FAKE_ADB_DEVICES", devices)
-    assert measure(workspace, small_classifier, "--adb", *([serial] if serial else [])) == 1
-    assert text in capsys.readouterr().err
+    with pytest.raises(RequestError) as caught:
+        Adb(serial)
+    assert text in str(caught.value)
 
 
 def test_output_of_litert_is_read_without_its_warmup() -> None:

@@ -67,7 +67,7 @@ def test_artifacts_with_the_same_name_are_refused(small_classifier: Path, tmp_pa
 
 
 def test_folder_without_wheels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="--wheels is .*, which has no wheels"):
+    with pytest.raises(RequestError, match=r"--wheels is .*, which has no wheels"):
         bundle.copy_wheels(tmp_path, tmp_path)
 
 

@@ -133,7 +133,7 @@ def test_server_result_states_the_arrival_rate(small_classifier: str) -> None:
 
 
 def test_limit_that_no_rate_meets_is_an_error(small_classifier: str) -> None:
-    with pytest.raises(RequestError, match="below 0.0001 ms at no arrival rate: give a higher"):
+    with pytest.raises(RequestError, match=r"below 0\.0001 ms at no arrival rate: give a higher"):
         measure_latency([small_classifier], quick_config(scenario="server", p99_ms=1e-4))
 
 

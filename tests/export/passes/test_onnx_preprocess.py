@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.helpers.preprocess_in_file import (
     PREPROCESS_KINDS,
     Runner,
@@ -16,7 +17,6 @@ from tests.helpers.preprocess_in_file import (
     preprocess_id,
     read_photographs,
 )
-
 from tinyvit.errors import RequestError
 from tinyvit.export.passes.onnx_preprocess import add_preprocessing
 from tinyvit.preprocess import Preprocess

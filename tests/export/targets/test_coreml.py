@@ -1,8 +1,9 @@
-"""The Core ML target: a classifier that Xcode and Vision understand, the same bytes each time, the same function as torch's."""
+"""The target "coreml": the function of torch, in a classifier that Xcode and Vision understand."""
 
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,294 +16,265 @@ pytest.importorskip("coremltools")
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")
 
+import coremltools
+import torch
+from coremltools.proto import Model_pb2
+
+from tests.helpers.demo_network import SIZE, exact_logits, load_demo, make_demo_manifest
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
-from tinyvit.export.manifest_builder import build_manifest
-from tinyvit.export.targets.coreml import target as coreml
-from tinyvit.export.targets.coreml import writer as package_coreml
+from tinyvit.export.targets.coreml import target as target_module
+from tinyvit.export.targets.coreml.passes import mark_for_ios16
+from tinyvit.export.targets.coreml.preprocess import trace_classifier
 from tinyvit.export.targets.coreml.target import TARGET
-from tinyvit.export.targets.coreml.writer import class_names
-from tinyvit.export.tracing import trace
+from tinyvit.export.targets.coreml.writer import make_class_names
+from tinyvit.export.tracing import Graph, trace
 from tinyvit.golden import PATTERNS, make_pattern
 from tinyvit.labels import Label, imagenet_labels
-from tinyvit.manifest import Manifest
-from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
-from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.quantized_network import quantize_network, quantized_units, with_exact_arithmetic
+from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.engines._mil_program import read_mil_program
 from tinyvit.runtimes.engines.coreml_reference import Evaluator
 
-SIZE = 64
-PRECISIONS = ("float32", "float16", "int8", "int8-weights")
-Make = Callable[[str, str], Path]
+DEMO = load_demo()
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8", "int8-weights")
+PackageBuilder = Callable[..., Path]
+"""(precision, stage) -> the package, which is made once."""
 
 
 @pytest.fixture(scope="module")
-def source() -> Any:
-    return load_released("demo").at_size(SIZE)
-
-
-@pytest.fixture(scope="module")
-def networks(source: Any) -> dict[str, Any]:
-    """The demo, folded, in each precision; "recipe" is int8's."""
-    import torch
-
-    folded = fold_model(source.build())
-    noise = torch.randn(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    recipe = Recipe("abc", SIZE, calibrate(folded, noise), 7, (), "", "", 8)
-    int8 = quantize_network(folded, recipe, TARGET.placement)
-    weights = quantize_network(folded, dataclasses.replace(recipe, scales={}), TARGET.placement)
+def networks(demo_network: Any, demo_recipe: Recipe) -> dict[str, Any]:
+    """The network of each precision."""
+    weights_recipe = dataclasses.replace(demo_recipe, scales={})
     return {
-        "float32": folded,
-        "float16": folded,
-        "int8": int8,
-        "int8-weights": weights,
-        "recipe": recipe,
+        "float32": demo_network,
+        "float16": demo_network,
+        "int8": quantize_network(demo_network, demo_recipe, TARGET.scheme),
+        "int8-weights": quantize_network(demo_network, weights_recipe, TARGET.scheme),
     }
 
 
 @pytest.fixture(scope="module")
-def graphs(networks: dict[str, Any]) -> Callable[[str], Any]:
-    made: dict[int, Any] = {}
-
-    def graph(precision: str) -> Any:
-        return made.setdefault(id(networks[precision]), trace(networks[precision]))
-
-    return graph
-
-
-def manifest_of(source: Any, stage: Any, precision: Any) -> Manifest:
-    return dataclasses.replace(
-        build_manifest(source, source.labels, 1, stage, precision), target="coreml"
-    )
+def graphs(demo_graph: Graph, networks: dict[str, Any]) -> dict[str, Graph]:
+    """The graph of each precision."""
+    return {
+        "float32": demo_graph,
+        "float16": demo_graph,
+        "int8": trace(networks["int8"]),
+        "int8-weights": trace(networks["int8-weights"]),
+    }
 
 
 @pytest.fixture(scope="module")
-def package(source: Any, graphs: Any, tmp_path_factory: pytest.TempPathFactory) -> Make:
-    folder, known = tmp_path_factory.mktemp("coreml"), {}
+def build_package(
+    graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory
+) -> PackageBuilder:
+    folder = tmp_path_factory.mktemp("coreml")
 
-    def make(precision: str, stage: str = "normalize") -> Path:
+    def build(precision: Precision, stage: PreprocessStage = "normalize") -> Path:
         path = folder / f"{precision}.{stage}.mlpackage"
-        if path not in known:
-            lowered = TARGET.lower(graphs(precision), source.preprocess, stage)
-            known[path] = lowered.save(path, manifest_of(source, stage, precision))
-            assert known[path] == [path]
+        if not path.exists():
+            model = TARGET.lower(graphs[precision], DEMO.preprocess, stage, precision)
+            manifest = make_demo_manifest("coreml", precision, stage)
+            assert model.save(path, manifest) == [path]
         return path
 
-    return make
+    return build
 
 
-def message(path: Path) -> Any:
-    from coremltools.proto import Model_pb2
-
-    return Model_pb2.Model.FromString(
-        (path / "Data" / "com.apple.CoreML" / "model.mlmodel").read_bytes()
-    )
+def read_message(path: Path) -> Any:
+    """Read the model of a package."""
+    file = path / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    return Model_pb2.Model.FromString(file.read_bytes())
 
 
-def operations(model: Any) -> list[Any]:
+def main_block(model: Any) -> Any:
     function = model.mlProgram.functions["main"]
-    return list(function.block_specializations[function.opset].operations)
+    return function.block_specializations[function.opset]
 
 
-def files(path: Path) -> dict[str, bytes]:
-    return {
-        str(file.relative_to(path)): file.read_bytes()
-        for file in sorted(path.rglob("*"))
-        if file.is_file()
-    }
+def read_files(path: Path) -> dict[str, bytes]:
+    """Return path inside the package -> content."""
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in files}
 
 
 @pytest.mark.parametrize(
     ("precision", "stage"),
     [*((p, "normalize") for p in PRECISIONS), ("float32", "host"), ("int8", "host")],
 )
-def test_it_is_the_network(
-    source: Any, networks: Any, package: Make, precision: str, stage: str
+def test_program_computes_the_network(
+    networks: dict[str, Any], build_package: PackageBuilder, precision: str, stage: str
 ) -> None:
-    """In float64, where nothing is rounded, the program equals the exact reading to the last digits."""
-    import torch
-
-    program = read_mil_program(package(precision, stage))
-    for s in PATTERNS:
-        pixels = make_pattern(s, SIZE, SIZE)
-        normalized = source.preprocess.normalize(pixels)[None]
-        with torch.no_grad():
-            wanted = with_exact_arithmetic(networks[precision])(
-                torch.from_numpy(normalized).double()
-            ).numpy()
+    """In float64, where nothing is rounded, the program equals exact arithmetic."""
+    program = read_mil_program(build_package(precision, stage))
+    for pattern in PATTERNS:
+        pixels = make_pattern(pattern, SIZE, SIZE)
+        normalized = DEMO.preprocess.normalize(pixels)[None]
+        expected = exact_logits(networks[precision], normalized)
         batch = normalized if stage == "host" else pixels[None]
-        in_float64, in_float32 = (
-            np.abs(Evaluator(program, one).compute_logits(batch) - wanted).max()
-            for one in (np.float64, np.float32)
+        float64_error, float32_error = (
+            np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
+            for dtype in (np.float64, np.float32)
         )
-        largest = np.abs(wanted).max()
+        largest = np.abs(expected).max()
         if precision == "float16":
-            assert 1e-5 * largest < in_float32 < 0.01 * largest, "rounded to float16, and not more"
+            # Rounded to float16, and not more.
+            assert 1e-5 * largest < float32_error < 0.01 * largest
+        elif precision == "int8":
+            # The floats are float16, whose rounding moves a sum to another integer now and then.
+            assert float64_error < 0.03 * largest
+            assert float32_error < 0.03 * largest
         else:
-            # int8 is float16 around, whose rounding falls to other integers now and then.
-            assert (
-                in_float64
-                < (0.03 if precision == "int8" else 1e-9 if stage == "host" else 1e-6) * largest
-            )
-            assert in_float32 < (0.03 if precision == "int8" else 1e-5) * largest
+            assert float64_error < (1e-9 if stage == "host" else 1e-6) * largest
+            assert float32_error < 1e-5 * largest
 
 
-def test_int8_is_exact_but_for_float16(
-    source: Any, networks: Any, graphs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_int8_is_exact_without_float16(
+    networks: dict[str, Any],
+    graphs: dict[str, Graph],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import torch
-
-    monkeypatch.setattr(coreml, "_IN_FLOAT16", ())
-    lowered = TARGET.lower(graphs("int8"), source.preprocess, "host")
-    lowered.save(tmp_path / "exact.mlpackage", manifest_of(source, "host", "int8"))
-    given = source.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
-    with torch.no_grad():
-        wanted = with_exact_arithmetic(networks["int8"])(torch.from_numpy(given).double()).numpy()
-    logits = Evaluator(read_mil_program(tmp_path / "exact.mlpackage"), np.float64).compute_logits(
-        given
-    )
-    assert np.abs(logits - wanted).max() < 1e-9 * np.abs(wanted).max()
+    path = tmp_path / "exact.mlpackage"
+    monkeypatch.setattr(target_module, "FLOAT16_PRECISIONS", ())
+    model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
+    model.save(path, make_demo_manifest("coreml", "int8"))
+    image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
+    expected = exact_logits(networks["int8"], image)
+    logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
+    assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
 
 
-def test_int8_is_the_recipes(networks: Any, package: Make) -> None:
-    recipe, program = networks["recipe"], read_mil_program(package("int8", "host"))
-    scales = {np.float16(scale) for scale in recipe.scales.values()}
-    rounding = [one for one in program.operations if one.kind in ("quantize", "dequantize")]
-    assert len(rounding) > 100
-    assert {np.float16(one.constants["scale"]) for one in rounding} <= scales
-    assert {one.dtype for one in rounding if one.kind == "quantize"} == {"int8"}
-    weights = [one for one in program.operations if one.kind == "constexpr_affine_dequantize"]
-    assert len(weights) == len(quantized_units(networks["float32"], recipe, TARGET.placement))
-    assert all(one.constants["quantized_data"].dtype == np.int8 for one in weights)
-    assert (
-        max(int(np.abs(one.constants["quantized_data"].astype(int)).max()) for one in weights) == 63
-    )
-    made = {one.output: one.kind for one in program.operations}
-    integer = [
-        one
-        for one in program.operations
-        if one.kind in ("conv", "linear") and made.get(one.inputs.get("weight", "")) is not None
+def test_int8_has_the_recipes_scales_and_layers(
+    demo_network: Any, demo_recipe: Recipe, build_package: PackageBuilder
+) -> None:
+    operations = read_mil_program(build_package("int8", "host")).operations
+    recipe_scales = {np.float16(scale) for scale in demo_recipe.scales.values()}
+    quantizations = [op for op in operations if op.kind in ("quantize", "dequantize")]
+    assert len(quantizations) > 100
+    assert {np.float16(op.constants["scale"]) for op in quantizations} <= recipe_scales
+    assert {op.dtype for op in quantizations if op.kind == "quantize"} == {"int8"}
+    weights = [
+        op.constants["quantized_data"]
+        for op in operations
+        if op.kind == "constexpr_affine_dequantize"
     ]
-    assert len(integer) == len(weights)
-    assert {made[one.inputs["x"]] for one in integer} == {"dequantize"}
+    assert len(weights) == len(quantized_units(demo_network, demo_recipe, TARGET.scheme))
+    assert all(weight.dtype == np.int8 for weight in weights)
+    assert max(int(np.abs(weight.astype(int)).max()) for weight in weights) == 63
+    kind_by_output = {op.output: op.kind for op in operations}
+    int8_layers = [
+        op
+        for op in operations
+        if op.kind in ("conv", "linear") and op.inputs.get("weight", "") in kind_by_output
+    ]
+    assert len(int8_layers) == len(weights)
+    assert {kind_by_output[op.inputs["x"]] for op in int8_layers} == {"dequantize"}
 
 
 @pytest.mark.parametrize(
     ("precision", "version"), [("float32", 7), ("float16", 7), ("int8-weights", 7), ("int8", 8)]
 )
-def test_the_oldest_system(package: Make, precision: str, version: int) -> None:
-    """7 is iOS 16's specification, 8 iOS 17's."""
-    model = message(package(precision, "normalize"))
+def test_oldest_system(build_package: PackageBuilder, precision: str, version: int) -> None:
+    """Version 7 of the specification is iOS 16's, version 8 is iOS 17's."""
+    model = read_message(build_package(precision))
     assert model.specificationVersion == version
     assert list(model.mlProgram.functions["main"].block_specializations) == [f"CoreML{version - 1}"]
 
 
-def test_marking_for_an_older_system_changes_nothing_else(source: Any, graphs: Any) -> None:
-    """What coremltools writes for iOS 16 and 17 is the same but for the mark, so that a mark is all that weights alone need."""
-    ct = pytest.importorskip("coremltools")
-    from tinyvit.export.targets.coreml.preprocess import around
-
-    program = around(graphs("float32").program, SIZE, source.preprocess, "host")
-    models = [
-        ct.convert(
+def test_marking_for_ios16_changes_nothing_else(graphs: dict[str, Graph]) -> None:
+    """coremltools writes the same program for iOS 16 and iOS 17, except for the mark."""
+    program = trace_classifier(graphs["float32"].program, SIZE, DEMO.preprocess, "host")
+    ios16, ios17 = (
+        coremltools.convert(
             program,
-            minimum_deployment_target=one,
-            compute_precision=ct.precision.FLOAT32,
+            minimum_deployment_target=system,
+            compute_precision=coremltools.precision.FLOAT32,
             skip_model_load=True,
         ).get_spec()
-        for one in (ct.target.iOS16, ct.target.iOS17)
-    ]
-    assert [model.specificationVersion for model in models] == [7, 8]
-    package_coreml.mark_for_ios16(models[1])
-    assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(
+        for system in (coremltools.target.iOS16, coremltools.target.iOS17)
+    )
+    assert [model.specificationVersion for model in (ios16, ios17)] == [7, 8]
+    mark_for_ios16(ios17)
+    assert ios16.SerializeToString(deterministic=True) == ios17.SerializeToString(
         deterministic=True
     )
 
 
-def test_int8_is_not_marked_for_an_older_system(package: Make) -> None:
+def test_int8_cannot_be_marked_for_ios16(build_package: PackageBuilder) -> None:
+    model = read_message(build_package("int8"))
     with pytest.raises(ArtifactError, match="dequantize, quantize"):
-        package_coreml.mark_for_ios16(message(package("int8", "normalize")))
+        mark_for_ios16(model)
 
 
-def test_a_classifier_as_xcode_and_vision_want_it(source: Any, package: Make) -> None:
-    model = message(package("float32", "normalize"))
-    described = model.description
-    image = described.input[0].type.imageType
-    assert (described.input[0].name, image.width, image.height, image.colorSpace) == (
-        "image",
-        SIZE,
-        SIZE,
-        image.RGB,
-    )
-    assert {one.name: one.type.WhichOneof("Type") for one in described.output} == {
+def test_classifier_has_what_xcode_and_vision_need(build_package: PackageBuilder) -> None:
+    model = read_message(build_package("float32"))
+    description = model.description
+    image = description.input[0].type.imageType
+    assert description.input[0].name == "image"
+    assert (image.width, image.height, image.colorSpace) == (SIZE, SIZE, image.RGB)
+    assert {output.name: output.type.WhichOneof("Type") for output in description.output} == {
         "classLabel": "stringType",
         "classLabel_probs": "dictionaryType",
         "logits": "multiArrayType",
     }
-    assert (described.predictedFeatureName, described.predictedProbabilitiesName) == (
-        "classLabel",
-        "classLabel_probs",
-    )
-    last = operations(model)[-1]
-    assert last.type == "classify"
-    names = [
-        one.immediateValue.tensor.strings.values[0]
-        for one in last.inputs["classes"].arguments[0].value.immediateValue.list.values
-    ]
-    assert names == class_names(source.labels)
-    assert described.metadata.license == source.license
-    assert all(one.shortDescription for one in (*described.input, *described.output))
-    function = model.mlProgram.functions["main"]
-    assert list(function.block_specializations[function.opset].outputs) == [
-        "classLabel",
-        "classLabel_probs",
-        "logits",
-    ]
+    assert description.predictedFeatureName == "classLabel"
+    assert description.predictedProbabilitiesName == "classLabel_probs"
+    block = main_block(model)
+    classify = block.operations[-1]
+    assert classify.type == "classify"
+    classes = classify.inputs["classes"].arguments[0].value.immediateValue.list.values
+    names = [value.immediateValue.tensor.strings.values[0] for value in classes]
+    assert names == make_class_names(DEMO.labels)
+    assert description.metadata.license == DEMO.license
+    features = (*description.input, *description.output)
+    assert all(feature.shortDescription for feature in features)
+    assert list(block.outputs) == ["classLabel", "classLabel_probs", "logits"]
 
 
-def test_the_classifier_is_written_as_coremltools_would(
-    source: Any, networks: Any, package: Make
+class ProbabilitiesNetwork(torch.nn.Module):
+    """A network with a softmax and no other output."""
+
+    def __init__(self, network: torch.nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        probabilities: torch.Tensor = self.network(image).softmax(-1)
+        return probabilities
+
+
+def test_classifier_equals_that_of_coremltools(
+    demo_network: Any, build_package: PackageBuilder
 ) -> None:
-    """But for our third output, which its own code cannot have beside a classifier."""
-    ct = pytest.importorskip("coremltools")
-    import torch
-
-    class Probabilities(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = networks["float32"]
-
-        def forward(self, image: Any) -> Any:
-            return self.network(image).softmax(-1)
-
-    program = torch.export.export(
-        Probabilities(), (torch.zeros(1, 3, SIZE, SIZE),)
-    ).run_decompositions({})
-    theirs = ct.convert(
-        program,
-        classifier_config=ct.ClassifierConfig(class_names(source.labels), "classLabel"),
-        minimum_deployment_target=ct.target.iOS16,
+    """Except for the logits, which coremltools cannot add to a classifier."""
+    network, example = ProbabilitiesNetwork(demo_network), torch.zeros(1, 3, SIZE, SIZE)
+    expected = coremltools.convert(
+        torch.export.export(network, (example,)).run_decompositions({}),
+        classifier_config=coremltools.ClassifierConfig(make_class_names(DEMO.labels), "classLabel"),
+        minimum_deployment_target=coremltools.target.iOS16,
         skip_model_load=True,
     ).get_spec()
-    ours = message(package("float32", "host"))
-    for model in (ours, theirs):
-        last = operations(model)[-1]
-        last.ClearField("attributes")
-        last.inputs["probabilities"].ClearField("arguments")
-        for one in model.description.output:
-            one.ClearField("shortDescription")
-    assert operations(ours)[-1].SerializeToString(deterministic=True) == operations(theirs)[
-        -1
-    ].SerializeToString(deterministic=True)
-    assert list(ours.description.output)[:2] == list(theirs.description.output)
+    actual = read_message(build_package("float32", "host"))
+    for model in (actual, expected):
+        classify = main_block(model).operations[-1]
+        classify.ClearField("attributes")
+        classify.inputs["probabilities"].ClearField("arguments")
+        for output in model.description.output:
+            output.ClearField("shortDescription")
+    actual_bytes, expected_bytes = (
+        main_block(model).operations[-1].SerializeToString(deterministic=True)
+        for model in (actual, expected)
+    )
+    assert actual_bytes == expected_bytes
+    assert list(actual.description.output)[:2] == list(expected.description.output)
 
 
 def test_class_names_are_unique() -> None:
     labels = imagenet_labels(1000)
     assert labels is not None
-    names = class_names(labels)
+    names = make_class_names(labels)
     assert len(set(names)) == 1000
     changed = {label.name for label, name in zip(labels, names) if label.name != name}
     assert changed == {"crane", "maillot"}
@@ -312,34 +284,30 @@ def test_class_names_are_unique() -> None:
         "maillot (n03710637)",
         "maillot (n03710721)",
     } <= set(names)
-    assert class_names((Label("a"), Label("a"), Label("a (1)"), Label("b"))) == [
-        "a (0)",
-        "a (1) (1)",
-        "a (1)",
-        "b",
-    ]
+    repeated = (Label("a"), Label("a"), Label("a (1)"), Label("b"))
+    assert make_class_names(repeated) == ["a (0)", "a (1) (1)", "a (1)", "b"]
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_the_same_bytes_again(
-    source: Any, graphs: Any, package: Make, tmp_path: Path, precision: str
+def test_same_network_gives_the_same_bytes(
+    graphs: dict[str, Graph], build_package: PackageBuilder, tmp_path: Path, precision: Precision
 ) -> None:
-    lowered = TARGET.lower(graphs(precision), source.preprocess, "normalize")
     path = tmp_path / "again.mlpackage"
-    for _ in range(2):  # over a folder that is there, as the export does
-        lowered.save(path, manifest_of(source, "normalize", precision))
-    first = files(package(precision, "normalize"))
+    model = TARGET.lower(graphs[precision], DEMO.preprocess, "normalize", precision)
+    for _ in range(2):  # An export saves over an existing folder, too.
+        model.save(path, make_demo_manifest("coreml", precision, "normalize"))
+    first = read_files(build_package(precision))
     assert sorted(first) == [
         "Data/com.apple.CoreML/model.mlmodel",
         "Data/com.apple.CoreML/weights/weight.bin",
         "Manifest.json",
     ]
-    assert files(path) == first
+    assert read_files(path) == first
 
 
-def test_sizes(package: Make) -> None:
+def test_package_sizes(build_package: PackageBuilder) -> None:
     sizes = {
-        precision: sum(map(len, files(package(precision, "normalize")).values()))
+        precision: sum(map(len, read_files(build_package(precision)).values()))
         for precision in PRECISIONS
     }
     assert sizes["float16"] < 0.52 * sizes["float32"]
@@ -348,26 +316,27 @@ def test_sizes(package: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "batch", "said"),
-    [("full", 1, "Vision"), ("host", 2, "one picture"), ("host", None, "one picture")],
+    ("stage", "batch", "message"),
+    [("full", 1, "Vision"), ("host", 2, "one image"), ("host", None, "one image")],
 )
-def test_what_core_ml_cannot_do(stage: Any, batch: int | None, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
-        TARGET.lower(SimpleNamespace(batch=batch), None, stage)  # type: ignore[arg-type]
+def test_unsupported_requests_are_refused(
+    stage: PreprocessStage, batch: int | None, message: str
+) -> None:
+    graph: Any = SimpleNamespace(batch=batch)
+    with pytest.raises(RequestError, match=message):
+        TARGET.lower(graph, DEMO.preprocess, stage, "float32")
 
 
-def test_a_missing_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
-    import sys
-
+def test_missing_coremltools(monkeypatch: pytest.MonkeyPatch) -> None:
+    graph: Any = SimpleNamespace(batch=1)
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
-        TARGET.lower(SimpleNamespace(batch=1), None, "host")  # type: ignore[arg-type]
+        TARGET.lower(graph, DEMO.preprocess, "host", "float32")
 
 
-def test_nothing_is_said(
-    source: Any, graphs: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_nothing_is_printed(
+    graphs: dict[str, Graph], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    TARGET.lower(graphs("float32"), source.preprocess, "host").save(
-        tmp_path / "a.mlpackage", manifest_of(source, "host", "float32")
-    )
+    model = TARGET.lower(graphs["float32"], DEMO.preprocess, "host", "float32")
+    model.save(tmp_path / "a.mlpackage", make_demo_manifest("coreml"))
     assert capfd.readouterr() == ("", "")

@@ -1,6 +1,7 @@
-"""A network lowered for ExecuTorch: the same function, in one delegate, with what is left outside of it known.
+"""The target "executorch": the same function, in one delegate, with few operators outside of it.
 
-A cut-down network: ExecuTorch takes a minute for the demo, whatever its size in pixels.
+Most tests use a network with one block per stage, because ExecuTorch takes a minute for the demo,
+whatever its image size.
 """
 
 from __future__ import annotations
@@ -9,8 +10,11 @@ import dataclasses
 import io
 import zipfile
 from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 pytest.importorskip("executorch")
@@ -19,182 +23,200 @@ pytest.importorskip("onnxscript")
 
 import torch
 
+from tests.helpers.demo_network import (
+    SIZE,
+    calibrate_on_noise,
+    exact_logits,
+    load_demo,
+    random_input,
+    random_pixels,
+    relative_error,
+)
 from tinyvit.errors import RequestError
-from tinyvit.export.targets.executorch.passes import tune
+from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
 from tinyvit.export.targets.executorch.target import TARGET
+from tinyvit.export.targets.executorch.writer import DELEGATE_CALL, ExecuTorchProgram
 from tinyvit.export.tracing import trace
 from tinyvit.labels import Label
-from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
+from tinyvit.manifest import Manifest, Precision, SourceCheckpoint, TensorSpec
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import Attention, TinyViT
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.quantized_layers import QuantizedLayer
-from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
-from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines import _pte
+from tinyvit.runtimes.engines._pte import read_pte_program
 from tinyvit.runtimes.engines.executorch import ENGINE
 
-SIZE = 64
-ATTENTIONS, GATHER = 3, "aten::index_select.out"
+ATTENTIONS = 3
+GATHER = "aten::index_select.out"
+QUANTIZE = "quantized_decomposed.quantize_per_tensor.default"
 PREPROCESS = Preprocess(SIZE, SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
+PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 
 
 @pytest.fixture(scope="module")
-def networks():
-    """One block a stage, in float32 and in int8; biases that differ, so that a wrong gather shows."""
+def networks() -> dict[str, Any]:
+    """A network of one block per stage in each precision.
+
+    Its attention biases are random, so that a wrong gather changes the logits.
+    """
     torch.manual_seed(0)
-    model = TinyViT(
-        dataclasses.replace(load_released("demo").variant, depths=(1, 1, 1, 1)), 10, SIZE
-    )
+    variant = dataclasses.replace(load_demo().variant, depths=(1, 1, 1, 1))
+    model = TinyViT(variant, 10, SIZE)
     for module in model.modules():
         if isinstance(module, Attention):
             torch.nn.init.normal_(module.attention_biases)
     folded = fold_model(model)
-    recipe = Recipe("abc", SIZE, calibrate(folded, torch.randn(8, 3, SIZE, SIZE)), 7, (), "", "", 8)
-    return {
-        "float32": folded,
-        "int8": quantize_network(folded, recipe, TARGET.placement).eval().requires_grad_(False),
-    }
+    int8 = quantize_network(folded, calibrate_on_noise(folded), TARGET.scheme)
+    return {"float32": folded, "int8": int8.eval().requires_grad_(False)}
 
 
 @pytest.fixture(scope="module")
-def lowered(networks):
+def programs(networks: dict[str, Any]) -> dict[str, ExecuTorchProgram]:
+    """The lowered network of each precision."""
     return {
-        name: TARGET.lower(trace(network), PREPROCESS, "host") for name, network in networks.items()
+        precision: TARGET.lower(trace(networks[precision]), PREPROCESS, "host", precision)
+        for precision in PRECISIONS
     }
 
 
-@pytest.fixture
-def image():
-    return np.random.default_rng(0).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
-
-
-def kinds(program) -> Counter[str]:
+def count_operators(program: Any) -> Counter[str]:
     return Counter(str(node.target) for node in program.graph.nodes if node.op == "call_function")
 
 
-def answer(data: bytes, folder, x):
+def run_program(data: bytes, folder: Path, image: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     path = folder / "a.pte"
     path.write_bytes(data)
     with ENGINE.open(Artifact(path, None), RuntimeOptions()) as runtime:
-        return runtime.run(x)
+        return runtime.run(image)
 
 
-def far(got, wanted) -> float:
-    return float(np.abs(got - wanted).max() / np.abs(wanted).max())
-
-
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_tuning_keeps_the_function(networks, image, precision):
-    x, network = torch.from_numpy(image), networks[precision]
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_passes_keep_the_function(networks: dict[str, Any], precision: str) -> None:
+    image, network = torch.from_numpy(random_input()), networks[precision]
     program = trace(network).program
-    tuned = tune(program)
-    assert far(tuned.module()(x).numpy(), network(x).numpy()) < (
-        1e-5 if precision == "float32" else 0.03
-    )
-    before, after = kinds(program), kinds(tuned)
+    rewritten = rewrite_for_xnnpack(program)
+    tolerance = 1e-5 if precision == "float32" else 0.03
+    expected = network(image).numpy()
+    assert relative_error(rewritten.module()(image).numpy(), expected) < tolerance
+    before, after = count_operators(program), count_operators(rewritten)
     assert before["aten.layer_norm.default"] == 2 * ATTENTIONS + 1
     assert before["aten.matmul.default"] == 2 * ATTENTIONS
-    assert (
-        not {"aten.layer_norm.default", "aten.matmul.default", "aten.expand.default"} & after.keys()
-    )
+    replaced = {"aten.layer_norm.default", "aten.matmul.default", "aten.expand.default"}
+    assert not replaced & after.keys()
     assert after["aten.index_select.default"] == ATTENTIONS
-    rounding = "quantized_decomposed.quantize_per_tensor.default"
-    assert before[rounding] - after[rounding] == (2 * ATTENTIONS if precision == "int8" else 0), (
-        "queries, keys and values share one"
-    )
+    # Queries, keys and values share one quantization.
+    removed = 2 * ATTENTIONS if precision == "int8" else 0
+    assert before[QUANTIZE] - after[QUANTIZE] == removed
 
 
-def test_several_images_at_once(networks):
-    x = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    tuned = tune(trace(networks["float32"], batch=3).program)
-    assert far(tuned.module()(x).numpy(), networks["float32"](x).numpy()) < 1e-5
+def test_passes_keep_the_function_for_several_images(networks: dict[str, Any]) -> None:
+    images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
+    rewritten = rewrite_for_xnnpack(trace(networks["float32"], batch=3).program)
+    expected = networks["float32"](images).numpy()
+    assert relative_error(rewritten.module()(images).numpy(), expected) < 1e-5
 
 
-def test_normalizing_in_the_file(networks, tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    wanted = networks["float32"](torch.from_numpy(PREPROCESS.normalize(pixels))).numpy()
-    made = TARGET.lower(trace(networks["float32"]), PREPROCESS, "normalize")
-    assert far(answer(made.data, tmp_path, pixels), wanted) < 1e-5
-    assert made.outside == {
+def test_normalization_in_the_file(networks: dict[str, Any], tmp_path: Path) -> None:
+    normalized = torch.from_numpy(PREPROCESS.normalize(random_pixels()))
+    expected = networks["float32"](normalized).numpy()
+    program = TARGET.lower(trace(networks["float32"]), PREPROCESS, "normalize", "float32")
+    assert relative_error(run_program(program.data, tmp_path, random_pixels()), expected) < 1e-5
+    assert program.operator_counts == {
         GATHER: ATTENTIONS,
-        "executorch_call_delegate": 1,
+        DELEGATE_CALL: 1,
         "dim_order_ops::_to_dim_order_copy.out": 1,
     }
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_one_delegate_has_all_but_the_gathers(lowered, precision):
-    assert lowered[precision].outside == {GATHER: ATTENTIONS, "executorch_call_delegate": 1}
-    program = _pte.read_pte_program(lowered[precision].data)
-    assert (program.delegates, program.operators) == (("XnnpackBackend",), (GATHER,))
-    assert program.end == len(lowered[precision].data)
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_one_delegate_has_everything_but_the_gathers(
+    programs: dict[str, ExecuTorchProgram], precision: str
+) -> None:
+    program = programs[precision]
+    assert program.operator_counts == {GATHER: ATTENTIONS, DELEGATE_CALL: 1}
+    contents = read_pte_program(program.data)
+    assert (contents.delegates, contents.operators) == (("XnnpackBackend",), (GATHER,))
+    assert contents.end == len(program.data)
 
 
-def test_float32_answers_as_torch(lowered, networks, image, tmp_path):
-    assert (
-        far(
-            answer(lowered["float32"].data, tmp_path, image),
-            networks["float32"](torch.from_numpy(image)).numpy(),
-        )
-        < 1e-5
-    )
+def test_float32_logits_equal_torch(
+    programs: dict[str, ExecuTorchProgram], networks: dict[str, Any], tmp_path: Path
+) -> None:
+    expected = networks["float32"](torch.from_numpy(random_input())).numpy()
+    actual = run_program(programs["float32"].data, tmp_path, random_input())
+    assert relative_error(actual, expected) < 1e-5
 
 
-def test_int8_answers_as_its_exact_reading(lowered, networks, tmp_path):
+def test_int8_logits_equal_exact_arithmetic(
+    programs: dict[str, ExecuTorchProgram], networks: dict[str, Any], tmp_path: Path
+) -> None:
     images = np.random.default_rng(0).normal(size=(8, 1, 3, SIZE, SIZE)).astype(np.float32)
-    wanted = with_exact_arithmetic(networks["int8"])(
-        torch.from_numpy(images[:, 0]).double()
-    ).numpy()
-    apart = [
-        far(answer(lowered["int8"].data, tmp_path, image), one)
-        for image, one in zip(images, wanted)
+    expected = exact_logits(networks["int8"], images[:, 0])
+    errors = [
+        relative_error(run_program(programs["int8"].data, tmp_path, image), logits)
+        for image, logits in zip(images, expected)
     ]
-    # On an edge a sum may fall to either integer, by the processor's own rounding, and what follows parts: a wrong scale parts all.
-    assert sum(one < 1e-5 for one in apart) >= 2
-    assert max(apart) < 0.2
+    # The processor may round a sum on the edge between two integers to either, and later values
+    # then differ. A wrong scale would make all images differ.
+    assert sum(error < 1e-5 for error in errors) >= 2
+    assert max(errors) < 0.2
 
 
-def test_int8_weights_are_stored_so(lowered, networks):
-    integers = sum(
+def test_int8_weights_take_one_byte_each(
+    programs: dict[str, ExecuTorchProgram], networks: dict[str, Any]
+) -> None:
+    int8_weights = sum(
         layer.weight.numel()
         for layer in networks["int8"].modules()
         if isinstance(layer, QuantizedLayer)
     )
-    saved = len(lowered["float32"].data) - len(lowered["int8"].data)
-    assert 0.9 < saved / (3 * integers) < 1
+    saved_bytes = len(programs["float32"].data) - len(programs["int8"].data)
+    assert 0.9 < saved_bytes / (3 * int8_weights) < 1
 
 
-def test_the_same_bytes_again(lowered, networks):
-    assert TARGET.lower(trace(networks["int8"]), PREPROCESS, "host").data == lowered["int8"].data
+def test_same_network_gives_the_same_bytes(
+    programs: dict[str, ExecuTorchProgram], networks: dict[str, Any]
+) -> None:
+    repeated = TARGET.lower(trace(networks["int8"]), PREPROCESS, "host", "int8")
+    assert repeated.data == programs["int8"].data
 
 
-def test_it_is_said_without_a_word(networks, capfd):
+def test_unsupported_requests_are_refused_and_nothing_is_printed(
+    networks: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(RequestError, match="fixed batch"):
-        TARGET.lower(trace(networks["float32"], batch=None), PREPROCESS, "host")
+        TARGET.lower(trace(networks["float32"], batch=None), PREPROCESS, "host", "float32")
     with pytest.raises(RequestError, match="normalize"):
-        TARGET.lower(trace(networks["float32"]), PREPROCESS, "full")
+        TARGET.lower(trace(networks["float32"]), PREPROCESS, "full", "float32")
     assert capfd.readouterr() == ("", "")
 
 
-def test_the_manifest_stands_behind_the_program(lowered, image, tmp_path):
-    spec = TensorSpec("image", (1, 3, SIZE, SIZE), "float32", "NCHW")
-    labels = tuple(Label(f"thing {i}", f"n{i:08}") for i in range(10))
+def test_manifest_is_in_an_archive_behind_the_program(
+    programs: dict[str, ExecuTorchProgram], tmp_path: Path
+) -> None:
+    program, path = programs["float32"], tmp_path / "with.pte"
     manifest = Manifest(
-        "test", "test", SIZE, "executorch", "float32", "host", spec, TensorSpec("logits", (1, 10), "float32", "NC"),
-        PREPROCESS, labels, SourceCheckpoint("made up", "0" * 64), "mit", {},
-    )  # fmt: skip
-    path = tmp_path / "with.pte"
-    assert lowered["float32"].save(path, manifest) == [path]
+        model="test",
+        variant="test",
+        img_size=SIZE,
+        target="executorch",
+        precision="float32",
+        stage="host",
+        input=TensorSpec("image", (1, 3, SIZE, SIZE), "float32", "NCHW"),
+        output=TensorSpec("logits", (1, 10), "float32", "NC"),
+        preprocess=PREPROCESS,
+        labels=tuple(Label(f"thing {i}", f"n{i:08}") for i in range(10)),
+        source=SourceCheckpoint("invented", "0" * 64),
+        license="mit",
+        tools={},
+    )
+    assert program.save(path, manifest) == [path]
     data = path.read_bytes()
-    assert data[: _pte.read_pte_program(data).end] == lowered["float32"].data
+    assert data[: read_pte_program(data).end] == program.data
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert Manifest.from_json(archive.read("tinyvit.json").decode()) == manifest
         assert archive.read("labels.txt").decode().splitlines()[3] == "thing 3"
-    assert np.array_equal(
-        answer(data, tmp_path, image), answer(lowered["float32"].data, tmp_path, image)
-    )
+    with_archive = run_program(data, tmp_path, random_input())
+    assert np.array_equal(with_archive, run_program(program.data, tmp_path, random_input()))

@@ -1,9 +1,8 @@
-"""LiteRT as a target: the same function, whole in XNNPACK, integers where the recipe says, and what mobile developers look for in it."""
+"""The target "litert": the same function, entirely in XNNPACK, with what mobile tools look for."""
 
 from __future__ import annotations
 
 import dataclasses
-import struct
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -16,122 +15,113 @@ pytest.importorskip("litert_torch")
 pytest.importorskip("ai_edge_litert")
 pytest.importorskip("onnx")
 
-import flatbuffers
 import torch
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
+from tests.helpers.demo_network import (
+    SIZE,
+    exact_logits,
+    load_demo,
+    make_demo_manifest,
+    random_input,
+    random_pixels,
+    relative_error,
+)
+from tests.helpers.tflite_metadata import read_tflite_metadata
 from tinyvit.errors import RequestError
-from tinyvit.export.manifest_builder import build_manifest
-from tinyvit.export.targets.litert import metadata as metadata_litert
-from tinyvit.export.targets.litert import passes as tune_litert
-from tinyvit.export.targets.litert.target import TARGET, LiteRtModel
+from tinyvit.export.targets.litert.flatbuffer import BUFFER_ALIGNMENT, operator_kind
+from tinyvit.export.targets.litert.metadata import METADATA_NAME
+from tinyvit.export.targets.litert.passes import expand_layer_norm, store_constants_as_float16
+from tinyvit.export.targets.litert.target import TARGET
+from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.manifest import Manifest
-from tinyvit.nn.fold import fold_model
-from tinyvit.nn.hub import load_released
-from tinyvit.quant.calibration import calibrate
-from tinyvit.quant.quantized_network import quantize_network, with_exact_arithmetic
+from tinyvit.manifest import Manifest, Precision
+from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engines.litert import ENGINE
 
-SIZE = 64
-SOURCE = load_released("demo").at_size(SIZE)
-LAYERS = {"FULLY_CONNECTED": 60 + 1, "CONV_2D": 11 + 1, "DEPTHWISE_CONV_2D": 2 + 13}
-"""Integers and floats: the first convolution, later depthwise ones and the classifier stay float32 (placement.FLOAT_LAYERS)."""
+DEMO = load_demo()
+PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
+ONE_THREAD = RuntimeOptions(threads=1)
 
-
-def manifest(precision: Any = "float32", stage: Any = "host") -> Manifest:
-    return dataclasses.replace(
-        build_manifest(SOURCE, SOURCE.labels, 1, stage, precision), target="litert"
-    )
-
-
-@pytest.fixture(scope="module")
-def folded() -> Any:
-    return fold_model(SOURCE.build())
+INT8_LAYERS = {"FULLY_CONNECTED": 60, "CONV_2D": 11, "DEPTHWISE_CONV_2D": 2}
+FLOAT32_LAYERS = {"FULLY_CONNECTED": 1, "CONV_2D": 1, "DEPTHWISE_CONV_2D": 13}
+"""Layers of an int8 file. The first convolution, later depthwise convolutions and the classifier
+stay float32 (`quant_scheme.FLOAT_LAYERS`)."""
 
 
 @pytest.fixture(scope="module")
-def recipe(folded: Any) -> Recipe:
-    noise = torch.randn(8, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-    return Recipe("abc", SIZE, calibrate(folded, noise), 7, (), "", "", 8)
+def networks(demo_network: Any, demo_recipe: Recipe) -> dict[str, Any]:
+    """The network of each precision."""
+    int8 = quantize_network(demo_network, demo_recipe, TARGET.scheme)
+    return {"float32": demo_network, "float16": demo_network, "int8": int8}
 
 
 @pytest.fixture(scope="module")
-def networks(folded: Any, recipe: Recipe) -> dict[str, Any]:
-    return {"float32": folded, "int8": quantize_network(folded, recipe, TARGET.placement)}
-
-
-@pytest.fixture(scope="module")
-def lowered(networks: dict[str, Any]) -> dict[str, LiteRtModel]:
+def models(demo_graph: Graph, networks: dict[str, Any]) -> dict[str, LiteRtModel]:
+    """The lowered network of each precision."""
+    graphs = {"float32": demo_graph, "float16": demo_graph, "int8": trace(networks["int8"])}
     return {
-        name: TARGET.lower(trace(network), SOURCE.preprocess, "host")
-        for name, network in networks.items()
+        precision: TARGET.lower(graphs[precision], DEMO.preprocess, "host", precision)
+        for precision in PRECISIONS
     }
 
 
 @pytest.fixture(scope="module")
 def files(
-    lowered: dict[str, LiteRtModel], tmp_path_factory: pytest.TempPathFactory
+    models: dict[str, LiteRtModel], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
+    """One .tflite file of each precision."""
     folder = tmp_path_factory.mktemp("litert")
-    for name, model in lowered.items():
-        assert model.save(folder / f"{name}.tflite", manifest(name)) == [folder / f"{name}.tflite"]
-    return {name: folder / f"{name}.tflite" for name in lowered}
+    for precision in PRECISIONS:
+        path = folder / f"{precision}.tflite"
+        manifest = make_demo_manifest("litert", precision)
+        assert models[precision].save(path, manifest) == [path]
+    return {precision: folder / f"{precision}.tflite" for precision in PRECISIONS}
 
 
-def read(path: Path) -> Any:
+def read_model(path: Path) -> Any:
     return schema.ModelT.InitFromPackedBuf(path.read_bytes())
 
 
-def kinds(model: Any) -> Counter[str]:
-    """Operators by kind and the type of what they make."""
-    names = {
-        value: name
-        for name, value in vars(schema.BuiltinOperator).items()
-        if isinstance(value, int)
-    }
-    types = {
-        value: name for name, value in vars(schema.TensorType).items() if isinstance(value, int)
-    }
+def name_constants(enumeration: Any) -> dict[int, str]:
+    """Return value -> name of one of the schema's enumerations."""
+    return {value: name for name, value in vars(enumeration).items() if isinstance(value, int)}
+
+
+def count_operators(model: Any) -> Counter[str]:
+    """Count operators by kind and by the type of their result, such as "GELU FLOAT32"."""
+    kinds, types = name_constants(schema.BuiltinOperator), name_constants(schema.TensorType)
     graph = model.subgraphs[0]
     return Counter(
-        f"{names[tune_litert._code(model, operator)]} {types[graph.tensors[operator.outputs[0]].type]}"
+        f"{kinds[operator_kind(model, operator)]} {types[graph.tensors[operator.outputs[0]].type]}"
         for operator in graph.operators
     )
 
 
-def picture(seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
+def channels_last(image: np.ndarray) -> np.ndarray:
+    return image.transpose(0, 2, 3, 1)
 
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("float32", 1e-5), ("int8", 0.03)])
-def test_the_function_is_the_same(
-    files: Any, networks: Any, precision: str, tolerance: float
+def test_logits_equal_the_network(
+    files: dict[str, Path], networks: dict[str, Any], precision: str, tolerance: float
 ) -> None:
-    with (
-        ENGINE.open(Artifact(files[precision], None), RuntimeOptions(threads=1)) as runtime,
-        torch.no_grad(),
-    ):
-        assert (runtime.inputs[0].name, runtime.inputs[0].shape, runtime.inputs[0].layout) == (
-            "image",
-            (1, SIZE, SIZE, 3),
-            "NHWC",
-        )
-        assert (runtime.outputs[0].name, runtime.outputs[0].shape) == ("logits", (1, 10))
+    with ENGINE.open(Artifact(files[precision], None), ONE_THREAD) as runtime:
+        image, logits = runtime.inputs[0], runtime.outputs[0]
+        assert (image.name, image.shape, image.layout) == ("image", (1, SIZE, SIZE, 3), "NHWC")
+        assert (logits.name, logits.shape) == ("logits", (1, 10))
         for seed in range(3):
-            want = with_exact_arithmetic(networks[precision])(
-                torch.from_numpy(picture(seed)).double()
-            ).numpy()
-            got = runtime.run(picture(seed).transpose(0, 2, 3, 1))
-            assert np.abs(got - want).max() < tolerance * np.abs(want).max()
+            expected = exact_logits(networks[precision], random_input(seed))
+            actual = runtime.run(channels_last(random_input(seed)))
+            assert relative_error(actual, expected) < tolerance
 
 
-@pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_xnnpack_takes_the_whole_network(files: Any, precision: str) -> None:
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_xnnpack_takes_the_whole_network(files: dict[str, Path], precision: str) -> None:
     interpreter = Interpreter(str(files[precision]))
     interpreter.allocate_tensors()
     delegates = [node for node in interpreter._get_ops_details() if node["op_name"] == "DELEGATE"]
@@ -140,244 +130,182 @@ def test_xnnpack_takes_the_whole_network(files: Any, precision: str) -> None:
     assert interpreter.get_input_details()[0]["index"] in delegates[0]["inputs"]
 
 
-def test_every_layer_of_the_recipe_is_in_integers(files: Any) -> None:
-    found = kinds(read(files["int8"]))
-    assert {name: found[f"{name} INT8"] for name in LAYERS} == {
-        "FULLY_CONNECTED": 60,
-        "CONV_2D": 11,
-        "DEPTHWISE_CONV_2D": 2,
-    }
-    assert {name: found[f"{name} FLOAT32"] + found[f"{name} INT8"] for name in LAYERS} == LAYERS
-    assert found["GELU INT8"] == 0, "which XNNPACK does not take"
-    assert found["GELU FLOAT32"] == 23
+def test_every_layer_of_the_recipe_is_in_integers(files: dict[str, Path]) -> None:
+    counts = count_operators(read_model(files["int8"]))
+    assert {name: counts[f"{name} INT8"] for name in INT8_LAYERS} == INT8_LAYERS
+    assert {name: counts[f"{name} FLOAT32"] for name in FLOAT32_LAYERS} == FLOAT32_LAYERS
+    assert counts["GELU INT8"] == 0, "XNNPACK does not take it"
+    assert counts["GELU FLOAT32"] == 23
 
 
-def test_scales_are_the_recipes(files: Any, recipe: Recipe) -> None:
-    model = read(files["int8"])
-    known = {np.float32(scale) for scale in recipe.scales.values()}
-    used = {
+def test_scales_are_those_of_the_recipe(files: dict[str, Path], demo_recipe: Recipe) -> None:
+    recipe_scales = {np.float32(scale) for scale in demo_recipe.scales.values()}
+    file_scales = {
         np.float32(tensor.quantization.scale[0])
-        for tensor in model.subgraphs[0].tensors
+        for tensor in read_model(files["int8"]).subgraphs[0].tensors
         if tensor.type == schema.TensorType.INT8
         and tensor.quantization.scale is not None
         and len(tensor.quantization.scale) == 1
     }
-    assert len(used) > 80
-    assert used <= known
+    assert len(file_scales) > 80
+    assert file_scales <= recipe_scales
 
 
-def test_weights_are_the_recipes_integers(files: Any, networks: Any) -> None:
-    model, want = read(files["int8"]), []
-    graph = model.subgraphs[0]
-    held = {
+def tflite_weight_bytes(layer: QuantizedLayer) -> bytes:
+    """Return the 8-bit weights of a layer in TensorFlow Lite's order of axes."""
+    weight = layer.weight.numpy()
+    if layer.convolution is not None:
+        is_depthwise = layer.convolution[2] > 1
+        weight = weight.transpose((1, 2, 3, 0) if is_depthwise else (0, 2, 3, 1))
+    return np.ascontiguousarray(weight).tobytes()
+
+
+def test_weights_are_the_recipes_integers(files: dict[str, Path], networks: dict[str, Any]) -> None:
+    model = read_model(files["int8"])
+    stored = {
         bytes(model.buffers[tensor.buffer].data)
-        for tensor in graph.tensors
+        for tensor in model.subgraphs[0].tensors
         if tensor.type == schema.TensorType.INT8
         and tensor.buffer
         and model.buffers[tensor.buffer].data is not None
     }
-    for module in networks["int8"].modules():
-        if hasattr(module, "rounds_weights"):
-            weight = module.weight.numpy()
-            if weight.ndim == 4:
-                weight = (
-                    weight.transpose(1, 2, 3, 0)
-                    if module.convolution[2] > 1
-                    else weight.transpose(0, 2, 3, 1)
-                )
-            want.append(np.ascontiguousarray(weight).tobytes())
-    assert len(want) == 73
-    assert set(want) <= held
+    layers = [x for x in networks["int8"].modules() if isinstance(x, QuantizedLayer)]
+    assert len(layers) == 73
+    assert {tflite_weight_bytes(layer) for layer in layers} <= stored
 
 
-def test_norms_are_seven_operations() -> None:
-    class Norm(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.plain, self.scaled = (
-                torch.nn.LayerNorm(8, 1e-3, elementwise_affine=False),
-                torch.nn.LayerNorm(8),
-            )
-            torch.nn.init.normal_(self.scaled.weight)
-            torch.nn.init.normal_(self.scaled.bias)
+class TwoNorms(torch.nn.Module):
+    """A LayerNorm without weight and bias, and one with both."""
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.scaled(self.plain(x) * 3)
+    def __init__(self) -> None:
+        super().__init__()
+        self.plain = torch.nn.LayerNorm(8, 1e-3, elementwise_affine=False)
+        self.scaled = torch.nn.LayerNorm(8)
+        torch.nn.init.normal_(self.scaled.weight)
+        torch.nn.init.normal_(self.scaled.bias)
 
-    norm, x = Norm().eval(), torch.randn(5, 8)
-    network = torch.export.export(norm, (x,)).module()
-    tune_litert.write_norms_out(network)
-    assert torch.allclose(network(x), norm(x), atol=1e-6)
-    assert not any(node.target is torch.ops.aten.layer_norm.default for node in network.graph.nodes)
-    assert (
-        sum(
-            node.op == "call_function" and "aten" in str(node.target)
-            for node in network.graph.nodes
-        )
-        == 2 * 7 + 2 + 1
-    )
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        scaled: torch.Tensor = self.scaled(self.plain(x) * 3)
+        return scaled
 
 
-def test_the_same_bytes_twice(files: Any, lowered: Any, folded: Any, tmp_path: Path) -> None:
-    lowered["int8"].save(tmp_path / "again.tflite", manifest("int8"))
-    assert (tmp_path / "again.tflite").read_bytes() == files["int8"].read_bytes()
-    TARGET.lower(trace(folded), SOURCE.preprocess, "host").save(
-        tmp_path / "made again.tflite", manifest()
-    )
-    assert (tmp_path / "made again.tflite").read_bytes() == files["float32"].read_bytes()
+def test_layer_norms_become_seven_operators() -> None:
+    norms, x = TwoNorms().eval(), torch.randn(5, 8)
+    network = torch.export.export(norms, (x,)).module()
+    expand_layer_norm(network)
+    assert torch.allclose(network(x), norms(x), atol=1e-6)
+    calls = [node for node in network.graph.nodes if node.op == "call_function"]
+    assert not any(node.target is torch.ops.aten.layer_norm.default for node in calls)
+    # Two norms, one weight and one bias, and the multiplication between the norms.
+    assert sum("aten" in str(node.target) for node in calls) == 2 * 7 + 2 + 1
 
 
-def test_no_trace_of_the_converters_run(files: Any) -> None:
-    model = read(files["float32"])
-    assert {
-        tensor.name for tensor in model.subgraphs[0].tensors if not tensor.name.startswith(b"t")
-    } == {b"image", b"logits"}
-    assert {entry.name for entry in model.metadata} == {
-        b"min_runtime_version",
-        metadata_litert.BUFFER.encode(),
-    }
+def test_same_network_gives_the_same_bytes(
+    files: dict[str, Path], models: dict[str, LiteRtModel], demo_graph: Graph, tmp_path: Path
+) -> None:
+    saved_again, lowered_again = tmp_path / "saved.tflite", tmp_path / "lowered.tflite"
+    models["int8"].save(saved_again, make_demo_manifest("litert", "int8"))
+    assert saved_again.read_bytes() == files["int8"].read_bytes()
+    model = TARGET.lower(demo_graph, DEMO.preprocess, "host", "float32")
+    model.save(lowered_again, make_demo_manifest("litert"))
+    assert lowered_again.read_bytes() == files["float32"].read_bytes()
+
+
+def test_file_has_no_traces_of_the_converter(files: dict[str, Path]) -> None:
+    model = read_model(files["float32"])
+    names = {tensor.name for tensor in model.subgraphs[0].tensors}
+    assert {name for name in names if not name.startswith(b"t")} == {b"image", b"logits"}
+    metadata_names = {entry.name for entry in model.metadata}
+    assert metadata_names == {b"min_runtime_version", METADATA_NAME.encode()}
     assert b"site-packages" not in files["float32"].read_bytes()
 
 
-def test_buffers_are_aligned(files: Any) -> None:
+def test_buffers_are_aligned(files: dict[str, Path]) -> None:
     model = schema.Model.GetRootAs(files["int8"].read_bytes(), 0)
+    buffers = [model.Buffers(i) for i in range(model.BuffersLength())]
     starts = [
-        model.Buffers(i)._tab.Vector(model.Buffers(i)._tab.Offset(4))
-        for i in range(model.BuffersLength())
-        if model.Buffers(i).DataLength()
+        buffer._tab.Vector(buffer._tab.Offset(4)) for buffer in buffers if buffer.DataLength()
     ]
     assert len(starts) > 100
-    assert not any(start % tune_litert.ALIGNMENT for start in starts)
+    assert not any(start % BUFFER_ALIGNMENT for start in starts)
 
 
-def test_pixels_and_nothing_is_said(
-    folded: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+def test_pixels_as_input_and_nothing_is_printed(
+    demo_network: Any, demo_graph: Graph, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Of the stage "normalize": uint8, and the interpreter knows them as multiples of 1."""
-    path, graph = tmp_path / "pixels.tflite", trace(folded)
+    path = tmp_path / "pixels.tflite"
     capfd.readouterr()
-    TARGET.lower(graph, SOURCE.preprocess, "normalize").save(path, manifest(stage="normalize"))
+    model = TARGET.lower(demo_graph, DEMO.preprocess, "normalize", "float32")
+    model.save(path, make_demo_manifest("litert", stage="normalize"))
     assert capfd.readouterr() == ("", "")
-    pixels = np.random.default_rng(0).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
-    with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
-        assert (runtime.inputs[0].shape, runtime.inputs[0].dtype, runtime.inputs[0].layout) == (
-            (1, SIZE, SIZE, 3),
-            "uint8",
-            "NHWC",
-        )
-        want = folded(torch.from_numpy(SOURCE.preprocess.normalize(pixels))).numpy()
-        assert np.abs(runtime.run(pixels) - want).max() < 1e-5 * np.abs(want).max()
-    assert kinds(read(path))["CAST FLOAT32"] == 0, "which XNNPACK does not take"
-    assert metadata(path)["mean"] == (0, 0, 0)
+    with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
+        image = runtime.inputs[0]
+        assert (image.shape, image.dtype, image.layout) == ((1, SIZE, SIZE, 3), "uint8", "NHWC")
+        normalized = DEMO.preprocess.normalize(random_pixels())
+        expected = demo_network(torch.from_numpy(normalized)).numpy()
+        assert relative_error(runtime.run(random_pixels()), expected) < 1e-5
+    assert count_operators(read_model(path))["CAST FLOAT32"] == 0, "XNNPACK does not take it"
+    assert read_tflite_metadata(path)["mean"] == (0, 0, 0)
 
 
-def test_half(files: Any, lowered: Any, networks: Any, tmp_path: Path) -> None:
-    path, again = tmp_path / "half.tflite", tmp_path / "again.tflite"
-    model = LiteRtModel(read(files["float32"]))
-    model.save(path, manifest("float16"))
-    model.save(again, manifest("float16"))
-    assert path.read_bytes() == again.read_bytes()
+def test_float16_is_half_the_size_and_close(
+    files: dict[str, Path], models: dict[str, LiteRtModel], networks: dict[str, Any], tmp_path: Path
+) -> None:
+    path, saved_again = files["float16"], tmp_path / "again.tflite"
+    models["float16"].save(saved_again, make_demo_manifest("litert", "float16"))
+    assert path.read_bytes() == saved_again.read_bytes()
     assert path.stat().st_size < 0.52 * files["float32"].stat().st_size
-    test_xnnpack_takes_the_whole_network({"float16": path}, "float16")
-    with ENGINE.open(Artifact(path, None), RuntimeOptions(threads=1)) as runtime, torch.no_grad():
-        want = networks["float32"](torch.from_numpy(picture())).numpy()
-        difference = (
-            np.abs(runtime.run(picture().transpose(0, 2, 3, 1)) - want).max() / np.abs(want).max()
-        )
-        assert 0 < difference < 5e-3
+    with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
+        expected = networks["float16"](torch.from_numpy(random_input())).numpy()
+        error = relative_error(runtime.run(channels_last(random_input())), expected)
+    assert 0 < error < 5e-3
 
 
-def test_only_large_floats_of_an_int8_file_are_halved(files: Any) -> None:
-    model = read(files["int8"])
-    graph = model.subgraphs[0]
-    floats = {
-        i: len(model.buffers[x.buffer].data)
-        for i, x in enumerate(graph.tensors)
-        if x.type == 0 and model.buffers[x.buffer].data is not None
+def test_only_large_constants_become_float16(files: dict[str, Path]) -> None:
+    model = read_model(files["int8"])
+    float32_sizes = {
+        i: len(model.buffers[tensor.buffer].data)
+        for i, tensor in enumerate(model.subgraphs[0].tensors)
+        if tensor.type == schema.TensorType.FLOAT32
+        and model.buffers[tensor.buffer].data is not None
     }
-    least = sorted(floats.values())[len(floats) // 2]
-    tune_litert.halve(model, least)
-    assert {i for i, x in enumerate(graph.tensors) if x.type == schema.TensorType.FLOAT16} == {
-        i for i in floats if floats[i] >= least
-    }
-    assert kinds(model)["DEQUANTIZE FLOAT32"] - kinds(read(files["int8"]))[
-        "DEQUANTIZE FLOAT32"
-    ] == sum(x >= least for x in floats.values())
+    min_bytes = sorted(float32_sizes.values())[len(float32_sizes) // 2]
+    float16_before = find_float16_tensors(model)
+    dequantizations_before = count_operators(model)["DEQUANTIZE FLOAT32"]
+    store_constants_as_float16(model, min_bytes)
+    changed = {i for i, size in float32_sizes.items() if size >= min_bytes}
+    assert find_float16_tensors(model) - float16_before == changed
+    dequantizations = count_operators(model)["DEQUANTIZE FLOAT32"] - dequantizations_before
+    assert dequantizations == len(changed)
 
 
-def table(data: bytes, at: int) -> flatbuffers.table.Table:
-    return flatbuffers.table.Table(data, at)
+def find_float16_tensors(model: Any) -> set[int]:
+    tensors = enumerate(model.subgraphs[0].tensors)
+    return {i for i, tensor in tensors if tensor.type == schema.TensorType.FLOAT16}
 
 
-def field(found: Any, slot: int) -> Any:
-    """The table at a slot."""
-    return table(found.Bytes, found.Indirect(found.Pos + found.Offset(4 + 2 * slot)))
+def test_tflite_metadata(files: dict[str, Path]) -> None:
+    metadata, preprocess = read_tflite_metadata(files["int8"]), DEMO.preprocess
+    assert metadata["names"] == (DEMO.name, "image", "logits")
+    assert metadata["file"] == ("labels.txt", 2), "TENSOR_AXIS_LABELS"
+    assert metadata["mean"] == pytest.approx([255 * value for value in preprocess.mean])
+    assert metadata["std"] == pytest.approx([255 * value for value in preprocess.std])
 
 
-def text(found: Any, slot: int) -> str:
-    return str(found.String(found.Pos + found.Offset(4 + 2 * slot)).decode())
-
-
-def first(found: Any, slot: int) -> Any:
-    """The first table of a vector, which has one."""
-    offset = found.Offset(4 + 2 * slot)
-    assert found.VectorLen(offset) == 1
-    return table(found.Bytes, found.Indirect(found.Vector(offset)))
-
-
-def floats(found: Any, slot: int) -> tuple[float, ...]:
-    offset = found.Offset(4 + 2 * slot)
-    return struct.unpack_from(f"<{found.VectorLen(offset)}f", found.Bytes, found.Vector(offset))
-
-
-def byte(found: Any, slot: int) -> int:
-    return int(found.Bytes[found.Pos + found.Offset(4 + 2 * slot)])
-
-
-def metadata(path: Path) -> dict[str, Any]:
-    """By the slots of metadata_schema.fbs, written down here a second time."""
-    model = read(path)
-    (entry,) = (entry for entry in model.metadata if entry.name == b"TFLITE_METADATA")
-    data = bytes(model.buffers[entry.buffer].data)
-    assert data[4:8] == b"M001"
-    root = table(data, struct.unpack_from("<I", data)[0])
-    graph = first(root, 3)
-    given, made = first(graph, 2), first(graph, 3)
-    content, unit, file = field(given, 3), first(given, 4), first(made, 6)
-    assert (byte(content, 0), byte(field(content, 1), 0), byte(unit, 0)) == (2, 1, 1), (
-        "ImageProperties, RGB, NormalizationOptions"
-    )
-    options = field(unit, 1)
-    return {
-        "names": (text(root, 0), text(given, 0), text(made, 0)),
-        "mean": floats(options, 0),
-        "std": floats(options, 1),
-        "file": (text(file, 0), byte(file, 2)),
-    }
-
-
-def test_metadata_of_its_own(files: Any) -> None:
-    found, preprocess = metadata(files["int8"]), SOURCE.preprocess
-    assert found["names"] == (SOURCE.name, "image", "logits")
-    assert found["file"] == ("labels.txt", 2), "TENSOR_AXIS_LABELS"
-    assert found["mean"] == pytest.approx([255 * value for value in preprocess.mean])
-    assert found["std"] == pytest.approx([255 * value for value in preprocess.std])
-
-
-def test_the_archive_behind_it(files: Any) -> None:
+def test_archive_behind_the_model(files: dict[str, Path]) -> None:
     with zipfile.ZipFile(files["int8"]) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == ["labels.txt", "tinyvit.json"]
-        assert archive.read("labels.txt").decode().splitlines() == [
-            label.name for label in SOURCE.labels
-        ]
+        labels = archive.read("labels.txt").decode().splitlines()
+        assert labels == [label.name for label in DEMO.labels]
         assert Manifest.from_json(archive.read("tinyvit.json").decode()).precision == "int8"
 
 
-def test_what_it_cannot_do_is_refused() -> None:
+def test_unsupported_requests_are_refused() -> None:
     graph = Graph(None, SIZE, 10, 1, 20)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match="resize"):
-        TARGET.lower(graph, SOURCE.preprocess, "full")
+        TARGET.lower(graph, DEMO.preprocess, "full", "float32")
+    open_graph = dataclasses.replace(graph, batch=None)
     with pytest.raises(RequestError, match="fixed number"):
-        TARGET.lower(dataclasses.replace(graph, batch=None), SOURCE.preprocess, "host")
-    assert set(TARGET.refused) == {"int8-weights", "full"}
+        TARGET.lower(open_graph, DEMO.preprocess, "host", "float32")
+    assert set(TARGET.unsupported) == {"int8-weights", "full"}

@@ -15,8 +15,8 @@ pytest.importorskip("onnx")
 
 import onnx_ir as ir
 import openvino
-from tests.helpers.demo_network import random_input
 
+from tests.helpers.demo_network import random_input
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.target import TARGET
 from tinyvit.export.tracing import Graph, trace

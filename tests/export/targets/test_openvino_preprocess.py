@@ -1,4 +1,4 @@
-"""Preprocessing inside an OpenVINO model equals the host's, on the CPU plugin, from a saved file."""
+"""Preprocessing inside an OpenVINO file equals the host's preprocessing, on the CPU plugin."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from tests.helpers.preprocess_in_file import (
     PREPROCESS_KINDS,
     Runner,
@@ -17,7 +18,6 @@ from tests.helpers.preprocess_in_file import (
     preprocess_id,
     read_photographs,
 )
-
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.openvino.preprocess import add_preprocessing
 from tinyvit.preprocess import Preprocess

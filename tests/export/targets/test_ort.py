@@ -21,7 +21,6 @@ from tests.helpers.demo_network import (
     random_input,
     relative_error,
 )
-
 from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.target import TARGET

@@ -17,6 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 import onnx
+
 from tests.helpers.demo_network import (
     SIZE,
     exact_logits,
@@ -24,7 +25,6 @@ from tests.helpers.demo_network import (
     make_demo_manifest,
     relative_error,
 )
-
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets import get_target
 from tinyvit.export.targets.tensorrt.engine_builder import (

@@ -1,4 +1,4 @@
-"""What is measured of each artifact after its latency: the kernels that ran, and a cold start."""
+"""Details that are added to the latency of each artifact: kernels that ran, and a cold start."""
 
 from __future__ import annotations
 

@@ -1,0 +1,172 @@
+"""The options of tinyvit-export that belong to --int8 and --int8-weights-only."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tinyvit.errors import RequestError
+
+if TYPE_CHECKING:
+    from tinyvit.quant.quantizer import QuantizationConfig
+
+_INT8_OPTIONS = (
+    "calib_data",
+    "calib_count",
+    "calib_seed",
+    "recipe",
+    "val_data",
+    "max_drop",
+    "min_agreement",
+    "min_speedup",
+    "cpu",
+    "force",
+)
+"""Options that are refused without --int8 and --int8-weights-only. All of them default to None, so
+that it shows whether they were given."""
+
+
+def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the group of options that request and control quantization.
+
+    Args:
+        parser: The parser of tinyvit-export.
+    """
+    group = parser.add_argument_group(
+        "int8", "All other options of this group need --int8 or --int8-weights-only."
+    )
+    precision = group.add_mutually_exclusive_group()
+    precision.add_argument(
+        "--int8",
+        action="store_true",
+        help="Quantize weights and activations to 8-bit integers, and measure the accuracy and "
+        "the speed beside float32.",
+    )
+    precision.add_argument(
+        "--int8-weights-only",
+        action="store_true",
+        help="Quantize the weights alone: a quarter of the size, and 0 to 30%% slower than "
+        "float32.",
+    )
+    _add_calibration_arguments(group)
+    _add_budget_arguments(group)
+
+
+def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--calib-data",
+        metavar="DATA",
+        help="Images to calibrate with: a folder of images or of class folders, a text file that "
+        "lists images, an .npz file, or synthetic for images that are made from the network itself "
+        "(default: synthetic).",
+    )
+    group.add_argument(
+        "--calib-count",
+        type=int,
+        metavar="N",
+        help="Number of calibration images (default: 256; 32 for synthetic images).",
+    )
+    group.add_argument(
+        "--calib-seed",
+        type=int,
+        metavar="N",
+        help="Seed that selects the calibration images from --calib-data (default: 0).",
+    )
+    group.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help="File of quantization scales. If it exists, its scales are used and nothing is "
+        "calibrated; if not, the scales are written there.",
+    )
+    group.add_argument(
+        "--cpu",
+        choices=("any", "vnni"),
+        help="Processors that the file is for. any: 7-bit weights, correct on every processor "
+        "(default). vnni: 8-bit weights, correct only on processors with VNNI instructions.",
+    )
+
+
+def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--val-data",
+        metavar="DIR",
+        help="Folder of class folders to measure top-1 accuracy on. Without it, the predictions "
+        "are compared with those of float32 on images that were not used to calibrate.",
+    )
+    group.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="POINTS",
+        help="Percentage points of top-1 accuracy on --val-data that may be lost (default: 0.5).",
+    )
+    group.add_argument(
+        "--min-agreement",
+        type=float,
+        metavar="PERCENT",
+        help="Without --val-data: percent of images that must get the same top-1 class as in "
+        "float32 (default: 98.5).",
+    )
+    group.add_argument(
+        "--min-speedup",
+        type=float,
+        metavar="FACTOR",
+        help="Fail if int8 is not at least this many times as fast as float32 on this machine.",
+    )
+    group.add_argument(
+        "--force",
+        action="store_true",
+        default=None,
+        help="Write the file even if it misses --max-drop or --min-agreement; its manifest says "
+        "so.",
+    )
+
+
+def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationConfig | None:
+    """Convert parsed arguments to the options of a quantization.
+
+    Args:
+        arguments: Parsed arguments, with those of `add_int8_arguments`.
+
+    Returns:
+        The options; None if neither --int8 nor --int8-weights-only was given.
+
+    Raises:
+        RequestError: An option was given without --int8, or contradicts another one.
+    """
+    given = {
+        name: getattr(arguments, name)
+        for name in _INT8_OPTIONS
+        if getattr(arguments, name) is not None
+    }
+    if not arguments.int8 and not arguments.int8_weights_only:
+        if given:
+            raise RequestError(
+                f"--{next(iter(given)).replace('_', '-')} is an option of --int8",
+                "add --int8, or leave it out",
+            )
+        return None
+    _check_budget_options(arguments)
+    from tinyvit.quant.accuracy_budget import AccuracyBudget
+    from tinyvit.quant.quantizer import QuantizationConfig
+
+    budget_names = ("max_drop", "min_agreement")
+    budget = AccuracyBudget(**{name: given.pop(name) for name in budget_names if name in given})
+    for name in ("recipe", "val_data"):
+        if name in given:
+            given[name] = Path(given[name])
+    return QuantizationConfig(**given, budget=budget, weights_only=arguments.int8_weights_only)
+
+
+def _check_budget_options(arguments: argparse.Namespace) -> None:
+    """Check that the accuracy budget fits the images that accuracy is measured on."""
+    if arguments.max_drop is not None and arguments.val_data is None:
+        raise RequestError(
+            "--max-drop needs images whose classes are known",
+            "give --val-data, or --min-agreement instead of --max-drop",
+        )
+    if arguments.min_agreement is not None and arguments.val_data is not None:
+        raise RequestError(
+            "--min-agreement is for images whose classes are unknown, and --val-data was given",
+            "give --max-drop instead, or leave out --val-data",
+        )

@@ -1,0 +1,124 @@
+"""The steps of the search within the accuracy budget, on a network that exists in name only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit.errors import RequestError
+from tinyvit.export import budget_search
+from tinyvit.export.budget_search import SharedMeasurements, search_within_budget
+from tinyvit.metrics import PairedComparison
+from tinyvit.quant.accuracy_budget import AccuracyBudget
+from tinyvit.quant.quantizer import QuantizationConfig
+from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.sensitivity import UnitSensitivity
+
+UNITS = tuple("abcdefgh")
+"""The units, the most harmful first; int8 does no harm to the last one."""
+IMAGES = 100
+
+
+class NamedWorkspace:
+    """A workspace whose networks are recipes, and whose artifacts and outputs are recipes too."""
+
+    def __init__(self) -> None:
+        self.folded = "the float32 network"
+        self.graph = SimpleNamespace(retrace=lambda network: network)
+        self.target = SimpleNamespace(name="named", scheme=None)
+        self.artifacts: dict[str, Any] = {}
+
+    def lower(self, graph: Any, precision: str) -> Any:
+        return graph
+
+    def save(self, lowered: Any, precision: str) -> Any:
+        self.artifacts[precision] = lowered
+        return lowered
+
+    def artifact(self, precision: str) -> Any:
+        return self.artifacts[precision]
+
+    def run(self, artifact: Any, images: Any) -> Any:
+        return artifact
+
+
+@pytest.fixture
+def ranked_recipes(monkeypatch: pytest.MonkeyPatch) -> list[Recipe]:
+    """The recipes whose sensitivity was ranked; each unit in float32 adds one percent."""
+    ranked: list[Recipe] = []
+
+    def rank(folded: Any, recipe: Recipe, *rest: Any) -> list[UnitSensitivity]:
+        ranked.append(recipe)
+        return [UnitSensitivity(unit, 0.0 if unit == UNITS[-1] else 1.0, 1) for unit in UNITS]
+
+    def compare(int8: Recipe, float32: Any) -> PairedComparison:
+        return PairedComparison(IMAGES, 90.0 + len(int8.float_units))
+
+    for name, function in {
+        "quantize_network": lambda folded, recipe, scheme: recipe,
+        "quantized_units": lambda folded, recipe, scheme: set(UNITS) - set(recipe.float_units),
+        "count_unit_macs": lambda folded: dict.fromkeys(UNITS, 10),
+        "rank_sensitivity": rank,
+        "compare_outputs": compare,
+    }.items():
+        monkeypatch.setattr(budget_search, name, function)
+    return ranked
+
+
+def search(min_agreement: float, force: bool = False) -> budget_search.QuantizedCandidate:
+    config = QuantizationConfig(
+        budget=AccuracyBudget(min_agreement=min_agreement), force=force, val_data=Path(".")
+    )
+    recipe = Recipe("checkpoint", 64, {"a:in": 1.0}, 7, (), "method", "images", 32)
+    quantization: Any = SimpleNamespace(
+        config=config, recipe=recipe, images=None, sensitivity_images=lambda: None
+    )
+    workspace: Any = NamedWorkspace()
+    return search_within_budget(workspace, quantization, SharedMeasurements(), RecordedProgress())
+
+
+def test_the_recipe_is_kept_if_it_is_within_the_budget(ranked_recipes: list[Recipe]) -> None:
+    candidate = search(min_agreement=90)
+    assert [trial.float_units for trial in candidate.trials] == [()]
+    assert ranked_recipes == []
+
+
+def test_one_then_two_then_four_units_return_to_float32(
+    ranked_recipes: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
+    candidate = search(min_agreement=94)
+    assert [len(trial.float_units) for trial in candidate.trials] == [0, 1, 2, 4]
+    assert [trial.int8_share for trial in candidate.trials] == [1.0, 0.875, 0.75, 0.5]
+    assert candidate.recipe.float_units == UNITS[:4]
+    assert candidate.comparison.agreement == 94
+    assert len(ranked_recipes) == 1
+
+
+def test_the_search_ends_at_the_smallest_share_of_int8(ranked_recipes: list[Recipe]) -> None:
+    with pytest.raises(RequestError, match="misses its accuracy budget") as error:
+        search(min_agreement=99)
+    assert error.value.cause.count("units in float32") == 4
+    assert "4 units in float32, 50% of the multiply-accumulates in int8" in error.value.cause
+
+
+def test_the_search_ends_when_no_unit_is_harmful(
+    ranked_recipes: list[Recipe], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 0.0)
+    with pytest.raises(RequestError, match="7 units in float32, 12% of the multiply") as error:
+        search(min_agreement=99)
+    assert error.value.cause.count("units in float32") == 5
+
+
+def test_force_keeps_the_recipe(ranked_recipes: list[Recipe]) -> None:
+    candidate = search(min_agreement=99, force=True)
+    assert candidate.recipe.float_units == ()
+    assert len(candidate.trials) == 1
