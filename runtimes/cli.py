@@ -279,7 +279,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         # `to_json` writes the digest that the manifest should have, not the one that was read.
         record = {
             **json.loads(manifest.to_json()),
-            "sha256": manifest.sha256,
+            "manifest_sha256": manifest.manifest_sha256,
             "intact": manifest.intact,
         }
         print(json.dumps(record))
