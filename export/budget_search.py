@@ -120,7 +120,7 @@ class QuantizedCandidate:
             int8_mac_fraction=None
             if self.int8_mac_fraction is None
             else round(self.int8_mac_fraction, 4),
-            evaluation_count=self.comparison.images,
+            evaluation_count=self.comparison.image_count,
             agreement=self.comparison.agreement,
             top1=self.comparison.top1,
             float_top1=self.comparison.reference_top1,
@@ -270,7 +270,9 @@ def _rank_units(
     """Rank the quantized units by the harm that int8 does to them."""
     resolution = ""
     if quantization.config.val_data is None:
-        resolution = f" (one of {comparison.images} images is {100 / comparison.images:.1f}%)"
+        resolution = (
+            f" (one of {comparison.image_count} images is {100 / comparison.image_count:.1f}%)"
+        )
     progress.message(
         f"the accuracy budget is missed{resolution}: measuring how sensitive each layer is to "
         "int8, which takes minutes"

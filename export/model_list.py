@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tinyvit.variants import RELEASED, VARIANTS, Released
+from tinyvit.variants import RELEASED, VARIANTS, ReleasedCheckpoint
 
 
 def format_model_list() -> str:
@@ -85,7 +85,7 @@ def _checkpoint_rows() -> list[str]:
     return rows
 
 
-def _evaluation(released: Released) -> str:
+def _evaluation(released: ReleasedCheckpoint) -> str:
     """Name the crop, the sizes and the filter of a checkpoint's evaluation."""
     preprocess = released.preprocess
     return f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"

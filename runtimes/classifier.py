@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.batching import run_in_batches
-from tinyvit.data.decoding import decoding_threads, map_ahead
+from tinyvit.data.decoding import count_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
@@ -131,7 +131,7 @@ class Classifier:
             raise
         self._batch = self._model_io.batch or FREE_BATCH_SIZE
         self._top_k = min(top_k, len(self._model_io.labels))
-        self._decoding_threads = decoding_threads()
+        self._decoding_threads = count_decoding_threads()
 
     @property
     def preprocess(self) -> Preprocess:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 
-ARTIFACT_FOLDER = "Manifest.json"
+_FOLDER_ARTIFACT_MARKER = "Manifest.json"
 """A file that every folder artifact (.mlpackage of Core ML) contains. Folders without it are never
 replaced."""
 
@@ -110,7 +110,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """
     if path.exists() and not overwrite:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
-    if path.is_dir() and not (path / ARTIFACT_FOLDER).is_file():
+    if path.is_dir() and not (path / _FOLDER_ARTIFACT_MARKER).is_file():
         raise RequestError(f"{path} is a folder", "give -o the name of a file")
 
 

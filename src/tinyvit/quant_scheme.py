@@ -41,7 +41,7 @@ class QuantScheme:
     biases: Literal["int32", "float32"] = "int32"
     weights: Literal["integers", "rounded"] = "integers"
 
-    def rounds_output(self, convolution: bool) -> bool:
+    def quantizes_output(self, convolution: bool) -> bool:
         """Tell whether the result of a quantized layer is quantized too.
 
         Args:

@@ -60,12 +60,12 @@ class Variant:
 
     @property
     def window_sizes(self) -> tuple[int, int, int, int]:
-        """Sides of the attention windows of the four stages at `img_size` (see `windows`)."""
-        return windows(self.img_size)
+        """Sides of the attention windows of the four stages at `img_size`, in tokens."""
+        return compute_window_sizes(self.img_size)
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedCheckpoint:
     """One published checkpoint of the family.
 
     Attributes:
@@ -119,7 +119,7 @@ def check_size(img_size: int) -> None:
         )
 
 
-def windows(img_size: int) -> tuple[int, int, int, int]:
+def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
     """Return the sides of the attention windows at an image size.
 
     The rule N/32, N/32, N/16, N/32 for an image of N pixels is that of the paper's configs.
@@ -150,8 +150,10 @@ VARIANTS: dict[str, Variant] = {
 }
 """The variants by name."""
 
-RELEASED: dict[str, Released] = {
-    f"{variant}.{tag}": Released(f"{variant}.{tag}", VARIANTS[variant], classes, top1, top5)
+RELEASED: dict[str, ReleasedCheckpoint] = {
+    f"{variant}.{tag}": ReleasedCheckpoint(
+        f"{variant}.{tag}", VARIANTS[variant], classes, top1, top5
+    )
     for variant, tag, classes, top1, top5 in (
         ("tiny_vit_5m_224", "dist_in22k", IMAGENET_22K, None, None),
         ("tiny_vit_5m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 80.7, 95.6),
@@ -178,7 +180,7 @@ RELEASED_NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values
 """Names of models that commands list. `find_released` also accepts other spellings."""
 
 
-def find_released(name: str) -> Released:
+def find_released(name: str) -> ReleasedCheckpoint:
     """Find a published checkpoint by its name.
 
     Args:
@@ -199,11 +201,11 @@ def find_released(name: str) -> Released:
         return RELEASED[name.removeprefix("timm/")]
     raise RequestError(
         f"no released model is called {name!r}",
-        f"nearest: {nearest_name(name, RELEASED_NAMES)}; see tinyvit-export --list",
+        f"nearest: {suggest_names(name, RELEASED_NAMES)}; see tinyvit-export --list",
     )
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
+def suggest_names(name: str, names: Iterable[str]) -> str:
     """List the names that are spelled most like a wrong name, for an error message.
 
     Args:

@@ -9,7 +9,7 @@ from pathlib import Path
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.output_capture import quiet_loggers
-from tinyvit.variants import DEMO_MODEL, Released, find_released
+from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _FILE = "model.safetensors"
 _DEMO_FILE = "assets/demo.safetensors"
@@ -38,7 +38,7 @@ def load_released(name: str) -> Checkpoint:
     return replace(checkpoint, license=released.license)
 
 
-def fetch_checkpoint(released: Released) -> Path:
+def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
     """Download the file of a released checkpoint, or find it in the cache.
 
     The cache, the token and the offline mode (HF_HUB_OFFLINE) are those of huggingface_hub. If the
@@ -74,7 +74,7 @@ def fetch_checkpoint(released: Released) -> Path:
             ) from error
 
 
-def _find_hub_error(released: Released) -> Exception | None:
+def _find_hub_error(released: ReleasedCheckpoint) -> Exception | None:
     """Return the error with which the hub refuses the file, or None if it would send it.
 
     This asks the hub once. `hf_hub_download` would ask six times, which takes 25 seconds, or
@@ -89,7 +89,7 @@ def _find_hub_error(released: Released) -> Exception | None:
     return None
 
 
-def _unavailable_error(released: Released, hub_error: Exception) -> CheckpointError:
+def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
     """Explain why a checkpoint that is not in the cache cannot be downloaded."""
     status = getattr(getattr(hub_error, "response", None), "status_code", None)
     if status in (401, 403):
@@ -103,7 +103,7 @@ def _unavailable_error(released: Released, hub_error: Exception) -> CheckpointEr
     )
 
 
-def _manual_download(released: Released) -> str:
+def _manual_download(released: ReleasedCheckpoint) -> str:
     """Return the remedy that works without access to the hub."""
     return (
         f"download {_FILE} from huggingface.co/{released.hub_id} on another machine and give that"

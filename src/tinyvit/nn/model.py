@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, windows
+from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, compute_window_sizes
 
 
 class ConvNorm(nn.Sequential):
@@ -359,7 +359,7 @@ class TinyViT(nn.Module):
         super().__init__()
         self.variant, self.num_classes = variant, num_classes
         self.img_size = img_size or variant.img_size
-        dims, window_sizes = variant.embed_dims, windows(self.img_size)
+        dims, window_sizes = variant.embed_dims, compute_window_sizes(self.img_size)
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
         for i in (1, 2, 3):

@@ -55,7 +55,7 @@ def import_timm() -> Any:
     return importlib.import_module("timm")
 
 
-def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
+def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
     """Create timm's model of a variant with random weights of realistic magnitude.
 
     Args:
@@ -80,7 +80,7 @@ def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
+def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None:
     """Export a model with `torch.onnx.export`, as a user without this package would.
 
     Args:
