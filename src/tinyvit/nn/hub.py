@@ -1,4 +1,4 @@
-"""Released checkpoints by name, from the Hugging Face hub, its local cache, or this package."""
+"""Loading of released checkpoints by name: from the Hugging Face hub, its cache or this package."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def load_released(name: str) -> Checkpoint:
     """Load a released checkpoint by name.
 
     Args:
-        name: A full or short name that `tinyvit.variants.find_released` knows, or "demo" for the
-            small model in this package (ten classes of ImageNet), which needs no network.
+        name: A name that `tinyvit.variants.find_released` accepts, or "demo" for the small model in
+            this package (ten classes of ImageNet), which needs no download.
 
     Returns:
         The checkpoint.
@@ -41,8 +41,9 @@ def load_released(name: str) -> Checkpoint:
 def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
     """Download the file of a released checkpoint, or find it in the cache.
 
-    The cache, the token and the offline mode (HF_HUB_OFFLINE) are those of huggingface_hub. If the
-    hub does not answer within HF_HUB_ETAG_TIMEOUT (10 seconds by default), only the cache is used.
+    huggingface_hub downloads the file, with its own cache, token and offline mode (environment
+    variable HF_HUB_OFFLINE). If the hub does not answer within HF_HUB_ETAG_TIMEOUT seconds (10 by
+    default), only the cache is used.
 
     Args:
         released: The checkpoint.
@@ -75,16 +76,16 @@ def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
 
 
 def _find_hub_error(released: ReleasedCheckpoint) -> Exception | None:
-    """Return the error with which the hub refuses the file, or None if it would send it.
+    """Request the file's metadata from the hub; return the error, or None if there is none.
 
-    This asks the hub once. `hf_hub_download` would ask six times, which takes 25 seconds, or
-    minutes if there is no answer at all.
+    This sends one request. Without this check, `hf_hub_download` would repeat a failing request up
+    to six times, which takes 25 seconds, or minutes if the hub does not answer at all.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
         get_hf_file_metadata(hf_hub_url(released.hub_id, _FILE))
-    except Exception as error:  # depends on the version: an error of requests, httpx or httpx2
+    except Exception as error:  # its type depends on the version: of requests, httpx or httpx2
         return error
     return None
 
@@ -104,7 +105,7 @@ def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> Ch
 
 
 def _manual_download(released: ReleasedCheckpoint) -> str:
-    """Return the remedy that works without access to the hub."""
+    """Return the remedy for a machine without access to the hub."""
     return (
         f"download {_FILE} from huggingface.co/{released.hub_id} on another machine and give that"
         " file instead of the name"
