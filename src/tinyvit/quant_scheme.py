@@ -1,4 +1,4 @@
-"""The quantization scheme: which tensors become int8 for one engine, and how its graph states it.
+"""The quantization scheme: which tensors one engine quantizes, and the form that its graph needs.
 
 A recipe (`tinyvit.quant.recipe`) has the scales of all tensors that any engine can quantize. Each
 target has a `QuantScheme`, which selects from them. docs/int8.md contains the measurements behind

@@ -11,9 +11,9 @@ import pytest
 
 from tinyvit.data.image_sources import (
     list_source_images,
+    make_source_image,
     order_source_images,
     read_image_array,
-    make_source_image,
 )
 from tinyvit.errors import ImageError, RequestError
 
