@@ -16,7 +16,7 @@ from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.runtimes.base import load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader
-from tinyvit.runtimes.engines._mil_types import ClassifierFeatures, MilProgram, Operation
+from tinyvit.runtimes.engines._mil_types import ClassifierSignature, MilProgram, Operation
 from tinyvit.runtimes.formats.coreml import model_file
 
 _MAX_MODEL_BYTES = 2**28
@@ -47,13 +47,15 @@ def read_mil_program(path: Path) -> MilProgram:
     file = model_file(path)
     try:
         model = _parse_model(file)
-        features = read_features(model.description)
-        return MilProgram(features, _ProgramReader(model, file.parent, features).read_operations())
+        signature = read_signature(model.description)
+        return MilProgram(
+            signature, _ProgramReader(model, file.parent, signature).read_operations()
+        )
     except (ValueError, OSError) as error:
         raise load_error(path, "the reference evaluator", error) from error
 
 
-def read_features(description: Any) -> ClassifierFeatures:
+def read_signature(description: Any) -> ClassifierSignature:
     """Read the input and the logits from a model's description.
 
     Args:
@@ -74,7 +76,7 @@ def read_features(description: Any) -> ClassifierFeatures:
         )
     is_image = kind == "imageType"
     input_spec = _image_spec(inputs[0]) if is_image else _array_spec(inputs[0])
-    return ClassifierFeatures(input_spec, _array_spec(logits[0]), is_image)
+    return ClassifierSignature(input_spec, _array_spec(logits[0]), is_image)
 
 
 def import_coremltools() -> Any:
@@ -138,22 +140,22 @@ def _parse_model(file: Path) -> Any:
 class _ProgramReader:
     """Reads the operations of a program; raises ValueError if the program is damaged."""
 
-    def __init__(self, model: Any, folder: Path, features: ClassifierFeatures) -> None:
-        self._features = features
+    def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
+        self._signature = signature
         self._constant_reader = ConstantReader(folder)
         if "main" not in model.mlProgram.functions:
             raise ValueError("its program has no main function")
         function = model.mlProgram.functions["main"]
         if function.opset not in function.block_specializations:
             raise ValueError(f"its main function has no code for its opset {function.opset}")
-        if [parameter.name for parameter in function.inputs] != [features.input.name]:
+        if [parameter.name for parameter in function.inputs] != [signature.input.name]:
             raise ValueError("its main function does not take the input that it describes")
         self._block = function.block_specializations[function.opset]
 
     def read_operations(self) -> tuple[Operation, ...]:
         """Read the operations that the logits depend on, in the file's order."""
         constants: dict[str, Any] = {}
-        known_names, operations = {self._features.input.name}, []
+        known_names, operations = {self._signature.input.name}, []
         for message in self._needed_messages():
             name = message.outputs[0].name
             if name in known_names or name in constants:
@@ -169,15 +171,15 @@ class _ProgramReader:
                 )
             known_names.add(name)
             operations.append(operation)
-        if self._features.output.name not in known_names:
-            raise ValueError(f"no operation computes {self._features.output.name}")
+        if self._signature.output.name not in known_names:
+            raise ValueError(f"no operation computes {self._signature.output.name}")
         return tuple(operations)
 
     def _needed_messages(self) -> list[Any]:
         """Select the Operation messages that the logits depend on, in the file's order."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names = {self._features.output.name}
+        needed_names = {self._signature.output.name}
         messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]

@@ -50,8 +50,8 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class ClassifierFeatures:
-    """The input and the logits of a classifier, which Core ML calls features.
+class ClassifierSignature:
+    """The input and the output (logits) of a classifier; Core ML calls both of them features.
 
     Attributes:
         input: The input as this package feeds it; an image is uint8 (1, height, width, 3).
@@ -69,11 +69,11 @@ class MilProgram:
     """The part of an ML Program that computes the logits.
 
     Attributes:
-        features: The program's input and output.
+        signature: The input and output of the program.
         operations: The operations that the logits depend on, in an order in which they can run.
     """
 
-    features: ClassifierFeatures
+    signature: ClassifierSignature
     operations: tuple[Operation, ...]
 
 

@@ -23,13 +23,13 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     run_error,
-    stated_precision,
 )
-from tinyvit.runtimes.engines._mil_program import import_coremltools, read_features
-from tinyvit.runtimes.engines._mil_types import ClassifierFeatures
+from tinyvit.runtimes.engines._mil_program import import_coremltools, read_signature
+from tinyvit.runtimes.engines._mil_types import ClassifierSignature
 from tinyvit.runtimes.formats.coreml import COREML, model_file
 
 _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
@@ -56,7 +56,7 @@ class CoreMLEngine(Engine):
             raise RequestError(
                 "Core ML chooses its number of threads itself", "leave --threads out"
             )
-        precision = stated_precision(artifact, options, "Core ML")
+        precision = check_precision(artifact, options, "Core ML")
         units = _COMPUTE_UNITS.get(options.device.lower(), options.device.upper())
         if units not in _COMPUTE_UNITS.values():
             raise RequestError(
@@ -68,7 +68,7 @@ class CoreMLEngine(Engine):
             model = coremltools.models.MLModel(
                 str(path), compute_units=coremltools.ComputeUnit[units]
             )
-            features = read_features(model.get_spec().description)
+            signature = read_signature(model.get_spec().description)
         except (RuntimeError, ValueError, OSError) as error:
             raise load_error(path, "Core ML", error) from error
         info = RuntimeInfo(
@@ -78,7 +78,7 @@ class CoreMLEngine(Engine):
             threads=None,
             precision=precision or "unstated (float32 output)",
         )
-        return _CoreMLRuntime(model, features, info)
+        return _CoreMLRuntime(model, signature, info)
 
 
 ENGINE = CoreMLEngine()
@@ -87,10 +87,10 @@ ENGINE = CoreMLEngine()
 class _CoreMLRuntime(Runtime):
     """A loaded MLModel; Apple allows only one thread at a time to use it."""
 
-    def __init__(self, model: Any, features: ClassifierFeatures, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (features.input,), (features.output,)
+    def __init__(self, model: Any, signature: ClassifierSignature, info: RuntimeInfo) -> None:
+        self.inputs, self.outputs = (signature.input,), (signature.output,)
         self._model, self._info = model, info
-        self._is_image = features.is_image
+        self._is_image = signature.is_image
         self._lock = Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:

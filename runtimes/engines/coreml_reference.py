@@ -77,7 +77,7 @@ class Evaluator:
     """Computes a program: constants are converted and weights dequantized once, at the start.
 
     Attributes:
-        features: The program's input and output.
+        signature: The program's input and output.
         rounds_to_float16: Whether the program declares any result as float16.
     """
 
@@ -93,7 +93,7 @@ class Evaluator:
         Raises:
             ArtifactError: The program has an operation that is not supported.
         """
-        self.features = program.features
+        self.signature = program.signature
         self.rounds_to_float16 = any(
             operation.dtype == "float16" for operation in program.operations
         )
@@ -116,19 +116,19 @@ class Evaluator:
         self._use_counts = Counter(
             name for operation, _ in self._steps for name in operation.inputs.values()
         )
-        self._use_counts[self.features.output.name] += 1
+        self._use_counts[self.signature.output.name] += 1
 
     def compute_logits(self, batch: npt.NDArray[Any]) -> Array:
         """Compute the logits of one batch.
 
         Args:
-            batch: The input that `features.input` describes.
+            batch: The input that `signature.input` describes.
 
         Returns:
             Logits of the arithmetic's type, (batch, classes).
         """
-        pixels = batch.transpose(0, 3, 1, 2) if self.features.is_image else batch
-        values: dict[str, Array] = {self.features.input.name: pixels.astype(self._float_dtype)}
+        pixels = batch.transpose(0, 3, 1, 2) if self.signature.is_image else batch
+        values: dict[str, Array] = {self.signature.input.name: pixels.astype(self._float_dtype)}
         remaining_uses = Counter(self._use_counts)
         for operation, constants in self._steps:
             values[operation.output] = self._compute(
@@ -138,7 +138,7 @@ class Evaluator:
                 remaining_uses[name] -= 1
                 if not remaining_uses[name]:
                     values.pop(name, None)  # frees memory after the last use
-        return values[self.features.output.name]
+        return values[self.signature.output.name]
 
     def _compute(
         self, operation: Operation, constants: dict[str, Any], values: dict[str, Array]
@@ -183,7 +183,7 @@ def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
         if operation.kind not in ("conv", "linear", "matmul"):
             continue
         second_parameter = "y" if operation.kind == "matmul" else "weight"
-        macs = prod(operation.shape) * _product_depth(operation, second_parameter, operations)
+        macs = prod(operation.shape) * _macs_per_element(operation, second_parameter, operations)
         is_integer = all(
             _is_dequantized(operation.inputs.get(parameter, ""), operations)
             for parameter in ("x", second_parameter)
@@ -197,7 +197,7 @@ def _is_dequantized(name: str, operations: dict[str, Operation]) -> bool:
     return name in operations and operations[name].kind in _DEQUANTIZING_KINDS
 
 
-def _product_depth(
+def _macs_per_element(
     operation: Operation, second_parameter: str, operations: dict[str, Operation]
 ) -> int:
     """Count the multiply-accumulates for each element of a product's result."""
@@ -214,7 +214,7 @@ class _ReferenceRuntime(Runtime):
     """An evaluator, which one thread at a time runs because its intermediate values are large."""
 
     def __init__(self, evaluator: Evaluator, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (evaluator.features.input,), (evaluator.features.output,)
+        self.inputs, self.outputs = (evaluator.signature.input,), (evaluator.signature.output,)
         self._evaluator: Evaluator | None = evaluator
         self._info = info
         self._lock = Lock()

@@ -29,12 +29,12 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
@@ -51,7 +51,7 @@ class ExecuTorchEngine(Engine):
     """ExecuTorch, as its Python package runs it on the CPU."""
 
     name = "executorch"
-    formats = (TrailerFormat("executorch", ".pte", b"ET12", at=4),)
+    formats = (TrailerFormat("executorch", ".pte", b"ET12", magic_offset=4),)
     package = "executorch"
     extra = "executorch"
 
@@ -62,7 +62,7 @@ class ExecuTorchEngine(Engine):
                 f"ExecuTorch has no device {options.device!r} here",
                 "it has cpu (XNNPACK); phones and NPUs run their own builds",
             )
-        precision = stated_precision(artifact, options, "ExecuTorch")
+        precision = check_precision(artifact, options, "ExecuTorch")
         library = _import_executorch()
         data = read_checked_file(artifact)
         with _POOL_LOCK, _silence_executorch():

@@ -25,12 +25,12 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.engines import _tflite
 from tinyvit.runtimes.formats.trailer import TrailerFormat
@@ -40,7 +40,7 @@ class LiteRTEngine(Engine):
     """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
     name = "litert"
-    formats = (TrailerFormat("litert", ".tflite", b"TFL3", at=4),)
+    formats = (TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4),)
     package = "ai_edge_litert"
     extra = "litert"
 
@@ -52,7 +52,7 @@ class LiteRTEngine(Engine):
                 f"LiteRT has no device {options.device!r} here",
                 "use --device cpu, or run the file in an app that brings its own delegate",
             )
-        precision = stated_precision(artifact, options, "LiteRT")
+        precision = check_precision(artifact, options, "LiteRT")
         data = _tflite.read_checked_model(artifact.path)
         # Never left to LiteRT's default of one thread, so that it uses every core.
         threads = options.threads or physical_cores()

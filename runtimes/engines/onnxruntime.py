@@ -22,18 +22,18 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
     shorten_message,
-    stated_precision,
 )
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-ORT = TrailerFormat("ort", ".ort", b"ORTM", at=4)
+ORT = TrailerFormat("ort", ".ort", b"ORTM", magic_offset=4)
 """ONNX Runtime's own format."""
 
 _CPU_PROVIDER = "CPUExecutionProvider"
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine(Engine):
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an ONNX or .ort file; see `Engine.open`."""
         onnxruntime = _import_onnxruntime()
-        precision = stated_precision(artifact, options, self.name)
+        precision = check_precision(artifact, options, self.name)
         provider = _find_provider(options.device, onnxruntime.get_available_providers())
         threads = _choose_threads(provider, options)
         session = _create_session(onnxruntime, artifact, provider, threads)

@@ -24,11 +24,11 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
@@ -59,7 +59,7 @@ class TensorRTEngine(Engine):
         """Open an engine file; see `Engine.open`."""
         plan = _read_checked_plan(artifact)
         flavor = _find_flavor(artifact, plan)
-        precision = stated_precision(artifact, options, "TensorRT")
+        precision = check_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
         ordinal = _parse_ordinal(options)

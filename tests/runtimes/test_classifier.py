@@ -17,7 +17,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier, Prediction
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_artifact, open_runtime
+from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_runtime, read_artifact
 
 RNG = np.random.default_rng(3)
 STAGES = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
@@ -281,7 +281,7 @@ def test_describe_and_close(
     assert (runtime_info.engine, runtime_info.threads) == (engine, 1)
     assert info == ClassifierInfo(path.name, "host", 4, info.decoding_threads, runtime_info)
     assert 1 <= info.decoding_threads <= 4
-    assert classifier.manifest == open_artifact(path).manifest
+    assert classifier.manifest == read_artifact(path).manifest
     classifier.close()
     classifier.close()
     with pytest.raises(ArtifactError, match="closed"):

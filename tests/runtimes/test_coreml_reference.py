@@ -230,7 +230,7 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
     original, rng = (package / MODEL_FILE).read_bytes(), np.random.default_rng(1)
     calls: list[Callable[[], Any]] = [
         lambda: open_package(package).run(BATCH),
-        lambda: COREML.manifests(package),
+        lambda: COREML.read_manifests(package),
     ]
     refusals = 0
     for _ in range(150):
@@ -250,4 +250,4 @@ def test_missing_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
         open_package(package)
-    assert COREML.manifests(package) == [], "reading a manifest needs no coremltools"
+    assert COREML.read_manifests(package) == [], "reading a manifest needs no coremltools"
