@@ -85,8 +85,8 @@ class RuntimeInfo:
         device: Device that computes, by the engine's own name, such as "CPUExecutionProvider".
         threads: CPU threads for one inference; None if the engine chooses the number itself or does
             not compute on the CPU.
-        precision: "float32", "bfloat16", "float16" or "int8"; "unstated (float32 output)" for a
-            file without a manifest if the engine does not report the precision either.
+        precision: Such as "float32", "int8", or "int8, the rest bfloat16". "unstated (float32
+            output)" if neither a manifest nor the engine states it.
     """
 
     engine: str
@@ -97,7 +97,7 @@ class RuntimeInfo:
 
 
 class Runtime(Protocol):
-    """An artifact that an engine has opened. It is a context manager that closes the artifact.
+    """An artifact that an engine has opened; a context manager that closes it.
 
     Several threads may call `run` at the same time.
 
@@ -120,8 +120,8 @@ class Runtime(Protocol):
             Logits, float32 (batch, classes). The caller may keep and change the array.
 
         Raises:
-            ArtifactError: If the shape or dtype is wrong, if the runtime is closed, or if the engine
-                fails.
+            ArtifactError: If the shape or dtype is wrong, if the runtime is closed, or if the
+                engine fails.
         """
         ...
 
@@ -233,7 +233,7 @@ def check_precision(artifact: Artifact, options: RuntimeOptions, engine: str) ->
 
 
 def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None:
-    """Check a batch before an engine runs it: engines handle a wrong one differently, and some crash.
+    """Check a batch before an engine runs it, because some engines crash on a wrong one.
 
     Args:
         batch: Network input that a caller passed to `Runtime.run`.
@@ -302,7 +302,7 @@ def shorten_message(error: Exception) -> str:
         error: Error that the engine raised.
 
     Returns:
-        At most 200 characters of the text after the last " : " (ONNX Runtime puts its error codes
+        At most 200 characters of the text after the last " : " (ONNX Runtime puts error codes
         before it); the type of the error if it has no message.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -75,7 +75,7 @@ class ClassifierInfo:
 
 
 class Classifier:
-    """An artifact opened for classifying images. It is a context manager that closes the artifact.
+    """An artifact opened for classifying images; a context manager that closes it.
 
     Several threads may use it at the same time.
     """
@@ -208,7 +208,7 @@ class Classifier:
     def predict_each(
         self, images: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
     ) -> Iterator[list[Prediction] | ImageError]:
-        """Predict the classes of any number of images and yield each result as soon as it is known.
+        """Predict the classes of images, and yield each result as soon as it is known.
 
         Args:
             images: The images; an endless iterator is allowed.
@@ -231,20 +231,20 @@ class Classifier:
         exif: bool = True,
         chunk: int | None = None,
     ) -> Iterator[Logits | ImageError]:
-        """Compute the logits of any number of images and yield them image by image.
+        """Compute the logits of images, and yield them image by image.
 
         Args:
             images: The images; an endless iterator is allowed.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
-            exif: Whether to rotate images as their EXIF orientation states. Published evaluations do
-                not rotate them.
+            exif: Whether to rotate images as their EXIF orientation states. Published evaluations
+                do not rotate them.
             chunk: Number of images to decode and resize before the network runs on them. Decoding
                 and network then never compete for CPU cores, which is faster if the engine uses
-                all cores, but the first result comes later. None decodes while the network runs.
+                all cores, but the first result comes later. None decodes during inference.
 
         Yields:
-            For each image, its logits, float32 (classes,), or an ImageError if the image cannot be
-            read.
+            For each image, its logits, float32 (classes,), or an ImageError if the image cannot
+            be read.
 
         Raises:
             ArtifactError: If the engine fails.

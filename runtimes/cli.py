@@ -65,7 +65,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-verify, which checks that a file still computes the logits stored at export.
+    """Run tinyvit-verify, which checks that a file computes the logits stored at export.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -75,8 +75,8 @@ def verify(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-verify",
-        "Check that an exported file computes the right logits on this machine: run its golden inputs"
-        " (test inputs defined at export) and compare the logits with those stored at export.",
+        "Check that an exported file computes the right logits on this machine: run its golden"
+        " inputs (test images defined at export) and compare the logits with those stored in it.",
         "  tinyvit-verify tinyvit_5m.onnx\n"
         "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
@@ -97,8 +97,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-inspect",
-        "Show the manifest of an exported file: its model, input, output, preprocessing, labels, origin"
-        " and accuracy. No inference engine is needed.",
+        "Show the manifest of an exported file: its model, input, output, preprocessing, labels,"
+        " origin and accuracy. No inference engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
     _add_file_argument(parser)
@@ -139,13 +139,13 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="Precision of the arithmetic (default: the precision that the file was exported with).",
+        help="Precision of the arithmetic (default: the precision of the exported file).",
     )
     parser.add_argument(
         "--cache",
         metavar="FOLDER",
-        help="Folder in which the engine keeps its compiled form of the file, so that the file opens"
-        f" faster the next time. Only for {', '.join(registry.caching_engines())}.",
+        help="Folder in which the engine keeps its compiled form of the file, so that the file"
+        f" opens faster the next time. Only for {', '.join(registry.caching_engines())}.",
     )
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of text."

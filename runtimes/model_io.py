@@ -207,7 +207,8 @@ def _check_preprocess(
     if stage == "full":
         if preprocess and manifest and preprocess != manifest.preprocess:
             raise RequestError(
-                f"{name} contains its own resizing and cropping, so its preprocessing cannot be replaced",
+                f"{name} resizes and crops images inside the file, so its preprocessing cannot be"
+                " replaced",
                 "leave preprocess out, or export the model with --preprocess host",
             )
         return

@@ -44,7 +44,7 @@ def read_cpuinfo() -> dict[str, str] | None:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return first_processor(text, platform.machine())
+    return parse_cpuinfo(text, platform.machine())
 
 
 def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
@@ -58,7 +58,8 @@ def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
         machine: Architecture, as `platform.machine()` returns it.
 
     Returns:
-        The lines "key : value" as a dictionary; None if they describe a processor of another architecture.
+        The lines "key : value" as a dictionary; None if they describe a processor of another
+        architecture.
     """
     lines = [line.partition(":") for line in text.splitlines()]
     # Reversed, so that the first processor's values overwrite those of the others.
@@ -153,7 +154,7 @@ def check_int8_support(
 def check_manifest(manifest: Manifest | None) -> None:
     """Run `check_int8_support` for this machine, unless the file has no manifest."""
     if manifest is not None:
-        check_int8_support(manifest, platform.machine(), flags())
+        check_int8_support(manifest, platform.machine(), read_flags())
 
 
 def _parse_flags(cpuinfo: dict[str, str]) -> frozenset[str]:

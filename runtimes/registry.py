@@ -92,8 +92,8 @@ def open_runtime(
     Raises:
         RequestError: If the engine does not exist or does not support the file or an option.
         MissingDependencyError: If the engine is not installed.
-        ArtifactError: If the file is damaged or cannot be opened, or if this processor would compute
-            its int8 sums wrongly.
+        ArtifactError: If the file is damaged or cannot be opened, or if this processor would
+            compute its int8 sums wrongly.
     """
     if not isinstance(artifact, Artifact):
         artifact = read_artifact(artifact)

@@ -1,7 +1,8 @@
 """Verifies that an artifact computes the right logits on this machine.
 
-The inputs are golden inputs: images that integer formulas generate (`tinyvit.golden`). Their expected
-logits are in the manifest. Neither the checkpoint nor torch is needed, so a device can run this.
+The inputs are golden inputs: images that integer formulas generate (`tinyvit.golden`). Their
+expected logits are in the manifest. Neither the checkpoint nor torch is needed, so a device can run
+this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Reader of the program in a Core ML package, through coremltools' protobuf classes.
+"""Reads the program in a Core ML package with coremltools' protobuf classes.
 
-Files may come from strangers. Sizes are bounded before anything of that size is created, and every
-declared shape must be constant, so that the cost of a run is known when the file is opened.
+Files may be hostile. Sizes are checked before memory is allocated, and every declared shape must be
+constant, so that the cost of a run is known when the file is opened.
 
 Source: coremltools' mlmodel/format/MIL.proto, Model.proto and FeatureTypes.proto.
 """
@@ -62,10 +62,11 @@ def read_signature(description: Any) -> ClassifierSignature:
         description: A ModelDescription message of Model.proto.
 
     Returns:
-        The classifier's input and output.
+        Input and output of the classifier.
 
     Raises:
-        ArtifactError: The model does not have one image or float32 input and one array of logits.
+        ArtifactError: The model does not have exactly one input (an image or float32 array) and one
+            float32 matrix of logits.
     """
     inputs = description.input
     logits = [feature for feature in description.output if _is_logits(feature)]
@@ -80,7 +81,7 @@ def read_signature(description: Any) -> ClassifierSignature:
 
 
 def import_coremltools() -> Any:
-    """Import coremltools without its log messages about Apple libraries that are missing.
+    """Import coremltools, and suppress its log messages about missing Apple libraries.
 
     Returns:
         The module.
@@ -97,7 +98,7 @@ def import_coremltools() -> Any:
 
 
 def _is_logits(feature: Any) -> bool:
-    """Tell whether an output is a float32 matrix."""
+    """Return whether an output is a float32 matrix."""
     if feature.type.WhichOneof("Type") != "multiArrayType":
         return False
     array_type = feature.type.multiArrayType
@@ -116,7 +117,7 @@ def _array_spec(feature: Any) -> TensorSpec:
     """Describe a float32 array."""
     array_type = feature.type.multiArrayType
     if array_type.dataType != _FLOAT32:
-        raise ArtifactError("the model's input is not float32", _REMEDY)
+        raise ArtifactError(f"{feature.name} is not float32", _REMEDY)
     return make_tensor_spec(feature.name, tuple(array_type.shape), "float32")
 
 
@@ -130,7 +131,7 @@ def _parse_model(file: Path) -> Any:
     data = file.read_bytes()
     try:
         model = Model_pb2.Model.FromString(data)
-    except Exception as error:  # protobuf's DecodeError has no type hints and no common base
+    except Exception as error:  # protobuf's DecodeError has no type hints
         raise ValueError(f"{file.name} is not a Core ML model: {error}") from error
     if model.WhichOneof("Type") != "mlProgram":
         raise ValueError("it has no ML Program")
@@ -138,7 +139,7 @@ def _parse_model(file: Path) -> Any:
 
 
 class _ProgramReader:
-    """Reads the operations of a program; raises ValueError if the program is damaged."""
+    """Reads the operations of a program. Methods raise ValueError if the program is damaged."""
 
     def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
         self._signature = signature
@@ -149,7 +150,7 @@ class _ProgramReader:
         if function.opset not in function.block_specializations:
             raise ValueError(f"its main function has no code for its opset {function.opset}")
         if [parameter.name for parameter in function.inputs] != [signature.input.name]:
-            raise ValueError("its main function does not take the input that it describes")
+            raise ValueError("its main function does not take the input that the model describes")
         self._block = function.block_specializations[function.opset]
 
     def read_operations(self) -> tuple[Operation, ...]:
@@ -195,7 +196,7 @@ class _ProgramReader:
         return messages[::-1]
 
     def _read_operation(self, message: Any, constants: dict[str, Any]) -> Operation:
-        """Read one Operation message and replace the names of constants by their values."""
+        """Read one Operation message and replace the names of constants with their values."""
         inputs, operation_constants = {}, {}
         for parameter, argument in message.inputs.items():
             if len(argument.arguments) != 1:
@@ -208,7 +209,7 @@ class _ProgramReader:
             else:
                 inputs[parameter] = binding.name
         if message.type.startswith("constexpr_"):
-            # Before iOS 18, these operations have their operands as attributes.
+            # Before iOS 18, the operands of these operations are stored as attributes.
             operation_constants |= {
                 key: self._constant_reader.read_value(value)
                 for key, value in message.attributes.items()

@@ -1,7 +1,7 @@
-"""Core ML: opens .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
+"""Core ML: runs .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
 
-Core ML itself decides where each operation runs, within the compute units that it may use;
-`describe` returns those units.
+The option `device` selects the compute units that Core ML may use. Core ML chooses one of them for
+each operation and does not report its choice, so `describe` returns the allowed units.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
 
 
 class CoreMLEngine(Engine):
-    """Core ML, which is part of Apple's systems, driven by coremltools."""
+    """Core ML, which is part of Apple's systems, called through coremltools."""
 
     name = "coreml"
     formats = (COREML,)
@@ -48,7 +48,7 @@ class CoreMLEngine(Engine):
         """Open a package; see `Engine.open`."""
         if sys.platform != "darwin":
             raise RequestError(
-                f"Core ML is part of Apple's systems, and this system is {platform.system()}",
+                f"Core ML only exists on Apple's systems, and this system is {platform.system()}",
                 "use --runtime coreml-reference to compute the logits here, or run the file on a "
                 "Mac or an iPhone",
             )
@@ -63,7 +63,7 @@ class CoreMLEngine(Engine):
                 f"Core ML has no device {options.device!r}", f"it has {', '.join(_COMPUTE_UNITS)}"
             )
         coremltools, path = import_coremltools(), artifact.path
-        model_file(path)
+        model_file(path)  # raises ArtifactError for an incomplete package
         try:
             model = coremltools.models.MLModel(
                 str(path), compute_units=coremltools.ComputeUnit[units]
@@ -85,7 +85,7 @@ ENGINE = CoreMLEngine()
 
 
 class _CoreMLRuntime(Runtime):
-    """A loaded MLModel; Apple allows only one thread at a time to use it."""
+    """A loaded MLModel. A lock admits one thread at a time, as Apple requires."""
 
     def __init__(self, model: Any, signature: ClassifierSignature, info: RuntimeInfo) -> None:
         self.inputs, self.outputs = (signature.input,), (signature.output,)
@@ -108,7 +108,7 @@ class _CoreMLRuntime(Runtime):
         return np.array(outputs[self.outputs[0].name], np.float32)
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:

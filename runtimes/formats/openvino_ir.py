@@ -28,7 +28,7 @@ class OpenVinoIrFormat:
     suffix = ".xml"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Return whether the root element is `net`; raise ArtifactError for the .bin file of a model."""
+        """Return whether the root element is `net`; raise ArtifactError for a model's .bin file."""
         if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
             raise ArtifactError(
                 f"{path} contains only the weights of an OpenVINO model",

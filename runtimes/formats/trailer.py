@@ -33,8 +33,8 @@ def metadata_files(manifest: Manifest) -> dict[str, str]:
         manifest: Manifest of the artifact.
 
     Returns:
-        File name -> text: the manifest, and the class labels, one per line, which is the format that
-        TensorFlow Lite's tools read.
+        File name -> text: the manifest, and the class labels, one per line, as TensorFlow Lite's
+        tools read them.
     """
     return {
         MANIFEST: manifest.to_json(),
@@ -97,9 +97,9 @@ class TrailerFormat:
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with the bytes before the archive, then each archived file's name and bytes.
+        """Update a hash with the bytes before the archive and each archived file's name and bytes.
 
-        The manifest is not hashed.
+        The manifest in the archive is not hashed.
         """
         with _open_archive(path) as archive, path.open("rb") as file:
             infos = [] if archive is None else archive.infolist()

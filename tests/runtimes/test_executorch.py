@@ -243,7 +243,7 @@ def test_files_that_crash_only_end_another_process(artifact: Artifact, pte_bytes
         try:
             open_file(artifact).close()
         except ArtifactError as error:
-            crashes += "ends the process" in str(error)
+            crashes += "crashes the process" in str(error)
     assert crashes > 0
 
 

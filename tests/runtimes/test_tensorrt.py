@@ -163,7 +163,7 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(ArtifactError, match="has 200 of its 256 bytes"):
         ENGINE.open(save_plan(tmp_path, make_plan()[:200]), GPU)
     other_manifest = make_manifest(content_sha256=hashlib.sha256(b"another").hexdigest())
-    with pytest.raises(ArtifactError, match="not the file that its manifest was written for"):
+    with pytest.raises(ArtifactError, match="does not have the hash that its manifest states"):
         ENGINE.open(save_plan(tmp_path, make_plan(), other_manifest), GPU)
     message = "was written by TensorRT, but its manifest names TensorRT-RTX"
     with pytest.raises(ArtifactError, match=message):
@@ -189,7 +189,9 @@ def test_machines_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)
     with pytest.raises(RequestError) as error:
         ENGINE.open(artifact, RuntimeOptions())
-    assert str(error.value) == "no CUDA driver: run on the device"
+    assert str(error.value) == (
+        "this machine has no CUDA driver: run on a machine with an NVIDIA GPU"
+    )
     driver_without_gpu = SimpleNamespace(cuInit=lambda flags: 100)
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver_without_gpu)
     with pytest.raises(RequestError, match=r"finds no GPU \(error 100\)"):
