@@ -276,7 +276,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         )
         return 1
     if arguments.json:
-        # `to_json` writes a newly computed digest; the output has the one that is in the file.
+        # `to_json` writes a newly computed digest; the one in the file is printed instead.
         record = {
             **json.loads(manifest.to_json()),
             "sha256": manifest.sha256,

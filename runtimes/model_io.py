@@ -188,7 +188,7 @@ def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
 
 
 def _count_classes(output: TensorSpec) -> int:
-    """Return the number of classes; raise ArtifactError if the output does not hold logits."""
+    """Return the number of classes; raise ArtifactError if the output is not logits."""
     if (
         len(output.shape) != 2
         or not isinstance(output.shape[1], int)

@@ -300,7 +300,9 @@ def test_logits_that_are_not_finite_are_errors(
         Classifier(tmp_path / "a.onnx").predict(image_files[0])
 
 
-def test_decoding_runs_beside_the_engine_in_bounded_time(build_artifact: ArtifactBuilder) -> None:
+def test_decoding_runs_while_the_engine_runs_in_bounded_time(
+    build_artifact: ArtifactBuilder,
+) -> None:
     classifier = Classifier(build_artifact())
     start = time.perf_counter()
     assert len(classifier.predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500

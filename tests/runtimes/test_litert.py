@@ -1,4 +1,4 @@
-"""LiteRT as an engine: options are obeyed, and no file ends the process."""
+"""LiteRT as an engine: options take effect or are refused, and no file crashes the process."""
 
 from __future__ import annotations
 

@@ -99,5 +99,5 @@ def test_both_files_of_an_ir_are_needed(copy_artifact: ArtifactBuilder) -> None:
     with pytest.raises(ArtifactError):
         open_runtime(path)
     path.with_suffix(".bin").unlink()
-    with pytest.raises(ArtifactError, match="beside"):
+    with pytest.raises(ArtifactError, match="next to it"):
         open_runtime(path)
