@@ -118,7 +118,7 @@ def test_logits_do_not_depend_on_the_chunk(
     assert np.allclose(logits, classifier.logits(image_files), atol=1e-4)
 
 
-def test_a_file_that_resizes_by_itself(
+def test_a_file_that_resizes_inside(
     build_artifact: ArtifactBuilder, image_files: list[Path]
 ) -> None:
     pytest.importorskip("onnxruntime")
@@ -129,7 +129,7 @@ def test_a_file_that_resizes_by_itself(
     ]
     expected = host_runtime.run(np.stack([classifier.preprocess(x) for x in smooth_images]))
     assert np.abs(classifier.logits(smooth_images) - expected).max() < 0.5
-    with pytest.raises(RequestError, match="by itself"):
+    with pytest.raises(RequestError, match="inside the file"):
         Classifier(build_artifact(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
 
 

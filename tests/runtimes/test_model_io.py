@@ -126,7 +126,7 @@ def test_a_file_without_manifest_for_any_size_needs_its_size(
     onnx.save(model, path)
     with pytest.raises(
         ArtifactError,
-        match=r"free\.onnx takes images of any size.*: from Python: "
+        match=r"free\.onnx takes images of any size.*: in Python, pass that size .*: "
         r"Classifier\(path, preprocess=.*224",
     ):
         Classifier(path)

@@ -160,7 +160,7 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
     for data in (b"", MAGIC, b"PK\3\4" * 99, make_plan()[:60]):
         with pytest.raises(ArtifactError, match="is not a TensorRT engine"):
             ENGINE.open(save_plan(tmp_path, data), GPU)
-    with pytest.raises(ArtifactError, match="has 200 of its 256 bytes"):
+    with pytest.raises(ArtifactError, match="has only 200 of its 256 bytes"):
         ENGINE.open(save_plan(tmp_path, make_plan()[:200]), GPU)
     other_manifest = make_manifest(content_sha256=hashlib.sha256(b"another").hexdigest())
     with pytest.raises(ArtifactError, match="does not have the hash that its manifest states"):
