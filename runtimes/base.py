@@ -149,7 +149,7 @@ class Engine(ABC):
     """A library that runs artifacts. Creating an instance does not import the library.
 
     Attributes:
-        name: Name on the command line: the module's name, with hyphens instead of underscores.
+        name: Name for `--runtime`: the module's name, with hyphens instead of underscores.
         formats: File formats that the engine opens, its own format first.
         package: Name of the Python module that the engine is imported from.
         extra: Extra of tinyvit-edge that installs the engine; "" if every installation has it.

@@ -75,8 +75,9 @@ def verify(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-verify",
-        "Check that an exported file computes the right logits on this machine: run its golden"
-        " inputs (test images defined at export) and compare the logits with those stored in it.",
+        "Check that an exported file computes the right logits on this machine.\n\n"
+        "The golden inputs (test images that export defines) are run, and their logits are\n"
+        "compared with those stored at export.",
         "  tinyvit-verify tinyvit_5m.onnx\n"
         "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
@@ -97,8 +98,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-inspect",
-        "Show the manifest of an exported file: its model, input, output, preprocessing, labels,"
-        " origin and accuracy. No inference engine is needed.",
+        "Show the manifest of an exported file: model, input, output, preprocessing, labels,\n"
+        "origin and accuracy. No inference engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
     _add_file_argument(parser)

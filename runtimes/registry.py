@@ -37,7 +37,7 @@ def get_engine(name: str) -> Engine:
     """
     if name not in engine_names():
         raise RequestError(
-            f"no runtime is called {name!r}", f"there are {', '.join(engine_names())}"
+            f"no engine is called {name!r}", f"choose one of {', '.join(engine_names())}"
         )
     engine: Engine = load_plugin(engines, name, "ENGINE")
     return engine

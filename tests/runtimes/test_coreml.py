@@ -98,7 +98,7 @@ def test_two_manifests_are_both_returned(package: Path) -> None:
 
 
 def set_model_path(package: Path, model_path: Any) -> None:
-    """Change where the package's index says that the model is."""
+    """Change the path of the model in the package's index."""
     index = json.loads((package / "Manifest.json").read_text())
     index["itemInfoEntries"][index["rootModelIdentifier"]]["path"] = model_path
     (package / "Manifest.json").write_text(json.dumps(index))

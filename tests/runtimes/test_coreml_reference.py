@@ -164,7 +164,7 @@ def repeat_last_operation(model: Any) -> None:
 
 
 def first_blob(model: Any) -> Any:
-    """Return the first constant that is in the file of weights."""
+    """Return the first constant that is in the weight file."""
     values = (operation.attributes["val"] for operation in main_block(model).operations)
     return next(value.blobFileValue for value in values if value.blobFileValue.fileName)
 
@@ -186,7 +186,7 @@ def replace_gelu_mode(model: Any) -> None:
 
 
 def set_blob(**fields: Any) -> Callable[[Any], None]:
-    """Make a function that changes fields of the first constant in the file of weights."""
+    """Make a function that changes fields of the first constant in the weight file."""
 
     def edit(model: Any) -> None:
         for name, value in fields.items():

@@ -1,4 +1,4 @@
-"""What every engine does alike, with ONNX Runtime and OpenVINO as examples; how one is chosen."""
+"""Behavior common to all engines, tested with ONNX Runtime and OpenVINO; choice of the engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Facts from /proc/cpuinfo, and which int8 files a processor runs correctly."""
+"""Reads /proc/cpuinfo and checks which int8 files a processor computes correctly."""
 
 from __future__ import annotations
 

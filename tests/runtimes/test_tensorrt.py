@@ -1,4 +1,4 @@
-"""TensorRT as an engine: with stand-ins for the CUDA driver and TensorRT."""
+"""TensorRT as an engine, with a fake CUDA driver and a fake TensorRT."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VERSION_BYTES = bytes((1, 7, 1, 116))
 
 
 def make_plan(magic: bytes = MAGIC, size_bytes: int = 256) -> bytes:
-    """Return what is read of a plan before TensorRT gets the file, filled up with zeros."""
+    """Return the header of a plan, which is checked before TensorRT loads it; padded with zeros."""
     header = magic.ljust(16, b"\0") + struct.pack("<Q", size_bytes) + VERSION_BYTES
     return header.ljust(size_bytes, b"\0")
 

@@ -77,7 +77,7 @@ def test_an_unchanged_file_passes(
     assert result.host.processor
 
 
-def test_a_file_that_resizes_by_itself_passes(build_artifact: ArtifactBuilder) -> None:
+def test_a_file_that_resizes_inside_passes(build_artifact: ArtifactBuilder) -> None:
     pytest.importorskip("onnxruntime")
     assert verify(build_artifact(stage="full"), "onnxruntime").passed
 
@@ -170,7 +170,7 @@ def test_nan_fails(copy_artifact: ArtifactBuilder) -> None:
     assert math.isnan(result.max_abs_diff)
 
 
-def test_another_best_class_within_the_tolerance_is_reported_and_passes(
+def test_another_top1_class_within_the_tolerance_is_reported_and_passes(
     copy_artifact: ArtifactBuilder,
 ) -> None:
     path = copy_artifact()
