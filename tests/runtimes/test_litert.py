@@ -263,7 +263,7 @@ def test_names_that_are_not_utf8_are_refused(save_artifact: SaveArtifact) -> Non
 
 
 def test_damaged_bytes_never_crash_the_process(tmp_path: Path) -> None:
-    """Change one to three bits of an int8 file, 300 times, in a separate process, which may crash."""
+    """Open 300 int8 files with one to three changed bits each, in a separate process."""
     (tmp_path / "whole.tflite").write_bytes(serialize_model(build_model(int8=True)))
     code = f"""
 from pathlib import Path
