@@ -106,7 +106,7 @@ def _find_provider(device: str, available: list[str]) -> str:
 
 
 def _choose_threads(provider: str, options: RuntimeOptions) -> int | None:
-    """Return the number of CPU threads; None on other devices, where --threads is an error."""
+    """Return the number of CPU threads; None on other devices, for which --threads is an error."""
     if provider == _CPU_PROVIDER:
         # Always set, because ONNX Runtime does not report the number that it would choose.
         return options.threads or physical_cores()

@@ -101,7 +101,7 @@ def _import_openvino() -> ModuleType:
 def _check_resize_support(artifact: Artifact) -> None:
     """Raise RequestError for an ONNX file that contains the resizing of images.
 
-    OpenVINO's ONNX reader ignores the attribute "antialias" of Resize, so that the logits would be
+    OpenVINO's ONNX reader ignores the attribute "antialias" of Resize, so the logits would be
     wrong without any message.
     """
     is_onnx = artifact.format is ONNX

@@ -123,7 +123,7 @@ def test_the_content_of_an_ir_includes_its_weights(copy_artifact: ArtifactBuilde
 
 
 def test_opening_the_weights_of_an_ir_names_its_xml(build_artifact: ArtifactBuilder) -> None:
-    with pytest.raises(ArtifactError, match=r"open test\.xml"):
+    with pytest.raises(ArtifactError, match=r"give test\.xml"):
         read_artifact(build_artifact(".xml").with_suffix(".bin"))
 
 

@@ -201,7 +201,7 @@ def test_registry_finds_engines_by_listing() -> None:
 def test_choice_of_engine(build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
     assert open_runtime(read_artifact(build_artifact())).describe().engine == "onnxruntime"
-    with pytest.raises(RequestError, match=r"there are coreml, .*onnxruntime, openvino"):
+    with pytest.raises(RequestError, match=r"choose one of coreml, .*onnxruntime, openvino"):
         open_runtime(build_artifact(), "tensorflow")
     with pytest.raises(RequestError, match="--runtime openvino"):
         open_runtime(build_artifact(".xml"), "onnxruntime")
