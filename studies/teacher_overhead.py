@@ -119,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _print_table(args: argparse.Namespace) -> int:
     steps = {name: make_step() for name, make_step in _step_makers(args).items()}
     times = run_interleaved(steps, rounds=args.rounds, warmup=1)
-    precision = "bfloat16" if select_device().bfloat16 else "float32"
+    precision = "bfloat16" if select_device().uses_bfloat16 else "float32"
     print(
         f"{STUDENT} at {args.img_size} pixels, batch {args.batch}, {precision}, {args.rounds} "
         f"alternating steps; {describe_cpu()}\n"
@@ -153,8 +153,8 @@ def _time_record_reading(args: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]
         logits = open_paper_logits(epoch_folder.parent)
-        keys = [images.keys[position // store.header.views] for position in positions]
-        values_path = next(logits.epochs[0].glob("*-values.bin"))
+        keys = [images.keys[position // store.header.views_per_image] for position in positions]
+        values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
         dtype = paper_record_dtype(logits.top_k)
 
         def read_paper_layout() -> None:
@@ -209,7 +209,7 @@ def _make_step(
     """Return a function that trains one step; `store` gives the augmentation of every kind."""
     header, teacher = store.header, source.teacher
     config = replace(PRESETS["pretrain-22k"], batch=args.batch, augmentation=header.augmentation)
-    classes = teacher.classes if teacher else header.classes
+    classes = teacher.num_classes if teacher else header.num_classes
     student = make_student(STUDENT, None, None, classes, args.img_size, 0)
     uses_labels = source == StepSource()
     data = TrainingData(

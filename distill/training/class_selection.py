@@ -20,14 +20,14 @@ class ClassSelection:
 
     Attributes:
         labels: Labels of the classifier while it trains; None if they are not known.
-        count: Number of its rows.
+        num_classes: Number of its rows.
         class_indices: Class of each image among them, int64 (N,); None if it is not known.
         kept_rows: Rows that the finished model keeps; None keeps all.
         kept_labels: Labels of the finished model.
     """
 
     labels: tuple[Label, ...] | None
-    count: int
+    num_classes: int
     class_indices: npt.NDArray[np.int64] | None
     kept_rows: Sequence[int] | None
     kept_labels: tuple[Label, ...]
@@ -62,19 +62,19 @@ def select_classes(
         count = len(images.labels)
         return ClassSelection(images.labels, count, images.class_indices, None, images.labels)
     header = store.header
-    teacher_labels = header.labels or numbered_labels(header.classes)
+    teacher_labels = header.labels or numbered_labels(header.num_classes)
     if classes == "teacher" or images.labels is None or images.class_indices is None:
         indices = _match_teacher_classes(images, teacher_labels, store) if uses_labels else None
-        return ClassSelection(header.labels, header.classes, indices, None, teacher_labels)
+        return ClassSelection(header.labels, header.num_classes, indices, None, teacher_labels)
     indices = _match_teacher_classes(images, teacher_labels, store)
     first_images = [
         int(np.argmax(images.class_indices == row)) for row in range(len(images.labels))
     ]
     kept_rows = [int(indices[image]) for image in first_images]
-    keeps_all = kept_rows == list(range(header.classes))
+    keeps_all = kept_rows == list(range(header.num_classes))
     return ClassSelection(
         header.labels,
-        header.classes,
+        header.num_classes,
         indices,
         None if keeps_all else kept_rows,
         tuple(teacher_labels[row] for row in kept_rows),

@@ -32,11 +32,11 @@ class TrainingConfig:
         layer_decay: Layer-wise decay of the learning rate, see `optimizer.layer_scale`.
         drop_path: Probability of skipping the last block's branches; "paper" takes the paper's
             rate for the preset and variant, see `presets.drop_path_rate`.
-        average: Decay of the running average of the weights; 0 turns averaging off.
+        ema_decay: Decay of the running average of the weights; 0 turns averaging off.
         label_smoothing: Label smoothing of the cross-entropy.
         label_weight: Weight of the labels' cross-entropy beside a teacher's divergence.
-        clip: Largest norm of the gradient; 0 does not clip.
-        frozen_norm: Whether BatchNorm keeps the statistics that it has.
+        max_grad_norm: Largest norm of the gradient; 0 does not clip.
+        frozen_batchnorm: Whether BatchNorm keeps the statistics that it has.
         seed: Seed of everything that is random.
         precision: "auto", "float32" or "bfloat16".
         augmentation: The augmentation if there is no store, which has its own.
@@ -52,11 +52,11 @@ class TrainingConfig:
     weight_decay: float = 0.05
     layer_decay: float = 1.0
     drop_path: float | Literal["paper"] = "paper"
-    average: float = 0.0
+    ema_decay: float = 0.0
     label_smoothing: float = 0.1
     label_weight: float = 0.0
-    clip: float = 5.0
-    frozen_norm: bool = False
+    max_grad_norm: float = 5.0
+    frozen_batchnorm: bool = False
     seed: int = 0
     precision: Precision = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -71,10 +71,10 @@ class TrainingConfig:
             "layer_decay is above 0 and at most 1": 0 < self.layer_decay <= 1,
             'drop_path is "paper", or at least 0 and below 1': self.drop_path == "paper"
             or 0 <= self.drop_path < 1,
-            "average is at least 0 and below 1": 0 <= self.average < 1,
+            "ema_decay is at least 0 and below 1": 0 <= self.ema_decay < 1,
             "label_smoothing is at least 0 and below 1": 0 <= self.label_smoothing < 1,
             "label_weight is not negative": self.label_weight >= 0,
-            "clip is not negative": self.clip >= 0,
+            "max_grad_norm is not negative": self.max_grad_norm >= 0,
             "weight_decay is not negative": self.weight_decay >= 0,
         }
         violated = [limit for limit, is_met in limits.items() if not is_met]

@@ -28,16 +28,16 @@ class TrainingBatch:
     Attributes:
         pixels: Views, uint8 (B, S, S, 3).
         classes: Class of each view's image, int64 (B,); None without labels.
-        partners: Class of the image that was mixed in, int64 (B,); None without labels.
-        shares: Fraction of the view that is its own image, float32 (B,); None without labels.
+        partner_classes: Class of the image that was mixed in, int64 (B,); None without labels.
+        own_fractions: Fraction of the view that is its own image, float32 (B,); None without labels.
         teacher_classes: The teacher's top classes, int64 (B, K); None without a store.
         teacher_probabilities: Their probabilities, float32 (B, K); None without a store.
     """
 
     pixels: Tensor
     classes: Tensor | None = None
-    partners: Tensor | None = None
-    shares: Tensor | None = None
+    partner_classes: Tensor | None = None
+    own_fractions: Tensor | None = None
     teacher_classes: Tensor | None = None
     teacher_probabilities: Tensor | None = None
 
@@ -64,9 +64,9 @@ class TrainingData:
     size: int
 
     @property
-    def views(self) -> int:
+    def views_per_image(self) -> int:
         """Views of each image in an epoch."""
-        return self.store.header.views if self.store else 1
+        return self.store.header.views_per_image if self.store else 1
 
     @property
     def view_source(self) -> ViewSource:
@@ -75,7 +75,7 @@ class TrainingData:
         return ViewSource(self.images.open, len(self.images), self.size, augmentation)
 
     def __len__(self) -> int:
-        return len(self.images) * self.views
+        return len(self.images) * self.views_per_image
 
 
 class _EpochDataset(Dataset["Sample | TinyViTError"]):
@@ -98,7 +98,7 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
 
     def _make_sample(self, index: int) -> Sample:
         data = self._data
-        image, view_number = divmod(index, data.views)
+        image, view_number = divmod(index, data.views_per_image)
         sample: Sample = {}
         if data.store is None or self._records is None:
             seed = view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
@@ -111,8 +111,8 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
         sample["pixels"] = view.pixels
         if data.class_indices is not None:
             sample["classes"] = data.class_indices[image]
-            sample["partners"] = data.class_indices[view.partner]
-            sample["shares"] = np.float32(view.share)
+            sample["partner_classes"] = data.class_indices[view.partner]
+            sample["own_fractions"] = np.float32(view.own_fraction)
         return sample
 
 

@@ -28,11 +28,11 @@ class ComputeDevice:
 
     Attributes:
         name: torch's name of the device, such as "cpu" or "cuda:0".
-        bfloat16: Whether products are computed in bfloat16; weights stay float32.
+        uses_bfloat16: Whether products are computed in bfloat16; weights stay float32.
     """
 
     name: str
-    bfloat16: bool
+    uses_bfloat16: bool
 
     def place(self, module: _Network) -> _Network:
         """Move a module to the device, with convolution weights in channels-last order.
@@ -45,7 +45,7 @@ class ComputeDevice:
         """
         return module.to(self.name, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
-    def images(self, batch: Tensor) -> Tensor:
+    def move_images(self, batch: Tensor) -> Tensor:
         """Move images to the device in channels-last order.
 
         Args:
@@ -55,7 +55,9 @@ class ComputeDevice:
 
     def autocast(self) -> AbstractContextManager[object]:
         """Return the context for forward passes, which chooses the precision of products."""
-        return torch.autocast(self.name.partition(":")[0], torch.bfloat16, enabled=self.bfloat16)
+        return torch.autocast(
+            self.name.partition(":")[0], torch.bfloat16, enabled=self.uses_bfloat16
+        )
 
 
 def select_device(precision: Precision = "auto", local_rank: int = 0) -> ComputeDevice:

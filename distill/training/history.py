@@ -20,13 +20,13 @@ class EpochSummary:
 
     Attributes:
         loss: Mean loss of its steps.
-        rate: Learning rate of its last step.
+        learning_rate: Learning rate of its last step.
         top1: Top-1 accuracy after it in percent; None without validation images.
         seconds: Duration in seconds.
     """
 
     loss: float
-    rate: float
+    learning_rate: float
     top1: float | None
     seconds: float
 

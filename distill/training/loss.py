@@ -43,15 +43,19 @@ def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) ->
 
 
 def mixed_cross_entropy(
-    logits: Tensor, classes: Tensor, partners: Tensor, shares: Tensor, smoothing: float
+    logits: Tensor,
+    classes: Tensor,
+    partner_classes: Tensor,
+    own_fractions: Tensor,
+    smoothing: float,
 ) -> Tensor:
     """Compute the cross-entropy with the labels of views that may be mixed from two images.
 
     Args:
         logits: Logits of the student, float (B, C).
         classes: Class of each view's own image, int64 (B,).
-        partners: Class of the image that was mixed in, int64 (B,).
-        shares: Fraction of the view that is the own image, 0 to 1, float (B,).
+        partner_classes: Class of the image that was mixed in, int64 (B,).
+        own_fractions: Fraction of the view that is the own image, 0 to 1, float (B,).
         smoothing: Label smoothing, 0 to 1.
 
     Returns:
@@ -59,8 +63,8 @@ def mixed_cross_entropy(
     """
     logits = logits.float()
     own = F.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
-    other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
-    return (shares * own + (1 - shares) * other).mean()
+    other = F.cross_entropy(logits, partner_classes, reduction="none", label_smoothing=smoothing)
+    return (own_fractions * own + (1 - own_fractions) * other).mean()
 
 
 def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
@@ -84,10 +88,12 @@ def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) 
         teacher_probabilities = batch.teacher_probabilities.to(device)
         loss = sparse_divergence(logits, batch.teacher_classes.to(device), teacher_probabilities)
         label_weight = config.label_weight
-    labels = (batch.classes, batch.partners, batch.shares)
+    labels = (batch.classes, batch.partner_classes, batch.own_fractions)
     if label_weight and all(label is not None for label in labels):
-        classes, partners, shares = (label.to(device) for label in labels if label is not None)
+        classes, partner_classes, own_fractions = (
+            label.to(device) for label in labels if label is not None
+        )
         loss = loss + label_weight * mixed_cross_entropy(
-            logits, classes, partners, shares, config.label_smoothing
+            logits, classes, partner_classes, own_fractions, config.label_smoothing
         )
     return loss

@@ -21,7 +21,7 @@ _FINETUNE_1K = TrainingConfig(
     warmup_epochs=5,
     weight_decay=1e-8,
     layer_decay=0.8,
-    frozen_norm=True,
+    frozen_batchnorm=True,
 )
 _FINETUNE_384 = replace(
     _FINETUNE_1K, preset="finetune-384", lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, layer_decay=1.0
@@ -41,7 +41,7 @@ _ALL_PRESETS = (
         warmup_epochs=2,
         weight_decay=0.05,
         layer_decay=0.8,
-        average=0.99,
+        ema_decay=0.99,
         augmentation=Augmentation(scale=(0.3, 1.0)),
     ),
     TrainingConfig(
@@ -53,7 +53,7 @@ _ALL_PRESETS = (
         min_lr=3e-6,
         warmup_epochs=0.1,
         weight_decay=0.0,
-        average=0.99,
+        ema_decay=0.99,
     ),
 )
 

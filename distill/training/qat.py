@@ -63,17 +63,19 @@ class FakeQuantizedLayer(nn.Module):
     The weights themselves stay float32 and are trained.
     """
 
-    def __init__(self, layer: Layer, input_point: FakeQuantize | None, weight_bits: int) -> None:
+    def __init__(
+        self, layer: Layer, input_quantizer: FakeQuantize | None, weight_bits: int
+    ) -> None:
         """Wrap a layer.
 
         Args:
             layer: The layer.
-            input_point: Rounds the input; None leaves it as it is.
+            input_quantizer: Rounds the input; None leaves it as it is.
             weight_bits: Width of the weights.
         """
         super().__init__()
-        self.layer, self.input_point = layer, input_point
-        self.largest = 2 ** (weight_bits - 1) - 1
+        self.layer, self.input_quantizer = layer, input_quantizer
+        self.max_level = 2 ** (weight_bits - 1) - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Compute the layer with rounded weights.
@@ -85,12 +87,12 @@ class FakeQuantizedLayer(nn.Module):
             The output of the layer.
         """
         weight = self.layer.weight
-        scales = weight_scales(weight.detach(), self.largest)
+        scales = weight_scales(weight.detach(), self.max_level)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(
-            weight, scales, zeros, 0, -self.largest, self.largest
+            weight, scales, zeros, 0, -self.max_level, self.max_level
         )
-        x = x if self.input_point is None else self.input_point(x)
+        x = x if self.input_quantizer is None else self.input_quantizer(x)
         layer = self.layer
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, layer.bias)
@@ -109,8 +111,8 @@ def add_fake_quantization(
         scheme: Where it rounds.
     """
 
-    def make_layer(layer: Layer, input_point: FakeQuantize | None) -> FakeQuantizedLayer:
-        return FakeQuantizedLayer(layer, input_point, recipe.weight_bits)
+    def make_layer(layer: Layer, input_quantizer: FakeQuantize | None) -> FakeQuantizedLayer:
+        return FakeQuantizedLayer(layer, input_quantizer, recipe.weight_bits)
 
     return replace_layers(folded, recipe, scheme, FakeQuantize, make_layer).requires_grad_()
 

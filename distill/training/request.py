@@ -150,7 +150,7 @@ def _open_inputs(request: TrainingRequest) -> _Inputs:
     classes = select_classes(images, store, request.classes, config.label_weight > 0)
     init = read_init(request.init) if request.init else None
     student = make_student(
-        request.student, init, classes.labels, classes.count, request.img_size, config.seed
+        request.student, init, classes.labels, classes.num_classes, request.img_size, config.seed
     )
     if request.license:
         student = replace(student, license=request.license)
@@ -187,7 +187,7 @@ def _make_task(request: TrainingRequest, inputs: _Inputs) -> TrainingTask:
         data=inputs.data,
         validation=inputs.validation,
         labels=inputs.labels,
-        rows=inputs.classes.kept_rows,
+        kept_rows=inputs.classes.kept_rows,
         config=request.config,
         workers=default_workers() if request.workers is None else request.workers,
     )
@@ -234,8 +234,8 @@ def _describe(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:
     description: dict[str, Any] = {
         "student": student.model.variant.name,
         "img_size": student.model.img_size,
-        "init": student.init_sha256,
-        "images": len(images),
+        "init_sha256": student.init_sha256,
+        "image_count": len(images),
         "images_sha256": images.sha256,
         "classes": request.classes,
         "license": student.license,
@@ -246,10 +246,10 @@ def _describe(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:
         description["teachers"] = [asdict(teacher) for teacher in store.header.teachers]
         description["store"] = _describe_store(store, request.config.epochs)
     if task.validation:
-        description["validation"] = task.validation.sha256
+        description["validation_sha256"] = task.validation.sha256
     if request.qat is not None:
         description["weight_bits"] = request.weight_bits
-        description["recipe"] = sha256(Path(request.qat)) if request.qat else ""
+        description["recipe_sha256"] = sha256(Path(request.qat)) if request.qat else ""
     return description
 
 
@@ -276,7 +276,7 @@ def _introduce(run: TrainingRun) -> str:
             f"({store.epochs} stored epochs{repeats})"
         )
     model = task.student.model
-    precision = "bfloat16" if run.device.bfloat16 else "float32"
+    precision = "bfloat16" if run.device.uses_bfloat16 else "float32"
     return (
         f"training {model.variant.name} at {model.img_size} pixels, {origin}, "
         f"{task.student.head_origin}; preset {config.preset}, {config.epochs} epochs of "

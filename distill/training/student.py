@@ -175,7 +175,7 @@ def save_checkpoint(
     labels: Sequence[Label],
     preprocess: Preprocess,
     license: str,
-    rows: Sequence[int] | None = None,
+    kept_rows: Sequence[int] | None = None,
 ) -> None:
     """Write a safetensors file that tinyvit-export accepts as it is.
 
@@ -185,7 +185,7 @@ def save_checkpoint(
         labels: One label for each row of the classifier that stays.
         preprocess: How images become the network's input.
         license: License of the weights.
-        rows: Rows of the classifier that stay; None keeps all.
+        kept_rows: Rows of the classifier that stay; None keeps all.
 
     Raises:
         MissingDependencyError: safetensors is not installed.
@@ -195,9 +195,9 @@ def save_checkpoint(
     except ImportError as error:
         raise MissingDependencyError.of("safetensors", "train") from error
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    if rows is not None:
+    if kept_rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):
-            state[name] = state[name][list(rows)].contiguous()
+            state[name] = state[name][list(kept_rows)].contiguous()
     metadata = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),

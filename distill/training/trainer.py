@@ -61,7 +61,7 @@ class TrainingTask:
         data: The images to train on.
         validation: Images that decide which epoch is best; None takes the last epoch.
         labels: Labels of the finished model.
-        rows: Rows of the classifier that the finished model keeps; None keeps all.
+        kept_rows: Rows of the classifier that the finished model keeps; None keeps all.
         config: The training settings.
         workers: Processes that make views.
         export_state: Returns the state dict of a checkpoint from the trained network.
@@ -74,7 +74,7 @@ class TrainingTask:
     data: TrainingData
     validation: ValidationSet | None
     labels: tuple[Label, ...]
-    rows: Sequence[int] | None
+    kept_rows: Sequence[int] | None
     config: TrainingConfig
     workers: int
     export_state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
@@ -125,7 +125,7 @@ class TrainingRun:
         self._config, self._progress = config, progress
         self.model = device.place(task.student.model).train()
         add_drop_path(self.model, drop_path_rate(config, task.student.model.variant))
-        self.average = make_average(self.model, config.average) if config.average else None
+        self.average = make_average(self.model, config.ema_decay) if config.ema_decay else None
         self._optimizer = make_optimizer(self.model, config)
         self._network: nn.Module = processes.wrap(self.model)
         scale, shift = task.student.preprocess.scale_and_shift()
@@ -225,8 +225,8 @@ class TrainingRun:
         loss = training_loss(logits, batch, self._config)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
+        if self._config.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -245,7 +245,7 @@ class TrainingRun:
 
     def _set_training_mode(self) -> None:
         self.model.train()
-        if self._config.frozen_norm:
+        if self._config.frozen_batchnorm:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
@@ -260,7 +260,9 @@ class TrainingRun:
             return
         top1: float | None = None
         if task.validation:
-            top1 = evaluate_model(self.result_model, task.validation, self.device, task.rows).top1
+            top1 = evaluate_model(
+                self.result_model, task.validation, self.device, task.kept_rows
+            ).top1
         rate = self._learning_rate(state.step - 1)
         state.history.append(EpochSummary(loss, rate, top1, seconds))
         is_best = top1 is None or top1 > state.best_top1
@@ -291,7 +293,7 @@ class TrainingRun:
                 task.labels,
                 task.student.preprocess,
                 task.student.license,
-                task.rows,
+                task.kept_rows,
             )
         if task.recipe and is_best:
             digest = sha256(task.folder / run_folder.BEST_CHECKPOINT)

@@ -14,7 +14,7 @@ tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:lite0" --
 
 train() { # size, epochs, then what differs from size to size
   tinyvit-distill train --data "$data" --logits "$out/store" --preset transfer --img-size "$1" --epochs "$(epochs "$2")" -o "$out/at$1" \
-    --licence MIT --set label_weight=0.5 --set label_smoothing=0.05 --set average=0.998 "${@:3}"
+    --license MIT --set label_weight=0.5 --set label_smoothing=0.05 --set ema_decay=0.998 "${@:3}"
 }
 train 64 30 --student tiny_vit_5m_224 --classes teacher --lr 8e-3 --set layer_decay=1.0
 train 128 10 --classes teacher --init "$out/at64/best.safetensors" --lr 4e-3 --set layer_decay=1.0

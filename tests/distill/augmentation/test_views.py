@@ -41,7 +41,8 @@ def test_a_seed_is_a_view(image_folder: Path) -> None:
     first = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     again = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     assert all(
-        np.array_equal(a.pixels, b.pixels) and (a.partner, a.share) == (b.partner, b.share)
+        np.array_equal(a.pixels, b.pixels)
+        and (a.partner, a.own_fraction) == (b.partner, b.own_fraction)
         for a, b in zip(first, again)
     )
     assert len({one.pixels.tobytes() for one in first}) == 20
@@ -94,8 +95,8 @@ def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
     for seed in range(100):
         small, large = (view_of(images.open, 12, 3, seed, size, how) for size in (32, 64))
         assert small.partner == large.partner
-        assert small.share == pytest.approx(
-            large.share, abs=0.07
+        assert small.own_fraction == pytest.approx(
+            large.own_fraction, abs=0.07
         )  # the box's edges are whole pixels
 
 
@@ -114,20 +115,20 @@ def test_without_chance_a_view_is_the_picture() -> None:
 def test_the_share_is_that_of_the_pixels(way: str) -> None:
     black, white = (Image.new("RGB", (32, 32), (level,) * 3) for level in (0, 255))
     how = replace(CENTRE, **{way: 1.0})
-    shares = []
+    own_fractions = []
     for seed in range(30):
         made = view_of(lambda index: white if index == 0 else black, 2, 0, seed, 32, how)
-        shares.append(made.share)
+        own_fractions.append(made.own_fraction)
         if made.partner == 1:
-            assert abs(made.pixels.mean() / 255 - made.share) < 0.01
+            assert abs(made.pixels.mean() / 255 - made.own_fraction) < 0.01
         else:
             assert made.pixels.min() >= 254
-    assert min(shares) < 0.3 < 0.8 < max(shares)
+    assert min(own_fractions) < 0.3 < 0.8 < max(own_fractions)
 
 
 def test_erasing_takes_the_share_that_the_recipe_says() -> None:
     gray = Image.new("RGB", (64, 64), (128,) * 3)
-    shares = [
+    erased_fractions = [
         float(
             (view_of(lambda _: gray, 1, 0, seed, 64, replace(CENTRE, erase=1.0)).pixels != 128)
             .any(-1)
@@ -135,9 +136,9 @@ def test_erasing_takes_the_share_that_the_recipe_says() -> None:
         )
         for seed in range(200)
     ]
-    assert min(shares) > 0.01
-    assert max(shares) < 0.36
-    assert 0.14 < float(np.mean(shares)) < 0.2
+    assert min(erased_fractions) > 0.01
+    assert max(erased_fractions) < 0.36
+    assert 0.14 < float(np.mean(erased_fractions)) < 0.2
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000), (1, 1), (3, 500)])

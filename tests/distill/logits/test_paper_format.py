@@ -47,7 +47,7 @@ def released(tmp_path: Path) -> Path:
 def test_released_files_are_read(released: Path) -> None:
     assert (released / "logits_top3_epoch0" / "rank0-values.bin").stat().st_size == 4 * (4 + 4 * K)
     logits = open_paper_logits(released)
-    assert (logits.top_k, sorted(logits.epochs)) == (K, [0, 1])
+    assert (logits.top_k, sorted(logits.epoch_folders)) == (K, [0, 1])
     ranks = list(logits.read_ranks(1))
     assert [keys for keys, _ in ranks] == [
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
@@ -106,7 +106,7 @@ def test_folders_without_usable_epochs_are_refused(tmp_path: Path, names: list[s
 def test_conversion_to_the_paper_layout_and_back(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
-    made = convert_store(store.folder, image_folder, "tinyvit", tmp_path / "released")
+    made = convert_store(store.folder, image_folder, "paper", tmp_path / "released")
     assert [path.name for path in made] == ["logits_top5_epoch0", "logits_top5_epoch1"]
     assert (made[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
     logits = open_paper_logits(tmp_path / "released")

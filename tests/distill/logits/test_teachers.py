@@ -17,7 +17,7 @@ from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.runtimes import processor as cpu
 
-HERE = ComputeDevice("cpu", bfloat16=False)
+HERE = ComputeDevice("cpu", uses_bfloat16=False)
 PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
 
 
@@ -61,7 +61,7 @@ def test_several_are_averaged(checkpoint: Path) -> None:
 
 def test_a_released_model_by_its_name() -> None:
     (teacher,) = open_teachers(("demo",), None, HERE)
-    assert (teacher.name, teacher.classes, teacher.preprocess.size) == ("demo", 10, 224)
+    assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 10, 224)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
     real = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: real(name, pretrained=False))
     (teacher,) = open_teachers(("timm:resnet18.a1_in1k",), None, HERE)
-    assert (teacher.classes, teacher.preprocess.size) == (1000, 224)
+    assert (teacher.num_classes, teacher.preprocess.size) == (1000, 224)
     np.testing.assert_allclose(teacher.probabilities(PIXELS).sum(1), 1)
     monkeypatch.undo()
     with pytest.raises(TinyViTError, match="timm cannot create no_such_model"):
@@ -125,9 +125,9 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
-    assert not select_device("auto").bfloat16
+    assert not select_device("auto").uses_bfloat16
     with pytest.raises(TinyViTError, match="no bfloat16 instructions"):
         select_device("bfloat16")
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
-    assert select_device("auto").bfloat16
-    assert not select_device("float32").bfloat16
+    assert select_device("auto").uses_bfloat16
+    assert not select_device("float32").uses_bfloat16

@@ -33,7 +33,7 @@ def test_presets_have_the_papers_values() -> None:
         scratch.lr,
         scratch.weight_decay,
         scratch.warmup_epochs,
-        scratch.clip,
+        scratch.max_grad_norm,
     ) == (300, 5e-4, 0.05, 20, 5.0)
     assert (
         scratch.augmentation.mixup,
@@ -52,7 +52,7 @@ def test_presets_have_the_papers_values() -> None:
         fine.min_lr,
         fine.layer_decay,
         fine.weight_decay,
-        fine.frozen_norm,
+        fine.frozen_batchnorm,
     ) == (30, 2.5e-4, 1e-5, 0.8, 1e-8, True)
     assert (larger.lr, larger.warmup_lr, larger.min_lr, larger.layer_decay) == (
         2e-5,
@@ -86,11 +86,11 @@ def test_overrides_change_single_settings() -> None:
         dict(
             map(
                 parse_assignment,
-                ["lr=1e-3", "epochs = 3", "augmentation.scale=[0.5, 1]", "frozen_norm=true"],
+                ["lr=1e-3", "epochs = 3", "augmentation.scale=[0.5, 1]", "frozen_batchnorm=true"],
             )
         ),
     )
-    assert (config.lr, config.epochs, config.augmentation.scale, config.frozen_norm) == (
+    assert (config.lr, config.epochs, config.augmentation.scale, config.frozen_batchnorm) == (
         1e-3,
         3,
         (0.5, 1),

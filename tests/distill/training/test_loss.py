@@ -75,10 +75,10 @@ def test_float16_probabilities_that_sum_above_one_are_accepted() -> None:
 
 def test_labels_of_mixed_images_are_mixed() -> None:
     logits, own, other = torch.randn(B, C), torch.arange(B), torch.arange(B) + 3
-    shares = torch.linspace(0, 1, B)
+    own_fractions = torch.linspace(0, 1, B)
     targets = torch.zeros(B, C)
     for i in range(B):
-        targets[i, own[i]] += shares[i]
-        targets[i, other[i]] += 1 - shares[i]
+        targets[i, own[i]] += own_fractions[i]
+        targets[i, other[i]] += 1 - own_fractions[i]
     wanted = F.cross_entropy(logits, targets, label_smoothing=0.1)
-    torch.testing.assert_close(mixed_cross_entropy(logits, own, other, shares, 0.1), wanted)
+    torch.testing.assert_close(mixed_cross_entropy(logits, own, other, own_fractions, 0.1), wanted)

@@ -27,7 +27,7 @@ CONFIG = replace(
     epochs=2,
     batch=4,
     drop_path=0.2,
-    average=0.9,
+    ema_decay=0.9,
     label_weight=0.5,
     precision="float32",
     warmup_epochs=1.0,
@@ -264,7 +264,7 @@ def test_a_damaged_record_is_reported(
 
     copied = Store(Path(shutil.copytree(store.folder, tmp_path / "s")), store.header)
     data = bytearray(copied.epoch_path(0).read_bytes())
-    data[3 * store.header.record.itemsize + 10] ^= 1
+    data[3 * store.header.dtype.itemsize + 10] ^= 1
     copied.epoch_path(0).write_bytes(data)
     with pytest.raises(
         RequestError,
@@ -340,7 +340,7 @@ def test_a_step_follows_the_teacher(image_folder: Path, store: Store, tmp_path: 
         epochs=12,
         lr=0.1,
         warmup_epochs=0,
-        average=0.0,
+        ema_decay=0.0,
         drop_path=0.0,
         label_weight=0.0,
         batch=12,
@@ -466,7 +466,7 @@ def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run(
     image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    settings = replace(CONFIG, lr=1e30, warmup_epochs=0, clip=0.0, average=0.0)
+    settings = replace(CONFIG, lr=1e30, warmup_epochs=0, max_grad_norm=0.0, ema_decay=0.0)
     with pytest.raises(RequestError, match="the loss is"):
         train_student(make_request(image_folder, tmp_path / "run", store, settings))
 
@@ -475,7 +475,7 @@ def test_frozen_norms_keep_their_statistics(
     image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     before = copy.deepcopy(load_checkpoint(checkpoint).state_dict)
-    settings = replace(CONFIG, epochs=1, frozen_norm=True, average=0.0)
+    settings = replace(CONFIG, epochs=1, frozen_batchnorm=True, ema_decay=0.0)
     train_student(
         TrainingRequest(image_folder, tmp_path / "run", settings, init=checkpoint, workers=0)
     )
