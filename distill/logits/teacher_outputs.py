@@ -25,6 +25,8 @@ DEFAULT_BATCH = 16
 
 Span = tuple[int, int]
 """Positions of the records of one batch in an epoch, (start, end)."""
+_ViewBatch = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
+"""Seeds, (B,), and pixels, (B, S, S, 3), of views."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +110,10 @@ def compute_outputs(
         RequestError: A teacher's output is not finite.
     """
 
-    def make_batch(span: Span) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
+    def make_batch(span: Span) -> _ViewBatch:
         return _make_views(header, inputs.images, epoch, span)
 
+    batches: Iterator[_ViewBatch]
     # A thread makes the views of the next two batches while the teacher computes. Ray workers
     # compute one batch per call, which needs no thread.
     if len(spans) == 1:
@@ -122,10 +125,8 @@ def compute_outputs(
         yield select_top_k(start, seeds, probabilities, header.top_k)
 
 
-def _make_views(
-    header: StoreHeader, images: ImageFolder, epoch: int, span: Span
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-    """Return the seeds, (B,), and the pixels, uint8 (B, S, S, 3), of a batch."""
+def _make_views(header: StoreHeader, images: ImageFolder, epoch: int, span: Span) -> _ViewBatch:
+    """Make the views of one batch."""
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     image_views = [divmod(record, header.views_per_image) for record in range(*span)]
     seeds = [view_seed(header.seed, epoch, images.keys[index], view) for index, view in image_views]

@@ -1,4 +1,4 @@
-"""Accuracy of a network in torch on labeled images."""
+"""Measures the accuracy of a PyTorch network on labeled images."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class AccuracyScores:
     """Accuracy on a set of images.
 
     Attributes:
-        top1: Percent of images whose best class is correct.
-        top5: Percent of images with the correct class among the best five.
+        top1: Percentage of images whose predicted class is correct.
+        top5: Percentage of images with the correct class among the five most probable ones.
         image_count: Number of images.
     """
 
@@ -42,10 +42,12 @@ def evaluate_model(
     """Measure the accuracy of a network.
 
     Args:
-        model: The network, on the device. Its training mode is restored afterwards.
+        model: The network, on the device. It is evaluated in eval mode; afterwards its mode is
+            restored.
         validation: The images with their classes.
-        device: The device, which also decides the precision.
-        kept_rows: Rows of the classifier in the order of the validation's labels; None takes all.
+        device: The device and the precision.
+        kept_rows: Rows of the classifier that correspond to the labels of `validation`, in their
+            order; None if all rows do.
     """
     was_training = model.training
     model.eval()

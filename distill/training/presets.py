@@ -1,7 +1,7 @@
 """Named training presets.
 
-The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/configs); "transfer"
-and "qat" are this project's.
+The presets "transfer" and "qat" are this project's. The others are the paper's (microsoft/Cream,
+TinyViT/config.py and TinyViT/configs).
 """
 
 from __future__ import annotations
@@ -85,12 +85,12 @@ def get_preset(name: str) -> TrainingConfig:
 
 
 def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
-    """Choose the preset of a run that names none.
+    """Choose the default preset of a run.
 
     Args:
-        has_init: Whether the run begins from a checkpoint.
-        has_store: Whether the run learns from stored teacher outputs.
-        is_qat: Whether the run trains with int8 in the graph.
+        has_init: Whether the initial weights are those of a checkpoint.
+        has_store: Whether the run learns from saved teacher outputs.
+        is_qat: Whether this is quantization-aware training.
 
     Returns:
         Name of the preset.
@@ -103,15 +103,15 @@ def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
 
 
 def drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
-    """Return the drop-path rate of a run.
+    """Return the drop-path (stochastic-depth) rate of a run.
 
     Args:
         config: The training settings.
         variant: The architecture.
 
     Returns:
-        The rate of the settings; for "paper", DROP_PATH_RATE of the paper's configuration of this
-        preset and variant (microsoft/Cream, TinyViT/configs).
+        `config.drop_path`, or for "paper" the DROP_PATH_RATE in the paper's configuration file of
+        this preset and variant (microsoft/Cream, TinyViT/configs).
     """
     if config.drop_path != "paper":
         return config.drop_path

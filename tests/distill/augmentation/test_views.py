@@ -91,9 +91,10 @@ def test_a_view_at_another_size_is_of_the_same_part() -> None:
 def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
     image_folder: Path, way: dict[str, float]
 ) -> None:
-    images, how = read_image_folder(image_folder), Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
+    images = read_image_folder(image_folder)
+    augmentation = Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
     for seed in range(100):
-        small, large = (view_of(images.open, 12, 3, seed, size, how) for size in (32, 64))
+        small, large = (view_of(images.open, 12, 3, seed, size, augmentation) for size in (32, 64))
         assert small.partner == large.partner
         assert small.own_fraction == pytest.approx(
             large.own_fraction, abs=0.07

@@ -116,8 +116,10 @@ def test_more_epochs_are_added_without_rewriting_others(
 def test_another_request_does_not_change_an_existing_store(
     image_folder: Path, store_copy: Store, changed: dict[str, int]
 ) -> None:
+    request = make_request(image_folder, store_copy.folder)
+    request = replace(request, **changed)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=f"made from another request .*{next(iter(changed))}"):
-        save_logits(replace(make_request(image_folder, store_copy.folder), **changed))  # type: ignore[arg-type]
+        save_logits(request)
 
 
 def test_every_view_has_its_own_record(image_folder: Path, tmp_path: Path) -> None:
@@ -210,7 +212,7 @@ def test_an_unfinished_epoch_is_reported(store_copy: Store) -> None:
 
 
 def test_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is not a store of logits"):
+    with pytest.raises(RequestError, match="is not a logits store"):
         open_store(tmp_path)
 
 

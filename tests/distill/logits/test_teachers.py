@@ -82,7 +82,7 @@ def test_a_released_model_by_its_name() -> None:
             "returns an object of type tuple: it must return one tensor",
         ),
         ((teacher_named("fixed_size"),), None, "fixed_size failed"),
-        ((teacher_named("wrong_labels"),), None, "labels does not label its 3 classes"),
+        ((teacher_named("wrong_labels"),), None, "is not a tuple of 3 labels"),
         (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
         ((TEACHER, teacher_named("three_classes")), None, "have different classes"),

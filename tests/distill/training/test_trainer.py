@@ -183,10 +183,11 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(
 def test_other_settings_are_another_run(
     finished_run: Path, image_folder: Path, store: Store, changed: dict[str, float]
 ) -> None:
+    config = replace(CONFIG, **changed)  # type: ignore[arg-type]
     with pytest.raises(
-        RequestError, match=rf"holds another run \(training\.{next(iter(changed))} differ"
+        RequestError, match=rf"contains a different run \(training\.{next(iter(changed))} differ"
     ):
-        train_student(make_request(image_folder, finished_run, store, replace(CONFIG, **changed)))  # type: ignore[arg-type]
+        train_student(make_request(image_folder, finished_run, store, config))
 
 
 def test_another_store_of_the_same_teacher_is_another_run(
@@ -205,14 +206,16 @@ def test_another_store_of_the_same_teacher_is_another_run(
             precision="float32",
         )
     )
-    with pytest.raises(RequestError, match=r"holds another run \(run\.store differ"):
+    with pytest.raises(RequestError, match=r"contains a different run \(run\.store differ"):
         train_student(make_request(image_folder, finished_run, other))
 
 
 def test_another_validation_is_another_run(
     finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match=r"holds another run \(run\.validation differ"):
+    with pytest.raises(
+        RequestError, match=r"contains a different run \(run\.validation_sha256 differ"
+    ):
         train_student(
             replace(
                 make_request(image_folder, finished_run, store),
@@ -228,9 +231,9 @@ def test_files_of_unknown_origin_are_not_replaced(
     folder.mkdir()
     mine = folder / "best.safetensors"
     mine.write_bytes(checkpoint.read_bytes())
-    with pytest.raises(RequestError, match=r"holds best\.safetensors, and no run\.toml"):
+    with pytest.raises(RequestError, match=r"contains best\.safetensors, but no run\.toml"):
         train_student(make_request(image_folder, folder, store))
-    with pytest.raises(RequestError, match="lies in the run's own folder"):
+    with pytest.raises(RequestError, match="is in the output folder"):
         train_student(
             replace(
                 make_request(image_folder, folder, store), student=None, init=mine, overwrite=True
@@ -430,21 +433,23 @@ def test_workers_make_the_same_views(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"student": None}, "no network to train"),
+        ({"student": None}, "neither --student nor --init was given"),
         ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
         ({"img_size": 50}, "cannot run at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "--classes mine is not possible"),
         ({"config": replace(CONFIG, batch=100)}, "do not fill a batch of 100"),
         ({"data": Path("nowhere")}, "is not a folder"),
-        ({"logits": Path("nowhere")}, "is not a store of logits"),
+        ({"logits": Path("nowhere")}, "is not a logits store"),
     ],
 )
 def test_impossible_requests_are_refused_before_training(
     image_folder: Path, store: Store, tmp_path: Path, changed: dict[str, object], message: str
 ) -> None:
+    request = make_request(image_folder, tmp_path / "run", store)
+    request = replace(request, **changed)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=message):
-        train_student(replace(make_request(image_folder, tmp_path / "run", store), **changed))  # type: ignore[arg-type]
+        train_student(request)
 
 
 def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
@@ -457,8 +462,8 @@ def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
     )
     with pytest.raises(
         RequestError,
-        match=r"1 of the 3 class folders in .* do not match exactly one class of the model \(widget\); "
-        r"the model is here the store's teacher",
+        match=r"1 of the 3 class folders in .* do not match exactly one class of the model "
+        r"\(widget\); here, the model is the teacher of the store",
     ):
         train_student(replace(make_request(image_folder, tmp_path / "run", store), val_data=None))
 
