@@ -124,7 +124,7 @@ def test_wrong_overrides_are_refused(assignment: str, message: str) -> None:
 def test_unusable_settings_files_are_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.toml").write_text(text)
     if text.endswith("epochs = 3"):
-        with pytest.raises(RequestError, match="has no preset"):
+        with pytest.raises(RequestError, match="has no field preset"):
             read_config(tmp_path / "run.toml")
     else:
         with pytest.raises(RequestError, match=r"cannot be used|cannot be parsed"):
