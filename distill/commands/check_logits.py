@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         action="append",
         metavar="TEACHER",
-        help="also check, on one batch, that this teacher predicts the stored probabilities "
-        "(named as in save-logits); needs --data",
+        help="also check, on one batch, that this teacher (named as in save-logits) predicts the "
+        "stored probabilities; repeat the option for several teachers; needs --data",
     )
 
 

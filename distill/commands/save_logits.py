@@ -12,7 +12,7 @@ from tinyvit.cli import explain_interrupt, positive_int
 from tinyvit.progress import make_progress
 
 HELP = (
-    "save a teacher's predictions for augmented versions (views) of images in a folder (a store); "
+    "fill a store: a folder with a teacher's predictions for augmented versions (views) of images; "
     "the same command resumes an interrupted one"
 )
 EXAMPLES = """\

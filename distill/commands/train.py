@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "train a TinyViT from saved teacher predictions (a store), from class labels, or from both; "
-    "the same command resumes an interrupted one"
+    "the same command resumes an interrupted run"
 )
 EXAMPLES = """\
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
@@ -151,8 +151,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change one setting; run.toml in the output folder lists all settings, for example "
-        "label_weight=0.5",
+        help="change one setting, such as label_weight=0.5; run.toml in the output folder lists "
+        "all settings",
     )
 
 

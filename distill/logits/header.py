@@ -21,6 +21,7 @@ from tinyvit.labels import Label
 from tinyvit.serialization import parse_dataclass
 
 FORMAT = 2
+"""Version of the store format."""
 HEADER_NAME = "store.json"
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_CLASSES = 2**16
@@ -104,7 +105,9 @@ class StoreHeader:
                 "both must be at least 1",
             )
 
-    def __hash__(self) -> int:  # the generated method would fail on the dictionary `versions`
+    def __hash__(
+        self,
+    ) -> int:  # for the cache in `ray_workers`; `versions`, a dictionary, has no hash
         return hash((self.images_sha256, self.probe_sha256))
 
     @property

@@ -78,7 +78,7 @@ class _Inputs:
     init: Checkpoint | None
     student: Student
     data: TrainingData
-    classes: ClassSelection
+    selection: ClassSelection
     validation: ValidationSet | None
     labels: tuple[Label, ...]
 
@@ -103,19 +103,19 @@ def train_student(request: TrainingRequest, progress: Progress | None = None) ->
     task = _make_task(request, inputs)
     config = request.config
     with join_process_group() as processes:
-        shown = (progress or NullProgress()) if processes.is_first else NullProgress()
+        visible_progress = (progress or NullProgress()) if processes.is_first else NullProgress()
         device = select_device(config.precision, processes.local_rank)
-        run = TrainingRun(task, device, processes, shown)
+        run = TrainingRun(task, device, processes, visible_progress)
         if processes.is_first:
             rate = drop_path_rate(config, inputs.student.model.variant)
             run_folder.open_run_folder(
                 request.output,
-                _describe(request, task),
+                _describe_run(request, task),
                 replace(config, drop_path=rate),
                 request.overwrite,
             )
         processes.wait()
-        shown.message(_start_message(run))
+        visible_progress.message(_start_message(run))
         run.run(resume=(request.output / run_folder.STATE_FILE).is_file())
     return request.output / run_folder.BEST_CHECKPOINT
 
@@ -148,24 +148,29 @@ def _open_inputs(request: TrainingRequest) -> _Inputs:
     if store:
         require_matching_images(store, images)
         store.read_epoch(0)  # fails here, not later in a worker, if no epoch is finished
-    classes = select_classes(images, store, request.classes, config.label_weight > 0)
+    selection = select_classes(images, store, request.classes, config.label_weight > 0)
     init = read_init(request.init) if request.init else None
     student = make_student(
-        request.student, init, classes.labels, classes.num_classes, request.img_size, config.seed
+        request.student,
+        init,
+        selection.labels,
+        selection.num_classes,
+        request.img_size,
+        config.seed,
     )
     if request.license:
         student = replace(student, license=request.license)
     data = TrainingData(
         images,
-        classes.class_indices,
+        selection.class_indices,
         store,
         config.augmentation,
         config.seed,
         student.model.img_size,
     )
-    labels = student.labels if classes.kept_rows is None else classes.kept_labels
+    labels = student.labels if selection.kept_rows is None else selection.kept_labels
     validation = _read_validation(request, student.preprocess, labels)
-    return _Inputs(init, student, data, classes, validation, labels)
+    return _Inputs(init, student, data, selection, validation, labels)
 
 
 def _read_validation(
@@ -188,7 +193,7 @@ def _make_task(request: TrainingRequest, inputs: _Inputs) -> TrainingTask:
         data=inputs.data,
         validation=inputs.validation,
         labels=inputs.labels,
-        kept_rows=inputs.classes.kept_rows,
+        kept_rows=inputs.selection.kept_rows,
         config=request.config,
         workers=default_workers() if request.workers is None else request.workers,
     )
@@ -230,7 +235,7 @@ def _read_qat_recipe(request: TrainingRequest, inputs: _Inputs) -> Recipe:
     return recipe
 
 
-def _describe(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:
+def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:
     """Return the table [run] of run.toml: everything but the settings that identifies a run."""
     student, images, store = task.student, task.data.images, task.data.store
     description: dict[str, Any] = {

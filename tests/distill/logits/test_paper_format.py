@@ -54,8 +54,8 @@ def test_released_files_are_read(released: Path) -> None:
     assert [keys for keys, _ in ranks] == [
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
     ]
-    wanted = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
-    assert ranks[1][1].tobytes() == wanted.tobytes()
+    expected = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
+    assert ranks[1][1].tobytes() == expected.tobytes()
     assert list(check_store(released, None, ())) == [
         f"Epoch {epoch}: all 8 records are valid (the paper's format, top 3)." for epoch in range(2)
     ]
@@ -110,9 +110,9 @@ def test_folders_without_usable_epochs_are_refused(tmp_path: Path, names: list[s
 def test_conversion_to_the_paper_format_and_back(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
-    made = convert_store(store.folder, image_folder, "paper", tmp_path / "released")
-    assert [path.name for path in made] == ["logits_top5_epoch0", "logits_top5_epoch1"]
-    assert (made[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
+    folders = convert_store(store.folder, image_folder, "paper", tmp_path / "released")
+    assert [path.name for path in folders] == ["logits_top5_epoch0", "logits_top5_epoch1"]
+    assert (folders[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
     logits = open_paper_logits(tmp_path / "released")
     ((keys, records),) = logits.read_ranks(0)
     assert keys[0] == "n01443537/0.png"

@@ -65,7 +65,7 @@ def test_a_released_model_by_its_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "size", "said"),
+    ("names", "size", "message"),
     [
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
@@ -88,9 +88,11 @@ def test_a_released_model_by_its_name() -> None:
         ((TEACHER, teacher_named("three_classes")), None, "have different classes"),
     ],
 )
-def test_what_is_no_teacher(given: tuple[str, ...], size: int | None, said: str) -> None:
-    with pytest.raises(TinyViTError, match=said):
-        open_teachers(given, size, HERE)
+def test_unusable_teachers_are_refused(
+    names: tuple[str, ...], size: int | None, message: str
+) -> None:
+    with pytest.raises(TinyViTError, match=message):
+        open_teachers(names, size, HERE)
 
 
 def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:

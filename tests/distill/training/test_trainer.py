@@ -271,7 +271,8 @@ def test_a_damaged_record_is_reported(
     copied.epoch_path(0).write_bytes(data)
     with pytest.raises(
         RequestError,
-        match=r"record 3 of .* is damaged: delete the file and run the same save-logits again",
+        match=r"record 3 of .* is damaged: "
+        "delete the file and run the same save-logits command again",
     ):
         train_student(
             replace(make_request(image_folder, tmp_path / "run", copied), workers=workers)
