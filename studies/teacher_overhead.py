@@ -40,8 +40,8 @@ from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
-    epoch_order,
     load_batches,
+    shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import ProcessGroup
@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_table(args: argparse.Namespace) -> int:
-    steps = {name: make_step() for name, make_step in _step_factories(args).items()}
+    steps = {name: make_step() for name, make_step in _make_step_factories(args).items()}
     times = run_interleaved(steps, rounds=args.rounds, warmup=1)
     precision = "bfloat16" if select_device().uses_bfloat16 else "float32"
     print(
@@ -153,7 +153,7 @@ def _time_record_reading(args: argparse.Namespace) -> str:
     """Compare the time of reading random records of the store and of the paper's format."""
     store, images = open_store(args.logits), read_image_folder(args.data)
     count = min(len(images), MAX_TIMED_RECORDS)
-    positions = epoch_order(0, 0, store.header.records_per_epoch)[:count].tolist()
+    positions = shuffle_indices(0, 0, store.header.records_per_epoch)[:count].tolist()
     records = store.read_epoch(0)
 
     def read_store() -> None:
@@ -188,14 +188,14 @@ def _time_record_reading(args: argparse.Namespace) -> str:
 
 
 def _print_peak_memory(args: argparse.Namespace) -> int:
-    step = _step_factories(args)[args.measure_memory_of]()
+    step = _make_step_factories(args)[args.measure_memory_of]()
     for _ in range(3):
         step()
     print(f"{(read_peak_memory_bytes() or 0) / 1e9:.2f} GB")
     return 0
 
 
-def _step_factories(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
+def _make_step_factories(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
     """Return a function that prepares each kind of step, by its name in the table."""
     images, store = read_image_folder(args.data), open_store(args.logits)
 
@@ -239,7 +239,7 @@ def _make_step(
         batch = next(batches)
         if teacher is not None:
             pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.size)
-            probabilities = torch.from_numpy(teacher.probabilities(pixels)).float()
+            probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher_classes=all_classes, teacher_probabilities=probabilities)
         run.step(batch, _LEARNING_RATE)
@@ -248,7 +248,7 @@ def _make_step(
 
 
 def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Resize views, (B, S, S, 3), to the nearest pixels, because this takes almost no time."""
+    """Resize views, (B, S, S, 3), by nearest-neighbor sampling, which takes almost no time."""
     if pixels.shape[1] == size:
         return pixels
     positions = np.arange(size) * pixels.shape[1] // size
@@ -258,7 +258,7 @@ def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.
 def _load_forever(data: TrainingData, batch: int) -> Iterator[TrainingBatch]:
     epoch = 0
     while True:
-        yield from load_batches(data, epoch, epoch_order(0, epoch, len(data)), batch, 0)
+        yield from load_batches(data, epoch, shuffle_indices(0, epoch, len(data)), batch, 0)
         epoch += 1
 
 

@@ -56,7 +56,7 @@ class Teacher:
         """The teacher's entry in the header of a store."""
         return TeacherInfo(self.name, self.sha256)
 
-    def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+    def predict_probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
         """Compute the class probabilities of views.
 
         Args:

@@ -75,7 +75,9 @@ def average_probabilities(teachers: Sequence[Teacher], pixels: Pixels) -> npt.ND
     Returns:
         Mean probabilities, float64 (B, num_classes).
     """
-    return np.asarray(np.mean([teacher.probabilities(pixels) for teacher in teachers], axis=0))
+    return np.asarray(
+        np.mean([teacher.predict_probabilities(pixels) for teacher in teachers], axis=0)
+    )
 
 
 def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher:

@@ -32,9 +32,9 @@ class TrainingConfig:
         warmup_epochs: Duration of the linear warm-up in epochs.
         weight_decay: AdamW's weight decay.
         layer_decay: Factor of the learning rate from one block to the block before it, see
-            `optimizer.layer_scale`; 1 turns layer-wise decay off.
+            `optimizer.learning_rate_factor`; 1 turns layer-wise decay off.
         drop_path: Stochastic-depth rate of the last block; "paper" selects the paper's rate for
-            the preset and variant, see `presets.drop_path_rate`.
+            the preset and variant, see `presets.select_drop_path_rate`.
         ema_decay: Decay of the exponential moving average of the weights; 0 turns it off.
         label_smoothing: Label smoothing of the cross-entropy.
         label_weight: Weight of the cross-entropy with class labels, which is added to the

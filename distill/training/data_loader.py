@@ -164,7 +164,7 @@ def _collate(samples: list[Sample | TinyViTError]) -> Any:
     return default_collate(samples)
 
 
-def epoch_order(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+def shuffle_indices(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
     """Return a random permutation of all samples, which is the same on every machine.
 
     Args:
@@ -179,6 +179,6 @@ def epoch_order(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
     return random.permutation(samples).astype(np.int64)
 
 
-def default_workers() -> int:
+def default_worker_count() -> int:
     """Return the default number of worker processes: the number of cores less one, 1 to 8."""
     return max(1, min(8, (os.cpu_count() or 1) - 1))

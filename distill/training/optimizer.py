@@ -31,26 +31,26 @@ def make_optimizer(model: TinyViT, config: TrainingConfig) -> torch.optim.AdamW:
         config: The training settings.
 
     Returns:
-        The optimizer. Each group has the additional entry "scale", its learning-rate factor from
-        `layer_scale`.
+        The optimizer. Each group has the additional entry "factor", its learning-rate factor from
+        `learning_rate_factor`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith("attention_biases")
-            groups[layer_scale(model, name, config.layer_decay), decays].append(parameter)
+            groups[learning_rate_factor(model, name, config.layer_decay), decays].append(parameter)
     parameter_groups: list[dict[str, Any]] = [
         {
             "params": parameters,
             "weight_decay": config.weight_decay if decays else 0.0,
-            "scale": scale,
+            "factor": factor,
         }
-        for (scale, decays), parameters in groups.items()
+        for (factor, decays), parameters in groups.items()
     ]
     return torch.optim.AdamW(parameter_groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
-def layer_scale(model: TinyViT, name: str, decay: float) -> float:
+def learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
     """Return the learning-rate factor of a parameter (layer-wise decay).
 
     Args:
@@ -70,14 +70,16 @@ def layer_scale(model: TinyViT, name: str, decay: float) -> float:
         return 1.0
     _, stage, part, block_in_stage, *_ = name.split(".")
     blocks_before = sum(depths[: int(stage)])
-    # In the paper's code, patch merging belongs to the last block of the stage before it, but in
-    # timm's parameter names to the stage after it.
+    # The paper's code counts patch merging as part of the last block of a stage. In the parameter
+    # names of timm, it belongs to the next stage.
     is_merging = part == "downsample"
     block = blocks_before - 1 if is_merging else blocks_before + int(block_in_stage)
     return float(decay ** (last_block - block))
 
 
-def learning_rate(config: TrainingConfig, step: int, steps_per_epoch: int, batch: int) -> float:
+def compute_learning_rate(
+    config: TrainingConfig, step: int, steps_per_epoch: int, batch: int
+) -> float:
     """Return the learning rate of a step: a linear warm-up, followed by a cosine decay.
 
     Args:
@@ -119,7 +121,7 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
 
     Args:
         optimizer: The optimizer, from `make_optimizer`.
-        rate: The learning rate. Each group gets `rate` times its entry "scale".
+        rate: The learning rate. Each group gets `rate` times its entry "factor".
     """
     for group in optimizer.param_groups:
-        group["lr"] = rate * group["scale"]
+        group["lr"] = rate * group["factor"]

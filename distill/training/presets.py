@@ -102,7 +102,7 @@ def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
     return "pretrain-22k" if has_store else "scratch-1k"
 
 
-def drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
+def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
     """Return the drop-path (stochastic-depth) rate of a run.
 
     Args:

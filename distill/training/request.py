@@ -13,10 +13,10 @@ from tinyvit.distill.logits.store import Store, open_store, require_matching_ima
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingData, default_workers
+from tinyvit.distill.training.data_loader import TrainingData, default_worker_count
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import join_process_group
-from tinyvit.distill.training.presets import drop_path_rate
+from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.qat import add_fake_quantization, calibrate_recipe, checkpoint_state
 from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.trainer import TrainingRun, TrainingTask
@@ -107,7 +107,7 @@ def train_student(request: TrainingRequest, progress: Progress | None = None) ->
         device = select_device(config.precision, processes.local_rank)
         run = TrainingRun(task, device, processes, visible_progress)
         if processes.is_first:
-            rate = drop_path_rate(config, inputs.student.model.variant)
+            rate = select_drop_path_rate(config, inputs.student.model.variant)
             run_folder.open_run_folder(
                 request.output,
                 _describe_run(request, task),
@@ -195,7 +195,7 @@ def _make_task(request: TrainingRequest, inputs: _Inputs) -> TrainingTask:
         labels=inputs.labels,
         kept_rows=inputs.selection.kept_rows,
         config=request.config,
-        workers=default_workers() if request.workers is None else request.workers,
+        workers=default_worker_count() if request.workers is None else request.workers,
     )
     if request.qat is None:
         return task

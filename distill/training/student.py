@@ -59,8 +59,8 @@ def make_student(
     Args:
         name: Name of a variant; not needed with `init`.
         init: Checkpoint with the initial weights; None for random weights.
-        labels: Labels of the classes; None if they are not known. Classes whose label the
-            checkpoint has too keep their rows of its classifier.
+        labels: Labels of the classes; None if they are not known. If the checkpoint has
+            a class with the same label, its row of the classifier is kept.
         num_classes: Number of classes.
         size: Image size in pixels; None for that of the checkpoint or variant.
         seed: Seed of random weights.
@@ -143,7 +143,7 @@ def read_init(init: Path) -> Checkpoint:
 
 
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
-    """Replace the classifier, but keep the rows of labels that it had; return its origin."""
+    """Replace the classifier, but keep the rows of known labels; return `Student.head_origin`."""
     old = model.head.fc
     model.head.fc = nn.Linear(old.in_features, len(new_labels))
     model.num_classes = len(new_labels)

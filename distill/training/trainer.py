@@ -21,8 +21,8 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
-    epoch_order,
     load_batches,
+    shuffle_indices,
 )
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
@@ -31,12 +31,12 @@ from tinyvit.distill.training.evaluate import evaluate_model
 from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
 from tinyvit.distill.training.loss import training_loss
 from tinyvit.distill.training.optimizer import (
-    learning_rate,
+    compute_learning_rate,
     make_average,
     make_optimizer,
     set_learning_rate,
 )
-from tinyvit.distill.training.presets import drop_path_rate
+from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.run_folder import Stateful, TrainingState
 from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
@@ -49,7 +49,7 @@ from tinyvit.quant.validation_data import ValidationSet
 SAVE_INTERVAL_S = 600.0
 """Shortest time in seconds between two saved states within an epoch."""
 _SEED_STRIDE = 1_000_003
-"""A prime factor that makes the random seeds of steps and processes differ."""
+"""Multiplied by the step, so that steps and processes have different random seeds."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class TrainingRun:
         self.task, self.device, self.processes = task, device, processes
         self._config, self._progress = config, progress
         self.model = device.place(task.student.model).train()
-        add_drop_path(self.model, drop_path_rate(config, task.student.model.variant))
+        add_drop_path(self.model, select_drop_path_rate(config, task.student.model.variant))
         self.average = make_average(self.model, config.ema_decay) if config.ema_decay else None
         self._optimizer = make_optimizer(self.model, config)
         self._network: nn.Module = processes.wrap(self.model)
@@ -199,7 +199,7 @@ class TrainingRun:
         """Load this process's part of the remaining batches of an epoch."""
         config, processes = self._config, self.processes
         steps_done = self.state.step - epoch * self.steps_per_epoch
-        order = epoch_order(config.seed, epoch, len(self.task.data))
+        order = shuffle_indices(config.seed, epoch, len(self.task.data))
         # Each step is divided among the processes: (steps, processes, images of one process).
         by_step = order[: self.steps_per_epoch * config.batch].reshape(
             self.steps_per_epoch, processes.count, -1
@@ -209,7 +209,7 @@ class TrainingRun:
         return load_batches(self.task.data, epoch, own_order, own_batch, self.task.workers)
 
     def _learning_rate(self, step: int) -> float:
-        return learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
+        return compute_learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
 
     def step(self, batch: TrainingBatch, rate: float) -> float:
         """Make one optimizer step.

@@ -134,7 +134,7 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
     assert "resuming at step 3 of 6" in done.stderr
-    cluster_store = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    checkpoint = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert all(
-        bool(torch.isfinite(value.float()).all()) for value in cluster_store.state_dict.values()
+        bool(torch.isfinite(value.float()).all()) for value in checkpoint.state_dict.values()
     )

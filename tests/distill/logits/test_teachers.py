@@ -43,7 +43,9 @@ def test_an_exported_teacher_answers_as_its_checkpoint(
     assert from_checkpoint.labels == from_artifact.labels
     assert [label.wnid for label in from_checkpoint.labels or ()] == list(CLASSES)
     np.testing.assert_allclose(
-        from_checkpoint.probabilities(PIXELS), from_artifact.probabilities(PIXELS), atol=1e-5
+        from_checkpoint.predict_probabilities(PIXELS),
+        from_artifact.predict_probabilities(PIXELS),
+        atol=1e-5,
     )
 
 
@@ -51,10 +53,10 @@ def test_several_are_averaged(checkpoint: Path) -> None:
     three = teacher_named("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
-        average_probabilities([first, second], PIXELS), first.probabilities(PIXELS)
+        average_probabilities([first, second], PIXELS), first.predict_probabilities(PIXELS)
     )
     both = [open_teachers((name,), 64, HERE)[0] for name in (three, str(checkpoint))]
-    mean = (both[0].probabilities(PIXELS) + both[1].probabilities(PIXELS)) / 2
+    mean = (both[0].predict_probabilities(PIXELS) + both[1].predict_probabilities(PIXELS)) / 2
     np.testing.assert_allclose(average_probabilities(both, PIXELS), mean)
     np.testing.assert_allclose(average_probabilities(both, PIXELS).sum(1), 1)
 
@@ -105,7 +107,7 @@ def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: real(name, pretrained=False))
     (teacher,) = open_teachers(("timm:resnet18.a1_in1k",), None, HERE)
     assert (teacher.num_classes, teacher.preprocess.size) == (1000, 224)
-    np.testing.assert_allclose(teacher.probabilities(PIXELS).sum(1), 1)
+    np.testing.assert_allclose(teacher.predict_probabilities(PIXELS).sum(1), 1)
     monkeypatch.undo()
     with pytest.raises(TinyViTError, match="timm cannot create no_such_model"):
         open_teachers(("timm:no_such_model",), None, HERE)

@@ -10,7 +10,7 @@ from tinyvit.distill.training.config import (
     parse_assignment,
     read_config,
 )
-from tinyvit.distill.training.presets import PRESETS, choose_preset, drop_path_rate
+from tinyvit.distill.training.presets import PRESETS, choose_preset, select_drop_path_rate
 from tinyvit.distill.training.run_folder import open_run_folder
 from tinyvit.errors import RequestError
 from tinyvit.variants import VARIANTS
@@ -75,9 +75,9 @@ def test_presets_have_the_papers_values() -> None:
 def test_drop_path_rates_are_the_papers(name: str, rates: tuple[float, ...]) -> None:
     """DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
     variants = [VARIANTS[f"tiny_vit_{size}_224"] for size in ("5m", "11m", "21m")]
-    assert tuple(drop_path_rate(PRESETS[name], variant) for variant in variants) == rates
-    assert drop_path_rate(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
-    assert drop_path_rate(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
+    assert tuple(select_drop_path_rate(PRESETS[name], variant) for variant in variants) == rates
+    assert select_drop_path_rate(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1
+    assert select_drop_path_rate(replace(PRESETS[name], drop_path=0.3), variants[0]) == 0.3
 
 
 def test_overrides_change_single_settings() -> None:
