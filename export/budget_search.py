@@ -21,7 +21,7 @@ from tinyvit.manifest import Precision, Quantization
 from tinyvit.metrics import PairedComparison
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, compare_outputs
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, compare_outputs
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization, QuantizationConfig
 from tinyvit.quant.recipe import Recipe
@@ -144,7 +144,7 @@ class SharedMeasurements:
     float32_outputs: ArtifactOutputs | None = None
 
     def run_float32(
-        self, workspace: Workspace, float32: Artifact, images: ImageBatches, progress: Progress
+        self, workspace: Workspace, float32: Artifact, images: BatchFactory, progress: Progress
     ) -> ArtifactOutputs:
         """Return the outputs of a float32 artifact.
 
@@ -168,7 +168,7 @@ class SharedMeasurements:
 
 
 def _matches(
-    workspace: Workspace, artifact: Artifact, images: ImageBatches, known: ArtifactOutputs
+    workspace: Workspace, artifact: Artifact, images: BatchFactory, known: ArtifactOutputs
 ) -> bool:
     """Tell whether an artifact has known logits on the first images."""
     pixels, _ = next(images())
@@ -202,12 +202,12 @@ def search_within_budget(
     """
     config, recipe = quantization.config, quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
-    reference = measurements.run_float32(workspace, float32, quantization.images, progress)
+    reference = measurements.run_float32(workspace, float32, quantization.make_batches, progress)
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []
     while True:
         candidate = _build_candidate(workspace, recipe, config.precision)
-        outputs = workspace.run(workspace.artifact(config.precision), quantization.images)
+        outputs = workspace.run(workspace.artifact(config.precision), quantization.make_batches)
         comparison = compare_outputs(outputs, reference)
         share = _quantized_share(workspace, recipe)
         trials.append(BudgetTrial(recipe.float_units, share, comparison))

@@ -14,7 +14,7 @@ from tinyvit.export.targets import LoweredModel, Target, input_for_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, run_artifact
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, run_artifact
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
 
@@ -89,7 +89,7 @@ class Workspace:
         )
         return Artifact(self.folder / f"{precision}{self.target.suffix}", manifest)
 
-    def run(self, artifact: Artifact, images: ImageBatches) -> ArtifactOutputs:
+    def run(self, artifact: Artifact, images: BatchFactory) -> ArtifactOutputs:
         """Run an artifact on images, on the engine's default number of threads.
 
         Args:

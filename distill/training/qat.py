@@ -22,7 +22,7 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
 from tinyvit.quant.calibration_data import read_calibration_set
-from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, weight_scales
+from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, compute_weight_scales
 from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
@@ -93,7 +93,7 @@ class FakeQuantizedLayer(nn.Module):
             The output of the layer.
         """
         weight = self.layer.weight
-        scales = weight_scales(weight.detach(), self.max_level)
+        scales = compute_weight_scales(weight.detach(), self.max_level)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(
             weight, scales, zeros, 0, -self.max_level, self.max_level

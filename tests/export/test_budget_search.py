@@ -241,7 +241,7 @@ def test_the_recipe_of_another_checkpoint_is_refused(
         quantization=QuantizationConfig(calib_data=crops, recipe=other_recipe),
         output=tmp_path / "x.onnx",
     )
-    with pytest.raises(RequestError, match="of another checkpoint or image size"):
+    with pytest.raises(RequestError, match="made for another checkpoint or image size"):
         export(config)
 
 

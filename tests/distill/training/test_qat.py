@@ -25,7 +25,7 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.quantized_layers import QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -98,7 +98,7 @@ def test_it_rounds_where_and_as_export_does(
                 name
             )  # without one of its roundings, most are apart
     assert sum(isinstance(module, FakeQuantize) for module in actual.modules()) == sum(
-        isinstance(m, QuantizePoint) for m in expected.modules()
+        isinstance(m, ActivationQuantizer) for m in expected.modules()
     )
 
 
