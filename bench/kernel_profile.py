@@ -22,7 +22,7 @@ from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.profilers import ExecutedKernel, get_profiler, profiler_names
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.artifact import known_suffixes, open_artifact
+from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.runtimes.registry import engines_for_format
 
 _PROGRAM = "python -m tinyvit.bench.kernel_profile"
@@ -94,7 +94,7 @@ def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) ->
         MissingDependencyError: The engine is not installed.
         ArtifactError: The engine refuses the file, or some multiply-accumulates cannot be counted.
     """
-    able = engines_for_format(open_artifact(path).format)
+    able = engines_for_format(read_artifact(path).format)
     name = runtime or able[0]
     if name not in able or name not in profiler_names():
         alternatives = [engine for engine in able if engine in profiler_names()]
@@ -125,7 +125,7 @@ def can_profile_kernels(path: Path) -> bool:
     Args:
         path: The artifact.
     """
-    return engines_for_format(open_artifact(path).format)[0] in profiler_names()
+    return engines_for_format(read_artifact(path).format)[0] in profiler_names()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -17,7 +17,7 @@ from tinyvit.files import publish_files, refuse_existing, size_bytes, staging_fo
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
-from tinyvit.runtimes.verify import golden_batch
+from tinyvit.runtimes.verify import make_golden_batch
 
 _CALIBRATION_TOOL = "torchao"
 """The package whose observers determine the scales of a calibrated network."""
@@ -137,5 +137,5 @@ def _measure_speed(
     if target.parity_method != "engine" or network.torch_baseline is None:
         return network.speed
     assert manifest.golden is not None
-    batch = golden_batch(manifest, manifest.golden, 0)
+    batch = make_golden_batch(manifest, manifest.golden, 0)
     return compare_with_torch(runtime, batch, network.torch_baseline)

@@ -1,21 +1,21 @@
-"""A manifest as text for people, which tinyvit-inspect prints."""
+"""Describes a manifest in readable text; tinyvit-inspect prints it."""
 
 from __future__ import annotations
 
 from tinyvit.manifest import Manifest, Quantization, TensorSpec
 
 _STAGES = {"host": "none of it", "normalize": "the normalization", "full": "all of it"}
-"""What is inside the file, for each preprocessing stage."""
+"""Maps a preprocessing stage to the part of the preprocessing that is inside the file."""
 
 
 def summarize_manifest(manifest: Manifest) -> dict[str, str]:
-    """Describe everything in a manifest but the labels' names.
+    """Describe everything in a manifest except the class labels.
 
     Args:
-        manifest: The manifest. Its texts may come from a hostile file and are not escaped.
+        manifest: The manifest. Its texts may come from a hostile file; they are not escaped here.
 
     Returns:
-        Heading -> description, in the order of display; an indented heading continues the one
+        Heading -> description, in the order of display; an indented heading belongs to the entry
         before it.
     """
     preprocess, parity, golden = manifest.preprocess, manifest.parity, manifest.golden

@@ -139,7 +139,7 @@ class Adb:
             system=f"Android {release}",
             machine=abi,
             cpu=soc or abi,
-            features=processor.features(processor.first_processor(cpuinfo, abi)),
+            features=processor.list_features(processor.parse_cpuinfo(cpuinfo, abi)),
             cores=len(re.findall(r"(?m)^processor\s*:", cpuinfo)) or 1,
             memory_bytes=int(memory[1]) * 1024 if memory else None,
             governor=None,

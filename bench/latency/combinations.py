@@ -18,7 +18,7 @@ from tinyvit.bench.latency.workload import (
     open_workload,
 )
 from tinyvit.errors import RequestError, TinyViTError
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.registry import engines_for_format
 
@@ -92,7 +92,7 @@ def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None
     """
     if len(engines) == 1:
         return list(engines)
-    able = engines_for_format(open_artifact(path).format)
+    able = engines_for_format(read_artifact(path).format)
     selected: list[str | None] = [engine for engine in engines if engine in able]
     if not selected:
         raise RequestError(

@@ -16,7 +16,7 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
-from tinyvit.runtimes.artifact import Artifact, open_artifact
+from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.classifier import top_predictions
 from tinyvit.runtimes.model_io import resolve_model_io
@@ -82,7 +82,7 @@ def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> Ope
             " device",
             "measure on the device, with the device's own engine",
         )
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     name = engine or engines_for_format(artifact.format)[0]
     start_s = time.perf_counter()
     runtime = open_runtime(artifact, name, options)
@@ -159,7 +159,7 @@ class EndToEndQuery:
         self.stages_ms: list[tuple[float, ...]] = []
         self._runtime = workload.runtime
         self._model_io = resolve_model_io(workload.artifact, workload.runtime, None, None)
-        self._batch = self._model_io.batch or count
+        self._batch = self._model_io.batch_size or count
         self._count = count
         self._images = cycle(images)
 

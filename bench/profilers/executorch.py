@@ -21,7 +21,7 @@ from typing import Any
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions, load_error
 from tinyvit.runtimes.registry import open_runtime
 
@@ -95,7 +95,7 @@ def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
             raise MissingDependencyError.of("executorch", "executorch") from error
-        artifact, options = open_artifact(path), RuntimeOptions(threads=threads)
+        artifact, options = read_artifact(path), RuntimeOptions(threads=threads)
         # The runtime checks the file and sets the number of threads.
         with open_runtime(artifact, "executorch", options) as runtime:
             inputs = [

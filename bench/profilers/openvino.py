@@ -15,7 +15,7 @@ import numpy as np
 
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.formats.openvino_ir import weights_path
@@ -35,7 +35,7 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
     Raises:
         ArtifactError: OpenVINO refuses the file, or some multiply-accumulates cannot be found.
     """
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     try:
         executed_graph, product_macs = _execute(path, threads)
     except RuntimeError as error:

@@ -26,7 +26,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
-from tinyvit.runtimes import open_artifact, open_runtime
+from tinyvit.runtimes import open_runtime, read_artifact
 from tinyvit.variants import RELEASED_NAMES
 
 TIMM_PREFIX = "timm:"
@@ -107,7 +107,7 @@ def _open_checkpoint(
 
 
 def _open_artifact(path: Path) -> Teacher:
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     manifest = artifact.manifest
     if manifest is None or manifest.stage != "host":
         raise RequestError(

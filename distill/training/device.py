@@ -71,7 +71,7 @@ def select_device(precision: Precision = "auto", local_rank: int = 0) -> Compute
     if torch.cuda.is_available():
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return ComputeDevice(f"cuda:{local_rank}", precision != "float32" and has_bfloat16)
-    has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.flags() or frozenset()))
+    has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.read_flags() or frozenset()))
     if precision == "bfloat16" and not has_bfloat16:
         raise RequestError(
             "this processor has no bfloat16 instructions, and torch would emulate them ten times "

@@ -26,7 +26,7 @@ from tinyvit.export.report import artifact_record, format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 
 ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
@@ -97,7 +97,7 @@ def spoilt_recipe(recipe: Path, artifacts: dict[str, ExportedArtifact], tmp_path
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_the_file_describes_its_quantization_and_verifies(artifacts, target, recipe):
-    manifest = open_artifact(artifacts[target].path).manifest
+    manifest = read_artifact(artifacts[target].path).manifest
     assert manifest is not None
     assert manifest.precision == "int8"
     quantization = manifest.quantization

@@ -14,7 +14,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
 from tinyvit import __version__
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
-from tinyvit.runtimes import cli, open_artifact
+from tinyvit.runtimes import cli, read_artifact
 from tinyvit.runtimes.manifest_summary import summarize_manifest
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
@@ -35,7 +35,7 @@ def replace_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    manifest = open_artifact(path).manifest
+    manifest = read_artifact(path).manifest
     assert manifest
     return manifest
 
