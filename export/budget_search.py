@@ -69,8 +69,8 @@ class QuantizedCandidate:
         recipe: The recipe that was applied, with the units that stay float32.
         trials: The steps of the search; the last one is of this network.
         lowered: The model at stage "host" for the target itself; None if a substitute was measured.
-        int8_macs: Share of the multiply-accumulates that ran in integer kernels, 0 to 1; None if
-            the engine does not run here or does not report its kernels.
+        int8_mac_fraction: Fraction of the multiply-accumulates that ran in integer kernels, 0 to
+            1; None if the engine does not run here or does not report its kernels.
         speed: Latency compared with the float32 artifact; None if the engine does not run here.
     """
 
@@ -79,7 +79,7 @@ class QuantizedCandidate:
     recipe: Recipe
     trials: tuple[BudgetTrial, ...]
     lowered: LoweredModel | None
-    int8_macs: float | None = None
+    int8_mac_fraction: float | None = None
     speed: SpeedComparison | None = None
 
     @property
@@ -112,14 +112,16 @@ class QuantizedCandidate:
         """
         return Quantization(
             method=self.recipe.method,
-            data=self.recipe.calibration_sha256,
-            data_count=self.recipe.calibration_count,
-            recipe=self.recipe.sha256,
+            calibration_sha256=self.recipe.calibration_sha256,
+            calibration_count=self.recipe.calibration_count,
+            recipe_sha256=self.recipe.sha256,
             weight_bits=self.recipe.weight_bits,
-            cpu=config.cpu,
+            required_cpu_feature=config.cpu,
             float_units=self.recipe.float_units,
-            int8_macs=None if self.int8_macs is None else round(self.int8_macs, 4),
-            images=self.comparison.images,
+            int8_mac_fraction=None
+            if self.int8_mac_fraction is None
+            else round(self.int8_mac_fraction, 4),
+            evaluation_count=self.comparison.image_count,
             agreement=self.comparison.agreement,
             top1=self.comparison.top1,
             float_top1=self.comparison.reference_top1,
@@ -235,11 +237,11 @@ def measure_candidate(
         The candidate with its measurements.
     """
     artifact = workspace.artifact(precision)
-    int8_macs = None
+    int8_mac_fraction = None
     if can_profile_kernels(artifact.path):
-        int8_macs = profile_kernels(artifact.path).integer_share
+        int8_mac_fraction = profile_kernels(artifact.path).integer_share
     speed = compare_with_float32(artifact, workspace.artifact("float32"))
-    return replace(candidate, int8_macs=int8_macs, speed=speed)
+    return replace(candidate, int8_mac_fraction=int8_mac_fraction, speed=speed)
 
 
 def _build_candidate(
@@ -269,7 +271,9 @@ def _rank_units(
     """Rank the quantized units by the error that int8 causes in each."""
     resolution = ""
     if quantization.config.val_data is None:
-        resolution = f" (one of {comparison.images} images is {100 / comparison.images:.1f}%)"
+        resolution = (
+            f" (one of {comparison.image_count} images is {100 / comparison.image_count:.1f}%)"
+        )
     progress.message(
         f"the accuracy budget is missed{resolution}: measuring how sensitive each layer is to "
         "int8, which takes minutes"

@@ -159,7 +159,8 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
         cropped = round((preprocess.resize - size) / 2)
         width = height + (2 * _CENTER_MARGIN if preprocess.crop == "center" else 0)
     squares = [
-        golden.square_pattern(scale * side, scale * (shift - cropped)) for side, shift in SQUARES
+        golden.square_pattern_number(scale * side, scale * (shift - cropped))
+        for side, shift in SQUARES
     ]
     patterns = (*golden.PATTERNS, *squares)
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)

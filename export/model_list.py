@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tinyvit.variants import RELEASED, VARIANTS, Released
+from tinyvit.variants import RELEASED, VARIANTS, ReleasedCheckpoint
 
 
 def format_model_list() -> str:
@@ -86,7 +86,7 @@ def _checkpoint_rows() -> list[str]:
     return rows
 
 
-def _describe_evaluation(released: Released) -> str:
+def _describe_evaluation(released: ReleasedCheckpoint) -> str:
     """Describe the crop, the sizes and the interpolation of a checkpoint's evaluation."""
     preprocess = released.preprocess
     return f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"

@@ -38,7 +38,7 @@ def format_summary(artifact: ExportedArtifact) -> str:
         lines += _describe_quantization(artifact.candidate)
     lines += [
         f"  speed:  {_describe_speed(artifact)}",
-        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.against}",
+        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    from tinyvit import Classifier; print({example})",
     ]
@@ -93,8 +93,10 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
     if len(candidate.trials) > 1:
         trials = [f"  trial:  {trial}" for trial in candidate.trials]
     kernels = "the engine does not report its kernels here"
-    if candidate.int8_macs is not None:
-        kernels = f"{candidate.int8_macs:.0%} of the multiply-accumulates in integer kernels"
+    if candidate.int8_mac_fraction is not None:
+        kernels = (
+            f"{candidate.int8_mac_fraction:.0%} of the multiply-accumulates in integer kernels"
+        )
     recipe = candidate.recipe
     return [
         *trials,

@@ -80,7 +80,7 @@ def replace_layers(
         if not recipe.weights_only:
             point = make_point(recipe.scales[input_point_name(network, name)], False)
         replacement = make_layer(layer, point)
-        if point is not None and scheme.rounds_output(isinstance(layer, nn.Conv2d)):
+        if point is not None and scheme.quantizes_output(isinstance(layer, nn.Conv2d)):
             output_point = make_point(recipe.scales[f"{name}:out"], False)
             replacement = nn.Sequential(replacement, output_point)
         replace_module(network, name, replacement)

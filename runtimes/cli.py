@@ -280,7 +280,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         # `to_json` writes a newly computed digest; the one in the file is printed instead.
         record = {
             **json.loads(manifest.to_json()),
-            "sha256": manifest.sha256,
+            "manifest_sha256": manifest.manifest_sha256,
             "intact": manifest.intact,
         }
         print(json.dumps(record))

@@ -135,7 +135,11 @@ def check_int8_support(
         ArtifactError: If the sums would saturate.
     """
     quantization = manifest.quantization
-    if quantization is None or quantization.cpu == "any" or machine.lower() not in X86:
+    if (
+        quantization is None
+        or quantization.required_cpu_feature == "any"
+        or machine.lower() not in X86
+    ):
         return
     if processor_flags is None:
         warnings.warn(

@@ -146,14 +146,14 @@ def _make_timm_query(
     """Make a query that runs timm's model with random weights, as the baseline `name` states."""
     import torch
 
-    from tinyvit.nn.timm_models import stock_export, stock_model
+    from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 
-    model = stock_model(variant)
+    model = make_timm_model(variant)
     shape = (1, 3, img_size, img_size)
     image: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if name == "timm-export":
         path = folder / "stock.onnx"
-        stock_export(model, img_size, path)
+        export_with_torch(model, img_size, path)
         runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
 
         def run_export() -> object:

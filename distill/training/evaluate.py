@@ -59,4 +59,4 @@ def evaluate_model(
                 logits = logits if rows is None else logits[:, list(rows)]
                 counter.update(logits, classes[start : start + _BATCH])
     model.train(was_training)
-    return AccuracyScores(counter.top1, counter.top5, counter.images)
+    return AccuracyScores(counter.top1, counter.top5, counter.image_count)

@@ -17,7 +17,7 @@ from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoi
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import MBConv, TinyViT
 from tinyvit.preprocess import Preprocess, timm_preprocess
-from tinyvit.variants import VARIANTS, Variant, check_size, nearest_name
+from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
 
 INITIAL_STD = 0.02
 """Standard deviation of new linear layers (microsoft/Cream, TinyViT/models/tiny_vit.py)."""
@@ -92,7 +92,7 @@ def _find_variant(name: str | None) -> Variant:
             return variant
     raise RequestError(
         f"no variant is called {name!r}",
-        f"the nearest name is {nearest_name(name or '', VARIANTS)}; or give --init a checkpoint",
+        f"the nearest name is {suggest_names(name or '', VARIANTS)}; or give --init a checkpoint",
     )
 
 

@@ -17,7 +17,7 @@ from tinyvit.export.targets.base import Target as Target
 from tinyvit.export.targets.base import TargetOption as TargetOption
 from tinyvit.export.targets.base import input_for_target as input_for_target
 from tinyvit.manifest import Precision, PreprocessStage
-from tinyvit.variants import nearest_name
+from tinyvit.variants import suggest_names
 
 
 def target_names() -> list[str]:
@@ -48,7 +48,7 @@ def get_target(name: str) -> Target:
             return target
     raise RequestError(
         f"no target is called {name!r}",
-        f"use one of {', '.join(names)} or all (nearest: {nearest_name(name, names)})",
+        f"use one of {', '.join(names)} or all (nearest: {suggest_names(name, names)})",
     )
 
 

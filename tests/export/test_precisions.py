@@ -94,7 +94,7 @@ def test_int8_weights_are_small_and_lose_nothing_more(
     assert artifact.manifest.precision == "int8-weights"
     assert artifact.size_bytes < 0.32 * demo_64_artifacts[target].size_bytes
     assert artifact.manifest.parity.max_abs_diff < 1e-3, "an activation was rounded"
-    assert artifact.manifest.quantization.int8_macs == 0
+    assert artifact.manifest.quantization.int8_mac_fraction == 0
     assert artifact.manifest.quantization.method == "weights only"
     assert "torchao" not in artifact.manifest.tools
     assert verify(artifact.path).passed

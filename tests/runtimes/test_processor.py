@@ -30,9 +30,15 @@ NEOVERSE_V2 = CORTEX_A53.replace("cpuid", "cpuid asimddp i8mm bf16").replace("0x
 RISCV = "processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc\n"
 
 FOR_VNNI = Quantization(
-    method="", data="", data_count=0, recipe="", weight_bits=8, cpu="vnni", float_units=()
+    method="",
+    calibration_sha256="",
+    calibration_count=0,
+    recipe_sha256="",
+    weight_bits=8,
+    required_cpu_feature="vnni",
+    float_units=(),
 )
-FOR_ANY_CPU = dataclasses.replace(FOR_VNNI, cpu="any", weight_bits=7)
+FOR_ANY_CPU = dataclasses.replace(FOR_VNNI, required_cpu_feature="any", weight_bits=7)
 
 
 def check_int8_support(

@@ -46,7 +46,7 @@ class TensorRtModel(LoweredModel):
             return manifest
         summary = self.summarize_int8()
         trials = (*(trial for trial in record.trials if trial != summary), summary)
-        record = replace(record, int8_macs=round(self.int8_share, 4), trials=trials)
+        record = replace(record, int8_mac_fraction=round(self.int8_share, 4), trials=trials)
         return replace(manifest, quantization=record)
 
     def notes(self, precision: Precision) -> tuple[str, ...]:
