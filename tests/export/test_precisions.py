@@ -82,7 +82,7 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
     (failure,) = float16_report.failures
     assert (failure.target, failure.is_skipped) == ("onnx", True)
-    assert "onnx is not made in float16: onnxruntime" in str(failure.error)
+    assert "onnx artifacts are not made in float16: onnxruntime" in str(failure.error)
     assert "openvino" in failure.error.remedy
 
 
@@ -113,7 +113,7 @@ def test_the_openvino_file_forbids_the_rounding_of_activations(weights_only_arti
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"float16": True}, "onnx is not made in float16"),
+        ({"float16": True}, "onnx artifacts are not made in float16"),
         (
             {"float16": True, "targets": ("openvino",), "quantization": QuantizationConfig()},
             "give one of --float16, --int8",

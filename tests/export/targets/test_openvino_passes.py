@@ -41,7 +41,7 @@ def graphs(
 
 def read_model(graph: Graph) -> openvino.Model:
     """Read the ONNX model of a graph, without optimizing it."""
-    proto = ir.serde.serialize_model(graph.onnx())
+    proto = ir.serde.serialize_model(graph.to_onnx())
     return shared_core().read_model(proto.SerializeToString(), b"")
 
 
