@@ -85,7 +85,7 @@ class EngineComparison:
         timings = run_interleaved(
             {"float32": _timed_run(self._float32_runtime)},
             rounds=config.rounds,
-            block=RUNS_PER_TURN,
+            runs_per_turn=RUNS_PER_TURN,
             budget_s=MAX_TIMING_S / 2,
         )
         is_correct = self._float32_classes == config.images.class_indices
@@ -114,7 +114,7 @@ class EngineComparison:
             timings = run_interleaved(
                 {"int8": _timed_run(runtime), "float32": _timed_run(self._float32_runtime)},
                 rounds=config.rounds,
-                block=RUNS_PER_TURN,
+                runs_per_turn=RUNS_PER_TURN,
                 budget_s=MAX_TIMING_S,
             )
         classes = self._predict(file.path)

@@ -125,7 +125,7 @@ def test_program_without_a_median_is_an_error(
 @pytest.mark.parametrize(
     ("devices", "serial", "text"),
     [
-        ("", None, "adb sees no device"),
+        ("", None, "adb lists no device"),
         ("A device,B device", None, "2 devices (A, B)"),
         ("A unauthorized", None, "A is unauthorized"),
         ("A device", "B", "B is not connected"),

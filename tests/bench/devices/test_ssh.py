@@ -107,7 +107,7 @@ def test_results_before_a_lost_connection_are_kept(
     )
     results = measure_on_device(server.transport(), measurement, LosePowerWhileMeasuring(server))
     assert results.latency is None
-    assert results.verified[small_classifier.name]["passed"] is True
+    assert results.verifications[small_classifier.name]["passed"] is True
     assert results.remaining_folder is not None
     assert results.remaining_folder.startswith(str(server.temporary_folder))
     assert f"may be left on {ADDRESS}" in results.problems[1]
