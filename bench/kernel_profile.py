@@ -5,7 +5,7 @@
 The share is computed from the engine's own report of the kernels that it executed. The quantize and
 dequantize nodes of the file do not show it: an engine that cannot fuse them computes in float.
 Multiply-accumulates are counted from the shapes of tensors, so that the share does not depend on
-timing. No package beside the engine's own is needed.
+timing. Only the engine's own package is needed.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def measure_on_android(
 
     Args:
         adb: The device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         progress: Receives each step; none is shown by default.
 
     Returns:

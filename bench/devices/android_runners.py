@@ -69,7 +69,7 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
 
     Args:
         runner: The program.
-        output: What it printed.
+        output: The output of the program.
 
     Returns:
         Statistic -> milliseconds, for those of `runner.patterns` that the program printed.

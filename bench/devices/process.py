@@ -107,7 +107,7 @@ def run_process(
             )
             raise RequestError(
                 f"the command '{' '.join(command)[-80:]}' on {name} {excess}",
-                "give a longer --timeout, or run the command there by hand to see what it does",
+                "give a longer --timeout, or run the command there by hand to find the cause",
             )
         stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - _MAX_ERROR_BYTES))
         return CompletedCommand(
@@ -123,7 +123,7 @@ def device_error(name: str, result: CompletedCommand, failure: str) -> RequestEr
     Args:
         name: Name of the device.
         result: The failed command. Its standard error determines the cause and the remedy.
-        failure: A clause that states what failed; used if the cause is not recognized.
+        failure: A clause that describes the failure; used if the cause is not recognized.
     """
     stderr = result.stderr.lower()
     if any(message in stderr for message in _DISK_FULL_MESSAGES):

@@ -1,4 +1,4 @@
-"""Measures artifacts on a device that runs Python: one session from sending files to the results.
+"""Measures artifacts on a device that has Python.
 
 A session sends the bundle (this package, artifacts, images), creates an environment, runs the
 normal commands of this package there, and reads their JSON output.
@@ -90,7 +90,7 @@ def measure_on_device(
 
     Args:
         transport: Access to the device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         progress: Receives each step.
 
     Returns:
@@ -211,7 +211,7 @@ class _Session:
 
     Attributes:
         transport: Access to the device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         folder: Folder on the device with the bundle.
         python: Python on the device.
         progress: Receives each step.
@@ -232,7 +232,7 @@ class _Session:
     verifications: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def measure(self) -> None:
-        """Verify and measure the artifacts; an error ends this and is added to `problems`."""
+        """Verify and measure the artifacts until an error occurs, which is added to `problems`."""
         try:
             for path in self.measurement.paths:
                 self._verify(path.name)

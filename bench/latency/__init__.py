@@ -1,7 +1,7 @@
 """Measures the latency of artifacts (exported model files) in their inference engines.
 
 measure         measures several artifacts and returns one record
-config          what to measure
+config          the options of a measurement
 workload        opens an artifact in an engine, and makes the queries to time
 combinations    opens every combination of artifact, engine, thread count and batch size
 timing          times all combinations, and computes the ratios of their latencies

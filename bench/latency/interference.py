@@ -1,4 +1,4 @@
-"""Detects what disturbed a measurement, with the counters of the Linux kernel.
+"""Detects disturbances of a measurement with the counters of the Linux kernel.
 
 Other systems do not have these counters; a warning then says so.
 """
@@ -75,7 +75,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
 
 
 def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
-    """Describe what disturbed a measurement.
+    """Describe the disturbances of a measurement.
 
     Args:
         before: Counters before the measurement.

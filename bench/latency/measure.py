@@ -1,4 +1,4 @@
-"""Measures the latency of several artifacts, and detects what disturbed the measurement.
+"""Measures the latency of several artifacts, and detects disturbances of the measurement.
 
 All artifacts are open at once and run alternately, so that a temporary slowdown of the machine
 affects all of them.
@@ -55,7 +55,7 @@ def measure_latency(
 
     Args:
         paths: Paths of the artifacts. Each further artifact is compared with the first one.
-        config: What to measure.
+        config: The options of the measurement.
         device_name: Name of this machine in the record; by default its host name.
         progress: Receives the progress; none is shown by default.
         clock: The clock for timing; tests pass a fake one.

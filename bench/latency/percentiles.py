@@ -2,7 +2,7 @@
 
 A 99th percentile cannot be estimated from a few samples, because the slowest runs may not be among
 them. LoadGen, the load generator of MLPerf Inference, therefore reports a percentile only from a
-minimum number of samples, and estimates an upper bound for it that holds with 99% confidence.
+minimum number of samples, and estimates an upper bound of it with 99% confidence.
 `bound_rank` computes the same estimate (loadgen/early_stopping.cc in
 https://github.com/mlcommons/inference).
 """

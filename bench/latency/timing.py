@@ -32,7 +32,7 @@ def time_combinations(
     """Warm up all combinations, then time them in the scenario of the configuration.
 
     Args:
-        combinations: What to time, at least one.
+        combinations: The combinations to time, at least one.
         config: The scenario, and the limits of queries and time.
         clock: The clock for timing.
         progress: Receives the progress.
