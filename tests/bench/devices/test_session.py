@@ -1,4 +1,4 @@
-"""A session with this machine as the device: its results, and what is refused."""
+"""Sessions with this machine as the device: their results, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyvit.bench.record import read_record
 from tinyvit.progress import NullProgress
 
 
-def test_records_come_back_and_nothing_is_left(
+def test_records_are_returned_and_the_folder_is_deleted(
     small_classifier: Path,
     predicted_class_folders: Path,
     tmp_path: Path,
@@ -86,7 +86,7 @@ def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path
     assert len(results.problems) == 2
 
 
-def test_failed_verification_is_a_problem_beside_its_output(small_classifier: Path) -> None:
+def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path) -> None:
     output = '{"passed": false, "reasons": ["the network was changed"]}'
     measurement = RemoteMeasurement((small_classifier,), use_env=sys.prefix)
     results = measure_on_device(DishonestTransport(output), measurement, NullProgress())

@@ -1,4 +1,4 @@
-"""Visits over ssh to a real OpenSSH server on the loopback address, which each test starts."""
+"""Sessions over ssh with a real OpenSSH server on the loopback address, which each test starts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def measure(server: SshServer, artifact: Path) -> DeviceResults:
     return measure_on_device(server.transport(), measurement, NullProgress())
 
 
-def test_records_come_back_and_nothing_is_left(
+def test_records_are_returned_and_the_folder_is_deleted(
     server: SshServer, small_classifier: Path, predicted_class_folders: Path, tmp_path: Path
 ) -> None:
     artifact = tmp_path / "my demo's $(touch pwned).onnx"

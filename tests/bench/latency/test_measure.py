@@ -190,13 +190,13 @@ def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
     assert [result.batch for result in results] == [2, 4]
 
 
-def test_engines_that_do_not_open_the_file_are_named(small_classifier: str) -> None:
+def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) -> None:
     config = quick_config(runtimes=("litert", "executorch"))
     with pytest.raises(RequestError, match="none of the engines litert, executorch can open it"):
         measure_latency([small_classifier], config)
 
 
-def test_report_for_people(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_report(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--runs", "4", "--cold", "1", "--threads", "1", "--operators"]
     assert cli.main(["latency", small_classifier, *options]) == 0
     out = capsys.readouterr().out

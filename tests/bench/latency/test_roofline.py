@@ -28,14 +28,14 @@ def make_result(int8_mac_share: float | None, batch: int = 1) -> LatencyResult:
     [(0.0, 0.5), (1.0, 0.125), (0.5, 0.3125)],
     ids=["float32", "int8", "mixed"],
 )
-def test_share_of_peak_of_a_network_that_computes(int8_mac_share: float, share: float) -> None:
+def test_peak_share_of_a_network_limited_by_compute(int8_mac_share: float, share: float) -> None:
     rates = PeakRates(
         threads=1, float32_gmacs_per_s=100, int8_gmacs_per_s=400, memory_gb_per_s=1000
     )
     assert compute_peak_share(make_result(int8_mac_share), rates) == pytest.approx(share)
 
 
-def test_share_of_peak_of_a_network_that_waits_for_memory() -> None:
+def test_peak_share_of_a_network_limited_by_memory() -> None:
     ten_ms_per_read = SIZE_BYTES / 1e9 / 0.01
     rates = PeakRates(1, 1e9, 1e9, ten_ms_per_read)
     assert compute_peak_share(make_result(0.0), rates) == pytest.approx(0.5)
@@ -43,7 +43,7 @@ def test_share_of_peak_of_a_network_that_waits_for_memory() -> None:
     assert compute_peak_share(make_result(0.0, batch=4), rates) == pytest.approx(0.5)
 
 
-def test_share_of_peak_is_unknown_without_a_kernel_profile() -> None:
+def test_peak_share_is_unknown_without_a_kernel_profile() -> None:
     assert compute_peak_share(make_result(None), PeakRates(1, 100, 400, 1000)) is None
 
 
