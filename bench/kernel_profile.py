@@ -37,7 +37,7 @@ class KernelGroup:
 
     Attributes:
         name: The engine's name of the kernel.
-        nodes: Number of nodes.
+        node_count: Number of nodes.
         macs: Their multiply-accumulates for one batch; 0 unless they are matrix products or
             convolutions.
         is_integer: Whether they multiply integers.
@@ -45,7 +45,7 @@ class KernelGroup:
     """
 
     name: str
-    nodes: int
+    node_count: int
     macs: int
     is_integer: bool
     time_ms: float
@@ -111,7 +111,7 @@ def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) ->
     kernels = [
         KernelGroup(
             name=kind,
-            nodes=len(nodes),
+            node_count=len(nodes),
             macs=sum(node.macs for node in nodes),
             is_integer=is_integer,
             time_ms=sum(node.time_ms for node in nodes),
@@ -193,7 +193,7 @@ def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[s
     for kernel in profile.kernels:
         integer = ("yes" if kernel.is_integer else "no") if kernel.macs else ""
         lines.append(
-            f"| {kernel.name} | {kernel.nodes} | {kernel.macs / 1e6:.1f} | {integer}"
+            f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f} | {integer}"
             f" | {kernel.time_ms:.2f} |"
         )
     return lines

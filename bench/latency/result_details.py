@@ -87,6 +87,6 @@ def _cold_start_arguments(combination: Combination, device: str) -> Sequence[str
 def _slowest_operators(profile: KernelProfile) -> tuple[OperatorTime, ...]:
     kernels = sorted(profile.kernels, key=lambda kernel: -kernel.time_ms)[:_MAX_OPERATORS]
     return tuple(
-        OperatorTime(kernel.name, kernel.nodes, kernel.time_ms, kernel.is_integer)
+        OperatorTime(kernel.name, kernel.node_count, kernel.time_ms, kernel.is_integer)
         for kernel in kernels
     )
