@@ -82,7 +82,7 @@ def percentile(ranked: Sequence[float], p: float) -> float:
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The lowest sample for which at least the fraction `p` of all samples is not higher.
+        The lowest sample that is higher than or equal to at least the fraction `p` of all samples.
     """
     return ranked[max(1, math.ceil(round(p * len(ranked), 9))) - 1]
 

@@ -34,7 +34,7 @@ MAX_IMAGES = 64
 
 _DEFAULT_IMAGE_SIZE = (256, 320)
 """Height and width of the input of an artifact that accepts any image size, if its manifest has no
-golden vectors (inputs and outputs for verification), whose size is used otherwise."""
+golden vectors (inputs and outputs for verification); with golden vectors, their size is used."""
 _TOP_K = 5
 
 
