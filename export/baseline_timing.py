@@ -108,6 +108,6 @@ def _alternate(
         rounds=ROUNDS,
         warmup=WARMUP_ROUNDS,
         budget_s=MAX_SECONDS,
-        block=RUNS_PER_ROUND,
+        runs_per_turn=RUNS_PER_ROUND,
     )
     return SpeedComparison(timings["artifact"], timings["baseline"], baseline_name)

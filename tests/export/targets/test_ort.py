@@ -86,7 +86,7 @@ def test_int8_computes_as_much_in_integers_as_onnx(
 
 def test_attention_biases_are_expanded_and_float16_in_int8_files(files: dict[str, Path]) -> None:
     node_counts = {
-        precision: {kernel.name: kernel.nodes for kernel in profile_kernels(path).kernels}
+        precision: {kernel.name: kernel.node_count for kernel in profile_kernels(path).kernels}
         for precision, path in files.items()
     }
     assert all("Gather" not in counts for counts in node_counts.values())
