@@ -69,7 +69,7 @@ class LatencyConfig:
             return
         if len(values) != 1:
             raise RequestError(
-                f"--scenario server needs one of --rate and --p99-ms, and got {len(values)} of them",
+                f"--scenario server needs one of --rate and --p99-ms, but {len(values)} were given",
                 "give --rate for a fixed arrival rate, or --p99-ms to search for the highest one",
             )
         if not values[0] > 0:

@@ -1,4 +1,5 @@
-// Classifies what the camera sees with a .tflite that tinyvit-export wrote: labels and preprocessing come from the file.
+// Classifies the camera's images with a .tflite file of tinyvit-export. The class labels and the
+// preprocessing come from the file.
 package com.example.tinyvit
 
 import android.Manifest
@@ -20,107 +21,173 @@ import org.tensorflow.lite.Interpreter
 import java.io.FileInputStream
 import java.nio.ByteBuffer
 import java.nio.ByteOrder
+import java.nio.MappedByteBuffer
 import java.nio.channels.FileChannel
 import java.util.concurrent.Executors
 import kotlin.math.exp
 import kotlin.math.min
 
-private const val MODEL = "model.tflite" // in src/main/assets, not compressed
+/** The model in src/main/assets. It must not be compressed, so that it can be mapped. */
+private const val MODEL = "model.tflite"
 
-/** An open file. Its manifest (tinyvit.json) is in the ZIP archive behind the network. */
+private const val REMEDY = "make it with tinyvit-export --target litert --preprocess normalize"
+
+/** One class that an image may show, with its probability from 0 to 1. */
+data class Prediction(val label: String, val probability: Float)
+
+/** Classifies images with [MODEL]. */
 class Classifier(context: Context) : AutoCloseable {
-    private val file = context.assets.openFd(MODEL).use {
-        FileInputStream(it.fileDescriptor).channel.map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength)
-    }
-    private val manifest = JSONObject(stored(file, "tinyvit.json"))
+    private val model = mapAsset(context, MODEL)
+    private val manifest = JSONObject(readArchiveEntry(model, "tinyvit.json"))
     private val preprocess = manifest.getJSONObject("preprocess")
     private val size = preprocess.getInt("size")
-    private val names = manifest.getJSONObject("labels").getJSONArray("names")
-    private val interpreter = Interpreter(file, Interpreter.Options().setNumThreads(4))
+    private val labels = manifest.getJSONObject("labels").getJSONArray("names")
+    private val interpreter = Interpreter(model, Interpreter.Options().setNumThreads(4))
+
+    /** The network's input: uint8 RGB in the layout (1, size, size, 3). */
     private val input = ByteBuffer.allocateDirect(size * size * 3).order(ByteOrder.nativeOrder())
     private val pixels = IntArray(size * size)
 
     init {
-        require(manifest.getString("stage") == "normalize") { "$MODEL: export it with --target litert --preprocess normalize" }
+        require(manifest.getString("stage") == "normalize") {
+            "$MODEL has another stage of preprocessing: $REMEDY"
+        }
     }
 
-    /** Label and probability, best first. The picture must be upright. */
-    fun classify(picture: Bitmap, topK: Int = 3): List<Pair<String, Float>> {
-        squared(picture).getPixels(pixels, 0, size, 0, 0, size, size)
+    /** Returns the [topK] most probable classes of an upright image, the most probable first. */
+    fun classify(image: Bitmap, topK: Int = 3): List<Prediction> {
+        cropAndResize(image).getPixels(pixels, 0, size, 0, 0, size, size)
         input.rewind()
         for (pixel in pixels) {
-            input.put((pixel shr 16).toByte()).put((pixel shr 8).toByte()).put(pixel.toByte()) // RGB, (1, size, size, 3)
+            input.put((pixel shr 16).toByte()).put((pixel shr 8).toByte()).put(pixel.toByte())
         }
         input.rewind()
-        val logits = arrayOf(FloatArray(names.length()))
+        val logits = arrayOf(FloatArray(labels.length()))
         interpreter.run(input, logits)
-        val largest = logits[0].max()
-        val powers = logits[0].map { exp(it - largest) }
-        val sum = powers.sum()
-        return powers.indices.sortedByDescending { powers[it] }.take(topK).map { names.getString(it) to powers[it] / sum }
+        val probabilities = softmax(logits[0])
+        return probabilities.indices
+            .sortedByDescending { probabilities[it] }
+            .take(topK)
+            .map { Prediction(labels.getString(it), probabilities[it]) }
     }
 
-    /** As much of the picture's middle as preprocessing keeps, or all of it, as size x size pixels. Android filters bilinearly: answers are near Python's. */
-    private fun squared(picture: Bitmap): Bitmap {
-        if (preprocess.getString("crop") == "squash") return Bitmap.createScaledBitmap(picture, size, size, true)
-        val side = (min(picture.width, picture.height).toLong() * size / preprocess.getInt("resize")).toInt()
-        val middle = Bitmap.createBitmap(picture, (picture.width - side) / 2, (picture.height - side) / 2, side, side)
-        return Bitmap.createScaledBitmap(middle, size, size, true)
-    }
-
-    /** A text of the archive. By hand: Android's ZipFile refuses an archive that something stands in front of. Nothing in it is compressed. */
-    private fun stored(file: ByteBuffer, wanted: String): String {
-        val zip = file.duplicate().order(ByteOrder.LITTLE_ENDIAN)
-        fun text(at: Int, length: Int) = ByteArray(length).also { zip.position(at); zip.get(it) }.decodeToString()
-        fun short(at: Int) = zip.getShort(at).toInt() and 0xffff
-        val end = (zip.limit() - 22 downTo 0).first { zip.getInt(it) == 0x06054b50 }
-        var at = zip.getInt(end + 16)
-        repeat(short(end + 10)) {
-            if (text(at + 46, short(at + 28)) == wanted) {
-                val local = zip.getInt(at + 42)
-                return text(local + 30 + short(local + 26) + short(local + 28), zip.getInt(at + 24))
-            }
-            at += 46 + short(at + 28) + short(at + 30) + short(at + 32)
+    /**
+     * Crops the center that the manifest's preprocessing keeps, or keeps the whole image for the
+     * crop "squash", and resizes it to [size] x [size] pixels. Android's filter is bilinear, so the
+     * probabilities are close to those of the Python package, and not equal.
+     */
+    private fun cropAndResize(image: Bitmap): Bitmap {
+        if (preprocess.getString("crop") == "squash") {
+            return Bitmap.createScaledBitmap(image, size, size, true)
         }
-        error("$MODEL has no $wanted: make it with tinyvit-export --target litert --preprocess normalize")
+        val shorterSide = min(image.width, image.height).toLong()
+        val side = (shorterSide * size / preprocess.getInt("resize")).toInt()
+        val left = (image.width - side) / 2
+        val top = (image.height - side) / 2
+        val center = Bitmap.createBitmap(image, left, top, side, side)
+        return Bitmap.createScaledBitmap(center, size, size, true)
     }
 
     override fun close() = interpreter.close()
 }
 
+private fun mapAsset(context: Context, name: String): MappedByteBuffer =
+    context.assets.openFd(name).use {
+        val channel = FileInputStream(it.fileDescriptor).channel
+        channel.map(FileChannel.MapMode.READ_ONLY, it.startOffset, it.declaredLength)
+    }
+
+/** Returns the probabilities of all classes, each from 0 to 1. */
+private fun softmax(logits: FloatArray): List<Float> {
+    val largest = logits.max()
+    val powers = logits.map { exp(it - largest) }
+    val sum = powers.sum()
+    return powers.map { it / sum }
+}
+
+/**
+ * Returns the text of an entry of the ZIP archive that follows the network in a .tflite file.
+ *
+ * Android's ZipFile refuses an archive with other bytes in front, hence this reader. The entries
+ * are not compressed. The offsets are those of the ZIP specification (PKWARE's APPNOTE.TXT,
+ * section 4.3).
+ */
+private fun readArchiveEntry(file: ByteBuffer, name: String): String {
+    val zip = file.duplicate().order(ByteOrder.LITTLE_ENDIAN)
+    fun readText(offset: Int, length: Int) =
+        ByteArray(length).also { zip.position(offset); zip.get(it) }.decodeToString()
+    fun readShort(offset: Int) = zip.getShort(offset).toInt() and 0xffff
+
+    val endRecord = (zip.limit() - 22 downTo 0).first { zip.getInt(it) == 0x06054b50 }
+    val entryCount = readShort(endRecord + 10)
+    var header = zip.getInt(endRecord + 16) // the first header of the central directory
+    repeat(entryCount) {
+        val nameLength = readShort(header + 28)
+        if (readText(header + 46, nameLength) == name) {
+            val localHeader = zip.getInt(header + 42)
+            val content =
+                localHeader + 30 + readShort(localHeader + 26) + readShort(localHeader + 28)
+            return readText(content, zip.getInt(header + 24))
+        }
+        header += 46 + nameLength + readShort(header + 30) + readShort(header + 32)
+    }
+    error("$MODEL has no $name: $REMEDY")
+}
+
+/** Shows the camera's preview with the predictions of the newest frame above it. */
 class MainActivity : ComponentActivity() {
     private val worker = Executors.newSingleThreadExecutor()
     private lateinit var classifier: Classifier
-    private lateinit var text: TextView
+    private lateinit var resultView: TextView
 
     override fun onCreate(savedInstanceState: Bundle?) {
         super.onCreate(savedInstanceState)
         classifier = Classifier(this)
-        val preview = PreviewView(this)
-        text = TextView(this).apply { textSize = 20f; setBackgroundColor(0xa0000000.toInt()); setTextColor(-1); setPadding(24, 24, 24, 24) }
-        setContentView(FrameLayout(this).apply { fitsSystemWindows = true; addView(preview); addView(text, FrameLayout.LayoutParams(-1, -2)) })
+        val previewView = PreviewView(this)
+        resultView = TextView(this).apply {
+            textSize = 20f
+            setBackgroundColor(0xa0000000.toInt())
+            setTextColor(-1)
+            setPadding(24, 24, 24, 24)
+        }
+        val layout = FrameLayout(this).apply {
+            fitsSystemWindows = true
+            addView(previewView)
+            addView(resultView, FrameLayout.LayoutParams(-1, -2))
+        }
+        setContentView(layout)
         registerForActivityResult(ActivityResultContracts.RequestPermission()) { granted ->
-            if (granted) start(preview) else text.text = "The camera is needed: allow it in the system's settings"
+            if (granted) {
+                startCamera(previewView)
+            } else {
+                resultView.text = "This app needs the camera. Please allow it in the settings."
+            }
         }.launch(Manifest.permission.CAMERA)
     }
 
-    private fun start(preview: PreviewView) {
+    private fun startCamera(previewView: PreviewView) {
         val camera = LifecycleCameraController(this)
-        camera.imageAnalysisBackpressureStrategy = ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST // never a stale frame
+        // While the worker is busy, newer frames replace the waiting one, so none is out of date.
+        camera.imageAnalysisBackpressureStrategy = ImageAnalysis.STRATEGY_KEEP_ONLY_LATEST
         camera.imageAnalysisOutputImageFormat = ImageAnalysis.OUTPUT_IMAGE_FORMAT_RGBA_8888
-        camera.setImageAnalysisAnalyzer(worker) { frame -> frame.use(::show) }
+        camera.setImageAnalysisAnalyzer(worker) { frame -> frame.use(::classifyFrame) }
         camera.bindToLifecycle(this)
-        preview.controller = camera
+        previewView.controller = camera
     }
 
-    private fun show(frame: ImageProxy) {
-        val start = SystemClock.elapsedRealtimeNanos()
-        val turned = Matrix().apply { postRotate(frame.imageInfo.rotationDegrees.toFloat()) }
-        val upright = frame.toBitmap().let { Bitmap.createBitmap(it, 0, 0, it.width, it.height, turned, true) }
-        val best = classifier.classify(upright)
-        val ms = (SystemClock.elapsedRealtimeNanos() - start) / 1_000_000
-        val lines = best.joinToString("\n") { (label, score) -> "%3.0f%%  %s".format(100 * score, label) }
-        runOnUiThread { text.text = "$lines\n$ms ms" }
+    /** Classifies a frame and shows the predictions; called by the worker. */
+    private fun classifyFrame(frame: ImageProxy) {
+        val startNs = SystemClock.elapsedRealtimeNanos()
+        val rotation = Matrix().apply { postRotate(frame.imageInfo.rotationDegrees.toFloat()) }
+        val upright = frame.toBitmap().let {
+            Bitmap.createBitmap(it, 0, 0, it.width, it.height, rotation, true)
+        }
+        val predictions = classifier.classify(upright)
+        val latencyMs = (SystemClock.elapsedRealtimeNanos() - startNs) / 1_000_000
+        val lines = predictions.joinToString("\n") {
+            "%3.0f%%  %s".format(100 * it.probability, it.label)
+        }
+        runOnUiThread { resultView.text = "$lines\n$latencyMs ms" }
     }
 
     override fun onDestroy() {

@@ -12,59 +12,92 @@
 #include <opencv2/imgproc.hpp>
 #include <stdexcept>
 
-// imread's IMREAD_COLOR drops transparency: colors that nobody sees would count.
-static void lay_on_white(const cv::Mat& bgra, cv::Mat& bgr) {
+namespace {
+
+/// Blend an image with transparency over white, as the Python package does. IMREAD_COLOR drops the
+/// transparency instead, so that colors which nobody sees would change the prediction.
+void blend_over_white(const cv::Mat& bgra, cv::Mat& bgr) {
     bgr.create(bgra.size(), CV_8UC3);
-    for (int y = 0; y < bgra.rows; ++y)
+    for (int y = 0; y < bgra.rows; ++y) {
         for (int x = 0; x < bgra.cols; ++x) {
-            const auto& from = bgra.at<cv::Vec4b>(y, x);
-            for (int c = 0; c < 3; ++c) bgr.at<cv::Vec3b>(y, x)[c] = cv::saturate_cast<std::uint8_t>(255 - from[3] * (255 - from[c]) / 255.0);
+            const auto& source = bgra.at<cv::Vec4b>(y, x);
+            auto& blended = bgr.at<cv::Vec3b>(y, x);
+            for (int channel = 0; channel < 3; ++channel) {
+                const double value = 255 - source[3] * (255 - source[channel]) / 255.0;
+                blended[channel] = cv::saturate_cast<std::uint8_t>(value);
+            }
         }
+    }
 }
 
-Picture read_picture(const std::string& path) {
+/// Whether a file begins like a JPEG.
+bool is_jpeg(const std::string& path) {
+    return std::ifstream(path, std::ios::binary).get() == 0xFF;
+}
+
+}  // namespace
+
+Image read_image(const std::string& path) {
     cv::Mat bgr = cv::imread(path, cv::IMREAD_COLOR);
-    if (bgr.empty()) throw std::runtime_error(path + " is not a picture that OpenCV reads: give a JPEG or PNG");
-    const bool jpeg = std::ifstream(path, std::ios::binary).get() == 0xFF; // has no transparency, and need not be decoded twice
-    cv::Mat bgra = jpeg ? bgr : cv::imread(path, cv::IMREAD_UNCHANGED);
+    if (bgr.empty()) {
+        throw std::runtime_error(path + " is not an image that OpenCV reads: give a JPEG or PNG");
+    }
+    // A JPEG has no transparency, so it need not be decoded a second time.
+    cv::Mat bgra = is_jpeg(path) ? bgr : cv::imread(path, cv::IMREAD_UNCHANGED);
     if (bgra.type() == CV_16UC4) bgra.convertTo(bgra, CV_8U, 1 / 257.0);
-    if (bgra.type() == CV_8UC4) lay_on_white(bgra, bgr);
+    if (bgra.type() == CV_8UC4) blend_over_white(bgra, bgr);
     cv::Mat rgb;
     cv::cvtColor(bgr, rgb, cv::COLOR_BGR2RGB);
-    return {static_cast<std::size_t>(rgb.rows), static_cast<std::size_t>(rgb.cols), {rgb.datastart, rgb.dataend}};
+    return {static_cast<std::size_t>(rgb.rows),
+            static_cast<std::size_t>(rgb.cols),
+            {rgb.datastart, rgb.dataend}};
 }
 
-Manifest read_manifest(const std::string& json) {
+Manifest parse_manifest(const std::string& json) {
     const auto data = nlohmann::json::parse(json, nullptr, false);
-    if (!data.is_object()) throw std::runtime_error("the file has no manifest: make it with tinyvit-export --preprocess full");
-    if (data.at("stage") != "full") throw std::runtime_error("the file leaves resizing to its caller: export it with --preprocess full");
-    return {data.at("model"), data.at("precision"), data.at("input").at("name"), data.at("output").at("name"), data.at("labels").at("names")};
+    if (!data.is_object()) {
+        throw std::runtime_error(
+            "the file has no manifest: make it with tinyvit-export --preprocess full");
+    }
+    if (data.at("stage") != "full") {
+        throw std::runtime_error(
+            "the file leaves resizing to its caller: export it with --preprocess full");
+    }
+    return {data.at("precision"), data.at("input").at("name"), data.at("output").at("name"),
+            data.at("labels").at("names")};
 }
 
-std::string best(const float* logits, const Manifest& manifest, std::size_t top_k) {
-    const std::size_t classes = manifest.labels.size();
-    std::vector<std::size_t> order(classes);
+std::string format_predictions(const float* logits, const Manifest& manifest, std::size_t top_k) {
+    const std::size_t num_classes = manifest.labels.size();
+    std::vector<std::size_t> order(num_classes);
     std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) { return logits[a] > logits[b]; });
+    std::stable_sort(order.begin(), order.end(), [&](std::size_t left, std::size_t right) {
+        return logits[left] > logits[right];
+    });
+    // Softmax, relative to the largest logit so that the exponential cannot overflow.
+    const float largest = logits[order[0]];
+    const auto power = [&](std::size_t index) { return std::exp(logits[index] - largest); };
     double sum = 0;
-    for (std::size_t i = 0; i < classes; ++i) sum += std::exp(logits[i] - logits[order[0]]);
+    for (std::size_t index = 0; index < num_classes; ++index) sum += power(index);
     std::string lines;
-    for (std::size_t i = 0; i < std::min(top_k, classes); ++i) {
+    for (std::size_t rank = 0; rank < std::min(top_k, num_classes); ++rank) {
         char percent[16];
-        std::snprintf(percent, sizeof percent, "%6.2f%%", 100 * std::exp(logits[order[i]] - logits[order[0]]) / sum);
-        lines += std::string(percent) + "  " + manifest.labels[order[i]] + "\n";
+        std::snprintf(percent, sizeof percent, "%6.2f%%", 100 * power(order[rank]) / sum);
+        lines += std::string(percent) + "  " + manifest.labels[order[rank]] + "\n";
     }
     return lines;
 }
 
-int run(int argc, char** argv, std::string (*classify)(const std::string&, const Picture&)) {
+int run_program(int argc, char** argv, Classify classify) {
     if (argc != 3) {
-        std::cerr << "usage: " << argv[0] << " MODEL PICTURE\n";
+        std::cerr << "usage: " << argv[0] << " MODEL IMAGE\n";
         return 2;
     }
+    const std::string model_path = argv[1];
+    const std::string image_path = argv[2];
     try {
-        if (!std::ifstream(argv[1])) throw std::runtime_error(std::string(argv[1]) + " cannot be read");
-        std::cout << classify(argv[1], read_picture(argv[2]));
+        if (!std::ifstream(model_path)) throw std::runtime_error(model_path + " cannot be read");
+        std::cout << classify(model_path, read_image(image_path));
         return 0;
     } catch (const std::exception& error) {
         std::cerr << "error: " << error.what() << "\n";

@@ -1,4 +1,4 @@
-// What both programs share: a picture's pixels, the manifest's labels, the answer as text.
+// Shared by both programs: reading images and manifests, and formatting predictions.
 #pragma once
 
 #include <cstddef>
@@ -6,26 +6,37 @@
 #include <string>
 #include <vector>
 
-// RGB, 8 bits, row by row: (height, width, 3).
-struct Picture {
-    std::size_t height = 0, width = 0;
+/// A decoded image: 8-bit RGB in the layout (height, width, 3).
+struct Image {
+    std::size_t height = 0;
+    std::size_t width = 0;
     std::vector<std::uint8_t> pixels;
 };
 
-// Of the JSON that tinyvit-export wrote into the file.
+/// The entries of an artifact's manifest that the programs use.
 struct Manifest {
-    std::string model, precision, input, output;
-    std::vector<std::string> labels;
+    std::string precision;            ///< "float32", "float16" or "int8"
+    std::string input_name;           ///< name of the input tensor
+    std::string output_name;          ///< name of the output tensor, the logits
+    std::vector<std::string> labels;  ///< class labels, in the order of the logits
 };
 
-// Decoded, turned as EXIF says, transparency over white. Throws std::runtime_error where there is no picture.
-Picture read_picture(const std::string& path);
+/// Decode an image file; apply its EXIF orientation, and blend transparency over white.
+/// Throws std::runtime_error if OpenCV cannot decode the file.
+Image read_image(const std::string& path);
 
-// Throws std::runtime_error where the text is no manifest, or of a file that leaves preprocessing to its caller.
-Manifest read_manifest(const std::string& json);
+/// Parse the JSON text that tinyvit-export stored in the artifact.
+/// Throws std::runtime_error if it is no manifest, or if the caller would have to resize images.
+Manifest parse_manifest(const std::string& json);
 
-// "96.1%  espresso", a line a class, best first; logits are as many as labels.
-std::string best(const float* logits, const Manifest& manifest, std::size_t top_k = 5);
+/// Format the most probable classes, one per line, such as " 96.10%  espresso".
+/// `logits` has one entry per label of the manifest.
+std::string format_predictions(const float* logits, const Manifest& manifest,
+                               std::size_t top_k = 5);
 
-// What main does in both programs: classify argv[2] with argv[1], or say in one line why not. Returns the exit code.
-int run(int argc, char** argv, std::string (*classify)(const std::string& model, const Picture& picture));
+/// Classifies an image with an artifact, and returns the text to print.
+using Classify = std::string (*)(const std::string& model_path, const Image& image);
+
+/// The main function of both programs, with the arguments MODEL and IMAGE. An error is one line.
+/// Returns the exit code: 0, 1 for an error, or 2 for wrong arguments.
+int run_program(int argc, char** argv, Classify classify);

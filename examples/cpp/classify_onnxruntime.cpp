@@ -1,4 +1,6 @@
-// Classify a picture with onnxruntime's C++ API: classify_onnxruntime demo.onnx cat.jpg
+// Classify an image with the C++ API of onnxruntime:
+//
+//     classify_onnxruntime demo.full.onnx coffee.jpg
 #include <onnxruntime_cxx_api.h>
 
 #include <array>
@@ -7,25 +9,38 @@
 
 #include "classify.h"
 
-static std::string classify(const std::string& path, const Picture& picture) {
-    Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "tinyvit");
-    Ort::Session session(env, std::filesystem::path(path).c_str(), Ort::SessionOptions{});
-    Ort::AllocatorWithDefaultOptions allocator;
-    const auto text = session.GetModelMetadata().LookupCustomMetadataMapAllocated("tinyvit", allocator);
-    if (!text) throw std::runtime_error(path + " has no manifest: make it with tinyvit-export --preprocess full");
-    const Manifest manifest = read_manifest(text.get());
+namespace {
 
-    const auto memory = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
-    const std::array<std::int64_t, 4> shape{1, static_cast<std::int64_t>(picture.height), static_cast<std::int64_t>(picture.width), 3};
-    auto* pixels = const_cast<std::uint8_t*>(picture.pixels.data());
-    const auto input = Ort::Value::CreateTensor<std::uint8_t>(memory, pixels, picture.pixels.size(), shape.data(), shape.size());
-    const char* inputs[] = {manifest.input.c_str()};
-    const char* outputs[] = {manifest.output.c_str()};
-    const auto answers = session.Run(Ort::RunOptions{nullptr}, inputs, &input, 1, outputs, 1);
-    if (answers[0].GetTensorTypeAndShapeInfo().GetElementCount() != manifest.labels.size()) {
-        throw std::runtime_error(path + " has other classes than its manifest says");
+std::string classify(const std::string& model_path, const Image& image) {
+    Ort::Env env(ORT_LOGGING_LEVEL_ERROR, "tinyvit");
+    Ort::Session session(env, std::filesystem::path(model_path).c_str(), Ort::SessionOptions{});
+    Ort::AllocatorWithDefaultOptions allocator;
+    const auto manifest_json =
+        session.GetModelMetadata().LookupCustomMetadataMapAllocated("tinyvit", allocator);
+    if (!manifest_json) {
+        throw std::runtime_error(model_path +
+                                 " has no manifest: make it with tinyvit-export --preprocess full");
     }
-    return best(answers[0].GetTensorData<float>(), manifest);
+    const Manifest manifest = parse_manifest(manifest_json.get());
+
+    const auto memory_info = Ort::MemoryInfo::CreateCpu(OrtArenaAllocator, OrtMemTypeDefault);
+    const std::array<std::int64_t, 4> shape{1, static_cast<std::int64_t>(image.height),
+                                            static_cast<std::int64_t>(image.width), 3};
+    // The tensor uses the image's memory; onnxruntime does not write to an input.
+    auto* pixels = const_cast<std::uint8_t*>(image.pixels.data());
+    const auto input = Ort::Value::CreateTensor<std::uint8_t>(
+        memory_info, pixels, image.pixels.size(), shape.data(), shape.size());
+    const char* input_names[] = {manifest.input_name.c_str()};
+    const char* output_names[] = {manifest.output_name.c_str()};
+    const auto outputs =
+        session.Run(Ort::RunOptions{nullptr}, input_names, &input, 1, output_names, 1);
+    const Ort::Value& logits = outputs[0];
+    if (logits.GetTensorTypeAndShapeInfo().GetElementCount() != manifest.labels.size()) {
+        throw std::runtime_error(model_path + " has another number of classes than its manifest");
+    }
+    return format_predictions(logits.GetTensorData<float>(), manifest);
 }
 
-int main(int argc, char** argv) { return run(argc, argv, classify); }
+}  // namespace
+
+int main(int argc, char** argv) { return run_program(argc, argv, classify); }

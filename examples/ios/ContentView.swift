@@ -1,4 +1,5 @@
-// Classifies what the camera sees with an .mlpackage that tinyvit-export wrote: a classifier whose labels and arithmetic are in the file.
+// Classifies the camera's images with an .mlpackage of tinyvit-export. It is a Core ML classifier,
+// so the class labels and the normalization are part of the file.
 import AVFoundation
 import Combine
 import CoreML
@@ -12,87 +13,122 @@ struct TinyViTApp: App {
     }
 }
 
+/// The camera's preview with the predictions of the newest frame above it.
 struct ContentView: View {
-    @StateObject private var camera = Camera()
+    @StateObject private var classifier = CameraClassifier()
 
     var body: some View {
         ZStack(alignment: .bottomLeading) {
-            Preview(session: camera.session).ignoresSafeArea()
-            Text(camera.answer).font(.title3.monospacedDigit()).padding().background(.thinMaterial)
+            CameraPreview(session: classifier.session).ignoresSafeArea()
+            Text(classifier.message)
+                .font(.title3.monospacedDigit())
+                .padding()
+                .background(.thinMaterial)
         }
-        .task { await camera.start() }
+        .task { await classifier.start() }
     }
 }
 
-/// The camera's frames, each classified by Vision, which resizes and crops; frames that come meanwhile are dropped.
-final class Camera: NSObject, ObservableObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
-    @Published var answer = "…"
+/// Classifies the camera's frames one after another. Vision crops and resizes them. Frames that
+/// come during a classification are dropped, so that none is out of date.
+final class CameraClassifier: NSObject, ObservableObject,
+    AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable
+{
+    /// The predictions of the newest frame, or why there are none.
+    @Published var message = "…"
     let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "frames")
-    private nonisolated(unsafe) var request: VNCoreMLRequest? // set before the first frame, then read on `queue` alone
+    // It is set before the first frame comes, and then read only on `queue`.
+    private nonisolated(unsafe) var request: VNCoreMLRequest?
 
+    /// Asks for permission, loads the model, and starts the camera.
     func start() async {
         do {
-            guard await AVCaptureDevice.requestAccess(for: .video) else { return await say("The camera is needed: allow it in Settings") }
-            // Xcode compiles model.mlpackage into the app as model.mlmodelc.
-            guard let url = Bundle.main.url(forResource: "model", withExtension: "mlmodelc") else { return await say("model.mlpackage is not in the app") }
+            guard await AVCaptureDevice.requestAccess(for: .video) else {
+                return await show("This app needs the camera. Please allow it in Settings.")
+            }
+            // Xcode compiles model.mlpackage, and puts it into the app as model.mlmodelc.
+            guard let url = Bundle.main.url(forResource: "model", withExtension: "mlmodelc") else {
+                return await show("The app does not contain model.mlpackage.")
+            }
             let model = try MLModel(contentsOf: url)
             let request = VNCoreMLRequest(model: try VNCoreMLModel(for: model))
-            request.imageCropAndScaleOption = try squashes(model) ? .scaleFill : .centerCrop
+            request.imageCropAndScaleOption = try isSquashed(model) ? .scaleFill : .centerCrop
             self.request = request
-            guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back) else { return await say("There is no camera") }
-            session.addInput(try AVCaptureDeviceInput(device: device))
-            let output = AVCaptureVideoDataOutput()
-            output.alwaysDiscardsLateVideoFrames = true
-            output.setSampleBufferDelegate(self, queue: queue)
-            session.addOutput(output)
+            guard
+                let device = AVCaptureDevice.default(
+                    .builtInWideAngleCamera, for: .video, position: .back)
+            else {
+                return await show("This device has no camera.")
+            }
+            try configureSession(device)
             queue.async { self.session.startRunning() }
         } catch {
-            await say(error.localizedDescription)
+            await show(error.localizedDescription)
         }
     }
 
-    /// Whether the whole picture becomes a square, as the manifest in the file says: of 384 and 512 pixels, some do.
-    private func squashes(_ model: MLModel) throws -> Bool {
+    private func configureSession(_ device: AVCaptureDevice) throws {
+        session.addInput(try AVCaptureDeviceInput(device: device))
+        let output = AVCaptureVideoDataOutput()
+        output.alwaysDiscardsLateVideoFrames = true
+        output.setSampleBufferDelegate(self, queue: queue)
+        session.addOutput(output)
+    }
+
+    /// Whether the manifest's preprocessing resizes the whole image to a square, without a crop.
+    /// This is so for some models of 384 and 512 pixels.
+    private func isSquashed(_ model: MLModel) throws -> Bool {
         struct Manifest: Decodable {
             struct Preprocess: Decodable { let crop: String }
             let preprocess: Preprocess
         }
-        guard let said = (model.modelDescription.metadata[.creatorDefinedKey] as? [String: String])?["tinyvit"] else { return false }
-        return try JSONDecoder().decode(Manifest.self, from: Data(said.utf8)).preprocess.crop == "squash"
+        let metadata = model.modelDescription.metadata
+        guard let json = (metadata[.creatorDefinedKey] as? [String: String])?["tinyvit"] else {
+            return false
+        }
+        let manifest = try JSONDecoder().decode(Manifest.self, from: Data(json.utf8))
+        return manifest.preprocess.crop == "squash"
     }
 
-    nonisolated func captureOutput(_ output: AVCaptureOutput, didOutput frame: CMSampleBuffer, from connection: AVCaptureConnection) {
+    nonisolated func captureOutput(
+        _ output: AVCaptureOutput, didOutput frame: CMSampleBuffer,
+        from connection: AVCaptureConnection
+    ) {
         guard let request else { return }
         let start = ContinuousClock.now
-        // The sensor lies on its side when the phone is held upright.
+        // The sensor's image is rotated by 90 degrees while the phone is held upright.
         try? VNImageRequestHandler(cmSampleBuffer: frame, orientation: .right).perform([request])
-        let took = ContinuousClock.now - start
-        let best = (request.results as? [VNClassificationObservation] ?? []).prefix(3)
-        let lines = best.map { String(format: "%3.0f%%  ", 100 * $0.confidence) + $0.identifier }
-        let text = lines.joined(separator: "\n") + "\n\(took.formatted(.units(allowed: [.milliseconds])))"
-        Task { await say(text) }
+        let latency = ContinuousClock.now - start
+        let observations = request.results as? [VNClassificationObservation] ?? []
+        let lines = observations.prefix(3).map {
+            String(format: "%3.0f%%  ", 100 * $0.confidence) + $0.identifier
+        }
+        let latencyText = latency.formatted(.units(allowed: [.milliseconds]))
+        let text = lines.joined(separator: "\n") + "\n\(latencyText)"
+        Task { await show(text) }
     }
 
-    @MainActor private func say(_ text: String) {
-        answer = text
+    @MainActor private func show(_ text: String) {
+        message = text
     }
 }
 
-struct Preview: UIViewRepresentable {
+/// Shows what the camera of a session sees.
+struct CameraPreview: UIViewRepresentable {
     let session: AVCaptureSession
 
-    final class Layered: UIView {
+    final class PreviewLayerView: UIView {
         override class var layerClass: AnyClass { AVCaptureVideoPreviewLayer.self }
     }
 
-    func makeUIView(context: Context) -> Layered {
-        let view = Layered()
+    func makeUIView(context: Context) -> PreviewLayerView {
+        let view = PreviewLayerView()
         let layer = view.layer as! AVCaptureVideoPreviewLayer
         layer.session = session
         layer.videoGravity = .resizeAspectFill
         return view
     }
 
-    func updateUIView(_ view: Layered, context: Context) {}
+    func updateUIView(_ view: PreviewLayerView, context: Context) {}
 }

@@ -1,4 +1,10 @@
-"""Write quickstart.ipynb from quickstart.py: a cell for each block, comments that open one as text above it."""
+"""Write quickstart.ipynb from quickstart.py.
+
+    python examples/quickstart/notebook.py
+
+Every block of the script becomes a cell of code. A comment that opens a block becomes a cell of
+text above it.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +14,57 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 
+Cell = dict[str, object]
 
-def cells(script: str) -> list[dict[str, object]]:
-    """The notebook's cells, in nbformat 4.5's form without outputs."""
-    title, *blocks = re.split(r"\n\n(?! )", script.strip())
-    found = [text("# Quickstart\n\n" + title.strip('"'))]
+
+def make_cells(script: str) -> list[Cell]:
+    """Make the cells of the notebook.
+
+    Args:
+        script: Source of the script. It begins with a docstring of one line, and empty lines
+            separate its blocks.
+
+    Returns:
+        The cells without outputs, in version 4.5 of the notebook format.
+    """
+    docstring, *blocks = re.split(r"\n\n(?! )", script.strip())
+    title = docstring.strip('"')
+    cells = [make_text_cell(f"# Quickstart\n\n{title}")]
     for block in blocks:
         lines = block.split("\n")
         if lines[0].startswith("# "):
-            found.append(text(lines.pop(0)[2:]))
-        found.append(
-            {
-                "cell_type": "code",
-                "execution_count": None,
-                "metadata": {},
-                "outputs": [],
-                "source": "\n".join(lines),
-            }
-        )
-    return [{"id": f"cell-{i}", **cell} for i, cell in enumerate(found)]
+            cells.append(make_text_cell(lines.pop(0).removeprefix("# ")))
+        cells.append(make_code_cell("\n".join(lines)))
+    return [{"id": f"cell-{i}", **cell} for i, cell in enumerate(cells)]
 
 
-def text(source: str) -> dict[str, object]:
-    """A cell of Markdown."""
+def make_text_cell(source: str) -> Cell:
+    """Make a cell of Markdown, without an id."""
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
 
-if __name__ == "__main__":
-    kernel = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"}}
+def make_code_cell(source: str) -> Cell:
+    """Make a cell of Python that has not been run, without an id."""
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {},
+        "outputs": [],
+        "source": source,
+    }
+
+
+def main() -> None:
+    """Write the notebook beside the script."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
     notebook = {
-        "cells": cells((HERE / "quickstart.py").read_text()),
-        "metadata": kernel,
+        "cells": make_cells((HERE / "quickstart.py").read_text()),
+        "metadata": {"kernelspec": kernel},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
     (HERE / "quickstart.ipynb").write_text(json.dumps(notebook, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

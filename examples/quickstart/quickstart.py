@@ -1,30 +1,29 @@
-"""Export the demo model, classify a photograph, prove the file right on this machine, time it."""
+"""Export the demo model, classify a photograph, verify the artifact, and measure its latency."""
 
 from pathlib import Path
 
 from tinyvit import Classifier
-from tinyvit.bench.latency.measure import LatencyConfig, measure_latency
+from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.runtimes.verify import verify
 
-PHOTO = next(
-    found for up in ("examples", "..") if (found := Path(up, "images", "coffee.jpg")).exists()
-)
+IMAGES = next(path for path in (Path("examples/images"), Path("../images")) if path.is_dir())
 
-# Export: a checkpoint in, one file with labels and preprocessing inside out.
+# Export: make one file from a checkpoint, with the class labels and the preprocessing inside.
 if not Path("demo.onnx").exists():
-    from tinyvit.export import ExportConfig, export
+    from tinyvit.export import ExportConfig, export  # needs torch; nothing else here does
 
     export(ExportConfig(model="demo", targets=("onnx",), output="demo.onnx"))
 
-# Classify: a path, bytes, a Pillow image or an array.
+# Classify: `predict` takes a path, bytes, a Pillow image or an array.
 with Classifier("demo.onnx", top_k=3) as classifier:
-    for best in classifier.predict(PHOTO):
-        print(f"{best.score:6.1%}  {best.label}")
+    for prediction in classifier.predict(IMAGES / "coffee.jpg"):
+        print(f"{prediction.score:6.1%}  {prediction.label}")
 
-# Verify: does this machine compute what the exporter saw?
-checked = verify("demo.onnx")
-print("verified" if checked.passed else checked.reasons, f"to within {checked.max_abs_diff:.1e}")
+# Verify: compare the logits on this machine with those that the file was exported with.
+result = verify("demo.onnx")
+print("verified" if result.passed else result.reasons, f"to within {result.max_abs_diff:.1e}")
 
-# Measure: the network alone, one picture at a time.
-for result in measure_latency(["demo.onnx"], LatencyConfig(runs=50, cold_starts=0)).latency:
-    print(f"{result.median_ms:.1f} ms in {result.artifact.engine.engine}")
+# Measure: time the network alone, one image at a time.
+for latency in measure_latency(["demo.onnx"], LatencyConfig(runs=50, cold_starts=0)).latency:
+    print(f"{latency.median_ms:.1f} ms in {latency.artifact.engine.engine}")

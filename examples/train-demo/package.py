@@ -1,11 +1,11 @@
-"""A checkpoint in 16 bits, half the size: how the demo is packaged, and good enough to hand on.
+"""Store a checkpoint in float16, which halves its size: the demo model is packaged this way.
 
 python package.py OUT/at224/best.safetensors demo.safetensors
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 from tinyvit.distill.training.student import save_checkpoint
@@ -13,16 +13,32 @@ from tinyvit.labels import numbered_labels
 from tinyvit.nn.checkpoint import load_checkpoint
 
 
-def main(source: str, output: str) -> None:
-    """Weights and statistics become float16; counters stay integers."""
-    checkpoint = load_checkpoint(Path(source))
-    state = {
-        name: value.half() if value.is_floating_point() else value
-        for name, value in checkpoint.state_dict.items()
+def convert_to_float16(source: Path, output: Path) -> None:
+    """Write a checkpoint whose weights and BatchNorm statistics are float16.
+
+    Integers, such as BatchNorm's counters, stay as they are.
+
+    Args:
+        source: The checkpoint to read.
+        output: The .safetensors file to write or replace.
+    """
+    checkpoint = load_checkpoint(source)
+    state_dict = {
+        name: tensor.half() if tensor.is_floating_point() else tensor
+        for name, tensor in checkpoint.state_dict.items()
     }
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
-    save_checkpoint(Path(output), state, labels, checkpoint.preprocess, checkpoint.license)
+    save_checkpoint(output, state_dict, labels, checkpoint.preprocess, checkpoint.license)
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Store a checkpoint in float16.")
+    parser.add_argument("source", type=Path, help="Checkpoint to read.")
+    parser.add_argument("output", type=Path, help=".safetensors file to write.")
+    arguments = parser.parse_args()
+    convert_to_float16(arguments.source, arguments.output)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,26 +1,36 @@
 #!/usr/bin/env bash
-# Makes the demo checkpoint: a teacher's answers stored once, a student trained from them at growing size, exported to int8, verified.
+# Train the demo checkpoint: store a teacher's predictions once, train a student from them at
+# growing image sizes, evaluate it, export it to int8, and verify the artifact.
 #
-#     ./train_demo.sh DATA OUT [quick]      DATA holds train/ and val/, class folders named by WordNet id or by ImageNet's names
+#     ./train_demo.sh DATA OUT [quick]
 #
-# Stopped and called again, it goes on where it was. quick: one epoch a step, to see that everything works.
+# DATA holds train/ and val/, each with one folder per class, named by WordNet id or by ImageNet's
+# label. If the script is interrupted, call it again: it resumes. With quick, every step takes one
+# epoch, to try whether everything works.
 set -euo pipefail
 data=$1 out=$2 quick=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
+
+# Print the number of epochs to train: the argument, or 1 with quick.
 epochs() { if [ "$quick" ]; then echo 1; else echo "$1"; fi; }
 
-tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:lite0" --epochs "$(epochs 12)" --top-k 20 \
-  --set 'scale=[0.25, 1.0]' --set operations=1 --set erase=0.1 -o "$out/store"
+tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:make_teacher" \
+  --epochs "$(epochs 12)" --top-k 20 --set 'scale=[0.25, 1.0]' --set operations=1 --set erase=0.1 \
+  -o "$out/store"
 
-train() { # size, epochs, then what differs from size to size
-  tinyvit-distill train --data "$data" --logits "$out/store" --preset transfer --img-size "$1" --epochs "$(epochs "$2")" -o "$out/at$1" \
-    --licence MIT --set label_weight=0.5 --set label_smoothing=0.05 --set average=0.998 "${@:3}"
+# Train at an image size ($1) for a number of epochs ($2); further arguments are passed on.
+train() {
+  tinyvit-distill train --data "$data" --logits "$out/store" --preset transfer \
+    --img-size "$1" --epochs "$(epochs "$2")" -o "$out/at$1" --license MIT \
+    --set label_weight=0.5 --set label_smoothing=0.05 --set average=0.998 --set layer_decay=1.0 \
+    "${@:3}"
 }
-train 64 30 --student tiny_vit_5m_224 --classes teacher --lr 8e-3 --set layer_decay=1.0
-train 128 10 --classes teacher --init "$out/at64/best.safetensors" --lr 4e-3 --set layer_decay=1.0
-train 224 4 --init "$out/at128/best.safetensors" --lr 4e-3 --set layer_decay=1.0 --set warmup_epochs=0.5
+train 64 30 --student tiny_vit_5m_224 --classes teacher --lr 8e-3
+train 128 10 --classes teacher --init "$out/at64/best.safetensors" --lr 4e-3
+train 224 4 --init "$out/at128/best.safetensors" --lr 4e-3 --set warmup_epochs=0.5
 
 tinyvit-distill evaluate "$out/at224/best.safetensors" --data "$data"
-tinyvit-export --checkpoint "$out/at224/best.safetensors" --int8 --calib-data "$data/train" --val-data "$data/val" ${quick:+--force} \
-  --overwrite -o "$out/demo.int8.onnx"
+# One epoch trains a model that may miss the accuracy budget of the export, hence --force.
+tinyvit-export --checkpoint "$out/at224/best.safetensors" --int8 --calib-data "$data/train" \
+  --val-data "$data/val" ${quick:+--force} --overwrite -o "$out/demo.int8.onnx"
 tinyvit-verify "$out/demo.int8.onnx"

@@ -1,13 +1,32 @@
 #!/usr/bin/env bash
-# The same pictures learnt twice, from a trained checkpoint and from nothing, and by how much the first is better.
+# Train twice on the same images, from a trained checkpoint and from random weights, and print the
+# difference in top-1 accuracy.
 #
-#     ./transfer.sh DATA OUT [CHECKPOINT]      DATA holds train/ and val/, a folder a class; CHECKPOINT is the packaged demo's by default
+#     ./transfer.sh DATA OUT [CHECKPOINT]
+#
+# DATA holds train/ and val/, each with one folder per class. CHECKPOINT is the packaged demo by
+# default.
 set -euo pipefail
 data=$1 out=$2 checkpoint=${3:-demo}
 
-learn() { tinyvit-distill train --data "$data" --preset transfer --img-size 128 --epochs 20 --batch 50 "$@"; }
-learn --init "$checkpoint" -o "$out/transfer"
-learn --student tiny_vit_5m_224 --lr 8e-3 --set layer_decay=1.0 -o "$out/scratch"
+# Train with the options that both trainings share; the arguments are the other options.
+train() {
+  tinyvit-distill train --data "$data" --preset transfer --img-size 128 --epochs 20 --batch 50 "$@"
+}
+train --init "$checkpoint" -o "$out/transfer"
+train --student tiny_vit_5m_224 --lr 8e-3 --set layer_decay=1.0 -o "$out/scratch"
 
-top1() { tinyvit-distill evaluate "$out/$1/best.safetensors" --data "$data" --json | python3 -c 'import json, sys; print(json.load(sys.stdin)["top1"])'; }
-python3 -c 'import sys; a, b = map(float, sys.argv[1:]); print(f"transfer {a:.1f}%, from nothing {b:.1f}%: {a - b:+.1f} points")' "$(top1 transfer)" "$(top1 scratch)"
+# Print the top-1 accuracy of a training ($1) in percent.
+measure_top1() {
+  tinyvit-distill evaluate "$out/$1/best.safetensors" --data "$data" --json |
+    python3 -c 'import json, sys; print(json.load(sys.stdin)["top1"])'
+}
+transfer_top1=$(measure_top1 transfer)
+scratch_top1=$(measure_top1 scratch)
+python3 - "$transfer_top1" "$scratch_top1" <<'PYTHON'
+import sys
+
+transfer, scratch = map(float, sys.argv[1:])
+gain = transfer - scratch
+print(f"transfer {transfer:.1f}%, from nothing {scratch:.1f}%: {gain:+.1f} points")
+PYTHON

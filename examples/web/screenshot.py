@@ -1,8 +1,9 @@
-"""Pictures of the page, wide and as a phone shows it: npm run build first.
+"""Take screenshots of the page, in the widths of a computer and of a phone.
 
     python examples/web/screenshot.py -o docs/images
 
-Needs pip install playwright, Chromium (Debian's package chromium), npm ci, and the model in public/.
+Build the page first, with the model in public/ (see README.md). This needs `pip install playwright`
+and Chromium (Debian's package chromium).
 """
 
 from __future__ import annotations
@@ -19,23 +20,34 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).resolve().parent
-WIDTHS = {"web.png": (1000, 640), "web-phone.png": (390, 844)}
+
+VIEWPORTS = {"web.png": (1000, 640), "web-phone.png": (390, 844)}
+"""File name -> width and height of the viewport in pixels."""
+
+CHROMIUM_FLAGS = (
+    "--no-sandbox",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test image
+    "--use-fake-ui-for-media-stream",  # permission to use it, without a question
+)
+
+TIMEOUT_MS = 60_000
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of the built page of `folder`, a copy of this example, while it is served."""
-    vite = [
-        "node",
-        str(folder / "node_modules" / "vite" / "bin" / "vite.js"),
-        "preview",
-        "--port",
-        "0",
-        "--host",
-        "127.0.0.1",
-    ]
+def serve_page(folder: Path) -> Iterator[str]:
+    """Serve the built page of this example, or of a copy of it.
+
+    Args:
+        folder: The folder that contains node_modules/ and dist/.
+
+    Yields:
+        The address of the page. The server stops at the end.
+    """
+    vite = folder / "node_modules" / "vite" / "bin" / "vite.js"
+    command = ["node", str(vite), "preview", "--port", "0", "--host", "127.0.0.1"]
+    environment = {**os.environ, "NO_COLOR": "1"}
     with subprocess.Popen(
-        vite, cwd=folder, stdout=subprocess.PIPE, text=True, env={**os.environ, "NO_COLOR": "1"}
+        command, cwd=folder, stdout=subprocess.PIPE, text=True, env=environment
     ) as server:
         try:
             assert server.stdout is not None
@@ -45,31 +57,50 @@ def served(folder: Path) -> Iterator[str]:
 
 
 @contextmanager
-def browser(width: int, height: int) -> Iterator[Page]:
-    """An empty page of Debian's Chromium, with a camera that shows a test picture."""
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+def open_page(width: int, height: int) -> Iterator[Page]:
+    """Open an empty page in Debian's Chromium, with a camera that shows a test image.
+
+    Args:
+        width: Width of the viewport in pixels.
+        height: Height of the viewport in pixels.
+
+    Yields:
+        The page. The browser closes at the end.
+    """
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=shutil.which("chromium"), args=["--no-sandbox", *camera]
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=list(CHROMIUM_FLAGS)
         )
         try:
-            yield opened.new_page(viewport={"width": width, "height": height})
+            yield browser.new_page(viewport={"width": width, "height": height})
         finally:
-            opened.close()
+            browser.close()
+
+
+def take_screenshots(url: str, folder: Path) -> None:
+    """Classify the cup of coffee, and write a screenshot for each of `VIEWPORTS`.
+
+    Args:
+        url: The address of the page.
+        folder: An existing folder for the screenshots.
+    """
+    for name, (width, height) in VIEWPORTS.items():
+        with open_page(width, height) as page:
+            page.goto(url)
+            page.click("#coffee")
+            page.wait_for_selector("#predictions:not([hidden])", timeout=TIMEOUT_MS)
+            page.screenshot(path=folder / name, full_page=True)
 
 
 def main() -> int:
-    """The command; returns its exit code."""
-    made = argparse.ArgumentParser(description="Make the pictures of the page.")
-    made.add_argument("-o", "--output", type=Path, required=True, help="a folder")
-    folder = made.parse_args().output
-    with served(HERE) as url:
-        for name, (width, height) in WIDTHS.items():
-            with browser(width, height) as page:
-                page.goto(url)
-                page.click("#coffee")
-                page.wait_for_selector("#answer:not([hidden])", timeout=60_000)
-                page.screenshot(path=folder / name, full_page=True)
+    """Run the command and return its exit code."""
+    parser = argparse.ArgumentParser(description="Take screenshots of the built page.")
+    parser.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="Folder to write to."
+    )
+    folder = parser.parse_args().output
+    with serve_page(HERE) as url:
+        take_screenshots(url, folder)
     return 0
 
 

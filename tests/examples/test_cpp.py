@@ -1,4 +1,4 @@
-"""The C++ programs, built as their README says, give Python's answers."""
+"""The C++ programs, built as their README says, give the predictions of Python."""
 
 from __future__ import annotations
 
@@ -14,37 +14,40 @@ pytest.importorskip("torch", reason="exporting needs tinyvit-edge[export]")
 openvino = pytest.importorskip("openvino")
 
 CPP = Path(__file__).parents[2] / "examples" / "cpp"
-PROGRAMS = {"classify_openvino": "openvino", "classify_onnxruntime": "onnx"}
+TARGETS = {"classify_openvino": "openvino", "classify_onnxruntime": "onnx"}
+"""Name of a program -> target of the artifacts that it reads."""
+
+REQUIRED_PACKAGES = {
+    "libopencv-dev": "OpenCVConfig.cmake",
+    "nlohmann-json3-dev": "nlohmann_jsonConfig.cmake",
+}
+"""Debian package -> the file that CMake does not find without it."""
 
 
 @pytest.fixture(scope="module")
 def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the programs that can be built here."""
+    """The folder of the programs that can be built on this machine."""
     if shutil.which("cmake") is None or shutil.which("g++") is None:
         pytest.skip("needs cmake and g++: apt-get install cmake g++")
     folder = tmp_path_factory.mktemp("build")
-    found = [f"-DOpenVINO_DIR={openvino.__path__[0]}/cmake"]
+    options = [f"-DOpenVINO_DIR={openvino.__path__[0]}/cmake"]
     if "ONNXRUNTIME_ROOT" in os.environ:
-        found.append(f"-Donnxruntime_ROOT={os.environ['ONNXRUNTIME_ROOT']}")
-    made = subprocess.run(
-        ["cmake", "-S", CPP, "-B", folder, *found], capture_output=True, text=True
-    )
-    for package, named in (
-        ("libopencv-dev", "OpenCVConfig.cmake"),
-        ("nlohmann-json3-dev", "nlohmann_jsonConfig.cmake"),
-    ):
-        if named in made.stderr:
+        options.append(f"-Donnxruntime_ROOT={os.environ['ONNXRUNTIME_ROOT']}")
+    configure = ["cmake", "-S", CPP, "-B", folder, *options]
+    result = subprocess.run(configure, capture_output=True, text=True)
+    for package, missing_file in REQUIRED_PACKAGES.items():
+        if missing_file in result.stderr:
             pytest.skip(f"needs {package}: apt-get install {package}")
-    assert made.returncode == 0, made.stderr
-    made = subprocess.run(["cmake", "--build", folder], capture_output=True, text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
-    assert "warning" not in made.stderr
+    assert result.returncode == 0, result.stderr
+    result = subprocess.run(["cmake", "--build", folder], capture_output=True, text=True)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "warning" not in result.stderr
     return folder
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The demo by target, with preprocessing inside."""
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Target -> artifact of the demo model with the preprocessing inside."""
     from tinyvit.export import ExportConfig, export_all
 
     config = ExportConfig(
@@ -53,27 +56,26 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         preprocess="full",
         output=tmp_path_factory.mktemp("full"),
     )
-    artifacts = export_all(config).artifacts
-    return {artifact.manifest.target: artifact.path for artifact in artifacts}
+    report = export_all(config)
+    return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
 
 
-@pytest.fixture(params=PROGRAMS)
-def program(
-    request: pytest.FixtureRequest, build: Path, files: dict[str, Path]
-) -> tuple[Path, Path]:
-    """A program and the file that it takes."""
-    if not (build / request.param).is_file():
+@pytest.fixture(params=TARGETS)
+def program(request: pytest.FixtureRequest, build: Path) -> Path:
+    """A program that could be built."""
+    path: Path = build / request.param
+    if not path.is_file():
         pytest.skip(
-            f"{request.param} needs onnxruntime's headers: ONNXRUNTIME_ROOT=FOLDER, see examples/cpp"
+            f"{path.name} needs onnxruntime's headers in ONNXRUNTIME_ROOT, see examples/cpp"
         )
-    return build / request.param, files[PROGRAMS[request.param]]
+    return path
 
 
 @pytest.fixture
 def photographs(images: Path, tmp_path: Path) -> dict[str, Path]:
-    """The two of the repository, and one of them fading out towards the right, over colors that do not show."""
-    with Image.open(images / "coffee.jpg") as opened:
-        faded = opened.convert("RGBA")
+    """The example photographs, and one whose right side is transparent over visible colors."""
+    with Image.open(images / "coffee.jpg") as coffee:
+        faded = coffee.convert("RGBA")
     faded.putalpha(Image.linear_gradient("L").rotate(90).resize(faded.size))
     faded.save(tmp_path / "faded.png")
     return {
@@ -84,33 +86,38 @@ def photographs(images: Path, tmp_path: Path) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("name", ["cat", "coffee", "faded"])
-def test_the_answers_are_those_of_python(
-    program: tuple[Path, Path], photographs: dict[str, Path], name: str
+def test_the_predictions_are_those_of_python(
+    program: Path, artifacts: dict[str, Path], photographs: dict[str, Path], name: str
 ) -> None:
     from tinyvit import Classifier
 
-    done = subprocess.run([*program, photographs[name]], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    seen = [line.strip().split("%  ") for line in done.stdout.splitlines()]
-    with Classifier(program[1]) as classifier:
+    artifact = artifacts[TARGETS[program.name]]
+    result = subprocess.run([program, artifact, photographs[name]], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    lines = [line.strip().split("%  ") for line in result.stdout.splitlines()]
+    with Classifier(artifact) as classifier:
         expected = classifier.predict(photographs[name])
-    assert [label for _, label in seen] == [one.label for one in expected]
-    assert [float(percent) / 100 for percent, _ in seen] == pytest.approx(
-        [one.score for one in expected], abs=0.001
+    assert [label for _, label in lines] == [prediction.label for prediction in expected]
+    assert [float(percent) / 100 for percent, _ in lines] == pytest.approx(
+        [prediction.score for prediction in expected], abs=0.001
     )
 
 
-def test_what_is_wrong_is_said_in_a_line(
-    program: tuple[Path, Path], demo: dict[str, Path], images: Path, tmp_path: Path
+def test_an_error_is_one_line(
+    program: Path,
+    artifacts: dict[str, Path],
+    demo: dict[str, Path],
+    images: Path,
+    tmp_path: Path,
 ) -> None:
-    binary, file = program
-    (tmp_path / "notes.jpg").write_text("not a picture")
-    for model, picture, said in (
-        (file, tmp_path / "notes.jpg", "is not a picture"),
+    target = TARGETS[program.name]
+    (tmp_path / "notes.jpg").write_text("not an image")
+    for model, image, message in (
+        (artifacts[target], tmp_path / "notes.jpg", "is not an image"),
         (tmp_path / "none.xml", images / "cat.jpg", "cannot be read"),
-        (demo[PROGRAMS[binary.name]], images / "cat.jpg", "--preprocess full"),
+        (demo[target], images / "cat.jpg", "--preprocess full"),
     ):
-        done = subprocess.run([binary, model, picture], capture_output=True, text=True)
-        assert done.returncode == 1
-        assert said in done.stderr
-        assert len(done.stderr.splitlines()) == 1
+        result = subprocess.run([program, model, image], capture_output=True, text=True)
+        assert result.returncode == 1
+        assert message in result.stderr
+        assert len(result.stderr.splitlines()) == 1

@@ -1,4 +1,7 @@
-"""The apps, as far as they can be checked without their SDKs: a parser reads them, and what they take from a file is there."""
+"""The apps for phones, as far as they can be checked without the SDKs of Android and iOS.
+
+A parser checks their syntax, and exported files are checked for what the apps read from them.
+"""
 
 from __future__ import annotations
 
@@ -11,47 +14,49 @@ tree_sitter = pytest.importorskip(
     "tree_sitter", reason="pip install tree-sitter tree-sitter-kotlin tree-sitter-swift"
 )
 EXAMPLES = Path(__file__).parents[2] / "examples"
-APPS = {
+GRAMMARS = {
     "android/MainActivity.kt": "tree_sitter_kotlin",
     "ios/ContentView.swift": "tree_sitter_swift",
 }
 
 
-def errors(language: str, source: bytes) -> list[str]:
-    """Where the parser found no sense, as line and text."""
-    grammar = pytest.importorskip(language)
-    tree = tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(source)
-    found, left = [], [tree.root_node]
-    while left:
-        node = left.pop()
+def find_syntax_errors(grammar: str, source: bytes) -> list[str]:
+    """Return the places that a parser does not understand, as line number and text."""
+    language = tree_sitter.Language(pytest.importorskip(grammar).language())
+    tree = tree_sitter.Parser(language).parse(source)
+    errors, remaining = [], [tree.root_node]
+    while remaining:
+        node = remaining.pop()
         if node.is_error or node.is_missing:
-            found.append(f"{node.start_point.row + 1}: {node.text.decode()[:60]}")
-        left += node.children
-    return found
+            errors.append(f"{node.start_point.row + 1}: {node.text.decode()[:60]}")
+        remaining += node.children
+    return errors
 
 
-def stored(file: bytes, wanted: str) -> str:
-    """A text of the archive behind a file, by the steps that the Android app takes."""
+def read_archive_entry(file: bytes, name: str) -> str:
+    """Read a text from the archive behind a file, by the steps of the Android app."""
 
-    def number(at: int, size: int = 2) -> int:
-        return int.from_bytes(file[at : at + size], "little")
+    def read_number(offset: int, size: int = 2) -> int:
+        return int.from_bytes(file[offset : offset + size], "little")
 
-    end = file.rindex(b"PK\5\6")
-    at = number(end + 16, 4)
-    for _ in range(number(end + 10)):
-        if file[at + 46 : at + 46 + number(at + 28)].decode() == wanted:
-            local = number(at + 42, 4)
-            begin = local + 30 + number(local + 26) + number(local + 28)
-            return file[begin : begin + number(at + 24, 4)].decode()
-        at += 46 + number(at + 28) + number(at + 30) + number(at + 32)
-    raise AssertionError(f"no {wanted}")
+    end_record = file.rindex(b"PK\5\6")
+    header = read_number(end_record + 16, 4)
+    for _ in range(read_number(end_record + 10)):
+        name_length = read_number(header + 28)
+        if file[header + 46 : header + 46 + name_length].decode() == name:
+            local = read_number(header + 42, 4)
+            content = local + 30 + read_number(local + 26) + read_number(local + 28)
+            return file[content : content + read_number(header + 24, 4)].decode()
+        header += 46 + name_length + read_number(header + 30) + read_number(header + 32)
+    raise AssertionError(f"no {name}")
 
 
-@pytest.mark.parametrize("app", APPS)
-def test_the_source_is_sound(app: str) -> None:
+@pytest.mark.parametrize("app", GRAMMARS)
+def test_the_source_has_no_syntax_errors(app: str) -> None:
     source = (EXAMPLES / app).read_bytes()
-    assert errors(APPS[app], source) == []
-    assert errors(APPS[app], source.replace(b"{", b"(", 1)), "the parser sees nothing"
+    assert find_syntax_errors(GRAMMARS[app], source) == []
+    damaged = source.replace(b"{", b"(", 1)
+    assert find_syntax_errors(GRAMMARS[app], damaged), "the parser finds no errors at all"
 
 
 def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
@@ -65,8 +70,9 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
         preprocess="normalize",
         output=tmp_path / "model.tflite",
     )
-    manifest = json.loads(stored(export(config).path.read_bytes(), "tinyvit.json"))
-    assert 'stored(file, "tinyvit.json")' in source
+    file = export(config).path.read_bytes()
+    manifest = json.loads(read_archive_entry(file, "tinyvit.json"))
+    assert 'readArchiveEntry(model, "tinyvit.json")' in source
     assert manifest["stage"] == "normalize"
     size = manifest["preprocess"]["size"]
     assert (manifest["input"]["dtype"], manifest["input"]["shape"]) == ("uint8", [1, size, size, 3])
@@ -76,14 +82,14 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     )
     assert manifest["preprocess"]["resize"] >= size
     assert manifest["preprocess"]["crop"] == "center"
-    for read in (
+    for expression in (
         'getString("stage")',
         'getString("crop") == "squash"',
         'getInt("size")',
         'getInt("resize")',
         'getJSONObject("labels").getJSONArray("names")',
     ):
-        assert read in source
+        assert expression in source
 
 
 def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
@@ -96,18 +102,20 @@ def test_the_iphone_app_gets_a_classifier_with_an_image(tmp_path: Path) -> None:
         preprocess="normalize",
         output=tmp_path / "model.mlpackage",
     )
-    about = ct.models.MLModel(str(export(config).path), skip_model_load=True).get_spec().description
-    assert [one.type.WhichOneof("Type") for one in about.input] == ["imageType"]
-    assert about.predictedFeatureName == "classLabel"
-    assert about.predictedProbabilitiesName == "classLabel_probs"
+    model = ct.models.MLModel(str(export(config).path), skip_model_load=True)
+    description = model.get_spec().description
+    assert [feature.type.WhichOneof("Type") for feature in description.input] == ["imageType"]
+    assert description.predictedFeatureName == "classLabel"
+    assert description.predictedProbabilitiesName == "classLabel_probs"
     source = (EXAMPLES / "ios" / "ContentView.swift").read_text()
     assert "VNClassificationObservation" in source
     assert 'forResource: "model"' in source
-    assert json.loads(about.metadata.userDefined["tinyvit"])["preprocess"]["crop"] == "center"
-    for read in (
+    manifest = json.loads(description.metadata.userDefined["tinyvit"])
+    assert manifest["preprocess"]["crop"] == "center"
+    for expression in (
         '[.creatorDefinedKey] as? [String: String])?["tinyvit"]',
         "let preprocess: Preprocess",
         "let crop: String",
         '== "squash"',
     ):
-        assert read in source
+        assert expression in source

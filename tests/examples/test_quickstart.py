@@ -1,4 +1,4 @@
-"""The quickstart, as a script and as a notebook, run as a user runs it: with nothing exported yet."""
+"""The quickstart as a script and as a notebook, run as a user runs them: with no artifact yet."""
 
 from __future__ import annotations
 
@@ -19,55 +19,52 @@ QUICKSTART = ROOT / "examples" / "quickstart"
 
 
 @pytest.fixture
-def elsewhere(tmp_path: Path) -> Path:
-    """An empty folder with the examples in it."""
+def repository(tmp_path: Path) -> Path:
+    """A folder with nothing but the examples in it."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     return tmp_path
 
 
-def holds(printed: str) -> None:
-    """Fails unless all four steps answered."""
-    assert "espresso" in printed.splitlines()[0]
-    assert "verified to within" in printed
-    assert " ms in onnxruntime" in printed
+def assert_all_steps_ran(output: str) -> None:
+    """Fail unless the classification, the verification and the measurement printed a result."""
+    assert "espresso" in output.splitlines()[0]
+    assert "verified to within" in output
+    assert " ms in onnxruntime" in output
 
 
-def test_the_script_exports_classifies_verifies_and_measures(elsewhere: Path) -> None:
-    done = subprocess.run(
+def test_the_script_exports_classifies_verifies_and_measures(repository: Path) -> None:
+    result = subprocess.run(
         [sys.executable, "examples/quickstart/quickstart.py"],
-        cwd=elsewhere,
+        cwd=repository,
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
-    holds(done.stdout)
-    assert (elsewhere / "demo.onnx").is_file()
+    assert result.returncode == 0, result.stderr
+    assert_all_steps_ran(result.stdout)
+    assert (repository / "demo.onnx").is_file()
 
 
-def test_the_notebook_is_the_script_and_runs(elsewhere: Path, demo: dict[str, Path]) -> None:
+def test_the_notebook_is_made_from_the_script() -> None:
+    notebook = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
+    script = (QUICKSTART / "quickstart.py").read_text()
+    cells = load_script(QUICKSTART / "notebook.py").make_cells(script)
+    assert notebook["cells"] == cells, "run examples/quickstart/notebook.py"
+
+
+def test_the_notebook_runs(tmp_path: Path, demo: dict[str, Path]) -> None:
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
-    made = load_script(QUICKSTART / "notebook.py")
-    kept = json.loads((QUICKSTART / "quickstart.ipynb").read_text())
-    assert kept["cells"] == made.cells((QUICKSTART / "quickstart.py").read_text()), (
-        "run examples/quickstart/notebook.py"
-    )
-    there = elsewhere / "there"  # a notebook's kernel starts in its own folder
-    shutil.copytree(QUICKSTART, there / "quickstart")
-    (there / "images").symlink_to(ROOT / "examples" / "images")
-    (there / "quickstart" / "demo.onnx").write_bytes(demo["onnx"].read_bytes())
+    # A notebook runs in its own folder.
+    shutil.copytree(QUICKSTART, tmp_path / "quickstart")
+    (tmp_path / "images").symlink_to(ROOT / "examples" / "images")
+    (tmp_path / "quickstart" / "demo.onnx").write_bytes(demo["onnx"].read_bytes())
     notebook = nbformat.read(QUICKSTART / "quickstart.ipynb", as_version=4)
     nbformat.validate(notebook)
-    nbclient.NotebookClient(
-        notebook, timeout=300, resources={"metadata": {"path": str(there / "quickstart")}}
-    ).execute()
-    holds(
-        "".join(
-            out["text"]
-            for cell in notebook.cells
-            for out in cell.get("outputs", [])
-            if out.get("name") == "stdout"
-        )
+    resources = {"metadata": {"path": str(tmp_path / "quickstart")}}
+    nbclient.NotebookClient(notebook, timeout=300, resources=resources).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    assert_all_steps_ran(
+        "".join(output["text"] for output in outputs if output.get("name") == "stdout")
     )
 
 

@@ -1,4 +1,8 @@
-"""The page in Chromium, built and served as its README says: Python's answers, messages for what is no picture, keyboard and phone."""
+"""The web page in Chromium, built and served as its README says.
+
+Its predictions are compared with those of Python, and its messages, keyboard control and layout on
+a phone are checked.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +25,13 @@ pytest.importorskip("playwright", reason="pip install playwright")
 
 ROOT = Path(__file__).parents[2]
 WEB = ROOT / "examples" / "web"
+PHONE = (390, 844)
+EXIF_ORIENTATION, ROTATED = 0x0112, 6
 
 
 @pytest.fixture(scope="module")
-def example() -> ModuleType:
+def screenshot() -> ModuleType:
+    """The script of the example that serves the page and opens it."""
     for tool in ("npm", "chromium"):
         if shutil.which(tool) is None:
             pytest.skip(f"needs {tool}: apt-get install {tool}")
@@ -33,147 +40,155 @@ def example() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo with preprocessing inside: model.onnx, and in int8 model.int8.onnx."""
+    """A folder with the demo model and its preprocessing as model.onnx and model.int8.onnx."""
     from tinyvit.export import ExportConfig, export
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.quantizer import QuantizationConfig
 
-    folder, calib = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
-    save_crops(images, calib, 32)
-    asked = QuantizationConfig(
-        calib_data=calib, budget=AccuracyBudget(max_drop=100, min_agreement=0)
+    folder, calib_data = tmp_path_factory.mktemp("models"), tmp_path_factory.mktemp("calib")
+    save_crops(images, calib_data, 32)
+    quantization = QuantizationConfig(
+        calib_data=calib_data, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
     config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
     export(config)
-    export(replace(config, output=folder / "model.int8.onnx", quantization=asked))
+    export(replace(config, output=folder / "model.int8.onnx", quantization=quantization))
     return folder
 
 
 @pytest.fixture(scope="module")
 def url(
-    example: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory
+    screenshot: ModuleType, models: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The built page, served with the headers that threads need."""
-    there = tmp_path_factory.mktemp("examples") / "web"
-    left_out = shutil.ignore_patterns("node_modules", "dist", "public")
-    shutil.copytree(WEB, there, ignore=left_out)
-    shutil.copytree(WEB.parent / "images", there.parent / "images")
-    shutil.copytree(models, there / "public")
-    got = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"], cwd=there, capture_output=True, text=True
+    """The address of the built page, served with the headers that threads need."""
+    web = tmp_path_factory.mktemp("examples") / "web"
+    shutil.copytree(WEB, web, ignore=shutil.ignore_patterns("node_modules", "dist", "public"))
+    shutil.copytree(WEB.parent / "images", web.parent / "images")
+    shutil.copytree(models, web / "public")
+    install = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"], cwd=web, capture_output=True, text=True
     )
-    if got.returncode and "network" in got.stderr:
+    if install.returncode and "network" in install.stderr:
         pytest.skip("npm ci did not reach the registry")
-    assert got.returncode == 0, got.stderr
-    subprocess.run(["npm", "run", "build"], cwd=there, check=True, capture_output=True)
-    with example.served(there) as address:
+    assert install.returncode == 0, install.stderr
+    subprocess.run(["npm", "run", "build"], cwd=web, check=True, capture_output=True)
+    with screenshot.serve_page(web) as address:
         yield address
 
 
 @pytest.fixture
-def page(example: ModuleType, url: str) -> Iterator[Any]:
-    """The page as a phone shows it, with nothing asked of any other host."""
-    with example.browser(390, 844) as opened:
-        elsewhere: list[str] = []
-        opened.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith((url, "blob:", "data:"))
-                else elsewhere.append(request.url)
-            ),
-        )
-        opened.goto(url)
-        yield opened
-        assert not elsewhere
+def page(screenshot: ModuleType, url: str) -> Iterator[Any]:
+    """The page on a phone. At the end, it must not have sent a request to any other host."""
+    with screenshot.open_page(*PHONE) as page:
+        other_hosts: list[str] = []
+
+        def record_request(request: Any) -> None:
+            if not request.url.startswith((url, "blob:", "data:")):
+                other_hosts.append(request.url)
+
+        page.on("request", record_request)
+        page.goto(url)
+        yield page
+        assert not other_hosts
 
 
-def answer(page: Any, said: str = "") -> dict[str, float]:
-    """{label: score} once the times are there, and others than before."""
+def wait_for_scores(page: Any, previous_timings: str = "") -> dict[str, float]:
+    """Wait until the page shows timings other than the previous ones; return label -> score."""
     page.wait_for_function(
-        "before => { const now = document.querySelector('#times').textContent; return now && now !== before }",
-        arg=said,
+        """previous => {
+            const timings = document.querySelector('#timings').textContent;
+            return timings && timings !== previous;
+        }""",
+        arg=previous_timings,
     )
-    found = page.eval_on_selector_all(
-        "#results li", "all => all.map(li => [li.firstChild.textContent, Number(li.dataset.score)])"
+    scores = page.eval_on_selector_all(
+        "#prediction-list li",
+        "items => items.map(li => [li.firstChild.textContent, Number(li.dataset.score)])",
     )
-    return dict(found)
+    return dict(scores)
+
+
+def predict_scores(model: Path, image: Path) -> dict[str, float]:
+    """Return label -> score of the Python package, the most probable class first."""
+    from tinyvit import Classifier
+
+    with Classifier(model) as classifier:
+        return {prediction.label: prediction.score for prediction in classifier.predict(image)}
 
 
 @pytest.mark.parametrize("name", ["cat.jpg", "coffee.jpg"])
 def test_labels_and_scores_are_those_of_python(
     page: Any, images: Path, models: Path, name: str
 ) -> None:
-    from tinyvit import Classifier
-
     page.set_input_files("#file", images / name)
-    seen = answer(page)
-    with Classifier(models / "model.onnx") as classifier:
-        expected = {one.label: one.score for one in classifier.predict(images / name)}
-    assert list(seen) == list(expected)
-    assert seen == pytest.approx(expected, abs=0.01)
+    scores = wait_for_scores(page)
+    expected = predict_scores(models / "model.onnx", images / name)
+    assert list(scores) == list(expected)
+    assert scores == pytest.approx(expected, abs=0.01)
     assert page.evaluate("crossOriginIsolated"), "no threads"
 
 
 @pytest.mark.parametrize(
-    ("event", "data"),
+    ("event", "transfer"),
     [("DragEvent('drop'", "dataTransfer"), ("ClipboardEvent('paste'", "clipboardData")],
 )
-def test_a_picture_is_dropped_and_pasted(page: Any, event: str, data: str) -> None:
+def test_an_image_is_dropped_and_pasted(page: Any, event: str, transfer: str) -> None:
     page.evaluate(
         f"""async () => {{
-            const picture = await (await fetch(document.querySelector('#coffee img').src)).blob();
-            const given = new DataTransfer();
-            given.items.add(new File([picture], 'coffee.jpg', {{ type: 'image/jpeg' }}));
-            document.dispatchEvent(new {event}, {{ {data}: given, cancelable: true }}));
+            const image = await (await fetch(document.querySelector('#coffee img').src)).blob();
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([image], 'coffee.jpg', {{ type: 'image/jpeg' }}));
+            document.dispatchEvent(new {event}, {{ {transfer}: transfer, cancelable: true }}));
         }}"""
     )
-    assert next(iter(answer(page))) == "espresso"
+    assert next(iter(wait_for_scores(page))) == "espresso"
 
 
-def test_a_phones_photograph_is_taken_whole_and_turned(
+def test_a_phones_photograph_is_not_reduced_and_its_orientation_is_applied(
     page: Any, images: Path, models: Path, tmp_path: Path
 ) -> None:
-    from tinyvit import Classifier
-
-    photo, turned = tmp_path / "photo.jpg", Image.Exif()
-    turned[0x0112] = 6
-    with Image.open(images / "coffee.jpg") as opened:
-        opened.resize((4032, 3024)).save(photo, exif=turned)
-    page.set_input_files("#file", photo)
-    seen = answer(page)
-    with Classifier(models / "model.onnx") as classifier:
-        assert seen == pytest.approx(
-            {one.label: one.score for one in classifier.predict(photo)}, abs=0.01
-        )
-    assert "first" not in page.inner_text("#times")
+    photograph, exif = tmp_path / "photograph.jpg", Image.Exif()
+    exif[EXIF_ORIENTATION] = ROTATED
+    with Image.open(images / "coffee.jpg") as coffee:
+        coffee.resize((4032, 3024)).save(photograph, exif=exif)
+    page.set_input_files("#file", photograph)
+    scores = wait_for_scores(page)
+    expected = predict_scores(models / "model.onnx", photograph)
+    assert scores == pytest.approx(expected, abs=0.01)
+    assert "reducing" not in page.inner_text("#timings")
 
 
-def test_the_switch_changes_the_file(page: Any, images: Path, models: Path) -> None:
-    from tinyvit import Classifier
+def test_an_image_over_13_megapixels_is_reduced(page: Any, images: Path, tmp_path: Path) -> None:
+    with Image.open(images / "coffee.jpg") as coffee:
+        coffee.resize((4400, 3300)).save(tmp_path / "large.jpg")
+    page.set_input_files("#file", tmp_path / "large.jpg")
+    assert next(iter(wait_for_scores(page))) == "espresso"
+    assert "reducing to 4163 \N{MULTIPLICATION SIGN} 3122" in page.inner_text("#timings")
 
+
+def test_the_switch_changes_the_model(page: Any, images: Path, models: Path) -> None:
     page.set_input_files("#file", images / "coffee.jpg")
-    first = answer(page)
+    float_scores = wait_for_scores(page)
     page.check("#int8")
     page.wait_for_function("document.querySelector('#status').textContent.includes('int8')")
     page.wait_for_function(
-        "score => document.querySelector('#results li').dataset.score != score",
-        arg=str(first["espresso"]),
+        "score => document.querySelector('#prediction-list li').dataset.score != score",
+        arg=str(float_scores["espresso"]),
     )
-    with Classifier(models / "model.int8.onnx") as classifier:
-        best = classifier.predict(images / "coffee.jpg")[0]
-    assert answer(page)["espresso"] == pytest.approx(best.score, abs=0.01)
+    expected = predict_scores(models / "model.int8.onnx", images / "coffee.jpg")
+    best_score = next(iter(expected.values()))
+    assert wait_for_scores(page)["espresso"] == pytest.approx(best_score, abs=0.01)
 
 
-def test_what_is_no_picture_gets_a_message(page: Any, tmp_path: Path) -> None:
-    (tmp_path / "notes.jpg").write_text("not a picture")
+def test_a_file_that_is_no_image_gets_a_message(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "notes.jpg").write_text("not an image")
     page.set_input_files("#file", tmp_path / "notes.jpg")
     page.wait_for_selector("#status.error")
-    assert "notes.jpg is not a picture" in page.inner_text("#status")
-    assert page.is_hidden("#answer")
+    assert "notes.jpg is not an image" in page.inner_text("#status")
+    assert page.is_hidden("#predictions")
 
 
-def test_a_file_that_leaves_resizing_to_its_caller_is_refused(
+def test_a_model_that_leaves_resizing_to_its_caller_is_refused(
     page: Any, demo: dict[str, Path]
 ) -> None:
     page.route("**/model.onnx", lambda route: route.fulfill(path=demo["onnx"]))
@@ -184,21 +199,21 @@ def test_a_file_that_leaves_resizing_to_its_caller_is_refused(
 
 def test_everything_is_reached_by_keyboard_and_fits_a_phone(page: Any) -> None:
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    reached = []
+    focused = []
     for _ in range(6):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
-    assert reached[:4] == ["file", "camera", "cat", "coffee"]
-    assert "precision" in reached or "int8" in reached
+        focused.append(page.evaluate("document.activeElement.id || document.activeElement.name"))
+    assert focused[:4] == ["file", "camera", "cat", "coffee"]
+    assert "precision" in focused or "int8" in focused
     page.focus("#coffee")
     page.keyboard.press("Enter")
-    assert next(iter(answer(page))) == "espresso"
+    assert next(iter(wait_for_scores(page))) == "espresso"
 
 
 def test_the_camera_is_classified_until_it_is_stopped(page: Any) -> None:
     page.click("#camera")
-    said = page.text_content("#times")
-    answer(page, said)
+    timings = page.text_content("#timings")
+    wait_for_scores(page, timings)
     assert page.is_visible("#video")
     page.click("#camera")
     page.wait_for_selector("#video", state="hidden")

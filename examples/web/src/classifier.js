@@ -1,83 +1,143 @@
-// A picture in, labels out: the file does the preprocessing (it was exported with --preprocess full), onnxruntime-web runs it.
+// Classifies images with onnxruntime-web. The model does its own preprocessing, because it was
+// exported with --preprocess full.
 
-import { manifestOf } from "./artifact.js";
+import { readManifest } from "./manifest.js";
 
-// Apart, so that a phone without WebGPU does not load its larger runtime.
+// Two imports, so that a browser without WebGPU does not load the larger runtime.
 const RUNTIMES = {
   wasm: () => import("onnxruntime-web/wasm"),
   webgpu: () => import("onnxruntime-web/webgpu"),
 };
 
-const MAX_PIXELS = 13e6; // as phones take them (4032 x 3024); the graph holds a picture as float32: 12 bytes a pixel
+// Phones take photographs of this size (4032 x 3024). The model stores an image as float32, which
+// takes 12 bytes per pixel, so larger images could exceed the memory of a browser tab.
+const MAX_PIXELS = 13e6;
 
-/** An open file. Times are in milliseconds. */
+const MAX_THREADS = 4;
+
+/**
+ * A model that is ready to classify images.
+ *
+ * @property {object} manifest - The manifest of the model.
+ * @property {number} threads - Threads of WebAssembly; 0 with WebGPU.
+ * @property {number} loadMs - Time from the download to a session that is ready, in milliseconds.
+ */
 export class Classifier {
-  static async open(url, name, provider) {
-    const start = performance.now();
-    const answer = await fetch(url);
-    if (!answer.ok) throw new Error(`${name} is not there (${answer.status}): see this example's README for the command that makes it`);
-    const bytes = new Uint8Array(await answer.arrayBuffer());
-    const manifest = manifestOf(bytes, name);
+  /**
+   * Downloads a model and creates a session for it.
+   *
+   * @param {string} url - Address of an .onnx file, relative to the page.
+   * @param {"wasm" | "webgpu"} provider - The execution provider of onnxruntime-web.
+   * @returns {Promise<Classifier>}
+   * @throws {Error} The model is missing, or it is not a file that this page can run.
+   */
+  static async open(url, provider) {
+    const startMs = performance.now();
+    const response = await fetch(url);
+    if (!response.ok) {
+      const remedy = "this example's README has the command that makes it";
+      throw new Error(`${url} was not found (${response.status}): ${remedy}`);
+    }
+    const bytes = new Uint8Array(await response.arrayBuffer());
+    const manifest = readManifest(bytes, url);
     const ort = await RUNTIMES[provider]();
     ort.env.logLevel = "error";
-    ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
+    ort.env.wasm.numThreads = chooseThreadCount();
     const session = await ort.InferenceSession.create(bytes, { executionProviders: [provider] });
-    const opened = Object.assign(new Classifier(), { ort, session, manifest, running: Promise.resolve() });
-    opened.threads = provider === "wasm" ? ort.env.wasm.numThreads : 0;
-    opened.loadMs = performance.now() - start;
-    return opened;
+    return Object.assign(new Classifier(), {
+      ort,
+      session,
+      manifest,
+      threads: provider === "wasm" ? ort.env.wasm.numThreads : 0,
+      loadMs: performance.now() - startMs,
+      lastRun: Promise.resolve(),
+    });
   }
 
-  /** pixels: ImageData. Returns {classes: [{label, score}], best first, runMs}; score is the softmax's, 0 to 1. */
-  async classify(pixels, topK = 5) {
-    const start = performance.now();
-    const { data, width, height } = pixels;
-    const rgb = new Uint8Array(width * height * 3);
-    for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
-      rgb[to] = data[from];
-      rgb[to + 1] = data[from + 1];
-      rgb[to + 2] = data[from + 2];
-    }
+  /**
+   * Classifies an image.
+   *
+   * @param {ImageData} image - The decoded image, of any size.
+   * @param {number} topK - Number of predictions to return.
+   * @returns {Promise<{predictions: {label: string, score: number}[], runMs: number}>} The most
+   *   probable classes with their probabilities from 0 to 1, the most probable class first, and the
+   *   time that it took in milliseconds.
+   */
+  async classify(image, topK = 5) {
+    const startMs = performance.now();
     const { input, output, labels } = this.manifest;
-    const given = new this.ort.Tensor("uint8", rgb, [1, height, width, 3]);
-    // One at a time: a session does not take a second call while the first is on its way.
-    this.running = this.running.catch(() => {}).then(() => this.session.run({ [input.name]: given }));
-    const scores = softmax(await (await this.running)[output.name].getData());
-    const classes = scores.map((score, i) => ({ label: labels.names[i], score }));
-    classes.sort((a, b) => b.score - a.score);
-    return { classes: classes.slice(0, topK), runMs: performance.now() - start };
+    const shape = [1, image.height, image.width, 3];
+    const tensor = new this.ort.Tensor("uint8", dropAlpha(image.data), shape);
+    // A session accepts no second call while it runs, so every call waits for the one before it.
+    this.lastRun = this.lastRun
+      .catch(() => {})
+      .then(() => this.session.run({ [input.name]: tensor }));
+    const outputs = await this.lastRun;
+    const scores = softmax(await outputs[output.name].getData());
+    const predictions = scores.map((score, index) => ({ label: labels.names[index], score }));
+    predictions.sort((left, right) => right.score - left.score);
+    return { predictions: predictions.slice(0, topK), runMs: performance.now() - startMs };
   }
 
-  /** Once what runs is done. */
+  /** Waits for the last call of `classify`, and releases the session. */
   async close() {
-    await this.running.catch(() => {});
+    await this.lastRun.catch(() => {});
     await this.session.release();
   }
 }
 
-/** A file, or a frame of a video, as ImageData: turned as EXIF says, on white, and in the file's own colors, as Python's side does. */
-export async function decode(source, name) {
+/**
+ * Decodes an image as the Python package does: with its EXIF orientation, without a conversion of
+ * its colors, and with transparency blended over white.
+ *
+ * @param {Blob | HTMLVideoElement} source - An image file, or a video whose frame is shown.
+ * @param {string} name - Name of the image, for error messages.
+ * @returns {Promise<{image: ImageData, isReduced: boolean}>} The image, and whether it was made
+ *   smaller because it had more than 13 megapixels.
+ * @throws {Error} The browser cannot decode the source.
+ */
+export async function decodeImage(source, name) {
   let bitmap;
   try {
     bitmap = await createImageBitmap(source, { colorSpaceConversion: "none" });
   } catch {
-    throw new Error(`${name} is not a picture that this browser reads: give a JPEG, PNG or WebP`);
+    throw new Error(
+      `${name} is not an image that this browser can decode: choose a JPEG, PNG or WebP file`,
+    );
   }
   const scale = Math.min(1, Math.sqrt(MAX_PIXELS / (bitmap.width * bitmap.height)));
-  const [width, height] = [Math.floor(bitmap.width * scale), Math.floor(bitmap.height * scale)];
+  const width = Math.floor(bitmap.width * scale);
+  const height = Math.floor(bitmap.height * scale);
   const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
   context.fillStyle = "white";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   context.drawImage(bitmap, 0, 0, width, height);
   bitmap.close();
-  return Object.assign(context.getImageData(0, 0, width, height), { scaled: scale < 1 });
+  return { image: context.getImageData(0, 0, width, height), isReduced: scale < 1 };
 }
 
-/** Logits as probabilities. */
+/** Returns the number of WebAssembly threads; an isolated page alone may have more than one. */
+function chooseThreadCount() {
+  if (!self.crossOriginIsolated) return 1;
+  return Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);
+}
+
+/** Converts RGBA pixels to RGB. */
+function dropAlpha(rgba) {
+  const rgb = new Uint8Array((rgba.length / 4) * 3);
+  for (let from = 0, to = 0; to < rgb.length; from += 4, to += 3) {
+    rgb[to] = rgba[from];
+    rgb[to + 1] = rgba[from + 1];
+    rgb[to + 2] = rgba[from + 2];
+  }
+  return rgb;
+}
+
+/** Converts logits to probabilities. */
 function softmax(logits) {
-  const most = logits.reduce((a, b) => Math.max(a, b));
-  const powers = Array.from(logits, (x) => Math.exp(x - most));
-  const sum = powers.reduce((a, b) => a + b);
-  return powers.map((x) => x / sum);
+  const largest = logits.reduce((left, right) => Math.max(left, right));
+  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((left, right) => left + right);
+  return powers.map((power) => power / sum);
 }

@@ -1,137 +1,200 @@
-// The page: a picture dropped, pasted, chosen or from the camera -> labels with bars, and what each stage took.
+// The page: an image that is dropped, pasted, chosen or captured is classified, and the predictions
+// are shown with the time that each step took.
 
 import catUrl from "../../images/cat.jpg?url";
 import coffeeUrl from "../../images/coffee.jpg?url";
-import { Classifier, decode } from "./classifier.js";
+import { Classifier, decodeImage } from "./classifier.js";
 
-const FILES = { float32: "model.onnx", int8: "model.int8.onnx" };
-const $ = (id) => document.getElementById(id);
-const chosen = (name) => document.querySelector(`input[name=${name}]:checked`).value;
+const MODEL_FILES = { float32: "model.onnx", int8: "model.int8.onnx" };
+const SAMPLES = { cat: catUrl, coffee: coffeeUrl };
 
-let classifier; // a promise of the open file
-let last; // the picture that was given last: {source, name}, which answers are for
+const byId = (id) => document.getElementById(id);
+
+/** The selected model: a promise of a Classifier. */
+let currentClassifier;
+
+/** The newest request, {source, name}. The predictions of an older one are not shown. */
+let currentRequest;
+
+/** Stops the camera; undefined while it is off. */
 let stopCamera;
 
-function open() {
-  const [precision, provider] = [chosen("precision"), chosen("provider")];
-  const before = classifier;
-  say(`Loading ${FILES[precision]} …`);
-  const mine = (classifier = Classifier.open(FILES[precision], FILES[precision], provider));
-  mine.then(
-    (opened) => {
-      if (mine !== classifier) return; // another was chosen meanwhile
-      const { model, precision: weights, img_size: size, license } = opened.manifest;
-      const engine = opened.threads ? `WebAssembly, ${opened.threads} ${opened.threads > 1 ? "threads" : "thread"}` : "WebGPU";
-      say(`${model}, ${size} pixels, ${weights}, license ${license}. ${engine}, loaded in ${opened.loadMs.toFixed(0)} ms.`);
+/** Returns the value of the checked radio button of a group. */
+function selectedValue(group) {
+  return document.querySelector(`input[name=${group}]:checked`).value;
+}
+
+function showStatus(text, isError = false) {
+  byId("status").textContent = text;
+  byId("status").classList.toggle("error", isError);
+}
+
+/** Opens the selected model with the selected provider, and closes the one before it. */
+function openClassifier() {
+  const file = MODEL_FILES[selectedValue("precision")];
+  const previousClassifier = currentClassifier;
+  showStatus(`Loading ${file} …`);
+  const opening = Classifier.open(file, selectedValue("provider"));
+  currentClassifier = opening;
+  opening.then(
+    (classifier) => {
+      if (opening === currentClassifier) showStatus(describeClassifier(classifier));
     },
-    (error) => mine === classifier && say(error.message, true),
+    (error) => {
+      if (opening === currentClassifier) showStatus(error.message, true);
+    },
   );
-  before?.then((old) => old.close(), () => {});
-  return mine;
+  previousClassifier?.then((classifier) => classifier.close(), () => {});
+  return opening;
 }
 
-function say(text, isError = false) {
-  $("status").textContent = text;
-  $("status").classList.toggle("error", isError);
+function describeClassifier({ manifest, threads, loadMs }) {
+  const { model, img_size: size, precision, license } = manifest;
+  const threadText = `${threads} ${threads === 1 ? "thread" : "threads"}`;
+  const engine = threads ? `WebAssembly with ${threadText}` : "WebGPU";
+  return (
+    `${model}, ${size} pixels, ${precision}, license ${license}. ` +
+    `It runs in ${engine}, and loading took ${loadMs.toFixed(0)} ms.`
+  );
 }
 
-async function show(source, name) {
-  const asked = (last = { source, name });
+/** Classifies an image file or the frame of a video, and shows the predictions. */
+async function classifyAndShow(source, name) {
+  const request = { source, name };
+  currentRequest = request;
   try {
-    const start = performance.now();
-    const pixels = await decode(source, name);
-    const decodeMs = performance.now() - start;
-    if (asked !== last) return; // another picture came meanwhile
-    if (source instanceof Blob) preview(source, name);
-    const { classes, runMs } = await (await classifier).classify(pixels);
-    if (asked !== last) return;
-    $("results").replaceChildren(...classes.map(row));
-    const scaled = pixels.scaled ? `, made ${pixels.width} × ${pixels.height} first` : "";
-    $("times").textContent = `decoded${scaled}: ${decodeMs.toFixed(0)} ms · resize and network: ${runMs.toFixed(0)} ms`;
-    $("answer").hidden = false;
-    if ($("status").classList.contains("error")) say("");
+    const startMs = performance.now();
+    const { image, isReduced } = await decodeImage(source, name);
+    const decodeMs = performance.now() - startMs;
+    if (request !== currentRequest) return;
+    if (source instanceof Blob) showImage(source, name);
+    const classifier = await currentClassifier;
+    const { predictions, runMs } = await classifier.classify(image);
+    if (request !== currentRequest) return;
+    const decoding = isReduced
+      ? `Decoding, and reducing to ${image.width} × ${image.height}`
+      : "Decoding";
+    byId("prediction-list").replaceChildren(...predictions.map(makePredictionItem));
+    byId("timings").textContent =
+      `${decoding}: ${decodeMs.toFixed(0)} ms · Resizing and network: ${runMs.toFixed(0)} ms`;
+    byId("predictions").hidden = false;
+    if (byId("status").classList.contains("error")) showStatus("");
   } catch (error) {
-    if (asked !== last) return;
-    $("answer").hidden = true;
-    say(error.message, true);
+    if (request !== currentRequest) return;
+    byId("predictions").hidden = true;
+    showStatus(error.message, true);
   }
 }
 
-function preview(blob, name) {
-  URL.revokeObjectURL($("picture").src);
-  $("picture").src = URL.createObjectURL(blob);
-  $("picture").alt = name;
-  $("picture").hidden = false;
+function showImage(blob, name) {
+  const image = byId("image");
+  URL.revokeObjectURL(image.src);
+  image.src = URL.createObjectURL(blob);
+  image.alt = name;
+  image.hidden = false;
 }
 
-function row({ label, score }) {
+/** Makes the list item of a prediction: the label, the percentage, and a bar. */
+function makePredictionItem({ label, score }) {
   const item = document.createElement("li");
-  const [name, percent, bar] = ["span", "span", "div"].map((tag) => item.appendChild(document.createElement(tag)));
+  const [name, percentage, bar] = ["span", "span", "div"].map((tag) =>
+    item.appendChild(document.createElement(tag)),
+  );
   name.textContent = label;
-  percent.textContent = `${(100 * score).toFixed(1)}%`;
+  percentage.textContent = `${(100 * score).toFixed(1)}%`;
   bar.style.setProperty("--share", score);
   item.dataset.score = score;
   return item;
 }
 
-async function camera() {
+/** Starts the camera and classifies its frames until it is stopped; stops it if it is on. */
+async function toggleCamera() {
   if (stopCamera) return stopCamera();
-  const video = $("video");
-  $("camera").disabled = true;
+  const video = byId("video");
+  const button = byId("camera");
+  button.disabled = true;
   try {
-    video.srcObject = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
+    const constraints = { video: { facingMode: "environment" } };
+    video.srcObject = await navigator.mediaDevices.getUserMedia(constraints);
   } catch {
-    return say("The camera cannot be used: allow it for this page, or drop a picture", true);
+    const message = "The camera cannot be used: allow it for this page, or choose an image";
+    return showStatus(message, true);
   } finally {
-    $("camera").disabled = false;
+    button.disabled = false;
   }
   await video.play();
-  let running = true;
+  let isRunning = true;
   stopCamera = () => {
-    running = false;
-    stopCamera = last = undefined;
+    isRunning = false;
+    stopCamera = undefined;
+    currentRequest = undefined;
     video.srcObject.getTracks().forEach((track) => track.stop());
     video.hidden = true;
-    $("answer").ariaLive = "polite";
-    $("camera").textContent = "Use the camera";
+    byId("predictions").ariaLive = "polite";
+    button.textContent = "Use the camera";
   };
-  [video.hidden, $("picture").hidden] = [false, true];
-  $("answer").ariaLive = "off"; // a screen reader would never come to an end
-  $("camera").textContent = "Stop the camera";
-  while (running) {
-    await new Promise((next) => video.requestVideoFrameCallback(next)); // the newest frame: none waits in a queue
-    if (running) await show(video, "the camera");
+  video.hidden = false;
+  byId("image").hidden = true;
+  // A screen reader cannot keep up with the predictions of every frame.
+  byId("predictions").ariaLive = "off";
+  button.textContent = "Stop the camera";
+  while (isRunning) {
+    // This waits for the newest frame. Frames that came during a classification are skipped.
+    await new Promise((resolve) => video.requestVideoFrameCallback(resolve));
+    if (isRunning) await classifyAndShow(video, "the camera");
   }
 }
 
-function take(file) {
+/** Classifies a file that the user gave, if there is one, instead of the camera. */
+function useFile(file) {
   if (!file) return;
   stopCamera?.();
-  show(file, file.name);
+  classifyAndShow(file, file.name);
 }
 
-async function start() {
-  $("file").addEventListener("change", (event) => {
-    take(event.target.files[0]);
-    event.target.value = ""; // the same file may be chosen again
+async function useSample(id, url) {
+  const response = await fetch(url);
+  useFile(new File([await response.blob()], `${id}.jpg`));
+}
+
+/** Opens the newly selected model, and classifies the last image again. */
+async function changeClassifier() {
+  try {
+    await openClassifier();
+  } catch {
+    return; // openClassifier shows the error.
+  }
+  if (currentRequest && !stopCamera) {
+    classifyAndShow(currentRequest.source, currentRequest.name);
+  }
+}
+
+function addListeners() {
+  byId("file").addEventListener("change", (event) => {
+    useFile(event.target.files[0]);
+    event.target.value = ""; // Otherwise, choosing the same file again is no change.
   });
-  $("camera").addEventListener("click", camera);
-  document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+  byId("camera").addEventListener("click", toggleCamera);
+  document.addEventListener("paste", (event) => useFile(event.clipboardData.files[0]));
   document.addEventListener("dragover", (event) => event.preventDefault());
   document.addEventListener("drop", (event) => {
     event.preventDefault();
-    take(event.dataTransfer.files[0]);
+    useFile(event.dataTransfer.files[0]);
   });
   for (const input of document.querySelectorAll("input[type=radio]")) {
-    input.addEventListener("change", () => open().then(() => last && !stopCamera && show(last.source, last.name), () => {}));
+    input.addEventListener("change", changeClassifier);
   }
-  for (const [id, url] of [["cat", catUrl], ["coffee", coffeeUrl]]) {
-    $(id).querySelector("img").src = url;
-    $(id).addEventListener("click", async () => take(new File([await (await fetch(url)).blob()], `${id}.jpg`)));
+  for (const [id, url] of Object.entries(SAMPLES)) {
+    byId(id).querySelector("img").src = url;
+    byId(id).addEventListener("click", () => useSample(id, url));
   }
-  open();
-  $("int8").disabled = !(await fetch(FILES.int8, { method: "HEAD" })).ok;
-  $("webgpu").disabled = !(await navigator.gpu?.requestAdapter());
+}
+
+async function start() {
+  addListeners();
+  openClassifier();
+  byId("int8").disabled = !(await fetch(MODEL_FILES.int8, { method: "HEAD" })).ok;
+  byId("webgpu").disabled = !(await navigator.gpu?.requestAdapter());
 }
 
 start();

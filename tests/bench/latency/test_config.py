@@ -16,7 +16,7 @@ from tinyvit.errors import RequestError
         ({"scenario": "server"}, "--scenario server needs one of --rate and --p99-ms"),
         ({"rate": 3.0}, "have no meaning in the scenario single-stream"),
         ({"p99_ms": 3.0}, "have no meaning in the scenario single-stream"),
-        ({"scenario": "server", "rate": 1.0, "p99_ms": 1.0}, "got 2 of them"),
+        ({"scenario": "server", "rate": 1.0, "p99_ms": 1.0}, "but 2 were given"),
         ({"scenario": "server", "rate": 1.0, "batches": (2,)}, "--batch is 2"),
         ({"scenario": "server", "rate": 0.0}, "--rate is 0: give --rate a number greater than 0"),
         ({"scenario": "server", "p99_ms": -1.0}, "--p99-ms is -1"),

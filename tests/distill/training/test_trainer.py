@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.helpers.distill_data import CLASSES, TEACHER, write_class_folders
-from tests.helpers.progress import RecordedProgress
+from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_outputs import LogitsRequest
