@@ -64,7 +64,7 @@ def _run(options: argparse.Namespace) -> int:
     original_result, copy_result = record.latency
     ratio = copy_result.ratio
     assert ratio is not None  # every result after the first is compared with it
-    print(f"{describe_cpu()}; {original_result.samples} queries per copy")
+    print(f"{describe_cpu()}; {original_result.sample_count} queries of each copy")
     for warning in record.warnings:
         print(f"warning: {warning}")
     print(

@@ -24,7 +24,7 @@ from tinyvit.bench.devices.android_runners import RUNNERS, AndroidRunner, read_t
 from tinyvit.bench.devices.process import CompletedCommand, device_error, run_process
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
-from tinyvit.bench.record import TOOL, DeviceInfo, LatencyResult, Record, current_time
+from tinyvit.bench.record import PACKAGE, DeviceInfo, LatencyResult, Record, current_time
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes import processor
@@ -137,13 +137,13 @@ class Adb:
         return DeviceInfo(
             name=model or self.name,
             system=f"Android {release}",
-            machine=abi,
+            architecture=abi,
             cpu=soc or abi,
-            features=processor.list_features(processor.parse_cpuinfo(cpuinfo, abi)),
-            cores=len(re.findall(r"(?m)^processor\s*:", cpuinfo)) or 1,
+            cpu_features=processor.list_features(processor.parse_cpuinfo(cpuinfo, abi)),
+            core_count=len(re.findall(r"(?m)^processor\s*:", cpuinfo)) or 1,
             memory_bytes=int(memory[1]) * 1024 if memory else None,
             governor=None,
-            clock_mhz=None,
+            clock_before_mhz=None,
         )
 
 
@@ -177,11 +177,11 @@ def measure_on_android(
             except RequestError as error:
                 failures.add(str(path), error)
     if not results:
-        raise failures.error()
+        raise failures.make_error()
     return Record(
         kind="latency",
         date=date,
-        tool=TOOL,
+        package=PACKAGE,
         device=device,
         settings={
             "timed": "network alone",
@@ -189,7 +189,7 @@ def measure_on_android(
             "runner": measurement.runner.name,
         },
         warnings=(),
-        failures=tuple(failures.lines),
+        failures=tuple(failures.messages),
         latency=tuple(results),
     )
 
@@ -267,7 +267,7 @@ def _make_result(
         artifact=read_artifact_info(str(path), engine),
         scenario="single-stream",
         batch=1,
-        samples=runs,
+        sample_count=runs,
         warmup_queries=_WARMUP_RUNS,
         is_steady=None,
         min_ms=times_ms.get("min"),

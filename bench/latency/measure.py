@@ -25,7 +25,7 @@ from tinyvit.bench.latency.roofline import compute_peak_share, measure_peak_rate
 from tinyvit.bench.latency.scenarios import Clock, WallClock
 from tinyvit.bench.latency.timing import time_combinations
 from tinyvit.bench.record import (
-    TOOL,
+    PACKAGE,
     BaselineResult,
     DeviceInfo,
     LatencyResult,
@@ -74,30 +74,30 @@ def measure_latency(
         with collect_warnings() as warnings:
             combinations = open_combinations(paths, config, stack, failures)
         if not combinations:
-            raise failures.error()
+            raise failures.make_error()
         before = take_snapshot()
         results, timing_warnings = time_combinations(combinations, config, clock, progress)
         after = take_snapshot()
-        baselines = _measure_baselines(combinations, config, device.cores, failures)
+        baselines = _measure_baselines(combinations, config, device.core_count, failures)
     warnings += _warn_setup(device, combinations)
     warnings += detect_interference(before, after)
     warnings += timing_warnings
     for index, combination in enumerate(combinations):
         progress.advance(_DETAILS_STAGE, index, len(combinations))
         results[index], detail_warnings = _add_details(
-            results[index], combination, config, device.cores
+            results[index], combination, config, device.core_count
         )
         warnings += detail_warnings
     progress.advance(_DETAILS_STAGE, len(combinations), len(combinations))
-    results, peak_rates = _add_roofline(results, combinations, config, device.cores)
+    results, peak_rates = _add_roofline(results, combinations, config, device.core_count)
     return Record(
         kind="latency",
         date=date,
-        tool=TOOL,
+        package=PACKAGE,
         device=replace(device, clock_after_mhz=after.clock_mhz),
         settings=_describe_settings(config),
         warnings=tuple(dict.fromkeys(warnings)),
-        failures=tuple(failures.lines),
+        failures=tuple(failures.messages),
         latency=tuple(results),
         peak_rates=peak_rates,
         baselines=tuple(baselines),
@@ -163,8 +163,8 @@ def _warn_setup(device: DeviceInfo, combinations: Sequence[Combination]) -> list
             " rate: run 'sudo cpupower frequency-set -g performance'"
         )
     threads = max((combination.options.threads or 0 for combination in combinations), default=0)
-    if threads > device.cores:
+    if threads > device.core_count:
         warnings.append(
-            f"--threads is {threads}, but this process may use only {device.cores} cores"
+            f"--threads is {threads}, but this process may use only {device.core_count} cores"
         )
     return warnings

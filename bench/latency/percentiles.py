@@ -30,7 +30,7 @@ class Summary:
     """Statistics of latencies in milliseconds; no sample is left out.
 
     Attributes:
-        samples: Number of samples.
+        sample_count: Number of samples.
         min_ms: Lowest sample.
         median_ms: Median.
         mean_ms: Arithmetic mean.
@@ -41,7 +41,7 @@ class Summary:
         p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if `p99_ms` is.
     """
 
-    samples: int
+    sample_count: int
     min_ms: float
     median_ms: float
     mean_ms: float
@@ -62,7 +62,7 @@ def summarize(times_ms: Sequence[float]) -> Summary:
     count = len(ranked)
     is_reported = {p: count >= minimum for p, minimum in MIN_SAMPLES.items()}
     return Summary(
-        samples=count,
+        sample_count=count,
         min_ms=ranked[0],
         median_ms=statistics.median(ranked),
         mean_ms=statistics.fmean(ranked),

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from tinyvit.bench.ray_cluster import RETRIES, connect_cluster, run_on_cluster
+from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.records import TeacherOutputs
 from tinyvit.distill.logits.store import Store, require_matching_images
@@ -46,7 +46,7 @@ def compute_outputs_on_cluster(
     """
     with connect_cluster(request.ray or "") as ray:
         gpus = 1 if torch.cuda.is_available() else 0
-        options = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=RETRIES)
+        options = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
         task: Callable[..., Any] = options(compute_batch_in_worker).remote
         tasks = (task(request, header, epoch, span) for span in spans)
         yield from run_on_cluster(ray, tasks)

@@ -124,9 +124,9 @@ def test_latency_is_measured_on_the_device(
         "tinyvit-bench", "latency", artifacts[precision], *options, processor="cortex-a76"
     )
     record = json.loads(output_of(process))
-    assert record["device"]["machine"] == "aarch64"
+    assert record["device"]["architecture"] == "aarch64"
     (result,) = record["results"]
-    assert result["samples"] >= 2
+    assert result["sample_count"] >= 2
     artifact = result["artifact"]
     assert artifact["engine"]["engine"] == "onnxruntime"
     assert artifact["precision"] == precision

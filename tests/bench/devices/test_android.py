@@ -72,11 +72,11 @@ def test_record_contains_the_printed_statistics(workspace: Path, small_classifie
     record = read_record(workspace / "R5CT.latency.json")
     device = record.device
     assert (device.name, device.system) == ("Stand-in 9", "Android 15")
-    assert (device.features, device.cores) == (("dotprod", "i8mm"), 2)
+    assert (device.cpu_features, device.core_count) == (("dotprod", "i8mm"), 2)
     (result,) = record.latency
     times_ms = (result.median_ms, result.p90_ms, result.p99_ms, result.min_ms, result.max_ms)
     assert times_ms == pytest.approx((19.9, 20.7, 23.1, 18.1, 25.3))
-    assert (result.samples, result.p99_bound_ms) == (662, None)
+    assert (result.sample_count, result.p99_bound_ms) == (662, None)
     assert result.benchmark_tool == "onnxruntime_perf_test"
     arguments = (workspace / "arguments").read_text().split()
     assert arguments[:8] == ["-I", "-e", "cpu", "-m", "times", "-r", "662", "-x"]

@@ -32,7 +32,7 @@ def test_records_are_returned_and_the_folder_is_deleted(
     latency = read_record(output / "local.latency.json")
     assert latency.latency[0].artifact.engine.threads == 1
     accuracy = read_record(output / "local.accuracy.json")
-    assert (accuracy.accuracy[0].images, accuracy.accuracy[0].top1) == (8, 100)
+    assert (accuracy.accuracy[0].classified_count, accuracy.accuracy[0].top1) == (8, 100)
     verified = json.loads((output / "local.verify.json").read_text())
     assert verified["test.onnx"]["passed"] is True
     assert not list(tmp_path.glob("tinyvit-*"))
