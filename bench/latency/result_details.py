@@ -48,7 +48,7 @@ def add_kernel_profile(
     return replace(
         result,
         artifact=replace(result.artifact, int8_mac_share=profile.integer_share),
-        gmacs_per_image=total_macs / 1e9,
+        gmacs_per_image=total_macs / (workload.batch or 1) / 1e9,
         operators=_slowest_operators(profile) if with_operators else (),
     ), []
 

@@ -188,6 +188,18 @@ def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
     assert [result.batch for result in results] == [2, 4]
 
 
+def test_multiply_accumulates_are_those_of_one_image(tmp_path: Path) -> None:
+    by_batch = {}
+    for batch in (1, 4):
+        folder = tmp_path / str(batch)
+        folder.mkdir()
+        path = str(build_classifier(folder, ".onnx", "host", batch, with_manifest=True))
+        (result,) = measure_latency([path], quick_config(threads=(1,))).latency
+        by_batch[batch] = result.gmacs_per_image
+    assert by_batch[1]
+    assert by_batch[4] == pytest.approx(by_batch[1])
+
+
 def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) -> None:
     config = quick_config(runtimes=("litert", "executorch"))
     with pytest.raises(RequestError, match="none of the engines litert, executorch can open it"):
