@@ -1,4 +1,4 @@
-"""Facts about a measured artifact for the record."""
+"""Reads the facts about a measured artifact (exported model file) that a record contains."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
 from tinyvit.files import sha256, update_hash
-from tinyvit.runtimes.artifact import artifact_files, open_artifact
+from tinyvit.runtimes.artifact import artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
 
 
 def read_artifact_info(
     path: str, engine: RuntimeInfo, int8_mac_share: float | None = None
 ) -> ArtifactInfo:
-    """Read the facts that a record states about an artifact.
+    """Read size, hash and manifest entries of an artifact for a record.
 
     Args:
         path: Path of the artifact, as the user gave it.
-        engine: What the runtime that opened the artifact reports about itself.
+        engine: Description of the engine that ran the artifact, from `Runtime.describe`.
         int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1;
             None if unknown.
 
     Raises:
         ArtifactError: The file cannot be opened as an artifact.
     """
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     manifest = artifact.manifest
     return ArtifactInfo(
         path=path,
@@ -39,14 +39,14 @@ def read_artifact_info(
 
 
 def hash_artifact(path: Path) -> str:
-    """Compute the hex SHA-256 of an artifact.
+    """Return the SHA-256 of an artifact as hex digits.
 
     Args:
-        path: Path of the artifact's first file.
+        path: Path of the artifact, or of its main file if it consists of several files.
 
     Returns:
-        The digest of the file, as sha256sum prints it; for an artifact of several files, the
-        digest of their binary digests, in the order of `artifact_files`.
+        For a single file, the digest that sha256sum prints. For several files, the SHA-256 of their
+        concatenated binary digests, in the order of `artifact_files`.
     """
     files = artifact_files(path)
     if len(files) == 1:

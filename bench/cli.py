@@ -1,4 +1,4 @@
-"""The command tinyvit-bench. Its subcommands are the modules of `tinyvit.bench.commands`."""
+"""The command tinyvit-bench; its subcommands are the modules of `tinyvit.bench.commands`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: Arguments without the program name; None for those of the process.
 
     Returns:
         The exit code.

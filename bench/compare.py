@@ -1,4 +1,4 @@
-"""Comparison of two records of one device, such as before and after a change, for regressions."""
+"""Compares two benchmark records, such as from before and after a change, to find regressions."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from tinyvit.bench.record import AccuracyResult, Kind, LatencyResult, Record
 from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
 
-_RESAMPLES = 2000
+_RESAMPLE_COUNT = 2000
+"""Bootstrap resamples per interval."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Change:
-    """The results of one artifact before and after.
+    """The change of one artifact's result between two records.
 
     Attributes:
         artifact: File name of the artifact.
-        kind: What was measured.
+        kind: Whether latency or accuracy was measured.
         before: Median latency in milliseconds, or top-1 accuracy in percent, in the first record.
         after: The same in the second record.
-        change: `after / before` of latencies, `after - before` of accuracies.
-        low: Lower end of the 95% interval of `change`.
-        high: Upper end of the 95% interval of `change`.
-        is_regression: Whether the artifact became worse by more than is allowed, and the interval
-            excludes that it became no worse.
+        change: `after / before` for latencies, `after - before` for accuracies.
+        low: Lower end of the 95% confidence interval of `change`.
+        high: Upper end of the 95% confidence interval of `change`.
+        is_regression: Whether the result is worse by more than the allowed amount, and the whole
+            interval is on the worse side of "no change".
     """
 
     artifact: str
@@ -47,8 +48,8 @@ class RecordComparison:
     """The comparison of two records.
 
     Attributes:
-        changes: One entry per result that both records have.
-        unmatched: Descriptions of the results that only one of them has.
+        changes: One entry per result that is in both records.
+        unmatched: Descriptions of the results that are in only one of the records.
     """
 
     changes: tuple[Change, ...]
@@ -60,18 +61,18 @@ def compare_records(
 ) -> RecordComparison:
     """Compare the results that two records have in common.
 
-    Results match if the file name and the engine are the same, and also the scenario, the batch and
-    the threads of latencies, or the preprocessing of accuracies.
+    Two results match if they have the same file name and engine. Latencies must also have the same
+    scenario, batch and threads, and accuracies the same preprocessing.
 
     Args:
-        before: The record to compare with.
-        after: The record to judge.
-        max_regress: Increase of the latency that is allowed, as a share: 0.03 allows 3%.
-        max_drop: Loss of top-1 accuracy that is allowed, in percentage points.
+        before: The baseline record.
+        after: The record that is checked for regressions.
+        max_regress: Allowed increase of the latency, as a fraction: 0.03 allows 3%.
+        max_drop: Allowed loss of top-1 accuracy, in percentage points.
         across_devices: Whether the records may come from different devices.
 
     Raises:
-        RequestError: The records differ in kind, device or dataset, or no result matches.
+        RequestError: The records differ in kind, device or dataset, or no results match.
     """
     _require_comparable(before, after, across_devices)
     old, new = ({_match_key(result): result for result in r.results} for r in (before, after))
@@ -79,7 +80,7 @@ def compare_records(
     if not shared:
         raise RequestError(
             "the records have no artifact in common",
-            "measure the same file names with the same engine, threads and batch",
+            "measure files of the same names with the same engine, threads and batch",
         )
     changes = []
     for key in shared:
@@ -99,18 +100,22 @@ def _require_comparable(before: Record, after: Record, across_devices: bool) -> 
             "compare two records of the same kind",
         )
     first, second = before.device, after.device
-    is_same_device = (first.cpu, first.machine) == (second.cpu, second.machine)
+    is_same_device = (first.cpu, first.architecture) == (second.cpu, second.architecture)
     if not is_same_device and not across_devices:
         raise RequestError(
             f"the records come from different devices, {first.name} ({first.cpu}) and"
             f" {second.name} ({second.cpu})",
             "compare records of one device, or add --across-devices",
         )
-    if before.kind == "accuracy" and before.dataset.get("sha256") != after.dataset.get("sha256"):
+    if before.kind == "accuracy" and _dataset_hash(before) != _dataset_hash(after):
         raise RequestError(
-            "the records were measured on different images or classes",
+            "the records were measured on different images, or on images with different classes",
             "measure both with the same --data",
         )
+
+
+def _dataset_hash(record: Record) -> object:
+    return record.dataset.get("names_and_classes_sha256")
 
 
 def _match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
@@ -138,7 +143,7 @@ def _compare_latency(old: LatencyResult, new: LatencyResult, max_regress: float)
 
 def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float) -> Change:
     gain = new.top1 - old.top1
-    low, high = gain_interval(new.top1, new.images, old.top1, old.images)
+    low, high = gain_interval(new.top1, new.classified_count, old.top1, old.classified_count)
     return Change(
         artifact=Path(new.artifact.path).name,
         kind="accuracy",
@@ -152,10 +157,10 @@ def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float)
 
 
 def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
-    """Return the 95% bootstrap interval of the ratio of two medians.
+    """Return the 95% bootstrap interval of the ratio `new / old` of two median latencies.
 
-    Whole turns are resampled, because samples of one turn resemble each other: resampling single
-    samples would give an interval that is too narrow.
+    Turns (short series of consecutive queries) are resampled rather than single samples. Samples of
+    one turn are correlated, so resampling them one by one would give too narrow an interval.
     """
     rng = np.random.default_rng(_SEED)
     ratios = _resample_medians(new, rng) / _resample_medians(old, rng)
@@ -164,9 +169,9 @@ def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, floa
 
 
 def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the median of the turns' medians in each resample, float64 (_RESAMPLES,)."""
+    """Return the median of the turns' medians in each resample, float64 (_RESAMPLE_COUNT,)."""
     medians = [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
     turns = np.array(medians)
-    indices = rng.integers(0, len(turns), (_RESAMPLES, len(turns)))
+    indices = rng.integers(0, len(turns), (_RESAMPLE_COUNT, len(turns)))
     resampled: npt.NDArray[np.float64] = np.median(turns[indices], axis=1)
     return resampled

@@ -1,4 +1,7 @@
-"""Collecting failures and warnings while the rest is measured, for the record."""
+"""Collects failures and warnings for the benchmark record.
+
+If an artifact cannot be measured, the others are measured all the same.
+"""
 
 from __future__ import annotations
 
@@ -10,36 +13,35 @@ from tinyvit.errors import RequestError, TinyViTError
 
 
 class Failures:
-    """Collects what could not be measured, with the reasons, while the rest is measured.
+    """A list of the artifacts and baselines that could not be measured, with the reasons.
 
     Attributes:
-        lines: One line per failure: the name of what failed, and the reason.
+        messages: One line per failure: the name of the artifact or baseline, and the reason.
     """
 
     def __init__(self) -> None:
         """Start with an empty list of failures."""
-        self.lines: list[str] = []
+        self.messages: list[str] = []
         self._first: TinyViTError | None = None
 
     def add(self, name: str, error: TinyViTError) -> None:
         """Add a failure.
 
         Args:
-            name: Path of an artifact, or name of what was measured beside it. It is put before
-                the reason unless the reason begins with it.
+            name: Path of the artifact, or name of the baseline. The message begins with it.
             error: The reason.
         """
         self._first = self._first or error
-        is_named = str(error).startswith(name)
-        self.lines.append(str(error) if is_named else f"{name}: {error}")
+        begins_with_name = str(error).startswith(name)
+        self.messages.append(str(error) if begins_with_name else f"{name}: {error}")
 
-    def error(self) -> TinyViTError:
-        """Return the error to raise when nothing is left to measure; needs at least one failure."""
+    def make_error(self) -> TinyViTError:
+        """Return the error to raise if nothing could be measured; there must be a failure."""
         assert self._first is not None
-        if len(self.lines) == 1:
+        if len(self.messages) == 1:
             return self._first
         return RequestError(
-            f"none of the {len(self.lines)} measurements is possible; the first fails because"
+            f"all {len(self.messages)} measurements failed; the first one failed because"
             f" {self._first.cause}",
             self._first.remedy,
         )
@@ -47,10 +49,10 @@ class Failures:
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the texts of the warnings that are meant for users, instead of showing them.
+    """Collect the messages of UserWarnings in a context, instead of showing them.
 
     Yields:
-        A list that holds the texts after the block has ended.
+        A list, which is filled with the messages when the context ends.
     """
     messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Facts about the machine on which something was measured, as far as the system reports them."""
+"""Reads facts about this machine for a record: processor, memory, clock rate, governor."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _BOARD_NAME = Path("/proc/device-tree/model")
 
 
 def describe_cpu() -> str:
-    """Return the model, the features and the number of cores of the processor, on one line."""
-    return f"{processor.describe(processor.cpuinfo())}, {os.cpu_count()} cores"
+    """Describe the processor in one line: model, instruction sets, and number of all its cores."""
+    return f"{processor.describe(processor.read_cpuinfo())}, {os.cpu_count()} cores"
 
 
 def read_device_info(name: str | None = None) -> DeviceInfo:
     """Describe this machine.
 
     Args:
-        name: Name to record. By default the name of the board or the host, which a published
-            report should perhaps not show.
+        name: Name to record. The default is the name of the board or the host, which users may not
+            want to publish.
     """
-    cpu = processor.cpuinfo()
+    cpu = processor.read_cpuinfo()
     return DeviceInfo(
         name=name or _read_text(_BOARD_NAME) or socket.gethostname(),
         system=f"{platform.system()} {platform.release()}",
-        machine=platform.machine(),
-        cpu=processor.name(cpu),
-        features=processor.features(cpu),
-        cores=count_cores(),
+        architecture=platform.machine(),
+        cpu=processor.read_name(cpu),
+        cpu_features=processor.list_features(cpu),
+        core_count=count_cores(),
         memory_bytes=_read_memory_bytes(),
         governor=_read_text(_FIRST_CORE / "scaling_governor") or None,
-        clock_mhz=read_clock_mhz(),
+        clock_before_mhz=read_clock_mhz(),
     )
 
 
@@ -48,17 +48,18 @@ def count_cores() -> int:
 
 
 def read_clock_mhz() -> float | None:
-    """Return the present clock rate of the first core; None if the system does not report it."""
+    """Return the current clock rate of the first core; None if the system does not report it."""
     with suppress(ValueError):
         if kilohertz := _read_text(_FIRST_CORE / "scaling_cur_freq"):
             return float(kilohertz) / 1e3
-        return float((processor.cpuinfo() or {}).get("cpu MHz", ""))
+        return float((processor.read_cpuinfo() or {}).get("cpu MHz", ""))
     return None
 
 
 def read_peak_memory_bytes() -> int | None:
-    """Return the most memory that this process has held, in bytes; None on Windows."""
-    # Before getrusage, which on Linux counts the memory of the process that started this one too.
+    """Return the peak memory of this process in bytes; None on Windows."""
+    # Preferred to getrusage: on Linux, the peak that it returns can be that of the parent
+    # process.
     with suppress(OSError, StopIteration, ValueError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         lines = status.splitlines()
@@ -79,7 +80,7 @@ def _read_memory_bytes() -> int | None:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file, "" if there is none. Text of the device tree ends with NUL."""
+    """Return the text of a file without a final newline or NUL (device tree); "" if missing."""
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:

@@ -1,4 +1,4 @@
-"""Running tasks on a Ray cluster (extra "ray"); the callers define the tasks."""
+"""Connects to a Ray cluster and runs tasks on it (extra "ray")."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
-RETRIES = 5
-"""How often Ray repeats a task whose worker was lost."""
+MAX_RETRIES = 5
+"""Number of times that Ray repeats a task whose worker process or machine was lost."""
 _MAX_PENDING = 64
-"""Tasks that are submitted at once, so that the results of a large dataset do not fill memory."""
+"""Maximum number of unfinished tasks. It bounds the memory that waiting results need."""
 
 
 @contextmanager
@@ -22,14 +22,14 @@ def connect_cluster(address: str) -> Iterator[Any]:
     """Connect to a Ray cluster for the duration of a context.
 
     Args:
-        address: HOST:PORT of a cluster; "" for a cluster on this machine, which ends with the
-            context. A connection that exists already is used, and kept.
+        address: HOST:PORT of a cluster; "" to start a cluster on this machine, which is stopped at
+            the end. If this process is already connected, that connection is used and kept.
 
     Yields:
         The module `ray`, connected.
 
     Raises:
-        RequestError: The cluster does not exist, or fails.
+        RequestError: No cluster answers at the address, or the cluster failed.
         MissingDependencyError: Ray is not installed.
         TinyViTError: A task raised it.
     """
@@ -60,12 +60,13 @@ def connect_cluster(address: str) -> Iterator[Any]:
 
 
 def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
-    """Yield the results of remote calls in order.
+    """Run tasks on a cluster, and yield their results in the order of the tasks.
 
     Args:
         ray: The module that `connect_cluster` yields.
-        tasks: The calls, as object references. Each is submitted when the iterator reaches it,
-            which is at most `_MAX_PENDING` calls before its result is yielded.
+        tasks: Object references, as `task.remote(...)` returns them. The iterator should submit
+            each task only when it is advanced; then at most `_MAX_PENDING` tasks are submitted
+            ahead of the result that is yielded.
     """
     pending = deque(islice(tasks, _MAX_PENDING))
     while pending:
@@ -84,7 +85,7 @@ def _cluster_error(address: str, error: Exception) -> RequestError:
 def _require_listener(address: str) -> None:
     """Raise RequestError if nothing listens at HOST:PORT.
 
-    Ray itself would try for minutes, and then end the process.
+    Without this check, Ray retries for minutes and then ends the process.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():

@@ -1,7 +1,7 @@
-"""The JSON record that a measurement produces: the device, the date, and one result per artifact.
+"""Benchmark records: the device, the date, and one result per artifact (exported model file).
 
 `tinyvit-bench latency --json` and `accuracy --json` print one record; `report` and `compare` read
-records. The format has a version, `SCHEMA`.
+records. `SCHEMA` is the version of the JSON format.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2
-TOOL = f"tinyvit-edge {__version__}"
+PACKAGE = f"tinyvit-edge {__version__}"
 MAX_BYTES = 256 * 2**20
 _REMEDY = "give a file with the output of tinyvit-bench latency --json or accuracy --json"
 
 Kind = Literal["latency", "accuracy"]
 Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
-"""How queries arrive; the names are those of MLPerf Inference."""
+"""When each query (one call, with one or more images) starts. The names are MLPerf Inference's."""
 BASELINES = ("timm", "timm-compiled", "timm-export", "tool")
-"""What an artifact can be compared with: timm's model run by PyTorch, the same compiled by
-`torch.compile`, the same exported by `torch.onnx.export` and run by onnxruntime, and the benchmark
-tool of the artifact's own engine."""
+"""What `--compare-to` can measure beside an artifact.
+
+timm is timm's model in PyTorch; timm-compiled is the same with `torch.compile`; timm-export is the
+same exported by `torch.onnx.export` and run by onnxruntime; tool is the benchmark program of the
+artifact's engine, such as benchmark_app, running the same file.
+"""
 Scalar: TypeAlias = "str | int | float | bool | None"
 
 
@@ -42,27 +45,28 @@ class DeviceInfo:
     """The machine on which the artifacts were measured.
 
     Attributes:
-        name: Name of the board or the host, or the name that the user gave.
+        name: Name that the user gave; otherwise the name of the board or the host.
         system: Name and release of the operating system.
-        machine: Architecture of the processor, such as "x86_64".
-        cpu: Model of the processor.
-        features: Instruction sets of the processor that decide its speed.
-        cores: Number of processor cores that the process may use.
+        architecture: Architecture of the processor, such as "x86_64".
+        cpu: Model name of the processor.
+        cpu_features: Instruction sets of the processor that affect the speed, such as "AVX2".
+        core_count: Number of processor cores that the process may use.
         memory_bytes: Physical memory; None if the system does not report it.
-        governor: Frequency governor of the first core; None if the system does not report it.
-        clock_mhz: Clock rate of the first core before measuring; None if not reported.
+        governor: Frequency governor of the first core, such as "performance"; None if the system
+            does not report it.
+        clock_before_mhz: Clock rate of the first core before measuring; None if not reported.
         clock_after_mhz: Clock rate of the first core after measuring; None if not reported.
     """
 
     name: str
     system: str
-    machine: str
+    architecture: str
     cpu: str
-    features: tuple[str, ...]
-    cores: int
+    cpu_features: tuple[str, ...]
+    core_count: int
     memory_bytes: int | None
     governor: str | None
-    clock_mhz: float | None
+    clock_before_mhz: float | None
     clock_after_mhz: float | None = None
 
 
@@ -76,9 +80,9 @@ class ArtifactInfo:
         size_bytes: Size of all files of the artifact.
         model: Name of the model from the manifest; "" for a file without a manifest.
         precision: Precision from the manifest; "" for a file without a manifest.
-        engine: What ran the artifact, as the engine itself reports it.
-        int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1, as
-            the engine reports it; None if the engine does not report it.
+        engine: Engine, version, device, threads and precision, as the engine reports them.
+        int8_mac_share: Share of the multiply-accumulates (MACs) that ran in integer kernels, 0 to
+            1, computed from the engine's profile; None if the engine has no profile.
     """
 
     path: str
@@ -92,13 +96,13 @@ class ArtifactInfo:
 
 @dataclass(frozen=True)
 class LatencyRatio:
-    """The latency of an artifact per image, divided by that of a reference.
+    """The latency per image of an artifact, divided by that of a reference.
 
     Attributes:
         reference: Path of the reference artifact, or name of the baseline.
-        median: The ratio; below 1 where the artifact is faster than the reference.
-        low: Lower end of the ratio's 95% interval.
-        high: Upper end of the ratio's 95% interval.
+        median: Estimate of the ratio, a median; below 1 if the artifact is faster.
+        low: Lower end of the 95% confidence interval.
+        high: Upper end of the 95% confidence interval.
     """
 
     reference: str
@@ -109,13 +113,13 @@ class LatencyRatio:
 
 @dataclass(frozen=True)
 class ColdStart:
-    """The time and memory that a new process needs until its first inference is done.
+    """Time and memory of a new process up to the end of its first inference.
 
     Attributes:
         import_ms: Time to import the engine's package.
         load_ms: Time to open the artifact.
-        first_inference_ms: Time of the first inference after that.
-        peak_memory_bytes: Most memory that the process held; None if the system does not report it.
+        first_inference_ms: Time of the first inference.
+        peak_memory_bytes: Peak memory of the process; None if the system does not report it.
     """
 
     import_ms: float
@@ -126,30 +130,30 @@ class ColdStart:
 
 @dataclass(frozen=True)
 class OperatorTime:
-    """All nodes of one kind in the profile of the engine.
+    """The total time of all graph nodes of one operator, from the engine's profile.
 
     Attributes:
-        name: Name of the kernel or operator in the engine.
-        nodes: Number of nodes of this kind.
-        time_ms: Time of all these nodes in one inference.
-        is_integer: Whether they compute with integers.
+        name: The engine's name of the kernel or operator.
+        node_count: Number of nodes with this operator.
+        time_ms: Total time of these nodes in one inference.
+        is_integer: Whether the operator computes with integers.
     """
 
     name: str
-    nodes: int
+    node_count: int
     time_ms: float
     is_integer: bool
 
 
 @dataclass(frozen=True)
 class PeakRates:
-    """The highest rates that the machine reaches (see `bench.latency.roofline`).
+    """The highest measured rates of the device (see `tinyvit.bench.latency.roofline`).
 
     Attributes:
         threads: CPU threads that were used.
-        float32_gmacs_per_s: Multiply-accumulates of float32 in 10**9 per second.
-        int8_gmacs_per_s: Multiply-accumulates of 8-bit integers in 10**9 per second.
-        memory_gb_per_s: Bytes read from and written to memory in 10**9 per second.
+        float32_gmacs_per_s: Billions of float32 multiply-accumulates per second.
+        int8_gmacs_per_s: Billions of int8 multiply-accumulates per second.
+        memory_gb_per_s: Gigabytes (10**9 bytes) read and written per second, added up.
     """
 
     threads: int
@@ -160,14 +164,14 @@ class PeakRates:
 
 @dataclass(frozen=True)
 class BaselineResult:
-    """The latency of a baseline that was measured beside an artifact.
+    """The latency of a baseline that was measured in turns with an artifact.
 
     Attributes:
-        name: One of `BASELINES`, or the name of the engine's benchmark tool.
-        artifact_path: Path of the artifact that the baseline is compared with.
-        median_ms: Median latency of the baseline; a benchmark tool reports it itself.
-        ratio: The artifact's latency divided by the baseline's. A benchmark tool times the same
-            file in the same engine, so that its ratio should be 1.
+        name: One of `BASELINES`, with the name of the benchmark program in place of "tool".
+        artifact_path: Path of the artifact that is compared with the baseline.
+        median_ms: Median latency of the baseline. Benchmark programs print it themselves.
+        ratio: The artifact's latency divided by the baseline's. It should be 1 for a benchmark
+            program, which runs the same file in the same engine.
     """
 
     name: str
@@ -180,45 +184,49 @@ class BaselineResult:
 class LatencyResult:
     """Latencies of one artifact in one scenario, in milliseconds of wall-clock time.
 
-    One sample is the latency of one query, which has `batch` images. No sample is left out. The
-    fields that may be None are None where a benchmark tool took the samples and does not report
-    them, or for the reason given below.
+    A query is one call with `batch` images, and a sample is the latency of one query. Outliers are
+    kept. A run alternates between its artifacts; a turn is a short series of queries to one of
+    them.
+
+    On Android, the engine's benchmark program measures (`benchmark_tool`). Fields that it does not
+    report are None.
 
     Attributes:
         artifact: The artifact and its engine.
-        scenario: How the queries arrived.
+        scenario: When each query started.
         batch: Images per query.
-        samples: Number of samples.
-        warmup_queries: Queries before the first sample.
-        is_steady: Whether the latency was steady at the end of the warm-up.
+        sample_count: Number of samples.
+        warmup_queries: Number of queries before the first sample.
+        is_steady: Whether the latency was stable at the end of the warm-up.
         min_ms: Lowest sample.
         median_ms: Median of the samples.
         mean_ms: Mean of the samples.
         max_ms: Highest sample.
-        p90_ms: 90th percentile; None for fewer samples than `percentiles.MIN_SAMPLES_ABOVE`.
-        p99_ms: 99th percentile; None for fewer samples than `percentiles.MIN_SAMPLES_ABOVE`.
-        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None likewise.
-        p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None likewise.
-        images_per_s: Images per second.
-        turns_ms: All samples in order, grouped by the turns in which the artifacts alternated.
+        p90_ms: 90th percentile; None for fewer than 64 samples (`percentiles.MIN_SAMPLES`).
+        p99_ms: 99th percentile; None for fewer than 662 samples (`percentiles.MIN_SAMPLES`).
+        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None if `p90_ms` is.
+        p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if `p99_ms` is.
+        images_per_s: Throughput.
+        turns_ms: All samples in order of measurement, one inner tuple per turn.
         load_ms: Time to open the artifact.
-        queries_per_s: Arrival rate of the queries in the server scenario; None in the others.
-        p99_limit_ms: If `queries_per_s` is the highest rate whose 99th percentile stays below a
-            limit, that limit; otherwise None.
-        ratio: Latency against the first artifact of the run; None for the first one itself.
-        cold_start: What a new process needs; None if that was not measured.
-        stages_ms: Median of each stage from the bytes of an image to its classes; empty if only
-            the network was timed.
-        operators: The operators that take the most time; empty if that was not requested.
-        gmacs_per_image: Multiply-accumulates of one image in 10**9; None if unknown.
-        peak_share: Share of the machine's peak rates that was reached, 0 to 1; None if unknown.
-        benchmark_tool: Name of the tool that took the samples; "" if this package did.
+        queries_per_s: Arrival rate of the queries; None except in the server scenario.
+        p99_limit_ms: The limit of `--p99-ms`: `queries_per_s` is then the highest rate whose 99th
+            percentile is below it. None if no such rate was searched for.
+        ratio: Latency divided by that of the run's first artifact; None for the first artifact.
+        cold_start: Time and memory of a new process; None if not measured.
+        stages_ms: Median time of each end-to-end stage by name, from the content of an image file
+            to the predicted classes; empty if only the network was timed.
+        operators: The operators that take the most time; empty if not requested.
+        gmacs_per_image: Billions of multiply-accumulates per image; None if unknown.
+        peak_share: Shortest time that the device's peak rates allow, divided by the median latency,
+            0 to 1; None if unknown.
+        benchmark_tool: Name of the program that measured; "" for this package.
     """
 
     artifact: ArtifactInfo
     scenario: Scenario
     batch: int
-    samples: int
+    sample_count: int
     warmup_queries: int
     is_steady: bool | None
     min_ms: float | None
@@ -249,22 +257,22 @@ class ClassAccuracy:
 
     Attributes:
         label: Name of the class.
-        wnid: WordNet id of the class; "" if the label has none.
-        images: Number of images of the class.
-        top1: Percentage of them whose predicted class is correct.
-        reference_top1: The same for the reference artifact; None without a reference.
+        wnid: WordNet id of the class; "" if the class has none.
+        image_count: Number of images of the class.
+        top1: Top-1 accuracy on these images, in percent.
+        reference_top1: Top-1 accuracy of the reference artifact, in percent; None without one.
     """
 
     label: str
     wnid: str
-    images: int
+    image_count: int
     top1: float
     reference_top1: float | None = None
 
 
 @dataclass(frozen=True)
 class ReferenceComparison:
-    """The predictions of an artifact, compared image by image with those of a reference artifact.
+    """Comparison of an artifact's predictions with a reference artifact's, image by image.
 
     Attributes:
         path: Path of the reference artifact.
@@ -287,34 +295,34 @@ class AccuracyResult:
 
     Attributes:
         artifact: The artifact and its engine.
-        images: Number of images that were classified.
-        unreadable: Number of images that could not be read.
-        total: Number of images in the dataset.
-        top1: Percentage of `images` whose predicted class is correct.
-        top5: Percentage of `images` with a correct class among the first five, or among all
-            classes of a model that has fewer.
+        classified_count: Number of images that were read and classified.
+        unreadable_count: Number of images that could not be read.
+        total_count: Sum of the two.
+        top1: Top-1 accuracy on the classified images, in percent.
+        top5: Top-5 accuracy on the classified images, in percent. Always 100 for a model of at
+            most five classes.
         top1_interval: Wilson's 95% interval of `top1`, in percent.
         top5_interval: Wilson's 95% interval of `top5`, in percent.
-        calibration_error: Expected calibration error of the predicted class's probability, with 15
-            bins, in percent.
-        preprocess: Description of the preprocessing that was used.
-        images_per_s: Images per second, with reading and preprocessing.
-        reference: Comparison with a reference artifact; None without one.
-        classes: Accuracy per class. With a reference, classes that lost most come first; otherwise
-            those with the lowest accuracy.
-        predictions: Index of the predicted class of every image, -1 for an unreadable one; empty
-            if that was not requested.
+        expected_calibration_error: Mean difference between the probability of the predicted class
+            and the accuracy, over 15 bins of the probability, in percent.
+        preprocess: Description of the preprocessing.
+        images_per_s: Throughput, including reading and preprocessing.
+        reference: Comparison with the reference artifact; None without one.
+        classes: Accuracy per class. With a reference, the classes with the largest loss come
+            first; otherwise those with the lowest accuracy.
+        predictions: Index of the predicted class of every image, -1 for an unreadable image;
+            empty if not requested.
     """
 
     artifact: ArtifactInfo
-    images: int
-    unreadable: int
-    total: int
+    classified_count: int
+    unreadable_count: int
+    total_count: int
     top1: float
     top5: float
     top1_interval: tuple[float, float]
     top5_interval: tuple[float, float]
-    calibration_error: float
+    expected_calibration_error: float
     preprocess: str
     images_per_s: float
     reference: ReferenceComparison | None = None
@@ -327,23 +335,25 @@ class Record:
     """The results of one run of tinyvit-bench.
 
     Attributes:
-        kind: What was measured.
+        kind: Whether latency or accuracy was measured.
         date: Start of the run, UTC, ISO 8601.
-        tool: Name and version of this package.
-        device: The machine.
-        settings: Options of the run.
-        warnings: What a reader must know before reading the numbers.
-        failures: What was requested and could not be measured, each with its reason.
-        latency: Results of a latency record.
-        accuracy: Results of an accuracy record.
-        dataset: Source, hash and number of images of an accuracy record's dataset.
-        peak_rates: Highest rates of the machine; None if they were not measured.
+        package: Name and version of this package.
+        device: The machine on which the artifacts were measured.
+        settings: Options of the run, by name.
+        warnings: Sentences about anything that makes the results less reliable.
+        failures: One line per artifact or baseline that could not be measured: its name and the
+            reason.
+        latency: Results of a latency record; empty for an accuracy record.
+        accuracy: Results of an accuracy record; empty for a latency record.
+        dataset: Facts about the images of an accuracy record: "source" (a description), "images"
+            (their number) and "names_and_classes_sha256". Empty for a latency record.
+        peak_rates: Highest rates of the device; None if not measured.
         baselines: Baselines that were measured beside the artifacts of a latency record.
     """
 
     kind: Kind
     date: str
-    tool: str
+    package: str
     device: DeviceInfo
     settings: dict[str, Scalar]
     warnings: tuple[str, ...]
@@ -356,22 +366,26 @@ class Record:
 
     @property
     def results(self) -> tuple[LatencyResult, ...] | tuple[AccuracyResult, ...]:
-        """The results of the record's kind."""
+        """The latency results or the accuracy results, depending on `kind`."""
         return self.latency if self.kind == "latency" else self.accuracy
 
     def to_json(self) -> str:
-        """Return the record as one line of JSON: its fields, "schema", and "results"."""
+        """Return the record as one line of JSON.
+
+        The object has the fields of the record and "schema". The field "latency" or "accuracy" is
+        called "results".
+        """
         data = asdict(self)
         results = {"latency": data.pop("latency"), "accuracy": data.pop("accuracy")}[self.kind]
         return json.dumps({"schema": SCHEMA, **data, "results": results}, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes, name: str) -> Record:
-        """Parse what `to_json` returned.
+        """Parse the JSON text of a record.
 
         Args:
-            text: The JSON text, from an untrusted source; bytes are UTF-8.
-            name: What to call the record in an error.
+            text: JSON in the format of `to_json`, as text or UTF-8 bytes. It is not trusted.
+            name: Name of the record in error messages.
 
         Raises:
             RequestError: The text is not a record, or has another schema version.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from tinyvit.data.decoding import decoding_threads, map_ahead
+from tinyvit.data.decoding import count_decoding_threads, map_ahead
 from tinyvit.data.image_sources import Pixels
 from tinyvit.data.listing import ImageReader
 from tinyvit.errors import ImageError, RequestError
@@ -33,7 +33,7 @@ def decode_images(
     Yields:
         The RGB pixels of each image, uint8 (S, S, 3), or the error that decoding raised, in order.
     """
-    threads = decoding_threads()
+    threads = count_decoding_threads()
     return map_ahead(
         partial(_decode_image, preprocess), readers, threads=threads, ahead=2 * threads + 1
     )

@@ -1,10 +1,10 @@
-"""Agreement between artifacts of one model in different engines.
+"""Measures the agreement between artifacts (exported files) of one model in different engines.
 
     python -m tinyvit.studies.agreement ARTIFACT[@ENGINE] ARTIFACT[@ENGINE] ... --val-data DIR
 
-Prints the top-1 accuracy of each artifact, and the agreement of each pair. ENGINE is needed where
-the best installed engine is not the one to use: demo.int8.mlpackage@coreml-reference, unless the
-machine is a Mac.
+Prints the top-1 accuracy of each artifact, and the agreement of each pair: the percentage of images
+for which both predict the same class. ENGINE selects another engine than the best installed one,
+for example demo.int8.mlpackage@coreml-reference on a system without Core ML.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: Arguments without the program name; None for those of the process.
 
     Returns:
         The exit code.
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--limit",
         type=positive_int,
         metavar="N",
-        help="Use N images, drawn evenly from the classes (default: all).",
+        help="Use only N images, the same number of each class if possible (default: all).",
     )
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of a table."
@@ -74,10 +74,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def compute_agreements(evaluations: Sequence[Evaluation]) -> list[list[float]]:
-    """Return the agreement of each evaluation with each other, as a matrix of percentages.
+    """Return the agreement of each pair of evaluations, as a symmetric matrix of percentages.
 
     Args:
-        evaluations: The predictions of several artifacts for the same images.
+        evaluations: The evaluations of several artifacts on the same images.
 
     Raises:
         RequestError: The artifacts have different classes.
@@ -97,7 +97,8 @@ def _predicted_classes(evaluation: Evaluation, images: Sequence[int]) -> npt.NDA
 def _run(options: argparse.Namespace) -> int:
     if len(options.artifacts) < 2:
         raise RequestError(
-            "one artifact has nothing to agree with", "give two or more ARTIFACT[@ENGINE]"
+            "only one artifact is given, so there is nothing to compare it with",
+            "give two or more ARTIFACT[@ENGINE]",
         )
     dataset = open_dataset(DatasetLocation(options.val_data, limit=options.limit))
     progress = make_progress(json_output=options.json)
@@ -108,7 +109,7 @@ def _run(options: argparse.Namespace) -> int:
         evaluations.append(evaluate(path, dataset, settings, progress))
     results = [make_accuracy_result(e, keep_predictions=True) for e in evaluations]
     agreements = compute_agreements(evaluations)
-    images = len(dataset.samples)
+    image_count = len(dataset.samples)
     rows = [
         {
             "file": Path(result.artifact.path).name,
@@ -119,14 +120,19 @@ def _run(options: argparse.Namespace) -> int:
         for result in results
     ]
     if options.json:
-        facts = {"cpu": describe_cpu(), "images": images, "files": rows, "agreement": agreements}
-        print(json.dumps(facts))
+        output = {
+            "cpu": describe_cpu(),
+            "images": image_count,
+            "files": rows,
+            "agreement": agreements,
+        }
+        print(json.dumps(output))
         return 0
-    print(f"{describe_cpu()}; {images} images; agreement in percent\n")
-    numbers = " | ".join(str(i + 1) for i in range(len(rows)))
-    print(f"| | engine | top-1 | {numbers} |\n{'|---' * (3 + len(rows))}|")
-    for i, (row, shares) in enumerate(zip(rows, agreements)):
-        cells = " | ".join(f"{share:.1f}" for share in shares)
+    print(f"{describe_cpu()}; {image_count} images; agreement in percent\n")
+    columns = " | ".join(str(i + 1) for i in range(len(rows)))
+    print(f"| | engine | top-1 | {columns} |\n{'|---' * (3 + len(rows))}|")
+    for i, (row, percentages) in enumerate(zip(rows, agreements)):
+        cells = " | ".join(f"{percentage:.1f}" for percentage in percentages)
         print(f"| {i + 1}: {row['file']} | {row['engine']} | {row['top1']:.1f} | {cells} |")
     return 0
 

@@ -1,9 +1,10 @@
-"""The time that decoding and resizing images add to an accuracy run.
+"""Measures how much time decoding and resizing images add to an accuracy run.
 
     python -m tinyvit.studies.decoding_throughput ARTIFACT [--images N] [--rounds N]
 
-A run over JPEG images and the network alone on as many inputs take turns. The images are 400 x 400
-pixels of noise that is as hard to decode as the detail of a photograph.
+Two measurements alternate: classifying JPEG files, and running only the network on the same number
+of inputs. The JPEGs have 400 x 400 pixels of noise, which takes about as long to decode as a
+detailed photograph.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: Arguments without the program name; None for those of the process.
 
     Returns:
         The exit code.
     """
     parser = make_parser(
         "python -m tinyvit.studies.decoding_throughput",
-        "Measure what decoding and resizing images add to the time of an accuracy run.",
+        "Measure how much time decoding and resizing images add to an accuracy run.",
         _EXAMPLES,
     )
     parser.add_argument("file", metavar="ARTIFACT", help="Artifact to run.")
@@ -50,21 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=positive_int,
         default=200,
         metavar="N",
-        help="Number of images per round (default: 200).",
+        help="Number of images per measurement (default: 200).",
     )
     parser.add_argument(
         "--rounds",
         type=positive_int,
         default=5,
         metavar="N",
-        help="Number of rounds (default: 5).",
+        help="Number of repetitions of both measurements (default: 5).",
     )
     args = parser.parse_args(argv)
     return run_guarded(lambda: _run(args))
 
 
 def make_jpegs(count: int) -> list[bytes]:
-    """Make JPEG files of 400 x 400 pixels, each of different noise."""
+    """Create JPEG files of 400 x 400 pixels with different noise."""
     rng = np.random.default_rng(0)
     size = (_SIDE_PX, _SIDE_PX)
     jpegs = []
@@ -83,19 +84,19 @@ def _run(args: argparse.Namespace) -> int:
     samples = [Sample("", (), partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
         size = classifier.preprocess.size
-        x = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+        network_input = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
         runs = {
-            "whole": lambda: list(predict_samples(classifier, samples)),
-            "network": lambda: [runtime.run(x) for _ in jpegs],
+            "with decoding": lambda: list(predict_samples(classifier, samples)),
+            "network alone": lambda: [runtime.run(network_input) for _ in jpegs],
         }
         timings = run_interleaved(runs, rounds=args.rounds, warmup=1)
-    ratio = ratio_interval(timings["whole"], timings["network"])
+    ratio = ratio_interval(timings["with decoding"], timings["network alone"])
     rates = {name: args.images / timing.median_ms * 1e3 for name, timing in timings.items()}
     kilobytes = sum(map(len, jpegs)) / len(jpegs) / 1e3
     print(f"{describe_cpu()}; {args.images} JPEGs of {kilobytes:.0f} kB, {args.rounds} rounds")
     print(
-        f"network alone: {rates['network']:.1f} images/s; with decoding and resizing:"
-        f" {rates['whole']:.1f} images/s, which takes {ratio.median:.2f} times as long"
+        f"network alone: {rates['network alone']:.1f} images/s; with decoding and resizing:"
+        f" {rates['with decoding']:.1f} images/s, which takes {ratio.median:.2f} times as long"
     )
     return 0
 

@@ -92,7 +92,7 @@ class EngineComparison:
         timings = run_interleaved(
             {"float32": _make_run(self._float32_runtime)},
             rounds=config.rounds,
-            block=RUNS_PER_TURN,
+            runs_per_turn=RUNS_PER_TURN,
             budget_s=MAX_TIMING_S / 2,
         )
         is_correct = self._float32_classes == config.images.class_indices
@@ -121,7 +121,7 @@ class EngineComparison:
             timings = run_interleaved(
                 {"int8": _make_run(runtime), "float32": _make_run(self._float32_runtime)},
                 rounds=config.rounds,
-                block=RUNS_PER_TURN,
+                runs_per_turn=RUNS_PER_TURN,
                 budget_s=MAX_TIMING_S,
             )
         classes = self._predict(file.path)

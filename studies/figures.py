@@ -1,10 +1,10 @@
-"""The project's published figures: latency and accuracy of every target, engine and precision.
+"""Measures the project's published figures: latency and accuracy per target, engine and precision.
 
     python -m tinyvit.studies.figures --calib-data DIR --val-data DIR [-o docs/results] [--peers]
 
-Writes one page for this kind of machine (see `figures_page`). It takes about half an hour on two
-cores. The options --artifacts and --records name folders that keep exported files and records,
-which are not made again.
+Writes one Markdown page, named after the kind of machine (see `figures_page`). It takes about half
+an hour on two cores. Exported files and benchmark records that are already in the folders
+--artifacts and --records are used again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, form
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
 _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
-"""Names of the records that compare with baselines, and the baselines of each."""
+"""Record name -> the baselines that it compares with (see `tinyvit.bench.record.BASELINES`)."""
 _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
+"""Settings of all latency measurements, except for those that a measurement replaces."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: Arguments without the program name; None for those of the process.
 
     Returns:
         The exit code.
@@ -84,32 +85,32 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "--artifacts",
         type=Path,
         metavar="DIR",
-        help="Folder that keeps the exported files, which are made if they are missing (default:"
-        " a temporary folder).",
+        help="Folder for the exported files. Files that it contains are used again (default: a"
+        " temporary folder).",
     )
     add(
         "--records",
         type=Path,
         metavar="DIR",
-        help="Folder that keeps the records; what has a record is not measured again (default: a"
-        " temporary folder).",
+        help="Folder for the benchmark records. Records that it contains are used again (default:"
+        " a temporary folder).",
     )
     add(
         "--peers",
         action="store_true",
-        help="Compare with timm in PyTorch, stock exporters and the engines' benchmark tools"
-        " too; needs pip install timm torchvision.",
+        help="Compare with timm in PyTorch, with other exporters and with the engines' benchmark"
+        " programs too; needs pip install timm torchvision.",
     )
 
 
 def name_machine_kind(device: DeviceInfo) -> str:
-    """Return the architecture, and the feature that decides the speed of int8, as a file name."""
-    decisive = [
+    """Return a file name of the architecture and the instruction set that int8 kernels use."""
+    int8_features = [
         name
         for name in ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-        if any(name in feature for feature in device.features)
+        if any(name in feature for feature in device.cpu_features)
     ]
-    name = "-".join([device.machine, *decisive[:1]])
+    name = "-".join([device.architecture, *int8_features[:1]])
     return name.lower().replace(" ", "-").replace("_", "-")
 
 
@@ -127,14 +128,14 @@ def _run(args: argparse.Namespace) -> int:
 
 
 class _RecordStore:
-    """A folder that keeps records, which are measured when they are missing."""
+    """A folder of benchmark records; missing records are measured."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._progress = folder, progress
 
     def get(self, name: str, measure: Callable[[], Record]) -> Record:
-        """Read the record with a name; measure and keep it if it does not exist."""
+        """Read the record with this name; measure and save it if it does not exist."""
         path = self._folder / f"{name}.json"
         if not path.is_file():
             self._progress.message(f"measuring {name}")
@@ -143,7 +144,7 @@ class _RecordStore:
 
 
 def _measure(store: _RecordStore, artifacts: Path, val_data: str, peers: bool) -> FigureRecords:
-    """Get all records of the figures, those with peers on request."""
+    """Read or measure all records of the page; `peers` includes those with baselines."""
     paths = [artifacts / f"{name}{s}" for s in SUFFIXES.values() for name in ("demo", "demo.int8")]
     files = [str(path) for path in paths if path.is_file()]
     one_thread, two_threads = (
@@ -177,7 +178,7 @@ def _measure_accuracy(files: Sequence[str], val_data: str) -> Record:
 
 
 def _measure_baselines(files: Sequence[str], baselines: tuple[str, ...]) -> Record:
-    """Measure timm beside the ONNX file, or benchmark tools beside the files that they can run."""
+    """Compare timm with the ONNX file, or benchmark programs with the files that they can run."""
     if "timm" in baselines:
         chosen = [file for file in files if Path(file).name == "demo.onnx"]
     else:
@@ -187,14 +188,14 @@ def _measure_baselines(files: Sequence[str], baselines: tuple[str, ...]) -> Reco
 
 
 def _measure_stock(variant: str) -> Record:
-    """Measure the stock export and this project's export of the same weights in two engines."""
+    """Measure timm's export and this project's export of the same weights in two engines."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(path) for path in export_pair(variant, Path(folder))]
         return measure_latency(paths, replace(_CONFIG, runtimes=("onnxruntime", "openvino")))
 
 
 def _measure_converters(files: Sequence[str]) -> Record:
-    """Measure this project's LiteRT and ExecuTorch files beside those of their own converters."""
+    """Compare this project's LiteRT and ExecuTorch files with those of the engines' converters."""
     own = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -203,7 +204,7 @@ def _measure_converters(files: Sequence[str]) -> Record:
 
 
 def _export_demo(folder: Path, calib_data: Path) -> None:
-    """Export the demo model to every installed target in both precisions, unless it is there."""
+    """Export the demo model to every installed target in float32 and int8, if it is missing."""
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
         _run_export(options)
@@ -217,7 +218,10 @@ def _run_export(options: Sequence[str]) -> None:
     process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     if process.returncode:
         lines = process.stderr.strip().splitlines()
-        raise ArtifactError("an export failed", lines[-1] if lines else "it printed no error")
+        raise ArtifactError(
+            f"the command 'tinyvit-export {' '.join(options)}' failed",
+            lines[-1] if lines else "run it to see the error; it printed none",
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The Markdown page of the project's published figures, made from records alone."""
+"""Formats the Markdown page of the project's published figures from benchmark records."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ SUFFIXES = {
     "executorch": ".pte",
     "litert": ".tflite",
 }
-"""The targets that run on a processor, and the suffix of each."""
+"""Export target -> file suffix, for the targets that run on a CPU of any system."""
 VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
-"""The variants whose stock export is compared."""
+"""TinyViT variants whose stock export (timm's model by torch.onnx.export) is compared."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,11 @@ class FigureRecords:
         one_thread: Latency of the demo model's files with one thread.
         two_threads: Latency of the demo model's files with two threads.
         accuracy: Accuracy of the demo model's files.
-        baselines: Latency records with baselines.
-        converters: Latency of files by the engines' own converters; None if not measured.
-        stock: Latency of the stock export and of this project's, one record per variant.
+        baselines: Latency records with baselines; empty if not measured.
+        converters: Latency of this project's files and of those by the engines' own converters;
+            None if not measured.
+        stock: Latency of the stock export and of this project's export, one record per variant of
+            `VARIANTS`; empty if not measured.
     """
 
     one_thread: Record
@@ -49,7 +51,7 @@ def format_page(records: FigureRecords) -> list[str]:
     """Return the lines of the page."""
     device, latency = records.two_threads.device, records.two_threads
     memory_gib = (device.memory_bytes or 0) / 2**30
-    features = f" ({', '.join(device.features)})" if device.features else ""
+    features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
     warnings = dict.fromkeys([*_warnings(records.two_threads), *_warnings(records.one_thread)])
     sections = {
         "int8 and float32, demo model": _int8_table(records),
@@ -61,15 +63,16 @@ def format_page(records: FigureRecords) -> list[str]:
         "Baselines, two threads": _baseline_table(records.baselines),
     }
     lines = [
-        f"# {device.machine}, {device.cpu}",
+        f"# {device.architecture}, {device.cpu}",
         "",
-        f"{device.cpu}{features}, {device.cores} cores, {memory_gib:.0f} GiB; {latency.date};"
-        f" {latency.tool}.",
+        f"{device.cpu}{features}, {device.core_count} cores, {memory_gib:.0f} GiB; {latency.date};"
+        f" {latency.package}.",
         "",
-        "This page is written by `python -m tinyvit.studies.figures`. The machine is shared, so"
-        " compare ratios rather than",
-        "latencies: they are medians over turns of all artifacts in one process, with 95%"
-        " intervals.",
+        "This page is written by `python -m tinyvit.studies.figures`. The machine is shared with"
+        " others, so compare ratios",
+        "rather than latencies. All artifacts are measured alternately in one process. A ratio is"
+        " the median over these turns,",
+        "with its 95% interval.",
         "",
         *(f"- {warning}" for warning in warnings),
     ]
@@ -80,7 +83,7 @@ def format_page(records: FigureRecords) -> list[str]:
 
 
 def _warnings(record: Record) -> list[str]:
-    """Return the warnings that are about the machine, and not about single artifacts."""
+    """Return the warnings about the machine; those about single artifacts are left out."""
     return [w for w in record.warnings if "became" not in w and "steady" not in w]
 
 
@@ -89,7 +92,7 @@ def _int8_table(records: FigureRecords) -> list[str]:
     accuracies = {_file_name(result): result for result in records.accuracy.accuracy}
     reference = records.accuracy.accuracy[0]
     lines = [
-        f"Top-1 on {reference.images} images; float32: {reference.top1:.1f}%.",
+        f"Top-1 on {reference.classified_count} images; float32: {reference.top1:.1f}%.",
         "",
         "| target | top-1 (95% interval) | agreement with `demo.onnx` | size / float32 |"
         " latency / float32, 1 thread | 2 threads | integer MACs |",
@@ -190,6 +193,7 @@ def _baseline_table(records: Sequence[Record]) -> list[str]:
 
 
 def _ratio(result: LatencyResult, reference: LatencyResult) -> str:
+    """Format the latency divided by the reference's, with its 95% interval."""
     if result is reference:
         return "1"
     ratio = ratio_interval(Timing(result.turns_ms), Timing(reference.turns_ms))

@@ -24,7 +24,7 @@ from tinyvit.data.class_folders import read_labeled_images
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import Manifest
 from tinyvit.metrics import agreement
-from tinyvit.runtimes.artifact import detect_format, open_artifact
+from tinyvit.runtimes.artifact import detect_format, read_artifact
 from tinyvit.runtimes.registry import engines_for_format, is_installed
 from tinyvit.studies.engine_comparison import (
     RUNS_PER_TURN,
@@ -127,7 +127,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _print_table(options: argparse.Namespace) -> int:
     """Print every row as soon as it is measured. Return the exit code."""
-    manifest = open_artifact(options.float32).manifest
+    manifest = read_artifact(options.float32).manifest
     if manifest is None or manifest.precision != "float32":
         raise ArtifactError(
             f"{options.float32} is not a float32 file that tinyvit-export wrote",

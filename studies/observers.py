@@ -106,7 +106,7 @@ class ObserverComparison:
             comparison = compare_outputs(int8, float32)
             error = float(np.square(int8.logits - float32.logits, dtype=np.float64).mean())
             cells = (
-                f"{self.name}, {count} / {comparison.images} images",
+                f"{self.name}, {count} / {comparison.image_count} images",
                 observer,
                 f"{comparison.reference_top1:.1f}%",
                 f"{comparison.top1:.1f}%",

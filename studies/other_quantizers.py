@@ -21,7 +21,7 @@ from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.images import open_image
 from tinyvit.manifest import Manifest
-from tinyvit.nn.timm_models import import_timm, stock_export
+from tinyvit.nn.timm_models import export_with_torch, import_timm
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.engines.openvino import shared_core
@@ -116,7 +116,7 @@ def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
     manifest = config.manifest
     model = import_timm().create_model(manifest.variant, num_classes=len(manifest.labels)).eval()
     model.load_state_dict(load(config.weights.read_bytes()))
-    stock_export(model, manifest.img_size, stock_path)
+    export_with_torch(model, manifest.img_size, stock_path)
 
 
 def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Baselines without this project: timm's TinyViT and the demo model from stock exporters."""
+"""Exports models with other tools, for comparisons with this project's exports.
+
+The other tools are `torch.onnx.export` of timm's TinyViT, litert-torch and ExecuTorch.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.nn.timm_models import import_timm, stock_export, stock_model
+from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -21,18 +24,18 @@ if TYPE_CHECKING:
 
 
 _MAX_DIFFERENCE = 1e-3
-"""Largest difference between the logits of one network that was exported twice."""
+"""Largest allowed difference between the logits of the two exports of one network."""
 _PACKAGES = {
     "torch": "export",
     "onnxscript": "export",
     "safetensors": "export",
     "openvino": "openvino",
 }
-"""Packages that a comparison needs, and the extra that installs each."""
+"""Package that `export_pair` needs -> extra that installs it."""
 
 
 def check_installed() -> None:
-    """Import everything that a comparison needs, so that nothing is measured in vain.
+    """Import every package that `export_pair` needs, before any work is done.
 
     Raises:
         MissingDependencyError: A package is not installed.
@@ -46,7 +49,7 @@ def check_installed() -> None:
 
 
 def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
-    """Export one network, timm's model with random weights, in two ways.
+    """Export timm's model with random weights twice: by torch.onnx.export and by tinyvit-export.
 
     The logits of the two files are compared in onnxruntime.
 
@@ -55,19 +58,19 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
         folder: Existing folder for the files.
 
     Returns:
-        The stock export of timm's model, and tinyvit-export's file of the same weights.
+        The file of torch.onnx.export, and that of tinyvit-export with the same weights.
 
     Raises:
-        ArtifactError: The export by tinyvit-export fails, or the logits differ.
+        ArtifactError: tinyvit-export fails, or the logits of the two files differ.
         MissingDependencyError: A package is not installed.
     """
     from safetensors.torch import save_file
 
     check_installed()
-    model, size = stock_model(variant), VARIANTS[variant].img_size
+    model, size = make_timm_model(variant), VARIANTS[variant].img_size
     stock, own = folder / "stock.onnx", folder / "ours.onnx"
     weights = folder / "weights.safetensors"
-    stock_export(model, size, stock)
+    export_with_torch(model, size, stock)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)
     command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights)]
     command += ["--target", "onnx", "-o", str(own)]
@@ -83,7 +86,7 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
         raise ArtifactError(
             f"the two exports of {variant} are not the same network: their logits differ by"
             f" {difference:.2g}",
-            "report this",
+            "report this as a bug of tinyvit-edge",
         )
     return stock, own
 
@@ -95,7 +98,7 @@ def _build_demo() -> torch.nn.Module:
 
 
 def convert_with_litert_torch(folder: Path) -> Path:
-    """Convert the demo model with litert-torch, as its documentation shows.
+    """Convert the demo model with litert-torch as in the documentation of litert-torch.
 
     Args:
         folder: Existing folder for the file.
@@ -119,7 +122,7 @@ def convert_with_litert_torch(folder: Path) -> Path:
 
 
 def convert_with_executorch(folder: Path) -> Path:
-    """Lower the demo model for XNNPACK with ExecuTorch, as its documentation shows.
+    """Convert the demo model with ExecuTorch for XNNPACK, as in ExecuTorch's documentation.
 
     Args:
         folder: Existing folder for the file.

@@ -1,12 +1,13 @@
-"""Measuring the accuracy of artifacts on labeled images.
+"""Measures the accuracy of artifacts (exported model files) on labeled images.
 
-suite.py             measures several artifacts and makes the record
-evaluate.py          classifies all images with one artifact
+suite.py             evaluates several artifacts and creates the record
+evaluate.py          classifies all images of a dataset with one artifact
+options.py           defines the options of an evaluation
 results.py           computes accuracies, intervals and the comparison with a reference
-predictions.py       the predictions of one artifact, image by image
-journal.py           keeps predictions in a file, so that an interrupted run can continue
-cluster.py           predicts on many machines
-hub.py               datasets of the Hugging Face Hub, beside those of `tinyvit.data`
-preprocess_check.py  looks for preprocessing that fits the model better than the artifact's own
-contact_sheet.py     draws the images that are classified wrongly
+predictions.py       classifies images one by one or in chunks
+journal.py           saves predictions to a file, so that an interrupted run can continue
+cluster.py           classifies images on a Ray cluster
+hub.py               reads datasets of the Hugging Face Hub
+preprocess_check.py  searches for preprocessing with a higher accuracy than the artifact's own
+contact_sheet.py     draws misclassified images
 """

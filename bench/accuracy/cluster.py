@@ -1,7 +1,8 @@
-"""Predictions from a Ray cluster, whose workers each classify shards of the images (extra "ray").
+"""Classifies images on a Ray cluster (extra "ray").
 
-Every machine of the cluster must have the artifact and the images at the same paths. Ray repeats
-the shards of a lost worker on another one.
+The images are divided into shards of `SHARD_IMAGES` consecutive images, and each task classifies
+one shard. Every machine of the cluster must have the artifact and the images at the same paths. If
+a worker is lost, Ray repeats its shards on another one.
 """
 
 from __future__ import annotations
@@ -13,36 +14,37 @@ from functools import lru_cache
 from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
-from tinyvit.bench.ray_cluster import RETRIES, connect_cluster, run_on_cluster
+from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
 from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, match_dataset
 from tinyvit.runtimes.classifier import Classifier
 
 SHARD_IMAGES = 128
+"""Images per shard."""
 
 
 def predict_on_cluster(
     path: str, dataset: Dataset, options: EvaluationOptions, start: int, end: int
 ) -> Iterator[ImagePrediction]:
-    """Classify images as `predict_samples` does, on the cluster that the options name.
+    """Classify images as `predict_samples` does, but on the cluster at `options.ray_address`.
 
     Args:
         path: Path of the artifact.
-        dataset: The labeled images, which must have a location.
+        dataset: The labeled images. Its `location` must be known, because workers open it again.
         options: How to evaluate.
-        start: Index of the first image to classify, among those whose classes the model has.
+        start: Index of the first image to classify in `MatchedDataset.samples`.
         end: Index after the last image to classify.
 
     Yields:
         One prediction per image, in order.
 
     Raises:
-        RequestError: The cluster does not exist, or lost too many workers.
+        RequestError: No cluster answers, or a shard failed after all retries.
     """
     location = dataset.location
     assert location is not None
-    worker_options = replace(options, journal=None, ray_address=None)
+    worker_options = replace(options, journal_path=None, ray_address=None)
     with connect_cluster(options.ray_address or "") as ray:
-        task = ray.remote(num_cpus=options.threads or 1, max_retries=RETRIES)(predict_shard)
+        task = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)(predict_shard)
         shards = range(start, end, SHARD_IMAGES)
         tasks = (
             task.remote(path, location, worker_options, first, min(first + SHARD_IMAGES, end))
@@ -55,13 +57,13 @@ def predict_on_cluster(
 def predict_shard(
     path: str, location: DatasetLocation, options: EvaluationOptions, start: int, end: int
 ) -> list[ImagePrediction]:
-    """Classify one shard of the images, in a worker.
+    """Classify one shard of the images; runs in a worker process.
 
     Args:
         path: Path of the artifact.
-        location: Where the labeled images are.
+        location: Location of the labeled images.
         options: How to evaluate.
-        start: Index of the shard's first image, among those whose classes the model has.
+        start: Index of the shard's first image in `MatchedDataset.samples`.
         end: Index after the shard's last image.
 
     Returns:
@@ -75,7 +77,7 @@ def predict_shard(
 def _open_worker(
     path: str, location: DatasetLocation, options: EvaluationOptions
 ) -> tuple[Classifier, Sequence[Sample]]:
-    """Open the artifact and list its images, and keep both for the next shard of a worker."""
+    """Open the artifact and list the images. Both are cached for the worker's next shard."""
     classifier = open_classifier(path, options)
     dataset = open_labeled_images(location)
-    return classifier, match_dataset(dataset, classifier.labels, options.only_known).samples
+    return classifier, match_dataset(dataset, classifier.labels, options.only_known_classes).samples

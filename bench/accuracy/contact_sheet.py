@@ -1,4 +1,4 @@
-"""An image of the photographs that an artifact classifies wrongly, for people to look at."""
+"""Draws a contact sheet: one image with thumbnails of the images that an artifact misclassifies."""
 
 from __future__ import annotations
 
@@ -21,44 +21,44 @@ _GAP_PX = 8
 _MAX_CHARACTERS = 30
 
 
-def find_worst_images(evaluation: Evaluation, reference: Evaluation | None) -> list[int]:
-    """Return the indices of wrongly classified images, those with the highest score first.
+def find_misclassified_images(evaluation: Evaluation, reference: Evaluation | None) -> list[int]:
+    """Return the indices of misclassified images, in descending order of the prediction's score.
 
     Args:
         evaluation: The predictions of the artifact.
-        reference: The predictions of a reference. If there is one, only images that it classifies
-            correctly are returned.
+        reference: The predictions of a reference artifact, or None. If given, only images that the
+            reference classifies correctly are returned.
 
     Returns:
         At most `MAX_IMAGES` indices.
 
     Raises:
-        RequestError: The evaluations have different images or classes.
+        RequestError: The two evaluations are of different images or classes.
     """
     if reference:
         shared = find_shared_images(evaluation, reference)
-        candidates = [i for i in shared if reference.correct[i]]
+        candidates = [i for i in shared if reference.is_correct[i]]
     else:
         candidates = list(range(len(evaluation.predictions)))
-    wrong = [i for i in candidates if evaluation.correct[i] is False]
+    wrong = [i for i in candidates if evaluation.is_correct[i] is False]
     return sorted(wrong, key=lambda i: -evaluation.predictions[i].score)[:MAX_IMAGES]
 
 
 def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, path: Path) -> int:
-    """Draw the images of `find_worst_images`, with their correct and predicted classes.
+    """Draw the images of `find_misclassified_images`, with their correct and predicted classes.
 
     Args:
         evaluation: The predictions of the artifact.
-        reference: The predictions of a reference; None without one.
-        path: Where the PNG is written. Nothing is written if no image is wrong.
+        reference: The predictions of a reference artifact; None without one.
+        path: The PNG file to write. Nothing is written if no image is misclassified.
 
     Returns:
         The number of images on the sheet.
 
     Raises:
-        RequestError: The evaluations have different images or classes.
+        RequestError: The two evaluations are of different images or classes.
     """
-    chosen = find_worst_images(evaluation, reference)
+    chosen = find_misclassified_images(evaluation, reference)
     if not chosen:
         return 0
     rows, columns = -(-len(chosen) // _COLUMNS), min(len(chosen), _COLUMNS)

@@ -1,4 +1,4 @@
-"""Classifying all images of a dataset with one artifact."""
+"""Classifies all images of a dataset with one artifact (exported model file)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.classifier import Classifier
 
 MAX_UNREADABLE = 0.01
-"""Share of images that may be unreadable. If there are more, the data is damaged, and the accuracy
-on the rest would not be the accuracy on this dataset."""
-_MAX_NOTES = 10
-"""Unreadable images that are named one by one."""
+"""Largest fraction of unreadable images. With more, the accuracy on the readable images would not
+represent the dataset."""
+_MAX_NAMED = 10
+"""Maximum number of unreadable images that are named in the notes."""
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Evaluation:
 
     Attributes:
         path: Path of the artifact.
-        labels: Classes of the model, in the order of its logits.
+        labels: Labels of the model, in the order of its logits.
         samples: The images.
-        truths: For each image, the indices of all correct classes.
-        predictions: For each image, the prediction.
-        seconds: Time that the predictions took.
-        engine: What ran the artifact, as the engine reports it.
-        preprocess: The preprocessing that was used.
-        notes: Sentences about images that are missing or unreadable.
+        truths: The indices of all correct classes of each image.
+        predictions: The prediction for each image.
+        seconds: Duration of the evaluation.
+        engine: Engine, version, device, threads and precision, as the engine reports them.
+        preprocess: The preprocessing.
+        notes: Sentences about images that were skipped or could not be read.
     """
 
     path: str
@@ -57,8 +57,8 @@ class Evaluation:
     notes: tuple[str, ...] = ()
 
     @cached_property
-    def correct(self) -> tuple[bool | None, ...]:
-        """Whether the best class of each image is correct; None for an unreadable image."""
+    def is_correct(self) -> tuple[bool | None, ...]:
+        """Whether the predicted class of each image is correct; None for an unreadable image."""
         pairs = zip(self.predictions, self.truths)
         return tuple(p.classes[0] in truth if p.classes else None for p, truth in pairs)
 
@@ -74,28 +74,31 @@ def evaluate(
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        options: How to evaluate. With a journal, images that it has predictions for are not
-            classified again.
+        options: How to evaluate. Predictions that are already in the journal
+            (`options.journal_path`) are not computed again.
         progress: Receives the number of classified images; None to report nothing.
 
     Raises:
         RequestError: A class of the data is not a class of the model, more than `MAX_UNREADABLE`
             of the images cannot be read, or the journal belongs to another run.
         TinyViTError: The artifact cannot be opened or run.
-        KeyboardInterrupt: The user interrupted the run. Its argument says how far the run came and
-            how to continue.
+        KeyboardInterrupt: The user interrupted the run. Its argument is a message with the number
+            of classified images and the way to continue.
     """
     with open_classifier(path, options) as classifier:
-        matched = match_dataset(dataset, classifier.labels, options.only_known)
+        matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         start_s = time.perf_counter()
         settings = _journal_settings(path, dataset, matched, classifier)
-        context = open_journal(options.journal, settings) if options.journal else nullcontext()
+        context = (
+            open_journal(options.journal_path, settings) if options.journal_path else nullcontext()
+        )
         with context as journal:
-            done = len(journal.predictions) if journal else 0
+            done_count = len(journal.initial_predictions) if journal else 0
             if options.ray_address is None:
-                new = predict_samples(classifier, matched.samples[done:])
+                new = predict_samples(classifier, matched.samples[done_count:])
             else:
-                new = predict_on_cluster(path, dataset, options, done, len(matched.samples))
+                end = len(matched.samples)
+                new = predict_on_cluster(path, dataset, options, done_count, end)
             collector = _PredictionCollector(path, matched, options, progress or NullProgress())
             predictions = collector.collect(new, journal)
         seconds = time.perf_counter() - start_s
@@ -111,14 +114,14 @@ def make_evaluation(
     predictions: Sequence[ImagePrediction],
     seconds: float,
 ) -> Evaluation:
-    """Combine the predictions of an opened artifact with the facts about it.
+    """Create the evaluation of an opened artifact from its predictions.
 
     Args:
         path: Path of the artifact.
         classifier: The opened artifact.
         matched: The images and their correct classes.
         predictions: One prediction per image.
-        seconds: Time that the predictions took.
+        seconds: Duration of the evaluation.
 
     Returns:
         An evaluation without notes.
@@ -136,20 +139,20 @@ def make_evaluation(
 
 
 class _PredictionCollector:
-    """Collects the predictions of one artifact, and counts them for the user."""
+    """Collects the predictions of one artifact, and reports progress and the accuracy so far."""
 
     def __init__(
         self, path: str, matched: MatchedDataset, options: EvaluationOptions, progress: Progress
     ) -> None:
         self._name, self._truths = Path(path).name, matched.class_indices
-        self._journal_path, self._progress = options.journal, progress
-        self._correct = 0
+        self._journal_path, self._progress = options.journal_path, progress
+        self._correct_count = 0
 
     def collect(
         self, new: Iterator[ImagePrediction], journal: Journal | None
     ) -> list[ImagePrediction]:
-        """Return the journal's predictions and the new ones, which are added to the journal."""
-        known = journal.predictions if journal else []
+        """Append the new predictions to the journal; return its earlier predictions and the new."""
+        known = journal.initial_predictions if journal else []
         predictions: list[ImagePrediction] = []
         total = len(self._truths)
         try:
@@ -158,7 +161,7 @@ class _PredictionCollector:
                     journal.add(prediction)
                 truth = self._truths[len(predictions)]
                 predictions.append(prediction)
-                self._correct += bool(prediction.classes) and prediction.classes[0] in truth
+                self._correct_count += bool(prediction.classes) and prediction.classes[0] in truth
                 self._progress.advance(self._name, len(predictions), total)
         except KeyboardInterrupt as interrupt:
             interrupt.args = (self._describe_partial(len(predictions), total),)
@@ -166,7 +169,7 @@ class _PredictionCollector:
         return predictions
 
     def _describe_partial(self, done: int, total: int) -> str:
-        accuracy = f" (top-1 of these: {100 * self._correct / done:.2f}%)" if done else ""
+        accuracy = f" (top-1 of these: {100 * self._correct_count / done:.2f}%)" if done else ""
         continuation = (
             f"repeat the command to continue from {self._journal_path}"
             if self._journal_path
@@ -178,7 +181,7 @@ class _PredictionCollector:
 def _unreadable_notes(
     samples: Sequence[Sample], predictions: Sequence[ImagePrediction]
 ) -> list[str]:
-    """Name the images that could not be read; raise RequestError if there are too many."""
+    """Return sentences about unreadable images; raise RequestError if there are too many."""
     unreadable = [f"{s.name}: {p.error}" for s, p in zip(samples, predictions) if not p.classes]
     if len(unreadable) > MAX_UNREADABLE * len(samples):
         raise RequestError(
@@ -186,16 +189,16 @@ def _unreadable_notes(
             f" {unreadable[0]}",
             f"replace them; at most {MAX_UNREADABLE:.0%} of the images may be unreadable",
         )
-    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NOTES]]
-    if len(unreadable) > _MAX_NOTES:
-        notes.append(f"{len(unreadable) - _MAX_NOTES} more images could not be read")
+    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NAMED]]
+    if len(unreadable) > _MAX_NAMED:
+        notes.append(f"{len(unreadable) - _MAX_NAMED} more images could not be read")
     return notes
 
 
 def _journal_settings(
     path: str, dataset: Dataset, matched: MatchedDataset, classifier: Classifier
 ) -> dict[str, str]:
-    """List everything that the predictions depend on."""
+    """Return everything that the predictions depend on, by name."""
     engine = classifier.describe().runtime
     return {
         "artifact": hash_artifact(Path(path)),

@@ -1,8 +1,8 @@
-"""Labeled images of the Hugging Face Hub, beside the local ones of `tinyvit.data`.
+"""Reads labeled images from datasets of the Hugging Face Hub (extra "bench").
 
-A dataset of the Hub is read from the parquet files of its validation split (extra "bench"). They
-have a column "image" of {"bytes", "path"} and a column "label" of class numbers in the order of
-WordNet ids, as the Hub's "imagefolder" datasets do.
+The parquet files of the validation split are read. As in all "imagefolder" datasets of the Hub,
+their column "image" has values {"bytes", "path"}, and their column "label" has class numbers
+(ImageNet-1k's numbers if the model's labels have WordNet ids).
 """
 
 from __future__ import annotations
@@ -16,18 +16,19 @@ from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
 from tinyvit.errors import MissingDependencyError, RequestError
 
 PREFIX = "hf:"
+"""Prefix of --data that selects a dataset of the Hub."""
 _SPLIT = "validation"
 
 
 def open_labeled_images(location: DatasetLocation) -> Dataset:
-    """List the labeled images of a location on this machine or, as "hf:REPO", of the Hub.
+    """List the labeled images of a local folder or .tar file, or of a Hub dataset ("hf:REPO").
 
     Args:
         location: The data, the truth file, and the number of images.
 
     Raises:
-        RequestError: The location cannot be understood (see `tinyvit.data.dataset.open_dataset`),
-            or the dataset cannot be downloaded.
+        RequestError: The location is invalid (see `tinyvit.data.dataset.open_dataset`), or the
+            dataset cannot be downloaded.
         ImageError: A folder cannot be read, or has no images.
         MissingDependencyError: The data needs a package that is not installed.
     """
@@ -35,11 +36,11 @@ def open_labeled_images(location: DatasetLocation) -> Dataset:
 
 
 def open_hub_dataset(repo: str) -> Dataset:
-    """Download the validation split of a dataset of the Hub, unless it is in the Hub's cache.
+    """Download the validation split of a Hub dataset, or take it from the local cache of the Hub.
 
     Args:
-        repo: Name of the dataset, such as "ILSVRC/imagenet-1k", whose terms must be accepted on
-            the Hub before it can be downloaded with a login.
+        repo: Name of the dataset, such as "ILSVRC/imagenet-1k". To download this one, a user must
+            have accepted its terms on the Hub and be logged in.
 
     Raises:
         RequestError: The dataset cannot be downloaded, or has other columns.
@@ -52,7 +53,7 @@ def open_hub_dataset(repo: str) -> Dataset:
     pattern = f"data/{_SPLIT}-*.parquet"
     try:
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern])
-    # The errors of the Hub, of the network and of the file system have no common base.
+    # Errors of the Hub, the network and the file system have no common base class.
     except Exception as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise RequestError(
@@ -66,11 +67,11 @@ def open_hub_dataset(repo: str) -> Dataset:
 def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
     """List the labeled images of parquet files.
 
-    Only the labels are read here. An image is read with its row group when it is needed.
+    Only the labels are read here. The image data of a row group is read when one of its images is.
 
     Args:
         files: Parquet files with the columns "image" and "label".
-        name: Name of the dataset, for its description and for errors.
+        name: Name of the dataset in its description and in error messages.
 
     Raises:
         RequestError: The files have other columns, or no images.
@@ -84,11 +85,9 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
         samples = [
             sample for file in files for sample in _list_samples(file, parquet.ParquetFile(file))
         ]
-    except Exception as error:  # the errors of pyarrow have no common base
+    except Exception as error:  # errors of pyarrow have no common base class
         raise RequestError(
-            f"the dataset {name} does not have the form of an image dataset of the Hub ({error})"[
-                :300
-            ],
+            f"the dataset {name} does not have the columns of a Hub image dataset ({error})"[:300],
             "give a dataset with the columns image and label",
         ) from error
     if not samples:
@@ -100,7 +99,7 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
 
 
 def _list_samples(file: Path, table: Any) -> list[Sample]:
-    """List the images of a file, which is opened as a pyarrow.parquet.ParquetFile."""
+    """List the images of a file. `table` is its pyarrow.parquet.ParquetFile."""
     samples = []
     for group in range(table.num_row_groups):
         labels = table.read_row_group(group, columns=["label"]).column(0).to_pylist()
@@ -112,7 +111,7 @@ def _list_samples(file: Path, table: Any) -> list[Sample]:
 
 
 def _read_image(file: Path, group: int, row: int) -> bytes:
-    """Return the bytes of an image file; b"" if the cell has another form."""
+    """Return the bytes of an image file; b"" (unreadable) if the cell has no bytes."""
     cell: Any = _read_image_column(file, group)[row].as_py()
     data = cell.get("bytes") if isinstance(cell, dict) else None
     return data if isinstance(data, bytes) else b""
@@ -120,6 +119,7 @@ def _read_image(file: Path, group: int, row: int) -> bytes:
 
 @lru_cache(maxsize=2)
 def _read_image_column(file: Path, group: int) -> Any:
+    """Return the column "image" of a row group, a pyarrow.ChunkedArray."""
     from pyarrow import parquet
 
     table = parquet.ParquetFile(file).read_row_group(group, columns=["image"])

@@ -1,8 +1,9 @@
-"""A file that keeps the predictions of a run, so that an interrupted run can continue.
+"""The journal of an accuracy run: a file of its predictions, so that it can be resumed.
 
-A journal has lines of JSON. The first line is an object of strings: everything that the predictions
-depend on. Each further line is a list of predictions [[classes], score, error], in order. A last
-line that was cut off is ignored, and its images are classified again.
+Each line of the file is JSON. The first line is an object of strings: everything that the
+predictions depend on. Every other line is a list of predictions [[classes], score, error] of
+consecutive images. If the last line is incomplete because the run was interrupted, it is ignored,
+and its images are classified again.
 """
 
 from __future__ import annotations
@@ -19,40 +20,40 @@ from tinyvit.errors import RequestError
 from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30
-_BLOCK = 64
-"""Predictions per line, which is the most that an interruption loses."""
+_PREDICTIONS_PER_LINE = 64
+"""A crash loses at most this number of predictions."""
 
 
 class Journal:
     """An open journal.
 
     Attributes:
-        predictions: The predictions that the journal had when it was opened.
+        initial_predictions: The predictions that were in the file when it was opened.
     """
 
     def __init__(self, file: IO[bytes], predictions: list[ImagePrediction]) -> None:
-        """Append to a journal.
+        """Wrap an open file.
 
         Args:
-            file: The journal, open for writing at its end.
-            predictions: The predictions in it.
+            file: The journal's file, positioned at its end.
+            predictions: The predictions that are in the file.
         """
-        self.predictions = predictions
+        self.initial_predictions = predictions
         self._file = file
         self._pending: list[ImagePrediction] = []
 
     def add(self, prediction: ImagePrediction) -> None:
-        """Add a prediction, which is written with the next block.
+        """Append a prediction. It is written to the file when a line is full.
 
         Args:
             prediction: The prediction for the next image.
         """
         self._pending.append(prediction)
-        if len(self._pending) == _BLOCK:
+        if len(self._pending) == _PREDICTIONS_PER_LINE:
             self.flush()
 
     def flush(self) -> None:
-        """Write the predictions that are not in the file yet."""
+        """Write the predictions that are not in the file yet as one line."""
         if self._pending:
             rows = [[list(row.classes), row.score, row.error] for row in self._pending]
             self._file.write((json.dumps(rows) + "\n").encode("ascii"))
@@ -65,15 +66,15 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
     """Open a journal for the duration of a context, and create it if it does not exist.
 
     Args:
-        path: The journal.
+        path: The journal's file.
         settings: Everything that the predictions depend on, by name.
 
     Yields:
-        The journal, with the predictions that it has already.
+        The journal, with the predictions that are already in the file.
 
     Raises:
-        RequestError: The file is not a journal, is damaged, or was made with other settings, whose
-            names the error states.
+        RequestError: The file is not a journal, is damaged, or was created with other settings. The
+            error names the settings that differ.
     """
     if not path.exists() or not path.stat().st_size:
         path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))
@@ -89,7 +90,7 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
 
 
 def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePrediction], int]:
-    """Return the predictions in a journal and the number of bytes up to the last complete line."""
+    """Return the predictions in a journal, and the length in bytes of its complete lines."""
     if path.stat().st_size > _MAX_BYTES:
         raise RequestError(
             f"{path} is larger than {_MAX_BYTES >> 20} MiB, the limit for a journal",
@@ -126,8 +127,8 @@ def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]
     differing = [name for name in names if found.get(name) != settings.get(name)]
     if differing:
         raise RequestError(
-            f"the journal {path} belongs to another run, which differs in {', '.join(differing)}",
-            "give --resume the name of another file, or repeat the command that began the journal",
+            f"the journal {path} belongs to a run that differs in {', '.join(differing)}",
+            "give --resume the name of another file, or repeat the command that created it",
         )
 
 
@@ -140,5 +141,5 @@ def _parse_row(row: Any) -> ImagePrediction:
         and isinstance(error, str)
     )
     if not is_prediction:
-        raise ValueError("a line has something other than predictions")
+        raise ValueError("a line contains something other than predictions")
     return ImagePrediction(tuple(classes), score, error)

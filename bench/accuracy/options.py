@@ -1,4 +1,4 @@
-"""The options of an evaluation, which are the same in this process and on a cluster."""
+"""The options of an evaluation; they are also sent to the workers of a cluster."""
 
 from __future__ import annotations
 
@@ -20,36 +20,38 @@ class EvaluationOptions:
 
     Attributes:
         runtime: Name of the engine; None for the best one that is installed.
-        device: Device of the engine.
+        device: Device on which the engine runs the network.
         threads: CPU threads of the engine; None for the engine's default.
-        preprocess: The artifact's own preprocessing, the evaluation of the TinyViT paper, or
-            timm's evaluation; the latter two for the artifact's image size.
-        only_known: Whether to leave out images of classes that the model does not have.
-        journal: File that keeps predictions, so that an interrupted run can continue; None to keep
-            none.
-        ray_address: Address of a Ray cluster that shares the work, "" for one on this machine;
-            None to predict in this process.
+        preprocess: "artifact" for the preprocessing that the artifact's manifest states; "paper" or
+            "timm" for that of the TinyViT paper's or timm's evaluation, at the artifact's image
+            size.
+        only_known_classes: Whether to skip images of classes that the model does not have, instead
+            of raising an error.
+        journal_path: File in which predictions are saved, so that an interrupted run can continue;
+            None to save none.
+        ray_address: HOST:PORT of a Ray cluster that classifies the images, "" for a new cluster on
+            this machine, None for this process.
     """
 
     runtime: str | None = None
     device: str = AUTO_DEVICE
     threads: int | None = None
     preprocess: PreprocessChoice = "artifact"
-    only_known: bool = False
-    journal: Path | None = None
+    only_known_classes: bool = False
+    journal_path: Path | None = None
     ray_address: str | None = None
 
 
 def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
-    """Open an artifact with the engine and the preprocessing that the options name.
+    """Open an artifact with the engine and the preprocessing of the options.
 
     Args:
         path: Path of the artifact.
         options: The options; only runtime, device, threads and preprocess are used.
 
     Raises:
-        TinyViTError: The artifact cannot be opened, or contains its preprocessing so that no other
-            can be used.
+        TinyViTError: The artifact cannot be opened, or other preprocessing was requested although
+            it is part of the artifact's graph.
     """
     classifier = Classifier(path, options.runtime, options.device, options.threads)
     if options.preprocess == "artifact":

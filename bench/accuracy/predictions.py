@@ -1,4 +1,4 @@
-"""The predictions of one artifact for labeled images, image by image."""
+"""Classifies labeled images with one artifact, and keeps the best classes of each image."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from tinyvit.metrics import rank_classes
 from tinyvit.runtimes.classifier import Classifier
 
 TOP_K = 5
-"""Classes that a prediction keeps."""
-_CHUNK = 32
-"""Images that are prepared before the network runs on them, if the engine uses every core.
-
-Preparation and inference at the same time would then only take cores from each other."""
+"""Maximum number of classes in a prediction."""
+_CHUNK_IMAGES = 32
+"""Images per chunk if the engine uses every core: all cores first prepare a chunk, then the network
+runs on it. Preparing and running at the same time would make each slow down the other."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,10 @@ class ImagePrediction:
     """The prediction for one image.
 
     Attributes:
-        classes: Indices of the `TOP_K` best classes, best first; of equal logits the lower index
-            first. Empty if the image could not be read.
-        score: Softmax probability of the best class, 0 to 1.
-        error: Why the image could not be read; "" if it could.
+        classes: Indices of the `TOP_K` best classes, best first. Classes with equal logits are in
+            the order of their indices. Empty if the image could not be read.
+        score: Softmax probability of the best class, 0 to 1; 0 if the image could not be read.
+        error: The reason why the image could not be read; "" if it was read.
     """
 
     classes: tuple[int, ...]
@@ -44,21 +43,21 @@ def predict_samples(
 ) -> Iterator[ImagePrediction]:
     """Classify images.
 
-    Images are not rotated as their EXIF data says, because published evaluations do not do so.
+    The EXIF orientation of images is ignored, as in published evaluations.
 
     Args:
         classifier: The opened artifact.
         samples: The images.
-        channels: Order of the color channels of images that are read as arrays.
+        channels: Order of the color channels, for samples whose `read` returns an array.
 
     Yields:
         One prediction per image, in order.
 
     Raises:
-        ArtifactError: The logits of an image, which the error names, are not finite.
+        ArtifactError: The logits of an image are not finite. The error names the image.
     """
     threads = classifier.describe().runtime.threads
-    chunk = _CHUNK if threads is not None and threads >= count_cores() else None
+    chunk = _CHUNK_IMAGES if threads is not None and threads >= count_cores() else None
     rows = classifier.logits_each(
         (sample.read() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
@@ -70,7 +69,7 @@ def predict_samples(
 
 
 def _make_prediction(logits: npt.NDArray[np.float32], name: str) -> ImagePrediction:
-    """Make the prediction from the logits (classes,) of the image with a name."""
+    """Create a prediction from logits of shape (classes,). `name` is the image's, for errors."""
     if not np.isfinite(logits).all():
         raise ArtifactError(
             f"the logits of the image {name} are not finite", "check the file with tinyvit-verify"

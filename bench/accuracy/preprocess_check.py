@@ -1,9 +1,9 @@
-"""Checking whether an artifact is fed with the preprocessing that the model was trained with.
+"""Checks whether an artifact's preprocessing is the one that the model was trained with.
 
-Wrong preprocessing is the most common reason for an accuracy that is lower than published. The
-usual mistakes (red and blue exchanged, other mean and standard deviation, another crop, another
-interpolation) are each tried on the same images, and one that is better than the artifact's own
-preprocessing is named.
+Wrong preprocessing is the most common reason for an accuracy below the published one. The check
+measures the accuracy on the same images with the artifact's own preprocessing and with variants:
+red and blue exchanged, another mean and standard deviation, another crop, another interpolation. It
+reports a variant that is significantly better.
 """
 
 from __future__ import annotations
@@ -30,22 +30,23 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
 DEFAULT_IMAGES = 500
-"""Images for a check that has no --limit: far more than it takes to see a wrong mean or a wrong
-order of the color channels."""
+"""Number of images without --limit. A wrong mean or channel order shows with far fewer."""
 _SIGNIFICANCE = 0.01
-"""Significance level of McNemar's test, divided by the number of candidates (Bonferroni)."""
-_CROP_SHARES = (0.875, 0.95, 1.0)
+"""Significance level of McNemar's test. P-values are multiplied by the number of candidates
+(Bonferroni correction)."""
+_CROP_FRACTIONS = (0.875, 0.95, 1.0)
+"""Center crops to try, as fractions of the shorter side (timm's crop_pct)."""
 _HALF = (0.5, 0.5, 0.5)
 
 
 @dataclass(frozen=True)
 class PreprocessCandidate:
-    """A kind of preprocessing to try.
+    """A variant of the preprocessing to try.
 
     Attributes:
-        name: How it differs from the artifact's own preprocessing.
+        name: Description of the difference from the artifact's own preprocessing.
         preprocess: The preprocessing.
-        channels: Order of the color channels.
+        channels: Channel order that is assumed for the images; "bgr" exchanges red and blue.
     """
 
     name: str
@@ -58,9 +59,9 @@ class PreprocessCheck:
     """The outcome of a check.
 
     Attributes:
-        results: One result per kind of preprocessing, whose name is in `preprocess`: the
-            artifact's own first, the others compared with it.
-        conclusion: A sentence that says whether the artifact's own preprocessing looks wrong.
+        results: One result per variant: the artifact's own preprocessing first, then the others,
+            which are compared with it. The field `preprocess` has the name of the variant.
+        conclusion: A sentence that states whether the artifact's own preprocessing looks wrong.
     """
 
     results: tuple[AccuracyResult, ...]
@@ -68,12 +69,14 @@ class PreprocessCheck:
 
 
 def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessCandidate]:
-    """List the kinds of preprocessing to try, as far as the artifact leaves the choice.
+    """List the variants of the preprocessing to try.
+
+    Only the part of the preprocessing that is outside the artifact's graph can be varied.
 
     Args:
-        own: The artifact's own preprocessing, which is not listed again.
-        stage: What the artifact expects. At "full" it preprocesses by itself, and only the order
-            of the channels can be tried; at "normalize" it normalizes by itself.
+        own: The artifact's own preprocessing. It is not in the result.
+        stage: Part of the preprocessing inside the graph. With "full" only the channel order can
+            be varied; with "normalize" the mean and standard deviation cannot; with "host" all can.
     """
     candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
     if stage == "full":
@@ -82,7 +85,7 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
         f"the middle {share:.1%} of the shorter side": replace(
             own, resize=int(own.size / share), crop="center"
         )
-        for share in _CROP_SHARES
+        for share in _CROP_FRACTIONS
     }
     variants["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
     variants["bicubic interpolation"] = replace(own, interpolation="bicubic")
@@ -105,14 +108,13 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
 def check_preprocess(
     path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress | None = None
 ) -> PreprocessCheck:
-    """Evaluate an artifact with its own preprocessing and with each candidate.
+    """Evaluate an artifact with its own preprocessing and with each variant.
 
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        options: How to evaluate; the journal and the cluster are not used.
-        progress: Receives the number of kinds of preprocessing that were tried; None to report
-            nothing.
+        options: How to evaluate; `journal_path` and `ray_address` are ignored.
+        progress: Receives the number of variants that were tried; None to report nothing.
 
     Raises:
         TinyViTError: The artifact or the data cannot be used.
@@ -120,7 +122,7 @@ def check_preprocess(
     progress = progress or NullProgress()
     with open_classifier(path, options) as classifier:
         stage = classifier.describe().stage
-        matched = match_dataset(dataset, classifier.labels, options.only_known)
+        matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         own = PreprocessCandidate("its own preprocessing", classifier.preprocess)
         baseline = _evaluate_candidate(classifier, own, path, matched)
     results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
@@ -143,34 +145,36 @@ def check_preprocess(
 
 
 def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
-    """Say in a sentence whether another kind of preprocessing is significantly better.
+    """State in a sentence whether a variant of the preprocessing is significantly better.
 
     Args:
-        results: The artifact's own preprocessing, then the candidates, compared with it.
+        results: The result of the artifact's own preprocessing, then those of the variants, which
+            are compared with it.
     """
     own, *others = results
     better = [result for result in others if _is_better(result, len(others))]
     if not better:
         return (
             f"none of {len(others)} other kinds of preprocessing is significantly better than the"
-            f" artifact's own ({own.top1:.1f}% of {own.images} images are correct)"
+            f" artifact's own ({own.top1:.1f}% of {own.classified_count} images are correct)"
         )
     best = max(better, key=lambda result: result.top1)
     assert best.reference is not None
     return (
-        f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of {best.images}"
-        f" images are correct, but {own.top1:.1f}% with the artifact's own"
+        f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of"
+        f" {best.classified_count} images are correct, but {own.top1:.1f}% with the artifact's own"
         f" ({best.reference.better} images became correct, {best.reference.worse} wrong,"
         f" p = {best.reference.p_value:.1g})"
     )
 
 
-def _is_better(result: AccuracyResult, candidates: int) -> bool:
+def _is_better(result: AccuracyResult, candidate_count: int) -> bool:
+    """Return whether a variant is significantly better than the artifact's own preprocessing."""
     comparison = result.reference
     return (
         comparison is not None
         and comparison.better > comparison.worse
-        and comparison.p_value * candidates < _SIGNIFICANCE
+        and comparison.p_value * candidate_count < _SIGNIFICANCE
     )
 
 
@@ -186,7 +190,10 @@ def _evaluate_candidate(
 
 
 def _read_array(sample: Sample) -> ImageSource:
-    """Read an image as an array, whose channels can be exchanged, unless it cannot be decoded."""
+    """Read an image as an array, because only arrays have a selectable channel order.
+
+    An image that cannot be decoded is returned as it is, so that the classifier reports the error.
+    """
     source = sample.read()
     with suppress(ImageError):
         return np.asarray(open_image(source, exif=False))

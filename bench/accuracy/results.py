@@ -1,4 +1,4 @@
-"""The accuracy of an evaluation: percentages, intervals, and the comparison with a reference."""
+"""Computes the accuracy of an evaluation, and its comparison with a reference artifact's."""
 
 from __future__ import annotations
 
@@ -31,10 +31,11 @@ def make_accuracy_result(
     Args:
         evaluation: The predictions of the artifact.
         reference: The predictions of a reference artifact for the same images.
-        keep_predictions: Whether the result has the predicted class of every image.
+        keep_predictions: Whether the result includes the predicted class of every image.
 
     Raises:
-        RequestError: No image could be read, or the reference has other images or classes.
+        RequestError: No image could be read, or the reference was evaluated on other images or has
+            other classes.
     """
     readable = [i for i, p in enumerate(evaluation.predictions) if p.classes]
     if not readable:
@@ -44,20 +45,20 @@ def make_accuracy_result(
     is_correct = top_k_correct(ranked, truths, 1)
     top1_correct, top5_correct = int(is_correct.sum()), int(top_k_correct(ranked, truths, 5).sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
-    images = len(readable)
+    classified_count = len(readable)
     predicted = [p.classes[0] if p.classes else -1 for p in evaluation.predictions]
     return AccuracyResult(
         artifact=read_artifact_info(evaluation.path, evaluation.engine),
-        images=images,
-        unreadable=len(evaluation.predictions) - images,
-        total=len(evaluation.samples),
-        top1=100 * top1_correct / images,
-        top5=100 * top5_correct / images,
-        top1_interval=wilson_interval(top1_correct, images),
-        top5_interval=wilson_interval(top5_correct, images),
-        calibration_error=expected_calibration_error(scores, is_correct),
+        classified_count=classified_count,
+        unreadable_count=len(evaluation.predictions) - classified_count,
+        total_count=len(evaluation.samples),
+        top1=100 * top1_correct / classified_count,
+        top5=100 * top5_correct / classified_count,
+        top1_interval=wilson_interval(top1_correct, classified_count),
+        top5_interval=wilson_interval(top5_correct, classified_count),
+        expected_calibration_error=expected_calibration_error(scores, is_correct),
         preprocess=_describe_preprocess(evaluation.preprocess),
-        images_per_s=images / max(evaluation.seconds, 1e-9),
+        images_per_s=classified_count / max(evaluation.seconds, 1e-9),
         reference=_compare_with_reference(evaluation, reference) if reference else None,
         classes=_class_accuracies(evaluation, reference),
         predictions=tuple(predicted) if keep_predictions else (),
@@ -65,10 +66,10 @@ def make_accuracy_result(
 
 
 def find_shared_images(evaluation: Evaluation, reference: Evaluation) -> list[int]:
-    """Return the indices of the images that both artifacts could read.
+    """Return the indices of the images that were readable in both evaluations.
 
     Raises:
-        RequestError: The evaluations have different images or classes.
+        RequestError: The evaluations are of different images or classes.
     """
     names, reference_names = ([s.name for s in e.samples] for e in (evaluation, reference))
     if names != reference_names or evaluation.labels != reference.labels:
@@ -81,7 +82,7 @@ def find_shared_images(evaluation: Evaluation, reference: Evaluation) -> list[in
 
 
 def _ranked_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Return the best classes of some images, (n, TOP_K); -1 where a model has fewer classes."""
+    """Return the best classes of images, (n, TOP_K), padded with -1 for models of fewer classes."""
     ranked = np.full((len(indices), TOP_K), -1, np.int64)
     for row, index in zip(ranked, indices):
         classes = evaluation.predictions[index].classes[:TOP_K]
@@ -108,9 +109,9 @@ def _compare_with_reference(evaluation: Evaluation, reference: Evaluation) -> Re
 def _class_accuracies(
     evaluation: Evaluation, reference: Evaluation | None
 ) -> tuple[ClassAccuracy, ...]:
-    """Return the accuracy of each class, in the order that `AccuracyResult.classes` states.
+    """Return the accuracy of each class, in the order of `AccuracyResult.classes`.
 
-    An image with several correct classes belongs to the first of them.
+    An image with several correct classes is counted for the first of them only.
     """
     if reference:
         images = find_shared_images(evaluation, reference)
@@ -125,16 +126,18 @@ def _class_accuracies(
     for row in rows:
         label = evaluation.labels[row.class_index]
         accuracies.append(
-            ClassAccuracy(label.name, label.wnid, row.images, row.top1, row.reference_top1)
+            ClassAccuracy(label.name, label.wnid, row.image_count, row.top1, row.reference_top1)
         )
     return tuple(sorted(accuracies, key=_class_order))
 
 
 def _select_correct(evaluation: Evaluation, images: Sequence[int]) -> npt.NDArray[np.bool_]:
-    return np.array([bool(evaluation.correct[i]) for i in images], np.bool_)
+    """Return whether each of the images with the given indices is classified correctly."""
+    return np.array([bool(evaluation.is_correct[i]) for i in images], np.bool_)
 
 
 def _class_order(accuracy: ClassAccuracy) -> tuple[float, str, str]:
+    """Return the sort key: the loss against the reference, or the accuracy without a reference."""
     gain = accuracy.top1 - (accuracy.reference_top1 or 0)
     return gain, accuracy.wnid, accuracy.label
 

@@ -1,4 +1,4 @@
-"""Evaluating several artifacts on one dataset, and making the accuracy record."""
+"""Evaluates several artifacts on one dataset, and creates the accuracy record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.artifact_info import hash_artifact
 from tinyvit.bench.failures import Failures, collect_warnings
-from tinyvit.bench.record import TOOL, Record, current_time
+from tinyvit.bench.record import PACKAGE, Record, current_time
 from tinyvit.data.dataset import Dataset
 from tinyvit.errors import TinyViTError
 from tinyvit.progress import Progress
@@ -25,12 +25,12 @@ class SuiteConfig:
     """The options for evaluating several artifacts.
 
     Attributes:
-        evaluation: How each artifact is evaluated. If several artifacts share a journal's name,
-            each gets its own file, whose name ends with the artifact's hash.
-        reference: Path of the artifact that the others are compared with; None for the first of
+        evaluation: How each artifact is evaluated. With several artifacts, each has its own
+            journal: the hash of the artifact is appended to `journal_path`.
+        reference: Path of the artifact with which the others are compared; None for the first of
             several artifacts.
-        device_name: Name of the device to record; None for its own name.
-        keep_predictions: Whether the record has the predicted class of every image.
+        device_name: Name of the device in the record; None for the name of the board or host.
+        keep_predictions: Whether the record includes the predicted class of every image.
     """
 
     evaluation: EvaluationOptions = field(default_factory=EvaluationOptions)
@@ -41,7 +41,7 @@ class SuiteConfig:
 
 @dataclass(frozen=True)
 class SuiteResult:
-    """The record of several artifacts, and the predictions behind it.
+    """The accuracy record of several artifacts, and the evaluations that it summarizes.
 
     Attributes:
         record: The accuracy record.
@@ -71,11 +71,10 @@ def evaluate_all(
             nothing.
 
     Returns:
-        The results. Artifacts that cannot be evaluated are in the record's `failures`.
+        The results. Artifacts that cannot be evaluated are listed in the record's `failures`.
 
     Raises:
-        TinyViTError: The reference cannot be evaluated, or none of the artifacts can; the error is
-            then the first reason.
+        TinyViTError: The reference cannot be evaluated, or no artifact can.
     """
     date = current_time()
     failures, evaluations = Failures(), list[Evaluation]()
@@ -93,7 +92,7 @@ def evaluate_all(
             except TinyViTError as error:
                 failures.add(path, error)
         if not evaluations:
-            raise failures.error()
+            raise failures.make_error()
         reference = reference or (evaluations[0] if len(evaluations) > 1 else None)
         results = [
             make_accuracy_result(e, None if e is reference else reference, config.keep_predictions)
@@ -103,7 +102,7 @@ def evaluate_all(
     record = replace(
         _make_record(dataset, config, date),
         warnings=tuple(dict.fromkeys(messages)),
-        failures=tuple(failures.lines),
+        failures=tuple(failures.messages),
         accuracy=tuple(results),
     )
     return SuiteResult(record, reference, tuple(evaluations))
@@ -112,18 +111,17 @@ def evaluate_all(
 def record_preprocess_check(
     path: str, dataset: Dataset, config: SuiteConfig, progress: Progress | None = None
 ) -> Record:
-    """Check the preprocessing of an artifact, and record it.
+    """Check the preprocessing of an artifact, and create a record of the check.
 
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        config: The options; the reference and the journal are not used.
-        progress: Receives the number of kinds of preprocessing that were tried; None to report
-            nothing.
+        config: The options; the reference and the journal are ignored.
+        progress: Receives the number of variants that were tried; None to report nothing.
 
     Returns:
-        A record with one result per kind of preprocessing, the artifact's own first, and with the
-        conclusion as its only warning.
+        A record with one result per variant of the preprocessing, the artifact's own first. Its
+        only warning is the conclusion of the check.
     """
     date = current_time()
     with warnings.catch_warnings():
@@ -135,11 +133,11 @@ def record_preprocess_check(
 
 
 def _with_own_journal(options: EvaluationOptions, path: str) -> EvaluationOptions:
-    """Return the options with a journal whose name ends with the hash of the artifact."""
-    if options.journal is None:
+    """Return the options with a journal file of the artifact's own, named by its hash."""
+    if options.journal_path is None:
         return options
-    name = f"{options.journal.name}.{hash_artifact(Path(path))[:12]}"
-    return replace(options, journal=options.journal.with_name(name))
+    name = f"{options.journal_path.name}.{hash_artifact(Path(path))[:12]}"
+    return replace(options, journal_path=options.journal_path.with_name(name))
 
 
 def _make_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
@@ -148,17 +146,17 @@ def _make_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
     return Record(
         kind="accuracy",
         date=date,
-        tool=TOOL,
+        package=PACKAGE,
         device=machine.read_device_info(config.device_name),
         settings={
             "preprocess": config.evaluation.preprocess,
             "limit": location.limit if location else None,
-            "only_known": config.evaluation.only_known,
+            "only_known_classes": config.evaluation.only_known_classes,
         },
         warnings=(),
         dataset={
             "source": dataset.source,
-            "sha256": dataset.sha256,
+            "names_and_classes_sha256": dataset.sha256,
             "images": len(dataset.samples),
         },
     )

@@ -1,4 +1,4 @@
-"""The subcommands of tinyvit-bench, one module each, whose name is the name of the subcommand.
+"""The subcommands of tinyvit-bench: each module is the subcommand of the same name.
 
 Each module has:
 
@@ -7,5 +7,5 @@ Each module has:
     add_arguments(parser: argparse.ArgumentParser) -> None
     run(args: argparse.Namespace) -> int, which returns the exit code
 
-Modules that measure are imported in `run`, so that --help is quick.
+`run` imports the modules that measure, so that --help does not load numpy and the engines.
 """

@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench accuracy: measures artifacts on labeled images."""
+"""The subcommand tinyvit-bench accuracy: measures top-1 and top-5 on labeled images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tinyvit.bench.record import Record
     from tinyvit.data.dataset import Dataset
 
-HELP = "measure the accuracy of artifacts on ImageNet's validation images or your own"
+HELP = "measure the accuracy of artifacts on ImageNet's validation images or on your own images"
 EXAMPLES = """\
   tinyvit-bench accuracy demo.onnx --data val/
   tinyvit-bench accuracy demo.onnx demo.int8.onnx --data val/ --contact-sheet worst.png
@@ -24,7 +24,7 @@ EXAMPLES = """\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
 _NOT_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that have no meaning with --preprocess-check."""
+"""Options that cannot be combined with --preprocess-check."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Exported files of one model. The others are compared with the first.",
+        help="Exported files of one model. Each is compared with the first, or with --reference.",
     )
     _add_data_arguments(parser)
     _add_analysis_arguments(parser)
@@ -43,15 +43,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="FILE",
-        help="Keep the predictions in this journal. If the run is interrupted, the same command"
-        " continues from it.",
+        help="File in which the predictions are saved during the run. After an interruption, the"
+        " same command continues from it.",
     )
     add(
         "--ray",
         nargs="?",
         const="",
         metavar="HOST:PORT",
-        help="Share the work on a Ray cluster (without HOST:PORT: one on this machine).",
+        help="Distribute the images over the Ray cluster at HOST:PORT (without HOST:PORT: a new"
+        " cluster on this machine).",
     )
     add(
         "--progress",
@@ -62,7 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--json",
         action="store_true",
-        help="Print one record, for tinyvit-bench report and compare, instead of tables.",
+        help="Print one JSON record instead of tables, for tinyvit-bench report and compare.",
     )
 
 
@@ -72,9 +73,9 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="PATH",
-        help="Labeled images: a folder or an uncompressed .tar file with one folder per class,"
-        " named by WordNet id or label; the same without class folders, with --truth; or hf:REPO,"
-        " a dataset of the Hugging Face Hub.",
+        help="Labeled images: a folder or an uncompressed .tar file, with one folder per class that"
+        " is named by WordNet id or label; or without class folders, if --truth is given; or"
+        " hf:REPO, a dataset of the Hugging Face Hub.",
     )
     add(
         "--truth",
@@ -87,12 +88,12 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--limit",
         type=positive_int,
         metavar="N",
-        help="Use N images, drawn evenly from the classes (default: all).",
+        help="Use only N images, the same number of each class if possible (default: all).",
     )
     add(
         "--only-known-classes",
         action="store_true",
-        help="Leave out images of classes that the model does not have.",
+        help="Skip images of classes that the model does not have, instead of reporting an error.",
     )
 
 
@@ -102,31 +103,32 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         choices=("artifact", "paper", "timm"),
         default="artifact",
-        help="Preprocessing: the artifact's own, that of the TinyViT paper, or timm's (default:"
-        " artifact).",
+        help="Preprocessing: as the artifact's manifest states, as in the evaluation of the TinyViT"
+        " paper, or as in timm's evaluation (default: artifact).",
     )
     add(
         "--preprocess-check",
         action="store_true",
-        help="Try the usual mistakes in preprocessing on 500 images (or --limit), and say whether"
-        " one of them is better than the artifact's own preprocessing.",
+        help="Measure the accuracy with other kinds of preprocessing too, such as BGR channels or"
+        " another mean, on 500 images (or --limit), and report whether one of them is significantly"
+        " better.",
     )
     add(
         "--reference",
         metavar="ARTIFACT",
-        help="Compare with this artifact (default: the first of several).",
+        help="Artifact with which the others are compared (default: the first of several).",
     )
     add(
         "--contact-sheet",
         type=Path,
         metavar="PNG",
-        help="Draw the wrongly classified images; of two artifacts, those that only the reference"
-        " classifies correctly.",
+        help="Write an image that shows up to 48 misclassified images. With a reference: those that"
+        " the reference classifies correctly.",
     )
     add(
         "--predictions",
         action="store_true",
-        help="Record the predicted class of every image.",
+        help="Include the predicted class of every image in the record.",
     )
 
 
@@ -155,7 +157,8 @@ def run(args: argparse.Namespace) -> int:
         Exit code 1 if an artifact could not be measured, otherwise 0.
 
     Raises:
-        RequestError: Options contradict each other, or the data cannot be used.
+        RequestError: Options contradict each other, the dataset cannot be read, or its classes do
+            not match those of the model.
     """
     from tinyvit.bench.accuracy.hub import open_labeled_images
     from tinyvit.bench.accuracy.preprocess_check import DEFAULT_IMAGES
@@ -181,11 +184,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_compatible(args: argparse.Namespace) -> None:
-    """Raise RequestError for options that contradict each other, before anything is measured."""
+    """Raise RequestError if options contradict each other."""
     if args.preprocess_check:
         if len(args.files) > 1:
             raise RequestError(
-                f"--preprocess-check takes one artifact, and {len(args.files)} are given",
+                f"--preprocess-check takes one artifact, but {len(args.files)} are given",
                 "give one artifact",
             )
         names = [name for name in _NOT_WITH_CHECK if getattr(args, name)]
@@ -201,11 +204,11 @@ def _require_compatible(args: argparse.Namespace) -> None:
         raise _contact_sheet_error(len(artifacts))
 
 
-def _contact_sheet_error(artifacts: int) -> RequestError:
+def _contact_sheet_error(artifact_count: int) -> RequestError:
     return RequestError(
-        f"--contact-sheet shows one artifact, alone or against a reference, and {artifacts} are"
-        " given",
-        "give one artifact or two",
+        "--contact-sheet takes one artifact, or one artifact and its reference, but"
+        f" {artifact_count} artifacts are given",
+        "give one or two artifacts",
     )
 
 
@@ -218,8 +221,8 @@ def _make_config(args: argparse.Namespace) -> SuiteConfig:
         device=args.device,
         threads=args.threads,
         preprocess=args.preprocess,
-        only_known=args.only_known_classes,
-        journal=args.resume,
+        only_known_classes=args.only_known_classes,
+        journal_path=args.resume,
         ray_address=args.ray,
     )
     return SuiteConfig(options, args.reference, args.name, args.predictions)
@@ -242,6 +245,8 @@ def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
         raise _contact_sheet_error(len(result.evaluations))
     count = write_contact_sheet(evaluations[0], result.reference, path)
     message = (
-        f"{path} shows {count} images" if count else f"no image is wrong, so {path} is not written"
+        f"{path} shows {count} images"
+        if count
+        else f"no image is misclassified, so {path} is not written"
     )
     print(message, file=sys.stderr)

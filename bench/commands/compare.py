@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench compare: finds regressions between two records."""
+"""The subcommand tinyvit-bench compare: finds regressions between two benchmark records."""
 
 from __future__ import annotations
 
@@ -16,31 +16,34 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
     add = parser.add_argument
-    add("before", type=Path, metavar="BEFORE", help="Record to compare with.")
+    add("before", type=Path, metavar="BEFORE", help="Baseline record (output of --json).")
     add(
         "after",
         type=Path,
         metavar="AFTER",
-        help="Record to judge, of the same kind, device and artifacts.",
+        help="Record to check for regressions; same kind and device, and artifacts of the same file"
+        " names.",
     )
     add(
         "--max-regress",
         type=_parse_percentage,
         default=0.03,
         metavar="PERCENT",
-        help="Increase of the latency that is allowed (default: 3%%).",
+        help="Allowed increase of the latency (default: 3%%). A larger increase is a regression if"
+        " it is statistically significant.",
     )
     add(
         "--max-drop",
         type=float,
         default=0.5,
         metavar="POINTS",
-        help="Loss of top-1 accuracy that is allowed, in percentage points (default: 0.5).",
+        help="Allowed loss of top-1 accuracy, in percentage points (default: 0.5). A larger loss is"
+        " a regression if it is statistically significant.",
     )
     add(
         "--across-devices",
         action="store_true",
-        help="Allow records of different devices.",
+        help="Compare records even if they are from different devices.",
     )
     add("--json", action="store_true", help="Print one JSON object instead of a table.")
 
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """Compare the records and print the changes.
 
     Returns:
-        Exit code 1 if any artifact is a regression, otherwise 0.
+        Exit code 1 if there is a regression, otherwise 0.
     """
     from tinyvit.bench.compare import compare_records
     from tinyvit.bench.record import read_record

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tinyvit.bench.devices.transport import Transport
     from tinyvit.bench.record import Record
 
-HELP = "measure and verify artifacts on another device, and fetch the records"
+HELP = "verify and measure artifacts on another device, and write the records here"
 EXAMPLES = """\
   tinyvit-bench device demo.onnx demo.int8.onnx --ssh pi@raspberrypi --data val/ -o results/
   tinyvit-bench device demo.onnx --ssh jetson --use-env /home/me/venv
@@ -38,19 +38,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     device.add_argument(
         "--ssh",
         metavar="USER@HOST",
-        help="Measure on a Linux host with ssh and Python 3.10 or later, such as a Jetson, a"
-        " Raspberry Pi or a server.",
+        help="Measure on a Linux host that has an ssh server and Python 3.10 or later, such as a"
+        " Jetson, a Raspberry Pi or a server.",
     )
     device.add_argument(
         "--adb",
         nargs="?",
         const="",
         metavar="SERIAL",
-        help="Measure on an Android device, with --runner (without SERIAL: the only connected"
-        " device).",
+        help="Measure on the Android device SERIAL (without SERIAL: the only connected device)."
+        " Needs --runner.",
     )
     device.add_argument(
-        "--local", action="store_true", help="Measure on this machine, in a new environment."
+        "--local",
+        action="store_true",
+        help="Measure on this machine, in a new virtual environment.",
     )
     _add_run_arguments(parser)
     _add_data_arguments(parser)
@@ -59,8 +61,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--runner",
         type=Path,
         metavar="FILE",
-        help="Benchmark program of the engine, built for the device: benchmark_model or"
-        " onnxruntime_perf_test.",
+        help="The engine's benchmark program, built for the device: benchmark_model (.tflite) or"
+        " onnxruntime_perf_test (.onnx, .ort).",
     )
 
 
@@ -78,19 +80,20 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="Measure the accuracy too, with images in one folder per class.",
+        help="Measure the accuracy too, on these images: one folder per class.",
     )
     add(
         "--images",
         type=positive_int,
         default=500,
         metavar="N",
-        help="Send N images of --data to the device, drawn evenly from the classes (default: 500).",
+        help="Number of images of --data to use, the same number of each class if possible"
+        " (default: 500).",
     )
     add(
         "--json",
         action="store_true",
-        help="Print one JSON object with the paths of the records, instead of tables.",
+        help="Print one JSON object with the paths of the written files, instead of tables.",
     )
 
 
@@ -114,14 +117,14 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=3600,
         metavar="S",
-        help="Longest time of each step on the device, in seconds (default: 3600).",
+        help="Time limit for each command on the device, in seconds (default: 3600).",
     )
 
 
 def _add_remote_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: ssh's own).")
-    add("--identity", type=Path, metavar="KEY", help="Private key file (default: ssh's own).")
+    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: that of ssh).")
+    add("--identity", type=Path, metavar="KEY", help="Private key file (default: that of ssh).")
     add(
         "--ssh-config",
         type=Path,
@@ -132,31 +135,33 @@ def _add_remote_arguments(group: argparse._ArgumentGroup) -> None:
         "--python",
         default="python3",
         metavar="PATH",
-        help="Python on the device, with which an environment is made (default: python3).",
+        help="Python on the device that creates the virtual environment (default: python3).",
     )
     add(
         "--use-env",
         metavar="DIR",
-        help="Environment on the device that has tinyvit-edge, to use instead of a new one.",
+        help="Existing virtual environment on the device, with tinyvit-edge installed, to use"
+        " instead of a new one.",
     )
     add(
         "--wheels",
         type=Path,
         metavar="DIR",
-        help="Folder of wheels to install from, made with pip download, for a device without a"
+        help="Folder of wheels (from pip download) to install from, for a device without a"
         " network.",
     )
-    add("--keep", action="store_true", help="Keep the working folder on the device.")
+    add("--keep", action="store_true", help="Do not delete the working folder on the device.")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure on the device, and write and print the records.
+    """Measure on the device, write the records, and print the latencies.
 
     Returns:
         Exit code 1 if anything failed on the device, otherwise 0.
 
     Raises:
-        RequestError: Options contradict each other, or nothing can be run on the device.
+        RequestError: Options contradict each other, the device cannot be reached, or no artifact
+            can be run on it.
     """
     _require_compatible(args)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -171,7 +176,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _require_compatible(args: argparse.Namespace) -> None:
-    """Raise RequestError for options that have no effect, instead of ignoring them."""
+    """Raise RequestError if options would have no effect, or if --runner is missing."""
     ssh_options = ("port", "identity", "ssh_config")
     unused: tuple[str, ...]
     if args.adb is not None:
@@ -189,8 +194,8 @@ def _require_compatible(args: argparse.Namespace) -> None:
             )
     if args.adb is not None and args.runner is None:
         raise RequestError(
-            "--adb needs the benchmark program of the engine",
-            "give it with --runner; docs/devices.md says where to get it",
+            "--adb needs the engine's benchmark program",
+            "give it with --runner; docs/devices.md describes where to get it",
         )
 
 
@@ -200,7 +205,7 @@ def _make_measurement(args: argparse.Namespace) -> RemoteMeasurement:
     return RemoteMeasurement(
         paths=tuple(args.files),
         data=args.data,
-        images=args.images,
+        image_count=args.images,
         python=sys.executable if args.local and args.python == "python3" else args.python,
         use_env=args.use_env,
         wheels=args.wheels,
@@ -238,7 +243,7 @@ def _run_android(args: argparse.Namespace) -> int:
     if not args.runner.is_file():
         raise RequestError(
             f"--runner {args.runner} does not exist",
-            f"give the program {names[0]}, built for the device; see docs/devices.md",
+            f"give the path of {names[0]}, built for the device; see docs/devices.md",
         )
     adb = Adb(args.adb or None)
     measurement = AndroidMeasurement(
@@ -254,11 +259,11 @@ def _run_android(args: argparse.Namespace) -> int:
 
 
 def _report_results(args: argparse.Namespace, name: str, results: DeviceResults) -> int:
-    """Write what came back from the device, and print it."""
+    """Write the results of the device to files, and print them; return the exit code."""
     written = []
-    if results.verified:
+    if results.verifications:
         path = args.output / f"{name}.verify.json"
-        written.append(write_atomically(path, json.dumps(results.verified) + "\n"))
+        written.append(write_atomically(path, json.dumps(results.verifications) + "\n"))
     records = [r for r in (results.latency, results.accuracy) if r is not None]
     written += [_write_record(args.output, name, record) for record in records]
     problems = [failure for record in records for failure in record.failures]
@@ -277,18 +282,18 @@ def _print_outcome(
     latency: Record | None,
     remaining_folder: str | None = None,
 ) -> int:
-    """Print problems, the latency and the written files; return the exit code."""
+    """Print problems, latencies and the paths of the written files; return the exit code."""
     from tinyvit.bench.report.console import format_latency_record
 
     for problem in problems:
         print(f"error: {problem}", file=sys.stderr)
     if args.json:
-        facts = {
+        summary = {
             "written": list(map(str, written)),
             "problems": list(problems),
             "remaining_folder": remaining_folder,
         }
-        print(json.dumps(facts))
+        print(json.dumps(summary))
     else:
         lines = [*(format_latency_record(latency) if latency else []), "", *map(str, written)]
         if remaining_folder:
@@ -298,5 +303,5 @@ def _print_outcome(
 
 
 def _make_file_name(host: str) -> str:
-    """Return the name of a host as the start of a file's name."""
+    """Return the first part of the file names of a host's records."""
     return re.sub(r"[^\w.-]+", "-", host.rpartition("@")[2]).strip("-.") or "device"

@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench latency: measures how fast artifacts run."""
+"""The subcommand tinyvit-bench latency: measures latency and throughput of artifacts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit.progress import make_progress
 if TYPE_CHECKING:
     from tinyvit.bench.latency.config import LatencyConfig
 
-HELP = "measure the latency of artifacts, which take turns on the machine"
+HELP = "measure the latency of artifacts, alternating between them"
 EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2
   tinyvit-bench latency demo.onnx --scenario server --p99-ms 50
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Exported files to measure. The others are compared with the first.",
+        help="Exported files to measure. Each is compared with the first.",
     )
     _add_engine_arguments(parser)
     _add_scenario_arguments(parser)
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--json",
         action="store_true",
-        help="Print one record, for tinyvit-bench report and compare, instead of tables.",
+        help="Print one JSON record instead of tables, for tinyvit-bench report and compare.",
     )
 
 
@@ -47,12 +47,13 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         "--operators",
         "--profile",
         action="store_true",
-        help="List the operators that take the most time, from the profile of the engine.",
+        help="List the operators that take the most time, from the engine's profile.",
     )
     add(
         "--roofline",
         action="store_true",
-        help="Measure the peak rates of this machine, and the share of them that is reached.",
+        help="Measure the peak compute and memory rates of this machine, and report which share of"
+        " them each artifact reaches.",
     )
     add(
         "--compare-to",
@@ -60,17 +61,17 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         choices=BASELINES,
         default=[],
         metavar="BASELINE",
-        help="Measure baselines too: timm (timm's model in PyTorch), timm-compiled (with"
-        " torch.compile), timm-export (with torch.onnx.export), or tool (the benchmark tool of the"
-        " engine, on the same file).",
+        help="Measure baselines too: timm (timm's model in PyTorch), timm-compiled (the same with"
+        " torch.compile), timm-export (the same exported by torch.onnx.export), or tool (the"
+        " engine's benchmark program, on the same file).",
     )
     add(
         "--cold",
         type=int,
         default=3,
         metavar="N",
-        help="Number of new processes to start for measuring the cold start; 0 to measure none"
-        " (default: 3).",
+        help="Measure the cold start (import, load, first inference) in N new processes; 0 to skip"
+        " it (default: 3).",
     )
 
 
@@ -80,23 +81,23 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         nargs="+",
         metavar="ENGINE",
-        help="One or several engines, each of which is measured (default: the best installed one).",
+        help="One or more engines; all of them are measured (default: the best installed one).",
     )
     add(
         "--threads",
         nargs="+",
         type=positive_int,
         metavar="N",
-        help="One or several numbers of CPU threads, each of which is measured (default: the"
-        " engine's default).",
+        help="One or more numbers of CPU threads; all of them are measured (default: the engine's"
+        " default).",
     )
     add(
         "--batch",
         nargs="+",
         type=positive_int,
         metavar="N",
-        help="One or several numbers of images per query, each of which is measured (default: 1;"
-        " 8 for multi-stream and offline).",
+        help="One or more numbers of images per query; all of them are measured (default: 1, or 8"
+        " for multi-stream and offline).",
     )
     add(
         "--device",
@@ -113,31 +114,32 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario",
         choices=get_args(Scenario),
         default="single-stream",
-        help="How queries arrive, as in MLPerf Inference (default: single-stream).",
+        help="When each query (one call of the network) starts, as in MLPerf Inference: see"
+        " docs/benchmarking.md (default: single-stream).",
     )
     add(
         "--runs",
         type=positive_int,
         default=None,
         metavar="N",
-        help="Number of queries per artifact (default: 662, the fewest from which a 99th"
-        " percentile can be stated).",
+        help="Number of queries per artifact (default: 662, the minimum for reporting a 99th"
+        " percentile).",
     )
     add(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="Longest time per artifact, in seconds. Percentiles that need more queries than fit"
-        " into it are withheld (default: 60).",
+        help="Time limit per artifact, in seconds (default: 60). If it is reached after too few"
+        " queries for a percentile, that percentile is not reported.",
     )
     _add_rate_arguments(parser.add_mutually_exclusive_group())
     add(
         "--end-to-end",
         type=Path,
         metavar="IMAGES",
-        help="Measure each stage from the bytes of an image to its classes, with an image file or"
-        " a folder of them.",
+        help="Time decoding, resizing, network and top-k separately, on an image file or a folder"
+        " of images.",
     )
 
 
@@ -146,7 +148,7 @@ def _add_rate_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
         "--rate",
         type=float,
         metavar="Q",
-        help="With --scenario server: queries per second, which arrive at random times.",
+        help="With --scenario server: mean number of queries per second, at random times.",
     )
     group.add_argument(
         "--p99-ms",

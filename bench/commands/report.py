@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench report: turns records into a page, Markdown or CSV."""
+"""The subcommand tinyvit-bench report: writes records as an HTML page, Markdown or CSV."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tinyvit.files import refuse_existing, write_atomically
 if TYPE_CHECKING:
     from tinyvit.bench.record import Record
 
-HELP = "make a report from records of latency and accuracy"
+HELP = "write a report from latency and accuracy records"
 EXAMPLES = """\
   tinyvit-bench report latency.json accuracy.json -o report.html
   tinyvit-bench report jetson.json pi.json -o report.md --overwrite"""
@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RECORD",
-        help="Files with the output of latency --json or accuracy --json, from any devices.",
+        help="Files with the output of tinyvit-bench latency --json or accuracy --json. They may be"
+        " from several devices.",
     )
     add(
         "-o",
@@ -62,8 +63,8 @@ def run(args: argparse.Namespace) -> int:
     suffix = args.output.suffix.lower()
     if suffix not in _SUFFIXES:
         raise RequestError(
-            f"-o {args.output} has {f'the suffix {suffix}' if suffix else 'no suffix'}, which is"
-            " not a format of reports",
+            f"-o {args.output} has {f'the suffix {suffix}' if suffix else 'no suffix'}, which does"
+            " not name a report format",
             f"give a name that ends with {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
         )
     refuse_existing(args.output, args.overwrite)

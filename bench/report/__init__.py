@@ -1,12 +1,12 @@
-"""Reports from records: an HTML page, Markdown, CSV, and text for the terminal.
+"""Formats benchmark records as an HTML page, Markdown, CSV, or text for the terminal.
 
 rows.py             joins the latency and the accuracy of each artifact
-contents.py         lists the notes and the tables of a report
-tables.py           the tables about all records: summary, devices and settings
-latency_tables.py   the tables of latencies
-accuracy_tables.py  the tables of accuracies
-charts.py           the charts of the page, as SVG
-page.py             the HTML page
-text_formats.py     Markdown and CSV
-console.py          what the commands print
+contents.py         lists the notes (failures and warnings) and the tables of a report
+tables.py           creates the summary, device and settings tables
+latency_tables.py   creates the latency tables
+accuracy_tables.py  creates the accuracy tables
+charts.py           draws the charts of the HTML page, as SVG
+page.py             creates the HTML page
+text_formats.py     creates Markdown and CSV
+console.py          creates the text that the commands print
 """

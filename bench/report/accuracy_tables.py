@@ -1,4 +1,4 @@
-"""The tables of a report that are about accuracies."""
+"""Creates the accuracy tables of a report."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ from tinyvit.bench.report.tables import Table
 
 ACCURACY_TITLE = "Accuracy"
 _MAX_CLASSES = 10
+"""Maximum number of classes per artifact in the table of classes."""
 
 
 def make_accuracy_tables(rows: Sequence[Row]) -> list[Table]:
-    """Make all tables about accuracies; they have no rows if no accuracy was measured."""
+    """Create the accuracy tables; they have no rows if no accuracy was measured."""
     return [_make_accuracy_table(rows), _make_class_table(rows)]
 
 
@@ -26,7 +27,7 @@ def _make_accuracy_table(rows: Sequence[Row]) -> Table:
         "unreadable",
         "top-1 (95% interval)",
         "top-5 (95% interval)",
-        "calibration error",
+        "expected calibration error",
         "compared with",
         "agreement",
         "correct to wrong",
@@ -40,15 +41,15 @@ def _make_accuracy_table(rows: Sequence[Row]) -> Table:
 
 def _accuracy_cells(row: Row, accuracy: AccuracyResult) -> tuple[str, ...]:
     (low1, high1), (low5, high5) = accuracy.top1_interval, accuracy.top5_interval
-    is_partial = accuracy.images != accuracy.total
+    is_partial = accuracy.classified_count != accuracy.total_count
     return (
         row.label,
         row.device.name,
-        f"{accuracy.images}" + (f" of {accuracy.total}" if is_partial else ""),
-        str(accuracy.unreadable or ""),
+        f"{accuracy.classified_count}" + (f" of {accuracy.total_count}" if is_partial else ""),
+        str(accuracy.unreadable_count or ""),
         f"{accuracy.top1:.2f}% ({low1:.2f} to {high1:.2f})",
         f"{accuracy.top5:.2f}% ({low5:.2f} to {high5:.2f})",
-        f"{accuracy.calibration_error:.1f}%",
+        f"{accuracy.expected_calibration_error:.1f}%",
         *_reference_cells(accuracy.reference),
         accuracy.preprocess,
     )
@@ -77,7 +78,7 @@ def _make_class_table(rows: Sequence[Row]) -> Table:
                     row.label,
                     accuracy.label,
                     accuracy.wnid,
-                    str(accuracy.images),
+                    str(accuracy.image_count),
                     f"{accuracy.top1:.1f}%",
                     "" if reference is None else f"{reference:.1f}%",
                 )

@@ -1,7 +1,7 @@
-"""The charts of a report, as SVG drawn by matplotlib (extra "bench").
+"""Draws the charts of a report as SVG, with matplotlib (extra "bench").
 
-Everything is drawn in placeholder colors, which are then replaced by CSS variables of the page, so
-that one drawing serves light mode, dark mode and print. Text stays text.
+matplotlib draws with placeholder colors. They are then replaced by CSS variables of the page, so
+that the same SVG works in light mode, dark mode and print. Text is not converted to outlines.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ _STAGE_COLORS = ("#0d0e0f", "#101112", "#131415", "#161718")
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _STRONG: "--strong", _PALE: "--pale"} | {
     color: f"--stage{i}" for i, color in enumerate(_STAGE_COLORS)
 }
-"""The CSS variable of the page that replaces each placeholder color."""
+"""Placeholder color -> the CSS variable of the page that replaces it."""
 _LABEL_OFFSETS_PT = (6, -15, 20, -29)
-"""Height of a label above its point, in turn, so that the labels of neighbors do not overlap."""
+"""Vertical distances of labels from their points, used in rotation so that the labels of
+neighboring points do not overlap."""
 _WIDTH_IN = 8.2
 _ROW_HEIGHT_IN = 0.42
 _FONT_PT = 9
@@ -66,7 +67,7 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
 
 
 def draw_latency_chart(rows: Sequence[Row]) -> str:
-    """Draw the median latency of each row, with its 10th to 90th percentile.
+    """Draw the median latency of each row, and a line from its 10th to its 90th percentile.
 
     Returns:
         An SVG element; "" if no row has a latency.
@@ -81,17 +82,17 @@ def draw_latency_chart(rows: Sequence[Row]) -> str:
             axes.barh(y, latency.median_ms, height=0.55, color=_STRONG)
             axes.plot([low, high], [y, y], color=_INK, linewidth=1.2)
             _draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
-        caption = "median ms; the line spans the middle 80% of the queries"
+        caption = "median ms; the line spans the 10th to the 90th percentile"
         _label_rows(axes, [label for label, _ in timed], caption)
         texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in timed]
         return _export_svg(figure, "Latency", texts)
 
 
 def draw_stage_chart(rows: Sequence[Row]) -> str:
-    """Draw the median of each stage from the bytes of an image to its classes.
+    """Draw the median time of each end-to-end stage (decode, resize, network, top-k).
 
     Returns:
-        An SVG element; "" if no row has stages.
+        An SVG element; "" if no row has stage times.
     """
     timed = [(label, lat.stages_ms) for label, lat in _select_latencies(rows) if lat.stages_ms]
     if not timed:
@@ -174,7 +175,7 @@ def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
 
 @contextmanager
 def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
-    """Make an empty figure and its axes, in the style of the page."""
+    """Create an empty matplotlib figure and its axes, in the style of the page."""
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -199,10 +200,10 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
 
 
 def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
-    """Return the figure as an SVG element that is part of an HTML page.
+    """Convert the figure to an SVG element for an HTML page.
 
-    The XML prolog, the fixed size and matplotlib's fonts are removed, the placeholder colors are
-    replaced, and the data is added as text for screen readers.
+    This removes the XML prolog, the fixed size and matplotlib's fonts, replaces the placeholder
+    colors, and adds `texts` as a description for screen readers.
     """
     output = io.StringIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))

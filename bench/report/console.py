@@ -1,4 +1,4 @@
-"""Records as lines of text, for people at a terminal."""
+"""Formats records as the text that the tinyvit-bench commands print."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from tinyvit.bench.report.rows import describe_engine, describe_threads
 from tinyvit.bench.report.tables import format_ratio
 
 _MAX_CLASSES = 5
+"""Maximum number of classes per artifact that are listed."""
 
 
 def format_latency_record(record: Record) -> list[str]:
-    """Return the warnings, the latencies, and what ran each artifact."""
+    """Format the warnings, the latencies, and the precision and device of each artifact."""
     device = record.device
     lines = [
-        f"{device.name}: {device.cpu} ({', '.join(device.features)}), {device.cores} cores;"
-        f" {record.settings['timed']}, {record.date}",
+        f"{device.name}: {device.cpu} ({', '.join(device.cpu_features)}), {device.core_count}"
+        f" cores; {record.settings['timed']}, {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
@@ -37,12 +38,12 @@ def format_latency_record(record: Record) -> list[str]:
 
 
 def format_accuracy_record(record: Record) -> list[str]:
-    """Return the warnings, the accuracies, and the comparisons with the reference."""
+    """Format the warnings, the accuracies, and the comparisons with the reference."""
     lines = [
         f"{record.dataset['source']}; {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
-        "| artifact | engine | images | top-1 (95% interval) | top-5 | calibration error |"
+        "| artifact | engine | images | top-1 (95% interval) | top-5 | expected calibration error |"
         " images/s |",
         "|---" * 7 + "|",
         *(_accuracy_row(result) for result in record.accuracy),
@@ -53,7 +54,7 @@ def format_accuracy_record(record: Record) -> list[str]:
 
 
 def format_preprocess_check(record: Record) -> list[str]:
-    """Return the accuracy with each kind of preprocessing, and the conclusion."""
+    """Format the accuracy with each variant of the preprocessing, and the conclusion."""
     lines = [
         f"{record.dataset['source']}; {record.date}",
         "",
@@ -72,10 +73,10 @@ def format_preprocess_check(record: Record) -> list[str]:
 
 
 def format_comparison(comparison: RecordComparison) -> list[str]:
-    """Return the change of each artifact, and what was not compared."""
+    """Format the change of each artifact, and the results without a counterpart."""
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
     lines += [_change_row(change) for change in comparison.changes]
-    return lines + [f"only in one of the records: {name}" for name in comparison.unmatched]
+    return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
 
 
 def _latency_row(result: LatencyResult) -> str:
@@ -86,8 +87,8 @@ def _latency_row(result: LatencyResult) -> str:
         f"{describe_engine(engine)}, threads {describe_threads(engine)}",
         str(result.batch),
         f"{result.median_ms:.2f}",
-        _format_percentile(result.p90_ms, result.samples),
-        _format_percentile(result.p99_ms, result.samples),
+        _format_percentile(result.p90_ms, result.sample_count),
+        _format_percentile(result.p99_ms, result.sample_count),
         f"{result.min_ms:.2f} to {result.max_ms:.2f}" if has_range else "",
         f"{result.images_per_s:.1f}",
         format_ratio(result.ratio) if result.ratio else "",
@@ -105,7 +106,7 @@ def _latency_details(result: LatencyResult) -> list[str]:
     lines = [
         f"{Path(artifact.path).name}, threads {describe_threads(artifact.engine)}, batch"
         f" {result.batch}: {artifact.precision or 'unknown precision'} on {artifact.engine.device}"
-        + ("" if share is None else f", {share:.0%} of the multiply-accumulates in integers")
+        + ("" if share is None else f", {share:.0%} of the multiply-accumulates in integer kernels")
     ]
     if result.p99_limit_ms is not None:
         lines.append(
@@ -124,30 +125,32 @@ def _latency_details(result: LatencyResult) -> list[str]:
             + ("" if peak is None else f"; peak memory {peak / 2**20:.0f} MiB")
         )
     if result.peak_share is not None:
-        lines.append(f"  {result.peak_share:.0%} of the machine's peak rates")
+        lines.append(f"  {result.peak_share:.0%} of the speed that the device's peak rates allow")
     for operator in result.operators:
         suffix = " (integer)" if operator.is_integer else ""
-        lines.append(f"  {operator.time_ms:8.2f} ms  {operator.name} x {operator.nodes}{suffix}")
+        lines.append(
+            f"  {operator.time_ms:8.2f} ms  {operator.name} x {operator.node_count}{suffix}"
+        )
     return lines
 
 
 def _accuracy_row(result: AccuracyResult) -> str:
-    is_partial = result.images != result.total
+    is_partial = result.classified_count != result.total_count
     low, high = result.top1_interval
     cells = (
         Path(result.artifact.path).name,
         result.artifact.engine.engine,
-        f"{result.images}" + (f" of {result.total}" if is_partial else ""),
+        f"{result.classified_count}" + (f" of {result.total_count}" if is_partial else ""),
         f"{result.top1:.2f}% ({low:.1f} to {high:.1f})",
         f"{result.top5:.2f}%",
-        f"{result.calibration_error:.1f}%",
+        f"{result.expected_calibration_error:.1f}%",
         f"{result.images_per_s:.1f}",
     )
     return f"| {' | '.join(cells)} |"
 
 
 def _reference_details(result: AccuracyResult) -> list[str]:
-    """Return the comparison with the reference, and the classes that lost most."""
+    """Format the comparison with the reference, and the classes with the largest loss."""
     comparison = result.reference
     if comparison is None:
         return []
@@ -164,7 +167,7 @@ def _reference_details(result: AccuracyResult) -> list[str]:
         if row.reference_top1 is not None and row.top1 < row.reference_top1
     ]
     for row in losses[:_MAX_CLASSES]:
-        line = f"  {row.reference_top1:.1f}% -> {row.top1:.1f}% of {row.images} images"
+        line = f"  {row.reference_top1:.1f}% -> {row.top1:.1f}% of {row.image_count} images"
         lines.append(f"{line}  {row.label}  {row.wnid}".rstrip())
     return lines
 

@@ -1,9 +1,10 @@
-"""The contents of a report, whatever its format: notes and tables, in order."""
+"""Lists the notes and the tables of a report, which are the same in every report format."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from tinyvit.bench.record import Record
 from tinyvit.bench.report.accuracy_tables import make_accuracy_tables
@@ -19,21 +20,21 @@ from tinyvit.bench.report.tables import (
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence that a reader must know before reading the numbers.
+    """A failure or warning, shown at the top of a report.
 
     Attributes:
-        kind: "failure" for what could not be measured, otherwise "warning".
+        kind: "failure" for something that could not be measured, otherwise "warning".
         text: The sentence.
     """
 
-    kind: str
+    kind: Literal["failure", "warning"]
     text: str
 
 
 def list_notes(records: Sequence[Record]) -> list[Note]:
     """Return the failures of all records, then their warnings.
 
-    Each begins with the name of its device if the records have several devices.
+    If the records are of several devices, each note begins with the name of its device.
     """
     has_several_devices = len({record.device.name for record in records}) > 1
 
@@ -45,7 +46,7 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
 
 
 def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Return the tables of a report that have rows, in order, without empty columns."""
+    """Return the tables of a report in order, without empty tables and empty columns."""
     tables = [
         make_summary_table(rows),
         *make_latency_tables(records, rows),
@@ -57,7 +58,7 @@ def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
 
 
 def _omit_empty_columns(table: Table) -> Table:
-    """Omit the columns without any text, and the devices if there is only one."""
+    """Return the table without empty columns, and without a device column of only one device."""
     columns = list(zip(*table.rows))
 
     def is_shown(index: int) -> bool:

@@ -1,4 +1,4 @@
-"""The tables of a report that are about latencies."""
+"""Creates the latency tables of a report."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from tinyvit.bench.report.rows import Row, device_key
 from tinyvit.bench.report.tables import Table, format_number, format_ratio, format_share
 
 LATENCY_TITLE = "Latency"
-STAGES_TITLE = "Stages from the bytes of an image to its classes (median ms)"
+STAGES_TITLE = "Stages from image file to predicted classes (median ms)"
 
 
 def make_latency_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Make all tables about latencies; those about something that was not measured have no rows."""
+    """Create the latency tables; tables of something that was not measured have no rows."""
     return [
         _make_percentile_table(rows),
         _make_stage_table(rows),
@@ -35,7 +35,7 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
         "mean",
         "p90",
         "p99",
-        "p99 is below (99% confidence)",
+        "upper bound of p99 (99% confidence)",
         "max",
         "warm-up queries",
     )
@@ -44,7 +44,7 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
 
 
 def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
-    withheld = f"withheld: only {latency.samples} queries"
+    withheld = f"withheld: only {latency.sample_count} queries"
     percentiles = [
         withheld if value is None else format_number(value)
         for value in (latency.p90_ms, latency.p99_ms, latency.p99_bound_ms)
@@ -54,7 +54,7 @@ def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
     return (
         row.label,
         row.device.name,
-        str(latency.samples),
+        str(latency.sample_count),
         *map(format_number, averages),
         *percentiles,
         format_number(latency.max_ms),
@@ -105,14 +105,14 @@ def _make_operator_table(rows: Sequence[Row]) -> Table:
             row.label,
             row.device.name,
             operator.name,
-            str(operator.nodes),
+            str(operator.node_count),
             f"{operator.time_ms:.2f}",
             "integer" if operator.is_integer else "",
         )
         for row in rows
         for operator in (row.latency.operators if row.latency else ())
     ]
-    return Table("Operators, from the profile of the engine", header, tuple(cells))
+    return Table("Operators, from the engine's profile", header, tuple(cells))
 
 
 def _make_baseline_table(records: Sequence[Record]) -> Table:
@@ -138,7 +138,7 @@ def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
         "float32 GMAC/s",
         "int8 GMAC/s",
         "memory GB/s",
-        "share reached",
+        "share of peak speed",
     )
     peaks = {device_key(r.device): r.peak_rates for r in records if r.peak_rates}
     cells = []
@@ -155,4 +155,4 @@ def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
                     format_share(row.latency.peak_share),
                 )
             )
-    return Table("Peak rates of the machine", header, tuple(cells))
+    return Table("Peak rates of the device", header, tuple(cells))

@@ -1,4 +1,4 @@
-"""Reports as one HTML page that loads nothing: notes first, then tables and charts."""
+"""Creates the HTML report: one self-contained page with notes, tables and charts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _PAGE = """\
 def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> str:
     """Return the report as an HTML page.
 
-    Everything that comes from a record is escaped: it is shown as text, and is never markup.
+    All text of the records is escaped, so that it cannot contain markup.
 
     Args:
         records: The records.
-        rows: Their rows, from `make_rows`.
+        rows: The rows of the records, from `make_rows`.
         title: Title of the page.
 
     Raises:

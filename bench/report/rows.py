@@ -1,4 +1,4 @@
-"""The rows of a report: the latency and the accuracy of each artifact, joined."""
+"""Creates the rows of a report: each joins the latency and the accuracy of one artifact."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ class Row:
     """The results of one artifact in one engine on one device.
 
     Attributes:
-        device: The device on which the latency was measured, or else the accuracy.
+        device: The device of the latency; without a latency, the device of the accuracy.
         artifact: The artifact and its engine.
         latency: The latency; None if it was not measured.
         accuracy: The accuracy, from any device; None if it was not measured.
-        label: A short name, which no other row of the same device has.
+        label: File name of the artifact; with the engine, threads, batch or scenario if rows could
+            not be told apart otherwise.
     """
 
     device: DeviceInfo
@@ -42,14 +43,14 @@ class Row:
 
 
 def make_rows(records: Sequence[Record]) -> list[Row]:
-    """Join the results of records.
+    """Join the latencies and accuracies of records.
 
     Args:
         records: Latency and accuracy records of any devices.
 
     Returns:
-        One row per latency result, with the first accuracy that any record has for the same bytes
-        in the same engine; then one row per accuracy result without a latency.
+        One row per latency result, with the first accuracy result of the same artifact (by hash)
+        and engine; then one row per accuracy result that no latency result matches.
     """
     accuracies: dict[tuple[str, str], AccuracyResult] = {}
     for record in records:
@@ -75,13 +76,13 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the points that no other point is better than in both respects.
+    """Return the indices of the Pareto-optimal points: no other has both values better.
 
     Args:
-        points: Pairs of a latency and an accuracy.
+        points: Pairs of a latency (lower is better) and an accuracy (higher is better).
 
     Returns:
-        Indices, the lowest latency first.
+        The indices in ascending order of latency.
     """
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
@@ -91,12 +92,12 @@ def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def device_key(device: DeviceInfo) -> tuple[str, str, str]:
-    """Return what identifies a device; its clock rate, for example, differs between records."""
-    return device.name, device.cpu, device.machine
+    """Return name, CPU and architecture, which identify a device across records."""
+    return device.name, device.cpu, device.architecture
 
 
 def list_devices(records: Sequence[Record]) -> list[DeviceInfo]:
-    """Return each device once, in the order of the records."""
+    """Return the distinct devices, in the order of the records."""
     devices: dict[tuple[str, str, str], DeviceInfo] = {}
     for record in records:
         devices.setdefault(device_key(record.device), record.device)
@@ -104,12 +105,12 @@ def list_devices(records: Sequence[Record]) -> list[DeviceInfo]:
 
 
 def describe_engine(engine: RuntimeInfo) -> str:
-    """Return the name and the version of an engine, without the suffix of a build."""
+    """Return the name and the version of an engine; a build suffix after "-" is removed."""
     return f"{engine.engine} {engine.version.partition('-')[0]}".strip()
 
 
 def describe_threads(engine: RuntimeInfo) -> str:
-    """Return the number of threads, or "default" if the engine chooses."""
+    """Return the number of threads, or "default" if it was left to the engine."""
     return "default" if engine.threads is None else str(engine.threads)
 
 
@@ -118,10 +119,10 @@ def _join_key(artifact: ArtifactInfo) -> tuple[str, str]:
 
 
 def _make_labels(results: Sequence[tuple[DeviceInfo, _Result]]) -> list[str]:
-    """Label each result with its file name.
+    """Return a label for each result: its file name.
 
-    If a file occurs twice on a device, all labels also have the engine, threads, batch and
-    scenario, as far as these differ between the results.
+    If a file name occurs twice on one device, every label also includes those of engine, threads,
+    batch and scenario that are not the same for all results.
     """
     parts = [_label_parts(result) for _, result in results]
     names = {(device_key(device), part[0]) for (device, _), part in zip(results, parts)}

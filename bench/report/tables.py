@@ -1,4 +1,4 @@
-"""Tables of text, and those that are about all records: summary, devices and settings."""
+"""Defines `Table`, and creates the summary, device and settings tables of a report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Table:
     Attributes:
         title: Heading of the table.
         header: Names of the columns.
-        rows: The cells of each row; "" for what was not measured.
+        rows: The cells of each row; "" for values that were not measured.
     """
 
     title: str
@@ -27,7 +27,7 @@ class Table:
 
 
 def make_summary_table(rows: Sequence[Row]) -> Table:
-    """Make the table of the most important numbers of each row."""
+    """Create the table with the most important numbers of each row."""
     header = (
         "artifact",
         "device",
@@ -68,11 +68,11 @@ def _summary_cells(row: Row) -> tuple[str, ...]:
 
 
 def make_device_table(records: Sequence[Record]) -> Table:
-    """Make the table of the devices of the records."""
+    """Create the table of the devices of the records."""
     header = (
         "device",
         "processor",
-        "features",
+        "instruction sets",
         "cores",
         "memory GiB",
         "governor",
@@ -89,26 +89,28 @@ def _device_cells(device: DeviceInfo) -> tuple[str, ...]:
     return (
         device.name,
         device.cpu,
-        ", ".join(device.features),
-        str(device.cores),
+        ", ".join(device.cpu_features),
+        str(device.core_count),
         f"{device.memory_bytes / 2**30:.1f}" if device.memory_bytes else "",
         device.governor or "",
-        f"{device.clock_mhz:.0f}" if device.clock_mhz else "",
+        f"{device.clock_before_mhz:.0f}" if device.clock_before_mhz else "",
         f"{device.clock_after_mhz:.0f}" if device.clock_after_mhz else "",
-        device.machine,
+        device.architecture,
         device.system,
     )
 
 
 def make_settings_table(records: Sequence[Record]) -> Table:
-    """Make the table of the date and the settings of each record."""
+    """Create the table with the date and the settings of each record."""
     rows = []
     for record in records:
         settings = [*record.settings.items(), *record.dataset.items()]
         shown = [f"{key} {value}" for key, value in settings if value not in (None, "", False, 0)]
-        rows.append((record.date, record.kind, record.device.name, record.tool, ", ".join(shown)))
-    header = ("date", "kind", "device", "tool", "settings")
-    return Table("How it was measured", header, tuple(rows))
+        rows.append(
+            (record.date, record.kind, record.device.name, record.package, ", ".join(shown))
+        )
+    header = ("date", "kind", "device", "package", "settings")
+    return Table("Settings", header, tuple(rows))
 
 
 def format_number(value: float | None) -> str:
@@ -117,11 +119,11 @@ def format_number(value: float | None) -> str:
 
 
 def format_share(share: float | None) -> str:
-    """Format a share from 0 to 1 as a percentage; "" for None."""
+    """Format a fraction from 0 to 1 as a percentage; "" for None."""
     return "" if share is None else f"{share:.0%}"
 
 
 def format_ratio(ratio: LatencyRatio, decimals: int = 2) -> str:
-    """Format a ratio with its interval."""
+    """Format a ratio with its 95% interval."""
     median, low, high = (f"{x:.{decimals}f}" for x in (ratio.median, ratio.low, ratio.high))
     return f"{median} ({low} to {high})"

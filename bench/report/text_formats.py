@@ -1,4 +1,4 @@
-"""Reports as Markdown and as CSV."""
+"""Creates reports as Markdown and as CSV."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MARKDOWN_ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "\\|`*_[]"} | {"<": "&lt;", ">": "&gt;"}
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t")
-"""First characters of text that a spreadsheet program would run as a formula."""
+"""Characters with which a cell begins that a spreadsheet program evaluates as a formula."""
 
 
 def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
@@ -23,7 +23,7 @@ def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
 
     Args:
         records: The records.
-        rows: Their rows, from `make_rows`.
+        rows: The rows of the records, from `make_rows`.
     """
     lines = ["# Benchmark report", ""]
     lines += [f"- **{note.kind}**: {_escape(note.text)}" for note in list_notes(records)]
@@ -37,7 +37,7 @@ def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
 def format_csv(rows: Sequence[Row]) -> str:
     """Return the summary table as CSV with a header line.
 
-    Text that a spreadsheet program would run as a formula gets a ' before it.
+    A cell that a spreadsheet program would evaluate as a formula gets the prefix '.
     """
     table = make_summary_table(rows)
     output = io.StringIO()
@@ -53,5 +53,5 @@ def _format_line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return text as one line of Markdown without markup: records come from strangers."""
+    """Return text as one line of Markdown without markup, because records are not trusted."""
     return " ".join(text.split()).translate(_MARKDOWN_ESCAPES)

@@ -55,7 +55,7 @@ def make_latency(
         artifact=make_artifact(path),
         scenario="single-stream",
         batch=1,
-        samples=times.size,
+        sample_count=times.size,
         warmup_queries=16,
         is_steady=True,
         min_ms=float(times.min()),
@@ -79,14 +79,14 @@ def make_accuracy(
     top1 = 100 * correct / images
     return AccuracyResult(
         artifact=make_artifact(path),
-        images=images,
-        unreadable=2,
-        total=images + 2,
+        classified_count=images,
+        unreadable_count=2,
+        total_count=images + 2,
         top1=top1,
         top5=99.5,
         top1_interval=(max(0, top1 - 2.5), min(100, top1 + 2.5)),
         top5_interval=(98.8, 99.8),
-        calibration_error=3.2,
+        expected_calibration_error=3.2,
         preprocess="resize 235",
         images_per_s=50.0,
         reference=reference,
@@ -98,7 +98,7 @@ def latency_record(*results: LatencyResult, device: DeviceInfo = DESK, **changes
     record = Record(
         kind="latency",
         date="2026-01-02T03:04:05+00:00",
-        tool="tinyvit-edge 1",
+        package="tinyvit-edge 1",
         device=device,
         settings={"timed": "network alone"},
         warnings=(),
@@ -111,12 +111,12 @@ def accuracy_record(*results: AccuracyResult, device: DeviceInfo = DESK, **chang
     record = Record(
         kind="accuracy",
         date="2026-01-03T03:04:05+00:00",
-        tool="tinyvit-edge 1",
+        package="tinyvit-edge 1",
         device=device,
         settings={},
         warnings=(),
         accuracy=results,
-        dataset={"source": "1000 images", "sha256": "abc"},
+        dataset={"source": "1000 images", "names_and_classes_sha256": "abc"},
     )
     return replace(record, **changes)
 

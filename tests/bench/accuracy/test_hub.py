@@ -36,7 +36,7 @@ def test_parquet_files_with_other_columns_are_refused(tmp_path: Path) -> None:
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
     parquet.write_table(arrow.table({"text": ["a"]}), tmp_path / "validation-0.parquet")
-    with pytest.raises(RequestError, match="test does not have the form"):
+    with pytest.raises(RequestError, match="test does not have the columns"):
         read_parquet_dataset([tmp_path / "validation-0.parquet"], "test")
 
 

@@ -47,8 +47,8 @@ def test_an_interrupted_run_continues(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     complete = evaluate(str(small_classifier), dataset, OPTIONS)
-    monkeypatch.setattr(journal_module, "_BLOCK", 4)
-    options = replace(OPTIONS, journal=tmp_path / "journal")
+    monkeypatch.setattr(journal_module, "_PREDICTIONS_PER_LINE", 4)
+    options = replace(OPTIONS, journal_path=tmp_path / "journal")
     with pytest.raises(KeyboardInterrupt) as interrupt:
         evaluate(str(small_classifier), dataset, options, InterruptingProgress(images))
     (message,) = interrupt.value.args
@@ -70,7 +70,7 @@ def test_without_a_journal_the_message_names_the_option(
 def test_a_journal_that_was_cut_off_keeps_its_complete_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal_module, "_BLOCK", 3)
+    monkeypatch.setattr(journal_module, "_PREDICTIONS_PER_LINE", 3)
     path = tmp_path / "journal"
     with open_journal(path, SETTINGS) as journal:
         for prediction in PREDICTIONS:
@@ -81,19 +81,19 @@ def test_a_journal_that_was_cut_off_keeps_its_complete_lines(
     for length in range(header, len(data) + 1):
         path.write_bytes(data[:length])
         with open_journal(path, SETTINGS) as journal:
-            known = len(journal.predictions)
-            assert journal.predictions == PREDICTIONS[:known]
+            known = len(journal.initial_predictions)
+            assert journal.initial_predictions == PREDICTIONS[:known]
             assert known == known_by_lines[data[header:length].count(b"\n")]
             for prediction in PREDICTIONS[known:]:
                 journal.add(prediction)
         with open_journal(path, SETTINGS) as journal:
-            assert journal.predictions == PREDICTIONS
+            assert journal.initial_predictions == PREDICTIONS
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"artifact": "x", "data": "b"}\n', "belongs to another run, which differs in artifact"),
+        ('{"artifact": "x", "data": "b"}\n', "belongs to a run that differs in artifact"),
         ("hello\n", "not a journal"),
         ('["a"]\n', "not a journal"),
         ('{"artifact": "a", "data": "b"}\n[[1]]\n', "damaged"),

@@ -98,7 +98,7 @@ def test_a_public_model_of_1000_classes(
     indices = {label.wnid: i for i, label in enumerate(imagenet_labels(1000) or ())}
     truths = [indices[sample.classes[0]] for sample in dataset.samples]
     correct = sum(prediction == truth for prediction, truth in zip(expected, truths))
-    assert (result.images, result.top1) == (250, 100 * correct / 250)
+    assert (result.classified_count, result.top1) == (250, 100 * correct / 250)
     assert result.top1 > 85
 
 
@@ -122,4 +122,4 @@ def test_the_demo_model_on_its_classes(demo: dict[str, Path], shared: Path) -> N
     result = make_accuracy_result(evaluation, keep_predictions=True)
     model = load_released("demo").build().eval()
     assert list(result.predictions) == predict_with_torch(model, location, timm_preprocess(224))
-    assert result.images == 300
+    assert result.classified_count == 300

@@ -36,11 +36,16 @@ def test_correct_predictions_are_counted(small_classifier: Path, class_folders: 
     mislabel_images(class_folders, 4)
     record = evaluate_all([str(small_classifier)], open_folder(class_folders), CONFIG).record
     (result,) = record.accuracy
-    assert (result.images, result.total, result.unreadable, result.top1) == (40, 40, 0, 90.0)
+    assert (result.classified_count, result.total_count, result.unreadable_count, result.top1) == (
+        40,
+        40,
+        0,
+        90.0,
+    )
     assert result.top1 <= result.top5 <= 100
     assert result.top1_interval == pytest.approx((76.95, 96.04), abs=0.01)
     assert (result.reference, len(result.predictions)) == (None, 40)
-    assert sum(row.images for row in result.classes) == 40
+    assert sum(row.image_count for row in result.classes) == 40
     assert min(row.top1 for row in result.classes) == result.classes[0].top1
 
 
@@ -93,7 +98,12 @@ def test_an_unreadable_image_is_counted_and_named(
     (damaged,) = damage_images(class_folders_of_120, 1)
     evaluation = evaluate(str(small_classifier), open_folder(class_folders_of_120), OPTIONS)
     result = make_accuracy_result(evaluation)
-    assert (result.images, result.unreadable, result.total, result.top1) == (119, 1, 120, 100)
+    assert (result.classified_count, result.unreadable_count, result.total_count, result.top1) == (
+        119,
+        1,
+        120,
+        100,
+    )
     assert damaged.name in evaluation.notes[-1]
 
 
@@ -115,7 +125,7 @@ def test_the_command_prints_a_record_and_draws_a_contact_sheet(
     output, errors = capsys.readouterr()
     result = json.loads(output)["results"][0]
     assert result["artifact"]["path"] == str(small_classifier)
-    assert (result["top1"], result["images"]) == (92.5, 40)
+    assert (result["top1"], result["classified_count"]) == (92.5, 40)
     assert Record.from_json(output, "stdout").dataset["images"] == 40
     assert "40/40" in errors
     assert "sheet.png shows 3 images" in errors
@@ -160,12 +170,15 @@ def test_classes_of_another_model_are_refused_or_left_out(
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["a.onnx", "b.onnx", "--preprocess-check"], "takes one artifact, and 2 are given"),
+        (["a.onnx", "b.onnx", "--preprocess-check"], "takes one artifact, but 2 are given"),
         (
             ["a.onnx", "--preprocess-check", "--predictions", "--ray"],
             "--preprocess-check cannot be used with --predictions and --ray",
         ),
-        (["a.onnx", "b.onnx", "c.onnx", "--contact-sheet", "s.png"], "--contact-sheet shows one"),
+        (
+            ["a.onnx", "b.onnx", "c.onnx", "--contact-sheet", "s.png"],
+            "--contact-sheet takes one artifact",
+        ),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(

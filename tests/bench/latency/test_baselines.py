@@ -1,4 +1,4 @@
-"""Baselines: the output of benchmark tools is understood, and a missing one is explained."""
+"""Baselines: the output of benchmark tools is parsed, and a missing tool is reported."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_missing_tool_is_reported_with_its_source(
     monkeypatch.setattr(shutil, "which", lambda program: None)
     failures = Failures()
     assert measure_baselines(["tool"], workload, 1, failures) == []
-    (line,) = failures.lines
+    (line,) = failures.messages
     assert "onnxruntime_perf_test is not on PATH" in line
     assert "build onnxruntime" in line
 
@@ -70,18 +70,18 @@ def test_missing_timm_is_reported_with_its_source(
     failures = Failures()
     with open_workload(str(demo["onnx"]), None, RuntimeOptions(threads=1)) as workload:
         assert measure_baselines(["timm"], workload, 1, failures) == []
-    (line,) = failures.lines
+    (line,) = failures.messages
     assert "pip install timm" in line
 
 
 def test_file_without_a_known_variant_is_refused(workload: OpenWorkload) -> None:
     failures = Failures()
     assert measure_baselines(["timm"], workload, 1, failures) == []
-    (line,) = failures.lines
+    (line,) = failures.messages
     assert "does not state which TinyViT variant it is" in line
 
 
-def test_tool_is_run_in_turns_with_the_artifact(
+def test_tool_is_run_alternately_with_the_artifact(
     workload: OpenWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "onnxruntime_perf_test"
@@ -90,7 +90,7 @@ def test_tool_is_run_in_turns_with_the_artifact(
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     failures = Failures()
     (result,) = measure_baselines(["tool"], workload, 3, failures)
-    assert failures.lines == []
+    assert failures.messages == []
     assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", workload.path)
     assert result.median_ms == pytest.approx(2)
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
@@ -106,6 +106,6 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
     failures = Failures()
     with open_workload(str(demo[engine]), None, RuntimeOptions(threads=1)) as workload:
         (result,) = measure_baselines(["tool"], workload, 1, failures)
-    assert failures.lines == []
+    assert failures.messages == []
     assert result.median_ms > 0
     assert result.ratio.low <= result.ratio.median <= result.ratio.high

@@ -81,8 +81,8 @@ ACCURACY = accuracy_record(make_accuracy("a", 1))
         (LATENCY, latency_record(make_latency("a", 20, batch=8)), "no artifact in common"),
         (
             ACCURACY,
-            accuracy_record(make_accuracy("a", 1), dataset={"sha256": "other"}),
-            "on different images or classes",
+            accuracy_record(make_accuracy("a", 1), dataset={"names_and_classes_sha256": "other"}),
+            "on different images, or on images with different classes",
         ),
     ],
 )
@@ -113,7 +113,7 @@ def test_the_command_exits_with_1_for_a_regression(
     output = capsys.readouterr().out
     assert "| a.onnx | 19.9" in output or "| a.onnx | 20.0" in output
     assert "REGRESSION" in output
-    assert "only in one of the records: gone.onnx onnxruntime" in output
+    assert "in only one of the records: gone.onnx onnxruntime" in output
 
 
 def test_the_command_prints_json(

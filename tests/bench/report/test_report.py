@@ -218,7 +218,10 @@ def test_an_existing_report_is_replaced_only_on_request(record_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("report.pdf", "report.pdf has the suffix .pdf, which is not"), ("report", "has no suffix")],
+    [
+        ("report.pdf", "has the suffix .pdf, which does not name"),
+        ("report", "has no suffix"),
+    ],
 )
 def test_another_suffix_is_refused(
     name: str, message: str, record_path: Path, capsys: pytest.CaptureFixture[str]

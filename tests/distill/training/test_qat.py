@@ -181,7 +181,7 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(
-        RequestError, match="--qat needs a trained network and its own stored outputs"
+        RequestError, match="--qat needs a trained checkpoint, and its own outputs in a store"
     ):
         train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 
