@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
 from tinyvit.files import sha256, update_hash
-from tinyvit.runtimes.artifact import artifact_files, open_artifact
+from tinyvit.runtimes.artifact import artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
 
 
@@ -25,7 +25,7 @@ def read_artifact_info(
     Raises:
         ArtifactError: The file cannot be opened as an artifact.
     """
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     manifest = artifact.manifest
     return ArtifactInfo(
         path=path,

@@ -1,11 +1,11 @@
-"""The share of a network's multiply-accumulates that an engine computed with integers.
+"""Measures the share of a network's multiply-accumulates that an engine ran in integer kernels.
 
     python -m tinyvit.bench.kernel_profile FILE [--runtime NAME] [--threads N] [--json]
 
-The share is read from what the engine reports that it ran, never from the quantize and dequantize
-nodes of the file: an engine that cannot fuse those computes in float, and the file looks the same.
-It counts multiply-accumulates by shapes, so that it does not depend on any clock. No package beside
-the engine's own is needed.
+The share is computed from the engine's own report of the kernels that it executed. The quantize and
+dequantize nodes of the file do not show it: an engine that cannot fuse them computes in float.
+Multiply-accumulates are counted from the shapes of tensors, so that the share does not depend on
+timing. Only the engine's own package is needed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tinyvit.bench.machine import describe_cpu
 from tinyvit.bench.profilers import ExecutedKernel, get_profiler, profiler_names
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.artifact import known_suffixes, open_artifact
+from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.runtimes.registry import engines_for_format
 
 _PROGRAM = "python -m tinyvit.bench.kernel_profile"
@@ -33,18 +33,19 @@ _EXAMPLES = f"""\
 
 @dataclass(frozen=True)
 class KernelGroup:
-    """All nodes that ran in one kind of kernel.
+    """All nodes that an engine executed with the same kernel.
 
     Attributes:
-        name: Name of the kernel in the engine.
-        nodes: Number of nodes.
-        macs: Their multiply-accumulates for one batch; 0 if they multiply no matrices.
+        name: The engine's name of the kernel.
+        node_count: Number of nodes.
+        macs: Their multiply-accumulates for one batch; 0 unless they are matrix products or
+            convolutions.
         is_integer: Whether they multiply integers.
         time_ms: Time of all these nodes in one run, slowed a little by the profiler.
     """
 
     name: str
-    nodes: int
+    node_count: int
     macs: int
     is_integer: bool
     time_ms: float
@@ -52,11 +53,11 @@ class KernelGroup:
 
 @dataclass(frozen=True)
 class KernelProfile:
-    """The kernels in which an engine ran an artifact.
+    """The kernels with which an engine executed an artifact.
 
     Attributes:
         engine: Name of the engine.
-        kernels: The kernels, those with the most multiply-accumulates first.
+        kernels: One group per kernel, those with the most multiply-accumulates first.
     """
 
     engine: str
@@ -79,28 +80,30 @@ class KernelProfile:
 
 
 def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) -> KernelProfile:
-    """Run an artifact on random input, and count its multiply-accumulates by kernels.
+    """Run an artifact on random input, and count its multiply-accumulates per kernel.
 
-    An open batch becomes one.
+    A dynamic batch size is set to 1.
 
     Args:
-        path: The artifact.
+        path: Path of the artifact.
         threads: CPU threads.
         runtime: Name of an engine from `profiler_names`; None for the best installed one for the
             artifact's format.
 
     Raises:
-        RequestError: The engine does not open the artifact, or does not report its kernels.
+        RequestError: The engine cannot open the artifact, or does not report its kernels.
         MissingDependencyError: The engine is not installed.
         ArtifactError: The engine refuses the file, or some multiply-accumulates cannot be counted.
     """
-    able = engines_for_format(open_artifact(path).format)
-    name = runtime or able[0]
-    if name not in able or name not in profiler_names():
-        alternatives = [engine for engine in able if engine in profiler_names()]
+    engines = engines_for_format(read_artifact(path).format)
+    name = runtime or engines[0]
+    if name not in engines or name not in profiler_names():
+        alternatives = [engine for engine in engines if engine in profiler_names()]
         raise RequestError(
             f"{name} does not report which kernels it runs for {path.name}",
-            f"use --runtime {' or '.join(alternatives)}",
+            f"use --runtime {' or '.join(alternatives)}"
+            if alternatives
+            else "export for another target; no engine reports its kernels for this format",
         )
     nodes_by_kernel: dict[tuple[str, bool], list[ExecutedKernel]] = defaultdict(list)
     for node in get_profiler(name)(path, threads):
@@ -108,7 +111,7 @@ def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) ->
     kernels = [
         KernelGroup(
             name=kind,
-            nodes=len(nodes),
+            node_count=len(nodes),
             macs=sum(node.macs for node in nodes),
             is_integer=is_integer,
             time_ms=sum(node.time_ms for node in nodes),
@@ -120,12 +123,12 @@ def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) ->
 
 
 def can_profile_kernels(path: Path) -> bool:
-    """Tell whether the best installed engine for an artifact reports which kernels it runs.
+    """Return whether the best installed engine for an artifact reports which kernels it runs.
 
     Args:
-        path: The artifact.
+        path: Path of the artifact.
     """
-    return engines_for_format(open_artifact(path).format)[0] in profiler_names()
+    return engines_for_format(read_artifact(path).format)[0] in profiler_names()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -138,7 +141,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = make_parser(
-        _PROGRAM, "List the kernels that ran, and the share of integer arithmetic.", _EXAMPLES
+        _PROGRAM,
+        "List the kernels that an engine executes, and the share of integer arithmetic.",
+        _EXAMPLES,
     )
     parser.add_argument(
         "file", type=Path, metavar="FILE", help=f"exported file ({known_suffixes()})"
@@ -159,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     profile = profile_kernels(options.file, options.threads, options.runtime)
     if options.json:
-        facts = {
+        output = {
             "file": str(options.file),
             "cpu": describe_cpu(),
             "integer_share": profile.integer_share,
@@ -167,14 +172,14 @@ def _run(options: argparse.Namespace) -> int:
             "float_macs": profile.float_macs,
             **asdict(profile),
         }
-        print(json.dumps(facts))
+        print(json.dumps(output))
     else:
         print("\n".join(_format_table(profile, options)))
     return 0
 
 
 def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[str]:
-    """Return the lines of the report for people."""
+    """Return the lines of the text report."""
     total_macs = profile.integer_macs + profile.float_macs
     lines = [
         f"{describe_cpu()}; {profile.engine}, {options.threads} threads",
@@ -188,7 +193,7 @@ def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[s
     for kernel in profile.kernels:
         integer = ("yes" if kernel.is_integer else "no") if kernel.macs else ""
         lines.append(
-            f"| {kernel.name} | {kernel.nodes} | {kernel.macs / 1e6:.1f} | {integer}"
+            f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f} | {integer}"
             f" | {kernel.time_ms:.2f} |"
         )
     return lines

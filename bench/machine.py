@@ -18,7 +18,7 @@ _BOARD_NAME = Path("/proc/device-tree/model")
 
 def describe_cpu() -> str:
     """Describe the processor in one line: model, instruction sets, and number of all its cores."""
-    return f"{processor.describe(processor.cpuinfo())}, {os.cpu_count()} cores"
+    return f"{processor.describe(processor.read_cpuinfo())}, {os.cpu_count()} cores"
 
 
 def read_device_info(name: str | None = None) -> DeviceInfo:
@@ -28,13 +28,13 @@ def read_device_info(name: str | None = None) -> DeviceInfo:
         name: Name to record. The default is the name of the board or the host, which users may not
             want to publish.
     """
-    cpu = processor.cpuinfo()
+    cpu = processor.read_cpuinfo()
     return DeviceInfo(
         name=name or _read_text(_BOARD_NAME) or socket.gethostname(),
         system=f"{platform.system()} {platform.release()}",
         architecture=platform.machine(),
-        cpu=processor.name(cpu),
-        cpu_features=processor.features(cpu),
+        cpu=processor.read_name(cpu),
+        cpu_features=processor.list_features(cpu),
         core_count=count_cores(),
         memory_bytes=_read_memory_bytes(),
         governor=_read_text(_FIRST_CORE / "scaling_governor") or None,
@@ -52,7 +52,7 @@ def read_clock_mhz() -> float | None:
     with suppress(ValueError):
         if kilohertz := _read_text(_FIRST_CORE / "scaling_cur_freq"):
             return float(kilohertz) / 1e3
-        return float((processor.cpuinfo() or {}).get("cpu MHz", ""))
+        return float((processor.read_cpuinfo() or {}).get("cpu MHz", ""))
     return None
 
 

@@ -1,22 +1,23 @@
-"""ONNX models read and written with protobuf, by a schema of the few fields that profiling needs.
+"""Reads and writes ONNX models with `protobuf`, with a schema of the fields that profiling needs.
 
-A device has no `onnx` package, but it has `protobuf`: every onnxruntime since 1.17, the oldest that
-the base install accepts, depends on it. This module used to walk the wire format by hand. On two
-cores of an Intel Xeon (best of 5 runs, protobuf 7.36, November 2026), by hand -> with protobuf:
+The base install has no `onnx` package, but it has `protobuf`, on which every supported onnxruntime
+(1.17 or later) depends. An earlier version parsed the wire format in Python. On two cores of an
+Intel Xeon (best of 5 runs, protobuf 7.36, November 2026), in Python -> with protobuf:
 
     file                      name all nodes     read the graph    peak memory
     demo.int8.onnx, 5 MiB      15 ->   4 ms       29 ->  3 ms       40 ->  29 MiB
     demo.onnx, 19 MiB          23 ->  21 ms       26 ->  4 ms      130 ->  95 MiB
     a model of 88 MiB         394 -> 158 ms      215 -> 48 ms      462 -> 353 MiB
 
-The import takes about 75 ms either way. `runtimes/formats/protobuf.py` stays for what protobuf
-cannot do: it finds the manifest in a file that is mapped into memory, without reading the weights.
+Importing either version takes about 75 ms. `runtimes/formats/protobuf.py` still parses the wire
+format in Python, because it finds the manifest in a file that is mapped into memory without reading
+the weights, which `protobuf` cannot do.
 
 The schema is built when this module is imported, and no generated `_pb2` file is checked in:
-generated code runs only with a protobuf at least as new as its compiler, and the base install
-leaves the version of protobuf to onnxruntime. The messages live in a descriptor pool of their own,
-so that they do not collide with those of an installed `onnx` package. Fields that the schema leaves
-out are kept by protobuf as unknown fields and written back unchanged.
+generated code runs only with a protobuf at least as new as its compiler, and onnxruntime decides
+which version of protobuf is installed. The messages are in a separate descriptor pool, so that they
+do not collide with those of an installed `onnx` package. protobuf keeps fields that the schema
+leaves out as unknown fields, and writes them unchanged.
 
 Field numbers are those of onnx/onnx.proto3 in https://github.com/onnx/onnx.
 """
@@ -71,7 +72,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Shape": (("dim", 1, "repeated Dimension"),),
     "Dimension": (("dim_value", 1, "int64"),),
 }
-"""Message name -> its fields as (name, number, type). A type that is not a scalar is a message."""
+"""Message name -> fields as (name, number, type); the type is a scalar type or a message name."""
 
 _PACKAGE = "tinyvit_onnx"
 _SCALAR_TYPES = {
@@ -106,12 +107,12 @@ _Model = _build_model_class()
 
 @dataclass(frozen=True)
 class OnnxNode:
-    """One operator of a graph.
+    """One node of a graph.
 
     Attributes:
         name: Name of the node.
-        inputs: Names of the values that it reads, "" for an optional input that is absent.
-        int_attributes: Its attributes that are single whole numbers, by name.
+        inputs: Names of its input values; "" for an optional input that is absent.
+        int_attributes: Values of its attributes that are single integers, by name.
     """
 
     name: str
@@ -133,7 +134,7 @@ class OnnxGraph:
 
 
 def read_graph(model: bytes) -> OnnxGraph:
-    """Read the main graph of a serialized model; graphs inside its nodes are left out.
+    """Read the main graph of a serialized model; subgraphs of its nodes are left out.
 
     Args:
         model: A serialized ModelProto.
@@ -163,7 +164,7 @@ def read_graph(model: bytes) -> OnnxGraph:
 def with_unique_node_names(model: bytes) -> bytes:
     """Name the nodes of the main graph "node0", "node1", ... in their order.
 
-    Files may leave names out or use one twice, and a profile tells nodes apart by their names.
+    A profile identifies nodes by their names, which may be missing or not unique in a file.
 
     Args:
         model: A serialized ModelProto.
@@ -180,7 +181,7 @@ def with_unique_node_names(model: bytes) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def matrix_product_model(
+def build_matrix_product_model(
     op_type: str,
     rows: int,
     weights: npt.NDArray[np.generic],

@@ -20,7 +20,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Command-line arguments; None takes those of the process, which the command then owns.
+        argv: Command-line arguments; None takes those of the process. In that case, memory
+            settings of the process are changed too, see `keep_freed_memory`.
 
     Returns:
         The exit code.
@@ -29,7 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_freed_memory()
     return run_subcommand(
         "tinyvit-distill",
-        "Train a TinyViT from the stored logits of a larger teacher, or from class labels.",
+        "Train a TinyViT from the saved predictions of a larger network (the teacher), or from "
+        "class labels.",
         _EXAMPLES,
         commands,
         argv,

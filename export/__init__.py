@@ -1,7 +1,8 @@
-"""Export of a checkpoint to artifacts for edge devices, as tinyvit-export does it.
+"""Exports checkpoints to artifacts: files that run on edge devices.
 
-`export` makes one artifact and `export_all` makes one for every requested target; both take an
-`ExportConfig`. They need `pip install 'tinyvit-edge[export]'`.
+`export` makes the artifact of one target, such as "onnx", and `export_all` makes one artifact for
+each requested target. Both take an `ExportConfig`, and tinyvit-export is their command line. They
+need `pip install 'tinyvit-edge[export]'`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The command line of tinyvit-export, and the options that it stands for."""
+"""The command line of tinyvit-export: its parser, and the conversion to an `ExportConfig`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_export_parser() -> argparse.ArgumentParser:
     """Make the parser of tinyvit-export.
 
     Returns:
-        A parser whose result `config_from_arguments` takes.
+        The parser; `config_from_arguments` converts the arguments that it parses.
     """
     parser = make_parser(
         "tinyvit-export",
@@ -49,7 +49,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
     """Convert parsed arguments to the options of an export.
 
     Args:
-        arguments: What the parser of `make_export_parser` returned.
+        arguments: Arguments parsed by the parser of `make_export_parser`.
 
     Returns:
         The options.
@@ -106,20 +106,20 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=["onnx"],
         metavar="TARGET",
-        help="Engines to make files for: one or several names, or all for every target whose "
-        f"tools are installed (default: onnx). The targets, with their aliases: {names}.",
+        help="Kinds of file to make: one or more targets, or all for every target whose tools are "
+        f"installed (default: onnx). The targets, with aliases in parentheses: {names}.",
     )
     parser.add_argument(
         "-o",
         "--output",
         metavar="PATH",
         help="For one target, a file or an existing folder; for several targets, a folder, which "
-        "is made if it does not exist (default: the current folder).",
+        "is created if it does not exist (default: the current folder).",
     )
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="File of class labels, one on each line in the order of the classifier's rows, or a "
+        help="File of class labels, one per line in the order of the classifier's rows, or a "
         "CSV, TSV or JSON file (default: the checkpoint's own labels).",
     )
     _add_input_arguments(parser)
@@ -140,13 +140,13 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that decide what the artifact takes as input."""
+    """Add the options that determine the input of the artifact."""
     parser.add_argument(
         "--img-size",
         type=int,
         metavar="PIXELS",
         help="Height and width of the network's input, a multiple of 32; attention biases are "
-        "interpolated to it (default: the checkpoint's own).",
+        "interpolated to it (default: the checkpoint's own size).",
     )
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument(
@@ -154,25 +154,25 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help=f"Number of images in one call, 1 to {MAX_BATCH} (default: 1).",
+        help=f"Number of images per call, 1 to {MAX_BATCH} (default: 1).",
     )
     batch.add_argument(
         "--dynamic-batch",
         action="store_true",
-        help="Leave the number of images in one call open.",
+        help="Allow any number of images per call.",
     )
     parser.add_argument(
         "--preprocess",
         choices=("host", "normalize", "full"),
         default="host",
-        help="Preprocessing that becomes part of the file. host: none, the caller resizes, crops "
+        help="Preprocessing that becomes part of the file. host: none; the caller resizes, crops "
         "and normalizes (default). normalize: subtracting the mean and dividing by the standard "
         "deviation. full: resizing and cropping too.",
     )
 
 
 def _add_target_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a group for each target that has options of its own."""
+    """Add one group of options for each target that has its own options."""
     for target in map(get_target, target_names()):
         if target.options:
             group = parser.add_argument_group(f"options of --target {target.name}")

@@ -1,4 +1,4 @@
-"""Writing of one artifact: the network is lowered, saved, checked in its engine, and published."""
+"""Writes one artifact: lowers the network, saves it, checks its logits, and publishes the files."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from tinyvit.files import publish_files, refuse_existing, size_bytes, staging_fo
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes.artifact import Artifact, content_sha256
 from tinyvit.runtimes.base import Runtime, RuntimeInfo
-from tinyvit.runtimes.verify import golden_batch
+from tinyvit.runtimes.verify import make_golden_batch
 
 _CALIBRATION_TOOL = "torchao"
-"""The distribution whose observers decide the scales of a calibrated network."""
+"""The package whose observers determine the scales of a calibrated network."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,11 @@ class ExportedArtifact:
         manifest: The manifest in the artifact.
         files: All files of the artifact, `path` last.
         size_bytes: Size of all files.
-        engine: The engine that the logits were checked in; the target's own where it runs here.
-        speed: Latency for one batch beside the baseline, on one thread each. The baseline is the
+        engine: The engine that computed the logits for the check; the target's own engine if that
+            runs on this machine.
+        speed: Latency of one batch, and of the baseline, on one thread each. The baseline is the
             same network in eager torch for float32, and the float32 artifact in the same engine for
-            other precisions. None if the target's engine does not run here.
+            other precisions. None if the target's engine does not run on this machine.
         candidate: How the int8 network was found; None for other precisions.
         notes: Facts that a user should know; see `LoweredModel.notes`.
     """
@@ -53,10 +54,10 @@ class ExportedArtifact:
 def write_artifact(
     target: Target, network: PreparedNetwork, path: Path, overwrite: bool
 ) -> ExportedArtifact:
-    """Write an artifact that was checked in its engine.
+    """Write an artifact, and check it before it is published.
 
-    The artifact is saved in a staging folder, opened from there, saved again with what was measured
-    in its manifest, and only then moved to its place.
+    The artifact is saved in a staging folder, opened and measured there, saved again with the
+    measurements in its manifest, and only then moved to its final path.
 
     Args:
         target: The target.
@@ -68,7 +69,7 @@ def write_artifact(
         The artifact.
 
     Raises:
-        ArtifactError: A tool failed, or the artifact does not equal the network.
+        ArtifactError: A tool failed, or the artifact's logits differ from the network's.
         RequestError: The target does not offer what is requested, or a file exists already.
         OSError: A file cannot be written. Nothing is left behind then.
     """
@@ -102,7 +103,7 @@ def write_artifact(
 
 
 def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
-    """Lower the network, unless the search within the budget has already lowered just this."""
+    """Lower the network, or reuse the model that the search lowered (always stage "host")."""
     manifest, candidate = network.manifest, network.candidate
     if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
         return candidate.lowered
@@ -132,9 +133,9 @@ def _save(lowered: LoweredModel, path: Path, manifest: Manifest) -> list[Path]:
 def _measure_speed(
     target: Target, network: PreparedNetwork, runtime: Runtime, manifest: Manifest
 ) -> SpeedComparison | None:
-    """Return the speed that was measured before, or measure it beside eager torch."""
+    """Return the speed measured during preparation, or compare the artifact with eager torch."""
     if target.parity_method != "engine" or network.torch_baseline is None:
         return network.speed
     assert manifest.golden is not None
-    batch = golden_batch(manifest, manifest.golden, 0)
+    batch = make_golden_batch(manifest, manifest.golden, 0)
     return compare_with_torch(runtime, batch, network.torch_baseline)

@@ -1,4 +1,4 @@
-"""Timing of an artifact beside its baseline on this machine, in alternation and on one thread each.
+"""Times an artifact and its baseline alternately on this machine, each on one thread.
 
 With more threads, torch's threads wait for one another hundreds of times in each run. While other
 work runs on the machine, that multiplies torch's time by 2 to 50 and the engine's by 2. On one
@@ -23,13 +23,13 @@ if TYPE_CHECKING:
     from tinyvit.nn.model import TinyViT
 
 ONE_THREAD = RuntimeOptions(threads=1)
-"""How a file is opened to be timed."""
+"""Options with which a file is opened to be timed."""
 
 ROUNDS = 12
 WARMUP_ROUNDS = 2
 RUNS_PER_ROUND = 3
 MAX_SECONDS = 3.0
-"""Timing ends after this time, though not before three rounds."""
+"""Timing stops after this time, but not before three rounds are complete."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class SpeedComparison:
     Attributes:
         artifact: Latency of the artifact for one batch.
         baseline: Latency of the baseline for one batch of the same size.
-        baseline_name: What the baseline is, such as "eager torch" or "float32 in openvino".
+        baseline_name: Description of the baseline, such as "eager torch" or "float32 in openvino".
     """
 
     artifact: Timing
@@ -55,13 +55,13 @@ class SpeedComparison:
 def compare_with_torch(
     runtime: Runtime, batch: npt.NDArray[Any], network: TinyViT
 ) -> SpeedComparison:
-    """Time an artifact beside the same network in eager torch.
+    """Compare the latency of an artifact with the same network in eager torch.
 
     Args:
         runtime: The artifact, opened on one thread.
         batch: A batch of the shape, layout and dtype that the artifact takes.
-        network: The folded network. It is run on as many images; torch's number of threads is set
-            to one meanwhile and restored.
+        network: The folded network. It runs on batches of the same size, and torch is limited to
+            one thread in the meantime.
 
     Returns:
         Both latencies.
@@ -79,10 +79,10 @@ def compare_with_torch(
 
 
 def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparison:
-    """Time an artifact beside the float32 artifact of the same network and target.
+    """Compare the latency of an artifact with the float32 artifact of the same target.
 
     Args:
-        artifact: The artifact, which its own engine opens.
+        artifact: The artifact, to be opened by its own engine.
         float32: The float32 artifact; its input has the same shape, layout and dtype.
 
     Returns:
@@ -108,6 +108,6 @@ def _alternate(
         rounds=ROUNDS,
         warmup=WARMUP_ROUNDS,
         budget_s=MAX_SECONDS,
-        block=RUNS_PER_ROUND,
+        runs_per_turn=RUNS_PER_ROUND,
     )
     return SpeedComparison(timings["artifact"], timings["baseline"], baseline_name)

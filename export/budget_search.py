@@ -1,7 +1,8 @@
-"""The search for an int8 network within the accuracy budget, for one target.
+"""Searches for an int8 network within the accuracy budget, for one target.
 
-The recipe is applied, the int8 artifact is compared with the float32 artifact in the same engine,
-and as long as it misses the budget, the units that quantization harms most return to float32.
+The network is quantized by a recipe (scales and bit widths), and the int8 artifact is compared with
+the float32 artifact in the same engine. While it misses the budget, the units (layers and attention
+modules) that lose most by quantization return to float32.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tinyvit.manifest import Precision, Quantization
 from tinyvit.metrics import PairedComparison
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, compare_outputs
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, compare_outputs
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.quantizer import PreparedQuantization, QuantizationConfig
 from tinyvit.quant.recipe import Recipe
@@ -33,8 +34,8 @@ MIN_INT8_SHARE = 0.5
 """Share of the multiply-accumulates in int8, 0 to 1, at or below which the search gives up: an
 artifact that is mostly float32 is not an int8 artifact."""
 
-PROBE_IMAGES = 8
-"""Images that tell whether two engines return the same float32 logits."""
+PROBE_IMAGE_COUNT = 8
+"""Number of images on which the float32 logits of two engines are compared."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ class BudgetTrial:
     """One step of the search.
 
     Attributes:
-        float_units: Layers and attentions that stay float32.
+        float_units: Names of the layers and attention modules that stay float32.
         int8_share: Share of the multiply-accumulates that the recipe quantizes, 0 to 1.
-        comparison: The int8 artifact against the float32 artifact.
+        comparison: Comparison of the int8 artifact with the float32 artifact.
     """
 
     float_units: tuple[str, ...]
@@ -60,7 +61,7 @@ class BudgetTrial:
 
 @dataclass(frozen=True)
 class QuantizedCandidate:
-    """An int8 network that is within the budget, or was forced.
+    """An int8 network that is within the budget, or that --force accepts regardless.
 
     Attributes:
         network: The quantized network.
@@ -68,9 +69,9 @@ class QuantizedCandidate:
         recipe: The recipe that was applied, with the units that stay float32.
         trials: The steps of the search; the last one is of this network.
         lowered: The model at stage "host" for the target itself; None if a substitute was measured.
-        int8_macs: Share of the multiply-accumulates that ran in integer kernels, 0 to 1; None if
-            the engine does not run here or does not report its kernels.
-        speed: Latency beside the float32 artifact; None if the engine does not run here.
+        int8_mac_fraction: Fraction of the multiply-accumulates that ran in integer kernels, 0 to
+            1; None if the engine does not run here or does not report its kernels.
+        speed: Latency compared with the float32 artifact; None if the engine does not run here.
     """
 
     network: TinyViT
@@ -78,28 +79,28 @@ class QuantizedCandidate:
     recipe: Recipe
     trials: tuple[BudgetTrial, ...]
     lowered: LoweredModel | None
-    int8_macs: float | None = None
+    int8_mac_fraction: float | None = None
     speed: SpeedComparison | None = None
 
     @property
     def comparison(self) -> PairedComparison:
-        """This network's artifact against the float32 artifact."""
+        """Comparison of this network's artifact with the float32 artifact."""
         return self.trials[-1].comparison
 
     def with_scheme(self, folded: TinyViT, scheme: QuantScheme) -> QuantizedCandidate:
-        """Apply the same recipe as another engine wants it, one that does not run here.
+        """Apply the same recipe with the scheme of a target whose engine does not run here.
 
         Args:
             folded: The folded float32 network.
-            scheme: Where and how that engine wants quantization.
+            scheme: Which tensors that engine quantizes, and in which form.
 
         Returns:
-            The candidate for that engine, which was not lowered.
+            The candidate for that engine, not lowered yet.
         """
         network = quantize_network(folded, self.recipe, scheme)
         return replace(self, network=network, graph=self.graph.retrace(network), lowered=None)
 
-    def manifest_entry(self, config: QuantizationConfig, measured_on: str) -> Quantization:
+    def make_manifest_entry(self, config: QuantizationConfig, measured_on: str) -> Quantization:
         """Describe the quantization for the manifest.
 
         Args:
@@ -107,18 +108,20 @@ class QuantizedCandidate:
             measured_on: The processor that accuracy and speed were measured on.
 
         Returns:
-            The entry of the manifest.
+            The field `quantization` of the manifest.
         """
         return Quantization(
             method=self.recipe.method,
-            data=self.recipe.calibration_sha256,
-            data_count=self.recipe.calibration_count,
-            recipe=self.recipe.sha256,
+            calibration_sha256=self.recipe.calibration_sha256,
+            calibration_count=self.recipe.calibration_count,
+            recipe_sha256=self.recipe.sha256,
             weight_bits=self.recipe.weight_bits,
-            cpu=config.cpu,
+            required_cpu_feature=config.cpu,
             float_units=self.recipe.float_units,
-            int8_macs=None if self.int8_macs is None else round(self.int8_macs, 4),
-            images=self.comparison.images,
+            int8_mac_fraction=None
+            if self.int8_mac_fraction is None
+            else round(self.int8_mac_fraction, 4),
+            evaluation_count=self.comparison.image_count,
             agreement=self.comparison.agreement,
             top1=self.comparison.top1,
             float_top1=self.comparison.reference_top1,
@@ -130,19 +133,19 @@ class QuantizedCandidate:
 
 @dataclass
 class SharedMeasurements:
-    """Measurements that are made once in an export and hold for several targets.
+    """Measurements of one export that several targets share.
 
     Attributes:
-        substitutes: The result of the search for targets that do not run here, by the scheme of
-            the ONNX substitute that was measured.
-        float32_outputs: The outputs of the float32 artifact in the first engine.
+        substitutes: Scheme of an `OnnxSubstitute` -> the result of the search with it, for targets
+            whose engines do not run here.
+        float32_outputs: The outputs of the float32 artifact in the first engine that was measured.
     """
 
     substitutes: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
     float32_outputs: ArtifactOutputs | None = None
 
     def run_float32(
-        self, workspace: Workspace, float32: Artifact, images: ImageBatches, progress: Progress
+        self, workspace: Workspace, float32: Artifact, images: BatchFactory, progress: Progress
     ) -> ArtifactOutputs:
         """Return the outputs of a float32 artifact.
 
@@ -153,8 +156,8 @@ class SharedMeasurements:
             progress: Receives a message if the artifact is run on all images.
 
         Returns:
-            The outputs of the first engine if this artifact has the same logits on the first
-            `PROBE_IMAGES` images; otherwise its own.
+            The outputs of the first engine, if this artifact returns the same logits on the first
+            `PROBE_IMAGE_COUNT` images; otherwise the artifact's own outputs.
         """
         known = self.float32_outputs
         if known is not None and _matches(workspace, float32, images, known):
@@ -166,11 +169,11 @@ class SharedMeasurements:
 
 
 def _matches(
-    workspace: Workspace, artifact: Artifact, images: ImageBatches, known: ArtifactOutputs
+    workspace: Workspace, artifact: Artifact, images: BatchFactory, known: ArtifactOutputs
 ) -> bool:
-    """Tell whether an artifact has known logits on the first images."""
+    """Return whether an artifact returns the known logits on the first images."""
     pixels, _ = next(images())
-    logits = workspace.run(artifact, lambda: iter([(pixels[:PROBE_IMAGES], None)])).logits
+    logits = workspace.run(artifact, lambda: iter([(pixels[:PROBE_IMAGE_COUNT], None)])).logits
     known_logits = known.logits[: len(logits)]
     tolerance = RELATIVE_TOLERANCE["host"] * np.abs(known_logits).max()
     return bool(np.abs(logits - known_logits).max() <= tolerance)
@@ -185,27 +188,27 @@ def search_within_budget(
     """Find the int8 network with the fewest units in float32 that is within the budget.
 
     Args:
-        workspace: Where the artifacts are written; afterwards it holds the float32 artifact and
-            that of the network found.
+        workspace: Where the artifacts are written; afterwards it contains the float32 artifact and
+            the artifact of the returned network.
         quantization: The recipe to begin with, and the images to compare on.
-        measurements: What other targets of the same export have measured.
+        measurements: Measurements of the export's earlier targets.
         progress: Receives a message for each step.
 
     Returns:
-        The network; the recipe's own where that is within the budget or `force` was given. Its
-        speed and its kernels are not measured; see `measure_candidate`.
+        The network. All units of the recipe are quantized if that is within the budget or if
+        `force` was given. Speed and kernels are not measured; see `measure_candidate`.
 
     Raises:
-        RequestError: No network is within the budget; the cause names every step.
+        RequestError: No network is within the budget; the error describes every step.
     """
     config, recipe = quantization.config, quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
-    reference = measurements.run_float32(workspace, float32, quantization.images, progress)
+    reference = measurements.run_float32(workspace, float32, quantization.make_batches, progress)
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []
     while True:
         candidate = _build_candidate(workspace, recipe, config.precision)
-        outputs = workspace.run(workspace.artifact(config.precision), quantization.images)
+        outputs = workspace.run(workspace.artifact(config.precision), quantization.make_batches)
         comparison = compare_outputs(outputs, reference)
         share = _quantized_share(workspace, recipe)
         trials.append(BudgetTrial(recipe.float_units, share, comparison))
@@ -214,9 +217,9 @@ def search_within_budget(
             return replace(candidate, trials=tuple(trials))
         if not ranking:
             ranking = _rank_units(workspace, quantization, comparison, progress)
-        reduced = recipe.with_float_units(_units_to_restore(ranking, len(trials)))
+        reduced = recipe.with_float_units(_choose_float_units(ranking, len(trials)))
         if share <= MIN_INT8_SHARE or reduced.float_units == recipe.float_units:
-            raise _budget_error(trials)
+            raise _make_budget_error(trials)
         recipe = reduced
 
 
@@ -226,19 +229,19 @@ def measure_candidate(
     """Measure the kernels and the speed of a candidate in its target's engine.
 
     Args:
-        workspace: The workspace that `search_within_budget` has left.
-        candidate: The network that it found.
+        workspace: The workspace that `search_within_budget` used.
+        candidate: The network that `search_within_budget` returned.
         precision: Precision of its artifact.
 
     Returns:
         The candidate with its measurements.
     """
     artifact = workspace.artifact(precision)
-    int8_macs = None
+    int8_mac_fraction = None
     if can_profile_kernels(artifact.path):
-        int8_macs = profile_kernels(artifact.path).integer_share
+        int8_mac_fraction = profile_kernels(artifact.path).integer_share
     speed = compare_with_float32(artifact, workspace.artifact("float32"))
-    return replace(candidate, int8_macs=int8_macs, speed=speed)
+    return replace(candidate, int8_mac_fraction=int8_mac_fraction, speed=speed)
 
 
 def _build_candidate(
@@ -265,10 +268,12 @@ def _rank_units(
     comparison: PairedComparison,
     progress: Progress,
 ) -> list[UnitSensitivity]:
-    """Rank the quantized units by the harm that int8 does to them."""
+    """Rank the quantized units by the error that int8 causes in each."""
     resolution = ""
     if quantization.config.val_data is None:
-        resolution = f" (one of {comparison.images} images is {100 / comparison.images:.1f}%)"
+        resolution = (
+            f" (one of {comparison.image_count} images is {100 / comparison.image_count:.1f}%)"
+        )
     progress.message(
         f"the accuracy budget is missed{resolution}: measuring how sensitive each layer is to "
         "int8, which takes minutes"
@@ -282,16 +287,18 @@ def _rank_units(
     )
 
 
-def _units_to_restore(ranking: list[UnitSensitivity], trials: int) -> tuple[str, ...]:
-    """Choose the units that return to float32: 1, 2, 4, ... of those that int8 harms."""
+def _choose_float_units(ranking: list[UnitSensitivity], trial_count: int) -> tuple[str, ...]:
+    """Choose the 1, 2, 4, ... most sensitive units, which return to float32."""
     return tuple(
-        sensitivity.unit for sensitivity in ranking[: 2 ** (trials - 1)] if sensitivity.error > 0
+        sensitivity.unit
+        for sensitivity in ranking[: 2 ** (trial_count - 1)]
+        if sensitivity.error > 0
     )
 
 
-def _budget_error(trials: list[BudgetTrial]) -> RequestError:
+def _make_budget_error(trials: list[BudgetTrial]) -> RequestError:
     return RequestError(
         f"int8 misses its accuracy budget: {'; '.join(map(str, trials))}",
         "calibrate with images like the device's (--calib-data), allow a larger loss (--max-drop, "
-        "--min-agreement), or write the file all the same with --force",
+        "--min-agreement), or write the file regardless with --force",
     )

@@ -26,11 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run tinyvit-export.
 
     Args:
-        argv: Arguments without the name of the program; those of the process by default.
+        argv: Arguments without the program's name; None for the arguments of the process.
 
     Returns:
-        The exit code. It is 1 if a requested target failed; a target that "all" skipped, because
-        its tools are missing or it does not offer what is requested, does not count.
+        The exit code: 0, or 1 if a target failed. With `--target all`, a target is not counted as
+        failed if it was skipped because its tools are not installed or because it does not offer
+        what is requested.
     """
     arguments = make_export_parser().parse_args(argv)
     command = _print_model_list if arguments.list else _run_export
@@ -57,12 +58,12 @@ def _run_export(arguments: argparse.Namespace) -> int:
             traceback.print_exc()
         raise
     _print_report(report, arguments.json)
-    skips_count = ALL_TARGETS not in config.targets
-    return int(any(skips_count or not failure.is_skipped for failure in report.failures))
+    skips_are_failures = ALL_TARGETS not in config.targets
+    return int(any(skips_are_failures or not failure.is_skipped for failure in report.failures))
 
 
 def _export(config: ExportConfig, progress: Progress) -> ExportReport:
-    """Export to one target, whose error is the command's error, or to several."""
+    """Export to one target and raise its error, or to several and collect their errors."""
     from tinyvit.export.pipeline import ExportReport, export, export_all
 
     if requests_several(config):
@@ -83,7 +84,7 @@ def _print_report(report: ExportReport, as_json: bool) -> None:
         for artifact in report.artifacts:
             print(format_summary(artifact))
     for failure in report.failures:
-        print(f"not made: {failure.target} ({failure.error})", file=sys.stderr)
+        print(f"no artifact for {failure.target}: {failure.error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

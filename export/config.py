@@ -1,4 +1,4 @@
-"""The options of an export, as a user gives them on the command line or in Python."""
+"""The options of an export, as given on the command line or in Python."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig
 
 ALL_TARGETS = "all"
-"""The word that requests every target whose tools are installed."""
+"""Name in `ExportConfig.targets` that requests every target whose tools are installed."""
 
 MAX_BATCH = 4096
+"""Largest number of images per call."""
 
 
 @dataclass(frozen=True)
@@ -28,22 +29,23 @@ class ExportConfig:
     Attributes:
         model: Name of a released checkpoint, or "demo"; None if `checkpoint` is given. If both
             are None, the released checkpoint `tinyvit.variants.DEFAULT_MODEL` is exported.
-        checkpoint: A .safetensors or .pth file in the paper's or timm's layout.
-        targets: Names or aliases of targets; ("all",) stands for every target.
+        checkpoint: A .safetensors or .pth file with the parameter names of the paper's code or of
+            timm.
+        targets: Names or aliases of targets; ("all",) for every target whose tools are installed.
         img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
             the checkpoint's own size.
-        batch: Images per call, 1 to `MAX_BATCH`; None leaves the number open.
+        batch: Images per call, 1 to `MAX_BATCH`; None for a dynamic batch.
         preprocess: How much of the preprocessing becomes part of the artifact.
         labels: A file of labels, or the labels themselves, in the order of the classifier's rows;
             None keeps the checkpoint's own labels.
-        output: For one target, a file, or a folder that exists or whose name ends with "/". For
-            several targets, a folder. None stands for the current folder. In a folder, files are
+        output: For one target, a file, an existing folder, or a new folder if the path ends with
+            "/". For several targets, a folder. None is the current folder. Files in a folder are
             named after the model.
         opset: ONNX opset of the network.
         overwrite: Whether existing files are replaced.
-        float16: Whether weights are stored in 16 bits.
+        float16: Whether weights are stored as float16.
         quantization: How the network is quantized to int8; None leaves it unquantized.
-        target_options: Name -> value of the options that belong to single targets; see
+        target_options: Options that only some targets have, as name -> value; see
             `Target.options`.
     """
 
@@ -99,7 +101,7 @@ class ExportConfig:
             )
 
     def _validate_input(self) -> None:
-        """Check the options that decide the shape and the type of the artifact's input."""
+        """Check the options that determine the shape and the type of the artifact's input."""
         stages = get_args(PreprocessStage)
         if self.preprocess not in stages:
             raise RequestError(
@@ -110,7 +112,7 @@ class ExportConfig:
         ):
             raise RequestError(
                 f"--batch {self.batch} is not possible",
-                f"give a whole number from 1 to {MAX_BATCH}, or --dynamic-batch to leave it open",
+                f"give a whole number from 1 to {MAX_BATCH}, or --dynamic-batch for any number",
             )
         if self.preprocess == "full" and self.batch != 1:
             raise RequestError(

@@ -23,8 +23,10 @@ _INT8_OPTIONS = (
     "cpu",
     "force",
 )
-"""Options that are refused without --int8 and --int8-weights-only. All of them default to None, so
-that it shows whether they were given."""
+"""Options that are refused without --int8 and --int8-weights-only.
+
+Each defaults to None, which means that it was not given.
+"""
 
 
 def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,20 +36,19 @@ def add_int8_arguments(parser: argparse.ArgumentParser) -> None:
         parser: The parser of tinyvit-export.
     """
     group = parser.add_argument_group(
-        "int8", "All other options of this group need --int8 or --int8-weights-only."
+        "int8", "The other options of this group need --int8 or --int8-weights-only."
     )
     precision = group.add_mutually_exclusive_group()
     precision.add_argument(
         "--int8",
         action="store_true",
-        help="Quantize weights and activations to 8-bit integers, and measure the accuracy and "
-        "the speed beside float32.",
+        help="Quantize weights and activations to 8-bit integers, and compare accuracy and speed "
+        "with float32.",
     )
     precision.add_argument(
         "--int8-weights-only",
         action="store_true",
-        help="Quantize the weights alone: a quarter of the size, and 0 to 30%% slower than "
-        "float32.",
+        help="Quantize only the weights: a quarter of the size of float32, and 0 to 30%% slower.",
     )
     _add_calibration_arguments(group)
     _add_budget_arguments(group)
@@ -58,7 +59,7 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         "--calib-data",
         metavar="DATA",
         help="Images to calibrate with: a folder of images or of class folders, a text file that "
-        "lists images, an .npz file, or synthetic for images that are made from the network itself "
+        "lists images, an .npz file, or synthetic for images generated from the network itself "
         "(default: synthetic).",
     )
     group.add_argument(
@@ -76,8 +77,8 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--recipe",
         metavar="FILE",
-        help="File of quantization scales. If it exists, its scales are used and nothing is "
-        "calibrated; if not, the scales are written there.",
+        help="File of quantization scales. If the file exists, its scales are used and nothing is "
+        "calibrated; otherwise the calibrated scales are written to it.",
     )
     group.add_argument(
         "--cpu",
@@ -91,20 +92,21 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--val-data",
         metavar="DIR",
-        help="Folder of class folders to measure top-1 accuracy on. Without it, the predictions "
-        "are compared with those of float32 on images that were not used to calibrate.",
+        help="Validation images, in one folder per class, to measure top-1 accuracy. Without it, "
+        "predictions are compared with those of float32 on images not used for calibration.",
     )
     group.add_argument(
         "--max-drop",
         type=float,
         metavar="POINTS",
-        help="Percentage points of top-1 accuracy on --val-data that may be lost (default: 0.5).",
+        help="Largest allowed loss of top-1 accuracy on --val-data, in percentage points "
+        "(default: 0.5).",
     )
     group.add_argument(
         "--min-agreement",
         type=float,
         metavar="PERCENT",
-        help="Without --val-data: percent of images that must get the same top-1 class as in "
+        help="Without --val-data: percent of images whose top-1 class must be the same as in "
         "float32 (default: 98.5).",
     )
     group.add_argument(
@@ -117,8 +119,8 @@ def _add_budget_arguments(group: argparse._ArgumentGroup) -> None:
         "--force",
         action="store_true",
         default=None,
-        help="Write the file even if it misses --max-drop or --min-agreement; its manifest says "
-        "so.",
+        help="Write the file even if it misses --max-drop or --min-agreement; its manifest records "
+        "this.",
     )
 
 
@@ -134,15 +136,15 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     Raises:
         RequestError: An option was given without --int8, or contradicts another one.
     """
-    given = {
+    values = {
         name: getattr(arguments, name)
         for name in _INT8_OPTIONS
         if getattr(arguments, name) is not None
     }
     if not arguments.int8 and not arguments.int8_weights_only:
-        if given:
+        if values:
             raise RequestError(
-                f"--{next(iter(given)).replace('_', '-')} is an option of --int8",
+                f"--{next(iter(values)).replace('_', '-')} is an option of --int8",
                 "add --int8, or leave it out",
             )
         return None
@@ -151,11 +153,11 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     from tinyvit.quant.quantizer import QuantizationConfig
 
     budget_names = ("max_drop", "min_agreement")
-    budget = AccuracyBudget(**{name: given.pop(name) for name in budget_names if name in given})
+    budget = AccuracyBudget(**{name: values.pop(name) for name in budget_names if name in values})
     for name in ("recipe", "val_data"):
-        if name in given:
-            given[name] = Path(given[name])
-    return QuantizationConfig(**given, budget=budget, weights_only=arguments.int8_weights_only)
+        if name in values:
+            values[name] = Path(values[name])
+    return QuantizationConfig(**values, budget=budget, weights_only=arguments.int8_weights_only)
 
 
 def _check_budget_options(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,7 @@
-"""The manifest of an artifact, without what depends on the target, and its golden vectors."""
+"""Builds the manifest of an artifact, except the fields that depend on the target.
+
+The manifest contains golden vectors: test inputs and the logits that engines must return for them.
+"""
 
 from __future__ import annotations
 
@@ -26,37 +29,37 @@ if TYPE_CHECKING:
     from tinyvit.nn.model import TinyViT
 
 RELATIVE_TOLERANCE: dict[PreprocessStage, float] = {"host": 1e-3, "normalize": 1e-3, "full": 1e-2}
-"""How far a float32 engine may be from the torch model, as a fraction of the largest logit (taken
-to be at least 1).
+"""Allowed difference between the logits of a float32 engine and those of the torch model, as a
+fraction of the largest absolute logit, or of 1 if that is larger.
 
-Engines differ by about 1e-5. Where they resize, they also differ by the effect of one level of 255
-in a few pixels.
+Engines differ by about 1e-5. If the artifact resizes, a few pixels also differ by one level of 255.
 """
 
 ROUNDING_TOLERANCE: dict[Precision, float] = {"float16": 0.03, "int8": 0.08}
-"""The same fraction for precisions that round, where it is larger.
+"""The same fraction for precisions that round; the larger of the two fractions applies.
 
 float16: the engine may compute in bfloat16, whose significand has 8 bits; the largest difference
-seen was 0.004. int8: correct engines add float32 sums in different orders, and where a sum lies
-between two integers, the result differs by a whole step; docs/int8.md has the differences seen in
+seen was 0.004. int8: correct engines add float32 numbers in different orders, so a sum near the
+middle between two integers may be rounded up or down; docs/int8.md has the differences seen in
 correct engines and in kernels that saturate.
 """
 
 SQUARES = ((8, 0), (8, 8), (12, 0))
-"""Golden squares of an int8 network in its own pixels, as (side, shift).
+"""Checkerboards among the golden inputs of an int8 network: (side, shift), in input pixels.
 
-Of all images that were tried, squares of 8 pixels expose saturating kernels best (docs/int8.md).
+Of all images that were tried, squares of 8 pixels detect saturating kernels best (docs/int8.md).
 Sides and shifts are multiples of the 4 pixels of a patch.
 """
 
 _CENTER_MARGIN = 64
-"""Pixels by which an image for "full" is wider than high on either side. The center crop then cuts
-off 32 more pixels of the halved image at the left than at the top, a multiple of the patch."""
+"""Columns added on either side of a square golden image for the stage "full". After the image is
+halved, the center crop removes 32 more pixels at the left than at the top, a multiple of the patch
+size."""
 
 
 @dataclass(frozen=True)
 class _GoldenInputs:
-    """The golden images, as formulas of tinyvit.golden; height and width are in pixels."""
+    """The golden images, as a formula and patterns of `tinyvit.golden`; sizes are in pixels."""
 
     formula: str
     patterns: tuple[int, ...]
@@ -76,17 +79,17 @@ def build_manifest(
     Args:
         source: The checkpoint that is exported.
         labels: One label for each class, in the order of the classifier's rows.
-        batch: Images per call; None leaves the number open.
+        batch: Images per call; None for a dynamic batch.
         stage: How much of the preprocessing is part of the artifact.
         precision: Precision of the artifact.
 
     Returns:
         A manifest whose `target` is "", whose `tools` are empty, and whose float32 input is NCHW.
     """
-    size, images = source.img_size, batch or BATCH
+    size, batch_axis = source.img_size, batch or BATCH
     inputs: dict[PreprocessStage, TensorSpec] = {
-        "host": TensorSpec(INPUT, (images, 3, size, size), "float32", "NCHW"),
-        "normalize": TensorSpec(INPUT, (images, size, size, 3), "uint8", "NHWC"),
+        "host": TensorSpec(INPUT, (batch_axis, 3, size, size), "float32", "NCHW"),
+        "normalize": TensorSpec(INPUT, (batch_axis, size, size, 3), "uint8", "NHWC"),
         "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
     }
     return Manifest(
@@ -97,7 +100,7 @@ def build_manifest(
         precision=precision,
         stage=stage,
         input=inputs[stage],
-        output=TensorSpec(OUTPUT, (images, source.num_classes), "float32", "NC"),
+        output=TensorSpec(OUTPUT, (batch_axis, source.num_classes), "float32", "NC"),
         preprocess=source.preprocess,
         labels=labels,
         source=SourceCheckpoint(source.name, source.sha256),
@@ -110,12 +113,13 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     """Compute the logits that the artifact must reproduce.
 
     Args:
-        network: The network that the artifact must equal. For float32 and float16, it is the
-            network before folding; for int8, the quantized network with exact arithmetic.
-        manifest: The artifact's manifest; stage, precision, preprocessing and image size are read.
+        network: The network whose logits the artifact must reproduce. For float32 and float16, it
+            is the network before folding; for int8, the quantized network with exact arithmetic.
+        manifest: The artifact's manifest; its stage, precision, preprocessing and image size are
+            used.
 
     Returns:
-        The golden inputs as formulas, their logits rounded to 7 digits, and the tolerance.
+        The formula of the inputs, their logits rounded to 7 digits, and the tolerance.
     """
     inputs = _choose_inputs(manifest)
     images = (
@@ -140,9 +144,10 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
 def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     """Choose the golden images of an artifact.
 
-    The squares of an int8 artifact must reach the network with their edges between its patches;
-    blurred or shifted, they expose little. Where the artifact resizes, they are therefore drawn
-    twice as large, shifted by what the crop cuts off, in an image that is halved exactly.
+    The squares of an int8 artifact must reach the network sharp and aligned with its patches;
+    blurred or shifted squares hardly detect saturation. For an artifact that resizes, the image is
+    therefore twice the resized size, and the squares are twice as large and shifted by the pixels
+    that the crop removes.
     """
     size, preprocess, resizes = manifest.img_size, manifest.preprocess, manifest.stage == "full"
     if manifest.precision != "int8":
@@ -154,7 +159,8 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
         cropped = round((preprocess.resize - size) / 2)
         width = height + (2 * _CENTER_MARGIN if preprocess.crop == "center" else 0)
     squares = [
-        golden.square_pattern(scale * side, scale * (shift - cropped)) for side, shift in SQUARES
+        golden.square_pattern_number(scale * side, scale * (shift - cropped))
+        for side, shift in SQUARES
     ]
     patterns = (*golden.PATTERNS, *squares)
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)

@@ -5,31 +5,32 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from tinyvit.variants import RELEASED, VARIANTS, Released
+from tinyvit.variants import RELEASED, VARIANTS, ReleasedCheckpoint
 
 
 def format_model_list() -> str:
-    """Describe the architectures and the released checkpoints for people.
+    """Format the architectures and the released checkpoints as text.
 
     Returns:
-        Two tables with a heading each.
+        Two tables, each with a heading.
     """
     return "\n".join(
         [
             "architectures (parameters and multiply-accumulates (MACs) for 1000 classes)",
             *_architecture_rows(),
             "",
-            "released checkpoints (top-1 and top-5 in percent, as published)",
+            "released checkpoints (top-1 and top-5 in percent, as published; evaluation: crop, "
+            "resized side -> input size, interpolation)",
             *_checkpoint_rows(),
             "",
-            "A short name stands for the checkpoint dist_in22k_ft_in1k. The name demo stands for a "
+            "A short name selects the architecture's checkpoint dist_in22k_ft_in1k. demo selects a "
             "5M network with ten ImageNet classes that is part of this package.",
         ]
     )
 
 
 def model_records() -> list[dict[str, Any]]:
-    """Describe the released checkpoints for programs.
+    """Describe the released checkpoints for JSON output.
 
     Returns:
         One dictionary of JSON types for each checkpoint.
@@ -67,7 +68,7 @@ def _architecture_rows() -> list[str]:
 
 
 def _checkpoint_rows() -> list[str]:
-    evaluations = {name: _evaluation(released) for name, released in RELEASED.items()}
+    evaluations = {name: _describe_evaluation(released) for name, released in RELEASED.items()}
     width = max(map(len, evaluations.values()))
     rows = [
         f"  {'name':38} {'classes':>7} {'top-1':>6} {'top-5':>6}  {'evaluation':{width}} "
@@ -85,7 +86,7 @@ def _checkpoint_rows() -> list[str]:
     return rows
 
 
-def _evaluation(released: Released) -> str:
-    """Name the crop, the sizes and the filter of a checkpoint's evaluation."""
+def _describe_evaluation(released: ReleasedCheckpoint) -> str:
+    """Describe the crop, the sizes and the interpolation of a checkpoint's evaluation."""
     preprocess = released.preprocess
     return f"{preprocess.crop} {preprocess.resize} -> {preprocess.size}, {preprocess.interpolation}"

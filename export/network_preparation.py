@@ -1,4 +1,7 @@
-"""Preparation of the network that one target lowers: the float32 network, or a quantized one."""
+"""Prepares the traced network that a target lowers (converts to its own form).
+
+It is the float32 network, or a network that is quantized within the accuracy budget.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +37,12 @@ class PreparedNetwork:
 
     Attributes:
         graph: The traced network.
-        manifest: The artifact's manifest without what depends on the target, with golden vectors.
-        torch_baseline: The network to time in eager torch beside the artifact; None if `speed`
-            holds or the baseline is another one.
-        speed: Latency beside the float32 artifact in the same engine; None if it was not measured.
+        manifest: The artifact's manifest with golden vectors (test inputs and their expected
+            logits), but without the fields that depend on the target.
+        torch_baseline: For float32, the network that is timed in eager torch as the baseline; None
+            for other precisions.
+        speed: For other precisions, latency compared with the float32 artifact in the same engine;
+            None if it was not measured.
         candidate: How the int8 network was found; None for other precisions.
     """
 
@@ -49,7 +54,7 @@ class PreparedNetwork:
 
 
 class NetworkPreparer(Protocol):
-    """Prepares the network of an export for one target after the other."""
+    """Prepares the network of an export for each target in turn."""
 
     def prepare(self, target: Target) -> PreparedNetwork:
         """Prepare the network for a target.
@@ -88,12 +93,12 @@ class FloatPreparer:
         return PreparedNetwork(graph, manifest, speed=self._compare_with_float32(target))
 
     def _compare_with_float32(self, target: Target) -> SpeedComparison | None:
-        """Time the artifact beside the float32 artifact; None where their engine does not run."""
+        """Compare latency with the float32 artifact; None if the engine does not run here."""
         if target.parity_method != "engine":
             return None
         precision = self.manifest.precision
         self.progress.message(
-            f"timing {precision} beside float32 in the {target.name} target's engine"
+            f"timing {precision} and float32 in the {target.name} target's engine"
         )
         with open_workspace(self.source, target) as workspace:
             artifact = workspace.save(workspace.lower(workspace.graph, precision), precision)
@@ -103,14 +108,14 @@ class FloatPreparer:
 
 @dataclass(frozen=True)
 class QuantizedPreparer:
-    """Prepares a quantized network for each target, all of them from one recipe.
+    """Prepares a quantized network for each target, all from one recipe of int8 scales.
 
     Attributes:
         config: The options of the export.
         source: The network to export.
         quantization: The recipe, and the images that accuracy is compared on.
         progress: Receives a message for each step.
-        measurements: What is measured once for several targets.
+        measurements: Measurements that several targets share.
     """
 
     config: ExportConfig
@@ -135,14 +140,14 @@ class QuantizedPreparer:
         manifest = replace(
             manifest,
             golden=make_golden_vectors(with_exact_arithmetic(candidate.network), manifest),
-            quantization=candidate.manifest_entry(self.quantization.config, describe_cpu()),
+            quantization=candidate.make_manifest_entry(self.quantization.config, describe_cpu()),
         )
         return PreparedNetwork(
             candidate.graph, manifest, speed=candidate.speed, candidate=candidate
         )
 
     def _search(self, target: Target) -> QuantizedCandidate:
-        """Search in the target's own engine, and check the speed there."""
+        """Search with accuracy measured in the target's own engine, and check --min-speedup."""
         config = self.quantization.config
         with open_workspace(self.source, target) as workspace:
             candidate = search_within_budget(
@@ -159,11 +164,11 @@ class QuantizedPreparer:
         return candidate
 
     def _search_with_substitute(self, target: Target) -> QuantizedCandidate:
-        """Search in an ONNX file with the same quantizers: the target does not run here."""
+        """Search with accuracy measured in an `OnnxSubstitute`: the target does not run here."""
         if self.quantization.config.min_speedup is not None:
             raise RequestError(
-                f"{target.name} files do not run on this machine, so that --min-speedup "
-                "cannot be checked",
+                f"{target.name} files do not run on this machine, so --min-speedup cannot be "
+                "checked",
                 "leave out --min-speedup",
             )
         substitute = OnnxSubstitute(target)
@@ -180,7 +185,7 @@ class QuantizedPreparer:
 def make_preparer(
     config: ExportConfig, source: SourceNetwork, progress: Progress
 ) -> NetworkPreparer:
-    """Do the work that all targets of an export share: golden vectors, or calibration.
+    """Make the preparer, and do the work that all targets share: golden vectors or calibration.
 
     Args:
         config: The options of the export.

@@ -1,9 +1,10 @@
 """Parity: whether an artifact computes the same logits as the network that it was made from.
 
-Core ML runs on Apple's devices only and TensorRT on NVIDIA's GPUs, but their files are made
-anywhere. Where the engine of a target does not run, the logits are read in a reference evaluator of
-the format, or in the ONNX graph that the file was built from. Accuracy is then measured in an ONNX
-file with the same scales in the same places, and speed is not measured.
+Core ML runs only on Apple's devices and TensorRT only on NVIDIA's GPUs, but their files can be made
+on other machines. If a target's engine does not run on this machine, the logits are computed by a
+reference evaluator of the format, or from the ONNX graph that the file was built from. Accuracy is
+then measured with an ONNX file that quantizes the same tensors with the same scales, and speed is
+not measured.
 """
 
 from __future__ import annotations
@@ -34,14 +35,14 @@ _SUBSTITUTE = "onnx"
 class OnnxSubstitute(Target):
     """An ONNX file in place of a target whose engine does not run on this machine.
 
-    The quantizers have the same scales and places as in the target's own file, and the data types
-    that onnxruntime has fast kernels for.
+    It quantizes the same tensors with the same scales as the target's own file, but to the data
+    types for which onnxruntime has fast kernels.
     """
 
     suffix = ".onnx"
 
     def __init__(self, target: Target) -> None:
-        """Take the quantizer placement of a target.
+        """Make the substitute of a target, with the target's quantization scheme.
 
         Args:
             target: The target that does not run here.
@@ -77,7 +78,7 @@ def require_tools(target: Target) -> None:
 
 @contextmanager
 def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterator[Runtime]:
-    """Open what the logits of an artifact are read from; see `Target.parity_method`.
+    """Open the runtime that computes an artifact's logits; see `Target.parity_method`.
 
     Args:
         target: The target of the artifact.
@@ -97,7 +98,7 @@ def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterato
     else:
         path = artifact.path.with_name("graph.onnx")
         path.write_bytes(
-            target.parity_model(graph, manifest.preprocess, manifest.stage, manifest.precision)
+            target.make_parity_model(graph, manifest.preprocess, manifest.stage, manifest.precision)
         )
         runtime = open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD)
     with runtime:
@@ -108,11 +109,11 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
     """Compare an artifact's logits with its golden logits.
 
     Args:
-        runtime: What `open_for_parity` opened.
+        runtime: The runtime that `open_for_parity` opened.
         manifest: The artifact's manifest, with golden vectors.
 
     Returns:
-        The largest absolute difference of a logit, and between what it was measured.
+        The largest absolute difference of a logit, with the network and the engine compared.
 
     Raises:
         ArtifactError: The difference is above the tolerance of the golden vectors.
@@ -128,7 +129,7 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
         raise ArtifactError(
             f"the {manifest.target} artifact does not equal {reference}: "
             f"in {engine}, logits differ by {largest:.2g}, and {golden.tolerance:.2g} is allowed",
-            "report this, with the model's variant and what pip list shows",
+            "report this, with the model's variant and the output of pip list",
         )
     return Parity(float(f"{largest:.1e}"), reference, engine)
 

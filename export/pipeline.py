@@ -1,6 +1,6 @@
-"""The export pipeline: checkpoint, folded network, traced graph, artifact, checked artifact.
+"""The export pipeline: loads a checkpoint, traces the network, and makes an artifact per target.
 
-Every artifact is opened before it is handed over, and its logits are compared with the network's.
+Before an artifact is moved to its place, its logits are compared with the network's.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tinyvit.export.plan import (
     ExportPlan,
     PlannedArtifact,
     make_plan,
+    make_write_error,
     requests_several,
-    write_error,
 )
 from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import check_supported, unsupported_error
@@ -61,7 +61,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
         progress: Receives messages and counts; by default they are not shown.
 
     Returns:
-        The artifact, which was written and checked.
+        The artifact, written and checked.
 
     Raises:
         TinyViTError: The artifact cannot be made. Nothing is left behind then.
@@ -78,7 +78,7 @@ def export(config: ExportConfig, progress: Progress = NullProgress()) -> Exporte
     try:
         return _make_artifact(artifact, preparer, config.overwrite, progress)
     except OSError as error:
-        raise write_error(artifact.path, error) from error
+        raise make_write_error(artifact.path, error) from error
 
 
 def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> ExportReport:
@@ -94,7 +94,7 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
 
     Raises:
         TinyViTError: The request itself is impossible, the checkpoint cannot be used, or the output
-            cannot be written. Artifacts of targets before that one remain.
+            cannot be written. Artifacts that were already written remain.
     """
     plan = make_plan(config)
     preparer = _load_and_prepare(plan, progress)
@@ -112,7 +112,7 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
             is_skipped = isinstance(error, MissingDependencyError)
             failures.append(FailedTarget(target.name, error, is_skipped))
         except OSError as error:
-            raise write_error(artifact.path, error) from error
+            raise make_write_error(artifact.path, error) from error
     return ExportReport(tuple(artifacts), tuple(failures))
 
 

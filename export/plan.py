@@ -1,6 +1,6 @@
-"""The plan of an export: its options after they were checked and resolved, before any work.
+"""Checks the options of an export and resolves them into a plan: targets, labels, output paths.
 
-Making a plan takes milliseconds, so that an impossible request fails before a checkpoint is read.
+Making a plan takes milliseconds, so an impossible request fails before the checkpoint is read.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class PlannedArtifact:
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """A request that was checked and resolved.
+    """The checked options of an export, with targets, labels and output paths resolved.
 
     Attributes:
         config: The options as they were given.
@@ -56,7 +56,7 @@ def make_plan(config: ExportConfig) -> ExportPlan:
         config: The options.
 
     Returns:
-        The plan. No file is left behind, though it was tested that the output can be written.
+        The plan. To test that the output can be written, a folder is created and removed.
 
     Raises:
         RequestError: The request is impossible or contradicts itself, or a target, a label file
@@ -71,7 +71,7 @@ def make_plan(config: ExportConfig) -> ExportPlan:
 
 
 def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
-    """Find the requested targets and give each the options that belong to it.
+    """Find the requested targets and set the options of each.
 
     Args:
         config: The options; `targets` and `target_options` are read.
@@ -95,7 +95,7 @@ def resolve_targets(config: ExportConfig) -> tuple[Target, ...]:
 
 
 def requests_several(config: ExportConfig) -> bool:
-    """Tell whether a request names several targets, whose artifacts then go into one folder.
+    """Return whether several targets are requested; their artifacts then go into one folder.
 
     Args:
         config: The options; `targets` and `target_options` are read.
@@ -109,7 +109,7 @@ def requests_several(config: ExportConfig) -> bool:
     return ALL_TARGETS in config.targets or len(resolve_targets(config)) > 1
 
 
-def write_error(path: Path, error: OSError) -> RequestError:
+def make_write_error(path: Path, error: OSError) -> RequestError:
     """Explain why a path cannot be written.
 
     Args:
@@ -142,7 +142,7 @@ def _option_names(target: Target) -> set[str]:
 
 
 def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
-    """Return the target with those of the options that belong to it."""
+    """Return the target with its own options set; options of other targets are ignored."""
     own = {name: value for name, value in options.items() if name in _option_names(target)}
     return target.with_options(own) if own else target
 
@@ -164,11 +164,11 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
         paths = _name_paths(config, targets)
         for path in paths:
             refuse_existing(path, config.overwrite)
-        # Making a staging folder and removing it is the surest test that one can be made later.
+        # The artifact writer will need a staging folder there: creating one now is the best test.
         with staging_folder(paths[0]):
             return paths
     except OSError as error:
-        raise write_error(Path(config.output or "."), error) from error
+        raise make_write_error(Path(config.output or "."), error) from error
 
 
 def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
@@ -176,7 +176,7 @@ def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, 
     suffix = targets[0].suffix
     has_suffix = output.name.endswith(suffix)
     stem = default_stem(config)
-    # A folder whose name has the target's suffix may be an artifact of an earlier export.
+    # An existing folder with the target's suffix is an earlier artifact, such as x.mlpackage.
     is_folder = (
         requests_several(config)
         or config.output is None
@@ -205,8 +205,8 @@ def default_stem(config: ExportConfig) -> str:
         config: The options.
 
     Returns:
-        The model's short name or the checkpoint's file name, then the image size and the precision
-        where they are not the usual ones; without a suffix.
+        The model's short name or the checkpoint's file name, followed by the image size and the
+        precision if they are not the defaults; without a suffix.
 
     Raises:
         RequestError: No released checkpoint has the requested name.

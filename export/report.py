@@ -1,4 +1,4 @@
-"""The report of tinyvit-export about an artifact: a summary for people, a record for programs."""
+"""Reports of tinyvit-export about an artifact: a text summary, and a record for JSON output."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from tinyvit.export.pipeline import FailedTarget
 
 MAX_USEFUL_TIME_RATIO = 0.9
-"""int8 latency over float32 latency above which float32 is the better choice for a processor."""
+"""Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
 
 
 def format_summary(artifact: ExportedArtifact) -> str:
-    """Describe an artifact for people.
+    """Describe an artifact in a text summary.
 
     Args:
         artifact: The artifact.
 
     Returns:
-        Lines about its files, its size, its speed, its parity with the network, and its use.
+        Lines about its files, size, speed and parity with the network, and how to use it.
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
@@ -38,7 +38,7 @@ def format_summary(artifact: ExportedArtifact) -> str:
         lines += _describe_quantization(artifact.candidate)
     lines += [
         f"  speed:  {_describe_speed(artifact)}",
-        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.against}",
+        f"  parity: logits are within {parity.max_abs_diff:.1e} of {parity.reference}",
         *(f"  note:   {note}" for note in artifact.notes),
         f"  use:    from tinyvit import Classifier; print({example})",
     ]
@@ -79,8 +79,8 @@ def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> 
 
 
 def _describe_batch(artifact: ExportedArtifact) -> str:
-    images = artifact.manifest.output.shape[0]
-    return f" for {images} images" if isinstance(images, int) and images > 1 else ""
+    batch = artifact.manifest.output.shape[0]
+    return f" for {batch} images" if isinstance(batch, int) and batch > 1 else ""
 
 
 def _describe_runs(speed: SpeedComparison) -> str:
@@ -93,8 +93,10 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
     if len(candidate.trials) > 1:
         trials = [f"  trial:  {trial}" for trial in candidate.trials]
     kernels = "the engine does not report its kernels here"
-    if candidate.int8_macs is not None:
-        kernels = f"{candidate.int8_macs:.0%} of the multiply-accumulates in integer kernels"
+    if candidate.int8_mac_fraction is not None:
+        kernels = (
+            f"{candidate.int8_mac_fraction:.0%} of the multiply-accumulates in integer kernels"
+        )
     recipe = candidate.recipe
     return [
         *trials,
@@ -105,13 +107,13 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
 
 
 def artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
-    """Describe an artifact for programs.
+    """Describe an artifact for JSON output.
 
     Args:
         artifact: The artifact.
 
     Returns:
-        What the summary says, as JSON types only.
+        The facts of the summary, as JSON types only.
     """
     manifest, parity = artifact.manifest, artifact.manifest.parity
     assert parity is not None
@@ -145,7 +147,7 @@ def _speed_record(speed: SpeedComparison) -> dict[str, str | int | float]:
 
 
 def failure_record(failure: FailedTarget) -> dict[str, str | bool]:
-    """Describe a target without an artifact for programs.
+    """Describe a target without an artifact for JSON output.
 
     Args:
         failure: The target and its error.

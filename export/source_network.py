@@ -41,13 +41,13 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
 
     Args:
         plan: The plan of the export.
-        progress: Receives a message for each stage.
+        progress: Receives a message for each step.
 
     Returns:
         The network.
 
     Raises:
-        CheckpointError: The checkpoint cannot be read or is no TinyViT.
+        CheckpointError: The checkpoint cannot be read or is not a TinyViT.
         RequestError: The number of labels is not the number of classes.
         ArtifactError: torch cannot trace the network.
     """
@@ -72,7 +72,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
 def _choose_labels(
     requested: tuple[Label, ...] | None, checkpoint: Checkpoint
 ) -> tuple[Label, ...]:
-    """Return the requested labels, else the checkpoint's own, else numbers."""
+    """Return the requested labels, else the checkpoint's own, else numbered labels."""
     labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
     if len(labels) != checkpoint.num_classes:
         raise RequestError(

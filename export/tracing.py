@@ -1,6 +1,6 @@
-"""Tracing of the float32 network: a folded TinyViT becomes an ExportedProgram and an ONNX model.
+"""Traces a folded TinyViT (BatchNorms merged into the layers before them) with `torch.export`.
 
-Every target lowers the same traced network, so that all artifacts compute the same function.
+Every target lowers (converts) the same traced network, so all artifacts compute the same function.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 DEFAULT_OPSET = 20
 IR_VERSIONS = {18: 8, 19: 9, 20: 9, 21: 10, 22: 10, 23: 11}
-"""ONNX opset -> the oldest version of the file format that carries it.
+"""ONNX opset -> the oldest IR version (version of the file format) that supports it.
 
 Opset 18 is the first with an antialiased Resize, which `--preprocess full` needs. Opset 20 has Gelu
-as one operator; by their documentation onnxruntime 1.17, OpenVINO 2024 and TensorRT 10 read it.
+as one operator; according to their documentation, onnxruntime 1.17, OpenVINO 2024 and TensorRT 10
+support it.
 """
 
 INPUT = "image"
@@ -35,9 +36,10 @@ INPUT = "image"
 OUTPUT = "logits"
 """Name of the network's output in every artifact."""
 BATCH = "batch"
-"""Name of the batch axis where its size is left open."""
+"""Name of the batch axis if it is dynamic."""
 
 _MAX_MESSAGE = 200
+"""Largest number of characters of a tool's error message that are shown."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,8 @@ class Graph:
         program: The network as `torch.export` traced it.
         img_size: Height and width of the input, in pixels.
         num_classes: Number of logits for each image.
-        batch: Images per call; None if the batch axis is left open.
-        opset: ONNX opset that `onnx` writes.
+        batch: Images per call; None if the batch axis is dynamic.
+        opset: ONNX opset of the model that `to_onnx` returns.
     """
 
     program: ExportedProgram
@@ -75,20 +77,20 @@ class Graph:
         """
         return trace(model, batch=self.batch, opset=self.opset)
 
-    def onnx(self) -> ir.Model:
+    def to_onnx(self) -> ir.Model:
         """Convert the network to ONNX.
 
         Returns:
-            An optimized ONNX model; a new copy on every call, which the caller may change.
+            An optimized ONNX model. Each call returns a new copy, which the caller may change.
 
         Raises:
             ArtifactError: torch cannot express the network in ONNX.
         """
-        return self._onnx.clone()
+        return self._onnx_model.clone()
 
     @cached_property
-    def _onnx(self) -> ir.Model:
-        """The optimized ONNX model, converted once."""
+    def _onnx_model(self) -> ir.Model:
+        """The optimized ONNX model, converted at the first use."""
         import torch
 
         with explain_tool_errors("writing the network as ONNX"):
@@ -129,7 +131,7 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
 
     Args:
         model: The network, with its BatchNorms folded.
-        batch: Images per call; None leaves the number open.
+        batch: Images per call; None for a dynamic batch.
         opset: An ONNX opset that `check_opset` accepts.
 
     Returns:
@@ -144,7 +146,7 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
         import torch
     except ImportError as error:
         raise MissingDependencyError.of(error.name or "torch", "export") from error
-    # An open batch axis is traced with two images: torch specializes the sizes 0 and 1.
+    # A dynamic batch is traced with two images: torch would treat a size of 0 or 1 as fixed.
     example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
     shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
     with torch.no_grad(), explain_tool_errors("tracing the network"):
@@ -156,11 +158,11 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
 def explain_tool_errors(task: str) -> Iterator[None]:
     """Silence the tools that a task calls, and turn their exceptions into errors of one line.
 
-    The tools' log messages describe their own internals; whether they succeeded is checked on the
-    result. A full disk (OSError) and this package's own errors pass unchanged.
+    The tools' log messages are about their internals and are hidden; the export checks the result
+    instead. OSError (such as a full disk) and this package's own errors pass unchanged.
 
     Args:
-        task: What is being done, as the subject of a sentence, such as "tracing the network".
+        task: Description of the task, as the subject of a sentence: "tracing the network".
 
     Yields:
         Nothing.
@@ -178,15 +180,15 @@ def explain_tool_errors(task: str) -> Iterator[None]:
         message = next(lines, "no message")[:_MAX_MESSAGE]
         raise ArtifactError(
             f"{task} failed ({type(error).__name__}: {message})",
-            "install the versions that constraints.txt names, or report this with what -v prints",
+            "install the versions listed in constraints.txt, or report this with the output of -v",
         ) from error
 
 
 @contextmanager
 def _garbage_collection_disabled() -> Iterator[None]:
-    """Disable garbage collection: tracing and lowering keep nearly every object they create.
+    """Disable garbage collection: tracing and lowering keep nearly all objects that they create.
 
-    Searching millions of live objects for garbage took a quarter of the time.
+    Searching these millions of live objects for garbage took a quarter of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

@@ -1,4 +1,4 @@
-"""A temporary folder in which artifacts of one target are written and run to be measured."""
+"""A temporary folder for trial artifacts of one target, which are measured and then deleted."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from tinyvit.export.targets import LoweredModel, Target, input_for_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, run_artifact
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, run_artifact
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.registry import open_runtime
 
 
 @dataclass(frozen=True)
 class Workspace:
-    """The artifacts of one target that are only measured, one for each precision.
+    """A folder of trial artifacts of one target, at most one per precision.
 
-    They are made with the stage "host" whatever stage was requested: accuracy and speed are those
-    of the network.
+    They contain no preprocessing (stage "host"), whatever stage was requested, so that only the
+    network is measured.
 
     Attributes:
-        folder: The folder that they are written to.
-        target: The target, or the ONNX substitute for one that does not run here.
+        folder: The folder that contains the artifacts.
+        target: The target; its `OnnxSubstitute` if its engine does not run on this machine.
         folded: The folded float32 network.
         graph: The folded float32 network, traced.
-        manifest: The manifest of the float32 artifact, without what depends on the target.
+        manifest: The float32 artifact's manifest without the fields that depend on the target.
     """
 
     folder: Path
@@ -73,7 +73,7 @@ class Workspace:
         return artifact
 
     def artifact(self, precision: Precision) -> Artifact:
-        """Return the artifact of a precision, which `save` writes.
+        """Return the artifact that `save` writes for a precision.
 
         Args:
             precision: Precision of the artifact.
@@ -89,7 +89,7 @@ class Workspace:
         )
         return Artifact(self.folder / f"{precision}{self.target.suffix}", manifest)
 
-    def run(self, artifact: Artifact, images: ImageBatches) -> ArtifactOutputs:
+    def run(self, artifact: Artifact, images: BatchFactory) -> ArtifactOutputs:
         """Run an artifact on images, on the engine's default number of threads.
 
         Args:
@@ -97,7 +97,7 @@ class Workspace:
             images: The images.
 
         Returns:
-            The logits, and the classes where they are known.
+            The logits, and the correct classes if they are known.
         """
         assert artifact.manifest is not None
         with open_runtime(artifact) as runtime:
@@ -106,14 +106,14 @@ class Workspace:
 
 @contextmanager
 def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]:
-    """Make a workspace in a temporary folder, which is removed at the end.
+    """Make a workspace in a temporary folder, which is deleted when the context ends.
 
     Args:
         source: The network to export.
-        target: The target, or the ONNX substitute for one that does not run here.
+        target: The target; its `OnnxSubstitute` if its engine does not run on this machine.
 
     Yields:
-        The workspace, still without artifacts.
+        The workspace, which has no artifacts yet.
     """
     manifest = build_manifest(source.checkpoint, source.labels, source.graph.batch, "host")
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:

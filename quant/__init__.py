@@ -1,4 +1,4 @@
-"""int8 quantization: from a float32 network to its recipe, and to the quantized network.
+"""int8 quantization: calibrates a float32 network and makes the quantized network.
 
 This package needs torch: pip install 'tinyvit-edge[export]'.
 """
@@ -6,6 +6,6 @@ This package needs torch: pip install 'tinyvit-edge[export]'.
 from tinyvit.errors import MissingDependencyError
 
 try:
-    import torch as _torch  # noqa: F401  (only its presence counts)
+    import torch as _torch  # noqa: F401  (checks that torch is installed)
 except ImportError as error:
     raise MissingDependencyError.of("torch", "export") from error

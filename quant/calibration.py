@@ -1,4 +1,8 @@
-"""Calibration observes the activations of the folded network and chooses their scales."""
+"""Calibration: runs the float32 network on images and chooses the scale of each activation.
+
+An observer (a class of torchao) collects statistics of one tensor while the images pass through the
+network, and computes the scale from them.
+"""
 
 from __future__ import annotations
 
@@ -24,18 +28,24 @@ from tinyvit.quant.quantized_network import (
 )
 
 OBSERVER = "HistogramObserver"
-"""The observer of torchao that is used by default. It keeps a histogram of all values and chooses
-the range with the least mean square error. docs/int8.md compares it with others."""
+"""The default observer class of torchao. It keeps a histogram of all values and chooses the range
+with the least mean square error. docs/int8.md compares it with others."""
 METHOD = f"torchao {OBSERVER}"
-"""Name of the default method, as recipes record it."""
+"""The value of `Recipe.method` for the default observer."""
 BATCH_SIZE = 8
 
 _LARGEST_INTEGER = 127
+"""Largest integer of 8 bits."""
 
 
 @dataclass(frozen=True)
 class _ObservedTensor:
-    """A tensor of the network that is observed: the first input, or the output, of a module."""
+    """A tensor that is observed.
+
+    Attributes:
+        module: The module that has the tensor as its first input or as its output.
+        is_input: Whether the tensor is the first input.
+    """
 
     module: nn.Module
     is_input: bool
@@ -48,19 +58,20 @@ def calibrate(
     state_file: Path | None = None,
     observer: str = OBSERVER,
 ) -> dict[str, float]:
-    """Choose the scale of every quantization point.
+    """Choose the scale of every quantization point (see `quant.recipe`).
 
     Args:
-        folded: The float32 network after folding.
+        folded: The folded float32 network (`tinyvit.nn.fold`).
         images: Normalized images, float32 (N, 3, S, S).
-        progress: Receives the number of images that are observed.
-        state_file: A file that is written after every batch and removed at the end. Where it
-            exists, calibration continues from it, with the same result. Its name must identify the
-            network, the images and the observer. None keeps no state.
+        progress: Receives the number of images that have passed through the network.
+        state_file: A file that stores the state of the calibration. It is written after every batch
+            and removed at the end. If it exists, calibration continues from it, with the same
+            result. Its name must be different for every network, set of images and observer. If
+            None, no state is stored.
         observer: The name of an observer class in `torchao.quantization.pt2e`.
 
     Returns:
-        The scale of every quantization point, by name.
+        The scale of every quantization point, by the name of the point.
 
     Raises:
         MissingDependencyError: torchao is not installed.
@@ -71,14 +82,14 @@ def calibrate(
         observed = _load_state(observers, state_file)
         if not observed:
             observers = _create_observers(folded, observer)
-    with torch.inference_mode(), _attached(folded, observers):
+    with torch.inference_mode(), _observing(folded, observers):
         for start in range(observed, len(images), BATCH_SIZE):
             folded(images[start : start + BATCH_SIZE])
             if state_file is not None:
                 _save_state(observers, start + BATCH_SIZE, state_file)
             progress.advance("calibrating", min(start + BATCH_SIZE, len(images)), len(images))
     scales = {point: float(obs.calculate_qparams()[0]) for point, obs in observers.items()}
-    # The outputs of a softmax are between 0 and 1 whatever the images are.
+    # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
         scales[f"{name}.softmax:out"] = 1 / _LARGEST_INTEGER
     if state_file is not None:
@@ -86,25 +97,25 @@ def calibrate(
     return dict(sorted(scales.items()))
 
 
-def _create_observers(folded: nn.Module, kind: str) -> dict[str, Any]:
+def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
     """Return a new observer for every quantization point."""
     seven_bit_points = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
     return {
         point: _create_observer(
-            kind, SEVEN_BIT_LIMIT if point.endswith(seven_bit_points) else _LARGEST_INTEGER
+            class_name, SEVEN_BIT_LIMIT if point.endswith(seven_bit_points) else _LARGEST_INTEGER
         )
         for point in _observed_tensors(folded)
     }
 
 
-def _create_observer(kind: str, largest_integer: int) -> Any:
-    """Return an observer of torchao for a symmetric range of integers."""
+def _create_observer(class_name: str, largest_integer: int) -> Any:
+    """Return an observer of torchao for integers from -`largest_integer` to `largest_integer`."""
     try:
         with quiet_loggers("torchao", "torch.utils._pytree"):
             from torchao.quantization import pt2e
     except ImportError as error:
         raise MissingDependencyError.of("torchao", "export") from error
-    return getattr(pt2e, kind)(
+    return getattr(pt2e, class_name)(
         dtype=torch.int8,
         qscheme=torch.per_tensor_symmetric,
         quant_min=-largest_integer,
@@ -113,7 +124,7 @@ def _create_observer(kind: str, largest_integer: int) -> Any:
 
 
 def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
-    """Return the tensor behind every quantization point except the outputs of softmax."""
+    """Return the tensor of every quantization point except the outputs of softmax."""
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = input_point_name(folded, name)
@@ -124,17 +135,17 @@ def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
 
 
 @contextmanager
-def _attached(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
-    """Pass every observed tensor to its observer while the context lasts."""
+def _observing(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
+    """Pass every observed tensor to its observer whenever the network runs in this context."""
 
-    def hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
+    def make_hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
         def observe(_: nn.Module, inputs: Any, output: Tensor) -> None:
             observer(inputs[0] if is_input else output)
 
         return observe
 
     handles = [
-        tensor.module.register_forward_hook(hook(observers[point], tensor.is_input))
+        tensor.module.register_forward_hook(make_hook(observers[point], tensor.is_input))
         for point, tensor in _observed_tensors(folded).items()
     ]
     try:
@@ -148,8 +159,8 @@ def _load_state(observers: dict[str, Any], state_file: Path) -> int:
     """Load observers from a file.
 
     Returns:
-        The number of images that they have observed. 0 where the file is damaged; the observers
-        may then be in any state.
+        The number of images that the observers have seen. It is 0 if the file is damaged; some
+        observers may then be loaded and others not.
     """
     try:
         state = torch.load(state_file, weights_only=True)
@@ -161,7 +172,7 @@ def _load_state(observers: dict[str, Any], state_file: Path) -> int:
 
 
 def _save_state(observers: dict[str, Any], observed: int, state_file: Path) -> None:
-    """Write the observers and the number of images that they have observed to a file."""
+    """Write the observers and the number of images that they have seen to a file."""
     states = {point: observer.state_dict() for point, observer in observers.items()}
     with staging_folder(state_file) as folder:
         staged = folder / state_file.name

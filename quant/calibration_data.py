@@ -1,7 +1,7 @@
-"""Images to calibrate the int8 scales on, in the model's own preprocessing.
+"""Reads the images on which the scales of int8 activations are calibrated.
 
-The choice of images depends on their names and a seed alone, so that it is the same on every
-machine. Copies of one image count once.
+They get the preprocessing of the model. The choice of images depends only on their names and a
+seed, so that it is the same on every machine. Of several equal images, only the first is used.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
 
 MIN_IMAGES = 32
-"""Fewest calibration images: fewer show too little of the range of the activations."""
+"""Smallest number of calibration images. Fewer do not cover the range of the activations."""
 MAX_IMAGES = 10_000
-"""Most calibration images: more only take longer."""
+"""Largest number of calibration images. More only take longer."""
 MIN_AGREEMENT_IMAGES = 67
-"""Fewest images to measure agreement on, where there are enough for calibration too. With fewer, a
-single image of another class is more than the 1.5% that the default budget allows."""
+"""Smallest number of images that are held out to measure agreement on, if there are enough images.
+With fewer, a single image of another class would exceed the 1.5% that the default budget allows."""
 
 
 @dataclass(frozen=True)
 class CalibrationSet:
-    """Images to calibrate on.
+    """Images for calibration.
 
     Attributes:
         pixels: RGB pixels, uint8 (N, S, S, 3), resized and cropped to the input size S.
-        source: A description of the images, on one line.
-        sha256: Hex digest of the preprocessing and of the pixels in their order.
+        source: Description of where the images come from, on one line.
+        sha256: Hex digest of the preprocessing settings and of the pixels, in this order.
         skipped: Number of files that could not be read.
     """
 
@@ -56,8 +56,8 @@ class CalibrationSet:
 
         Args:
             pixels: RGB pixels, uint8 (N, S, S, 3).
-            source: A description of the images, on one line.
-            preprocess: The preprocessing that the pixels went through.
+            source: Description of where the images come from, on one line.
+            preprocess: The preprocessing that was applied to the images.
             skipped: Number of files that could not be read.
         """
         digest = hashlib.sha256(json.dumps(asdict(preprocess), sort_keys=True).encode())
@@ -67,11 +67,11 @@ class CalibrationSet:
 
 @dataclass(frozen=True)
 class _DistinctImages:
-    """Different images of a source, and what was left out.
+    """The different images of a source, and the numbers of images that were left out.
 
     Attributes:
         pixels: RGB pixels, uint8 (N, S, S, 3).
-        available: Number of images that the source lists.
+        available: Number of images in the source.
         unreadable: Number of images that could not be read.
         copies: Number of images whose pixels equal those of an earlier one.
     """
@@ -82,7 +82,7 @@ class _DistinctImages:
     copies: int
 
     def describe(self, data: Path, seed: int) -> str:
-        """Describe where the images come from and what was left out."""
+        """Describe on one line where the images come from and how many were left out."""
         facts = [f"of {self.available} images in {data.name}", f"seed {seed}"]
         if self.unreadable:
             facts.append(f"{self.unreadable} unreadable")
@@ -94,20 +94,20 @@ class _DistinctImages:
 def read_calibration_set(
     data: str | Path, preprocess: Preprocess, count: int = 256, seed: int = 0
 ) -> CalibrationSet:
-    """Read images to calibrate on, drawn evenly from the folders of a source.
+    """Read images for calibration, about equally many from each folder of a source.
 
-    Unreadable files and copies are left out and counted.
+    Unreadable files, and images equal to an earlier one, are left out and counted.
 
     Args:
         data: A folder of images at any depth; a .txt file with one path per line, relative to the
-            file; or an .npz file of one array, uint8 (N, H, W, 3).
-        preprocess: How the model's images are resized and cropped.
-        count: Number of images, `MIN_IMAGES` to `MAX_IMAGES`. Where there are fewer, all are used.
+            .txt file; or an .npz file with one array, uint8 (N, H, W, 3).
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
+        count: Number of images, `MIN_IMAGES` to `MAX_IMAGES`. If there are fewer, all are used.
         seed: Another seed gives another choice of images.
 
     Raises:
-        RequestError: The data or the count cannot be used, too many images cannot be read, fewer
-            than `MIN_IMAGES` different images remain, or an image has a single color.
+        RequestError: The data or the count cannot be used, too many images are unreadable, there
+            are fewer than `MIN_IMAGES` different images, or an image has only one color.
         ImageError: The folder cannot be read, or has no images.
     """
     check_calibration_count(count)
@@ -123,24 +123,26 @@ def read_calibration_split(
     max_held_out: int = 1000,
     seed: int = 0,
 ) -> tuple[CalibrationSet, Pixels]:
-    """Read images to calibrate on, and other images of the same source to measure with.
+    """Read images for calibration, and other images of the same source to measure int8 on.
 
-    Where there are not enough images for both, a fifth is held out, and at least
-    `MIN_AGREEMENT_IMAGES`; but `MIN_IMAGES` always remain for calibration.
+    The latter are held out from calibration. If there are fewer than `count` + `max_held_out`
+    images, `count` of them are used for calibration and the others are held out. If these are too
+    few, a fifth of all images, and at least `MIN_AGREEMENT_IMAGES`, is held out instead, but
+    `MIN_IMAGES` always remain for calibration.
 
     Args:
-        data: A source of images, as `read_calibration_set` takes it.
-        preprocess: How the model's images are resized and cropped.
+        data: A source of images, in any form that `read_calibration_set` accepts.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
         count: Number of calibration images, `MIN_IMAGES` to `MAX_IMAGES`.
-        max_held_out: Largest number of images to hold out.
+        max_held_out: Largest number of images that are held out.
         seed: Another seed gives another choice of images.
 
     Returns:
-        The calibration set, and the RGB pixels that were held out, uint8 (N, S, S, 3). None of
-        them is in the calibration set.
+        The calibration set, and the RGB pixels of the images that were held out, uint8
+        (N, S, S, 3).
 
     Raises:
-        RequestError: As for `read_calibration_set`, or no image is left to hold out.
+        RequestError: As in `read_calibration_set`, or calibration needs all images.
         ImageError: The folder cannot be read, or has no images.
     """
     check_calibration_count(count)
@@ -150,8 +152,8 @@ def read_calibration_split(
     held_out = min(max_held_out, desired, distinct - MIN_IMAGES)
     if held_out < 1:
         raise RequestError(
-            f"{data} has {distinct} different images, all of which calibration needs",
-            f"give {2 * MIN_IMAGES} or more, or labeled images with --val-data",
+            f"{data} has only {distinct} different images, all of which calibration needs",
+            f"give {2 * MIN_IMAGES} or more images, or labeled images with --val-data",
         )
     pixels = images.pixels[: distinct - held_out]
     source = f"{len(pixels)} {images.describe(Path(data), seed)}, {held_out} held out"
@@ -166,19 +168,19 @@ def check_calibration_count(count: int) -> None:
         count: Number of calibration images.
 
     Raises:
-        RequestError: The number is not within `MIN_IMAGES` to `MAX_IMAGES`.
+        RequestError: The number is below `MIN_IMAGES` or above `MAX_IMAGES`.
     """
     if not MIN_IMAGES <= count <= MAX_IMAGES:
         raise RequestError(
-            f"{count} calibration images are outside the allowed range",
-            f"give --calib-count of {MIN_IMAGES} to {MAX_IMAGES}",
+            f"{count} calibration images are not allowed",
+            f"give --calib-count a number from {MIN_IMAGES} to {MAX_IMAGES}",
         )
 
 
 def _read_distinct_images(
     data: Path, preprocess: Preprocess, count: int, seed: int
 ) -> _DistinctImages:
-    """Read images in the order of the seed until `count` different ones are found."""
+    """Read images in an order that depends on the seed, until `count` different ones are found."""
     images = order_source_images(list_source_images(data), seed)
     pixels = np.empty((min(count, len(images)), preprocess.size, preprocess.size, 3), np.uint8)
     digests: set[bytes] = set()
@@ -205,11 +207,11 @@ def _read_distinct_images(
 
 
 def _check_not_single_color(pixels: Pixels, image: SourceImage, data: Path) -> None:
-    """Refuse an image whose pixels, uint8 (S, S, 3), are all equal."""
+    """Refuse an image, uint8 (S, S, 3), in which all pixels are equal."""
     if (pixels == pixels[0, 0]).all():
         raise RequestError(
             f"the image {image.name} of {data} has only one color",
-            "remove it: its activations do not have the ranges of a photograph's",
+            "remove it, because it would distort the ranges of the activations",
         )
 
 
@@ -223,6 +225,6 @@ def _check_enough_images(images: _DistinctImages, data: Path) -> None:
         else ""
     )
     raise RequestError(
-        f"{data} has {len(images.pixels)} different images{left_out}",
-        f"give at least {MIN_IMAGES}",
+        f"{data} has only {len(images.pixels)} different images{left_out}",
+        f"give at least {MIN_IMAGES} different images",
     )

@@ -1,4 +1,4 @@
-"""The options of int8 export, and the checks that need neither images nor weights."""
+"""The options of int8 export, and checks of them that need neither the images nor the network."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from tinyvit.quant.calibration_data import check_calibration_count
 from tinyvit.quant.recipe import Recipe, read_recipe
 
 SYNTHETIC = "synthetic"
-"""The value of --calib-data that stands for images made from the network itself."""
+"""Value of --calib-data that selects images made from the network itself (`quant.synthetic`)."""
 CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
-"""Width of the weights by --cpu. Kernels for x86 without VNNI add two products of 8 bits in 16 bits
-and saturate. With weights of at most 63 they do not: 2 x 255 x 63 < 2^15."""
+"""Width of the weights for each value of --cpu. On x86 processors without the VNNI instructions,
+int8 kernels add two products of 8-bit integers in a 16-bit integer, and the sum can saturate. With
+weights of 7 bits (at most 63) it cannot: 2 x 255 x 63 < 2^15."""
 TRAINED_WEIGHT_BITS = 4
-"""Width of weights that quantization-aware training produced. It is safe on every processor."""
+"""Width of weights from quantization-aware training. No sum saturates on any processor."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,23 @@ class QuantizationConfig:
     """Options of int8 export. The defaults are those of tinyvit-export.
 
     Attributes:
-        calib_data: Images to calibrate on, as `calibration_data.read_calibration_set` takes them,
-            or "synthetic". With `weights_only` nothing is calibrated, and int8 is measured on them.
-        calib_count: Number of calibration images. None is 256, and 32 of synthetic images.
-        calib_seed: Seed of the choice of images, or of the synthesis.
-        recipe: A recipe file. It is read where it exists, and else written after calibration.
-        val_data: Labeled images to measure the drop in top-1 accuracy on. None measures the
-            agreement with float32, on images that are held out from calibration.
+        calib_data: Images to calibrate on, in any form that `calibration_data.read_calibration_set`
+            accepts, or "synthetic". With `weights_only` nothing is calibrated, and these images are
+            used only to compare int8 with float32.
+        calib_count: Number of calibration images. None selects 256, or 32 if they are synthetic.
+        calib_seed: Seed for the choice of images, or for making synthetic images.
+        recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
+            and nothing is calibrated. Otherwise it is written after calibration.
+        val_data: Labeled images to measure the drop in top-1 accuracy on. If None, the agreement
+            with float32 is measured instead, on images that are not used for calibration.
         budget: The loss of accuracy that is allowed.
-        min_speedup: Refuse an artifact that is not this many times as fast as float32 here.
-        cpu: "any", or "vnni" for 8-bit weights, which are only correct on processors with VNNI.
-        force: Write the artifact even where it misses the budget.
-        weights_only: Quantize the weights alone. `recipe` and `cpu` must have their defaults then.
+        min_speedup: How many times as fast as float32 the artifact must run on this machine. A
+            slower artifact is refused. None allows any speed.
+        cpu: "any", or "vnni" for 8-bit weights, which give correct results on x86 processors only
+            if these have VNNI.
+        force: Whether an artifact is written even if it misses the budget.
+        weights_only: Whether only the weights are quantized. `recipe` and `cpu` must then have
+            their defaults.
     """
 
     calib_data: str | Path = SYNTHETIC
@@ -52,11 +58,11 @@ class QuantizationConfig:
 
     @property
     def precision(self) -> Precision:
-        """The precision of the artifact."""
+        """The precision that the manifest of the artifact states."""
         return "int8-weights" if self.weights_only else "int8"
 
     def validate(self) -> None:
-        """Check everything that can be checked before images and weights are read.
+        """Check all options as far as possible without reading images and weights.
 
         Raises:
             RequestError: An option has a value that is not allowed, a path does not exist, or the
@@ -73,12 +79,12 @@ class QuantizationConfig:
     def _check_cpu(self) -> None:
         if self.cpu not in CPU_WEIGHT_BITS:
             raise RequestError(
-                f"--cpu {self.cpu} is not known", f"use one of {', '.join(CPU_WEIGHT_BITS)}"
+                f"--cpu {self.cpu} is not a known value", f"use one of {', '.join(CPU_WEIGHT_BITS)}"
             )
         if self.weights_only and (self.recipe is not None or self.cpu != "any"):
             raise RequestError(
-                "--int8-weights-only calibrates no scales and computes no sums of integers, so"
-                " --recipe and --cpu have no meaning with it",
+                "--recipe and --cpu have no effect with --int8-weights-only, which calibrates no"
+                " scales and computes in float32",
                 "leave out --recipe and --cpu",
             )
 
@@ -95,7 +101,7 @@ class QuantizationConfig:
         if self.min_speedup is not None and not self.min_speedup > 0:
             raise RequestError(
                 f"--min-speedup {self.min_speedup} is not above 0",
-                "give how many times as fast as float32 int8 must be, such as 1.3",
+                "give the required speed relative to float32, such as 1.3 for 1.3 times as fast",
             )
 
     def _check_paths(self) -> None:
@@ -106,10 +112,10 @@ class QuantizationConfig:
 
 
 def _check_weight_bits(recipe: Recipe, path: Path, cpu: str) -> None:
-    """Refuse a recipe file whose weights have another width than --cpu means."""
+    """Refuse a recipe file whose width of weights does not fit --cpu."""
     if recipe.weight_bits not in (TRAINED_WEIGHT_BITS, CPU_WEIGHT_BITS[cpu]):
         raise RequestError(
-            f"the weights of {path} have {recipe.weight_bits} bits, but --cpu {cpu} means"
-            f" {CPU_WEIGHT_BITS[cpu]}",
-            "give the --cpu that the recipe was made with, or another --recipe file",
+            f"the recipe {path} is for weights of {recipe.weight_bits} bits, but --cpu {cpu} needs"
+            f" {CPU_WEIGHT_BITS[cpu]} bits",
+            "give the same --cpu as when the recipe was made, or another --recipe file",
         )

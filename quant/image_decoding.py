@@ -1,6 +1,6 @@
-"""Decodes images in threads into the pixels that a model takes, and limits unreadable images.
+"""Decodes images in threads, resizes and crops them, and limits the number of unreadable images.
 
-The EXIF rotation of cameras is ignored, as in the published evaluations.
+The EXIF orientation of photographs is ignored, as in the published evaluations.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from tinyvit.data.decoding import decoding_threads, map_ahead
+from tinyvit.data.decoding import count_decoding_threads, map_ahead
 from tinyvit.data.image_sources import Pixels
 from tinyvit.data.listing import ImageReader
 from tinyvit.errors import ImageError, RequestError
@@ -16,33 +16,35 @@ from tinyvit.images import open_image
 from tinyvit.preprocess import Preprocess
 
 MAX_UNREADABLE_SHARE = 0.05
-"""Share of unreadable images above which the data as a whole is taken to be wrong."""
+"""Largest share of unreadable images. With more, the data set is refused."""
 
 
 def decode_images(
     readers: Iterable[ImageReader], preprocess: Preprocess
 ) -> Iterator[Pixels | ImageError]:
-    """Decode, resize and crop images in threads that work a few images ahead.
+    """Decode, resize and crop images in threads.
+
+    The threads decode a few images in advance, so that the caller does not wait for each image.
 
     Args:
-        readers: One reader for each image.
-        preprocess: How the model's images are resized and cropped.
+        readers: One function for each image, which returns its path, its bytes or its pixels.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
 
     Yields:
-        For each image in order its RGB pixels, uint8 (S, S, 3), or the error that decoding raised.
+        The RGB pixels of each image, uint8 (S, S, 3), or the error that decoding raised, in order.
     """
-    threads = decoding_threads()
+    threads = count_decoding_threads()
     return map_ahead(
         partial(_decode_image, preprocess), readers, threads=threads, ahead=2 * threads + 1
     )
 
 
 def check_unreadable(errors: Sequence[ImageError], total: int) -> None:
-    """Refuse data of which too many images cannot be read.
+    """Raise an error if too many images are unreadable.
 
     Args:
         errors: The error of each unreadable image.
-        total: Number of images that the share is computed of.
+        total: Number of images of which the share is computed, including unreadable images.
 
     Raises:
         RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable.

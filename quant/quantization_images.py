@@ -1,4 +1,9 @@
-"""The images of a quantization: to calibrate on, to measure with, and to rank layers with."""
+"""The images that int8 export uses.
+
+- calibration images, from which the scales of activations are calibrated;
+- measurement images, on which the predictions of int8 and float32 are compared;
+- sensitivity images, a few of the images above, for ranking layers by the error that they cause.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +20,7 @@ from tinyvit.data.image_sources import Pixels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import ImageBatches
+from tinyvit.quant.accuracy_budget import BatchFactory
 from tinyvit.quant.calibration_data import CalibrationSet, read_calibration_split
 from tinyvit.quant.config import SYNTHETIC, QuantizationConfig
 from tinyvit.quant.synthetic import (
@@ -27,21 +32,22 @@ from tinyvit.quant.synthetic import (
 from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
 
 CALIBRATION_COUNT = 256
-"""Default number of calibration images where --calib-data names images."""
+"""Default number of calibration images if --calib-data names images."""
 MAX_HELD_OUT = 1000
-"""Largest number of images of --calib-data that are not calibrated on, so that agreement can be
-measured on them. With 500, a network that disagrees on 1% of images missed the default budget by
-chance too often, and layers returned to float32 without need (docs/engines.md)."""
+"""Largest number of images of --calib-data that are held out from calibration to measure the
+agreement of int8 with float32. With 500, a network that disagrees on 1% of all images missed the
+default budget by chance too often, and layers were kept in float32 without need
+(docs/engines.md)."""
 SENSITIVITY_COUNT = 16
-"""Number of images to rank layers by sensitivity with."""
+"""Number of images for ranking layers by sensitivity."""
 CLASS_WEIGHT = 0.1
-"""`SyntheticConfig.class_weight` of synthetic images to measure agreement on: large enough for the
-network to be sure of their classes. They show that int8 is not broken (docs/int8.md); only
---val-data shows how much accuracy it costs."""
+"""`SyntheticConfig.class_weight` of synthetic measurement images: large enough for the network to
+have one clearly largest logit for each. Agreement on them shows whether int8 works at all; only
+--val-data shows how much accuracy it costs (docs/int8.md)."""
 
 
 def cache_folder() -> Path:
-    """Return the folder where results that take minutes are kept for later calls.
+    """Return the folder that caches results whose computation takes minutes.
 
     It is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
     """
@@ -51,9 +57,10 @@ def cache_folder() -> Path:
 
 
 class QuantizationImages:
-    """The images of --calib-data, or synthetic ones, which are read or made on first use.
+    """The images of --calib-data, or synthetic images.
 
-    That takes minutes, and an export with a recipe file and --val-data may need none of them.
+    They are read or made when they are first needed, because this takes minutes, and an export with
+    a recipe file and --val-data may not need them at all.
     """
 
     def __init__(
@@ -63,13 +70,14 @@ class QuantizationImages:
         original: TinyViT,
         progress: Progress,
     ) -> None:
-        """Remember what the images depend on. Nothing is read yet.
+        """Store the arguments. No image is read or made yet.
 
         Args:
             config: The options.
-            checkpoint: The checkpoint, at the input size of the export.
-            original: The network before folding. Its BatchNorms determine synthetic images.
-            progress: Receives messages and the progress of the synthesis.
+            checkpoint: The checkpoint, with its image size set to that of the export.
+            original: The network before folding (`tinyvit.nn.fold`). Synthetic images are made from
+                the statistics in its BatchNorms.
+            progress: Receives messages and the progress of making synthetic images.
         """
         self._config = config
         self._checkpoint = checkpoint
@@ -77,7 +85,7 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Tell where synthetic images take the place of photographs, and what for."""
+        """Send a message if synthetic images are used, and for which purpose."""
         config = self._config
         needs_no_calibration = config.weights_only or (
             config.recipe is not None and config.recipe.exists()
@@ -95,12 +103,12 @@ class QuantizationImages:
         """The images to calibrate on."""
         return self._sets[0]
 
-    def unlabeled_batches(self) -> ImageBatches:
-        """Return the images to measure agreement on, in one batch."""
+    def unlabeled_batches(self) -> BatchFactory:
+        """Return a function that returns the measurement images, unlabeled, in one batch."""
         return _SingleBatch(self._sets[1])
 
     def sensitivity_images(self) -> Tensor:
-        """Return images to rank layers by sensitivity with, float32 (N, 3, S, S)."""
+        """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
         calibration, held_out = self._sets
         pixels = held_out if self._config.val_data is None else calibration.pixels
         return self.normalize(pixels[:SENSITIVITY_COUNT])
@@ -118,9 +126,10 @@ class QuantizationImages:
 
     @cached_property
     def _sets(self) -> tuple[CalibrationSet, Pixels]:
-        """The images to calibrate on, and the pixels of others, uint8 (N, S, S, 3).
+        """The calibration images, and the pixels of the measurement images, uint8 (N, S, S, 3).
 
-        With --val-data, no other synthetic images are made.
+        With synthetic images and --val-data, which replaces the measurement images, both are the
+        same images.
         """
         if self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()
@@ -138,12 +147,12 @@ class QuantizationImages:
         for_calibration = SyntheticConfig(count, config.calib_seed)
         for_measuring = SyntheticConfig(count, config.calib_seed + 1, class_weight=CLASS_WEIGHT)
         if config.weights_only and config.val_data is None:
-            images = self._synthesize(for_measuring, "to measure with")
+            images = self._synthesize(for_measuring, "for measuring int8")
             return images, images.pixels
-        calibration = self._synthesize(for_calibration, "to calibrate on")
+        calibration = self._synthesize(for_calibration, "for calibration")
         if config.val_data is not None:
             return calibration, calibration.pixels
-        return calibration, self._synthesize(for_measuring, "to measure with").pixels
+        return calibration, self._synthesize(for_measuring, "for measuring int8").pixels
 
     def _synthesize(self, synthetic: SyntheticConfig, purpose: str) -> CalibrationSet:
         self._progress.message(
@@ -160,7 +169,7 @@ class QuantizationImages:
 
 @dataclass(frozen=True)
 class _SingleBatch:
-    """`ImageBatches` of a single batch of unlabeled images, uint8 (N, S, S, 3)."""
+    """A `BatchFactory` that returns all images, uint8 (N, S, S, 3), unlabeled, in one batch."""
 
     pixels: Pixels
 
@@ -169,7 +178,7 @@ class _SingleBatch:
 
 
 class ReportingBatches:
-    """`ImageBatches` of a validation set, which report unreadable images after the first pass."""
+    """A `BatchFactory` for a validation set that also reports the number of unreadable images."""
 
     def __init__(self, validation: ValidationSet, progress: Progress) -> None:
         """Wrap a validation set.
@@ -183,12 +192,12 @@ class ReportingBatches:
         self._reported = 0
 
     def __call__(self) -> Iterator[LabeledBatch]:
-        """Start a pass over the images."""
+        """Yield the batches, then report unreadable images if their number has changed."""
         yield from self._validation.batches()
         skipped = self._validation.skipped
         if skipped != self._reported:
             self._reported = skipped
             self._progress.message(
-                f"{skipped} of {len(self._validation)} validation images cannot be read and do not"
-                " count"
+                f"{skipped} of {len(self._validation)} validation images cannot be read and are"
+                " left out"
             )

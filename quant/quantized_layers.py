@@ -1,4 +1,9 @@
-"""The modules of a quantized network: rounded activations, and layers with int8 weights."""
+"""The modules of a quantized network: quantizers of activations, and layers with int8 weights.
+
+Both quantize and dequantize at once: their inputs and outputs are floats. In float32 they use the
+quantize and dequantize operators of torch, which engines recognize. In float64 they compute the
+same without these operators, which do not support float64.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +18,10 @@ from torch.ao.quantization.fx import _decomposed  # noqa: F401  (registers the o
 from tinyvit.quant_scheme import QuantScheme
 
 SEVEN_BIT_LIMIT = 63
-"""Largest integer of 7 bits; the smallest is its opposite."""
+"""Largest integer of 7 bits; the smallest is -63, so that the range is symmetric."""
 
 Layer: TypeAlias = nn.Linear | nn.Conv2d
-"""A layer that can be quantized."""
+"""The types of layers that can be quantized."""
 
 _OPS = torch.ops.quantized_decomposed
 _BIAS_LIMIT = 2.0**31 - 1
@@ -25,13 +30,13 @@ _MIN_WEIGHT_SCALE = 1e-12
 
 @dataclass(frozen=True)
 class _IntegerType:
-    """An integer type that carries activations.
+    """An integer type of quantized activations.
 
     Attributes:
-        zero_point: The integer that stands for 0.
+        zero_point: The integer that represents 0.0.
         smallest: Smallest integer.
         largest: Largest integer.
-        dtype: The type in torch.
+        dtype: The dtype in torch.
     """
 
     zero_point: int
@@ -39,8 +44,8 @@ class _IntegerType:
     largest: int
     dtype: torch.dtype
 
-    def parameters(self, scale: float) -> tuple[Any, ...]:
-        """Return the parameters of the per-tensor quantize and dequantize operators."""
+    def operator_arguments(self, scale: float) -> tuple[Any, ...]:
+        """Return the arguments that follow the tensor in torch's (de)quantize operators."""
         return scale, self.zero_point, self.smallest, self.largest, self.dtype
 
 
@@ -50,18 +55,21 @@ _INTEGER_TYPES = {
 }
 
 
-class QuantizePoint(nn.Module):
-    """Rounds activations to multiples of a scale, from -128 to 127 times the scale."""
+class ActivationQuantizer(nn.Module):
+    """Rounds activations to multiples of a scale, from -128 to 127 times the scale.
+
+    This is what torch calls fake quantization, without gradients.
+    """
 
     def __init__(
         self, scale: float, activations: Literal["int8", "uint8"], seven_bits: bool = False
     ) -> None:
-        """Create a point.
+        """Create a quantizer.
 
         Args:
             scale: The scale, above 0.
-            activations: The type of the integers. Both stand for the same real numbers.
-            seven_bits: Limit the range to -63 to 63 times the scale.
+            activations: The type of the integers. Both types represent the same real numbers.
+            seven_bits: Whether the range is limited to -63 to 63 times the scale.
         """
         super().__init__()
         self.scale = scale
@@ -81,9 +89,9 @@ class QuantizePoint(nn.Module):
             x = x.clamp(-SEVEN_BIT_LIMIT * self.scale, SEVEN_BIT_LIMIT * self.scale)
         if x.dtype == torch.float64:
             return (x / self.scale).round().clamp(-128, 127) * self.scale
-        parameters = _INTEGER_TYPES[self.activations].parameters(self.scale)
-        integers = _OPS.quantize_per_tensor(x, *parameters)
-        rounded: Tensor = _OPS.dequantize_per_tensor(integers, *parameters)
+        arguments = _INTEGER_TYPES[self.activations].operator_arguments(self.scale)
+        integers = _OPS.quantize_per_tensor(x, *arguments)
+        rounded: Tensor = _OPS.dequantize_per_tensor(integers, *arguments)
         return rounded
 
 
@@ -91,15 +99,17 @@ class QuantizedLayer(nn.Module):
     """A linear layer or convolution with int8 weights, one scale per output channel.
 
     Attributes:
-        input_point: The point that rounds the input. None leaves the input and the bias in float32.
-        rounds_weights: Whether the graph itself rounds float weights (`QuantScheme.weights`).
+        input_quantizer: Quantizes the input. If None, the input and the bias stay float32.
+        rounds_weights: Whether the exported graph contains float weights and a quantize operator
+            that rounds them (`QuantScheme.weights` is "rounded"), instead of integers.
         convolution: Stride, padding and groups of a convolution; None for a linear layer.
         weight: Weights, int8, in the shape of the original layer.
-        rounded: The real numbers that the weights stand for, float32, where `rounds_weights`.
+        rounded: The dequantized weights, float32. It exists only if `rounds_weights` is true.
         scales: Scales of the weights, float32 (output channels,).
         zeros: Zero points of the weights, int64 (output channels,): all 0.
         bias: int32 or float32 (output channels,), or None.
-        bias_scales: Scales of an int32 bias, float32 (output channels,).
+        bias_scales: Scales of an int32 bias, float32 (output channels,): the scale of the input
+            times the scales of the weights. It exists only if the bias is int32.
     """
 
     weight: Tensor
@@ -109,26 +119,31 @@ class QuantizedLayer(nn.Module):
     rounded: Tensor
 
     def __init__(
-        self, layer: Layer, input_point: QuantizePoint | None, weight_bits: int, scheme: QuantScheme
+        self,
+        layer: Layer,
+        input_quantizer: ActivationQuantizer | None,
+        weight_bits: int,
+        scheme: QuantScheme,
     ) -> None:
         """Quantize a layer.
 
         Args:
             layer: The float32 layer, which is not changed.
-            input_point: The point that rounds the input, or None.
-            weight_bits: Width of the weights.
-            scheme: The form of weights and biases that the target's engine needs.
+            input_quantizer: Quantizes the input. If None, the input stays float32.
+            weight_bits: Width of the weights, one of `recipe.WEIGHT_BITS`.
+            scheme: The form (integers or floats) in which the target's engine needs weights and
+                biases.
         """
         super().__init__()
-        self.input_point = input_point
-        self.rounds_weights = scheme.weights == "rounded" and input_point is not None
+        self.input_quantizer = input_quantizer
+        self.rounds_weights = scheme.weights == "rounded" and input_quantizer is not None
         self.convolution = (
             (layer.stride[0], int(layer.padding[0]), layer.groups)
             if isinstance(layer, nn.Conv2d)
             else None
         )
         weight, largest = layer.weight.detach().double(), 2 ** (weight_bits - 1) - 1
-        scales = weight_scales(weight, largest).float()
+        scales = compute_weight_scales(weight, largest).float()
         channel_scales = _per_channel(scales.double(), weight)
         integers = (weight / channel_scales).round().clamp(-largest, largest)
         self.register_buffer("weight", integers.to(torch.int8))
@@ -137,8 +152,8 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("scales", scales)
         self.register_buffer("zeros", torch.zeros(len(scales), dtype=torch.int64))
         bias = None if layer.bias is None else layer.bias.detach().clone()
-        if input_point is not None and scheme.biases == "int32":
-            self.register_buffer("bias_scales", (scales.double() * input_point.scale).float())
+        if input_quantizer is not None and scheme.biases == "int32":
+            self.register_buffer("bias_scales", (scales.double() * input_quantizer.scale).float())
             bias = None if bias is None else self._quantize_bias(bias)
         self.register_buffer("bias", bias)
 
@@ -152,8 +167,8 @@ class QuantizedLayer(nn.Module):
             The output in the shape of the original layer's and the dtype of `x`.
         """
         weight, bias = self._dequantize(self.weight, self.scales, x), self.bias
-        if self.input_point is not None:
-            x = self.input_point(x)
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
         if bias is not None:
             is_float = bias.is_floating_point()
             bias = bias.to(x.dtype) if is_float else self._dequantize(bias, self.bias_scales, x)
@@ -168,7 +183,7 @@ class QuantizedLayer(nn.Module):
         return integers.clamp(-_BIAS_LIMIT, _BIAS_LIMIT).int()
 
     def _dequantize(self, integers: Tensor, scales: Tensor, x: Tensor) -> Tensor:
-        """Return the real numbers that integers stand for, in the dtype of `x`."""
+        """Return integers times their scales, in the dtype of `x`."""
         if x.dtype == torch.float64:
             return integers.double() * _per_channel(scales.double(), integers)
         info = torch.iinfo(integers.dtype)
@@ -179,16 +194,20 @@ class QuantizedLayer(nn.Module):
         return dequantized
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        """Ignore casts: integers stay integers, and the scales stay the file's float32 scales."""
+        """Do nothing when `double()`, `float()` or `to()` would convert the buffers.
+
+        In `with_exact_arithmetic` the integers must stay integers, and the scales must stay the
+        float32 numbers that the artifact contains.
+        """
         return self
 
 
-def weight_scales(weight: Tensor, largest: int) -> Tensor:
-    """Return the scale of every output channel.
+def compute_weight_scales(weight: Tensor, largest: int) -> Tensor:
+    """Return the scale of every output channel of a weight.
 
     Args:
         weight: Weights, (output channels, ...).
-        largest: The integer that the largest weight of each channel becomes.
+        largest: The integer to which the largest absolute value of each channel is mapped.
 
     Returns:
         Scales, (output channels,), each above 0.
@@ -197,5 +216,5 @@ def weight_scales(weight: Tensor, largest: int) -> Tensor:
 
 
 def _per_channel(scales: Tensor, tensor: Tensor) -> Tensor:
-    """Reshape scales, (output channels,), so that they multiply a weight or a bias."""
+    """Reshape scales, (output channels,), so that they broadcast to a weight or a bias."""
     return scales.reshape(-1, *[1] * (tensor.ndim - 1))

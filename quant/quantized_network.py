@@ -1,8 +1,16 @@
-"""Applies a recipe: copies the folded network and replaces its layers by quantized ones.
+"""Builds the int8 network: copies a float32 network and replaces its layers by quantized layers.
 
-Quantized values are written as pairs of a quantize and a dequantize operator. torch.export keeps
-such pairs, every converter reads them, and engines fuse them into integer kernels. In float64 the
-same network computes exactly what the integers stand for (`with_exact_arithmetic`).
+The copy is made from three things:
+
+- the folded network: the float32 network in which BatchNorms, and the scale and shift of
+  LayerNorms, are merged into the neighboring layers (`tinyvit.nn.fold`);
+- a recipe (`tinyvit.quant.recipe`): the scales of the activations and the width of the weights;
+- a scheme (`tinyvit.quant_scheme`): which tensors the engine of one export target quantizes.
+
+A quantized tensor is written as a quantize operator followed by a dequantize operator. torch.export
+keeps such pairs, every converter reads them, and engines fuse them into integer kernels. A unit is
+a part of the network that is quantized as a whole: one layer, or the two matrix products of one
+attention module (query x key and softmax x value). It has the name of its module.
 """
 
 from __future__ import annotations
@@ -14,92 +22,98 @@ from typing import TypeVar
 from torch import nn
 
 from tinyvit.nn.model import Attention, SplitProjection
-from tinyvit.quant.quantized_layers import Layer, QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer, Layer, QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 SEVEN_BIT_OPERANDS = ("qkv.k", "qkv.v")
-"""Submodules of an attention whose outputs have 7 bits. Keys and values are what attention's
-products have in place of weights: with 7 bits no sum saturates on any processor (docs/int8.md)."""
+"""Submodules of an attention module whose outputs are quantized to 7 bits: keys and values. They
+are the second operands of attention's matrix products, like the weights of a layer, and 7 bits keep
+the sums of products from saturating on any processor (docs/int8.md)."""
 
 Network = TypeVar("Network", bound=nn.Module)
-Point = TypeVar("Point", bound=nn.Module)
+Quantizer = TypeVar("Quantizer", bound=nn.Module)
 
 _ATTENTION_PARTS = ("qkv.q", "qkv.k", "qkv.v", "softmax")
-"""Submodules of an attention whose outputs are the operands of its two products."""
+"""Submodules of an attention module whose outputs are the operands of its two products."""
 
 
 def quantize_network(folded: Network, recipe: Recipe, scheme: QuantScheme) -> Network:
     """Return a quantized copy of a network.
 
     Args:
-        folded: The float32 network after folding.
+        folded: The folded float32 network. It is not changed.
         recipe: The recipe that was calibrated on this network.
-        scheme: Where the target's engine rounds, and in which form.
+        scheme: Which tensors the target's engine quantizes, and the form of weights and biases.
 
     Raises:
-        KeyError: The recipe lacks a quantization point that the scheme needs.
+        KeyError: The recipe has no scale for a tensor that the scheme quantizes.
     """
 
-    def make_point(scale: float, seven_bits: bool) -> QuantizePoint:
-        return QuantizePoint(scale, scheme.activations, seven_bits)
+    def make_quantizer(scale: float, seven_bits: bool) -> ActivationQuantizer:
+        return ActivationQuantizer(scale, scheme.activations, seven_bits)
 
-    def make_layer(layer: Layer, input_point: QuantizePoint | None) -> QuantizedLayer:
-        return QuantizedLayer(layer, input_point, recipe.weight_bits, scheme)
+    def make_layer(layer: Layer, input_quantizer: ActivationQuantizer | None) -> QuantizedLayer:
+        return QuantizedLayer(layer, input_quantizer, recipe.weight_bits, scheme)
 
-    return replace_layers(folded, recipe, scheme, make_point, make_layer)
+    return replace_layers(folded, recipe, scheme, make_quantizer, make_layer)
 
 
 def replace_layers(
     folded: Network,
     recipe: Recipe,
     scheme: QuantScheme,
-    make_point: Callable[[float, bool], Point],
-    make_layer: Callable[[Layer, Point | None], nn.Module],
+    make_quantizer: Callable[[float, bool], Quantizer],
+    make_layer: Callable[[Layer, Quantizer | None], nn.Module],
 ) -> Network:
-    """Return a copy of a network with other modules wherever recipe and scheme round.
+    """Return a copy of a network with other modules for everything that is quantized.
+
+    Export and quantization-aware training share this function and give it different modules.
 
     Args:
-        folded: The float32 network after folding.
-        recipe: Which units are quantized, and the scale of every point.
-        scheme: Where the target's engine rounds.
-        make_point: Makes the module that rounds activations, from the scale and from whether the
-            range has 7 bits.
-        make_layer: Makes the module that replaces a layer, from the layer and from the point of its
-            input. The point is None where activations stay float32.
+        folded: The folded float32 network. It is not changed.
+        recipe: The units that stay float32, and the scales of the activations.
+        scheme: Which tensors the target's engine quantizes.
+        make_quantizer: Makes the module that quantizes activations. Its arguments are the scale,
+            and whether the integers have 7 bits instead of 8.
+        make_layer: Makes the module that replaces a layer. Its arguments are the layer and the
+            module that quantizes the layer's input, or None if activations stay float32.
 
     Raises:
-        KeyError: The recipe lacks a quantization point that the scheme needs.
+        KeyError: The recipe has no scale for a tensor that the scheme quantizes.
     """
     network = copy.deepcopy(folded)
     units = quantized_units(folded, recipe, scheme)
     for name, layer in list(quantizable_layers(network)):
         if name not in units:
             continue
-        point = None
+        input_quantizer = None
         if not recipe.weights_only:
-            point = make_point(recipe.scales[input_point_name(network, name)], False)
-        replacement = make_layer(layer, point)
-        if point is not None and scheme.rounds_output(isinstance(layer, nn.Conv2d)):
-            output_point = make_point(recipe.scales[f"{name}:out"], False)
-            replacement = nn.Sequential(replacement, output_point)
+            scale = recipe.scales[input_point_name(network, name)]
+            input_quantizer = make_quantizer(scale, False)
+        replacement = make_layer(layer, input_quantizer)
+        is_convolution = isinstance(layer, nn.Conv2d)
+        if input_quantizer is not None and scheme.quantizes_output(is_convolution):
+            output_quantizer = make_quantizer(recipe.scales[f"{name}:out"], False)
+            replacement = nn.Sequential(replacement, output_quantizer)
         replace_module(network, name, replacement)
     for name, attention in list(attention_modules(network)):
         if name in units:
-            _round_operands(attention, name, recipe, make_point)
+            _quantize_operands(attention, name, recipe, make_quantizer)
     return network
 
 
 def quantized_units(folded: nn.Module, recipe: Recipe, scheme: QuantScheme) -> list[str]:
-    """List the layers, and the attentions whose two products, become int8.
+    """List the units that become int8.
 
     Args:
-        folded: The float32 network after folding.
-        recipe: The recipe. Its `float_units` are left out.
-        scheme: Where the target's engine rounds.
+        folded: The folded float32 network.
+        recipe: The recipe. Its `float_units` are not in the list.
+        scheme: Which tensors the target's engine quantizes.
 
     Returns:
-        The names of the modules.
+        The names of the layers that become int8, followed by the names of the attention modules
+        whose two matrix products become int8.
     """
     names = [name for name, _ in quantizable_layers(folded)]
     if scheme.attention and not recipe.weights_only:
@@ -110,20 +124,20 @@ def quantized_units(folded: nn.Module, recipe: Recipe, scheme: QuantScheme) -> l
 def with_exact_arithmetic(network: Network) -> Network:
     """Return a copy of a quantized network that computes in float64.
 
-    Sums of products of the integers and their scales are then exact to 15 digits. Every correct
-    engine computes the same, whatever its kernels are.
+    The rounding error of float64 is negligible, so the copy computes what ideal integer kernels
+    would compute. The outputs of every engine are compared with it.
 
     Args:
-        network: A network that `quantize_network` returned.
+        network: A network that `quantize_network` returned. It is not changed.
     """
     return copy.deepcopy(network).double()
 
 
 def quantizable_layers(network: nn.Module) -> Iterator[tuple[str, Layer]]:
-    """Yield the name and the module of every layer that a recipe may quantize.
+    """Yield the name and the module of every layer that may be quantized.
 
     Args:
-        network: The float32 network after folding.
+        network: The folded float32 network.
     """
     for name, module in network.named_modules():
         if isinstance(module, (nn.Linear, nn.Conv2d)) and not name.endswith(FLOAT_LAYERS):
@@ -131,10 +145,10 @@ def quantizable_layers(network: nn.Module) -> Iterator[tuple[str, Layer]]:
 
 
 def attention_modules(network: nn.Module) -> Iterator[tuple[str, Attention]]:
-    """Yield the name and the module of every attention.
+    """Yield the name and the module of every attention module.
 
     Args:
-        network: The network.
+        network: The folded or the quantized network.
     """
     for name, module in network.named_modules():
         if isinstance(module, Attention):
@@ -142,11 +156,12 @@ def attention_modules(network: nn.Module) -> Iterator[tuple[str, Attention]]:
 
 
 def input_point_name(network: nn.Module, name: str) -> str:
-    """Return the name of the quantization point of a layer's input.
+    """Return the key in `Recipe.scales` for the input of a layer.
 
     Args:
-        network: The float32 network after folding.
-        name: The name of a layer. The query, key and value layers of an attention share one point.
+        network: The folded float32 network.
+        name: The name of a layer. The query, key and value layers of one attention module have the
+            same input and share one key.
     """
     parent = name.rpartition(".")[0]
     is_shared = isinstance(network.get_submodule(parent), SplitProjection)
@@ -157,22 +172,27 @@ def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:
     """Replace a submodule.
 
     Args:
-        root: The module that contains it.
-        name: The path of the submodule within `root`.
+        root: The module that contains the submodule at any depth.
+        name: The path of the submodule within `root`, such as "stages.0.blocks.1.conv2".
         module: The new module.
     """
     parent, _, child = name.rpartition(".")
     setattr(root.get_submodule(parent), child, module)
 
 
-def _round_operands(
-    attention: Attention, name: str, recipe: Recipe, make_point: Callable[[float, bool], Point]
+def _quantize_operands(
+    attention: Attention,
+    name: str,
+    recipe: Recipe,
+    make_quantizer: Callable[[float, bool], Quantizer],
 ) -> None:
-    """Add a point after each operand of an attention's two products."""
+    """Quantize each operand of an attention module's two matrix products."""
     for part in _ATTENTION_PARTS:
         module = attention.get_submodule(part)
         if isinstance(module, nn.Sequential):
-            # The scheme already rounds the output of this layer: rounding it twice has no use.
+            # The scheme already added a quantizer to this layer's output. Keep only the layer: the
+            # quantizer of the operand takes that quantizer's place, because keys and values need 7
+            # bits, and quantizing a tensor twice has no use.
             module = module[0]
-        point = make_point(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BIT_OPERANDS)
-        replace_module(attention, part, nn.Sequential(module, point))
+        quantizer = make_quantizer(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BIT_OPERANDS)
+        replace_module(attention, part, nn.Sequential(module, quantizer))

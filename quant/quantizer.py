@@ -1,6 +1,8 @@
-"""The quantization workflow up to the point where targets differ.
+"""The part of int8 export that is the same for all export targets (such as onnx or openvino).
 
-The recipe and the images to measure int8 with are prepared once for all targets.
+It produces two things once, for all targets: the recipe, which contains the calibrated scales
+(`quant.recipe`), and the images on which int8 is compared with float32. Each target then quantizes
+the network with them (`export.budget_search`).
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tinyvit.labels import Label
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import ImageBatches
+from tinyvit.quant.accuracy_budget import BatchFactory
 from tinyvit.quant.calibration import METHOD, calibrate
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches, cache_folder
@@ -28,19 +30,20 @@ __all__ = ["PreparedQuantization", "QuantizationConfig", "prepare_quantization"]
 
 @dataclass(frozen=True)
 class PreparedQuantization:
-    """The recipe and images that every target needs to be quantized.
+    """The recipe and the images that every target uses to make its int8 artifact.
 
     Attributes:
         config: The options.
         recipe: The recipe, read from its file or calibrated.
-        images: Images to measure int8 with. None of them was calibrated on.
-        sensitivity_images: Returns normalized images, float32 (N, 3, S, S), to rank layers by
-            sensitivity with. The first call may take minutes.
+        make_batches: Returns the images on which int8 is compared with float32, in batches.
+            Calibration does not use these images.
+        sensitivity_images: Returns normalized images, float32 (N, 3, S, S), for ranking layers by
+            sensitivity. The first call may take minutes.
     """
 
     config: QuantizationConfig
     recipe: Recipe
-    images: ImageBatches
+    make_batches: BatchFactory
     sensitivity_images: Callable[[], Tensor]
 
 
@@ -52,20 +55,22 @@ def prepare_quantization(
     folded: TinyViT,
     progress: Progress,
 ) -> PreparedQuantization:
-    """Read or calibrate the recipe, and prepare the images to measure int8 with.
+    """Read or calibrate the recipe, and prepare the images on which int8 is measured.
 
-    A recipe that is calibrated is written to `config.recipe`, if that names a file.
+    If `config.recipe` names a file that does not exist, the calibrated recipe is written to it.
 
     Args:
-        config: The options, validated.
-        checkpoint: The checkpoint, at the input size of the export.
+        config: The options, after `validate`.
+        checkpoint: The checkpoint, with its image size set to that of the export.
         labels: The labels of the model, in the order of its logits.
-        original: The network before folding. Its BatchNorms determine synthetic images.
-        folded: The network after folding.
-        progress: Receives messages and the progress of each stage.
+        original: The network before folding (`tinyvit.nn.fold`). Synthetic images are made from the
+            statistics in its BatchNorms.
+        folded: The network after folding, which is calibrated.
+        progress: Receives messages and the progress of each step.
 
     Raises:
-        RequestError: The images cannot be used, or the recipe belongs to another network.
+        RequestError: The images cannot be used, or the recipe was calibrated on another checkpoint
+            or image size.
         ImageError: A folder cannot be read, or has no images.
     """
     images = QuantizationImages(config, checkpoint, original, progress)
@@ -76,10 +81,10 @@ def prepare_quantization(
         recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
     if config.val_data is not None:
         validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
-        batches: ImageBatches = ReportingBatches(validation, progress)
+        make_batches: BatchFactory = ReportingBatches(validation, progress)
     else:
-        batches = images.unlabeled_batches()
-    return PreparedQuantization(config, recipe, batches, images.sensitivity_images)
+        make_batches = images.unlabeled_batches()
+    return PreparedQuantization(config, recipe, make_batches, images.sensitivity_images)
 
 
 def _read_or_calibrate(
@@ -89,19 +94,21 @@ def _read_or_calibrate(
     folded: TinyViT,
     progress: Progress,
 ) -> Recipe:
-    """Return the recipe from its file if that exists. Else calibrate, and write the file."""
+    """Read the recipe file if it exists. Otherwise calibrate, and write the file if it is named."""
     if config.recipe is None:
         return _calibrate_recipe(config, checkpoint, images, folded, progress)
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
         if (recipe.checkpoint_sha256, recipe.img_size) != (checkpoint.sha256, checkpoint.img_size):
             raise RequestError(
-                f"{config.recipe} is the recipe of another checkpoint or image size",
-                "give --recipe the name of a file that does not exist yet, to write a new recipe",
+                f"the recipe {config.recipe} was made for another checkpoint or image size",
+                "to make a new recipe, give --recipe the name of a file that does not exist yet",
             )
         progress.message(f"using the recipe {config.recipe}")
         return recipe
-    progress.message(f"calibrating, because {config.recipe} does not exist; it will be written")
+    progress.message(
+        f"the recipe {config.recipe} does not exist; it will be written after calibration"
+    )
     recipe = _calibrate_recipe(config, checkpoint, images, folded, progress)
     recipe.save(config.recipe)
     return recipe
@@ -114,7 +121,7 @@ def _calibrate_recipe(
     folded: TinyViT,
     progress: Progress,
 ) -> Recipe:
-    """Calibrate on the images. An interrupted calibration continues from the cache."""
+    """Calibrate on the images. An interrupted calibration continues from a file in the cache."""
     calibration = images.calibration
     identity = f"{checkpoint.sha256} {checkpoint.img_size} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]

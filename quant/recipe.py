@@ -1,10 +1,17 @@
-"""The recipe: an int8 quantization as plain data, calibrated once and applied for every target.
+"""The recipe: all numbers of an int8 quantization, in a JSON file.
 
-A quantization point is a place where activations may become int8. It is named after the module of
-the folded network that it belongs to: "stages.0.blocks.1.conv2:in" is the input of that layer and
-"stages.0.blocks.1.conv2:out" its output. The recipe has a scale for both, because engines differ in
-which of the two they round. The query, key and value layers of an attention have the same input and
-share one point, such as "stages.1.blocks.0.attn.qkv:in".
+A recipe is calibrated once, and every export target (such as onnx or openvino) quantizes the
+network with it.
+
+A quantization point is a tensor of the network that may become int8: the input or the output of a
+layer, or the output of a softmax. It is named after the module in the folded network
+(`tinyvit.nn.fold`): "stages.0.blocks.1.conv2:in" is the input of that layer and
+"stages.0.blocks.1.conv2:out" its output. A recipe has a scale for both, because some engines
+quantize only inputs and others quantize outputs too. The query, key and value layers of an
+attention module have the same input and share one point, such as "stages.1.blocks.0.attn.qkv:in".
+
+A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
+of one attention module. It has the name of its module.
 """
 
 from __future__ import annotations
@@ -19,30 +26,33 @@ from tinyvit.files import write_atomically
 from tinyvit.serialization import parse_dataclass, read_json
 
 FORMAT = 3
-"""Version of the file format. Since version 2, keys and values have 7 bits and LayerNorms have
-neither scale nor shift (nn/fold.py). Version 3 renames fields."""
+"""Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
+of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields."""
 MAX_BYTES = 4 * 2**20
+"""Largest size of a recipe file."""
 WEIGHT_BITS = (4, 7, 8)
-"""Widths of weights that exist."""
+"""Widths of weights that are allowed: 4 only after quantization-aware training; 7, with which
+no sum saturates on any processor; 8 for processors with VNNI and for weights-only recipes."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A symmetric int8 quantization: every real number is a scale times an integer.
+    """A symmetric int8 quantization: a real number is represented by a scale times an integer.
 
     Activations are integers from -128 to 127 with one scale per tensor. Weights are integers from
-    -m to m, where m = 2^(weight_bits - 1) - 1, with one scale per output channel: the channel's
-    largest weight becomes m. A recipe without scales quantizes weights alone.
+    -m to m with m = 2^(weight_bits - 1) - 1 and one scale per output channel, chosen so that the
+    largest absolute value of the channel becomes m. Scales of weights are not stored, because they
+    follow from the weights. A recipe without scales quantizes only the weights.
 
     Attributes:
-        checkpoint_sha256: Hex digest of the checkpoint file that the recipe belongs to.
-        img_size: Input size in pixels that it was calibrated at.
-        scales: The scale of every quantization point, by name; each above 0.
+        checkpoint_sha256: Hex digest of the checkpoint file whose network was calibrated.
+        img_size: Input size in pixels at which the network was calibrated.
+        scales: The scale of every quantization point, by the name of the point; each above 0.
         weight_bits: Width of the weights, one of `WEIGHT_BITS`.
-        float_units: Names of the layers, and of the attentions whose two products, stay float32.
-        method: The observer that chose the scales.
+        float_units: Names of the units that stay float32.
+        method: The method that chose the scales, such as "torchao HistogramObserver".
         calibration_sha256: Hex digest of the calibration images.
-        calibration_count: Number of the calibration images.
+        calibration_count: Number of calibration images.
     """
 
     checkpoint_sha256: str
@@ -60,10 +70,10 @@ class Recipe:
         return not self.scales
 
     def with_float_units(self, units: tuple[str, ...]) -> Recipe:
-        """Return the same recipe with more units left in float32.
+        """Return a copy of the recipe in which more units stay float32.
 
         Args:
-            units: Names of layers and attentions, added to `float_units`.
+            units: Names of the units that are added to `float_units`.
         """
         return replace(self, float_units=tuple(sorted({*self.float_units, *units})))
 
@@ -77,7 +87,7 @@ class Recipe:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
     def save(self, path: Path) -> None:
-        """Write the recipe to a file, completely or not at all.
+        """Write the recipe to a file. If writing fails, no incomplete file remains.
 
         Args:
             path: The JSON file. An existing file is replaced.
@@ -88,7 +98,8 @@ class Recipe:
 def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
     """Return the recipe that quantizes all weights to 8 bits and leaves activations in float32.
 
-    It needs no calibration, and 8 bits are safe on every processor: no sum of integers is computed.
+    It needs no calibration. Its 8 bits are safe on every processor, because engines compute in
+    float32 and no sum of integers can saturate.
 
     Args:
         checkpoint_sha256: Hex digest of the checkpoint file.
@@ -104,8 +115,8 @@ def read_recipe(path: Path) -> Recipe:
         path: The JSON file.
 
     Raises:
-        RequestError: The file cannot be read, is larger than `MAX_BYTES`, has another version, or
-            is not a recipe.
+        RequestError: The file cannot be read, is larger than `MAX_BYTES`, has a format version
+            other than `FORMAT`, or is not a recipe.
     """
     try:
         return _parse_recipe(read_json(path, MAX_BYTES))
@@ -114,19 +125,19 @@ def read_recipe(path: Path) -> Recipe:
     except ValueError as error:
         raise RequestError(
             f"{path} is not a recipe ({error})",
-            "give a file that --recipe wrote, or the name of a file that does not exist yet",
+            "give a file that an export with --recipe wrote, or a file that does not exist yet",
         ) from error
 
 
 def _parse_recipe(data: object) -> Recipe:
-    """Parse the plain values of a recipe. Raises ValueError with the reason where they are none."""
+    """Check parsed JSON and convert it. Raises ValueError with the reason if it is not a recipe."""
     if not isinstance(data, dict):
         raise ValueError("it is not a JSON object")
     if data.pop("format", None) != FORMAT:
-        raise ValueError(f"its format is not version {FORMAT}")
+        raise ValueError(f"its format version is not {FORMAT}")
     recipe = parse_dataclass(Recipe, data)
     if recipe.weight_bits not in WEIGHT_BITS:
-        raise ValueError(f"weight_bits is {recipe.weight_bits}, and not one of {WEIGHT_BITS}")
+        raise ValueError(f"weight_bits is {recipe.weight_bits}, but must be one of {WEIGHT_BITS}")
     if not recipe.scales:
         raise ValueError("it has no scales")
     if not all(scale > 0 for scale in recipe.scales.values()):

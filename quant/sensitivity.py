@@ -1,7 +1,9 @@
-"""Sensitivity: the error that int8 causes in each unit, relative to the work that it saves.
+"""Sensitivity: how much each unit of the network adds to the error of int8.
 
-The ranking says in which order parts return to float32 where int8 misses its accuracy budget.
-Nothing is timed: the same network, recipe and images give the same order on every machine.
+A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
+of one attention module. If an int8 artifact misses its accuracy budget, units are returned to
+float32, first those that cause the largest error per multiply-accumulate. The order depends on no
+timing, so that the same network, recipe and images give the same order on every machine.
 """
 
 from __future__ import annotations
@@ -30,14 +32,13 @@ BATCH_SIZE = 16
 
 @dataclass(frozen=True)
 class UnitSensitivity:
-    """The sensitivity of one unit: a layer, or the two products of an attention.
+    """The sensitivity of one unit.
 
     Attributes:
         unit: Name of the layer or of the attention module.
-        error: Decrease of the logits' mean square error when this unit alone stays float32.
-            Negative where the error increases.
-        macs: Multiply-accumulates of the unit for one image. They are float32 operations where the
-            unit stays float32.
+        error: The error that the unit causes: the mean square error of the logits with all units in
+            int8, minus the same with this unit in float32. It can be negative.
+        macs: Number of multiply-accumulates of the unit for one image.
     """
 
     unit: str
@@ -55,14 +56,14 @@ def rank_sensitivity(
     """Measure the sensitivity of every unit that the recipe quantizes.
 
     Args:
-        folded: The float32 network after folding.
-        recipe: The recipe. Its `float_units` are not measured.
-        scheme: Where the target's engine rounds.
+        folded: The folded float32 network (`tinyvit.nn.fold`).
+        recipe: The recipe, which contains the scales. Its `float_units` are not measured.
+        scheme: Which tensors the target's engine quantizes.
         images: Normalized images, float32 (N, 3, S, S).
-        progress: Receives the number of units that are measured.
+        progress: Receives the number of units that have been measured.
 
     Returns:
-        One entry for each unit, the largest error per multiply-accumulate first.
+        The sensitivities, the largest error per multiply-accumulate first.
     """
     reference = _compute_logits(folded, images)
 
@@ -85,15 +86,15 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
     """Count the multiply-accumulates of every unit that may be quantized.
 
     Args:
-        folded: The float32 network after folding.
+        folded: The folded float32 network.
 
     Returns:
-        The number for one image, by unit: every quantizable layer, and every attention, which
-        stands for its two products.
+        The number for one image, by the name of the unit. For an attention module it is that of the
+        two matrix products, without the layers in the module.
     """
     macs: dict[str, int] = {}
 
-    def counter(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = module.get_parameter("weight")
             macs[name] = output.numel() // len(weight) * weight.numel()
@@ -101,7 +102,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
         return count
 
     handles = [
-        layer.register_forward_hook(counter(name)) for name, layer in quantizable_layers(folded)
+        layer.register_forward_hook(make_hook(name)) for name, layer in quantizable_layers(folded)
     ]
     with torch.inference_mode():
         folded(torch.zeros(1, 3, folded.img_size, folded.img_size))
@@ -114,7 +115,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
 
 
 def _ranking_key(sensitivity: UnitSensitivity) -> tuple[float, str]:
-    """Sort key: the largest error per multiply-accumulate first, then by name."""
+    """Return the sort key: the largest error per multiply-accumulate first, then by name."""
     return (-sensitivity.error / sensitivity.macs, sensitivity.unit)
 
 

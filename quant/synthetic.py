@@ -1,4 +1,4 @@
-"""Synthetic calibration images, made from the network itself where no photographs are given.
+"""Makes calibration images from the network itself, for exports without photographs.
 
 An image starts as 1/f noise, which has the spectrum of natural images (Field, "Relations between
 the statistics of natural images and the response properties of cortical cells", JOSA A, 1987). It
@@ -32,30 +32,33 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.quant.calibration_data import CalibrationSet
 
 DEFAULT_COUNT = 32
-"""Number of synthetic images that calibrate as well as photographs do (docs/int8.md)."""
+"""Default number of images. With it, int8 is as accurate as after calibration on photographs
+(docs/int8.md)."""
 SHARED_COLOR_VARIANCE = 0.75
-"""Share of the noise's variance that the three color channels have in common. The color channels of
-photographs are correlated too."""
+"""Share of the initial noise's variance that is common to the three color channels. The color
+channels of photographs are correlated too."""
 
 _METHOD_VERSION = 2
-"""Part of the cache key: images of another version of the method are not used."""
+"""Part of the cache key. It is increased when the method changes, so that cached images of an older
+method are not used."""
 _REFERENCE_SIZE = 224
+"""Largest image size in pixels for which `SyntheticConfig.batch` is not reduced."""
 
 
 @dataclass(frozen=True)
 class SyntheticConfig:
-    """Options of image synthesis.
+    """Options for making synthetic images.
 
     Attributes:
         count: Number of images.
         seed: Another seed gives other images.
-        batch: Number of images of 224 x 224 that are optimized together. Batches of larger images
-            are smaller, so that they need no more memory.
+        batch: Largest number of images that are optimized together. For images larger than
+            224 x 224 it is reduced, so that they do not need more memory.
         steps: Number of optimization steps of each batch.
         learning_rate: Initial learning rate of Adam.
-        class_weight: Weight of a cross-entropy loss that assigns a class to every image, as in
-            Yin et al. With 0 the network is not sure of any class, and int8 may disagree with
-            float32 on such images.
+        class_weight: Weight of a cross-entropy loss with a given class for every image, as in Yin
+            et al. With 0, the largest logits of an image are close together, so that int8 may
+            predict another class than float32.
     """
 
     count: int = DEFAULT_COUNT
@@ -68,22 +71,22 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """A cache of finished batches of synthetic images.
+    """A cache of synthetic images. It is updated after every finished batch.
 
     Attributes:
-        folder: The folder of the cache. It is created where it does not exist.
-        checkpoint_sha256: Hex digest of the checkpoint that the images are made from.
+        folder: The folder of the cache. It is created if it does not exist.
+        checkpoint_sha256: Hex digest of the checkpoint file of the network.
     """
 
     folder: Path
     checkpoint_sha256: str
 
-    def file(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
-        """Return the path of the .npz file for these images.
+    def path(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
+        """Return the path of the .npz file for images that are made with these settings.
 
         Args:
             preprocess: The preprocessing of the model.
-            config: Options of image synthesis.
+            config: Options for making synthetic images.
         """
         key = json.dumps(
             [_METHOD_VERSION, self.checkpoint_sha256, asdict(config), asdict(preprocess)],
@@ -101,19 +104,21 @@ def synthesize_images(
 ) -> CalibrationSet:
     """Make calibration images from a network.
 
-    On one machine the same arguments give the same images, also where an interrupted call
-    continues from the cache.
+    On one machine the same arguments always give the same images, even if a call is interrupted
+    and the next call continues from the cache.
 
     Args:
-        original: The network before folding, with its BatchNorms. It is not changed.
-        preprocess: The preprocessing of the model, which gives the size and the pixel range.
-        config: Options of image synthesis.
-        cache: Where finished batches are kept. None keeps nothing.
+        original: The network with its BatchNorms, before folding (`tinyvit.nn.fold`). It is not
+            changed.
+        preprocess: The preprocessing of the model, which states the image size and the
+            normalization.
+        config: Options for making synthetic images.
+        cache: The cache for finished batches. If None, nothing is cached.
         progress: Receives the number of optimization steps that are done.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
     sizes = _batch_sizes(config, preprocess.size)
-    cache_file = None if cache is None else cache.file(preprocess, config)
+    cache_file = None if cache is None else cache.path(preprocess, config)
     pixels = _load_batches(cache_file, preprocess.size, sizes)
     finished = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
     for batch_index in range(finished, len(sizes)):
@@ -135,7 +140,7 @@ def synthesize_images(
 
 
 class _ImageOptimizer:
-    """Optimizes a batch of images until their statistics are those that the network recorded."""
+    """Optimizes a batch of images so that their statistics approach those in the BatchNorms."""
 
     def __init__(
         self, network: TinyViT, preprocess: Preprocess, config: SyntheticConfig, images: Tensor
@@ -147,7 +152,7 @@ class _ImageOptimizer:
         self._mean, self._std = (
             torch.tensor(values)[:, None, None] for values in (preprocess.mean, preprocess.std)
         )
-        # A normalized pixel lies between black and white.
+        # The smallest and the largest normalized value of a pixel, in each color channel.
         self._black, self._white = -self._mean / self._std, (1 - self._mean) / self._std
         self._images = images.clamp(self._black, self._white).requires_grad_(True)
         self._adam = torch.optim.Adam([self._images], lr=config.learning_rate, betas=(0.5, 0.9))
@@ -155,7 +160,7 @@ class _ImageOptimizer:
 
     def step(self) -> None:
         """Take one optimization step."""
-        with torch.enable_grad(), batch_norm_distances(self._network) as distances:
+        with torch.enable_grad(), record_batch_norm_distances(self._network) as distances:
             logits = self._network(self._images)
             loss = torch.stack(distances).mean()
             loss = loss + self._class_weight * F.cross_entropy(logits, self._classes)
@@ -173,19 +178,20 @@ class _ImageOptimizer:
 
 
 @contextmanager
-def batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
-    """Measure how far activations are from the statistics that the BatchNorms recorded.
+def record_batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
+    """Record how far activations are from the statistics that the BatchNorms contain.
 
-    The distance of one BatchNorm is the mean over its channels of the squared differences of the
-    means and of the standard deviations, in units of the recorded variance. A thousandth of the
-    layer's mean variance is added to all variances: otherwise dead channels, whose variance is
-    almost 0, would outweigh all others.
+    For one channel of a BatchNorm, the squared difference of the means and the squared difference
+    of the standard deviations are added and divided by the running variance. The distance of the
+    BatchNorm is the mean over its channels. A thousandth of the mean variance of all channels is
+    first added to every variance, because otherwise the distance would be dominated by channels
+    whose variance is almost 0.
 
     Args:
-        network: The network. Hooks are attached to its BatchNorms while the context lasts.
+        network: The network. Its BatchNorms have forward hooks inside the context.
 
     Yields:
-        A list that receives one scalar tensor for each BatchNorm whenever the network runs.
+        A list. Each run of the network appends one scalar tensor for each BatchNorm.
     """
     distances: list[Tensor] = []
 
@@ -213,7 +219,7 @@ def batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
 
 
 def _batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
-    """Divide the images into batches of nearly equal size that fit into memory."""
+    """Return the sizes of batches that contain all images, are nearly equal and fit into memory."""
     fitting = config.batch * _REFERENCE_SIZE**2 // size**2
     largest = max(1, min(config.batch, fitting))
     batches = -(-config.count // largest)
@@ -224,7 +230,7 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
     """Make 1/f noise whose color channels are correlated.
 
     Returns:
-        float32 (count, 3, size, size), of mean 0 and standard deviation 1.
+        float32 (count, 3, size, size) with mean 0.
     """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
@@ -239,7 +245,7 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
 def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixels:
     """Load the finished batches of an earlier call, uint8 (N, size, size, 3).
 
-    N is 0 where there are none, or where the file is damaged or holds other images.
+    N is 0 if there is no such file, or if it is damaged or contains other images.
     """
     if cache_file is not None and cache_file.is_file():
         with suppress(RequestError):
@@ -250,7 +256,7 @@ def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixel
 
 
 def _save_batches(pixels: Pixels, cache_file: Path) -> None:
-    """Write the finished batches. A cache that cannot be written costs time, not the result."""
+    """Write the finished batches. Errors are ignored, because the cache only saves time."""
     with suppress(OSError), staging_folder(cache_file) as folder:
         np.savez(folder / cache_file.name, pixels)
         publish_files([folder / cache_file.name], cache_file.parent)

@@ -1,4 +1,4 @@
-"""Labeled images to measure the accuracy of a network on, in the model's own preprocessing."""
+"""Labeled images on which the accuracy of a model is measured, decoded with its preprocessing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
 from tinyvit.data.image_sources import Pixels
-from tinyvit.data.listing import path_reader
+from tinyvit.data.listing import make_path_reader
 from tinyvit.errors import ImageError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
@@ -20,7 +20,7 @@ from tinyvit.quant.image_decoding import check_unreadable, decode_images
 
 BATCH_SIZE = 32
 MAX_CACHED_BYTES = 2**29
-"""Largest size of pixels that stay in memory between two passes: 3,500 images of 224 x 224."""
+"""Largest size of the decoded pixels that are kept in memory: about 3,500 images of 224 x 224."""
 
 LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
 """RGB pixels, uint8 (B, S, S, 3), and the class index of each image, int64 (B,)."""
@@ -28,15 +28,15 @@ LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
 
 @dataclass
 class ValidationSet:
-    """Images with their correct classes, decoded while they are iterated over.
+    """Images with their correct classes, which are decoded when `batches` is iterated over.
 
-    The first pass decodes the images. A small set stays in memory for the passes after it; a large
-    set is decoded again in every pass.
+    The decoded pixels are kept in memory for later iterations if they fit into `MAX_CACHED_BYTES`.
+    Otherwise every iteration decodes the images again.
 
     Attributes:
-        images: The image files and the class of each.
-        preprocess: How the model's images are resized and cropped.
-        skipped: Number of unreadable images that the last complete pass left out.
+        images: The image files and the correct class of each.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
+        skipped: Number of unreadable images that the last complete iteration left out.
     """
 
     images: LabeledImages
@@ -45,16 +45,16 @@ class ValidationSet:
     _cached_batches: list[LabeledBatch] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
-        """Return the number of image files, unreadable ones included."""
+        """Return the number of image files, including unreadable files."""
         return len(self.images)
 
     @property
     def sha256(self) -> str:
-        """Hex digest of all class indices, folder and file names, and file sizes in bytes."""
+        """Hex digest of the class index, folder name, file name and file size of every image."""
         return self.images.sha256
 
     def batches(self) -> Iterator[LabeledBatch]:
-        """Iterate over the readable images, in the same order in every pass.
+        """Iterate over the readable images, every time in the same order.
 
         Yields:
             Batches of `BATCH_SIZE` images; the last one may be smaller.
@@ -78,7 +78,7 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
-        decoded = decode_images(map(path_reader, self.images.files), self.preprocess)
+        decoded = decode_images(map(make_path_reader, self.images.files), self.preprocess)
         for class_index, image in zip(self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)
@@ -100,8 +100,9 @@ def read_validation_set(
     """List the labeled images of a folder. No image is decoded yet.
 
     Args:
-        folder: A folder with one subfolder per class, named by a WordNet id or a label, exactly.
-        preprocess: How the model's images are resized and cropped.
+        folder: A folder with one subfolder per class. The name of a subfolder must be exactly a
+            WordNet id or a label.
+        preprocess: The preprocessing of the model, which states how images are resized and cropped.
         labels: The labels of the model, in the order of its logits.
 
     Raises:

@@ -1,6 +1,7 @@
-"""Running artifacts: open an exported file with any engine, classify images, verify and inspect.
+"""Runs artifacts (files that tinyvit-export wrote): classifies images, verifies and inspects.
 
-The public names are imported when they are first used, so that importing the package stays cheap.
+An engine is the inference library that runs an artifact, such as onnxruntime or OpenVINO. The
+public names are imported when they are first used, which keeps `import tinyvit.runtimes` fast.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tinyvit.runtimes.artifact import Artifact as Artifact
-    from tinyvit.runtimes.artifact import open_artifact as open_artifact
+    from tinyvit.runtimes.artifact import read_artifact as read_artifact
     from tinyvit.runtimes.base import Runtime as Runtime
     from tinyvit.runtimes.base import RuntimeInfo as RuntimeInfo
     from tinyvit.runtimes.base import RuntimeOptions as RuntimeOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "Artifact": "artifact",
-    "open_artifact": "artifact",
+    "read_artifact": "artifact",
     "Runtime": "base",
     "RuntimeInfo": "base",
     "RuntimeOptions": "base",
@@ -38,8 +39,8 @@ __all__ = [
     "Runtime",
     "RuntimeInfo",
     "RuntimeOptions",
-    "open_artifact",
     "open_runtime",
+    "read_artifact",
 ]
 
 

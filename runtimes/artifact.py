@@ -1,4 +1,7 @@
-"""Opening an artifact: its format, its manifest and its hash, read without any engine."""
+"""Reads an artifact (an exported file) without any engine: its format, manifest, hash and files.
+
+The manifest is the JSON text that tinyvit-export puts into every artifact (`tinyvit.manifest`).
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ class Artifact:
 
     Attributes:
         path: The file; a folder for Core ML.
-        manifest: The file's description of itself; None if tinyvit-export did not write it.
+        manifest: The manifest in the file; None if tinyvit-export did not write the file.
     """
 
     path: Path
@@ -31,7 +34,7 @@ class Artifact:
 
     @property
     def format(self) -> Format:
-        """The file's format, detected from its content."""
+        """The file's format, which is detected from the content of the file."""
         return detect_format(self.path)
 
 
@@ -40,8 +43,8 @@ def known_formats() -> tuple[Format, ...]:
     """Return the formats of all engines, installed or not.
 
     Returns:
-        The formats in the order of their names, but ONNX last: it has no magic number, so that
-        another format's file could pass for it.
+        The formats, sorted by name, except that ONNX comes last: it has no magic number, so a
+        file of another format might be recognized as ONNX.
     """
     formats = {
         format.name: format
@@ -51,18 +54,18 @@ def known_formats() -> tuple[Format, ...]:
     return tuple(sorted(formats.values(), key=lambda format: (format.name == "onnx", format.name)))
 
 
-def open_artifact(path: str | Path) -> Artifact:
-    """Open a file and read its manifest.
+def read_artifact(path: str | Path) -> Artifact:
+    """Read the manifest of a file and check that its format is known.
 
     Args:
         path: Path of the file.
 
     Returns:
-        The artifact.
+        The path and the manifest.
 
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
-        RequestError: If `path` is not a path.
+        RequestError: If `path` is neither a str nor an os.PathLike.
     """
     if not isinstance(path, (str, os.PathLike)):
         raise RequestError(
@@ -74,7 +77,7 @@ def open_artifact(path: str | Path) -> Artifact:
 
 
 def detect_format(path: str | Path) -> Format:
-    """Detect a file's format from its content; its name does not matter.
+    """Detect a file's format from its content, whatever its name is.
 
     Args:
         path: Path of the file.
@@ -94,7 +97,7 @@ def detect_format(path: str | Path) -> Format:
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
     has_known_suffix = path.suffix.lower() in {format.suffix for format in known_formats()}
     cause = (
-        f"{path} is damaged or incomplete, or its name has the suffix of another format"
+        f"{path} is damaged or incomplete, or its suffix is that of another format"
         if has_known_suffix
         else f"the format of {path} is not known"
     )
@@ -116,7 +119,7 @@ def read_manifest(path: str | Path) -> Manifest | None:
         ArtifactError: If the file or its manifest is damaged.
     """
     path = Path(path)
-    texts = detect_format(path).manifests(path)
+    texts = detect_format(path).read_manifests(path)
     if len(texts) > 1:
         raise ArtifactError(
             f"{path} has {len(texts)} manifests", "the file was tampered with: export it again"
@@ -125,13 +128,13 @@ def read_manifest(path: str | Path) -> Manifest | None:
 
 
 def content_sha256(path: str | Path) -> str:
-    """Hash everything in an artifact but its manifest.
+    """Hash everything in an artifact except its manifest.
 
     Args:
         path: Path of the file.
 
     Returns:
-        SHA-256 as a hexadecimal string. Each format's `update_hash` states which bytes count.
+        SHA-256 as a hexadecimal string. Each format's `update_hash` states which bytes are hashed.
 
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
@@ -148,19 +151,19 @@ def artifact_files(path: str | Path) -> tuple[Path, ...]:
         path: Path of the artifact.
 
     Returns:
-        The artifact itself, or all files in it, sorted, if it is a folder; then its companions,
-        such as OpenVINO's weights.
+        The artifact itself (if it is a folder, all files in it, sorted), followed by the separate
+        files that it needs, such as the weights of an OpenVINO model.
 
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
     """
     path = Path(path)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return (*files, *detect_format(path).companions(path))
+    return (*files, *detect_format(path).list_companions(path))
 
 
 def known_suffixes() -> str:
-    """Return the suffixes of all formats for messages: ".engine, .mlpackage, .onnx, ..."."""
+    """Return the suffixes of all formats as text for messages, such as ".engine, .mlpackage"."""
     return ", ".join(sorted({format.suffix for format in known_formats()}))
 
 

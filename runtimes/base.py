@@ -1,8 +1,9 @@
-"""The interfaces that every engine implements, `Engine` and `Runtime`, and what engines share.
+"""`Engine` and `Runtime`, the interfaces of all engines, and helpers that engines share.
 
-An engine is a library that runs artifacts, such as ONNX Runtime. Each module in `engines/` is one
-engine: it defines `ENGINE`, an instance of a subclass of `Engine`, and imports the engine's library
-inside functions only. The rest of the package finds engines through `tinyvit.runtimes.registry`.
+An engine is a library that runs artifacts (exported files), such as ONNX Runtime. A runtime is one
+artifact that an engine has opened. Each module in `engines/` defines `ENGINE`, an instance of a
+subclass of `Engine`, and imports the engine's library only inside functions, so that listing the
+engines needs none of the libraries. Other modules get engines from `tinyvit.runtimes.registry`.
 """
 
 from __future__ import annotations
@@ -33,17 +34,17 @@ _MAX_MESSAGE_LENGTH = 200
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Options of a runtime. An engine that cannot follow them exactly raises RequestError.
+    """Options of a runtime. An engine that cannot use exactly these values raises RequestError.
 
     Attributes:
-        device: "cpu", "gpu", "npu", or a name that the engine itself uses, such as an ONNX Runtime
+        device: "cpu", "gpu", "npu", or the engine's own name of a device, such as an ONNX Runtime
             provider or an OpenVINO device. "auto" means the engine's `default_device`.
         threads: CPU threads for one inference, 1 to 1024; None for the engine's default.
         precision: Precision of the arithmetic: "float32", "bfloat16" or "float16"; None for the
-            precision that the artifact states.
+            precision in the artifact's manifest.
         cache: Folder in which an engine keeps the files that it compiles for this device, so that
-            the artifact opens faster the next time. It is created if it does not exist. Its files
-            are executed without a check, so nobody but the user may be able to write there.
+            the artifact opens faster the next time. It is created if it does not exist. The files
+            in it are executed without a check, so only the user should have write permission.
 
     Raises:
         RequestError: If a value is not allowed.
@@ -59,7 +60,7 @@ class RuntimeOptions:
             not isinstance(self.threads, int) or not 1 <= self.threads <= MAX_THREADS
         ):
             raise RequestError(
-                f"threads={self.threads!r} is not possible",
+                f"threads={self.threads!r} is not allowed",
                 f"give a whole number from 1 to {MAX_THREADS}, or leave it out",
             )
         if self.precision not in (None, *PRECISIONS):
@@ -70,22 +71,22 @@ class RuntimeOptions:
         if not isinstance(self.device, str) or not self.device:
             raise RequestError(
                 f"device={self.device!r} is not known",
-                'give "cpu", "gpu", "npu", or a name that the engine itself uses',
+                'give "cpu", "gpu", "npu", or the engine\'s own name of a device',
             )
 
 
 @dataclass(frozen=True)
 class RuntimeInfo:
-    """The engine and the options that really run, as the engine itself reports them.
+    """The engine in use and its actual options, as the engine itself reports them.
 
     Attributes:
         engine: Name of the engine, such as "onnxruntime".
         version: Version of the engine's library.
-        device: Where the engine computes, in the engine's own words, such as
-            "CPUExecutionProvider".
-        threads: CPU threads for one inference; None if the engine chooses or does not use them.
-        precision: "float32", "bfloat16", "float16" or "int8"; "unstated (float32 output)" for a
-            file without a manifest whose arithmetic the engine does not report.
+        device: Device that computes, by the engine's own name, such as "CPUExecutionProvider".
+        threads: CPU threads for one inference; None if the engine chooses the number itself or does
+            not compute on the CPU.
+        precision: Such as "float32", "int8", or "int8, the rest bfloat16". "unstated (float32
+            output)" if neither a manifest nor the engine states it.
     """
 
     engine: str
@@ -96,9 +97,9 @@ class RuntimeInfo:
 
 
 class Runtime(Protocol):
-    """An artifact that an engine has opened; a context manager that closes it at the end.
+    """An artifact that an engine has opened; a context manager that closes it.
 
-    Several threads may call it at the same time.
+    Several threads may call `run` at the same time.
 
     Attributes:
         inputs: Inputs of the network as the engine reports them; a classifier has one.
@@ -119,16 +120,17 @@ class Runtime(Protocol):
             Logits, float32 (batch, classes). The caller may keep and change the array.
 
         Raises:
-            ArtifactError: If the shape or dtype differs, after `close`, or if the engine fails.
+            ArtifactError: If the shape or dtype is wrong, if the runtime is closed, or if the
+                engine fails.
         """
         ...
 
     def describe(self) -> RuntimeInfo:
-        """Return the engine, device, threads and precision that really run."""
+        """Return the engine, device, threads and precision in use."""
         ...
 
     def close(self) -> None:
-        """Release the engine's memory; a second call does nothing."""
+        """Release the engine's memory. Calling it again has no effect."""
         ...
 
     def __enter__(self) -> Runtime:
@@ -147,13 +149,13 @@ class Engine(ABC):
     """A library that runs artifacts. Creating an instance does not import the library.
 
     Attributes:
-        name: Name on the command line: the module's name, with hyphens instead of underscores.
+        name: Name for `--runtime`: the module's name, with hyphens instead of underscores.
         formats: File formats that the engine opens, its own format first.
-        package: Python module that can be imported where the engine is installed.
-        extra: Extra of tinyvit-edge that installs the engine; "" for the base install.
-        default_device: Device that "auto" stands for.
-        is_reference: True for an engine that only computes what a file states and is not what
-            runs on a device; its latency means nothing.
+        package: Name of the Python module that the engine is imported from.
+        extra: Extra of tinyvit-edge that installs the engine; "" if every installation has it.
+        default_device: Device that is used for "auto".
+        is_reference: True for a reference evaluator: it computes the correct logits on machines
+            where the real engine cannot run, and is not for measuring latency.
         caches_compiled_files: True if the engine compiles an artifact when it opens it, and can
             keep the compiled file in a folder (`RuntimeOptions.cache`).
     """
@@ -168,12 +170,12 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
-        """Open an artifact of one of `formats`, exactly as the options say.
+        """Open an artifact of one of `formats` with exactly the given options.
 
         Args:
             artifact: The artifact to open.
-            options: Device, threads and precision. `registry.open_runtime` has replaced the
-                device "auto" with `default_device`.
+            options: Device, threads and precision. The device is never "auto", because
+                `registry.open_runtime` replaces it with `default_device`.
 
         Returns:
             The opened artifact. The caller closes it.
@@ -194,8 +196,8 @@ def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> Tenso
         dtype: Name of a numpy dtype.
 
     Returns:
-        The description. Its layout follows from the shape: "NC" for two dimensions, "NHWC" or
-        "NCHW" for four (NHWC if only the last one is 3 channels), otherwise "".
+        The description. The layout is guessed from the shape: "NC" for two dimensions; for four,
+        "NHWC" if the last size is 3 and the second is not, otherwise "NCHW"; otherwise "".
     """
     layout = "NC" if len(shape) == 2 else ""
     if len(shape) == 4:
@@ -203,8 +205,10 @@ def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> Tenso
     return TensorSpec(name, tuple(shape), dtype, layout)
 
 
-def stated_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -> str:
-    """Return the precision that an artifact states, for an engine that cannot run another one.
+def check_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -> str:
+    """Check the options and return the manifest's precision.
+
+    This is for engines that cannot change the precision of a file.
 
     Args:
         artifact: The artifact to run.
@@ -215,7 +219,8 @@ def stated_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -
         The manifest's precision; "" for a file without a manifest.
 
     Raises:
-        RequestError: If the options ask for a precision that the artifact does not state.
+        RequestError: If the options name a precision, except float32 for a file that is float32 or
+            has no manifest.
     """
     precision = artifact.manifest.precision if artifact.manifest else ""
     if options.precision and (options.precision != "float32" or precision not in ("", "float32")):
@@ -228,11 +233,11 @@ def stated_precision(artifact: Artifact, options: RuntimeOptions, engine: str) -
 
 
 def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None:
-    """Check a batch before an engine gets it: engines differ on a wrong one, and some crash.
+    """Check a batch before an engine runs it, because some engines crash on a wrong one.
 
     Args:
         batch: Network input that a caller passed to `Runtime.run`.
-        inputs: Inputs that the engine reports.
+        inputs: Inputs of the network, as the engine reports them.
 
     Raises:
         ArtifactError: If the file has several inputs, if the batch is empty, or if its shape or
@@ -244,8 +249,8 @@ def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None
         )
     expected = inputs[0]
     same_shape = len(batch.shape) == len(expected.shape) and all(
-        isinstance(wanted, str) or size == wanted
-        for size, wanted in zip(batch.shape, expected.shape)
+        isinstance(required_size, str) or size == required_size
+        for size, required_size in zip(batch.shape, expected.shape)
     )
     if not same_shape or batch.dtype != np.dtype(expected.dtype) or batch.size == 0:
         shape = ", ".join(map(str, expected.shape))
@@ -256,7 +261,7 @@ def check_batch(batch: npt.NDArray[Any], inputs: tuple[TensorSpec, ...]) -> None
 
 
 def physical_cores() -> int:
-    """Count the CPU cores that this process may use; hyper-threads of one core count once."""
+    """Return the number of physical CPU cores (not hyper-threads) that this process may use."""
     allowed = (
         sorted(os.sched_getaffinity(0))
         if hasattr(os, "sched_getaffinity")
@@ -266,7 +271,7 @@ def physical_cores() -> int:
     try:
         return len({Path(topology.format(cpu)).read_text() for cpu in allowed})
     except OSError:
-        return len(allowed)  # Other systems than Linux have no such file.
+        return len(allowed)  # Only Linux has this file.
 
 
 def closed_error() -> ArtifactError:
@@ -275,15 +280,15 @@ def closed_error() -> ArtifactError:
 
 
 def load_error(path: Path, engine: str, error: Exception) -> ArtifactError:
-    """Return the error for a file that an engine does not accept, with the engine's reason."""
+    """Return the error for a file that an engine cannot open, with the engine's message."""
     return ArtifactError(
         f"{engine} cannot open {path.name} ({shorten_message(error)})",
-        "the file is damaged or of another kind: export it again",
+        "the file is damaged or of another format: export it again",
     )
 
 
 def run_error(engine: str, error: Exception) -> ArtifactError:
-    """Return the error for an inference that failed, with the engine's reason."""
+    """Return the error for an inference that failed, with the engine's message."""
     return ArtifactError(
         f"{engine} failed ({shorten_message(error)})",
         "check the file with tinyvit-verify, or try another --runtime or --device",
@@ -291,14 +296,14 @@ def run_error(engine: str, error: Exception) -> ArtifactError:
 
 
 def shorten_message(error: Exception) -> str:
-    """Return the last line of an engine's message, which states the reason; at most 200 characters.
+    """Shorten an engine's message to its last line, which states the reason.
 
     Args:
         error: Error that the engine raised.
 
     Returns:
-        The text after the last " : ", which engines put behind their own file names; the error's
-        type if it has no message.
+        At most 200 characters of the text after the last " : " (ONNX Runtime puts error codes
+        before it); the type of the error if it has no message.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     message = lines[-1] if lines else type(error).__name__

@@ -1,7 +1,7 @@
-"""Classifying images with any exported file and any engine: `Classifier` and `Prediction`.
+"""Classifies images with any artifact (exported file) and any engine: `Classifier`, `Prediction`.
 
-Images are decoded and resized in a few threads while the engine runs, a bounded number of images
-ahead of it. Results keep the order of the images.
+A few threads decode and resize the next images while the engine runs. The number of images that
+wait in memory is limited. Results are in the order of the images.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.batching import run_in_batches
-from tinyvit.data.decoding import decoding_threads, map_ahead
+from tinyvit.data.decoding import count_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest, PreprocessStage
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.image_arguments import copy_if_reused, to_images, with_index
 from tinyvit.runtimes.model_io import Pixels, resolve_model_io
 from tinyvit.runtimes.registry import open_runtime
 
-FREE_BATCH_SIZE = 8
-"""Images in one run of a file that takes any number of images."""
+DEFAULT_BATCH_SIZE = 8
+"""Batch size for a file that accepts batches of any size."""
 
 OnError: TypeAlias = Literal["raise", "skip"]
 Logits: TypeAlias = "npt.NDArray[np.float32]"
@@ -39,12 +39,12 @@ Logits: TypeAlias = "npt.NDArray[np.float32]"
 
 @dataclass(frozen=True)
 class Prediction:
-    """One class that an image may show.
+    """One predicted class of an image.
 
     Attributes:
-        index: Number of the class, its position in the logits.
+        index: Index of the class in the logits.
         label: Name of the class.
-        wnid: WordNet id such as "n02123045"; "" if the class is not one of ImageNet's.
+        wnid: WordNet id such as "n02123045"; "" if the class is not an ImageNet class.
         score: Probability of the class, 0 to 1: the softmax of the logits.
     """
 
@@ -56,25 +56,26 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ClassifierInfo:
-    """Facts about how a classifier really runs.
+    """Settings that a classifier runs with.
 
     Attributes:
         file: Name of the artifact's file.
-        stage: The part of the preprocessing that is inside the file.
-        batch: Number of images in one run.
+        stage: Which part of the preprocessing is inside the file: "host" (none), "normalize" or
+            "full".
+        batch_size: Number of images in one run of the network.
         decoding_threads: Threads that decode and resize images.
-        runtime: Engine, device, threads and precision.
+        runtime: Engine, device, threads and precision in use.
     """
 
     file: str
     stage: PreprocessStage
-    batch: int
+    batch_size: int
     decoding_threads: int
     runtime: RuntimeInfo
 
 
 class Classifier:
-    """An exported file that classifies images; a context manager that closes it at the end.
+    """An artifact opened for classifying images; a context manager that closes it.
 
     Several threads may use it at the same time.
     """
@@ -94,8 +95,8 @@ class Classifier:
     ) -> None:
         """Open an exported file.
 
-        A file that tinyvit-export did not write gets ImageNet's preprocessing and labels unless
-        they are passed, and a UserWarning says so.
+        For a file that tinyvit-export did not write, ImageNet's preprocessing and labels are used
+        unless they are passed, with a UserWarning.
 
         Args:
             path: Path of the file.
@@ -103,22 +104,22 @@ class Classifier:
             device: "cpu", "gpu", "npu" or the engine's own name of a device; "auto" for the
                 engine's default.
             threads: CPU threads for one inference; None for the engine's default.
-            top_k: Predictions for each image, at most the number of classes.
-            precision: "float32", "bfloat16" or "float16"; None for what the file states.
-            cache: Folder in which an engine keeps the files that it compiles.
+            top_k: Number of predictions for each image; reduced to the number of classes if larger.
+            precision: "float32", "bfloat16" or "float16"; None for the precision in the manifest.
+            cache: Folder in which the engine keeps the files that it compiles.
             preprocess: Preprocessing to use instead of the file's own.
             labels: Labels to use instead of the file's own, one for each class.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is not an image classifier.
-            RequestError: If an argument is not possible, or does not fit the file.
+            RequestError: If an argument is invalid or does not match the file.
             MissingDependencyError: If no engine that opens the file is installed.
         """
         if not isinstance(top_k, int) or top_k < 1:
             raise RequestError(
-                f"top_k={top_k!r} is not possible", "give a whole number of at least 1"
+                f"top_k={top_k!r} is not allowed", "give a whole number of at least 1"
             )
-        artifact = open_artifact(path)
+        artifact = read_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
         self._runtime = open_runtime(
@@ -129,9 +130,9 @@ class Classifier:
         except BaseException:
             self._runtime.close()
             raise
-        self._batch = self._model_io.batch or FREE_BATCH_SIZE
+        self._batch_size = self._model_io.batch_size or DEFAULT_BATCH_SIZE
         self._top_k = min(top_k, len(self._model_io.labels))
-        self._decoding_threads = decoding_threads()
+        self._decoding_threads = count_decoding_threads()
 
     @property
     def preprocess(self) -> Preprocess:
@@ -145,7 +146,7 @@ class Classifier:
 
     @property
     def manifest(self) -> Manifest | None:
-        """The file's manifest; None if tinyvit-export did not write the file."""
+        """The manifest in the file; None if tinyvit-export did not write the file."""
         return self._manifest
 
     @overload
@@ -191,7 +192,7 @@ class Classifier:
 
         Raises:
             ImageError: If an image cannot be read and `on_error` is "raise".
-            RequestError: If an argument is not possible.
+            RequestError: If an argument is invalid.
             ArtifactError: If the engine fails, or a logit is not finite.
         """
         if on_error not in ("raise", "skip"):
@@ -207,21 +208,20 @@ class Classifier:
     def predict_each(
         self, images: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
     ) -> Iterator[list[Prediction] | ImageError]:
-        """Predict the classes of any number of images, one after the other.
+        """Predict the classes of images, and yield each result as soon as it is known.
 
         Args:
-            images: The images, of any number; an endless iterator is allowed.
+            images: The images; an endless iterator is allowed.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
 
         Yields:
-            For each image, its predictions as soon as they are known; the error instead of the
-            predictions if the image cannot be read.
+            For each image, its predictions, or an ImageError if the image cannot be read.
 
         Raises:
             ArtifactError: If the engine fails, or a logit is not finite.
         """
         for logits in self.logits_each(images, channels=channels):
-            yield logits if isinstance(logits, ImageError) else self._predictions(logits)
+            yield logits if isinstance(logits, ImageError) else self._select_predictions(logits)
 
     def logits_each(
         self,
@@ -231,19 +231,19 @@ class Classifier:
         exif: bool = True,
         chunk: int | None = None,
     ) -> Iterator[Logits | ImageError]:
-        """Compute the logits of any number of images, one after the other.
+        """Compute the logits of images, and yield them image by image.
 
         Args:
-            images: The images, of any number; an endless iterator is allowed.
+            images: The images; an endless iterator is allowed.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
-            exif: Turn images upright as their EXIF data states. Published evaluations do not.
-            chunk: Number of images that are all prepared before the network runs on them.
-                Preparation and network then never compete for CPU cores, which is faster if the
-                engine uses all of them, but the first result comes later. None prepares images
-                while the network runs.
+            exif: Whether to rotate images as their EXIF orientation states. Published evaluations
+                do not rotate them.
+            chunk: Number of images to decode and resize before the network runs on them. Decoding
+                and network then never compete for CPU cores, which is faster if the engine uses
+                all cores, but the first result comes later. None decodes during inference.
 
         Yields:
-            For each image, its logits, float32 (classes,); the error instead if the image cannot
+            For each image, its logits, float32 (classes,), or an ImageError if the image cannot
             be read.
 
         Raises:
@@ -262,10 +262,10 @@ class Classifier:
             prepare,
             (copy_if_reused(image, channels, exif) for image in images),
             self._decoding_threads,
-            chunk or self._batch + self._decoding_threads,
+            chunk or self._batch_size + self._decoding_threads,
             chunk or 1,
         )
-        while batch := list(islice(inputs, self._batch)):
+        while batch := list(islice(inputs, self._batch_size)):
             readable = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
             logits = iter(self._run(readable) if readable else ())
             for pixels in batch:
@@ -285,7 +285,7 @@ class Classifier:
 
         Raises:
             ImageError: If an image cannot be read.
-            RequestError: If an argument is not possible.
+            RequestError: If an argument is invalid.
             ArtifactError: If the engine fails.
         """
         is_single, images = to_images(x)
@@ -299,17 +299,17 @@ class Classifier:
         return np.array(rows, np.float32).reshape(len(rows), len(self.labels))
 
     def describe(self) -> ClassifierInfo:
-        """Return how the classifier really runs."""
+        """Return the settings that the classifier runs with."""
         return ClassifierInfo(
             self._path.name,
             self._model_io.stage,
-            self._batch,
+            self._batch_size,
             self._decoding_threads,
             self._runtime.describe(),
         )
 
     def close(self) -> None:
-        """Release the engine; a second call does nothing."""
+        """Release the engine. Calling it again has no effect."""
         self._runtime.close()
 
     def __enter__(self) -> Classifier:
@@ -324,10 +324,10 @@ class Classifier:
         self.close()
 
     def _run(self, inputs: list[Pixels]) -> Logits:
-        """Run the network on inputs without the batch dimension, at most one batch of them."""
-        return run_in_batches(self._runtime.run, np.stack(inputs), self._model_io.batch)
+        """Run the network on the inputs of single images (without a batch dimension)."""
+        return run_in_batches(self._runtime.run, np.stack(inputs), self._model_io.batch_size)
 
-    def _predictions(self, logits: Logits) -> list[Prediction]:
+    def _select_predictions(self, logits: Logits) -> list[Prediction]:
         if not np.isfinite(logits).all():
             raise ArtifactError(
                 f"{self._path.name} computed logits that are not finite",
@@ -345,7 +345,8 @@ def top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) -> list
         top_k: Number of predictions.
 
     Returns:
-        Predictions, the most probable class first; of equal ones, the lower index first.
+        Predictions, the most probable class first. If two logits are equal, the lower index comes
+        first.
     """
     scores = np.exp(logits.astype(np.float64) - logits.max())
     scores /= scores.sum()

@@ -1,7 +1,6 @@
-"""The commands for a device: tinyvit-predict, tinyvit-verify and tinyvit-inspect.
+"""The commands that use an exported file: tinyvit-predict, tinyvit-verify and tinyvit-inspect.
 
-Each takes an exported file; `--json` prints exactly one JSON object on stdout. `tinyvit.cli`
-documents the exit codes.
+With `--json`, they print exactly one JSON object on stdout. `tinyvit.cli` documents the exit codes.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-predict",
-        "Classify images with an exported file.",
+        "Classify images with a model that tinyvit-export exported.",
         "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n"
         "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
     )
@@ -51,7 +50,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help="An image, or a folder, whose images are all classified.",
+        help="An image, or a folder to classify all images in it.",
     )
     parser.add_argument(
         "--top-k",
@@ -66,18 +65,19 @@ def predict(argv: Sequence[str] | None = None) -> int:
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-verify, which checks that a file gives the logits it was exported with.
+    """Run tinyvit-verify, which checks that a file computes the logits stored at export.
 
     Args:
         argv: Command-line arguments; None for those of the process.
 
     Returns:
-        Exit code; 1 if it does not.
+        Exit code; 1 if the check fails.
     """
     parser = make_parser(
         "tinyvit-verify",
-        "Run the golden inputs of an exported file, and compare the logits with those that it was"
-        " exported with.",
+        "Check that an exported file computes the right logits on this machine.\n\n"
+        "The golden inputs (test images that export defines) are run, and their logits are\n"
+        "compared with those stored at export.",
         "  tinyvit-verify tinyvit_5m.onnx\n"
         "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
@@ -88,7 +88,7 @@ def verify(argv: Sequence[str] | None = None) -> int:
 
 
 def inspect(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-inspect, which prints a file's manifest.
+    """Run tinyvit-inspect, which prints the manifest (the description) in an exported file.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -98,7 +98,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-inspect",
-        "Show the manifest of an exported file. No engine is needed.",
+        "Show the manifest of an exported file: model, input, output, preprocessing, labels,\n"
+        "origin and accuracy. No inference engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
     _add_file_argument(parser)
@@ -106,7 +107,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="Print the manifest itself, and whether it is intact, as one JSON object.",
+        help='Print the whole manifest and whether it is unchanged ("intact") as one JSON object.',
     )
     arguments = parser.parse_args(argv)
     return run_guarded(lambda: _run_inspect(arguments))
@@ -120,32 +121,32 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--runtime",
         metavar="ENGINE",
-        help=f"Engine that runs the file: {', '.join(registry.engine_names())}"
-        " (default: the best one that is installed).",
+        help=f"Inference engine that runs the file: {', '.join(registry.engine_names())}"
+        " (default: the best installed one for the file).",
     )
     parser.add_argument(
         "--device",
         default="auto",
         metavar="DEVICE",
         help="Device to run on: cpu, gpu, npu, or the engine's own name of a device"
-        " (default: cpu if the engine supports it).",
+        " (default: cpu; for tensorrt: gpu).",
     )
     parser.add_argument(
         "--threads",
         type=positive_int,
         metavar="COUNT",
-        help="Number of CPU threads of the engine (default: the engine's own).",
+        help="Number of CPU threads of the engine (default: depends on the engine).",
     )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="Precision of the arithmetic (default: the one that the file states).",
+        help="Precision of the arithmetic (default: the precision of the exported file).",
     )
     parser.add_argument(
         "--cache",
         metavar="FOLDER",
-        help="Folder in which the engine keeps the files that it compiles, so that the file opens"
-        f" faster the next time. Only for {', '.join(registry.caching_engines())}.",
+        help="Folder in which the engine keeps its compiled form of the file, so that the file"
+        f" opens faster the next time. Only for {', '.join(registry.caching_engines())}.",
     )
     parser.add_argument(
         "--json", action="store_true", help="Print one JSON object instead of text."
@@ -194,7 +195,7 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
 
 
 def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """Return name and path of every image; a folder without images gives its error instead."""
+    """Return a (name, path) pair for every image, or (name, error) for a folder without images."""
     from tinyvit.data.listing import list_images
 
     images: list[tuple[str, Path | ImageError]] = []
@@ -250,9 +251,9 @@ def _print_verification(file: str, result: Verification) -> None:
     verdict = "PASS" if result.passed else "FAIL"
     _print_safely(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
     for pattern in result.patterns:
-        agreement = "agrees" if pattern.top1_agrees else "DIFFERS"
+        top1 = "agrees" if pattern.top1_agrees else "DIFFERS"
         _print_safely(
-            f"  pattern {pattern.pattern}: {pattern.max_abs_diff:.2e}, best class {agreement}"
+            f"  golden input {pattern.pattern}: {pattern.max_abs_diff:.2e}, top-1 class {top1}"
         )
     engine = asdict(result.engine)
     if result.engine.threads is None:
@@ -276,10 +277,10 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         )
         return 1
     if arguments.json:
-        # `to_json` writes the digest that the manifest should have, not the one that was read.
+        # `to_json` writes a newly computed digest; the one in the file is printed instead.
         record = {
             **json.loads(manifest.to_json()),
-            "sha256": manifest.sha256,
+            "manifest_sha256": manifest.manifest_sha256,
             "intact": manifest.intact,
         }
         print(json.dumps(record))
@@ -299,10 +300,10 @@ def _print_manifest(manifest: Manifest, all_labels: bool) -> None:
 
 
 def _print_safely(line: str) -> None:
-    """Print a line that contains text from a file, which may be hostile.
+    """Print a line with text from a file that may be hostile.
 
-    Control characters, which could steer the terminal, are escaped, and so is what the terminal's
-    encoding does not have.
+    Two kinds of characters are escaped: control characters, which could send commands to the
+    terminal, and characters that the terminal's encoding lacks.
     """
     escaped = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
     encoding = sys.stdout.encoding or "utf-8"

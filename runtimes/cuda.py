@@ -1,7 +1,8 @@
-"""NVIDIA's software that the TensorRT target and engine need: TensorRT itself and the CUDA driver.
+"""Access to TensorRT and the CUDA driver, for the TensorRT engine and export target.
 
-The CUDA driver is called through its C interface, because it is installed wherever a GPU works, and
-the little that is needed of it (memory, copies, one stream) then takes no other package.
+The CUDA driver is called through its C interface (ctypes), so that no other package is needed: the
+driver is installed wherever a GPU works, and only a few of its functions are used (memory, copies,
+one stream).
 
 Source: cuda.h of the CUDA driver API.
 """
@@ -22,19 +23,22 @@ import numpy.typing as npt
 from tinyvit.errors import MissingDependencyError, RequestError
 
 Flavor = Literal["rtx", "classic"]
-"""TensorRT-RTX, for GeForce and RTX cards, which builds engines without a GPU; or TensorRT itself,
-for Jetson and data centers."""
+"""NVIDIA's two products called TensorRT.
+
+- "rtx": TensorRT-RTX, for GeForce and RTX cards. It can build engine files without a GPU.
+- "classic": TensorRT, for Jetson and data centers.
+"""
 
 
 @dataclass(frozen=True)
 class TensorRTProduct:
-    """One of NVIDIA's two products called TensorRT.
+    """Names of one of the two products (see `Flavor`).
 
     Attributes:
-        name: Name for people.
-        module: Name of its Python module and of its distribution.
+        name: Name for messages.
+        module: Name of its Python module and of its package on PyPI.
         extra: Extra of tinyvit-edge that installs it.
-        magics: The first bytes that its files can have.
+        magics: Magic numbers; its engine files begin with one of them.
     """
 
     name: str
@@ -50,7 +54,7 @@ PRODUCTS: dict[Flavor, TensorRTProduct] = {
 
 
 def installed_flavor() -> Flavor:
-    """Find out which TensorRT is installed, without importing it.
+    """Determine which TensorRT is installed, without importing it.
 
     Returns:
         The flavor that is installed; "rtx" if both or none are.
@@ -62,10 +66,10 @@ def installed_flavor() -> Flavor:
 
 
 def import_tensorrt(flavor: Flavor) -> ModuleType:
-    """Import a TensorRT.
+    """Import TensorRT-RTX or TensorRT.
 
     Args:
-        flavor: Which one.
+        flavor: The product to import.
 
     Returns:
         The module tensorrt_rtx or tensorrt.
@@ -77,19 +81,19 @@ def import_tensorrt(flavor: Flavor) -> ModuleType:
     try:
         return import_module(product.module)
     except (ImportError, OSError) as error:
-        # OSError: its libraries are missing, or need another CUDA.
+        # An OSError means that its libraries are missing or need another version of CUDA.
         raise MissingDependencyError.of(product.module, product.extra) from error
 
 
 def make_logger(tensorrt: Any) -> Any:
-    """Make a TensorRT logger that prints nothing and keeps every message.
+    """Make a TensorRT logger that keeps every message and prints nothing.
 
     Args:
-        tensorrt: The module of either TensorRT.
+        tensorrt: Module that `import_tensorrt` returned.
 
     Returns:
-        A logger whose attribute `lines` is a list of (severity, message); lower severities are
-        worse.
+        A logger. Its attribute `lines` is a list of (severity, message); severity 0 is the most
+        severe.
     """
 
     class ListLogger(tensorrt.ILogger):  # type: ignore[misc]
@@ -107,18 +111,18 @@ def first_error(tensorrt: Any, logger: Any) -> str:
     """Return the first error that TensorRT logged.
 
     Args:
-        tensorrt: The module of either TensorRT.
-        logger: A logger of `make_logger`.
+        tensorrt: Module that `import_tensorrt` returned.
+        logger: Logger that `make_logger` returned.
 
     Returns:
-        The message on one line.
+        The message in one line.
     """
     errors = (
         message
         for severity, message in logger.lines
         if severity <= int(tensorrt.ILogger.ERROR) and "catchCudaError" not in message
     )
-    return " ".join(next(errors, "TensorRT gives no reason").split())
+    return " ".join(next(errors, "TensorRT logged no reason").split())
 
 
 class CudaError(RuntimeError):
@@ -126,10 +130,10 @@ class CudaError(RuntimeError):
 
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
-"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of CUdevice_attribute."""
+"""Values of CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR in CUdevice_attribute."""
 
 _NON_BLOCKING_STREAM = 1
-"""CU_STREAM_NON_BLOCKING of CUstream_flags."""
+"""Value of CU_STREAM_NON_BLOCKING in CUstream_flags."""
 
 _NAME_BYTES = 256
 
@@ -147,17 +151,19 @@ def load_driver() -> Any:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
         code = library.cuInit(0)
     except (OSError, AttributeError) as error:
-        raise RequestError("no CUDA driver", "run on the device") from error
+        raise RequestError(
+            "this machine has no CUDA driver", "run on a machine with an NVIDIA GPU"
+        ) from error
     if code:
         raise RequestError(
             f"the CUDA driver finds no GPU (error {code})",
-            "run on the device, or check its driver with nvidia-smi",
+            "run on a machine with an NVIDIA GPU, or check its driver with nvidia-smi",
         )
     return library
 
 
 class CudaDevice:
-    """One GPU: its primary context, which TensorRT shares, and a stream in that context.
+    """One GPU, with its primary CUDA context, which TensorRT uses too, and a stream in it.
 
     Every method raises CudaError if the driver refuses a call.
 
@@ -170,7 +176,7 @@ class CudaDevice:
         """Open a GPU.
 
         Args:
-            ordinal: Number of the GPU, from 0.
+            ordinal: Number of the GPU, starting at 0.
             library: The driver's library; None to load it.
 
         Raises:
@@ -190,15 +196,15 @@ class CudaDevice:
 
     @property
     def stream(self) -> int:
-        """The stream's handle, as TensorRT takes it."""
+        """Handle of the stream, as an integer for TensorRT."""
         return self._stream.value or 0
 
     def use(self) -> None:
-        """Make this GPU the current one of the calling thread."""
+        """Make this GPU the current one in the calling thread, which CUDA requires before use."""
         self._call("cuCtxSetCurrent", self._context)
 
     def allocate(self, size_bytes: int) -> int:
-        """Allocate memory of the GPU.
+        """Allocate GPU memory.
 
         Args:
             size_bytes: Size in bytes.
@@ -211,7 +217,7 @@ class CudaDevice:
         return address.value
 
     def free(self, address: int) -> None:
-        """Release memory.
+        """Release GPU memory.
 
         Args:
             address: An address that `allocate` returned.
@@ -219,10 +225,10 @@ class CudaDevice:
         self._call("cuMemFree_v2", ctypes.c_uint64(address))
 
     def upload(self, address: int, array: npt.NDArray[Any]) -> None:
-        """Copy an array to the GPU, in the stream.
+        """Start copying an array to the GPU, in the stream.
 
         Args:
-            address: Where to copy it; there must be room.
+            address: GPU address of the copy, with at least `array.nbytes` bytes of memory.
             array: A contiguous array.
         """
         self._call(
@@ -234,11 +240,11 @@ class CudaDevice:
         )
 
     def download(self, array: npt.NDArray[Any], address: int) -> None:
-        """Fill an array from the GPU, in the stream, and wait until the stream is done.
+        """Copy data from the GPU into an array, in the stream, and wait until the stream is done.
 
         Args:
             array: A contiguous array, which is overwritten.
-            address: Where to copy from.
+            address: GPU address of the data.
         """
         self._call(
             "cuMemcpyDtoHAsync_v2",
@@ -250,7 +256,7 @@ class CudaDevice:
         self._call("cuStreamSynchronize", self._stream)
 
     def close(self) -> None:
-        """Release the stream and the context; allocated memory must be freed before."""
+        """Release the stream and the context. Allocated memory must be freed first."""
         self._call("cuStreamDestroy_v2", self._stream)
         self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
@@ -261,13 +267,13 @@ class CudaDevice:
         if ordinal >= count.value:
             raise RequestError(
                 f"there is no GPU {ordinal}",
-                f"this machine has {count.value}, with numbers from 0 on",
+                f"this machine has {count.value} GPUs, with numbers starting at 0",
             )
         self._call("cuDeviceGet", ctypes.byref(device), ordinal)
         return device
 
     def _read_attribute(self, attribute: int) -> int:
-        """Read a number that describes the GPU."""
+        """Read an attribute (CUdevice_attribute) of the GPU."""
         value = ctypes.c_int()
         self._call("cuDeviceGetAttribute", ctypes.byref(value), attribute, self._device)
         return value.value

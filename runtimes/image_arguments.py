@@ -1,4 +1,4 @@
-"""The images that callers of `Classifier` pass: one or many, and in which form."""
+"""Interprets the image arguments of `Classifier`: one image or many, of several Python types."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit.images import ChannelOrder, ImageSource, describe_source, open_imag
 
 
 def to_images(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[ImageSource]]:
-    """Tell one image from many.
+    """Decide whether an argument is one image or many.
 
     Args:
         x: One image or many, as for `Classifier.predict`.
@@ -23,7 +23,7 @@ def to_images(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[Im
         Whether `x` is a single image, and the images.
 
     Raises:
-        RequestError: If `x` is neither.
+        RequestError: If `x` is neither one image nor many.
         ImageError: If `x` is a folder without images.
     """
     if isinstance(x, (str, Path)) and Path(x).is_dir():
@@ -40,23 +40,22 @@ def to_images(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[Im
         return False, x
     raise RequestError(
         f"{describe_source(x)} is not an image",
-        "give a path, bytes, a Pillow image, a uint8 array, or a list of these; of an open file,"
-        " give what read() returns",
+        "give a path, bytes, a Pillow image, a uint8 array, or a list of these; for an open file,"
+        " give the bytes that read() returns",
     )
 
 
 def copy_if_reused(
     image: ImageSource, channels: ChannelOrder, exif: bool
 ) -> ImageSource | ImageError:
-    """Copy an image whose memory its iterator may use again for the next image.
+    """Copy an image whose memory the caller may overwrite with the next image.
 
-    Cameras, for example, hand out the same buffer, array or Pillow image again with the next frame
-    in it.
+    Some camera libraries, for example, return the same buffer for every frame.
 
     Args:
         image: One image.
         channels: Order of the channels in arrays.
-        exif: Turn images upright as their EXIF data states.
+        exif: Whether to rotate images as their EXIF orientation states.
 
     Returns:
         The image itself if it is a path or immutable bytes, otherwise a copy; the error if it
@@ -73,5 +72,5 @@ def copy_if_reused(
 
 
 def with_index(error: ImageError, index: int) -> ImageError:
-    """Return the same error with the image's index in its cause."""
+    """Return the same error with the index of the image in its cause."""
     return ImageError(f"image {index}: {error.cause}", error.remedy)

@@ -1,21 +1,21 @@
-"""A manifest as text for people, which tinyvit-inspect prints."""
+"""Describes a manifest in readable text; tinyvit-inspect prints it."""
 
 from __future__ import annotations
 
 from tinyvit.manifest import Manifest, Quantization, TensorSpec
 
 _STAGES = {"host": "none of it", "normalize": "the normalization", "full": "all of it"}
-"""What is inside the file, for each preprocessing stage."""
+"""Maps a preprocessing stage to the part of the preprocessing that is inside the file."""
 
 
 def summarize_manifest(manifest: Manifest) -> dict[str, str]:
-    """Describe everything in a manifest but the labels' names.
+    """Describe everything in a manifest except the class labels.
 
     Args:
-        manifest: The manifest. Its texts may come from a hostile file and are not escaped.
+        manifest: The manifest. Its texts may come from a hostile file; they are not escaped here.
 
     Returns:
-        Heading -> description, in the order of display; an indented heading continues the one
+        Heading -> description, in the order of display; an indented heading belongs to the entry
         before it.
     """
     preprocess, parity, golden = manifest.preprocess, manifest.parity, manifest.golden
@@ -33,7 +33,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
         **(_summarize_quantization(manifest.quantization) if manifest.quantization else {}),
-        "parity": f"{parity.max_abs_diff:.2e} from {parity.against}, on {parity.engine}"
+        "parity": f"{parity.max_abs_diff:.2e} from {parity.reference}, on {parity.engine}"
         if parity
         else "not measured",
         "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run"
@@ -52,13 +52,15 @@ def describe_integrity(unchanged: bool) -> str:
 
 def _summarize_quantization(quantization: Quantization) -> dict[str, str]:
     share = (
-        "an unknown share" if quantization.int8_macs is None else f"{quantization.int8_macs:.0%}"
+        "an unknown share"
+        if quantization.int8_mac_fraction is None
+        else f"{quantization.int8_mac_fraction:.0%}"
     )
     agreement = (
         "not measured on images"
         if quantization.agreement is None
-        else f"{quantization.agreement:.1f}% of {quantization.images} images get the class that"
-        " float32 gives"
+        else f"{quantization.agreement:.1f}% of {quantization.evaluation_count} images get the"
+        " class that float32 gives"
     )
     accuracy = (
         f", top-1 accuracy {quantization.top1:.1f}% (float32: {quantization.float_top1:.1f}%)"
@@ -67,9 +69,10 @@ def _summarize_quantization(quantization: Quantization) -> dict[str, str]:
     )
     forced = "; the accuracy budget was MISSED, and --force was given"
     return {
-        "int8": f"{quantization.weight_bits}-bit weights, for {quantization.cpu} processor; {share}"
-        f" of the multiply-accumulates in int8; {len(quantization.float_units)} units in float32",
-        "  calibrated": f"{quantization.data_count} images, {quantization.method}",
+        "int8": f"{quantization.weight_bits}-bit weights, for {quantization.required_cpu_feature}"
+        f" processor; {share} of the multiply-accumulates in int8;"
+        f" {len(quantization.float_units)} units in float32",
+        "  calibrated": f"{quantization.calibration_count} images, {quantization.method}",
         "  measured": f"{agreement}{accuracy}, on {quantization.measured_on}"
         + (forced if quantization.forced else ""),
     }

@@ -1,7 +1,7 @@
-"""The input and output of an image classifier: what goes into the network and what comes out.
+"""Determines the input format, preprocessing and labels of an opened image classifier: `ModelIO`.
 
-The facts come from three sources: the artifact's manifest, the engine, and the arguments of the
-caller. They are brought together here, and contradictions between them are errors.
+Three sources describe them: the artifact's manifest, the engine, and the arguments of the caller.
+This module combines the three and raises an error if they contradict each other.
 """
 
 from __future__ import annotations
@@ -32,21 +32,22 @@ _EXPECTED = (
 
 @dataclass(frozen=True)
 class ModelIO:
-    """The input and output of an image classifier.
+    """How to prepare an image for a classifier and how to interpret its logits.
 
     Attributes:
-        stage: The part of the preprocessing that is inside the file.
+        stage: Which part of the preprocessing is inside the file: "host" (none), "normalize" or
+            "full".
         layout: Layout of the input, "NCHW" or "NHWC".
         preprocess: The whole preprocessing, inside and outside the file.
         labels: One label for each class, in the order of the logits.
-        batch: Number of images that every run takes; None if it takes any number.
+        batch_size: Number of images that every run must have; None if any number is allowed.
     """
 
     stage: PreprocessStage
     layout: str
     preprocess: Preprocess
     labels: tuple[Label, ...]
-    batch: int | None
+    batch_size: int | None
 
     def prepare_input(self, image: Image.Image) -> Pixels:
         """Apply the part of the preprocessing that is outside the file.
@@ -72,10 +73,10 @@ def resolve_model_io(
     preprocess: Preprocess | None,
     labels: Sequence[str | Label] | None,
 ) -> ModelIO:
-    """Bring together what the manifest, the engine and the caller state about a classifier.
+    """Combine what the manifest, the engine and the caller state about a classifier.
 
-    A file without a manifest gets ImageNet's preprocessing and labels if the caller passes none,
-    and a UserWarning says so.
+    For a file without a manifest, ImageNet's preprocessing and labels are used unless the caller
+    passes others, with a UserWarning.
 
     Args:
         artifact: The artifact.
@@ -84,11 +85,11 @@ def resolve_model_io(
         labels: Labels to use instead of the manifest's, one for each class.
 
     Returns:
-        The input and output of the classifier.
+        The combined description.
 
     Raises:
         ArtifactError: If the file is not an image classifier, or contradicts its manifest.
-        RequestError: If the preprocessing or the labels do not fit the file.
+        RequestError: If the passed preprocessing or labels do not match the file.
     """
     if len(runtime.inputs) != 1 or len(runtime.outputs) != 1:
         raise ArtifactError(
@@ -114,15 +115,16 @@ def resolve_model_io(
             used_preprocess if preprocess is None else None,
             classes if labels is None else None,
         )
-    batch = 1 if stage == "full" else network_input.shape[0]
-    fixed_batch = batch if isinstance(batch, int) else None
-    return ModelIO(stage, network_input.layout, used_preprocess, used_labels, fixed_batch)
+    batch_size = 1 if stage == "full" else network_input.shape[0]
+    fixed_batch_size = batch_size if isinstance(batch_size, int) else None
+    return ModelIO(stage, network_input.layout, used_preprocess, used_labels, fixed_batch_size)
 
 
 class _ImageInput(NamedTuple):
-    """An input that takes images; a side of any size is a string.
+    """Stage and size of an input that takes images; a size that the file leaves open is a string.
 
-    A uint8 input of any size is also that of the stage "full": only a manifest tells.
+    An artifact of the stage "full" has a uint8 input of open size, too. It is read as "normalize"
+    here, because only the manifest distinguishes the two.
     """
 
     stage: Literal["host", "normalize"]
@@ -131,7 +133,7 @@ class _ImageInput(NamedTuple):
 
 
 def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
-    """Read stage and size off the dtype and shape of an input; None if it does not take images."""
+    """Derive stage and size from an input's dtype and shape; None if it does not take images."""
     if len(spec.shape) != 4:
         return None
     _, *sizes = spec.shape
@@ -148,7 +150,7 @@ def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
 def _resolve_stage(
     spec: TensorSpec, artifact: Artifact, preprocess: Preprocess | None
 ) -> tuple[PreprocessStage, int]:
-    """Return the stage, and the side in pixels of the square image that the network computes."""
+    """Return the stage and the side, in pixels, of the network's square input image."""
     manifest = artifact.manifest
     image_input = _read_image_input(spec)
     if image_input is None:
@@ -167,14 +169,14 @@ def _resolve_stage(
         raise ArtifactError(
             f"{artifact.path.name} takes images of any size, and has no manifest that states the"
             " size for which it was trained",
-            "from Python: Classifier(path, preprocess=tinyvit.preprocess.timm_preprocess(224)),"
-            " if that size is 224",
+            "in Python, pass that size (for example 224):"
+            " Classifier(path, preprocess=tinyvit.preprocess.timm_preprocess(224))",
         )
     raise _input_error(spec, artifact)
 
 
 def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
-    """Return the error for an input that does not take images, or not as the manifest states."""
+    """Return the error for an input that does not take images or contradicts the manifest."""
     contradiction = (
         f", which contradicts its manifest (stage {artifact.manifest.stage!r})"
         if artifact.manifest
@@ -186,7 +188,7 @@ def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
 
 
 def _count_classes(output: TensorSpec) -> int:
-    """Return the number of classes; raise ArtifactError if the output does not hold logits."""
+    """Return the number of classes; raise ArtifactError if the output is not logits."""
     if (
         len(output.shape) != 2
         or not isinstance(output.shape[1], int)
@@ -200,13 +202,14 @@ def _count_classes(output: TensorSpec) -> int:
 def _check_preprocess(
     preprocess: Preprocess | None, stage: PreprocessStage, size: int, artifact: Artifact
 ) -> None:
-    """Check that the caller's preprocessing, or else the manifest's, fits the network."""
+    """Check that the preprocessing (the caller's, or else the manifest's) matches the network."""
     name, manifest = artifact.path.name, artifact.manifest
     if stage == "full":
         if preprocess and manifest and preprocess != manifest.preprocess:
             raise RequestError(
-                f"{name} resizes and crops by itself, so its preprocessing cannot be replaced",
-                "leave preprocess out, or export with --preprocess host",
+                f"{name} resizes and crops images inside the file, so its preprocessing cannot be"
+                " replaced",
+                "leave preprocess out, or export the model with --preprocess host",
             )
         return
     checked = preprocess or (manifest.preprocess if manifest else None)
@@ -220,7 +223,7 @@ def _check_preprocess(
 def _resolve_labels(
     artifact: Artifact, classes: int, labels: Sequence[str | Label] | None
 ) -> tuple[Label, ...]:
-    """Return the caller's labels, or the manifest's, or ImageNet's, or numbers."""
+    """Return the first that exist: the caller's labels, the manifest's, ImageNet's, or numbers."""
     if isinstance(labels, str):
         raise RequestError(
             f"labels={labels!r} is a string, not a list of names",
@@ -241,7 +244,7 @@ def _resolve_labels(
 
 
 def _is_same_shape(stated: tuple[int | str, ...], actual: tuple[int | str, ...]) -> bool:
-    """Compare two shapes; dimensions of any size are equal whatever their names are."""
+    """Compare two shapes; the names of dimensions of any size may differ."""
     return [size if isinstance(size, int) else None for size in stated] == [
         size if isinstance(size, int) else None for size in actual
     ]
@@ -254,7 +257,7 @@ def _describe(tensor: TensorSpec) -> str:
 def _warn_of_assumptions(
     artifact: Artifact, preprocess: Preprocess | None, classes: int | None
 ) -> None:
-    """Warn that ImageNet's preprocessing or labels are used; None means that the caller's are."""
+    """Warn that ImageNet's preprocessing or labels are used; None if the caller passed others."""
     assumptions = {}
     if preprocess:
         assumptions["preprocess=..."] = (

@@ -1,6 +1,6 @@
-"""Facts about the CPU of this machine, and whether it computes an int8 artifact correctly.
+"""Reads the CPU's name and features, and checks that it computes an int8 artifact correctly.
 
-Linux lists them in /proc/cpuinfo; other systems report none of them.
+The source is /proc/cpuinfo, which only Linux has; on other systems the features are unknown.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ X86 = ("x86_64", "amd64", "i386", "i686")
 """Values of `platform.machine()` on x86, in lower case."""
 
 VNNI = ("avx512_vnni", "avx_vnni")
-"""Flags of /proc/cpuinfo, either of which makes int8 products exact.
+"""Flags of /proc/cpuinfo for VNNI; with either of them, sums of int8 products are exact.
 
-Without them, x86 kernels add two products in 16 bits, which saturates.
+Without VNNI, x86 kernels add pairs of products in 16 bits, and such sums can saturate.
 """
 
 FEATURES = {
@@ -30,111 +30,116 @@ FEATURES = {
     "asimddp": "dotprod",
     "i8mm": "i8mm",
 }
-"""Flags of /proc/cpuinfo that decide how fast a network runs, with their usual names."""
+"""Maps a flag of /proc/cpuinfo to the feature's usual name, for features that affect latency."""
 
 
-def cpuinfo() -> dict[str, str] | None:
-    """Read what /proc/cpuinfo states about the first processor.
+def read_cpuinfo() -> dict[str, str] | None:
+    """Read the entry of the first processor in /proc/cpuinfo.
 
     Returns:
-        The lines as a dictionary; None if the system has no such file, or if the file describes
-        a processor of another architecture.
+        The lines "key : value" as a dictionary; None if the system has no such file, or if the file
+        describes a processor of another architecture.
     """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    return first_processor(text, platform.machine())
+    return parse_cpuinfo(text, platform.machine())
 
 
-def first_processor(text: str, machine: str) -> dict[str, str] | None:
+def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
     """Parse the entry of the first processor in the text of a /proc/cpuinfo.
 
-    An emulator may show its host's file. It is recognized by the line "flags", which only x86 has;
-    Arm has "Features" instead.
+    Under an emulator, the file may describe the host's processor. This is detected by the line
+    "flags", which only x86 has; Arm has "Features" instead.
 
     Args:
         text: Content of the file.
         machine: Architecture, as `platform.machine()` returns it.
 
     Returns:
-        The lines as a dictionary; None if they describe a processor of another architecture.
+        The lines "key : value" as a dictionary; None if they describe a processor of another
+        architecture.
     """
     lines = [line.partition(":") for line in text.splitlines()]
-    # Later processors come first here, so that the first one's values remain.
-    facts = {key.strip(): value.strip() for key, colon, value in reversed(lines) if colon}
-    return facts if ("flags" in facts) == (machine.lower() in X86) else None
+    # Reversed, so that the first processor's values overwrite those of the others.
+    cpuinfo = {key.strip(): value.strip() for key, colon, value in reversed(lines) if colon}
+    return cpuinfo if ("flags" in cpuinfo) == (machine.lower() in X86) else None
 
 
-def flags() -> frozenset[str] | None:
+def read_flags() -> frozenset[str] | None:
     """Return the first processor's flags; None if the system does not report them."""
-    facts = cpuinfo()
-    return None if facts is None else _parse_flags(facts)
+    cpuinfo = read_cpuinfo()
+    return None if cpuinfo is None else _parse_flags(cpuinfo)
 
 
-def describe(facts: dict[str, str] | None) -> str:
+def describe(cpuinfo: dict[str, str] | None) -> str:
     """Describe a processor in one line.
 
     Args:
-        facts: Result of `cpuinfo`.
+        cpuinfo: Result of `read_cpuinfo`.
 
     Returns:
         Name and features, such as "Intel(R) Xeon(R) (AVX-512 VNNI, AVX2)".
     """
-    known_features = ", ".join(features(facts))
-    return f"{name(facts)} ({known_features})" if known_features else name(facts)
+    name, features = read_name(cpuinfo), ", ".join(list_features(cpuinfo))
+    return f"{name} ({features})" if features else name
 
 
-def name(facts: dict[str, str] | None) -> str:
-    """Return a processor's name.
+def read_name(cpuinfo: dict[str, str] | None) -> str:
+    """Read the name of a processor.
 
     Args:
-        facts: Result of `cpuinfo`.
+        cpuinfo: Result of `read_cpuinfo`.
 
     Returns:
-        The name; implementer and part number for Arm processors without one; "unknown processor"
-        if the system reports neither.
+        The name; for Arm processors without a name, their implementer and part number; "unknown
+        processor" if the system reports none of these.
     """
-    facts = facts or {}
-    # "Model" names the board of a Raspberry Pi.
-    model = facts.get("model name") or facts.get("Model")
-    if not model and "CPU part" in facts:
-        implementer = facts.get("CPU implementer", "unknown")
-        model = f"Arm processor, implementer {implementer}, part {facts['CPU part']}"
+    cpuinfo = cpuinfo or {}
+    # On a Raspberry Pi, "Model" is the name of the board, and "model name" may be missing.
+    model = cpuinfo.get("model name") or cpuinfo.get("Model")
+    if not model and "CPU part" in cpuinfo:
+        implementer = cpuinfo.get("CPU implementer", "unknown")
+        model = f"Arm processor, implementer {implementer}, part {cpuinfo['CPU part']}"
     return model or platform.processor() or "unknown processor"
 
 
-def features(facts: dict[str, str] | None) -> tuple[str, ...]:
-    """Return the usual names of those `FEATURES` that a processor has.
+def list_features(cpuinfo: dict[str, str] | None) -> tuple[str, ...]:
+    """List those of `FEATURES` that a processor has, by their usual names.
 
     Args:
-        facts: Result of `cpuinfo`.
+        cpuinfo: Result of `read_cpuinfo`.
 
     Returns:
         Names in the order of `FEATURES`.
     """
-    processor_flags = _parse_flags(facts or {})
+    processor_flags = _parse_flags(cpuinfo or {})
     return tuple(label for flag, label in FEATURES.items() if flag in processor_flags)
 
 
 def check_int8_support(
     manifest: Manifest, machine: str, processor_flags: frozenset[str] | None
 ) -> None:
-    """Check that a processor computes an int8 artifact's sums exactly.
+    """Check that a processor computes the sums in an int8 artifact exactly.
 
-    The sums of an artifact that was exported with --cpu vnni saturate on x86 processors without
-    VNNI. Processors of other architectures add exactly.
+    In an artifact that was exported with --cpu vnni, sums saturate on x86 processors without VNNI.
+    They are exact on all other architectures.
 
     Args:
         manifest: Manifest of the artifact.
         machine: Architecture, as `platform.machine()` returns it.
-        processor_flags: Result of `flags`. If it is None on x86, a UserWarning is issued.
+        processor_flags: Result of `read_flags`. None on x86 causes a UserWarning.
 
     Raises:
         ArtifactError: If the sums would saturate.
     """
     quantization = manifest.quantization
-    if quantization is None or quantization.cpu == "any" or machine.lower() not in X86:
+    if (
+        quantization is None
+        or quantization.required_cpu_feature == "any"
+        or machine.lower() not in X86
+    ):
         return
     if processor_flags is None:
         warnings.warn(
@@ -151,10 +156,10 @@ def check_int8_support(
 
 
 def check_manifest(manifest: Manifest | None) -> None:
-    """Run `check_int8_support` for this machine; a file without a manifest passes."""
+    """Run `check_int8_support` for this machine, unless the file has no manifest."""
     if manifest is not None:
-        check_int8_support(manifest, platform.machine(), flags())
+        check_int8_support(manifest, platform.machine(), read_flags())
 
 
-def _parse_flags(facts: dict[str, str]) -> frozenset[str]:
-    return frozenset(facts.get("flags", facts.get("Features", "")).split())
+def _parse_flags(cpuinfo: dict[str, str]) -> frozenset[str]:
+    return frozenset(cpuinfo.get("flags", cpuinfo.get("Features", "")).split())

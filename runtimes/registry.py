@@ -1,7 +1,7 @@
-"""Choosing the engine that opens an artifact: the one that is named, or the best installed one.
+"""Finds engines by name or file format, and opens artifacts with them.
 
-Engines are the modules in `engines/`. They are found by listing that folder, and their libraries
-are imported only to open an artifact.
+An engine is an inference library that runs artifacts (exported files). The modules in the folder
+`engines/` are the engines; the library of an engine is imported only to open an artifact.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
 from tinyvit.runtimes import engines, processor
-from tinyvit.runtimes.artifact import Artifact, open_artifact
+from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.formats import Format
 
@@ -37,7 +37,7 @@ def get_engine(name: str) -> Engine:
     """
     if name not in engine_names():
         raise RequestError(
-            f"no runtime is called {name!r}", f"there are {', '.join(engine_names())}"
+            f"no engine is called {name!r}", f"choose one of {', '.join(engine_names())}"
         )
     engine: Engine = load_plugin(engines, name, "ENGINE")
     return engine
@@ -49,12 +49,12 @@ def is_installed(name: str) -> bool:
 
 
 def is_reference(name: str) -> bool:
-    """Return whether the engine only computes what a file states, so that its latency is void."""
+    """Return whether the engine is a reference evaluator, which is not for measuring latency."""
     return get_engine(name).is_reference
 
 
 def caching_engines() -> list[str]:
-    """Return the names of the engines that can keep the files they compile."""
+    """Return the names of the engines that support `RuntimeOptions.cache`."""
     return [name for name in engine_names() if get_engine(name).caches_compiled_files]
 
 
@@ -65,8 +65,8 @@ def engines_for_format(format: Format) -> list[str]:
         format: A format of `artifact.known_formats()`.
 
     Returns:
-        Engine names. Installed engines come before others; among them, those whose own format it
-        is come first.
+        Engine names: installed engines before others, and among those, engines that list the format
+        earlier in `Engine.formats` before others.
     """
     names = [name for name in engine_names() if format in get_engine(name).formats]
     return sorted(
@@ -90,13 +90,13 @@ def open_runtime(
         The opened artifact. The caller closes it.
 
     Raises:
-        RequestError: If the engine or an option is not possible.
+        RequestError: If the engine does not exist or does not support the file or an option.
         MissingDependencyError: If the engine is not installed.
-        ArtifactError: If the file cannot be used, or if this processor would compute its int8
-            sums wrongly.
+        ArtifactError: If the file is damaged or cannot be opened, or if this processor would
+            compute its int8 sums wrongly.
     """
     if not isinstance(artifact, Artifact):
-        artifact = open_artifact(artifact)
+        artifact = read_artifact(artifact)
     format = artifact.format
     names = engines_for_format(format)
     if runtime is not None and format not in get_engine(runtime).formats:
@@ -107,7 +107,7 @@ def open_runtime(
     options = options or RuntimeOptions(AUTO_DEVICE)
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
-            f"{engine.name} keeps no compiled files, so --cache has no meaning",
+            f"{engine.name} keeps no compiled files, so it does not support --cache",
             f"leave --cache out, or use --runtime {' or '.join(caching_engines())}",
         )
     if options.device == AUTO_DEVICE:

@@ -1,1 +1,4 @@
-"""The project's own figures, and the studies behind its decisions: python -m tinyvit.studies.figures; no part of the product."""
+"""Commands that make the project's figures and the measurements behind its decisions.
+
+They are run as `python -m tinyvit.studies.NAME` and are not part of the product.
+"""

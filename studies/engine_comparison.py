@@ -1,4 +1,8 @@
-"""Compares int8 files with a float32 file in one engine."""
+"""Compares int8 files with a float32 file in one engine (such as onnxruntime or OpenVINO).
+
+The results are rows of a Markdown table with size, latency, accuracy and the share of
+multiply-accumulates that run in integer kernels.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +28,9 @@ from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.other_quantizers import ComparedFile
 
 RUNS_PER_TURN = 7
-"""Runs of a file in a row. The first one is not counted."""
+"""Number of successive runs of one file before the other file runs. The first is not timed."""
 MAX_TIMING_S = 120
-"""Seconds after which the timing of one file ends, though not all rounds are done."""
+"""Seconds after which the timing of one file ends, even if not all rounds are done."""
 
 TopClasses: TypeAlias = "npt.NDArray[np.int64]"
 """The predicted class of every image, int64 (images,)."""
@@ -34,7 +38,7 @@ TopClasses: TypeAlias = "npt.NDArray[np.int64]"
 
 @dataclass(frozen=True)
 class ComparisonConfig:
-    """The images and settings that every file is compared on.
+    """The images and settings with which every file is compared.
 
     Attributes:
         float32_path: The float32 artifact.
@@ -42,7 +46,8 @@ class ComparisonConfig:
         preprocess: The preprocessing of the model.
         labels: The labels of the model.
         threads: Number of CPU threads.
-        rounds: Number of timing rounds, each with one turn of both files.
+        rounds: Number of timing rounds. In each, the int8 and the float32 file have one turn of
+            `RUNS_PER_TURN` runs.
     """
 
     float32_path: Path
@@ -54,17 +59,19 @@ class ComparisonConfig:
 
 
 class EngineComparison:
-    """Compares files with the float32 file in one engine. A context manager that closes the engine.
+    """Compares int8 files with the float32 file in one engine.
+
+    It is a context manager, which closes the float32 file in the engine at the end.
 
     Attributes:
-        top_classes: The predicted classes of every file that has been compared.
+        top_classes: The predicted class of every image, by int8 file. `int8_row` adds an entry.
     """
 
     def __init__(self, config: ComparisonConfig, engine: str) -> None:
         """Open the float32 file and predict the class of every image with it.
 
         Args:
-            config: What every file is compared on.
+            config: The images and settings.
             engine: Name of the engine.
         """
         self._config = config
@@ -80,12 +87,12 @@ class EngineComparison:
         self._float32_runtime.close()
 
     def float32_row(self) -> str:
-        """Return the row of the float32 file: size, latency, top-1 and integer kernels."""
+        """Return the row of the float32 file: size, latency, accuracy and integer share."""
         config = self._config
         timings = run_interleaved(
-            {"float32": _timed_run(self._float32_runtime)},
+            {"float32": _make_run(self._float32_runtime)},
             rounds=config.rounds,
-            block=RUNS_PER_TURN,
+            runs_per_turn=RUNS_PER_TURN,
             budget_s=MAX_TIMING_S / 2,
         )
         is_correct = self._float32_classes == config.images.class_indices
@@ -102,19 +109,19 @@ class EngineComparison:
         return _format_row(cells)
 
     def int8_row(self, file: ComparedFile) -> str:
-        """Return the row of an int8 file.
+        """Compare an int8 file with the float32 file, and return its row.
 
-        Size and latency are relative to those of the float32 file.
+        Size and latency are divided by those of the float32 file.
 
         Args:
-            file: The file, in this engine.
+            file: The int8 file. Its `engine` is this engine.
         """
         config = self._config
         with self._open(file.path) as runtime:
             timings = run_interleaved(
-                {"int8": _timed_run(runtime), "float32": _timed_run(self._float32_runtime)},
+                {"int8": _make_run(runtime), "float32": _make_run(self._float32_runtime)},
                 rounds=config.rounds,
-                block=RUNS_PER_TURN,
+                runs_per_turn=RUNS_PER_TURN,
                 budget_s=MAX_TIMING_S,
             )
         classes = self._predict(file.path)
@@ -148,22 +155,22 @@ class EngineComparison:
             return np.asarray(classifier.logits(config.images.files).argmax(1))
 
     def _integer_share(self, path: Path) -> float:
-        """The share of multiply-accumulates that the engine computes in integer kernels."""
+        """Return the share of multiply-accumulates that the engine computes in integer kernels."""
         return profile_kernels(path, self._config.threads, self._engine).integer_share
 
 
 def _format_row(cells: Sequence[str]) -> str:
-    """Return a row of a Markdown table; empty cells have one space."""
+    """Return a row of a Markdown table. An empty cell becomes one space."""
     return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
 
 
-def _timed_run(runtime: Runtime) -> partial[Any]:
-    """Return a call that runs a file once on random input."""
+def _make_run(runtime: Runtime) -> partial[Any]:
+    """Return a function that runs the file once on random input."""
     spec = runtime.inputs[0]
     return partial(runtime.run, random_input(spec.shape, spec.dtype))
 
 
 def _size_bytes(path: Path) -> int:
-    """Return the size of a file and of the weights beside it."""
+    """Return the size of a file. The .bin file with the weights of an .xml file is included."""
     weights_bytes = path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0
     return path.stat().st_size + weights_bytes

@@ -2,9 +2,10 @@
 
     python -m tinyvit.studies.int8_comparison FLOAT.onnx INT8.onnx [INT8.xml ...] --val-data DIR
 
-Every file runs in each installed engine that opens it, and is compared with the float32 file in the
-same engine. With --peers and --calib-data, the table also has int8 files that nncf and onnxruntime
-make, at their default settings, of the stock export of timm's model with the same weights.
+Every file runs in each installed engine that opens it (such as onnxruntime or OpenVINO), and is
+compared with the float32 file in the same engine. With --peers and --calib-data, the table also
+contains int8 files that nncf and onnxruntime make with their default settings. They are made from
+timm's model with the same weights, exported by torch.onnx.export without changes.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tinyvit.data.class_folders import read_labeled_images
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import Manifest
 from tinyvit.metrics import agreement
-from tinyvit.runtimes.artifact import detect_format, open_artifact
+from tinyvit.runtimes.artifact import detect_format, read_artifact
 from tinyvit.runtimes.registry import engines_for_format, is_installed
 from tinyvit.studies.engine_comparison import (
     RUNS_PER_TURN,
@@ -52,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command line; None takes those of the process.
+        argv: Arguments of the command line; None selects those of the process.
 
     Returns:
         The exit code.
@@ -73,7 +74,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "float32",
         type=Path,
         metavar="FLOAT.onnx",
-        help="the float32 file that all others are compared with",
+        help="the float32 file with which all others are compared",
     )
     parser.add_argument(
         "int8",
@@ -87,33 +88,34 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="images to measure accuracy on, in folders named by WordNet id or label",
+        help="images for measuring accuracy, in folders named by WordNet id or label",
     )
     parser.add_argument(
         "--peers",
         action="store_true",
-        help="also compare int8 files that nncf and onnxruntime make; this needs timm,"
-        " torchvision and nncf",
+        help="also compare int8 files that nncf and onnxruntime make from timm's model; this needs"
+        " --calib-data, and the packages timm, torchvision and nncf",
     )
     parser.add_argument(
         "--calib-data",
         type=Path,
         metavar="DIR",
-        help="images that nncf and onnxruntime calibrate on",
+        help="images with which nncf and onnxruntime calibrate; needed with --peers",
     )
     parser.add_argument(
         "--weights",
         type=Path,
         default=_DEMO_WEIGHTS,
         metavar="FILE",
-        help="checkpoint that nncf and onnxruntime quantize (default: the demo model's)",
+        help="checkpoint (.safetensors) from which FLOAT.onnx was exported, for --peers (default:"
+        " that of the demo model)",
     )
     parser.add_argument(
         "--rounds",
         type=int,
         default=60,
         metavar="N",
-        help="timing rounds; in each, both files run 6 times (default: 60)",
+        help="timing rounds; in each, the int8 and the float32 file run 6 times (default: 60)",
     )
     parser.add_argument(
         "--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)"
@@ -125,14 +127,14 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _print_table(options: argparse.Namespace) -> int:
     """Print every row as soon as it is measured. Return the exit code."""
-    manifest = open_artifact(options.float32).manifest
+    manifest = read_artifact(options.float32).manifest
     if manifest is None or manifest.precision != "float32":
         raise ArtifactError(
-            f"{options.float32} is not a float32 file of tinyvit-export",
-            "export the same weights with tinyvit-export, without --int8",
+            f"{options.float32} is not a float32 file that tinyvit-export wrote",
+            "export the same weights with tinyvit-export and without --int8",
         )
     if options.peers and options.calib_data is None:
-        raise RequestError("--peers needs images to calibrate on", "give --calib-data too")
+        raise RequestError("--peers needs images for calibration", "give --calib-data too")
     images = read_labeled_images(options.val_data, manifest.labels)
     config = ComparisonConfig(
         options.float32,
@@ -155,7 +157,7 @@ def _print_table(options: argparse.Namespace) -> int:
 def _print_rows(
     config: ComparisonConfig, files: Sequence[ComparedFile], int8_paths: Sequence[Path]
 ) -> list[str]:
-    """Compare all files, engine by engine, and print and return the lines below the head."""
+    """Compare all files, engine by engine. Print and return the lines below the table head."""
     lines: list[str] = []
 
     def emit(line: str) -> None:
@@ -170,8 +172,8 @@ def _print_rows(
                 if file.engine == engine:
                     emit(comparison.int8_row(file))
             top_classes.update(comparison.top_classes)
-    given_files = {file: top_classes[file] for file in files if file.path in int8_paths}
-    for line in _agreement_between_engines(given_files):
+    classes_of_given_files = {file: top_classes[file] for file in files if file.path in int8_paths}
+    for line in _format_agreements(classes_of_given_files):
         emit(line)
     return lines
 
@@ -179,7 +181,7 @@ def _print_rows(
 def _list_files(
     options: argparse.Namespace, manifest: Manifest, folder: Path
 ) -> list[ComparedFile]:
-    """List the given int8 files in each of their engines, and with --peers those of other tools."""
+    """List each given int8 file with each of its engines, and with --peers those of other tools."""
     files = [
         ComparedFile(path.name, path, engine)
         for path in options.int8
@@ -197,15 +199,15 @@ def _list_files(
 
 
 def _describe_conditions(config: ComparisonConfig) -> str:
-    """Return the line above the table."""
+    """Return the line above the table: processor, threads, rounds and number of images."""
     return (
         f"{describe_cpu()}; {config.threads} threads, batch 1, up to {config.rounds} alternating"
         f" turns of {RUNS_PER_TURN - 1} runs; {len(config.images)} images\n"
     )
 
 
-def _agreement_between_engines(top_classes: Mapping[ComparedFile, TopClasses]) -> list[str]:
-    """List how often two files in different engines predict the same class."""
+def _format_agreements(top_classes: Mapping[ComparedFile, TopClasses]) -> list[str]:
+    """Return lines with the agreement of every two files that ran in different engines."""
     lines = [
         f"- {first.name} in {first.engine} and {second.name} in {second.engine}:"
         f" {agreement(top_classes[first], top_classes[second]):.1f}%"

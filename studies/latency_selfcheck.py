@@ -1,10 +1,10 @@
-"""A check that tinyvit-bench finds two copies of one artifact equally fast.
+"""Checks that tinyvit-bench measures the same latency for two copies of one artifact.
 
     python -m tinyvit.studies.latency_selfcheck FILE [--threads N] [--runs N]
 
-It uses the real clock, so it is run by people and not by tests. The exit code is 1 if the latencies
-differ by 2% or more, or if the interval of their ratio does not contain 1. The latter happens in
-one of twenty runs, even on a quiet machine.
+The result depends on the real clock, so this is run by hand and not by the tests. The exit code is
+1 if the latencies differ by 2% or more, or if the 95% interval of their ratio does not contain 1.
+The latter happens by chance in one of twenty runs, even on a machine without other work.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0 if the two copies are equally fast.
     """
     parser = make_parser(
-        _PROGRAM, "Compare the latencies of two copies of a file.", f"  {_PROGRAM} demo.onnx"
+        _PROGRAM, "Compare the latencies of two copies of one artifact.", f"  {_PROGRAM} demo.onnx"
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="exported file")
+    parser.add_argument("file", type=Path, metavar="FILE", help="exported file to copy")
     parser.add_argument(
         "--threads", type=positive_int, metavar="N", help="CPU threads (default: the engine's own)"
     )
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=positive_int,
         default=MIN_SAMPLES[0.99],
         metavar="N",
-        help="queries of each copy (default: %(default)s)",
+        help="number of queries per copy (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))

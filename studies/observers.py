@@ -1,11 +1,14 @@
-"""Compares the observers of torchao: what int8 costs when the scales come from each of them.
+"""Compares the accuracy of int8 with scales from different observers of torchao.
+
+An observer collects statistics of activations while calibration images pass through the network,
+and computes from them the scale with which the activations are quantized.
 
     python -m tinyvit.studies.observers --calib-data DIR --val-data DIR [--lite0 DIR ...]
 
-The networks are the demo model and, with --lite0, EfficientNet-Lite0, which has 1000 classes. The
-comparison judges scales, not kernels: the networks run in torch, with weights of 7 bits, and round
-where the onnx target rounds. AffineQuantizedMSEObserver of torchao is left out, because it uses the
-last batch alone. torchao has no observer for percentiles.
+The networks are the demo model and, with --lite0, EfficientNet-Lite0, which has 1000 classes. They
+run in torch, because only the scales are compared and not the kernels of an engine. Weights have 7
+bits, and the same tensors are quantized as for the onnx target. AffineQuantizedMSEObserver of
+torchao is left out, because it uses only the last batch. torchao has no observer for percentiles.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from tinyvit.labels import imagenet_labels
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.preprocess import Preprocess
-from tinyvit.quant.accuracy_budget import ArtifactOutputs, ImageBatches, compare_outputs
+from tinyvit.quant.accuracy_budget import ArtifactOutputs, BatchFactory, compare_outputs
 from tinyvit.quant.calibration import BATCH_SIZE, calibrate
 from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.quantized_network import quantize_network
@@ -38,9 +41,9 @@ from tinyvit.quant_scheme import QuantScheme
 from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, load_lite0
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
-"""Classes in `torchao.quantization.pt2e`."""
+"""The observer classes in `torchao.quantization.pt2e` that are compared."""
 SCHEME = QuantScheme("uint8", outputs="convolutions", attention=False)
-"""The scheme of the onnx target, which rounds in more places than the others."""
+"""Which tensors are quantized: those of the onnx target."""
 WEIGHT_BITS = 7
 
 _WNID_LENGTH = len("n02123045")
@@ -62,37 +65,37 @@ _EXAMPLES = """\
 
 @dataclass(frozen=True)
 class ObserverComparison:
-    """A network, images to calibrate it on, and labeled images to evaluate it with.
+    """Compares the observers on one network.
 
     Attributes:
-        name: Name of the network, as the table shows it.
-        network: The float32 network after folding.
-        calibration: Normalized images to calibrate on, float32 (N, 3, S, S).
+        name: Name of the network in the table.
+        network: The float32 network, with each BatchNorm folded into the convolution before it.
+        calibration_images: Normalized images for calibration, float32 (N, 3, S, S).
         preprocess: The preprocessing of the network.
-        images: Labeled images to evaluate with, not in `calibration`.
-        float_units: Layers that stay float32, besides `quant_scheme.FLOAT_LAYERS`.
+        make_batches: Returns labeled images for evaluation, other than those for calibration.
+        float_units: Names of layers that stay float32, besides `quant_scheme.FLOAT_LAYERS`.
     """
 
     name: str
     network: nn.Module
-    calibration: Tensor
+    calibration_images: Tensor
     preprocess: Preprocess
-    images: ImageBatches
+    make_batches: BatchFactory
     float_units: tuple[str, ...] = ()
 
     def rows(self) -> Iterator[str]:
-        """Evaluate the observers, one after the other.
+        """Calibrate with each observer, and evaluate the int8 network.
 
         Yields:
-            A row of the Markdown table for each observer, as soon as it is known.
+            The row of each observer in the Markdown table, as soon as it is evaluated.
         """
         float32 = self._compute_outputs(self.network)
-        count = len(self.calibration)
+        count = len(self.calibration_images)
         for observer in OBSERVERS:
             recipe = Recipe(
                 checkpoint_sha256="",
                 img_size=self.preprocess.size,
-                scales=calibrate(self.network, self.calibration, observer=observer),
+                scales=calibrate(self.network, self.calibration_images, observer=observer),
                 weight_bits=WEIGHT_BITS,
                 float_units=self.float_units,
                 method=f"torchao {observer}",
@@ -103,7 +106,7 @@ class ObserverComparison:
             comparison = compare_outputs(int8, float32)
             error = float(np.square(int8.logits - float32.logits, dtype=np.float64).mean())
             cells = (
-                f"{self.name}, {count} / {comparison.images} images",
+                f"{self.name}, {count} / {comparison.image_count} images",
                 observer,
                 f"{comparison.reference_top1:.1f}%",
                 f"{comparison.top1:.1f}%",
@@ -114,31 +117,32 @@ class ObserverComparison:
             yield f"| {' | '.join(cells)} |"
 
     def _compute_outputs(self, network: nn.Module) -> ArtifactOutputs:
-        """Run a network in torch on all images to evaluate with."""
-        logits, classes = [], []
+        """Run a network in torch on all images for evaluation."""
+        logits, targets = [], []
         with torch.inference_mode():
-            for pixels, batch_classes in self.images():
-                assert batch_classes is not None
-                # Larger batches are slower: they spend most of their time on allocating memory.
+            for pixels, batch_targets in self.make_batches():
+                assert batch_targets is not None
+                # Larger batches are slower, because most of the time is spent allocating memory.
                 for start in range(0, len(pixels), BATCH_SIZE):
                     inputs = self.preprocess.normalize(pixels[start : start + BATCH_SIZE])
                     logits.append(network(torch.from_numpy(inputs)).numpy())
-                classes.append(batch_classes)
-        return ArtifactOutputs(np.concatenate(logits), np.concatenate(classes))
+                targets.append(batch_targets)
+        return ArtifactOutputs(np.concatenate(logits), np.concatenate(targets))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command line; None takes those of the process.
+        argv: Arguments of the command line; None selects those of the process.
 
     Returns:
         The exit code.
     """
     parser = make_parser(
         "python -m tinyvit.studies.observers",
-        "Compare what int8 costs with each observer of torchao. The networks run in torch.",
+        "Compare the accuracy of int8 with scales from different observers of torchao. The networks"
+        " run in torch.",
         _EXAMPLES,
     )
     parser.add_argument(
@@ -146,14 +150,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=Path,
         required=True,
         metavar="DIR",
-        help="images to calibrate the demo model on",
+        help="images for calibrating the demo model",
     )
     parser.add_argument(
         "--val-data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="other images to evaluate the demo model with, in folders named by WordNet id",
+        help="other images for evaluating the demo model, in folders named by WordNet id",
     )
     parser.add_argument(
         "--calib-count",
@@ -168,8 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         nargs="+",
         default=[],
         metavar="DIR",
-        help="photographs whose file names begin with a WordNet id: also compare on"
-        " EfficientNet-Lite0, calibrated on one half of them and evaluated on the other",
+        help="also compare the observers on EfficientNet-Lite0, with one half of the photographs in"
+        " these folders for calibration and the other half for evaluation; the file names must"
+        " begin with a WordNet id",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="also write the table to this file"
@@ -179,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_table(options: argparse.Namespace) -> int:
-    """Print the rows of all comparisons as soon as they are known. Return the exit code."""
+    """Print the rows of all comparisons as soon as they are computed. Return the exit code."""
     comparisons = [_demo_comparison(options.calib_data, options.val_data, options.calib_count)]
     if options.lite0:
         comparisons.append(_lite0_comparison(options.lite0))
@@ -234,7 +239,7 @@ def split_photographs(
         preprocess: The preprocessing of the network.
 
     Returns:
-        Every second photograph in the order of their names, and the others.
+        The first, third, fifth, ... photograph in the order of file names, and the others.
 
     Raises:
         RequestError: A file name does not begin with the WordNet id of an ImageNet-1k class.

@@ -1,10 +1,10 @@
-"""Where the time of an ONNX file goes in onnxruntime, by kinds of nodes.
+"""Measures how much time onnxruntime spends in each kind of node (operator type) of an ONNX file.
 
     python -m tinyvit.studies.onnx_profile FILE [FILE ...] [--without]
 
-By default it reads onnxruntime's profile, whose profiler slows every node a little, so that graphs
-with many nodes look slower than they are. With `--without` it uses no profiler: it times the graph
-with all nodes of one kind removed, in turns with the whole graph.
+By default it reads onnxruntime's profile. The profiler slows every node a little, so that graphs
+with many nodes appear slower than they are. With `--without` it uses no profiler: it times the
+graph with all nodes of one kind removed, alternately with the whole graph.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _EXAMPLES = f"""\
   {_PROGRAM} demo.onnx
   {_PROGRAM} demo.onnx stock.onnx --without --threads 1"""
 _REMOVABLE = ("Gelu", "LayerNormalization", "Softmax", "Add")
-"""Kinds of nodes whose output has the shape of their first input."""
+"""Kinds of nodes that can be removed, because their output has the shape of their first input."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class _Row:
     """One row of the table.
 
     Attributes:
-        name: A kind of node, or "all" or "nothing".
+        name: A kind of node, "all" for the sum of all kinds, or "nothing" for the whole graph.
         time_ms: Time of these nodes, or of the graph without them.
-        nodes: Number of nodes.
+        nodes: Number of these nodes.
     """
 
     name: str
@@ -63,19 +63,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code.
     """
     parser = make_parser(
-        _PROGRAM, "Show where the time of an ONNX file goes in onnxruntime.", _EXAMPLES
+        _PROGRAM,
+        "Show the time that onnxruntime spends in each kind of node of an ONNX file.",
+        _EXAMPLES,
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help=".onnx files")
     parser.add_argument(
         "--without",
         action="store_true",
-        help="time the graph without each kind of cheap node, instead of using the profiler",
+        help="time the graph with all nodes of one kind removed, instead of using the profiler",
     )
     parser.add_argument(
         "--threads", type=positive_int, default=2, metavar="N", help="CPU threads (default: 2)"
     )
     parser.add_argument(
-        "--rounds", type=positive_int, default=40, metavar="N", help="runs (default: 40)"
+        "--rounds", type=positive_int, default=40, metavar="N", help="number of runs (default: 40)"
     )
     options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))
@@ -93,7 +95,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _profile_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
-    """Sum the lower quartiles of the nodes' times by kinds, the slowest kind first, then all."""
+    """Sum the lower quartiles of the nodes' times per kind; the slowest kind is the first row."""
     with tempfile.TemporaryDirectory() as folder:
         settings = _make_settings(options)
         settings.enable_profiling = True
@@ -134,7 +136,7 @@ def _time_reduced_graphs(path: Path, options: argparse.Namespace) -> list[_Row]:
 
 
 def _without_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
-    """Return a copy of a model in which nodes of one kind pass on their first input."""
+    """Return a copy of a model in which nodes of one kind only return their first input."""
     import onnx
 
     reduced = onnx.ModelProto()
@@ -169,7 +171,7 @@ def _make_settings(options: argparse.Namespace) -> Any:
 
 
 def _open_session(model: str | bytes, settings: Any) -> tuple[Any, dict[str, Any]]:
-    """Open a model, and make random numbers for its one float32 input; open sizes are 1."""
+    """Open a model, and make random values for its one float32 input; dynamic sizes become 1."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

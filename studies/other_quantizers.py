@@ -1,6 +1,7 @@
-"""Quantizes the stock ONNX export of timm's model with other tools, at their default settings.
+"""Quantizes timm's model with nncf and onnxruntime, for comparison with tinyvit-export.
 
-The tools are nncf and onnxruntime. Their int8 files are compared with those of tinyvit-export.
+Both tools get the ONNX file that torch.onnx.export writes for timm's model ("stock" in the code),
+and use their default settings.
 """
 
 from __future__ import annotations
@@ -20,16 +21,17 @@ from tinyvit.data.listing import list_images
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.images import open_image
 from tinyvit.manifest import Manifest
-from tinyvit.nn.timm_models import import_timm, stock_export
+from tinyvit.nn.timm_models import export_with_torch, import_timm
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import open_runtime
 
 MAX_LOGIT_DIFFERENCE = 1e-3
-"""Largest difference between the logits of two exports of one network."""
+"""Largest difference between the logits of the stock export and of the float32 artifact, if both
+have the same weights."""
 CALIBRATION_COUNT = 300
-"""Number of calibration images: the default of nncf. onnxruntime has no default."""
+"""Number of calibration images. It is the default of nncf; onnxruntime has no default."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +41,9 @@ class OtherQuantizersConfig:
     Attributes:
         float32_path: The float32 artifact of the same network.
         manifest: The manifest of that artifact.
-        weights: The safetensors file of the network, with timm's parameter names.
-        calib_data: Folder of images to calibrate on.
-        folder: An existing folder for the int8 files.
+        weights: The safetensors file with the weights of the network, with timm's parameter names.
+        calib_data: Folder of images for calibration.
+        folder: An existing folder in which all files are written.
     """
 
     float32_path: Path
@@ -53,12 +55,12 @@ class OtherQuantizersConfig:
 
 @dataclass(frozen=True)
 class ComparedFile:
-    """An int8 file that is compared with the float32 file in one engine.
+    """An int8 file and the engine in which it is compared with the float32 file.
 
     Attributes:
-        name: Name of the file or of the tool that made it, as the table shows it.
-        path: The file.
-        engine: The engine.
+        name: Name in the table: the file name, or the tool that made the file.
+        path: Path of the file.
+        engine: Name of the engine, such as "openvino".
     """
 
     name: str
@@ -84,7 +86,10 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
     """Quantize timm's model with nncf and onnxruntime.
 
     Args:
-        config: What is quantized, and where the files are written.
+        config: The model that is quantized, and the folder for the files.
+
+    Returns:
+        Two files from nncf and one from onnxruntime.
 
     Raises:
         ArtifactError: The weights are not those of the float32 artifact.
@@ -93,7 +98,7 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
     """
     import_nncf()
     stock_path = config.folder / "stock.onnx"
-    # These tools write to standard output, where the table goes.
+    # These tools print messages to standard output, which must contain only the table.
     with redirect_stdout(sys.stderr):
         _export_timm_model(config, stock_path)
         _check_same_network(config, stock_path)
@@ -105,17 +110,17 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
 
 
 def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
-    """Write timm's model with the weights of the artifact through the stock exporter."""
+    """Export timm's model with the weights of the artifact by torch.onnx.export."""
     from safetensors.torch import load
 
     manifest = config.manifest
     model = import_timm().create_model(manifest.variant, num_classes=len(manifest.labels)).eval()
     model.load_state_dict(load(config.weights.read_bytes()))
-    stock_export(model, manifest.img_size, stock_path)
+    export_with_torch(model, manifest.img_size, stock_path)
 
 
 def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:
-    """Refuse weights that are not those of the float32 artifact."""
+    """Raise an error if the weights are not those of the float32 artifact."""
     size = config.manifest.img_size
     image = random_input((1, 3, size, size), "float32")
     with open_runtime(stock_path) as stock, open_runtime(config.float32_path) as exported:
@@ -123,12 +128,12 @@ def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None
     if difference > MAX_LOGIT_DIFFERENCE:
         raise ArtifactError(
             f"{config.float32_path} does not have the weights of {config.weights}",
-            "give --weights the checkpoint that the artifact was exported from",
+            "give --weights the checkpoint from which the artifact was exported",
         )
 
 
 def _calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:
-    """Return normalized images, float32 (1, 3, S, S) each, from all classes of a folder."""
+    """Return normalized images, float32 (1, 3, S, S), from evenly spaced files of a folder."""
     paths = list_images(folder)
     evenly_spaced = paths[:: max(1, len(paths) // CALIBRATION_COUNT)][:CALIBRATION_COUNT]
     return [preprocess(open_image(path))[None] for path in evenly_spaced]
@@ -137,7 +142,7 @@ def _calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArra
 def _quantize_with_nncf(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> list[ComparedFile]:
-    """Quantize with nncf, once at its defaults and once with its settings for transformers."""
+    """Quantize with nncf, once with its defaults and once with its model type for transformers."""
     import openvino
 
     nncf, core = import_nncf(), shared_core()
@@ -163,13 +168,13 @@ def _quantize_with_onnxruntime(
     from onnxruntime import quantization
 
     class ImageReader(quantization.CalibrationDataReader):  # type: ignore[misc]
-        """Gives the calibration images one by one, then None."""
+        """Iterates over the calibration images in the interface that onnxruntime requires."""
 
         def __init__(self) -> None:
             self._remaining = iter(inputs)
 
         def get_next(self) -> dict[str, Any] | None:
-            """Return the next input by name."""
+            """Return the next image as a dict with the name of the input, or None at the end."""
             return next(({input_name: image} for image in self._remaining), None)
 
     with open_runtime(stock_path) as runtime:

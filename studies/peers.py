@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tinyvit.errors import ArtifactError, MissingDependencyError
-from tinyvit.nn.timm_models import import_timm, stock_export, stock_model
+from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
@@ -67,10 +67,10 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     from safetensors.torch import save_file
 
     check_installed()
-    model, size = stock_model(variant), VARIANTS[variant].img_size
+    model, size = make_timm_model(variant), VARIANTS[variant].img_size
     stock, own = folder / "stock.onnx", folder / "ours.onnx"
     weights = folder / "weights.safetensors"
-    stock_export(model, size, stock)
+    export_with_torch(model, size, stock)
     save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)
     command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights)]
     command += ["--target", "onnx", "-o", str(own)]

@@ -1,10 +1,12 @@
-"""The cost of a teacher for a student's training step, in time and memory.
+"""Measures the time and memory that a teacher costs in a student's training step.
 
     python -m tinyvit.studies.teacher_overhead --data DIR --logits STORE --teacher TEACHER
 
-Compares steps that learn from labels, from a store, and from a teacher that runs in the loop, by
-turns in one process. Views are made within the step, so the times contain everything that differs.
-Peak memory is measured in a process of its own for each. Prints a table for docs/training.md.
+Compares three kinds of steps: learning from class labels, from a store (a folder of saved teacher
+predictions), and from a teacher that predicts during the step (in the loop). The kinds alternate in
+one process. Each step includes loading and augmenting its images, because these take different
+times. Peak memory is measured in a separate process for each kind. Prints a table for
+docs/training.md.
 """
 
 from __future__ import annotations
@@ -38,8 +40,8 @@ from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
-    epoch_order,
     load_batches,
+    shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import ProcessGroup
@@ -61,7 +63,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """The source of a training step: a store, a teacher in the loop, or labels alone."""
+    """What a training step learns from: a store, a teacher in the loop, or only class labels."""
 
     store: Store | None = None
     teacher: Teacher | None = None
@@ -82,17 +84,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         _EXAMPLES,
     )
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="images in class folders"
+        "--data", type=Path, required=True, metavar="DIR", help="training images in class folders"
     )
     parser.add_argument(
-        "--logits", type=Path, required=True, metavar="STORE", help="store of these images"
+        "--logits",
+        type=Path,
+        required=True,
+        metavar="STORE",
+        help="store that save-logits wrote for these images",
     )
     parser.add_argument(
         "--teacher",
         action="append",
         required=True,
         metavar="TEACHER",
-        help="teacher to run in the loop; repeat the option for several, which are timed apart",
+        help="teacher to run in the loop; repeat the option to time several teachers separately",
     )
     parser.add_argument(
         "--img-size",
@@ -102,10 +108,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="image size of the student (default: 224)",
     )
     parser.add_argument(
-        "--batch", type=positive_int, default=32, metavar="N", help="images in a step (default: 32)"
+        "--batch", type=positive_int, default=32, metavar="N", help="images per step (default: 32)"
     )
     parser.add_argument(
-        "--rounds", type=positive_int, default=15, metavar="N", help="steps of each (default: 15)"
+        "--rounds",
+        type=positive_int,
+        default=15,
+        metavar="N",
+        help="steps of each kind (default: 15)",
     )
     parser.add_argument("--measure-memory-of", metavar="NAME", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
@@ -117,9 +127,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_table(args: argparse.Namespace) -> int:
-    steps = {name: make_step() for name, make_step in _step_makers(args).items()}
+    steps = {name: make_step() for name, make_step in _make_step_factories(args).items()}
     times = run_interleaved(steps, rounds=args.rounds, warmup=1)
-    precision = "bfloat16" if select_device().bfloat16 else "float32"
+    precision = "bfloat16" if select_device().uses_bfloat16 else "float32"
     print(
         f"{STUDENT} at {args.img_size} pixels, batch {args.batch}, {precision}, {args.rounds} "
         f"alternating steps; {describe_cpu()}\n"
@@ -140,10 +150,10 @@ def _print_table(args: argparse.Namespace) -> int:
 
 
 def _time_record_reading(args: argparse.Namespace) -> str:
-    """Compare reading random records of the store, with their checks, and of the paper's layout."""
+    """Compare the time of reading random records of the store and of the paper's format."""
     store, images = open_store(args.logits), read_image_folder(args.data)
     count = min(len(images), MAX_TIMED_RECORDS)
-    positions = epoch_order(0, 0, store.header.records_per_epoch)[:count].tolist()
+    positions = shuffle_indices(0, 0, store.header.records_per_epoch)[:count].tolist()
     records = store.read_epoch(0)
 
     def read_store() -> None:
@@ -153,11 +163,11 @@ def _time_record_reading(args: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]
         logits = open_paper_logits(epoch_folder.parent)
-        keys = [images.keys[position // store.header.views] for position in positions]
-        values_path = next(logits.epochs[0].glob("*-values.bin"))
+        keys = [images.keys[position // store.header.views_per_image] for position in positions]
+        values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
         dtype = paper_record_dtype(logits.top_k)
 
-        def read_paper_layout() -> None:
+        def read_paper_format() -> None:
             text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")
             offsets = {key: index * dtype.itemsize for index, key in enumerate(text.splitlines())}
             with values_path.open("rb") as file:
@@ -167,29 +177,29 @@ def _time_record_reading(args: argparse.Namespace) -> str:
                     record["classes"][0].astype(np.int64)
                     record["probabilities"][0].astype(np.float32)
 
-        readers = {"store": read_store, "paper": read_paper_layout}
+        readers = {"store": read_store, "paper": read_paper_format}
         times = run_interleaved(readers, rounds=7, warmup=1)
     microseconds = {name: 1e3 * timing.median_ms / count for name, timing in times.items()}
     return (
         f"\nReading and checking a record of the store takes {microseconds['store']:.0f} "
-        f"microseconds; reading one of the paper's layout, including an epoch's keys, takes "
+        f"microseconds; reading one in the paper's format, including the keys of an epoch, takes "
         f"{microseconds['paper']:.0f}."
     )
 
 
 def _print_peak_memory(args: argparse.Namespace) -> int:
-    step = _step_makers(args)[args.measure_memory_of]()
+    step = _make_step_factories(args)[args.measure_memory_of]()
     for _ in range(3):
         step()
     print(f"{(read_peak_memory_bytes() or 0) / 1e9:.2f} GB")
     return 0
 
 
-def _step_makers(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
-    """Return what makes each kind of step, by its name in the table."""
+def _make_step_factories(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
+    """Return a function that prepares each kind of step, by its name in the table."""
     images, store = read_image_folder(args.data), open_store(args.logits)
 
-    def in_the_loop(name: str) -> Callable[[], Step]:
+    def make_loop_factory(name: str) -> Callable[[], Step]:
         def make_step() -> Step:
             (teacher,) = open_teachers((name,), None, select_device())
             return _make_step(args, images, store, StepSource(teacher=teacher))
@@ -199,17 +209,17 @@ def _step_makers(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
     return {
         FROM_LABELS: lambda: _make_step(args, images, store, StepSource()),
         FROM_STORE: lambda: _make_step(args, images, store, StepSource(store=store)),
-        **{f"{Path(name).name} in the loop": in_the_loop(name) for name in args.teacher},
+        **{f"{Path(name).name} in the loop": make_loop_factory(name) for name in args.teacher},
     }
 
 
 def _make_step(
     args: argparse.Namespace, images: ImageFolder, store: Store, source: StepSource
 ) -> Step:
-    """Return a function that trains one step; `store` gives the augmentation of every kind."""
+    """Return a function that trains one step. Every kind uses the augmentation of `store`."""
     header, teacher = store.header, source.teacher
     config = replace(PRESETS["pretrain-22k"], batch=args.batch, augmentation=header.augmentation)
-    classes = teacher.classes if teacher else header.classes
+    classes = teacher.num_classes if teacher else header.num_classes
     student = make_student(STUDENT, None, None, classes, args.img_size, 0)
     uses_labels = source == StepSource()
     data = TrainingData(
@@ -229,7 +239,7 @@ def _make_step(
         batch = next(batches)
         if teacher is not None:
             pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.size)
-            probabilities = torch.from_numpy(teacher.probabilities(pixels)).float()
+            probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher_classes=all_classes, teacher_probabilities=probabilities)
         run.step(batch, _LEARNING_RATE)
@@ -238,7 +248,7 @@ def _make_step(
 
 
 def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Resize views, (B, S, S, 3), by nearest pixels, which costs almost nothing."""
+    """Resize views, (B, S, S, 3), by nearest-neighbor sampling, which takes almost no time."""
     if pixels.shape[1] == size:
         return pixels
     positions = np.arange(size) * pixels.shape[1] // size
@@ -248,7 +258,7 @@ def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.
 def _load_forever(data: TrainingData, batch: int) -> Iterator[TrainingBatch]:
     epoch = 0
     while True:
-        yield from load_batches(data, epoch, epoch_order(0, epoch, len(data)), batch, 0)
+        yield from load_batches(data, epoch, shuffle_indices(0, epoch, len(data)), batch, 0)
         epoch += 1
 
 

@@ -78,7 +78,7 @@ def test_sizes_and_hashes(tmp_path: Path) -> None:
     [
         (errno.ENOSPC, "the disk is full", "free space there"),
         (errno.EROFS, "strerror", "check its permissions"),
-        (errno.ENOTDIR, "strerror", "a folder of this path is a file"),
+        (errno.ENOTDIR, "strerror", "a part of this path is a file, not a folder"),
         (errno.ENAMETOOLONG, "strerror", "give a shorter name"),
         (errno.EIO, "strerror", "check the path"),
     ],

@@ -11,19 +11,19 @@ from tinyvit.golden import (
     SQUARES_FORMULA,
     is_supported,
     make_pattern,
-    square_pattern,
+    square_pattern_number,
 )
 
 
 @pytest.mark.parametrize(("side", "shift"), [(8, 0), (8, 8), (12, 0), (16, -12), (3, 5), (63, 125)])
 def test_squares(side: int, shift: int) -> None:
     """Squares are shifted up and to the left; a shift by their side swaps black and white."""
-    pixels = make_pattern(square_pattern(side, shift), 150, 170)
+    pixels = make_pattern(square_pattern_number(side, shift), 150, 170)
     assert (pixels.shape, pixels.dtype) == ((150, 170, 3), np.uint8)
     d = shift % (2 * side)
     for y, x in ((0, 0), (7, 90), (149, 169), (64, 3), (33, 33)):
         assert (pixels[y, x] == 255 * (((x + d) // side + (y + d % side) // side) % 2)).all()
-    assert (make_pattern(square_pattern(side, shift + side), 150, 170) == 255 - pixels).all()
+    assert (make_pattern(square_pattern_number(side, shift + side), 150, 170) == 255 - pixels).all()
 
 
 def test_chirps_have_the_values_of_the_first_release() -> None:
@@ -51,4 +51,4 @@ def test_supported_patterns(formula: str, patterns: tuple[int, ...], expected: b
 
 def test_names_that_manifests_contain_stay() -> None:
     assert (CHIRP_FORMULA, SQUARES_FORMULA) == ("triangle-chirp-1", "chirps-and-squares-1")
-    assert square_pattern(63, 125) == 63 + 64 * 125
+    assert square_pattern_number(63, 125) == 63 + 64 * 125

@@ -39,11 +39,11 @@ MANIFEST = Manifest(
     parity=Parity(1e-6, "torch", "onnxruntime"),
     quantization=Quantization(
         method="mse",
-        data="ff",
-        data_count=64,
-        recipe="00",
+        calibration_sha256="ff",
+        calibration_count=64,
+        recipe_sha256="00",
         weight_bits=7,
-        cpu="any",
+        required_cpu_feature="any",
         float_units=("head.fc",),
         agreement=99.5,
         trials=("first", "second"),
@@ -87,17 +87,17 @@ DATA: dict[str, Any] = {
         "logits": [[1.5, -2.0], [0.25, 3.0]],
         "tolerance": 1e-4,
     },
-    "parity": {"max_abs_diff": 1e-6, "against": "torch", "engine": "onnxruntime"},
+    "parity": {"max_abs_diff": 1e-6, "reference": "torch", "engine": "onnxruntime"},
     "quantization": {
         "method": "mse",
-        "data": "ff",
-        "data_count": 64,
-        "recipe": "00",
+        "calibration_sha256": "ff",
+        "calibration_count": 64,
+        "recipe_sha256": "00",
         "weight_bits": 7,
-        "cpu": "any",
+        "required_cpu_feature": "any",
         "float_units": ["head.fc"],
-        "int8_macs": None,
-        "images": 0,
+        "int8_mac_fraction": None,
+        "evaluation_count": 0,
         "agreement": 99.5,
         "top1": None,
         "float_top1": None,
@@ -106,7 +106,7 @@ DATA: dict[str, Any] = {
         "forced": False,
     },
     "content_sha256": "ff",
-    "sha256": "",
+    "manifest_sha256": "",
 }
 """The JSON of MANIFEST, whose keys readers in other languages (examples/) depend on."""
 
@@ -117,10 +117,10 @@ def canonical(data: dict[str, Any]) -> str:
 
 
 def digest(data: dict[str, Any]) -> str:
-    return hashlib.sha256(canonical({**data, "sha256": ""}).encode()).hexdigest()
+    return hashlib.sha256(canonical({**data, "manifest_sha256": ""}).encode()).hexdigest()
 
 
-TEXT = canonical({**DATA, "sha256": digest(DATA)})
+TEXT = canonical({**DATA, "manifest_sha256": digest(DATA)})
 
 
 def with_entry(path: str, value: Any) -> str:
@@ -157,8 +157,8 @@ def test_the_digest_depends_on_the_content_and_not_on_the_spacing() -> None:
         ("license", "none"),
         ("parity", None),
         ("content_sha256", "fe"),
-        ("sha256", ""),
-        ("sha256", "0" * 64),
+        ("manifest_sha256", ""),
+        ("manifest_sha256", "0" * 64),
     ],
 )
 def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> None:
@@ -169,7 +169,7 @@ def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> No
 
 def test_without_a_digest_it_is_not_intact() -> None:
     data = json.loads(TEXT)
-    del data["sha256"]
+    del data["manifest_sha256"]
     assert not Manifest.from_json(json.dumps(data)).intact
 
 
@@ -214,13 +214,15 @@ def test_texts_that_are_not_manifests_are_refused(text: str) -> None:
 
 
 def test_a_later_format_needs_an_upgrade() -> None:
-    with pytest.raises(ArtifactError, match=r"has format 3, .* reads only 2: upgrade"):
+    with pytest.raises(
+        ArtifactError, match=r"has format version 3, .* reads only version 2: upgrade"
+    ):
         Manifest.from_json(with_entry("format", 3))
 
 
 def test_an_earlier_format_needs_a_new_export() -> None:
     with pytest.raises(
-        ArtifactError, match=r"has format 1, .* reads only 2: export the file again"
+        ArtifactError, match=r"has format version 1, .* reads only version 2: export the file again"
     ):
         Manifest.from_json(with_entry("format", 1))
 
@@ -266,7 +268,7 @@ def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:
         ("source", "demo"),
         ("unknown", 1),
         ("content_sha256", None),
-        ("sha256", None),
+        ("manifest_sha256", None),
         ("__class__", "x"),
     ],
 )

@@ -116,19 +116,19 @@ class TestAccuracyCounter:
             by_rank.update(rank_classes(logits[part], 7), [(t,) for t in truths[part].tolist()])
         better = (logits > logits[np.arange(97), truths][:, None]).sum(1)
         for counter in (by_logits, by_rank):
-            assert counter.images == 97
+            assert counter.image_count == 97
             assert counter.top1 == 100 * int((better < 1).sum()) / 97
             assert counter.top5 == 100 * int((better < 5).sum()) / 97
 
     def test_fewer_than_five_classes(self) -> None:
         counter = AccuracyCounter()
         counter.update(one_hot([0, 1, 1, 1]), np.array([0, 1, 2, 3]))
-        assert (counter.images, counter.top1, counter.top5) == (4, 50, 100)
+        assert (counter.image_count, counter.top1, counter.top5) == (4, 50, 100)
 
     def test_no_images_have_no_accuracy(self) -> None:
         counter = AccuracyCounter()
         counter.update(np.zeros((0, 4), np.float32), np.zeros(0, np.int64))
-        assert counter.images == 0
+        assert counter.image_count == 0
         for name in ("top1", "top5"):
             with pytest.raises(RequestError, match="there are no images to evaluate"):
                 getattr(counter, name)

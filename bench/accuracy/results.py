@@ -126,7 +126,7 @@ def _class_accuracies(
     for row in rows:
         label = evaluation.labels[row.class_index]
         accuracies.append(
-            ClassAccuracy(label.name, label.wnid, row.images, row.top1, row.reference_top1)
+            ClassAccuracy(label.name, label.wnid, row.image_count, row.top1, row.reference_top1)
         )
     return tuple(sorted(accuracies, key=_class_order))
 

@@ -205,7 +205,7 @@ def _make_measurement(args: argparse.Namespace) -> RemoteMeasurement:
     return RemoteMeasurement(
         paths=tuple(args.files),
         data=args.data,
-        images=args.images,
+        image_count=args.images,
         python=sys.executable if args.local and args.python == "python3" else args.python,
         use_env=args.use_env,
         wheels=args.wheels,
@@ -261,9 +261,9 @@ def _run_android(args: argparse.Namespace) -> int:
 def _report_results(args: argparse.Namespace, name: str, results: DeviceResults) -> int:
     """Write the results of the device to files, and print them; return the exit code."""
     written = []
-    if results.verified:
+    if results.verifications:
         path = args.output / f"{name}.verify.json"
-        written.append(write_atomically(path, json.dumps(results.verified) + "\n"))
+        written.append(write_atomically(path, json.dumps(results.verifications) + "\n"))
     records = [r for r in (results.latency, results.accuracy) if r is not None]
     written += [_write_record(args.output, name, record) for record in records]
     problems = [failure for record in records for failure in record.failures]

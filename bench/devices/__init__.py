@@ -1,9 +1,9 @@
-"""Measuring on another device: what is sent there, how it gets there, and what comes back.
+"""Measures artifacts (exported model files) on another device, over ssh or adb.
 
-bundle           the files that a device needs: this package as a wheel, artifacts, images
-process          runs programs with limits, and explains why a command on a device failed
+bundle           collects the files to send: this package as a wheel, artifacts, images
+process          runs programs with limits, and makes the error of a failed command
 transport        copies files and runs commands: on this machine, or over ssh
-session          one visit: creates an environment, runs this package's commands, reads results
-android          Android over adb, where an engine's own benchmark program replaces Python
-android_runners  these programs, and how to read their output
+session          sends the files, creates an environment, runs commands, reads results
+android          Android over adb: runs an engine's benchmark program, since there is no Python
+android_runners  the benchmark programs for Android, and how to read their output
 """

@@ -1,12 +1,12 @@
-"""Measuring on Android over adb.
+"""Measures the latency of artifacts on Android over adb.
 
 Android has no Python, so an engine's own benchmark program is copied to the device, run there, and
 its output is read. It must be built for the device's processor, mostly arm64-v8a:
 
-    .tflite         benchmark_model of LiteRT (ready binaries: ai.google.dev/edge/litert)
+    .tflite         benchmark_model of LiteRT (prebuilt binaries: ai.google.dev/edge/litert)
     .onnx, .ort     onnxruntime_perf_test, from a build of onnxruntime for Android
 
-The record holds only what the program prints. It prints no single samples, so there are no turns.
+The record contains only the statistics that the program prints. It has no single samples.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
 _PARENT_FOLDER = "/data/local/tmp"
-"""Folder that the adb user may write to and run programs from."""
+"""Folder to which the adb user may write, and from which it may run programs."""
 _WARMUP_RUNS = 20
 _PUSH_TIMEOUT_S = 1800
 
@@ -58,7 +58,7 @@ class AndroidMeasurement:
 
 
 class Adb:
-    """An Android device that adb has access to.
+    """An Android device that is connected over adb.
 
     Attributes:
         name: Serial number of the device.
@@ -68,7 +68,7 @@ class Adb:
         """Choose a device.
 
         Args:
-            serial: Serial number; None for the only connected device.
+            serial: Serial number of the device; None if only one is connected.
 
         Raises:
             MissingDependencyError: adb is not installed.
@@ -86,14 +86,14 @@ class Adb:
         if serial is None and len(states) != 1:
             devices = "no device" if not states else f"{len(states)} devices ({', '.join(states)})"
             raise RequestError(
-                f"adb sees {devices}",
+                f"adb lists {devices}",
                 "connect one device and allow USB debugging on it, or choose one with --adb SERIAL",
             )
         self.name = serial or next(iter(states))
         state = states.get(self.name, "not connected")
         if state != "device":
             raise RequestError(
-                f"{self.name} is {state}",
+                f"the device {self.name} is {state}",
                 "unlock it and allow USB debugging from this computer; 'adb devices' shows its"
                 " state",
             )
@@ -104,7 +104,7 @@ class Adb:
 
         Args:
             line: The command line, whose words must be quoted for a POSIX shell.
-            timeout_s: Seconds after which it is stopped.
+            timeout_s: Seconds after which the command is stopped.
         """
         return run_process([*self._command, "shell", line], self.name, timeout_s)
 
@@ -115,14 +115,14 @@ class Adb:
             path: The file on this machine.
             remote_path: Its path on the device.
         """
-        # An absolute path cannot be taken for an option.
+        # adb could parse a relative path that begins with a hyphen as an option.
         command = [*self._command, "push", str(path.absolute()), remote_path]
         result = run_process(command, self.name, _PUSH_TIMEOUT_S)
         if result.exit_code:
             raise device_error(self.name, result, f"{path.name} cannot be written")
 
     def read_device_info(self) -> DeviceInfo:
-        """Read the facts about the device for the record."""
+        """Read the properties of the device that the record states."""
         model, soc, release, abi = (
             self.shell(f"getprop {key}").stdout.strip()
             for key in (
@@ -139,7 +139,7 @@ class Adb:
             system=f"Android {release}",
             architecture=abi,
             cpu=soc or abi,
-            cpu_features=processor.features(processor.first_processor(cpuinfo, abi)),
+            cpu_features=processor.list_features(processor.parse_cpuinfo(cpuinfo, abi)),
             core_count=len(re.findall(r"(?m)^processor\s*:", cpuinfo)) or 1,
             memory_bytes=int(memory[1]) * 1024 if memory else None,
             governor=None,
@@ -150,18 +150,18 @@ class Adb:
 def measure_on_android(
     adb: Adb, measurement: AndroidMeasurement, progress: Progress | None = None
 ) -> Record:
-    """Measure the latency of artifacts on an Android device, and leave nothing there.
+    """Measure the latency of artifacts on an Android device, and delete all files there.
 
     Args:
         adb: The device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         progress: Receives each step; none is shown by default.
 
     Returns:
         A latency record. Artifacts that cannot be measured are in its `failures`.
 
     Raises:
-        RequestError: No artifact can be measured; this is the first reason.
+        RequestError: No artifact can be measured; the error states the first cause.
     """
     progress = progress or NullProgress()
     date, device = current_time(), adb.read_device_info()
@@ -198,7 +198,7 @@ def find_runner(path: Path) -> AndroidRunner:
     """Find the benchmark program that runs an artifact on Android.
 
     Args:
-        path: The artifact.
+        path: Path of the artifact.
 
     Raises:
         RequestError: No program is known for the artifact's format.
@@ -215,12 +215,12 @@ def find_runner(path: Path) -> AndroidRunner:
 
 @contextmanager
 def _temporary_folder(adb: Adb) -> Iterator[str]:
-    """Create a folder on the device, and delete it in any case."""
+    """Create a folder on the device, and delete it at the end, even after an error."""
     folder = adb.shell(f"mktemp -d {_PARENT_FOLDER}/tinyvit-XXXXXX").stdout.strip()
     if not folder.startswith(_PARENT_FOLDER + "/"):
         raise RequestError(
             f"no folder can be created in {_PARENT_FOLDER} on {adb.name}",
-            "try it by hand with adb shell",
+            f"run 'mktemp -d {_PARENT_FOLDER}/x-XXXXXX' there with adb shell to find the cause",
         )
     try:
         yield folder

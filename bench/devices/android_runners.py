@@ -15,11 +15,11 @@ class AndroidRunner:
     Attributes:
         name: Name of the program.
         engine: Name of the engine that it uses.
-        arguments: Its command line, with {file}, {threads}, {runs} and {warmup}.
-        patterns: Find numbers in its output as group 1; the keys are "median" and, where it prints
-            them, "min", "mean", "max", "p90" and "p99".
+        arguments: Its arguments, with the placeholders {file}, {threads}, {runs} and {warmup}.
+        patterns: Statistic -> pattern of it in the output; group 1 is the number. The statistics
+            are "median" and, if the program prints them, "min", "mean", "max", "p90" and "p99".
         unit_ms: Milliseconds per unit of these numbers.
-        source: Where to get the program, for an error.
+        source: Where to get the program; part of an error.
     """
 
     name: str
@@ -69,11 +69,11 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
 
     Args:
         runner: The program.
-        output: What it printed.
+        output: The output of the program.
 
     Returns:
-        Milliseconds by the keys of `runner.patterns`, without those that were not printed.
+        Statistic -> milliseconds, for those of `runner.patterns` that the program printed.
     """
     matches = {key: pattern.findall(output) for key, pattern in runner.patterns.items()}
-    # The last match counts: benchmark_model prints the same line for its warm-up before.
+    # The last match is used, because benchmark_model prints the same line for its warm-up first.
     return {key: float(numbers[-1]) * runner.unit_ms for key, numbers in matches.items() if numbers}

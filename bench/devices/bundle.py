@@ -1,4 +1,7 @@
-"""The files that a device needs to measure by itself: this package, the artifacts, and images."""
+"""Collects the files that are sent to a device: this package, artifacts, images and wheels.
+
+The folder with these files is called the bundle.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,12 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import artifact_files
 
 IMAGES_FOLDER = "images"
-"""Folder of the bundle with the images in class folders."""
+"""Subfolder of the bundle with the images, in one folder per class."""
 WHEELS_FOLDER = "wheels"
-"""Folder of the bundle with the wheels of dependencies."""
+"""Subfolder of the bundle with the wheels of dependencies."""
 
 _DISTRIBUTION = "tinyvit_edge"
-"""Name of the distribution as it is written in the names of wheels."""
+"""Name of the distribution in the file names of wheels."""
 _SKIPPED_ENDINGS = ("__pycache__", ".pyc")
 _WHEEL_FILE = """\
 Wheel-Version: 1.0
@@ -35,17 +38,17 @@ def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
     """Copy all files of artifacts into a folder.
 
     Args:
-        paths: The artifacts.
+        paths: Paths of the artifacts.
         folder: The destination.
 
     Raises:
-        RequestError: Two artifacts have the same name.
+        RequestError: Two artifacts have the same file name.
     """
     names = [path.name for path in paths]
     if len(set(names)) < len(names):
         duplicate = next(name for name in names if names.count(name) > 1)
         raise RequestError(
-            f"two artifacts have the same name, {duplicate}",
+            f"two artifacts have the same file name, {duplicate}",
             "rename one, or measure them one after the other",
         )
     for path in paths:
@@ -56,19 +59,19 @@ def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
 
 
 def copy_wheels(wheels: Path, folder: Path) -> None:
-    """Copy the wheels of dependencies into the bundle's folder for them.
+    """Copy the wheels of dependencies into the bundle.
 
     Args:
         wheels: A folder with wheels.
         folder: The bundle.
 
     Raises:
-        RequestError: The folder has no wheels.
+        RequestError: The folder contains no wheels.
     """
     files = sorted(wheels.glob("*.whl"))
     if not files:
         raise RequestError(
-            f"--wheels is {wheels}, which has no wheels",
+            f"--wheels is {wheels}, which contains no wheels",
             "fill it with 'pip download -d DIR numpy pillow onnxruntime' for the device's platform",
         )
     (folder / WHEELS_FOLDER).mkdir()
@@ -77,22 +80,22 @@ def copy_wheels(wheels: Path, folder: Path) -> None:
 
 
 def copy_images(data: Path, count: int, folder: Path) -> None:
-    """Copy some images of a dataset into the bundle's class folders.
+    """Copy some images of a dataset into the bundle, in one folder per class.
 
     Args:
-        data: Class folders.
-        count: Images to copy, drawn evenly from the classes.
+        data: A folder with one folder of images per class.
+        count: Number of images to copy, drawn evenly from the classes.
         folder: The bundle.
 
     Raises:
-        RequestError: The data is not a folder of class folders.
+        RequestError: The data is not a folder with one folder per class.
     """
     for sample in open_dataset(DatasetLocation(str(data), limit=count)).samples:
         image = sample.read()
         if not isinstance(image, Path):
             raise RequestError(
-                f"--data is {data}, which is not a folder of class folders",
-                "unpack it first, because a device receives single files",
+                f"--data is {data}, which is not a folder with one folder of images per class",
+                "unpack it first, because only image files can be sent to a device",
             )
         destination = folder / IMAGES_FOLDER / sample.classes[0] / sample.name.replace("/", "_")
         destination.parent.mkdir(parents=True, exist_ok=True)
@@ -100,10 +103,10 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
 
 
 def make_wheel(folder: Path) -> Path:
-    """Pack this package as a wheel, so that the device runs the very code that sends it.
+    """Pack this package as a wheel, so that the device runs exactly the code of this machine.
 
-    The wheel contains the package as it is installed or checked out here. Its format is "Binary
-    distribution format" of packaging.python.org.
+    The wheel contains the package as it is installed or checked out here. Its format is specified
+    in "Binary distribution format" on packaging.python.org.
 
     Args:
         folder: Where to write the wheel.
@@ -112,7 +115,7 @@ def make_wheel(folder: Path) -> Path:
         The path of the wheel.
 
     Raises:
-        RequestError: The package is not installed, not even in editable mode.
+        RequestError: The package has no installation, neither a normal nor an editable one.
     """
     try:
         installed = distribution("tinyvit-edge")
@@ -141,7 +144,7 @@ def make_wheel(folder: Path) -> Path:
 
 
 def _iterate_files(folder: Path) -> Iterator[Path]:
-    """Iterate over the package's files; links are followed, as a checkout links its folders."""
+    """Iterate over files; symbolic links are followed, since a checkout has links to folders."""
     for path in sorted(folder.iterdir()):
         if path.name.endswith(_SKIPPED_ENDINGS):
             continue
@@ -152,5 +155,5 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
 
 
 def _digest(data: bytes) -> str:
-    """Return the SHA-256 of a file as a wheel's RECORD has it: URL-safe base64, no padding."""
+    """Return the SHA-256 in the form of a wheel's RECORD: URL-safe base64 without padding."""
     return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()

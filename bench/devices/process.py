@@ -1,4 +1,4 @@
-"""Running programs with limits, and explaining why a command on a device failed."""
+"""Runs programs with limits on time and output, and makes the error of a failed command."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from typing import IO
 from tinyvit.errors import RequestError
 
 MAX_OUTPUT_BYTES = 256 * 2**20
-"""Bytes that a command may print on standard output."""
+"""Maximum number of bytes that a command may print on standard output."""
 SSH_FAILURE_CODE = 255
-"""Exit code of ssh when ssh itself failed, rather than the command (man 1 ssh)."""
+"""Exit code of ssh if ssh itself failed, and not the remote command (man 1 ssh)."""
 
 _MAX_ERROR_BYTES = 4000
-"""Bytes of the end of standard error that are kept."""
+"""Number of bytes that are kept from the end of standard error."""
 _DISK_FULL_MESSAGES = ("no space left", "quota exceeded", ": wrote only")
-"""Text of errors, in lower case; the last one is what GNU tar prints for a short write."""
+"""Parts of error messages, in lower case; GNU tar prints the last one if a write fails."""
 _SSH_CAUSES = (
     (
         "permission denied",
@@ -36,11 +36,11 @@ _SSH_CAUSES = (
     (
         "connection refused",
         "refuses the connection",
-        "check --port, and whether its ssh server is running",
+        "check --port, and that its ssh server is running",
     ),
-    ("timed out", "does not answer", "check whether it is switched on, and its network"),
+    ("timed out", "does not answer", "check that it is switched on and connected to the network"),
 )
-"""Text in ssh's error output, in lower case -> cause and remedy."""
+"""Part of ssh's error messages in lower case, cause, and remedy."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class CompletedCommand:
 
     Attributes:
         exit_code: Its exit code.
-        stdout: What it printed on standard output.
-        stderr: The end of what it printed on standard error.
+        stdout: Its standard output.
+        stderr: The end of its standard error, at most 4000 bytes.
     """
 
     exit_code: int
@@ -59,7 +59,7 @@ class CompletedCommand:
 
     @property
     def last_line(self) -> str:
-        """The last line on standard error, at most 300 characters; the exit code if it is empty."""
+        """The last line of standard error, at most 300 characters; the exit code if it is empty."""
         return (self.stderr.strip().splitlines() or [f"exit code {self.exit_code}"])[-1][:300]
 
 
@@ -74,7 +74,7 @@ def run_process(
 
     Args:
         command: The program and its arguments.
-        name: Name of the device for an error.
+        name: Name of the device for error messages.
         timeout_s: Seconds after which the program is killed.
         stdin: Its standard input; empty if None.
         cwd: Its working directory; the current one if None.
@@ -107,7 +107,7 @@ def run_process(
             )
             raise RequestError(
                 f"the command '{' '.join(command)[-80:]}' on {name} {excess}",
-                "give a longer --timeout, or run the command there by hand to see what it does",
+                "give a longer --timeout, or run the command there by hand to find the cause",
             )
         stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - _MAX_ERROR_BYTES))
         return CompletedCommand(
@@ -122,8 +122,8 @@ def device_error(name: str, result: CompletedCommand, failure: str) -> RequestEr
 
     Args:
         name: Name of the device.
-        result: The command. What ssh or the device printed decides the cause and the remedy.
-        failure: What could not be done, a clause for a failure whose cause is not recognized.
+        result: The failed command. Its standard error determines the cause and the remedy.
+        failure: A clause that describes the failure; used if the cause is not recognized.
     """
     stderr = result.stderr.lower()
     if any(message in stderr for message in _DISK_FULL_MESSAGES):
@@ -137,7 +137,7 @@ def device_error(name: str, result: CompletedCommand, failure: str) -> RequestEr
                 return RequestError(f"{name} {cause}", remedy)
     return RequestError(
         f"{failure} on {name} ({result.last_line[:200]})",
-        "run the command there by hand to see what fails",
+        "run the command there by hand to find the cause",
     )
 
 

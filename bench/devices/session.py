@@ -1,6 +1,7 @@
-"""One visit to a device: send the bundle, create an environment, measure, and read the results.
+"""Measures artifacts on a device that has Python.
 
-The device runs the same commands as this machine would, and their JSON output is sent back.
+A session sends the bundle (this package, artifacts, images), creates an environment, runs the
+normal commands of this package there, and reads their JSON output.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ class RemoteMeasurement:
 
     Attributes:
         paths: The artifacts on this machine.
-        data: Class folders on this machine, for an accuracy measurement; None for latency only.
-        images: Images of `data` to send, drawn evenly from the classes.
-        python: Python on the device that creates the environment.
-        use_env: Environment on the device that has this package, instead of a new one.
+        data: Folder on this machine with one folder of images per class, to measure accuracy; None
+            to measure only latency.
+        image_count: Number of images of `data` to send, drawn evenly from the classes.
+        python: Python on the device with which the environment is created.
+        use_env: Environment on the device that has this package, to use instead of a new one.
         wheels: Folder on this machine with the wheels of all dependencies, for a device without a
             network.
-        runtime: Engine on the device; None for the best one for each artifact.
+        runtime: Name of the engine; None for the best one for each artifact.
         threads: CPU threads; None for the engine's default.
-        arguments: More arguments for `tinyvit-bench latency`.
+        arguments: Further arguments of `tinyvit-bench latency`.
         timeout_s: Time limit of each command on the device.
-        keep: Whether to leave the folder on the device.
+        keep: Whether to keep the folder on the device.
     """
 
     paths: tuple[Path, ...]
     data: Path | None = None
-    images: int = 500
+    image_count: int = 500
     python: str = "python3"
     use_env: str | None = None
     wheels: Path | None = None
@@ -63,20 +65,20 @@ class RemoteMeasurement:
 
 @dataclass(frozen=True)
 class DeviceResults:
-    """The results that a device sent back, complete or until something failed.
+    """The results that a device returned; incomplete if something failed.
 
     Attributes:
-        latency: The latency record; None if that failed.
-        accuracy: The accuracy record; None if that failed or was not requested.
-        verified: Name of an artifact -> JSON output of tinyvit-verify.
-        problems: What failed, one sentence each.
-        remaining_folder: Folder on the device that was left there, or could not be deleted; None if
+        latency: The latency record; None if the measurement failed.
+        accuracy: The accuracy record; None if the measurement failed or was not requested.
+        verifications: Name of an artifact -> JSON output of tinyvit-verify.
+        problems: One message per failure.
+        remaining_folder: Folder on the device that was kept or may not have been deleted; None if
             it was deleted.
     """
 
     latency: Record | None
     accuracy: Record | None
-    verified: dict[str, dict[str, Any]]
+    verifications: dict[str, dict[str, Any]]
     problems: tuple[str, ...]
     remaining_folder: str | None
 
@@ -88,15 +90,15 @@ def measure_on_device(
 
     Args:
         transport: Access to the device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         progress: Receives each step.
 
     Returns:
-        The results. Failures after the environment is ready are in `problems`, beside the results
-        so far.
+        The results. If something fails after the environment was created, its `problems` states
+        that, and the results until then are returned.
 
     Raises:
-        RequestError: Nothing could be run on the device.
+        RequestError: The environment cannot be created, so that nothing was measured.
     """
     with tempfile.TemporaryDirectory() as local_folder:
         wheel = _make_bundle(measurement, Path(local_folder))
@@ -105,15 +107,15 @@ def measure_on_device(
             progress.message(f"{transport.name}: sending files to {folder}")
             transport.upload(Path(local_folder), folder)
             python = _prepare_python(transport, measurement, folder, wheel, progress)
-            visit = _Visit(transport, measurement, folder, python, progress, problems)
-            visit.measure()
-    is_left = measurement.keep or any(folder in problem for problem in problems)
+            session = _Session(transport, measurement, folder, python, progress, problems)
+            session.measure()
+    remains = measurement.keep or any(folder in problem for problem in problems)
     return DeviceResults(
-        visit.latency,
-        visit.accuracy,
-        visit.verified,
+        session.latency,
+        session.accuracy,
+        session.verifications,
         tuple(problems),
-        folder if is_left else None,
+        folder if remains else None,
     )
 
 
@@ -124,13 +126,13 @@ def _make_bundle(measurement: RemoteMeasurement, folder: Path) -> str:
     if measurement.wheels is not None:
         bundle.copy_wheels(measurement.wheels, folder)
     if measurement.data is not None:
-        bundle.copy_images(measurement.data, measurement.images, folder)
+        bundle.copy_images(measurement.data, measurement.image_count, folder)
     return wheel.name
 
 
 @contextmanager
 def _temporary_folder(transport: Transport, keep: bool, problems: list[str]) -> Iterator[str]:
-    """Create a folder on the device and delete it in any case, unless it is to be kept."""
+    """Create a folder on the device; unless `keep` is set, delete it, even after an error."""
     folder = transport.make_folder()
     try:
         yield folder
@@ -149,7 +151,7 @@ def _prepare_python(
     wheel: str,
     progress: Progress,
 ) -> str:
-    """Return the path of a Python on the device that has this package and the engines."""
+    """Return the path of a Python on the device that has this package and its engines."""
     if measurement.use_env:
         python = f"{measurement.use_env.rstrip('/')}/bin/python"
         _require_python(transport, python)
@@ -165,10 +167,12 @@ def _prepare_python(
                 "install it there: sudo apt-get install python3-venv",
             )
         raise device_error(transport.name, result, "an environment cannot be created")
-    source = ["--no-index", "--find-links", bundle.WHEELS_FOLDER] if measurement.wheels else []
+    index_options = (
+        ["--no-index", "--find-links", bundle.WHEELS_FOLDER] if measurement.wheels else []
+    )
     pip = ["venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     packages = [f"./{wheel}", *_list_engine_packages(measurement)]
-    result = transport.run([*pip, *source, *packages], measurement.timeout_s, folder)
+    result = transport.run([*pip, *index_options, *packages], measurement.timeout_s, folder)
     if result.exit_code:
         raise device_error(transport.name, result, "the package cannot be installed")
     return f"{folder}/venv/bin/python"
@@ -192,7 +196,7 @@ def _require_python(transport: Transport, python: str) -> None:
 
 
 def _list_engine_packages(measurement: RemoteMeasurement) -> list[str]:
-    """Return the names of the packages that pip must install for the engines."""
+    """Return the packages that pip must install for engines outside the base install."""
     names = {
         measurement.runtime or engines_for_format(detect_format(path))[0]
         for path in measurement.paths
@@ -202,19 +206,19 @@ def _list_engine_packages(measurement: RemoteMeasurement) -> list[str]:
 
 
 @dataclass
-class _Visit:
-    """Runs the measurements on a device, and collects the results.
+class _Session:
+    """The measurements on a device with a ready environment, and their results.
 
     Attributes:
         transport: Access to the device.
-        measurement: What to measure.
+        measurement: The settings of the measurement.
         folder: Folder on the device with the bundle.
         python: Python on the device.
         progress: Receives each step.
-        problems: Receives what fails.
-        latency: The latency record, once it was measured.
-        accuracy: The accuracy record, once it was measured.
-        verified: Name of an artifact -> JSON output of tinyvit-verify.
+        problems: Receives one message per failure.
+        latency: The latency record; None before it was measured.
+        accuracy: The accuracy record; None before it was measured.
+        verifications: Name of an artifact -> JSON output of tinyvit-verify.
     """
 
     transport: Transport
@@ -225,10 +229,10 @@ class _Visit:
     problems: list[str]
     latency: Record | None = None
     accuracy: Record | None = None
-    verified: dict[str, dict[str, Any]] = field(default_factory=dict)
+    verifications: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def measure(self) -> None:
-        """Verify and measure the artifacts. An error ends the visit and becomes a problem."""
+        """Verify and measure the artifacts until an error occurs, which is added to `problems`."""
         try:
             for path in self.measurement.paths:
                 self._verify(path.name)
@@ -252,7 +256,7 @@ class _Visit:
         except ValueError:
             self.problems.append(f"tinyvit-verify {name} failed: {result.last_line}")
             return
-        self.verified[name] = output
+        self.verifications[name] = output
         if not output["passed"]:
             reasons = "; ".join(map(str, output.get("reasons", [])))
             self.problems.append(f"tinyvit-verify {name} did not pass: {reasons}")
@@ -270,7 +274,7 @@ class _Visit:
             return None
 
     def _run_python(self, arguments: Sequence[str]) -> CompletedCommand:
-        """Run Python in the folder of the bundle."""
+        """Run Python on the device, in the folder of the bundle."""
         command = [self.python, *arguments]
         return self.transport.run(command, self.measurement.timeout_s, self.folder)
 
@@ -287,5 +291,5 @@ class _Visit:
 
 
 def _file_argument(name: str) -> str:
-    """Return a file name such that no command takes it for an option."""
+    """Return a file name that no command parses as an option."""
     return f"./{name}" if name.startswith("-") else name

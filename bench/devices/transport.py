@@ -1,4 +1,4 @@
-"""Copying files to a device and running commands there: on this machine, or over ssh."""
+"""Copies files to a device and runs commands there: over ssh, or on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tinyvit.bench.devices.process import (
 from tinyvit.errors import MissingDependencyError, RequestError
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
-"""USER@HOST; neither part may begin with a hyphen, which ssh would take for an option."""
+"""USER@HOST; neither part may begin with a hyphen, since ssh would parse it as an option."""
 _SSH_OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=15",
@@ -30,7 +30,7 @@ _SSH_OPTIONS = (
 
 
 class Transport(Protocol):
-    """Access to a device. Its errors are RequestErrors that name the device.
+    """Access to a device. Errors are of type RequestError and name the device.
 
     Attributes:
         name: Name of the device for messages.
@@ -62,7 +62,7 @@ class Transport(Protocol):
             cwd: Working directory; the device's default if None.
 
         Raises:
-            RequestError: The command takes longer, prints more than
+            RequestError: The command takes longer than `timeout_s`, prints more than
                 `process.MAX_OUTPUT_BYTES`, or the connection is lost.
         """
         ...
@@ -77,7 +77,7 @@ class Transport(Protocol):
 
 
 class LocalTransport:
-    """This machine, treated like another device.
+    """This machine, used like another device.
 
     Attributes:
         name: Name of the device for messages.
@@ -101,7 +101,7 @@ class LocalTransport:
     def run(
         self, command: Sequence[str], timeout_s: float, cwd: str | None = None
     ) -> CompletedCommand:
-        """Run a command, see `Transport.run`.
+        """Run a command as `Transport.run` specifies.
 
         Args:
             command: The program and its arguments.
@@ -120,9 +120,9 @@ class LocalTransport:
 
 
 class SshTransport:
-    """A host that the installed ssh program reaches without a password.
+    """A host to which the installed ssh program can connect without a password.
 
-    Host keys and identities are handled by ssh as always; none of its checks is turned off.
+    ssh handles host keys and identities as usual; none of its checks is turned off.
 
     Attributes:
         name: Name of the device for messages.
@@ -170,7 +170,7 @@ class SshTransport:
         return folder
 
     def upload(self, folder: Path, remote_folder: str) -> None:
-        """Copy the content of a local folder as a tar stream, since small devices have no sftp.
+        """Copy the content of a local folder as a tar stream, since small devices may lack sftp.
 
         Args:
             folder: The local folder.
@@ -187,7 +187,7 @@ class SshTransport:
     def run(
         self, command: Sequence[str], timeout_s: float, cwd: str | None = None
     ) -> CompletedCommand:
-        """Run a command on the host, see `Transport.run`.
+        """Run a command on the host as `Transport.run` specifies.
 
         Args:
             command: The program and its arguments.
@@ -213,7 +213,7 @@ class SshTransport:
         stdin: IO[bytes] | None = None,
         cwd: str | None = None,
     ) -> CompletedCommand:
-        """Run a command; ssh passes one string to the host's shell, so each word is quoted."""
+        """Run a command; each word is quoted, since ssh passes one string to the host's shell."""
         line = shlex.join(command)
         if cwd:
             line = f"cd -- {shlex.quote(cwd)} && {line}"

@@ -1,8 +1,9 @@
-"""Baselines that are timed in turns with an artifact, so that its latency can be put into context.
+"""Times baselines alternately with an artifact, and divides the artifact's latency by theirs.
 
-timm's model of the same variant in PyTorch, compiled or exported by PyTorch's own exporter, shows
-what this project gains. The benchmark tool of the artifact's own engine times the same file in the
-same engine and should agree with this package: the ratio should be 1.
+There are two kinds of baselines. timm's model of the same variant, in PyTorch, compiled, or
+exported by PyTorch's own exporter, shows how much faster the artifact is. The benchmark tool of the
+artifact's engine checks this package: both time the same file in the same engine, so that the ratio
+should be 1.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy.typing as npt
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.latency.workload import OpenWorkload, network_query
+from tinyvit.bench.latency.workload import OpenWorkload, make_network_query
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes.base import RuntimeOptions
@@ -34,7 +35,7 @@ _ROUNDS, _RUNS_PER_TURN = 12, 8
 _TOOL_ROUNDS, _TOOL_RUNS, _TOOL_WARMUP_RUNS = 5, 100, 10
 _TIMEOUT_S = 600
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-"""Precision of `RuntimeInfo` -> the word that OpenVINO's benchmark_app takes."""
+"""Precision of `RuntimeInfo` -> value of benchmark_app's option -infer_precision."""
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class BenchmarkTool:
 
     Attributes:
         program: Name of the program.
-        arguments: Its command line, with the placeholders {file}, {threads}, {runs}, {result} (a
-            file for JSON output) and {precision}.
-        median_pattern: Finds the median latency in the output or in the JSON file, as group 1.
+        arguments: Its arguments, with the placeholders {file}, {threads}, {runs}, {result} (a file
+            for JSON output) and {precision}.
+        median_pattern: Matches the output or the JSON file; group 1 is the median latency.
         unit_ms: Milliseconds per unit of that number.
-        remedy: Where to get the program, for an error.
+        remedy: How to get the program; the remedy of the error that it is missing.
     """
 
     program: str
@@ -79,14 +80,14 @@ BENCHMARK_TOOLS = {
         arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
         median_pattern=re.compile(r"P50 Latency: ([\d.e-]+) s"),
         unit_ms=1e3,
-        remedy="build onnxruntime from source, which builds this program too, and put it on PATH",
+        remedy="build onnxruntime from source, which also builds this program, and add it to PATH",
     ),
     "tensorrt": BenchmarkTool(
         program="trtexec",
         arguments="--loadEngine={file} --iterations={runs}",
         median_pattern=re.compile(r"\] Latency:.*?median = ([\d.]+) ms"),
         unit_ms=1,
-        remedy="it is part of NVIDIA's TensorRT package: put the bin folder of that on PATH",
+        remedy="add the bin folder of NVIDIA's TensorRT package to PATH",
     ),
 }
 """The benchmark tool of each engine that has one."""
@@ -95,13 +96,13 @@ BENCHMARK_TOOLS = {
 def measure_baselines(
     names: Sequence[str], workload: OpenWorkload, threads: int, failures: Failures
 ) -> list[BaselineResult]:
-    """Time baselines in turns with an artifact, with one image per run.
+    """Time baselines alternately with an artifact, with one image per run.
 
     Args:
         names: Names from `record.BASELINES`.
         workload: The open artifact.
         threads: CPU threads of the baselines.
-        failures: Receives the baselines that cannot be timed.
+        failures: Receives the errors of the baselines that cannot be timed.
 
     Returns:
         One result per baseline that could be timed.
@@ -114,12 +115,12 @@ def measure_baselines(
             else:
                 results.append(_measure_timm(name, workload, threads))
         except TinyViTError as error:
-            failures.add(f"{name} beside {workload.path}", error)
+            failures.add(f"baseline {name} of {workload.path}", error)
     return results
 
 
 def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineResult:
-    """Time timm's model of the artifact's variant in turns with the artifact."""
+    """Time timm's model of the artifact's variant alternately with the artifact."""
     manifest = workload.artifact.manifest
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(
@@ -133,9 +134,9 @@ def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineRe
         timm_query = _make_timm_query(
             name, manifest.variant, manifest.img_size, threads, Path(folder)
         )
-        query = network_query(workload, workload.batch or 1)
+        query = make_network_query(workload, workload.batch or 1)
         timings = run_interleaved(
-            {"artifact": query, "timm": timm_query}, rounds=_ROUNDS, block=_RUNS_PER_TURN
+            {"artifact": query, "timm": timm_query}, rounds=_ROUNDS, runs_per_turn=_RUNS_PER_TURN
         )
     return _compare(name, workload, timings["artifact"], timings["timm"])
 
@@ -143,17 +144,17 @@ def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineRe
 def _make_timm_query(
     name: str, variant: str, img_size: int, threads: int, folder: Path
 ) -> Callable[[], object]:
-    """Make a query that runs timm's model with random weights, as the baseline `name` states."""
+    """Make a query for one of the baselines with timm's model, which has random weights."""
     import torch
 
-    from tinyvit.nn.timm_models import stock_export, stock_model
+    from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 
-    model = stock_model(variant)
+    model = make_timm_model(variant)
     shape = (1, 3, img_size, img_size)
     image: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if name == "timm-export":
         path = folder / "stock.onnx"
-        stock_export(model, img_size, path)
+        export_with_torch(model, img_size, path)
         runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
 
         def run_export() -> object:
@@ -172,7 +173,7 @@ def _make_timm_query(
 
 
 def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
-    """Run the benchmark tool of the artifact's engine in turns with the artifact."""
+    """Run the benchmark tool of the artifact's engine alternately with the artifact."""
     tool = BENCHMARK_TOOLS.get(workload.engine)
     if tool is None:
         raise RequestError(
@@ -187,8 +188,8 @@ def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
             f"{workload.path} takes {workload.batch} images per run",
             "compare a file that takes one image per run",
         )
-    query = network_query(workload, 1)
-    plan = TurnPlan(rounds=1, block=_TOOL_RUNS + _TOOL_WARMUP_RUNS, skip=_TOOL_WARMUP_RUNS)
+    query = make_network_query(workload, 1)
+    plan = TurnPlan(1, _TOOL_RUNS + _TOOL_WARMUP_RUNS, skipped_runs=_TOOL_WARMUP_RUNS)
     turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
     for _ in range(_TOOL_ROUNDS):
         turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms
@@ -198,7 +199,7 @@ def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
 
 def _run_tool(tool: BenchmarkTool, program: str, workload: OpenWorkload, threads: int) -> float:
     """Run a benchmark tool once, and return the median latency that it reports, in ms."""
-    # An int8 artifact reports "int8, the rest float32": the tool is told the rest.
+    # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
     precision = workload.runtime.describe().precision.rpartition(" ")[2]
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
@@ -221,10 +222,10 @@ def _run_tool(tool: BenchmarkTool, program: str, workload: OpenWorkload, threads
             output += json.dumps(json.loads(result.read_text()), indent=1)
     median = tool.median_pattern.search(output)
     if median is None:
-        last_line = (output.strip().splitlines() or ["it printed nothing"])[-1][:200]
+        last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
         raise RequestError(
             f"{tool.program} reported no median latency ({last_line})",
-            "run it by hand to see why",
+            "run it by hand to find the cause",
         )
     return float(median[1]) * tool.unit_ms
 
@@ -232,7 +233,7 @@ def _run_tool(tool: BenchmarkTool, program: str, workload: OpenWorkload, threads
 def _compare(
     name: str, workload: OpenWorkload, timing: Timing, baseline_timing: Timing
 ) -> BaselineResult:
-    """Make the result for a baseline from alternating turns."""
+    """Make the result of a baseline from alternating turns."""
     interval = ratio_interval(timing, baseline_timing)
     return BaselineResult(
         name,

@@ -1,9 +1,9 @@
-"""The cold start: what a new process needs to import an engine, open an artifact and answer once.
+"""Measures a cold start: a new process imports an engine, opens an artifact and runs it once.
 
     python -m tinyvit.bench.latency.cold_start FILE [--runtime NAME] [--threads N] [--device NAME]
 
-prints one JSON object. The file may be in the page cache of the system, as it is after the first
-start since the machine was booted.
+prints one JSON object. The times include reading the file from disk only if the operating system
+does not have it in its page cache, for example after a reboot.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.serialization import parse_dataclass
 
 _RUNS_AFTER_FIRST = 10
-"""Inferences after the first one, so that the peak memory is that of an artifact in use."""
+"""Inferences after the first one, so that the peak memory is that of repeated use."""
 _TIMEOUT_S = 600
 
 
-def measure_cold_start(path: str, arguments: Sequence[str], times: int = 3) -> ColdStart:
+def measure_cold_start(path: str, arguments: Sequence[str], process_count: int = 3) -> ColdStart:
     """Measure cold starts, each in a new process.
 
     Args:
         path: Path of the artifact.
-        arguments: Options of this module's command.
-        times: Number of processes, from 1.
+        arguments: Command-line options of this module, such as "--threads".
+        process_count: Number of processes, from 1.
 
     Returns:
         The median of each time, and the highest peak memory.
@@ -42,7 +42,7 @@ def measure_cold_start(path: str, arguments: Sequence[str], times: int = 3) -> C
         ArtifactError: A process fails or takes more than ten minutes.
     """
     command = [sys.executable, "-m", "tinyvit.bench.latency.cold_start", path, *arguments]
-    cold_starts = [_start_process(command, path) for _ in range(times)]
+    cold_starts = [_start_process(command, path) for _ in range(process_count)]
     peaks_bytes = [
         cold_start.peak_memory_bytes
         for cold_start in cold_starts
@@ -101,30 +101,34 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
 
 
 def _measure_this_process(options: argparse.Namespace) -> ColdStart:
-    """Time the cold start of this process, which must not have imported an engine before."""
+    """Time a cold start in this process, which must not have imported an engine before."""
     start_s = time.perf_counter()
     from importlib import import_module
 
-    from tinyvit.bench.latency.workload import images_per_query, network_query, open_workload
+    from tinyvit.bench.latency.workload import (
+        choose_images_per_query,
+        make_network_query,
+        open_workload,
+    )
     from tinyvit.runtimes.artifact import detect_format
     from tinyvit.runtimes.base import RuntimeOptions
     from tinyvit.runtimes.registry import engines_for_format, get_engine
 
     name = options.runtime or engines_for_format(detect_format(options.file))[0]
-    with suppress(ImportError):  # opening the artifact explains better what is missing
+    with suppress(ImportError):  # opening the artifact raises a more specific error
         import_module(get_engine(name).package)
     imported_s = time.perf_counter()
     with open_workload(
         options.file, name, RuntimeOptions(options.device, options.threads)
     ) as workload:
         loaded_s = time.perf_counter()
-        query = network_query(workload, images_per_query(workload, None, 1))
+        query = make_network_query(workload, choose_images_per_query(workload, None, 1))
         prepared_s = time.perf_counter()
         query()
         answered_s = time.perf_counter()
         for _ in range(_RUNS_AFTER_FIRST):
             query()
-    # Imported last, so that the time of this import is not part of any result.
+    # Imported here, so that the time of this import is not part of any result.
     from tinyvit.bench.machine import read_peak_memory_bytes
 
     return ColdStart(

@@ -1,4 +1,4 @@
-"""Opening every combination of artifact, engine, thread count and batch that is to be measured."""
+"""Opens every combination of artifact, engine, thread count and batch size to measure."""
 
 from __future__ import annotations
 
@@ -13,43 +13,43 @@ from tinyvit.bench.latency.scenarios import IMAGES_PER_QUERY, Query
 from tinyvit.bench.latency.workload import (
     EndToEndQuery,
     OpenWorkload,
-    images_per_query,
-    network_query,
+    choose_images_per_query,
+    make_network_query,
     open_workload,
 )
 from tinyvit.errors import RequestError, TinyViTError
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.registry import engines_for_format
 
 
 @dataclass(frozen=True)
 class Combination:
-    """An artifact in one engine, with one number of threads and of images per query.
+    """An artifact in one engine, with one thread count and one number of images per query.
 
     Attributes:
         workload: The open artifact.
-        options: How the engine was opened.
-        images: Images per query.
-        query: Answers one query.
-        end_to_end: `query` itself if it leads from image files to classes; None if it runs the
-            network alone.
+        options: Device and threads with which the engine was opened.
+        images_per_query: Number of images in one query.
+        query: A callable; each call runs one query.
+        end_to_end: The same object as `query` if that runs from image files to classes; None if
+            `query` runs the network alone.
     """
 
     workload: OpenWorkload
     options: RuntimeOptions
-    images: int
+    images_per_query: int
     query: Query
     end_to_end: EndToEndQuery | None
 
 
-def thread_count(options: RuntimeOptions, engine: RuntimeInfo, cores: int) -> int:
+def resolve_thread_count(options: RuntimeOptions, engine: RuntimeInfo, cores: int) -> int:
     """Return the CPU threads that an engine uses.
 
     Args:
-        options: How the engine was opened.
+        options: Options with which the engine was opened.
         engine: What the engine reports about itself.
-        cores: Processor cores, the answer for an engine that does not report its default.
+        cores: Number of processor cores, returned if the engine does not report its default.
     """
     return options.threads or engine.threads or cores
 
@@ -57,13 +57,13 @@ def thread_count(options: RuntimeOptions, engine: RuntimeInfo, cores: int) -> in
 def open_combinations(
     paths: Sequence[str], config: LatencyConfig, stack: ExitStack, failures: Failures
 ) -> list[Combination]:
-    """Open every combination of artifact, engine, thread count and batch.
+    """Open every combination of artifact, engine, thread count and batch size.
 
     Args:
-        paths: The artifacts.
-        config: Engines, thread counts, batches, and what a query is.
-        stack: Closes the engines.
-        failures: Receives the combinations that cannot be opened.
+        paths: Paths of the artifacts.
+        config: Engines, thread counts, batch sizes and images.
+        stack: Closes the engines when it is closed.
+        failures: Receives the errors of the combinations that cannot be opened.
 
     Returns:
         The combinations in the order of the artifacts, then of the options.
@@ -86,18 +86,18 @@ def open_combinations(
 
 
 def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None]:
-    """Return the engines that open the artifact.
+    """Return those of the requested engines that can open the artifact.
 
-    A single engine is returned unchecked: opening the artifact then explains why it does not fit.
+    A single engine is not checked here, because opening the artifact raises a more specific error.
     """
     if len(engines) == 1:
         return list(engines)
-    able = engines_for_format(open_artifact(path).format)
-    selected: list[str | None] = [engine for engine in engines if engine in able]
+    supported = engines_for_format(read_artifact(path).format)
+    selected: list[str | None] = [engine for engine in engines if engine in supported]
     if not selected:
         raise RequestError(
-            f"none of the engines {', '.join(map(str, engines))} opens it",
-            f"add --runtime {' or '.join(able)}",
+            f"none of the engines {', '.join(map(str, engines))} can open it",
+            f"add --runtime {' or '.join(supported)}",
         )
     return selected
 
@@ -105,7 +105,7 @@ def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None
 def _make_combination(
     workload: OpenWorkload, options: RuntimeOptions, batch: int | None, config: LatencyConfig
 ) -> Combination:
-    images = images_per_query(workload, batch, IMAGES_PER_QUERY[config.scenario])
+    images = choose_images_per_query(workload, batch, IMAGES_PER_QUERY[config.scenario])
     end_to_end = EndToEndQuery(workload, config.images, images) if config.images else None
-    query = end_to_end or network_query(workload, images)
+    query = end_to_end or make_network_query(workload, images)
     return Combination(workload, options, images, query, end_to_end)

@@ -14,26 +14,26 @@ from tinyvit.runtimes.base import AUTO_DEVICE
 class LatencyConfig:
     """The settings of a latency measurement.
 
-    Every engine is combined with every thread count and every batch. An impossible combination of
-    options raises RequestError.
+    Every engine is combined with every thread count and every batch size. Options that contradict
+    each other raise RequestError.
 
     Attributes:
         scenario: How queries arrive.
         runtimes: Names of engines; None for the best installed one for the artifact.
         threads: CPU threads of the engine, from 1; None for the engine's default.
-        batches: Images per query, from 1; None for the default of the scenario.
+        batches: Numbers of images per query, from 1; None for the default of the scenario.
         device: Device of the engine, such as "cpu" or "gpu".
         runs: Queries to time for each combination, from 1.
-        seconds: Limit for timing one combination; it may end the timing before `runs`.
+        seconds: Time limit of one combination; it may end the timing before `runs` queries.
         rate: Arrival rate in queries per second, only in the scenario "server".
-        p99_ms: Limit of the 99th percentile for which the highest arrival rate is searched, only in
-            the scenario "server" and instead of `rate`.
-        images: Contents of image files. If there are any, a query leads from these bytes to the
-            classes; otherwise it runs the network alone, on random input.
-        cold_starts: New processes to start for the time of a cold start; 0 to leave that out.
+        p99_ms: Limit of the 99th percentile, in milliseconds. The highest arrival rate that meets
+            it is searched. Only in the scenario "server", and instead of `rate`.
+        images: Contents of image files. A query then decodes, preprocesses and classifies them. If
+            empty, a query runs the network alone, on random input.
+        cold_starts: Number of new processes in which a cold start is measured; 0 to skip it.
         operators: Whether to list the operators that take the most time.
-        roofline: Whether to measure the highest rates of the machine.
-        baselines: Names from `record.BASELINES` to time beside each artifact.
+        roofline: Whether to measure the peak compute and memory rates of the machine.
+        baselines: Names from `record.BASELINES` to time alternately with each artifact.
     """
 
     scenario: Scenario = "single-stream"
@@ -63,13 +63,13 @@ class LatencyConfig:
             if values:
                 raise RequestError(
                     "--rate and --p99-ms have no meaning in the scenario"
-                    f" {self.scenario}, in which a query waits for the one before it",
+                    f" {self.scenario}, in which a query waits for the previous one",
                     "leave them out, or give --scenario server",
                 )
             return
         if len(values) != 1:
             raise RequestError(
-                f"--scenario server needs one of --rate and --p99-ms, but {len(values)} were given",
+                f"--scenario server needs either --rate or --p99-ms, but {len(values)} were given",
                 "give --rate for a fixed arrival rate, or --p99-ms to search for the highest one",
             )
         if not values[0] > 0:
@@ -80,7 +80,7 @@ class LatencyConfig:
         batch = next((batch for batch in self.batches if batch not in (None, 1)), None)
         if batch is not None:
             raise RequestError(
-                f"--batch is {batch}, but a query of the scenario server has one image",
+                f"--batch is {batch}, but a query in the scenario server has one image",
                 "leave --batch out",
             )
 

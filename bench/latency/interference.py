@@ -1,6 +1,6 @@
-"""Detection of what disturbed a measurement, from the counters of the Linux kernel.
+"""Detects disturbances of a measurement with the counters of the Linux kernel.
 
-Other systems do not offer these counters; that is reported too.
+Other systems do not have these counters; a warning then says so.
 """
 
 from __future__ import annotations
@@ -20,27 +20,31 @@ _TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "st
 """Columns of the first line of /proc/stat (man 5 proc_stat)."""
 _BUSY_NAMES = ("user", "nice", "system", "irq", "softirq")
 
-# Thresholds above which a disturbance is reported, as fractions of one core, of the clock rate, and
-# of the workload's own latency.
+# A disturbance above one of these fractions is reported.
 _MAX_STOLEN_CORE = 0.01
+"""CPU time that the hypervisor used for other virtual machines, as a fraction of one core."""
 _MAX_OTHERS_CORE = 0.05
+"""CPU time of other processes, as a fraction of one core."""
 _MAX_CLOCK_LOSS = 0.1
+"""Decrease of the clock rate."""
 _MAX_DRIFT = 0.05
+"""Change of a workload's median latency."""
 
 _MIN_DRIFT_SAMPLES = 8
-"""Samples that a quarter of the run must have, so that its median is meaningful."""
+"""Fewest samples in a quarter of the measurement from which its median is meaningful."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Counters at one moment; None where the system does not offer them.
+    """Counters at one moment; a counter that the system does not have is None.
 
     Attributes:
-        wall_s: Wall-clock time in seconds; the starting point is arbitrary.
+        wall_s: Wall-clock time in seconds since an arbitrary moment.
         own_s: CPU seconds of this process and of its child processes that have ended.
         busy_s: CPU seconds of all processes, summed over all cores.
-        stolen_s: CPU seconds that the hypervisor gave to other machines, summed over all cores.
-        throttle_count: How often a core was slowed down because it was too hot.
+        stolen_s: CPU seconds that the hypervisor used for other virtual machines, summed over all
+            cores.
+        throttle_count: How often cores were slowed down because they were too hot.
         clock_mhz: Clock rate of the first core.
     """
 
@@ -56,8 +60,8 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
     """Read the counters.
 
     Args:
-        proc: Folder of the kernel's process information; tests pass their own.
-        cpus: Folder of the kernel's processor information; tests pass their own.
+        proc: Folder of the kernel's process information; tests pass another one.
+        cpus: Folder of the kernel's processor information; tests pass another one.
     """
     busy_s, stolen_s = _read_cpu_seconds(proc / "stat")
     return Snapshot(
@@ -71,11 +75,11 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
 
 
 def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
-    """Describe what disturbed a measurement.
+    """Describe the disturbances of a measurement.
 
     Args:
         before: Counters before the measurement.
-        after: Counters after it.
+        after: Counters after the measurement.
 
     Returns:
         One warning per disturbance that exceeds its threshold.
@@ -114,7 +118,7 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
-    """Describe which artifacts became slower or faster during the measurement.
+    """Describe which artifacts became slower or faster during a measurement.
 
     The median latency of the last quarter of an artifact's samples is compared with that of the
     first quarter. An artifact is reported if the two differ by more than 5% and each quarter has at
@@ -140,7 +144,7 @@ def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
 
 
 def _read_cpu_seconds(stat: Path) -> tuple[float | None, float | None]:
-    """Return the busy and the stolen CPU seconds; None where the system does not report them."""
+    """Return the busy and the stolen CPU seconds; None if the system does not report them."""
     try:
         words = stat.read_text(encoding="ascii").splitlines()[0].split()
         ticks_per_s = os.sysconf("SC_CLK_TCK")
@@ -167,7 +171,7 @@ def _difference(before: float | None, after: float | None) -> float | None:
 
 
 def _relative_change(samples_ms: Sequence[float]) -> float:
-    """Return by which fraction the last quarter is slower than the first; 0 for few samples."""
+    """Return the relative change from the first to the last quarter's median; 0 for few samples."""
     quarter = len(samples_ms) // 4
     if quarter < _MIN_DRIFT_SAMPLES:
         return 0.0

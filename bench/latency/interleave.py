@@ -1,4 +1,8 @@
-"""Comparing latencies on a shared, noisy machine: the workloads alternate in one process."""
+"""Times several workloads alternately in one process, to compare them on a noisy machine.
+
+Timing consists of rounds. In each round every workload has one turn, in which it runs once or
+several times in a row. A temporary slowdown of the machine then affects all workloads.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,8 @@ class Timing:
     """Latencies of one workload.
 
     Attributes:
-        turns_ms: Milliseconds of each counted run, grouped by turns, in the order of measurement.
+        turns_ms: Milliseconds of each run, grouped by turns, in the order of measurement. Runs of
+            the warm-up and skipped runs are left out.
     """
 
     turns_ms: tuple[tuple[float, ...], ...]
@@ -31,21 +36,22 @@ class Timing:
 
 @dataclass(frozen=True)
 class TurnPlan:
-    """The schedule of alternating workloads: rounds of one turn each, turns of several runs.
+    """The schedule of alternating workloads.
 
     Attributes:
-        rounds: Rounds to count.
-        warmup: Rounds before them that are not counted.
-        block: Runs per turn.
-        skip: Runs at the beginning of each turn that are not counted, fewer than `block`.
-        budget_s: Seconds after which no further round begins; at least three rounds are counted.
-            None for no limit.
+        rounds: Number of timed rounds; each has one turn of every workload.
+        runs_per_turn: Runs in a row of a workload in one turn.
+        warmup: Rounds before the timed ones, whose latencies are discarded.
+        skipped_runs: First runs of each turn whose latencies are discarded, fewer than
+            `runs_per_turn`.
+        budget_s: Seconds after which no further round begins, except that at least three rounds are
+            timed; None for no limit.
     """
 
     rounds: int
+    runs_per_turn: int = 1
     warmup: int = 0
-    block: int = 1
-    skip: int = 0
+    skipped_runs: int = 0
     budget_s: float | None = None
 
 
@@ -55,27 +61,29 @@ def run_interleaved(
     rounds: int = 30,
     warmup: int = 3,
     budget_s: float | None = None,
-    block: int = 1,
+    runs_per_turn: int = 1,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time several workloads in turns, so that a slow spell of the machine hits all of them.
+    """Time several workloads alternately.
 
-    If a turn has several runs, the first one is not counted: the threads of the engine before it
-    still spin on the cores.
+    If a turn has several runs, the first one is discarded, because threads of the previous
+    workload's engine may still be busy-waiting on the cores.
 
     Args:
         runs: The workloads by name; each call is one run.
-        rounds: Rounds to count, each with one turn of every workload.
-        warmup: Rounds before them that are not counted.
-        budget_s: Seconds after which no further round begins; at least three rounds are counted.
-            None for no limit.
-        block: Runs per turn.
-        clock: Returns the current time in seconds; tests pass their own.
+        rounds: Number of timed rounds; each has one turn of every workload.
+        warmup: Rounds before the timed ones, whose latencies are discarded.
+        budget_s: Seconds after which no further round begins, except that at least three rounds are
+            timed; None for no limit.
+        runs_per_turn: Runs in a row of a workload in one turn.
+        clock: Returns the current time in seconds; tests pass a fake clock.
 
     Returns:
         The latencies of each workload, by name.
     """
-    return run_turns(runs, TurnPlan(rounds, warmup, block, min(1, block - 1), budget_s), clock)
+    skipped_runs = min(1, runs_per_turn - 1)
+    plan = TurnPlan(rounds, runs_per_turn, warmup, skipped_runs, budget_s)
+    return run_turns(runs, plan, clock)
 
 
 def run_turns(
@@ -83,12 +91,12 @@ def run_turns(
     plan: TurnPlan,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time several workloads in turns, with full control of what is counted.
+    """Time several workloads alternately, with full control of the schedule.
 
     Args:
         runs: The workloads by name; each call is one run.
-        plan: How the workloads alternate.
-        clock: Returns the current time in seconds; tests pass their own.
+        plan: The schedule.
+        clock: Returns the current time in seconds; tests pass a fake clock.
 
     Returns:
         The latencies of each workload, by name.
@@ -97,7 +105,7 @@ def run_turns(
     start_s = clock()
     for round_index in range(plan.warmup + plan.rounds):
         for name, run in runs.items():
-            turn = _time_turn(run, plan.block, clock)[plan.skip :]
+            turn = _time_turn(run, plan.runs_per_turn, clock)[plan.skipped_runs :]
             if round_index >= plan.warmup:
                 turns[name].append(turn)
         is_over_budget = plan.budget_s is not None and clock() - start_s > plan.budget_s
@@ -106,45 +114,44 @@ def run_turns(
     return {name: Timing(tuple(turns_ms)) for name, turns_ms in turns.items()}
 
 
-def median_ratio(ours: Timing, theirs: Timing) -> float:
+def median_ratio(timing: Timing, reference: Timing) -> float:
     """Divide the latency of one workload by that of another.
 
-    Within a round both workloads saw the same machine. A ratio of overall medians would be wrong on
-    a machine that changes its pace for seconds.
+    Ratios are computed round by round, because the speed of the machine changes little within a
+    round. If the machine slows down for seconds, a ratio of overall medians would be wrong.
 
     Args:
-        ours: Latencies of the workload of interest.
-        theirs: Latencies of the reference, from the same `run_interleaved`.
+        timing: Latencies of the workload.
+        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
 
     Returns:
-        The median, over the rounds, of the ratio of that round's two medians; below 1 if `ours` is
-        faster.
+        The median of `ratios_by_round`; below 1 if the workload is faster than the reference.
     """
-    return statistics.median(round_ratios(ours, theirs))
+    return statistics.median(ratios_by_round(timing, reference))
 
 
-def round_ratios(ours: Timing, theirs: Timing) -> list[float]:
+def ratios_by_round(timing: Timing, reference: Timing) -> list[float]:
     """Divide the median latency of one workload by that of another, round by round.
 
     Args:
-        ours: Latencies of the workload of interest.
-        theirs: Latencies of the reference, from the same `run_interleaved`.
+        timing: Latencies of the workload.
+        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
 
     Returns:
         One ratio per round.
     """
     return [
-        statistics.median(our_turn) / statistics.median(their_turn)
-        for our_turn, their_turn in zip(ours.turns_ms, theirs.turns_ms)
+        statistics.median(turn_ms) / statistics.median(reference_turn_ms)
+        for turn_ms, reference_turn_ms in zip(timing.turns_ms, reference.turns_ms)
     ]
 
 
 def _time_turn(
-    run: Callable[[], object], block: int, clock: Callable[[], float]
+    run: Callable[[], object], run_count: int, clock: Callable[[], float]
 ) -> tuple[float, ...]:
-    """Return the milliseconds of each of `block` runs in a row."""
+    """Return the milliseconds of each of `run_count` runs in a row."""
     times_ms = []
-    for _ in range(block):
+    for _ in range(run_count):
         start_s = clock()
         run()
         times_ms.append((clock() - start_s) * 1e3)

@@ -1,6 +1,7 @@
-"""Measuring the latency of several artifacts: what ran, how fast it was, and what disturbed it.
+"""Measures the latency of several artifacts, and detects disturbances of the measurement.
 
-All artifacts are open at once and take turns, so that a slow spell of the machine hits all of them.
+All artifacts are open at once and run alternately, so that a temporary slowdown of the machine
+affects all of them.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from tinyvit.bench.latency.baselines import measure_baselines
 from tinyvit.bench.latency.combinations import (
     Combination,
     open_combinations,
-    thread_count,
+    resolve_thread_count,
 )
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
 from tinyvit.bench.latency.result_details import add_cold_start, add_kernel_profile
-from tinyvit.bench.latency.roofline import measure_peak_rates, share_of_peak
+from tinyvit.bench.latency.roofline import compute_peak_share, measure_peak_rates
 from tinyvit.bench.latency.scenarios import Clock, WallClock
 from tinyvit.bench.latency.timing import time_combinations
 from tinyvit.bench.record import (
@@ -53,18 +54,18 @@ def measure_latency(
     """Measure the latency of artifacts.
 
     Args:
-        paths: The artifacts. The latencies of the others are compared with that of the first.
-        config: What to measure.
-        device_name: Name of this machine in the record; its own name by default.
+        paths: Paths of the artifacts. Each further artifact is compared with the first one.
+        config: The options of the measurement.
+        device_name: Name of this machine in the record; by default its host name.
         progress: Receives the progress; none is shown by default.
-        clock: The source of time; tests pass their own.
+        clock: The clock for timing; tests pass a fake one.
 
     Returns:
         A record with one result per combination of artifact and options. Combinations that cannot
         be measured are in its `failures`.
 
     Raises:
-        TinyViTError: No combination can be measured; this is the first reason.
+        TinyViTError: No combination can be measured; the error states the first cause.
     """
     clock, progress = clock or WallClock(), progress or NullProgress()
     date, device = current_time(), machine.read_device_info(device_name)
@@ -94,7 +95,7 @@ def measure_latency(
         date=date,
         package=PACKAGE,
         device=replace(device, clock_after_mhz=after.clock_mhz),
-        settings=_settings(config),
+        settings=_describe_settings(config),
         warnings=tuple(dict.fromkeys(warnings)),
         failures=tuple(failures.messages),
         latency=tuple(results),
@@ -103,7 +104,8 @@ def measure_latency(
     )
 
 
-def _settings(config: LatencyConfig) -> dict[str, Scalar]:
+def _describe_settings(config: LatencyConfig) -> dict[str, Scalar]:
+    """Return the settings that the record states."""
     return {
         "timed": "from bytes to classes" if config.images else "network alone",
         "scenario": config.scenario,
@@ -122,7 +124,7 @@ def _measure_baselines(
     if config.baselines:
         for combination in combinations:
             engine = combination.workload.runtime.describe()
-            threads = thread_count(combination.options, engine, cores)
+            threads = resolve_thread_count(combination.options, engine, cores)
             results += measure_baselines(config.baselines, combination.workload, threads, failures)
     return results
 
@@ -142,13 +144,13 @@ def _add_roofline(
     config: LatencyConfig,
     cores: int,
 ) -> tuple[list[LatencyResult], PeakRates | None]:
-    """Add the share of the machine's peak rates to each result, if that was requested."""
+    """Add the share of the machine's peak rates to each result, if `config.roofline` is set."""
     if not config.roofline:
         return results, None
     threads = max(combination.options.threads or cores for combination in combinations)
     peak_rates = measure_peak_rates(threads)
     return [
-        replace(result, peak_share=share_of_peak(result, peak_rates)) for result in results
+        replace(result, peak_share=compute_peak_share(result, peak_rates)) for result in results
     ], peak_rates
 
 
@@ -158,7 +160,7 @@ def _warn_setup(device: DeviceInfo, combinations: Sequence[Combination]) -> list
     if device.governor not in (None, *_FAST_GOVERNORS):
         warnings.append(
             f"the frequency governor of the processor is {device.governor}, which lowers the clock"
-            " rate: sudo cpupower frequency-set -g performance"
+            " rate: run 'sudo cpupower frequency-set -g performance'"
         )
     threads = max((combination.options.threads or 0 for combination in combinations), default=0)
     if threads > device.core_count:

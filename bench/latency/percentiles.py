@@ -1,9 +1,10 @@
-"""Percentiles that are not claimed beyond what the samples support, and the interval of a ratio.
+"""Percentiles of latencies, reported only from enough samples, and the interval of a ratio.
 
-The highest of a few samples says little about a 99th percentile: the slow runs may just not have
-occurred. LoadGen of MLPerf Inference therefore reports a percentile only from a minimum number of
-samples, and estimates an upper bound for it that holds with 99% confidence. `bound_rank` is its
-estimate; the source is loadgen/early_stopping.cc in https://github.com/mlcommons/inference.
+A 99th percentile cannot be estimated from a few samples, because the slowest runs may not be among
+them. LoadGen, the load generator of MLPerf Inference, therefore reports a percentile only from a
+minimum number of samples, and estimates an upper bound of it with 99% confidence.
+`bound_rank` computes the same estimate (loadgen/early_stopping.cc in
+https://github.com/mlcommons/inference).
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from tinyvit.bench.latency.interleave import Timing, round_ratios
+from tinyvit.bench.latency.interleave import Timing, ratios_by_round
 
 BOUND_CONFIDENCE = 0.99
-"""Confidence with which a percentile is below its upper bound, the value that LoadGen uses."""
+"""Confidence that a percentile is below its upper bound; LoadGen uses the same value."""
 RATIO_CONFIDENCE = 0.95
 """Confidence of the interval of a ratio."""
 MIN_SAMPLES = {0.9: 64, 0.99: 662}
-"""Percentile -> samples that are needed to report it: the fewest for which `bound_rank` is 1."""
+"""Percentile -> fewest samples from which it is reported: those for which `bound_rank` is 1."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ class Summary:
         median_ms: Median.
         mean_ms: Arithmetic mean.
         max_ms: Highest sample.
-        p90_ms: 90th percentile by the nearest rank; None for too few samples (`MIN_SAMPLES`).
-        p99_ms: 99th percentile likewise.
-        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None likewise.
-        p99_bound_ms: Upper bound of the 99th percentile likewise.
+        p90_ms: 90th percentile (nearest rank); None for fewer samples than `MIN_SAMPLES`.
+        p99_ms: 99th percentile (nearest rank); None for fewer samples than `MIN_SAMPLES`.
+        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None if `p90_ms` is.
+        p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if `p99_ms` is.
     """
 
     sample_count: int
@@ -81,25 +82,25 @@ def percentile(ranked: Sequence[float], p: float) -> float:
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The lowest sample that at least the fraction `p` of all samples does not exceed.
+        The lowest sample that is higher than or equal to at least the fraction `p` of all samples.
     """
     return ranked[max(1, math.ceil(round(p * len(ranked), 9))) - 1]
 
 
 @lru_cache(maxsize=1024)
 def bound_rank(count: int, p: float) -> int:
-    """Tell which of the highest samples bounds a percentile with 99% confidence.
+    """Return the rank of the sample that is an upper bound of a percentile with 99% confidence.
 
-    The number of samples above the true percentile has a binomial distribution. The result is the
-    largest t for which it is t or less with a probability of at most 1%, so that the t-th highest
-    sample is above the percentile with at least 99% confidence. LoadGen uses the same t.
+    The number X of samples above the true percentile has a binomial distribution. The result is the
+    largest t with P(X <= t) <= 1%. More than t samples are then above the percentile with at least
+    99% confidence, and so is the t-th highest one. LoadGen uses the same t.
 
     Args:
         count: Number of samples.
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The rank from above, 1 for the highest sample; 0 if no sample bounds the percentile.
+        The rank t, 1 for the highest sample; 0 if no sample is such a bound.
     """
     above, probability = 0, p**count
     cumulative = probability
@@ -125,22 +126,22 @@ class RatioInterval:
     high: float
 
 
-def ratio_interval(ours: Timing, theirs: Timing) -> RatioInterval:
-    """Divide the latency of one workload by that of another, and give the 95% interval.
+def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
+    """Divide the latency of one workload by that of another, with a 95% confidence interval.
 
-    The interval is that of the sign test: it consists of order statistics and assumes nothing about
-    how latencies are distributed. Fewer than six rounds do not support 95%; the interval then
-    reaches from the lowest to the highest ratio.
+    The interval is that of the sign test: its ends are two of the sorted ratios of the rounds, and
+    it assumes nothing about the distribution of latencies. Fewer than six rounds cannot give 95%
+    confidence; the interval then reaches from the lowest to the highest ratio.
 
     Args:
-        ours: Latencies of the workload of interest.
-        theirs: Latencies of the reference, from the same `run_interleaved`.
+        timing: Latencies of the workload.
+        reference: Latencies of the reference workload, from the same call of `run_interleaved`.
 
     Returns:
-        The median, over the rounds, of the ratio of that round's two medians, and its interval;
-        below 1 if `ours` is faster.
+        The median of `ratios_by_round` and its interval; the median is below 1 if the workload is
+        faster than the reference.
     """
-    ratios = sorted(round_ratios(ours, theirs))
+    ratios = sorted(ratios_by_round(timing, reference))
     count = len(ratios)
     skipped, tail_probability = 0, 0.5**count
     while tail_probability <= (1 - RATIO_CONFIDENCE) / 2:

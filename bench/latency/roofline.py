@@ -1,10 +1,9 @@
-"""The highest rates that this machine reaches, and how close a network comes to them.
+"""Measures the machine's peak compute and memory rates, and how close a network comes to them.
 
-A network cannot be faster than the longer of two times: that of its multiply-accumulates at the
-machine's rate for their type, and that of reading its weights once (Williams, Waterman and
-Patterson, "Roofline: an insightful visual performance model", CACM 2009). The rates are those of
-onnxruntime's product of two large matrices and of numpy's copy of large arrays, on as many threads
-as the network has.
+A network takes at least the longer of two times: the time of its multiply-accumulates at the peak
+rate of their data type, and the time to read its weights once (Williams, Waterman and Patterson,
+"Roofline: an insightful visual performance model", CACM 2009). The compute rates are measured with
+onnxruntime's product of two large matrices, and the memory rate with numpy's copy of large arrays.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bench.onnx_protobuf import matrix_product_model
+from tinyvit.bench.onnx_protobuf import build_matrix_product_model
 from tinyvit.bench.record import LatencyResult, PeakRates
 
 _MATRIX_SIZE = 1024
@@ -27,17 +26,17 @@ _REPEATS = 30
 
 
 def measure_peak_rates(threads: int) -> PeakRates:
-    """Measure the highest rates of this machine, the best of 30 repetitions each.
+    """Measure the peak rates of this machine, each as the best of 30 repetitions.
 
     Args:
         threads: CPU threads to use.
     """
     rng = np.random.default_rng(0)
     shape = (_MATRIX_SIZE, _MATRIX_SIZE)
-    float32_model = matrix_product_model(
+    float32_model = build_matrix_product_model(
         "MatMul", _MATRIX_SIZE, rng.normal(size=shape).astype(np.float32), "float32", "float32"
     )
-    int8_model = matrix_product_model(
+    int8_model = build_matrix_product_model(
         "MatMulInteger", _MATRIX_SIZE, rng.integers(-63, 64, shape, np.int8), "uint8", "int32"
     )
     float32_input = rng.normal(size=shape).astype(np.float32)
@@ -51,16 +50,16 @@ def measure_peak_rates(threads: int) -> PeakRates:
     )
 
 
-def share_of_peak(result: LatencyResult, peak_rates: PeakRates) -> float | None:
-    """Compare the latency of a network with the lowest one that the machine allows.
+def compute_peak_share(result: LatencyResult, peak_rates: PeakRates) -> float | None:
+    """Compare the latency of a network with the lowest possible one on the machine.
 
     Args:
         result: The measured latency, with the network's multiply-accumulates.
-        peak_rates: The highest rates of the machine.
+        peak_rates: The peak rates of the machine.
 
     Returns:
-        The lowest possible time per image as a fraction of the median one, 0 to 1; None if the
-        number of multiply-accumulates is unknown.
+        The lowest possible time per image, divided by the measured median time per image, 0 to 1;
+        None if the number of multiply-accumulates is unknown.
     """
     int8_share = result.artifact.int8_mac_share
     if result.gmacs_per_image is None or int8_share is None:
@@ -76,7 +75,7 @@ def share_of_peak(result: LatencyResult, peak_rates: PeakRates) -> float | None:
 def _time_product(
     model: bytes, matrix: npt.NDArray[np.float32] | npt.NDArray[np.uint8], threads: int
 ) -> float:
-    """Return the shortest time in seconds that onnxruntime needs for a model of one product."""
+    """Return the shortest time in seconds in which onnxruntime runs a model of one product."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()

@@ -1,4 +1,4 @@
-"""Timing all combinations, so that their latencies can be compared."""
+"""Times all combinations of artifacts and engine options, and compares their latencies."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def time_combinations(
     """Warm up all combinations, then time them in the scenario of the configuration.
 
     Args:
-        combinations: What to time, at least one.
-        config: The scenario, and how much to measure.
-        clock: The source of time.
+        combinations: The combinations to time, at least one.
+        config: The scenario, and the limits of queries and time.
+        clock: The clock for timing.
         progress: Receives the progress.
 
     Returns:
-        One result per combination, and warnings about latencies that were not constant.
+        One result per combination, and warnings about latencies that were not steady.
 
     Raises:
         RequestError: No arrival rate meets the limit of the 99th percentile.
@@ -50,7 +50,7 @@ def time_combinations(
         if combination.end_to_end:
             combination.end_to_end.stages_ms.clear()
     progress.advance("warming up", len(combinations), len(combinations))
-    progress.message(f"timing {len(combinations)} combinations of file and options")
+    progress.message(f"timing {len(combinations)} combinations of artifact and options")
     if config.scenario == "server":
         timings, rates = _time_server(combinations, config, clock)
     else:
@@ -75,7 +75,7 @@ def time_combinations(
 def _warn_unsteady(
     combinations: Sequence[Combination], warmups: Sequence[Warmup], timings: Sequence[Timing]
 ) -> list[str]:
-    """Return warnings about latencies that had not settled, or that drifted."""
+    """Return warnings about latencies that did not settle in the warm-up, or drifted later."""
     paths = [combination.workload.path for combination in combinations]
     unsteady = [
         f"the latency of {path} had not settled after {warmup.queries} warm-up queries"
@@ -99,7 +99,7 @@ def _time_server(
 ) -> tuple[list[Timing], list[float]]:
     """Return the latencies and the arrival rate of each combination.
 
-    Combinations are timed one after the other, because a query of one must not wait for another.
+    Combinations are timed one after the other: alternating them would delay arriving queries.
     """
     timings, rates = list[Timing](), list[float]()
     for combination in combinations:
@@ -111,9 +111,9 @@ def _time_server(
             best = find_highest_rate(query, config.p99_ms, config.runs, clock)
             if best is None:
                 raise RequestError(
-                    f"{combination.workload.path} keeps its 99th percentile below"
-                    f" {config.p99_ms:g} ms at no arrival rate",
-                    "give a higher --p99-ms; --scenario single-stream tells how long one query"
+                    f"the 99th percentile of {combination.workload.path} exceeds"
+                    f" {config.p99_ms:g} ms at every arrival rate that was tried",
+                    "give a higher --p99-ms; --scenario single-stream measures how long one query"
                     " takes",
                 )
             rate, timing = best
@@ -134,10 +134,10 @@ def _make_result(
     return LatencyResult(
         artifact=read_artifact_info(workload.path, workload.runtime.describe()),
         scenario=config.scenario,
-        batch=combination.images,
+        batch=combination.images_per_query,
         warmup_queries=warmup.queries,
         is_steady=warmup.is_steady,
-        images_per_s=combination.images * 1e3 / (summary.mean_ms or 1e-9),
+        images_per_s=combination.images_per_query * 1e3 / (summary.mean_ms or 1e-9),
         turns_ms=timing.turns_ms,
         load_ms=workload.load_ms,
         stages_ms=stages_ms,
@@ -148,11 +148,12 @@ def _make_result(
 def _compare(
     combination: Combination, timing: Timing, reference: Combination, reference_timing: Timing
 ) -> LatencyRatio:
-    """Divide the latency per image by that of the first combination."""
+    """Divide the latency per image of a combination by that of the first combination."""
     interval = ratio_interval(timing, reference_timing)
-    scale = reference.images / combination.images
+    scale = reference.images_per_query / combination.images_per_query
     name = reference.workload.path
-    if combination.workload.path == name:  # the same file with other options
+    if combination.workload.path == name:  # the same artifact with other options
         threads = reference.options.threads or "engine default"
-        name += f" ({reference.workload.engine}, threads {threads}, batch {reference.images})"
+        batch = reference.images_per_query
+        name += f" ({reference.workload.engine}, threads {threads}, batch {batch})"
     return LatencyRatio(name, interval.median * scale, interval.low * scale, interval.high * scale)

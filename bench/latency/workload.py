@@ -1,4 +1,8 @@
-"""An artifact that is open in an engine, and the queries that it can answer."""
+"""Opens an artifact in an engine, and makes the queries to time.
+
+A query is a callable; each call is timed. It runs either the network alone on random input, or all
+steps from the bytes of image files to the classes (end to end).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
-from tinyvit.runtimes.artifact import Artifact, open_artifact
+from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
 from tinyvit.runtimes.classifier import top_predictions
 from tinyvit.runtimes.model_io import resolve_model_io
@@ -26,11 +30,11 @@ STAGES = ("decode", "resize", "network", "top-k")
 """Stages of an end-to-end query. "resize" is all preprocessing that the artifact leaves to its
 caller: resizing, cropping and normalizing."""
 MAX_IMAGES = 64
-"""Images of a folder that `read_images` reads at most."""
+"""Maximum number of images that `read_images` reads from a folder."""
 
 _DEFAULT_IMAGE_SIZE = (256, 320)
-"""Height and width of the input of an artifact that resizes images itself and has no golden vectors
-that would tell a suitable size."""
+"""Height and width of the input of an artifact that accepts any image size, if its manifest has no
+golden vectors (inputs and outputs for verification); with golden vectors, their size is used."""
 _TOP_K = 5
 
 
@@ -43,8 +47,8 @@ class OpenWorkload:
         engine: Name of the engine.
         artifact: The artifact.
         runtime: The opened engine.
-        batch: Images that one run of the engine takes; None for any number.
-        load_ms: Time to open the artifact in the engine.
+        batch: Fixed batch size of the artifact; None if it accepts any.
+        load_ms: Time in which the engine opened the artifact.
     """
 
     path: str
@@ -64,7 +68,7 @@ class OpenWorkload:
 
 
 def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> OpenWorkload:
-    """Open an artifact in an engine, and time that.
+    """Open an artifact in an engine, and measure the time of opening.
 
     Args:
         path: Path of the artifact.
@@ -78,11 +82,11 @@ def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> Ope
     """
     if engine and is_reference(engine):
         raise RequestError(
-            f"{engine} only checks what {path} computes, and its latency says nothing about a"
+            f"{engine} only verifies the outputs of {path}, and its latency is not that of a"
             " device",
             "measure on the device, with the device's own engine",
         )
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     name = engine or engines_for_format(artifact.format)[0]
     start_s = time.perf_counter()
     runtime = open_runtime(artifact, name, options)
@@ -92,14 +96,14 @@ def open_workload(path: str, engine: str | None, options: RuntimeOptions) -> Ope
     return OpenWorkload(path, name, artifact, runtime, fixed_batch, load_ms)
 
 
-def images_per_query(workload: OpenWorkload, requested: int | None, default: int) -> int:
-    """Choose how many images a query has.
+def choose_images_per_query(workload: OpenWorkload, requested: int | None, default: int) -> int:
+    """Return the number of images in a query.
 
     Args:
-        workload: The artifact, whose batch may be fixed.
-        requested: The number that the user wants; None for the default.
-        default: The scenario's number; a fixed batch makes it the nearest lower multiple, at least
-            one batch.
+        workload: The open artifact.
+        requested: The number that the user requested; None for the default.
+        default: The default of the scenario. If the batch is fixed, it is rounded down to a
+            multiple of the batch, but to at least one batch.
 
     Raises:
         RequestError: The requested number is not a multiple of the fixed batch.
@@ -115,15 +119,16 @@ def images_per_query(workload: OpenWorkload, requested: int | None, default: int
     return requested or max(default // workload.batch, 1) * workload.batch
 
 
-def network_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
+def make_network_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
     """Make a query that runs the network alone, on random input.
 
     Args:
         workload: The open artifact.
-        images: Images per query. An artifact with a fixed batch answers it with several runs.
+        images: Images per query; a multiple of the batch if that is fixed, so that a query may
+            consist of several runs.
 
     Returns:
-        A callable that answers one query.
+        A callable; each call runs one query.
     """
     batch = _random_batch(workload, workload.batch or images)
     run_count = images // len(batch)
@@ -139,34 +144,36 @@ def network_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
 
 
 class EndToEndQuery:
-    """A query that leads from the bytes of image files to the best five classes, stage by stage.
+    """A query from the bytes of image files to the top five classes, with the time of each stage.
 
-    The bytes are in memory, so that no disk is timed, and the images are used in turn. Each call
-    answers one query.
+    The bytes are already in memory, so that reading from disk is not timed. Each call takes the
+    next images, and starts again with the first one after the last one.
 
     Attributes:
-        stages_ms: For each query so far, the milliseconds of each of `STAGES`.
+        stages_ms: One tuple per call, with the milliseconds of each of `STAGES`.
     """
 
-    def __init__(self, workload: OpenWorkload, images: tuple[bytes, ...], count: int) -> None:
+    def __init__(
+        self, workload: OpenWorkload, images: tuple[bytes, ...], images_per_query: int
+    ) -> None:
         """Prepare the query.
 
         Args:
             workload: The open artifact.
             images: Contents of image files, at least one.
-            count: Images per query.
+            images_per_query: Number of images in one query.
         """
         self.stages_ms: list[tuple[float, ...]] = []
         self._runtime = workload.runtime
         self._model_io = resolve_model_io(workload.artifact, workload.runtime, None, None)
-        self._batch = self._model_io.batch or count
-        self._count = count
+        self._batch = self._model_io.batch_size or images_per_query
+        self._images_per_query = images_per_query
         self._images = cycle(images)
 
     def __call__(self) -> None:
-        """Answer one query, and append the time of its stages to `stages_ms`."""
+        """Run one query, and append the times of its stages to `stages_ms`."""
         marks_s = [time.perf_counter()]
-        images = [open_image(data) for data in islice(self._images, self._count)]
+        images = [open_image(data) for data in islice(self._images, self._images_per_query)]
         marks_s.append(time.perf_counter())
         inputs = [self._model_io.prepare_input(image) for image in images]
         marks_s.append(time.perf_counter())
@@ -183,10 +190,10 @@ class EndToEndQuery:
 
 
 def read_images(path: Path) -> tuple[bytes, ...]:
-    """Read image files into memory, after checking that they can be decoded.
+    """Read the bytes of image files, after checking that they can be decoded.
 
     Args:
-        path: An image file, or a folder, of which the first `MAX_IMAGES` images are read.
+        path: An image file, or a folder; only its first `MAX_IMAGES` images are read.
 
     Returns:
         The content of each file.
@@ -201,16 +208,16 @@ def read_images(path: Path) -> tuple[bytes, ...]:
 
 
 def _random_batch(workload: OpenWorkload, images: int) -> npt.NDArray[Any]:
-    """Return random input for `images` images; free sizes are those of the golden vectors."""
+    """Return random input for `images` images; dynamic sizes are those of the golden vectors."""
     spec = workload.runtime.inputs[0]
     manifest = workload.artifact.manifest
     golden = manifest.golden if manifest else None
     height, width = (golden.height, golden.width) if golden else _DEFAULT_IMAGE_SIZE
     sizes_by_layout = {"NHWC": (images, height, width, 3), "NCHW": (images, 3, height, width)}
-    free_sizes = sizes_by_layout.get(spec.layout, (images,) * len(spec.shape))
+    dynamic_sizes = sizes_by_layout.get(spec.layout, (images,) * len(spec.shape))
     shape = [
-        size if isinstance(size, int) else free_size
-        for size, free_size in zip(spec.shape, free_sizes)
+        size if isinstance(size, int) else dynamic_size
+        for size, dynamic_size in zip(spec.shape, dynamic_sizes)
     ]
     batch: npt.NDArray[Any] = random_input(shape, spec.dtype)
     return batch

@@ -1,10 +1,13 @@
-"""Which kernels an engine ran: one module per engine that can report it, with the engine's name.
+"""Profilers, which list the kernels that an engine executed for an artifact.
 
-Each module has `list_executed_kernels(path, threads) -> list[ExecutedKernel]`, which runs an
-artifact `RUNS` times on random input, with a batch of one if the batch is open, and returns every
-node that the engine ran. It raises ArtifactError for a file that the engine refuses, or whose
-multiply-accumulates cannot all be found. An engine without a module here does not report what it
-ran. Modules whose name begins with an underscore are helpers.
+Each engine that can report its kernels has one module here, named like the engine. The module
+defines `list_executed_kernels(path, threads) -> list[ExecutedKernel]`, which runs an artifact
+`RUNS` times on random input, with a batch of 1 if the batch is dynamic, and returns every node that
+the engine executed. It raises ArtifactError if the engine refuses the file, or if some
+multiply-accumulates cannot be counted. Modules whose names begin with an underscore are helpers.
+
+A "product" in these modules is a matrix product, a linear layer or a convolution: a node that
+performs multiply-accumulates.
 """
 
 from __future__ import annotations
@@ -20,17 +23,17 @@ import numpy as np
 from tinyvit.discovery import list_plugins, load_plugin
 
 RUNS = 9
-"""Runs of a profile; the time of a kernel is the median of them, or the engine's own average."""
+"""Runs per profile; the time of a kernel is their median, or the average from the engine."""
 
 
 @dataclass(frozen=True)
 class ExecutedKernel:
-    """One node that an engine ran.
+    """One node that an engine executed.
 
     Attributes:
-        kind: Name of the kernel or operator in the engine.
-        macs: Multiply-accumulates for one batch; 0 for a node that multiplies no matrices.
-        is_integer: Whether it multiplies integers.
+        kind: The engine's name of the kernel or operator.
+        macs: Multiply-accumulates for one batch; 0 for a node that is not a product.
+        is_integer: Whether the node multiplies integers.
         time_ms: Time of one run, slowed a little by the profiler.
     """
 
@@ -41,11 +44,11 @@ class ExecutedKernel:
 
 
 Profiler: TypeAlias = "Callable[[Path, int], list[ExecutedKernel]]"
-"""Runs the artifact at a path on a number of CPU threads, and returns what the engine ran."""
+"""Runs the artifact at a path on a number of CPU threads, and returns the executed nodes."""
 
 
 def profiler_names() -> tuple[str, ...]:
-    """Return the names of the engines that report which kernels they ran."""
+    """Return the names of the engines that report which kernels they execute."""
     return list_plugins(sys.modules[__name__])
 
 
@@ -59,10 +62,10 @@ def get_profiler(engine: str) -> Profiler:
 
 
 def random_input(shape: Iterable[int | str], dtype: str) -> Any:
-    """Make random input for a network, always the same for the same shape.
+    """Make random input for a network; the same shape and dtype always give the same input.
 
     Args:
-        shape: Sizes of the input; an open size, which is not a positive number, becomes 1.
+        shape: Sizes of the input; a dynamic size (a name, 0 or a negative number) becomes 1.
         dtype: Name of the numpy dtype.
 
     Returns:

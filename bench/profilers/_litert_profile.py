@@ -1,9 +1,9 @@
-"""LiteRT's profile of a file: every kernel that it ran, in order, by XNNPACK's names.
+"""Profiles a .tflite file: lists the kernels that LiteRT executed, in the order of execution.
 
-LiteRT's Python package offers no profile, but the C library inside it has a profiler (headers
-litert/c/litert_profiler.h and litert/c/litert_compiled_model.h of google-ai-edge/LiteRT). It runs
-in a process of its own, because a library that is called through ctypes checks nothing and can
-crash.
+LiteRT's Python package has no profiler, but the C library inside it has one (headers
+litert/c/litert_profiler.h and litert/c/litert_compiled_model.h of google-ai-edge/LiteRT). The
+profiler runs in a separate process, because calls through ctypes are not checked and can crash the
+process.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from tinyvit.bench.profilers import RUNS
 from tinyvit.errors import ArtifactError, MissingDependencyError
 
 _CPU = 1
-"""LiteRtHwAccelerators: kLiteRtHwAcceleratorCpu."""
+"""The value kLiteRtHwAcceleratorCpu of LiteRtHwAccelerators."""
 _FLOAT32, _UINT8 = 1, 3
-"""LiteRtElementType."""
+"""Two values of LiteRtElementType."""
 _MAX_RANK = 8
-"""LITERT_TENSOR_MAX_RANK."""
+"""The constant LITERT_TENSOR_MAX_RANK of the C library."""
 _SUMMARY_ROW = re.compile(
     r"\s*(?:Delegate/)?(\S.*?)\s{2,}[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%.*?\s(\d+)\s+\["
 )
@@ -33,10 +33,10 @@ milliseconds, two percentages, memory, number of calls, and name. Groups: kind, 
 
 @dataclass(frozen=True)
 class LiteRtKernel:
-    """One kernel that ran.
+    """One executed kernel.
 
     Attributes:
-        name: XNNPACK's name of it, or the operator's name for a kernel of LiteRT itself.
+        name: XNNPACK's name of the kernel; for a kernel of LiteRT itself, the operator's name.
         time_ms: Average time of one run in milliseconds.
     """
 
@@ -46,7 +46,7 @@ class LiteRtKernel:
 
 @dataclass(frozen=True)
 class InputOutput:
-    """The one input and the one output of a file.
+    """The shapes of a file with one input and one output, and the type of the input.
 
     Attributes:
         input_shape: Shape of the input.
@@ -76,11 +76,11 @@ class _TensorType(ctypes.Structure):
 
 
 def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
-    """Run a file on one thread, on zeros, in a process of its own.
+    """Profile a file in a separate process, on one thread and with zeros as input.
 
     Args:
-        path: A .tflite file that was checked.
-        tensors: Its input and its output.
+        path: A .tflite file that `_tflite.read_checked_model` has accepted.
+        tensors: The input and the output of the file.
 
     Returns:
         The kernels in the order of execution.
@@ -110,7 +110,7 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
 
 
 class _ProfiledModel:
-    """A compiled model with LiteRT's profiler. Nothing is released, because the process ends."""
+    """A compiled model with LiteRT's profiler; the end of the process releases its memory."""
 
     def __init__(self, path: str) -> None:
         """Load and compile a file for the CPU, with profiling."""
@@ -138,7 +138,7 @@ class _ProfiledModel:
         self._call("CompiledModelGetProfiler", self._model, ctypes.byref(self._profiler))
 
     def summarize_runs(self, tensors: InputOutput) -> str:
-        """Run the model once unprofiled and `RUNS` times profiled; return the profiler's text."""
+        """Run the model once as a warm-up, profile `RUNS` runs, and return the summary."""
         count, signature = ctypes.c_size_t(1), ctypes.c_size_t(0)
         input_element = _UINT8 if tensors.is_uint8 else _FLOAT32
         buffers = [

@@ -1,7 +1,8 @@
-"""The profiler of ExecuTorch: its event trace for kernels, the file's XNNPACK graphs for shapes.
+"""The profiler of ExecuTorch.
 
-XNNPACK's events name the kernel that ran and its types. They come in the order of the nodes of its
-graphs, which hold the shapes.
+ExecuTorch's event trace lists the kernels that XNNPACK executed, with their data types but without
+shapes. The events are in the order of the nodes of the file's XNNPACK graphs, so that the
+multiply-accumulates are computed from the shapes in these graphs.
 """
 
 from __future__ import annotations
@@ -21,38 +22,38 @@ from typing import Any
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeOptions, load_error
 from tinyvit.runtimes.registry import open_runtime
 
-_KERNELS_BY_NODE = {
+_KERNEL_PREFIXES = {
     "XNNFullyConnected": ("Fully Connected",),
     "XNNConv2d": ("Convolution", "Fully Connected"),  # a 1 x 1 kernel runs as a linear layer
     "XNNDepthwiseConv2d": ("Convolution",),
     "XNNBatchMatrixMultiply": ("Batch Matrix Multiply",),
 }
-"""Node of an XNNPACK graph that multiplies matrices -> how the names of its kernels may begin."""
+"""Product node of an XNNPACK graph -> prefixes of the names of kernels that may execute it."""
 _PRODUCT_KERNELS = ("Fully Connected", "Convolution", "Deconvolution", "Batch Matrix Multiply")
 _GRAPH_HEADER = re.compile(rb"XH00\x1e\x00")
-"""Identifier and header size, at the fifth byte of each XNNPACK graph in a .pte file (ExecuTorch,
-backends/xnnpack/serialization/xnnpack_graph_serialize.py)."""
+"""Magic number and header size, from the fifth byte of each XNNPACK graph in a .pte file (source:
+ExecuTorch, backends/xnnpack/serialization/xnnpack_graph_serialize.py)."""
 
 
 @dataclass(frozen=True)
 class _Product:
-    """A node of an XNNPACK graph that multiplies matrices.
+    """A product node of an XNNPACK graph.
 
     Attributes:
-        kernels: How the name of its kernel may begin.
-        macs: Its multiply-accumulates.
+        kernel_prefixes: Prefixes of the names of kernels that may execute it.
+        macs: Number of its multiply-accumulates.
     """
 
-    kernels: tuple[str, ...]
+    kernel_prefixes: tuple[str, ...]
     macs: int
 
 
 def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
-    """Run an artifact and list the kernels that XNNPACK ran.
+    """Run an artifact and list the kernels that XNNPACK executed.
 
     Args:
         path: A .pte file.
@@ -68,9 +69,10 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
     for event in _run_profiled(path, data, threads):
         kind, macs = event.name.rpartition(" #")[0], 0
         if kind.startswith(_PRODUCT_KERNELS):
-            if not products or not kind.startswith(products[0].kernels):
+            if not products or not kind.startswith(products[0].kernel_prefixes):
                 raise ArtifactError(
-                    f"{path.name} ran the kernel {kind} in another order than its graph states",
+                    f"ExecuTorch executed the kernel {kind} of {path.name} in another order than"
+                    " the file's graph states",
                     "report this as a bug of tinyvit-edge, with the file",
                 )
             macs = products.pop(0).macs
@@ -95,8 +97,8 @@ def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
             raise MissingDependencyError.of("executorch", "executorch") from error
-        artifact, options = open_artifact(path), RuntimeOptions(threads=threads)
-        # The runtime checks the file and sets the number of threads.
+        artifact, options = read_artifact(path), RuntimeOptions(threads=threads)
+        # Opening the runtime checks the file and sets the number of threads of the process.
         with open_runtime(artifact, "executorch", options) as runtime:
             inputs = [
                 torch.from_numpy(random_input(spec.shape, spec.dtype)) for spec in runtime.inputs
@@ -120,7 +122,7 @@ def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
 
 
 def _read_products(data: bytes) -> list[_Product]:
-    """Read the products of all XNNPACK graphs in a .pte file, in their order."""
+    """Read the products of all XNNPACK graphs in a .pte file, in the order of the file."""
     return [
         product
         for header in _GRAPH_HEADER.finditer(data)
@@ -151,14 +153,14 @@ def _decode_graph(data: bytes) -> dict[str, Any]:
 
 
 def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
-    """Iterate over the nodes of a decoded graph that multiply matrices."""
+    """Iterate over the product nodes of a decoded graph."""
     shapes: dict[int, list[int]] = {}
     for value in graph["xvalues"]:
         tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
         shapes[tensor["id_out"]] = tensor["dims"]
     for node in graph["xnodes"]:
         kind, fields = node["xnode_union_type"], node["xnode_union"]
-        if kind not in _KERNELS_BY_NODE:
+        if kind not in _KERNEL_PREFIXES:
             continue
         weight_id = fields["filter_id"] if "filter_id" in fields else fields["input2_id"]
         input_shape, weight_shape = shapes[fields["input1_id"]], shapes[weight_id]
@@ -168,4 +170,4 @@ def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
             depth = prod(weight_shape[1:3])
         else:
             depth = input_shape[-1]
-        yield _Product(_KERNELS_BY_NODE[kind], prod(shapes[fields["output_id"]]) * depth)
+        yield _Product(_KERNEL_PREFIXES[kind], prod(shapes[fields["output_id"]]) * depth)

@@ -1,7 +1,7 @@
 """The profiler of LiteRT, which always runs on one thread.
 
-Its profile lists kernels in the order of the file's operators, whose shapes tell their
-multiply-accumulates.
+The profile lists kernels in the order of the file's operators, but without shapes. The
+multiply-accumulates are therefore computed from the shapes of the operators in the file.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ _PRODUCT_KERNELS = (
     "DEPTHWISE_CONV_2D",
     "BATCH_MATMUL",
 )
-"""How the names of kernels begin that multiply matrices: first XNNPACK's, then LiteRT's own."""
+"""Prefixes of the names of product kernels: first XNNPACK's, then those of LiteRT itself."""
 
 
 def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
-    """Run an artifact on one thread and list the kernels that LiteRT ran.
+    """Run an artifact on one thread and list the kernels that LiteRT executed.
 
     Args:
         path: A .tflite file.
         threads: Ignored; the profiler of LiteRT runs on one thread.
 
     Raises:
-        ArtifactError: LiteRT refuses the file, or its profile lacks some of the products.
+        ArtifactError: LiteRT refuses the file, or its profile does not list all products.
         MissingDependencyError: LiteRT is not installed.
     """
     try:
@@ -76,10 +76,10 @@ def _is_product(kernel: LiteRtKernel) -> bool:
 
 
 def _count_product_macs(model: Any, operators: Any) -> list[int]:
-    """Count the multiply-accumulates of each product of the file, in the order of the operators.
+    """Count the multiply-accumulates of each product of the file, in the order of execution.
 
     Args:
-        model: The file, as `schema_py_generated.ModelT`.
+        model: The content of the file, as `schema_py_generated.ModelT`.
         operators: The enumeration `schema_py_generated.BuiltinOperator`.
     """
     graph = model.subgraphs[0]

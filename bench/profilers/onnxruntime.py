@@ -1,7 +1,7 @@
-"""The profiler of onnxruntime: its profile for the times, its optimized graph for the shapes.
+"""The profiler of onnxruntime.
 
-The profile lacks the shapes of weights that a kernel has packed for itself; those are in the graph
-that onnxruntime has optimized.
+Times and most shapes are in onnxruntime's own profile. It lacks the shapes of weights that a kernel
+has repacked; they are read from the optimized graph, which onnxruntime writes to a file.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.onnxruntime import ORT
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
-"""Type of an input in onnxruntime -> name of the numpy dtype."""
+"""onnxruntime's name of an input type -> name of the numpy dtype."""
 
-# The kernels of onnxruntime. Sources: onnxruntime/core/graph/contrib_ops and the ONNX operators.
+# Names of kernels of onnxruntime: those in onnxruntime/core/graph/contrib_ops, and ONNX operators.
 _CONVOLUTION_WEIGHT_INPUTS = {
     "Conv": 1,
     "FusedConv": 1,
@@ -32,7 +32,7 @@ _CONVOLUTION_WEIGHT_INPUTS = {
     "ConvInteger": 1,
     "QLinearConv": 3,
 }
-"""Convolution -> index of the input with its weights."""
+"""Convolution kernel -> index of the input that is its weights."""
 _INTEGER_PRODUCTS = (
     "QGemm",
     "QLinearMatMul",
@@ -56,19 +56,20 @@ _UNCOUNTED_KERNELS = (
 
 @dataclass
 class _NodeProfile:
-    """The entry of one node in onnxruntime's profile.
+    """The entries of one node in onnxruntime's profile.
 
     Attributes:
-        event: Its "args": the operator's name, and the types and shapes of inputs and outputs.
+        event_args: The field "args" of an entry: the operator's name, and the types and shapes of
+            inputs and outputs.
         times_ms: Time of each run.
     """
 
-    event: dict[str, Any]
+    event_args: dict[str, Any]
     times_ms: list[float] = field(default_factory=list)
 
 
 def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
-    """Run an artifact and list the nodes that onnxruntime ran.
+    """Run an artifact and list the nodes that onnxruntime executed.
 
     Args:
         path: An .onnx or .ort file.
@@ -79,7 +80,7 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
         ValueError: The .onnx file is not an ONNX message.
     """
     model = path.read_bytes()
-    if detect_format(path) is not ORT:  # tinyvit-export has named the nodes of an .ort file
+    if detect_format(path) is not ORT:  # .ort files have unique names from tinyvit-export
         model = with_unique_node_names(model)
     with tempfile.TemporaryDirectory() as folder:
         profiles = _profile_nodes(model, threads, Path(folder), path)
@@ -88,7 +89,7 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
 
 
 def _read_kernel(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -> ExecutedKernel:
-    kind = profile.event["op_name"]
+    kind = profile.event_args["op_name"]
     if kind in _UNCOUNTED_KERNELS or name not in graph.nodes:
         raise ArtifactError(
             f"the multiply-accumulates of {kind} in {path.name} cannot be counted",
@@ -96,7 +97,7 @@ def _read_kernel(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path)
         )
     return ExecutedKernel(
         kind,
-        _count_macs(graph.nodes[name], profile.event, graph.constant_shapes),
+        _count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes),
         kind in _INTEGER_KERNELS,
         statistics.median(profile.times_ms),
     )
@@ -108,8 +109,8 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
     Args:
         model: The serialized model.
         threads: CPU threads.
-        folder: An empty folder, in which "optimized.onnx" is left.
-        path: The file of the model, for an error.
+        folder: An empty folder; the optimized graph is written there as "optimized.onnx".
+        path: Path of the model for error messages.
 
     Returns:
         The profile of each node by its name, in the order of execution.
@@ -142,18 +143,18 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
 
 
 def _count_macs(
-    node: OnnxNode, event: dict[str, Any], constant_shapes: dict[str, tuple[int, ...]]
+    node: OnnxNode, event_args: dict[str, Any], constant_shapes: dict[str, tuple[int, ...]]
 ) -> int:
-    """Return the output's size times the products per output value; 0 for other kernels."""
-    kind = event["op_name"]
+    """Count the multiply-accumulates of a node; 0 if it is not a product."""
+    kind = event_args["op_name"]
     input_shapes, output_shapes = (
-        [shape for tensor in event[f"{side}_type_shape"] for shape in tensor.values()]
+        [shape for tensor in event_args[f"{side}_type_shape"] for shape in tensor.values()]
         for side in ("input", "output")
     )
     if kind in _CONVOLUTION_WEIGHT_INPUTS:
         index = _CONVOLUTION_WEIGHT_INPUTS[kind]
-        # Packed weights are constants of the graph; weights that a node computes are in the
-        # profile.
+        # Only the graph has the shapes of repacked weights, which are constants. Only the profile
+        # has the shapes of weights that another node computes.
         weight_shape = constant_shapes.get(node.inputs[index]) or input_shapes[index]
         return int(prod(output_shapes[0]) * prod(weight_shape[1:]))
     if kind not in _PRODUCTS:

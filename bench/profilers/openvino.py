@@ -1,7 +1,8 @@
-"""The profiler of OpenVINO: the graph that it executed, and the times in it.
+"""The profiler of OpenVINO.
 
-One kernel may execute several products of the file, such as those of an attention. The executed
-graph then names the nodes of the file that the kernel stands for.
+OpenVINO returns the graph that it executed, with the time of each node. One node of this graph may
+compute several products of the file, such as both products of an attention module. It then lists
+the names of the file's nodes that it replaces.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import numpy as np
 
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.formats.openvino_ir import weights_path
 
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
 _LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
-"""Executed layers that stand for one product, so that its shapes are their own."""
+"""Executed layers that compute exactly one product, so that they have the product's shapes."""
 
 
 def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
-    """Run an artifact and list the nodes that OpenVINO ran.
+    """Run an artifact and list the nodes that OpenVINO executed.
 
     Args:
         path: An OpenVINO IR (.xml) or an .onnx file.
         threads: CPU threads.
 
     Raises:
-        ArtifactError: OpenVINO refuses the file, or some multiply-accumulates cannot be found.
+        ArtifactError: OpenVINO refuses the file, or some multiply-accumulates cannot be counted.
     """
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     try:
         executed_graph, product_macs = _execute(path, threads)
     except RuntimeError as error:
@@ -56,11 +57,11 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
 
 
 def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
-    """Run a file in float32 or its own int8.
+    """Run a file; its layers that are not int8 run in float32.
 
     Returns:
-        The executed graph (an openvino.Model), and the multiply-accumulates of each product of the
-        file by the name of its node.
+        The executed graph (an openvino.Model), and for each product of the file the name of its
+        node and its multiply-accumulates.
     """
     core = shared_core()
     weight_files = () if path.suffix != ".xml" else (str(weights_path(path)),)
@@ -94,11 +95,11 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
 
 
 def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKernel]:
-    """Return what one node of the executed graph ran.
+    """Return the kernels of one node of the executed graph.
 
     Returns:
-        Nothing for a node that did not run; two kernels for an attention that mixes float and
-        integer products; otherwise one kernel.
+        No kernel for a node that was not executed; two kernels for an attention node with a float
+        and an integer product; otherwise one kernel.
     """
     facts = {
         key: str(node.get_rt_info()[key].astype(str))
@@ -117,8 +118,9 @@ def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKerne
         return [ExecutedKernel(kind, _count_executed_macs(node, layer), is_8bit[0], time_ms)]
     names = facts["originalLayersNames"].split(",")
     fused_macs = [product_macs[name] for name in names if name in product_macs]
-    # The inputs of the first product (queries and keys) come first, then one input for each further
-    # product (values). If that input has 8 bits, so has its other operand: no kernel mixes them.
+    # The first two inputs of an attention node (queries and keys) are those of its first product.
+    # The next input (values) is one of the two operands of the second product; the other one is
+    # computed inside the node. It has the same type, because no kernel mixes 8-bit and float.
     macs_by_type: dict[bool, int] = defaultdict(int)
     for macs, is_integer in zip(fused_macs, (all(is_8bit[:2]), *is_8bit[2:])):
         macs_by_type[is_integer] += macs
@@ -131,18 +133,18 @@ def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKerne
 
 
 def _is_constant(port: Any) -> bool:
-    """Tell whether an input of an executed node is a constant."""
+    """Return whether an input of an executed node is a constant."""
     source = port.get_source_output().get_node()
     return str(source.get_rt_info()["layerType"].astype(str)) == "Const"
 
 
-def _shape(port: Any) -> tuple[int, ...]:
+def _read_shape(port: Any) -> tuple[int, ...]:
     return tuple(port.get_partial_shape().to_shape())
 
 
 def _count_file_macs(node: Any) -> int:
-    """Count the multiply-accumulates of a product of the file, whose shapes are all known."""
-    left, right, output = map(_shape, (*node.inputs(), node.output(0)))
+    """Count the multiply-accumulates of a product of the file, whose shapes are all static."""
+    left, right, output = map(_read_shape, (*node.inputs(), node.output(0)))
     if node.get_type_name() == "MatMul":
         depth_axis = -2 if node.get_attributes()["transpose_a"] else -1
         return prod(output) * int(left[depth_axis])
@@ -150,11 +152,11 @@ def _count_file_macs(node: Any) -> int:
 
 
 def _count_executed_macs(node: Any, layer: str) -> int:
-    """Count the multiply-accumulates of an executed layer by its own shapes.
+    """Count the multiply-accumulates of an executed layer from its own shapes.
 
-    Its name cannot be looked up in the file, because OpenVINO may have changed it.
+    The product cannot be looked up in the file by name, because OpenVINO may rename layers.
     """
-    data, weight, output = map(_shape, (*node.inputs()[:2], node.output(0)))
+    data, weight, output = map(_read_shape, (*node.inputs()[:2], node.output(0)))
     if layer == "FullyConnected":
         return prod(output) * int(data[-1])
     return prod(output) * (prod(weight) // output[1])

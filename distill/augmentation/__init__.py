@@ -1,1 +1,1 @@
-"""Augmented views of training images, each reproducible from a seed."""
+"""Views (augmented versions) of training images, each reproducible from a seed."""

@@ -1,9 +1,10 @@
-"""RandAugment on Pillow images, as the paper's recipe configures it.
+"""RandAugment on Pillow images, with the paper's settings.
 
-The recipe is timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py): two of fifteen operations,
-each applied with probability 0.5 at a strength drawn around 9 of 10. "inc" means that a larger
-strength is always the larger change. Ranges are timm's. Distances are fractions of the image size,
-so that a view has the same content at every resolution.
+The settings are timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py): two of fifteen
+operations, each applied with probability 0.5. The magnitude of each is drawn from a normal
+distribution with mean 9 and standard deviation 0.5, and clipped to 0 to 10. "inc" means that a
+larger magnitude always changes the image more. The ranges of the operations are timm's. Distances
+are fractions of the image size, so that a view has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from PIL import Image, ImageEnhance, ImageOps
 MAX_MAGNITUDE = 10.0
 OPERATION_PROBABILITY = 0.5
 FILL_COLOR = (124, 116, 104)
-"""The mean color of ImageNet as RGB, 0 to 255, for corners that a geometric operation uncovers."""
+"""The mean color of ImageNet as RGB, 0 to 255. It fills areas outside the original image."""
 
 _RESAMPLING_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 _AffineMatrix = tuple[float, float, float, float, float, float]
@@ -28,7 +29,7 @@ class OperationParameters:
     """The random parameters of one operation.
 
     Attributes:
-        strength: How strong the change is, 0 to 1.
+        strength: The magnitude divided by 10, 0 to 1.
         sign: Direction of the change, -1 or 1.
         resampling: Filter for geometric operations.
     """
@@ -39,7 +40,7 @@ class OperationParameters:
 
     @property
     def signed_strength(self) -> float:
-        """Strength with its direction, -1 to 1."""
+        """The strength multiplied by the sign, -1 to 1."""
         return self.strength * self.sign
 
 
@@ -59,8 +60,8 @@ def rand_augment(
         image: An RGB image.
         random: Source of all randomness.
         count: Number of operations, drawn with replacement.
-        magnitude: Mean strength, 0 to 10.
-        deviation: Standard deviation of the strength, in the same unit.
+        magnitude: Mean magnitude of the operations, 0 to 10.
+        deviation: Standard deviation of the magnitude.
 
     Returns:
         The changed image, RGB, of the same size.
@@ -69,9 +70,9 @@ def rand_augment(
         probability = random.random_sample()
         sign = random.randint(2)
         resampling = _RESAMPLING_FILTERS[random.randint(len(_RESAMPLING_FILTERS))]
-        level = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
+        drawn = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
         if probability < OPERATION_PROBABILITY:
-            parameters = OperationParameters(level / MAX_MAGNITUDE, 2 * sign - 1, resampling)
+            parameters = OperationParameters(drawn / MAX_MAGNITUDE, 2 * sign - 1, resampling)
             image = OPERATIONS[index](image, parameters)
     return image
 
@@ -91,7 +92,7 @@ def _invert(image: Image.Image, _: OperationParameters) -> Image.Image:
 def _transform(
     image: Image.Image, matrix: _AffineMatrix, parameters: OperationParameters
 ) -> Image.Image:
-    """Apply an affine map from output to input coordinates in pixels."""
+    """Apply an affine matrix, which maps output coordinates to input coordinates in pixels."""
     return image.transform(
         image.size,
         Image.Transform.AFFINE,
@@ -126,7 +127,7 @@ def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
     bits = 4 - int(4 * parameters.strength)
-    # Pillow refuses to keep no bit at all; timm allows it, and the result is black.
+    # timm allows 0 bits, which gives a black image; Pillow raises an error.
     return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
 
 
@@ -141,7 +142,7 @@ def _solarize_add(image: Image.Image, parameters: OperationParameters) -> Image.
 
 
 def _make_enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
-    """Return the operation that scales one property of an image by 0.1 to 1.9."""
+    """Return an operation that scales one property of an image by a factor from 0.1 to 1.9."""
 
     def enhance(image: Image.Image, parameters: OperationParameters) -> Image.Image:
         return enhancer(image).enhance(max(0.1, 1 + 0.9 * parameters.signed_strength))
@@ -149,7 +150,7 @@ def _make_enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) 
     return enhance
 
 
-# The order is part of what a seed means: another order gives other views.
+# Seeds select operations by index, so another order would give other views for the same seed.
 OPERATIONS: tuple[Operation, ...] = (
     _auto_contrast,
     _equalize,

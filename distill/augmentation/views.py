@@ -1,9 +1,11 @@
-"""Augmented views: crop, flip, RandAugment, random erasing, and Mixup or CutMix with another image.
+"""Makes views (augmented versions) of images.
 
-A view is a pure function of the data set, the index of an image, a seed and a size. All randomness
-comes from numpy's RandomState, whose streams numpy keeps stable (NEP 19), and all pixels from
-Pillow, whose results do not depend on the processor. So a teacher and a student on different
-machines see the same pixels, and `hash_probe_views` shows where they would not.
+A view is cropped, flipped, changed by RandAugment and random erasing, and optionally mixed with
+another image (Mixup or CutMix). Its pixels depend only on the data set, the settings, the index of
+the image, a seed and a size. Random numbers come from numpy's RandomState, whose streams numpy
+keeps stable (NEP 19). Pillow computes the pixels, and its results do not depend on the processor.
+So a teacher and a student on different machines see the same pixels. `hash_probe_views` detects
+exceptions, such as another version of Pillow.
 """
 
 from __future__ import annotations
@@ -23,17 +25,17 @@ from tinyvit.errors import RequestError
 from tinyvit.preprocess import resample_image
 
 VERSION = 2
-"""Version of the order in which random numbers are consumed. Another order gives other views, so
-stores of another version are refused."""
-PROBE_VIEWS = 8
-"""Number of views whose pixels are hashed to compare two machines."""
+"""Version of the augmentation code. It changes when the same seed gives another view, for example
+because random numbers are drawn in another order. Stores of another version are refused."""
+PROBE_VIEW_COUNT = 8
+"""Number of views that are hashed to compare the augmentation of two machines."""
 ERASED_AREA = (0.02, 1 / 3)
-"""Smallest and largest fraction of a view that random erasing covers; its box has an aspect ratio
-of 0.3 to 1/0.3 (timm/data/random_erasing.py)."""
+"""Smallest and largest fraction of a view that random erasing covers. The erased box has an aspect
+ratio from 0.3 to 1/0.3 (timm/data/random_erasing.py)."""
 _MAX_ATTEMPTS = 10
 
 OpenImage = Callable[[int], Image.Image]
-"""Decodes the image of an index as RGB."""
+"""A function that decodes the image with a given index as RGB."""
 Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
@@ -47,12 +49,12 @@ class Augmentation:
         ratio: Smallest and largest aspect ratio (width / height) of the crop.
         flip: Probability of a horizontal flip.
         operations: Number of RandAugment operations, 0 to 10; 0 turns RandAugment off.
-        magnitude: Mean strength of RandAugment, 0 to 10.
-        deviation: Standard deviation of that strength.
+        magnitude: Mean magnitude of the RandAugment operations, 0 to 10.
+        deviation: Standard deviation of that magnitude.
         erase: Probability of random erasing.
         mixup: Alpha of Mixup's Beta distribution; 0 turns Mixup off.
-        cutmix: Alpha of CutMix's Beta distribution; 0 turns CutMix off. If both are on, each
-            view uses either with probability 0.5.
+        cutmix: Alpha of CutMix's Beta distribution; 0 turns CutMix off. If both are on, a
+            view uses one of them, each with probability 0.5.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -79,8 +81,8 @@ class Augmentation:
         if not is_valid:
             raise RequestError(
                 f"the augmentation settings are not valid: {self}",
-                "scale, flip and erase lie between 0 and 1, operations and magnitude between 0 "
-                "and 10, and no value is negative",
+                "scale, flip and erase must be between 0 and 1, operations and magnitude between "
+                "0 and 10; ratio must be positive, and no value may be negative",
             )
 
 
@@ -90,28 +92,28 @@ class View:
 
     Attributes:
         pixels: uint8 (size, size, 3), RGB.
-        partner: Index of the image that was mixed in; the image's own index if none was.
-        share: Fraction of the view that comes from the image itself, 0 to 1.
+        partner: Index of the image that was mixed in, or of the image itself without mixing.
+        own_fraction: Fraction of the view that comes from the image itself, 0 to 1.
     """
 
     pixels: Pixels
     partner: int
-    share: float
+    own_fraction: float
 
 
 @dataclass(frozen=True)
 class ViewSource:
-    """The images and settings that all views of a data set share.
+    """The images of a data set, and the settings from which views of them are made.
 
     Attributes:
-        open_image: Decodes the image of an index, 0 to `count` - 1.
-        count: Number of images.
+        open_image: Decodes the image with a given index, 0 to `image_count` - 1.
+        image_count: Number of images.
         size: Side of the square views in pixels.
         augmentation: The augmentation settings.
     """
 
     open_image: OpenImage
-    count: int
+    image_count: int
     size: int
     augmentation: Augmentation
 
@@ -119,13 +121,13 @@ class ViewSource:
 def view_seed(store_seed: int, epoch: int, key: str, view: int) -> int:
     """Return the seed of one view.
 
-    The seed is a hash of its arguments and depends on nothing else.
+    The seed is a hash of the arguments, so it is the same on every machine.
 
     Args:
         store_seed: Seed of the whole store or training run.
         epoch: Epoch, from 0.
-        key: Key of the image in its data set.
-        view: Number of the view within the epoch, from 0.
+        key: Key of the image: its path relative to the data set.
+        view: Number of the view among those of this image and epoch, from 0.
 
     Returns:
         A seed from 0 to 2**31 - 1.
@@ -138,7 +140,7 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
     """Make one view of an image.
 
     Args:
-        source: The data set and its settings.
+        source: The images and the settings.
         index: Index of the image.
         seed: Seed of the view, see `view_seed`.
 
@@ -158,11 +160,11 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
     if not methods:
         image = source.open_image(index)
         return View(augment_image(image, random, source.size, augmentation), index, 1.0)
-    # All of this is drawn before any pixel: the partner of a view must not depend on its size,
-    # and the noise of random erasing consumes numbers by size.
+    # These numbers are drawn before any augmentation, because random erasing draws a number for
+    # each pixel: drawn afterwards, the partner would depend on the size of the view.
     method, alpha = methods[random.randint(len(methods))]
-    share = float(random.beta(alpha, alpha))
-    partner = int(random.randint(source.count))
+    own_fraction = float(random.beta(alpha, alpha))
+    partner = int(random.randint(source.image_count))
     center_x, center_y = random.random_sample(2)
     pixels, partner_pixels = (
         augment_image(
@@ -174,10 +176,10 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
         for number in (index, partner)
     )
     if method == "mixup":
-        mixed, share = _mix(pixels, partner_pixels, share)
+        mixed, own_fraction = _mix(pixels, partner_pixels, own_fraction)
     else:
-        mixed, share = _paste(pixels, partner_pixels, share, (center_x, center_y))
-    return View(mixed, partner, share)
+        mixed, own_fraction = _paste(pixels, partner_pixels, own_fraction, (center_x, center_y))
+    return View(mixed, partner, own_fraction)
 
 
 def augment_image(
@@ -205,19 +207,19 @@ def augment_image(
     return _erase(pixels, random) if random.random_sample() < augmentation.erase else pixels
 
 
-def _mix(pixels: Pixels, partner_pixels: Pixels, share: float) -> tuple[Pixels, float]:
-    """Blend two views in integers (Mixup, Zhang et al., 2018); return the rounded share too."""
-    weight = round(256 * share)
+def _mix(pixels: Pixels, partner_pixels: Pixels, own_fraction: float) -> tuple[Pixels, float]:
+    """Blend two views in integers (Mixup, Zhang et al., 2018); return the own fraction too."""
+    weight = round(256 * own_fraction)
     total = pixels.astype(np.uint16) * weight + partner_pixels.astype(np.uint16) * (256 - weight)
     return (total >> 8).astype(np.uint8), weight / 256
 
 
 def _paste(
-    pixels: Pixels, partner_pixels: Pixels, share: float, center: tuple[float, float]
+    pixels: Pixels, partner_pixels: Pixels, own_fraction: float, center: tuple[float, float]
 ) -> tuple[Pixels, float]:
-    """Paste a box of the partner (CutMix, Yun et al., 2019); return the share that is left too."""
+    """Paste a box of the partner (CutMix, Yun et al., 2019); return the own fraction too."""
     size = len(pixels)
-    half_side = math.sqrt(1 - share) / 2
+    half_side = math.sqrt(1 - own_fraction) / 2
     x, y = center
     left, top, right, bottom = (
         round(size * min(max(edge, 0), 1))
@@ -231,7 +233,7 @@ def _paste(
 def _draw_crop(
     random: np.random.RandomState, width: int, height: int, augmentation: Augmentation
 ) -> Box:
-    """Draw a crop as torchvision's RandomResizedCrop does: ten attempts, then the center.
+    """Draw a crop like torchvision's RandomResizedCrop: after ten misses, a center crop.
 
     Returns:
         (left, top, right, bottom) in pixels.
@@ -263,9 +265,10 @@ def _draw_crop(
 
 
 def _erase(pixels: Pixels, random: np.random.RandomState) -> Pixels:
-    """Cover a random box with noise, a random value for each pixel (timm's mode "pixel").
+    """Cover a random box with noise, a random color for each pixel (timm's mode "pixel").
 
-    The noise is uniform instead of timm's normal one, so that no rounding differs by machine.
+    timm's noise is normally distributed. Uniform bytes are used here, because they need no
+    floating-point arithmetic, whose rounding could differ between machines.
     """
     size = len(pixels)
     for _ in range(_MAX_ATTEMPTS):
@@ -286,23 +289,23 @@ def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -
     """Hash the pixels of a few views, to compare the augmentation of two machines.
 
     Args:
-        source: The data set and its settings.
-        keys: Key of every image, in order.
+        source: The images and the settings.
+        keys: Keys of all images (paths relative to the data set), in order.
         store_seed: Seed of the store.
 
     Returns:
-        Hex digest over `PROBE_VIEWS` views of images that are spread over the data set.
+        Hex SHA-256 of `PROBE_VIEW_COUNT` views, whose images are evenly spread over the data set.
     """
     digest = hashlib.sha256(f"{VERSION}:{source.augmentation}".encode())
-    for number in range(PROBE_VIEWS):
-        index = number * len(keys) // PROBE_VIEWS
+    for number in range(PROBE_VIEW_COUNT):
+        index = number * len(keys) // PROBE_VIEW_COUNT
         seed = view_seed(store_seed, number, keys[index], 0)
         digest.update(make_view(source, index, seed).pixels.tobytes())
     return digest.hexdigest()
 
 
 def library_versions() -> dict[str, str]:
-    """Return the versions of everything that decides the pixels of a view, by name."""
+    """Return the versions of the libraries that determine the pixels of a view, by name."""
     return {
         "augmentation": str(VERSION),
         "numpy": np.__version__,

@@ -1,11 +1,11 @@
-"""The subcommand `check-logits`: check that a store can be trusted."""
+"""The subcommand `check-logits`: check a store (a folder that `save-logits` wrote) for damage."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "check every record of a store, or of the paper's released logits"
+HELP = "check every record of a store (from save-logits), or of the paper's released logits"
 EXAMPLES = """\
   tinyvit-distill check-logits store/
   tinyvit-distill check-logits store/ --data photos/ --teacher tinyvit_21m.onnx
@@ -22,21 +22,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "store",
         type=Path,
         metavar="STORE",
-        help="folder that save-logits wrote, or one that holds folders logits_top{K}_epoch{E}",
+        help="folder that save-logits wrote, or a folder in the format of the paper's released "
+        "logits, which contains folders logits_top{K}_epoch{E}",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="also check that the store belongs to these images and that their views are the same "
-        "on this machine",
+        help="also check that the store was made from the images in this folder, and that the "
+        "augmentation gives the same pixels on this machine",
     )
     parser.add_argument(
         "--teacher",
         action="append",
         metavar="TEACHER",
-        help="also check, on one batch, that this teacher still predicts what is stored; needs "
-        "--data",
+        help="also check, on one batch, that this teacher (named as in save-logits) predicts the "
+        "stored probabilities; repeat the option for several teachers; needs --data",
     )
 
 
@@ -53,7 +54,9 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.errors import RequestError
 
     if args.teacher and not args.data:
-        raise RequestError("--teacher needs the images of the store", "add --data")
+        raise RequestError(
+            "--teacher was given without --data", "add --data with the images of the store"
+        )
     for sentence in check_store(args.store, args.data, tuple(args.teacher or ())):
         print(sentence)
     return 0

@@ -1,13 +1,16 @@
-"""The subcommand `convert-logits`: convert a store to the paper's layout, or back."""
+"""The subcommand `convert-logits`: convert a store to the paper's format, or back.
+
+A store is a folder of saved teacher predictions, written by `save-logits`.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "convert a store to the layout of the paper's released logits, or back"
+HELP = "convert a store (from save-logits) to the format of the paper's released logits, or back"
 EXAMPLES = """\
-  tinyvit-distill convert-logits store/ --data photos/ --format tinyvit -o released/
+  tinyvit-distill convert-logits store/ --data photos/ --format paper -o released/
   tinyvit-distill convert-logits released/ --data photos/ --format store -o store/"""
 
 
@@ -21,23 +24,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a store, or a folder that holds folders logits_top{K}_epoch{E}",
+        help="a store; or, for --format store, a folder that an earlier conversion to the "
+        "paper's format wrote, with its store.json",
     )
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the images, whose paths are the keys of the records",
+        help="folder of the images that the logits were computed from; the paper's format "
+        "identifies each record by the path of its image",
     )
     parser.add_argument(
         "--format",
-        choices=("tinyvit", "store"),
+        choices=("paper", "store"),
         required=True,
-        help="format to write: tinyvit is the layout of the paper's released logits",
+        help="format to write: paper is that of the paper's released logits, store is that of "
+        "save-logits",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="a new folder"
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to create"
     )
 
 

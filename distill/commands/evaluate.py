@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tinyvit.cli import positive_int
 
-HELP = "measure the top-1 and top-5 accuracy of a checkpoint, in torch and float32"
+HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
   tinyvit-distill evaluate run/best.safetensors --data photos/val
   tinyvit-distill evaluate tinyvit_21m.safetensors --data imagenet/val --img-size 384 --json"""
@@ -26,15 +26,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder with one subfolder per class; of a folder with train/ and val/, val/ is used",
+        help="folder with one subfolder per class; if it contains train/ and val/, val/ is used",
     )
     parser.add_argument(
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="image size (default: the checkpoint's own)",
+        help="image size (default: that of the checkpoint)",
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
             "img_size": checkpoint.img_size,
             "top1": scores.top1,
             "top5": scores.top5,
-            "images": scores.images,
+            "images": scores.image_count,
         }
         print(json.dumps(result))
     else:

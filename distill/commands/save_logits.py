@@ -1,4 +1,7 @@
-"""The subcommand `save-logits`: store a teacher's predictions for any student."""
+"""The subcommand `save-logits`: save a teacher's predictions in a folder (the store).
+
+The teacher predicts the classes of views: augmented versions of each image.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ from tinyvit.cli import explain_interrupt, positive_int
 from tinyvit.progress import make_progress
 
 HELP = (
-    "store a teacher's predictions for every view of every image; a second call resumes the first"
+    "fill a store: a folder with a teacher's predictions for augmented versions (views) of images; "
+    "the same command resumes an interrupted one"
 )
 EXAMPLES = """\
   tinyvit-distill save-logits --data photos/ --teacher tinyvit_21m.onnx --epochs 30 -o store/
@@ -45,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         required=True,
         metavar="N",
-        help="number of epochs to store; each has new views of every image",
+        help="number of epochs to save; each has new views of every image",
     )
     parser.add_argument(
         "-o",
@@ -53,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the store",
+        help="folder of the store; may be an interrupted or shorter store of the same request",
     )
     _add_view_arguments(parser)
     _add_teacher_arguments(parser)
@@ -65,14 +69,14 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="side of the views that the teacher sees (default: the teacher's own size)",
+        help="side of the square views (default: the input size of the teacher)",
     )
     group.add_argument(
         "--views",
         type=positive_int,
         default=1,
         metavar="N",
-        help="views of each image in an epoch (default: 1)",
+        help="number of views of each image in an epoch (default: 1)",
     )
     group.add_argument(
         "--preset",
@@ -99,33 +103,35 @@ def _add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=10,
         metavar="K",
-        help="number of classes to store for each view (default: 10; the paper uses 100 for "
-        "ImageNet-22k)",
+        help="number of most probable classes to save for each view (default: 10; the paper uses "
+        "100 for ImageNet-22k)",
     )
     group.add_argument(
         "--batch",
         type=positive_int,
         default=16,
         metavar="N",
-        help="number of views that the teacher sees at once (default: 16)",
+        help="batch size of the teacher (default: 16)",
     )
     group.add_argument(
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="precision of a teacher in torch (default: auto, bfloat16 where it is fast)",
+        help="precision of teachers that run in PyTorch; auto is bfloat16 if the hardware supports "
+        "it (default: auto)",
     )
     group.add_argument(
         "--ray",
         nargs="?",
         const="",
         metavar="ADDRESS",
-        help="compute on the Ray cluster at ADDRESS, or on one of this machine if none is given",
+        help="compute on the Ray cluster at ADDRESS; without ADDRESS, on a new cluster of this "
+        "machine",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Make the store, or resume it.
+    """Fill the store, or resume filling it.
 
     Args:
         args: The parsed command line.
@@ -156,7 +162,7 @@ def run(args: argparse.Namespace) -> int:
     with explain_interrupt(f"run the same command again to resume {args.output}"):
         store = save_logits(request, make_progress())
     header = store.header
-    record_bytes = header.record.itemsize
+    record_bytes = header.dtype.itemsize
     total_mb = store.epochs * header.records_per_epoch * record_bytes / 1e6
     print(
         f"{args.output}: {store.epochs} epochs of {header.records_per_epoch} views, "

@@ -1,4 +1,7 @@
-"""The subcommand `train`: train a student from a store, from labels, or from both."""
+"""The subcommand `train`: train a TinyViT (the student).
+
+It learns from a store (a folder of saved teacher predictions), from class labels, or from both.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,10 @@ from tinyvit.progress import make_progress
 if TYPE_CHECKING:
     from tinyvit.distill.training.config import TrainingConfig
 
-HELP = "train from a store, from labels, or from both; a second call resumes the first"
+HELP = (
+    "train a TinyViT from saved teacher predictions (a store), from class labels, or from both; "
+    "the same command resumes an interrupted run"
+)
 EXAMPLES = """\
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
   tinyvit-distill train --init tinyvit_5m.safetensors --data my-classes/ -o run/
@@ -36,8 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="images in class folders, or a folder with train/ and val/; with --logits, class "
-        "folders are optional",
+        help="training images in one folder per class, or a folder that contains train/ and val/; "
+        "with --logits, class folders are optional",
     )
     parser.add_argument(
         "-o",
@@ -51,22 +57,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--val-data",
         type=Path,
         metavar="DIR",
-        help="class folders that decide which epoch is best (default: val/ of --data, or none)",
+        help="validation images in class folders; the epoch with the best accuracy becomes "
+        "best.safetensors (default: val/ of --data; without it, the last epoch)",
     )
     parser.add_argument(
         "--logits",
         type=Path,
         metavar="STORE",
-        help="store that save-logits made from --data (default: learn from labels alone)",
+        help="store that save-logits wrote for the images of --data (default: train from class "
+        "labels only)",
     )
     parser.add_argument(
         "--workers",
         type=int,
         metavar="N",
-        help="processes that make augmented views; 0 for none (default: by the number of cores)",
+        help="number of processes that load and augment images; 0 uses the training process "
+        "(default: the number of cores less one, 1 to 8)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace another run in the output folder"
+        "--overwrite", action="store_true", help="replace a different run in the output folder"
     )
     _add_network_arguments(parser)
     _add_config_arguments(parser)
@@ -78,21 +87,21 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--student",
         metavar="VARIANT",
-        help="variant to train with new weights, such as tiny_vit_5m_224",
+        help="variant to train from random weights, such as tiny_vit_5m_224",
     )
     group.add_argument(
         "--init",
         type=Path,
         metavar="CHECKPOINT",
-        help="checkpoint to begin from, or the name of a released one; classes that it has keep "
-        "their rows of the classifier",
+        help="checkpoint file, or name of a released checkpoint, whose weights are the initial "
+        "ones; its classifier rows are kept for classes with the same label",
     )
     group.add_argument(
         "--classes",
         choices=("folders", "teacher"),
         default="folders",
-        help="classes of the result: those of the class folders, or all of the teacher's "
-        "(default: folders, if there are any)",
+        help="classes of the trained model: those of the class folders, or all classes of the "
+        "teacher (default: folders; without class folders, teacher)",
     )
     group.add_argument(
         "--img-size",
@@ -103,7 +112,7 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--license",
         metavar="TEXT",
-        help="license of the result (default: that of the checkpoint it began from)",
+        help="license of the trained model (default: that of --init)",
     )
 
 
@@ -113,13 +122,13 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512, transfer or qat "
-        "(default: chosen by --init, --logits and --qat)",
+        "(default: depends on --init, --logits and --qat)",
     )
     group.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="take the settings of a run.toml instead of a preset",
+        help="TOML file with settings, such as the run.toml of another run, instead of a preset",
     )
     group.add_argument(
         "--epochs", type=positive_int, metavar="N", help="number of epochs (default: the preset's)"
@@ -128,20 +137,22 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=positive_int,
         metavar="N",
-        help="images in a step, over all processes (default: the preset's)",
+        help="images per step, in all processes together (default: the preset's)",
     )
     group.add_argument(
         "--lr",
         type=float,
         metavar="RATE",
-        help="learning rate for 512 images in a step (default: the preset's)",
+        help="peak learning rate for 512 images per step; it is scaled in proportion to --batch "
+        "(default: the preset's)",
     )
     group.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change any setting that a run.toml shows, such as label_weight=0.5",
+        help="change one setting, such as label_weight=0.5; run.toml in the output folder lists "
+        "all settings",
     )
 
 
@@ -152,16 +163,17 @@ def _add_qat_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="RECIPE",
-        help="train with int8 rounding, by a recipe file or by one calibrated on --data; writes "
-        "DIR/recipe.json for tinyvit-export --recipe",
+        help="train with simulated int8 quantization. RECIPE is a file of quantization scales from "
+        "tinyvit-export; without it, the scales are calibrated on --data. Writes recipe.json to "
+        "the output folder, for tinyvit-export --recipe",
     )
     group.add_argument(
         "--weight-bits",
         type=int,
         choices=(4, 7, 8),
         default=7,
-        help="width of the weights of a calibrated recipe (default: 7, which is exact on every "
-        "processor)",
+        help="bits of each weight if --qat calibrates the recipe (default: 7, which is exact on "
+        "every processor)",
     )
 
 
@@ -204,7 +216,7 @@ def _make_config(args: argparse.Namespace) -> TrainingConfig:
     from tinyvit.errors import RequestError
 
     if args.config and args.preset:
-        raise RequestError("--config and --preset were both given", "give one of them")
+        raise RequestError("--config and --preset were both given", "give only one of them")
     if args.config:
         config = read_config(args.config)
     else:

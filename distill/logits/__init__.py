@@ -1,4 +1,8 @@
-"""The store of teacher outputs: `save.save_logits` fills one, `store.open_store` opens one.
+"""Saving teacher outputs in a store, and reading, checking and converting stores.
+
+`save.save_logits` fills a store, and `store.open_store` opens one. A store is a folder that keeps,
+for every view (augmented version of an image), its seed and the teacher's K largest probabilities.
+The paper calls these saved outputs logits, and so do the names here.
 
 Needs `pip install 'tinyvit-edge[train]'`.
 """

@@ -1,4 +1,7 @@
-"""Conversion between a store and the layout of the paper's released logits."""
+"""Conversion between a store and the format of the paper's released logits.
+
+A store is a folder of saved teacher outputs, see `store`.
+"""
 
 from __future__ import annotations
 
@@ -21,19 +24,19 @@ from tinyvit.errors import RequestError
 _RECORDS_PER_WRITE = 2**14
 
 
-def convert_store(source: Path, data: Path, layout: str, output: Path) -> list[Path]:
-    """Convert a store to the paper's layout, or back.
+def convert_store(source: Path, data: Path, target_format: str, output: Path) -> list[Path]:
+    """Convert a store to the paper's format, or back.
 
     Args:
-        source: A store, or a folder of the paper's layout. To convert back, it must hold the
-            `store.json` that the conversion to the paper's layout wrote: without it nobody knows
-            which augmentation the logits belong to.
-        data: Folder of the images, whose paths are the keys.
-        layout: The layout to write, "tinyvit" (the paper's) or "store".
-        output: A new folder.
+        source: A store, or a folder in the paper's format. To convert back, it must contain the
+            `store.json` that the conversion to the paper's format wrote, because the paper's
+            format does not state the augmentation.
+        data: Folder of the images. Their paths are the keys of the paper's format.
+        target_format: The format to write, "paper" or "store".
+        output: Folder to create.
 
     Returns:
-        The folders or files that were written, one for each epoch.
+        The folders (paper's format) or files (store) that were written, one for each epoch.
 
     Raises:
         RequestError: `output` exists, or `source` cannot be converted.
@@ -41,12 +44,12 @@ def convert_store(source: Path, data: Path, layout: str, output: Path) -> list[P
     if output.exists():
         raise RequestError(f"{output} exists", "give -o the name of a new folder")
     images = read_image_folder(data)
-    if layout == "tinyvit":
-        return _convert_to_paper_layout(source, images, output)
+    if target_format == "paper":
+        return _convert_to_paper_format(source, images, output)
     return _convert_to_store(source, images, output)
 
 
-def _convert_to_paper_layout(source: Path, images: ImageFolder, output: Path) -> list[Path]:
+def _convert_to_paper_format(source: Path, images: ImageFolder, output: Path) -> list[Path]:
     store = open_store(source)
     require_matching_images(store, images)
     folders = write_paper_logits(store, images.keys, output)
@@ -58,15 +61,15 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
     logits = open_paper_logits(source)
     if not (source / HEADER_NAME).is_file():
         raise RequestError(
-            f"{source} has no {HEADER_NAME}, and the augmentation of the released logits is not "
-            "reproduced here",
-            "make a store with tinyvit-distill save-logits",
+            f"{source} has no {HEADER_NAME}, which states the augmentation of the logits",
+            "only a folder that convert-logits wrote can be converted back; make a store with "
+            "tinyvit-distill save-logits",
         )
     header = read_header(source / HEADER_NAME)
     store = Store(output, header)
     require_matching_images(store, images)
     header.save(output / HEADER_NAME)
-    for epoch in sorted(logits.epochs):
+    for epoch in sorted(logits.epoch_folders):
         records = read_records(logits, epoch, header, images.keys)
         with StoreWriter(store, epoch) as writer:
             for start in range(0, len(records), _RECORDS_PER_WRITE):
@@ -79,4 +82,4 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
                         block["probabilities"].astype(np.float64),
                     )
                 )
-    return [store.epoch_path(epoch) for epoch in sorted(logits.epochs)]
+    return [store.epoch_path(epoch) for epoch in sorted(logits.epoch_folders)]

@@ -1,4 +1,8 @@
-"""The header of a store, `store.json`: what the store holds and what it was made from."""
+"""The header of a store: the file `store.json`, which describes the contents and their origin.
+
+A store is a folder of saved teacher outputs, with one record for each view (augmented version of an
+image) of each epoch.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,7 @@ from tinyvit.labels import Label
 from tinyvit.serialization import parse_dataclass
 
 FORMAT = 2
+"""Version of the store format."""
 HEADER_NAME = "store.json"
 MAX_HEADER_BYTES = 16 * 2**20
 MAX_CLASSES = 2**16
@@ -25,10 +30,10 @@ MAX_VIEW_SIZE = 4096
 
 @dataclass(frozen=True)
 class TeacherInfo:
-    """Which teacher made a store.
+    """The identity of a teacher.
 
     Attributes:
-        name: The teacher as it was named on the command line.
+        name: The teacher as it was named on the command line, or its file name.
         sha256: Hex digest of its weights.
     """
 
@@ -38,34 +43,35 @@ class TeacherInfo:
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """The contents of a store and the inputs that it was made from.
+    """A description of a store: its contents and what they were made from.
 
     Attributes:
-        teachers: The teachers, whose probabilities were averaged.
-        classes: Number of the teacher's classes.
-        top_k: Number of classes that a record keeps.
-        size: Side of the views that the teacher saw, in pixels.
-        batch: Number of views that the teacher saw at once.
+        teachers: The teachers; their probabilities are averaged.
+        num_classes: Number of classes of the teachers.
+        top_k: Number K of classes in a record.
+        size: Side of the views in pixels.
+        batch: Batch size of the teachers.
         seed: Seed of all views.
-        views: Views of each image in an epoch.
+        views_per_image: Number of views of each image in an epoch.
         augmentation: The augmentation settings.
-        images: Number of images.
-        images_sha256: Hex digest of the names and sizes of all image files.
-        probe_sha256: Hex digest of a few views, see `views.hash_probe_views`.
-        versions: Library versions that decided the pixels, see `views.library_versions`.
-        labels: Labels of the teacher's classes; None if they are not known.
+        image_count: Number of images.
+        images_sha256: Hex SHA-256 of the paths and sizes of all image files.
+        probe_sha256: Hex SHA-256 of the pixels of a few views, to find out whether another
+            machine makes the same views, see `views.hash_probe_views`.
+        versions: Versions of the libraries that made the views, see `views.library_versions`.
+        labels: Labels of the classes; None if they are not known.
         format: Version of the store format.
     """
 
     teachers: tuple[TeacherInfo, ...]
-    classes: int
+    num_classes: int
     top_k: int
     size: int
     batch: int
     seed: int
-    views: int
+    views_per_image: int
     augmentation: Augmentation
-    images: int
+    image_count: int
     images_sha256: str
     probe_sha256: str
     versions: dict[str, str]
@@ -73,14 +79,14 @@ class StoreHeader:
     format: int = field(default=FORMAT)
 
     def __post_init__(self) -> None:
-        if not 1 <= self.top_k <= self.classes:
+        if not 1 <= self.top_k <= self.num_classes:
             raise RequestError(
-                f"--top-k {self.top_k} is not possible with {self.classes} classes",
-                f"give a number from 1 to {self.classes}",
+                f"--top-k {self.top_k} is not possible with {self.num_classes} classes",
+                f"give a number from 1 to {self.num_classes}",
             )
-        if self.classes > MAX_CLASSES:
+        if self.num_classes > MAX_CLASSES:
             raise RequestError(
-                f"the teacher has {self.classes} classes",
+                f"the teacher has {self.num_classes} classes",
                 f"a store holds at most {MAX_CLASSES} classes",
             )
         if not 1 <= self.size <= MAX_VIEW_SIZE:
@@ -88,40 +94,43 @@ class StoreHeader:
                 f"--img-size {self.size} is not possible",
                 f"give a number of pixels from 1 to {MAX_VIEW_SIZE}",
             )
-        if self.labels is not None and len(self.labels) != self.classes:
+        if self.labels is not None and len(self.labels) != self.num_classes:
             raise RequestError(
-                f"the teacher has {self.classes} classes and {len(self.labels)} labels",
+                f"the teacher has {self.num_classes} classes and {len(self.labels)} labels",
                 "give the teacher one label per class",
             )
-        if self.views < 1 or self.batch < 1:
+        if self.views_per_image < 1 or self.batch < 1:
             raise RequestError(
-                f"--views {self.views} and --batch {self.batch} must be positive",
-                "give numbers from 1, or leave them out",
+                f"--views is {self.views_per_image} and --batch is {self.batch}",
+                "both must be at least 1",
             )
 
-    def __hash__(self) -> int:  # the dictionary `versions` cannot be hashed
+    def __hash__(
+        self,
+    ) -> int:  # for the cache in `ray_workers`; `versions`, a dictionary, has no hash
         return hash((self.images_sha256, self.probe_sha256))
 
     @property
-    def record(self) -> np.dtype[np.void]:
-        """The layout of one record."""
+    def dtype(self) -> np.dtype[np.void]:
+        """The numpy dtype of one record."""
         return record_dtype(self.top_k)
 
     @property
     def records_per_epoch(self) -> int:
-        """Number of records of an epoch: one for each view of each image."""
-        return self.images * self.views
+        """Number of records in an epoch, one for each view of each image."""
+        return self.image_count * self.views_per_image
 
     def batch_spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the records that the teacher sees at once, as (start, end).
+        """Yield the positions of the records in each batch of the teachers, as (start, end).
 
-        The batches are the same whoever computes them, because logits may depend on the batch.
+        The division into batches is fixed, because a teacher's outputs may differ slightly with
+        the batch: a resumed or distributed run must store the same values.
         """
         for start in range(0, self.records_per_epoch, self.batch):
             yield start, min(start + self.batch, self.records_per_epoch)
 
     def save(self, path: Path) -> None:
-        """Write the header as JSON, whole or not at all.
+        """Write the header as JSON. If writing fails, an existing file is unchanged.
 
         Args:
             path: The file to write or replace.
@@ -147,7 +156,7 @@ def read_header(path: Path) -> StoreHeader:
         return parse_dataclass(StoreHeader, data)
     except OSError as error:
         raise RequestError(
-            f"{path.parent} is not a store of logits ({error.strerror})",
+            f"{path.parent} is not a logits store ({error.strerror})",
             "give the folder that tinyvit-distill save-logits wrote",
         ) from error
     except (ValueError, RecursionError) as error:

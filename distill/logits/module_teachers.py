@@ -1,4 +1,4 @@
-"""Teachers that are torch modules: TinyViT checkpoints, models of timm, and a user's functions."""
+"""Teachers that are PyTorch modules: TinyViT checkpoints, timm models and functions of a user."""
 
 from __future__ import annotations
 
@@ -23,28 +23,29 @@ from tinyvit.nn.timm_models import import_timm
 from tinyvit.preprocess import Preprocess, timm_preprocess
 
 DEFAULT_SIZE = 224
-"""Image size in pixels of a module that does not state the size it was trained at."""
+"""Input size in pixels of a user's module without the attribute `preprocess`."""
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A network that predicts the probabilities of classes.
+    """A network whose class probabilities a student learns from.
 
     Attributes:
         name: The teacher as it was named on the command line, or its file name.
-        sha256: Hex digest of its weights.
-        classes: Number of classes.
+        sha256: Hex SHA-256 of its weights or file.
+        num_classes: Number of classes.
         labels: One label for each class; None if they are not known.
-        preprocess: Gives the mean, the standard deviation and the image size of the teacher.
-        compute_logits: Maps normalized images, float32 (B, 3, S, S), to logits (B, classes).
+        preprocess: Its preprocessing; mean, standard deviation and size are used.
+        compute_logits: A function from normalized images, float32 (B, 3, S, S), to logits, float32
+            (B, num_classes).
         accepts_any_size: Whether the teacher runs at sizes other than `preprocess.size`.
     """
 
     name: str
     sha256: str
-    classes: int
+    num_classes: int
     labels: tuple[Label, ...] | None
     preprocess: Preprocess
     compute_logits: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
@@ -52,17 +53,17 @@ class Teacher:
 
     @property
     def info(self) -> TeacherInfo:
-        """The teacher as the header of a store describes it."""
+        """The teacher's entry in the header of a store."""
         return TeacherInfo(self.name, self.sha256)
 
-    def probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
-        """Predict the classes of views.
+    def predict_probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
+        """Compute the class probabilities of views.
 
         Args:
             pixels: uint8 (B, S, S, 3), RGB.
 
         Returns:
-            Softmax probabilities, float64 (B, classes).
+            Softmax probabilities, float64 (B, num_classes).
         """
         logits = self.compute_logits(self.preprocess.normalize(pixels)).astype(np.float64)
         exponentials = np.exp(logits - logits.max(1, keepdims=True))
@@ -71,7 +72,15 @@ class Teacher:
 
 @dataclass(frozen=True)
 class ModuleDescription:
-    """Facts about a torch module; the fields are those of `Teacher`."""
+    """The fields of a `Teacher` that the module itself does not determine.
+
+    Attributes:
+        name: The teacher as it was named on the command line, or its file name.
+        sha256: Hex SHA-256 of the weights or file.
+        labels: One label for each class; None if they are not known.
+        preprocess: The preprocessing that the module was trained with.
+        accepts_any_size: Whether the module runs at sizes other than `preprocess.size`.
+    """
 
     name: str
     sha256: str
@@ -83,41 +92,43 @@ class ModuleDescription:
 def make_module_teacher(
     module: nn.Module, description: ModuleDescription, device: ComputeDevice
 ) -> Teacher:
-    """Make a teacher of a torch module.
+    """Make a teacher from a PyTorch module.
 
     Args:
-        module: A module in eval mode that maps float32 (B, 3, S, S) to logits (B, classes).
-        description: What is known about the module.
-        device: Where it runs.
+        module: A module in eval mode that maps float32 (B, 3, S, S) to logits
+            (B, num_classes).
+        description: The name, labels and preprocessing of the module.
+        device: The device to run the module on.
 
     Raises:
-        RequestError: The module returns something else, or its labels do not fit its classes.
+        RequestError: The module does not return such logits, or `description` does not have one
+            label for each class.
     """
     name, labels, preprocess = description.name, description.labels, description.preprocess
     module = device.place(module.requires_grad_(False))
 
     def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), device.autocast():
-            output = module(device.images(torch.from_numpy(images)))
+            output = module(device.move_images(torch.from_numpy(images)))
         if not isinstance(output, torch.Tensor) or output.ndim != 2:
             raise RequestError(
                 f"{name} returns {_describe_output(output)}",
-                "it must return one tensor of shape (B, classes)",
+                "it must return one tensor of shape (B, number of classes)",
             )
         return np.asarray(output.float().cpu().numpy(), np.float32)
 
     blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
-    classes = compute_logits(blank).shape[1]
-    if labels is not None and not _are_labels(labels, classes):
+    num_classes = compute_logits(blank).shape[1]
+    if labels is not None and not _are_labels(labels, num_classes):
         raise RequestError(
-            f"{name}.labels does not label its {classes} classes",
-            "set it to a tuple of tinyvit.labels.Label, one per class",
+            f"the attribute labels of {name} is not a tuple of {num_classes} labels",
+            "set it to a tuple of tinyvit.labels.Label, one for each class",
         )
     return Teacher(
         name=name,
         sha256=description.sha256,
-        classes=classes,
-        labels=labels or imagenet_labels(classes),
+        num_classes=num_classes,
+        labels=labels or imagenet_labels(num_classes),
         preprocess=preprocess,
         compute_logits=compute_logits,
         accepts_any_size=description.accepts_any_size,
@@ -125,12 +136,12 @@ def make_module_teacher(
 
 
 def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teacher:
-    """Open a model of timm with its published weights.
+    """Open a timm model with its published weights.
 
     Args:
-        timm_name: timm's name of the model.
+        timm_name: Name of the model in timm.
         name: The teacher as it was named on the command line.
-        device: Where it runs.
+        device: The device to run the model on.
 
     Raises:
         RequestError: timm cannot create the model.
@@ -139,11 +150,11 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
     timm = import_timm()
     try:
         module = timm.create_model(timm_name, pretrained=True).eval()
-    except Exception as error:  # errors of the hub, of urllib and of timm have no common base
+    except Exception as error:  # the errors of the hub, urllib and timm have no common base class
         reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
         raise RequestError(
             f"timm cannot create {timm_name} ({reason})",
-            "check the name with timm.list_pretrained(), and whether the hub can be reached",
+            "check the name with timm.list_pretrained(), and the connection to the hub",
         ) from error
     config = timm.data.resolve_model_data_config(module)
     preprocess = replace(
@@ -158,11 +169,11 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
 
 
 def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
-    """Call a user's function that returns a torch module. This executes the user's code.
+    """Call a user's function that returns a PyTorch module. This executes the user's code.
 
     Args:
         name: "FILE.py:FUNCTION" or "package.module:FUNCTION".
-        device: Where the module runs.
+        device: The device to run the module on.
 
     Raises:
         RequestError: The function cannot be called, or does not return a usable module.
@@ -173,8 +184,8 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
         if not isinstance(module, nn.Module):
             raise RequestError(
                 f"{name} returned an object of type {type(module).__name__}",
-                "return a torch module; set its attribute .preprocess if it needs a "
-                "preprocessing other than ImageNet's",
+                "return a torch.nn.Module; set its attribute preprocess if it needs another "
+                "preprocessing than timm models for ImageNet at 224 pixels",
             )
         preprocess = getattr(module, "preprocess", None)
         if not isinstance(preprocess, Preprocess):
@@ -193,19 +204,19 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
         raise RequestError(
             f"{name} needs {error.name}, which is not installed", "install what the teacher needs"
         ) from error
-    except Exception as error:  # the user's code may raise anything
+    except Exception as error:  # the user's code may raise any exception
         raise RequestError(
             f"{name} failed ({type(error).__name__}: {error})",
-            "the function takes no arguments and returns a module for float32 "
+            "the function must take no arguments and return a module whose input is float32 "
             f"(B, 3, {DEFAULT_SIZE}, {DEFAULT_SIZE})",
         ) from error
 
 
-def _are_labels(labels: object, classes: int) -> bool:
-    """Tell whether a module's labels are a tuple with a label for each class."""
+def _are_labels(labels: object, num_classes: int) -> bool:
+    """Return whether a module's labels are a tuple with one label for each class."""
     return (
         isinstance(labels, tuple)
-        and len(labels) == classes
+        and len(labels) == num_classes
         and all(isinstance(x, Label) and isinstance(x.name, str) for x in labels)
     )
 

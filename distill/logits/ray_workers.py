@@ -1,7 +1,7 @@
-"""Computing teacher outputs on many machines with Ray (extra "ray").
+"""Computes teacher outputs on several machines with Ray (needs the extra "ray").
 
-Ray hands out batches and repeats those of lost workers. Every machine must see the images and the
-teachers at the same paths. Only the calling process writes to the store.
+Ray distributes the batches, and repeats the batches of workers that failed. Every machine must have
+the images and the teachers at the same paths. Only the calling process writes to the store.
 """
 
 from __future__ import annotations
@@ -17,30 +17,32 @@ from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.records import TeacherOutputs
 from tinyvit.distill.logits.store import Store, require_matching_images
 from tinyvit.distill.logits.teacher_outputs import (
+    ImagesAndTeachers,
     LogitsRequest,
-    OpenSources,
     Span,
     compute_outputs,
-    open_sources,
+    open_images_and_teachers,
 )
 
 
 def compute_outputs_on_cluster(
     request: LogitsRequest, header: StoreHeader, epoch: int, spans: Sequence[Span]
 ) -> Iterator[TeacherOutputs]:
-    """Compute the same outputs as `teacher_outputs.compute_outputs`, on a Ray cluster.
+    """Compute the teachers' outputs for batches of an epoch on a Ray cluster.
+
+    The outputs are those of `teacher_outputs.compute_outputs`.
 
     Args:
         request: The request, with the address of the cluster.
         header: Header of the store that the outputs are for.
         epoch: Epoch, from 0.
-        spans: The batches to compute.
+        spans: The batches to compute, as record positions (start, end).
 
     Yields:
         The outputs of each batch, in order.
 
     Raises:
-        RequestError: The cluster does not answer, or lost too many workers.
+        RequestError: The cluster does not answer, or too many workers failed.
     """
     with connect_cluster(request.ray or "") as ray:
         gpus = 1 if torch.cuda.is_available() else 0
@@ -59,18 +61,18 @@ def compute_batch_in_worker(
         request: The request.
         header: Header of the store that the outputs are for.
         epoch: Epoch, from 0.
-        span: The batch to compute.
+        span: The batch to compute, as record positions (start, end).
 
     Raises:
-        RequestError: This machine has other images, or makes other pixels from them.
+        RequestError: This machine has other images, or its augmentation gives other pixels.
     """
-    (outputs,) = compute_outputs(header, _open_worker_sources(request, header), epoch, [span])
+    (outputs,) = compute_outputs(header, _open_worker_inputs(request, header), epoch, [span])
     return outputs
 
 
 @lru_cache(maxsize=1)
-def _open_worker_sources(request: LogitsRequest, header: StoreHeader) -> OpenSources:
-    """Open images and teachers once; they stay open for the worker's next batch."""
-    sources = open_sources(request)
-    require_matching_images(Store(request.output, header), sources.images)
-    return sources
+def _open_worker_inputs(request: LogitsRequest, header: StoreHeader) -> ImagesAndTeachers:
+    """Open the images and teachers; the cache keeps them for the next batch of the worker."""
+    inputs = open_images_and_teachers(request)
+    require_matching_images(Store(request.output, header), inputs.images)
+    return inputs

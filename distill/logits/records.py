@@ -1,8 +1,10 @@
-"""The records of a store: one fixed-size record for every view.
+"""The records of a store, a folder of saved teacher outputs.
 
-A record is little-endian: the CRC-32 of the rest and of the record's position (uint32), the seed
-of the view (uint32), K class indices (uint16) and their probabilities (float16), largest first. A
-record that was never written is all zeros, and never valid: a CRC of 0 is stored as 1.
+There is one record of fixed size for every view (augmented version of an image). Its little-endian
+fields are a CRC-32 (uint32), the seed of the view (uint32), K class indices (uint16) and their
+probabilities (float16), largest first. The CRC-32 is computed from the position of the record in
+its epoch (uint64), followed by the other fields. A computed CRC-32 of 0 is stored as 1, so that an
+unwritten record, which is all zeros, is never valid.
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ Records = npt.NDArray[np.void]
 
 @dataclass(frozen=True)
 class TeacherOutputs:
-    """The K most probable classes of consecutive views, as a teacher predicts them.
+    """The teachers' K most probable classes for each of B consecutive views.
 
     Attributes:
-        start: Position of the first view in its epoch.
+        start: Position of the first view among the records of its epoch.
         seeds: Seed of every view, uint32 (B,).
         classes: Class indices, largest probability first, int64 (B, K).
         probabilities: Their probabilities, 0 to 1, float64 (B, K).
@@ -36,10 +38,10 @@ class TeacherOutputs:
 
 
 def record_dtype(top_k: int) -> np.dtype[np.void]:
-    """Return the layout of one record.
+    """Return the numpy dtype of one record.
 
     Args:
-        top_k: Number of classes that a record keeps.
+        top_k: Number K of classes in a record.
     """
     return np.dtype(
         [
@@ -57,13 +59,15 @@ def select_top_k(
     probabilities: npt.NDArray[np.float64],
     top_k: int,
 ) -> TeacherOutputs:
-    """Keep the K most probable classes of every view; of equal ones, the lower index comes first.
+    """Keep the K most probable classes of every view.
+
+    Equally probable classes are sorted by index.
 
     Args:
-        start: Position of the first view in its epoch.
+        start: Position of the first view among the records of its epoch.
         seeds: Seed of every view, (B,).
         probabilities: Probabilities of all classes, (B, classes).
-        top_k: K.
+        top_k: Number K of classes to keep.
 
     Raises:
         RequestError: A probability is NaN or infinite.
@@ -74,11 +78,11 @@ def select_top_k(
 
 
 def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
-    """Pack teacher outputs as records with checksums.
+    """Convert teacher outputs to records with checksums.
 
     Args:
-        outputs: The outputs of B views.
-        top_k: Number of classes that a record keeps.
+        outputs: The outputs for B views.
+        top_k: Number K of classes in a record.
 
     Returns:
         Records, (B,).
@@ -96,28 +100,28 @@ def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
 
 
 def find_intact(records: Records, start: int) -> npt.NDArray[np.bool_]:
-    """Find the records whose checksum is right.
+    """Find the records with a correct checksum.
 
     Args:
         records: Consecutive records, (B,).
-        start: Position of the first one in its epoch.
+        start: Position of the first record in its epoch.
 
     Returns:
-        bool (B,).
+        Whether each record is intact, bool (B,).
     """
     is_written = records["crc"] != 0
     return np.asarray((records["crc"] == compute_checksums(records, start)) & is_written)
 
 
 def compute_checksums(records: Records, start: int) -> npt.NDArray[np.uint32]:
-    """Compute the CRC-32 of every record's position and content.
+    """Compute the CRC-32 of each record, from its position and its other fields.
 
     Args:
         records: Consecutive records, (B,).
-        start: Position of the first one in its epoch.
+        start: Position of the first record in its epoch.
 
     Returns:
-        uint32 (B,), never 0.
+        The checksums, uint32 (B,), never 0.
     """
     content = records.view(np.uint8).reshape(len(records), -1)[:, 4:]
     position_crcs = (
@@ -134,5 +138,5 @@ def _require_finite(probabilities: npt.NDArray[np.float64]) -> None:
     if not np.isfinite(probabilities).all():
         raise RequestError(
             "the teacher's output contains NaN or infinity",
-            "check its weights, or use --precision float32 if it overflows in 16 bits",
+            "check its weights, or use --precision float32 if its values overflow in 16 bits",
         )

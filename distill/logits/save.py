@@ -1,4 +1,4 @@
-"""Filling a store with the outputs of teachers. A second call resumes where the first stopped."""
+"""Fills a store (a folder of saved teacher outputs), and resumes an interrupted one."""
 
 from __future__ import annotations
 
@@ -11,46 +11,47 @@ from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
 from tinyvit.distill.logits.records import TeacherOutputs
 from tinyvit.distill.logits.store import Store, StoreWriter, require_matching_images
 from tinyvit.distill.logits.teacher_outputs import (
+    ImagesAndTeachers,
     LogitsRequest,
-    OpenSources,
     Span,
     compute_outputs,
-    open_sources,
+    open_images_and_teachers,
 )
 from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress, Progress
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:
-    """Make a store, or add what is missing from one.
+    """Make a store, or compute the missing records of an existing one.
 
     Args:
-        request: What to store.
+        request: The images, the teachers and the settings of the store.
         progress: Receives the number of finished views of each epoch.
 
     Returns:
         The store, with at least `request.epochs` finished epochs.
 
     Raises:
-        RequestError: The folder holds another store or other files, or the request is impossible.
+        RequestError: The folder contains another store or other files, or the request is
+            impossible.
         ImageError: An image cannot be decoded.
     """
     if request.epochs < 1:
         raise RequestError(
             f"--epochs {request.epochs} is not possible", "give a whole number from 1"
         )
-    sources = open_sources(request)
-    store = _open_or_create(request, _make_header(request, sources), sources.images)
+    inputs = open_images_and_teachers(request)
+    store = _open_or_create(request, _make_header(request, inputs), inputs.images)
     for epoch in range(request.epochs):
         if not store.epoch_path(epoch).is_file():
-            _fill_epoch(store, epoch, request, sources, progress or NullProgress())
+            _fill_epoch(store, epoch, request, inputs, progress or NullProgress())
     return Store(store.folder, store.header)
 
 
 def _fill_epoch(
-    store: Store, epoch: int, request: LogitsRequest, sources: OpenSources, progress: Progress
+    store: Store, epoch: int, request: LogitsRequest, inputs: ImagesAndTeachers, progress: Progress
 ) -> None:
-    """Compute and write the batches of an epoch that are not there yet."""
+    """Compute and write the missing batches of an epoch."""
     header = store.header
     description = f"epoch {epoch + 1} of {request.epochs}, views"
     with StoreWriter(store, epoch) as writer:
@@ -58,7 +59,7 @@ def _fill_epoch(
             span for span in header.batch_spans() if not writer.is_written[slice(*span)].all()
         ]
         done = header.records_per_epoch - sum(end - start for start, end in missing)
-        for outputs in _compute(request, header, sources, epoch, missing):
+        for outputs in _compute(request, header, inputs, epoch, missing):
             writer.write(outputs)
             done += len(outputs.seeds)
             progress.advance(description, done, header.records_per_epoch)
@@ -67,31 +68,31 @@ def _fill_epoch(
 def _compute(
     request: LogitsRequest,
     header: StoreHeader,
-    sources: OpenSources,
+    inputs: ImagesAndTeachers,
     epoch: int,
     spans: Sequence[Span],
 ) -> Iterator[TeacherOutputs]:
     if request.ray is None:
-        return compute_outputs(header, sources, epoch, spans)
+        return compute_outputs(header, inputs, epoch, spans)
     from tinyvit.distill.logits.ray_workers import compute_outputs_on_cluster
 
     return compute_outputs_on_cluster(request, header, epoch, spans)
 
 
-def _make_header(request: LogitsRequest, sources: OpenSources) -> StoreHeader:
-    images, teachers = sources.images, sources.teachers
+def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHeader:
+    images, teachers = inputs.images, inputs.teachers
     size = request.size or teachers[0].preprocess.size
     view_source = ViewSource(images.open, len(images), size, request.augmentation)
     return StoreHeader(
         teachers=tuple(teacher.info for teacher in teachers),
-        classes=teachers[0].classes,
+        num_classes=teachers[0].num_classes,
         top_k=request.top_k,
         size=size,
         batch=request.batch,
         seed=request.seed,
-        views=request.views,
+        views_per_image=request.views,
         augmentation=request.augmentation,
-        images=len(images),
+        image_count=len(images),
         images_sha256=images.sha256,
         probe_sha256=hash_probe_views(view_source, images.keys, request.seed),
         versions=library_versions(),
@@ -103,7 +104,7 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
     """Open the store in the output folder, or create it there.
 
     Raises:
-        RequestError: The folder holds other files, or a store of something else.
+        RequestError: The folder contains other files, or a store of another request.
     """
     path = request.output / HEADER_NAME
     if not path.exists():
@@ -114,6 +115,7 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
             )
         header.save(path)
     store = Store(request.output, read_header(path))
+    # Other library versions are accepted if they make the same views, which probe_sha256 shows.
     existing = replace(store.header, versions=header.versions)
     if existing != header:
         differences = [
@@ -122,10 +124,10 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
             if getattr(existing, item.name) != getattr(header, item.name)
         ]
         if differences == ["probe_sha256"]:
-            require_matching_images(store, images)
+            require_matching_images(store, images)  # its error names the library versions
         raise RequestError(
             f"the store in {request.output} was made from another request "
             f"({', '.join(differences)} differ)",
-            "give -o a new folder, or repeat the request that made the store",
+            "give -o a new folder, or repeat the command that made the store",
         )
     return store

@@ -1,8 +1,9 @@
-"""The store: a folder with `store.json` and one file of records for each epoch.
+"""Reads and writes stores. A store is a folder of saved teacher outputs.
 
-The position of a record follows from its image and view, so any record is read without a search.
-An epoch that is not finished is a ".part" file whose missing records are zeros. Whatever stops a
-writer, finished records stay, and the next writer adds the missing ones.
+It contains `store.json` and one file of records for each epoch. The position of a record in the
+file is image * views_per_image + view, so no index is needed. An unfinished epoch is a file with
+the suffix ".part", in which missing records are zeros. If writing is interrupted, the records that
+were written are kept, and the next writer adds the missing ones.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from tinyvit.errors import RequestError
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """The stored outputs of a teacher for one view.
+    """The stored teacher outputs for one view.
 
     Attributes:
         seed: Seed of the view.
@@ -44,7 +45,7 @@ class Store:
 
     Attributes:
         folder: The folder of the store.
-        header: What the store holds.
+        header: The description of the contents, from `store.json`.
     """
 
     folder: Path
@@ -52,14 +53,14 @@ class Store:
 
     @cached_property
     def epochs(self) -> int:
-        """Number of finished epochs, counted from epoch 0 to the first missing one."""
+        """Number of finished epochs before the first missing one."""
         count = 0
         while self.epoch_path(count).is_file():
             count += 1
         return count
 
     def epoch_path(self, epoch: int) -> Path:
-        """Return the path of a finished epoch's file.
+        """Return the path that the file of an epoch has when it is finished.
 
         Args:
             epoch: Epoch, from 0.
@@ -73,7 +74,7 @@ class Store:
             epoch: Epoch, from 0.
 
         Returns:
-            Records, (records_per_epoch,), read only when they are accessed.
+            Records, (records_per_epoch,), as a memory map.
 
         Raises:
             RequestError: The epoch does not exist, or its file is truncated.
@@ -81,25 +82,25 @@ class Store:
         path, header = self.epoch_path(epoch), self.header
         if epoch >= self.epochs:
             raise RequestError(
-                f"{self.folder} has {self.epochs} finished epochs, and {epoch + 1} are needed",
+                f"{self.folder} has {self.epochs} finished epochs, but {epoch + 1} are needed",
                 "run save-logits again with a larger --epochs",
             )
         size_bytes = path.stat().st_size
-        expected_bytes = header.records_per_epoch * header.record.itemsize
+        expected_bytes = header.records_per_epoch * header.dtype.itemsize
         if size_bytes != expected_bytes:
             raise RequestError(
                 f"{path} has {size_bytes} bytes instead of {expected_bytes}: it is truncated, or "
                 "belongs to another store",
-                "delete it and run save-logits again",
+                "delete this file and run save-logits again",
             )
-        return np.memmap(path, header.record, mode="r", shape=(header.records_per_epoch,))
+        return np.memmap(path, header.dtype, mode="r", shape=(header.records_per_epoch,))
 
     def read_record(self, epoch: int, records: Records, position: int) -> TeacherRecord:
         """Read one record and verify it.
 
         Args:
             epoch: Epoch that the records belong to.
-            records: What `read_epoch` returned.
+            records: The records of the epoch, from `read_epoch`.
             position: Position of the record in the epoch.
 
         Raises:
@@ -114,7 +115,7 @@ class Store:
         )
 
     def verify_records(self, epoch: int, start: int, records: Records) -> None:
-        """Verify the checksums and the values of consecutive records.
+        """Verify the checksums and value ranges of consecutive records.
 
         Args:
             epoch: Epoch that the records belong to.
@@ -127,7 +128,7 @@ class Store:
         probabilities = records["probabilities"]
         is_valid = (
             find_intact(records, start)
-            & (records["classes"] < self.header.classes).all(1)
+            & (records["classes"] < self.header.num_classes).all(1)
             & np.isfinite(probabilities).all(1)
             & (probabilities >= 0).all(1)
         )
@@ -135,7 +136,7 @@ class Store:
         if len(damaged):
             raise RequestError(
                 f"record {start + damaged[0]} of {self.epoch_path(epoch)} is damaged",
-                "delete the file and run the same save-logits again",
+                "delete the file and run the same save-logits command again",
             )
 
 
@@ -146,50 +147,50 @@ def open_store(folder: str | Path) -> Store:
         folder: The folder of the store.
 
     Raises:
-        RequestError: The folder is not a store, or has the layout of the paper's released files.
+        RequestError: The folder is not a store, or it is in the format of the paper's released
+            logits.
     """
     folder = Path(folder)
     if not (folder / HEADER_NAME).is_file() and any(folder.glob("logits_top*_epoch*")):
         raise RequestError(
-            f"{folder} has the layout of the paper's released logits, and their augmentation is "
-            "not reproduced here: logits that belong to other crops are of no use",
+            f"{folder} is in the format of the paper's released logits, whose augmentation is not "
+            "reproduced here; the student would see other crops than the teacher",
             "make a store with tinyvit-distill save-logits; check-logits and convert-logits can "
-            "read this layout",
+            "read the paper's format",
         )
     return Store(folder, read_header(folder / HEADER_NAME))
 
 
 def require_matching_images(store: Store, images: ImageFolder) -> None:
-    """Refuse images whose views are not those that the teacher saw.
+    """Require that views made here from these images equal those that the teacher saw.
 
     Args:
         store: The store.
-        images: The images to train on.
+        images: The images to make views of.
 
     Raises:
-        RequestError: The store was made from other images, or the augmentation of this machine
-            makes other pixels.
+        RequestError: The store was made from other images, or the augmentation gives other pixels
+            on this machine.
     """
     header = store.header
-    if header.images != len(images) or header.images_sha256 != images.sha256:
+    if header.image_count != len(images) or header.images_sha256 != images.sha256:
         raise RequestError(
-            f"{store.folder} was made from other images ({header.images} images; {images.folder} "
-            f"has {len(images)})",
-            "give the --data that save-logits had, or make a store from these images",
+            f"{store.folder} was made from other images ({header.image_count} images; "
+            f"{images.folder} has {len(images)})",
+            "give the --data that save-logits was given, or make a store from these images",
         )
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     if header.probe_sha256 != hash_probe_views(source, images.keys, header.seed):
         versions_here = library_versions()
         differences = [
-            f"{name} {version}, here {versions_here.get(name, 'none')}"
+            f"{name} {version}, here {versions_here.get(name, 'missing')}"
             for name, version in header.versions.items()
             if versions_here.get(name) != version
         ]
         raise RequestError(
-            f"the augmentation makes other pixels here than where {store.folder} was made "
-            f"({'; '.join(differences) or 'the versions are equal'})",
-            "install those versions, or make the store again here: logits that belong to other "
-            "crops are worse than none",
+            f"the augmentation gives other pixels here than where {store.folder} was made "
+            f"({'; '.join(differences) or 'the library versions are equal'})",
+            "install the library versions of the store, or make the store again on this machine",
         )
 
 
@@ -197,11 +198,11 @@ class StoreWriter:
     """Writes the records of one epoch, in batches in any order.
 
     Attributes:
-        is_written: For every record of the epoch, whether it is already there, bool.
+        is_written: Whether each record of the epoch is in the file, bool (records_per_epoch,).
     """
 
     def __init__(self, store: Store, epoch: int) -> None:
-        """Open the epoch's unfinished file, or create it.
+        """Open the unfinished file of the epoch, or create it.
 
         Args:
             store: The store.
@@ -212,8 +213,8 @@ class StoreWriter:
         self._part_path = self._final_path.with_suffix(".part")
         self._part_path.touch()
         self._file = self._part_path.open("r+b")
-        self._file.truncate(self._header.records_per_epoch * self._header.record.itemsize)
-        self.is_written = find_intact(np.fromfile(self._part_path, self._header.record), 0)
+        self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
+        self.is_written = find_intact(np.fromfile(self._part_path, self._header.dtype), 0)
 
     def write(self, outputs: TeacherOutputs) -> None:
         """Write the records of consecutive views to the file.
@@ -227,14 +228,14 @@ class StoreWriter:
         records = pack_records(outputs, self._header.top_k)
         remaining = memoryview(records.tobytes())
         offset = outputs.start * records.itemsize
-        # One call may write less than it was given: at most 2 GiB, or what fits on a full disk.
+        # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
         while remaining:
             written = os.pwrite(self._file.fileno(), remaining, offset)
             remaining, offset = remaining[written:], offset + written
         self.is_written[outputs.start : outputs.start + len(records)] = True
 
     def close(self) -> None:
-        """Flush the file, and give it its final name if every record is there."""
+        """Flush the file, and rename it to its final name if no record is missing."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,4 +1,7 @@
-"""Computing what teachers predict for the views of a data set, one batch after the other."""
+"""Computes the teachers' top-K probabilities for the views of a data set, in batches.
+
+A view is an augmented version of an image. A store is the folder that the outputs are saved in.
+"""
 
 from __future__ import annotations
 
@@ -21,22 +24,30 @@ from tinyvit.distill.training.device import Precision, select_device
 DEFAULT_BATCH = 16
 
 Span = tuple[int, int]
-"""Positions of consecutive records of an epoch, (start, end)."""
+"""Positions of the records of one batch in an epoch, (start, end)."""
+_ViewBatch = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
+"""Seeds, (B,), and pixels, (B, S, S, 3), of views."""
 
 
 @dataclass(frozen=True)
 class LogitsRequest:
-    """A request to `save-logits`. Fields that are not described are those of `StoreHeader`.
+    """A request to `tinyvit-distill save-logits`.
 
     Attributes:
         data: Folder of images.
-        teachers: Teachers as they are named on the command line, see `teachers`.
-        epochs: Number of epochs to store.
+        teachers: Teachers as they are named on the command line, see
+            `tinyvit.distill.logits.teachers`.
+        epochs: Number of epochs to save.
         output: Folder of the store.
-        top_k: Number of classes that a record keeps; the default is for 1,000 classes.
-        size: Side of the views in pixels; None takes the teacher's own.
-        precision: "auto", "float32" or "bfloat16", for teachers in torch.
-        ray: Address of a Ray cluster, "" for a cluster on this machine, None for no cluster.
+        top_k: Number K of classes in a record; the default suits 1,000 classes.
+        size: Side of the views in pixels; None for the input size of the first teacher.
+        views: Number of views of each image in an epoch.
+        seed: Seed of all views.
+        batch: Batch size of the teachers.
+        augmentation: The augmentation settings.
+        precision: "auto", "float32" or "bfloat16", for teachers that run in PyTorch.
+        ray: Address of a Ray cluster; "" for a new cluster on this machine; None computes without
+            Ray.
     """
 
     data: Path
@@ -54,8 +65,8 @@ class LogitsRequest:
 
 
 @dataclass(frozen=True)
-class OpenSources:
-    """The images and teachers of a request, ready to use.
+class ImagesAndTeachers:
+    """The opened images and teachers of a request.
 
     Attributes:
         images: The images.
@@ -66,7 +77,7 @@ class OpenSources:
     teachers: tuple[Teacher, ...]
 
 
-def open_sources(request: LogitsRequest) -> OpenSources:
+def open_images_and_teachers(request: LogitsRequest) -> ImagesAndTeachers:
     """List the images and open the teachers of a request.
 
     Args:
@@ -77,19 +88,19 @@ def open_sources(request: LogitsRequest) -> OpenSources:
     """
     device = select_device(request.precision)
     images = read_image_folder(request.data)
-    return OpenSources(images, open_teachers(request.teachers, request.size, device))
+    return ImagesAndTeachers(images, open_teachers(request.teachers, request.size, device))
 
 
 def compute_outputs(
-    header: StoreHeader, sources: OpenSources, epoch: int, spans: Sequence[Span]
+    header: StoreHeader, inputs: ImagesAndTeachers, epoch: int, spans: Sequence[Span]
 ) -> Iterator[TeacherOutputs]:
     """Compute the teachers' outputs for batches of an epoch.
 
     Args:
         header: Header of the store that the outputs are for.
-        sources: The images and teachers.
+        inputs: The opened images and teachers.
         epoch: Epoch, from 0.
-        spans: The batches to compute.
+        spans: The batches to compute, as record positions.
 
     Yields:
         The outputs of each batch, in order.
@@ -99,24 +110,25 @@ def compute_outputs(
         RequestError: A teacher's output is not finite.
     """
 
-    def make_batch(span: Span) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-        return _make_views(header, sources.images, epoch, span)
+    def make_batch(span: Span) -> _ViewBatch:
+        return _make_views(header, inputs.images, epoch, span)
 
-    # The views of the next batch are made while the teacher computes on this one. A single batch,
-    # as Ray's workers compute it, needs no thread.
-    is_single = len(spans) == 1
-    batches = map(make_batch, spans) if is_single else map_ahead(make_batch, spans, 1, ahead=2)
+    batches: Iterator[_ViewBatch]
+    # A thread makes the views of the next two batches while the teacher computes. Ray workers
+    # compute one batch per call, which needs no thread.
+    if len(spans) == 1:
+        batches = map(make_batch, spans)
+    else:
+        batches = map_ahead(make_batch, spans, threads=1, ahead=2)
     for (start, _), (seeds, pixels) in zip(spans, batches):
-        probabilities = average_probabilities(sources.teachers, pixels)
+        probabilities = average_probabilities(inputs.teachers, pixels)
         yield select_top_k(start, seeds, probabilities, header.top_k)
 
 
-def _make_views(
-    header: StoreHeader, images: ImageFolder, epoch: int, span: Span
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]:
-    """Return the seeds, (B,), and the pixels, uint8 (B, S, S, 3), of a batch."""
+def _make_views(header: StoreHeader, images: ImageFolder, epoch: int, span: Span) -> _ViewBatch:
+    """Make the views of one batch."""
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
-    positions = [divmod(record, header.views) for record in range(*span)]
-    seeds = [view_seed(header.seed, epoch, images.keys[index], view) for index, view in positions]
-    pixels = [make_view(source, index, seed).pixels for (index, _), seed in zip(positions, seeds)]
+    image_views = [divmod(record, header.views_per_image) for record in range(*span)]
+    seeds = [view_seed(header.seed, epoch, images.keys[index], view) for index, view in image_views]
+    pixels = [make_view(source, index, seed).pixels for (index, _), seed in zip(image_views, seeds)]
     return np.array(seeds, np.uint32), np.stack(pixels)

@@ -1,12 +1,12 @@
-"""Teachers: networks whose class probabilities a store keeps.
+"""Opens teachers: networks whose class probabilities a student learns from.
 
-A teacher is named on the command line as one of:
+A teacher is named on the command line in one of these forms:
 
-    tiny_vit_21m.safetensors      a TinyViT checkpoint, run in torch
+    tiny_vit_21m.safetensors      a TinyViT checkpoint, run in PyTorch
     tinyvit_21m, demo             a released checkpoint, by name
     tinyvit_21m.onnx              an exported artifact, run by its engine
-    timm:convnext_base.fb_in22k   a model of timm with its published weights, if timm is installed
-    teacher.py:make_teacher       a function without arguments that returns a torch module
+    timm:convnext_base.fb_in22k   a timm model with its published weights; needs timm
+    teacher.py:make_teacher       a function without arguments that returns a PyTorch module
                                   (or package.module:make_teacher); this code is executed
 """
 
@@ -26,7 +26,7 @@ from tinyvit.errors import RequestError
 from tinyvit.files import sha256
 from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
-from tinyvit.runtimes import open_artifact, open_runtime
+from tinyvit.runtimes import open_runtime, read_artifact
 from tinyvit.variants import RELEASED_NAMES
 
 TIMM_PREFIX = "timm:"
@@ -35,24 +35,25 @@ TIMM_PREFIX = "timm:"
 def open_teachers(
     names: Sequence[str], size: int | None, device: ComputeDevice
 ) -> tuple[Teacher, ...]:
-    """Open teachers whose probabilities will be averaged.
+    """Open one or several teachers with the same classes.
 
     Args:
         names: Teachers as they are named on the command line, at least one.
-        size: Side of the views in pixels; None takes the first teacher's own.
-        device: Where torch modules run.
+        size: Side of the views in pixels; None for the input size of the first teacher.
+        device: The device to run PyTorch modules on.
 
     Raises:
-        RequestError: A teacher cannot be opened, or their classes or sizes differ.
+        RequestError: A teacher cannot be opened, its classes differ from those of another, or it
+            does not accept this size.
     """
     teachers = tuple(_open_teacher(name, size, device) for name in names)
     first = teachers[0]
     for other in teachers[1:]:
-        if (other.classes, other.labels) != (first.classes, first.labels):
+        if (other.num_classes, other.labels) != (first.num_classes, first.labels):
             raise RequestError(
-                f"{first.name} and {other.name} have different classes ({first.classes} and "
-                f"{other.classes})",
-                "give teachers with the same classes in the same order",
+                f"{first.name} and {other.name} have different classes ({first.num_classes} and "
+                f"{other.num_classes})",
+                "give teachers with the same class labels in the same order",
             )
     view_size = size or first.preprocess.size
     for teacher in teachers:
@@ -65,16 +66,18 @@ def open_teachers(
 
 
 def average_probabilities(teachers: Sequence[Teacher], pixels: Pixels) -> npt.NDArray[np.float64]:
-    """Average the probabilities of teachers.
+    """Average the class probabilities of teachers.
 
     Args:
         teachers: Teachers with the same classes.
         pixels: Views, uint8 (B, S, S, 3).
 
     Returns:
-        Probabilities, float64 (B, classes).
+        Mean probabilities, float64 (B, num_classes).
     """
-    return np.asarray(np.mean([teacher.probabilities(pixels) for teacher in teachers], axis=0))
+    return np.asarray(
+        np.mean([teacher.predict_probabilities(pixels) for teacher in teachers], axis=0)
+    )
 
 
 def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher:
@@ -107,7 +110,7 @@ def _open_checkpoint(
 
 
 def _open_artifact(path: Path) -> Teacher:
-    artifact = open_artifact(path)
+    artifact = read_artifact(path)
     manifest = artifact.manifest
     if manifest is None or manifest.stage != "host":
         raise RequestError(
@@ -124,7 +127,7 @@ def _open_artifact(path: Path) -> Teacher:
     return Teacher(
         name=path.name,
         sha256=sha256(path),
-        classes=len(manifest.labels),
+        num_classes=len(manifest.labels),
         labels=manifest.labels,
         preprocess=manifest.preprocess,
         compute_logits=compute_logits,

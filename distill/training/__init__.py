@@ -1,4 +1,6 @@
-"""Training of students from a store, from labels, or from both.
+"""Training of students: TinyViT networks that learn from a store, from class labels, or from both.
+
+A store is a folder of saved teacher predictions (package `logits`).
 
 Needs `pip install 'tinyvit-edge[train]'`.
 """

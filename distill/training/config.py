@@ -1,4 +1,4 @@
-"""The settings of a training run: their types and limits, TOML files, and changes to them."""
+"""The settings of a training run: their ranges, reading them from TOML, and changing them."""
 
 from __future__ import annotations
 
@@ -18,28 +18,35 @@ MAX_CONFIG_BYTES = 2**20
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """Settings of a training run. Learning rates are for 512 images in a step.
+    """Settings of a training run.
+
+    Learning rates are for 512 images per step, and are scaled in proportion to `batch`.
 
     Attributes:
-        preset: Name of the preset that the settings began from.
-        epochs: Passes over all images.
-        batch: Images in a step, over all processes.
-        lr: Largest learning rate.
+        preset: Name of the preset that the settings are based on.
+        epochs: Number of passes over all images.
+        batch: Images per step, in all processes together.
+        lr: Peak learning rate.
         warmup_lr: Learning rate of the first step.
         min_lr: Learning rate at the end.
-        warmup_epochs: Epochs of the linear warm-up.
+        warmup_epochs: Duration of the linear warm-up in epochs.
         weight_decay: AdamW's weight decay.
-        layer_decay: Layer-wise decay of the learning rate, see `optimizer.layer_scale`.
-        drop_path: Probability of skipping the last block's branches; "paper" takes the paper's
-            rate for the preset and variant, see `presets.drop_path_rate`.
-        average: Decay of the running average of the weights; 0 turns averaging off.
+        layer_decay: Factor of the learning rate from one block to the block before it, see
+            `optimizer.learning_rate_factor`; 1 turns layer-wise decay off.
+        drop_path: Stochastic-depth rate of the last block; "paper" selects the paper's rate for
+            the preset and variant, see `presets.select_drop_path_rate`.
+        ema_decay: Decay of the exponential moving average of the weights; 0 turns it off.
         label_smoothing: Label smoothing of the cross-entropy.
-        label_weight: Weight of the labels' cross-entropy beside a teacher's divergence.
-        clip: Largest norm of the gradient; 0 does not clip.
-        frozen_norm: Whether BatchNorm keeps the statistics that it has.
-        seed: Seed of everything that is random.
+        label_weight: Weight of the cross-entropy with class labels, which is added to the
+            divergence from the teacher. Without a store it has no effect.
+        max_grad_norm: Norm that the gradient is clipped to; 0 turns clipping off.
+        frozen_batchnorm: Whether BatchNorm layers stay in eval mode, so that their running
+            statistics do not change.
+        seed: Seed of new weights, the order of images, stochastic depth and, without a store,
+            views.
         precision: "auto", "float32" or "bfloat16".
-        augmentation: The augmentation if there is no store, which has its own.
+        augmentation: The augmentation. With a store it is not used, because the views must be
+            those that the teacher saw.
     """
 
     preset: str
@@ -52,48 +59,49 @@ class TrainingConfig:
     weight_decay: float = 0.05
     layer_decay: float = 1.0
     drop_path: float | Literal["paper"] = "paper"
-    average: float = 0.0
+    ema_decay: float = 0.0
     label_smoothing: float = 0.1
     label_weight: float = 0.0
-    clip: float = 5.0
-    frozen_norm: bool = False
+    max_grad_norm: float = 5.0
+    frozen_batchnorm: bool = False
     seed: int = 0
     precision: Precision = "auto"
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         limits = {
-            "epochs is at least 1": self.epochs >= 1,
-            "batch is at least 2": self.batch >= 2,
-            "min_lr is between 0 and lr": 0 <= self.min_lr <= self.lr,
-            "warmup_lr is between 0 and lr": 0 <= self.warmup_lr <= self.lr,
-            "warmup_epochs is not negative": self.warmup_epochs >= 0,
-            "layer_decay is above 0 and at most 1": 0 < self.layer_decay <= 1,
-            'drop_path is "paper", or at least 0 and below 1': self.drop_path == "paper"
+            "epochs must be at least 1": self.epochs >= 1,
+            "batch must be at least 2": self.batch >= 2,
+            "min_lr must be between 0 and lr": 0 <= self.min_lr <= self.lr,
+            "warmup_lr must be between 0 and lr": 0 <= self.warmup_lr <= self.lr,
+            "warmup_epochs must not be negative": self.warmup_epochs >= 0,
+            "layer_decay must be above 0 and at most 1": 0 < self.layer_decay <= 1,
+            'drop_path must be "paper", or at least 0 and below 1': self.drop_path == "paper"
             or 0 <= self.drop_path < 1,
-            "average is at least 0 and below 1": 0 <= self.average < 1,
-            "label_smoothing is at least 0 and below 1": 0 <= self.label_smoothing < 1,
-            "label_weight is not negative": self.label_weight >= 0,
-            "clip is not negative": self.clip >= 0,
-            "weight_decay is not negative": self.weight_decay >= 0,
+            "ema_decay must be at least 0 and below 1": 0 <= self.ema_decay < 1,
+            "label_smoothing must be at least 0 and below 1": 0 <= self.label_smoothing < 1,
+            "label_weight must not be negative": self.label_weight >= 0,
+            "max_grad_norm must not be negative": self.max_grad_norm >= 0,
+            "weight_decay must not be negative": self.weight_decay >= 0,
         }
         violated = [limit for limit, is_met in limits.items() if not is_met]
         if violated:
+            value = getattr(self, violated[0].partition(" ")[0])
             raise RequestError(
-                f"the training settings are not possible: {violated[0]} is not true",
-                f"change the value; the settings are {self}",
+                f"the training settings are not valid: {violated[0]} (it is {value})",
+                "give another value",
             )
 
 
 def apply_overrides(config: TrainingConfig, overrides: Mapping[str, object]) -> TrainingConfig:
-    """Change single settings.
+    """Return settings with some values replaced.
 
     Args:
-        config: The settings to begin from.
-        overrides: New values, as TOML has them, by "name" or "augmentation.name".
+        config: The settings.
+        overrides: New values, with the types of TOML, by "name" or "augmentation.name".
 
     Raises:
-        RequestError: A name or the type of a value is not known, or a value is out of range.
+        RequestError: A name is not known, or a value has a wrong type or is out of range.
     """
     data = asdict(config)
     for name, value in overrides.items():
@@ -110,7 +118,7 @@ def apply_overrides(config: TrainingConfig, overrides: Mapping[str, object]) -> 
 
 
 def parse_assignment(text: str) -> tuple[str, object]:
-    """Parse an assignment of a TOML value, such as "lr=1e-3".
+    """Parse an assignment "NAME=VALUE" with a TOML value, such as "lr=1e-3".
 
     Args:
         text: The assignment.
@@ -124,23 +132,23 @@ def parse_assignment(text: str) -> tuple[str, object]:
     name, equals, value = text.partition("=")
     try:
         if not equals:
-            raise ValueError("there is no =")
+            raise ValueError("= is missing")
         return name.strip(), toml_files.loads(f"x = {value}")["x"]
     except ValueError as error:  # TOMLDecodeError is a ValueError
         raise RequestError(
-            f"--set {text!r} is not understood ({error})",
+            f"--set {text!r} cannot be parsed ({error})",
             "give NAME=VALUE with a TOML value, such as lr=1e-3",
         ) from error
 
 
 def read_config(path: Path) -> TrainingConfig:
-    """Read the table [training] of a TOML file, such as a run's run.toml.
+    """Read settings from the table [training] of a TOML file, such as run.toml of another run.
 
     Args:
         path: The file.
 
     Raises:
-        RequestError: The file cannot be read or used.
+        RequestError: The file cannot be read, or its settings are not valid.
     """
     try:
         if path.stat().st_size > MAX_CONFIG_BYTES:
@@ -148,17 +156,18 @@ def read_config(path: Path) -> TrainingConfig:
         table = toml_files.loads(path.read_text(encoding="utf-8"))["training"]
     except OSError as error:
         raise RequestError(
-            f"the settings file {path} cannot be read ({error.strerror})", "check --config"
+            f"the settings file {path} cannot be read ({error.strerror})",
+            "give --config the path of a TOML file",
         ) from error
     except (ValueError, KeyError) as error:
         raise RequestError(
-            f"{path} is not understood ({error})", "give a TOML file with a table [training]"
+            f"{path} cannot be parsed ({error})", "give a TOML file with a table [training]"
         ) from error
     return _parse(table, str(path))
 
 
 def _parse(data: dict[str, Any], source: str) -> TrainingConfig:
-    """Parse settings; lists stand for tuples, and whole numbers for floats."""
+    """Convert TOML values to settings: lists to tuples, and integers to floats as needed."""
     try:
         table = dict(data)
         if isinstance(table.get("augmentation"), dict):
@@ -170,5 +179,5 @@ def _parse(data: dict[str, Any], source: str) -> TrainingConfig:
     except ValueError as error:
         raise RequestError(
             f"{source} cannot be used: {error}",
-            "give values of the types that a run's run.toml shows",
+            "give values of the same types as in the run.toml of a run",
         ) from error

@@ -1,4 +1,8 @@
-"""The data loader: views of images with labels and stored teacher outputs, made in processes."""
+"""Loads training batches in worker processes.
+
+A sample is a view (augmented version of an image), the class of the image, and the teacher outputs
+that a store contains for this view.
+"""
 
 from __future__ import annotations
 
@@ -28,31 +32,33 @@ class TrainingBatch:
     Attributes:
         pixels: Views, uint8 (B, S, S, 3).
         classes: Class of each view's image, int64 (B,); None without labels.
-        partners: Class of the image that was mixed in, int64 (B,); None without labels.
-        shares: Fraction of the view that is its own image, float32 (B,); None without labels.
+        partner_classes: Class of the image that was mixed in, int64 (B,); None without labels.
+        own_fractions: Fraction of each view that comes from its own image, float32 (B,); None
+            without labels.
         teacher_classes: The teacher's top classes, int64 (B, K); None without a store.
         teacher_probabilities: Their probabilities, float32 (B, K); None without a store.
     """
 
     pixels: Tensor
     classes: Tensor | None = None
-    partners: Tensor | None = None
-    shares: Tensor | None = None
+    partner_classes: Tensor | None = None
+    own_fractions: Tensor | None = None
     teacher_classes: Tensor | None = None
     teacher_probabilities: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a training run and what is known about them.
+    """The images of a training run, with their classes and teacher outputs.
 
     Attributes:
         images: The images.
-        class_indices: Class of each image among the student's classes, int64 (N,); None if it is
-            not known.
-        store: Stored teacher outputs, whose augmentation and seeds are used; None without.
-        augmentation: The augmentation without a store.
-        seed: Seed of the views without a store.
+        class_indices: Index of each image's class among those of the student, int64 (N,); None if
+            it is not known.
+        store: Saved teacher outputs; None trains from class labels only. A store determines the
+            augmentation and the seeds of the views.
+        augmentation: The augmentation; not used with a store.
+        seed: Seed of the views; not used with a store.
         size: Side of the views in pixels.
     """
 
@@ -64,25 +70,25 @@ class TrainingData:
     size: int
 
     @property
-    def views(self) -> int:
-        """Views of each image in an epoch."""
-        return self.store.header.views if self.store else 1
+    def views_per_image(self) -> int:
+        """Number of views of each image in an epoch."""
+        return self.store.header.views_per_image if self.store else 1
 
     @property
     def view_source(self) -> ViewSource:
-        """The settings that all views share."""
+        """The images and the settings from which views of them are made."""
         augmentation = self.store.header.augmentation if self.store else self.augmentation
         return ViewSource(self.images.open, len(self.images), self.size, augmentation)
 
     def __len__(self) -> int:
-        return len(self.images) * self.views
+        return len(self.images) * self.views_per_image
 
 
 class _EpochDataset(Dataset["Sample | TinyViTError"]):
     """The samples of one epoch.
 
-    An error is returned instead of raised: of an exception in a worker process, torch keeps only
-    the type and the traceback.
+    Errors are returned instead of raised, because torch raises a copy of a worker's exception
+    that lacks its attributes. `load_batches` raises the original.
     """
 
     def __init__(self, data: TrainingData, epoch: int) -> None:
@@ -98,7 +104,7 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
 
     def _make_sample(self, index: int) -> Sample:
         data = self._data
-        image, view_number = divmod(index, data.views)
+        image, view_number = divmod(index, data.views_per_image)
         sample: Sample = {}
         if data.store is None or self._records is None:
             seed = view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
@@ -111,8 +117,8 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
         sample["pixels"] = view.pixels
         if data.class_indices is not None:
             sample["classes"] = data.class_indices[image]
-            sample["partners"] = data.class_indices[view.partner]
-            sample["shares"] = np.float32(view.share)
+            sample["partner_classes"] = data.class_indices[view.partner]
+            sample["own_fractions"] = np.float32(view.own_fraction)
         return sample
 
 
@@ -123,11 +129,10 @@ def load_batches(
 
     Args:
         data: The images.
-        epoch: Epoch, from 0; with a store, its epochs repeat.
-        order: Samples in the order in which they are used, int64 (n,). Samples that do not fill
-            the last batch are left out.
-        batch: Samples in a batch.
-        workers: Processes that make views; 0 makes them in this process.
+        epoch: Epoch, from 0. If the store has fewer epochs, they are repeated.
+        order: Indices of the samples, int64 (n,). An incomplete last batch is left out.
+        batch: Samples per batch.
+        workers: Number of worker processes; 0 makes the samples in this process.
 
     Yields:
         The batches.
@@ -159,8 +164,8 @@ def _collate(samples: list[Sample | TinyViTError]) -> Any:
     return default_collate(samples)
 
 
-def epoch_order(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
-    """Return a random order of all samples, the same on every machine.
+def shuffle_indices(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+    """Return a random permutation of all samples, which is the same on every machine.
 
     Args:
         seed: Seed of the run.
@@ -168,12 +173,12 @@ def epoch_order(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
         samples: Number of samples.
 
     Returns:
-        int64 (samples,).
+        Indices, int64 (samples,).
     """
     random = np.random.RandomState((seed * 1_000_003 + epoch) % 2**32)
     return random.permutation(samples).astype(np.int64)
 
 
-def default_workers() -> int:
-    """Return the number of worker processes if the user gives none: cores less one, 1 to 8."""
+def default_worker_count() -> int:
+    """Return the default number of worker processes: the number of cores less one, 1 to 8."""
     return max(1, min(8, (os.cpu_count() or 1) - 1))

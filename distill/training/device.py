@@ -1,4 +1,4 @@
-"""The device that networks in torch run on, and the precision of their products."""
+"""Selects the device and the precision that PyTorch networks run with."""
 
 from __future__ import annotations
 
@@ -13,26 +13,27 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes import processor
 
 Precision = Literal["auto", "float32", "bfloat16"]
-"""The precision that a user asks for; "auto" is bfloat16 where it is fast."""
+"""The precision that a user requests; "auto" is bfloat16 if the hardware supports it."""
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags of /proc/cpuinfo (the last one is Arm's) that show hardware support of bfloat16. Without
-any of them, torch emulates bfloat16 and is ten times slower than in float32."""
+"""Flags of /proc/cpuinfo that show hardware support of bfloat16 ("bf16" is Arm's flag). Without any
+of them, torch emulates bfloat16, which is ten times slower than float32."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class ComputeDevice:
-    """A device, and whether products are computed in bfloat16 on it.
+    """A device and the precision to compute with.
 
     Attributes:
         name: torch's name of the device, such as "cpu" or "cuda:0".
-        bfloat16: Whether products are computed in bfloat16; weights stay float32.
+        uses_bfloat16: Whether matrix products and convolutions are computed in bfloat16 (autocast).
+            Weights stay float32.
     """
 
     name: str
-    bfloat16: bool
+    uses_bfloat16: bool
 
     def place(self, module: _Network) -> _Network:
         """Move a module to the device, with convolution weights in channels-last order.
@@ -43,9 +44,13 @@ class ComputeDevice:
         Returns:
             The same module.
         """
-        return module.to(self.name, memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        # torch's annotations lack the combination of a device and a memory format.
+        placed: _Network = module.to(  # type: ignore[call-overload]
+            self.name, memory_format=torch.channels_last
+        )
+        return placed
 
-    def images(self, batch: Tensor) -> Tensor:
+    def move_images(self, batch: Tensor) -> Tensor:
         """Move images to the device in channels-last order.
 
         Args:
@@ -54,28 +59,31 @@ class ComputeDevice:
         return batch.to(self.name, memory_format=torch.channels_last, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return the context for forward passes, which chooses the precision of products."""
-        return torch.autocast(self.name.partition(":")[0], torch.bfloat16, enabled=self.bfloat16)
+        """Return a context for forward passes that applies the precision."""
+        return torch.autocast(
+            self.name.partition(":")[0], torch.bfloat16, enabled=self.uses_bfloat16
+        )
 
 
 def select_device(precision: Precision = "auto", local_rank: int = 0) -> ComputeDevice:
     """Select the GPU if there is one, else the CPU.
 
     Args:
-        precision: The precision that the user asked for.
-        local_rank: Number of the GPU on this machine.
+        precision: The requested precision.
+        local_rank: Index of the GPU on this machine.
 
     Raises:
-        RequestError: bfloat16 was asked for on a CPU that would emulate it.
+        RequestError: bfloat16 was requested on a CPU without bfloat16 instructions.
     """
     if torch.cuda.is_available():
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return ComputeDevice(f"cuda:{local_rank}", precision != "float32" and has_bfloat16)
-    has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.flags() or frozenset()))
+    has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.read_flags() or frozenset()))
     if precision == "bfloat16" and not has_bfloat16:
         raise RequestError(
-            "this processor has no bfloat16 instructions, and torch would emulate them ten times "
-            "slower than float32",
-            "use --precision float32",
+            "bfloat16 was requested, but this processor has no bfloat16 instructions, and "
+            "emulation is ten times slower than float32",
+            "request float32: --precision float32 in save-logits, --set 'precision=\"float32\"' in "
+            "train",
         )
     return ComputeDevice("cpu", precision != "float32" and has_bfloat16)

@@ -1,4 +1,4 @@
-"""Training on several processes, as torchrun starts them.
+"""Training in several processes, which torchrun starts.
 
 Gradients are averaged over all processes; the first process evaluates and writes files.
 """
@@ -18,12 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """The processes that train together, as one of them sees them.
+    """The position of this process among the processes that train together.
 
     Attributes:
-        rank: Number of this process, from 0.
+        rank: Index of this process among all processes, from 0.
         count: Number of processes.
-        local_rank: Number of this process on its machine.
+        local_rank: Index of this process among those of its machine, from 0.
     """
 
     rank: int = 0
@@ -36,7 +36,7 @@ class ProcessGroup:
         return self.rank == 0
 
     def wrap(self, model: nn.Module) -> nn.Module:
-        """Return the model with gradients averaged over all processes.
+        """Return a wrapper of the model that averages gradients over all processes.
 
         Args:
             model: The model of this process.
@@ -47,7 +47,7 @@ class ProcessGroup:
         return DistributedDataParallel(model, device_ids=device_ids)
 
     def wait(self) -> None:
-        """Wait until all processes have arrived here."""
+        """Wait until all processes have called this method."""
         if self.count > 1:
             dist.barrier()
 

@@ -1,7 +1,7 @@
-"""Stochastic depth: while training, a block's branch is skipped for some images.
+"""Adds stochastic depth: during training, residual branches are skipped for random images.
 
-Huang et al., "Deep Networks with Stochastic Depth", 2016. It is added as hooks on the branches of
-the unchanged network, so that nothing of it is exported.
+Source: Huang et al., "Deep Networks with Stochastic Depth", 2016. It is implemented as forward
+hooks on the branches, so that the modules of the network, which is exported later, are unchanged.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from tinyvit.nn.model import Block, MBConv, TinyViT
 
 
 def add_drop_path(model: TinyViT, rate: float) -> None:
-    """Make a network skip branches at random while it trains.
+    """Make a network skip residual branches at random in training mode.
 
-    The probability grows evenly from 0 in the first block to `rate` in the last (microsoft/Cream,
-    TinyViT/models/tiny_vit.py). Branches that are not skipped are scaled so that the mean of the
-    sum stays. In eval mode nothing is skipped.
+    The probability increases linearly from 0 in the first block to `rate` in the last block
+    (microsoft/Cream, TinyViT/models/tiny_vit.py). The outputs of other branches are divided by the
+    probability of keeping them, so that their expected value is unchanged.
 
     Args:
         model: The network, which is changed in place.
-        rate: Probability in the last block, 0 to 1.
+        rate: Probability of skipping a branch in the last block, 0 to 1.
     """
     if rate == 0:
         return
@@ -38,14 +38,18 @@ def add_drop_path(model: TinyViT, rate: float) -> None:
 
 
 def _make_hook(rate: float, tokens_per_image: int | None) -> Callable[..., Tensor]:
-    """Return a hook for outputs (B, ...), or (B * tokens_per_image, channels)."""
+    """Return a forward hook that zeroes the output of a branch for random images.
+
+    `tokens_per_image` is None if the output has the shape (B, ...). Otherwise, the tokens of all
+    images are in the first axis: (B * tokens_per_image, C).
+    """
 
     def drop_branch(module: nn.Module, _: Any, output: Tensor) -> Tensor:
         if not module.training or rate == 0:
             return output
-        images = output.shape[0] // (tokens_per_image or 1)
-        mask = torch.empty(images, 1, device=output.device, dtype=output.dtype)
+        image_count = output.shape[0] // (tokens_per_image or 1)
+        mask = torch.empty(image_count, 1, device=output.device, dtype=output.dtype)
         mask = mask.bernoulli_(1 - rate).div_(1 - rate)
-        return (output.reshape(images, -1) * mask).reshape(output.shape)
+        return (output.reshape(image_count, -1) * mask).reshape(output.shape)
 
     return drop_branch

@@ -1,4 +1,4 @@
-"""Accuracy of a network in torch on labeled images."""
+"""Measures the accuracy of a PyTorch network on labeled images."""
 
 from __future__ import annotations
 
@@ -20,32 +20,34 @@ class AccuracyScores:
     """Accuracy on a set of images.
 
     Attributes:
-        top1: Percent of images whose best class is correct.
-        top5: Percent of images with the correct class among the best five.
-        images: Number of images.
+        top1: Percentage of images whose predicted class is correct.
+        top5: Percentage of images with the correct class among the five most probable ones.
+        image_count: Number of images.
     """
 
     top1: float
     top5: float
-    images: int
+    image_count: int
 
     def __str__(self) -> str:
-        return f"top-1 {self.top1:.2f}%, top-5 {self.top5:.2f}% of {self.images} images"
+        return f"top-1 {self.top1:.2f}%, top-5 {self.top5:.2f}% of {self.image_count} images"
 
 
 def evaluate_model(
     model: nn.Module,
     validation: ValidationSet,
     device: ComputeDevice,
-    rows: Sequence[int] | None = None,
+    kept_rows: Sequence[int] | None = None,
 ) -> AccuracyScores:
     """Measure the accuracy of a network.
 
     Args:
-        model: The network, on the device. Its training mode is restored afterwards.
+        model: The network, on the device. It is evaluated in eval mode; afterwards its mode is
+            restored.
         validation: The images with their classes.
-        device: The device, which also decides the precision.
-        rows: Rows of the classifier in the order of the validation's labels; None takes all.
+        device: The device and the precision.
+        kept_rows: Rows of the classifier that correspond to the labels of `validation`, in their
+            order; None if all rows do.
     """
     was_training = model.training
     model.eval()
@@ -55,8 +57,10 @@ def evaluate_model(
             for start in range(0, len(pixels), _BATCH):
                 images = validation.preprocess.normalize(pixels[start : start + _BATCH])
                 with device.autocast():
-                    logits = model(device.images(torch.from_numpy(images))).float().cpu().numpy()
-                logits = logits if rows is None else logits[:, list(rows)]
+                    logits = (
+                        model(device.move_images(torch.from_numpy(images))).float().cpu().numpy()
+                    )
+                logits = logits if kept_rows is None else logits[:, list(kept_rows)]
                 counter.update(logits, classes[start : start + _BATCH])
     model.train(was_training)
-    return AccuracyScores(counter.top1, counter.top5, counter.images)
+    return AccuracyScores(counter.top1, counter.top5, counter.image_count)

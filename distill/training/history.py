@@ -1,4 +1,4 @@
-"""The history of a training run: TensorBoard's event files, and a chart."""
+"""Records the history of a training run: TensorBoard event files and a chart."""
 
 from __future__ import annotations
 
@@ -20,26 +20,27 @@ class EpochSummary:
 
     Attributes:
         loss: Mean loss of its steps.
-        rate: Learning rate of its last step.
-        top1: Top-1 accuracy after it in percent; None without validation images.
-        seconds: Duration in seconds.
+        learning_rate: Learning rate of its last step.
+        top1: Top-1 accuracy after the epoch in percent; None without validation images.
+        seconds: Duration of the epoch in seconds, without evaluation.
     """
 
     loss: float
-    rate: float
+    learning_rate: float
     top1: float | None
     seconds: float
 
 
 class TensorBoardLog:
-    """Writes TensorBoard's event files."""
+    """Writes TensorBoard event files."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
-        """Begin to write.
+        """Open a new event file.
 
         Args:
             folder: Folder of the event files.
-            first_step: The next step. Later events that an interrupted run wrote are hidden.
+            first_step: Number of the next step. TensorBoard hides events of this and later
+                steps, which an interrupted run may have written.
 
         Raises:
             MissingDependencyError: TensorBoard is not installed.
@@ -55,8 +56,8 @@ class TensorBoardLog:
 
         Args:
             step: Number of the step, from 1.
-            loss: Its loss.
-            rate: Its learning rate.
+            loss: Loss of the step.
+            rate: Learning rate of the step.
         """
         self._writer.add_scalar("train/loss", loss, step)
         self._writer.add_scalar("train/learning_rate", rate, step)
@@ -65,8 +66,8 @@ class TensorBoardLog:
         """Record one epoch.
 
         Args:
-            step: Number of its last step.
-            summary: What happened in it.
+            step: Number of the last step of the epoch.
+            summary: Results of the epoch.
         """
         if summary.top1 is not None:
             self._writer.add_scalar("val/top1", summary.top1, step)
@@ -78,7 +79,7 @@ class TensorBoardLog:
 
 
 def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
-    """Draw loss and top-1 accuracy by epoch.
+    """Draw a chart of loss and top-1 accuracy over the epochs.
 
     Args:
         history: The epochs in order.

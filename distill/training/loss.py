@@ -1,4 +1,4 @@
-"""The loss of a student: divergence from a teacher's stored outputs, and cross-entropy."""
+"""The loss of a student: divergence from saved teacher outputs, and cross-entropy with labels."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from tinyvit.distill.training.data_loader import TrainingBatch
 
 
 def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
-    """Compute the Kullback-Leibler divergence from a teacher whose top K classes are known.
+    """Compute the Kullback-Leibler divergence from a teacher of which the top K classes are known.
 
-    The rest of the teacher's probability is spread evenly over the other C - K classes (section 3.1
-    of the paper). Nothing of size (B, C) is made but the student's own log-softmax. The gradient
-    is that of the cross-entropy with the same targets: the teacher's entropy only moves the
-    minimum to 0.
+    The remaining probability is spread evenly over the other C - K classes (section 3.1 of the
+    paper). To save memory, the only tensor of shape (B, C) is the log-softmax of the student. The
+    gradient equals that of the cross-entropy with the same targets; subtracting the entropy of the
+    teacher makes the minimum 0.
 
     Args:
         logits: Logits of the student, float (B, C).
         classes: The teacher's top classes, int64 (B, K), distinct in each row.
-        probabilities: Their probabilities, (B, K).
+        probabilities: Probabilities of these classes, (B, K).
 
     Returns:
         The mean divergence in nats, a scalar of at least 0.
@@ -29,7 +29,9 @@ def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) ->
     num_classes, top_k = logits.shape[1], classes.shape[1]
     log_probabilities = F.log_softmax(logits.float(), 1)
     known = probabilities.float()
-    known = known / known.sum(1, keepdim=True).clamp_min(1.0)  # float16 may round the sum above 1
+    known = known / known.sum(1, keepdim=True).clamp_min(
+        1.0
+    )  # float16 rounding may make the sum exceed 1
     other_classes = num_classes - top_k
     if other_classes:
         rest = (1 - known.sum(1)).clamp_min(0.0) / other_classes
@@ -43,15 +45,19 @@ def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) ->
 
 
 def mixed_cross_entropy(
-    logits: Tensor, classes: Tensor, partners: Tensor, shares: Tensor, smoothing: float
+    logits: Tensor,
+    classes: Tensor,
+    partner_classes: Tensor,
+    own_fractions: Tensor,
+    smoothing: float,
 ) -> Tensor:
     """Compute the cross-entropy with the labels of views that may be mixed from two images.
 
     Args:
         logits: Logits of the student, float (B, C).
         classes: Class of each view's own image, int64 (B,).
-        partners: Class of the image that was mixed in, int64 (B,).
-        shares: Fraction of the view that is the own image, 0 to 1, float (B,).
+        partner_classes: Class of the image that was mixed in, int64 (B,).
+        own_fractions: Fraction of each view that comes from its own image, 0 to 1, float (B,).
         smoothing: Label smoothing, 0 to 1.
 
     Returns:
@@ -59,15 +65,15 @@ def mixed_cross_entropy(
     """
     logits = logits.float()
     own = F.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
-    other = F.cross_entropy(logits, partners, reduction="none", label_smoothing=smoothing)
-    return (shares * own + (1 - shares) * other).mean()
+    other = F.cross_entropy(logits, partner_classes, reduction="none", label_smoothing=smoothing)
+    return (own_fractions * own + (1 - own_fractions) * other).mean()
 
 
 def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
     """Compute the loss of a batch.
 
-    With teacher outputs it is their divergence plus the cross-entropy of the labels, weighted by
-    `config.label_weight`. Without them it is the cross-entropy alone.
+    With teacher outputs, it is the divergence from them plus `config.label_weight` times the
+    cross-entropy with the labels. Without them, it is the cross-entropy.
 
     Args:
         logits: Logits of the student, float (B, C).
@@ -84,10 +90,12 @@ def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) 
         teacher_probabilities = batch.teacher_probabilities.to(device)
         loss = sparse_divergence(logits, batch.teacher_classes.to(device), teacher_probabilities)
         label_weight = config.label_weight
-    labels = (batch.classes, batch.partners, batch.shares)
+    labels = (batch.classes, batch.partner_classes, batch.own_fractions)
     if label_weight and all(label is not None for label in labels):
-        classes, partners, shares = (label.to(device) for label in labels if label is not None)
+        classes, partner_classes, own_fractions = (
+            label.to(device) for label in labels if label is not None
+        )
         loss = loss + label_weight * mixed_cross_entropy(
-            logits, classes, partners, shares, config.label_smoothing
+            logits, classes, partner_classes, own_fractions, config.label_smoothing
         )
     return loss

@@ -1,7 +1,7 @@
 """Named training presets.
 
-The paper's presets are those of microsoft/Cream (TinyViT/config.py and TinyViT/configs); "transfer"
-and "qat" are this project's.
+The presets "transfer" and "qat" are this project's. The others are the paper's (microsoft/Cream,
+TinyViT/config.py and TinyViT/configs).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FINETUNE_1K = TrainingConfig(
     warmup_epochs=5,
     weight_decay=1e-8,
     layer_decay=0.8,
-    frozen_norm=True,
+    frozen_batchnorm=True,
 )
 _FINETUNE_384 = replace(
     _FINETUNE_1K, preset="finetune-384", lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, layer_decay=1.0
@@ -41,7 +41,7 @@ _ALL_PRESETS = (
         warmup_epochs=2,
         weight_decay=0.05,
         layer_decay=0.8,
-        average=0.99,
+        ema_decay=0.99,
         augmentation=Augmentation(scale=(0.3, 1.0)),
     ),
     TrainingConfig(
@@ -53,7 +53,7 @@ _ALL_PRESETS = (
         min_lr=3e-6,
         warmup_epochs=0.1,
         weight_decay=0.0,
-        average=0.99,
+        ema_decay=0.99,
     ),
 )
 
@@ -85,12 +85,12 @@ def get_preset(name: str) -> TrainingConfig:
 
 
 def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
-    """Choose the preset of a run that names none.
+    """Choose the default preset of a run.
 
     Args:
-        has_init: Whether the run begins from a checkpoint.
-        has_store: Whether the run learns from stored teacher outputs.
-        is_qat: Whether the run trains with int8 in the graph.
+        has_init: Whether the initial weights are those of a checkpoint.
+        has_store: Whether the run learns from saved teacher outputs.
+        is_qat: Whether this is quantization-aware training.
 
     Returns:
         Name of the preset.
@@ -102,16 +102,16 @@ def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
     return "pretrain-22k" if has_store else "scratch-1k"
 
 
-def drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
-    """Return the drop-path rate of a run.
+def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
+    """Return the drop-path (stochastic-depth) rate of a run.
 
     Args:
         config: The training settings.
         variant: The architecture.
 
     Returns:
-        The rate of the settings; for "paper", DROP_PATH_RATE of the paper's configuration of this
-        preset and variant (microsoft/Cream, TinyViT/configs).
+        `config.drop_path`, or for "paper" the DROP_PATH_RATE in the paper's configuration file of
+        this preset and variant (microsoft/Cream, TinyViT/configs).
     """
     if config.drop_path != "paper":
         return config.drop_path

@@ -1,9 +1,11 @@
-"""Quantization-aware training: the folded network rounds as the recipe says while it trains.
+"""Quantization-aware training: the network simulates int8 quantization while it trains.
 
-Gradients pass through the rounding as if it were not there (Jacob et al., 2018). A checkpoint and
-its recipe give a network to train, and that network gives a checkpoint again, whose export with the
-same recipe has the weights that were trained for it. The scales of activations stay those of the
-recipe; the scales of weights follow the weights, as in export.
+`add_fake_quantization` takes a network whose BatchNorms are folded into the layers before them, and
+a recipe (the scales of the quantized activations, from calibration). The network that it returns
+rounds weights and activations in the forward pass, and gradients ignore the rounding (Jacob et al.,
+2018). After training, `checkpoint_state` returns the weights as an ordinary checkpoint, which is
+exported with the same recipe. The scales of activations stay constant; those of weights are
+recomputed in every step, as export does.
 """
 
 from __future__ import annotations
@@ -20,63 +22,69 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
 from tinyvit.quant.calibration_data import read_calibration_set
-from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, weight_scales
+from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, compute_weight_scales
 from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
 TRAINING_SCHEME = QuantScheme(outputs="layers", attention=True)
-"""Every place where any target rounds. A network that is trained for it loses nothing on a target
-that rounds in fewer places."""
-CALIBRATION_IMAGES = 256
+"""Quantizes every tensor that any target quantizes, so that the trained network is suitable for all
+targets, including those that quantize fewer tensors."""
+CALIBRATION_COUNT = 256
+"""Number of images that a recipe is calibrated on."""
 
 
 class FakeQuantize(nn.Module):
-    """Rounds activations to multiples of a scale; the gradient is 1 within the range, 0 beyond."""
+    """Rounds activations to multiples of a scale, and clamps them to the range of int8.
+
+    The gradient is 1 within the range and 0 outside.
+    """
 
     def __init__(self, scale: float, seven_bits: bool = False) -> None:
-        """Set the rounding.
+        """Set the scale and the range.
 
         Args:
-            scale: The step between two values.
-            seven_bits: Whether the range is -63 to 63 steps instead of -128 to 127.
+            scale: Difference between two adjacent quantized values.
+            seven_bits: Whether the range is -63 to 63 times the scale, instead of -128 to 127.
         """
         super().__init__()
         self.scale = scale
         self.range = (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT) if seven_bits else (-128, 127)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Round activations.
+        """Round and clamp activations.
 
         Args:
             x: A tensor of any shape.
 
         Returns:
-            float32, of the same shape.
+            The rounded tensor, float32, of the same shape.
         """
         return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, 0, *self.range)
 
 
 class FakeQuantizedLayer(nn.Module):
-    """A layer whose weights, and whose input where there is a point, are rounded on the way.
+    """A layer that computes with rounded weights and, optionally, a rounded input.
 
-    The weights themselves stay float32 and are trained.
+    The parameters that are trained are the float32 weights.
     """
 
-    def __init__(self, layer: Layer, input_point: FakeQuantize | None, weight_bits: int) -> None:
+    def __init__(
+        self, layer: Layer, input_quantizer: FakeQuantize | None, weight_bits: int
+    ) -> None:
         """Wrap a layer.
 
         Args:
             layer: The layer.
-            input_point: Rounds the input; None leaves it as it is.
-            weight_bits: Width of the weights.
+            input_quantizer: The module that rounds the input; None leaves the input in float32.
+            weight_bits: Number of bits of the rounded weights.
         """
         super().__init__()
-        self.layer, self.input_point = layer, input_point
-        self.largest = 2 ** (weight_bits - 1) - 1
+        self.layer, self.input_quantizer = layer, input_quantizer
+        self.max_level = 2 ** (weight_bits - 1) - 1
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer with rounded weights.
+        """Compute the output of the layer.
 
         Args:
             x: The input of the layer.
@@ -85,12 +93,12 @@ class FakeQuantizedLayer(nn.Module):
             The output of the layer.
         """
         weight = self.layer.weight
-        scales = weight_scales(weight.detach(), self.largest)
+        scales = compute_weight_scales(weight.detach(), self.max_level)
         zeros = torch.zeros_like(scales, dtype=torch.int32)
         weight = torch.fake_quantize_per_channel_affine(
-            weight, scales, zeros, 0, -self.largest, self.largest
+            weight, scales, zeros, 0, -self.max_level, self.max_level
         )
-        x = x if self.input_point is None else self.input_point(x)
+        x = x if self.input_quantizer is None else self.input_quantizer(x)
         layer = self.layer
         if isinstance(layer, nn.Linear):
             return F.linear(x, weight, layer.bias)
@@ -101,28 +109,28 @@ class FakeQuantizedLayer(nn.Module):
 def add_fake_quantization(
     folded: TinyViT, recipe: Recipe, scheme: QuantScheme = TRAINING_SCHEME
 ) -> TinyViT:
-    """Copy a folded network into one that rounds like the quantized network and can be trained.
+    """Return a trainable copy of a network that simulates int8 quantization.
 
     Args:
-        folded: The folded network.
-        recipe: The quantization.
-        scheme: Where it rounds.
+        folded: The float32 network after folding.
+        recipe: The scales of activations, and the layers that stay float32.
+        scheme: Which tensors are quantized.
     """
 
-    def make_layer(layer: Layer, input_point: FakeQuantize | None) -> FakeQuantizedLayer:
-        return FakeQuantizedLayer(layer, input_point, recipe.weight_bits)
+    def make_layer(layer: Layer, input_quantizer: FakeQuantize | None) -> FakeQuantizedLayer:
+        return FakeQuantizedLayer(layer, input_quantizer, recipe.weight_bits)
 
     return replace_layers(folded, recipe, scheme, FakeQuantize, make_layer).requires_grad_()
 
 
 def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
-    """Return the weights of a network with fake quantization as a checkpoint has them.
+    """Return the weights of a network with fake quantization, in the form of a checkpoint.
 
     Args:
-        network: What `add_fake_quantization` returned, trained.
+        network: A network from `add_fake_quantization`.
 
     Returns:
-        A state dict with timm's names.
+        A state dict with the parameter names of timm, and with BatchNorms (unfolded).
     """
     plain = copy.deepcopy(network).cpu()
     assert isinstance(plain, TinyViT)
@@ -137,14 +145,14 @@ def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
 
 
 def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Recipe:
-    """Calibrate the recipe that an export with these images would use.
+    """Calibrate the same recipe that an export with these images calibrates.
 
     Args:
         checkpoint: The checkpoint.
-        data: Folder of images, of which `CALIBRATION_IMAGES` are used.
-        weight_bits: Width of the weights.
+        data: Folder of images; `CALIBRATION_COUNT` of them are used.
+        weight_bits: Number of bits of the quantized weights.
     """
-    images = read_calibration_set(data, checkpoint.preprocess, CALIBRATION_IMAGES)
+    images = read_calibration_set(data, checkpoint.preprocess, CALIBRATION_COUNT)
     normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
     return Recipe(
         checkpoint_sha256=checkpoint.sha256,

@@ -1,6 +1,6 @@
-"""The folder of a training run: the request (`run.toml`), the state (`state.pt`), and its results.
+"""The output folder of a training run: `run.toml` (the request), `state.pt`, and the results.
 
-The same request resumes from the state.
+The same request resumes the run from the state.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
 _RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE)
-"""Files that a new run removes, because they would be mistaken for its own."""
+"""Files that a new run removes, so that they are not mistaken for its results."""
 
 _RUN_FILE_COMMENT = """\
 # The request of this run. `tinyvit-distill train --config FILE` reads the table [training].
@@ -35,7 +35,7 @@ _RUN_FILE_COMMENT = """\
 
 
 class Stateful(Protocol):
-    """An object whose state is saved, such as a module or an optimizer."""
+    """An object with a state that can be saved, such as a module or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state."""
@@ -51,11 +51,11 @@ class TrainingState:
     """The progress of a run.
 
     Attributes:
-        step: Steps that are done, over all epochs.
+        step: Number of finished steps, in all epochs together.
         loss_sum: Sum of the losses of the unfinished epoch.
-        best_top1: Top-1 accuracy of the best checkpoint in percent; -1 before there is one.
-        seconds: Time spent in the unfinished epoch by earlier processes.
-        history: The finished epochs.
+        best_top1: Top-1 accuracy of the best checkpoint in percent; -1 if there is none yet.
+        seconds: Seconds that interrupted processes spent in the unfinished epoch.
+        history: Results of the finished epochs.
     """
 
     step: int = 0
@@ -68,16 +68,16 @@ class TrainingState:
 def open_run_folder(
     folder: Path, description: Mapping[str, Any], config: TrainingConfig, overwrite: bool
 ) -> None:
-    """Write the request of a new run, or accept the folder of the same request.
+    """Start a new run in a folder, or check that the run in the folder has the same request.
 
     Args:
         folder: The folder of the run.
-        description: What identifies the run besides its settings.
+        description: Everything but the settings that identifies the run.
         config: The training settings.
-        overwrite: Whether another run in the folder may be replaced.
+        overwrite: Whether a different run in the folder may be replaced.
 
     Raises:
-        RequestError: The folder holds another run, or results of an unknown one.
+        RequestError: The folder contains a different run, or results without a run.toml.
     """
     text = _RUN_FILE_COMMENT + toml_files.dumps(
         {"run": dict(description), "training": asdict(config)}
@@ -87,14 +87,14 @@ def open_run_folder(
         differences = _find_differences(path, text)
         if differences:
             raise RequestError(
-                f"{folder} holds another run ({', '.join(differences)} differ)",
+                f"{folder} contains a different run ({', '.join(differences)} differ)",
                 "give -o a new folder, or --overwrite to replace that run",
             )
         return
     existing = [name for name in _RESULT_FILES if (folder / name).exists()]
     if existing and not overwrite:
         raise RequestError(
-            f"{folder} holds {', '.join(existing)}, and no {RUN_FILE} says where they come from",
+            f"{folder} contains {', '.join(existing)}, but no {RUN_FILE}, so their run is unknown",
             "give -o a new folder, or --overwrite to replace them",
         )
     for name in existing:
@@ -103,7 +103,7 @@ def open_run_folder(
 
 
 def _find_differences(path: Path, text: str) -> list[str]:
-    """Return the settings, as "table.name", in which a run file differs from a text."""
+    """Return the names ("table.name") of the values that differ between a run file and a text."""
     try:
         existing, requested = (
             toml_files.loads(content) for content in (path.read_text(encoding="utf-8"), text)
@@ -122,12 +122,12 @@ def _find_differences(path: Path, text: str) -> list[str]:
 
 
 def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]) -> None:
-    """Save everything that the next step depends on, whole or not at all.
+    """Save everything that the next step depends on. If it fails, the previous file is unchanged.
 
     Args:
         folder: The folder of the run.
-        state: How far the run has come.
-        parts: The network, the optimizer and the average by name.
+        state: The progress of the run.
+        parts: The network, the optimizer and the average of the weights, by name.
     """
     content = {"progress": asdict(state)}
     content.update({name: part.state_dict() for name, part in parts.items()})
@@ -137,7 +137,7 @@ def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]
 
 
 def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> TrainingState:
-    """Restore what `save_state` saved.
+    """Restore a state that `save_state` saved.
 
     Args:
         folder: The folder of the run.
@@ -155,7 +155,7 @@ def load_state(folder: Path, parts: Mapping[str, Stateful], device: str) -> Trai
         progress = content["progress"]
         history = [EpochSummary(**summary) for summary in progress["history"]]
         return TrainingState(**{**progress, "history": history})
-    except Exception as error:  # torch's exceptions for damaged files have no common base
+    except Exception as error:  # torch's exceptions for damaged files have no common base class
         raise RequestError(
-            f"{path} is damaged ({type(error).__name__})", "use --overwrite to begin the run again"
+            f"{path} is damaged ({type(error).__name__})", "use --overwrite to start the run again"
         ) from error

@@ -1,4 +1,4 @@
-"""The student: the network that is trained, and the checkpoint that it is saved as."""
+"""Makes the student (the network to train), and saves it as a checkpoint."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoi
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import MBConv, TinyViT
 from tinyvit.preprocess import Preprocess, timm_preprocess
-from tinyvit.variants import VARIANTS, Variant, check_size, nearest_name
+from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
 
 INITIAL_STD = 0.02
-"""Standard deviation of new linear layers (microsoft/Cream, TinyViT/models/tiny_vit.py)."""
+"""Standard deviation of the initial weights of linear layers (microsoft/Cream,
+TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
 
 
@@ -31,10 +32,10 @@ class Student:
     Attributes:
         model: The network.
         labels: One label for each row of its classifier.
-        preprocess: How images become its input.
+        preprocess: The preprocessing of its input.
         license: License of the weights.
-        init_sha256: Hex digest of the checkpoint that it begins from; "" for new weights.
-        head_origin: Where the rows of the classifier come from, in words.
+        init_sha256: Hex SHA-256 of the checkpoint with the initial weights; "" for random weights.
+        head_origin: Origin of the classifier's initial weights, as a phrase for the start message.
     """
 
     model: TinyViT
@@ -49,20 +50,20 @@ def make_student(
     name: str | None,
     init: Checkpoint | None,
     labels: tuple[Label, ...] | None,
-    classes: int,
+    num_classes: int,
     size: int | None,
     seed: int,
 ) -> Student:
-    """Make a student with new weights, or from a checkpoint.
+    """Make a student with random weights or those of a checkpoint.
 
     Args:
-        name: Name of a variant; optional with `init`.
-        init: Checkpoint to begin from; None for new weights.
-        labels: Labels of the classes; None if they have none. Classes that the checkpoint has
-            keep its rows of the classifier.
-        classes: Number of classes.
-        size: Image size in pixels; None takes the checkpoint's or the variant's own.
-        seed: Seed of new weights.
+        name: Name of a variant; not needed with `init`.
+        init: Checkpoint with the initial weights; None for random weights.
+        labels: Labels of the classes; None if they are not known. If the checkpoint has
+            a class with the same label, its row of the classifier is kept.
+        num_classes: Number of classes.
+        size: Image size in pixels; None for that of the checkpoint or variant.
+        seed: Seed of random weights.
 
     Raises:
         RequestError: The variant is not known, does not fit the checkpoint, or cannot run at
@@ -70,15 +71,15 @@ def make_student(
     """
     torch.manual_seed(seed)
     if init is not None:
-        return _continue_checkpoint(name, init, labels, classes, size)
+        return _make_student_from_checkpoint(name, init, labels, num_classes, size)
     variant = _find_variant(name)
     if size is not None:
         check_size(size)
-    model = TinyViT(variant, classes, size)
-    _initialize(model)
+    model = TinyViT(variant, num_classes, size)
+    _initialize_weights(model)
     return Student(
         model,
-        labels or numbered_labels(classes),
+        labels or numbered_labels(num_classes),
         timm_preprocess(model.img_size),
         UNKNOWN_LICENSE,
         "",
@@ -92,15 +93,15 @@ def _find_variant(name: str | None) -> Variant:
             return variant
     raise RequestError(
         f"no variant is called {name!r}",
-        f"the nearest name is {nearest_name(name or '', VARIANTS)}; or give --init a checkpoint",
+        f"the nearest name is {suggest_names(name or '', VARIANTS)}; or give --init a checkpoint",
     )
 
 
-def _continue_checkpoint(
+def _make_student_from_checkpoint(
     name: str | None,
     init: Checkpoint,
     labels: tuple[Label, ...] | None,
-    classes: int,
+    num_classes: int,
     size: int | None,
 ) -> Student:
     if name is not None and _find_variant(name).embed_dims != init.variant.embed_dims:
@@ -111,14 +112,14 @@ def _continue_checkpoint(
     init = init.at_size(size or init.img_size)
     model = init.build()
     head_origin = "the classifier of the checkpoint"
-    if labels is None and classes == init.num_classes:
+    if labels is None and num_classes == init.num_classes:
         labels = init.labels
     elif labels is None or init.labels is None or labels != init.labels:
-        new_labels = labels or numbered_labels(classes)
+        new_labels = labels or numbered_labels(num_classes)
         head_origin = _replace_head(model, init.labels or (), new_labels)
     return Student(
         model,
-        labels or numbered_labels(classes),
+        labels or numbered_labels(num_classes),
         init.preprocess,
         init.license,
         init.sha256,
@@ -127,7 +128,7 @@ def _continue_checkpoint(
 
 
 def read_init(init: Path) -> Checkpoint:
-    """Load the checkpoint to begin from.
+    """Load the checkpoint with the initial weights.
 
     Args:
         init: A checkpoint file, or the name of a released checkpoint.
@@ -142,7 +143,7 @@ def read_init(init: Path) -> Checkpoint:
 
 
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
-    """Replace the classifier, keep the rows of labels that it had, and say so in words."""
+    """Replace the classifier, but keep the rows of known labels; return `Student.head_origin`."""
     old = model.head.fc
     model.head.fc = nn.Linear(old.in_features, len(new_labels))
     model.num_classes = len(new_labels)
@@ -159,8 +160,8 @@ def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Seque
     return f"{len(kept)} of {len(new_labels)} rows of the classifier from the checkpoint"
 
 
-def _initialize(model: TinyViT) -> None:
-    """Set new weights as microsoft/Cream's tiny_vit.py does."""
+def _initialize_weights(model: TinyViT) -> None:
+    """Initialize weights like TinyViT/models/tiny_vit.py of microsoft/Cream."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
@@ -175,17 +176,17 @@ def save_checkpoint(
     labels: Sequence[Label],
     preprocess: Preprocess,
     license: str,
-    rows: Sequence[int] | None = None,
+    kept_rows: Sequence[int] | None = None,
 ) -> None:
-    """Write a safetensors file that tinyvit-export accepts as it is.
+    """Write a safetensors checkpoint, with everything that tinyvit-export needs.
 
     Args:
         path: The file to write or replace.
-        state: The state dict, with timm's names.
-        labels: One label for each row of the classifier that stays.
-        preprocess: How images become the network's input.
+        state: The state dict, with the parameter names of timm.
+        labels: One label for each row of the classifier that is kept.
+        preprocess: The preprocessing of the network's input.
         license: License of the weights.
-        rows: Rows of the classifier that stay; None keeps all.
+        kept_rows: Rows of the classifier to keep; None keeps all.
 
     Raises:
         MissingDependencyError: safetensors is not installed.
@@ -195,9 +196,9 @@ def save_checkpoint(
     except ImportError as error:
         raise MissingDependencyError.of("safetensors", "train") from error
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
-    if rows is not None:
+    if kept_rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):
-            state[name] = state[name][list(rows)].contiguous()
+            state[name] = state[name][list(kept_rows)].contiguous()
     metadata = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),
@@ -209,7 +210,7 @@ def save_checkpoint(
 def _sort_metadata(data: bytes) -> bytes:
     """Sort the metadata of a safetensors file by name.
 
-    The library writes it in random order, and equal runs should give equal bytes.
+    The library writes metadata in random order, but equal runs must give equal files.
     """
     header_bytes = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + header_bytes])

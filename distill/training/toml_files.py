@@ -1,4 +1,4 @@
-"""Reading and writing TOML: Python reads it from 3.11 on, and has no writer."""
+"""Reads and writes TOML. Python has a reader from version 3.11 on, and no writer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def dumps(tables: dict[str, Any]) -> str:
         tables: The tables by name.
 
     Returns:
-        The text, which `loads` reads back.
+        The text of the TOML file.
 
     Raises:
         MissingDependencyError: tomli_w is not installed.

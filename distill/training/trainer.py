@@ -1,8 +1,8 @@
-"""The training loop: from images, a student, and a store or labels, to checkpoints and a history.
+"""The training loop. It trains a student, and writes checkpoints and a history.
 
-The order of images, the views and the skipped branches depend on the seed and the step alone. So
-a run that was interrupted and resumed ends like one that was not, and on one process even with the
-same bytes.
+The order of images, the views (augmented versions of images) and stochastic depth depend only on
+the seed and the number of the step. So an interrupted run that is resumed gives the same result as
+an uninterrupted run. With one process, the checkpoints are equal byte for byte.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import (
     TrainingBatch,
     TrainingData,
-    epoch_order,
     load_batches,
+    shuffle_indices,
 )
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
@@ -31,12 +31,12 @@ from tinyvit.distill.training.evaluate import evaluate_model
 from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
 from tinyvit.distill.training.loss import training_loss
 from tinyvit.distill.training.optimizer import (
-    learning_rate,
+    compute_learning_rate,
     make_average,
     make_optimizer,
     set_learning_rate,
 )
-from tinyvit.distill.training.presets import drop_path_rate
+from tinyvit.distill.training.presets import select_drop_path_rate
 from tinyvit.distill.training.run_folder import Stateful, TrainingState
 from tinyvit.distill.training.student import Student, save_checkpoint
 from tinyvit.errors import RequestError
@@ -47,26 +47,27 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant.validation_data import ValidationSet
 
 SAVE_INTERVAL_S = 600.0
-"""Seconds between two saved states within an epoch."""
+"""Shortest time in seconds between two saved states within an epoch."""
 _SEED_STRIDE = 1_000_003
+"""Multiplied by the step, so that steps and processes have different random seeds."""
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """The network, data and results of a training run.
+    """The inputs and outputs of a training run.
 
     Attributes:
         folder: The folder of the run.
         student: The network to train.
-        data: The images to train on.
-        validation: Images that decide which epoch is best; None takes the last epoch.
-        labels: Labels of the finished model.
-        rows: Rows of the classifier that the finished model keeps; None keeps all.
+        data: The training images with their classes or teacher outputs.
+        validation: Images that determine the best epoch; None selects the last epoch.
+        labels: Labels of the saved checkpoints.
+        kept_rows: Rows of the classifier that saved checkpoints keep; None keeps all.
         config: The training settings.
-        workers: Processes that make views.
-        export_state: Returns the state dict of a checkpoint from the trained network.
-        recipe: Recipe that the network rounds by, saved beside the best checkpoint; None without
-            quantization-aware training.
+        workers: Number of processes that load images.
+        export_state: A function from the trained network to the state dict to save.
+        recipe: Quantization scales that the network was trained with, saved beside the best
+            checkpoint; None without quantization-aware training.
     """
 
     folder: Path
@@ -74,7 +75,7 @@ class TrainingTask:
     data: TrainingData
     validation: ValidationSet | None
     labels: tuple[Label, ...]
-    rows: Sequence[int] | None
+    kept_rows: Sequence[int] | None
     config: TrainingConfig
     workers: int
     export_state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
@@ -82,13 +83,16 @@ class TrainingTask:
 
 
 class TrainingRun:
-    """One process of a training run.
+    """A training run, as one of its processes executes it.
 
     Attributes:
+        task: The inputs and outputs.
+        device: The device of this process.
+        processes: The position of this process among all.
         model: The network that is trained.
-        average: The running average of its weights; None if the settings turn it off.
-        state: How far the run has come.
-        steps_per_epoch: Steps of an epoch.
+        average: The moving average of its weights; None if the settings turn it off.
+        state: The progress of the run.
+        steps_per_epoch: Number of steps per epoch.
     """
 
     def __init__(
@@ -101,13 +105,14 @@ class TrainingRun:
         """Prepare a run.
 
         Args:
-            task: What to train.
-            device: Where this process computes.
-            processes: The processes that train together.
-            progress: Receives a message for each epoch and a count for each step.
+            task: The inputs and outputs.
+            device: The device of this process.
+            processes: The position of this process among all.
+            progress: Receives a message for each epoch and the number of finished steps.
 
         Raises:
-            RequestError: The batch does not fit the processes or the number of images.
+            RequestError: The batch cannot be divided among the processes, or is larger than the
+                number of samples.
         """
         config = task.config
         if config.batch % processes.count:
@@ -124,8 +129,8 @@ class TrainingRun:
         self.task, self.device, self.processes = task, device, processes
         self._config, self._progress = config, progress
         self.model = device.place(task.student.model).train()
-        add_drop_path(self.model, drop_path_rate(config, task.student.model.variant))
-        self.average = make_average(self.model, config.average) if config.average else None
+        add_drop_path(self.model, select_drop_path_rate(config, task.student.model.variant))
+        self.average = make_average(self.model, config.ema_decay) if config.ema_decay else None
         self._optimizer = make_optimizer(self.model, config)
         self._network: nn.Module = processes.wrap(self.model)
         scale, shift = task.student.preprocess.scale_and_shift()
@@ -135,7 +140,7 @@ class TrainingRun:
 
     @property
     def result_model(self) -> nn.Module:
-        """The network that is evaluated and saved: the average if there is one."""
+        """The network to evaluate and save: the average of the weights, if there is one."""
         return self.average.module if self.average else self.model
 
     @property
@@ -145,13 +150,13 @@ class TrainingRun:
         return {**parts, "average": self.average} if self.average else parts
 
     def run(self, resume: bool) -> TrainingState:
-        """Train all epochs, or those that are left.
+        """Train until the last epoch.
 
         Args:
-            resume: Whether to begin from the state in the folder.
+            resume: Whether to continue from the saved state in the folder.
 
         Returns:
-            How far the run has come.
+            The progress of the run, with the results of all epochs.
         """
         if resume:
             self.state = run_folder.load_state(self.task.folder, self._parts, self.device.name)
@@ -191,10 +196,11 @@ class TrainingRun:
         self._finish_epoch(epoch, state.seconds + time.perf_counter() - begin_s, log)
 
     def _load_batches(self, epoch: int) -> Iterator[TrainingBatch]:
-        """Load this process's share of the batches that are left in an epoch."""
+        """Load this process's part of the remaining batches of an epoch."""
         config, processes = self._config, self.processes
         steps_done = self.state.step - epoch * self.steps_per_epoch
-        order = epoch_order(config.seed, epoch, len(self.task.data))
+        order = shuffle_indices(config.seed, epoch, len(self.task.data))
+        # Each step is divided among the processes: (steps, processes, images of one process).
         by_step = order[: self.steps_per_epoch * config.batch].reshape(
             self.steps_per_epoch, processes.count, -1
         )
@@ -203,10 +209,10 @@ class TrainingRun:
         return load_batches(self.task.data, epoch, own_order, own_batch, self.task.workers)
 
     def _learning_rate(self, step: int) -> float:
-        return learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
+        return compute_learning_rate(self._config, step, self.steps_per_epoch, self._config.batch)
 
     def step(self, batch: TrainingBatch, rate: float) -> float:
-        """Update the weights once.
+        """Make one optimizer step.
 
         Args:
             batch: This process's part of the batch.
@@ -225,8 +231,8 @@ class TrainingRun:
         loss = training_loss(logits, batch, self._config)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        if self._config.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.clip)
+        if self._config.max_grad_norm:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self._config.max_grad_norm)
         self._optimizer.step()
         if self.average:
             self.average.update_parameters(self.model)
@@ -234,24 +240,24 @@ class TrainingRun:
         if not np.isfinite(value):
             raise RequestError(
                 f"the loss is {value} at step {self.state.step}",
-                "give a lower --lr and a new -o",
+                "give a lower --lr and another -o",
             )
         return value
 
     def _normalize(self, pixels: Tensor) -> Tensor:
-        """Turn uint8 (B, S, S, 3) into normalized float32 (B, 3, S, S) on the device."""
+        """Convert uint8 (B, S, S, 3) to normalized float32 (B, 3, S, S) on the device."""
         values = pixels.to(self.device.name, non_blocking=True) * self._scale - self._shift
         return values.permute(0, 3, 1, 2)
 
     def _set_training_mode(self) -> None:
         self.model.train()
-        if self._config.frozen_norm:
+        if self._config.frozen_batchnorm:
             for module in self.model.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
 
     def _finish_epoch(self, epoch: int, seconds: float, log: TensorBoardLog | None) -> None:
-        """Evaluate, save checkpoints and the state, and report."""
+        """Evaluate, save the checkpoints and the state, and report the results."""
         state, task = self.state, self.task
         loss = state.loss_sum / self.steps_per_epoch
         state.loss_sum = state.seconds = 0.0
@@ -260,7 +266,9 @@ class TrainingRun:
             return
         top1: float | None = None
         if task.validation:
-            top1 = evaluate_model(self.result_model, task.validation, self.device, task.rows).top1
+            top1 = evaluate_model(
+                self.result_model, task.validation, self.device, task.kept_rows
+            ).top1
         rate = self._learning_rate(state.step - 1)
         state.history.append(EpochSummary(loss, rate, top1, seconds))
         is_best = top1 is None or top1 > state.best_top1
@@ -291,7 +299,7 @@ class TrainingRun:
                 task.labels,
                 task.student.preprocess,
                 task.student.license,
-                task.rows,
+                task.kept_rows,
             )
         if task.recipe and is_best:
             digest = sha256(task.folder / run_folder.BEST_CHECKPOINT)

@@ -22,7 +22,7 @@ tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:make_teac
 train() {
   tinyvit-distill train --data "$data" --logits "$out/store" --preset transfer \
     --img-size "$1" --epochs "$(epochs "$2")" -o "$out/at$1" --license MIT \
-    --set label_weight=0.5 --set label_smoothing=0.05 --set average=0.998 --set layer_decay=1.0 \
+    --set label_weight=0.5 --set label_smoothing=0.05 --set ema_decay=0.998 --set layer_decay=1.0 \
     "${@:3}"
 }
 train 64 30 --student tiny_vit_5m_224 --classes teacher --lr 8e-3

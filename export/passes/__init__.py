@@ -1,4 +1,4 @@
-"""Rewrites of a network's graph that several targets share.
+"""Passes (rewrites of a network's graph) that several targets share.
 
-Passes of one target are in that target's own folder, `export/targets/<name>/passes.py`.
+Passes of a single target are in that target's folder, `export/targets/<name>/passes.py`.
 """

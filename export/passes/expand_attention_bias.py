@@ -1,8 +1,8 @@
 """A pass that stores attention biases expanded, for engines that would expand them for every image.
 
 A file stores the biases as one row per head, which a Gather expands (docs/decisions.md, "Attention
-biases stay small in the file"). onnxruntime computes that Gather once when it optimizes an ONNX
-file, but it does not optimize a file of its own format when it opens it.
+biases stay small in the file"). When onnxruntime opens an ONNX file, it optimizes the network and
+computes this Gather once. It does not optimize files of its own format, ORT, when it opens them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def expand_attention_bias(model: ir.Model) -> None:
     """Replace every Gather of constants by its result.
 
-    Requires: the only Gathers of constants are those of attention biases. Changes: each becomes an
-    initializer; in a quantized model it is stored in float16 and followed by a Cast to float32.
-    Why: the gathers would take 9 of 35 ms per image (docs/engines.md, "ORT"). Stored in float16
-    beside 8-bit weights, the demo takes 8.0 MB instead of 10.4.
+    Requires: the only Gathers of constants are those of attention biases.
+    Changes: each becomes an initializer; in a quantized model it is stored in float16 and followed
+        by a Cast to float32.
+    Why: the gathers would take 9 of 35 ms per image (docs/engines.md, "ORT"). With biases in
+        float16 beside 8-bit weights, the demo takes 8.0 MB instead of 10.4.
 
     Args:
         model: The model to change in place.

@@ -1,4 +1,4 @@
-"""Helpers for passes on traced torch graphs (`torch.fx`), which several targets share."""
+"""Helpers, shared by several targets, for passes on traced torch graphs (`torch.fx`)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class GraphEditor:
         self._constant_names: dict[tuple[Any, ...], str] = {}
 
     def call(self, operator: str, *arguments: Any) -> Node:
-        """Add a node that calls one of torch's own operators.
+        """Add a node that calls an operator of `torch.ops.aten`.
 
         Args:
             operator: Name and overload, such as "bmm.default".
@@ -84,8 +84,8 @@ class LayerNormCall:
     Attributes:
         source: Node whose last axis is normalized.
         channels: Size of the last axis.
-        weight: Node with the factors, (channels,); None for 1.
-        bias: Node with the summands, (channels,); None for 0.
+        weight: Node with the factors, (channels,); None if they are 1.
+        bias: Node with the offsets, (channels,); None if they are 0.
         epsilon: Added to the variance.
     """
 
@@ -141,11 +141,11 @@ def node_shape(node: Node) -> list[int]:
 
 
 def replace_node(node: Node, replacement: Node) -> None:
-    """Let every reader of a node read another one, which computes the same.
+    """Replace all uses of a node by another node that computes the same value.
 
     Args:
-        node: The node that nothing reads afterwards.
-        replacement: The node to read instead.
+        node: The node, which has no users afterwards.
+        replacement: The node to use instead.
     """
     replacement.meta["val"] = node.meta["val"]
     node.replace_all_uses_with(replacement)
@@ -156,8 +156,8 @@ def take_channels_last(network: torch.nn.Module, preprocess: Preprocess | None) 
 
     Args:
         network: A network that takes normalized float32 (N, 3, size, size).
-        preprocess: Normalize the input, uint8 or float32 levels of 0 to 255, with the arithmetic of
-            `Preprocess.normalize`; None if the input is normalized already.
+        preprocess: The normalization to add, computed as in `Preprocess.normalize`; the input is
+            then uint8 or float32 levels from 0 to 255. None if the input is normalized already.
 
     Returns:
         A network that takes (N, size, size, 3).

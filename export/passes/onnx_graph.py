@@ -1,8 +1,8 @@
 """Passes that make the exported ONNX graph small and free of redundancy.
 
-Each pass changes the model in place and keeps the function that it computes, operation by
-operation. The large gains are in how the torch module is written (`nn/model.py`);
-docs/performance.md has the figures.
+Each pass changes the model in place without changing the function that the model computes. The
+way in which the torch module is written (`nn/model.py`) gains more than these passes;
+docs/performance.md has the measurements.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def optimize_graph(model: ir.Model) -> None:
-    """Run every pass of this module, in the order that they need.
+    """Run every pass of this module in the required order.
 
     Args:
         model: A model as torch's ONNX exporter writes it, without optimization; changed in place.
@@ -30,8 +30,9 @@ def shorten_gather_indices(model: ir.Model) -> None:
 
     Requires: the index of each Gather is flat, so that a Reshape of it changes nothing.
     Changes: the Cast to int64 (and the Reshape) before the index is bypassed; a later pass removes
-    it. Why: torch's exporter always casts indices to int64, but ONNX accepts int32 too, which takes
-    half the space (docs/performance.md, "Attention biases").
+        it.
+    Why: torch's exporter always casts indices to int64, but ONNX accepts int32 too, which takes
+        half the space (docs/performance.md, "Attention biases").
 
     Args:
         model: The model to change in place.
@@ -48,12 +49,14 @@ def shorten_gather_indices(model: ir.Model) -> None:
 
 
 def fold_constants(model: ir.Model) -> None:
-    """Compute what depends on constants only, except a Gather.
+    """Replace nodes that depend only on constants by their results, except Gather.
 
-    Requires: nothing. Changes: foldable nodes become constants. Why: engines would fold them each
-    time they open the file. The Gather that expands a table of attention biases stays: folded, the
-    biases would be stored expanded, 4.9 MB more for a 5M and 315 MB for a 21M at 512 pixels
-    (docs/decisions.md, "Attention biases stay small in the file").
+    Requires: nothing.
+    Changes: foldable nodes become constants.
+    Why: engines would fold them each time they open the file. The Gather that expands a table of
+        attention biases stays: if it were folded, the file would contain expanded biases, 4.9 MB
+        more for a 5M and 315 MB more for a 21M at 512 pixels (docs/decisions.md, "Attention biases
+        stay small in the file").
 
     Args:
         model: The model to change in place.
@@ -68,16 +71,18 @@ def fold_constants(model: ir.Model) -> None:
 def remove_redundancy(model: ir.Model) -> None:
     """Store equal constants once, compute equal expressions once, and remove what nothing reads.
 
-    Requires: constants are folded. Changes: constants become initializers; duplicates, identities
-    and unused nodes go; nodes are sorted. Why: a smaller file with the same function.
+    Requires: constants are folded.
+    Changes: constants become initializers; duplicates, identities and unused nodes are removed;
+        nodes are sorted.
+    Why: a smaller file with the same function.
 
     Args:
         model: The model to change in place.
     """
     import onnx_ir.passes.common as passes
 
-    # Subexpressions are compared after the initializers are: only then are two expressions over
-    # equal constants equal.
+    # Initializers are deduplicated before subexpressions: expressions over equal constants are
+    # recognized as equal only if they use the same initializer.
     for graph_pass in (
         passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
         passes.IdentityEliminationPass(),
@@ -91,11 +96,13 @@ def remove_redundancy(model: ir.Model) -> None:
 
 
 def remove_export_metadata(model: ir.Model) -> None:
-    """Remove what the exporter records about its own run.
+    """Remove the metadata that the exporter records about its run.
 
-    Requires: nothing. Changes: metadata, documentation strings, model functions and the producer's
-    name and version. Why: stack traces contain paths of the machine that exported, and the same
-    checkpoint has to give the same bytes anywhere.
+    Requires: nothing.
+    Changes: metadata, documentation strings and model functions are removed, and the graph and the
+        producer get fixed names.
+    Why: stack traces contain paths of the exporting machine, but the same checkpoint must give the
+        same bytes on every machine.
 
     Args:
         model: The model to change in place.

@@ -1,8 +1,9 @@
 """A pass that puts preprocessing into an ONNX model.
 
-The model's input was float32 (N, 3, size, size), normalized. Afterwards it is uint8 RGB, under the
-same name: (N, size, size, 3) for the stage "normalize", or one image (1, height, width, 3) of any
-size for the stage "full". docs/performance.md ("Preprocessing in the file") has times and accuracy.
+Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
+uint8 RGB with the same name: (N, size, size, 3) for the stage "normalize", or one image
+(1, height, width, 3) of any size for the stage "full". docs/performance.md ("Preprocessing in the
+file") has times and accuracy.
 """
 
 from __future__ import annotations
@@ -28,19 +29,20 @@ MODES = {"bicubic": "cubic", "bilinear": "linear"}
 """Interpolation of `Preprocess` -> mode of ONNX's Resize."""
 
 _FLOAT = 1
-"""`onnx.TensorProto.FLOAT`, written down so that the onnx package need not be imported."""
+"""Value of `onnx.TensorProto.FLOAT`, repeated here to avoid importing the onnx package."""
 
 
 def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: PreprocessStage) -> None:
     """Put a part of the preprocessing in front of the network.
 
-    Requires: one float32 input (N, 3, size, size); for "full" also opset 18 or later and a batch of
-    one or an open batch. Changes: the input becomes uint8 (see the module), and an open batch
-    becomes 1 for "full". Why: applications then pass pixels, and need no code of their own for it.
+    Requires: one float32 input (N, 3, size, size); for "full" also opset 18 or later and a batch
+        that is 1 or dynamic.
+    Changes: the input becomes uint8 (see the module), and for "full" a dynamic batch becomes 1.
+    Why: applications can then pass pixels and need no preprocessing code.
 
-    The pixels equal those of `Preprocess.resize_and_crop` except for one level of 255 in about one
-    value of 3,000 (two levels: one in a million), where the engine antialiases uint8 in fixed point
-    as onnxruntime does. The arithmetic after them is that of `Preprocess.normalize`.
+    In engines that antialias uint8 in fixed point, as onnxruntime does, about one value in 3,000
+    differs from `Preprocess.resize_and_crop` by one level of 255, and one in a million by two
+    levels. Normalization is computed as in `Preprocess.normalize`.
 
     Args:
         model: The model to change in place.
@@ -75,7 +77,7 @@ def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: Preprocess
 
 
 class _NodeBuilder:
-    """Creates nodes with names that no node of the network has."""
+    """Creates nodes whose names differ from those of all nodes of the network."""
 
     def __init__(self) -> None:
         import onnx_ir as ir
@@ -100,7 +102,7 @@ class _NodeBuilder:
 
 
 def _find_network_input(model: ir.Model, preprocess: Preprocess) -> ir.Value:
-    """Return the only input; raise RequestError if it is not what preprocessing makes."""
+    """Return the only input; raise RequestError unless it takes the result of preprocessing."""
     import onnx_ir as ir
 
     inputs, expected = list(model.graph.inputs), (3, preprocess.size, preprocess.size)
@@ -124,7 +126,7 @@ def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
         raise RequestError(
             f"interpolation {preprocess.interpolation!r} cannot be part of a file; "
             f"{' and '.join(MODES)} can",
-            "use --preprocess normalize, and resize the image before",
+            "use --preprocess normalize, and resize images beforehand",
         )
     if opset < RESIZE_OPSET:
         raise RequestError(
@@ -154,13 +156,13 @@ def _resize_and_crop(
     def select(for_first: _Input, for_second: _Input) -> ir.Value:
         return builder.op("Where", is_first, for_first, for_second)
 
-    # Each axis is cropped right after it is resized. If both were resized before the crop, an image
-    # of 1 x 5000 pixels would take 790 MiB.
+    # Each axis is cropped right after it is resized: if both axes were resized before the crop, an
+    # image of 1 x 5000 pixels would need 790 MiB.
     image = _resize(builder, image, select(resized, source), mode)
     image = _slice(builder, image, select(start, zero), select(end, source))
     image = _resize(builder, image, select(crop_size, resized), mode)
     image = _slice(builder, image, select(zero, start), select(crop_size, end))
-    # The Reshape states the shape, which shape inference cannot derive.
+    # The Reshape does not change the shape, but shape inference cannot derive it otherwise.
     return builder.op("Reshape", image, np.array([1, size, size, 3]))
 
 
@@ -168,8 +170,8 @@ def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) ->
     """Resize (1, height, width, 3) to the int64 (height, width) in `sizes`.
 
     The image is uint8 before and after, so that the engine rounds between the two axes as Pillow
-    does. With `exclude_outside`, weights beyond the border are left out and the others scaled up,
-    again as Pillow does.
+    does. With `exclude_outside`, weights beyond the border are left out and the others are scaled
+    up, which Pillow does too.
     """
     return builder.op(
         "Resize",
@@ -194,7 +196,7 @@ def _slice(builder: _NodeBuilder, image: ir.Value, start: _Input, end: _Input) -
 def _find_crop(
     builder: _NodeBuilder, source: ir.Value, preprocess: Preprocess
 ) -> tuple[_Input, _Input, _Input]:
-    """Compute the resized (height, width), and where the crop starts and ends in it, all int64."""
+    """Compute the resized (height, width) and the start and end of the crop in it, all int64."""
     crop_size = np.array([preprocess.size] * 2)
     if preprocess.crop == "squash":
         return crop_size, np.zeros(2, np.int64), crop_size
@@ -225,8 +227,8 @@ def _select_first_axis(builder: _NodeBuilder, source: ir.Value) -> ir.Value:
 def _normalize(builder: _NodeBuilder, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
     """Normalize: uint8 (N, size, size, 3) -> float32 (N, 3, size, size).
 
-    Mean and std are not folded into the first convolution: that pads with zeros after the
-    normalization, not before it.
+    Mean and std cannot be folded into the first convolution, because its zero padding applies to
+    normalized values.
     """
     scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
     channels_first = builder.op("Transpose", pixels, perm=[0, 3, 1, 2])
@@ -237,7 +239,7 @@ def _normalize(builder: _NodeBuilder, pixels: ir.Value, preprocess: Preprocess) 
 def _replace_input(
     model: ir.Model, new_input: ir.Value, builder: _NodeBuilder, normalized: ir.Value
 ) -> None:
-    """Make `new_input` the model's input and `normalized` what the network reads."""
+    """Make `new_input` the input of the model, and `normalized` the input of the network."""
     graph = model.graph
     old_input = graph.inputs[0]
     assert old_input.shape is not None
@@ -254,7 +256,7 @@ def _replace_input(
 
 
 def _fix_batch(model: ir.Model, batch: object) -> None:
-    """Replace the symbolic batch by 1 in every shape that names it."""
+    """Replace the symbolic batch by 1 in every shape that contains it."""
     import onnx_ir as ir
 
     for value in (*model.graph.inputs, *(x for node in model.graph for x in node.outputs)):

@@ -1,8 +1,8 @@
 """The targets: one folder for each kind of artifact that tinyvit-export makes.
 
-Each folder has a module `target.py` with `TARGET`, an instance of a subclass of `Target`. Nothing
-lists the targets: a folder that is added here is a new target. Modules import their SDK inside
-functions only, so that every target can be described without its tools.
+Each folder has a module `target.py` with `TARGET`, an instance of a subclass of `Target`. Every
+folder here is a target; there is no other list. Modules import their SDK only inside functions, so
+that every target can be listed without its tools.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tinyvit.export.targets.base import Target as Target
 from tinyvit.export.targets.base import TargetOption as TargetOption
 from tinyvit.export.targets.base import input_for_target as input_for_target
 from tinyvit.manifest import Precision, PreprocessStage
-from tinyvit.variants import nearest_name
+from tinyvit.variants import suggest_names
 
 
 def target_names() -> list[str]:
@@ -48,29 +48,29 @@ def get_target(name: str) -> Target:
             return target
     raise RequestError(
         f"no target is called {name!r}",
-        f"use one of {', '.join(names)} or all (nearest: {nearest_name(name, names)})",
+        f"use one of {', '.join(names)} or all (nearest: {suggest_names(name, names)})",
     )
 
 
 def unsupported_error(
     target: Target, precision: Precision, stage: PreprocessStage, batch: int | None
 ) -> RequestError | None:
-    """Explain why a target does not offer a combination.
+    """Explain why a target does not offer a combination of precision, stage and batch.
 
     Args:
         target: The target that was requested.
         precision: Precision of the artifact.
         stage: How much of the preprocessing becomes part of the artifact.
-        batch: Images per call; None leaves the number open.
+        batch: Images per call; None for a dynamic batch.
 
     Returns:
         The error to raise or to report; None if the target offers the combination.
     """
     if precision in target.unsupported:
-        return _feature_error(target, precision, f"in {precision}", "")
+        return _make_feature_error(target, precision, f"in {precision}", "")
     if stage in target.unsupported:
-        alternative = ", or use --preprocess normalize and resize the image before"
-        return _feature_error(target, stage, f"with --preprocess {stage}", alternative)
+        alternative = ", or use --preprocess normalize and resize images beforehand"
+        return _make_feature_error(target, stage, f"with --preprocess {stage}", alternative)
     if batch != 1 and target.batch_sizes == "one":
         return RequestError(
             f"{target.name} artifacts take one image at a time",
@@ -78,27 +78,27 @@ def unsupported_error(
         )
     if batch is None and target.batch_sizes == "fixed":
         return RequestError(
-            f"{target.name} artifacts have a fixed batch, a fixed number of images",
+            f"{target.name} artifacts have a fixed batch (number of images per call)",
             "give --batch N instead of --dynamic-batch",
         )
     return None
 
 
-def _feature_error(
+def _make_feature_error(
     target: Target, feature: Feature, description: str, alternative: str
 ) -> RequestError:
-    """Name the reason and the targets that do offer the feature."""
-    able = [name for name in target_names() if feature not in get_target(name).unsupported]
+    """Make the error with the reason, and with the targets that do offer the feature."""
+    supporting = [name for name in target_names() if feature not in get_target(name).unsupported]
     return RequestError(
-        f"{target.name} is not made {description}: {target.unsupported[feature]}",
-        f"use --target {' or '.join(able)}{alternative}",
+        f"{target.name} artifacts are not made {description}: {target.unsupported[feature]}",
+        f"use --target {' or '.join(supporting)}{alternative}",
     )
 
 
 def check_supported(
     target: Target, precision: Precision, stage: PreprocessStage, batch: int | None
 ) -> None:
-    """Check that a target offers a combination.
+    """Check that a target offers a combination of precision, stage and batch.
 
     Args:
         target: See `unsupported_error`.

@@ -1,4 +1,8 @@
-"""Base classes of targets: every folder of `export/targets/` derives from them."""
+"""Base classes of targets.
+
+A target is one kind of artifact. It lowers the traced network: it converts the network to its own
+form, which is then saved as an artifact.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,10 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 Feature = Precision | PreprocessStage
-"""A precision or a preprocessing stage: what a target may leave unsupported."""
+"""A precision or a preprocessing stage, which a target may leave unsupported."""
 
 ParityMethod = Literal["engine", "reference", "graph"]
-"""Where the logits come from that are compared with the network's; see `Target.parity_method`."""
+"""How the logits of an artifact are computed to check them; see `Target.parity_method`."""
 
 
 @dataclass(frozen=True)
@@ -44,28 +48,28 @@ class TargetOption:
 
 
 class LoweredModel(ABC):
-    """A network in the form of one target, in memory and still without its manifest."""
+    """A network converted for one target, in memory, without a manifest."""
 
     @abstractmethod
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write the artifact with a manifest in it.
 
-        An export saves one model several times, with manifests that differ in the recorded
-        results only. The bytes of the network must be the same each time.
+        An export saves one model several times, with manifests that differ only in the recorded
+        measurements. The bytes of the network must be the same each time.
 
         Args:
             path: File (or folder, for a format that is a folder) to write.
-            manifest: The manifest to store; its precision is the one the model was lowered with.
+            manifest: The manifest to store; its precision must be that of the lowered model.
 
         Returns:
-            The files written, `path` itself last.
+            The files that were written, `path` itself last.
         """
 
     def add_to_manifest(self, manifest: Manifest) -> Manifest:
-        """Add what only the finished model can tell, such as which layers run in integers.
+        """Add facts that are known only after lowering, such as which layers run in integers.
 
         Args:
-            manifest: The manifest so far. Adding twice gives the same result as adding once.
+            manifest: The manifest so far; it may already contain these facts.
 
         Returns:
             The extended manifest; most targets return it unchanged.
@@ -91,19 +95,19 @@ class Target(ABC):
         name: Name of the target, which is also the name of its folder.
         suffix: Suffix of its files, with the dot.
         extra: The extra of `setup.cfg` that installs its tools.
-        tools: Distributions whose versions decide the bytes of the artifact.
-        scheme: Where and how the target's engine wants the recipe's quantization.
+        tools: Python packages whose versions determine the bytes of the artifact.
+        scheme: Which tensors are quantized for the target's engine, and in which form.
         aliases: Other names that `--target` accepts.
-        unsupported: The precisions and stages that the target does not offer, each with a reason
-            that completes "NAME is not made in int8: ...".
-        batch_sizes: "one" image per call only; a "fixed" number of images; or "any", which
-            includes a batch axis that is left open.
+        unsupported: Precision or stage that the target does not offer -> a reason that completes
+            "NAME artifacts are not made in int8: ...".
+        batch_sizes: Possible numbers of images per call: "one"; "fixed", any number fixed at
+            export; or "any", which includes a dynamic batch.
         layout: Layout of a float32 input.
-        parity_method: Where logits come from on the machine that exports: "engine", the
-            target's own engine; "reference", the evaluator called `reference_engine`; or "graph",
-            the ONNX model that the artifact is built from, in onnxruntime.
+        parity_method: What computes the logits that are checked at export: "engine", the target's
+            own engine; "reference", the evaluator called `reference_engine`; or "graph",
+            onnxruntime with the ONNX model that the artifact is built from.
         reference_engine: Name of the engine for the parity method "reference".
-        options: The options of tinyvit-export that belong to this target alone.
+        options: The options of tinyvit-export that only this target has.
     """
 
     name: str
@@ -123,7 +127,7 @@ class Target(ABC):
     def lower(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> LoweredModel:
-        """Turn the traced network into a model of this target.
+        """Convert the traced network to a model of this target.
 
         Args:
             graph: The traced network; for "int8" and "int8-weights" the quantized one.
@@ -135,7 +139,7 @@ class Target(ABC):
             The model, ready to be saved.
 
         Raises:
-            MissingDependencyError: A tool of the target is not installed; names `extra`.
+            MissingDependencyError: A tool of the target is not installed; the error names `extra`.
             RequestError: The target does not offer what is requested.
         """
 
@@ -146,17 +150,17 @@ class Target(ABC):
             values: Option name -> value, for the names in `options` only.
 
         Returns:
-            A target; targets without options return themselves.
+            A target with these options; targets without options return themselves.
 
         Raises:
             RequestError: A value is impossible.
         """
         return self
 
-    def parity_model(
+    def make_parity_model(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> bytes:
-        """Make the ONNX file that the artifact is built from.
+        """Make the ONNX model that the artifact is built from.
 
         Only targets with the parity method "graph" implement this.
 

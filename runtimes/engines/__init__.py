@@ -1,5 +1,5 @@
-"""The engines: one module for each library that runs artifacts, see `tinyvit.runtimes.base`.
+"""Engines: one module for each library that runs artifacts (see `tinyvit.runtimes.base`).
 
-A new module here is a new engine; no list names them. Modules whose name begins with an underscore
-are helpers of an engine.
+Engines are found by listing this folder, so adding a module adds an engine. Modules with a leading
+underscore are helpers of engines.
 """

@@ -1,8 +1,8 @@
 """Checks of a .pte file before ExecuTorch loads it into this process.
 
-ExecuTorch's own verifier is not enough: of files with a few changed bytes in their program, a
-quarter ended the process. A file whose hash is not in its manifest is therefore run once by another
-process first.
+ExecuTorch's own verifier is not enough: in a test, a quarter of the files with a few changed bytes
+crashed the process. A file is therefore accepted only if its content has the hash in its manifest.
+A file without a manifest is first run once in another process, which may crash.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ METHOD = "forward"
 """Name of the method that runs the network."""
 
 ALLOWED_DELEGATE = "XnnpackBackend"
-"""The one delegate that is run; some others load libraries whose name is in the file."""
+"""The only delegate that is allowed; some others load libraries that the file names."""
 
 _TRIAL_CODE = (
     "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
@@ -29,7 +29,7 @@ _TRIAL_CODE = (
 _TRIAL_TIMEOUT_S = 120
 
 _TESTED_SHA256: set[str] = set()
-"""Hashes of the files without a manifest that another process has run without ending."""
+"""Hashes of the files without a manifest that another process has run without a crash."""
 
 
 def read_checked_file(artifact: Artifact) -> bytes:
@@ -39,16 +39,17 @@ def read_checked_file(artifact: Artifact) -> bytes:
         artifact: The file and its manifest, if it has one.
 
     Returns:
-        All bytes of the file. ExecuTorch neither copies nor keeps them, so the caller must.
+        All bytes of the file. ExecuTorch does not copy them, so the caller must keep a reference.
 
     Raises:
-        ArtifactError: The file is damaged, needs another delegate, or ends the process that runs
+        ArtifactError: The file is damaged, needs another delegate, or crashes the process that runs
             it.
     """
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and stated_sha256 != content_sha256(artifact.path):
         raise ArtifactError(
-            f"{artifact.path.name} is damaged: its content differs from the hash in its manifest",
+            f"{artifact.path.name} is damaged: the hash of its content differs from that in its"
+            " manifest",
             "export it again",
         )
     try:
@@ -58,7 +59,7 @@ def read_checked_file(artifact: Artifact) -> bytes:
         raise load_error(artifact.path, "ExecuTorch", error) from error
     _check_program(artifact.path, program)
     if not stated_sha256:
-        _check_in_other_process(artifact.path, hashlib.sha256(data).hexdigest())
+        _run_in_other_process(artifact.path, hashlib.sha256(data).hexdigest())
     return data
 
 
@@ -73,13 +74,13 @@ def _check_program(path: Path, program: PteProgram) -> None:
         return
     raise ArtifactError(
         cause,
-        "only files for XNNPACK, with a method forward, are run here: "
+        "only files for XNNPACK with a method forward can run here: "
         "export with --target executorch",
     )
 
 
-def _check_in_other_process(path: Path, sha256: str) -> None:
-    """Raise ArtifactError if the file ends another process that runs it once."""
+def _run_in_other_process(path: Path, sha256: str) -> None:
+    """Run the file once in another process; raise ArtifactError if that process crashes."""
     if sha256 in _TESTED_SHA256:
         return
     try:
@@ -96,7 +97,7 @@ def _check_in_other_process(path: Path, sha256: str) -> None:
         ) from error
     if process.returncode < 0 or process.returncode > 127:
         raise ArtifactError(
-            f"{path.name} ends the process that runs it in ExecuTorch",
+            f"{path.name} crashes the process that runs it in ExecuTorch",
             "the file is damaged or hostile: export it again",
         )
     _TESTED_SHA256.add(sha256)

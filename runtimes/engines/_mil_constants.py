@@ -1,7 +1,7 @@
-"""Types and constants of a Core ML program, read from coremltools' protobuf messages.
+"""Reads types and constants of a Core ML program from coremltools' protobuf messages.
 
 Sources: coremltools' mlmodel/format/MIL.proto for the messages, and its
-mlmodel/src/MILBlob/Blob/StorageFormat.hpp for the files of weights.
+mlmodel/src/MILBlob/Blob/StorageFormat.hpp for weight files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DTYPES = {
     33: "uint32",
     34: "uint64",
 }
-"""Maps a DataType of MIL.proto to numpy's name."""
+"""Maps a DataType of MIL.proto to numpy's dtype name."""
 
 _BLOB_DTYPES = {
     1: "float16",
@@ -47,31 +47,31 @@ _BLOB_DTYPES = {
     14: "int32",
     15: "uint32",
 }
-"""Maps a BlobDataType of StorageFormat.hpp to numpy's name."""
+"""Maps a BlobDataType of StorageFormat.hpp to numpy's dtype name."""
 
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_METADATA = struct.Struct("<IIQQ")
-"""blob_metadata of StorageFormat.hpp: sentinel, data type, size in bytes, offset of the data."""
+"""The struct blob_metadata of StorageFormat.hpp: sentinel, data type, size in bytes, offset."""
 
 
 class ConstantReader:
-    """Reads shapes and constants of one program and adds up their sizes.
+    """Reads shapes and constants of one program, and limits their sizes and the sum of them.
 
-    Every method raises ValueError if the file is damaged or a size is above its limit.
+    Every method raises ValueError if the file is damaged or a limit is exceeded.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Prepare to read the constants of a program.
+        """Prepare for reading; no file is opened yet.
 
         Args:
-            folder: The folder of the model file, which the files of weights are relative to.
+            folder: The folder of the model file; paths of weight files are relative to it.
         """
         self._folder = folder
         self._total_elements = 0
         self._weight_files: dict[str, Array] = {}
 
     def read_type(self, value_type: Any) -> tuple[tuple[int, ...], str]:
-        """Read the type of a tensor and count its elements.
+        """Read the type of a tensor, and add its size to the program's total size.
 
         Args:
             value_type: A ValueType message.
@@ -112,14 +112,14 @@ class ConstantReader:
             if kind != "strings" or len(values) != 1:
                 raise ValueError("a constant that is declared as a string has no string")
             return str(values[0])
-        is_packed = kind == "bytes" or not kind
+        is_packed = kind == "bytes" or not kind  # raw bytes of the array, or no values
         array = np.frombuffer(values, dtype) if is_packed else np.array(values, dtype)
         if array.size != prod(shape):
             raise ValueError(f"a constant of shape {shape} has {array.size} numbers")
         return array.reshape(shape)
 
     def _read_weights(self, blob: Any, shape: tuple[int, ...], dtype: str) -> Array:
-        """Read one tensor of a file of weights, whose metadata (64 bytes) is at `blob.offset`."""
+        """Read one tensor of a weight file; its metadata is at `blob.offset`."""
         name, data = blob.fileName, self._open_weight_file(blob.fileName)
         if blob.offset + _BLOB_METADATA.size > data.size:
             raise ValueError(f"{name} ends before the tensor that is declared at {blob.offset}")
@@ -133,7 +133,7 @@ class ConstantReader:
         return data[start : start + size_bytes].view(dtype).reshape(shape)
 
     def _open_weight_file(self, name: str) -> Array:
-        """Map a file of weights into memory; it must be inside the model's folder."""
+        """Map a weight file, which must be inside the model's folder, into memory."""
         if name not in self._weight_files:
             relative = PurePosixPath(name.removeprefix("@model_path/"))
             file = self._folder / relative
@@ -144,6 +144,6 @@ class ConstantReader:
                 and self._folder.resolve() in file.resolve().parents
             )
             if not is_inside:
-                raise ValueError(f"the package has no weights called {relative}")
+                raise ValueError(f"the package has no weight file called {relative}")
             self._weight_files[name] = np.memmap(file, np.uint8, "r")
         return self._weight_files[name]

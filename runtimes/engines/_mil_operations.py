@@ -1,8 +1,8 @@
-"""Operations of an ML Program in numpy, as coremltools specifies them.
+"""Computes operations of a Core ML program in numpy.
 
-The specification is the docstrings of the classes in coremltools' converters/mil/mil/ops/defs. Each
-function takes the operands by parameter name and returns the result. An operation, or an attribute
-of one, that is not implemented raises an ArtifactError that names it.
+The specification of the operations is the docstrings in coremltools' converters/mil/mil/ops/defs;
+file names below refer to that folder. Each function takes a mapping from parameter name to operand
+and returns the result. Operations and attributes that are not implemented raise ArtifactError.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from tinyvit.runtimes.engines._mil_types import Array, Operation, unsupported_er
 OperationFunction = Callable[[Operands], Array]
 
 _ERF_STEPS = 128
-"""Table entries for each unit of erf's argument."""
+"""Number of table entries per unit of the argument of erf."""
 
 _ERF_LIMIT = 6
-"""Largest argument in the table; erf(6) is 1 to 2e-17."""
+"""Largest argument in the table; erf(6) differs from 1 by 2e-17."""
 
 
 def compute_operation(
@@ -48,15 +48,15 @@ def compute_operation(
 
     Args:
         operation: The operation.
-        operands: For each parameter, its value, constant or computed: an array or a string.
+        operands: Value of each parameter, an array or a string.
         float_dtype: Type of all floats, float32 or float64. A result that is declared as float16
-            is rounded to float16's values and kept in this type.
+            is rounded to float16 and then converted back to this type.
 
     Returns:
         The result, of the declared shape.
 
     Raises:
-        ArtifactError: The operation is not supported, or the file declares something impossible.
+        ArtifactError: The operation is not supported, or its operands or declared shape are wrong.
     """
     if operation.kind not in OPERATIONS:
         raise unsupported_error(f"the operation {operation.kind}")
@@ -83,10 +83,10 @@ def compute_operation(
 
 
 def erf(values: Array) -> Array:
-    """Compute the error function to 1e-15.
+    """Compute the error function with an error of 1e-15 (in float64).
 
-    A table has math.erf at multiples of 1/128; between them, Taylor's series to the fifth power
-    around the nearest multiple gives the rest.
+    The method is a table of math.erf at multiples of 1/128, and Taylor's series up to the fifth
+    power around the nearest of them.
 
     Args:
         values: Floats of any shape.
@@ -99,7 +99,7 @@ def erf(values: Array) -> Array:
     index = np.rint(np.nan_to_num(magnitude) * _ERF_STEPS).astype(np.int32)
     nearest = (index / _ERF_STEPS).astype(values.dtype)
     distance, square = magnitude - nearest, nearest * nearest
-    # Coefficients of the powers of `distance`, each divided by erf's slope, from the fifth down.
+    # Taylor coefficients, divided by the slope of erf, from the fifth power to the first.
     series = ((16 * square - 48) * square + 12) / 120
     for coefficient in (
         (12 - 8 * square) * nearest / 24,
@@ -115,14 +115,14 @@ def erf(values: Array) -> Array:
 
 @cache
 def _erf_table() -> tuple[Array, Array]:
-    """Tabulate erf and its slope, float64, at multiples of 1/128 from 0 to 6."""
+    """Compute erf and its slope, float64, at multiples of 1/128 from 0 to 6."""
     nodes = np.arange(_ERF_LIMIT * _ERF_STEPS + 1) / _ERF_STEPS
     slopes = 2 / math.sqrt(math.pi) * np.exp(-nodes * nodes)
     return np.array([math.erf(node) for node in nodes]), slopes
 
 
 def _gelu(operands: Operands) -> Array:
-    """Compute the exact GELU; iOS15/activation.py."""
+    """Compute the exact (not approximated) GELU; iOS15/activation.py."""
     if operands.get("mode", "EXACT") != "EXACT":
         raise unsupported_error(f"gelu of mode {operands['mode']}")
     inputs = operands["x"]
@@ -180,12 +180,12 @@ def _transpose(operands: Operands) -> Array:
 
 
 def _return_input(operands: Operands) -> Array:
-    """Return the input; `compute_operation` applies the declared shape and type."""
+    """Return the input, to which `compute_operation` applies the declared shape and type."""
     return np.asarray(operands["x"])
 
 
 def _broadcast(function: Callable[[Any, Any], Any]) -> OperationFunction:
-    """Make an operation of a numpy function of x and y; iOS15/elementwise_binary.py."""
+    """Make an operation from a numpy function of x and y; iOS15/elementwise_binary.py."""
 
     def compute_elementwise(operands: Operands) -> Array:
         check_result_size(np.broadcast_shapes(np.shape(operands["x"]), np.shape(operands["y"])))
@@ -195,7 +195,7 @@ def _broadcast(function: Callable[[Any, Any], Any]) -> OperationFunction:
 
 
 _RESHAPING_KINDS = ("reshape", "expand_dims", "squeeze")
-"""Operations that only change the shape; the result's shape is the declared one."""
+"""Operations that only change the shape, to the shape that the program declares."""
 
 OPERATIONS: dict[str, OperationFunction] = {
     "add": _broadcast(np.add),
@@ -225,4 +225,4 @@ OPERATIONS: dict[str, OperationFunction] = {
     "sub": _broadcast(np.subtract),
     "transpose": _transpose,
 }
-"""Maps MIL's name of an operation to the function that computes it."""
+"""Maps the name of an operation to the function that computes it."""

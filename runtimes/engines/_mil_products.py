@@ -1,7 +1,8 @@
-"""Matrix products and convolutions of an ML Program in numpy.
+"""Computes matrix products and convolutions of a Core ML program in numpy.
 
-The rules are those of coremltools' converters/mil/mil/ops/defs: iOS15/linear.py and iOS15/conv.py.
-Operands are given by parameter name; floats are float32 or float64.
+Their specification is in coremltools' converters/mil/mil/ops/defs: iOS15/linear.py and
+iOS15/conv.py. Each function takes a mapping from parameter name to operand. All float operands of a
+call are float32, or all are float64.
 """
 
 from __future__ import annotations
@@ -25,17 +26,17 @@ Operands = Mapping[str, Any]
 MAX_PADDING = 64
 
 
-def check_result_size(shape: Sequence[int], depth: int = 1) -> None:
-    """Refuse a result that would take too much memory or time, before it is computed.
+def check_result_size(shape: Sequence[int], macs_per_element: int = 1) -> None:
+    """Raise an error, before computing it, for a result that takes too much memory or time.
 
     Args:
         shape: Shape of the result.
-        depth: Multiply-accumulates for each element of the result.
+        macs_per_element: Multiply-accumulates for each element of the result.
 
     Raises:
         ArtifactError: The result has too many elements or multiply-accumulates.
     """
-    if prod(shape) > MAX_TENSOR_ELEMENTS or prod(shape) * depth > MAX_OPERATION_MACS:
+    if prod(shape) > MAX_TENSOR_ELEMENTS or prod(shape) * macs_per_element > MAX_OPERATION_MACS:
         raise ArtifactError(
             f"an operation with a result of shape {tuple(shape)} is too large",
             "the file is damaged or hostile: export it again",
@@ -63,7 +64,7 @@ def matmul(operands: Operands) -> Array:
 
     Args:
         operands: "x" and "y", float arrays; optionally "transpose_x" and "transpose_y", which
-            exchange the last two dimensions first.
+            transpose the last two dimensions first.
 
     Returns:
         Float (..., rows of x, columns of y).
@@ -107,7 +108,7 @@ def conv(operands: Operands) -> Array:
 
 
 def _is_depthwise(operands: Operands) -> bool:
-    """Tell whether each channel has one filter of its own."""
+    """Return whether the convolution is depthwise: one group and one filter for each channel."""
     groups = int(operands.get("groups", 1))
     return bool(groups == operands["x"].shape[1] == operands["weight"].shape[0])
 
@@ -130,7 +131,7 @@ def _check_conv_kind(operands: Operands) -> None:
 
 
 def _read_padding_and_strides(operands: Operands) -> tuple[list[int], tuple[int, int]]:
-    """Read (top, bottom, left, right) and (down, across), and raise ValueError if out of range."""
+    """Read (top, bottom, left, right) and (down, across); raise ValueError if out of range."""
     is_padded = str(operands["pad_type"]) == "custom"
     padding = [int(size) for size in operands["pad"]] if is_padded else [0] * 4
     down, across = (int(stride) for stride in operands.get("strides", (1, 1)))
@@ -140,7 +141,7 @@ def _read_padding_and_strides(operands: Operands) -> tuple[list[int], tuple[int,
 
 
 def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """View the input as windows, (batch, channels, height, width, rows, columns)."""
+    """Return a view of the filter's windows: (batch, channels, height, width, rows, columns)."""
     rows, columns = weight.shape[2:]
     down, across = strides
     height, width = (inputs.shape[2] - rows) // down + 1, (inputs.shape[3] - columns) // across + 1
@@ -150,7 +151,7 @@ def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Arr
 
 
 def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Sum over the filter's positions, which needs no copy of the windows."""
+    """Sum over the positions in the filter, so that the windows need not be copied."""
     windows = _conv_windows(inputs, weight, strides)
     rows, columns = weight.shape[2:]
     return np.asarray(
@@ -163,7 +164,7 @@ def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> A
 
 
 def _ungrouped_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Multiply the filters with a matrix that has one column for each window."""
+    """Multiply the filters by a matrix with one column for each window (im2col)."""
     windows = _conv_windows(inputs, weight, strides)
     check_result_size(windows.shape)
     batch, _, height, width = windows.shape[:4]

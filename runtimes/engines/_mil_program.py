@@ -1,7 +1,7 @@
-"""Reader of the program in a Core ML package, through coremltools' protobuf classes.
+"""Reads the program in a Core ML package with coremltools' protobuf classes.
 
-Files may come from strangers. Sizes are bounded before anything of that size is created, and every
-declared shape must be constant, so that the cost of a run is known when the file is opened.
+Files may be hostile. Sizes are checked before memory is allocated, and every declared shape must be
+constant, so that the cost of a run is known when the file is opened.
 
 Source: coremltools' mlmodel/format/MIL.proto, Model.proto and FeatureTypes.proto.
 """
@@ -16,7 +16,7 @@ from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.runtimes.base import load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader
-from tinyvit.runtimes.engines._mil_types import ClassifierFeatures, MilProgram, Operation
+from tinyvit.runtimes.engines._mil_types import ClassifierSignature, MilProgram, Operation
 from tinyvit.runtimes.formats.coreml import model_file
 
 _MAX_MODEL_BYTES = 2**28
@@ -47,23 +47,26 @@ def read_mil_program(path: Path) -> MilProgram:
     file = model_file(path)
     try:
         model = _parse_model(file)
-        features = read_features(model.description)
-        return MilProgram(features, _ProgramReader(model, file.parent, features).read_operations())
+        signature = read_signature(model.description)
+        return MilProgram(
+            signature, _ProgramReader(model, file.parent, signature).read_operations()
+        )
     except (ValueError, OSError) as error:
         raise load_error(path, "the reference evaluator", error) from error
 
 
-def read_features(description: Any) -> ClassifierFeatures:
+def read_signature(description: Any) -> ClassifierSignature:
     """Read the input and the logits from a model's description.
 
     Args:
         description: A ModelDescription message of Model.proto.
 
     Returns:
-        The classifier's input and output.
+        Input and output of the classifier.
 
     Raises:
-        ArtifactError: The model does not have one image or float32 input and one array of logits.
+        ArtifactError: The model does not have exactly one input (an image or float32 array) and one
+            float32 matrix of logits.
     """
     inputs = description.input
     logits = [feature for feature in description.output if _is_logits(feature)]
@@ -74,11 +77,11 @@ def read_features(description: Any) -> ClassifierFeatures:
         )
     is_image = kind == "imageType"
     input_spec = _image_spec(inputs[0]) if is_image else _array_spec(inputs[0])
-    return ClassifierFeatures(input_spec, _array_spec(logits[0]), is_image)
+    return ClassifierSignature(input_spec, _array_spec(logits[0]), is_image)
 
 
 def import_coremltools() -> Any:
-    """Import coremltools without its log messages about Apple libraries that are missing.
+    """Import coremltools, and suppress its log messages about missing Apple libraries.
 
     Returns:
         The module.
@@ -95,7 +98,7 @@ def import_coremltools() -> Any:
 
 
 def _is_logits(feature: Any) -> bool:
-    """Tell whether an output is a float32 matrix."""
+    """Return whether an output is a float32 matrix."""
     if feature.type.WhichOneof("Type") != "multiArrayType":
         return False
     array_type = feature.type.multiArrayType
@@ -114,7 +117,7 @@ def _array_spec(feature: Any) -> TensorSpec:
     """Describe a float32 array."""
     array_type = feature.type.multiArrayType
     if array_type.dataType != _FLOAT32:
-        raise ArtifactError("the model's input is not float32", _REMEDY)
+        raise ArtifactError(f"{feature.name} is not float32", _REMEDY)
     return make_tensor_spec(feature.name, tuple(array_type.shape), "float32")
 
 
@@ -128,7 +131,7 @@ def _parse_model(file: Path) -> Any:
     data = file.read_bytes()
     try:
         model = Model_pb2.Model.FromString(data)
-    except Exception as error:  # protobuf's DecodeError has no type hints and no common base
+    except Exception as error:  # protobuf's DecodeError has no type hints
         raise ValueError(f"{file.name} is not a Core ML model: {error}") from error
     if model.WhichOneof("Type") != "mlProgram":
         raise ValueError("it has no ML Program")
@@ -136,24 +139,24 @@ def _parse_model(file: Path) -> Any:
 
 
 class _ProgramReader:
-    """Reads the operations of a program; raises ValueError if the program is damaged."""
+    """Reads the operations of a program. Methods raise ValueError if the program is damaged."""
 
-    def __init__(self, model: Any, folder: Path, features: ClassifierFeatures) -> None:
-        self._features = features
+    def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
+        self._signature = signature
         self._constant_reader = ConstantReader(folder)
         if "main" not in model.mlProgram.functions:
             raise ValueError("its program has no main function")
         function = model.mlProgram.functions["main"]
         if function.opset not in function.block_specializations:
             raise ValueError(f"its main function has no code for its opset {function.opset}")
-        if [parameter.name for parameter in function.inputs] != [features.input.name]:
-            raise ValueError("its main function does not take the input that it describes")
+        if [parameter.name for parameter in function.inputs] != [signature.input.name]:
+            raise ValueError("its main function does not take the input that the model describes")
         self._block = function.block_specializations[function.opset]
 
     def read_operations(self) -> tuple[Operation, ...]:
         """Read the operations that the logits depend on, in the file's order."""
         constants: dict[str, Any] = {}
-        known_names, operations = {self._features.input.name}, []
+        known_names, operations = {self._signature.input.name}, []
         for message in self._needed_messages():
             name = message.outputs[0].name
             if name in known_names or name in constants:
@@ -169,15 +172,15 @@ class _ProgramReader:
                 )
             known_names.add(name)
             operations.append(operation)
-        if self._features.output.name not in known_names:
-            raise ValueError(f"no operation computes {self._features.output.name}")
+        if self._signature.output.name not in known_names:
+            raise ValueError(f"no operation computes {self._signature.output.name}")
         return tuple(operations)
 
     def _needed_messages(self) -> list[Any]:
         """Select the Operation messages that the logits depend on, in the file's order."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
-        needed_names = {self._features.output.name}
+        needed_names = {self._signature.output.name}
         messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]
@@ -193,7 +196,7 @@ class _ProgramReader:
         return messages[::-1]
 
     def _read_operation(self, message: Any, constants: dict[str, Any]) -> Operation:
-        """Read one Operation message and replace the names of constants by their values."""
+        """Read one Operation message and replace the names of constants with their values."""
         inputs, operation_constants = {}, {}
         for parameter, argument in message.inputs.items():
             if len(argument.arguments) != 1:
@@ -206,7 +209,7 @@ class _ProgramReader:
             else:
                 inputs[parameter] = binding.name
         if message.type.startswith("constexpr_"):
-            # Before iOS 18, these operations have their operands as attributes.
+            # Before iOS 18, the operands of these operations are stored as attributes.
             operation_constants |= {
                 key: self._constant_reader.read_value(value)
                 for key, value in message.attributes.items()

@@ -1,7 +1,8 @@
-"""Quantization operations of an ML Program in numpy.
+"""Computes the quantization operations of a Core ML program in numpy.
 
-The rules are those of coremltools' converters/mil/mil/ops/defs: iOS16/constexpr_ops.py,
-iOS17/quantization_ops.py and iOS18/compression.py. Operands are given by parameter name.
+Their specification is in coremltools' converters/mil/mil/ops/defs: iOS16/constexpr_ops.py,
+iOS17/quantization_ops.py and iOS18/compression.py. Each function takes a mapping from parameter
+name to operand.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ Operands = Mapping[str, Any]
 def quantize(operands: Operands) -> Array:
     """Compute clip(round(input / scale) + zero_point); iOS17/quantization_ops.py, quantize.
 
-    Halves are rounded to even, as the specification's own value_inference does (numpy's rint).
+    Ties are rounded to even (numpy's rint), as coremltools' own value_inference does.
 
     Args:
-        operands: "input", float array; "scale", float, one or one for each index of "axis";
-            optionally "zero_point", integers of the same shape; "output_dtype".
+        operands: "input", float array; "scale", a float or one float for each index of "axis";
+            optionally "zero_point", integers of the scale's shape; "output_dtype".
 
     Returns:
         Integers of type "output_dtype", of the input's shape.
@@ -63,30 +64,30 @@ def dequantize_blocks(operands: Operands) -> Array:
     """Compute (data - offset) * scale with one scale for each block; iOS18/compression.py.
 
     Args:
-        operands: "data", integers; "scale", float array of the same rank, whose scale [i, j, ...]
-            is for the block of data.shape / scale.shape elements at that place; optionally
-            "offset", of the scale's shape.
+        operands: "data", integers; "scale", float array of the same rank; optionally "offset", of
+            the scale's shape. The data is divided into equal blocks, as many along each axis as the
+            scale has elements there.
 
     Returns:
         Floats of the scale's type, of the data's shape.
     """
     data, scale = operands["data"], operands["scale"]
-    block = [elements // blocks for elements, blocks in zip(data.shape, scale.shape)]
+    block_shape = [size // blocks for size, blocks in zip(data.shape, scale.shape)]
     levels: Array = data.astype(scale.dtype)
     if "offset" in operands:
-        levels = levels - _repeat_for_blocks(operands["offset"].astype(scale.dtype), block)
-    return levels * _repeat_for_blocks(scale, block)
+        levels = levels - _repeat_for_blocks(operands["offset"].astype(scale.dtype), block_shape)
+    return levels * _repeat_for_blocks(scale, block_shape)
 
 
-def _repeat_for_blocks(values: Array, block: list[int]) -> Array:
+def _repeat_for_blocks(values: Array, block_shape: list[int]) -> Array:
     """Repeat each value over the elements of its block."""
-    for axis, count in enumerate(block):
+    for axis, count in enumerate(block_shape):
         values = values.repeat(count, axis)
     return values
 
 
 def _scale_integers(integers: Array, operands: Operands) -> Array:
-    """Compute (integers - zero_point) * scale in the scale's type."""
+    """Compute (integers - zero_point) * scale with the dtype of the scale."""
     scale = _align_with_axis(operands["scale"], integers, operands)
     levels = integers.astype(scale.dtype)
     if "zero_point" in operands:
@@ -96,7 +97,7 @@ def _scale_integers(integers: Array, operands: Operands) -> Array:
 
 
 def _align_with_axis(values: Any, tensor: Array, operands: Operands) -> Array:
-    """Reshape one value, or one for each index of "axis", so that it broadcasts to `tensor`."""
+    """Reshape a scalar, or a vector along "axis", so that it broadcasts to `tensor`."""
     values = np.asarray(values)
     shape = [1] * tensor.ndim
     if values.ndim:

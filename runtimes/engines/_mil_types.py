@@ -1,7 +1,7 @@
-"""Types and limits that the readers and evaluators of Core ML programs share.
+"""Types and limits for reading and evaluating Core ML programs.
 
-Core ML calls the language of its ML Programs MIL (model intermediate language); a program is a list
-of operations on tensors, in an order in which they can run.
+A Core ML package contains an ML Program in MIL (model intermediate language): a list of operations
+on tensors, in execution order.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from tinyvit.manifest import TensorSpec
 Array = npt.NDArray[Any]
 
 MAX_TENSOR_ELEMENTS = 2**27
-"""Largest number of elements of one tensor."""
+"""Largest allowed number of elements of one tensor."""
 
 MAX_PROGRAM_ELEMENTS = 2**32
-"""Largest number of elements of all tensors of a program.
+"""Largest allowed number of elements of all tensors of a program.
 
 TinyViT-21M at 512 pixels has fewer than 2**28."""
 
 MAX_OPERATION_MACS = 2**38
-"""Largest number of multiply-accumulates of one operation; all of TinyViT-21M at 512 has 2**35."""
+"""Largest allowed number of multiply-accumulates of one operation.
+
+All of TinyViT-21M at 512 pixels has 2**35."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,8 @@ class Operation:
 
     Attributes:
         kind: MIL's name of the operation, such as "conv".
-        inputs: For each parameter that an earlier operation computes, the name of that value.
-        constants: For each constant parameter, its value: an array or a string.
+        inputs: Parameter -> name of the value, for parameters that an earlier operation computes.
+        constants: Parameter -> value (an array or a string), for constant parameters.
         output: Name of the one value that the operation computes.
         shape: Declared shape of the output.
         dtype: Declared numpy dtype name of the output.
@@ -50,11 +52,11 @@ class Operation:
 
 
 @dataclass(frozen=True)
-class ClassifierFeatures:
-    """The input and the logits of a classifier, which Core ML calls features.
+class ClassifierSignature:
+    """The input and the output (logits) of a classifier; Core ML calls both of them features.
 
     Attributes:
-        input: The input as this package feeds it; an image is uint8 (1, height, width, 3).
+        input: The input; uint8 (1, height, width, 3) for an image.
         output: The logits, float32 (batch, classes).
         is_image: Whether Core ML takes the input as an image instead of an array.
     """
@@ -69,16 +71,16 @@ class MilProgram:
     """The part of an ML Program that computes the logits.
 
     Attributes:
-        features: The program's input and output.
-        operations: The operations that the logits depend on, in an order in which they can run.
+        signature: The input and output of the program.
+        operations: The operations that the logits depend on, in execution order.
     """
 
-    features: ClassifierFeatures
+    signature: ClassifierSignature
     operations: tuple[Operation, ...]
 
 
 def unsupported_error(feature: str) -> ArtifactError:
-    """Make the error for a part of a program that the reference evaluator does not support.
+    """Return the error for a part of a program that the reference evaluator does not support.
 
     Args:
         feature: The unsupported part, such as "the operation lstm".

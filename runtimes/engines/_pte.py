@@ -1,7 +1,8 @@
-"""Reader of ExecuTorch files (.pte) that needs no ExecuTorch: methods, delegates and operators.
+"""Reads the names of methods, delegates and operators in a .pte file, without ExecuTorch.
 
-A .pte file is a flatbuffer with an extended header, followed by segments of data. Every offset is
-checked, because files may come from strangers.
+A .pte file is ExecuTorch's format: a flatbuffer with an extended header, followed by segments of
+data. A delegate is a backend that runs a part of the network. Every offset is checked, because
+files may be hostile.
 
 Sources: ExecuTorch's schema/program.fbs for the tables, schema/extended_header.cpp for the header.
 """
@@ -19,7 +20,7 @@ _HEADER_MAGIC = b"eh00"
 _MIN_HEADER_BYTES = 40
 
 _MAX_LENGTH = 10_000
-"""Largest number of entries of a vector and of bytes of a name."""
+"""Largest allowed number of entries of a vector, and of bytes of a name."""
 
 # Field numbers of the tables, in the order of program.fbs.
 _PROGRAM_PLANS = 1
@@ -30,13 +31,13 @@ _OPERATOR_NAME, _OPERATOR_OVERLOAD = 0, 1
 
 @dataclass(frozen=True)
 class PteProgram:
-    """Methods, delegates and operators that a .pte file needs from its runtime.
+    """Names of the methods in a .pte file and of the delegates and operators that it uses.
 
     Attributes:
         methods: Names of its methods.
         delegates: Names of the delegates that it calls, each once, sorted.
         operators: Operators that it runs outside of delegates, each once, sorted.
-        end: Position after the last byte that belongs to ExecuTorch; a manifest may follow.
+        end: Position after the last byte of ExecuTorch's data; an archive may follow.
     """
 
     methods: tuple[str, ...]
@@ -46,25 +47,25 @@ class PteProgram:
 
 
 def is_pte(data: bytes) -> bool:
-    """Tell whether bytes begin like a .pte file with an extended header.
+    """Return whether a file begins like a .pte file with an extended header.
 
     Args:
         data: The first bytes of a file, at least 12.
 
     Returns:
-        Whether both identifiers are there; ExecuTorch writes them since version 0.1.
+        Whether both identifiers are present; ExecuTorch has written them since version 0.1.
     """
     return data[4:8] == _FILE_IDENTIFIER and data[8:12] == _HEADER_MAGIC
 
 
 def read_pte_program(data: bytes) -> PteProgram:
-    """Read the program's tables.
+    """Read the tables of a .pte file.
 
     Args:
         data: All bytes of a file.
 
     Returns:
-        The names in the program.
+        The names, and the size of ExecuTorch's part of the file.
 
     Raises:
         ValueError: The bytes are not a .pte file, or the file is damaged.
@@ -88,15 +89,15 @@ def read_pte_program(data: bytes) -> PteProgram:
         }
         methods = tuple(_read_string(plan, _PLAN_NAME) for plan in plans)
     except (struct.error, TypeError, UnicodeDecodeError) as error:
-        # flatbuffers raises TypeError for a negative position.
+        # flatbuffers raises TypeError for a negative offset.
         raise ValueError("one of its tables points outside of the file") from error
     return PteProgram(methods, tuple(sorted(delegates)), tuple(sorted(operators)), file_end)
 
 
 def _read_header(data: bytes) -> tuple[int, int]:
-    """Read where the program and where the file end; raises ValueError if the file is shorter."""
+    """Read the ends of the program and of the file; raise ValueError if the file is shorter."""
     header_bytes, program_end, segments = struct.unpack_from("<IQQ", data, 12)
-    # Older headers do not state the size of the segments; then they reach to the end of the file.
+    # Older headers lack the size of the segments, which then extend to the end of the file.
     has_size = header_bytes >= 32
     segment_bytes = struct.unpack_from("<Q", data, 32)[0] if has_size else len(data) - segments
     file_end = segments + segment_bytes if segments else program_end

@@ -1,8 +1,8 @@
 """Checks of a .tflite file before LiteRT's interpreter reads it.
 
-The interpreter follows a file's offsets and indices without checking them. This module reads the
-flatbuffer in Python, which cannot read outside of the bytes, and compares every index, size and
-type that the interpreter would use with what is in the file.
+The interpreter uses a file's offsets and indices without checking them, so a damaged file could
+crash the process. This module reads the flatbuffer in Python, which cannot read beyond the bytes of
+the file, and checks every index, size and type that the interpreter would use.
 
 Source: tensorflow/lite/schema/schema.fbs; its generated reader comes with ai-edge-litert.
 """
@@ -20,7 +20,7 @@ from tinyvit.runtimes.base import load_error
 _FILE_IDENTIFIER = b"TFL3"
 _FILE_IDENTIFIER_OFFSET = 4
 _MAX_FILE_BYTES = 2**31 - 1
-"""Offsets in a flatbuffer have 31 bits."""
+"""Offsets in a flatbuffer are limited to 31 bits."""
 
 _ELEMENT_BYTES = {
     "FLOAT32": 4,
@@ -34,10 +34,10 @@ _ELEMENT_BYTES = {
     "FLOAT64": 8,
     "UINT32": 4,
 }
-"""Maps the name of an allowed TensorType to the bytes of one element."""
+"""Maps the name of an allowed TensorType to the size of one element in bytes."""
 
 _ZERO_POINT_RANGES = {"INT8": (-128, 127), "UINT8": (0, 255)}
-"""Maps the name of a TensorType to its lowest and highest zero point; other types only allow 0."""
+"""Maps the name of a TensorType to its lowest and highest zero point; all others allow only 0."""
 
 _WEIGHTED_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 _MAX_RANK = 8
@@ -136,29 +136,29 @@ def _check_type_and_shape(tensor: Any, element_bytes: dict[int, int]) -> None:
 
 
 def _check_buffer(tensor: Any, buffers: list[Any], element_bytes: dict[int, int]) -> None:
-    """Raise ValueError unless the tensor's buffer is empty or has exactly its elements."""
+    """Raise ValueError unless the tensor's buffer is empty or has the size of the tensor."""
     if not 0 <= tensor.buffer < len(buffers):
         raise ValueError("a tensor has a buffer that does not exist")
     buffer = buffers[tensor.buffer]
     if buffer.offset or buffer.size:
-        raise ValueError("a buffer is outside of the model")
+        raise ValueError("a buffer is outside of the flatbuffer")
     expected_bytes = prod(_read_shape(tensor)) * element_bytes[tensor.type]
     if _buffer_bytes(buffer) not in (0, expected_bytes):
-        raise ValueError("a buffer has another size than its tensor")
+        raise ValueError("a buffer and its tensor have different sizes")
 
 
 def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int]]) -> None:
     """Raise ValueError unless scales and zero points are possible.
 
     A tensor has one scale and zero point, or one for each index of an axis. A zero point outside of
-    its type's range was seen to end the process.
+    the range of its type crashed the process in a test.
     """
     scales = _read_scales(tensor)
     if not scales:
         return
     zero_points = tensor.quantization.zeroPoint
     if zero_points is None or len(zero_points) != len(scales):
-        raise ValueError("a tensor has another number of zero points than of scales")
+        raise ValueError("a tensor has different numbers of scales and zero points")
     axis, shape = tensor.quantization.quantizedDimension, _read_shape(tensor)
     has_axis = 0 <= axis < len(shape) and shape[axis] == len(scales)
     if len(scales) > 1 and not has_axis:
@@ -171,9 +171,9 @@ def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int
 
 
 def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
-    """Raise ValueError unless each tensor is written once, before it is read.
+    """Raise ValueError unless each tensor is written exactly once, before it is read.
 
-    Inputs of the graph and constants count as written.
+    Inputs of the graph and constants are treated as written at the start.
     """
     constants = {
         index for index, tensor in enumerate(graph.tensors) if _buffer_bytes(buffers[tensor.buffer])
@@ -196,7 +196,7 @@ def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
 def _check_scale_ratio(input_tensor: Any, weight: Any, output: Any) -> None:
     """Raise ValueError if the scales of an integer layer are outside of XNNPACK's limits.
 
-    LiteRT was seen to free memory twice with such scales.
+    With such scales, LiteRT freed memory twice in a test.
     """
     input_scales, weight_scales, output_scales = map(_read_scales, (input_tensor, weight, output))
     if not len(input_scales) == len(output_scales) == 1:
@@ -207,7 +207,7 @@ def _check_scale_ratio(input_tensor: Any, weight: Any, output: Any) -> None:
 
 
 def _read_indices(indices: Any, tensors: list[Any], optional: bool = False) -> list[int]:
-    """Read indices of tensors; -1 stands for an optional input that is left out."""
+    """Read indices of tensors; -1 means that an optional input is absent."""
     numbers = [] if indices is None else [int(index) for index in indices]
     if any(not (-1 if optional else 0) <= index < len(tensors) for index in numbers):
         raise ValueError("an operator uses a tensor that does not exist")
@@ -215,16 +215,16 @@ def _read_indices(indices: Any, tensors: list[Any], optional: bool = False) -> l
 
 
 def _read_shape(tensor: Any) -> list[int]:
-    """Read a tensor's shape; a scalar has none."""
+    """Read a tensor's shape; [] for a scalar."""
     return [] if tensor.shape is None else [int(size) for size in tensor.shape]
 
 
 def _read_scales(tensor: Any) -> list[float]:
-    """Read a tensor's scales; a float tensor has none."""
+    """Read a tensor's scales; [] for a tensor that is not quantized."""
     scales = None if tensor.quantization is None else tensor.quantization.scale
     return [] if scales is None else [float(scale) for scale in scales]
 
 
 def _buffer_bytes(buffer: Any) -> int:
-    """Return the size of a buffer's data."""
+    """Return the size of a buffer's data in bytes."""
     return 0 if buffer.data is None else len(buffer.data)

@@ -1,7 +1,7 @@
-"""Core ML: opens .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
+"""Core ML: runs .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
 
-Core ML itself decides where each operation runs, within the compute units that it may use;
-`describe` returns those units.
+The option `device` selects the compute units that Core ML may use. Core ML chooses one of them for
+each operation and does not report its choice, so `describe` returns the allowed units.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     run_error,
-    stated_precision,
 )
-from tinyvit.runtimes.engines._mil_program import import_coremltools, read_features
-from tinyvit.runtimes.engines._mil_types import ClassifierFeatures
+from tinyvit.runtimes.engines._mil_program import import_coremltools, read_signature
+from tinyvit.runtimes.engines._mil_types import ClassifierSignature
 from tinyvit.runtimes.formats.coreml import COREML, model_file
 
 _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
@@ -37,7 +37,7 @@ _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
 
 
 class CoreMLEngine(Engine):
-    """Core ML, which is part of Apple's systems, driven by coremltools."""
+    """Core ML, which is part of Apple's systems, called through coremltools."""
 
     name = "coreml"
     formats = (COREML,)
@@ -48,7 +48,7 @@ class CoreMLEngine(Engine):
         """Open a package; see `Engine.open`."""
         if sys.platform != "darwin":
             raise RequestError(
-                f"Core ML is part of Apple's systems, and this system is {platform.system()}",
+                f"Core ML only exists on Apple's systems, and this system is {platform.system()}",
                 "use --runtime coreml-reference to compute the logits here, or run the file on a "
                 "Mac or an iPhone",
             )
@@ -56,19 +56,19 @@ class CoreMLEngine(Engine):
             raise RequestError(
                 "Core ML chooses its number of threads itself", "leave --threads out"
             )
-        precision = stated_precision(artifact, options, "Core ML")
+        precision = check_precision(artifact, options, "Core ML")
         units = _COMPUTE_UNITS.get(options.device.lower(), options.device.upper())
         if units not in _COMPUTE_UNITS.values():
             raise RequestError(
                 f"Core ML has no device {options.device!r}", f"it has {', '.join(_COMPUTE_UNITS)}"
             )
         coremltools, path = import_coremltools(), artifact.path
-        model_file(path)
+        model_file(path)  # raises ArtifactError for an incomplete package
         try:
             model = coremltools.models.MLModel(
                 str(path), compute_units=coremltools.ComputeUnit[units]
             )
-            features = read_features(model.get_spec().description)
+            signature = read_signature(model.get_spec().description)
         except (RuntimeError, ValueError, OSError) as error:
             raise load_error(path, "Core ML", error) from error
         info = RuntimeInfo(
@@ -78,19 +78,19 @@ class CoreMLEngine(Engine):
             threads=None,
             precision=precision or "unstated (float32 output)",
         )
-        return _CoreMLRuntime(model, features, info)
+        return _CoreMLRuntime(model, signature, info)
 
 
 ENGINE = CoreMLEngine()
 
 
 class _CoreMLRuntime(Runtime):
-    """A loaded MLModel; Apple allows only one thread at a time to use it."""
+    """A loaded MLModel. A lock admits one thread at a time, as Apple requires."""
 
-    def __init__(self, model: Any, features: ClassifierFeatures, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (features.input,), (features.output,)
+    def __init__(self, model: Any, signature: ClassifierSignature, info: RuntimeInfo) -> None:
+        self.inputs, self.outputs = (signature.input,), (signature.output,)
         self._model, self._info = model, info
-        self._is_image = features.is_image
+        self._is_image = signature.is_image
         self._lock = Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -108,7 +108,7 @@ class _CoreMLRuntime(Runtime):
         return np.array(outputs[self.outputs[0].name], np.float32)
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:

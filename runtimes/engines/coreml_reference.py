@@ -1,8 +1,8 @@
-"""A reference evaluator of Core ML packages for systems without Core ML: the program in numpy.
+"""A reference evaluator, in numpy, of Core ML packages, for systems without Core ML.
 
-It computes what the file states by Apple's specification of the operations, so that an export can
-be checked on the machine that made it. It is not what runs on a device: its latency means nothing,
-and a device may round at other places.
+It executes the operations in the file as Apple specifies them, so that an export can be checked on
+the machine that made it. Its latency is not that of Core ML, and Core ML may round intermediate
+results differently.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _DEQUANTIZING_KINDS = (
 
 
 class CoreMLReferenceEngine(Engine):
-    """The numpy evaluator; coremltools is only needed to read the file."""
+    """The numpy evaluator. It uses coremltools only to read the file."""
 
     name = "coreml-reference"
     formats = (COREML,)
@@ -56,7 +56,7 @@ class CoreMLReferenceEngine(Engine):
         if options.threads is not None:
             raise RequestError(
                 "the reference evaluator uses numpy's threads, which cannot be set here",
-                "leave --threads out; the latency of this engine means nothing",
+                "leave --threads out; this engine is not for measuring latency",
             )
         coremltools = import_coremltools()
         evaluator = Evaluator(read_mil_program(artifact.path))
@@ -74,11 +74,11 @@ ENGINE = CoreMLReferenceEngine()
 
 
 class Evaluator:
-    """Computes a program: constants are converted and weights dequantized once, at the start.
+    """Executes a program. Constants are converted and weights dequantized once, at the start.
 
     Attributes:
-        features: The program's input and output.
-        rounds_to_float16: Whether the program declares any result as float16.
+        signature: The input and output of the program.
+        rounds_to_float16: Whether the program declares the result of any operation as float16.
     """
 
     def __init__(self, program: MilProgram, float_dtype: npt.DTypeLike = np.float32) -> None:
@@ -86,14 +86,14 @@ class Evaluator:
 
         Args:
             program: The program.
-            float_dtype: Type of the arithmetic: float32, or float64 to see the program's result
-                without the rounding of its sums. Results that the program declares as float16 are
-                rounded to float16 with either.
+            float_dtype: Type of the arithmetic: float32, or float64 to make the rounding errors of
+                sums negligible. Results that the program declares as float16 are rounded to float16
+                with both types.
 
         Raises:
             ArtifactError: The program has an operation that is not supported.
         """
-        self.features = program.features
+        self.signature = program.signature
         self.rounds_to_float16 = any(
             operation.dtype == "float16" for operation in program.operations
         )
@@ -116,19 +116,19 @@ class Evaluator:
         self._use_counts = Counter(
             name for operation, _ in self._steps for name in operation.inputs.values()
         )
-        self._use_counts[self.features.output.name] += 1
+        self._use_counts[self.signature.output.name] += 1
 
     def compute_logits(self, batch: npt.NDArray[Any]) -> Array:
         """Compute the logits of one batch.
 
         Args:
-            batch: The input that `features.input` describes.
+            batch: An input with the shape and dtype of `signature.input`.
 
         Returns:
-            Logits of the arithmetic's type, (batch, classes).
+            Logits, (batch, classes), with the dtype `float_dtype`.
         """
-        pixels = batch.transpose(0, 3, 1, 2) if self.features.is_image else batch
-        values: dict[str, Array] = {self.features.input.name: pixels.astype(self._float_dtype)}
+        pixels = batch.transpose(0, 3, 1, 2) if self.signature.is_image else batch
+        values: dict[str, Array] = {self.signature.input.name: pixels.astype(self._float_dtype)}
         remaining_uses = Counter(self._use_counts)
         for operation, constants in self._steps:
             values[operation.output] = self._compute(
@@ -137,8 +137,8 @@ class Evaluator:
             for name in operation.inputs.values():
                 remaining_uses[name] -= 1
                 if not remaining_uses[name]:
-                    values.pop(name, None)  # frees memory after the last use
-        return values[self.features.output.name]
+                    values.pop(name, None)  # free its memory after the last use
+        return values[self.signature.output.name]
 
     def _compute(
         self, operation: Operation, constants: dict[str, Any], values: dict[str, Array]
@@ -147,7 +147,7 @@ class Evaluator:
         return compute_operation(operation, {**constants, **inputs}, self._float_dtype)
 
     def _convert_constant(self, value: Any) -> Any:
-        """Convert a float array to the arithmetic's type; other values stay as they are."""
+        """Convert a float array to `float_dtype`; return any other value unchanged."""
         is_float = isinstance(value, np.ndarray) and value.dtype.kind == "f"
         return np.asarray(value, self._float_dtype) if is_float else value
 
@@ -158,8 +158,8 @@ class MatrixProduct(NamedTuple):
     Attributes:
         kind: "conv", "linear" or "matmul".
         macs: Number of multiply-accumulates.
-        is_integer: Whether both operands are integers in the file, so that a device can compute the
-            product in integers.
+        is_integer: Whether both operands are dequantized integers, so that a device can compute the
+            product in integers; it may still use floats.
     """
 
     kind: str
@@ -174,8 +174,7 @@ def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
         program: The program.
 
     Returns:
-        The products. Only the device knows which of them it computes in integers; the integer ones
-        here are those for which the file allows it.
+        The products.
     """
     operations = {operation.output: operation for operation in program.operations}
     products = []
@@ -183,7 +182,7 @@ def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
         if operation.kind not in ("conv", "linear", "matmul"):
             continue
         second_parameter = "y" if operation.kind == "matmul" else "weight"
-        macs = prod(operation.shape) * _product_depth(operation, second_parameter, operations)
+        macs = prod(operation.shape) * _macs_per_element(operation, second_parameter, operations)
         is_integer = all(
             _is_dequantized(operation.inputs.get(parameter, ""), operations)
             for parameter in ("x", second_parameter)
@@ -193,14 +192,14 @@ def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
 
 
 def _is_dequantized(name: str, operations: dict[str, Operation]) -> bool:
-    """Tell whether an operation that dequantizes computes the value."""
+    """Return whether a value is the output of a dequantize operation."""
     return name in operations and operations[name].kind in _DEQUANTIZING_KINDS
 
 
-def _product_depth(
+def _macs_per_element(
     operation: Operation, second_parameter: str, operations: dict[str, Operation]
 ) -> int:
-    """Count the multiply-accumulates for each element of a product's result."""
+    """Return the number of multiply-accumulates for each element of the result."""
     if second_parameter in operation.inputs:
         shape = operations[operation.inputs[second_parameter]].shape
     else:
@@ -211,10 +210,10 @@ def _product_depth(
 
 
 class _ReferenceRuntime(Runtime):
-    """An evaluator, which one thread at a time runs because its intermediate values are large."""
+    """An evaluator. A lock admits one thread at a time, to limit memory for intermediate values."""
 
     def __init__(self, evaluator: Evaluator, info: RuntimeInfo) -> None:
-        self.inputs, self.outputs = (evaluator.features.input,), (evaluator.features.output,)
+        self.inputs, self.outputs = (evaluator.signature.input,), (evaluator.signature.output,)
         self._evaluator: Evaluator | None = evaluator
         self._info = info
         self._lock = Lock()
@@ -229,7 +228,7 @@ class _ReferenceRuntime(Runtime):
             return np.array(evaluator.compute_logits(batch), np.float32)
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:

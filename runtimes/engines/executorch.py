@@ -1,8 +1,8 @@
-"""ExecuTorch: opens .pte files on CPUs, with the XNNPACK delegate and the portable kernels.
+"""ExecuTorch: runs .pte files on CPUs, with the XNNPACK delegate and the portable kernels.
 
-A file may ask for any delegate that the package knows, and some of those load libraries by name, so
-only XNNPACK is allowed. ExecuTorch has one thread pool for the whole process, and a method keeps
-pointers into the pool that it was loaded with: the pool must not change while a file is open.
+A delegate is a backend that runs a part of the network. Only XNNPACK is allowed, because some other
+delegates load libraries that the file names. ExecuTorch has one thread pool for the whole process,
+and a loaded file keeps pointers into it, so the pool is never resized while a file is open.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
 _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
-"""Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's name."""
+"""Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's dtype name."""
 
 _POOL_LOCK = threading.Lock()
 _OPEN_RUNTIMES: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
-"""Open files of this process, which share the thread pool."""
+"""All open files of this process; they share the thread pool."""
 
 
 class ExecuTorchEngine(Engine):
-    """ExecuTorch, as its Python package runs it on the CPU."""
+    """ExecuTorch on the CPU, called through its Python package."""
 
     name = "executorch"
-    formats = (TrailerFormat("executorch", ".pte", b"ET12", at=4),)
+    formats = (TrailerFormat("executorch", ".pte", b"ET12", magic_offset=4),)
     package = "executorch"
     extra = "executorch"
 
@@ -59,10 +59,10 @@ class ExecuTorchEngine(Engine):
         """Open a .pte file; see `Engine.open`."""
         if options.device.lower() not in ("cpu", "xnnpack"):
             raise RequestError(
-                f"ExecuTorch has no device {options.device!r} here",
-                "it has cpu (XNNPACK); phones and NPUs run their own builds",
+                f"the installed ExecuTorch has no device {options.device!r}",
+                "use --device cpu, or run the file in a build of ExecuTorch for that device",
             )
-        precision = stated_precision(artifact, options, "ExecuTorch")
+        precision = check_precision(artifact, options, "ExecuTorch")
         library = _import_executorch()
         data = read_checked_file(artifact)
         with _POOL_LOCK, _silence_executorch():
@@ -87,16 +87,16 @@ ENGINE = ExecuTorchEngine()
 
 
 def run_once(path: str) -> None:
-    """Run a file once on zeros, in a process that exists for this.
+    """Run a file once on zeros, to find out whether it crashes the process.
 
-    An ordinary error is ignored, because opening the file will raise it again. The purpose is to
-    see whether the file ends the process.
+    This is meant to be called in a separate process. Python exceptions are ignored, because opening
+    the file raises them again.
 
     Args:
         path: Path of a .pte file.
     """
     library = _import_executorch()
-    data = Path(path).read_bytes()  # must live as long as the module
+    data = Path(path).read_bytes()  # the module points into these bytes
     try:
         module = library._load_for_executorch_from_buffer(data)
         inputs = _read_tensor_specs(module.method_meta(METHOD), "input")
@@ -121,7 +121,7 @@ def _import_executorch() -> ModuleType:
 
 @contextmanager
 def _silence_executorch() -> Iterator[None]:
-    """Discard what ExecuTorch writes: its native log goes to the file descriptors directly."""
+    """Discard all output of ExecuTorch, whose C++ code writes directly to file descriptors."""
     with silence_file_descriptors(), quiet_loggers("torch", "torchao", "executorch", "root"):
         yield
 
@@ -129,8 +129,8 @@ def _silence_executorch() -> Iterator[None]:
 def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
     """Set the size of the thread pool and return it; by default, one thread for each physical core.
 
-    Raises RequestError if an open file uses the pool with another size, because changing the pool
-    frees memory that the file's method points to.
+    Raises RequestError if an open file uses the pool with another size, because resizing the pool
+    frees memory that the open file points to.
     """
     current_threads = int(library._threadpool_get_thread_count())
     if _OPEN_RUNTIMES:
@@ -141,9 +141,9 @@ def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
             f"{current_threads} threads, not {requested_threads}",
             f"close that file first, or use --threads {current_threads}",
         )
-    wanted = requested_threads or physical_cores()
-    if current_threads != wanted:
-        library._unsafe_reset_threadpool(wanted)
+    target_threads = requested_threads or physical_cores()
+    if current_threads != target_threads:
+        library._unsafe_reset_threadpool(target_threads)
         current_threads = int(library._threadpool_get_thread_count())
     if requested_threads not in (None, current_threads):
         raise RequestError(
@@ -154,7 +154,7 @@ def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
 
 
 class _ExecuTorchRuntime(Runtime):
-    """A loaded method; one thread at a time can run it."""
+    """A loaded file. A lock admits one thread at a time, because it has one set of buffers."""
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class _ExecuTorchRuntime(Runtime):
         info: RuntimeInfo,
     ) -> None:
         self.inputs, self.outputs, self._info = inputs, outputs, info
-        # The module points into the bytes of the file, which therefore live as long as it does.
+        # The module points into the bytes of the file, so both are kept and released together.
         self._module_and_data: tuple[Any, bytes] | None = (module, data)
         self._lock = threading.Lock()
 
@@ -177,35 +177,35 @@ class _ExecuTorchRuntime(Runtime):
             if self._module_and_data is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
-            # torch may not share memory that is read-only.
+            # torch.from_numpy warns about read-only arrays, so these are copied.
             tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
             try:
                 outputs = self._module_and_data[0].forward([tensor])
-                # The output is in a buffer that the next call overwrites, so it is copied.
+                # Copied, because the next call overwrites the buffer of the output.
                 return np.array(outputs[0].numpy(), np.float32)
             except RuntimeError as error:
                 raise run_error("ExecuTorch", error) from error
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:
-        """Release the method, and with the last one the thread pool; see `Runtime.close`."""
+        """Release the file; after the last one, the thread pool may be resized."""
         with _POOL_LOCK, self._lock:
             self._module_and_data = None
             _OPEN_RUNTIMES.discard(self)
 
 
 def _read_tensor_specs(method: Any, side: str) -> tuple[TensorSpec, ...]:
-    """Describe the inputs or outputs (side "input" or "output"), which have no names in a file."""
+    """Describe the inputs (side "input") or outputs ("output"). The file has no names for them."""
     specs = []
     for index in range(getattr(method, f"num_{side}s")()):
         tensor = getattr(method, f"{side}_tensor_meta")(index)
         dtype = _DTYPES.get(tensor.dtype())
         if dtype is None:
             raise ArtifactError(
-                f"an {side} has ExecuTorch's data type {tensor.dtype()}",
+                f"an {side} has the unsupported ScalarType {tensor.dtype()}",
                 "an image classifier with float32 or uint8 images is expected",
             )
         specs.append(make_tensor_spec(f"{side}{index}", tensor.sizes(), dtype))

@@ -1,8 +1,8 @@
-"""LiteRT: opens .tflite files on CPUs, in XNNPACK's kernels where possible, otherwise in its own.
+"""LiteRT: runs .tflite files on CPUs, with XNNPACK's kernels if possible, otherwise with its own.
 
-No delegate is loaded from a library, and no custom operator. The interpreter follows a file's
-offsets and indices without checking them, and a damaged file could end the process; so the whole
-file is checked before the interpreter gets it (_tflite.py).
+Neither delegates nor custom operators are loaded from libraries. The interpreter uses the offsets
+and indices in a file without checking them, so a damaged file could crash the process. The whole
+file is therefore checked first (_tflite.py).
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.engines import _tflite
 from tinyvit.runtimes.formats.trailer import TrailerFormat
@@ -40,7 +40,7 @@ class LiteRTEngine(Engine):
     """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
     name = "litert"
-    formats = (TrailerFormat("litert", ".tflite", b"TFL3", at=4),)
+    formats = (TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4),)
     package = "ai_edge_litert"
     extra = "litert"
 
@@ -52,15 +52,15 @@ class LiteRTEngine(Engine):
                 f"LiteRT has no device {options.device!r} here",
                 "use --device cpu, or run the file in an app that brings its own delegate",
             )
-        precision = stated_precision(artifact, options, "LiteRT")
+        precision = check_precision(artifact, options, "LiteRT")
         data = _tflite.read_checked_model(artifact.path)
-        # Never left to LiteRT's default of one thread, so that it uses every core.
+        # LiteRT's own default is one thread.
         threads = options.threads or physical_cores()
         try:
-            with silence_file_descriptors():  # LiteRT logs once that it uses XNNPACK
+            with silence_file_descriptors():  # LiteRT logs that it uses XNNPACK
                 interpreter = library.Interpreter(model_content=data, num_threads=threads)
                 interpreter.allocate_tensors()
-            # Reading a tensor's name fails, too, if a damaged file has one that is not UTF-8.
+            # Inside the `try`, because reading a tensor name that is not UTF-8 raises ValueError.
             return _LiteRTRuntime(interpreter, threads, precision)
         except (ValueError, RuntimeError, TypeError) as error:
             raise load_error(artifact.path, "LiteRT", error) from error
@@ -80,7 +80,7 @@ def _import_litert() -> ModuleType:
 
 
 class _LiteRTRuntime(Runtime):
-    """An interpreter, which has one set of buffers: one thread at a time can run it."""
+    """An interpreter. A lock admits one thread at a time, because it has one set of buffers."""
 
     def __init__(self, interpreter: Any, threads: int, precision: str) -> None:
         input_details = interpreter.get_input_details()
@@ -92,7 +92,7 @@ class _LiteRTRuntime(Runtime):
         self._interpreter = interpreter
         self._lock = threading.Lock()
         if not precision:
-            # The inside of such a file may be quantized; its outputs do not tell.
+            # Without a manifest, the output types do not show whether the network is quantized.
             precision = f"unstated ({', '.join(spec.dtype for spec in self.outputs)} output)"
         version = metadata.version("ai-edge-litert")
         self._info = RuntimeInfo(ENGINE.name, version, "CPU", threads, precision)
@@ -112,7 +112,7 @@ class _LiteRTRuntime(Runtime):
                 raise run_error("LiteRT", error) from error
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:
@@ -122,11 +122,11 @@ class _LiteRTRuntime(Runtime):
 
 
 def _read_tensor_spec(details: dict[str, Any]) -> TensorSpec:
-    """Describe a tensor of the interpreter, which has size 1 where the file leaves a size open."""
+    """Describe a tensor. The interpreter reports a dimension of any size as 1."""
     dtype = np.dtype(details["dtype"])
     if dtype.kind not in "fiu":
         raise ArtifactError(
-            f"{details['name']} is of type {dtype}",
+            f"the tensor {details['name']} has the type {dtype}",
             "an image classifier with float32 or uint8 images is expected",
         )
     return make_tensor_spec(details["name"], [int(size) for size in details["shape"]], dtype.name)

@@ -1,8 +1,8 @@
-"""ONNX Runtime: opens ONNX files and its own .ort files on CPUs, GPUs and NPUs.
+"""ONNX Runtime: runs ONNX files and its own .ort files on CPUs, GPUs and NPUs.
 
-GPUs and NPUs need a build of ONNX Runtime that has an execution provider for them. The engine runs
-exactly what the options say: a provider that cannot run the whole network is an error, because the
-alternative would be a silent fallback to the CPU.
+GPUs and NPUs need a build of ONNX Runtime with an execution provider (a backend) for them. A
+provider that cannot run the whole network causes an error: ONNX Runtime would otherwise run the
+rest on the CPU without a message.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     physical_cores,
     run_error,
     shorten_message,
-    stated_precision,
 )
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-ORT = TrailerFormat("ort", ".ort", b"ORTM", at=4)
-"""ONNX Runtime's own format."""
+ORT = TrailerFormat("ort", ".ort", b"ORTM", magic_offset=4)
+"""The .ort format, which only ONNX Runtime uses."""
 
 _CPU_PROVIDER = "CPUExecutionProvider"
 _PROVIDERS_BY_DEVICE = {
@@ -42,17 +42,17 @@ _PROVIDERS_BY_DEVICE = {
     "gpu": ("CUDA", "MIGraphX", "ROCM", "Dml", "CoreML", "WebGpu"),
     "npu": ("QNN", "VitisAI", "VSINPU", "Rknpu", "CANN", "Nnapi"),
 }
-"""Maps a device to its providers, the preferred one first, without "ExecutionProvider"."""
+"""Maps a device to its providers, best first; the suffix "ExecutionProvider" is left out."""
 
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
-"""By default, CUDA rounds float32 products to TF32, which is not the precision of the file."""
+"""TF32 is turned off, because it would give float32 products less than float32 precision."""
 
 _FATAL_MESSAGES_ONLY = 4
-"""A value of SessionOptions.log_severity_level."""
+"""Value of SessionOptions.log_severity_level for logging fatal errors only."""
 
 
 class OnnxRuntimeEngine(Engine):
-    """ONNX Runtime, the engine of the base install."""
+    """ONNX Runtime, which is installed with every tinyvit-edge."""
 
     name = "onnxruntime"
     formats = (ONNX, ORT)
@@ -62,14 +62,14 @@ class OnnxRuntimeEngine(Engine):
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an ONNX or .ort file; see `Engine.open`."""
         onnxruntime = _import_onnxruntime()
-        precision = stated_precision(artifact, options, self.name)
+        precision = check_precision(artifact, options, self.name)
         provider = _find_provider(options.device, onnxruntime.get_available_providers())
         threads = _choose_threads(provider, options)
         session = _create_session(onnxruntime, artifact, provider, threads)
         inputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_inputs())
         outputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_outputs())
         if not precision:
-            # The inside of such a file may be quantized; ONNX Runtime only reports the outputs.
+            # Without a manifest, the output types do not show whether the network is quantized.
             precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
         info = RuntimeInfo(self.name, onnxruntime.__version__, provider, threads, precision)
         return _OnnxRuntime(session, inputs, outputs, info)
@@ -91,7 +91,7 @@ def _import_onnxruntime() -> ModuleType:
 
 
 def _find_provider(device: str, available: list[str]) -> str:
-    """Return the full name of the first available provider of a device, or of the named one."""
+    """Return the full name of the first available provider for a device or short name."""
     candidates = _PROVIDERS_BY_DEVICE.get(
         device.lower(), (device.removesuffix("ExecutionProvider"),)
     )
@@ -106,9 +106,9 @@ def _find_provider(device: str, available: list[str]) -> str:
 
 
 def _choose_threads(provider: str, options: RuntimeOptions) -> int | None:
-    """Return the number of CPU threads; None on other devices, where --threads is an error."""
+    """Return the number of CPU threads; None on other devices, for which --threads is an error."""
     if provider == _CPU_PROVIDER:
-        # Never left to the default, so that `describe` states the number that really runs.
+        # Always set, because ONNX Runtime does not report the number that it would choose.
         return options.threads or physical_cores()
     if options.threads is not None:
         raise RequestError(
@@ -124,7 +124,7 @@ def _create_session(
     """Create an InferenceSession that uses one provider for the whole network."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL_MESSAGES_ONLY
-    # The format is set because ONNX Runtime would otherwise go by the file's name.
+    # The format is set, because ONNX Runtime would otherwise derive it from the file name.
     settings.add_session_config_entry(
         "session.load_model_format", "ORT" if artifact.format is ORT else "ONNX"
     )
@@ -153,7 +153,7 @@ def _create_session(
 
 
 class _OnnxRuntime(Runtime):
-    """A session of ONNX Runtime, which several threads may use at once."""
+    """A session of ONNX Runtime. Several threads may run it at the same time."""
 
     def __init__(
         self,
@@ -180,7 +180,7 @@ class _OnnxRuntime(Runtime):
         return np.asarray(outputs[0], np.float32)
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:
@@ -196,7 +196,7 @@ def _read_tensor_spec(tensor: Any) -> TensorSpec:
         np.dtype(dtype)
     except TypeError as error:
         raise ArtifactError(
-            f"{tensor.name} is of type {tensor.type}",
+            f"the tensor {tensor.name} has the type {tensor.type}",
             "an image classifier with float32 or uint8 images is expected",
         ) from error
     shape = [

@@ -1,7 +1,7 @@
-"""OpenVINO: opens its own IR files (.xml with .bin) and ONNX files on CPUs, Intel GPUs and NPUs.
+"""OpenVINO: runs its own IR files (.xml with .bin) and ONNX files on CPUs, Intel GPUs and NPUs.
 
-The engine runs exactly what the options say: after compiling, the compiled model is asked for its
-precision and threads, and a difference is an error.
+OpenVINO may use another precision or number of threads than requested. Both are therefore read from
+the compiled model, and a difference from the options is an error.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 _PRECISIONS = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
 
 _DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-"""By default, the CPU plugin quantizes float inputs of layers with int8 weights, by ranges that it
-finds while it runs. Artifacts do not state that, so it is turned off with "0"."""
+"""Property for dynamic quantization: float inputs of layers with int8 weights are quantized at run
+time. It is on by default on CPUs. "0" turns it off, because artifacts do not ask for it."""
 
 
 class OpenVINOEngine(Engine):
-    """OpenVINO, on the devices for which it finds a driver."""
+    """OpenVINO on CPUs, and on Intel GPUs and NPUs with a driver."""
 
     name = "openvino"
     formats = (OPENVINO_IR, ONNX)
@@ -74,9 +74,10 @@ ENGINE = OpenVINOEngine()
 def shared_core() -> Any:
     """Return the one openvino.Core of this process, which is never freed.
 
-    A Core's CPU plugin installs a signal stack for the thread and, when the Core is freed, restores
-    the one that it replaced. If that one belonged to another Core that was freed earlier, the next
-    signal with a handler, such as Ctrl-C, ends the process (seen with OpenVINO 2026.4).
+    Freeing several Cores can crash the process. The CPU plugin of a Core installs a signal stack
+    for the thread and, when the Core is freed, restores the previous one. If that belonged to a
+    Core that was freed earlier, the next signal with a handler, such as Ctrl-C, crashes the process
+    (seen with OpenVINO 2026.4).
 
     Returns:
         The openvino.Core.
@@ -98,22 +99,23 @@ def _import_openvino() -> ModuleType:
 
 
 def _check_resize_support(artifact: Artifact) -> None:
-    """Refuse ONNX files that resize: OpenVINO's ONNX reader ignores the attribute "antialias".
+    """Raise RequestError for an ONNX file that contains the resizing of images.
 
-    The logits would be wrong without any message.
+    OpenVINO's ONNX reader ignores the attribute "antialias" of Resize, so the logits would be
+    wrong without any message.
     """
     is_onnx = artifact.format is ONNX
     if is_onnx and artifact.manifest is not None and artifact.manifest.stage == "full":
         raise RequestError(
-            "OpenVINO cannot resize images as this ONNX file does",
+            "OpenVINO cannot resize images as this ONNX file requires",
             "use an artifact of tinyvit-export --target openvino --preprocess full",
         )
 
 
 def _find_device(device: str, available: list[str]) -> str:
-    """Return OpenVINO's name of one device.
+    """Return OpenVINO's name of an available device; raise RequestError for any other name.
 
-    AUTO, HETERO and MULTI are refused, because they choose the device by themselves.
+    AUTO, HETERO and MULTI are refused, too, because they choose the device themselves.
     """
     name = device.upper()
     if name in available or any(known.startswith(f"{name}.") for known in available):
@@ -124,8 +126,8 @@ def _find_device(device: str, available: list[str]) -> str:
     )
 
 
-def _uses_file_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
-    """Tell whether a float16 file runs in whatever float type the processor computes it in."""
+def _may_choose_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
+    """Return whether the device may choose the float type, because the file is float16."""
     is_float16 = artifact.manifest is not None and artifact.manifest.precision == "float16"
     return is_float16 and options.precision is None
 
@@ -134,7 +136,7 @@ def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -
     """Translate the options to OpenVINO's properties."""
     # For a float16 file, "f16" means the processor's own 16-bit float type: bfloat16 on x86, and
     # float32 if it has none.
-    default = "float16" if _uses_file_precision(artifact, options) else "float32"
+    default = "float16" if _may_choose_precision(artifact, options) else "float32"
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[options.precision or default],
@@ -154,19 +156,19 @@ def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -
 
 
 def _create_cache_folder(folder: Path) -> Path:
-    """Create the folder, because OpenVINO would silently cache nothing without it."""
+    """Create the cache folder. If it did not exist, OpenVINO would silently cache nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RequestError(
             f"the cache folder {folder} cannot be created ({error.strerror})",
-            "give --cache a folder that can be written",
+            "give --cache a folder with write permission",
         ) from error
     return folder
 
 
 def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:
-    """Read the file and compile it for one device."""
+    """Read the file and compile it for a device."""
     path = artifact.path
     weight_files = () if artifact.format is ONNX else (str(weights_path(path)),)
     try:
@@ -186,13 +188,13 @@ def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, s
 def _read_precision(
     compiled_model: Any, device: str, artifact: Artifact, options: RuntimeOptions
 ) -> str:
-    """Read the precision that the model was compiled for; raises RequestError for another one."""
+    """Read the precision of the compiled model; raise RequestError if not as requested."""
     hint = str(compiled_model.get_property("INFERENCE_PRECISION_HINT").to_string())
     precision = _PRECISIONS.get(hint, hint)
     expected = options.precision or "float32"
     is_allowed = (
         precision in _PRECISION_HINTS
-        if _uses_file_precision(artifact, options)
+        if _may_choose_precision(artifact, options)
         else precision == expected
     )
     if not is_allowed:
@@ -206,7 +208,7 @@ def _read_precision(
 
 
 def _read_threads(compiled_model: Any, device: str, options: RuntimeOptions) -> int | None:
-    """Read the CPU threads of the compiled model; raises RequestError for another number."""
+    """Read the CPU threads of the compiled model; raise RequestError if not as requested."""
     if device != "CPU":
         return None
     threads = int(compiled_model.get_property("INFERENCE_NUM_THREADS"))
@@ -219,11 +221,11 @@ def _read_threads(compiled_model: Any, device: str, options: RuntimeOptions) -> 
 
 
 class OpenVINORuntime(Runtime):
-    """A compiled model with one inference request for each thread that runs it.
+    """A compiled model, with one inference request for each thread that runs it.
 
     Attributes:
-        loaded_from_cache: Whether OpenVINO took the compiled model from the cache folder; None if
-            the options name no such folder.
+        loaded_from_cache: Whether OpenVINO loaded the compiled model from the cache folder; None
+            without a cache folder.
     """
 
     def __init__(self, compiled_model: Any, info: RuntimeInfo, has_cache: bool = False) -> None:
@@ -231,7 +233,7 @@ class OpenVINORuntime(Runtime):
 
         Args:
             compiled_model: An openvino.CompiledModel.
-            info: What it runs on.
+            info: Engine, device, threads and precision in use.
             has_cache: Whether it was compiled with a cache folder.
         """
         self.inputs = tuple(
@@ -268,7 +270,7 @@ class OpenVINORuntime(Runtime):
         return logits
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:

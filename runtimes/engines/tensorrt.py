@@ -1,7 +1,7 @@
-"""TensorRT: opens engine files (.engine) of TensorRT-RTX and of TensorRT on NVIDIA GPUs.
+"""TensorRT: runs engine files (.engine) of TensorRT-RTX and of TensorRT on NVIDIA GPUs.
 
-TensorRT calls a built engine file a plan. It holds code for the GPU. Code that would run on the
-host, such as plug-ins or a lean runtime in the file, is never loaded.
+A plan is TensorRT's name for the content of an engine file. It contains GPU code. A plan may also
+contain CPU code (plug-ins, a lean runtime), which is never loaded, because files may be hostile.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from tinyvit.runtimes.base import (
     RuntimeInfo,
     RuntimeOptions,
     check_batch,
+    check_precision,
     closed_error,
     load_error,
     make_tensor_spec,
     run_error,
-    stated_precision,
 )
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
@@ -38,20 +38,20 @@ TENSORRT = SidecarFormat(
     tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
 )
 
-# The header of TensorRT-RTX 1.7's plans: the file's size at byte 16 (eight bytes, little-endian),
-# and the version that built it at byte 24 (four bytes).
+# Header of a plan of TensorRT-RTX 1.7: byte 16 has the size of the file (8 bytes, little-endian),
+# byte 24 the version of TensorRT-RTX that built it (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
 
 class TensorRTEngine(Engine):
-    """Runs a file in the TensorRT that wrote it, TensorRT-RTX or TensorRT."""
+    """TensorRT-RTX and TensorRT; each file runs in the product that wrote it."""
 
     name = "tensorrt"
     formats = (TENSORRT,)
     default_device = "gpu"
 
     def __init__(self) -> None:
-        """Name the product that is installed here, so that `package` is found if any is."""
+        """Set `package` and `extra` to those of the installed product."""
         product = cuda.PRODUCTS[cuda.installed_flavor()]
         self.package, self.extra = product.module, product.extra
 
@@ -59,7 +59,7 @@ class TensorRTEngine(Engine):
         """Open an engine file; see `Engine.open`."""
         plan = _read_checked_plan(artifact)
         flavor = _find_flavor(artifact, plan)
-        precision = stated_precision(artifact, options, "TensorRT")
+        precision = check_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
         ordinal = _parse_ordinal(options)
@@ -79,8 +79,8 @@ ENGINE = TensorRTEngine()
 
 
 def _read_checked_plan(artifact: Artifact) -> bytes:
-    """Read the file and check that it is complete: TensorRT's own reader expects no damage."""
-    path, remedy = artifact.path, "the file is damaged or of another kind: export it again"
+    """Read the file and check that it is complete, because TensorRT's own reader does not."""
+    path, remedy = artifact.path, "the file is damaged or of another format: export it again"
     try:
         plan = path.read_bytes()
     except OSError as error:
@@ -91,17 +91,15 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
     stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
     if plan.startswith(cuda.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
-        raise ArtifactError(f"{path.name} has {len(plan)} of its {stated_bytes} bytes", remedy)
+        raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
-        raise ArtifactError(
-            f"{path.name} is not the file that its manifest was written for", remedy
-        )
+        raise ArtifactError(f"{path.name} does not have the hash that its manifest states", remedy)
     return plan
 
 
 def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
-    """Find the product that wrote the plan, by its first bytes; the manifest must not differ."""
+    """Find the product that wrote the plan by its magic number; the manifest must not differ."""
     flavor = next(
         flavor for flavor, product in cuda.PRODUCTS.items() if plan.startswith(product.magics)
     )
@@ -117,7 +115,7 @@ def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
 
 
 def _parse_ordinal(options: RuntimeOptions) -> int:
-    """Return the number of the GPU: "gpu" is 0, "gpu:1" is 1."""
+    """Return the number of the GPU: 0 for "gpu", 1 for "gpu:1"."""
     if options.threads is not None:
         raise RequestError(
             "--threads sets CPU threads, and TensorRT runs on the GPU", "leave --threads out"
@@ -126,13 +124,13 @@ def _parse_ordinal(options: RuntimeOptions) -> int:
     if kind not in ("gpu", "cuda") or not (number.isdecimal() or not number):
         raise RequestError(
             f"TensorRT has no device {options.device!r}",
-            'give --device gpu, or "gpu:1" for the second GPU',
+            "give --device gpu, or --device gpu:1 for the second GPU",
         )
     return int(number or 0)
 
 
 class _PlanEngine:
-    """A plan that TensorRT has loaded, and an execution context to run it in."""
+    """A plan that TensorRT has loaded, with an execution context to run it."""
 
     def __init__(self, tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes) -> None:
         self.logger = cuda.make_logger(tensorrt)
@@ -155,32 +153,32 @@ class _PlanEngine:
         if self.context is None:
             reason = cuda.first_error(tensorrt, self.logger)
             raise ArtifactError(
-                f"TensorRT cannot run {artifact.path.name} ({reason})", "free memory of the GPU"
+                f"TensorRT cannot run {artifact.path.name} ({reason})", "free some GPU memory"
             )
 
-    def largest_bytes(self, spec: TensorSpec) -> int:
-        """Return the size of the input or output for the largest batch."""
+    def max_tensor_bytes(self, spec: TensorSpec) -> int:
+        """Return the size in bytes of the input or output for the largest batch."""
         shape = [self.max_batch if isinstance(size, str) else size for size in spec.shape]
         return prod(shape) * np.dtype(spec.dtype).itemsize
 
     def execute(self, batch_shape: tuple[int, ...], stream: int) -> None:
-        """Start the network in a CUDA stream; raises RuntimeError if TensorRT refuses."""
+        """Start the network in a CUDA stream; raise RuntimeError if TensorRT cannot."""
         is_started = self.context.set_input_shape(
             self.inputs[0].name, batch_shape
         ) and self.context.execute_async_v3(stream)
         if not is_started:
             lines = self.logger.lines
-            raise RuntimeError(lines[-1][1] if lines else "TensorRT gives no reason")
+            raise RuntimeError(lines[-1][1] if lines else "TensorRT logged no reason")
 
     def close(self) -> None:
-        """Release in this order: a context needs its engine, and an engine its loader."""
+        """Release the context first, because it needs the engine, which needs the loader."""
         self.context = None
         self.engine = None
         self._loader = None
 
 
 class _TensorRTRuntime(Runtime):
-    """A loaded plan with GPU memory for its input and output; one thread at a time can run it."""
+    """A loaded plan with GPU memory for one batch. A lock admits one thread at a time."""
 
     def __init__(self, plan_engine: _PlanEngine, device: cuda.CudaDevice, precision: str) -> None:
         self.inputs, self.outputs = plan_engine.inputs, plan_engine.outputs
@@ -189,14 +187,14 @@ class _TensorRTRuntime(Runtime):
         self._lock = threading.Lock()
         self._addresses: list[int] = []
         for spec in (self.inputs[0], self.outputs[0]):
-            self._addresses.append(device.allocate(plan_engine.largest_bytes(spec)))
+            self._addresses.append(device.allocate(plan_engine.max_tensor_bytes(spec)))
             plan_engine.context.set_tensor_address(spec.name, self._addresses[-1])
         self._info = RuntimeInfo(
             engine=ENGINE.name,
             version=plan_engine.version,
             device=f"{device.name}, compute capability {device.compute}",
             threads=None,
-            # The inside of a file without a manifest may be quantized; its outputs do not tell.
+            # Without a manifest, the output types do not show whether the network is quantized.
             precision=precision or f"unstated ({self.outputs[0].dtype} output)",
         )
 
@@ -207,19 +205,20 @@ class _TensorRTRuntime(Runtime):
             if plan_engine is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
-            step = plan_engine.max_batch
+            max_batch = plan_engine.max_batch
             try:
                 self._device.use()
                 parts = [
-                    self._run_part(plan_engine, np.ascontiguousarray(batch[start : start + step]))
-                    for start in range(0, len(batch), step)
+                    self._run_part(plan_engine, batch[start : start + max_batch])
+                    for start in range(0, len(batch), max_batch)
                 ]
             except RuntimeError as error:
                 raise run_error("TensorRT", error) from error
         return np.concatenate(parts).astype(np.float32, copy=False)
 
     def _run_part(self, plan_engine: _PlanEngine, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run at most as many images as the plan was built for."""
+        """Run a part of a batch, of at most `max_batch` images."""
+        images = np.ascontiguousarray(images)
         output, (input_address, output_address) = self.outputs[0], self._addresses
         logits = np.empty([len(images), *map(int, output.shape[1:])], output.dtype)
         self._device.upload(input_address, images)
@@ -228,7 +227,7 @@ class _TensorRTRuntime(Runtime):
         return logits
 
     def describe(self) -> RuntimeInfo:
-        """Return what really runs; see `Runtime.describe`."""
+        """Return the engine, device, threads and precision in use; see `Runtime.describe`."""
         return self._info
 
     def close(self) -> None:
@@ -238,7 +237,7 @@ class _TensorRTRuntime(Runtime):
                 return
             self._plan_engine.close()
             self._plan_engine = None
-            # Last, because everything else needs the driver's context.
+            # The device is closed last, because freeing memory needs its CUDA context.
             self._device.use()
             for address in self._addresses:
                 self._device.free(address)
@@ -260,7 +259,7 @@ def _read_tensor_specs(tensorrt: Any, engine: Any, mode: Any) -> tuple[TensorSpe
 
 
 def _read_max_batch(engine: Any, input_spec: TensorSpec) -> int:
-    """Return the batch size, or the largest one of the profile if the plan leaves it open."""
+    """Return the batch size; if it is open, the largest one in the optimization profile."""
     batch = input_spec.shape[0]
     if isinstance(batch, int):
         return batch
@@ -271,7 +270,7 @@ def _read_max_batch(engine: Any, input_spec: TensorSpec) -> int:
 def _deserialization_error(
     tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes, logger: Any
 ) -> ArtifactError:
-    """Make the error for a plan that TensorRT does not accept."""
+    """Return the error for a plan that TensorRT cannot open."""
     product = cuda.PRODUCTS[flavor].name
     reason = cuda.first_error(tensorrt, logger)[:200]
     version = ".".join(str(part) for part in plan[_VERSION_OFFSET : _VERSION_OFFSET + 4])

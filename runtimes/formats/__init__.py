@@ -1,9 +1,9 @@
-"""File formats: how a file is recognized and where its manifest is, read without any engine.
+"""Recognizes the file formats of artifacts and reads the manifests in them, without any engine.
 
-Each format is one object, which engines list in `Engine.formats`. A file that ends with a ZIP
-archive is a `TrailerFormat`, a file with a manifest next to it is a `SidecarFormat`;
-the other formats have a module of their own. Files may come from strangers: every reader limits how
-much it reads.
+Each format is one object with the interface `Format`; `Engine.formats` lists those that an engine
+opens. `TrailerFormat` is for files with a ZIP archive at their end, and `SidecarFormat` for files
+with the manifest in a separate .json file. Every other format has its own module here. Files may be
+hostile, so every reader limits how much it reads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Format(Protocol):
 
     @property
     def suffix(self) -> str:
-        """Usual suffix with its dot; files are recognized by their content, whatever their name."""
+        """Usual suffix with its dot. Files are recognized by content, so any suffix works."""
         ...
 
     def recognizes(self, path: Path, head: bytes) -> bool:
@@ -34,16 +34,15 @@ class Format(Protocol):
             head: Its first 4096 bytes; b"" for a folder.
 
         Returns:
-            True if it has.
+            True if the file has this format.
 
         Raises:
-            ArtifactError: If the file's suffix is the one of this format and its content is
-                damaged.
+            ArtifactError: If the file has the suffix of this format, but its content is damaged.
         """
         ...
 
-    def manifests(self, path: Path) -> list[str]:
-        """Read every manifest in a file.
+    def read_manifests(self, path: Path) -> list[str]:
+        """Read all manifests in a file.
 
         Args:
             path: Path of a file of this format.
@@ -57,7 +56,7 @@ class Format(Protocol):
         ...
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with everything in a file but its manifest.
+        """Update a hash with everything in a file except its manifest.
 
         Args:
             path: Path of a file of this format.
@@ -68,14 +67,14 @@ class Format(Protocol):
         """
         ...
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """List the other files that must be copied together with a file.
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """List the separate files that a file needs, which must be copied together with it.
 
         Args:
             path: Path of a file of this format.
 
         Returns:
-            Paths of existing files.
+            Paths of existing files; empty if the file needs no other.
 
         Raises:
             ArtifactError: If a file that is needed is missing.

@@ -1,9 +1,9 @@
-"""Core ML packages (.mlpackage): a folder with an index, a protobuf message and its weights.
+"""Core ML packages (.mlpackage): a folder with an index, a model (protobuf message) and weights.
 
-The manifest is an entry of the metadata that a model's author may define. In coremltools'
-mlmodel/format/Model.proto this is Model.description (field 2), ModelDescription.metadata (100),
-Metadata.userDefined (100), a map of strings. Neither coremltools nor the protobuf package is
-needed to read it.
+The manifest is an entry of the model's user-defined metadata. By coremltools'
+mlmodel/format/Model.proto, these are in Model.description (field 2), ModelDescription.metadata
+(field 100), Metadata.userDefined (field 100), a map of strings. Reading it requires neither
+coremltools nor the protobuf package.
 """
 
 from __future__ import annotations
@@ -24,16 +24,18 @@ if TYPE_CHECKING:
     import hashlib
 
 INDEX = "Manifest.json"
-"""Name of a package's index, which Apple calls its manifest."""
+"""Name of a package's index. Apple calls it manifest; it is not the manifest of tinyvit-export."""
 
 _DESCRIPTION, _METADATA, _USER_DEFINED = 2, 100, 100
-_PATH_TO_ENTRIES = (_DESCRIPTION, _METADATA, _USER_DEFINED)
+_FIELDS_TO_ENTRIES = (_DESCRIPTION, _METADATA, _USER_DEFINED)
+"""Field numbers that lead from the model to the entries of its user-defined metadata."""
+
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _MAX_INDEX_BYTES, _MAX_FILES = 2**20, 1000
 
 
 class CoreMlFormat:
-    """Core ML packages, the `Format` of .mlpackage folders."""
+    """The format of Core ML packages (.mlpackage folders); see `Format`."""
 
     name = "coreml"
     suffix = ".mlpackage"
@@ -42,26 +44,26 @@ class CoreMlFormat:
         """Return whether a folder has the index of a package."""
         return path.is_dir() and (path / INDEX).is_file()
 
-    def manifests(self, path: Path) -> list[str]:
-        """Read every manifest in the model's user-defined metadata."""
+    def read_manifests(self, path: Path) -> list[str]:
+        """Read all manifests in the model's user-defined metadata."""
         with map_file(model_file(path)) as data:
             try:
-                entries = [_read_entry(entry) for entry in _messages_at(data, _PATH_TO_ENTRIES)]
+                entries = [_read_entry(entry) for entry in _messages_at(data, _FIELDS_TO_ENTRIES)]
                 return [
                     value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
                 ]
             except ValueError as error:
                 raise _damaged_error(path, error) from error
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """Return nothing: everything is in the folder."""
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """Return (): everything is in the folder."""
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
         """Update a hash with every file's path and content, sorted by path.
 
-        Of the model, the fields but the manifest count, in file order. Hidden files do not count,
-        such as the .DS_Store that macOS leaves.
+        The content of the model is all its fields except the manifest, in file order. Hidden files
+        are not hashed, because macOS adds some (.DS_Store).
         """
         model = model_file(path)
         for file in _list_files(path):
@@ -69,7 +71,7 @@ class CoreMlFormat:
             if file == model:
                 with map_file(file) as data:
                     try:
-                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
+                        _update_hash_of_message(data, _FIELDS_TO_ENTRIES, digest)
                     except ValueError as error:
                         raise _damaged_error(path, error) from error
             else:
@@ -81,32 +83,32 @@ COREML = CoreMlFormat()
 
 
 def model_file(path: Path) -> Path:
-    """Find the model that a package's index names.
+    """Find the model file of a package by its index.
 
     Args:
         path: Path of the package.
 
     Returns:
-        Path of the model, inside the package's folder "Data".
+        Path of the model file, which is in the package's folder "Data".
 
     Raises:
-        ArtifactError: If the index is damaged or larger than 1 MiB, or if the model does not
+        ArtifactError: If the index is damaged or larger than 1 MiB, or if the model file does not
             exist or is outside of the package.
     """
     try:
         content = _read_index(path / INDEX)
         model = PurePosixPath(content["itemInfoEntries"][content["rootModelIdentifier"]]["path"])
         if model.is_absolute() or ".." in model.parts:
-            raise ValueError(f"{INDEX} names a file outside of it")
+            raise ValueError(f"{INDEX} names a file outside of the package")
         file = path / "Data" / model
         if not file.is_file() or path.resolve() not in file.resolve().parents:
-            raise ValueError(f"it lacks {model}")
+            raise ValueError(f"the file {model} is missing")
         return file
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else f"{INDEX} cannot be read"
         raise ArtifactError(
             f"{path} is not a complete Core ML package ({reason})",
-            "keep the folder together, or export it again",
+            "copy the whole folder, or export it again",
         ) from error
 
 
@@ -132,19 +134,19 @@ def _list_files(path: Path) -> list[Path]:
         )
         if has_links:
             raise ArtifactError(
-                f"{path} has links in it", "a Core ML package has none: export it again"
+                f"{path} contains links", "a Core ML package has none: export it again"
             )
         files += folder_files
         if len(files) > _MAX_FILES:
             raise ArtifactError(
-                f"{path} has more than {_MAX_FILES} files in it",
+                f"{path} contains more than {_MAX_FILES} files",
                 "a Core ML package has three: export it again",
             )
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 
 def _messages_at(message: Buffer, field_numbers: tuple[int, ...]) -> Iterator[bytes]:
-    """Find nested messages by the field numbers that lead to them, outermost first."""
+    """Yield the nested messages to which the field numbers lead, starting with the outermost."""
     for field in iterate_fields(message):
         if (field.number, field.wire_type) == (field_numbers[0], BYTES):
             if field.end - field.value_start > MAX_BYTES:
@@ -159,9 +161,10 @@ def _messages_at(message: Buffer, field_numbers: tuple[int, ...]) -> Iterator[by
 def _update_hash_of_message(
     message: Buffer, field_numbers: tuple[int, ...], digest: hashlib._Hash
 ) -> None:
-    """Update a hash with all fields but the manifest's entries, to which `field_numbers` lead.
+    """Update a hash with all fields except the manifest.
 
-    The lengths of the messages around the manifest do not count, because they depend on its length.
+    `field_numbers` lead to the entries of the metadata, one of which is the manifest. The lengths
+    of the messages that contain the manifest are not hashed, because they depend on its length.
     """
     with memoryview(message) as view:
         for field in iterate_fields(message):
@@ -178,7 +181,7 @@ def _update_hash_of_message(
 
 
 def _read_entry(message: bytes) -> tuple[bytes, bytes]:
-    """Read the key and the value of an entry of a map; the last one of each counts."""
+    """Read key and value of a map entry; if a field is repeated, the last one is used."""
     values = {
         field.number: message[field.value_start : field.end]
         for field in iterate_fields(message)

@@ -1,7 +1,7 @@
-"""ONNX files: one protobuf message, with the manifest in its `metadata_props`.
+"""ONNX files: one protobuf message (ModelProto) with the manifest in its `metadata_props`.
 
-Only the fields of the top level are read. Their numbers are those of ModelProto in onnx/onnx.proto3
-of https://github.com/onnx/onnx.
+Only the top-level fields are read. Their field numbers come from onnx/onnx.proto3 in
+https://github.com/onnx/onnx.
 """
 
 from __future__ import annotations
@@ -18,26 +18,26 @@ _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
 class OnnxFormat:
-    """ONNX models, the `Format` of .onnx files."""
+    """The format of ONNX models (.onnx files); see `Format`."""
 
     name = "onnx"
     suffix = ".onnx"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Return whether a file has the fields of an ONNX model; the format has no magic number."""
+        """Return whether a file has the fields of an ONNX model, since it has no magic number."""
         try:
             with map_file(path) as data:
-                kinds = {(field.number, field.wire_type) for field in iterate_fields(data)}
+                fields = {(field.number, field.wire_type) for field in iterate_fields(data)}
         except ValueError as error:
             if path.suffix.lower() != self.suffix:
                 return False
             raise ArtifactError(
                 f"{path} is damaged or incomplete ({error})", "export it again"
             ) from error
-        return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= kinds
+        return {(_IR_VERSION, VARINT), (_GRAPH, BYTES)} <= fields
 
-    def manifests(self, path: Path) -> list[str]:
-        """Read the values in `metadata_props` whose key is the manifest's."""
+    def read_manifests(self, path: Path) -> list[str]:
+        """Read the values in `metadata_props` that have the key of the manifest."""
         manifests = []
         with map_file(path) as data:
             for field in iterate_fields(data):
@@ -45,7 +45,7 @@ class OnnxFormat:
                     continue
                 if field.end - field.value_start > MAX_BYTES:
                     raise ArtifactError(
-                        f"the metadata of {path} are larger than {MAX_BYTES >> 20} MiB",
+                        f"the metadata of {path} is larger than {MAX_BYTES >> 20} MiB",
                         "the file is damaged or hostile: export it again",
                     )
                 try:
@@ -54,20 +54,20 @@ class OnnxFormat:
                         manifests.append(value.decode("utf-8"))
                 except ValueError as error:
                     raise ArtifactError(
-                        f"the metadata of {path} are damaged ({error})", "export the file again"
+                        f"the metadata of {path} is damaged ({error})", "export the file again"
                     ) from error
         return manifests
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """Return the file of external weights that torch.onnx.export may write.
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """Return the file of external weights, if there is one.
 
-        tinyvit-export keeps the weights in the .onnx itself.
+        torch.onnx.export may write one. tinyvit-export stores the weights in the .onnx file.
         """
         external_weights = path.with_name(f"{path.name}.data")
         return (external_weights,) if external_weights.is_file() else ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with all fields of the top level but `metadata_props`, in file order."""
+        """Update a hash with all top-level fields except `metadata_props`, in file order."""
         with map_file(path) as data, memoryview(data) as view:
             for field in iterate_fields(data):
                 if field.number != _METADATA_PROPS:
@@ -78,7 +78,7 @@ ONNX = OnnxFormat()
 
 
 def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:
-    """Read a StringStringEntryProto: its key, None if it has none, and its value."""
+    """Read the key and value of a StringStringEntryProto; a missing key is None."""
     values = {
         field.number: message[field.value_start : field.end] for field in iterate_fields(message)
     }

@@ -1,8 +1,8 @@
-"""OpenVINO IR: an .xml file, and its weights in a .bin file next to it.
+"""OpenVINO IR models: an .xml file, with the weights in a .bin file next to it.
 
-The manifest is the element net/rt_info/tinyvit/manifest of the .xml, where OpenVINO's
-`Model.set_rt_info(text, ["tinyvit", "manifest"])` puts it. The file is read by a streaming parser
-that refuses document types, and its size and depth are limited.
+The manifest is the element net/rt_info/tinyvit/manifest of the .xml file, which OpenVINO's
+`Model.set_rt_info(text, ["tinyvit", "manifest"])` writes. Because files may be hostile, size and
+nesting depth are limited, and document type declarations are refused.
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
 
 class OpenVinoIrFormat:
-    """OpenVINO models, the `Format` of .xml files."""
+    """The format of OpenVINO models (.xml files); see `Format`."""
 
     name = "openvino-ir"
     suffix = ".xml"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Return whether the root element is `net`; refuse a .bin file whose .xml exists."""
+        """Return whether the root element is `net`; raise ArtifactError for a model's .bin file."""
         if path.suffix.lower() == ".bin" and path.with_suffix(".xml").is_file():
             raise ArtifactError(
-                f"{path} holds only the weights of an OpenVINO model",
-                f"open {path.with_suffix('.xml').name} beside it",
+                f"{path} contains only the weights of an OpenVINO model",
+                f"give {path.with_suffix('.xml').name}, which is next to it",
             )
         return _ROOT.match(head) is not None
 
-    def manifests(self, path: Path) -> list[str]:
+    def read_manifests(self, path: Path) -> list[str]:
         """Read the values of all elements net/rt_info/tinyvit/manifest."""
         return _parse(path)
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """Return the weights."""
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """Return the .bin file."""
         return (weights_path(path),)
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with the .xml's elements, attributes and texts, then with the .bin.
+        """Update a hash with the elements, attributes and texts of the .xml, then with the .bin.
 
-        The element net/rt_info/tinyvit does not count.
+        The element net/rt_info/tinyvit, which contains the manifest, is not hashed.
         """
         _parse(path, digest)
         update_hash(weights_path(path), digest)
@@ -57,7 +57,7 @@ OPENVINO_IR = OpenVinoIrFormat()
 
 
 def weights_path(path: Path) -> Path:
-    """Return the path of an IR's weights.
+    """Return the path of a model's weights.
 
     Args:
         path: Path of the .xml file.
@@ -71,16 +71,17 @@ def weights_path(path: Path) -> Path:
     weights = path.with_suffix(".bin")
     if not weights.is_file():
         raise ArtifactError(
-            f"{path} has no {weights.name} beside it",
+            f"{path} has no {weights.name} next to it",
             "an OpenVINO model is two files: keep them together",
         )
     return weights
 
 
 class _XmlHandler:
-    """Collect the manifests from the parser's events, and hash everything else if asked to.
+    """Handles the XML parser's events: collects the manifests and hashes everything else.
 
-    White space around texts is only indentation and does not count.
+    White space around texts is only indentation and is not hashed. Nothing is hashed without a
+    digest.
 
     Attributes:
         manifests: JSON texts of the manifests.
@@ -121,7 +122,7 @@ class _XmlHandler:
         return self._open_elements[: len(_METADATA_PATH)] == _METADATA_PATH
 
     def _hash_event(self, *event: object) -> None:
-        """Hash the text before an event, and the event."""
+        """Hash the text since the last event, then the event itself."""
         if self._digest and not self._is_in_metadata():
             text = "".join(self._texts).strip()
             self._digest.update(json.dumps([text, *event]).encode("ascii"))
@@ -129,7 +130,7 @@ class _XmlHandler:
 
 
 def _parse(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
-    """Return the manifests of an .xml, and update a hash with everything else."""
+    """Return the manifests of an .xml file, and update the hash, if any, with everything else."""
     from xml.parsers import expat
 
     handler, parser = _XmlHandler(path, digest), expat.ParserCreate()

@@ -1,17 +1,17 @@
-"""The fields of a protobuf message, found on its wire format: ONNX and Core ML files are messages.
+"""Finds the fields of a protobuf message in its wire format; ONNX and Core ML models are messages.
 
-The `protobuf` package is installed with every onnxruntime since 1.17, but it is not used here. It
-parses a message completely and copies the weights, and it does not report at which byte a field
-begins, which hashing everything but the manifest needs. This module maps the file into memory and
-reads the fields' headers only. Measured with an .onnx whose manifest is read (protobuf 7.36, two
-cores of an Intel Xeon; time of the first read, growth of the peak memory):
+The `protobuf` package is not used, although every onnxruntime since 1.17 requires it. It parses the
+whole message and copies the weights, and it does not report at which byte a field begins. These
+positions are needed to hash everything except the manifest. This module maps the file into memory
+and reads only the headers of the fields. Reading the manifest of an .onnx file for the first time
+takes this time and additional peak memory (protobuf 7.36, two cores of an Intel Xeon):
 
     file size    protobuf              this module
     20 MiB        25 ms, +40 MiB       0.25 ms, +2 MiB
     90 MiB       118 ms, +180 MiB      0.25 ms, +2 MiB
     import        24 ms                3 ms
 
-The wire format is described in https://protobuf.dev/programming-guides/encoding.
+Specification of the wire format: https://protobuf.dev/programming-guides/encoding.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tinyvit.errors import ArtifactError
 Buffer: TypeAlias = "mmap.mmap | bytes"
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-"""Wire types. Strings and nested messages are BYTES."""
+"""Wire types: how a value is encoded. Strings and nested messages are BYTES."""
 
 _MAX_FIELDS = 100_000
 _MAX_VARINT_BYTES = 10
@@ -38,7 +38,7 @@ class Field(NamedTuple):
     """The position of one field in a message.
 
     Attributes:
-        number: Field number of the schema.
+        number: Field number in the schema (.proto file).
         wire_type: VARINT, FIXED64, BYTES or FIXED32.
         start: Position of the field's first byte, where its tag is.
         value_start: Position of the first byte of its value.
@@ -80,7 +80,7 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
 
 
 def iterate_fields(data: Buffer) -> Iterator[Field]:
-    """Find the fields of one message, without those of the messages in it.
+    """Find the top-level fields of a message. Nested messages are not entered.
 
     Args:
         data: The whole message.
@@ -89,7 +89,7 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
         The fields in the order of the message.
 
     Raises:
-        ValueError: If the bytes are not a message, or if it has more than 100,000 fields.
+        ValueError: If the bytes are not a message, or if the message has more than 100,000 fields.
     """
     position, end = 0, len(data)
     for _ in range(_MAX_FIELDS):

@@ -1,6 +1,6 @@
-"""Files whose manifest is a .json file next to them.
+"""Files with the manifest in a separate .json file (a sidecar) next to them.
 
-This is for engines whose own loaders accept nothing else in the file, such as TensorRT.
+Some engines, such as TensorRT, do not load a file to which a manifest was added.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ def manifest_path(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class SidecarFormat:
-    """A `Format` of files with a manifest next to them.
+    """A format of files with the manifest in a .json file next to them; see `Format`.
 
     Attributes:
         name: Name for messages and JSON.
         suffix: Usual suffix with its dot.
-        magics: Byte strings, with one of which every file begins.
+        magics: Magic numbers; every file begins with one of them.
     """
 
     name: str
@@ -37,8 +37,8 @@ class SidecarFormat:
         """Return whether a file begins with one of `magics`."""
         return head.startswith(self.magics)
 
-    def manifests(self, path: Path) -> list[str]:
-        """Read the .json file; without one there is no manifest."""
+    def read_manifests(self, path: Path) -> list[str]:
+        """Read the .json file; return [] if there is none."""
         manifest = manifest_path(path)
         try:
             if not manifest.is_file():
@@ -54,8 +54,8 @@ class SidecarFormat:
                 f"{manifest} cannot be read ({type(error).__name__})", "export the file again"
             ) from error
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """Return the manifest if there is one."""
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """Return the .json file, if there is one."""
         manifest = manifest_path(path)
         return (manifest,) if manifest.is_file() else ()
 

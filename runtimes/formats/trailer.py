@@ -1,7 +1,7 @@
-"""Files that end with a ZIP archive, which holds the manifest and the class labels.
+"""Files with a ZIP archive at their end, which contains the manifest and the class labels.
 
-TensorFlow Lite keeps its labels in the same way. Engines locate their data by offsets from the
-beginning of the file and do not notice the archive; any ZIP tool opens it.
+TensorFlow Lite stores its labels in the same way. Engines find their data by offsets from the
+beginning of the file, so they ignore the archive. Any ZIP tool can open it.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ MANIFEST, LABELS = "tinyvit.json", "labels.txt"
 _MAX_FILES = 64
 _CHUNK_BYTES = 2**20
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
-"""The first date that ZIP can express: a fixed date, so that equal files give equal bytes."""
+"""The earliest date that ZIP allows. A constant date makes equal files give equal bytes."""
 
 
 def metadata_files(manifest: Manifest) -> dict[str, str]:
-    """Make the files that the archive of an artifact holds.
+    """Make the files for the archive of an artifact.
 
     Args:
         manifest: Manifest of the artifact.
 
     Returns:
-        File name -> text: the manifest, and the names of the classes, one per line, as
-        TensorFlow Lite's own tools read them.
+        File name -> text: the manifest, and the class labels, one per line, as TensorFlow Lite's
+        tools read them.
     """
     return {
         MANIFEST: manifest.to_json(),
@@ -46,18 +46,18 @@ def append(data: bytes, files: Mapping[str, str]) -> bytes:
     """Append a ZIP archive to a file's bytes.
 
     Args:
-        data: The engine's own bytes.
+        data: The file as the engine's tools wrote it.
         files: File name -> text.
 
     Returns:
-        The bytes with the archive behind them. Equal arguments give equal bytes.
+        The bytes followed by the archive. Equal arguments give equal bytes.
 
     Raises:
-        ValueError: If the bytes end with an archive already.
+        ValueError: If the bytes already end with an archive.
     """
     buffer = io.BytesIO(data)
     if zipfile.is_zipfile(buffer):
-        raise ValueError("the file has an archive already")
+        raise ValueError("the file already has an archive")
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
         for name, text in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(name, _FIRST_DATE), text.encode("utf-8"))
@@ -66,40 +66,40 @@ def append(data: bytes, files: Mapping[str, str]) -> bytes:
 
 @dataclass(frozen=True)
 class TrailerFormat:
-    """A `Format` of files that end with a ZIP archive if tinyvit-export wrote them.
+    """A format of files to which tinyvit-export appends a ZIP archive; see `Format`.
 
     Attributes:
         name: Name for messages and JSON.
         suffix: Usual suffix with its dot.
-        magic: Bytes that every file has at the position `at`.
-        at: Position of `magic`.
+        magic: Magic number of the format.
+        magic_offset: Position of `magic` in every file.
     """
 
     name: str
     suffix: str
     magic: bytes
-    at: int = 0
+    magic_offset: int = 0
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Return whether a file has `magic` at its position."""
-        return head[self.at : self.at + len(self.magic)] == self.magic
+        """Return whether a file has `magic` at `magic_offset`."""
+        return head[self.magic_offset : self.magic_offset + len(self.magic)] == self.magic
 
-    def manifests(self, path: Path) -> list[str]:
-        """Read every manifest in the archive; without an archive there is none."""
+    def read_manifests(self, path: Path) -> list[str]:
+        """Read all manifests in the archive; return [] if there is no archive."""
         with _open_archive(path) as archive:
             if archive is None:
                 return []
             infos = [info for info in archive.infolist() if info.filename == MANIFEST]
             return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
-    def companions(self, path: Path) -> tuple[Path, ...]:
-        """Return nothing: everything is in the file."""
+    def list_companions(self, path: Path) -> tuple[Path, ...]:
+        """Return (): everything is in the file."""
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with the engine's bytes, then each archived file's name and bytes.
+        """Update a hash with the bytes before the archive and each archived file's name and bytes.
 
-        The manifest does not count.
+        The manifest in the archive is not hashed.
         """
         with _open_archive(path) as archive, path.open("rb") as file:
             infos = [] if archive is None else archive.infolist()
@@ -115,9 +115,9 @@ class TrailerFormat:
 
 @contextmanager
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
-    """Open the archive at the end of a file; yield None if there is none.
+    """Open the archive at the end of a file; yield None if there is no archive.
 
-    Raises ArtifactError if it is damaged or hostile.
+    Raises ArtifactError if the archive is damaged or hostile.
     """
     try:
         if not zipfile.is_zipfile(path):
@@ -151,7 +151,7 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:
     """Read one file of the archive.
 
-    Compressed files are refused: a few bytes of them could become many.
+    Compressed files are refused, because a small one could expand to fill the memory (ZIP bomb).
     """
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES:
         raise ArtifactError(

@@ -1,7 +1,7 @@
 """Export, run, verify and measure TinyViT on edge devices.
 
-`Classifier`, `Prediction` and `TinyViTError` are imported when they are first used, so that
-`import tinyvit` takes almost no time.
+`Classifier`, `Prediction` and `TinyViTError` are imported on first use, so that `import tinyvit`
+takes almost no time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Parts that all commands share: parsers, exit codes, error lines and the handling of signals.
+"""Code that all commands share: parsers, exit codes, error messages and signal handling.
 
-Exit codes: 0 for success, 1 for an error (one line on standard error explains it), 2 for a wrong
-command line, 143 for SIGTERM. With TINYVIT_DEBUG=1 in the environment, the traceback of an error is
-printed before its line.
+Exit codes: 0 for success; 1 for an error, which one line on standard error explains; 2 for a wrong
+command line; 143 after SIGTERM. If TINYVIT_DEBUG=1 is set in the environment, the traceback of an
+error is printed before its line.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
 
     Args:
         prog: Name of the command.
-        description: A sentence that says what the command does.
-        examples: Example commands, one on each line; --help shows them at its end.
+        description: A sentence that describes what the command does.
+        examples: Example commands, one per line; --help prints them at the end.
 
     Returns:
-        A parser without any other arguments.
+        A parser with no arguments other than --help and --version.
     """
     parser = argparse.ArgumentParser(
         prog=prog, description=description, **_examples_epilog(examples)
@@ -46,19 +46,19 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
 
 
 def run_subcommand(
-    prog: str, description: str, examples: str, folder: ModuleType, argv: Sequence[str] | None
+    prog: str, description: str, examples: str, package: ModuleType, argv: Sequence[str] | None
 ) -> int:
     """Run a command whose subcommands are the modules of a package.
 
     Each module has `HELP` (a clause without a period), `EXAMPLES`, `add_arguments(parser)` and
-    `run(namespace)`, which returns the exit code. The module `save_logits` is the subcommand
-    "save-logits".
+    `run(namespace)`, which returns the exit code. The module `save_logits` implements the
+    subcommand "save-logits".
 
     Args:
         prog: Name of the command.
-        description: A sentence that says what the command does.
-        examples: Example commands, one on each line.
-        folder: The package of the subcommands. All of its modules are imported.
+        description: A sentence that describes what the command does.
+        examples: Example commands, one per line.
+        package: The package of the subcommands. All of its modules are imported.
         argv: Arguments without the program name; None for those of the process.
 
     Returns:
@@ -66,8 +66,8 @@ def run_subcommand(
     """
     parser = make_parser(prog, description, examples)
     subparsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for name in sorted(module.name for module in pkgutil.iter_modules(folder.__path__)):
-        module = import_module(f"{folder.__name__}.{name}")
+    for name in sorted(module.name for module in pkgutil.iter_modules(package.__path__)):
+        module = import_module(f"{package.__name__}.{name}")
         subparser = subparsers.add_parser(
             name.replace("_", "-"),
             help=module.HELP,
@@ -82,10 +82,11 @@ def run_subcommand(
 
 @contextmanager
 def explain_interrupt(message: str) -> Iterator[None]:
-    """State what an interrupted command leaves behind, if it leaves anything.
+    """Add a message to any KeyboardInterrupt in the block, for example how to continue.
 
     Args:
-        message: What the user can do with it. `run_guarded` prints it after "interrupted: ".
+        message: Description of what the interrupted command leaves behind and what the user can do
+            with it. `run_guarded` prints it after "interrupted: ".
 
     Yields:
         Nothing.
@@ -98,7 +99,7 @@ def explain_interrupt(message: str) -> Iterator[None]:
 
 
 def positive_int(text: str) -> int:
-    """Parse a whole number of at least 1; a `type` for argparse.
+    """Parse a whole number of at least 1. Use this function as `type` of an argparse argument.
 
     Args:
         text: The argument as the user typed it.
@@ -107,7 +108,7 @@ def positive_int(text: str) -> int:
         The number.
 
     Raises:
-        argparse.ArgumentTypeError: The text is not such a number.
+        argparse.ArgumentTypeError: The text is not a whole number of at least 1.
     """
     try:
         value = int(text)
@@ -119,20 +120,21 @@ def positive_int(text: str) -> int:
 
 
 def run_guarded(command: Callable[[], int]) -> int:
-    """Run a command, and turn every error and interruption into a line and an exit code.
+    """Run a command and turn any error or interruption into one line of text and an exit code.
 
     Args:
-        command: The command; it returns its exit code. Ctrl-C and SIGTERM raise KeyboardInterrupt
-            in it, so that it can clean up (see `explain_interrupt`).
+        command: Function that runs the command and returns its exit code. Ctrl-C and SIGTERM raise
+            KeyboardInterrupt in it, so that it can clean up (see `explain_interrupt`).
 
     Returns:
-        The command's own exit code, or 1 after an error, Ctrl-C or a closed pipe, or 143 after
-        SIGTERM.
+        The exit code of the command; 1 after an error, Ctrl-C or a closed pipe; 143 after SIGTERM.
     """
     try:
-        with _sigterm_raises():
+        with _raise_on_sigterm():
             code = command()
-            sys.stdout.flush()  # here, a full disk or a closed pipe can still be reported
+            # If the disk is full or the pipe is closed, flushing here raises an error that can
+            # still be reported. At interpreter exit it could not.
+            sys.stdout.flush()
             return code
     except BrokenPipeError:
         _flush_or_discard_output()
@@ -151,13 +153,13 @@ def run_guarded(command: Callable[[], int]) -> int:
 
 
 class _Terminated(KeyboardInterrupt):
-    """The process received SIGTERM. Commands clean up after it as they do after Ctrl-C."""
+    """Raised when the process receives SIGTERM, so that commands clean up as after Ctrl-C."""
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    """Raise _Terminated on SIGTERM, unless the program has a handler of its own."""
-    replaces_default = (
+def _raise_on_sigterm() -> Iterator[None]:
+    """Raise _Terminated on SIGTERM, unless the program has installed its own handler."""
+    has_default_handler = (
         threading.current_thread() is threading.main_thread()
         and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     )
@@ -167,17 +169,17 @@ def _sigterm_raises() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise _Terminated
 
-    if replaces_default:
+    if has_default_handler:
         signal.signal(signal.SIGTERM, raise_terminated)
     try:
         yield
     finally:
-        if replaces_default:
+        if has_default_handler:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _explain_error(error: Exception) -> TinyViTError:
-    """Return the error itself if it is this package's, or one that explains it to the user."""
+    """Return a TinyViTError unchanged, or a TinyViTError that explains any other error."""
     if isinstance(error, TinyViTError):
         return error
     if isinstance(error, OSError) and error.strerror:
@@ -194,9 +196,9 @@ def _explain_error(error: Exception) -> TinyViTError:
 
 
 def _flush_or_discard_output() -> None:
-    """Flush standard output, or discard what cannot be written.
+    """Flush standard output, or discard output that cannot be written.
 
-    Otherwise the interpreter would try to write it again at exit, and print a second error.
+    Otherwise the interpreter would try to write it again at exit and print a second error.
     """
     try:
         sys.stdout.flush()
@@ -205,7 +207,7 @@ def _flush_or_discard_output() -> None:
 
 
 def _examples_epilog(examples: str) -> dict[str, Any]:
-    """Return the parser arguments that print examples unchanged at the end of --help."""
+    """Return the parser arguments with which --help ends with the examples, unchanged."""
     return {
         "epilog": f"examples:\n{examples}",
         "formatter_class": argparse.RawDescriptionHelpFormatter,

@@ -1,7 +1,7 @@
-"""Discovery of targets and engines: modules of a package that are listed, then imported on demand.
+"""Discovery of plugins: the modules of a package are listed, and imported only when needed.
 
-`export/targets/` and `runtimes/engines/` use this one mechanism, so that adding a module there is
-all that a new target or engine needs.
+The targets in `export/targets/` and the engines in `runtimes/engines/` are found in this way. To
+add one, only a module has to be added there.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ def list_plugins(package: ModuleType, packages_only: bool = False) -> tuple[str,
 
     Args:
         package: A package whose public modules or subpackages are plugins.
-        packages_only: Only subpackages are plugins; single modules are helpers.
+        packages_only: Whether only subpackages are plugins. Modules are then helpers, which are
+            not listed.
 
     Returns:
-        Sorted names, with hyphens instead of underscores; names with a leading underscore are
-        helpers and not listed.
+        The sorted names of the plugins, with hyphens instead of underscores. Names that begin with
+        an underscore are those of helpers and are not listed.
     """
     modules = pkgutil.iter_modules(package.__path__)
     names = (module.name for module in modules if module.ispkg or not packages_only)
@@ -37,8 +38,8 @@ def load_plugin(package: ModuleType, name: str, attribute: str, submodule: str =
         package: The package that `list_plugins` listed.
         name: A name that `list_plugins` returned.
         attribute: Name of the module-level object, such as "ENGINE" or "TARGET".
-        submodule: Module inside the plugin's own package that holds the object; "" if the plugin
-            is a single module.
+        submodule: Module of the plugin's package that contains the object; "" if the plugin is a
+            single module.
 
     Returns:
         The object called `attribute`.

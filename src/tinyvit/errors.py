@@ -1,4 +1,4 @@
-"""The errors of this package. Each states a cause and a remedy on one line."""
+"""The exceptions of this package. Each has a message of one line: a cause and a remedy."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ class TinyViTError(Exception):
         super().__init__(f"{self.cause}: {self.remedy}")
 
     def __reduce__(self) -> tuple[object, ...]:
-        # The default would call the class with the one message that Exception keeps.
+        # The default implementation would pass one argument, the message, to the constructor.
         return (_rebuild, (type(self), self.cause, self.remedy))
 
 
 class MissingDependencyError(TinyViTError):
-    """A package that an optional extra provides is not installed."""
+    """A Python package that an extra of tinyvit-edge installs is missing."""
 
     @classmethod
     def of(cls, package: str, extra: str) -> MissingDependencyError:
-        """Create the error for a package of this project's extras.
+        """Create the error for a missing package.
 
         Args:
             package: Name of the missing package.
-            extra: The extra of tinyvit-edge that installs it.
+            extra: Extra of tinyvit-edge that installs the package, such as "export".
 
         Returns:
             An error whose remedy is the pip command to run.
@@ -47,11 +47,11 @@ class MissingDependencyError(TinyViTError):
 
 
 class RequestError(TinyViTError):
-    """A request is impossible, contradicts itself, or names something that does not exist."""
+    """An option or argument is impossible, contradicts another, or names nothing that exists."""
 
 
 class CheckpointError(TinyViTError):
-    """A checkpoint cannot be read, or is not the network that it claims to be."""
+    """A checkpoint cannot be read, or does not contain the network that it should contain."""
 
 
 class ArtifactError(TinyViTError):
@@ -63,5 +63,5 @@ class ImageError(TinyViTError):
 
 
 def _rebuild(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:
-    """Create an error again when it is unpickled, as when it crosses a process boundary."""
+    """Create an error from its parts when it is unpickled, for example in another process."""
     return cls(cause, remedy)

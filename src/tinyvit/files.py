@@ -13,9 +13,9 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 
-ARTIFACT_FOLDER = "Manifest.json"
-"""A file that every folder artifact (.mlpackage of Core ML) contains. Folders without it are never
-replaced."""
+_FOLDER_ARTIFACT_MARKER = "Manifest.json"
+"""A file in every artifact (exported file) that is a folder, which only Core ML's .mlpackage is. A
+folder without this file is never replaced."""
 
 _HASH_BLOCK_BYTES = 1 << 20
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -25,7 +25,8 @@ _REMEDIES = {
         "check its permissions and those of its folder, or give another path",
     ),
     **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR), "a folder of this path is a file: give another path"
+        (errno.EEXIST, errno.ENOTDIR),
+        "a part of this path is a file, not a folder: give another path",
     ),
     errno.ENAMETOOLONG: "give a shorter name",
 }
@@ -33,21 +34,21 @@ _REMEDIES = {
 
 @contextmanager
 def staging_folder(path: Path) -> Iterator[Path]:
-    """Provide a temporary folder beside a file that is about to be written.
+    """Create a temporary folder beside a file that is about to be written.
 
-    The folder is removed at the end in every case, including Ctrl-C and a full disk. Parent folders
-    of `path` that had to be created are removed too if they are still empty.
+    The folder is always removed at the end, even after Ctrl-C or on a full disk. Parent folders of
+    `path` that this function created are removed too if they are empty.
 
     Args:
         path: The file that will be written. Its parent folders are created.
 
     Yields:
-        A new empty folder in the same folder as `path`, so that files can be renamed into place.
+        A new empty folder in the folder of `path`, so that files in it can be renamed to `path`.
     """
     created = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The name is chosen before the folder is created: a signal may arrive as soon as the folder
-    # exists, and the cleanup must know its name by then.
+    # The name is chosen before the folder is created: a signal can arrive as soon as the folder
+    # exists, and the cleanup needs its name.
     folder = path.parent / f".{path.name}.{secrets.token_hex(8)}"
     try:
         folder.mkdir(mode=0o700)
@@ -55,17 +56,17 @@ def staging_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in created:
-            with suppress(OSError):  # another process may have put a file there
+            with suppress(OSError):  # the folder is not empty
                 parent.rmdir()
 
 
 def publish_files(staged: list[Path], folder: Path) -> list[Path]:
-    """Move finished files into a folder by renaming, so that no reader sees half of a file.
+    """Move finished files into a folder by renaming, so that readers never see incomplete files.
 
     Args:
-        staged: Files, or folders that are artifacts, on the same file system as `folder`. They are
-            moved in order, so the file that readers open must be the last.
-        folder: Where they are moved. Files of the same name are replaced.
+        staged: Files, or artifacts that are folders, on the same file system as `folder`. They are
+            moved in this order. If one refers to the others, it must be the last.
+        folder: Destination folder. Files of the same name are replaced.
 
     Returns:
         The new paths, in the same order.
@@ -86,7 +87,8 @@ def write_atomically(path: Path, data: str | bytes) -> Path:
 
     Args:
         path: The file to write or replace. Its parent folders are created.
-        data: The content. A string is encoded as UTF-8, and surrogate escapes as their bytes.
+        data: The content. A string is encoded as UTF-8; surrogate escapes become the bytes that
+            they represent.
 
     Returns:
         `path`.
@@ -102,15 +104,16 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """Check that an output path may be written.
 
     Args:
-        path: The output of a command.
+        path: Output path of a command.
         overwrite: Whether an existing file may be replaced.
 
     Raises:
-        RequestError: The path exists and may not be replaced, or is a folder but not an artifact.
+        RequestError: The path exists and `overwrite` is false, or it is a folder that is not an
+            artifact.
     """
     if path.exists() and not overwrite:
         raise RequestError(f"{path} exists", "give another -o, or --overwrite to replace it")
-    if path.is_dir() and not (path / ARTIFACT_FOLDER).is_file():
+    if path.is_dir() and not (path / _FOLDER_ARTIFACT_MARKER).is_file():
         raise RequestError(f"{path} is a folder", "give -o the name of a file")
 
 
@@ -134,7 +137,7 @@ def explain_os_error(error: OSError) -> tuple[str, str]:
         error: The error that reading or writing a file raised.
 
     Returns:
-        The reason and the remedy, in words.
+        The reason and the remedy as text, for a TinyViTError.
     """
     if error.errno in _DISK_FULL:
         return "the disk is full", "free space there, or give another path"
@@ -156,13 +159,13 @@ def sha256(path: Path) -> str:
 
 
 def listing_sha256(files: Iterable[tuple[str, Path]]) -> str:
-    """Compute the SHA-256 of the names and sizes of files, which is fast for large datasets.
+    """Compute the SHA-256 of the names and sizes of files, without reading the files.
 
     Args:
-        files: A name and the path of each file. The order matters.
+        files: A name and the path of each file. The digest depends on their order.
 
     Returns:
-        The hex digest. It does not depend on the content of the files.
+        The hex digest.
     """
     digest = hashlib.sha256()
     for name, path in files:

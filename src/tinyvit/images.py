@@ -1,8 +1,8 @@
 """Decoding of images: files, bytes, Pillow images and arrays become RGB images.
 
-The result is what a person would see: transparent parts are laid on white, 16-bit values are scaled
-to 8 bits, and the rotation that a camera records is applied. What cannot be shown correctly is
-refused with an ImageError. Pillow's global settings are not changed.
+The result is what an image viewer would show: transparent parts become white, 16-bit values are
+scaled to 8 bits, and the rotation in the EXIF data is applied. An image that cannot be converted
+correctly raises an ImageError. Pillow's global settings are not changed.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 """Order of the color channels of an array; OpenCV uses "bgr"."""
 
 MAX_PIXELS = 89_478_485
-"""Larger images are refused before they are decoded. This is the default of Pillow, whose own
-setting a program may have changed."""
+"""Images with more pixels are not decoded. The number is Pillow's default limit.
+It is checked here because a program can change Pillow's own limit."""
 
-# Not every format of Pillow is safe: EPS would start Ghostscript, and some formats accept nearly
-# any bytes as an image.
+# Not every format that Pillow supports is safe: EPS starts Ghostscript, and some formats accept
+# nearly any bytes as an image.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000", "AVIF", "HEIF")
 
 # All types of errors that Pillow's decoders were observed to raise for damaged files. `Warning` is
-# here for programs that turn warnings into errors.
+# included because a program can turn warnings into errors.
 _DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -81,10 +81,10 @@ def open_image(
     Args:
         source: The path or the bytes of a file, a Pillow image (its current frame), or an array,
             uint8 (height, width, 3).
-        channels: Order of the channels of an array. It is ignored for files and Pillow images,
-            which state their own.
-        exif: Whether the image is turned upright as its EXIF data say. Published evaluations do
-            not do this.
+        channels: Order of the color channels of an array. Files and Pillow images define their own
+            order, so it is ignored for them.
+        exif: Whether to rotate the image by its EXIF orientation. Published accuracies are those
+            of images that were not rotated.
 
     Returns:
         A new Pillow image of mode RGB without metadata.
@@ -125,10 +125,10 @@ def describe_source(source: object) -> str:
     """Describe an image in an error message.
 
     Args:
-        source: What was given as an image; any object.
+        source: The object that was passed as an image, of any type.
 
     Returns:
-        Its path if it has one, or its kind and size.
+        Its path if it has one, otherwise its type and size.
     """
     if isinstance(source, (str, Path)):
         return str(source)
@@ -145,7 +145,7 @@ def describe_source(source: object) -> str:
 
 
 def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Image:
-    """Convert an array to an image, or explain how to correct it."""
+    """Convert an array to an image; raise ImageError with a correction if that is impossible."""
     name = describe_source(array)
     if array.dtype != np.uint8:
         raise ImageError(
@@ -162,7 +162,7 @@ def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Ima
         if array.ndim == 3 and array.shape[0] == 3:
             remedy += ": x.transpose(1, 2, 0)"
         elif array.ndim == 3 and array.shape[2] == 4:
-            remedy += ": x[:, :, :3], or a Pillow image, whose transparency is understood"
+            remedy += ": x[:, :, :3], or give a Pillow image, whose transparency is handled"
         raise ImageError(f"{name} does not have three channels as its last axis", remedy)
     if array.size == 0:
         raise ImageError(f"{name} is empty", "give an image of at least 1 x 1 pixels")
@@ -171,7 +171,7 @@ def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Ima
 
 @contextmanager
 def _open_lazily(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
-    """Open a source as a Pillow image of which only the header has been read."""
+    """Open a source as a Pillow image. Only its header is read here."""
     if isinstance(source, Image.Image):
         yield source
     elif isinstance(source, bytes):
@@ -190,7 +190,7 @@ def _open_lazily(source: str | Path | bytes | Image.Image, name: str) -> Iterato
 
 
 def _require_file(path: Path, name: str) -> None:
-    """Raise ImageError if a path is not that of a file with content."""
+    """Raise ImageError if a path does not lead to a file, or the file is empty."""
     if path.is_dir():
         raise ImageError(f"{name} is a folder", "give the path of an image file")
     if not path.is_file():
@@ -203,9 +203,9 @@ def _require_file(path: Path, name: str) -> None:
 
 
 def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
-    """Open an image file with the first of the allowed formats that recognizes it.
+    """Open an image file in one of the allowed formats.
 
-    The plugins that Pillow loads by default come first, because loading the others is slow.
+    The formats whose plugins Pillow loads by default are tried first: loading the others is slow.
     """
     Image.preinit()
     default_formats = [name for name in _FORMATS if name in Image.OPEN]
@@ -221,15 +221,15 @@ def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
 
 
 def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
-    """Decode a lazily opened image to RGB, upright if `exif`."""
+    """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
     if image.width * image.height > MAX_PIXELS:
         raise _too_large_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
-    # The raw mode must be read first, because Pillow forgets it when it loads the pixels.
+    # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     image.load()
     transpose = _UPRIGHT_TRANSPOSES.get(_read_orientation(image)) if exif else None
     rgb = _convert_to_rgb(image, raw_mode, name)
-    # The EXIF data must go, or they would turn the image again when it is opened a second time.
+    # The EXIF data are removed: otherwise a second call of open_image would rotate the image again.
     rgb.info = {}
     return rgb if transpose is None else rgb.transpose(transpose)
 
@@ -242,7 +242,7 @@ def _too_large_error(name: str, reason: str) -> ImageError:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, or 1 (upright) if the EXIF data are damaged, as viewers do."""
+    """Return the EXIF orientation. Like image viewers, assume 1 (upright) for damaged EXIF data."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except _DECODER_ERRORS:
@@ -250,7 +250,7 @@ def _read_orientation(image: Image.Image) -> int:
 
 
 def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Image:
-    """Convert a decoded image of any mode to RGB; `raw_mode` is the mode in the file."""
+    """Convert a decoded image of any mode to RGB; `raw_mode` is the pixel format in the file."""
     if image.mode == "F":
         raise ImageError(
             f"{name} has floating-point pixels, whose range is unknown", "convert it to 8 bits"
@@ -261,12 +261,12 @@ def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Im
         return image.convert("RGB")
     transparent = image.info.get("transparency")
     if isinstance(transparent, int) and raw_mode in ("L;2", "L;4"):
-        # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent one.
+        # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent value.
         image = image.copy()
         image.info["transparency"] = transparent * (85 if raw_mode == "L;2" else 17)
     elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
         raise ImageError(
-            f"{name} has 16-bit colors, one of them transparent", "convert it to 8 bits"
+            f"{name} has 16-bit colors, one of which is transparent", "convert it to 8 bits"
         )
     rgba = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")

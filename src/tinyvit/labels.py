@@ -1,8 +1,9 @@
-"""Class labels: those of ImageNet, and those that users give in files.
+"""Class labels: those of ImageNet, and those that users provide in files.
 
-ImageNet's classes are in the order of their WordNet ids: either the 1,000 of ILSVRC 2012 or the
-21,841 of the fall 2011 release, on which the 22k checkpoints were trained (microsoft/Cream,
-TinyViT/data/imagenet22k_dataset.py). Their names are the first lemmas of WordNet.
+ImageNet's classes are sorted by WordNet id. There are two sets: the 1,000 classes of ILSVRC 2012,
+and the 21,841 classes of the fall 2011 release, on which the ImageNet-22k checkpoints were trained
+(microsoft/Cream, TinyViT/data/imagenet22k_dataset.py). The name of a class is the first lemma of
+its WordNet synset.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ FORMATS = (
     "or WordNet id and name (a header is optional), or a .json file such as "
     '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with such an id2label'
 )
-"""The label files that `read_labels` accepts, in words."""
+"""Description of the label files that `read_labels` accepts, for error messages and help."""
 
 _IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
 _IN_1K, _IN_22K = 1, 2
-"""Flags in the first column of the ImageNet file."""
+"""Flags in the first column of the ImageNet file: whether a class is in the set of 1k or of 22k."""
 
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels")
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
@@ -57,8 +58,8 @@ _NAME_HEADERS = frozenset(
 )
 _WNID = re.compile(r"n\d{8}")
 _KEYED_LINE = re.compile(r"(\d+|n\d{8})\s*[\s,;:]\s*\S")
-"""A line with an index or a WordNet id before a name. A file of such lines is not a list of names,
-which the .txt format requires."""
+"""A line with an index or a WordNet id before a name. A .txt file of such lines is refused, because
+each line of this format must be a name."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ class Label:
     """The label of one class.
 
     Attributes:
-        name: Name of the class, for people.
-        wnid: WordNet id such as "n02123045", or "" for a class that is not from ImageNet.
+        name: Human-readable name of the class.
+        wnid: WordNet id such as "n02123045"; "" for a class that is not from ImageNet.
     """
 
     name: str
@@ -81,7 +82,7 @@ def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
         num_classes: Number of classes of the model.
 
     Returns:
-        The labels for 1000 or 21841 classes, None for any other number.
+        The labels if the number is 1000 or 21841, otherwise None.
     """
     flag = {1000: _IN_1K, 21841: _IN_22K}.get(num_classes)
     if flag is None:
@@ -107,10 +108,10 @@ def labels_by_wnid() -> dict[str, Label]:
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
-    """Read class labels from a user's file in one of the formats of `FORMATS`.
+    """Read class labels from a user's file in one of the formats that `FORMATS` describes.
 
-    A name that is a WordNet id of ImageNet becomes the label of that class. A file that can be
-    understood in two ways is refused.
+    A name that is a WordNet id of ImageNet is replaced by the label of that class. An ambiguous
+    file is refused.
 
     Args:
         path: The file, in UTF-8.
@@ -133,16 +134,16 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         ) from error
     if not labels or any(not label.name for label in labels):
         raise RequestError(
-            f"the labels file {path} has no labels, or an empty one", f"give {FORMATS}"
+            f"the labels file {path} contains no labels, or an empty one", f"give {FORMATS}"
         )
     return labels
 
 
 @cache
 def _imagenet_classes() -> tuple[tuple[int, Label], ...]:
-    """Return the flags (_IN_1K, _IN_22K) and the label of every class, in order of WordNet id.
+    """Return the flags (_IN_1K, _IN_22K) and the label of every class, sorted by WordNet id.
 
-    One class of the 1,000 is not among the 21,841.
+    Flags are needed because one of the 1,000 classes is not among the 21,841.
     """
     compressed = resources.files("tinyvit").joinpath(_IMAGENET_FILE).read_bytes()
     lines = gzip.decompress(compressed).decode("utf-8").splitlines()
@@ -151,7 +152,7 @@ def _imagenet_classes() -> tuple[tuple[int, Label], ...]:
 
 
 def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
-    """Parse the content of a labels file; raises ValueError if it is not in a known format."""
+    """Parse the text of a labels file; raise ValueError if it is not in a known format."""
     if suffix == ".json":
         return _labels_from_names(
             _names_from_json(json.loads(text, object_pairs_hook=_unique_dict))
@@ -165,12 +166,12 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     matches = [_KEYED_LINE.match(line) for line in lines]
     keys = [match[1] if match else "" for match in matches]
     if "\t" in text or all(key == str(i) or _WNID.fullmatch(key) for i, key in enumerate(keys)):
-        raise ValueError("its lines hold more than a name: a table must be a .csv or .tsv file")
+        raise ValueError("its lines contain more than a name: a table must be a .csv or .tsv file")
     return _labels_from_names(lines)
 
 
 def _names_from_json(data: object) -> list[str]:
-    """Return class names in the order of their indices, from any of the JSON forms."""
+    """Return class names in the order of their indices, from any of the JSON forms in `FORMATS`."""
     if isinstance(data, dict):
         data = data.get("id2label", data)
     if isinstance(data, dict):
@@ -184,7 +185,10 @@ def _names_from_json(data: object) -> list[str]:
 
 
 def _labels_from_table(rows: list[list[str]]) -> tuple[Label, ...]:
-    """Return labels from the rows of a table with the columns name, or key and name."""
+    """Return labels from a table with one column (names) or two (keys and names).
+
+    A key is an index or a WordNet id.
+    """
     rows = [[cell.strip() for cell in row] for row in rows]
     columns = len(rows[0]) if rows else 1
     if columns not in (1, 2) or any(len(row) != columns for row in rows):
@@ -199,7 +203,7 @@ def _labels_from_table(rows: list[list[str]]) -> tuple[Label, ...]:
 
 
 def _is_header(row: list[str]) -> bool:
-    """Tell whether a row names its columns, of which the last is the name of the class."""
+    """Return whether a row contains the titles of the columns. The names are in the last column."""
     known_headers = (_NAME_HEADERS, _KEY_HEADERS)
     return all(header.lower() in known for header, known in zip(reversed(row), known_headers))
 
@@ -213,11 +217,11 @@ def _names_by_index(names: dict[Any, Any]) -> list[str]:
 
 
 def _unique_dict(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
-    """Return a dict of pairs, and refuse a repeated key, of which `dict` would keep the last."""
+    """Return a dict of pairs; raise ValueError for a repeated key, which `dict` would accept."""
     unique: dict[Any, Any] = {}
     for key, value in pairs:
         if key in unique:
-            raise ValueError(f"{key!r} comes twice")
+            raise ValueError(f"{key!r} occurs twice")
         unique[key] = value
     return unique
 
@@ -229,6 +233,6 @@ def _require_strings(names: list[Any]) -> list[str]:
 
 
 def _labels_from_names(names: list[str]) -> tuple[Label, ...]:
-    """Return a label for each name, with ImageNet's label for a WordNet id."""
+    """Return a label for each name; a WordNet id of ImageNet gives the label of its class."""
     imagenet = labels_by_wnid()
     return tuple(imagenet.get(name, Label(name)) for name in map(str.strip, names))

@@ -1,7 +1,7 @@
-"""The manifest: a JSON text inside every artifact that describes the artifact.
+"""The manifest: JSON that `tinyvit-export` embeds in every artifact (exported file).
 
-It states the model, the input, the preprocessing, the labels and how the artifact was made and
-checked. It can be read without the engine that runs the artifact.
+It contains the model's name, the input and output tensors, the preprocessing, the labels, and how
+the artifact was made and checked. Reading it does not need the engine that runs the artifact.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
 FORMAT = 2
-"""Version of the JSON layout. A manifest of another version is refused."""
+"""Version of the JSON format. Manifests of any other version are refused."""
 
 MANIFEST_KEY = "tinyvit"
-"""Name under which artifact containers store the manifest, for example as ONNX metadata."""
+"""Key under which file formats with metadata store the manifest, for example in ONNX metadata."""
 
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
 PreprocessStage = Literal["host", "normalize", "full"]
-"""How much of the preprocessing is inside the artifact, which decides what its input is.
+"""Which steps of the preprocessing the artifact itself performs. The caller performs the others.
 
-- "host": nothing. The input is float32 NCHW, resized, cropped and normalized.
-- "normalize": the normalization. The input is uint8 NHWC, resized and cropped.
-- "full": everything. The input is one uint8 image of any size.
+- "host": none. The input is float32 NCHW: resized, cropped and normalized images.
+- "normalize": normalization. The input is uint8 NHWC: resized and cropped images.
+- "full": resizing, cropping and normalization. The input is one uint8 image of any size.
 """
 
 Precision = Literal["float32", "float16", "int8", "int8-weights"]
 """Numeric precision of the network in an artifact.
 
 - "float32": weights and arithmetic are float32.
-- "float16": weights have 16 bits. Matrix products use the processor's 16-bit type (bfloat16 or
-  float16), or float32 where it has none.
+- "float16": weights have 16 bits. Matrix products use the 16-bit type of the processor (bfloat16
+  or float16), or float32 if the processor has no such type.
 - "int8": weights and activations are int8.
-- "int8-weights": weights are int8 to save space, and the arithmetic is float32.
+- "int8-weights": weights are stored as int8 to save space; arithmetic is float32.
 """
 
 
@@ -50,7 +50,7 @@ class TensorSpec:
 
     Attributes:
         name: Name of the tensor in the artifact.
-        shape: Sizes; a name such as "batch" stands for a dimension of any size.
+        shape: Size of each dimension; a name such as "batch" marks a dimension of any size.
         dtype: Element type, "float32" or "uint8".
         layout: Order of the dimensions: "NCHW", "NHWC" or "NC".
     """
@@ -66,7 +66,7 @@ class SourceCheckpoint:
     """The checkpoint that the artifact was made from.
 
     Attributes:
-        name: Name of the released model, or stem of the file name.
+        name: Name of the released model, or file name without suffix.
         sha256: Hex digest of the checkpoint file.
     """
 
@@ -80,25 +80,28 @@ class Parity:
 
     Attributes:
         max_abs_diff: Largest absolute difference of the logits on the golden inputs.
-        against: What the artifact was compared with.
+        reference: Description of the network that computed the expected logits, such as
+            "torch, before folding".
         engine: Engine that ran the artifact.
     """
 
     max_abs_diff: float
-    against: str
+    reference: str
     engine: str
 
 
 @dataclass(frozen=True)
 class GoldenVectors:
-    """Inputs and expected logits with which a device can check the artifact.
+    """Test inputs and expected logits with which a device can check the artifact.
+
+    The inputs are not stored: a formula of `tinyvit.golden` generates them.
 
     Attributes:
-        formula: Name of the formula that generates the inputs (see `tinyvit.golden`).
-        patterns: Pattern numbers of the formula, one for each input.
+        formula: Name of the formula, such as "triangle-chirp-1".
+        patterns: Argument s of the formula for each input.
         height: Height of the inputs in pixels.
         width: Width of the inputs in pixels.
-        logits: Expected logits, (patterns, classes).
+        logits: Expected logits, (inputs, classes).
         tolerance: Largest allowed absolute difference from `logits`.
     """
 
@@ -115,33 +118,37 @@ class Quantization:
     """The quantization of an int8 artifact, and its accuracy on the machine that made it.
 
     Attributes:
-        method: Name of the calibration observer.
-        data: Hash of the calibration images.
-        data_count: Number of calibration images.
-        recipe: sha256 of the recipe.
-        weight_bits: 8, or 7 so that no sum of products can saturate on any processor.
-        cpu: "any", or the processor feature (such as "vnni") without which sums can saturate.
-        float_units: Units of the network that stay float32.
-        int8_macs: Share of the multiply-accumulates that run in integer kernels, 0 to 1, as the
-            engine reports it; None if unknown.
-        images: Number of images on which accuracy was measured.
-        agreement: Percent of `images` with the same top-1 class as float32.
-        top1: Top-1 accuracy in percent, None without labeled images.
-        float_top1: Top-1 accuracy of float32 in percent, None without labeled images.
+        method: How the scales of the activations were calibrated, such as
+            "torchao HistogramObserver", or "weights only".
+        calibration_sha256: Hash of the calibration images.
+        calibration_count: Number of calibration images.
+        recipe_sha256: Hash of the recipe (`tinyvit.quant.recipe`), which holds all scales.
+        weight_bits: Width of the weights. With 7 bits, no sum of products saturates on any
+            processor; with 8 bits, see `required_cpu_feature`.
+        required_cpu_feature: Feature that an x86 processor needs so that sums do not saturate, such
+            as "vnni"; "any" if every processor is suitable.
+        float_units: Names of the layers and attention modules that stay float32.
+        int8_mac_fraction: Fraction of the multiply-accumulates that run in integer kernels, 0 to 1,
+            as the engine reports it; None if unknown.
+        evaluation_count: Number of images on which the accuracy was measured.
+        agreement: Percent of these images that get the same top-1 class from the int8 and the
+            float32 network.
+        top1: Top-1 accuracy of the int8 network in percent; None without labeled images.
+        float_top1: Top-1 accuracy of the float32 network in percent; None without labeled images.
         trials: Descriptions of the configurations that were tried to meet the accuracy budget.
         measured_on: Processor features of the machine that measured the accuracy.
-        forced: Whether the accuracy budget was missed and the export was forced.
+        forced: Whether the artifact was written although it missed the accuracy budget.
     """
 
     method: str
-    data: str
-    data_count: int
-    recipe: str
+    calibration_sha256: str
+    calibration_count: int
+    recipe_sha256: str
     weight_bits: int
-    cpu: str
+    required_cpu_feature: str
     float_units: tuple[str, ...]
-    int8_macs: float | None = None
-    images: int = 0
+    int8_mac_fraction: float | None = None
+    evaluation_count: int = 0
     agreement: float | None = None
     top1: float | None = None
     float_top1: float | None = None
@@ -156,24 +163,25 @@ class Manifest:
 
     Attributes:
         model: Name of the model that was exported.
-        variant: Name of its architecture (see `tinyvit.variants`).
+        variant: Name of the model's architecture (see `tinyvit.variants`).
         img_size: Side of the network's square input in pixels.
         target: Name of the export target that made the artifact.
         precision: Numeric precision of the network.
-        stage: How much of the preprocessing is inside the artifact.
+        stage: Which steps of the preprocessing the artifact itself performs.
         input: The artifact's input tensor.
         output: The artifact's output tensor, the logits.
-        preprocess: The whole preprocessing, whatever part of it is inside the artifact.
+        preprocess: All steps of the preprocessing, including those that the caller performs.
         labels: Class labels in the order of the logits.
         source: The checkpoint that the artifact was made from.
         license: License of the weights.
         tools: Versions of the packages that made the artifact, by name.
-        golden: Inputs and expected logits, if any.
-        parity: Result of the check at export, if any.
+        golden: Test inputs and expected logits, or None.
+        parity: Result of the comparison at export, or None if nothing was compared.
         quantization: How the network was quantized; None for a float network.
         content_sha256: Hex digest of the artifact without its manifest.
-        format: Version of the JSON layout.
-        sha256: Hex digest of the manifest as it was read, "" if it was not read from JSON.
+        format: Version of the JSON format.
+        manifest_sha256: Digest of the manifest that the JSON contains; "" if this object was not
+            read from JSON.
     """
 
     model: str
@@ -194,10 +202,10 @@ class Manifest:
     quantization: Quantization | None = None
     content_sha256: str = ""
     format: int = FORMAT
-    sha256: str = field(default="", compare=False)
+    manifest_sha256: str = field(default="", compare=False)
 
     def to_json(self) -> str:
-        """Write the manifest as JSON, with the digest that it has now.
+        """Write the manifest as JSON, with a newly computed digest.
 
         Returns:
             One line of ASCII. Equal manifests give equal text.
@@ -206,26 +214,26 @@ class Manifest:
 
     @property
     def intact(self) -> bool:
-        """Whether the manifest still has the digest that it was written with.
+        """Whether the digest in the JSON matches the content, so that nothing was changed.
 
-        This is a checksum against accidents and careless edits. It is not a signature: whoever
-        changes a manifest on purpose can change the digest too.
+        The digest is a checksum against accidents and careless edits. It is not a signature:
+        whoever changes a manifest on purpose can change the digest too.
         """
-        return self.sha256 == self._digest()
+        return self.manifest_sha256 == self._digest()
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
         """Read a manifest from JSON, whether or not it is intact.
 
         Args:
-            text: A JSON text that `to_json` wrote. It may come from an untrusted file.
+            text: JSON that `to_json` wrote. It may come from an untrusted file.
 
         Returns:
             The manifest; every field has its declared type.
 
         Raises:
             ArtifactError: The text is not a manifest, is larger than MAX_BYTES, or has another
-                format.
+                format version.
         """
         if len(text) > MAX_BYTES:
             raise ArtifactError(
@@ -235,7 +243,8 @@ class Manifest:
         try:
             data = parse_json(text, MAX_BYTES)
             _check_format(data)
-            # Defaults would stand for what the artifact was made with.
+            # For these fields, a default would replace a value that the exporter always writes,
+            # and the result could be wrong without any error.
             require_fields(data, ("golden", "parity"), "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             return parse_dataclass(cls, {**data, "labels": _label_records(data.get("labels"))})
@@ -245,11 +254,11 @@ class Manifest:
             ) from error
 
     def _digest(self) -> str:
-        """Return the hex digest of the JSON whose own digest is empty."""
+        """Return the SHA-256 of the JSON in which `manifest_sha256` is an empty string."""
         return hashlib.sha256(self._to_json(digest="").encode("ascii")).hexdigest()
 
     def _to_json(self, digest: str) -> str:
-        data = {**asdict(self), "sha256": digest}
+        data = {**asdict(self), "manifest_sha256": digest}
         data["labels"] = {
             "names": [label.name for label in self.labels],
             "wnids": [label.wnid for label in self.labels],
@@ -259,26 +268,27 @@ class Manifest:
 
 @dataclass(frozen=True)
 class _LabelColumns:
-    """Labels as JSON stores them: two lists are shorter than one object for each label."""
+    """Labels as the JSON stores them: two lists take less space than one object per label."""
 
     names: tuple[str, ...]
     wnids: tuple[str, ...]
 
 
 def _check_format(data: Any) -> None:
-    """Refuse a manifest whose layout this version cannot read."""
+    """Refuse a manifest whose format version this code cannot read."""
     if not isinstance(data, dict) or type(data.get("format")) is not int:
-        raise ValueError("it states no format")
+        raise ValueError("the field 'format' is missing or not a whole number")
     if data["format"] != FORMAT:
         remedy = "upgrade tinyvit-edge" if data["format"] > FORMAT else "export the file again"
         raise ArtifactError(
-            f"the manifest has format {data['format']}, and this version reads only {FORMAT}",
+            f"the manifest has format version {data['format']}, and this version of tinyvit-edge"
+            f" reads only version {FORMAT}",
             remedy,
         )
 
 
 def _label_records(columns: object) -> list[dict[str, str]]:
-    """Convert the columns of labels in the JSON into one plain record for each label."""
+    """Convert the two lists of labels in the JSON into one dict for each label."""
     labels = parse_dataclass(_LabelColumns, columns, "labels")
     if len(labels.names) != len(labels.wnids):
         raise ValueError("labels.names and labels.wnids have different lengths")

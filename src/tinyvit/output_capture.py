@@ -1,4 +1,7 @@
-"""Suppression of the output of third-party libraries, which would hide a command's messages."""
+"""Suppression of the output of third-party libraries.
+
+Many libraries print or log so much that a command's own messages would be hard to find.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 
 _DESCRIPTOR_LOCK = threading.RLock()
-"""File descriptors belong to the process: two threads that redirect them at the same time would
-restore each other's redirection."""
+"""Held while file descriptors are redirected. All threads share the descriptors: if two threads
+redirected them at the same time, one would save and restore the redirection of the other."""
 
 
 @contextmanager
 def quiet_loggers(*names: str) -> Iterator[None]:
-    """Suppress Python warnings, and the messages of loggers below the level ERROR.
+    """Suppress Python warnings, and messages below the level ERROR of some loggers.
 
     Args:
-        names: Names of the loggers. Their levels are restored afterwards.
+        names: Names of the loggers. Their levels are restored at the end.
 
     Yields:
         Nothing.
@@ -41,10 +44,10 @@ def quiet_loggers(*names: str) -> Iterator[None]:
 
 @contextmanager
 def silence_file_descriptors() -> Iterator[None]:
-    """Discard what native code writes to the descriptors of standard output and standard error.
+    """Discard all output to the file descriptors 1 and 2, including that of native code.
 
-    The output of other threads is discarded too, so the block must be short. A process that has no
-    such descriptors is left as it is.
+    The output of other threads is discarded too, so the block should be short. If the process has
+    closed these descriptors, nothing is changed.
 
     Yields:
         Nothing.
@@ -52,10 +55,10 @@ def silence_file_descriptors() -> Iterator[None]:
     with _DESCRIPTOR_LOCK:
         saved: list[tuple[int, int]] = []
         for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # absent or closed streams
-                stream.flush()  # earlier output must not be discarded
+            with suppress(AttributeError, OSError, ValueError):  # missing or closed streams
+                stream.flush()  # otherwise, earlier output would be discarded too
         try:
-            with suppress(OSError):  # closed descriptors
+            with suppress(OSError):  # the descriptors may be closed
                 null = os.open(os.devnull, os.O_WRONLY)
                 for descriptor in (1, 2):
                     with suppress(OSError):
@@ -71,14 +74,14 @@ def silence_file_descriptors() -> Iterator[None]:
 
 @contextmanager
 def silence_libraries(*names: str) -> Iterator[None]:
-    """Suppress what Python libraries log, warn and print.
+    """Suppress log messages, warnings and printed output of Python libraries.
 
-    Converters print their progress, and some configure logging when they are imported. So
-    `sys.stdout` and `sys.stderr` are discarded, and the handlers and the level of the root logger
-    are restored afterwards, in addition to what `quiet_loggers` does.
+    This does the same as `quiet_loggers`. In addition, output to `sys.stdout` and `sys.stderr` is
+    discarded, because converters print their progress, and the handlers and the level of the root
+    logger are restored at the end, because some libraries change them when they are imported.
 
     Args:
-        names: Names of the loggers to suppress below the level ERROR.
+        names: Names of the loggers whose messages below the level ERROR are suppressed.
 
     Yields:
         Nothing.

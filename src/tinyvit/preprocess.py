@@ -1,7 +1,8 @@
 """Preprocessing: from a decoded image to the input of the network.
 
-An image is resized, cropped and normalized. One `Preprocess` object travels with every artifact and
-is used for calibration, prediction and accuracy, so that the figures of one apply to the others.
+An image is resized, cropped and normalized. Every artifact (exported file) contains the fields of
+its `Preprocess`. Calibration, accuracy measurement and prediction all use the same object, so a
+measured accuracy also holds for predictions.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
-"""Fields that a stored preprocessing must state: ImageNet's mean and std are defaults for code only,
-because a wrong assumption would silently cost accuracy."""
+"""Fields that every file must contain. `mean` and `std` have defaults in code only: assuming
+ImageNet's values for a file that was made with others would silently lower the accuracy."""
 
 TALL_ASPECT_RATIO = 16
-"""An image is resized height first if its height is more than this many times its width, and width
-first otherwise. Pillow had this rule until version 12."""
+"""Images whose height is more than this many times their width are resized vertically first, which
+saves memory. All other images are resized horizontally first."""
 
 _MAX_SIZE, _MAX_RESIZE = 8192, 16384
 
@@ -43,9 +44,10 @@ class Preprocess:
         size: Side of the square input in pixels, 1 to 8192.
         resize: Length in pixels to which the shorter side ("center") or both sides ("squash") are
             resized before the crop, from `size` to 16384. For "squash" it equals `size`.
-        crop: "center" keeps the aspect ratio and crops the center; "squash" changes the aspect
-            ratio and crops nothing.
-        interpolation: Antialiased filter of Pillow; "bicubic" has a = -0.5.
+        crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to a square
+            without keeping the aspect ratio, and crops nothing.
+        interpolation: Name of a resampling filter of Pillow, which is antialiased. Pillow's bicubic
+            kernel has the coefficient a = -0.5, unlike OpenCV's (-0.75).
         mean: Mean of each RGB channel, for pixel values from 0 to 1.
         std: Standard deviation of each RGB channel, for pixel values from 0 to 1.
     """
@@ -96,8 +98,8 @@ class Preprocess:
     def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop an image, without normalizing it.
 
-        Only the part that the crop keeps is computed, so an image of 1 x 5000 pixels is not slower
-        than any other. The values are those of resizing first and cropping afterwards.
+        The result equals resizing first and cropping afterwards, but only pixels inside the crop
+        are computed. An image of 1 x 5000 pixels therefore takes no longer than others.
 
         Args:
             image: A Pillow image of mode RGB.
@@ -117,10 +119,10 @@ class Preprocess:
         return np.asarray(resample_image(image, self.size, _FILTERS[self.interpolation], box))
 
     def scale_and_shift(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return the constants of the normalization, `pixels * scale - shift`.
+        """Return the constants with which normalization is `pixels * scale - shift`.
 
         Returns:
-            The scale and the shift of each channel for pixel values from 0 to 255, float32 (3,).
+            Scale and shift of each RGB channel for pixel values from 0 to 255, each float32 (3,).
         """
         std = np.asarray(self.std, np.float32)
         return np.float32(1 / 255) / std, np.asarray(self.mean, np.float32) / std
@@ -132,7 +134,7 @@ class Preprocess:
 
         Args:
             pixels: RGB values, uint8 (..., size, size, 3).
-            layout: "NCHW" to move the channels before the rows, "NHWC" to leave them last.
+            layout: "NCHW" to move the channel axis before the rows, "NHWC" to keep it last.
 
         Returns:
             float32 (..., 3, size, size) for "NCHW", or (..., size, size, 3) for "NHWC".
@@ -141,7 +143,7 @@ class Preprocess:
         if layout == "NHWC":
             return np.asarray(pixels * scale - shift, np.float32)
         values = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)
-        # One channel at a time takes a quarter of the time of moving the channel axis.
+        # Normalizing each channel into its place is four times as fast as moving the axis.
         for channel in range(3):
             plane = values[..., channel, :, :]
             np.multiply(pixels[..., channel], scale[channel], out=plane)
@@ -167,18 +169,18 @@ def resample_image(
     resampling: Image.Resampling,
     box: tuple[float, float, float, float],
 ) -> Image.Image:
-    """Resize a part of an image to a square, in the same order of passes with every Pillow.
+    """Resize a part of an image to a square, with the same result in every Pillow version.
 
-    Each pass rounds to 8 bits, so the order of the passes affects the values. Pillow 13 chooses the
-    order by cost, which depends on the box, and earlier versions take the width first. Two calls
-    of one pass each give the same values with every version. The width is first here, except where
-    the height first saves memory (see TALL_ASPECT_RATIO).
+    Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so their order
+    affects the result. Versions before 13 do the horizontal pass first; version 13 chooses the
+    cheaper order, which depends on the box. This function calls Pillow once per pass to fix the
+    order: horizontal first, except for very tall images (see TALL_ASPECT_RATIO).
 
     Args:
         image: A Pillow image of mode RGB.
         size: Side of the result in pixels.
-        resampling: Filter of Pillow.
-        box: Left, top, right and bottom edge of the part, in pixels of `image`.
+        resampling: Pillow's resampling filter.
+        box: Left, top, right and bottom edge of the part, in pixels of `image`; may be fractional.
 
     Returns:
         An image of size x size pixels.
@@ -198,7 +200,9 @@ def timm_preprocess(size: int) -> Preprocess:
         size: Side of the network's input in pixels.
 
     Returns:
-        A center crop of 95% below 384 pixels and of 100% below 512, and "squash" from 512.
+        For `size` < 384: a resize to `size` / 0.95 and a center crop (timm's crop_pct 0.95).
+        For 384 <= `size` < 512: a resize to `size` and a center crop (crop_pct 1.0).
+        For `size` >= 512: "squash" (timm's crop_mode "squash").
     """
     if size >= 512:
         return Preprocess(size, size, "squash")
@@ -212,7 +216,8 @@ def paper_preprocess(size: int) -> Preprocess:
         size: Side of the network's input in pixels.
 
     Returns:
-        A resize by 256/224 and a center crop up to 224 pixels, and "squash" above.
+        For `size` <= 224: a resize to `size` * 256/224 and a center crop. For larger sizes:
+        "squash".
     """
     if size > 224:
         return Preprocess(size, size, "squash")

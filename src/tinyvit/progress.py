@@ -1,8 +1,8 @@
-"""One interface for the progress of long work: messages about stages and counts of steps.
+"""Progress of long work: messages, and counts of the steps of the current task.
 
-Library code takes a `Progress` and never prints. Commands choose how progress is shown with
-`make_progress`: a bar on a terminal, a line every few seconds in a log, and nothing beside JSON
-output.
+Library code takes a `Progress` as an argument and never prints. Commands create it with
+`make_progress`: it draws a bar on a terminal, writes a line every few seconds to a file or pipe,
+and shows nothing if the command prints JSON.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from collections.abc import Callable
 from typing import Protocol, TextIO
 
 LOG_INTERVAL_S = 5.0
-"""Seconds between two lines of one stage where the output is not a terminal."""
+"""Shortest time between two lines about one task, if the output is not a terminal."""
 
 _BAR_WIDTH = 24
 
 
 class Progress(Protocol):
-    """Receives the progress of long work. Both methods are called from one thread at a time."""
+    """Receives the progress of long work. Only one thread at a time calls its methods."""
 
     def message(self, text: str) -> None:
-        """Report that a stage begins, or a result worth showing.
+        """Show a message, for example that a task begins, or a result.
 
         Args:
             text: One line of plain text without a newline.
@@ -30,12 +30,12 @@ class Progress(Protocol):
         ...
 
     def advance(self, description: str, done: int, total: int) -> None:
-        """Report how far a stage has come.
+        """Show how many steps of a task are finished.
 
         Args:
-            description: Name of the stage; constant while the stage lasts.
-            done: Steps that are finished, 0 to `total`.
-            total: All steps of the stage, at least 1.
+            description: Name of the task, the same in every call about it.
+            done: Number of finished steps, 0 to `total`.
+            total: Number of all steps, at least 1.
         """
         ...
 
@@ -54,21 +54,21 @@ class NullProgress:
         """Ignore the count; show nothing.
 
         Args:
-            description: Name of the stage.
-            done: Steps that are finished.
-            total: All steps of the stage.
+            description: Name of the task.
+            done: Number of finished steps.
+            total: Number of all steps.
         """
 
 
 class LogProgress:
-    """Progress as lines of text: every message, and the first, the last and an occasional count."""
+    """Progress as lines of text: all messages, and counts at intervals of `LOG_INTERVAL_S`."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         """Write to a text stream.
 
         Args:
             stream: Where lines are written, usually standard error.
-            clock: Seconds of a monotonic clock; tests pass their own.
+            clock: Function that returns the seconds of a monotonic clock; tests replace it.
         """
         self._stream = stream
         self._clock = clock
@@ -84,12 +84,12 @@ class LogProgress:
         self._last_line_s = self._clock()
 
     def advance(self, description: str, done: int, total: int) -> None:
-        """Write a line for the last step, and otherwise at most one every `LOG_INTERVAL_S`.
+        """Write a line if this is the last step or the last line is `LOG_INTERVAL_S` seconds old.
 
         Args:
-            description: Name of the stage.
-            done: Steps that are finished.
-            total: All steps of the stage.
+            description: Name of the task.
+            done: Number of finished steps.
+            total: Number of all steps.
         """
         now_s = self._clock()
         if done < total and now_s - self._last_line_s < LOG_INTERVAL_S:
@@ -111,7 +111,7 @@ class TerminalProgress:
         self._drawn = ""
 
     def message(self, text: str) -> None:
-        """End the bar, if there is one, and write the message below it.
+        """Finish the bar, if one is drawn, and write the message below it.
 
         Args:
             text: One line of plain text.
@@ -120,12 +120,12 @@ class TerminalProgress:
         print(f"  {text}", file=self._stream, flush=True)
 
     def advance(self, description: str, done: int, total: int) -> None:
-        """Redraw the bar where it has changed, and leave it on the screen after the last step.
+        """Redraw the bar if it has changed. After the last step, it stays on the screen.
 
         Args:
-            description: Name of the stage.
-            done: Steps that are finished.
-            total: All steps of the stage.
+            description: Name of the task.
+            done: Number of finished steps.
+            total: Number of all steps.
         """
         filled = _BAR_WIDTH * done // total
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
@@ -147,11 +147,12 @@ def make_progress(*, json_output: bool = False, stream: TextIO | None = None) ->
     """Choose how a command shows progress.
 
     Args:
-        json_output: Whether the command prints JSON; progress is then not shown.
-        stream: Where progress is written; standard error by default.
+        json_output: Whether the command prints JSON. Progress is then not shown.
+        stream: Stream that progress is written to; standard error by default.
 
     Returns:
-        A bar on a terminal, lines on any other stream, nothing beside JSON.
+        A `NullProgress` for JSON output, a `TerminalProgress` if `stream` is a terminal, otherwise
+        a `LogProgress`.
     """
     stream = sys.stderr if stream is None else stream
     if json_output:

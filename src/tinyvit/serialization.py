@@ -1,8 +1,8 @@
 """Parsing of untrusted JSON into dataclasses, with limits on its size and nesting depth.
 
-`parse_json` and `read_json` turn text into plain values, and `parse_dataclass` turns plain values
-into an instance whose fields have their declared types. Manifests, recipes, records and checkpoint
-metadata all come from files that strangers may have made, and are all parsed here.
+`parse_json` and `read_json` turn text into plain values (dicts, lists, strings, numbers, ...).
+`parse_dataclass` turns plain values into an instance of a dataclass and checks the types of all
+fields. All JSON of this project is parsed here, because its files can come from untrusted sources.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
 
     Args:
         text: JSON, as a string or in UTF-8.
-        max_bytes: Largest accepted length of `text`, in bytes, or in characters of a string.
+        max_bytes: Largest accepted length of `text`: in bytes, or in characters for a string.
 
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
-        ValueError: The text is too long, is not UTF-8 or JSON, or is nested deeper than MAX_DEPTH.
+        ValueError: The text is too long, is not valid UTF-8 or JSON, or is nested deeper than
+            MAX_DEPTH.
     """
     if len(text) > max_bytes:
         raise ValueError(f"it is larger than {_format_size(max_bytes)}")
@@ -57,18 +58,19 @@ def parse_json(text: str | bytes, max_bytes: int = MAX_BYTES) -> Any:
 
 
 def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
-    """Read a JSON file from an untrusted source; see `parse_json`.
+    """Read a JSON file from an untrusted source into plain values.
 
     Args:
         path: File in UTF-8.
-        max_bytes: Largest accepted file, in bytes. No more than this is read.
+        max_bytes: Largest accepted file, in bytes.
 
     Returns:
         Nested dicts, lists, strings, numbers, booleans and None, as `json.loads` returns them.
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is too large, is not UTF-8 or JSON, or is nested deeper than MAX_DEPTH.
+        ValueError: The file is too large, is not valid UTF-8 or JSON, or is nested deeper than
+            MAX_DEPTH.
     """
     with path.open("rb") as file:
         return parse_json(file.read(max_bytes + 1), max_bytes)
@@ -77,32 +79,32 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(kind: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; whole numbers stay ints), bool, None,
-    Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these.
-    A missing field gets its default.
+    Supported field types are str, int, float (finite; an int is not converted), bool, None,
+    Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing field
+    gets its default value, if it has one.
 
     Args:
         kind: The dataclass to create.
         data: Plain values, as `parse_json` or `tomllib` return them.
-        name: Name of the whole in error messages; by default that of the class.
+        name: Name of the object in error messages; the name of the class by default.
 
     Returns:
-        An instance of `kind`. Its `__post_init__`, if any, has run and may raise its own errors.
+        An instance of `kind`. Errors that its `__post_init__` raises are passed on.
 
     Raises:
-        ValueError: A field is missing, unknown, or not of its declared type. The message names the
-            first such field.
+        ValueError: A required field is missing, or a field is unknown or has the wrong type. The
+            message names the first such field.
     """
     instance: T = _parse_record(kind, data, name or kind.__name__, prefix="")
     return instance
 
 
 def require_fields(data: object, names: Iterable[str], name: str) -> None:
-    """Refuse an object that leaves out fields, although they have defaults.
+    """Refuse an object in which fields are missing, even if the dataclass has defaults for them.
 
     Args:
         data: Plain values, as `parse_json` returns them.
-        names: The fields that must be there.
+        names: Names of the required fields.
         name: Name of the object in error messages.
 
     Raises:
@@ -132,7 +134,7 @@ def _required_fields(kind: type) -> tuple[str, ...]:
 
 
 def _parse_record(kind: type, data: object, name: str, prefix: str) -> Any:
-    """Parse an object into a dataclass; `prefix` comes before the names of its fields in errors."""
+    """Parse an object into a dataclass; errors put `prefix` before the names of its fields."""
     if not isinstance(data, dict):
         raise ValueError(f"{name} is not an object with fields")
     types = _field_types(kind)
@@ -148,7 +150,7 @@ def _parse_record(kind: type, data: object, name: str, prefix: str) -> Any:
 
 
 def _parse_value(kind: Any, data: object, name: str) -> Any:
-    """Parse plain values as a declared type; `name` is the value's name in errors."""
+    """Parse plain values as a declared type; `name` is the name of the value in errors."""
     if kind in _SCALAR_DESCRIPTIONS:
         return _parse_scalar(kind, data, name)
     if isinstance(kind, type) and is_dataclass(kind):
@@ -164,7 +166,7 @@ def _parse_value(kind: Any, data: object, name: str) -> Any:
 
 
 def _parse_scalar(kind: type, data: object, name: str) -> Any:
-    """Check a string, number, boolean or None, which needs no conversion."""
+    """Check a string, number, boolean or None, and return it unchanged."""
     # Types are compared exactly, because a bool is an instance of int.
     if type(data) is not kind and not (kind is float and type(data) is int):
         raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[kind]}")

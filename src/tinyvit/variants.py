@@ -1,10 +1,11 @@
-"""The released TinyViT family as data: five variants and their published checkpoints.
+"""Tables of the released TinyViT models: five variants (architectures) and their checkpoints.
 
-Sources: Table 1 of the paper (Wu et al., "TinyViT: Fast Pretraining Distillation for Small Vision
-Transformers", ECCV 2022) and microsoft/Cream, TinyViT/configs, for the dimensions; the model zoo in
-microsoft/Cream, TinyViT/README.md, for the accuracies in percent on the validation images of
-ImageNet-1k; timm/models/tiny_vit.py and the model cards under huggingface.co/timm for the names,
-hub ids and the license.
+Sources:
+
+- dimensions: Table 1 of the paper (Wu et al., "TinyViT: Fast Pretraining Distillation for Small
+  Vision Transformers", ECCV 2022), and TinyViT/configs in microsoft/Cream;
+- accuracies on the validation images of ImageNet-1k: TinyViT/README.md in microsoft/Cream;
+- names, hub ids and license: timm/models/tiny_vit.py and the model cards at huggingface.co/timm.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ HEAD_DIM = 32
 """Channels of one attention head, in all variants."""
 
 MLP_RATIO = 4
-"""Hidden channels of an MLP or MBConv block for each of its input channels."""
+"""Number of hidden channels of an MLP or MBConv block divided by its input channels."""
 
 IMAGENET_1K = 1000
 IMAGENET_22K = 21841
@@ -36,12 +37,13 @@ class Variant:
         name: Name of the variant in timm.
         embed_dims: Channels of the four stages.
         depths: Blocks of the four stages.
-        num_heads: Attention heads of the four stages; the first stage has no attention.
+        num_heads: Attention heads of the four stages; the first stage has no attention and does not
+            use its number.
         img_size: Side of the square input in pixels for which the variant was released.
-        params: Trained parameters with 1000 classes at `img_size`.
-        macs: Multiply-accumulates for one image with 1000 classes at `img_size`, of convolutions,
-            linear layers and the matrix products of attention.
-        paper_gmacs: The number of multiply-accumulates that the paper states, in billions.
+        params: Number of trained parameters with 1000 classes at `img_size`.
+        macs: Number of multiply-accumulates for one image with 1000 classes at `img_size`, in
+            convolutions, linear layers and the matrix products of attention.
+        paper_gmacs: Number of multiply-accumulates according to the paper, in billions.
     """
 
     name: str
@@ -55,22 +57,23 @@ class Variant:
 
     @property
     def short_name(self) -> str:
-        """Stem of exported file names, such as "tinyvit_5m" or "tinyvit_21m_384"."""
+        """First part of exported file names, such as "tinyvit_5m" or "tinyvit_21m_384"."""
         return self.name.replace("tiny_vit", "tinyvit").removesuffix("_224")
 
     @property
     def window_sizes(self) -> tuple[int, int, int, int]:
-        """Sides of the attention windows of the four stages at `img_size` (see `windows`)."""
-        return windows(self.img_size)
+        """Sides of the attention windows of the four stages at `img_size`, in tokens."""
+        return compute_window_sizes(self.img_size)
 
 
 @dataclass(frozen=True)
-class Released:
+class ReleasedCheckpoint:
     """One published checkpoint of the family.
 
     Attributes:
-        name: Full name, the variant and a tag, such as "tiny_vit_5m_224.in1k".
-        variant: Its architecture.
+        name: Full name: the variant and a tag for the training data, such as
+            "tiny_vit_5m_224.in1k" (tag "in1k": ImageNet-1k).
+        variant: Architecture of the model.
         num_classes: Number of classes.
         top1: Published top-1 accuracy in percent; None for the checkpoints with 21841 classes.
         top5: Published top-5 accuracy in percent; None for the checkpoints with 21841 classes.
@@ -91,7 +94,7 @@ class Released:
 
     @property
     def preprocess(self) -> Preprocess:
-        """The preprocessing that timm states for the file on the hub."""
+        """The preprocessing that timm uses for the file on the hub."""
         return timm_preprocess(self.variant.img_size)
 
     @property
@@ -107,8 +110,8 @@ def check_size(img_size: int) -> None:
         img_size: Side of the square input in pixels.
 
     Raises:
-        RequestError: The size is not a multiple of 32, or not within MIN_SIZE and MAX_SIZE. The
-            message names the nearest sizes that work.
+        RequestError: The size is not a multiple of 32, or not between MIN_SIZE and MAX_SIZE. The
+            message contains the nearest possible sizes.
     """
     if img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
         below = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
@@ -119,16 +122,17 @@ def check_size(img_size: int) -> None:
         )
 
 
-def windows(img_size: int) -> tuple[int, int, int, int]:
-    """Return the sides of the attention windows at an image size.
+def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
+    """Compute the sides of the attention windows for an image size.
 
-    The rule N/32, N/32, N/16, N/32 for an image of N pixels is that of the paper's configs.
+    For an image with a side of N pixels, they are N/32, N/32, N/16 and N/32, as in the configs of
+    the paper's code (microsoft/Cream, TinyViT/configs).
 
     Args:
         img_size: Side of the square input in pixels, a multiple of 32.
 
     Returns:
-        Sides in tokens, one for each stage. The first stage has no attention and ignores its own.
+        Sides in tokens, one for each stage. The first stage has no attention and does not use it.
     """
     n = img_size // 32
     return n, n, 2 * n, n
@@ -150,8 +154,10 @@ VARIANTS: dict[str, Variant] = {
 }
 """The variants by name."""
 
-RELEASED: dict[str, Released] = {
-    f"{variant}.{tag}": Released(f"{variant}.{tag}", VARIANTS[variant], classes, top1, top5)
+RELEASED: dict[str, ReleasedCheckpoint] = {
+    f"{variant}.{tag}": ReleasedCheckpoint(
+        f"{variant}.{tag}", VARIANTS[variant], classes, top1, top5
+    )
     for variant, tag, classes, top1, top5 in (
         ("tiny_vit_5m_224", "dist_in22k", IMAGENET_22K, None, None),
         ("tiny_vit_5m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 80.7, 95.6),
@@ -166,25 +172,26 @@ RELEASED: dict[str, Released] = {
         ("tiny_vit_21m_512", "dist_in22k_ft_in1k", IMAGENET_1K, 86.5, 97.9),
     )
 }
-"""The published checkpoints by full name."""
+"""The published checkpoints by full name. In the tags, "in22k" and "in1k" are ImageNet-22k and -1k,
+"dist" means that the model was distilled, and "ft" that it was then fine-tuned."""
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
-"""The checkpoint that is exported when the user names none."""
+"""The checkpoint that is exported by default."""
 
 DEMO_MODEL = "demo"
 """Name of the small trained model that is part of this package."""
 
 RELEASED_NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
-"""Names of models that commands list. `find_released` also accepts other spellings."""
+"""Names of models that commands list. `find_released` also accepts other forms of these names."""
 
 
-def find_released(name: str) -> Released:
+def find_released(name: str) -> ReleasedCheckpoint:
     """Find a published checkpoint by its name.
 
     Args:
-        name: The full name, such as "tiny_vit_5m_224.in1k", or a variant such as "tiny_vit_5m_224"
-            or "tinyvit_5m" for its default checkpoint, which was trained on ImageNet-22k and then
-            on ImageNet-1k.
+        name: A full name such as "tiny_vit_5m_224.in1k". The name of a variant alone, such as
+            "tiny_vit_5m_224" or "tinyvit_5m", selects the checkpoint that was trained on
+            ImageNet-22k and then on ImageNet-1k.
 
     Returns:
         The checkpoint.
@@ -199,19 +206,19 @@ def find_released(name: str) -> Released:
         return RELEASED[name.removeprefix("timm/")]
     raise RequestError(
         f"no released model is called {name!r}",
-        f"nearest: {nearest_name(name, RELEASED_NAMES)}; see tinyvit-export --list",
+        f"nearest: {suggest_names(name, RELEASED_NAMES)}; see tinyvit-export --list",
     )
 
 
-def nearest_name(name: str, names: Iterable[str]) -> str:
-    """List the names that are spelled most like a wrong name, for an error message.
+def suggest_names(name: str, names: Iterable[str]) -> str:
+    """List the existing names that are most similar to a misspelled name, for an error message.
 
     Args:
-        name: The wrong name.
-        names: The names that exist.
+        name: The misspelled name.
+        names: The existing names.
 
     Returns:
-        Up to three names, separated by commas; the first ones if none is similar.
+        Up to three names, separated by commas. If none is similar, the first three.
     """
     names = list(names)
     return ", ".join(difflib.get_close_matches(name, names, n=3, cutoff=0.3) or names[:3])

@@ -1,4 +1,4 @@
-"""Multiply-accumulates are counted, and told apart by the kernels that engines really run."""
+"""Multiply-accumulates are counted separately for integer and float kernels."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_int8_linear_layers_run_in_integers(engine: str, tmp_path: Path) -> None
 
 
 def test_float_bias_keeps_onnxruntime_from_integers(tmp_path: Path) -> None:
-    """The quantize and dequantize nodes of both layers are the same."""
+    """Both layers have the same quantize and dequantize nodes; only the second has a float bias."""
     path = save_linear_layers(tmp_path / "a.onnx", has_float_bias=True)
     profile = profile_kernels(path, runtime="onnxruntime")
     assert (profile.integer_macs, profile.float_macs) == (64 * 48, 48 * 10)

@@ -7,7 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.bench.onnx_protobuf import matrix_product_model, read_graph, with_unique_node_names
+from tinyvit.bench.onnx_protobuf import (
+    build_matrix_product_model,
+    read_graph,
+    with_unique_node_names,
+)
 
 ort = pytest.importorskip("onnxruntime")
 
@@ -25,7 +29,7 @@ def test_matrix_product_model_multiplies(
     rng = np.random.default_rng(0)
     weights = rng.integers(-63, 64, (40, 300)).astype(weight_dtype)
     x = rng.integers(0, 256, (7, 40)).astype(input_dtype)
-    model = matrix_product_model(op_type, 7, weights, input_dtype, output_dtype)
+    model = build_matrix_product_model(op_type, 7, weights, input_dtype, output_dtype)
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {"x": x})
     assert y.dtype == output_dtype
@@ -34,7 +38,9 @@ def test_matrix_product_model_multiplies(
 
 def test_matrix_product_model_is_valid_onnx() -> None:
     onnx = pytest.importorskip("onnx")
-    model = matrix_product_model("MatMul", 7, np.ones((4, 3), np.float32), "float32", "float32")
+    model = build_matrix_product_model(
+        "MatMul", 7, np.ones((4, 3), np.float32), "float32", "float32"
+    )
     onnx.checker.check_model(onnx.load_from_string(model), full_check=True)
 
 

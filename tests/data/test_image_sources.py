@@ -11,9 +11,9 @@ import pytest
 
 from tinyvit.data.image_sources import (
     list_source_images,
+    make_source_image,
     order_source_images,
     read_image_array,
-    source_image,
 )
 from tinyvit.errors import ImageError, RequestError
 
@@ -62,7 +62,9 @@ def test_an_array(tmp_path: Path) -> None:
 
 
 def test_the_order_is_drawn_by_names_and_the_seed(tmp_path: Path) -> None:
-    images = [source_image(tmp_path / f"{g}/{i}.png", tmp_path) for g in "ab" for i in range(9)]
+    images = [
+        make_source_image(tmp_path / f"{g}/{i}.png", tmp_path) for g in "ab" for i in range(9)
+    ]
     names = [image.name for image in order_source_images(images, 0)]
     assert names == [image.name for image in order_source_images(images[::-1], 0)]
     assert sorted(names) == [image.name for image in images]

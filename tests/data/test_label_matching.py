@@ -31,7 +31,7 @@ CRANES = (Label("goldfish", "n01443537"), Label("crane", "n02012849"), Label("cr
     ],
 )
 def test_names_that_match(labels: tuple[Label, ...], name: str, index: int) -> None:
-    assert LabelMatcher(labels).index(name) == index
+    assert LabelMatcher(labels).find_index(name) == index
 
 
 @pytest.mark.parametrize(
@@ -54,15 +54,19 @@ def test_names_that_match(labels: tuple[Label, ...], name: str, index: int) -> N
     ],
 )
 def test_names_that_match_nothing_or_several_classes(labels: tuple[Label, ...], name: str) -> None:
-    assert LabelMatcher(labels).index(name) is None
+    assert LabelMatcher(labels).find_index(name) is None
 
 
 def test_exact_names_only() -> None:
     matcher = LabelMatcher(IMAGENET, exact=True)
-    assert [matcher.index(name) for name in ("n01443537", "goldfish", "tiger cat")] == [1, 1, 282]
+    assert [matcher.find_index(name) for name in ("n01443537", "goldfish", "tiger cat")] == [
+        1,
+        1,
+        282,
+    ]
     for name in ("tiger_cat", "Goldfish", "1", "#1"):
-        assert matcher.index(name) is None
-    assert LabelMatcher((Label("#1"), Label("2")), exact=True).index("#1") == 0
+        assert matcher.find_index(name) is None
+    assert LabelMatcher((Label("#1"), Label("2")), exact=True).find_index("#1") == 0
 
 
 def test_class_names_are_matched_exactly_or_refused() -> None:

@@ -22,7 +22,7 @@ def qemu() -> str:
 
 @pytest.fixture(scope="session")
 def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Debian's arm64 Python and its dependencies."""
+    """A folder with Debian's Python for arm64 and the packages that it depends on."""
     root = tmp_path_factory.mktemp("arm64")
     install_debian(tmp_path_factory.mktemp("apt"), root)
     return root
@@ -32,7 +32,7 @@ def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def device(
     qemu: str, debian_root: Path, source_tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> EmulatedDevice:
-    """The device with this project's wheel and its base dependencies, installed by its own pip."""
+    """The device, on which its own pip has installed this project's wheel and base dependencies."""
     folder = tmp_path_factory.mktemp("device")
     run_or_skip(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source_tree],

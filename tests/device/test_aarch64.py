@@ -1,6 +1,6 @@
-"""The base install and .onnx files on an emulated 64-bit Arm device: correctness, not speed.
+"""The base install and .onnx artifacts are correct on an emulated 64-bit Arm device.
 
-These tests take minutes and need package sources.
+These tests take minutes and need package registries. They do not test speed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tinyvit.quant.quantizer import QuantizationConfig
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
 FEATURES = {"cortex-a53": set(), "cortex-a76": {"dotprod"}, "max": {"dotprod", "i8mm"}}
-"""Processor in qemu -> the features for which kernels exist."""
+"""Processor that qemu emulates -> its features for which engines have kernels."""
 on_every_processor = pytest.mark.parametrize("processor", FEATURES)
 
 
@@ -31,7 +31,7 @@ on_every_processor = pytest.mark.parametrize("processor", FEATURES)
 def artifacts(
     demo: dict[str, Path], images: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """The demo model by precision; int8 is calibrated on crops of two photographs."""
+    """Precision -> artifact of the demo model; int8 is calibrated on crops of photographs."""
     calib_data = tmp_path_factory.mktemp("calib")
     save_crops(images, calib_data, 24)
     quantization = QuantizationConfig(
@@ -104,7 +104,7 @@ def test_changed_artifact_fails_verification(
 ) -> None:
     content = bytearray(artifacts["int8"].read_bytes())
     if part == "network":
-        content[len(content) // 2] ^= 1  # nearly all of the file are weights
+        content[len(content) // 2] ^= 1  # the middle of the file is weights
     else:
         content = content.replace(b"espresso", b"expresso")
     changed = tmp_path / "changed.onnx"
@@ -116,7 +116,7 @@ def test_changed_artifact_fails_verification(
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
-def test_latency_is_measured_as_on_a_board(
+def test_latency_is_measured_on_the_device(
     device: EmulatedDevice, artifacts: dict[str, Path], precision: str
 ) -> None:
     options = ["--runs", "2", "--seconds", "1", "--cold", "0", "--json"]

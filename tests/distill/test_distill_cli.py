@@ -12,7 +12,7 @@ from tinyvit.distill.logits.store import Store
 
 
 def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, str]:
-    code = main([str(each) for each in argv])
+    code = main([str(argument) for argument in argv])
     out, err = capsys.readouterr()
     return code, out, err
 
@@ -69,7 +69,7 @@ def test_store_train_and_evaluate(
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["save-logits", "--teacher", "x", "--epochs", "1"], "no teacher is called 'x'"),
         (
@@ -98,15 +98,15 @@ def test_mistakes_are_one_line(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     argv: list[str],
-    said: str,
+    message: str,
 ) -> None:
-    code, out, err = run(capsys, *argv, "--data", image_folder, "-o", tmp_path / "made")
+    code, out, err = run(capsys, *argv, "--data", image_folder, "-o", tmp_path / "output")
     assert code == 1
     assert out == ""
     assert err.startswith("error: ")
     assert err.count("\n") == 1
-    assert said in err
-    assert not (tmp_path / "made").exists()
+    assert message in err
+    assert not (tmp_path / "output").exists()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,9 @@ def test_mistakes_are_one_line(
 def test_other_mistakes_are_one_line(
     store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]
 ) -> None:
-    code, _, err = run(capsys, *[str(store.folder) if each == "STORE" else each for each in argv])
+    code, _, err = run(
+        capsys, *[str(store.folder) if argument == "STORE" else argument for argument in argv]
+    )
     assert code == 1
     assert err.startswith("error: ")
     assert err.count("\n") == 1
@@ -139,13 +141,13 @@ def test_an_unusable_store_is_one_line(
     if damage == "images":
         data = write_class_folders(tmp_path / "p", seed=3, images_per_class=3)
     elif damage == "augmentation":
-        said = json.loads((folder / "store.json").read_text())
-        (folder / "store.json").write_text(json.dumps({**said, "probe_sha256": "0" * 64}))
+        header = json.loads((folder / "store.json").read_text())
+        (folder / "store.json").write_text(json.dumps({**header, "probe_sha256": "0" * 64}))
     elif damage == "truncated":
         first.write_bytes(first.read_bytes()[:-5])
     else:
         first.write_bytes(first.read_bytes()[:-1] + b"?")
-    said = {
+    message = {
         "images": "other images",
         "augmentation": "other pixels",
         "truncated": "truncated",
@@ -157,7 +159,7 @@ def test_an_unusable_store_is_one_line(
     )
     assert (code, out) == (1, "")
     assert err.splitlines()[-1].startswith("error: ")
-    assert said in err.splitlines()[-1]
+    assert message in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
@@ -189,7 +191,7 @@ def test_an_interruption_says_how_to_resume(
         "--data",
         image_folder,
         "-o",
-        tmp_path / "made",
+        tmp_path / "output",
     )
     assert code == 1
     assert err.splitlines()[-1].startswith("interrupted: run the same command again to resume ")

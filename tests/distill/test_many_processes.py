@@ -53,10 +53,10 @@ def small():
         precision="float32",
         ray="",
     )
-    made = save_logits(request)
+    cluster_store = save_logits(request)
     assert once.exists(), "no worker was killed"
     for epoch in range(2):
-        ours, theirs = made.read_epoch(epoch), store.read_epoch(epoch)
+        ours, theirs = cluster_store.read_epoch(epoch), store.read_epoch(epoch)
         assert ours["classes"].tolist() == theirs["classes"].tolist()
         assert ours["seed"].tolist() == theirs["seed"].tolist()
         assert (
@@ -134,5 +134,7 @@ if __name__ == "__main__":
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
     assert "resuming at step 3 of 6" in done.stderr
-    made = load_checkpoint(tmp_path / "run" / "best.safetensors")
-    assert all(bool(torch.isfinite(value.float()).all()) for value in made.state_dict.values())
+    checkpoint = load_checkpoint(tmp_path / "run" / "best.safetensors")
+    assert all(
+        bool(torch.isfinite(value.float()).all()) for value in checkpoint.state_dict.values()
+    )

@@ -26,7 +26,7 @@ from tinyvit.export.report import artifact_record, format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 
 ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
@@ -97,16 +97,16 @@ def spoilt_recipe(recipe: Path, artifacts: dict[str, ExportedArtifact], tmp_path
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_the_file_describes_its_quantization_and_verifies(artifacts, target, recipe):
-    manifest = open_artifact(artifacts[target].path).manifest
+    manifest = read_artifact(artifacts[target].path).manifest
     assert manifest is not None
     assert manifest.precision == "int8"
     quantization = manifest.quantization
     assert quantization is not None
-    assert (quantization.weight_bits, quantization.cpu) == (7, "any")
-    assert (quantization.data_count, quantization.images) == (53, 67)
-    assert quantization.recipe == read_recipe(recipe).sha256
-    assert quantization.int8_macs is not None
-    assert quantization.int8_macs > 0.85
+    assert (quantization.weight_bits, quantization.required_cpu_feature) == (7, "any")
+    assert (quantization.calibration_count, quantization.evaluation_count) == (53, 67)
+    assert quantization.recipe_sha256 == read_recipe(recipe).sha256
+    assert quantization.int8_mac_fraction is not None
+    assert quantization.int8_mac_fraction > 0.85
     assert not quantization.forced
     assert verify(artifacts[target].path).passed
 
@@ -170,7 +170,7 @@ def test_a_missed_speedup_is_refused(export_int8, tmp_path):
 def test_eight_bit_weights_are_recorded(export_int8, tmp_path):
     artifact = export_int8(tmp_path / "x.onnx", {"cpu": "vnni", "recipe": None})
     quantization = artifact.manifest.quantization
-    assert (quantization.weight_bits, quantization.cpu) == (8, "vnni")
+    assert (quantization.weight_bits, quantization.required_cpu_feature) == (8, "vnni")
     with pytest.raises(RequestError, match="7"):
         export_int8(tmp_path / "y.onnx", {"cpu": "vnni"})
 
@@ -194,7 +194,7 @@ def test_every_kind_of_input(export_int8, tmp_path, images, options, target):
 def test_synthetic_images_need_no_data(export_int8, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
     artifact = export_int8(tmp_path / "x.onnx", {"recipe": None, "calib_data": "synthetic"})
-    assert artifact.manifest.quantization.images == 64
+    assert artifact.manifest.quantization.evaluation_count == 64
     assert list((tmp_path / "cache").iterdir())
 
 
@@ -241,7 +241,7 @@ def test_the_recipe_of_another_checkpoint_is_refused(
         quantization=QuantizationConfig(calib_data=crops, recipe=other_recipe),
         output=tmp_path / "x.onnx",
     )
-    with pytest.raises(RequestError, match="of another checkpoint or image size"):
+    with pytest.raises(RequestError, match="made for another checkpoint or image size"):
         export(config)
 
 

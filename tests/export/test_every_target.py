@@ -21,7 +21,7 @@ from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export
 from tinyvit.export.targets import get_target, target_names
-from tinyvit.runtimes.artifact import content_sha256, open_artifact
+from tinyvit.runtimes.artifact import content_sha256, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Runtime, RuntimeOptions
 from tinyvit.runtimes.registry import engine_names, get_engine, open_runtime
 from tinyvit.runtimes.verify import verify
@@ -88,7 +88,7 @@ def test_installed_targets_have_artifacts_and_the_others_are_reported(
 
 
 def test_the_file_describes_itself(artifact: ExportedArtifact) -> None:
-    manifest = open_artifact(artifact.path).manifest
+    manifest = read_artifact(artifact.path).manifest
     assert manifest == artifact.manifest
     assert manifest.parity is not None
     assert manifest.parity.max_abs_diff < 1e-3
@@ -217,7 +217,7 @@ def test_a_renamed_file_is_recognized_by_its_content(
         pytest.skip("the artifact is a folder")
     renamed = tmp_path / "model.bin"
     renamed.write_bytes(artifact.path.read_bytes())
-    assert open_artifact(renamed).format.name == open_artifact(artifact.path).format.name
+    assert read_artifact(renamed).format.name == read_artifact(artifact.path).format.name
 
 
 def test_truncated_files_are_refused(artifact: ExportedArtifact, tmp_path: Path) -> None:

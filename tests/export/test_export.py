@@ -23,7 +23,7 @@ from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all  #
 from tinyvit.export.targets import LoweredModel  # noqa: E402
 from tinyvit.export.targets.onnx.target import OnnxTarget  # noqa: E402
 from tinyvit.nn import hub  # noqa: E402
-from tinyvit.runtimes.artifact import open_artifact, read_manifest  # noqa: E402
+from tinyvit.runtimes.artifact import read_artifact, read_manifest  # noqa: E402
 from tinyvit.runtimes.engines.openvino import shared_core  # noqa: E402
 from tinyvit.runtimes.registry import open_runtime  # noqa: E402
 from tinyvit.runtimes.verify import verify  # noqa: E402
@@ -268,7 +268,7 @@ def test_another_size_has_its_own_name_and_preprocessing(customized, images):
 
 
 def test_given_labels_are_in_the_file(customized):
-    manifest = open_artifact(customized.path).manifest
+    manifest = read_artifact(customized.path).manifest
     assert [label.name for label in manifest.labels] == list("abcdefghij")
 
 

@@ -139,7 +139,7 @@ def test_a_requested_target_that_does_not_offer_the_request_fails_the_command(
     assert [artifact["target"] for artifact in record["artifacts"]] == ["openvino"]
     assert [failure["target"] for failure in record["failures"]] == ["onnx"]
     assert record["failures"][0]["is_skipped"]
-    assert "not made: onnx (onnx is not made in float16" in output.err
+    assert "no artifact for onnx: onnx artifacts are not made in float16" in output.err
 
 
 @pytest.mark.parametrize(

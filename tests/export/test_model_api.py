@@ -15,7 +15,7 @@ pytest.importorskip("model_api", reason="needs pip install openvino-model-api")
 from PIL import Image
 
 from tinyvit import Classifier
-from tinyvit.runtimes.artifact import open_artifact
+from tinyvit.runtimes.artifact import read_artifact
 
 
 @pytest.mark.parametrize("stage", ["host", "normalize", "full"])
@@ -28,7 +28,7 @@ def test_model_api_finds_labels_and_preprocessing(
     from model_api.models import ClassificationModel, Model
 
     path = demo["openvino"] if stage == "host" else preprocessing_artifacts[stage]["openvino"].path
-    manifest = open_artifact(path).manifest
+    manifest = read_artifact(path).manifest
     assert manifest is not None
     assert manifest.stage == stage
     model = Model.create_model(str(path))

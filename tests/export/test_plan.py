@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.export import ExportConfig, export, export_all
-from tinyvit.export.plan import write_error
+from tinyvit.export.plan import make_write_error
 
 
 @pytest.fixture
@@ -47,8 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"targets": "onnx"}, r"a tuple of names is needed: give targets=\('onnx',\)"),
         ({"model": "demo"}, "both --model demo and --checkpoint absent.pth were given"),
         ({"output": "x.xml"}, "does not end with .onnx"),
-        ({"output": "file/x.onnx"}, "a folder of this path is a file"),
-        ({"output": "file/new/x.onnx"}, "a folder of this path is a file"),
+        ({"output": "file/x.onnx"}, "a part of this path is a file, not a folder"),
+        ({"output": "file/new/x.onnx"}, "a part of this path is a file, not a folder"),
         ({"output": "file", "targets": ("all",)}, "give -o a folder"),
         ({"output": "x" * 300 + ".onnx"}, "shorter name"),
         ({"output": "x" * 252 + ".onnx"}, "shorter name"),
@@ -106,6 +106,6 @@ def test_a_possible_request_reads_the_checkpoint_and_leaves_no_folder(folder: Pa
     ],
 )
 def test_the_remedy_fits_the_reason(code: int, message: str, tmp_path: Path) -> None:
-    error = write_error(tmp_path / "x.onnx", OSError(code, os.strerror(code)))
+    error = make_write_error(tmp_path / "x.onnx", OSError(code, os.strerror(code)))
     assert message in str(error)
     assert ("free space" in error.remedy) == ("disk is full" in message)

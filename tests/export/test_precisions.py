@@ -82,7 +82,7 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
     (failure,) = float16_report.failures
     assert (failure.target, failure.is_skipped) == ("onnx", True)
-    assert "onnx is not made in float16: onnxruntime" in str(failure.error)
+    assert "onnx artifacts are not made in float16: onnxruntime" in str(failure.error)
     assert "openvino" in failure.error.remedy
 
 
@@ -94,7 +94,7 @@ def test_int8_weights_are_small_and_lose_nothing_more(
     assert artifact.manifest.precision == "int8-weights"
     assert artifact.size_bytes < 0.32 * demo_64_artifacts[target].size_bytes
     assert artifact.manifest.parity.max_abs_diff < 1e-3, "an activation was rounded"
-    assert artifact.manifest.quantization.int8_macs == 0
+    assert artifact.manifest.quantization.int8_mac_fraction == 0
     assert artifact.manifest.quantization.method == "weights only"
     assert "torchao" not in artifact.manifest.tools
     assert verify(artifact.path).passed
@@ -113,7 +113,7 @@ def test_the_openvino_file_forbids_the_rounding_of_activations(weights_only_arti
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"float16": True}, "onnx is not made in float16"),
+        ({"float16": True}, "onnx artifacts are not made in float16"),
         (
             {"float16": True, "targets": ("openvino",), "quantization": QuantizationConfig()},
             "give one of --float16, --int8",

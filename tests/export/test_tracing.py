@@ -41,7 +41,7 @@ def test_a_network_that_cannot_be_traced():
 def test_a_network_that_onnx_cannot_express():
     graph = trace(EigenvalueNetwork())
     with pytest.raises(ArtifactError, match="writing the network as ONNX failed") as error:
-        graph.onnx()
+        graph.to_onnx()
     assert "\n" not in str(error.value)
     assert error.value.__cause__ is not None
 

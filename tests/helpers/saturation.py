@@ -32,7 +32,7 @@ class SaturatingLayer(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         exact, layer = self.layer(x), self.layer
-        integers = (x / layer.input_point.scale).round().clamp(-128, 127)
+        integers = (x / layer.input_quantizer.scale).round().clamp(-128, 127)
         if layer.convolution is None:
             lost = self._lost_to_saturation(integers.flatten(0, -2), layer.weight)
             return exact - lost.reshape(exact.shape)
@@ -61,7 +61,7 @@ class SaturatingLayer(nn.Module):
         for k in can_saturate.any(0).nonzero().flatten().tolist():
             sums = pairs[:, k] @ weights[can_saturate[:, k], k].T
             lost[:, can_saturate[:, k]] += sums - sums.clamp(INT16_MIN, INT16_MAX)
-        return lost * self.layer.scales.double() * self.layer.input_point.scale
+        return lost * self.layer.scales.double() * self.layer.input_quantizer.scale
 
 
 def with_saturating_kernels(network: Network) -> Network:

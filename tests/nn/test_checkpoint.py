@@ -240,8 +240,8 @@ def test_missing_and_unexpected_keys_are_named(state: State, save: Save) -> None
     }
     message = refusal(save({**changed, "surprise": torch.zeros(1)}))
     assert (
-        "has the widths of tiny_vit_5m_224, but not its keys (missing 2: stages.3.blocks.1.mlp.fc2."
-        in message
+        "has the channels of tiny_vit_5m_224, but not its keys"
+        " (missing 2: stages.3.blocks.1.mlp.fc2." in message
     )
     assert "; unexpected 1: surprise): save the model's whole state dict" in message
 

@@ -14,7 +14,7 @@ import torch
 from tests.helpers.golden_weights import load_formulas, make_golden_state
 from tinyvit.nn import checkpoint
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, attention_bias_index
+from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, make_bias_index
 from tinyvit.variants import VARIANTS
 
 
@@ -105,4 +105,4 @@ def test_bias_index_is_in_the_order_in_which_the_papers_code_meets_distances() -
         for b in points:
             distance = (abs(a[0] - b[0]), abs(a[1] - b[1]))
             expected.append(index_by_distance.setdefault(distance, len(index_by_distance)))
-    assert attention_bias_index(window).tolist() == expected
+    assert make_bias_index(window).tolist() == expected

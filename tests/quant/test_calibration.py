@@ -1,4 +1,4 @@
-"""Calibration gives a scale for every point, also when it was interrupted."""
+"""Calibration gives a scale for every quantization point, even if it was interrupted."""
 
 from __future__ import annotations
 

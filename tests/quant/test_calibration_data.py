@@ -187,9 +187,13 @@ def test_an_image_of_one_color_is_refused_by_name(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("count", [31, 10_001, -1])
 def test_counts_outside_the_range_are_refused(tmp_path: Path, count: int) -> None:
-    with pytest.raises(RequestError, match=f"{count} calibration.*--calib-count of 32 to 10000"):
+    with pytest.raises(
+        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 10000"
+    ):
         read_calibration_set(tmp_path, PREPROCESS, count)
-    with pytest.raises(RequestError, match=f"{count} calibration.*--calib-count of 32 to 10000"):
+    with pytest.raises(
+        RequestError, match=f"{count} calibration.*--calib-count a number from 32 to 10000"
+    ):
         read_calibration_split(tmp_path, PREPROCESS, count)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -26,7 +26,7 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 INPUTS_CONVOLUTIONS_ATTENTION = QuantScheme("int8", outputs="convolutions")
-"""Rounds the inputs of layers, the outputs of convolutions, and attention's products."""
+"""Quantizes the inputs of layers, the outputs of convolutions, and attention's products."""
 
 
 def compute_logits(network: TinyViT, images: Tensor) -> Tensor:
@@ -78,12 +78,12 @@ def test_all_layers_but_the_float_layers_are_quantized(
     assert all(name.endswith(FLOAT_LAYERS) for name in float_layers)
     first_and_classifier, depthwise_downsampling, depthwise_blocks = 2, 3, 10
     assert len(float_layers) == first_and_classifier + depthwise_downsampling + depthwise_blocks
-    points = sum(isinstance(module, QuantizePoint) for module in modules.values())
+    quantizers = sum(isinstance(module, ActivationQuantizer) for module in modules.values())
     convolutions = sum(
         isinstance(layer, nn.Conv2d) for _, layer in quantizable_layers(folded_network)
     )
     attentions = len(dict(attention_modules(folded_network)))
-    assert points == len(quantized) + convolutions + 4 * attentions
+    assert quantizers == len(quantized) + convolutions + 4 * attentions
 
 
 def test_float_units_are_not_changed(folded_network: TinyViT, recipe: Recipe) -> None:
@@ -94,7 +94,7 @@ def test_float_units_are_not_changed(folded_network: TinyViT, recipe: Recipe) ->
     float_weight = folded_network.get_submodule(layer).weight
     assert torch.equal(network.get_submodule(layer).weight, float_weight)
     softmax = network.get_submodule(f"{attention}.softmax")
-    assert not any(isinstance(module, QuantizePoint) for module in softmax.modules())
+    assert not any(isinstance(module, ActivationQuantizer) for module in softmax.modules())
     all_units = set(quantized_units(folded_network, recipe, scheme))
     remaining_units = set(quantized_units(folded_network, with_float_units, scheme))
     assert all_units - remaining_units == {layer, attention}
@@ -118,10 +118,10 @@ def test_outputs_of_all_layers_can_be_rounded(
     network = quantize_network(folded_network, recipe, QuantScheme(outputs="layers"))
     for name, _ in quantizable_layers(folded_network):
         # Keys and values are rounded once, to the 7 bits that attention needs.
-        layer, point = network.get_submodule(name)
+        layer, quantizer = network.get_submodule(name)
         assert isinstance(layer, QuantizedLayer)
-        assert point.scale == recipe.scales[f"{name}:out"]
-        assert point.seven_bits == name.endswith((".k", ".v"))
+        assert quantizer.scale == recipe.scales[f"{name}:out"]
+        assert quantizer.seven_bits == name.endswith((".k", ".v"))
     float_logits = compute_logits(folded_network, noise_images)
     difference = largest_difference(compute_logits(network, noise_images), float_logits)
     assert difference < 0.5 * float(float_logits.abs().max())
@@ -160,7 +160,7 @@ def test_biases_have_the_type_of_the_scheme(
 def test_keys_and_values_have_seven_bits(
     folded_network: TinyViT, recipe: Recipe, noise_images: Tensor
 ) -> None:
-    """They take the place of weights in attention's products, and inputs of any size keep to it."""
+    """Keys and values stay within -63 to 63 steps, even if the inputs are large."""
     network = quantize_network(folded_network, recipe, INPUTS_CONVOLUTIONS_ATTENTION)
     largest_integers: dict[str, float] = {}
 
@@ -172,8 +172,8 @@ def test_keys_and_values_have_seven_bits(
 
     for name, _ in attention_modules(folded_network):
         for part in ("qkv.q", "qkv.k", "qkv.v"):
-            point = network.get_submodule(f"{name}.{part}")[1]
-            point.register_forward_hook(record_largest(f"{name}.{part}", point.scale))
+            quantizer = network.get_submodule(f"{name}.{part}")[1]
+            quantizer.register_forward_hook(record_largest(f"{name}.{part}", quantizer.scale))
     compute_logits(network, 100 * noise_images[:2])
     queries = {name: value for name, value in largest_integers.items() if name.endswith("q")}
     others = {name: value for name, value in largest_integers.items() if name not in queries}

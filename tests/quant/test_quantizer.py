@@ -57,7 +57,7 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
     images: Path,
     empty_cache: Path,
 ) -> None:
-    """Synthetic images take minutes. They are only made when layers have to be ranked."""
+    """Making synthetic images takes minutes, so they are made only when layers are ranked."""
     shutil.copy(images / "coffee.jpg", coffee_folder)
     config = QuantizationConfig(
         calib_count=SENSITIVITY_COUNT, recipe=recipe_file, val_data=coffee_folder.parent
@@ -72,7 +72,7 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
         folded_network,
         progress,
     )
-    pixels, classes = next(prepared.images())
+    pixels, classes = next(prepared.make_batches())
     assert pixels.shape == (1, 64, 64, 3)
     assert classes is not None
     assert classes.tolist() == [COFFEE_CLASS]
@@ -104,21 +104,24 @@ def test_unreadable_validation_images_are_reported_once(
         folded_network,
         progress,
     )
-    passes = [sum(len(pixels) for pixels, _ in prepared.images()) for _ in range(2)]
+    passes = [sum(len(pixels) for pixels, _ in prepared.make_batches()) for _ in range(2)]
     assert passes == [39, 39]
     assert progress.messages == [
         f"using the recipe {recipe_file}",
-        "1 of 40 validation images cannot be read and do not count",
+        "1 of 40 validation images cannot be read and are left out",
     ]
 
 
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (QuantizationConfig(cpu="sse"), "--cpu sse is not known: use one of any, vnni"),
+        (QuantizationConfig(cpu="sse"), "--cpu sse is not a known value: use one of any, vnni"),
         (QuantizationConfig(weights_only=True, cpu="vnni"), "leave out --recipe and --cpu"),
         (QuantizationConfig(weights_only=True, recipe=Path("r")), "leave out --recipe and --cpu"),
-        (QuantizationConfig(calib_count=3), "3 calibration .* --calib-count of 32 to 10000"),
+        (
+            QuantizationConfig(calib_count=3),
+            "3 calibration .* --calib-count a number from 32 to 10000",
+        ),
         (QuantizationConfig(calib_data="nowhere"), "--calib-data nowhere does not exist"),
         (QuantizationConfig(val_data=Path("nowhere")), "--val-data nowhere does not exist"),
         (
@@ -140,5 +143,5 @@ def test_values_that_are_not_allowed_are_refused(config: QuantizationConfig, mes
 
 def test_the_weight_width_of_a_recipe_must_suit_the_cpu(recipe_file: Path) -> None:
     QuantizationConfig(recipe=recipe_file).validate()
-    with pytest.raises(RequestError, match="have 7 bits, but --cpu vnni means 8"):
+    with pytest.raises(RequestError, match="weights of 7 bits, but --cpu vnni needs 8 bits"):
         QuantizationConfig(recipe=recipe_file, cpu="vnni").validate()

@@ -31,7 +31,7 @@ from tests.helpers.saturation import INT16_MAX, UINT8_MAX, with_saturating_kerne
 from tinyvit.export.passes import onnx_graph
 from tinyvit.export.targets.openvino import passes as openvino_passes
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.quantized_layers import QuantizedLayer, QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer, QuantizedLayer
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
@@ -113,14 +113,18 @@ class AttentionProducts(nn.Module):
 
     def __init__(self, seven_bits: bool) -> None:
         super().__init__()
-        self.query_point = QuantizePoint(SCALE, "int8")
-        self.key_value_point = QuantizePoint(SCALE, "int8", seven_bits)
-        self.softmax_point = QuantizePoint(1 / 127, "int8")
+        self.query_quantizer = ActivationQuantizer(SCALE, "int8")
+        self.key_value_quantizer = ActivationQuantizer(SCALE, "int8", seven_bits)
+        self.softmax_point = ActivationQuantizer(1 / 127, "int8")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         q, k, v = (
-            point(x).reshape(-1, 49, 2, 16)
-            for point in (self.query_point, self.key_value_point, self.key_value_point)
+            quantizer(x).reshape(-1, 49, 2, 16)
+            for quantizer in (
+                self.query_quantizer,
+                self.key_value_quantizer,
+                self.key_value_quantizer,
+            )
         )
         scores = q.transpose(1, 2) @ k.permute(0, 2, 3, 1)
         weights = self.softmax_point(torch.softmax(scores * 0.05, -1))
@@ -141,11 +145,11 @@ def extreme_module(
         layer.weight[::2] = -1.0
         layer.bias.zero_()
     modules: list[nn.Module] = [
-        QuantizedLayer(layer, QuantizePoint(SCALE, activations), bits, QuantScheme())
+        QuantizedLayer(layer, ActivationQuantizer(SCALE, activations), bits, QuantScheme())
     ]
     if isinstance(layer, nn.Conv2d) and activations == "uint8":
         output_scale = layer.weight[0].numel() * 2 * 128 * SCALE / 127
-        modules.append(QuantizePoint(output_scale, activations))
+        modules.append(ActivationQuantizer(output_scale, activations))
     return nn.Sequential(*modules), torch.full(shape, 127 * SCALE)
 
 
@@ -207,7 +211,7 @@ def test_extreme_values_are_correct_on_this_processor(
 @pytest.mark.parametrize(("engine", "kind"), CASES)
 @pytest.mark.parametrize("bits", [7, 8])
 def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path: Path) -> None:
-    """Depthwise convolutions are correct even with 8 bits: they add no pairs of products."""
+    """Depthwise convolutions are correct even with 8 bits: kernels add no pairs of products."""
     pytest.importorskip(engine)
     module, x = extreme_module(kind, bits, ACTIVATIONS[engine])
     is_correct = run_in_engine(engine, module, x, tmp_path, emulated=True).relative_error < 1e-3
@@ -218,14 +222,14 @@ def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path
 @pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_model_of_saturation_gives_the_engines_results(engine: str, tmp_path: Path) -> None:
-    """The pairs and the limits of tests/helpers/saturation.py are those of the real kernels."""
+    """tests/helpers/saturation.py adds the same pairs of products as the kernels of the engines."""
     pytest.importorskip(engine)
     generator = torch.Generator().manual_seed(0)
     layer = nn.Linear(256, 64)
     with torch.no_grad():
         layer.weight.uniform_(-1, 1, generator=generator)
-    point = QuantizePoint(SCALE, ACTIVATIONS[engine])
-    module = nn.Sequential(QuantizedLayer(layer, point, 8, QuantScheme()))
+    quantizer = ActivationQuantizer(SCALE, ACTIVATIONS[engine])
+    module = nn.Sequential(QuantizedLayer(layer, quantizer, 8, QuantScheme()))
     x = torch.randint(-128, 128, (49, 256), generator=generator) * SCALE
     result = run_in_engine(engine, module, x, tmp_path, emulated=True)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Ranking the units of a network by what they lose through int8."""
+"""Ranking the units of a network by the error that they cause in int8."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def recipe_of_equal_scales(network: TinyViT, **other_scales: float) -> Recipe:
 
 
 def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
-    """The scale of one layer is a hundred times too coarse: no other layer can lose as much."""
+    """One layer causes the largest error, because its scale is a hundred times too large."""
     coarse, left_out = "stages.3.blocks.0.mlp.fc1", "stages.2.blocks.0.mlp.fc2"
     recipe = recipe_of_equal_scales(folded_network, **{f"{coarse}:in": 5.0})
     images = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.synthetic import (
     ImageCache,
     SyntheticConfig,
-    batch_norm_distances,
+    record_batch_norm_distances,
     synthesize_images,
 )
 
@@ -48,7 +48,7 @@ def synthetic_set(network: TinyViT, preprocess: Preprocess) -> CalibrationSet:
 
 
 def mean_distance(network: TinyViT, preprocess: Preprocess, pixels: Pixels) -> float:
-    with torch.no_grad(), batch_norm_distances(network) as distances:
+    with torch.no_grad(), record_batch_norm_distances(network) as distances:
         network(torch.from_numpy(preprocess.normalize(pixels)))
     return float(torch.stack(distances).mean())
 

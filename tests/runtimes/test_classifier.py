@@ -17,7 +17,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier, Prediction
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_artifact, open_runtime
+from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_runtime, read_artifact
 
 RNG = np.random.default_rng(3)
 STAGES = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
@@ -118,7 +118,7 @@ def test_logits_do_not_depend_on_the_chunk(
     assert np.allclose(logits, classifier.logits(image_files), atol=1e-4)
 
 
-def test_a_file_that_resizes_by_itself(
+def test_a_file_that_resizes_inside(
     build_artifact: ArtifactBuilder, image_files: list[Path]
 ) -> None:
     pytest.importorskip("onnxruntime")
@@ -129,7 +129,7 @@ def test_a_file_that_resizes_by_itself(
     ]
     expected = host_runtime.run(np.stack([classifier.preprocess(x) for x in smooth_images]))
     assert np.abs(classifier.logits(smooth_images) - expected).max() < 0.5
-    with pytest.raises(RequestError, match="by itself"):
+    with pytest.raises(RequestError, match="inside the file"):
         Classifier(build_artifact(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
 
 
@@ -281,7 +281,7 @@ def test_describe_and_close(
     assert (runtime_info.engine, runtime_info.threads) == (engine, 1)
     assert info == ClassifierInfo(path.name, "host", 4, info.decoding_threads, runtime_info)
     assert 1 <= info.decoding_threads <= 4
-    assert classifier.manifest == open_artifact(path).manifest
+    assert classifier.manifest == read_artifact(path).manifest
     classifier.close()
     classifier.close()
     with pytest.raises(ArtifactError, match="closed"):
@@ -300,7 +300,9 @@ def test_logits_that_are_not_finite_are_errors(
         Classifier(tmp_path / "a.onnx").predict(image_files[0])
 
 
-def test_decoding_runs_beside_the_engine_in_bounded_time(build_artifact: ArtifactBuilder) -> None:
+def test_decoding_runs_while_the_engine_runs_in_bounded_time(
+    build_artifact: ArtifactBuilder,
+) -> None:
     classifier = Classifier(build_artifact())
     start = time.perf_counter()
     assert len(classifier.predict([np.zeros((32, 32, 3), np.uint8)] * 500)) == 500

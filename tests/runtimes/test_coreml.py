@@ -58,12 +58,12 @@ def test_recognition(package: Path) -> None:
 
 
 def test_hash_is_independent_of_the_manifest(package: Path) -> None:
-    assert COREML.manifests(package) == []
+    assert COREML.read_manifests(package) == []
     edit_model(package, lambda model: model.description.metadata.userDefined.clear())
     hash_without_manifest = content_hash(package)
     for text in ("{}", "x" * 10_000, "ä"):
         set_manifest(package, text)
-        assert COREML.manifests(package) == [text]
+        assert COREML.read_manifests(package) == [text]
         assert content_hash(package) == hash_without_manifest
     (package / ".DS_Store").write_bytes(b"a file of the Finder")
     assert content_hash(package) == hash_without_manifest
@@ -94,11 +94,11 @@ def test_two_manifests_are_both_returned(package: Path) -> None:
     set_manifest(package, "one")
     with (package / MODEL_FILE).open("ab") as file:
         file.write(second.SerializeToString())
-    assert COREML.manifests(package) == ["one", "two"]
+    assert COREML.read_manifests(package) == ["one", "two"]
 
 
 def set_model_path(package: Path, model_path: Any) -> None:
-    """Change where the package's index says that the model is."""
+    """Change the path of the model in the package's index."""
     index = json.loads((package / "Manifest.json").read_text())
     index["itemInfoEntries"][index["rootModelIdentifier"]]["path"] = model_path
     (package / "Manifest.json").write_text(json.dumps(index))
@@ -146,7 +146,7 @@ def test_damaged_packages_are_refused(package: Path, name: str) -> None:
     artifact = Artifact(package, None)
     calls: list[Callable[[], Any]] = [
         lambda: coreml_reference.ENGINE.open(artifact, RuntimeOptions()),
-        lambda: COREML.manifests(package),
+        lambda: COREML.read_manifests(package),
         lambda: COREML.update_hash(package, hashlib.sha256()),
     ]
     for call in calls:

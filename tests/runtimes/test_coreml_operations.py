@@ -191,7 +191,7 @@ PROGRAMS: dict[str, tuple[Build, Formula]] = {
     ),
     "constexpr_affine_dequantize": (build_int8_weights, compute_int8_weights),
 }
-"""Maps the names of the tested operations to a program and what it computes in torch."""
+"""Maps the name of a tested operation to a program and to the same computation in torch."""
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -164,7 +164,7 @@ def repeat_last_operation(model: Any) -> None:
 
 
 def first_blob(model: Any) -> Any:
-    """Return the first constant that is in the file of weights."""
+    """Return the first constant that is in the weight file."""
     values = (operation.attributes["val"] for operation in main_block(model).operations)
     return next(value.blobFileValue for value in values if value.blobFileValue.fileName)
 
@@ -186,7 +186,7 @@ def replace_gelu_mode(model: Any) -> None:
 
 
 def set_blob(**fields: Any) -> Callable[[Any], None]:
-    """Make a function that changes fields of the first constant in the file of weights."""
+    """Make a function that changes fields of the first constant in the weight file."""
 
     def edit(model: Any) -> None:
         for name, value in fields.items():
@@ -201,8 +201,8 @@ HOSTILE_EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "too large": (lambda model: set_first_dimension(model, 2**40), "too large"),
     "another shape": (lambda model: set_first_dimension(model, 7), "declared"),
     "no fixed shape": (remove_first_dimension, "no fixed shape"),
-    "weights above the folder": (set_blob(fileName="@model_path/../../../x"), "no weights"),
-    "weights anywhere": (set_blob(fileName="/etc/passwd"), "no weights"),
+    "weights above the folder": (set_blob(fileName="@model_path/../../../x"), "no weight file"),
+    "weights anywhere": (set_blob(fileName="/etc/passwd"), "no weight file"),
     "weights after the end": (set_blob(offset=2**63), "ends before"),
     "weights between others": (set_blob(offset=65), "has no float32"),
     "a cycle": (repeat_last_operation, "called logits"),
@@ -230,7 +230,7 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
     original, rng = (package / MODEL_FILE).read_bytes(), np.random.default_rng(1)
     calls: list[Callable[[], Any]] = [
         lambda: open_package(package).run(BATCH),
-        lambda: COREML.manifests(package),
+        lambda: COREML.read_manifests(package),
     ]
     refusals = 0
     for _ in range(150):
@@ -250,4 +250,4 @@ def test_missing_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
         open_package(package)
-    assert COREML.manifests(package) == [], "reading a manifest needs no coremltools"
+    assert COREML.read_manifests(package) == [], "reading a manifest needs no coremltools"

@@ -1,4 +1,4 @@
-"""What every engine does alike, with ONNX Runtime and OpenVINO as examples; how one is chosen."""
+"""Behavior common to all engines, tested with ONNX Runtime and OpenVINO; choice of the engine."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError, TinyViTError
-from tinyvit.runtimes import RuntimeOptions, open_artifact, open_runtime, registry
+from tinyvit.runtimes import RuntimeOptions, open_runtime, read_artifact, registry
 from tinyvit.runtimes.base import Engine, RuntimeInfo
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR
 
@@ -200,8 +200,8 @@ def test_registry_finds_engines_by_listing() -> None:
 
 def test_choice_of_engine(build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime")
-    assert open_runtime(open_artifact(build_artifact())).describe().engine == "onnxruntime"
-    with pytest.raises(RequestError, match=r"there are coreml, .*onnxruntime, openvino"):
+    assert open_runtime(read_artifact(build_artifact())).describe().engine == "onnxruntime"
+    with pytest.raises(RequestError, match=r"choose one of coreml, .*onnxruntime, openvino"):
         open_runtime(build_artifact(), "tensorflow")
     with pytest.raises(RequestError, match="--runtime openvino"):
         open_runtime(build_artifact(".xml"), "onnxruntime")
@@ -222,7 +222,7 @@ def test_error_for_a_missing_engine_names_how_to_install_it(
 
 
 def test_engines_do_not_trust_the_manifest(build_artifact: ArtifactBuilder) -> None:
-    artifact = open_artifact(build_artifact())
+    artifact = read_artifact(build_artifact())
     assert artifact.manifest
     wrong_manifest = dataclasses.replace(artifact.manifest, img_size=999)
     with pytest.raises(TinyViTError):

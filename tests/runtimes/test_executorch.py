@@ -145,7 +145,7 @@ def test_thread_pool_has_the_requested_size(artifact: Artifact) -> None:
             runtime.run(random_batch())
 
 
-def test_thread_pool_is_not_changed_under_an_open_file(artifact: Artifact) -> None:
+def test_thread_pool_is_not_resized_while_a_file_is_open(artifact: Artifact) -> None:
     first = open_file(artifact, threads=1)
     expected = first.run(random_batch())
     with pytest.raises(RequestError, match="close that file first, or use --threads 1"):
@@ -232,8 +232,8 @@ def test_reader_raises_only_value_errors(pte_bytes: bytes) -> None:
     assert refusals > 100
 
 
-def test_files_that_crash_only_end_another_process(artifact: Artifact, pte_bytes: bytes) -> None:
-    """ExecuTorch's own verifier accepts some changes in the program's tables that crash it."""
+def test_files_that_crash_only_crash_another_process(artifact: Artifact, pte_bytes: bytes) -> None:
+    """ExecuTorch's own verifier accepts some damaged tables that then crash the process."""
     crashes = 0
     for seed in range(6):
         data, rng = bytearray(pte_bytes), np.random.default_rng(seed)
@@ -243,7 +243,7 @@ def test_files_that_crash_only_end_another_process(artifact: Artifact, pte_bytes
         try:
             open_file(artifact).close()
         except ArtifactError as error:
-            crashes += "ends the process" in str(error)
+            crashes += "crashes the process" in str(error)
     assert crashes > 0
 
 

@@ -14,7 +14,7 @@ from tinyvit.runtimes.formats.sidecar import SidecarFormat, manifest_path
 from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, append
 
 BODY = b"\0\0\0\0TFL3" + bytes(range(256)) * 20
-TRAILER = TrailerFormat("litert", ".tflite", b"TFL3", at=4)
+TRAILER = TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4)
 SIDECAR = SidecarFormat("tensorrt", ".engine", (b"ptrt", b"ftrt"))
 
 
@@ -35,7 +35,7 @@ def test_a_manifest_in_an_archive(file_with_archive: Path) -> None:
     assert file_with_archive.read_bytes().startswith(BODY)
     assert TRAILER.recognizes(file_with_archive, BODY)
     assert not TRAILER.recognizes(file_with_archive, b"PK" + BODY)
-    assert TRAILER.manifests(file_with_archive) == ['{"a": 1}']
+    assert TRAILER.read_manifests(file_with_archive) == ['{"a": 1}']
     assert zipfile.ZipFile(file_with_archive).read("labels.txt") == b"cat\ndog\n"
 
 
@@ -72,7 +72,7 @@ def test_the_hash_of_a_file_with_an_archive(file_with_archive: Path) -> None:
 def test_without_an_archive_there_is_no_manifest(tmp_path: Path) -> None:
     path = tmp_path / "a.tflite"
     path.write_bytes(BODY)
-    assert TRAILER.manifests(path) == []
+    assert TRAILER.read_manifests(path) == []
     assert compute_hash(TRAILER, path) == hashlib.sha256(BODY).hexdigest()
 
 
@@ -81,7 +81,7 @@ def test_damaged_archives_are_refused(file_with_archive: Path) -> None:
     position = data.index(b'{"a": 1}')
     file_with_archive.write_bytes(data[:position] + b"X" + data[position + 1 :])
     with pytest.raises(ArtifactError, match="damaged"):
-        TRAILER.manifests(file_with_archive)
+        TRAILER.read_manifests(file_with_archive)
 
 
 def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
@@ -89,10 +89,10 @@ def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
     with zipfile.ZipFile(file_with_archive, "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(MANIFEST, "x" * 10_000_000)
     with pytest.raises(ArtifactError, match="compressed"):
-        TRAILER.manifests(file_with_archive)
+        TRAILER.read_manifests(file_with_archive)
     file_with_archive.write_bytes(append(BODY, {str(i): "" for i in range(100)}))
     with pytest.raises(ArtifactError, match="has 100 files"):
-        TRAILER.manifests(file_with_archive)
+        TRAILER.read_manifests(file_with_archive)
 
 
 def test_a_manifest_next_to_the_file(tmp_path: Path) -> None:
@@ -100,16 +100,16 @@ def test_a_manifest_next_to_the_file(tmp_path: Path) -> None:
     path.write_bytes(b"ptrt" + BODY)
     assert SIDECAR.recognizes(path, path.read_bytes())
     assert not SIDECAR.recognizes(path, BODY)
-    assert SIDECAR.manifests(path) == []
-    assert SIDECAR.companions(path) == ()
+    assert SIDECAR.read_manifests(path) == []
+    assert SIDECAR.list_companions(path) == ()
     expected = hashlib.sha256(path.read_bytes()).hexdigest()
     assert compute_hash(SIDECAR, path) == expected
     manifest = tmp_path / "a.int8.engine.json"
     manifest.write_text('{"a": 1}')
     assert manifest_path(path) == manifest
-    assert SIDECAR.manifests(path) == ['{"a": 1}']
-    assert SIDECAR.companions(path) == (manifest,)
+    assert SIDECAR.read_manifests(path) == ['{"a": 1}']
+    assert SIDECAR.list_companions(path) == (manifest,)
     assert compute_hash(SIDECAR, path) == expected
     manifest.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(ArtifactError, match="cannot be read"):
-        SIDECAR.manifests(path)
+        SIDECAR.read_manifests(path)

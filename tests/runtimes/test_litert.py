@@ -1,4 +1,4 @@
-"""LiteRT as an engine: options are obeyed, and no file ends the process."""
+"""LiteRT as an engine: options take effect or are refused, and no file crashes the process."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_threads_share_a_runtime(artifact: Artifact) -> None:
 )
 @pytest.mark.parametrize("threads", [1, 2, 5])
 def test_number_of_threads(artifact: Artifact, threads: int) -> None:
-    """The calling thread is one of them."""
+    """Count threads of the process; the calling thread is one of those that LiteRT uses."""
     open_file(artifact, threads=1).run(random_image())
     before = len(os.listdir("/proc/self/task"))
     with open_file(artifact, threads=threads) as runtime:
@@ -148,7 +148,7 @@ def test_other_devices_and_precisions_are_refused(
 
 
 def test_opening_prints_nothing(artifact: Artifact) -> None:
-    """In a process of its own, because LiteRT only logs once in a process."""
+    """Open the file in a separate process, because LiteRT logs only once per process."""
     code = f"""
 from pathlib import Path
 from tinyvit.runtimes.artifact import Artifact
@@ -262,8 +262,8 @@ def test_names_that_are_not_utf8_are_refused(save_artifact: SaveArtifact) -> Non
         open_file(save_artifact(data))
 
 
-def test_damaged_bytes_never_end_the_process(tmp_path: Path) -> None:
-    """Change one to three bits of an int8 file, 300 times, in a process that a crash would end."""
+def test_damaged_bytes_never_crash_the_process(tmp_path: Path) -> None:
+    """Open 300 int8 files with one to three changed bits each, in a separate process."""
     (tmp_path / "whole.tflite").write_bytes(serialize_model(build_model(int8=True)))
     code = f"""
 from pathlib import Path

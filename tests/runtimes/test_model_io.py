@@ -15,7 +15,7 @@ from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
-from tinyvit.runtimes import open_artifact
+from tinyvit.runtimes import read_artifact
 
 
 def test_a_file_without_manifest_runs_with_one_warning(
@@ -126,7 +126,7 @@ def test_a_file_without_manifest_for_any_size_needs_its_size(
     onnx.save(model, path)
     with pytest.raises(
         ArtifactError,
-        match=r"free\.onnx takes images of any size.*: from Python: "
+        match=r"free\.onnx takes images of any size.*: in Python, pass that size .*: "
         r"Classifier\(path, preprocess=.*224",
     ):
         Classifier(path)
@@ -142,7 +142,7 @@ def test_a_manifest_that_contradicts_the_network_is_refused(
     build_artifact: ArtifactBuilder, tmp_path: Path
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    model, manifest = onnx.load(build_artifact()), open_artifact(build_artifact()).manifest
+    model, manifest = onnx.load(build_artifact()), read_artifact(build_artifact()).manifest
     assert manifest
     huge_input = dataclasses.replace(manifest.input, shape=(10**12, 3, 32, 32))
     changes: list[dict[str, Any]] = [

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.runtimes import RuntimeOptions, open_artifact, open_runtime
+from tinyvit.runtimes import RuntimeOptions, open_runtime, read_artifact
 
 onnxruntime = pytest.importorskip("onnxruntime")
 
@@ -30,7 +30,7 @@ def test_precision_is_the_one_that_the_file_states(build_artifact: ArtifactBuild
     assert open_runtime(build_artifact(), "onnxruntime").describe().precision == "float32"
     without_manifest = open_runtime(build_artifact(manifest=False), "onnxruntime")
     assert without_manifest.describe().precision == "unstated (float32 output)"
-    artifact = open_artifact(build_artifact())
+    artifact = read_artifact(build_artifact())
     assert artifact.manifest
     int8_manifest = dataclasses.replace(artifact.manifest, precision="int8")
     int8_artifact = dataclasses.replace(artifact, manifest=int8_manifest)

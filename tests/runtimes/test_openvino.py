@@ -13,7 +13,7 @@ import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.runtimes import RuntimeOptions, open_artifact, open_runtime
+from tinyvit.runtimes import RuntimeOptions, open_runtime, read_artifact
 from tinyvit.runtimes.engines.openvino import OpenVINORuntime
 
 pytest.importorskip("openvino")
@@ -30,7 +30,7 @@ def test_computes_in_the_requested_precision(build_artifact: ArtifactBuilder) ->
 
 
 def test_int8_files_state_the_precision_of_the_rest(build_artifact: ArtifactBuilder) -> None:
-    artifact = open_artifact(build_artifact(".xml"))
+    artifact = read_artifact(build_artifact(".xml"))
     assert artifact.manifest
     manifest = dataclasses.replace(artifact.manifest, precision="int8")
     with open_runtime(dataclasses.replace(artifact, manifest=manifest), "openvino") as runtime:
@@ -99,5 +99,5 @@ def test_both_files_of_an_ir_are_needed(copy_artifact: ArtifactBuilder) -> None:
     with pytest.raises(ArtifactError):
         open_runtime(path)
     path.with_suffix(".bin").unlink()
-    with pytest.raises(ArtifactError, match="beside"):
+    with pytest.raises(ArtifactError, match="next to it"):
         open_runtime(path)

@@ -1,4 +1,4 @@
-"""Facts from /proc/cpuinfo, and which int8 files a processor runs correctly."""
+"""Reads /proc/cpuinfo and checks which int8 files a processor computes correctly."""
 
 from __future__ import annotations
 
@@ -30,9 +30,15 @@ NEOVERSE_V2 = CORTEX_A53.replace("cpuid", "cpuid asimddp i8mm bf16").replace("0x
 RISCV = "processor\t: 0\nhart\t\t: 0\nisa\t\t: rv64imafdc\n"
 
 FOR_VNNI = Quantization(
-    method="", data="", data_count=0, recipe="", weight_bits=8, cpu="vnni", float_units=()
+    method="",
+    calibration_sha256="",
+    calibration_count=0,
+    recipe_sha256="",
+    weight_bits=8,
+    required_cpu_feature="vnni",
+    float_units=(),
 )
-FOR_ANY_CPU = dataclasses.replace(FOR_VNNI, cpu="any", weight_bits=7)
+FOR_ANY_CPU = dataclasses.replace(FOR_VNNI, required_cpu_feature="any", weight_bits=7)
 
 
 def check_int8_support(
@@ -85,16 +91,16 @@ def test_opening_a_file_on_the_cpu_checks_the_processor(
     manifest = dataclasses.replace(make_manifest("host", 1), quantization=FOR_VNNI)
     artifact = Artifact(build_artifact(), manifest)
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx2"}))
+    monkeypatch.setattr(processor, "read_flags", lambda: frozenset({"avx2"}))
     with pytest.raises(ArtifactError, match="this processor has no VNNI"):
         open_runtime(artifact)
-    monkeypatch.setattr(processor, "flags", lambda: frozenset({"avx_vnni"}))
+    monkeypatch.setattr(processor, "read_flags", lambda: frozenset({"avx_vnni"}))
     assert open_runtime(artifact).describe().precision == "float32"
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no /proc/cpuinfo here")
 def test_the_flags_of_this_processor() -> None:
-    flags = processor.flags()
+    flags = processor.read_flags()
     assert flags
     assert {"fpu", "sse2"} <= flags or {"asimd", "fp"} & flags
 
@@ -109,19 +115,19 @@ def test_the_flags_of_this_processor() -> None:
     ],
 )
 def test_the_description_of_a_processor(text: str, machine: str, description: str) -> None:
-    assert processor.describe(processor.first_processor(text, machine)) == description
+    assert processor.describe(processor.parse_cpuinfo(text, machine)) == description
 
 
 @pytest.mark.parametrize(("text", "machine"), [(EPYC, "aarch64"), (NEOVERSE_V2, "x86_64")])
 def test_the_host_of_an_emulator_is_not_taken_for_the_emulated_processor(
     text: str, machine: str
 ) -> None:
-    assert processor.first_processor(text, machine) is None
+    assert processor.parse_cpuinfo(text, machine) is None
 
 
 def test_a_processor_without_a_list_of_flags_has_no_features() -> None:
-    facts = processor.first_processor(RISCV, "riscv64")
+    facts = processor.parse_cpuinfo(RISCV, "riscv64")
     assert facts is not None
     assert facts["isa"] == "rv64imafdc"
-    assert processor.features(facts) == ()
+    assert processor.list_features(facts) == ()
     assert "(" not in processor.describe(facts)

@@ -1,4 +1,4 @@
-"""Fields of protobuf messages, on messages whose bytes are written out."""
+"""Finds the fields of protobuf messages that are written as literal bytes."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder, make_manifest
 from tinyvit import __version__
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, Manifest, Quantization
-from tinyvit.runtimes import cli, open_artifact
+from tinyvit.runtimes import cli, read_artifact
 from tinyvit.runtimes.manifest_summary import summarize_manifest
 
 COMMANDS = {"predict": cli.predict, "verify": cli.verify, "inspect": cli.inspect}
@@ -35,7 +35,7 @@ def replace_manifest(path: Path, manifest: Manifest) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    manifest = open_artifact(path).manifest
+    manifest = read_artifact(path).manifest
     assert manifest
     return manifest
 
@@ -159,7 +159,7 @@ def test_an_edited_manifest_is_reported(
     code, out, _ = run(capsys, "inspect", path, "--json")
     record = json.loads(out)
     assert record["intact"] is False
-    assert record["sha256"] == read_manifest(path).sha256
+    assert record["manifest_sha256"] == read_manifest(path).manifest_sha256
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
@@ -285,14 +285,14 @@ def test_importing_is_cheap_and_needs_no_engine() -> None:
 def test_the_summary_of_an_int8_file() -> None:
     quantization = Quantization(
         method="histogram",
-        data="",
-        data_count=256,
-        recipe="",
+        calibration_sha256="",
+        calibration_count=256,
+        recipe_sha256="",
         weight_bits=7,
-        cpu="any",
+        required_cpu_feature="any",
         float_units=(),
-        int8_macs=0.9145,
-        images=1000,
+        int8_mac_fraction=0.9145,
+        evaluation_count=1000,
         agreement=98.7,
         top1=85.2,
         float_top1=85.2,

@@ -1,4 +1,4 @@
-"""TensorRT as an engine: with stand-ins for the CUDA driver and TensorRT."""
+"""TensorRT as an engine, with a fake CUDA driver and a fake TensorRT."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ VERSION_BYTES = bytes((1, 7, 1, 116))
 
 
 def make_plan(magic: bytes = MAGIC, size_bytes: int = 256) -> bytes:
-    """Return what is read of a plan before TensorRT gets the file, filled up with zeros."""
+    """Return the header of a plan, which is checked before TensorRT loads it; padded with zeros."""
     header = magic.ljust(16, b"\0") + struct.pack("<Q", size_bytes) + VERSION_BYTES
     return header.ljust(size_bytes, b"\0")
 
@@ -160,10 +160,10 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
     for data in (b"", MAGIC, b"PK\3\4" * 99, make_plan()[:60]):
         with pytest.raises(ArtifactError, match="is not a TensorRT engine"):
             ENGINE.open(save_plan(tmp_path, data), GPU)
-    with pytest.raises(ArtifactError, match="has 200 of its 256 bytes"):
+    with pytest.raises(ArtifactError, match="has only 200 of its 256 bytes"):
         ENGINE.open(save_plan(tmp_path, make_plan()[:200]), GPU)
     other_manifest = make_manifest(content_sha256=hashlib.sha256(b"another").hexdigest())
-    with pytest.raises(ArtifactError, match="not the file that its manifest was written for"):
+    with pytest.raises(ArtifactError, match="does not have the hash that its manifest states"):
         ENGINE.open(save_plan(tmp_path, make_plan(), other_manifest), GPU)
     message = "was written by TensorRT, but its manifest names TensorRT-RTX"
     with pytest.raises(ArtifactError, match=message):
@@ -189,7 +189,9 @@ def test_machines_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(cuda.ctypes, "CDLL", raise_os_error)
     with pytest.raises(RequestError) as error:
         ENGINE.open(artifact, RuntimeOptions())
-    assert str(error.value) == "no CUDA driver: run on the device"
+    assert str(error.value) == (
+        "this machine has no CUDA driver: run on a machine with an NVIDIA GPU"
+    )
     driver_without_gpu = SimpleNamespace(cuInit=lambda flags: 100)
     monkeypatch.setattr(cuda.ctypes, "CDLL", lambda name: driver_without_gpu)
     with pytest.raises(RequestError, match=r"finds no GPU \(error 100\)"):

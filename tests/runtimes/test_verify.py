@@ -15,7 +15,7 @@ from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, Manifest
-from tinyvit.runtimes import open_artifact
+from tinyvit.runtimes import read_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify
 
@@ -36,7 +36,7 @@ def change_weights(path: Path, change: Callable[[np.ndarray], None]) -> None:
 def replace_manifest(path: Path, **fields: Any) -> None:
     """Write a manifest with other fields, and with the digest that belongs to them."""
     onnx = pytest.importorskip("onnx")
-    model, manifest = onnx.load(path), open_artifact(path).manifest
+    model, manifest = onnx.load(path), read_artifact(path).manifest
     assert manifest
     text = dataclasses.replace(manifest, **fields).to_json()
     onnx.helper.set_model_props(model, {MANIFEST_KEY: text})
@@ -44,7 +44,7 @@ def replace_manifest(path: Path, **fields: Any) -> None:
 
 
 def read_manifest(path: Path) -> Manifest:
-    manifest = open_artifact(path).manifest
+    manifest = read_artifact(path).manifest
     assert manifest
     return manifest
 
@@ -77,7 +77,7 @@ def test_an_unchanged_file_passes(
     assert result.host.processor
 
 
-def test_a_file_that_resizes_by_itself_passes(build_artifact: ArtifactBuilder) -> None:
+def test_a_file_that_resizes_inside_passes(build_artifact: ArtifactBuilder) -> None:
     pytest.importorskip("onnxruntime")
     assert verify(build_artifact(stage="full"), "onnxruntime").passed
 
@@ -99,7 +99,7 @@ def test_a_changed_weight_changes_the_hash_and_the_logits(
     assert result.manifest_unchanged
     assert result.reasons == (
         "the network was changed after export",
-        "the logits differ from those exported",
+        "the logits differ from those stored at export",
     )
     assert result.max_abs_diff > result.tolerance
 
@@ -170,7 +170,7 @@ def test_nan_fails(copy_artifact: ArtifactBuilder) -> None:
     assert math.isnan(result.max_abs_diff)
 
 
-def test_another_best_class_within_the_tolerance_is_reported_and_passes(
+def test_another_top1_class_within_the_tolerance_is_reported_and_passes(
     copy_artifact: ArtifactBuilder,
 ) -> None:
     path = copy_artifact()

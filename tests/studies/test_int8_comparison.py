@@ -91,7 +91,7 @@ def test_missing_requirements_are_reported_before_the_table(
 ) -> None:
     arguments = [str(demo["onnx"])] * 2 + ["--val-data", str(class_folders), "--peers"]
     assert int8_comparison.main(arguments) == 1
-    error = "error: --peers needs images to calibrate on: give --calib-data too\n"
+    error = "error: --peers needs images for calibration: give --calib-data too\n"
     assert capsys.readouterr().err == error
     monkeypatch.setitem(sys.modules, "timm", None)
     assert int8_comparison.main([*arguments, "--calib-data", str(class_folders)]) == 1

@@ -43,16 +43,17 @@ _OPERATIONS_EQUAL_IN_IOS16 = frozenset(
         "transpose",
     )
 )
-"""Operations of TinyViT that programs for iOS 16 and iOS 17 contain in the same bytes."""
+"""Operations of TinyViT that are encoded in the same bytes for iOS 16 and iOS 17."""
 
 
 def add_classifier_outputs(model: Model_pb2.Model, names: Sequence[str]) -> None:
-    """Replace the output of probabilities by a label and a dictionary of probabilities.
+    """Replace the output of probabilities by two outputs: a label, and a dictionary by label.
 
-    Requires: an output `PROBABILITIES`. Changes: an operation "classify" is appended, and the
-    outputs become `LABEL`, `LABEL_PROBABILITIES` and `LOGITS`. Why: Vision and Xcode know a
-    classifier by these outputs. coremltools' own `_add_classify_op` fails (9.0, IndexError) if
-    there is a further output, such as the logits.
+    Requires: an output `PROBABILITIES`.
+    Changes: an operation "classify" is appended, and the outputs become `LABEL`,
+        `LABEL_PROBABILITIES` and `LOGITS`.
+    Why: Vision and Xcode recognize a classifier by these outputs. coremltools' own
+        `_add_classify_op` fails (9.0, IndexError) if there is a further output, such as the logits.
 
     Args:
         model: The model to change in place.
@@ -89,22 +90,23 @@ def _make_string(text: str, string_type: Any) -> Any:
 def mark_for_ios16(model: Model_pb2.Model) -> None:
     """Mark a program that was converted for iOS 17 as one for iOS 16.
 
-    Requires: only operations whose bytes are the same for both. Changes: the version of the
-    specification and the name of the operation set. Why: iOS 16 opens programs with 8-bit weights,
-    but coremltools 9.0 converts them for iOS 17 only.
+    Requires: only operations that are encoded the same for both.
+    Changes: the version of the specification and the name of the operation set.
+    Why: iOS 16 opens programs with 8-bit weights, but coremltools 9.0 converts them for iOS 17
+        only.
 
     Args:
         model: The model to change in place.
 
     Raises:
-        ArtifactError: The program has an operation that may be a different one in iOS 16.
+        ArtifactError: The program has an operation that may differ in iOS 16.
     """
     function = model.mlProgram.functions["main"]
     block = copy.deepcopy(function.block_specializations[function.opset])
     unknown = {operation.type for operation in block.operations} - _OPERATIONS_EQUAL_IN_IOS16
     if unknown:
         raise ArtifactError(
-            "the Core ML program has operations that iOS 16 may not have: "
+            "the Core ML program has operations that iOS 16 may not support: "
             f"{', '.join(sorted(unknown))}",
             "report this",
         )

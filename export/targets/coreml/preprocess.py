@@ -1,4 +1,4 @@
-"""The layers around the network in a Core ML model: normalization before, softmax after."""
+"""The layers around the network in a Core ML model: normalization before it, softmax after it."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 class ClassifierNetwork(nn.Module):
     """A network between its normalization and a softmax.
 
-    Core ML's own image input has one scale for all three channels, which is why mean and std are
-    part of the model's arithmetic.
+    Core ML's image input supports only one scale for all three channels, so the mean and std of
+    each channel are applied by the network itself.
 
     Attributes:
         scale: Factors of the normalization, float32 (1, 3, 1, 1).
-        shift: What is subtracted afterwards, float32 (1, 3, 1, 1).
+        shift: Offsets to subtract after scaling, float32 (1, 3, 1, 1).
     """
 
     scale: Tensor
@@ -38,7 +38,7 @@ class ClassifierNetwork(nn.Module):
         Args:
             network: Takes normalized float32 (1, 3, size, size), returns logits.
             preprocess: The preprocessing that belongs to the network.
-            stage: The input is normalized here for "normalize", and by the caller for "host".
+            stage: "normalize" if this module normalizes the input, "host" if the caller does.
         """
         super().__init__()
         self.network, self.normalizes = network, stage == "normalize"
@@ -49,7 +49,7 @@ class ClassifierNetwork(nn.Module):
         """Classify one image.
 
         Args:
-            image: float32 (1, 3, size, size), levels of 0 to 255 or normalized values.
+            image: float32 (1, 3, size, size), levels from 0 to 255 or normalized values.
 
         Returns:
             Logits and probabilities, each float32 (1, classes).
@@ -61,7 +61,7 @@ class ClassifierNetwork(nn.Module):
 def trace_classifier(
     program: ExportedProgram, size: int, preprocess: Preprocess, stage: PreprocessStage
 ) -> ExportedProgram:
-    """Trace a network with its normalization before it and a softmax behind it.
+    """Trace a network with normalization before it and a softmax after it.
 
     Args:
         program: The traced network.
@@ -70,7 +70,7 @@ def trace_classifier(
         stage: "host" or "normalize".
 
     Returns:
-        (1, 3, size, size) -> logits and probabilities, in torch's core operations.
+        A program (1, 3, size, size) -> logits and probabilities, in torch's core operators.
     """
     network = ClassifierNetwork(program.module(), preprocess, stage)
     with torch.no_grad():

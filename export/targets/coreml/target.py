@@ -1,8 +1,8 @@
 """The target "coreml": an .mlpackage with an ML Program, made on any machine for Apple's systems.
 
-The model is a classifier: Xcode previews it, and Vision returns labels. Vision also resizes and
-crops, so that the natural input is an image (`--preprocess normalize`); with `--preprocess host` it
-is an array.
+The model is a classifier: Xcode previews it, and Apple's Vision framework returns labels. Vision
+also resizes and crops, so the usual input is an image (`--preprocess normalize`); with
+`--preprocess host` the input is an array.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 IOS17_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-weights")
-"""Precisions that are converted for iOS 17, the others for iOS 16.
+"""Precisions that are converted for iOS 17; the others are converted for iOS 16.
 
-Quantize and dequantize operations exist from iOS 17 on. 8-bit weights alone exist in iOS 16, but
+Quantize and dequantize operations exist from iOS 17 on. iOS 16 supports 8-bit weights alone, but
 coremltools 9.0 converts them for iOS 17 only; see `mark_for_ios16`.
 """
 
 FLOAT16_PRECISIONS: tuple[Precision, ...] = ("float16", "int8")
-"""Precisions whose floats are float16.
+"""Precisions whose floating-point values are float16.
 
-For int8, because the Neural Engine takes no float32, and it is the one processor of Apple's whose
-8-bit products are fast (docs/engines.md, "Core ML").
+int8 is one of them because the Neural Engine, the only processor of Apple's with fast 8-bit matrix
+products, does not support float32 (docs/engines.md, "Core ML").
 """
 
 _NOISY_LIBRARIES = ("coremltools", "torch", "torchao")
@@ -55,7 +55,7 @@ class CoreMlTarget(Target):
     unsupported: Mapping[Feature, str] = {
         "full": "on the device, Apple's Vision framework resizes and crops"
     }
-    # A classifier returns one label. For several images, Core ML itself makes batches
+    # A classifier returns one label. Core ML makes batches of several images by itself
     # (`MLModel.predictions(from:)`).
     batch_sizes = "one"
     parity_method = "reference"
@@ -64,7 +64,7 @@ class CoreMlTarget(Target):
     def lower(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> CoreMlModel:
-        """Convert the traced network, with a softmax behind it; see `Target.lower`."""
+        """Convert the traced network, with a softmax after it; see `Target.lower`."""
         check_supported(self, precision, stage, graph.batch)
         with silence_libraries(*_NOISY_LIBRARIES):
             coremltools = _import_coremltools()

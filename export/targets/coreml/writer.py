@@ -1,4 +1,4 @@
-"""Write a Core ML package: a classifier, its descriptions, and a folder of reproducible bytes."""
+"""Writes a Core ML package: a classifier with descriptions, in a folder of reproducible files."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class CoreMlModel(LoweredModel):
     """A converted network that is ready to be written.
 
     Attributes:
-        model: (1, 3, size, size) -> logits and probabilities, still without labels.
+        model: A model (1, 3, size, size) -> logits and probabilities, without labels.
         weights: Content of the weights file that the model refers to.
     """
 
@@ -52,15 +52,15 @@ class CoreMlModel(LoweredModel):
 def make_class_names(labels: tuple[Label, ...]) -> list[str]:
     """Give each class a unique name.
 
-    Names are the keys of a dictionary, but ImageNet has two classes called "crane" and two called
-    "maillot".
+    The names become the keys of a dictionary, but ImageNet has two classes called "crane" and two
+    called "maillot".
 
     Args:
         labels: One label per class.
 
     Returns:
-        One name per class. A name that several classes have is followed by the class's WordNet id,
-        or by its index if there is none.
+        One name per class. A name that several classes share is followed by the WordNet id of the
+        class, or by its index if it has no WordNet id.
     """
     counts = Counter(label.name for label in labels)
     names: list[str] = []
@@ -77,7 +77,7 @@ def make_class_names(labels: tuple[Label, ...]) -> list[str]:
 
 
 def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
-    """Write the descriptions that Xcode shows, and those by which Vision knows a classifier.
+    """Write the descriptions that Xcode shows, and those by which Vision recognizes a classifier.
 
     Args:
         model: A model with the outputs of a classifier; changed in place.
@@ -90,8 +90,8 @@ def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
         f"{manifest.precision}"
     )
     metadata.license = manifest.license
-    # coremltools records its version, torch's, and the date, with which every day's file would
-    # differ.
+    # coremltools records its version, torch's version and the date. With the date, files made on
+    # different days would differ.
     metadata.userDefined.clear()
     if manifest.stage == "normalize":
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
@@ -123,8 +123,8 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
 def write_package(path: Path, model: bytes, weights: bytes) -> None:
     """Write an .mlpackage folder of three files.
 
-    coremltools' own writer adds random identifiers and notes for debugging; here the same model
-    gives the same bytes.
+    coremltools' own writer adds random identifiers and debugging information; this one writes the
+    same bytes for the same model.
 
     Args:
         path: The folder to write; files that exist are replaced.

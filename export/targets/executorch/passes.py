@@ -1,11 +1,13 @@
-"""Passes that rewrite a traced network in operators that ExecuTorch's XNNPACK delegate takes.
+"""Passes that rewrite a traced network with operators that ExecuTorch's XNNPACK delegate supports.
 
-XNNPACK has no LayerNorm, no gather, and no mean except over the two inner axes of an image. What it
-does not take ends its delegate, and runs on one thread in ExecuTorch's portable kernels. With these
-passes a TinyViT is one delegate, with the gathers of the attention biases before it. On one thread
-the float32 demo takes 1.09 of onnxruntime's time as torch traces it, 1.06 with LayerNorm written as
-products and XNNPACK's own means, and 0.91 with means as products and biases gathered by rows
-(docs/engines.md, "ExecuTorch").
+A delegate is a part of the network that runs in XNNPACK. XNNPACK has no LayerNorm, no gather, and
+no mean except over the two inner axes of an image. An unsupported operator splits the network into
+several delegates, and runs between them in ExecuTorch's portable kernels, on one thread. With these
+passes a TinyViT is one delegate, and only the gathers of the attention biases run before it.
+
+On one thread, the float32 demo takes 1.09 times as long as in onnxruntime without these passes,
+1.06 times with LayerNorm written as products and XNNPACK's own means, and 0.91 times with means
+written as products and biases gathered by rows (docs/engines.md, "ExecuTorch").
 """
 
 from __future__ import annotations
@@ -36,8 +38,8 @@ def rewrite_for_xnnpack(
 
     Args:
         program: A traced network (batch, 3, size, size) whose shapes are all fixed.
-        preprocess: Put its normalization in front of the network; the input is then uint8
-            (batch, size, size, 3).
+        preprocess: The preprocessing whose normalization is put in front of the network, which then
+            takes uint8 (batch, size, size, 3); None to put nothing in front.
 
     Returns:
         A program that computes the same function.
@@ -67,9 +69,11 @@ def rewrite_for_xnnpack(
 def expand_layer_norm(editor: GraphEditor, node: Node) -> None:
     """Write a LayerNorm as products and sums.
 
-    Requires: a layer_norm over the last axis of (tokens, channels). Changes: means become linear
-    layers with weights of 1 / channels, and epsilon is the bias of the second one. Why: XNNPACK has
-    no LayerNorm, and its own mean takes 2.5 ms for these shapes where the products take 0.5.
+    Requires: a layer_norm over the last axis of (tokens, channels).
+    Changes: means become linear layers with weights of 1 / channels, and epsilon is the bias of the
+        second one.
+    Why: XNNPACK has no LayerNorm, and its own mean takes 2.5 ms for these shapes, but the products
+        take 0.5 ms.
 
     Args:
         editor: Editor of the network.
@@ -94,8 +98,10 @@ def expand_layer_norm(editor: GraphEditor, node: Node) -> None:
 def flatten_matmul(editor: GraphEditor, node: Node) -> None:
     """Write a matrix product of any rank as a batched product of three axes.
 
-    Requires: nothing. Changes: all axes but the last two become one. Why: torch decomposes a matmul
-    of higher rank with expansions around it, which XNNPACK does not take.
+    Requires: nothing.
+    Changes: all axes but the last two become one.
+    Why: torch decomposes a matmul of higher rank with expand operators around it, which XNNPACK
+        does not support.
 
     Args:
         editor: Editor of the network.
@@ -115,8 +121,9 @@ def flatten_matmul(editor: GraphEditor, node: Node) -> None:
 def pool_as_image(editor: GraphEditor, node: Node) -> None:
     """Write the mean over tokens as a mean over the inner axes of an image.
 
-    Requires: a mean of (batch, tokens, channels) over tokens; any other is left as it is. Changes:
-    the operand becomes (batch, channels, tokens, 1). Why: it is the only mean that XNNPACK takes.
+    Requires: a mean of (batch, tokens, channels) over tokens; any other is left as it is.
+    Changes: the operand becomes (batch, channels, tokens, 1).
+    Why: it is the only mean that XNNPACK supports.
 
     Args:
         editor: Editor of the network.
@@ -136,13 +143,13 @@ def pool_as_image(editor: GraphEditor, node: Node) -> None:
 
 
 def gather_bias_by_rows(editor: GraphEditor, node: Node) -> None:
-    """Gather the biases of an attention by rows of a window instead of by entries.
+    """Gather attention biases by rows of a window instead of by single entries.
 
     Requires: a gather (heads, window^2) -> (heads, window^4) in the order of `nn/model.py`; any
-    other is left as it is. Changes: the table becomes (heads, window^2, window), with its columns
-    gathered already. Why: the portable kernel copies whole rows in a sixth of the time, 0.45
-    instead of 2.47 ms, and the table stays small: 0.3 MB for a 5M, where biases that are gathered
-    completely take 4.9 MB.
+        other is left as it is.
+    Changes: the table becomes (heads, window^2, window), with its columns gathered already.
+    Why: the portable kernel copies whole rows in a sixth of the time, 0.45 instead of 2.47 ms, and
+        the table stays small: 0.3 MB for a 5M, but completely gathered biases would take 4.9 MB.
 
     Args:
         editor: Editor of the network.
@@ -176,9 +183,9 @@ def gather_bias_by_rows(editor: GraphEditor, node: Node) -> None:
 def dequantize_bias(editor: GraphEditor, node: Node) -> None:
     """Store an int32 bias as float32.
 
-    Requires: a dequantization of constants; only int32 is rewritten. Changes: the bias becomes a
-    float32 constant. Why: the delegate takes biases as floats, and rounds them to the same integers
-    again.
+    Requires: a dequantization of constants; only int32 is rewritten.
+    Changes: the bias becomes a float32 constant.
+    Why: the delegate accepts biases only as floats, and rounds them to the same integers again.
 
     Args:
         editor: Editor of the network.
@@ -198,8 +205,9 @@ def dequantize_bias(editor: GraphEditor, node: Node) -> None:
 def share_quantization(module: GraphModule) -> None:
     """Quantize each value once.
 
-    Requires: nothing. Changes: quantizations of the same value with the same scale become one. Why:
-    the layers of queries, keys and values each quantize their common input.
+    Requires: nothing.
+    Changes: quantizations of the same value with the same scale become one.
+    Why: the layers of queries, keys and values each quantize their common input.
 
     Args:
         module: The network to change in place.

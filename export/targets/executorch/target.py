@@ -1,7 +1,7 @@
-"""The target "executorch": one .pte file, for CPUs, through the XNNPACK delegate.
+"""The target "executorch": one .pte file for CPUs, which runs in the XNNPACK delegate.
 
-ExecuTorch's other delegates need tools or devices that cannot be used here; they are refused with
-the reason.
+ExecuTorch's other delegates need other tools or devices. Requests for them are refused, and the
+error states the reason.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _USE_COREML = "it runs on a Mac only: use --target coreml, whose files need no E
 _UNAVAILABLE_DELEGATES = {
     "coreml": _USE_COREML,
     "mps": _USE_COREML,
-    "vulkan": "the runtime package has no Vulkan, so that no artifact could be checked",
+    "vulkan": "the runtime package has no Vulkan, so artifacts could not be checked",
     "qnn": "it needs Qualcomm's SDK (QNN), and one of Qualcomm's chips to run",
     "mediatek": "it needs MediaTek's SDK (NeuroPilot), and one of MediaTek's chips to run",
     "samsung": "it needs Samsung's SDK (Exynos AI), and one of Samsung's chips to run",
     "ethos-u": "it needs Arm's compiler (Vela), and an Ethos-U to run",
 }
-"""Delegate -> why no artifact is made for it."""
+"""Delegate -> the reason why it is not available."""
 
 _NOISY_LIBRARIES = ("torch", "torchao", "executorch", "root")
 
@@ -55,7 +55,7 @@ class ExecuTorchTarget(Target):
         "int8-weights": "XNNPACK's delegate takes 8-bit weights only with 8-bit activations",
         "full": "XNNPACK has no antialiased resize, which images need",
     }
-    # XNNPACK's delegate takes no reshape of an open size.
+    # XNNPACK's delegate does not support a reshape to a dynamic size.
     batch_sizes = "fixed"
     options = (
         TargetOption(
@@ -66,7 +66,7 @@ class ExecuTorchTarget(Target):
     )
 
     def with_options(self, values: Mapping[str, str]) -> ExecuTorchTarget:
-        """Accept the delegate xnnpack only; see `Target.with_options`."""
+        """Refuse every delegate except xnnpack; see `Target.with_options`."""
         delegate = values.get("delegate", "")
         reason = _UNAVAILABLE_DELEGATES.get(delegate)
         if reason is not None:
@@ -83,7 +83,7 @@ class ExecuTorchTarget(Target):
         check_supported(self, precision, stage, graph.batch)
         try:
             with silence_libraries(*_NOISY_LIBRARIES):
-                import executorch.exir  # noqa: F401 - tells whether ExecuTorch is installed
+                import executorch.exir  # noqa: F401 (checks that ExecuTorch is installed)
         except ImportError as error:
             raise MissingDependencyError.of("executorch", self.extra) from error
         with (
@@ -102,8 +102,8 @@ def _lower_to_xnnpack(program: ExportedProgram) -> ExecutorchProgramManager:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import EdgeCompileConfig, to_edge_transform_and_lower
 
-    # Checks between ExecuTorch's passes take a quarter of the time. The export compares the logits
-    # of the finished file instead.
+    # The validity checks between ExecuTorch's passes take a quarter of the time. They are left out
+    # because the export compares the logits of the finished file.
     config = EdgeCompileConfig(_check_ir_validity=False)
     return to_edge_transform_and_lower(
         program, partitioner=[XnnpackPartitioner()], compile_config=config
@@ -111,7 +111,7 @@ def _lower_to_xnnpack(program: ExportedProgram) -> ExecutorchProgramManager:
 
 
 def _count_operators(manager: ExecutorchProgramManager) -> dict[str, int]:
-    """Count the operators outside of delegates, and the calls of delegates."""
+    """Count the operators outside delegates by name, including the calls of delegates."""
     counts: dict[str, int] = {}
     for node in manager.exported_program().graph.nodes:
         name = getattr(node.target, "name", None)

@@ -1,4 +1,4 @@
-"""Write an ExecuTorch program, with its manifest in an archive behind it."""
+"""Writes an ExecuTorch program, followed by a ZIP archive with its manifest."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class ExecuTorchProgram(LoweredModel):
 
     Attributes:
         data: The program's bytes.
-        operator_counts: Operator outside the delegate -> how often it occurs; includes the call of
-            the delegate itself.
+        operator_counts: Name of an operator outside the delegate -> number of times it occurs;
+            includes the call of the delegate itself.
     """
 
     data: bytes

@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 _OPERATOR_VERSION = 2
-"""Version of an operator, as the schema counts them, that takes int8."""
+"""Operator version, as defined by the schema, that supports int8."""
 
 _DEQUANTIZE_VERSION = 3
-"""Version of the dequantization that takes float16 as well."""
+"""Version of the dequantization operator that also supports float16."""
 
 BUFFER_ALIGNMENT = 16
 """Alignment of every buffer, in bytes.
 
-The schema demands it (Buffer.data, force_align: 16), but the generated Python code does not do it.
+The schema requires it (Buffer.data, force_align: 16), but the generated Python code ignores it.
 """
 
 _FILE_IDENTIFIER = b"TFL3"
@@ -52,7 +52,7 @@ def serialize_model(model: Any) -> bytes:
     import flatbuffers
 
     class AligningBuilder(flatbuffers.Builder):  # type: ignore[misc]
-        """Aligns vectors of bytes, which all buffers are."""
+        """Aligns all vectors of bytes, because every buffer is one."""
 
         def CreateNumpyVector(self, values: Any) -> int:
             """Write a vector; the generated code calls this method for each array."""
@@ -100,15 +100,15 @@ def operator_kind(model: Any, operator: Any) -> int:
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 
-def add_operator_code(model: Any, kind: int) -> int:
-    """Find a kind of operator in a model's list of kinds, and add it if it is missing.
+def find_or_add_operator_code(model: Any, kind: int) -> int:
+    """Find a kind of operator in a model's list of operator codes; add it if it is missing.
 
     Args:
         model: The model to change in place.
         kind: A value of the schema's `BuiltinOperator`.
 
     Returns:
-        Index in the list.
+        Index in the list of operator codes.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -127,7 +127,7 @@ def make_operator(model: Any, kind: int, source: int, result: int) -> Any:
     """Make an operator with one input and one output, which the caller puts into the graph.
 
     Args:
-        model: The model; its list of kinds may grow.
+        model: The model; its list of operator codes may grow.
         kind: A value of the schema's `BuiltinOperator`.
         source: Index of the input tensor.
         result: Index of the output tensor.
@@ -138,8 +138,8 @@ def make_operator(model: Any, kind: int, source: int, result: int) -> Any:
     from ai_edge_litert import schema_py_generated as schema
 
     operator = schema.OperatorT()
-    operator.opcodeIndex = add_operator_code(model, kind)
-    operator.inputs, operator.outputs = tensor_list(source), tensor_list(result)
+    operator.opcodeIndex = find_or_add_operator_code(model, kind)
+    operator.inputs, operator.outputs = make_tensor_list(source), make_tensor_list(result)
     return operator
 
 
@@ -148,7 +148,7 @@ def add_float32_tensor(graph: Any, like: int) -> int:
 
     Args:
         graph: The subgraph to change in place.
-        like: Index of the tensor whose shape is taken.
+        like: Index of the tensor whose shape is copied.
 
     Returns:
         Index of the new tensor.
@@ -162,7 +162,7 @@ def add_float32_tensor(graph: Any, like: int) -> int:
     return len(graph.tensors) - 1
 
 
-def tensor_list(*indices: int) -> npt.NDArray[np.int32]:
+def make_tensor_list(*indices: int) -> npt.NDArray[np.int32]:
     """Make a list of tensors for the inputs or outputs of an operator.
 
     Args:

@@ -1,9 +1,9 @@
-"""TensorFlow Lite's own metadata: what its task library for mobile applications reads.
+"""Makes TensorFlow Lite's own metadata, which its task library for mobile applications reads.
 
 The metadata is a flatbuffer with the schema of tensorflow/tflite-support,
 `tensorflow_lite_support/metadata/metadata_schema.fbs`, root type ModelMetadata. Slot numbers below
-are positions of fields in that schema. It is written with the flatbuffers package alone, which
-ai-edge-litert installs.
+are positions of fields in that schema. The metadata is written with the flatbuffers package alone,
+which ai-edge-litert installs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ _MIN_PARSER_VERSION = "1.0.0"
 def make_metadata(manifest: Manifest) -> bytes:
     """Describe a model that takes an image and returns logits.
 
-    The normalization is stated for levels of 0 to 255: that of the preprocessing if the caller
-    normalizes (stage "host"), otherwise a mean of 0 and a std of 1.
+    The metadata contains the normalization of levels from 0 to 255: that of the preprocessing if
+    the caller normalizes (stage "host"), otherwise a mean of 0 and a std of 1.
 
     Args:
         manifest: The manifest of the artifact.
@@ -87,7 +87,7 @@ def _write_logits(builder: Any) -> int:
 
 
 def _write_texts(builder: Any, texts: Mapping[int, str]) -> dict[int, int]:
-    """Write one string per slot; returns slot -> offset."""
+    """Write one string per slot, and return slot -> offset."""
     return {slot: builder.CreateString(text) for slot, text in texts.items()}
 
 
@@ -101,9 +101,9 @@ def _write_table(
 
     Args:
         builder: The flatbuffer to write to.
-        slot_count: Fields of the table, used and unused.
-        offsets: Slot -> offset of what was written before.
-        byte_values: Slot -> number of one byte.
+        slot_count: Number of fields of the table, used and unused.
+        offsets: Slot -> offset of a value that was written before.
+        byte_values: Slot -> value of a one-byte field.
 
     Returns:
         The table's offset.

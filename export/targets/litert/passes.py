@@ -1,7 +1,8 @@
 """Passes for LiteRT's XNNPACK delegate: the same function in fewer operators, all supported by it.
 
-One pass works on the traced torch graph before it is converted, the others on the converted model
-(see `flatbuffer`). docs/engines.md ("LiteRT") has what they bring.
+A delegate is a part of the network that runs in XNNPACK. One pass works on the traced torch graph
+before it is converted, the others on the converted model (see `flatbuffer`). docs/engines.md
+("LiteRT") has the gain of each.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ import numpy as np
 from tinyvit.export.passes.fx_helpers import GraphEditor, parse_layer_norm, replace_node
 from tinyvit.export.targets.litert.flatbuffer import (
     add_float32_tensor,
-    add_operator_code,
+    find_or_add_operator_code,
     make_operator,
+    make_tensor_list,
     operator_kind,
-    tensor_list,
 )
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ _KEPT_METADATA = (b"min_runtime_version",)
 def expand_layer_norm(network: GraphModule) -> None:
     """Write each LayerNorm as seven operators.
 
-    Requires: every layer_norm is over the last axis. Changes: each becomes mean, difference,
-    square, mean, sum with epsilon, reciprocal root and product, followed by weight and bias if it
-    has them. Why: the converter's own form has twelve operators, five of them for shapes.
+    Requires: every layer_norm is over the last axis.
+    Changes: each becomes mean, difference, square, mean, sum with epsilon, reciprocal root and
+        product, followed by weight and bias if it has them.
+    Why: the converter's own form has twelve operators, five of them for shapes.
 
     Args:
         network: The traced network to change in place.
@@ -73,10 +75,11 @@ def optimize_model(model: Any, input_name: str, output_name: str) -> None:
 def compute_gelu_in_float32(model: Any) -> None:
     """Surround each int8 GELU by a dequantization and a quantization.
 
-    Requires: nothing. Changes: GELU from int8 to int8 becomes dequantize, GELU, quantize. Why:
-    XNNPACK takes no int8 GELU. Each one would split the network into two delegates, with a kernel
-    that uses one thread between them: an int8 demo had 15 delegates, and its 14 GELU took 2.0
-    instead of 0.5 ms.
+    Requires: nothing.
+    Changes: GELU from int8 to int8 becomes dequantize, GELU, quantize.
+    Why: XNNPACK does not support int8 GELU. Each GELU would split the network into two delegates
+        and run between them in a single-threaded kernel: an int8 demo had 15 delegates, and its 14
+        GELU took 2.0 instead of 0.5 ms.
 
     Args:
         model: The model to change in place.
@@ -93,7 +96,10 @@ def compute_gelu_in_float32(model: Any) -> None:
             continue
         float_source = add_float32_tensor(graph, source)
         float_result = add_float32_tensor(graph, result)
-        operator.inputs, operator.outputs = tensor_list(float_source), tensor_list(float_result)
+        operator.inputs, operator.outputs = (
+            make_tensor_list(float_source),
+            make_tensor_list(float_result),
+        )
         operators += [
             make_operator(model, kinds.DEQUANTIZE, source, float_source),
             operator,
@@ -105,8 +111,9 @@ def compute_gelu_in_float32(model: Any) -> None:
 def read_pixels_as_quantized(model: Any) -> None:
     """Read a uint8 input as a quantized tensor with a scale of 1.
 
-    Requires: nothing; a float32 input stays as it is. Changes: the cast of the input becomes a
-    dequantization. Why: XNNPACK takes no casts.
+    Requires: nothing; a float32 input stays as it is.
+    Changes: the cast of the input becomes a dequantization.
+    Why: XNNPACK does not support casts.
 
     Args:
         model: The model to change in place.
@@ -124,15 +131,16 @@ def read_pixels_as_quantized(model: Any) -> None:
         image.quantization = schema.QuantizationParametersT()
         image.quantization.scale = np.ones(1, np.float32)
         image.quantization.zeroPoint = np.zeros(1, np.int64)
-        operator.opcodeIndex = add_operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
+        operator.opcodeIndex = find_or_add_operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
         operator.builtinOptionsType, operator.builtinOptions = 0, None
 
 
 def rename_tensors(model: Any, input_name: str, output_name: str) -> None:
-    """Give the input and the output plain names, and number all other tensors.
+    """Rename the input and the output, and number all other tensors.
 
-    Requires: one input and one output. Changes: names of tensors and of the signature. Why: the
-    converter names tensors after the modules of the source code.
+    Requires: one input and one output.
+    Changes: names of tensors and of the signature.
+    Why: the converter names tensors after the modules of the source code.
 
     Args:
         model: The model to change in place.
@@ -147,10 +155,11 @@ def rename_tensors(model: Any, input_name: str, output_name: str) -> None:
 
 
 def remove_converter_metadata(model: Any) -> None:
-    """Remove what the converter records about its own run.
+    """Remove the metadata that the converter records about its run.
 
-    Requires: nothing. Changes: metadata except the required runtime version; the description
-    becomes "tinyvit-edge". Why: the metadata holds the converter's flags.
+    Requires: nothing.
+    Changes: metadata except the required runtime version; the description becomes "tinyvit-edge".
+    Why: the metadata holds the converter's flags.
 
     Args:
         model: The model to change in place.
@@ -162,28 +171,31 @@ def remove_converter_metadata(model: Any) -> None:
 def store_constants_as_float16(model: Any, min_bytes: int) -> None:
     """Store large float32 constants as float16.
 
-    Requires: nothing; running it twice is the same as running it once. Changes: each such constant
-    is followed by a dequantization, which XNNPACK computes once when it opens the file. Why: half
-    the size; sums stay in float32.
+    Requires: nothing.
+    Changes: each such constant becomes float16 and is followed by a dequantization, which XNNPACK
+        computes once when it opens the file.
+    Why: half the size; sums stay in float32.
 
     Args:
         model: The model to change in place.
-        min_bytes: Size of a float32 constant from which on it is changed.
+        min_bytes: Size of the smallest float32 constant that is changed, in bytes.
     """
     from ai_edge_litert import schema_py_generated as schema
 
     graph = model.subgraphs[0]
-    restored: dict[int, int] = {}
+    float32_tensors: dict[int, int] = {}
     dequantizations = []
     for i, tensor in enumerate(list(graph.tensors)):
         data = model.buffers[tensor.buffer].data
         if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < min_bytes:
             continue
-        halved = np.frombuffer(bytes(data), np.float32).astype(np.float16)
-        model.buffers[tensor.buffer].data = halved.view(np.uint8)
-        tensor.type, restored[i] = schema.TensorType.FLOAT16, add_float32_tensor(graph, i)
+        values = np.frombuffer(bytes(data), np.float32).astype(np.float16)
+        model.buffers[tensor.buffer].data = values.view(np.uint8)
+        tensor.type, float32_tensors[i] = schema.TensorType.FLOAT16, add_float32_tensor(graph, i)
         kind = schema.BuiltinOperator.DEQUANTIZE
-        dequantizations.append(make_operator(model, kind, i, restored[i]))
+        dequantizations.append(make_operator(model, kind, i, float32_tensors[i]))
     for operator in graph.operators:
-        operator.inputs = tensor_list(*(restored.get(int(i), int(i)) for i in operator.inputs))
+        operator.inputs = make_tensor_list(
+            *(float32_tensors.get(int(i), int(i)) for i in operator.inputs)
+        )
     graph.operators = [*dequantizations, *graph.operators]

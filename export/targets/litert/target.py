@@ -1,8 +1,8 @@
 """The target "litert": one .tflite file for LiteRT (TensorFlow Lite) and its XNNPACK delegate.
 
-Images are NHWC, as mobile applications have them: float32 (N, size, size, 3), normalized, or uint8
-pixels of the same shape. The file also has TensorFlow Lite's own metadata and labels.txt, which its
-task library reads.
+Images are NHWC, as in mobile applications: normalized float32 (N, size, size, 3), or uint8 pixels
+of the same shape. The file also contains TensorFlow Lite's own metadata and labels.txt, which
+TensorFlow Lite's task library reads.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from tinyvit.quant_scheme import QuantScheme
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
-_QUANTIZATION_OPERATORS = "quantized_decomposed"
+_QUANTIZATION_NAMESPACE = "quantized_decomposed"
 """Namespace of torch's quantize and dequantize operators."""
 
 _FLOAT16_MIN_BYTES: dict[Precision, int] = {"float16": 1024, "int8": 2**15}
-"""Precision -> size from which on a float32 constant is stored as float16.
+"""Precision -> size in bytes of the smallest float32 constant that is stored as float16.
 
-In float16 these are all weights, the attention biases and most biases. In int8 it is the attention
-biases alone, which are half of the file; with the other constants in float16 too, logits are 2.5
-times as far from the exact ones (docs/engines.md, "LiteRT").
+For float16, these constants are all weights, the attention biases and most other biases. For int8,
+they are the attention biases alone, which are half of the file; with the other constants in float16
+too, logits are 2.5 times as far from the exact ones (docs/engines.md, "LiteRT").
 """
 
 
@@ -49,14 +49,14 @@ class LiteRtTarget(Target):
     suffix = ".tflite"
     extra = "litert"
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
-    # XNNPACK's int8 layers produce int8 only. The converter makes int32 biases itself, and takes
-    # quantized weights only as floats that the graph rounds.
+    # XNNPACK's int8 layers produce only int8. The converter makes int32 biases itself, and accepts
+    # quantized weights only as float constants that the graph quantizes.
     scheme = QuantScheme(
         "int8", outputs="layers", attention=False, biases="float32", weights="rounded"
     )
     unsupported: Mapping[Feature, str] = {
         "int8-weights": "it takes as long as float32, and float16 is nearly as small",
-        "full": "LiteRT has no antialiased resize, which images need",
+        "full": "LiteRT has no antialiased resize, which the preprocessing needs",
     }
     batch_sizes = "fixed"
     layout = "NHWC"
@@ -79,7 +79,7 @@ class LiteRtTarget(Target):
         return LiteRtModel(model)
 
     def _convert(self, graph: Graph, preprocess: Preprocess | None) -> Any:
-        """Convert the network, which takes pixels if `preprocess` is given."""
+        """Convert the network; if `preprocess` is given, the result takes pixels and normalizes."""
         try:
             import litert_torch
         except ImportError as error:
@@ -103,7 +103,7 @@ def _make_quant_config(graph: Graph) -> Any:
 
     Returns None for a network without such pairs.
     """
-    if not any(_QUANTIZATION_OPERATORS in str(node.target) for node in graph.program.graph.nodes):
+    if not any(_QUANTIZATION_NAMESPACE in str(node.target) for node in graph.program.graph.nodes):
         return None
     from litert_torch.quantize.pt2e_quantizer import (
         PT2EQuantizer,

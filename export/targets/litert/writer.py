@@ -1,4 +1,4 @@
-"""Write a .tflite file: the model, TensorFlow Lite's metadata in it, and an archive behind it."""
+"""Writes a .tflite file: the model with TensorFlow Lite's metadata, followed by a ZIP archive."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LiteRtModel(LoweredModel):
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write one .tflite file; see `LoweredModel.save`.
 
-        The archive behind the model holds the manifest and labels.txt.
+        The archive after the model contains the manifest and labels.txt.
         """
         set_metadata(self.model, METADATA_NAME, make_metadata(manifest))
         data = serialize_model(self.model)

@@ -24,16 +24,16 @@ class OnnxTarget(Target):
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    # Attention's products stay float32: quantized, onnxruntime runs them no faster.
+    # Attention's matrix products stay float32: onnxruntime does not run them faster in int8.
     scheme = QuantScheme("uint8", outputs="convolutions", attention=False)
     unsupported: Mapping[Feature, str] = {
-        "float16": "onnxruntime on a CPU takes longer for it than for float32"
+        "float16": "onnxruntime on a CPU is slower in float16 than in float32"
     }
 
     def lower(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> OnnxModel:
-        """Put the preprocessing into the ONNX model of the graph; see `Target.lower`."""
+        """Convert the graph to ONNX and add the preprocessing; see `Target.lower`."""
         check_supported(self, precision, stage, graph.batch)
         try:
             import onnx
@@ -41,7 +41,7 @@ class OnnxTarget(Target):
             raise MissingDependencyError.of("onnx", self.extra) from error
         import onnx_ir as ir
 
-        model = graph.onnx()
+        model = graph.to_onnx()
         add_preprocessing(model, preprocess, stage)
         onnx.checker.check_model(ir.serde.serialize_model(model), full_check=True)
         return OnnxModel(model)

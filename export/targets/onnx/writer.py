@@ -1,4 +1,4 @@
-"""Write an ONNX model, with its manifest in the file's metadata."""
+"""Writes an ONNX model, with its manifest in the file's metadata."""
 
 from __future__ import annotations
 

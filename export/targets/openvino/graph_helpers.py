@@ -1,4 +1,4 @@
-"""Small helpers that the passes on OpenVINO's graph share."""
+"""Helpers that the passes on OpenVINO's graph share."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def is_constant(value: openvino.Output) -> bool:
-    """Tell whether a value is a constant.
+    """Return whether a value is a constant.
 
     Args:
         value: An output of a node.
@@ -24,13 +24,14 @@ def is_constant(value: openvino.Output) -> bool:
     return bool(value.get_node().get_type_name() == "Constant")
 
 
-def make_shared_constants() -> Callable[..., openvino.Node]:
-    """Make a function that returns one constant for all equal shapes and axis orders.
+def make_constant_factory() -> Callable[..., openvino.Node]:
+    """Make a function that creates int64 constants, such as shapes and axis orders.
 
-    Each constant takes 200 bytes of the .xml file.
+    It returns the same node for the same integers, because each node takes 200 bytes in the .xml
+    file.
 
     Returns:
-        A function that takes integers and returns a Constant, int64 (number of integers,).
+        A function that takes integers and returns a Constant node, int64 (number of integers,).
     """
     import openvino.opset13 as ops
 

@@ -5,32 +5,33 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_shared_constants
+from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_constant_factory
 
 if TYPE_CHECKING:
     import openvino
 
 _LIMITS = {"Maximum": "maximum", "Minimum": "minimum"}
-"""Operation that limits a range -> its function in OpenVINO's operation set."""
+"""Operation that limits a range -> the function of OpenVINO's operation set that makes it."""
 
 
 def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
     """Turn linear layers on 8-bit integers into 1 x 1 convolutions.
 
-    Requires: quantization and dequantization are merged. Changes: each linear layer (tokens,
-    channels) x (rows, channels) becomes a convolution over an image (1, channels, tokens, 1), with
-    a transpose on each side; the bias, GELU, limits and FakeQuantize that follow it move in front
-    of the second transpose. Why: without VNNI, OpenVINO's 8-bit convolutions are 2.4 times as fast
-    as its 8-bit matrix products; with VNNI both are the same. The transposes cost nothing, because
-    convolutions keep channels last in memory.
+    Requires: quantization and dequantization are merged.
+    Changes: each linear layer (tokens, channels) x (rows, channels) becomes a convolution over an
+        image (1, channels, tokens, 1), with a transpose on each side; a bias, GELU, limits and
+        FakeQuantize that follow it are moved in front of the second transpose.
+    Why: without VNNI, OpenVINO's 8-bit convolutions are 2.4 times as fast as its 8-bit matrix
+        products; with VNNI both are the same. The transposes cost nothing, because convolutions
+        keep channels last in memory.
 
     Args:
         model: The model to change in place.
     """
-    integers = make_shared_constants()
+    make_constant = make_constant_factory()
     for product in model.get_ordered_ops():
         if _is_quantized_linear_layer(product):
-            chain = _ConvolutionChain(product, integers)
+            chain = _ConvolutionChain(product, make_constant)
             _move_bias(chain)
             _move_gelu(chain)
             _move_limits(chain)
@@ -39,7 +40,7 @@ def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
 
 
 def _is_quantized_linear_layer(node: openvino.Node) -> bool:
-    """Tell whether a node is a linear layer with quantized input and 8-bit weights."""
+    """Return whether a node is a linear layer with quantized input and 8-bit weights."""
     if node.get_type_name() != "MatMul" or not node.get_attributes()["transpose_b"]:
         return False
     source, weight = (value.get_node() for value in node.input_values())
@@ -54,15 +55,15 @@ def _is_quantized_linear_layer(node: openvino.Node) -> bool:
 
 
 class _ConvolutionChain:
-    """A convolution in place of a linear layer, and the element-wise nodes moved behind it.
+    """A convolution that replaces a linear layer, and the element-wise nodes moved after it.
 
     Attributes:
-        rows: Outputs of the linear layer.
+        rows: Number of outputs of the linear layer.
         last: The last node of the chain, (1, rows, tokens, 1).
-        replaced: The node of the graph whose result `last` computes, (tokens, rows).
+        original: The node of the original graph that `last` replaces, (tokens, rows).
     """
 
-    def __init__(self, product: openvino.Node, integers: Callable[..., openvino.Node]) -> None:
+    def __init__(self, product: openvino.Node, make_constant: Callable[..., openvino.Node]) -> None:
         """Make the convolution that computes the same as the linear layer `product`."""
         import openvino.opset13 as ops
 
@@ -70,31 +71,31 @@ class _ConvolutionChain:
         convert, scale = (value.get_node() for value in weight.get_node().input_values())
         values = convert.input_value(0).get_node().data
         self.rows, channels = values.shape
-        image = ops.reshape(tokens, integers(1, -1, 1, channels), special_zero=False)
-        image = ops.transpose(image, integers(0, 3, 1, 2))
+        image = ops.reshape(tokens, make_constant(1, -1, 1, channels), special_zero=False)
+        image = ops.transpose(image, make_constant(0, 3, 1, 2))
         kernel = ops.convert(ops.constant(values.reshape(self.rows, channels, 1, 1)), "f32")
         kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
         self.last = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
         self.last.set_friendly_name(product.get_friendly_name())
-        self.replaced = product
-        self._integers = integers
+        self.original = product
+        self._make_constant = make_constant
 
     def find_reader(self) -> openvino.Node | None:
         """Return the node that reads the chain's result; None if there are several."""
-        readers = self.replaced.output(0).get_target_inputs()
+        readers = self.original.output(0).get_target_inputs()
         return next(iter(readers)).get_node() if len(readers) == 1 else None
 
-    def append(self, node: openvino.Node, replaced: openvino.Node) -> None:
-        """Make `node`, computed from `last`, the end of the chain in place of `replaced`."""
-        self.last, self.replaced = node, replaced
+    def append(self, node: openvino.Node, original: openvino.Node) -> None:
+        """Append `node`, which reads `last` and replaces the node `original`."""
+        self.last, self.original = node, original
 
     def connect(self) -> None:
-        """Transpose the chain's result back, and let the readers of `replaced` read it."""
+        """Transpose the chain's result back, and connect it to the readers of `original`."""
         import openvino.opset13 as ops
 
-        readers = self.replaced.output(0).get_target_inputs()
-        channels_last = ops.transpose(self.last, self._integers(0, 2, 3, 1))
-        shape = self._integers(-1, self.rows)
+        readers = self.original.output(0).get_target_inputs()
+        channels_last = ops.transpose(self.last, self._make_constant(0, 2, 3, 1))
+        shape = self._make_constant(-1, self.rows)
         tokens = ops.reshape(channels_last, shape, special_zero=False)
         for port in readers:
             port.replace_source_output(tokens.output(0))
@@ -130,7 +131,7 @@ def _move_gelu(chain: _ConvolutionChain) -> None:
 
 
 def _move_limits(chain: _ConvolutionChain) -> None:
-    """Move maxima and minima with one constant, which limit a range, to the end of the chain."""
+    """Move Maximum and Minimum nodes with a scalar limit to the end of the chain."""
     import openvino.opset13 as ops
 
     while (reader := chain.find_reader()) is not None and reader.get_type_name() in _LIMITS:

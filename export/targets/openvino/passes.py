@@ -1,8 +1,8 @@
-"""Passes that make OpenVINO's reading of the ONNX graph small, and fast on its CPU plugin.
+"""Passes that make an OpenVINO model, as read from ONNX, smaller and faster on the CPU plugin.
 
-Each pass changes an `openvino.Model` in place and keeps the function that it computes. OpenVINO's
-own simplification (the transformations behind `convert_model`) is not used: it would store the
-attention biases expanded, 4.9 MB more for a 5M. docs/int8.md has what each pass brings.
+Each pass changes an `openvino.Model` in place without changing the function that it computes.
+OpenVINO's own simplification (in `convert_model`) is not used: it would store the attention biases
+expanded, 4.9 MB more for a 5M. docs/int8.md has the gain of each pass.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_shared_constants
+from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_constant_factory
 from tinyvit.export.targets.openvino.linear_to_convolution import (
     convert_linear_layers_to_convolutions,
 )
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     import openvino
 
 _NEUTRAL_ELEMENTS = {"Multiply": 1, "Divide": 1, "Add": 0, "Subtract": 0}
-"""Operation -> the second operand with which it returns the first."""
+"""Operation -> the second operand that leaves the first unchanged."""
 
 
 def optimize_graph(model: openvino.Model) -> None:
-    """Run every pass of this module, in the order that they need.
+    """Run every pass in the required order.
 
     Args:
-        model: A model as `Core.read_model` reads it from ONNX; changed in place.
+        model: A model that `Core.read_model` read from ONNX; changed in place.
     """
     fold_constants(model)
     remove_identities(model)
@@ -40,11 +40,13 @@ def optimize_graph(model: openvino.Model) -> None:
 
 
 def fold_constants(model: openvino.Model) -> None:
-    """Compute what depends on constants and known shapes only, unless its result is larger.
+    """Replace nodes that depend only on constants and known shapes by their results.
 
-    Requires: nothing. Changes: foldable nodes become constants; the Gather that expands attention
-    biases and the conversion of 8-bit weights stay. Why: engines would fold the rest each time
-    they open the file, and engines recognize 8-bit weights by their conversion.
+    Requires: nothing.
+    Changes: foldable nodes become constants; the Gather that expands attention biases and the
+        conversion of 8-bit weights stay.
+    Why: engines would fold the rest each time they open the file. Expanded biases and weights would
+        be larger, and engines recognize 8-bit weights by their conversion.
 
     Args:
         model: The model to change in place.
@@ -57,7 +59,7 @@ def fold_constants(model: openvino.Model) -> None:
 
 
 def _evaluate(node: openvino.Node) -> list[npt.NDArray[Any]]:
-    """Compute the outputs of a node; [] if they depend on the input or are better not folded."""
+    """Compute the outputs of a node; [] if they depend on the input or should not be folded."""
     import openvino
 
     inputs = node.input_values()
@@ -73,7 +75,7 @@ def _evaluate(node: openvino.Node) -> list[npt.NDArray[Any]]:
 
 
 def _grows_if_folded(node: openvino.Node) -> bool:
-    """Tell whether the node expands a table, or converts 8-bit weights to a wider type."""
+    """Return whether the node expands a table, or converts 8-bit weights to a wider type."""
     if node.get_type_name() == "Convert":
         size_before = node.get_input_element_type(0).get_size()
         return bool(size_before < node.get_output_element_type(0).get_size())
@@ -83,9 +85,10 @@ def _grows_if_folded(node: openvino.Node) -> bool:
 def remove_identities(model: openvino.Model) -> None:
     """Remove additions of 0 and multiplications by 1.
 
-    Requires: constants are folded. Changes: each such node is bypassed. Why: they are the zero
-    points of 0, and the scales of 1 that ONNX demands of a LayerNormalization; OpenVINO does not
-    fuse the FakeQuantize that follows such a node.
+    Requires: constants are folded.
+    Changes: each such node is bypassed.
+    Why: they come from zero points of 0 and from the scales of 1 that ONNX requires in a
+        LayerNormalization, and OpenVINO does not fuse a FakeQuantize that follows such a node.
 
     Args:
         model: The model to change in place.
@@ -107,9 +110,10 @@ def remove_identities(model: openvino.Model) -> None:
 def merge_quantize_dequantize(model: openvino.Model) -> None:
     """Merge each pair of quantization and dequantization into one FakeQuantize.
 
-    Requires: identities are removed. Changes: a FakeQuantize to integers, its conversions and the
-    products with the scale become one FakeQuantize from floats to floats. Why: this is the form
-    that OpenVINO's own tools write and its plugins fuse.
+    Requires: identities are removed.
+    Changes: a FakeQuantize to integers, its conversions and the products with the scale become one
+        FakeQuantize from floats to floats.
+    Why: this is the form that OpenVINO's own tools write and its plugins fuse.
 
     Args:
         model: The model to change in place.
@@ -131,31 +135,32 @@ def merge_quantize_dequantize(model: openvino.Model) -> None:
 
 
 def _find_dequantizing_products(node: openvino.Node) -> list[openvino.Node]:
-    """Find the products behind all conversions of `node`; [] if it has another use as well."""
+    """Find the products after all conversions of `node`; [] if it has any other use."""
     products: list[openvino.Node] = []
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
         kind = reader.get_type_name()
-        found = _find_dequantizing_products(reader) if kind == "Convert" else [reader]
-        if not found or kind not in ("Convert", "Multiply"):
+        branch = _find_dequantizing_products(reader) if kind == "Convert" else [reader]
+        if not branch or kind not in ("Convert", "Multiply"):
             return []
-        products += found
+        products += branch
     return products
 
 
 def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
     """Compute LayerNorm and the FakeQuantize after it over (1, tokens, channels).
 
-    Requires: quantization and dequantization are merged. Changes: a reshape on each side of every
-    normalization of (tokens, channels) that only a FakeQuantize reads. Why: over two axes the CPU
-    plugin does not fuse the two nodes; the reshapes cost nothing.
+    Requires: quantization and dequantization are merged.
+    Changes: a reshape on each side of every normalization of (tokens, channels) that only a
+        FakeQuantize reads.
+    Why: with two axes, the CPU plugin does not fuse the two nodes; the reshapes cost nothing.
 
     Args:
         model: The model to change in place.
     """
     import openvino.opset13 as ops
 
-    integers = make_shared_constants()
+    make_constant = make_constant_factory()
     for norm in model.get_ordered_ops():
         if norm.get_type_name() != "MVN" or len(norm.get_input_partial_shape(0)) != 2:
             continue
@@ -165,29 +170,31 @@ def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
         quantize, tokens = readers[0], norm.input_value(0)
         channels = tokens.get_partial_shape()[1].get_length()
         quantize_readers = quantize.output(0).get_target_inputs()
-        expanded = ops.reshape(tokens, integers(1, -1, channels), special_zero=False)
+        expanded = ops.reshape(tokens, make_constant(1, -1, channels), special_zero=False)
         norm.input(0).replace_source_output(expanded.output(0))
-        norm.input(1).replace_source_output(integers(-1).output(0))
+        norm.input(1).replace_source_output(make_constant(-1).output(0))
         norm.validate_and_infer_types()
         quantize.validate_and_infer_types()
-        flat = ops.reshape(quantize.output(0), integers(-1, channels), special_zero=False)
+        flat = ops.reshape(quantize.output(0), make_constant(-1, channels), special_zero=False)
         for port in quantize_readers:
             port.replace_source_output(flat.output(0))
 
 
 def add_batch_axis_to_attention(model: openvino.Model) -> None:
-    """Compute attention over a single window on (1, heads, tokens, size).
+    """Compute attention over a single window with shapes (1, heads, tokens, size).
 
-    Requires: the graph has (heads, tokens, size) there, as it has where the batch is fixed.
-    Changes: the axis orders of the transposes, and the reshapes before them. Why: over three axes
-    the CPU plugin does not fuse the transposes. Softmax is over the last axis either way.
+    Requires: every transpose of three axes is one of attention, (heads, tokens, size), as in graphs
+        with a fixed batch.
+    Changes: the axis orders of the transposes, and the reshapes before them.
+    Why: with three axes, the CPU plugin does not fuse the transposes. Softmax is over the last axis
+        in both forms.
 
     Args:
         model: The model to change in place.
     """
     import openvino.opset13 as ops
 
-    integers = make_shared_constants()
+    make_constant = make_constant_factory()
     for transpose in model.get_ordered_ops():
         is_transpose = transpose.get_type_name() == "Transpose"
         if not is_transpose or len(transpose.get_input_partial_shape(0)) != 3:
@@ -196,8 +203,8 @@ def add_batch_axis_to_attention(model: openvino.Model) -> None:
         # Queries, keys and values come from a Reshape; the results of the products already have
         # the shape that their operands were given.
         if source.get_type_name() == "Reshape":
-            shape = integers(1, *source.get_output_shape(0))
+            shape = make_constant(1, *source.get_output_shape(0))
             expanded = ops.reshape(source.input_value(0), shape, special_zero=False)
             transpose.input(0).replace_source_output(expanded.output(0))
-        shifted = integers(0, *(axis + 1 for axis in order.data.tolist()))
+        shifted = make_constant(0, *(axis + 1 for axis in order.data.tolist()))
         transpose.input(1).replace_source_output(shifted.output(0))

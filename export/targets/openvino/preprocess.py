@@ -1,14 +1,15 @@
 """A pass that puts preprocessing into an OpenVINO model.
 
-The model's input was float32 (N, 3, size, size), normalized. Afterwards it is uint8 RGB, under the
-same name: (N, size, size, 3) for the stage "normalize", or one image (1, height, width, 3) of any
-size for the stage "full".
+Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
+uint8 RGB with the same name: (N, size, size, 3) for the stage "normalize", or one image
+(1, height, width, 3) of any size for the stage "full".
 
 OpenVINO's ONNX reader ignores antialiasing, so the resize is built here: two matrix products whose
 weights the graph computes from the size of the image. OpenVINO's own Interpolate in the mode
 "bicubic_pillow" gives the same pixels, but its CPU kernel is compiled for each new size, which
 takes 1 s for 375 x 500 and 51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
-In bfloat16 the weights would change pixels: compile with INFERENCE_PRECISION_HINT f32.
+Weights in bfloat16 would change pixels, so such a model must be compiled with
+INFERENCE_PRECISION_HINT f32.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _Node: TypeAlias = Any
 """An `openvino.Node`. OpenVINO's operation sets have no types."""
 
 SUPPORT = {"bicubic": 2, "bilinear": 1}
-"""Interpolation -> how far the filter reaches, in source pixels at scale 1 (Pillow's "support")."""
+"""Interpolation -> radius of the filter (Pillow's "support"), in source pixels at scale 1."""
 
 
 def add_preprocessing(
@@ -38,13 +39,12 @@ def add_preprocessing(
 ) -> openvino.Model:
     """Put a part of the preprocessing in front of the network.
 
-    Requires: one float32 input (N, 3, size, size); for "full" also a batch of one or an open batch.
-    Changes: the input becomes uint8 (see the module), and an open batch becomes 1 for "full". Why:
-    applications then pass pixels, and need no code of their own for it.
+    Requires: one float32 input (N, 3, size, size); for "full" also a batch that is 1 or dynamic.
+    Changes: the input becomes uint8 (see the module), and for "full" a dynamic batch becomes 1.
+    Why: applications can then pass pixels and need no preprocessing code.
 
-    The pixels equal those of `Preprocess.resize_and_crop` except for one level of 255 in about one
-    value of 3,000 (two levels: one in a million). The arithmetic after them is that of
-    `Preprocess.normalize`.
+    About one value in 3,000 differs from `Preprocess.resize_and_crop` by one level of 255, and one
+    in a million by two levels. Normalization is computed as in `Preprocess.normalize`.
 
     Args:
         model: The model; it must not be used afterwards.
@@ -69,7 +69,7 @@ def add_preprocessing(
     shape = [1, -1, -1, 3]
     if stage == "full":
         _check_resize(old_input, preprocess)
-        # The shapes inside the network may name an open batch: it is 1 from here on.
+        # Shapes inside the network may contain a dynamic batch, which becomes 1.
         model.reshape({0: [1, 3, size, size]})
     else:
         shape = [old_input.get_partial_shape()[0], size, size, 3]
@@ -86,7 +86,7 @@ def add_preprocessing(
 def _replace_input(
     model: openvino.Model, old_input: _Node, image: _Node, normalized: _Node
 ) -> openvino.Model:
-    """Make `image` the model's input, and `normalized` what the network reads."""
+    """Make `image` the input of the model, and `normalized` the input of the network."""
     import openvino
 
     names = old_input.output(0).get_names()
@@ -100,7 +100,7 @@ def _replace_input(
 
 
 def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
-    """Return the only input; raise RequestError if it is not what preprocessing makes."""
+    """Return the only input; raise RequestError unless it takes the result of preprocessing."""
     import openvino
 
     parameters, size = model.get_parameters(), preprocess.size
@@ -108,7 +108,7 @@ def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
     if (
         len(parameters) != 1
         or parameters[0].get_element_type() != openvino.Type.f32
-        or not expected.same_scheme(_open_batch(parameters[0]))
+        or not expected.same_scheme(_shape_with_dynamic_batch(parameters[0]))
     ):
         raise RequestError(
             f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
@@ -118,8 +118,8 @@ def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
     return parameters[0]
 
 
-def _open_batch(parameter: Any) -> Any:
-    """Return the input's shape with its batch left open."""
+def _shape_with_dynamic_batch(parameter: Any) -> Any:
+    """Return the input's shape with a dynamic batch."""
     import openvino
 
     shape = openvino.PartialShape(parameter.get_partial_shape())
@@ -135,7 +135,7 @@ def _check_resize(parameter: Any, preprocess: Preprocess) -> None:
         raise RequestError(
             f"interpolation {preprocess.interpolation!r} cannot be part of a file; "
             f"{' and '.join(SUPPORT)} can",
-            "use --preprocess normalize, and resize the image before",
+            "use --preprocess normalize, and resize images beforehand",
         )
     if batch.is_static and batch.get_length() != 1:
         raise RequestError(
@@ -165,8 +165,8 @@ class _Window:
 def _resize_and_crop(image: _Node, preprocess: Preprocess) -> _Node:
     """Resize and crop: uint8 (1, height, width, 3) -> float32 (1, 3, size, size), 0 to 255.
 
-    As on the host, the width is resized before the height and pixels are rounded in between. A tall
-    image is resized in the other order: its axes are exchanged before and after.
+    As in `Preprocess`, the width is resized before the height, and pixels are rounded in between. A
+    tall image is resized in the other order: its axes are swapped before and swapped back after.
     """
     from openvino import opset11 as ops
 
@@ -178,11 +178,14 @@ def _resize_and_crop(image: _Node, preprocess: Preprocess) -> _Node:
     order = ops.select(is_tall, _int64(0, 3, 2, 1), _int64(0, 3, 1, 2))
     image = ops.transpose(image, order)
     axes = ops.convert(is_tall, "i64"), ops.convert(ops.logical_not(is_tall), "i64")
-    rows, columns = (_make_filter(axis, window, preprocess.interpolation) for axis in axes)
-    across = _round_to_levels(ops.matmul(ops.convert(image, "f32"), columns, False, True))
-    down = _round_to_levels(ops.matmul(rows, across, False, False))
+    row_filter, column_filter = (
+        _make_filter(axis, window, preprocess.interpolation) for axis in axes
+    )
+    image = ops.matmul(ops.convert(image, "f32"), column_filter, False, True)
+    image = _round_to_levels(image)
+    image = _round_to_levels(ops.matmul(row_filter, image, False, False))
     order = ops.select(is_tall, _int64(0, 1, 3, 2), _int64(0, 1, 2, 3))
-    return ops.reshape(ops.transpose(down, order), _int64(1, 3, size, size), False)
+    return ops.reshape(ops.transpose(image, order), _int64(1, 3, size, size), False)
 
 
 def _is_tall(source: _Node) -> _Node:
@@ -230,7 +233,7 @@ def _find_crop(source: _Node, preprocess: Preprocess) -> tuple[_Node, _Node]:
 
 
 def _make_filter(axis: _Node, window: _Window, interpolation: str) -> _Node:
-    """Compute the weight of each source pixel in each pixel of the crop, along one axis.
+    """Compute the weight of each source pixel for each pixel of the crop, along one axis.
 
     Args:
         axis: 0 for the height, 1 for the width, int64 (1,).
@@ -253,7 +256,7 @@ def _make_filter(axis: _Node, window: _Window, interpolation: str) -> _Node:
     distance = ops.abs(ops.divide(ops.subtract(pixels, center), filter_scale))
     evaluate = _evaluate_triangle if interpolation == "bilinear" else _evaluate_cubic
     weights = evaluate(distance)
-    # At the border Pillow leaves out the pixels beyond it and scales the other weights up.
+    # Like Pillow, leave out pixels beyond the border and scale up the other weights.
     return ops.divide(weights, ops.reduce_sum(weights, _int64(1), keep_dims=True))
 
 
@@ -283,7 +286,7 @@ def _evaluate_cubic(distance: _Node) -> _Node:
 
 
 def _round_to_levels(values: _Node) -> _Node:
-    """Round halves up and clip to 0 to 255, as Pillow's 8-bit sums do."""
+    """Round halves up and clip to the range 0 to 255, as Pillow does."""
     from openvino import opset11 as ops
 
     return ops.clamp(ops.floor(ops.add(values, _float32(0.5))), 0.0, 255.0)
@@ -303,8 +306,8 @@ def _halve_to_even(excess: _Node) -> _Node:
 def _normalize(values: _Node, preprocess: Preprocess) -> _Node:
     """Normalize float32 (N, 3, size, size) levels of 0 to 255.
 
-    Mean and std are not folded into the first convolution: that pads with zeros after the
-    normalization, not before it.
+    Mean and std cannot be folded into the first convolution, because its zero padding applies to
+    normalized values.
     """
     from openvino import opset11 as ops
 

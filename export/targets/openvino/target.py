@@ -41,8 +41,9 @@ class OpenVinoTarget(Target):
             raise MissingDependencyError.of("openvino", self.extra) from error
         import onnx_ir as ir
 
-        proto = ir.serde.serialize_model(graph.onnx())
-        # `convert_model` would fold constants, and store the attention biases expanded.
+        proto = ir.serde.serialize_model(graph.to_onnx())
+        # Unlike `convert_model`, `read_model` does not fold the attention biases, which would
+        # store them expanded.
         model = shared_core().read_model(proto.SerializeToString(), b"")
         optimize_graph(model)
         model = add_preprocessing(model, preprocess, stage)
@@ -53,9 +54,10 @@ class OpenVinoTarget(Target):
 
 
 def _name_operations(model: openvino.Model) -> None:
-    """Number unnamed operations by their position.
+    """Number unnamed operations by their position in the model.
 
-    OpenVINO numbers them through the life of the process, so that no two files would be the same.
+    OpenVINO numbers all operations of a process in sequence, so the same model would get other
+    names in each export.
     """
     for i, operation in enumerate(model.get_ordered_ops()):
         if operation.get_friendly_name().startswith(f"{operation.get_type_name()}_"):

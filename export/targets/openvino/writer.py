@@ -1,4 +1,4 @@
-"""Write OpenVINO IR, with its manifest and OpenVINO's own model description in the .xml file."""
+"""Writes OpenVINO IR, with its manifest and OpenVINO's own model description in the .xml file."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class OpenVinoModel(LoweredModel):
         for name, value in make_model_info(manifest).items():
             self.model.set_rt_info(value, ["model_info", name])
         if manifest.precision == "int8-weights":
-            # Otherwise the CPU plugin rounds activations too, with ranges of its own.
+            # Otherwise the CPU plugin quantizes activations too, with its own ranges.
             self.model.set_rt_info("0", ["runtime_options", "DYNAMIC_QUANTIZATION_GROUP_SIZE"])
         openvino.save_model(self.model, str(path), compress_to_fp16=manifest.precision == "float16")
         path.write_bytes(_INDENTATION.sub(b"><", path.read_bytes()))
@@ -50,8 +50,8 @@ def make_model_info(manifest: Manifest) -> dict[str, str]:
 
     The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes
     without a margin, and its filter is bilinear, so its results are close to those of `Preprocess`
-    but not equal. A model that resizes by itself (stage "full") receives the image unchanged; the
-    application must pass RGB then.
+    but not equal. A model that itself resizes (stage "full") receives the image unchanged, so the
+    application must pass RGB.
 
     Args:
         manifest: The manifest of the artifact.

@@ -1,8 +1,9 @@
 """The target "ort": one .ort file, for builds of onnxruntime that cannot read ONNX.
 
-The network is optimized once, at export, for any processor. A reduced build of onnxruntime is made
-from the .ort.config file beside it. On a server or a PC, the .onnx file is the better one: there
-onnxruntime optimizes it for the processor at hand. docs/engines.md ("ORT") has measurements.
+The network is optimized at export, for any processor. A .ort.config file beside it lists the
+operators that a reduced build of onnxruntime needs. On a server or a PC, prefer the .onnx file:
+onnxruntime optimizes it for the processor of that machine when it opens it. docs/engines.md ("ORT")
+has measurements.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _FATAL_ERRORS_ONLY = 4
 class OrtTarget(Target):
     """Makes .ort files.
 
-    Two exports differ in bytes, not in meaning: onnxruntime writes its table of kernels into the
-    file in an order that changes from run to run.
+    Two exports of a network compute the same but differ in bytes: onnxruntime writes its table of
+    kernels into the file in an order that changes from run to run.
     """
 
     name = "ort"
@@ -75,15 +76,15 @@ def _convert(model: bytes, path: Path) -> None:
     options.optimized_model_filepath = str(path)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.save_model_format", "ORT")
-    # All other constants are folded already. Folding what is left would convert the attention
-    # biases of a quantized model from float16 to float32.
+    # All constants that should be folded are folded already. ConstantFolding would also fold the
+    # casts of a quantized model's attention biases, and thus store them in float32, not float16.
     onnxruntime.InferenceSession(
         model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
     )
 
 
 def _list_required_operators(path: Path) -> str:
-    """List the operators of an .ort file, without comments: they name paths of this machine."""
+    """List the operators of an .ort file, without the comments, which contain local paths."""
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
     config_path = path.with_suffix(".config")

@@ -1,4 +1,4 @@
-"""Write an .ort file, with its manifest behind the model and the list of operators beside it."""
+"""Writes an .ort file that ends with its manifest, and a list of required operators beside it."""
 
 from __future__ import annotations
 

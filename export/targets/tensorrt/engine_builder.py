@@ -1,7 +1,7 @@
-"""Build a TensorRT engine from an ONNX file, and read in which precision its layers compute.
+"""Builds a TensorRT engine from an ONNX model, and reads the precision of the engine's layers.
 
-TensorRT-RTX builds without a GPU and reports its layers only in its log. Classic TensorRT has a GPU
-and reports them through its engine inspector.
+TensorRT-RTX builds without a GPU and reports the layers only in its log. Classic TensorRT builds on
+a GPU and reports the layers through its engine inspector.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from tinyvit.export.targets.tensorrt.options import TensorRtOptions
 from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes import cuda
 
-MAX_OPEN_BATCH = 16
-"""Largest number of images per call of an engine whose batch is left open."""
+MAX_DYNAMIC_BATCH = 16
+"""Largest number of images per call of an engine with a dynamic batch."""
 
-_LOGGED_LAYER = re.compile(
+_LAYER_PATTERN = re.compile(
     r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: ",
     re.MULTILINE,
 )
-_LOGGED_TYPE = re.compile(r"Datatype: (\w+)")
-_LOGGED_NODE = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+_TYPE_PATTERN = re.compile(r"Datatype: (\w+)")
+_NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class EngineLayer:
     def multiplies_matrices(self) -> bool:
         """Whether the layer is a matrix product or a convolution.
 
-        Kernels that TensorRT generates ("kgen") compute everything else, and fused attention.
+        All other layers, and fused attention, are kernels that TensorRT generates ("kgen").
         """
         return self.kind != "kgen" or "gemm" in self.name
 
@@ -75,7 +75,7 @@ class EnginePlan:
             nodes: Names of the nodes to look for.
 
         Returns:
-            Those that are part of a matrix product or convolution whose first input is int8.
+            The nodes computed by a matrix product or convolution whose first input is int8.
         """
         int8_nodes = {
             node
@@ -91,16 +91,16 @@ class BuildConfig:
     """The settings of one engine build.
 
     Attributes:
-        options: Flavor, devices, and what the flavor offers.
+        options: The flavor, the devices and the flavor's own options.
         input_name: Name of the network's input.
-        image_sizes: Sizes of its axes except the batch.
-        batch: Images per call; None for 1 to `MAX_OPEN_BATCH`.
-        allow_tf32: Let float32 products be computed in TF32.
+        image_shape: Shape of the input without the batch axis.
+        batch: Images per call; None for a dynamic batch of 1 to `MAX_DYNAMIC_BATCH`.
+        allow_tf32: Whether float32 products may be computed in TF32.
     """
 
     options: TensorRtOptions
     input_name: str
-    image_sizes: tuple[int, ...]
+    image_shape: tuple[int, ...]
     batch: int | None
     allow_tf32: bool
 
@@ -110,14 +110,14 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
 
     Args:
         model: A serialized ONNX model.
-        config: How to build it. A timing cache is read and updated.
+        config: Settings of the build. Its timing cache, if any, is read and updated.
 
     Returns:
         The engine and its layers.
 
     Raises:
         ArtifactError: TensorRT refuses the network; the cause is its first error message.
-        RequestError: The timing cache is of another device or release.
+        RequestError: The timing cache was made for another device or release.
         MissingDependencyError: The flavor's package is not installed.
     """
     options = config.options
@@ -126,10 +126,10 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
     log = cuda.make_logger(trt)
     with silence_file_descriptors():
         builder = trt.Builder(log)
-        network = builder.create_network(_network_flags(trt))
-        parser = trt.OnnxParser(network, log)  # It owns the weights until the engine is built.
+        network = builder.create_network(_make_network_flags(trt))
+        parser = trt.OnnxParser(network, log)  # Owns the weights; kept until the build ends.
         if not parser.parse(model):
-            raise _parse_error(trt, parser, log, product)
+            raise _make_parse_error(trt, parser, log, product)
         builder_config = _make_builder_config(trt, builder, config)
         serialized = builder.build_serialized_network(network, builder_config)
     if serialized is None:
@@ -147,16 +147,16 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
     return EnginePlan(data, str(trt.__version__), tuple(layers))
 
 
-def _network_flags(trt: Any) -> int:
+def _make_network_flags(trt: Any) -> int:
     """Return the flags of a strongly typed network.
 
-    From TensorRT 11 on, all networks are strongly typed and there is no flag for it.
+    From TensorRT 11 on, all networks are strongly typed and the flag does not exist.
     """
     strongly_typed = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if strongly_typed is None else 1 << int(strongly_typed)
 
 
-def _parse_error(trt: Any, parser: Any, log: Any, product: str) -> ArtifactError:
+def _make_parse_error(trt: Any, parser: Any, log: Any, product: str) -> ArtifactError:
     """Make the error for an ONNX model that TensorRT cannot parse."""
     if parser.num_errors:
         message = " ".join(parser.get_error(0).desc().split())
@@ -172,7 +172,7 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
     """Make TensorRT's own configuration of a build."""
     options = config.options
     builder_config = builder.create_builder_config()
-    # Makes the layers readable by the inspector; the engine does not grow.
+    # The inspector can then read the layers. The engine does not become larger.
     builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not config.allow_tf32:
         builder_config.clear_flag(trt.BuilderFlag.TF32)
@@ -183,24 +183,24 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
             builder_config.set_compute_capability(capability, i)
     if options.version_compatible:
         builder_config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-        # The lean runtime is host code, which no loader should run from a file.
+        # The lean runtime is executable code; loading a network should not run code from its file.
         builder_config.set_flag(trt.BuilderFlag.EXCLUDE_LEAN_RUNTIME)
     if options.timing_cache is not None:
         _set_timing_cache(builder_config, options.timing_cache)
     if config.batch is None:
         profile = builder.create_optimization_profile()
-        shapes = ((count, *config.image_sizes) for count in (1, 1, MAX_OPEN_BATCH))
+        shapes = ((count, *config.image_shape) for count in (1, 1, MAX_DYNAMIC_BATCH))
         profile.set_shape(config.input_name, *shapes)
         builder_config.add_optimization_profile(profile)
     return builder_config
 
 
 def _set_timing_cache(builder_config: Any, path: Path) -> None:
-    """Let the builder use the measurements in a file, if the file exists."""
+    """Let the builder use the measurements in a file; an absent file starts an empty cache."""
     content = path.read_bytes() if path.is_file() else b""
     if not builder_config.set_timing_cache(builder_config.create_timing_cache(content), False):
         raise RequestError(
-            f"the timing cache {path} is of another device or another release of TensorRT",
+            f"the timing cache {path} was made for another device or another release of TensorRT",
             "give another file to --timing-cache",
         )
 
@@ -215,10 +215,10 @@ def parse_build_log(text: str) -> Iterator[EngineLayer]:
         The layers in the order of the log.
     """
     for line in text.splitlines():
-        match = _LOGGED_LAYER.match(line)
+        match = _LAYER_PATTERN.match(line)
         if match is not None:
-            types = _LOGGED_TYPE.findall(match["inputs"])
-            nodes = tuple(_LOGGED_NODE.findall(line))
+            types = _TYPE_PATTERN.findall(match["inputs"])
+            nodes = tuple(_NODE_PATTERN.findall(line))
             yield EngineLayer(match["name"], match["kind"], types[0] if types else "", nodes)
 
 
@@ -241,16 +241,16 @@ def parse_inspector_json(text: str) -> Iterator[EngineLayer]:
         text: The inspector's JSON.
 
     Yields:
-        The layers; none for an engine built with less detail, which lists only names.
+        The layers; none if the engine was built without details, so that only names are listed.
     """
     for layer in json.loads(text)["Layers"]:
         if not isinstance(layer, dict):
             continue
         inputs = layer.get("Inputs") or [{}]
-        # TensorRT 10 has one key for format and type, "Format/Datatype".
+        # TensorRT 10 calls the key "Format/Datatype", because it combines format and type.
         types = [str(value) for key, value in inputs[0].items() if "datatype" in key.lower()]
         input_type = types[0] if types else ""
         if "int8" in input_type.lower():
             input_type = "Int8"
-        nodes = tuple(_LOGGED_NODE.findall(layer.get("Metadata") or ""))
+        nodes = tuple(_NODE_PATTERN.findall(layer.get("Metadata") or ""))
         yield EngineLayer(layer["Name"], layer.get("LayerType", ""), input_type, nodes)

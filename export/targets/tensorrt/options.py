@@ -15,8 +15,8 @@ TURING = "7.5"
 """Compute capability of the oldest cards that TensorRT-RTX supports."""
 
 RTX_COMPUTE = ("8.6", "8.9", "12.0")
-"""Compute capabilities that one TensorRT-RTX engine can serve together, by NVIDIA's support matrix:
-Ampere, Ada and Blackwell. Turing needs an engine of its own."""
+"""Compute capabilities that one TensorRT-RTX engine can support together, according to NVIDIA's
+support matrix: Ampere, Ada and Blackwell. Turing needs a separate engine."""
 
 TENSORRT_OPTIONS = (
     TargetOption(
@@ -32,7 +32,8 @@ TENSORRT_OPTIONS = (
     ),
     TargetOption(
         "timing_cache",
-        "Flavor classic: file that keeps the builder's measurements, so that builds repeat.",
+        "Flavor classic: file for the builder's measurements. Builds that share it make the same "
+        "engine.",
     ),
     TargetOption(
         "version_compatible",
@@ -44,16 +45,16 @@ TENSORRT_OPTIONS = (
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """The options that only the TensorRT target has.
+    """How TensorRT engines are built; the options that only the TensorRT target has.
 
     Attributes:
         flavor: "rtx" or "classic"; None for the one that is installed.
         compute: Compute capabilities such as "8.6"; empty for `RTX_COMPUTE` (flavor rtx) or for
             the GPU of this machine (flavor classic).
         timing_cache: File with the measurements of earlier builds, for the flavor classic. Builds
-            that share it give the same engine.
-        version_compatible: Let later releases open the engine, for the flavor classic. The lean
-            runtime that this needs is not stored in the engine.
+            that share it make the same engine.
+        version_compatible: Whether later releases can open the engine, for the flavor classic. The
+            lean runtime that they need for it is not stored in the engine.
 
     Raises:
         RequestError: The flavor cannot do what is requested.
@@ -65,7 +66,7 @@ class TensorRtOptions:
     version_compatible: bool = False
 
     def __post_init__(self) -> None:
-        """Check the options against each other."""
+        """Check that the flavor supports the other options."""
         if self.resolved_flavor not in cuda.PRODUCTS:
             raise RequestError(
                 f"TensorRT has no flavor {self.flavor!r}", f"use {' or '.join(cuda.PRODUCTS)}"
@@ -79,7 +80,7 @@ class TensorRtOptions:
             )
 
     def _check_rtx(self) -> None:
-        """Raise RequestError for what TensorRT-RTX cannot do."""
+        """Raise RequestError if an option is impossible with TensorRT-RTX."""
         if self.timing_cache is not None:
             raise RequestError(
                 "--timing-cache does not apply to TensorRT-RTX, which measures nothing "
@@ -101,7 +102,7 @@ class TensorRtOptions:
             )
         if TURING in self.compute and len(self.compute) > 1:
             raise RequestError(
-                f"compute capability {TURING} (Turing) needs an engine of its own",
+                f"compute capability {TURING} (Turing) needs a separate engine",
                 f"export once with --compute {TURING}, and once for the others",
             )
 
@@ -120,7 +121,7 @@ def parse_options(values: Mapping[str, str]) -> TensorRtOptions:
     """Read the options of the command line.
 
     Args:
-        values: Name of an option in `TENSORRT_OPTIONS` -> its text.
+        values: Name of an option in `TENSORRT_OPTIONS` -> its value as text.
 
     Returns:
         The checked options.

@@ -1,8 +1,8 @@
-"""Passes that prepare the ONNX graph for TensorRT, in a form that any other engine reads too.
+"""Passes that prepare the ONNX graph for TensorRT, in a form that other engines can read too.
 
-TensorRT's networks are strongly typed: what is float32 in the file is computed in float32. The
-scales of the recipe are those of every target; what changes is the type of everything that is not
-an integer. Each pass changes the model in place.
+TensorRT's networks are strongly typed: values that are float32 in the file are computed in float32.
+The passes therefore change the types of floating-point values; the quantization scales are the same
+as for every other target. Each pass changes the model in place.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from tinyvit.errors import RequestError
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-PRODUCTS = ("Conv", "Gemm", "MatMul")
-"""Operators that multiply matrices."""
+PRODUCT_OPERATORS = ("Conv", "Gemm", "MatMul")
+"""Operators whose work is multiply-accumulates: convolutions and matrix products."""
 
 FLOAT16_QUANTIZE_OPSET = 19
 """The first ONNX opset whose QuantizeLinear takes float16."""
@@ -33,7 +33,7 @@ def rewrite_for_tensorrt(model: ir.Model, use_float16: bool) -> None:
 
     Args:
         model: The exported network; changed in place.
-        use_float16: Compute in float16 what is not in integers.
+        use_float16: Whether floating-point values become float16.
 
     Raises:
         RequestError: The opset cannot quantize float16.
@@ -53,9 +53,11 @@ def rewrite_for_tensorrt(model: ir.Model, use_float16: bool) -> None:
 def dequantize_depthwise_weights(model: ir.Model) -> None:
     """Store the weights of depthwise convolutions as floats.
 
-    Requires: nothing. Changes: quantized weights of grouped convolutions become the float32 values
-    that they stand for; the input stays quantized. Why: for integers, TensorRT-RTX 1.7 pads every
-    channel to four, and stores 2.4 MB of zeros for each of the demo's two such layers.
+    Requires: nothing.
+    Changes: quantized weights of grouped convolutions become the float32 values that they
+        represent; the input stays quantized.
+    Why: TensorRT-RTX 1.7 pads every channel of integer weights to four, which adds 2.4 MB of zeros
+        for each of the demo's two such layers.
 
     Args:
         model: The model to change in place.
@@ -74,10 +76,11 @@ def dequantize_depthwise_weights(model: ir.Model) -> None:
 def convert_to_float16(model: ir.Model) -> None:
     """Compute every float in float16; the input and the output stay float32.
 
-    Requires: opset 19 or later if the model is quantized. Changes: types of values and of
-    constants, and a Cast behind the input and in front of the output. Scales of quantization become
-    at least the smallest positive float16. Why: half the size, and the products run on tensor
-    cores. TensorRT refuses a scale of zero, to which smaller ones would be rounded.
+    Requires: opset 19 or later if the model is quantized.
+    Changes: values and constants become float16, with a Cast after the input and before the output;
+        quantization scales become at least the smallest positive float16.
+    Why: half the size, and the products run on tensor cores. TensorRT refuses a scale of zero, to
+        which smaller scales would be rounded.
 
     Args:
         model: The model to change in place.
@@ -110,11 +113,11 @@ def _cast_ends(model: ir.Model) -> None:
 
     graph = model.graph
     image, logits = graph.inputs[0], graph.outputs[0]
-    half_image = _make_value("half/in", ir.DataType.FLOAT16, image.shape)
+    float16_image = _make_value("half/in", ir.DataType.FLOAT16, image.shape)
     cast_image = ir.node(
-        "Cast", [image], {"to": ir.DataType.FLOAT16}, name="half/in", outputs=[half_image]
+        "Cast", [image], {"to": ir.DataType.FLOAT16}, name="half/in", outputs=[float16_image]
     )
-    image.replace_all_uses_with(half_image)
+    image.replace_all_uses_with(float16_image)
     cast_image.replace_input_with(0, image)
     graph.insert_before(next(iter(graph)), cast_image)
     float_logits = _make_value(logits.name, ir.DataType.FLOAT, logits.shape)
@@ -129,8 +132,9 @@ def _cast_ends(model: ir.Model) -> None:
 def cast_pixels_first(model: ir.Model) -> None:
     """Convert uint8 pixels to float32 before they are transposed.
 
-    Requires: preprocessing was added; a float32 input stays as it is. Changes: Transpose and Cast
-    of the input exchange their places. Why: TensorRT casts uint8, and can do nothing else with it.
+    Requires: preprocessing was added; a float32 input stays as it is.
+    Changes: the order of the input's Transpose and Cast is swapped.
+    Why: a Cast is the only operation of TensorRT on uint8.
 
     Args:
         model: The model to change in place.
@@ -166,7 +170,7 @@ def count_product_macs(model: ir.Model) -> dict[str, int]:
     """
     macs = {}
     for node in model.graph:
-        if node.op_type in PRODUCTS:
+        if node.op_type in PRODUCT_OPERATORS:
             left, right = (_read_sizes(value) for value in node.inputs[:2])
             depth = prod(right[1:]) if node.op_type == "Conv" else left[-1]
             assert node.name is not None

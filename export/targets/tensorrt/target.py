@@ -1,8 +1,8 @@
 """The target "tensorrt": an .engine file for NVIDIA's GPUs.
 
-There are two flavors. "rtx" is TensorRT-RTX: engines are built ahead of time, without a GPU, for
-RTX cards on x86-64. "classic" is TensorRT 10 and 11 for Jetson and data centers: engines are built
-on the device itself.
+There are two flavors. "rtx" is TensorRT-RTX, for RTX cards on x86-64; its engines are built ahead
+of time, without a GPU. "classic" is TensorRT 10 and 11, for Jetson and data centers; its engines
+are built on the device itself.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class TensorRtTarget(Target):
 
     name = "tensorrt"
     aliases = ("trt", "engine")
-    # Attention's products stay float16: TensorRT fuses them into one kernel, which rounds its
-    # result for the next layer; int8 gains nothing measurable there.
+    # Attention's products stay float16: TensorRT fuses them into one kernel, which quantizes its
+    # result for the next layer; int8 products gain nothing measurable.
     scheme = QuantScheme("int8", biases="float32", attention=False)
     unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
     parity_method = "graph"
@@ -88,10 +88,10 @@ class TensorRtTarget(Target):
         )
         return TensorRtModel(plan, count_product_macs(model), self.build_options)
 
-    def parity_model(
+    def make_parity_model(
         self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
     ) -> bytes:
-        """Make the ONNX file that the builder reads; see `Target.parity_model`."""
+        """Make the ONNX model that the builder reads; see `Target.make_parity_model`."""
         check_supported(self, precision, stage, graph.batch)
         return _serialize(self.make_onnx_model(graph, preprocess, stage, precision))
 
@@ -104,7 +104,7 @@ class TensorRtTarget(Target):
             graph: See `lower`.
             preprocess: See `lower`.
             stage: "host" or "normalize".
-            precision: Every precision but "float32" has float16 inside.
+            precision: "float32" computes in float32; all others compute in float16 and int8.
 
         Returns:
             An ONNX model that other engines can read too.
@@ -117,7 +117,7 @@ class TensorRtTarget(Target):
                 f"TensorRT-RTX has no float32 products on Turing (compute capability {TURING})",
                 "use --float16 or --int8",
             )
-        model = graph.onnx()
+        model = graph.to_onnx()
         rewrite_for_tensorrt(model, use_float16=precision != "float32")
         add_preprocessing(model, preprocess, stage)
         cast_pixels_first(model)
@@ -140,15 +140,17 @@ def _check_gpu() -> None:
 def _make_build_config(
     options: TensorRtOptions, model: ir.Model, batch: int | None, precision: Precision
 ) -> BuildConfig:
-    """Describe the input to the builder."""
+    """Make the settings of the build, with the input's name and shape."""
     image = model.graph.inputs[0]
     assert image.shape is not None
-    sizes = tuple(size for size in list(image.shape)[1:] if isinstance(size, int))
-    return BuildConfig(options, image.name or "", sizes, batch, allow_tf32=precision != "float32")
+    image_shape = tuple(size for size in list(image.shape)[1:] if isinstance(size, int))
+    return BuildConfig(
+        options, image.name or "", image_shape, batch, allow_tf32=precision != "float32"
+    )
 
 
 def _serialize(model: ir.Model) -> bytes:
-    """Remove constants that nothing reads any more, check the model and serialize it."""
+    """Remove unused constants, check the model and serialize it."""
     import onnx
     import onnx_ir as ir
     import onnx_ir.passes.common as passes

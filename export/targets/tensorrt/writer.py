@@ -1,6 +1,6 @@
-"""Write a TensorRT engine, with its manifest in a .json file beside it.
+"""Writes a TensorRT engine, with its manifest in a .json file beside it.
 
-The manifest is not in the engine, because TensorRT's own loaders accept nothing but the engine.
+The manifest is not in the engine file, because TensorRT's loaders accept nothing else in it.
 """
 
 from __future__ import annotations
@@ -40,22 +40,22 @@ class TensorRtModel(LoweredModel):
         return [sidecar_path, path]
 
     def add_to_manifest(self, manifest: Manifest) -> Manifest:
-        """Add what the engine does with int8; see `LoweredModel.add_to_manifest`."""
+        """Add the share of int8 in the engine; see `LoweredModel.add_to_manifest`."""
         record = manifest.quantization
         if record is None or manifest.precision != "int8":
             return manifest
         summary = self.summarize_int8()
         trials = (*(trial for trial in record.trials if trial != summary), summary)
-        record = replace(record, int8_macs=round(self.int8_share, 4), trials=trials)
+        record = replace(record, int8_mac_fraction=round(self.int8_share, 4), trials=trials)
         return replace(manifest, quantization=record)
 
     def notes(self, precision: Precision) -> tuple[str, ...]:
-        """Say what the engine does with int8; see `LoweredModel.notes`."""
+        """Report the share of int8 in the engine; see `LoweredModel.notes`."""
         return (self.summarize_int8(),) if precision == "int8" else ()
 
     @property
     def int8_share(self) -> float:
-        """Share of the multiply-accumulates whose layer takes 8-bit integers, 0 to 1."""
+        """Share of the multiply-accumulates in layers with 8-bit integer input, 0 to 1."""
         int8_nodes = self.plan.find_int8_nodes(self.macs)
         return sum(self.macs[node] for node in int8_nodes) / max(1, sum(self.macs.values()))
 
@@ -63,7 +63,7 @@ class TensorRtModel(LoweredModel):
         """Summarize which products the engine computes in 8-bit integers.
 
         Returns:
-            One sentence without a full stop.
+            One sentence without a period.
         """
         flavor = self.options.resolved_flavor
         count = len(self.plan.find_int8_nodes(self.macs))

@@ -11,8 +11,10 @@ from tinyvit.data.listing import is_ignored_name, is_image_path
 from tinyvit.errors import RequestError
 
 MAX_IMAGE_BYTES = 256 * 2**20
-"""A larger member is read as an empty image, which the decoder refuses by name."""
+"""A larger member is read as zero bytes, so that decoding it gives an error with its name."""
+
 MAX_MEMBERS = 5_000_000
+"""Tar files with more members (files and folders) are refused."""
 
 
 def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
@@ -24,11 +26,13 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
         path: The tar file.
 
     Returns:
-        For each image its name, with "/", and a function that reads its bytes from the tar file.
-        The bytes are empty where the image is too large or cannot be read. Sorted by name.
+        The name of each image, with "/" as separator, mapped to a function that reads its bytes
+        from the tar file; sorted by name. The function returns zero bytes if the image is too large
+        or cannot be read.
 
     Raises:
-        RequestError: The file is not an uncompressed tar, has no images, or has a name twice.
+        RequestError: The file is not an uncompressed tar, has no images or too many members, or
+            contains two images of the same name.
     """
     readers: dict[str, Callable[[], bytes]] = {}
     try:
@@ -69,7 +73,7 @@ def _is_image_member(member: tarfile.TarInfo, name: str) -> bool:
 
 
 def _read_member(path: Path, offset: int, size: int) -> bytes:
-    """Read the bytes of one member."""
+    """Return the bytes of one member, or zero bytes if it is too large or cannot be read."""
     if size > MAX_IMAGE_BYTES:
         return b""
     try:

@@ -19,7 +19,7 @@ def pad_batch(images: npt.NDArray[Scalar], batch: int) -> npt.NDArray[Scalar]:
         batch: The batch size, at least 1.
 
     Returns:
-        The same array where n is such a multiple, else a longer copy.
+        The same array if n is already such a multiple, otherwise a longer copy.
     """
     missing = -len(images) % batch
     if not missing:
@@ -37,11 +37,11 @@ def run_in_batches(
     Args:
         run: Maps network inputs, (batch, ...), to logits, float32 (batch, classes).
         images: Network inputs, (n, ...), n at least 1.
-        batch: The batch size that the network is fixed to. A name such as "N", or None, says that
-            it takes any number: then all images are run at once.
+        batch: The only batch size that the network accepts. A string such as "N", or None, means
+            that it accepts any batch size; all images are then run at once.
 
     Returns:
-        Logits, float32 (n, classes). Those of padding images are cut off.
+        Logits, float32 (n, classes), without those of padding images.
     """
     if not isinstance(batch, int):
         return run(images)

@@ -1,4 +1,8 @@
-"""Reading folders that have one subfolder for each class, for training and for validation."""
+"""Listing folders of images that have one subfolder for each class.
+
+`read_image_folder` is for training: the subfolders define the classes. `read_labeled_images` is for
+evaluation: the subfolders are matched to the labels of a model. No image is decoded.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +23,21 @@ from tinyvit.images import open_image
 from tinyvit.labels import Label, labels_by_wnid
 
 SPLITS = ("train", "val")
-"""The subfolders of a folder that is divided into images to train on and to validate on."""
-_SPLIT_NAMES = (*SPLITS, "validation", "test")
+"""Subfolders of a dataset that has a training and a validation split."""
+_SPLIT_FOLDERS = (*SPLITS, "validation", "test")
+"""Folders, in lower case, that `class_folder_name` does not take for class folders."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The images under a folder, with the class of each where they lie in class folders.
+    """The images under a folder, and their classes if every image is in a class folder.
 
     Attributes:
         folder: The folder that the keys are relative to.
-        keys: Paths of the images within the folder, with "/", sorted.
-        labels: One label for each class folder, in sorted order of the folder names. None for a
-            folder without class folders.
-        class_indices: For each image its index in `labels`, int64 (N,). None where `labels` is.
+        keys: Paths of the images relative to `folder`, with "/" as separator, sorted.
+        labels: One label for each class folder, in the order of the folder names. None if an image
+            is in no class folder.
+        class_indices: Index in `labels` of each image's class, int64 (N,). None if `labels` is.
     """
 
     folder: Path
@@ -49,7 +54,7 @@ class ImageFolder:
         The EXIF rotation is ignored, as it is in calibration and evaluation.
 
         Args:
-            index: The position of the image in `keys`.
+            index: Index of the image in `keys`.
 
         Raises:
             ImageError: The image cannot be decoded.
@@ -58,14 +63,15 @@ class ImageFolder:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of all keys and file sizes in bytes. The contents do not enter."""
+        """Hex digest of all keys and file sizes. File contents are not hashed, to save time."""
         return listing_sha256((key, self.folder / key) for key in self.keys)
 
     def class_indices_in(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
         """Return the class of every image as an index into the labels of a model.
 
         Args:
-            labels: The labels of the model. A class folder matches by WordNet id or label, exactly.
+            labels: The labels of the model. The name of a class folder must equal the WordNet id or
+                the name of one label.
 
         Returns:
             Indices into `labels`, int64 (N,), in the order of `keys`.
@@ -85,11 +91,11 @@ class ImageFolder:
 
 @dataclass(frozen=True)
 class LabeledImages:
-    """Image files with the class of each as an index into the labels of a model.
+    """Image files and their classes as indices into the labels of a model.
 
     Attributes:
         files: The image files, sorted.
-        class_indices: The class of each file, int64 (N,).
+        class_indices: Index in the model's labels of each file's class, int64 (N,).
     """
 
     files: tuple[Path, ...]
@@ -108,15 +114,15 @@ class LabeledImages:
 
 
 def read_image_folder(folder: str | Path) -> ImageFolder:
-    """List the images of a folder to train on, with classes where all lie in class folders.
+    """List the training images of a folder, with their classes if all are in class folders.
 
     Args:
-        folder: A folder of images at any depth. Where it holds "train" and "val", the images are
-            those in "train".
+        folder: A folder of images at any depth. If it contains folders "train" and "val", only the
+            images in "train" are listed.
 
     Returns:
-        The images. An image's class folder is the first folder of its key. A folder that is named
-        by a WordNet id of ImageNet gets the label of that class.
+        The images. An image's class folder is the first folder of its key. A class folder whose
+        name is a WordNet id of ImageNet gets the label of that class.
 
     Raises:
         RequestError: `folder` is not a folder.
@@ -139,11 +145,11 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
 
 
 def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledImages:
-    """List the images of class folders with their classes in a model.
+    """List images in class folders, with their classes as indices into a model's labels.
 
     Args:
-        folder: A folder in which every image lies in a class folder, named by a WordNet id or a
-            label, exactly.
+        folder: A folder with one subfolder per class. The name of each subfolder must equal the
+            WordNet id or the name of one label.
         labels: The labels of the model, in the order of its logits.
 
     Raises:
@@ -157,16 +163,17 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
             f"{folder} is not a folder", "give a folder with one subfolder per class"
         )
     files = list_images(folder)
+    # An image in no subfolder gives its file name here, which matches no label and is refused.
     names = [file.relative_to(folder).parts[0] for file in files]
     indices = match_class_names(names, labels, f"folders and files in {folder}")
     return LabeledImages(tuple(files), np.array([indices[name] for name in names], np.int64))
 
 
 def split_folder(folder: str | Path, split: str) -> Path:
-    """Return the subfolder of a split, or the folder itself where it is not divided into splits.
+    """Return the subfolder of a split, or the folder itself if it has no splits.
 
     Args:
-        folder: A folder that may hold both "train" and "val".
+        folder: A folder that may contain both "train" and "val".
         split: "train" or "val".
     """
     folder = Path(folder)
@@ -174,14 +181,15 @@ def split_folder(folder: str | Path, split: str) -> Path:
 
 
 def class_folder_name(key: str) -> str:
-    """Return the name of the class folder that an image lies in.
+    """Return the name of the class folder that contains an image.
 
-    It is the first folder of the key, or the second where the first is named as a split is, such as
-    in "val/n01440764/1.jpg".
+    This is the first folder of the path, or the second if the first has the name of a split: for
+    "val/n01440764/1.jpg" it is "n01440764".
 
     Args:
-        key: A path within the data, with "/" and at least one folder.
+        key: Path of the image relative to the root of the dataset, with "/" as separator. The image
+            is in at least one folder.
     """
     folders = key.split("/")[:-1]
-    is_in_split = len(folders) > 1 and folders[0].lower() in _SPLIT_NAMES
+    is_in_split = len(folders) > 1 and folders[0].lower() in _SPLIT_FOLDERS
     return folders[1] if is_in_split else folders[0]

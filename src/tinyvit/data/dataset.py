@@ -1,12 +1,13 @@
-"""Labeled images as people have them, for measuring accuracy.
+"""Labeled images for measuring accuracy, in the forms in which users have them.
 
-`open_dataset` finds out what a location is:
+`open_dataset` recognizes these forms:
 
-class folders   val/n01440764/*.JPEG, or folders named by the labels of the model, or "0" ... "999"
+class folders   val/n01440764/*.JPEG; or folders named by the labels of the model, or "0" to "999"
                 (ImageNet-V2)
-flat folder     val/ILSVRC2012_val_00000001.JPEG ..., with a truth file (see `truth_files`)
-tar file        either of these, uncompressed, such as ILSVRC2012_img_val.tar as downloaded
-other sources   a prefix such as "hf:", with a function that the caller provides
+flat folder     val/ILSVRC2012_val_00000001.JPEG ..., with a truth file, which lists the class of
+                each image (see `truth_files`)
+tar file        one of the above, uncompressed, such as ILSVRC2012_img_val.tar as downloaded
+other sources   a name with a prefix such as "hf:", opened by a function that the caller provides
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from pathlib import Path
 from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folders import class_folder_name
 from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
-from tinyvit.data.listing import ImageReader, list_images, list_subfolders, path_reader
+from tinyvit.data.listing import ImageReader, list_images, list_subfolders, make_path_reader
 from tinyvit.data.sampling import sample_stratified
-from tinyvit.data.truth_files import KINDS, read_truth_file
+from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 
@@ -33,10 +34,10 @@ class Sample:
     """One labeled image that has not been read yet.
 
     Attributes:
-        name: The name of the image within its dataset, with "/".
-        classes: What the image shows, as the data names it: a WordNet id, the name of a class
-            folder, or "#7" for class number 7. Of several classes, any is right.
-        read: Returns the image as a path or as the bytes of a file.
+        name: Name of the image within its dataset, with "/" as separator.
+        classes: The correct class as the data names it: a WordNet id, the name of a class folder, a
+            label, or "#7" for class number 7. If there are several, each of them is correct.
+        read: Function that returns the image as a path or as the bytes of a file.
     """
 
     name: str
@@ -46,12 +47,12 @@ class Sample:
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """The location of a dataset: enough to open the same images in another process.
+    """Where a dataset is and how much of it to use; another process can open the same images.
 
     Attributes:
-        data: A folder, an uncompressed tar file, or a name with the prefix of another source.
-        truth: The file that states the classes where the images are not in class folders.
-        limit: The number of images to use, drawn evenly from the classes; None for all.
+        data: A folder, an uncompressed tar file, or a name with a prefix such as "hf:".
+        truth: The truth file, which lists the class of each image; None for class folders.
+        limit: Number of images to use, drawn evenly from the classes; None for all.
     """
 
     data: str
@@ -64,9 +65,9 @@ class Dataset:
     """Labeled images from one source.
 
     Attributes:
-        source: What the images are and where their classes come from, in words.
-        samples: The images, in the order of their names.
-        location: What `open_dataset` was given; None for a dataset that was made otherwise.
+        source: Description of the images and of the origin of their classes.
+        samples: The images, sorted by name.
+        location: The argument of `open_dataset`; None if another function made the dataset.
     """
 
     source: str
@@ -75,7 +76,10 @@ class Dataset:
 
     @cached_property
     def sha256(self) -> str:
-        """Hex digest of all names and classes. Datasets with the same digest pose the same task."""
+        """Hex digest of all names and classes, which shows whether two datasets are the same.
+
+        The contents of the images are not hashed.
+        """
         pairs = [(sample.name, sample.classes) for sample in self.samples]
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
@@ -86,8 +90,8 @@ class MatchedDataset:
 
     Attributes:
         samples: The images, in the order of the dataset.
-        class_indices: For each image the indices of the model that are right, sorted.
-        notes: Sentences about images and classes that are missing, for reports.
+        class_indices: For each image the indices of all correct classes of the model, sorted.
+        notes: Sentences for reports about images that were left out and classes without images.
     """
 
     samples: tuple[Sample, ...]
@@ -101,13 +105,13 @@ def open_dataset(
     """List the labeled images of a location. No image is decoded.
 
     Args:
-        location: The data, the truth file, and the number of images. A limited number is drawn
-            evenly from the classes, and depends on the names of the images alone.
-        openers: Sources beside folders and tar files: a prefix such as "hf:", and a function that
-            gets the rest of `location.data` and returns the dataset.
+        location: The data, the truth file, and the number of images. If the number is limited, the
+            images are drawn evenly from the classes. The choice depends only on the image names.
+        openers: Other kinds of sources. A key is a prefix such as "hf:"; its value is a function
+            that gets the rest of `location.data` and returns the dataset.
 
     Returns:
-        The dataset, with `location` in it.
+        The dataset, which contains `location`.
 
     Raises:
         RequestError: The location or its truth file cannot be understood, an image has no class, or
@@ -134,15 +138,17 @@ def match_dataset(
     Args:
         dataset: The labeled images.
         labels: The labels of the model, in the order of its logits.
-        only_known: Leave out images of classes that the model does not have, and say so in the
-            notes, instead of refusing them.
+        only_known: Whether to leave out images of classes that the model does not have, and report
+            them in the notes. Otherwise such a class is an error.
 
     Raises:
-        RequestError: A class of the data is not a class of the model, or, with `only_known`, no
-            class is.
+        RequestError: A class of the data does not match exactly one class of the model. With
+            `only_known`: none of them does.
     """
     matcher = LabelMatcher(labels)
-    indices = {name: matcher.index(name) for sample in dataset.samples for name in sample.classes}
+    indices = {
+        name: matcher.find_index(name) for sample in dataset.samples for name in sample.classes
+    }
     unknown = sorted(name for name, index in indices.items() if index is None)
     if unknown and not only_known:
         raise RequestError(
@@ -151,8 +157,8 @@ def match_dataset(
             f"name them by WordNet id or by the labels of the model, such as"
             f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
         )
-    matches = [(sample, _right_indices(sample, indices)) for sample in dataset.samples]
-    kept = [(sample, right) for sample, right in matches if right]
+    matches = [(sample, _correct_indices(sample, indices)) for sample in dataset.samples]
+    kept = [(sample, correct) for sample, correct in matches if correct]
     if not kept:
         raise RequestError(
             "no image in the data shows a class of the model",
@@ -164,7 +170,7 @@ def match_dataset(
             f"{left_out} images of {len(unknown)} classes that the model does not have"
             " were left out"
         )
-    shown = len({index for _, right in kept for index in right})
+    shown = len({index for _, correct in kept for index in correct})
     if shown < len(labels):
         notes.append(f"the images show {shown} of the model's {len(labels)} classes")
     samples, class_indices = zip(*kept)
@@ -174,7 +180,7 @@ def match_dataset(
 def _open_all(
     location: DatasetLocation, openers: Mapping[str, Callable[[str], Dataset]]
 ) -> Dataset:
-    """Open a location without regard to its limit."""
+    """Open a location with all of its images; the limit is ignored."""
     for prefix, opener in openers.items():
         if location.data.startswith(prefix):
             if location.truth is not None:
@@ -198,7 +204,7 @@ def _open_all(
 
 def _folder_readers(folder: Path) -> dict[str, ImageReader]:
     readers = {
-        path.relative_to(folder).as_posix(): path_reader(path) for path in list_images(folder)
+        path.relative_to(folder).as_posix(): make_path_reader(path) for path in list_images(folder)
     }
     return dict(sorted(readers.items()))
 
@@ -209,7 +215,7 @@ def _label_by_class_folders(readers: Mapping[str, ImageReader], path: Path) -> D
         raise RequestError(
             f"{len(outside)} of the {len(readers)} images in {path.name} are in no class folder,"
             f" such as {outside[0]}",
-            KINDS,
+            TRUTH_FILE_REMEDY,
         )
     if path.is_dir():
         filled = {name.partition("/")[0] for name in readers}
@@ -231,14 +237,14 @@ def _label_by_truth_file(readers: Mapping[str, ImageReader], name: str, truth: P
         Sample(image, classes[image], read) for image, read in readers.items() if classes[image]
     )
     left_out = len(readers) - len(samples)
-    note = f", {left_out} left out that have no class in it" if left_out else ""
+    note = f" ({left_out} left out, to which the file assigns no class)" if left_out else ""
     return Dataset(f"{len(samples)} images of {name}, classes by {truth.name}{note}", samples)
 
 
-def _right_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
-    """Return the model's indices of the classes that an image shows, sorted."""
-    found = {indices[name] for name in sample.classes}
-    return tuple(sorted(index for index in found if index is not None))
+def _correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
+    """Return the indices in the model of all correct classes of an image, sorted."""
+    matches = {indices[name] for name in sample.classes}
+    return tuple(sorted(index for index in matches if index is not None))
 
 
 def _sample_name(sample: Sample) -> str:

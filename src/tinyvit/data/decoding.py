@@ -1,4 +1,4 @@
-"""A threaded map with bounded look-ahead, for decoding images while an engine runs."""
+"""A map over items in threads with limited read-ahead: images are decoded while an engine runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 _MAX_DECODING_THREADS = 4
 
 
-def decoding_threads() -> int:
-    """Return the number of threads that decode images: one per CPU core, at most 4."""
+def count_decoding_threads() -> int:
+    """Return how many threads to decode images with: one per CPU core, at most 4."""
     return min(_MAX_DECODING_THREADS, os.cpu_count() or 1)
 
 
@@ -28,19 +28,19 @@ def map_ahead(
 ) -> Iterator[Result]:
     """Apply a function to items in threads and yield the results in order.
 
-    Items are taken from the iterable in the caller's thread, and only as far ahead as stated, so
-    the iterable may be endless. An error of the function or of the iterable is raised at its place.
-    Closing the iterator, or an error, cancels the calls that have not begun and waits for those
-    that have.
+    Items are taken from the iterable in the caller's thread, at most `ahead` of them in advance, so
+    the iterable may be endless. An error of the function or of the iterable is raised where its
+    result would have been yielded. After an error, or when the iterator is closed, calls that have
+    not begun are canceled and running calls are awaited.
 
     Args:
         function: Called once for each item, in several threads at the same time.
-        items: The items, of any number.
-        threads: The number of threads.
-        ahead: The number of items taken from the iterable before the first result is yielded, at
-            least 1. So many results at most are held or being computed at any time.
-        chunk: The number of results that are complete before the first of them is yielded, at most
-            `ahead`. With `chunk == ahead`, nothing is computed while the caller uses the results.
+        items: The items, in any number.
+        threads: Number of threads.
+        ahead: Number of items taken from the iterable before the first result is yielded, at least
+            1. This is also the largest number of results that are being computed or waiting.
+        chunk: Number of results that must be complete before the first of them is yielded, at most
+            `ahead`. If it equals `ahead`, nothing is computed while the caller uses the results.
 
     Yields:
         One result for each item, in the order of the items.

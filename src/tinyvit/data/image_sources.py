@@ -1,4 +1,8 @@
-"""Images to calibrate with: a folder, a list of paths or an array, listed without decoding them."""
+"""Listing images for calibration: those of a folder, of a list of paths, or of an array.
+
+Calibration chooses the scales of int8 activations from the values that occur on sample images. An
+image source is a folder, a .txt file of paths or an .npz file. Image files are not decoded here.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,17 @@ from typing import IO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.data.listing import ImageReader, list_images, path_reader
+from tinyvit.data.listing import ImageReader, list_images, make_path_reader
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
 
 MAX_LIST_BYTES = 64 * 2**20
+"""Larger lists of paths are refused."""
+
 MAX_ARRAY_BYTES = 4 * 2**30
-KINDS = (
+"""Arrays with more pixel data are refused."""
+
+SOURCE_REMEDY = (
     "give a folder of images, a folder of class folders, a .txt file of paths or an .npz file"
     " of one array"
 )
@@ -35,7 +43,7 @@ _ARRAY_ERRORS = (
     *(OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError),
     *(zipfile.BadZipFile, zlib.error),
 )
-"""What zipfile, zlib and numpy raise for damaged files."""
+"""Errors that zipfile, zlib and numpy raise for damaged files."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +51,9 @@ class SourceImage:
     """One image of a source that has not been read yet.
 
     Attributes:
-        name: The name of the image within its source. The order and the seed depend on it.
-        group: The folder that it lies in. Groups contribute equally to a sample.
-        read: Returns the image for `tinyvit.images.open_image`: a path or an array.
+        name: Name of the image within its source. `order_source_images` orders by its hash.
+        group: Folder that contains the image. A sample contains equally many images of each group.
+        read: Function that returns the image for `tinyvit.images.open_image`: a path or an array.
     """
 
     name: str
@@ -58,7 +66,7 @@ def list_source_images(source: Path) -> list[SourceImage]:
 
     Args:
         source: A folder of images at any depth; a .txt file with one path per line, relative to the
-            file; or an .npz file as `read_image_array` takes it.
+            folder of that file; or an .npz file that `read_image_array` accepts.
 
     Raises:
         RequestError: The source does not exist or is of another kind, or a list or an array cannot
@@ -66,38 +74,40 @@ def list_source_images(source: Path) -> list[SourceImage]:
         ImageError: The folder cannot be read, or has no images.
     """
     if source.is_dir():
-        return [source_image(path, source) for path in list_images(source)]
+        return [make_source_image(path, source) for path in list_images(source)]
     if not source.is_file():
-        raise RequestError(f"{source} does not exist", KINDS)
+        raise RequestError(f"{source} does not exist", SOURCE_REMEDY)
     if source.suffix.lower() == ".txt":
-        return [source_image(source.parent / line, source.parent) for line in _read_lines(source)]
+        return [
+            make_source_image(source.parent / line, source.parent) for line in _read_lines(source)
+        ]
     if source.suffix.lower() == ".npz":
         array = read_image_array(source)
         return [
-            # The name enters the hash that orders the images: it must never change.
+            # These names must never change: `order_source_images` orders by their hashes.
             SourceImage(f"picture {index}", "", partial(array.__getitem__, index))
             for index in range(len(array))
         ]
-    raise RequestError(f"{source} is not a source of images", KINDS)
+    raise RequestError(f"{source} is not a source of images", SOURCE_REMEDY)
 
 
-def source_image(path: Path, base: Path) -> SourceImage:
-    """Describe an image file by its path from a base folder.
+def make_source_image(path: Path, base: Path) -> SourceImage:
+    """Create the entry of an image file, named by its path relative to a base folder.
 
     Args:
         path: The image file.
-        base: The folder that the name is relative to. The file may lie outside it.
+        base: The folder that the name is relative to. The file may be outside this folder.
     """
     name = Path(os.path.relpath(path, base))
-    return SourceImage(name.as_posix(), name.parent.as_posix(), path_reader(path))
+    return SourceImage(name.as_posix(), name.parent.as_posix(), make_path_reader(path))
 
 
 def order_source_images(images: list[SourceImage], seed: int) -> list[SourceImage]:
-    """Order images so that every folder contributes one in turn, drawn by a seed.
+    """Order images so that the folders take turns, each giving one image, as the seed decides.
 
     Args:
         images: The images of a source, in any order.
-        seed: Another seed gives another order. The same seed and names give the same order.
+        seed: Seed of the order. The same seed and the same names always give the same order.
     """
     return order_stratified(images, _image_name, _image_group, seed)
 
@@ -105,7 +115,8 @@ def order_source_images(images: list[SourceImage], seed: int) -> list[SourceImag
 def read_image_array(path: Path) -> Pixels:
     """Read the only array of an .npz file.
 
-    Memory is allocated only where the header of the array and the size in the file agree.
+    The pixels are read only if the size in the array's header equals the size in the file, so a
+    false header cannot make this function allocate much memory.
 
     Args:
         path: A file that `np.savez(path, images)` wrote.
@@ -114,7 +125,7 @@ def read_image_array(path: Path) -> Pixels:
         RGB pixels, uint8 (N, H, W, 3), N, H and W at least 1.
 
     Raises:
-        RequestError: The file is damaged, too large, or holds anything else.
+        RequestError: The file is damaged, too large, or contains anything but such an array.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -137,12 +148,12 @@ def read_image_array(path: Path) -> Pixels:
 
 
 def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
-    """Read the header of an array and refuse all but uint8 (N, H, W, 3) in C order."""
+    """Read the header of an array; raise ValueError unless it is uint8 (N, H, W, 3) in C order."""
     version = np.lib.format.read_magic(file)
     shape, is_fortran_order, dtype = _HEADER_READERS[version](file)
     is_rgb = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
     if not is_rgb or is_fortran_order or min(shape) < 1:
-        raise ValueError(f"it holds {dtype} of shape {shape}")
+        raise ValueError(f"it contains {dtype} of shape {shape}")
     return tuple(shape)
 
 

@@ -1,7 +1,7 @@
-"""Matching the class names that data uses to the labels of a model.
+"""Matching class names in the data to the labels of a model.
 
-A name that matches no class, or more than one, is never guessed: a wrong guess would only show as a
-low accuracy.
+If a name matches no class or more than one, nothing is guessed, because the only sign of a wrong
+guess would be a low accuracy.
 """
 
 from __future__ import annotations
@@ -15,18 +15,21 @@ from tinyvit.labels import Label, imagenet_labels
 
 _CLASS_NUMBER = re.compile(r"#?(\d{1,9})")
 _SHOWN_NAMES = 3
-"""Names that an error message lists before it says "..."."""
+"""Number of names that an error message lists before "..."."""
 
 
 class LabelMatcher:
-    """Finds the class index that a name stands for, among the labels of one model.
+    """Finds the class of a model that a name in the data denotes.
 
-    A name is accepted in this order, and only where exactly one class has it:
+    The first of these rules that applies to a name decides. If it leads to more than one class, the
+    name does not match.
 
-    1. the WordNet id or the label, exactly;
-    2. the label in another spelling: case, and "_", "-" or repeated spaces for a space;
-    3. a class number such as "7" or "#7": the number of an ImageNet-1k class if the labels have
-       WordNet ids, else the index of the class in the model. "#7" is always a number.
+    1. The name equals the WordNet id or the label of a class.
+    2. The name equals a label except for upper and lower case, and "_", "-" or repeated spaces
+       instead of a space.
+    3. The name is a class number such as "7" or "#7". If the labels have WordNet ids, it is the
+       number of an ImageNet-1k class, otherwise the index of the class in the model. "#7" is always
+       a number, even if a label has this name.
 
     With `exact=True` only rule 1 applies.
     """
@@ -36,8 +39,8 @@ class LabelMatcher:
 
         Args:
             labels: The labels of the model, in the order of its logits.
-            exact: Accept only a WordNet id or a label as it is written. Training and calibration
-                use this, because a folder named "7" does not say where its numbers begin.
+            exact: Whether a name must equal a WordNet id or a label. Training and calibration need
+                this: the name "7" does not show whether the classes are numbered from 0 or from 1.
         """
         self._labels = tuple(labels)
         self._exact = exact
@@ -53,28 +56,28 @@ class LabelMatcher:
         is_imagenet = wnids == [label.wnid for label in self._imagenet]
         self._numbers_are_indices = is_imagenet or not any(wnids)
 
-    def index(self, name: str) -> int | None:
-        """Return the class index for a name of the data.
+    def find_index(self, name: str) -> int | None:
+        """Return the index of the class that a name in the data denotes.
 
         Args:
             name: A WordNet id, a label, or a class number.
 
         Returns:
-            The index in the labels, or None where no class or more than one matches.
+            The index in the labels, or None if no class or more than one matches.
         """
         if not self._exact and name.startswith("#") and _CLASS_NUMBER.fullmatch(name):
             return self._index_of_number(name)
         if name in self._exact_indices:
-            return _only(self._exact_indices[name])
+            return _single_index(self._exact_indices[name])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
-            return _only(self._normalized_indices[normalized])
+            return _single_index(self._normalized_indices[normalized])
         return self._index_of_number(name)
 
     def _index_of_number(self, name: str) -> int | None:
-        """Return the class index for "7" or "#7", or None for anything else."""
+        """Return the class index for a number such as "7" or "#7", or None for anything else."""
         match = _CLASS_NUMBER.fullmatch(name)
         if match is None:
             return None
@@ -83,27 +86,27 @@ class LabelMatcher:
             return number if number < len(self._labels) else None
         if number >= len(self._imagenet):
             return None
-        return _only(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
+        return _single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
 
 
 def match_class_names(
     names: Sequence[str], labels: Sequence[Label], description: str
 ) -> dict[str, int]:
-    """Match class names to labels exactly, by WordNet id or label, and refuse any other name.
+    """Match class names that must equal the WordNet ids or the labels of classes.
 
     Args:
-        names: Names of class folders. They may repeat.
+        names: Names of class folders; a name may occur several times.
         labels: The labels of the model, in the order of its logits.
-        description: The names in words, for the error, such as "class folders in photos".
+        description: What the names belong to, for the error, such as "class folders in photos".
 
     Returns:
-        The class index of every name.
+        Every name mapped to the index of its class.
 
     Raises:
         RequestError: A name matches no class, or more than one.
     """
     matcher = LabelMatcher(labels, exact=True)
-    indices = {name: matcher.index(name) for name in names}
+    indices = {name: matcher.find_index(name) for name in names}
     unknown = sorted(name for name, index in indices.items() if index is None)
     if unknown:
         raise RequestError(
@@ -116,12 +119,12 @@ def match_class_names(
 
 
 def normalize_class_name(name: str) -> str:
-    """Return a class name in lower case, with single spaces for "_", "-" and repeated spaces."""
+    """Return a class name in lower case, with one space instead of "_", "-" or several spaces."""
     return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
 
 
 def shorten_names(names: Sequence[str]) -> str:
-    """Return the first names of a list for an error message, with "..." where there are more."""
+    """Join the first names of a list for an error message, with "..." if there are more."""
     return ", ".join(names[:_SHOWN_NAMES]) + (", ..." if len(names) > _SHOWN_NAMES else "")
 
 
@@ -131,15 +134,15 @@ def example_class_name(labels: Sequence[Label]) -> str:
 
 
 def _group_indices(*columns: Iterable[str]) -> dict[str, frozenset[int]]:
-    """Map every name that occurs in the columns to the indices that it occurs at."""
+    """Map every name in the columns to the positions at which any column contains it."""
     indices: dict[str, set[int]] = defaultdict(set)
     for column in columns:
         for index, name in enumerate(column):
             if name:
                 indices[name].add(index)
-    return {name: frozenset(found) for name, found in indices.items()}
+    return {name: frozenset(positions) for name, positions in indices.items()}
 
 
-def _only(indices: frozenset[int]) -> int | None:
-    """Return the index where there is exactly one."""
+def _single_index(indices: frozenset[int]) -> int | None:
+    """Return the index if there is exactly one, otherwise None."""
     return next(iter(indices)) if len(indices) == 1 else None

@@ -1,7 +1,7 @@
-"""Listing the image files under a folder, by one rule for the whole project.
+"""Listing the image files under a folder. The whole project uses these functions.
 
-Hidden files and folders and those that an operating system or a storage device creates are skipped.
-Symbolic links to folders are followed, and no folder is read twice, so a cycle of links ends.
+Hidden entries, and entries that an operating system or a storage device creates, are skipped.
+Symbolic links to folders are followed. Each folder is read only once, so cyclic links are harmless.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 
 ImageReader: TypeAlias = "Callable[[], ImageSource]"
-"""Returns an image for `tinyvit.images.open_image`, such as a path or the bytes of a file."""
+"""A function that returns an image for `tinyvit.images.open_image`, such as a path or bytes."""
 
 _WEB_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
 _OTHER_SUFFIXES = (
@@ -53,7 +53,7 @@ SYSTEM_NAMES = frozenset(
 
 
 def is_ignored_name(name: str) -> bool:
-    """Tell whether a file or folder of this name is hidden or belongs to the operating system.
+    """Return whether a file or folder of this name is hidden or belongs to the operating system.
 
     Args:
         name: The last component of a path.
@@ -62,10 +62,10 @@ def is_ignored_name(name: str) -> bool:
 
 
 def is_image_path(path: Path) -> bool:
-    """Tell whether a file name is that of an image. Hidden files such as "._cat.jpg" are not.
+    """Return whether a file name has the suffix of an image and is not hidden, like "._cat.jpg".
 
     Args:
-        path: The file, which is not opened. The folders above it do not matter.
+        path: The file, which is not opened. Its folders may be hidden.
     """
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(path.name)
 
@@ -74,13 +74,13 @@ def list_images(folder: Path) -> list[Path]:
     """List the image files under a folder, at any depth.
 
     Hidden and system entries are skipped. Links to folders are followed, and each folder is read
-    once. A folder that is reachable both directly and through a link is listed by its direct path.
+    once. If a folder can be reached directly and through a link, its direct path is used.
 
     Args:
-        folder: The folder to search. Its own name may be hidden.
+        folder: The folder to search, which may itself be hidden.
 
     Returns:
-        The paths of the images, sorted. Each begins with `folder`.
+        The sorted paths of the images, each beginning with `folder`.
 
     Raises:
         ImageError: A folder cannot be read, or there are no images.
@@ -101,30 +101,30 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def list_subfolders(folder: Path) -> list[str]:
-    """List the names of the folders directly in a folder, links to folders included.
+    """List the names of the direct subfolders of a folder, including links to folders.
 
     Args:
         folder: An existing folder.
 
     Returns:
-        The names, sorted, without hidden and system folders.
+        The sorted names, without hidden and system folders.
     """
     return sorted(
         path.name for path in folder.iterdir() if path.is_dir() and not is_ignored_name(path.name)
     )
 
 
-def path_reader(path: Path) -> ImageReader:
-    """Return a reader for an image that is a file of its own. It returns the path.
+def make_path_reader(path: Path) -> ImageReader:
+    """Return a function that returns the path, for an image that is a file of its own.
 
     Args:
-        path: The image file, which the decoder opens.
+        path: The image file. `tinyvit.images.open_image` opens it later.
     """
     return partial(Path, path)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Yield the image files under a folder. Linked folders come after all others."""
+    """Yield the image files under a folder. Linked folders are read after all others."""
     visited: set[object] = set()
     linked = deque([folder])
     while linked:
@@ -144,7 +144,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that are not ignored, by name."""
+    """Return the entries of a folder that are not ignored, sorted by name."""
     with os.scandir(folder) as entries:
         kept = [entry for entry in entries if not is_ignored_name(entry.name)]
     return sorted(kept, key=_entry_name)
@@ -155,7 +155,7 @@ def _entry_name(entry: os.DirEntry[str]) -> str:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Tell whether an entry is a folder or a link to one. A link to itself is not."""
+    """Return whether an entry is a folder or a link to one; False for a link to itself."""
     try:
         return entry.is_dir()
     except OSError as error:
@@ -165,7 +165,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _folder_identity(folder: Path) -> object:
-    """Return a value that is the same for every path of one folder."""
+    """Return a value that is equal for all paths that lead to the same folder."""
     status = os.stat(folder)
-    # Some network file systems number no files: then every folder would look like the first one.
+    # Some network file systems report inode 0 for every file. By inode, all folders would then
+    # be the same one, so their real paths are compared instead.
     return (status.st_dev, status.st_ino) if status.st_ino else os.path.realpath(folder)

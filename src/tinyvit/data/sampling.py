@@ -1,7 +1,7 @@
 """A reproducible order of items that draws evenly from all groups, such as classes.
 
-The order depends on the names of the items alone, through SHA-256: neither the file system nor a
-version of Python or numpy changes it.
+Items are ordered by the SHA-256 of their names, so the order is the same on every file system and
+with every version of Python and numpy.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ def order_stratified(
     group_of: Callable[[Item], tuple[str, ...]],
     seed: int | None = None,
 ) -> list[Item]:
-    """Order items so that every group contributes one item in turn, as long as it has any left.
+    """Order items so that the groups take turns, each giving one item while it has any left.
 
-    Any beginning of the result is a stratified sample.
+    For any n, the first n items of the result are therefore a stratified sample.
 
     Args:
         items: The items, in any order.
-        name_of: Returns the name of an item, unique among the items.
-        group_of: Returns the group of an item, as a tuple of strings.
-        seed: Within a group, items are ordered by the hash of f"{seed}:{name}", and groups by the
-            hash of f"{seed}:{group}", the group's strings joined by "/". With None, items are
-            ordered by the hash of the name alone, and groups alphabetically.
+        name_of: Function that returns the name of an item, unique among the items.
+        group_of: Function that returns the group of an item, as a tuple of strings.
+        seed: Within a group, items are ordered by the hash of f"{seed}:{name}". Groups are ordered
+            by the hash of f"{seed}:{group}", where the strings of `group` are joined by "/". If
+            `seed` is None, items are ordered by the hash of the name and groups alphabetically.
 
     Returns:
         All items, each once.
@@ -66,10 +66,10 @@ def sample_stratified(
 
     Args:
         items: The items, in any order.
-        count: How many to choose. Where there are fewer, all are chosen.
-        name_of: Returns the name of an item, unique among the items.
-        group_of: Returns the group of an item, as a tuple of strings.
-        seed: Another seed gives another choice, as in `order_stratified`.
+        count: How many to choose. If there are fewer items, all are chosen.
+        name_of: Function that returns the name of an item, unique among the items.
+        group_of: Function that returns the group of an item, as a tuple of strings.
+        seed: Seed of the choice, or None, as in `order_stratified`.
 
     Returns:
         The chosen items, sorted by name.
@@ -78,5 +78,5 @@ def sample_stratified(
 
 
 def _hash(name: str) -> bytes:
-    # File names that are not UTF-8 reach Python with surrogates in them.
+    # Python represents bytes of file names that are not UTF-8 as surrogates.
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

@@ -1,12 +1,15 @@
-"""Reading the files that state which class each image of a flat folder shows.
+"""Reading truth files, which list the correct classes of images that are not in class folders.
 
-ILSVRC2012_devkit_t12.tar.gz   as downloaded: the class numbers and their meaning (needs scipy)
-LOC_val_solution.csv           from Kaggle: ImageId,PredictionString, of which the latter begins
+These kinds are known:
+
+ILSVRC2012_devkit_t12.tar.gz   ImageNet's development kit as downloaded: the class number of each
+                               validation image and the WordNet id of each number (needs scipy)
+LOC_val_solution.csv           from Kaggle: the columns ImageId and PredictionString, which begins
                                with a WordNet id
 *.csv                          a file name, with or without folder and suffix, and its class: a
                                WordNet id, a label or a class number
-real.json                      from ImageNet-Real: a list of class numbers for each image, in the
-                               order of the names; an image with an empty list has no class
+real.json                      from ImageNet-ReaL: for each image a list of class numbers, in the
+                               order of the file names; an image with an empty list has no class
 """
 
 from __future__ import annotations
@@ -21,40 +24,41 @@ from pathlib import Path
 from tinyvit.errors import MissingDependencyError, RequestError
 
 MAX_BYTES = 64 * 2**20
-"""Truth files, and members of the devkit, that are larger are refused."""
-KINDS = (
+"""Larger truth files, and larger members of the development kit, are refused."""
+
+TRUTH_FILE_REMEDY = (
     "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv of file name and"
-    " class, or ImageNet-Real's real.json"
+    " class, or ImageNet-ReaL's real.json"
 )
 _HEADER_NAMES = ("imageid", "image", "file", "filename", "name", "path")
 _BOX_FIELDS = 5
-"""Kaggle writes a WordNet id and four coordinates for each object."""
+"""Number of words that Kaggle writes for each object: a WordNet id and four coordinates."""
 
 
 def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Read the classes of images from a truth file.
 
     Args:
-        path: A file of one of the kinds that the module describes.
-        names: The names of all images within the data, with "/", sorted.
+        path: A file of one of the kinds in the docstring of this module.
+        names: The sorted names of all images of the dataset, with "/" as separator.
 
     Returns:
-        For each image the classes it shows: WordNet ids, labels, or "#7" for class number 7. An
-        image that the file assigns no class has an empty tuple.
+        The name of each image mapped to its correct classes: WordNet ids, labels, or "#7" for class
+        number 7. The tuple is empty if the file assigns no class to the image.
 
     Raises:
-        RequestError: The file does not exist, cannot be read, or does not fit the images.
-        MissingDependencyError: The devkit is given and scipy is not installed.
+        RequestError: The file does not exist or cannot be read, or does not cover the images.
+        MissingDependencyError: The file is the development kit and scipy is not installed.
     """
     if not path.is_file():
-        raise RequestError(f"the truth file {path} does not exist", KINDS)
+        raise RequestError(f"the truth file {path} does not exist", TRUTH_FILE_REMEDY)
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)
     if path.suffix.lower() == ".json":
         return _assign_in_order(names, _read_real_labels(path), path)
     if path.suffix.lower() == ".csv":
         return _assign_by_name(names, _read_table(path), path)
-    raise RequestError(f"the truth file {path} is of an unknown kind", KINDS)
+    raise RequestError(f"the truth file {path} is of an unknown kind", TRUTH_FILE_REMEDY)
 
 
 def _assign_in_order(
@@ -72,7 +76,7 @@ def _assign_in_order(
 def _assign_by_name(
     names: Sequence[str], table: dict[str, str], path: Path
 ) -> dict[str, tuple[str, ...]]:
-    """Look up each image by its full name, its file name, and its file name without suffix."""
+    """Look up each image by its path, its file name, or its file name without suffix."""
     classes: dict[str, tuple[str, ...]] = {}
     missing = []
     for name in names:
@@ -92,20 +96,24 @@ def _assign_by_name(
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    """Map file names, as they are written and without folder and suffix, to classes."""
+    """Map file names to classes: both the names in the file and the names without suffix."""
     try:
         rows = [row for row in csv.reader(io.StringIO(_read_text(path)), strict=True) if row]
     except csv.Error as error:
-        raise RequestError(f"the truth file {path} is not a table ({error})", KINDS) from error
+        raise RequestError(
+            f"the truth file {path} is not a table ({error})", TRUTH_FILE_REMEDY
+        ) from error
     if rows and rows[0][0].strip().lower() in _HEADER_NAMES:
         rows = rows[1:]
     if not rows or not all(_is_file_and_class(row) for row in rows):
         raise RequestError(
-            f"the truth file {path} has rows that are not exactly a file name and a class", KINDS
+            f"the truth file {path} has rows that are not exactly a file name and a class",
+            TRUTH_FILE_REMEDY,
         )
     entries = [(name.strip(), _class_name(cell)) for name, cell in rows]
     by_stem = {Path(name).name.rpartition(".")[0] or name: entry for name, entry in entries}
-    return by_stem | dict(entries)  # a name as it is written wins over the stem of another
+    # If the name in one row equals the stem of another row's name, the former row counts.
+    return by_stem | dict(entries)
 
 
 def _is_file_and_class(row: list[str]) -> bool:
@@ -113,7 +121,7 @@ def _is_file_and_class(row: list[str]) -> bool:
 
 
 def _class_name(cell: str) -> str:
-    """Return the class of a table cell: Kaggle's first WordNet id, "#7" for 7, or the text."""
+    """Return the class in a table cell: Kaggle's first WordNet id, "#7" for "7", or the text."""
     words = cell.split()
     if len(words) % _BOX_FIELDS == 0 and words[0][:1] == "n" and words[0][1:].isdecimal():
         return words[0]
@@ -122,21 +130,22 @@ def _class_name(cell: str) -> str:
 
 
 def _read_real_labels(path: Path) -> list[tuple[str, ...]]:
-    """Read ImageNet-Real's list of lists of class numbers."""
+    """Read the class numbers of each image from ImageNet-ReaL's list of lists."""
     try:
         rows = json.loads(_read_text(path))
         if not isinstance(rows, list) or not all(_is_list_of_integers(row) for row in rows):
             raise ValueError("it is not a list of lists of whole numbers")
     except (ValueError, RecursionError) as error:
         raise RequestError(
-            f"the truth file {path} does not have the form of ImageNet-Real's labels ({error})",
-            KINDS,
+            f"the truth file {path} does not have the form of ImageNet-ReaL's labels ({error})",
+            TRUTH_FILE_REMEDY,
         ) from error
     return [tuple(f"#{index}" for index in row) for row in rows]
 
 
 def _is_list_of_integers(row: object) -> bool:
-    return isinstance(row, list) and all(type(index) is int for index in row)  # a bool is no index
+    # Types are compared exactly, because a bool is an instance of int.
+    return isinstance(row, list) and all(type(index) is int for index in row)
 
 
 def _read_text(path: Path) -> str:
@@ -145,11 +154,13 @@ def _read_text(path: Path) -> str:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
-        raise RequestError(f"the truth file {path} cannot be read ({error})", KINDS) from error
+        raise RequestError(
+            f"the truth file {path} cannot be read ({error})", TRUTH_FILE_REMEDY
+        ) from error
 
 
 def _read_devkit(path: Path) -> list[tuple[str, ...]]:
-    """Read the validation classes from ILSVRC2012's development kit."""
+    """Read the WordNet id of each validation image from ILSVRC2012's development kit."""
     try:
         from scipy.io import loadmat
     except ImportError as error:
@@ -162,11 +173,11 @@ def _read_devkit(path: Path) -> list[tuple[str, ...]]:
             ]
         wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
         return [(wnids[int(number)],) for number in text.split()]
-    except Exception as error:  # the errors of tarfile, zlib and scipy have no base in common
+    except Exception as error:  # the errors of tarfile, zlib and scipy have no common base class
         reason = f"{type(error).__name__}: {error}"
         raise RequestError(
             f"the truth file {path} does not have the form of ILSVRC2012's devkit ({reason})"[:300],
-            KINDS,
+            TRUTH_FILE_REMEDY,
         ) from error
 
 

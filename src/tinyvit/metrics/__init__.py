@@ -1,8 +1,9 @@
 """Evaluation statistics: accuracy, agreement, flips, confidence intervals and significance.
 
-This package is the only place that defines how predictions are counted. Quantization, benchmarks
-and distillation all call it. It needs numpy only. Accuracies, agreements and intervals are in
-percent (0 to 100), and differences between them are in percentage points.
+Quantization, benchmarks and distillation all compute their statistics with this package, which
+needs only numpy. Accuracies, agreements and intervals are in percent (0 to 100); differences
+between them are in percentage points. A comparison is between a classifier and a reference
+classifier on the same images; flips are the images that only one of the two classifies correctly.
 """
 
 from tinyvit.metrics.accuracy import (

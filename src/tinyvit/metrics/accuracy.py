@@ -1,4 +1,8 @@
-"""Accuracy of one classifier: top-1, top-5, accuracy of each class, and calibration error."""
+"""Accuracy of one classifier: top-1, top-5, top-1 of each class, and calibration error.
+
+The calibration error measures how well the probabilities of the classifier match its accuracy. It
+is unrelated to the calibration of int8 quantization.
+"""
 
 from __future__ import annotations
 
@@ -13,20 +17,21 @@ from tinyvit.errors import RequestError
 from tinyvit.metrics.checks import require_images, require_same_length
 
 Truths: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[tuple[int, ...]]"
-"""The correct class of each image: an integer array (n,), or for each image a tuple of all
-acceptable classes, as in ImageNet-ReaL (Beyer et al., "Are we done with ImageNet?", 2020)."""
+"""The correct classes of images: an integer array (n,) with one class for each image, or for each
+image a tuple of all acceptable classes, as in ImageNet-ReaL (Beyer et al., "Are we done with
+ImageNet?", 2020)."""
 
 
 def rank_classes(logits: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     """Return the k best classes of each image, best first.
 
-    The first column always equals `logits.argmax(1)`: of equal logits the lower class index comes
-    first, and NaN counts as the largest value.
+    The first column always equals `logits.argmax(1)`: if logits are equal, the lower class index
+    comes first, and NaN is treated as the largest value.
 
     Args:
         logits: Logits (n, classes) of any real dtype.
-        k: Number of classes to return for each image, at least 1. A network with fewer classes
-            returns all of its classes.
+        k: Number of classes to return for each image, at least 1. If there are fewer classes, all
+            of them are returned.
 
     Returns:
         Class indices, int64 (n, min(k, classes)).
@@ -36,8 +41,8 @@ def rank_classes(logits: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
     """
     if k < 1:
         raise RequestError(f"k={k} ranks no class", "give a whole number from 1")
-    # Sorting the mirrored columns and mirroring the result keeps the order of equal logits.
-    # Sorting -logits would do so too, but negation overflows for integer logits.
+    # A stable descending sort: reverse the columns, sort in ascending order, reverse the result.
+    # Sorting -logits would give the same order, but negating integer logits can overflow.
     ascending = np.argsort(logits[:, ::-1], axis=1, kind="stable")
     return np.asarray(logits.shape[1] - 1 - ascending[:, ::-1][:, :k], np.int64)
 
@@ -45,14 +50,14 @@ def rank_classes(logits: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
 def top_k_correct(
     ranked: npt.NDArray[np.integer[Any]], truths: Truths, k: int
 ) -> npt.NDArray[np.bool_]:
-    """Tell for each image whether a correct class is among the k best.
+    """Return for each image whether a correct class is among the k best.
 
     Args:
         ranked: Class indices (n, m), best first, as `rank_classes` returns them. If m is smaller
-            than k, all m classes count.
+            than k, all m classes are used.
         truths: The correct class or the acceptable classes of each image. An image with an empty
-            tuple is never correct.
-        k: Number of best classes that count, at least 1.
+            tuple is never classified correctly.
+        k: Number of best classes to use, at least 1.
 
     Returns:
         Boolean array (n,).
@@ -72,18 +77,18 @@ def top_k_correct(
 
 
 class AccuracyCounter:
-    """Counts top-1 and top-5 hits over batches of images."""
+    """Accumulates top-1 and top-5 accuracy over batches of images."""
 
     def __init__(self) -> None:
-        self._images = self._top1_correct = self._top5_correct = 0
+        self._image_count = self._top1_correct = self._top5_correct = 0
 
     def update(self, predictions: npt.NDArray[Any], truths: Truths) -> None:
         """Add a batch of images.
 
         Args:
             predictions: Logits (n, classes) of a floating-point dtype, or class indices (n, m) of
-                an integer dtype, best first, as `rank_classes` returns them. Indices should
-                have five columns, or all classes where a network has fewer than five.
+                an integer dtype, best first, as `rank_classes` returns them. m should be 5, or
+                the number of classes if the network has fewer than five.
             truths: The correct class or the acceptable classes of each of the n images.
 
         Raises:
@@ -93,24 +98,24 @@ class AccuracyCounter:
         ranked = predictions if is_ranked else rank_classes(predictions, 5)
         self._top1_correct += int(top_k_correct(ranked, truths, 1).sum())
         self._top5_correct += int(top_k_correct(ranked, truths, 5).sum())
-        self._images += len(ranked)
+        self._image_count += len(ranked)
 
     @property
-    def images(self) -> int:
+    def image_count(self) -> int:
         """Number of images that were added."""
-        return self._images
+        return self._image_count
 
     @property
     def top1(self) -> float:
         """Percent of images whose best class is correct; RequestError without images."""
-        require_images(self._images)
-        return 100 * self._top1_correct / self._images
+        require_images(self._image_count)
+        return 100 * self._top1_correct / self._image_count
 
     @property
     def top5(self) -> float:
-        """Percent of images with a correct class among the best five; RequestError without any."""
-        require_images(self._images)
-        return 100 * self._top5_correct / self._images
+        """Percent of images with a correct class among the best 5; RequestError without images."""
+        require_images(self._image_count)
+        return 100 * self._top5_correct / self._image_count
 
 
 @dataclass(frozen=True)
@@ -119,13 +124,13 @@ class ClassAccuracy:
 
     Attributes:
         class_index: Index of the class.
-        images: Number of images of the class, at least 1.
+        image_count: Number of images of the class, at least 1.
         top1: Percent of these images that are classified correctly.
-        reference_top1: The same percentage for a reference, or None without a reference.
+        reference_top1: The same percentage for a reference classifier; None if there is none.
     """
 
     class_index: int
-    images: int
+    image_count: int
     top1: float
     reference_top1: float | None = None
 
@@ -135,13 +140,14 @@ def accuracy_per_class(
     classes: npt.NDArray[np.integer[Any]],
     reference_correct: npt.NDArray[np.bool_] | None = None,
 ) -> tuple[ClassAccuracy, ...]:
-    """Return the top-1 accuracy of each class that has an image.
+    """Return the top-1 accuracy on the images of each class that has at least one.
 
     Args:
         correct: Whether each image is classified correctly, (n,).
-        classes: The class that each image belongs to, (n,). An image with several acceptable
-            classes belongs to the one that the caller names.
-        reference_correct: Whether a reference classifies each image correctly, (n,), if known.
+        classes: The class of each image, (n,). For an image with several acceptable classes, the
+            caller chooses one of them.
+        reference_correct: Whether the reference classifier is correct on each image, (n,); None if
+            there is no reference.
 
     Returns:
         One entry for each class with an image, in ascending order of the class index.
@@ -154,7 +160,7 @@ def accuracy_per_class(
     counts = np.bincount(positions, minlength=len(present))
 
     def percentages(hits: npt.NDArray[np.bool_]) -> list[float]:
-        """Percent of the images of each present class that are hits."""
+        """Return for each class that occurs the percent of its images with a true entry."""
         values: list[float] = (100 * np.bincount(positions, hits, len(present)) / counts).tolist()
         return values
 
@@ -171,9 +177,10 @@ def expected_calibration_error(
 ) -> float:
     """Return the expected calibration error of the best class's score.
 
-    The scores are grouped into bins of equal width. The error is the mean over the bins, weighted
-    by their number of images, of the gap between mean score and accuracy (Guo et al., "On
-    Calibration of Modern Neural Networks", ICML 2017, who use 15 bins).
+    Images are grouped by score into bins of equal width. For each bin, the gap between its mean
+    score and its accuracy is computed. The error is the mean of the gaps, weighted by the number of
+    images of each bin (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, who use
+    15 bins).
 
     Args:
         scores: Softmax probability of the best class of each image, (n,), 0 to 1.

@@ -5,31 +5,31 @@ from __future__ import annotations
 from tinyvit.errors import RequestError
 
 
-def require_images(images: int) -> None:
+def require_images(image_count: int) -> None:
     """Refuse to compute a statistic of no images.
 
     Args:
-        images: Number of images that the statistic is about.
+        image_count: Number of images that the statistic describes.
 
     Raises:
         RequestError: There are no images.
     """
-    if images < 1:
+    if image_count < 1:
         raise RequestError("there are no images to evaluate", "give at least one image")
 
 
-def require_same_length(images: int, other_images: int) -> None:
+def require_same_length(image_count: int, other_image_count: int) -> None:
     """Refuse inputs that describe different numbers of images.
 
     Args:
-        images: Number of images that one input describes.
-        other_images: Number of images that the other input describes.
+        image_count: Number of images that one input describes.
+        other_image_count: Number of images that the other input describes.
 
     Raises:
         RequestError: The two numbers differ.
     """
-    if images != other_images:
+    if image_count != other_image_count:
         raise RequestError(
-            f"the inputs describe {images} and {other_images} images",
+            f"the inputs describe {image_count} and {other_image_count} images",
             "give one entry for each image in both",
         )

@@ -1,4 +1,4 @@
-"""Comparison of a classifier with a reference on the same images, image by image."""
+"""Comparison of a classifier with a reference classifier on the same images, image by image."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tinyvit.metrics.accuracy import Truths, top_k_correct
 from tinyvit.metrics.checks import require_images, require_same_length
 
 _MARGIN_QUANTILE = 1.96
-"""Rounded 97.5% quantile of the normal distribution. Margins are recorded in exported artifacts,
-so this constant stays apart from the exact one in `significance`."""
+"""97.5% quantile of the normal distribution, rounded. Exported artifacts contain margins, so this
+value must not change, although `significance` has a more exact one."""
 
 
 def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.integer[Any]]) -> float:
@@ -37,7 +37,7 @@ def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.intege
 
 @dataclass(frozen=True)
 class Flips:
-    """Numbers of images on which a classifier and its reference differ in correctness.
+    """Numbers of images that only one of a classifier and its reference classifies correctly.
 
     Attributes:
         worse: Images that only the reference classifies correctly.
@@ -49,14 +49,14 @@ class Flips:
 
 
 def count_flips(correct: npt.NDArray[np.bool_], reference_correct: npt.NDArray[np.bool_]) -> Flips:
-    """Count the images that became wrong and those that became right.
+    """Count the images that only one of the two classifiers classifies correctly.
 
     Args:
         correct: Whether the classifier is correct on each image, (n,).
         reference_correct: Whether the reference is correct on each image, (n,).
 
     Returns:
-        The numbers of images that changed in each direction.
+        The number for either classifier.
 
     Raises:
         RequestError: The inputs describe different numbers of images.
@@ -70,18 +70,19 @@ def count_flips(correct: npt.NDArray[np.bool_], reference_correct: npt.NDArray[n
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """A classifier against a reference on the same images.
+    """Agreement and accuracies of a classifier and a reference on the same images.
 
     Attributes:
-        images: Number of images.
+        image_count: Number of images.
         agreement: Percent of images for which both predict the same class.
-        top1: Top-1 accuracy of the classifier in percent, None without known classes.
-        reference_top1: Top-1 accuracy of the reference in percent, None without known classes.
+        top1: Top-1 accuracy of the classifier in percent; None if the correct classes are unknown.
+        reference_top1: Top-1 accuracy of the reference in percent; None if the correct classes are
+            unknown.
         worse: Images that only the reference classifies correctly.
         better: Images that only the classifier itself classifies correctly.
     """
 
-    images: int
+    image_count: int
     agreement: float
     top1: float | None = None
     reference_top1: float | None = None
@@ -90,7 +91,10 @@ class PairedComparison:
 
     @property
     def drop(self) -> float | None:
-        """Percentage points of top-1 lost; negative for a gain, None without known classes."""
+        """Loss of top-1 accuracy in percentage points, negative for a gain.
+
+        None if the correct classes are unknown.
+        """
         if self.top1 is None or self.reference_top1 is None:
             return None
         return self.reference_top1 - self.top1
@@ -99,13 +103,13 @@ class PairedComparison:
     def margin(self) -> float:
         """Half the width of a 95% confidence interval, in percentage points.
 
-        The interval is that of the drop where classes are known (Wald interval for a difference of
-        paired proportions; Newcombe, "Improved confidence intervals for the difference between
-        binomial proportions based on paired data", 1998, method 1). Otherwise it is that of the
-        agreement (Wilson, "Probable inference, the law of succession, and statistical inference",
-        1927).
+        If the correct classes are known, it is the interval of `drop` (Wald interval for a
+        difference of paired proportions; Newcombe, "Improved confidence intervals for the
+        difference between binomial proportions based on paired data", 1998, method 1). Otherwise it
+        is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
+        statistical inference", 1927).
         """
-        z, n = _MARGIN_QUANTILE, self.images
+        z, n = _MARGIN_QUANTILE, self.image_count
         if self.drop is None:
             p, z2 = self.agreement / 100, z**2
             return 100 * z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
@@ -113,7 +117,10 @@ class PairedComparison:
         return 100 * z * math.sqrt(max(flips - net * net / n, 0.0)) / n
 
     def __str__(self) -> str:
-        same = f"{self.agreement:.1f}% of {self.images} images get the same class as the reference"
+        same = (
+            f"{self.agreement:.1f}% of {self.image_count} images"
+            " get the same class as the reference"
+        )
         if self.drop is None:
             return f"{same} (+/-{self.margin:.1f})"
         change = "gain" if self.drop < 0 else "drop"
@@ -127,15 +134,15 @@ class PairedComparison:
 def compare_predictions(
     logits: npt.NDArray[Any], reference_logits: npt.NDArray[Any], truths: Truths | None = None
 ) -> PairedComparison:
-    """Compare the logits of a classifier with those of a reference.
+    """Compare the top-1 classes of a classifier, given by logits, with those of a reference.
 
     Args:
         logits: Logits (n, classes) of the classifier.
         reference_logits: Logits (n, classes) of the reference for the same images.
-        truths: The correct class or the acceptable classes of each image, None if unknown.
+        truths: The correct class or the acceptable classes of each image; None if unknown.
 
     Returns:
-        The agreement and, where classes are known, both accuracies and the flips.
+        The agreement and, if the correct classes are known, both accuracies and the flips.
 
     Raises:
         RequestError: There are no images, or the inputs describe different numbers of images.
@@ -148,28 +155,28 @@ def compare_classes(
     reference_classes: npt.NDArray[np.integer[Any]],
     truths: Truths | None = None,
 ) -> PairedComparison:
-    """Compare the predicted classes of a classifier with those of a reference.
+    """Compare the top-1 classes of a classifier with those of a reference.
 
     Args:
         classes: Top-1 class of each image by the classifier, (n,).
         reference_classes: Top-1 class of each image by the reference, (n,).
-        truths: The correct class or the acceptable classes of each image, None if unknown.
+        truths: The correct class or the acceptable classes of each image; None if unknown.
 
     Returns:
-        The agreement and, where classes are known, both accuracies and the flips.
+        The agreement and, if the correct classes are known, both accuracies and the flips.
 
     Raises:
         RequestError: There are no images, or the inputs describe different numbers of images.
     """
-    images, equal = len(classes), agreement(classes, reference_classes)
+    image_count, percent_equal = len(classes), agreement(classes, reference_classes)
     if truths is None:
-        return PairedComparison(images, equal)
+        return PairedComparison(image_count, percent_equal)
     correct = top_k_correct(classes[:, None], truths, 1)
     reference_correct = top_k_correct(reference_classes[:, None], truths, 1)
     flips = count_flips(correct, reference_correct)
     return PairedComparison(
-        images=images,
-        agreement=equal,
+        image_count=image_count,
+        agreement=percent_equal,
         top1=_percent(correct),
         reference_top1=_percent(reference_correct),
         worse=flips.worse,
@@ -178,5 +185,5 @@ def compare_classes(
 
 
 def _percent(hits: npt.NDArray[np.bool_]) -> float:
-    """Percent of entries that are true."""
+    """Return the percent of entries that are true."""
     return 100 * float(hits.mean())

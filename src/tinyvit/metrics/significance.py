@@ -13,9 +13,9 @@ _NORMAL_QUANTILE = 1.959963984540054
 def wilson_interval(correct: int, count: int) -> tuple[float, float]:
     """Return the 95% confidence interval of an accuracy.
 
-    This is the score interval without continuity correction (Wilson, "Probable inference, the law
-    of succession, and statistical inference", JASA 22, 1927). It stays valid at 0% and at 100%,
-    where the normal (Wald) interval has no width.
+    This is Wilson's score interval without continuity correction ("Probable inference, the law of
+    succession, and statistical inference", JASA 22, 1927). It remains valid at 0% and at 100%,
+    where the width of the normal (Wald) interval is 0.
 
     Args:
         correct: Number of correctly classified images, 0 to `count`.
@@ -36,24 +36,25 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
 
 
 def mcnemar_p_value(worse: int, better: int) -> float:
-    """Return the exact two-sided p-value of McNemar's test for paired accuracies.
+    """Return the exact two-sided p-value of McNemar's test for accuracies on the same images.
 
-    The p-value is the probability that, if a changed image were equally likely to change in either
-    direction, the two counts would differ at least this much. The test is of McNemar, "Note on the
-    sampling error of the difference between correlated proportions or percentages", Psychometrika
-    12, 1947, with the binomial distribution instead of the chi-squared approximation.
+    The null hypothesis is that a flip (an image that only one of the two classifies correctly) is
+    equally likely in either direction. The p-value is the probability that the two counts then
+    differ at least as much as observed. The test is that of McNemar, "Note on the sampling error of
+    the difference between correlated proportions or percentages", Psychometrika 12, 1947, with the
+    binomial distribution instead of the chi-squared approximation.
 
     Args:
         worse: Number of images that only the reference classifies correctly.
         better: Number of images that only the classifier itself classifies correctly.
 
     Returns:
-        Probability from 0 to 1; 1 if no image changed.
+        Probability from 0 to 1; 1 if both counts are 0.
     """
     count, least = worse + better, min(worse, better)
     if count == 0:
         return 1.0
-    # Logarithms, because the binomial coefficients of thousands of images overflow a float.
+    # Computed with logarithms: for thousands of images, binomial coefficients overflow a float.
     logs = (
         math.lgamma(count + 1)
         - math.lgamma(k + 1)
@@ -65,20 +66,20 @@ def mcnemar_p_value(worse: int, better: int) -> float:
 
 
 def gain_interval(
-    top1: float, images: int, reference_top1: float, reference_images: int
+    top1: float, image_count: int, reference_top1: float, reference_image_count: int
 ) -> tuple[float, float]:
     """Return the 95% confidence interval of the gain in top-1 accuracy over a reference.
 
-    Only the two accuracies are needed, not the images that changed: the interval combines two
-    Wilson intervals as if the images were independent (Newcombe, "Interval estimation for the
-    difference between independent proportions", Statistics in Medicine 17, 1998, method 10). When
-    both accuracies come from the same images, the interval is wider than necessary.
+    Only the two accuracies are needed, not the numbers of flips. The interval combines two Wilson
+    intervals as if the accuracies were measured on independent images (Newcombe, "Interval
+    estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
+    method 10). If both were measured on the same images, the interval is wider than necessary.
 
     Args:
         top1: Top-1 accuracy in percent.
-        images: Number of images behind `top1`.
+        image_count: Number of images on which `top1` was measured.
         reference_top1: Top-1 accuracy of the reference in percent.
-        reference_images: Number of images behind `reference_top1`.
+        reference_image_count: Number of images on which `reference_top1` was measured.
 
     Returns:
         Lower and upper limit of `top1 - reference_top1`, in percentage points.
@@ -86,9 +87,9 @@ def gain_interval(
     Raises:
         RequestError: There are no images.
     """
-    low, high = wilson_interval(round(top1 * images / 100), images)
+    low, high = wilson_interval(round(top1 * image_count / 100), image_count)
     reference_low, reference_high = wilson_interval(
-        round(reference_top1 * reference_images / 100), reference_images
+        round(reference_top1 * reference_image_count / 100), reference_image_count
     )
     gain = top1 - reference_top1
     return (

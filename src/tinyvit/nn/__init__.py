@@ -1,4 +1,4 @@
-"""The PyTorch model, its checkpoints, and the hub that they come from.
+"""The PyTorch model, reading of checkpoint files, and download of released checkpoints.
 
 This package needs torch, which `pip install 'tinyvit-edge[export]'` provides.
 """

@@ -1,4 +1,8 @@
-"""Checkpoints: weights of a TinyViT with everything that is known about them."""
+"""Checkpoints: weights of a TinyViT, with its architecture, preprocessing, labels and license.
+
+The layout of a checkpoint file is the naming of its keys: "timm" for that of timm, "official" for
+that of the paper's code (microsoft/Cream). Both become a `Checkpoint` with the keys of timm.
+"""
 
 from __future__ import annotations
 
@@ -40,18 +44,18 @@ _PREPROCESS_RULES = {"timm": timm_preprocess, "official": paper_preprocess}
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Weights with the key names of timm, and what is known about them.
+    """Weights of a TinyViT with the key names of timm, and the properties of the model.
 
     Attributes:
-        name: Name for messages and the manifest.
-        variant: Architecture.
+        name: Name for messages and for the manifest of exported files.
+        variant: Architecture of the model.
         img_size: Side of the square input in pixels.
         num_classes: Number of classes.
         state_dict: Weights, float32.
-        layout: Layout of the file: "timm" or "official".
-        container: Key of the file that held the weights, such as "state_dict_ema"; "" at the top
-            level.
-        preprocess: The preprocessing that the file states, or else that of its layout.
+        layout: Naming of the keys in the file: "timm" or "official".
+        container: Key under which the file contains the state dict, such as "state_dict_ema"; ""
+            if the file itself is the state dict.
+        preprocess: The preprocessing in the metadata of the file, or the default of its layout.
         labels: Class labels, None if unknown.
         license: License of the weights, or "unknown".
         sha256: Hex digest of the file.
@@ -78,7 +82,8 @@ class Checkpoint:
         with torch.device("meta"):
             model = TinyViT(self.variant, self.num_classes, self.img_size)
         model = model.to_empty(device="cpu")
-        # The state dict does not contain the index buffers, so they come from a second network.
+        # `to_empty` leaves the index buffers, which no state dict contains, without values. They
+        # are copied from a second network, which is not created on the meta device.
         for name, index in TinyViT(self.variant, 1, self.img_size).named_buffers():
             if name.startswith("bias_index"):
                 model.get_buffer(name).copy_(index)
@@ -94,7 +99,8 @@ class Checkpoint:
             img_size: Side of the square input in pixels.
 
         Returns:
-            A checkpoint for that size, whose preprocessing follows the rule of the layout.
+            A checkpoint for that size. Resize and crop are the defaults of the layout for the new
+            size; mean, standard deviation and interpolation stay the same.
 
         Raises:
             RequestError: TinyViT cannot run at this size.
@@ -117,8 +123,8 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     """Read a checkpoint file of either layout.
 
     Args:
-        path: A safetensors file or a file of `torch.save`, which may be untrusted.
-        name: Name for messages and the manifest; by default the stem of the file name.
+        path: A safetensors file or a file of `torch.save`. It may come from an untrusted source.
+        name: Name for messages and the manifest; by default the file name without suffix.
 
     Returns:
         The checkpoint.
@@ -149,7 +155,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
 def _find_preprocess(
     metadata: dict[str, Any], layout: str, img_size: int, path: Path
 ) -> Preprocess:
-    """Return the preprocessing that the file states, or else that of its layout."""
+    """Return the preprocessing in the metadata of the file, or else the default of its layout."""
     data = metadata.get("preprocess")
     if not isinstance(data, dict):
         return _PREPROCESS_RULES[layout](img_size)
@@ -158,13 +164,13 @@ def _find_preprocess(
         return parse_dataclass(Preprocess, data, "preprocess")
     except (ValueError, TinyViTError) as error:
         raise CheckpointError(
-            f"{path} states a preprocessing that is not understood ({error})",
+            f"the preprocessing in the metadata of {path} is not valid ({error})",
             "correct the entry preprocess in the metadata of the file, or remove it",
         ) from error
 
 
 def _find_labels(metadata: dict[str, Any], num_classes: int) -> tuple[Label, ...] | None:
-    """Return the labels that the file states, or else ImageNet's, if the number fits."""
+    """Return the labels in the metadata or ImageNet's; None if neither has `num_classes` labels."""
     names = metadata.get("labels") or metadata.get("class_names") or metadata.get("classes")
     if names is None and isinstance(metadata.get("class_to_idx"), dict):
         indices = metadata["class_to_idx"]

@@ -1,4 +1,4 @@
-"""The cost of a network: multiply-accumulates and parameters, counted from the module itself."""
+"""The cost of a network: parameters and multiply-accumulates, counted in the PyTorch module."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ def count_params(model: TinyViT) -> int:
     """Count the trained parameters of a network.
 
     Args:
-        model: A network that is not folded.
+        model: A network that is not folded (see `tinyvit.nn.fold`).
 
     Returns:
-        The number of values, without the running statistics of BatchNorm.
+        The number of values. Running statistics of BatchNorm are not trained and not included.
     """
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -25,12 +25,13 @@ def count_macs(model: TinyViT) -> int:
     """Count the multiply-accumulates for one image.
 
     Args:
-        model: The network, on any device; on "meta" nothing is computed.
+        model: The network, on any device. On the device "meta", counting takes no computation.
 
     Returns:
-        The number for convolutions, linear layers and the two matrix products of attention.
+        The number in convolutions, linear layers and the two matrix products of attention.
     """
     device = next(model.parameters()).device
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(1, 3, model.img_size, model.img_size, device=device))
-    return int(counter.get_total_flops()) // 2  # torch counts a multiply-accumulate as two
+    # torch counts a multiply-accumulate as two floating-point operations.
+    return int(counter.get_total_flops()) // 2

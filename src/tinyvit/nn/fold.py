@@ -1,7 +1,8 @@
-"""Folding: moving what is constant at inference into the weights, and the way back.
+"""Folding: moving operations that are constant at inference into the weights, and the inverse.
 
-The network that trains has BatchNorm layers, LayerNorm scales and one matrix for queries, keys and
-values. The folded network computes the same logits with fewer operations, and is what is exported.
+The network for training has BatchNorm layers, LayerNorms with scale and shift, and one projection
+to queries, keys and values. The folded network computes the same logits with fewer operations, and
+is the one that is exported.
 """
 
 from __future__ import annotations
@@ -21,11 +22,13 @@ def fold_model(model: TinyViT) -> TinyViT:
     """Fold a network for export.
 
     - BatchNorm moves into the convolution before it.
-    - The scale and shift of a LayerNorm move into the linear layer after it.
-    - Queries, keys and values get a linear layer each. The attention scale moves into that of the
-      queries. Only the queries keep a bias (see `_split_projection`).
+    - In attention and MLPs, the scale and shift of the LayerNorm move into the linear layer after
+      it. The LayerNorm before the classifier is not changed.
+    - Queries, keys and values get a linear layer each. The factor 1 / sqrt(HEAD_DIM) of the
+      attention scores moves into that of the queries. Only the queries keep a bias (see
+      `_split_projection`).
 
-    New weights are computed in float64 and rounded once.
+    New weights are computed in float64 and rounded to float32 once.
 
     Args:
         model: A network with the modules of `tinyvit.nn.model`. It is not changed.
@@ -48,10 +51,10 @@ def fold_model(model: TinyViT) -> TinyViT:
 
 @torch.no_grad()
 def unfold_model(folded: TinyViT) -> TinyViT:
-    """Convert a folded network back into one with the parameters of a checkpoint.
+    """Convert a folded network back into one that has the parameters of a checkpoint.
 
-    BatchNorm and LayerNorm get a scale of 1, and keys and values get a bias of 0. Folding the
-    result gives the folded network again, apart from rounding.
+    BatchNorm and the folded LayerNorms get a scale of 1, and keys and values get a bias of 0.
+    Folding the result gives the same folded network, apart from rounding.
 
     Args:
         folded: A network that `fold_model` returned. It is not changed.
@@ -73,7 +76,7 @@ def unfold_model(folded: TinyViT) -> TinyViT:
 
 
 def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
-    """Return one convolution with bias for a convolution and its BatchNorm."""
+    """Return one convolution with bias that replaces a convolution and its BatchNorm."""
     conv, bn = copy.deepcopy(pair.conv), copy.deepcopy(pair.bn).double()
     assert bn.running_mean is not None
     assert bn.running_var is not None
@@ -85,7 +88,7 @@ def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
 
 
 def _unfold_batch_norm(pair: ConvNorm, conv: nn.Module) -> None:
-    """Copy a folded convolution into a pair whose BatchNorm only adds the bias."""
+    """Copy a folded convolution into a pair, so that its BatchNorm only adds the bias."""
     pair.conv.weight.copy_(conv.get_parameter("weight"))
     assert pair.bn.running_var is not None
     pair.bn.running_var.fill_(1 - pair.bn.eps)
@@ -93,7 +96,7 @@ def _unfold_batch_norm(pair: ConvNorm, conv: nn.Module) -> None:
 
 
 def _move_scale_and_shift(norm: nn.LayerNorm, linear: nn.Linear) -> nn.LayerNorm:
-    """Move the scale and shift of a LayerNorm into the only layer that reads its result.
+    """Move the scale and shift of a LayerNorm into the only layer that uses its output.
 
     Returns:
         A LayerNorm without scale and shift.
@@ -107,9 +110,10 @@ def _move_scale_and_shift(norm: nn.LayerNorm, linear: nn.Linear) -> nn.LayerNorm
 def _split_projection(attention: Attention, qkv: FusedProjection) -> None:
     """Replace the projection to queries, keys and values by three linear layers.
 
-    The bias of the keys is dropped: it adds the same number to every score of a query, which
-    softmax ignores. The bias of the values moves into the bias of the output projection: the
-    attention weights of a query add up to 1, so they pass it on unchanged.
+    The bias of the keys is dropped: it adds the same number to all scores of a query, which does
+    not change their softmax. The bias of the values moves into the bias of the output projection:
+    the attention weights of a query add up to 1, so their weighted sum of values contains the bias
+    exactly once.
     """
     weight = qkv.weight.double().reshape(-1, 3, HEAD_DIM, qkv.in_features)
     bias = qkv.bias.double().reshape(-1, 3, HEAD_DIM)
@@ -126,7 +130,10 @@ def _split_projection(attention: Attention, qkv: FusedProjection) -> None:
 
 
 def _join_projections(attention: Attention, folded: nn.Module) -> None:
-    """Copy the three linear layers of a folded attention into one matrix, interleaved by head."""
+    """Copy the three linear layers of a folded attention into one layer.
+
+    Its rows are, for each head in turn, those of the queries, the keys and the values.
+    """
     qkv = folded.get_submodule("qkv")
     matrices = [qkv.get_parameter(f"{part}.weight").double() for part in "qkv"]
     matrices[0] = matrices[0] * HEAD_DIM**0.5

@@ -1,4 +1,4 @@
-"""Released checkpoints by name, from the Hugging Face hub, its local cache, or this package."""
+"""Loading of released checkpoints by name: from the Hugging Face hub, its cache or this package."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.output_capture import quiet_loggers
-from tinyvit.variants import DEMO_MODEL, Released, find_released
+from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _FILE = "model.safetensors"
 _DEMO_FILE = "assets/demo.safetensors"
@@ -19,8 +19,8 @@ def load_released(name: str) -> Checkpoint:
     """Load a released checkpoint by name.
 
     Args:
-        name: A full or short name that `tinyvit.variants.find_released` knows, or "demo" for the
-            small model in this package (ten classes of ImageNet), which needs no network.
+        name: A name that `tinyvit.variants.find_released` accepts, or "demo" for the small model in
+            this package (ten classes of ImageNet), which needs no download.
 
     Returns:
         The checkpoint.
@@ -38,11 +38,12 @@ def load_released(name: str) -> Checkpoint:
     return replace(checkpoint, license=released.license)
 
 
-def fetch_checkpoint(released: Released) -> Path:
+def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
     """Download the file of a released checkpoint, or find it in the cache.
 
-    The cache, the token and the offline mode (HF_HUB_OFFLINE) are those of huggingface_hub. If the
-    hub does not answer within HF_HUB_ETAG_TIMEOUT (10 seconds by default), only the cache is used.
+    huggingface_hub downloads the file, with its own cache, token and offline mode (environment
+    variable HF_HUB_OFFLINE). If the hub does not answer within HF_HUB_ETAG_TIMEOUT seconds (10 by
+    default), only the cache is used.
 
     Args:
         released: The checkpoint.
@@ -74,22 +75,22 @@ def fetch_checkpoint(released: Released) -> Path:
             ) from error
 
 
-def _find_hub_error(released: Released) -> Exception | None:
-    """Return the error with which the hub refuses the file, or None if it would send it.
+def _find_hub_error(released: ReleasedCheckpoint) -> Exception | None:
+    """Request the file's metadata from the hub; return the error, or None if there is none.
 
-    This asks the hub once. `hf_hub_download` would ask six times, which takes 25 seconds, or
-    minutes if there is no answer at all.
+    This sends one request. Without this check, `hf_hub_download` would repeat a failing request up
+    to six times, which takes 25 seconds, or minutes if the hub does not answer at all.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
         get_hf_file_metadata(hf_hub_url(released.hub_id, _FILE))
-    except Exception as error:  # depends on the version: an error of requests, httpx or httpx2
+    except Exception as error:  # its type depends on the version: of requests, httpx or httpx2
         return error
     return None
 
 
-def _unavailable_error(released: Released, hub_error: Exception) -> CheckpointError:
+def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
     """Explain why a checkpoint that is not in the cache cannot be downloaded."""
     status = getattr(getattr(hub_error, "response", None), "status_code", None)
     if status in (401, 403):
@@ -103,8 +104,8 @@ def _unavailable_error(released: Released, hub_error: Exception) -> CheckpointEr
     )
 
 
-def _manual_download(released: Released) -> str:
-    """Return the remedy that works without access to the hub."""
+def _manual_download(released: ReleasedCheckpoint) -> str:
+    """Return the remedy for a machine without access to the hub."""
     return (
         f"download {_FILE} from huggingface.co/{released.hub_id} on another machine and give that"
         " file instead of the name"

@@ -1,12 +1,13 @@
 """TinyViT as a PyTorch module, written for export.
 
-The same module trains and, after folding (see `tinyvit.nn.fold`), is exported. Parameter names are
-those of timm, so a state dict of timm loads unchanged. The architecture is that of section 4 of the
-paper and of microsoft/Cream, TinyViT/models/tiny_vit.py.
+The same module is trained and, after folding (see `tinyvit.nn.fold`), exported. Its parameters have
+the names of timm's, so it loads timm's state dicts unchanged. The architecture is described in
+section 4 of the paper (see `tinyvit.variants`) and in microsoft/Cream, TinyViT/models/tiny_vit.py.
 
 Convolutions work on feature maps (B, C, H, W). Attention and MLPs work on matrices of tokens
-(B * H * W, C), where tokens are in row order, so that linear layers become plain matrix products.
-No tensor has more than four dimensions, and no branch depends on data.
+(B * H * W, C), one row per token: image by image, row by row ("row order"). Linear layers are then
+plain matrix products. No tensor has more than four dimensions, and no branch depends on the values
+of a tensor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, windows
+from tinyvit.variants import HEAD_DIM, MLP_RATIO, Variant, compute_window_sizes
 
 
 class ConvNorm(nn.Sequential):
@@ -29,9 +30,9 @@ class ConvNorm(nn.Sequential):
         Args:
             in_channels: Channels of the input.
             out_channels: Channels of the output.
-            kernel: Side of the kernel; the padding is half of it.
+            kernel: Side of the kernel; the padding is half of it, rounded down.
             stride: Stride s of the convolution.
-            groups: Groups of channels; `in_channels` for a depthwise convolution.
+            groups: Number of channel groups; `in_channels` for a depthwise convolution.
         """
         super().__init__()
         self.conv = nn.Conv2d(
@@ -41,7 +42,7 @@ class ConvNorm(nn.Sequential):
 
 
 class PatchEmbed(nn.Module):
-    """Two strided convolutions from the image to features: (B, 3, S, S) to (B, dim, S/4, S/4)."""
+    """Two strided convolutions: image (B, 3, S, S) to feature map (B, dim, S/4, S/4)."""
 
     def __init__(self, dim: int) -> None:
         """Create the layers with random weights.
@@ -54,7 +55,7 @@ class PatchEmbed(nn.Module):
         self.conv2 = ConvNorm(dim // 2, dim, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute features (B, dim, S/4, S/4) of a normalized image (B, 3, S, S)."""
+        """Compute the feature map (B, dim, S/4, S/4) of normalized images (B, 3, S, S)."""
         return self.conv2(F.gelu(self.conv1(x)))  # type: ignore[no-any-return]
 
 
@@ -96,16 +97,17 @@ class PatchMerging(nn.Module):
         self.conv3 = ConvNorm(out_dim, out_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute a feature map (B, out, H/2, W/2) of one of (B, in, H, W)."""
+        """Compute a feature map (B, out, H/2, W/2) from one of shape (B, in, H, W)."""
         y = F.gelu(self.conv1(x))
         y = F.gelu(self.conv2(y))
         return self.conv3(y)  # type: ignore[no-any-return]
 
 
 class FusedProjection(nn.Linear):
-    """Projection to queries, keys and values as checkpoints store it.
+    """Projection to queries, keys and values by one linear layer, as in checkpoints.
 
-    The rows of its one matrix are, for each head in turn, the queries, the keys and the values.
+    The rows of its weight are, for each head in turn, those of the queries, the keys and the
+    values.
     """
 
     def __init__(self, dim: int) -> None:
@@ -132,15 +134,15 @@ class FusedProjection(nn.Linear):
 
 
 class SplitProjection(nn.Module):
-    """Projection to queries, keys and values after folding, by one linear layer each."""
+    """Projection to queries, keys and values by one linear layer each, as in folded networks."""
 
     def __init__(self, q: nn.Linear, k: nn.Linear, v: nn.Linear) -> None:
         """Combine three linear layers.
 
         Args:
-            q: Layer of the queries; its weights contain the factor 1 / sqrt(HEAD_DIM).
-            k: Layer of the keys.
-            v: Layer of the values.
+            q: Layer for the queries; its weights contain the factor 1 / sqrt(HEAD_DIM).
+            k: Layer for the keys.
+            v: Layer for the values.
         """
         super().__init__()
         self.q, self.k, self.v = q, k, v
@@ -151,9 +153,10 @@ class SplitProjection(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention within square windows, with a learned bias for each distance.
+    """Multi-head self-attention within square windows, with learned biases.
 
-    Every head has one bias for each distance in rows and columns between two tokens of a window.
+    Each head has one bias for each distance (in rows and columns) between two tokens of a window,
+    which is added to their attention score.
     """
 
     def __init__(self, dim: int, num_heads: int, window: int) -> None:
@@ -176,16 +179,17 @@ class Attention(nn.Module):
         """Compute attention within each window.
 
         Args:
-            x: Tokens (windows * window**2, dim), window after window.
-            bias_index: Indices int32 (window**4,) into the biases (see `attention_bias_index`).
+            x: Tokens (windows * window**2, dim), window by window.
+            bias_index: Result of `make_bias_index(window)`, int32 (window**4,).
 
         Returns:
-            Tokens in the same order and shape, without the residual.
+            Tokens in the same order and shape, without the residual connection.
         """
         n, heads = self.tokens, self.num_heads
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
         q, k, v = self.qkv(self.norm(x))
-        # A single window needs no axis for windows, and without it onnxruntime removes transposes.
+        # If there is one window, there is no axis for windows, so that onnxruntime can remove
+        # transposes.
         if x.shape[0] == n:
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
             keys = k.permute(1, 2, 0)
@@ -212,7 +216,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute tokens of the same shape (N, dim), without the residual."""
+        """Compute tokens of the same shape (N, dim), without the residual connection."""
         return self.fc2(F.gelu(self.fc1(self.norm(x))))  # type: ignore[no-any-return]
 
 
@@ -239,7 +243,7 @@ class Block(nn.Module):
 
         Args:
             x: Tokens (B * resolution**2, dim) in row order.
-            bias_index: Indices int32 (window**4,) into the attention biases.
+            bias_index: Result of `make_bias_index(window)`, int32 (window**4,).
 
         Returns:
             Tokens in the same order and shape.
@@ -247,14 +251,14 @@ class Block(nn.Module):
         y = self._reorder(x, self.window, self.resolution // self.window)
         y = self.attn(y, bias_index)
         x = x + self._reorder(y, self.resolution // self.window, self.window)
-        x = from_map(self.local_conv(to_map(x, self.resolution)))
+        x = map_to_tokens(self.local_conv(tokens_to_map(x, self.resolution)))
         return x + self.mlp(x)  # type: ignore[no-any-return]
 
     def _reorder(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Change the order of tokens from rows to windows, or back.
+        """Change the order of tokens from row by row to window by window, or back.
 
-        Within a row of windows, groups of `window` tokens change from the order (rows, columns) to
-        (columns, rows).
+        The tokens of one row inside one window stay together. Their groups form a matrix
+        (rows, columns) for each row of windows, which is transposed.
         """
         if self.window == self.resolution:
             return x
@@ -281,7 +285,7 @@ class ConvStage(nn.Module):
 
 
 class AttentionStage(nn.Module):
-    """One of the later stages: downsampling, then attention blocks."""
+    """The second, third or fourth stage: downsampling, then attention blocks."""
 
     def __init__(
         self, in_dim: int, dim: int, depth: int, num_heads: int, window: int, resolution: int
@@ -302,16 +306,16 @@ class AttentionStage(nn.Module):
         self.blocks = nn.ModuleList(Block(dim, num_heads, window, resolution) for _ in range(depth))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
-        """Downsample, then compute the blocks.
+        """Downsample a feature map, then apply the blocks.
 
         Args:
             x: Feature map (B, in_dim, 2 * resolution, 2 * resolution).
-            bias_index: Indices int32 (window**4,) into the attention biases.
+            bias_index: Result of `make_bias_index(window)`, int32 (window**4,).
 
         Returns:
             Tokens (B * resolution**2, dim) in row order.
         """
-        x = from_map(self.downsample(x))
+        x = map_to_tokens(self.downsample(x))
         for block in self.blocks:
             x = block(x, bias_index)
         return x
@@ -332,7 +336,7 @@ class Head(nn.Module):
         self.fc = nn.Linear(dim, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute logits (B, num_classes) of pooled features (B, dim)."""
+        """Compute logits (B, num_classes) from pooled features (B, dim)."""
         return self.fc(self.norm(x))  # type: ignore[no-any-return]
 
 
@@ -354,12 +358,12 @@ class TinyViT(nn.Module):
             variant: The architecture.
             num_classes: Number of classes.
             img_size: Side of the square input in pixels, a multiple of 32; by default that of the
-                variant. Another size changes the windows, and with them the number of biases.
+                variant. The sizes of the windows and the number of attention biases depend on it.
         """
         super().__init__()
         self.variant, self.num_classes = variant, num_classes
         self.img_size = img_size or variant.img_size
-        dims, window_sizes = variant.embed_dims, windows(self.img_size)
+        dims, window_sizes = variant.embed_dims, compute_window_sizes(self.img_size)
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
         for i in (1, 2, 3):
@@ -374,7 +378,7 @@ class TinyViT(nn.Module):
             self.stages.append(stage)
         self.head = Head(dims[3], num_classes)
         for side in sorted(set(window_sizes)):
-            self.register_buffer(f"bias_index_{side}", attention_bias_index(side), persistent=False)
+            self.register_buffer(f"bias_index_{side}", make_bias_index(side), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:
         """Compute the logits of images.
@@ -388,14 +392,14 @@ class TinyViT(nn.Module):
         x = self.stages[0](self.patch_embed(image))
         resolution = self.img_size // 4
         for stage in self.stages[1:]:
-            feature_map = to_map(x, resolution) if x.ndim == 2 else x
+            feature_map = tokens_to_map(x, resolution) if x.ndim == 2 else x
             x = stage(feature_map, self.get_buffer(f"bias_index_{stage.window}"))
             resolution //= 2
         x = x.reshape(-1, resolution**2, x.shape[1]).mean(1)
         return self.head(x)  # type: ignore[no-any-return]
 
 
-def to_map(x: Tensor, resolution: int) -> Tensor:
+def tokens_to_map(x: Tensor, resolution: int) -> Tensor:
     """Convert tokens to a feature map.
 
     Args:
@@ -408,23 +412,23 @@ def to_map(x: Tensor, resolution: int) -> Tensor:
     return x.reshape(-1, resolution, resolution, x.shape[1]).permute(0, 3, 1, 2)
 
 
-def from_map(x: Tensor) -> Tensor:
+def map_to_tokens(x: Tensor) -> Tensor:
     """Convert a feature map (B, C, H, W) to tokens (B * H * W, C) in row order."""
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def attention_bias_index(window: int) -> Tensor:
-    """Return which attention bias applies to each pair of tokens of a window.
+def make_bias_index(window: int) -> Tensor:
+    """Compute for each pair of tokens of a window the index of its attention bias.
 
-    A head has window**2 biases. The one for a distance is at |rows| * window + |columns|, which is
-    the order in which the paper's code enumerates distances (microsoft/Cream,
+    A head has window**2 biases. The index of the bias for a distance of r rows and c columns is
+    r * window + c. This is the order of the biases in the paper's code (microsoft/Cream,
     TinyViT/models/tiny_vit.py, Attention).
 
     Args:
         window: Side of the window in tokens.
 
     Returns:
-        Indices int32 (window**4,), for the pairs of tokens in row order.
+        Indices int32 (window**4,): for each query token in row order, those of all key tokens.
     """
     position = torch.arange(window, dtype=torch.int32)
     distance = (position[:, None] - position[None]).abs()

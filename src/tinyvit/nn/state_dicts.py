@@ -1,7 +1,8 @@
-"""State dicts: their layout, the architecture that they belong to, and checks of their content.
+"""State dicts: recognition of their layout and architecture, and checks of their content.
 
-Two layouts are understood: that of the paper's code (microsoft/Cream, TinyViT), called "official",
-and that of timm. Variant, image size and number of classes follow from the shapes of the weights.
+The layout is the naming of the keys: "official" for that of the paper's code (microsoft/Cream,
+TinyViT), "timm" for that of timm. The architecture (variant, image size and number of classes) is
+recognized by the shapes of the weights.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant
 
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
-"""A key that occurs only in this layout."""
+"""For each layout, a key that occurs in no other layout."""
 
 _OFFICIAL_TO_TIMM = (
     (r"^patch_embed\.seq\.0\.", "patch_embed.conv1."),
@@ -30,10 +31,10 @@ _OFFICIAL_TO_TIMM = (
     (r"^head\.(?=weight|bias)", "head.fc."),
     (r"\.c\.weight$", ".conv.weight"),
 )
-"""Patterns in the keys of the paper's code, and what timm has instead."""
+"""Patterns in the keys of the paper's code, and their replacements in timm's keys."""
 
 _BATCH_COUNTER = "num_batches_tracked"
-"""Ending of the keys of BatchNorm's counters, which are integers and not needed for inference."""
+"""Ending of the keys of BatchNorm's counters of batches: integers that inference does not use."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
 
     Args:
         tensors: Tensors by name, as they are in the file.
-        path: The file, for the error.
+        path: The file, for error messages.
 
     Returns:
         "timm" or "official".
@@ -69,7 +70,7 @@ def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
             return layout
     raise CheckpointError(
         f"{path} is not a TinyViT (first keys: {_shorten(tensors)})",
-        "give a checkpoint in the paper's or timm's layout",
+        "give a checkpoint with the keys of the paper's code or of timm",
     )
 
 
@@ -78,10 +79,10 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
     Args:
         tensors: Tensors by name, as they are in the file.
-        layout: Layout of the file.
+        layout: Layout of the state dict, "timm" or "official".
 
     Returns:
-        The same tensors, without tables of bias indices, which the model computes.
+        The same tensors. Tables of bias indices are left out, because the model computes them.
     """
     return {
         _timm_key(key) if layout == "official" else key: value
@@ -91,18 +92,18 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
 
 
 def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Architecture:
-    """Recognize the architecture by the shapes of the weights alone.
+    """Recognize the architecture by the shapes of the weights.
 
     Args:
         state_dict: Weights with the key names of timm.
-        path: The file, for the error.
+        path: The file, for error messages.
 
     Returns:
-        The architecture. If several variants have these shapes, it has the one that was released
-        for the image size, or else the first.
+        The architecture. If several variants have these shapes, its variant is the one that was
+        released for this image size, or else the first.
 
     Raises:
-        CheckpointError: No TinyViT has such weights, or the classifier is missing.
+        CheckpointError: No TinyViT has weights of these shapes, or the classifier is missing.
     """
     try:
         dims = (
@@ -122,7 +123,8 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
         )
     family = _variants_of_dims(dims, path)
     window = math.isqrt(biases)
-    img_size = 16 * window  # the windows of the third stage have one token for every 16 pixels
+    # In the third stage, the side of a window is 1/16 of the image (`compute_window_sizes`).
+    img_size = 16 * window
     is_possible = (
         window**2 == biases
         and heads == family[0].num_heads[2]
@@ -146,11 +148,11 @@ def complete_state_dict(
     Args:
         state_dict: Weights with the key names of timm. The counters of BatchNorm may be missing,
             because some tools do not save them.
-        architecture: The architecture that the weights shall fit.
-        path: The file, for the error.
+        architecture: The architecture that the weights must fit.
+        path: The file, for error messages.
 
     Returns:
-        The complete state dict.
+        A state dict with all keys.
 
     Raises:
         CheckpointError: Keys are missing or unexpected, a shape is wrong, or a weight is not
@@ -168,13 +170,14 @@ def complete_state_dict(
     ]
     if mismatches:
         raise CheckpointError(
-            f"{path} is nearest to {variant.name} at {img_size}, but has {_shorten(mismatches)}",
+            f"{path} is most similar to {variant.name} at {img_size} pixels, but has"
+            f" {_shorten(mismatches)}",
             "give a checkpoint of one released variant",
         )
     not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
     if not_finite:
         raise CheckpointError(
-            f"{path} holds NaN or infinite weights ({_shorten(not_finite)})",
+            f"{path} contains NaN or infinite weights ({_shorten(not_finite)})",
             "give an earlier checkpoint: training diverged",
         )
     return {
@@ -188,12 +191,11 @@ def resize_state_dict(
 ) -> dict[str, Tensor]:
     """Adapt weights to another image size by interpolating the attention biases.
 
-    The interpolation is that of the paper's code (microsoft/Cream, TinyViT/utils.py,
-    load_pretrained).
+    This is done as in the paper's code (microsoft/Cream, TinyViT/utils.py, load_pretrained).
 
     Args:
         state_dict: A complete state dict.
-        architecture: The same architecture with the new image size.
+        architecture: The architecture of the state dict, but with the new image size.
 
     Returns:
         A state dict for the new image size.
@@ -208,7 +210,7 @@ def _timm_key(key: str) -> str:
     """Convert a key of the paper's code to timm's."""
     for pattern, replacement in _OFFICIAL_TO_TIMM:
         key = re.sub(pattern, replacement, key)
-    # The paper's code has the downsampling at the end of a stage, timm at the start of the next.
+    # Downsampling is at the end of a stage in the paper's code, at the start of the next in timm.
     downsample = re.match(r"^layers\.(\d+)\.downsample\.(.*)$", key)
     if downsample:
         return f"stages.{int(downsample[1]) + 1}.downsample.{downsample[2]}"
@@ -216,7 +218,7 @@ def _timm_key(key: str) -> str:
 
 
 def _variants_of_dims(dims: tuple[int, ...], path: Path) -> list[Variant]:
-    """Return the variants with these channels of the four stages; there is at least one."""
+    """Return the variants whose four stages have these channels, or raise CheckpointError."""
     family = [variant for variant in VARIANTS.values() if variant.embed_dims == dims]
     if not family:
         differences = {
@@ -225,14 +227,15 @@ def _variants_of_dims(dims: tuple[int, ...], path: Path) -> list[Variant]:
         }
         nearest = VARIANTS[min(differences, key=differences.__getitem__)]
         raise CheckpointError(
-            f"{path} has widths {dims}, which no released TinyViT has",
-            f"the nearest is {nearest.name} with {nearest.embed_dims}",
+            f"the stages in {path} have {dims} channels, as in no released TinyViT",
+            f"give a checkpoint of a released variant; the nearest is {nearest.name} with"
+            f" {nearest.embed_dims}",
         )
     return family
 
 
 def _expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
-    """Return the state dict of a network on the meta device: keys and shapes without values."""
+    """Return the state dict of a network on the meta device: keys and shapes, but no values."""
     with torch.device("meta"):
         network = TinyViT(architecture.variant, architecture.num_classes, architecture.img_size)
     return network.state_dict()
@@ -251,14 +254,14 @@ def _check_keys(
     ]
     if descriptions:
         raise CheckpointError(
-            f"{path} has the widths of {variant.name}, but not its keys"
+            f"{path} has the channels of {variant.name}, but not its keys"
             f" ({'; '.join(descriptions)})",
             "save the model's whole state dict, unchanged",
         )
 
 
 def _interpolate_biases(value: Tensor, shape: torch.Size) -> Tensor:
-    """Resize attention biases (heads, window**2) to a shape; return other weights unchanged."""
+    """Resize attention biases (heads, window**2) to a new shape; return other weights unchanged."""
     if value.shape == shape:
         return value
     window, new_window = math.isqrt(value.shape[1]), math.isqrt(shape[1])
@@ -267,6 +270,6 @@ def _interpolate_biases(value: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _shorten(keys: Iterable[object], count: int = 3) -> str:
-    """List the first entries for an error message, with "..." if there are more."""
+    """Join the first keys for an error message, with "..." if there are more."""
     names = list(map(str, keys))
     return ", ".join(names[:count]) + (", ..." if len(names) > count else "")

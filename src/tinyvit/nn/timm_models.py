@@ -1,7 +1,7 @@
-"""TinyViT of the timm library, in PyTorch and through the standard ONNX exporter.
+"""TinyViT as implemented in the timm library, and its export by PyTorch's own ONNX exporter.
 
-It is a baseline for measurements and a teacher for distillation. timm is an optional dependency:
-`pip install timm torchvision`.
+timm's models are baselines for measurements and teachers for distillation. timm is an optional
+dependency: `pip install timm torchvision`.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ _DEFAULT_OPSET = 20
 """ONNX opset that `tinyvit-export` uses by default."""
 
 _torchvision_libraries: list[Any] = []
-"""Libraries of declared operators. The declarations exist as long as these objects."""
+"""Keeps the declarations of torchvision's operators: they end when these objects are deleted."""
 
 
 def import_timm() -> Any:
-    """Import timm, even if the installed torchvision does not fit the installed torch.
+    """Import timm, even if the builds of torch and torchvision do not match.
 
-    The compiled part of torchvision cannot be loaded beside a torch of another build, for example
-    a CPU build of torch with the torchvision of PyPI. Its operators are then declared before the
-    import, so that its Python part works, which is enough for the models of timm.
+    The compiled part of torchvision cannot be loaded with another build of torch, for example that
+    of PyPI with a CPU build of torch, and importing its Python part then fails because its
+    operators do not exist. In this case, the operators are declared without implementation and the
+    import is repeated. timm's models do not call them.
 
     Returns:
         The module `timm`.
@@ -51,19 +52,19 @@ def import_timm() -> Any:
             raise
     _declare_torchvision_operators()
     for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]  # half imported
+        del sys.modules[name]  # the failed import left it incomplete
     return importlib.import_module("timm")
 
 
-def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
-    """Create timm's model of a variant with random weights of realistic magnitude.
+def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
+    """Create timm's model of a variant with random weights of a realistic magnitude.
 
     Args:
         variant: Name of the variant in timm.
-        seed: Seed of the weights.
+        seed: Seed of the random weights.
 
     Returns:
-        A model with 1000 classes in eval mode.
+        The model with 1000 classes, in eval mode.
     """
     import torch
 
@@ -80,13 +81,13 @@ def stock_model(variant: str, seed: int = 0) -> torch.nn.Module:
     return model
 
 
-def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
-    """Export a model with `torch.onnx.export`, as a user without this package would.
+def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None:
+    """Export a model with `torch.onnx.export`, as a user would without this package.
 
     Args:
-        model: A model that takes float32 (1, 3, img_size, img_size).
+        model: A model whose input is float32 (1, 3, img_size, img_size).
         img_size: Side of the input in pixels.
-        path: The ONNX file to write; it contains the weights.
+        path: The ONNX file to write, which will contain the weights.
     """
     import torch
 
@@ -105,7 +106,7 @@ def stock_export(model: torch.nn.Module, img_size: int, path: Path) -> None:
 
 
 def _declare_torchvision_operators() -> None:
-    """Declare the operators whose names occur in torchvision's registrations, without code."""
+    """Declare, without implementation, the operators that torchvision's source code registers."""
     import torch
 
     spec = importlib.util.find_spec("torchvision")

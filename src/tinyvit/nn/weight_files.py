@@ -1,7 +1,7 @@
 """Reading weights from untrusted checkpoint files.
 
-No code in a file is executed: the formats are safetensors, and torch's own with
-`weights_only=True`. A file becomes a flat state dict and its metadata, or one clear error.
+No code in a file is executed: files are in safetensors format, or are loaded by `torch.load` with
+`weights_only=True`. The result is a flat state dict and the metadata of the file.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.serialization import parse_json
 
 MAX_BYTES = 8 * 2**30
-"""Larger files are refused. The largest training checkpoint of the family (21M with optimizer and
-averaged weights) has 0.4 GB."""
+"""Larger files are refused. The largest training checkpoint of any variant (21M, with the state of
+the optimizer and averaged weights) has 0.4 GB."""
 
 _CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "module")
-"""Keys of a training checkpoint that can hold the weights. Averaged weights come first, as in the
-loader of timm."""
+"""Keys under which training checkpoints contain the state dict, in order of preference. Averaged
+weights come first, as in timm's loader."""
 
 _MIN_TENSORS = 10
 """A mapping with at most this many tensors is not a state dict of the network."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Prefixes that DataParallel, torch.compile and Lightning put before every name."""
+"""Prefixes that DataParallel, torch.compile and Lightning add to all names."""
 
 _SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
 
@@ -44,7 +44,7 @@ _ZIP_START, _PICKLE_START = b"PK\x03\x04", b"\x80\x02"
 _REFUSED_GLOBAL = re.compile(
     r"(?:GLOBAL|Unsupported (?:global|class|operand)[^\n]*?)\s*:?\s*(?:GLOBAL )?`?([\w.]+)`?"
 )
-"""The name of a Python object in the message of torch's restricted unpickler."""
+"""Finds the name of the refused Python object in an error message of `torch.load`."""
 
 _TORCH_ERRORS = (
     RuntimeError,
@@ -61,7 +61,7 @@ _TORCH_ERRORS = (
 
 
 class _YacsConfig(dict):  # type: ignore[type-arg]
-    """Replacement for yacs.config.CfgNode, in which the paper's checkpoints store their config."""
+    """Loaded instead of yacs.config.CfgNode, the type of the config in the paper's checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,10 @@ class Weights:
     """Content of a checkpoint file.
 
     Attributes:
-        tensors: Tensors by name, as they are in the file.
-        container: Key that held the state dict, "" at the top level.
-        metadata: Other values in the file.
+        tensors: Tensors by name. In files of `torch.save`, wrappers such as DataParallel add a
+            prefix to all names, which is removed.
+        container: Key under which the file contains the state dict, "" if the file itself is one.
+        metadata: All other values in the file.
     """
 
     tensors: dict[str, Tensor]
@@ -96,7 +97,7 @@ def read_weights(path: Path) -> Weights:
     start = _read_start(path)
     if start.startswith((_ZIP_START, _PICKLE_START)):
         return _find_state_dict(_read_torch(path, is_zip=start.startswith(_ZIP_START)), path)
-    if start[8:9] == b"{":  # safetensors: the length of the header in 8 bytes, then its JSON
+    if start[8:9] == b"{":  # safetensors: 8 bytes with the length of the header, then its JSON
         return _read_safetensors(path)
     text = start.lstrip()[:200].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -116,7 +117,7 @@ def read_weights(path: Path) -> Weights:
 
 
 def _read_start(path: Path) -> bytes:
-    """Return the first bytes of a file whose size is plausible."""
+    """Return the first bytes of a file; raise CheckpointError if it is empty or too large."""
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -152,7 +153,7 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Parse the metadata of safetensors, which are strings, where they are JSON."""
+    """Parse the values of safetensors metadata, which are strings, if they are JSON."""
     parsed: dict[str, Any] = {}
     for key, text in metadata.items():
         try:
@@ -163,7 +164,7 @@ def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _read_torch(path: Path, is_zip: bool) -> Any:
-    """Load a file of `torch.save` without executing code in it."""
+    """Load a file of `torch.save` without executing any code that it contains."""
     truncated = CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
     if is_zip:
         _check_unpacked_size(path, truncated)
@@ -175,7 +176,8 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
         match = _REFUSED_GLOBAL.search(str(error))
         name = f" (`{match[1]}`)" if match else ""
         raise CheckpointError(
-            f"{path} holds Python objects besides tensors{name}, which could run code when loaded",
+            f"{path} contains Python objects other than tensors{name}, and loading them could run"
+            " code",
             _SAVE_STATE_DICT,
         ) from error
     except _TORCH_ERRORS as error:
@@ -197,7 +199,7 @@ def _check_unpacked_size(path: Path, truncated: CheckpointError) -> None:
 
 
 def _find_state_dict(loaded: Any, path: Path) -> Weights:
-    """Find the state dict at the top level of a loaded file, or in one of its containers."""
+    """Find the state dict: the loaded object itself, or the value of one of `_CONTAINERS`."""
     entries = (
         {key: value for key, value in loaded.items() if isinstance(key, str)}
         if isinstance(loaded, Mapping)
@@ -214,11 +216,11 @@ def _find_state_dict(loaded: Any, path: Path) -> Weights:
             }
             return Weights(_remove_prefixes(tensors), container, metadata)
     content = ", ".join(list(entries)[:5]) or type(loaded).__name__
-    raise CheckpointError(f"{path} holds no state dict (top level: {content})", _SAVE_STATE_DICT)
+    raise CheckpointError(f"{path} contains no state dict (top level: {content})", _SAVE_STATE_DICT)
 
 
 def _remove_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes of wrappers, which may be nested, from all names."""
+    """Remove the prefixes that wrappers add to all names. Wrappers may be nested."""
     for _ in _PREFIXES:
         for prefix in _PREFIXES:
             if all(key.startswith(prefix) for key in tensors):

@@ -1,4 +1,4 @@
-"""The protocol of adb against a fake adb, and the output of the real benchmark programs.
+"""Measuring over adb with a fake adb program, and parsing the output of benchmark programs.
 
 No Android device was available.
 """
@@ -26,7 +26,7 @@ PROGRAM_OUTPUTS = {
     "only the mean": "Average inference time cost: 19.9 ms",
     "failure": "",
 }
-"""What a fake onnxruntime_perf_test prints."""
+"""Name of a case -> output of a fake onnxruntime_perf_test."""
 
 
 @pytest.fixture
@@ -45,12 +45,12 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def device_folder(workspace: Path) -> Path:
-    """Return the folder in which everything on the fake device happens."""
+    """Return the folder on the fake device that all files are sent to."""
     return workspace / "root" / "data" / "local" / "tmp"
 
 
 def write_runner(workspace: Path, kind: str) -> str:
-    """Write a fake onnxruntime_perf_test that leaves its arguments in "arguments"."""
+    """Write a fake onnxruntime_perf_test that appends its arguments to the file "arguments"."""
     path = workspace / "onnxruntime_perf_test"
     path.write_text(
         f"#!/bin/sh\nprintf '%s\\n' \"$@\" >> {workspace}/arguments\n"
@@ -67,7 +67,7 @@ def measure(
     return cli.main([*command, "--runner", write_runner(workspace, runner)])
 
 
-def test_record_holds_what_the_program_prints(workspace: Path, small_classifier: Path) -> None:
+def test_record_contains_the_printed_statistics(workspace: Path, small_classifier: Path) -> None:
     assert measure(workspace, small_classifier, "--adb", "--threads", "2") == 0
     record = read_record(workspace / "R5CT.latency.json")
     device = record.device
@@ -125,7 +125,7 @@ def test_program_without_a_median_is_an_error(
 @pytest.mark.parametrize(
     ("devices", "serial", "text"),
     [
-        ("", None, "adb sees no device"),
+        ("", None, "adb lists no device"),
         ("A device,B device", None, "2 devices (A, B)"),
         ("A unauthorized", None, "A is unauthorized"),
         ("A device", "B", "B is not connected"),

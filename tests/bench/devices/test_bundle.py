@@ -62,12 +62,12 @@ def test_images_are_drawn_from_the_classes(predicted_class_folders: Path, tmp_pa
 
 
 def test_artifacts_with_the_same_name_are_refused(small_classifier: Path, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"two artifacts have the same name, test\.onnx"):
+    with pytest.raises(RequestError, match=r"two artifacts have the same file name, test\.onnx"):
         bundle.copy_artifacts([small_classifier, small_classifier], tmp_path)
 
 
 def test_folder_without_wheels_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=r"--wheels is .*, which has no wheels"):
+    with pytest.raises(RequestError, match=r"--wheels is .*, which contains no wheels"):
         bundle.copy_wheels(tmp_path, tmp_path)
 
 

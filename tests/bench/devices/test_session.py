@@ -1,4 +1,4 @@
-"""A visit to a device that is this machine: what comes back, and what is refused."""
+"""Sessions with this machine as the device: their results, and requests that are refused."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyvit.bench.record import read_record
 from tinyvit.progress import NullProgress
 
 
-def test_records_come_back_and_nothing_is_left(
+def test_records_are_returned_and_the_folder_is_deleted(
     small_classifier: Path,
     predicted_class_folders: Path,
     tmp_path: Path,
@@ -49,7 +49,7 @@ def test_name_with_a_leading_dash_is_not_an_option(
     results = measure_on_device(LocalTransport(), measurement, NullProgress())
     assert results.problems == ()
     assert results.latency is not None
-    assert results.verified[artifact.name]["passed"] is True
+    assert results.verifications[artifact.name]["passed"] is True
     assert Path(results.latency.latency[0].artifact.path).name == artifact.name
 
 
@@ -82,15 +82,15 @@ def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path
     measurement = RemoteMeasurement((small_classifier,), use_env=sys.prefix)
     results = measure_on_device(DishonestTransport(output), measurement, NullProgress())
     assert results.latency is None
-    assert results.verified == {}
+    assert results.verifications == {}
     assert len(results.problems) == 2
 
 
-def test_failed_verification_is_a_problem_beside_its_output(small_classifier: Path) -> None:
+def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path) -> None:
     output = '{"passed": false, "reasons": ["the network was changed"]}'
     measurement = RemoteMeasurement((small_classifier,), use_env=sys.prefix)
     results = measure_on_device(DishonestTransport(output), measurement, NullProgress())
-    assert results.verified["test.onnx"]["passed"] is False
+    assert results.verifications["test.onnx"]["passed"] is False
     assert "tinyvit-verify test.onnx did not pass: the network was changed" in results.problems
 
 

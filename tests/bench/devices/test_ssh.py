@@ -1,4 +1,4 @@
-"""Visits over ssh to a real OpenSSH server on the loopback address, which each test starts."""
+"""Sessions over ssh with a real OpenSSH server on the loopback address, which each test starts."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def measure(server: SshServer, artifact: Path) -> DeviceResults:
     return measure_on_device(server.transport(), measurement, NullProgress())
 
 
-def test_records_come_back_and_nothing_is_left(
+def test_records_are_returned_and_the_folder_is_deleted(
     server: SshServer, small_classifier: Path, predicted_class_folders: Path, tmp_path: Path
 ) -> None:
     artifact = tmp_path / "my demo's $(touch pwned).onnx"
@@ -107,7 +107,7 @@ def test_results_before_a_lost_connection_are_kept(
     )
     results = measure_on_device(server.transport(), measurement, LosePowerWhileMeasuring(server))
     assert results.latency is None
-    assert results.verified[small_classifier.name]["passed"] is True
+    assert results.verifications[small_classifier.name]["passed"] is True
     assert results.remaining_folder is not None
     assert results.remaining_folder.startswith(str(server.temporary_folder))
     assert f"may be left on {ADDRESS}" in results.problems[1]

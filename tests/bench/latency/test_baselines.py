@@ -1,4 +1,4 @@
-"""Baselines: the output of benchmark tools is understood, and a missing one is explained."""
+"""Baselines: the output of benchmark tools is parsed, and a missing tool is reported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_file_without_a_known_variant_is_refused(workload: OpenWorkload) -> None
     assert "does not state which TinyViT variant it is" in line
 
 
-def test_tool_is_run_in_turns_with_the_artifact(
+def test_tool_is_run_alternately_with_the_artifact(
     workload: OpenWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "onnxruntime_perf_test"

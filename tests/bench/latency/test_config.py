@@ -13,7 +13,7 @@ from tinyvit.errors import RequestError
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"scenario": "server"}, "--scenario server needs one of --rate and --p99-ms"),
+        ({"scenario": "server"}, "--scenario server needs either --rate or --p99-ms"),
         ({"rate": 3.0}, "have no meaning in the scenario single-stream"),
         ({"p99_ms": 3.0}, "have no meaning in the scenario single-stream"),
         ({"scenario": "server", "rate": 1.0, "p99_ms": 1.0}, "but 2 were given"),

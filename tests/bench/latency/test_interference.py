@@ -1,4 +1,4 @@
-"""Counters of the kernel become warnings, and a quiet machine causes none."""
+"""Disturbances that kernel counters show become warnings; an undisturbed machine causes none."""
 
 from __future__ import annotations
 

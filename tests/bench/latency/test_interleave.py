@@ -1,4 +1,4 @@
-"""Workloads alternate, and their known latencies are measured exactly."""
+"""Workloads with known latencies alternate, and their latencies are measured exactly."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def test_workloads_alternate(clock: FakeClock) -> None:
     assert median_ratio(timings["a"], timings["b"]) == pytest.approx(0.6)
 
 
-def test_warmup_and_first_run_of_a_turn_are_not_counted(clock: FakeClock) -> None:
+def test_warmup_and_first_run_of_a_turn_are_discarded(clock: FakeClock) -> None:
     query = clock.make_query([100, 100, 100, 50, 2, 2, 50, 2, 2])
-    timings = run_interleaved({"a": query}, rounds=2, warmup=1, block=3, clock=clock.now)
+    timings = run_interleaved({"a": query}, rounds=2, warmup=1, runs_per_turn=3, clock=clock.now)
     assert timings["a"].turns_ms == (pytest.approx((2, 2)), pytest.approx((2, 2)))
 
 
@@ -50,7 +50,7 @@ def test_budget_ends_early_but_not_before_three_rounds(
     assert len(timings["a"].samples_ms) == count
 
 
-def test_ratio_is_right_on_a_machine_that_changes_its_pace() -> None:
-    ours = Timing(((9,), (9,), (18,), (18,), (18,)))
-    theirs = Timing(((10,), (10,), (20,), (20,), (20,)))
-    assert median_ratio(ours, theirs) == pytest.approx(0.9)
+def test_ratio_is_right_on_a_machine_whose_speed_changes() -> None:
+    timing = Timing(((9,), (9,), (18,), (18,), (18,)))
+    reference = Timing(((10,), (10,), (20,), (20,), (20,)))
+    assert median_ratio(timing, reference) == pytest.approx(0.9)

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.clocks import FakeClock
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
-from tinyvit.bench.latency.combinations import thread_count
+from tinyvit.bench.latency.combinations import resolve_thread_count
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.latency.workload import OpenWorkload, read_images
@@ -112,7 +112,7 @@ def test_known_times_are_measured_exactly(
     def make_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
         return clock.make_query(times_ms)
 
-    monkeypatch.setattr("tinyvit.bench.latency.combinations.network_query", make_query)
+    monkeypatch.setattr("tinyvit.bench.latency.combinations.make_network_query", make_query)
     config = quick_config(scenario=scenario, rate=rate, runs=1000, seconds=1e9)
     (result,) = measure_latency([small_classifier], config, clock=clock).latency
     assert result.sample_count >= 1000
@@ -133,15 +133,21 @@ def test_server_result_states_the_arrival_rate(small_classifier: str) -> None:
 
 
 def test_limit_that_no_rate_meets_is_an_error(small_classifier: str) -> None:
-    with pytest.raises(RequestError, match=r"below 0\.0001 ms at no arrival rate: give a higher"):
+    with pytest.raises(
+        RequestError,
+        match=r"exceeds 0\.0001 ms at every arrival rate that was tried: give a higher",
+    ):
         measure_latency([small_classifier], quick_config(scenario="server", p99_ms=1e-4))
 
 
 def test_thread_count_of_an_engine_that_does_not_report_it() -> None:
     info = RuntimeInfo("tensorrt", "10", "GPU", None, "float32")
-    assert thread_count(RuntimeOptions(), info, cores=6) == 6
-    assert thread_count(RuntimeOptions(threads=2), info, cores=6) == 2
-    assert thread_count(RuntimeOptions(), RuntimeInfo("x", "1", "cpu", 3, "float32"), cores=6) == 3
+    assert resolve_thread_count(RuntimeOptions(), info, cores=6) == 6
+    assert resolve_thread_count(RuntimeOptions(threads=2), info, cores=6) == 2
+    assert (
+        resolve_thread_count(RuntimeOptions(), RuntimeInfo("x", "1", "cpu", 3, "float32"), cores=6)
+        == 3
+    )
 
 
 def test_failures_are_reported_and_the_rest_is_measured(
@@ -170,7 +176,7 @@ def test_nothing_to_measure_is_an_error(tmp_path: Path) -> None:
 
 
 def test_reference_evaluator_is_not_timed(small_classifier: str) -> None:
-    with pytest.raises(RequestError, match="its latency says nothing about a device"):
+    with pytest.raises(RequestError, match="its latency is not that of a device"):
         measure_latency([small_classifier], LatencyConfig(runtimes=("coreml-reference",)))
 
 
@@ -182,13 +188,25 @@ def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
     assert [result.batch for result in results] == [2, 4]
 
 
-def test_engines_that_do_not_open_the_file_are_named(small_classifier: str) -> None:
+def test_multiply_accumulates_are_those_of_one_image(tmp_path: Path) -> None:
+    by_batch = {}
+    for batch in (1, 4):
+        folder = tmp_path / str(batch)
+        folder.mkdir()
+        path = str(build_classifier(folder, ".onnx", "host", batch, with_manifest=True))
+        (result,) = measure_latency([path], quick_config(threads=(1,))).latency
+        by_batch[batch] = result.gmacs_per_image
+    assert by_batch[1]
+    assert by_batch[4] == pytest.approx(by_batch[1])
+
+
+def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) -> None:
     config = quick_config(runtimes=("litert", "executorch"))
-    with pytest.raises(RequestError, match="none of the engines litert, executorch opens it"):
+    with pytest.raises(RequestError, match="none of the engines litert, executorch can open it"):
         measure_latency([small_classifier], config)
 
 
-def test_report_for_people(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_report(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--runs", "4", "--cold", "1", "--threads", "1", "--operators"]
     assert cli.main(["latency", small_classifier, *options]) == 0
     out = capsys.readouterr().out

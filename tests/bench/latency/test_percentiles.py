@@ -1,4 +1,4 @@
-"""Percentiles, their upper bounds and the intervals of ratios, against literal values and draws."""
+"""Percentiles, their upper bounds and the intervals of ratios agree with known distributions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The highest rates of the machine, and a latency compared with them."""
+"""The peak rates of the machine are measured, and a latency is compared with them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.helpers.records import make_artifact, make_latency
-from tinyvit.bench.latency.roofline import measure_peak_rates, share_of_peak
+from tinyvit.bench.latency.roofline import compute_peak_share, measure_peak_rates
 from tinyvit.bench.record import LatencyResult, PeakRates
 
 SIZE_BYTES = 5_000_000
@@ -28,23 +28,23 @@ def make_result(int8_mac_share: float | None, batch: int = 1) -> LatencyResult:
     [(0.0, 0.5), (1.0, 0.125), (0.5, 0.3125)],
     ids=["float32", "int8", "mixed"],
 )
-def test_share_of_peak_of_a_network_that_computes(int8_mac_share: float, share: float) -> None:
+def test_peak_share_of_a_network_limited_by_compute(int8_mac_share: float, share: float) -> None:
     rates = PeakRates(
         threads=1, float32_gmacs_per_s=100, int8_gmacs_per_s=400, memory_gb_per_s=1000
     )
-    assert share_of_peak(make_result(int8_mac_share), rates) == pytest.approx(share)
+    assert compute_peak_share(make_result(int8_mac_share), rates) == pytest.approx(share)
 
 
-def test_share_of_peak_of_a_network_that_waits_for_memory() -> None:
+def test_peak_share_of_a_network_limited_by_memory() -> None:
     ten_ms_per_read = SIZE_BYTES / 1e9 / 0.01
     rates = PeakRates(1, 1e9, 1e9, ten_ms_per_read)
-    assert share_of_peak(make_result(0.0), rates) == pytest.approx(0.5)
+    assert compute_peak_share(make_result(0.0), rates) == pytest.approx(0.5)
     # The weights are read once per query: per image 10 ms / 4 of 20 ms / 4.
-    assert share_of_peak(make_result(0.0, batch=4), rates) == pytest.approx(0.5)
+    assert compute_peak_share(make_result(0.0, batch=4), rates) == pytest.approx(0.5)
 
 
-def test_share_of_peak_is_unknown_without_a_kernel_profile() -> None:
-    assert share_of_peak(make_result(None), PeakRates(1, 100, 400, 1000)) is None
+def test_peak_share_is_unknown_without_a_kernel_profile() -> None:
+    assert compute_peak_share(make_result(None), PeakRates(1, 100, 400, 1000)) is None
 
 
 def test_measured_rates_are_plausible() -> None:

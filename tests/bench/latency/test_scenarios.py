@@ -31,7 +31,7 @@ def test_the_slowest_run_is_not_left_out(clock: FakeClock) -> None:
     assert (summary.max_ms, summary.median_ms) == pytest.approx((900, 1))
 
 
-def test_turns_alternate_and_their_first_query_is_not_counted(clock: FakeClock) -> None:
+def test_turns_alternate_and_their_first_query_is_discarded(clock: FakeClock) -> None:
     slow_first = chain.from_iterable(repeat((50.0, *(2.0,) * 11)))
     queries = {"a": clock.make_query(slow_first, "a"), "b": clock.make_query(repeat(4.0), "b")}
     timings = run_back_to_back(queries, 44, 60, clock)

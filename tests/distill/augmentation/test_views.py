@@ -33,7 +33,7 @@ def view_of(
 
 
 ALL = Augmentation(mixup=0.8, cutmix=1.0, erase=0.5)
-CENTRE = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, operations=0, erase=0.0)
+CENTER = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, operations=0, erase=0.0)
 
 
 def test_a_seed_is_a_view(image_folder: Path) -> None:
@@ -41,14 +41,15 @@ def test_a_seed_is_a_view(image_folder: Path) -> None:
     first = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     again = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     assert all(
-        np.array_equal(a.pixels, b.pixels) and (a.partner, a.share) == (b.partner, b.share)
+        np.array_equal(a.pixels, b.pixels)
+        and (a.partner, a.own_fraction) == (b.partner, b.own_fraction)
         for a, b in zip(first, again)
     )
-    assert len({one.pixels.tobytes() for one in first}) == 20
+    assert len({view.pixels.tobytes() for view in first}) == 20
 
 
 def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
-    """Another hash means that stores made before are of other crops: then views.VERSION goes up."""
+    """Another hash means that stores view before are of other crops: then views.VERSION goes up."""
     images = read_image_folder(image_folder)
     assert (
         hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]
@@ -77,67 +78,68 @@ def test_every_setting_shows_in_the_probe(image_folder: Path, changed: dict[str,
 
 def test_a_view_at_another_size_is_of_the_same_part() -> None:
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3)))
-    how = replace(CENTRE, scale=(0.1, 0.9), ratio=(0.75, 4 / 3))
+    augmentation = replace(CENTER, scale=(0.1, 0.9), ratio=(0.75, 4 / 3))
     for seed in range(10):
         small, large = (
-            view_of(lambda _: ramp, 1, 0, seed, size, how).pixels.astype(float)
+            view_of(lambda _: ramp, 1, 0, seed, size, augmentation).pixels.astype(float)
             for size in (32, 128)
         )
         assert abs(small.mean() - large.mean()) < 1
 
 
-@pytest.mark.parametrize("way", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
+@pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
 def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
-    image_folder: Path, way: dict[str, float]
+    image_folder: Path, mixing: dict[str, float]
 ) -> None:
-    images, how = read_image_folder(image_folder), Augmentation(erase=0.5, **way)  # type: ignore[arg-type]
+    images = read_image_folder(image_folder)
+    augmentation = Augmentation(erase=0.5, **mixing)  # type: ignore[arg-type]
     for seed in range(100):
-        small, large = (view_of(images.open, 12, 3, seed, size, how) for size in (32, 64))
+        small, large = (view_of(images.open, 12, 3, seed, size, augmentation) for size in (32, 64))
         assert small.partner == large.partner
-        assert small.share == pytest.approx(
-            large.share, abs=0.07
+        assert small.own_fraction == pytest.approx(
+            large.own_fraction, abs=0.07
         )  # the box's edges are whole pixels
 
 
 def test_without_chance_a_view_is_the_picture() -> None:
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
     assert np.array_equal(
-        view_of(lambda _: Image.fromarray(pixels), 1, 0, 7, 32, CENTRE).pixels, pixels
+        view_of(lambda _: Image.fromarray(pixels), 1, 0, 7, 32, CENTER).pixels, pixels
     )
     flipped = view_of(
-        lambda _: Image.fromarray(pixels), 1, 0, 7, 32, replace(CENTRE, flip=1.0)
+        lambda _: Image.fromarray(pixels), 1, 0, 7, 32, replace(CENTER, flip=1.0)
     ).pixels
     assert np.array_equal(flipped, pixels[:, ::-1])
 
 
-@pytest.mark.parametrize("way", ["mixup", "cutmix"])
-def test_the_share_is_that_of_the_pixels(way: str) -> None:
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
+def test_the_own_fraction_is_that_of_the_pixels(mixing: str) -> None:
     black, white = (Image.new("RGB", (32, 32), (level,) * 3) for level in (0, 255))
-    how = replace(CENTRE, **{way: 1.0})
-    shares = []
+    augmentation = replace(CENTER, **{mixing: 1.0})
+    own_fractions = []
     for seed in range(30):
-        made = view_of(lambda index: white if index == 0 else black, 2, 0, seed, 32, how)
-        shares.append(made.share)
-        if made.partner == 1:
-            assert abs(made.pixels.mean() / 255 - made.share) < 0.01
+        view = view_of(lambda index: white if index == 0 else black, 2, 0, seed, 32, augmentation)
+        own_fractions.append(view.own_fraction)
+        if view.partner == 1:
+            assert abs(view.pixels.mean() / 255 - view.own_fraction) < 0.01
         else:
-            assert made.pixels.min() >= 254
-    assert min(shares) < 0.3 < 0.8 < max(shares)
+            assert view.pixels.min() >= 254
+    assert min(own_fractions) < 0.3 < 0.8 < max(own_fractions)
 
 
-def test_erasing_takes_the_share_that_the_recipe_says() -> None:
+def test_erasing_covers_the_configured_area() -> None:
     gray = Image.new("RGB", (64, 64), (128,) * 3)
-    shares = [
+    erased_fractions = [
         float(
-            (view_of(lambda _: gray, 1, 0, seed, 64, replace(CENTRE, erase=1.0)).pixels != 128)
+            (view_of(lambda _: gray, 1, 0, seed, 64, replace(CENTER, erase=1.0)).pixels != 128)
             .any(-1)
             .mean()
         )
         for seed in range(200)
     ]
-    assert min(shares) > 0.01
-    assert max(shares) < 0.36
-    assert 0.14 < float(np.mean(shares)) < 0.2
+    assert min(erased_fractions) > 0.01
+    assert max(erased_fractions) < 0.36
+    assert 0.14 < float(np.mean(erased_fractions)) < 0.2
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000), (1, 1), (3, 500)])
@@ -162,10 +164,10 @@ def test_seeds_depend_on_epoch_view_and_key_alone() -> None:
 def test_operations_keep_size_and_mode(operation: int, strength: float) -> None:
     image = Image.fromarray(np.random.RandomState(1).randint(0, 256, (30, 20, 3)).astype(np.uint8))
     for sign in (-1, 1):
-        made = OPERATIONS[operation](
+        changed = OPERATIONS[operation](
             image, OperationParameters(strength, sign, Image.Resampling.BILINEAR)
         )
-        assert (made.size, made.mode) == (image.size, "RGB")
+        assert (changed.size, changed.mode) == (image.size, "RGB")
 
 
 def test_strengths_are_those_of_timm() -> None:

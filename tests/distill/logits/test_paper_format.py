@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from tinyvit.distill.logits.check import check_store
@@ -16,8 +18,8 @@ K = 3
 RECORD = np.dtype([("seed", "<i4"), ("classes", "<i2", (K,)), ("probabilities", "<f2", (K,))])
 
 
-def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> np.ndarray:  # type: ignore[type-arg]
-    """Write one writer's files as the paper's layout describes them, independently of the code."""
+def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> npt.NDArray[np.void]:
+    """Write one rank's files in the paper's format, independently of the code."""
     random = np.random.RandomState(seed + rank)
     records = np.zeros(len(keys), RECORD)
     records["seed"] = random.randint(0, 2**31 - 1, len(keys))
@@ -47,15 +49,15 @@ def released(tmp_path: Path) -> Path:
 def test_released_files_are_read(released: Path) -> None:
     assert (released / "logits_top3_epoch0" / "rank0-values.bin").stat().st_size == 4 * (4 + 4 * K)
     logits = open_paper_logits(released)
-    assert (logits.top_k, sorted(logits.epochs)) == (K, [0, 1])
+    assert (logits.top_k, sorted(logits.epoch_folders)) == (K, [0, 1])
     ranks = list(logits.read_ranks(1))
     assert [keys for keys, _ in ranks] == [
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
     ]
-    wanted = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
-    assert ranks[1][1].tobytes() == wanted.tobytes()
+    expected = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
+    assert ranks[1][1].tobytes() == expected.tobytes()
     assert list(check_store(released, None, ())) == [
-        f"Epoch {epoch}: all 8 records are valid (the paper's layout, top 3)." for epoch in range(2)
+        f"Epoch {epoch}: all 8 records are valid (the paper's format, top 3)." for epoch in range(2)
     ]
 
 
@@ -70,7 +72,7 @@ def test_training_from_released_files_is_refused(released: Path) -> None:
         (lambda f: (f / "rank0-values.bin").write_bytes(b"1234"), "truncated"),
         (lambda f: (f / "rank1-keys.txt").unlink(), "cannot be read"),
         (lambda f: (f / "rank1-keys.txt").write_text("one\n"), "names 1 records"),
-        (lambda f: [path.unlink() for path in f.glob("rank*")], "holds no rank"),
+        (lambda f: [path.unlink() for path in f.glob("rank*")], "contains no file rank"),
         (lambda f: _change(f, "probabilities", [0.2, 0.5, 0.1]), "is not a valid teacher output"),
         (
             lambda f: _change(f, "probabilities", [np.nan, 0.1, 0.1]),
@@ -80,7 +82,9 @@ def test_training_from_released_files_is_refused(released: Path) -> None:
         (lambda f: _change(f, "classes", [-4, 4, 1]), "is not a valid teacher output"),
     ],
 )
-def test_damaged_files_are_refused(released: Path, damage, message: str) -> None:  # type: ignore[no-untyped-def]
+def test_damaged_files_are_refused(
+    released: Path, damage: Callable[[Path], object], message: str
+) -> None:
     damage(released / "logits_top3_epoch0")
     with pytest.raises(RequestError, match=message):
         list(check_store(released, None, ()))
@@ -99,16 +103,16 @@ def _change(folder: Path, field: str, value: list[float]) -> None:
 def test_folders_without_usable_epochs_are_refused(tmp_path: Path, names: list[str]) -> None:
     for name in names:
         (tmp_path / name).mkdir()
-    with pytest.raises(RequestError, match="holds"):
+    with pytest.raises(RequestError, match="contains"):
         open_paper_logits(tmp_path)
 
 
-def test_conversion_to_the_paper_layout_and_back(
+def test_conversion_to_the_paper_format_and_back(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
-    made = convert_store(store.folder, image_folder, "tinyvit", tmp_path / "released")
-    assert [path.name for path in made] == ["logits_top5_epoch0", "logits_top5_epoch1"]
-    assert (made[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
+    folders = convert_store(store.folder, image_folder, "paper", tmp_path / "released")
+    assert [path.name for path in folders] == ["logits_top5_epoch0", "logits_top5_epoch1"]
+    assert (folders[0] / "rank0-values.bin").stat().st_size == 12 * (4 + 4 * 5)
     logits = open_paper_logits(tmp_path / "released")
     ((keys, records),) = logits.read_ranks(0)
     assert keys[0] == "n01443537/0.png"

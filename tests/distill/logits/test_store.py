@@ -21,7 +21,7 @@ from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader
 from tinyvit.distill.logits.records import TeacherOutputs, compute_checksums, pack_records
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest, OpenSources, Span
+from tinyvit.distill.logits.teacher_outputs import ImagesAndTeachers, LogitsRequest, Span
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
@@ -62,7 +62,7 @@ def test_records_hold_the_teachers_top_classes_of_each_view(
 
 
 def test_a_record_has_four_bytes_a_class_and_eight_more(store: Store) -> None:
-    assert store.header.record.itemsize == 8 + 4 * 5
+    assert store.header.dtype.itemsize == 8 + 4 * 5
     assert store.epoch_path(0).stat().st_size == 12 * 28
 
 
@@ -77,7 +77,7 @@ def test_an_interrupted_store_resumes_to_the_same_bytes(
         if writes[0] == stop:
             real(descriptor, data[: len(data) // 2], offset)  # half a batch reaches the disk
             raise KeyboardInterrupt
-        finished[0] += len(data) // store.header.record.itemsize
+        finished[0] += len(data) // store.header.dtype.itemsize
         return real(descriptor, data, offset)
 
     monkeypatch.setattr(os, "pwrite", failing)
@@ -116,8 +116,10 @@ def test_more_epochs_are_added_without_rewriting_others(
 def test_another_request_does_not_change_an_existing_store(
     image_folder: Path, store_copy: Store, changed: dict[str, int]
 ) -> None:
+    request = make_request(image_folder, store_copy.folder)
+    request = replace(request, **changed)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=f"made from another request .*{next(iter(changed))}"):
-        save_logits(replace(make_request(image_folder, store_copy.folder), **changed))  # type: ignore[arg-type]
+        save_logits(request)
 
 
 def test_every_view_has_its_own_record(image_folder: Path, tmp_path: Path) -> None:
@@ -128,7 +130,7 @@ def test_every_view_has_its_own_record(image_folder: Path, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("damage", ["bit", "truncate", "swap"])
 def test_damaged_records_are_found(store_copy: Store, damage: str) -> None:
-    path, size = store_copy.epoch_path(1), store_copy.header.record.itemsize
+    path, size = store_copy.epoch_path(1), store_copy.header.dtype.itemsize
     data = bytearray(path.read_bytes())
     if damage == "bit":
         data[3 * size + 10] ^= 1
@@ -210,7 +212,7 @@ def test_an_unfinished_epoch_is_reported(store_copy: Store) -> None:
 
 
 def test_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match="is not a store of logits"):
+    with pytest.raises(RequestError, match="is not a logits store"):
         open_store(tmp_path)
 
 
@@ -267,7 +269,7 @@ def test_batches_in_any_order_give_the_same_store(
     real = save.compute_outputs
 
     def compute_shuffled(
-        header: StoreHeader, sources: OpenSources, epoch: int, spans: list[Span]
+        header: StoreHeader, sources: ImagesAndTeachers, epoch: int, spans: list[Span]
     ) -> Iterator[TeacherOutputs]:
         for span in spans[1::2] + spans[::2]:
             yield from real(header, sources, epoch, [span])

@@ -17,7 +17,7 @@ from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.runtimes import processor as cpu
 
-HERE = ComputeDevice("cpu", bfloat16=False)
+HERE = ComputeDevice("cpu", uses_bfloat16=False)
 PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint8)
 
 
@@ -43,7 +43,9 @@ def test_an_exported_teacher_answers_as_its_checkpoint(
     assert from_checkpoint.labels == from_artifact.labels
     assert [label.wnid for label in from_checkpoint.labels or ()] == list(CLASSES)
     np.testing.assert_allclose(
-        from_checkpoint.probabilities(PIXELS), from_artifact.probabilities(PIXELS), atol=1e-5
+        from_checkpoint.predict_probabilities(PIXELS),
+        from_artifact.predict_probabilities(PIXELS),
+        atol=1e-5,
     )
 
 
@@ -51,21 +53,21 @@ def test_several_are_averaged(checkpoint: Path) -> None:
     three = teacher_named("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
-        average_probabilities([first, second], PIXELS), first.probabilities(PIXELS)
+        average_probabilities([first, second], PIXELS), first.predict_probabilities(PIXELS)
     )
     both = [open_teachers((name,), 64, HERE)[0] for name in (three, str(checkpoint))]
-    mean = (both[0].probabilities(PIXELS) + both[1].probabilities(PIXELS)) / 2
+    mean = (both[0].predict_probabilities(PIXELS) + both[1].predict_probabilities(PIXELS)) / 2
     np.testing.assert_allclose(average_probabilities(both, PIXELS), mean)
     np.testing.assert_allclose(average_probabilities(both, PIXELS).sum(1), 1)
 
 
 def test_a_released_model_by_its_name() -> None:
     (teacher,) = open_teachers(("demo",), None, HERE)
-    assert (teacher.name, teacher.classes, teacher.preprocess.size) == ("demo", 10, 224)
+    assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 10, 224)
 
 
 @pytest.mark.parametrize(
-    ("given", "size", "said"),
+    ("names", "size", "message"),
     [
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
@@ -82,15 +84,17 @@ def test_a_released_model_by_its_name() -> None:
             "returns an object of type tuple: it must return one tensor",
         ),
         ((teacher_named("fixed_size"),), None, "fixed_size failed"),
-        ((teacher_named("wrong_labels"),), None, "labels does not label its 3 classes"),
+        ((teacher_named("wrong_labels"),), None, "is not a tuple of 3 labels"),
         (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
         ((TEACHER, teacher_named("three_classes")), None, "have different classes"),
     ],
 )
-def test_what_is_no_teacher(given: tuple[str, ...], size: int | None, said: str) -> None:
-    with pytest.raises(TinyViTError, match=said):
-        open_teachers(given, size, HERE)
+def test_unusable_teachers_are_refused(
+    names: tuple[str, ...], size: int | None, message: str
+) -> None:
+    with pytest.raises(TinyViTError, match=message):
+        open_teachers(names, size, HERE)
 
 
 def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,8 +106,8 @@ def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
     real = timm.create_model
     monkeypatch.setattr(timm, "create_model", lambda name, pretrained: real(name, pretrained=False))
     (teacher,) = open_teachers(("timm:resnet18.a1_in1k",), None, HERE)
-    assert (teacher.classes, teacher.preprocess.size) == (1000, 224)
-    np.testing.assert_allclose(teacher.probabilities(PIXELS).sum(1), 1)
+    assert (teacher.num_classes, teacher.preprocess.size) == (1000, 224)
+    np.testing.assert_allclose(teacher.predict_probabilities(PIXELS).sum(1), 1)
     monkeypatch.undo()
     with pytest.raises(TinyViTError, match="timm cannot create no_such_model"):
         open_teachers(("timm:no_such_model",), None, HERE)
@@ -125,9 +129,9 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
-    assert not select_device("auto").bfloat16
+    assert not select_device("auto").uses_bfloat16
     with pytest.raises(TinyViTError, match="no bfloat16 instructions"):
         select_device("bfloat16")
     monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
-    assert select_device("auto").bfloat16
-    assert not select_device("float32").bfloat16
+    assert select_device("auto").uses_bfloat16
+    assert not select_device("float32").uses_bfloat16

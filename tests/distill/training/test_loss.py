@@ -30,13 +30,13 @@ def test_value_and_gradient_are_those_of_the_dense_loss(k: int) -> None:
     _, classes, values = teacher_outputs(k)
     ours = torch.randn(B, C, requires_grad=True)
     theirs = ours.detach().double().requires_grad_()
-    found, wanted = (
+    computed, expected = (
         sparse_divergence(ours, classes, values),
         dense_divergence(theirs, classes, values),
     )
-    found.backward()
-    wanted.backward()
-    assert found.item() == pytest.approx(wanted.item(), rel=1e-5)
+    computed.backward()
+    expected.backward()
+    assert computed.item() == pytest.approx(expected.item(), rel=1e-5)
     assert ours.grad is not None
     assert theirs.grad is not None
     torch.testing.assert_close(ours.grad.double(), theirs.grad, rtol=1e-4, atol=1e-7)
@@ -45,9 +45,9 @@ def test_value_and_gradient_are_those_of_the_dense_loss(k: int) -> None:
 def test_the_divergence_approaches_that_of_all_classes_as_k_grows() -> None:
     whole, _, _ = teacher_outputs(C)
     logits = torch.randn(B, C)
-    wanted = F.kl_div(F.log_softmax(logits.double(), 1), whole, reduction="batchmean").item()
+    expected = F.kl_div(F.log_softmax(logits.double(), 1), whole, reduction="batchmean").item()
     errors = [
-        abs(sparse_divergence(logits, *teacher_outputs(k)[1:]).item() - wanted)
+        abs(sparse_divergence(logits, *teacher_outputs(k)[1:]).item() - expected)
         for k in (1, 5, 10, 20, 30, C)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -66,19 +66,21 @@ def test_a_student_that_equals_its_teacher_has_no_loss() -> None:
 
 
 def test_float16_probabilities_that_sum_above_one_are_accepted() -> None:
-    found = sparse_divergence(
+    computed = sparse_divergence(
         torch.zeros(1, 4), torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.2505]]).half()
     )
-    assert torch.isfinite(found)
-    assert found >= 0
+    assert torch.isfinite(computed)
+    assert computed >= 0
 
 
 def test_labels_of_mixed_images_are_mixed() -> None:
     logits, own, other = torch.randn(B, C), torch.arange(B), torch.arange(B) + 3
-    shares = torch.linspace(0, 1, B)
+    own_fractions = torch.linspace(0, 1, B)
     targets = torch.zeros(B, C)
     for i in range(B):
-        targets[i, own[i]] += shares[i]
-        targets[i, other[i]] += 1 - shares[i]
-    wanted = F.cross_entropy(logits, targets, label_smoothing=0.1)
-    torch.testing.assert_close(mixed_cross_entropy(logits, own, other, shares, 0.1), wanted)
+        targets[i, own[i]] += own_fractions[i]
+        targets[i, other[i]] += 1 - own_fractions[i]
+    expected = F.cross_entropy(logits, targets, label_smoothing=0.1)
+    torch.testing.assert_close(
+        mixed_cross_entropy(logits, own, other, own_fractions, 0.1), expected
+    )

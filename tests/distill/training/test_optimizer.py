@@ -7,8 +7,8 @@ import torch
 
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
-    layer_scale,
-    learning_rate,
+    compute_learning_rate,
+    learning_rate_factor,
     make_average,
     make_optimizer,
 )
@@ -56,17 +56,17 @@ def test_every_weight_is_in_one_group_and_vectors_have_no_decay(model: TinyViT) 
 )
 def test_earlier_layers_have_smaller_learning_rates(model: TinyViT, name: str, power: int) -> None:
     """Of 12 blocks, as microsoft/Cream's set_layer_lr_decay counts them."""
-    assert layer_scale(model, name, 0.8) == pytest.approx(0.8**power)
+    assert learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
-    rates = [learning_rate(CONFIG, step, 100, 512) for step in range(1000)]
+    rates = [compute_learning_rate(CONFIG, step, 100, 512) for step in range(1000)]
     assert rates[0] == pytest.approx(CONFIG.warmup_lr)
     assert rates[100] == pytest.approx((CONFIG.warmup_lr + CONFIG.lr) / 2)
     assert rates[200] == max(rates) == pytest.approx(CONFIG.lr)
     assert rates[600] == pytest.approx((CONFIG.lr + CONFIG.min_lr) / 2)
     assert rates[-1] == pytest.approx(CONFIG.min_lr, rel=0.01)
-    assert learning_rate(CONFIG, 600, 100, 64) == pytest.approx(rates[600] / 8)
+    assert compute_learning_rate(CONFIG, 600, 100, 64) == pytest.approx(rates[600] / 8)
 
 
 def test_the_average_follows_weights_and_copies_norm_statistics(model: TinyViT) -> None:

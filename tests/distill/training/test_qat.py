@@ -25,7 +25,7 @@ from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.quantized_layers import QuantizePoint
+from tinyvit.quant.quantized_layers import ActivationQuantizer
 from tinyvit.quant.quantized_network import (
     attention_modules,
     quantizable_layers,
@@ -98,7 +98,7 @@ def test_it_rounds_where_and_as_export_does(
                 name
             )  # without one of its roundings, most are apart
     assert sum(isinstance(module, FakeQuantize) for module in actual.modules()) == sum(
-        isinstance(m, QuantizePoint) for m in expected.modules()
+        isinstance(m, ActivationQuantizer) for m in expected.modules()
     )
 
 
@@ -181,7 +181,7 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(
-        RequestError, match="--qat needs a trained network and its own stored outputs"
+        RequestError, match="--qat needs a trained checkpoint, and its own outputs in a store"
     ):
         train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 

@@ -27,7 +27,7 @@ CONFIG = replace(
     epochs=2,
     batch=4,
     drop_path=0.2,
-    average=0.9,
+    ema_decay=0.9,
     label_weight=0.5,
     precision="float32",
     warmup_epochs=1.0,
@@ -183,10 +183,11 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(
 def test_other_settings_are_another_run(
     finished_run: Path, image_folder: Path, store: Store, changed: dict[str, float]
 ) -> None:
+    config = replace(CONFIG, **changed)  # type: ignore[arg-type]
     with pytest.raises(
-        RequestError, match=rf"holds another run \(training\.{next(iter(changed))} differ"
+        RequestError, match=rf"contains a different run \(training\.{next(iter(changed))} differ"
     ):
-        train_student(make_request(image_folder, finished_run, store, replace(CONFIG, **changed)))  # type: ignore[arg-type]
+        train_student(make_request(image_folder, finished_run, store, config))
 
 
 def test_another_store_of_the_same_teacher_is_another_run(
@@ -205,14 +206,16 @@ def test_another_store_of_the_same_teacher_is_another_run(
             precision="float32",
         )
     )
-    with pytest.raises(RequestError, match=r"holds another run \(run\.store differ"):
+    with pytest.raises(RequestError, match=r"contains a different run \(run\.store differ"):
         train_student(make_request(image_folder, finished_run, other))
 
 
 def test_another_validation_is_another_run(
     finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    with pytest.raises(RequestError, match=r"holds another run \(run\.validation differ"):
+    with pytest.raises(
+        RequestError, match=r"contains a different run \(run\.validation_sha256 differ"
+    ):
         train_student(
             replace(
                 make_request(image_folder, finished_run, store),
@@ -228,9 +231,9 @@ def test_files_of_unknown_origin_are_not_replaced(
     folder.mkdir()
     mine = folder / "best.safetensors"
     mine.write_bytes(checkpoint.read_bytes())
-    with pytest.raises(RequestError, match=r"holds best\.safetensors, and no run\.toml"):
+    with pytest.raises(RequestError, match=r"contains best\.safetensors, but no run\.toml"):
         train_student(make_request(image_folder, folder, store))
-    with pytest.raises(RequestError, match="lies in the run's own folder"):
+    with pytest.raises(RequestError, match="is in the output folder"):
         train_student(
             replace(
                 make_request(image_folder, folder, store), student=None, init=mine, overwrite=True
@@ -264,11 +267,12 @@ def test_a_damaged_record_is_reported(
 
     copied = Store(Path(shutil.copytree(store.folder, tmp_path / "s")), store.header)
     data = bytearray(copied.epoch_path(0).read_bytes())
-    data[3 * store.header.record.itemsize + 10] ^= 1
+    data[3 * store.header.dtype.itemsize + 10] ^= 1
     copied.epoch_path(0).write_bytes(data)
     with pytest.raises(
         RequestError,
-        match=r"record 3 of .* is damaged: delete the file and run the same save-logits again",
+        match=r"record 3 of .* is damaged: "
+        "delete the file and run the same save-logits command again",
     ):
         train_student(
             replace(make_request(image_folder, tmp_path / "run", copied), workers=workers)
@@ -340,7 +344,7 @@ def test_a_step_follows_the_teacher(image_folder: Path, store: Store, tmp_path: 
         epochs=12,
         lr=0.1,
         warmup_epochs=0,
-        average=0.0,
+        ema_decay=0.0,
         drop_path=0.0,
         label_weight=0.0,
         batch=12,
@@ -430,21 +434,23 @@ def test_workers_make_the_same_views(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"student": None}, "no network to train"),
+        ({"student": None}, "neither --student nor --init was given"),
         ({"student": "tiny_vit_6m"}, "no variant is called 'tiny_vit_6m'"),
         ({"img_size": 50}, "cannot run at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "--classes mine is not possible"),
         ({"config": replace(CONFIG, batch=100)}, "do not fill a batch of 100"),
         ({"data": Path("nowhere")}, "is not a folder"),
-        ({"logits": Path("nowhere")}, "is not a store of logits"),
+        ({"logits": Path("nowhere")}, "is not a logits store"),
     ],
 )
 def test_impossible_requests_are_refused_before_training(
     image_folder: Path, store: Store, tmp_path: Path, changed: dict[str, object], message: str
 ) -> None:
+    request = make_request(image_folder, tmp_path / "run", store)
+    request = replace(request, **changed)  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=message):
-        train_student(replace(make_request(image_folder, tmp_path / "run", store), **changed))  # type: ignore[arg-type]
+        train_student(request)
 
 
 def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
@@ -457,8 +463,8 @@ def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
     )
     with pytest.raises(
         RequestError,
-        match=r"1 of the 3 class folders in .* do not match exactly one class of the model \(widget\); "
-        r"the model is here the store's teacher",
+        match=r"1 of the 3 class folders in .* do not match exactly one class of the model "
+        r"\(widget\); here, the model is the teacher of the store",
     ):
         train_student(replace(make_request(image_folder, tmp_path / "run", store), val_data=None))
 
@@ -466,7 +472,7 @@ def test_class_folders_that_the_teacher_does_not_know(tmp_path: Path) -> None:
 def test_a_loss_that_is_not_finite_ends_the_run(
     image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
-    settings = replace(CONFIG, lr=1e30, warmup_epochs=0, clip=0.0, average=0.0)
+    settings = replace(CONFIG, lr=1e30, warmup_epochs=0, max_grad_norm=0.0, ema_decay=0.0)
     with pytest.raises(RequestError, match="the loss is"):
         train_student(make_request(image_folder, tmp_path / "run", store, settings))
 
@@ -475,7 +481,7 @@ def test_frozen_norms_keep_their_statistics(
     image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     before = copy.deepcopy(load_checkpoint(checkpoint).state_dict)
-    settings = replace(CONFIG, epochs=1, frozen_norm=True, average=0.0)
+    settings = replace(CONFIG, epochs=1, frozen_batchnorm=True, ema_decay=0.0)
     train_student(
         TrainingRequest(image_folder, tmp_path / "run", settings, init=checkpoint, workers=0)
     )

@@ -41,7 +41,7 @@ def graphs(
 
 def read_model(graph: Graph) -> openvino.Model:
     """Read the ONNX model of a graph, without optimizing it."""
-    proto = ir.serde.serialize_model(graph.onnx())
+    proto = ir.serde.serialize_model(graph.to_onnx())
     return shared_core().read_model(proto.SerializeToString(), b"")
 
 
@@ -118,5 +118,5 @@ def test_queries_and_values_are_not_transposed(graphs: dict[str, Graph]) -> None
     if model.input(0).get_partial_shape().is_dynamic:
         pytest.skip("OpenVINO fuses no transposes where shapes are open")
     count = sum(layer_type(node) == "Transpose" for node in compiled_nodes(model))
-    has_vnni = "VNNI" in processor.describe(processor.cpuinfo())
+    has_vnni = "VNNI" in processor.describe(processor.read_cpuinfo())
     assert count == (2 if has_vnni else 4) * 10 + 2 * 2

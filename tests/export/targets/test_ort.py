@@ -29,7 +29,7 @@ from tinyvit.export.tracing import Graph, trace
 from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
-from tinyvit.runtimes.artifact import Artifact, detect_format, open_artifact
+from tinyvit.runtimes.artifact import Artifact, detect_format, read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engines.onnxruntime import ENGINE
 
@@ -67,7 +67,7 @@ def files(graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory) ->
 def test_logits_equal_the_network(
     files: dict[str, Path], networks: dict[str, Any], precision: str, tolerance: float
 ) -> None:
-    with ENGINE.open(open_artifact(files[precision]), ONE_THREAD) as runtime:
+    with ENGINE.open(read_artifact(files[precision]), ONE_THREAD) as runtime:
         for seed in range(3):
             expected = exact_logits(networks[precision], random_input(seed))
             assert relative_error(runtime.run(random_input(seed)), expected) < tolerance
@@ -86,7 +86,7 @@ def test_int8_computes_as_much_in_integers_as_onnx(
 
 def test_attention_biases_are_expanded_and_float16_in_int8_files(files: dict[str, Path]) -> None:
     node_counts = {
-        precision: {kernel.name: kernel.nodes for kernel in profile_kernels(path).kernels}
+        precision: {kernel.name: kernel.node_count for kernel in profile_kernels(path).kernels}
         for precision, path in files.items()
     }
     assert all("Gather" not in counts for counts in node_counts.values())
@@ -125,7 +125,7 @@ def test_preprocessing_in_the_file_equals_onnx(
         path = tmp_path / f"demo{target.suffix}"
         model = target.lower(graphs["float32"], PREPROCESS, stage, "float32")
         model.save(path, make_demo_manifest(target.name, "float32", stage))
-        with ENGINE.open(open_artifact(path), ONE_THREAD) as runtime:
+        with ENGINE.open(read_artifact(path), ONE_THREAD) as runtime:
             logits.append(runtime.run(pixels))
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
@@ -134,7 +134,7 @@ def test_open_batch(networks: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "demo.ort"
     model = TARGET.lower(trace(networks["int8"], batch=None), PREPROCESS, "host", "int8")
     model.save(path, make_demo_manifest("ort", "int8", batch=None))
-    with ENGINE.open(open_artifact(path), ONE_THREAD) as runtime:
+    with ENGINE.open(read_artifact(path), ONE_THREAD) as runtime:
         images = np.concatenate([random_input(seed) for seed in range(3)])
         assert np.abs(runtime.run(images)[1:2] - runtime.run(random_input(1))).max() < 1e-4
 
