@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     return run_subcommand(
         "tinyvit-bench",
-        "Measure the latency and the accuracy of exported artifacts.",
+        "Measure the latency and accuracy of artifacts (exported model files), and report and"
+        " compare the results.",
         _EXAMPLES,
         commands,
         argv,

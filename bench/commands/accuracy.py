@@ -59,7 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="Show progress on standard error even with --json.",
     )
-    add("--name", metavar="NAME", help="Device name to record (default: host name).")
+    add(
+        "--name",
+        metavar="NAME",
+        help="Device name in the record (default: name of the board or host).",
+    )
     add(
         "--json",
         action="store_true",

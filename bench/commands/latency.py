@@ -33,7 +33,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_scenario_arguments(parser)
     _add_analysis_arguments(parser)
     add = parser.add_argument
-    add("--name", metavar="NAME", help="Device name to record (default: host name).")
+    add(
+        "--name",
+        metavar="NAME",
+        help="Device name in the record (default: name of the board or host).",
+    )
     add(
         "--json",
         action="store_true",
@@ -148,7 +152,8 @@ def _add_rate_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
         "--rate",
         type=float,
         metavar="Q",
-        help="With --scenario server: mean number of queries per second, at random times.",
+        help="With --scenario server: mean number of queries per second. They start at random"
+        " times.",
     )
     group.add_argument(
         "--p99-ms",
