@@ -78,7 +78,7 @@ def unsupported_error(
         )
     if batch is None and target.batch_sizes == "fixed":
         return RequestError(
-            f"{target.name} artifacts have a fixed batch (number of images per call)",
+            f"{target.name} artifacts have a fixed batch: a fixed number of images per call",
             "give --batch N instead of --dynamic-batch",
         )
     return None
