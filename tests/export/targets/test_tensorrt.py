@@ -301,7 +301,7 @@ def test_builder_errors_are_one_line_and_nothing_is_printed(capfd: Any) -> None:
         ({"flavor": "trt"}, "no flavor"),
         ({"flavor": "rtx", "compute": ("8.7",)}, "compute capability 8.7"),
         ({"flavor": "rtx", "compute": ("9.0",)}, "compute capability 9.0"),
-        ({"flavor": "rtx", "compute": ("7.5", "8.6")}, "of its own"),
+        ({"flavor": "rtx", "compute": ("7.5", "8.6")}, "needs a separate engine"),
         ({"flavor": "rtx", "timing_cache": Path("x")}, "measures nothing"),
         ({"flavor": "rtx", "version_compatible": True}, "its own release"),
         ({"flavor": "classic", "compute": ("8.7",)}, "the GPU it runs on"),
