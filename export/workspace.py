@@ -28,7 +28,8 @@ class Workspace:
 
     Attributes:
         folder: The folder that contains the artifacts.
-        target: The target; its `OnnxSubstitute` if its engine does not run on this machine.
+        target: The target. If its engine does not run on this machine, the ONNX file that replaces
+            it (`parity.OnnxSubstitute`).
         folded: The folded float32 network.
         graph: The folded float32 network, traced.
         manifest: The float32 artifact's manifest without the fields that depend on the target.
@@ -94,7 +95,8 @@ class Workspace:
 
         Args:
             artifact: An artifact that `save` has written.
-            images: The images.
+            images: Function that returns a new iterator over the batches of images, with the
+                correct classes if they are known.
 
         Returns:
             The logits, and the correct classes if they are known.
@@ -110,7 +112,8 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
 
     Args:
         source: The network to export.
-        target: The target; its `OnnxSubstitute` if its engine does not run on this machine.
+        target: The target. If its engine does not run on this machine, the ONNX file that replaces
+            it (`parity.OnnxSubstitute`).
 
     Yields:
         The workspace, which has no artifacts yet.

@@ -38,8 +38,8 @@ class QuantizationConfig:
         budget: The loss of accuracy that is allowed.
         min_speedup: How many times as fast as float32 the artifact must run on this machine. A
             slower artifact is refused. None allows any speed.
-        cpu: "any", or "vnni" for 8-bit weights, which give correct results on x86 processors only
-            if these have VNNI.
+        cpu: "any" for 7-bit weights, or "vnni" for 8-bit weights. On an x86 processor without VNNI,
+            8-bit weights can give wrong results.
         force: Whether an artifact is written even if it misses the budget.
         weights_only: Whether only the weights are quantized. `recipe` and `cpu` must then have
             their defaults.

@@ -76,6 +76,7 @@ def rank_sensitivity(
     units = quantized_units(folded, recipe, scheme)
     sensitivities = []
     for done, unit in enumerate(units, start=1):
+        # The unit is added to those that already stay float32.
         error = error_of_all - measure_error(recipe.with_float_units((unit,)))
         sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
         progress.advance("ranking layers by sensitivity", done, len(units))
@@ -109,8 +110,8 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
     for handle in handles:
         handle.remove()
     for name, attention in attention_modules(folded):
-        tokens = macs[f"{name}.proj"] // attention.proj.weight.numel()
-        macs[name] = 2 * tokens * attention.tokens * attention.num_heads * HEAD_DIM
+        image_tokens = macs[f"{name}.proj"] // attention.proj.weight.numel()
+        macs[name] = 2 * image_tokens * attention.tokens * attention.num_heads * HEAD_DIM
     return macs
 
 

@@ -250,10 +250,11 @@ def _print_verification(file: str, result: Verification) -> None:
     )
     verdict = "PASS" if result.passed else "FAIL"
     _print_safely(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
-    for pattern in result.patterns:
-        top1 = "agrees" if pattern.top1_agrees else "DIFFERS"
+    for golden_input in result.patterns:
+        top1 = "agrees" if golden_input.top1_agrees else "DIFFERS"
         _print_safely(
-            f"  golden input {pattern.pattern}: {pattern.max_abs_diff:.2e}, top-1 class {top1}"
+            f"  golden input {golden_input.pattern}: {golden_input.max_abs_diff:.2e},"
+            f" top-1 class {top1}"
         )
     engine = asdict(result.engine)
     if result.engine.threads is None:

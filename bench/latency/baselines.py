@@ -1,9 +1,9 @@
 """Times baselines alternately with an artifact, and divides the artifact's latency by theirs.
 
-There are two kinds of baselines. timm's model of the same variant, in PyTorch, compiled, or
-exported by PyTorch's own exporter, shows how much faster the artifact is. The benchmark tool of the
-artifact's engine checks this package: both time the same file in the same engine, so that the ratio
-should be 1.
+There are two kinds of baselines. The first kind is timm's model of the same variant (in PyTorch,
+compiled, or exported by PyTorch's own exporter); it shows how much faster the artifact is. The
+second kind, the benchmark tool of the artifact's engine, is a check of this package's timing: both
+time the same file in the same engine, so that the ratio should be 1.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
 
 _ROUNDS, _RUNS_PER_TURN = 12, 8
+"""In each round, the artifact and the baseline have one turn each, of several runs."""
 _TOOL_ROUNDS, _TOOL_RUNS, _TOOL_WARMUP_RUNS = 5, 100, 10
 _TIMEOUT_S = 600
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
@@ -48,7 +49,7 @@ class BenchmarkTool:
             for JSON output) and {precision}.
         median_pattern: Matches the output or the JSON file; group 1 is the median latency.
         unit_ms: Milliseconds per unit of that number.
-        remedy: How to get the program; the remedy of the error that it is missing.
+        remedy: How to get the program; shown as the remedy when it is missing.
     """
 
     program: str
@@ -119,8 +120,18 @@ def measure_baselines(
     return results
 
 
+def _check_batch(workload: OpenWorkload) -> None:
+    """Raise RequestError if the artifact cannot run one image, as every baseline does."""
+    if workload.batch not in (None, 1):
+        raise RequestError(
+            f"{workload.path} takes {workload.batch} images per run",
+            "compare a file that takes one image per run",
+        )
+
+
 def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineResult:
     """Time timm's model of the artifact's variant alternately with the artifact."""
+    _check_batch(workload)
     manifest = workload.artifact.manifest
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(
@@ -134,7 +145,7 @@ def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineRe
         timm_query = _make_timm_query(
             name, manifest.variant, manifest.img_size, threads, Path(folder)
         )
-        query = make_network_query(workload, workload.batch or 1)
+        query = make_network_query(workload, 1)
         timings = run_interleaved(
             {"artifact": query, "timm": timm_query}, rounds=_ROUNDS, runs_per_turn=_RUNS_PER_TURN
         )
@@ -144,7 +155,10 @@ def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineRe
 def _make_timm_query(
     name: str, variant: str, img_size: int, threads: int, folder: Path
 ) -> Callable[[], object]:
-    """Make a query for one of the baselines with timm's model, which has random weights."""
+    """Make a function that runs timm's model once, on one image, for one of the baselines.
+
+    The model has random weights.
+    """
     import torch
 
     from tinyvit.nn.timm_models import export_with_torch, make_timm_model
@@ -183,13 +197,13 @@ def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
     program = shutil.which(tool.program)
     if program is None:
         raise MissingDependencyError(f"{tool.program} is not on PATH", tool.remedy)
-    if workload.batch not in (None, 1):
-        raise RequestError(
-            f"{workload.path} takes {workload.batch} images per run",
-            "compare a file that takes one image per run",
-        )
+    _check_batch(workload)
     query = make_network_query(workload, 1)
-    plan = TurnPlan(1, _TOOL_RUNS + _TOOL_WARMUP_RUNS, skipped_runs=_TOOL_WARMUP_RUNS)
+    plan = TurnPlan(
+        rounds=1,
+        runs_per_turn=_TOOL_RUNS + _TOOL_WARMUP_RUNS,
+        skipped_runs=_TOOL_WARMUP_RUNS,
+    )
     turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
     for _ in range(_TOOL_ROUNDS):
         turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms

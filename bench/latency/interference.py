@@ -31,7 +31,7 @@ _MAX_DRIFT = 0.05
 """Change of a workload's median latency."""
 
 _MIN_DRIFT_SAMPLES = 8
-"""Fewest samples in a quarter of the measurement from which its median is meaningful."""
+"""A quarter of an artifact's samples needs at least this many for its median to be meaningful."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,8 @@ def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
     least eight samples. Artifacts that changed in the same direction share one warning.
 
     Args:
-        times_ms: Name and samples in milliseconds of each artifact, in the order of measurement.
+        times_ms: Name of each artifact and its samples in milliseconds; the samples are in the
+            order of measurement.
 
     Returns:
         At most two warnings: first the artifacts that became slower, then those that became faster.

@@ -1,7 +1,7 @@
 """Passes that make the exported ONNX graph small and free of redundancy.
 
-Each pass changes the model in place without changing the function that the model computes. The
-way in which the torch module is written (`nn/model.py`) gains more than these passes;
+Each pass changes the model in place without changing the function that the model computes. How the
+torch module is written (`nn/model.py`) makes the graph faster by more than these passes do;
 docs/performance.md has the measurements.
 """
 
@@ -29,8 +29,8 @@ def shorten_gather_indices(model: ir.Model) -> None:
     """Make every Gather read its int32 index directly.
 
     Requires: the index of each Gather is flat, so that a Reshape of it changes nothing.
-    Changes: the Cast to int64 (and the Reshape) before the index is bypassed; a later pass removes
-        it.
+    Changes: each Gather reads the int32 index and skips the Cast to int64 (and the Reshape); a
+        later pass removes those nodes.
     Why: torch's exporter always casts indices to int64, but ONNX accepts int32 too, which takes
         half the space (docs/performance.md, "Attention biases").
 

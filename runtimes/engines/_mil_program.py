@@ -122,7 +122,10 @@ def _array_spec(feature: Any) -> TensorSpec:
 
 
 def _parse_model(file: Path) -> Any:
-    """Parse the Model message of a package; raises ValueError if it is damaged or too large."""
+    """Parse the Model message of a package; raises ValueError if it is damaged or too large.
+
+    "it" in a message is the package, which load_error names.
+    """
     import_coremltools()
     from coremltools.proto import Model_pb2
 
@@ -139,7 +142,10 @@ def _parse_model(file: Path) -> Any:
 
 
 class _ProgramReader:
-    """Reads the operations of a program. Methods raise ValueError if the program is damaged."""
+    """Reads the operations of a program. Methods raise ValueError if the program is damaged.
+
+    "it" and "its" in a message refer to the package, which load_error names.
+    """
 
     def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
         self._signature = signature

@@ -20,8 +20,9 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
-"""Fields that every file must contain. `mean` and `std` have defaults in code only: assuming
-ImageNet's values for a file that was made with others would silently lower the accuracy."""
+"""Fields that every file must contain. `mean` and `std` have defaults in `Preprocess`, but a file
+must state them: assuming ImageNet's values for a file that was made with others would silently
+lower the accuracy."""
 
 TALL_ASPECT_RATIO = 16
 """Images whose height is more than this many times their width are resized vertically first, which
@@ -43,7 +44,8 @@ class Preprocess:
     Attributes:
         size: Side of the square input in pixels, 1 to 8192.
         resize: Length in pixels to which the shorter side ("center") or both sides ("squash") are
-            resized before the crop, from `size` to 16384. For "squash" it equals `size`.
+            resized before the crop. It is at least `size` and at most 16384; for "squash" it equals
+            `size`.
         crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to a square
             without keeping the aspect ratio, and crops nothing.
         interpolation: Name of a resampling filter of Pillow, which is antialiased. Pillow's bicubic

@@ -27,8 +27,8 @@ def is_constant(value: openvino.Output) -> bool:
 def make_constant_factory() -> Callable[..., openvino.Node]:
     """Make a function that creates int64 constants, such as shapes and axis orders.
 
-    It returns the same node for the same integers, because each node takes 200 bytes in the .xml
-    file.
+    The function that is made returns the same node for the same integers, because each node takes
+    200 bytes in the .xml file.
 
     Returns:
         A function that takes integers and returns a Constant node, int64 (number of integers,).

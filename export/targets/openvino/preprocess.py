@@ -8,8 +8,8 @@ OpenVINO's ONNX reader ignores antialiasing, so the resize is built here: two ma
 weights the graph computes from the size of the image. OpenVINO's own Interpolate in the mode
 "bicubic_pillow" gives the same pixels, but its CPU kernel is compiled for each new size, which
 takes 1 s for 375 x 500 and 51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
-Weights in bfloat16 would change pixels, so such a model must be compiled with
-INFERENCE_PRECISION_HINT f32.
+Resize weights in bfloat16 would change pixels, so a model with the stage "full" must be compiled
+with INFERENCE_PRECISION_HINT f32.
 """
 
 from __future__ import annotations
@@ -153,7 +153,8 @@ class _Window:
         first: First source pixel, int64 (2,).
         last: One past the last source pixel, int64 (2,).
         centers: Center of each pixel of the crop in the source, float32 (2, size).
-        filter_scale: Source pixels per unit of the filter, at least 1, float32 (2,).
+        filter_scale: Factor by which the filter is widened: source pixels per resized pixel, but at
+            least 1, float32 (2,).
     """
 
     first: _Node
@@ -177,9 +178,11 @@ def _resize_and_crop(image: _Node, preprocess: Preprocess) -> _Node:
     is_tall = _is_tall(source)
     order = ops.select(is_tall, _int64(0, 3, 2, 1), _int64(0, 3, 1, 2))
     image = ops.transpose(image, order)
-    axes = ops.convert(is_tall, "i64"), ops.convert(ops.logical_not(is_tall), "i64")
+    # The image's axis (0 height, 1 width) that is now vertical, and the one that is now horizontal.
+    row_axis = ops.convert(is_tall, "i64")
+    column_axis = ops.convert(ops.logical_not(is_tall), "i64")
     row_filter, column_filter = (
-        _make_filter(axis, window, preprocess.interpolation) for axis in axes
+        _make_filter(axis, window, preprocess.interpolation) for axis in (row_axis, column_axis)
     )
     image = ops.matmul(ops.convert(image, "f32"), column_filter, False, True)
     image = _round_to_levels(image)
@@ -270,8 +273,8 @@ def _evaluate_triangle(distance: _Node) -> _Node:
 def _evaluate_cubic(distance: _Node) -> _Node:
     """Evaluate Keys' bicubic filter with a = -0.5, as Pillow does.
 
-    It is (1.5 d - 2.5) d^2 + 1 below d = 1; then -0.5 (d^3 - 5 d^2 + 8 d - 4), which equals
-    0.5 (1 - d) (2 - d)^2, up to d = 2; and 0 beyond.
+    For d < 1 it is (1.5 d - 2.5) d^2 + 1. For 1 <= d < 2 it is -0.5 (d^3 - 5 d^2 + 8 d - 4) =
+    0.5 (1 - d) (2 - d)^2. From d = 2 on it is 0.
     """
     from openvino import opset11 as ops
 
@@ -279,9 +282,9 @@ def _evaluate_cubic(distance: _Node) -> _Node:
     square, is_near = ops.multiply(distance, distance), ops.less(distance, one)
     inner = ops.subtract(ops.multiply(distance, _float32(1.5)), _float32(2.5))
     inner = ops.add(ops.multiply(inner, square), one)
-    remainder = ops.relu(ops.subtract(two, distance))
-    half = ops.multiply(ops.subtract(one, distance), _float32(0.5))
-    outer = ops.multiply(half, ops.multiply(remainder, remainder))
+    two_minus_d = ops.relu(ops.subtract(two, distance))
+    half_one_minus_d = ops.multiply(ops.subtract(one, distance), _float32(0.5))
+    outer = ops.multiply(half_one_minus_d, ops.multiply(two_minus_d, two_minus_d))
     return ops.select(is_near, inner, outer)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
 from tinyvit.bench.latency.workload import OpenWorkload, open_workload
@@ -79,6 +80,20 @@ def test_file_without_a_known_variant_is_refused(workload: OpenWorkload) -> None
     assert measure_baselines(["timm"], workload, 1, failures) == []
     (line,) = failures.messages
     assert "does not state which TinyViT variant it is" in line
+
+
+@pytest.mark.parametrize("name", ["timm", "timm-compiled", "timm-export", "tool"])
+def test_file_with_a_fixed_batch_of_several_images_is_refused(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda program: program)
+    path = str(build_classifier(tmp_path, ".onnx", "host", 2, with_manifest=True))
+    failures = Failures()
+    with open_workload(path, None, RuntimeOptions(threads=1)) as workload:
+        assert measure_baselines([name], workload, 1, failures) == []
+    (line,) = failures.messages
+    assert "takes 2 images per run" in line
+    assert "compare a file that takes one image per run" in line
 
 
 def test_tool_is_run_alternately_with_the_artifact(
