@@ -25,7 +25,8 @@ class SourceNetwork:
         checkpoint: The checkpoint, at the requested image size.
         labels: One label for each class, in the order of the classifier's rows.
         original: The network before folding; its BatchNorms are still layers.
-        folded: The network with its BatchNorms folded into the layers before them.
+        folded: The network after `fold_model`: BatchNorms, and the scale and shift of LayerNorms,
+            are merged into neighboring layers.
         graph: The folded network, traced with the requested batch and opset.
     """
 

@@ -4,7 +4,8 @@ The copy is made from three things:
 
 - the folded network: the float32 network in which BatchNorms, and the scale and shift of
   LayerNorms, are merged into the neighboring layers (`tinyvit.nn.fold`);
-- a recipe (`tinyvit.quant.recipe`): the scales of the activations and the width of the weights;
+- a recipe (`tinyvit.quant.recipe`): the scales of the activations and the number of bits of
+  the weights;
 - a scheme (`tinyvit.quant_scheme`): which tensors the engine of one export target quantizes.
 
 A quantized tensor is written as a quantize operator followed by a dequantize operator. torch.export
@@ -44,7 +45,8 @@ def quantize_network(folded: Network, recipe: Recipe, scheme: QuantScheme) -> Ne
     Args:
         folded: The folded float32 network. It is not changed.
         recipe: The recipe that was calibrated on this network.
-        scheme: Which tensors the target's engine quantizes, and the form of weights and biases.
+        scheme: Which tensors the target's engine quantizes, and whether weights and biases are
+            stored as integers or as float32.
 
     Raises:
         KeyError: The recipe has no scale for a tensor that the scheme quantizes.
@@ -190,9 +192,9 @@ def _quantize_operands(
     for part in _ATTENTION_PARTS:
         module = attention.get_submodule(part)
         if isinstance(module, nn.Sequential):
-            # The scheme already added a quantizer to this layer's output. Keep only the layer: the
-            # quantizer of the operand takes that quantizer's place, because keys and values need 7
-            # bits, and quantizing a tensor twice has no use.
+            # The scheme already put an 8-bit quantizer on this layer's output. Remove it, since the
+            # one made below replaces it: keys and values need 7 bits, and quantizing a tensor twice
+            # has no use.
             module = module[0]
         quantizer = make_quantizer(recipe.scales[f"{name}.{part}:out"], part in SEVEN_BIT_OPERANDS)
         replace_module(attention, part, nn.Sequential(module, quantizer))

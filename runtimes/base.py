@@ -219,7 +219,7 @@ def check_precision(artifact: Artifact, options: RuntimeOptions, engine: str) ->
         The manifest's precision; "" for a file without a manifest.
 
     Raises:
-        RequestError: If the options name a precision, except float32 for a file that is float32 or
+        RequestError: If `options.precision` is set. "float32" is allowed if the file is float32 or
             has no manifest.
     """
     precision = artifact.manifest.precision if artifact.manifest else ""

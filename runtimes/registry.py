@@ -1,7 +1,7 @@
 """Finds engines by name or file format, and opens artifacts with them.
 
-An engine is an inference library that runs artifacts (exported files). The modules in the folder
-`engines/` are the engines; the library of an engine is imported only to open an artifact.
+An engine is an inference library that runs artifacts (exported files). Each module in the
+folder `engines/` describes one engine; the library itself is imported only to open an artifact.
 """
 
 from __future__ import annotations
@@ -62,11 +62,11 @@ def engines_for_format(format: Format) -> list[str]:
     """Return the names of the engines that open a format, the best one first.
 
     Args:
-        format: A format of `artifact.known_formats()`.
+        format: A format of `tinyvit.runtimes.artifact.known_formats()`.
 
     Returns:
-        Engine names: installed engines before others, and among those, engines that list the format
-        earlier in `Engine.formats` before others.
+        Engine names: installed engines before others; within each of the two, engines that list the
+        format earlier in `Engine.formats` before others.
     """
     names = [name for name in engine_names() if format in get_engine(name).formats]
     return sorted(
@@ -83,7 +83,7 @@ def open_runtime(
 
     Args:
         artifact: The artifact, or the path of its file.
-        runtime: Name of the engine; None for the best installed engine for the file's format.
+        runtime: Name of the engine to use; None for the best installed one for the file's format.
         options: Device, threads and precision; None for the engine's default device.
 
     Returns:
@@ -113,5 +113,6 @@ def open_runtime(
     if options.device == AUTO_DEVICE:
         options = replace(options, device=engine.default_device)
     if options.device == "cpu":
+        # Refuses a file whose int8 sums this processor would compute wrongly.
         processor.check_manifest(artifact.manifest)
     return engine.open(artifact, options)

@@ -31,7 +31,8 @@ def predict_on_cluster(
         path: Path of the artifact.
         dataset: The labeled images. Its `location` must be known, because workers open it again.
         options: How to evaluate.
-        start: Index of the first image to classify in `MatchedDataset.samples`.
+        start: Index of the first image to classify, among the samples that `match_dataset` keeps
+            for the labels of this artifact.
         end: Index after the last image to classify.
 
     Yields:
@@ -44,10 +45,13 @@ def predict_on_cluster(
     assert location is not None
     worker_options = replace(options, journal_path=None, ray_address=None)
     with connect_cluster(options.ray_address or "") as ray:
-        task = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)(predict_shard)
+        make_remote = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)
+        remote_predict_shard = make_remote(predict_shard)
         shards = range(start, end, SHARD_IMAGES)
         tasks = (
-            task.remote(path, location, worker_options, first, min(first + SHARD_IMAGES, end))
+            remote_predict_shard.remote(
+                path, location, worker_options, first, min(first + SHARD_IMAGES, end)
+            )
             for first in shards
         )
         for predictions in run_on_cluster(ray, tasks):
@@ -63,7 +67,7 @@ def predict_shard(
         path: Path of the artifact.
         location: Location of the labeled images.
         options: How to evaluate.
-        start: Index of the shard's first image in `MatchedDataset.samples`.
+        start: Index of the shard's first image, among the samples that `match_dataset` keeps.
         end: Index after the shard's last image.
 
     Returns:

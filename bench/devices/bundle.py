@@ -66,7 +66,7 @@ def copy_wheels(wheels: Path, folder: Path) -> None:
         folder: The bundle.
 
     Raises:
-        RequestError: The folder contains no wheels.
+        RequestError: `wheels` contains no wheels.
     """
     files = sorted(wheels.glob("*.whl"))
     if not files:
@@ -91,15 +91,15 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
         RequestError: The data is not a folder with one folder per class.
     """
     for sample in open_dataset(DatasetLocation(str(data), limit=count)).samples:
-        image = sample.read()
-        if not isinstance(image, Path):
+        source = sample.read()
+        if not isinstance(source, Path):
             raise RequestError(
                 f"--data is {data}, which is not a folder with one folder of images per class",
                 "unpack it first, because only image files can be sent to a device",
             )
         destination = folder / IMAGES_FOLDER / sample.classes[0] / sample.name.replace("/", "_")
         destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(image, destination)
+        shutil.copy2(source, destination)
 
 
 def make_wheel(folder: Path) -> Path:

@@ -28,7 +28,7 @@ class Combination:
     """An artifact in one engine, with one thread count and one number of images per query.
 
     Attributes:
-        workload: The open artifact.
+        workload: The artifact, open in an engine.
         options: Device and threads with which the engine was opened.
         images_per_query: Number of images in one query.
         query: A callable; each call runs one query.
@@ -48,7 +48,7 @@ def resolve_thread_count(options: RuntimeOptions, engine: RuntimeInfo, cores: in
 
     Args:
         options: Options with which the engine was opened.
-        engine: What the engine reports about itself.
+        engine: What the engine reports about itself, which may include its default threads.
         cores: Number of processor cores, returned if the engine does not report its default.
     """
     return options.threads or engine.threads or cores
@@ -88,6 +88,7 @@ def open_combinations(
 def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None]:
     """Return those of the requested engines that can open the artifact.
 
+    None stands for the best installed engine and occurs only alone.
     A single engine is not checked here, because opening the artifact raises a more specific error.
     """
     if len(engines) == 1:
@@ -105,7 +106,7 @@ def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None
 def _make_combination(
     workload: OpenWorkload, options: RuntimeOptions, batch: int | None, config: LatencyConfig
 ) -> Combination:
-    images = choose_images_per_query(workload, batch, IMAGES_PER_QUERY[config.scenario])
-    end_to_end = EndToEndQuery(workload, config.images, images) if config.images else None
-    query = end_to_end or make_network_query(workload, images)
-    return Combination(workload, options, images, query, end_to_end)
+    images_per_query = choose_images_per_query(workload, batch, IMAGES_PER_QUERY[config.scenario])
+    end_to_end = EndToEndQuery(workload, config.images, images_per_query) if config.images else None
+    query = end_to_end or make_network_query(workload, images_per_query)
+    return Combination(workload, options, images_per_query, query, end_to_end)

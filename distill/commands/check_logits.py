@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--teacher",
         action="append",
         metavar="TEACHER",
-        help="also check, on one batch, that this teacher (named as in save-logits) predicts the "
+        help="also check, on one batch, that this teacher (given as for save-logits) predicts the "
         "stored probabilities; repeat the option for several teachers; needs --data",
     )
 

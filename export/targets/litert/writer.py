@@ -18,7 +18,8 @@ class LiteRtModel(LoweredModel):
     """A LiteRT model that is ready to be written.
 
     Attributes:
-        model: The model as objects of the schema; see `flatbuffer`.
+        model: The model as Python objects of TensorFlow Lite's FlatBuffers schema; see
+            `flatbuffer`.
     """
 
     model: Any
@@ -30,5 +31,6 @@ class LiteRtModel(LoweredModel):
         """
         set_metadata(self.model, METADATA_NAME, make_metadata(manifest))
         data = serialize_model(self.model)
-        path.write_bytes(trailer.append(data, trailer.metadata_files(manifest)))
+        archive_members = trailer.metadata_files(manifest)
+        path.write_bytes(trailer.append(data, archive_members))
         return [path]

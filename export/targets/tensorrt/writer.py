@@ -1,6 +1,8 @@
-"""Writes a TensorRT engine, with its manifest in a .json file beside it.
+"""Writes a TensorRT engine file, with its manifest in a .json file beside it.
 
-The manifest is not in the engine file, because TensorRT's loaders accept nothing else in it.
+TensorRT calls a compiled network an engine; in this folder, an engine is such a compiled network.
+The manifest is not inside the engine file, because TensorRT's loaders reject a file that contains
+anything besides the engine.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from tinyvit.runtimes.formats.sidecar import manifest_path
 
 @dataclass(frozen=True)
 class TensorRtModel(LoweredModel):
-    """A built engine that is ready to be written.
+    """A built engine (a compiled network) that is ready to be written.
 
     Attributes:
         plan: The engine and its layers.
@@ -45,6 +47,7 @@ class TensorRtModel(LoweredModel):
         if record is None or manifest.precision != "int8":
             return manifest
         summary = self.summarize_int8()
+        # The manifest has no field for the summary, so it is kept after the trials, once.
         trials = (*(trial for trial in record.trials if trial != summary), summary)
         record = replace(record, int8_mac_fraction=round(self.int8_share, 4), trials=trials)
         return replace(manifest, quantization=record)
@@ -60,21 +63,23 @@ class TensorRtModel(LoweredModel):
         return sum(self.macs[node] for node in int8_nodes) / max(1, sum(self.macs.values()))
 
     def summarize_int8(self) -> str:
-        """Summarize which products the engine computes in 8-bit integers.
+        """Summarize how many matrix products and convolutions are in 8-bit integers.
 
         Returns:
             One sentence without a period.
         """
         flavor = self.options.resolved_flavor
         count = len(self.plan.find_int8_nodes(self.macs))
-        devices = ", ".join(self.options.compute_capabilities) or "this GPU"
+        capabilities = ", ".join(self.options.compute_capabilities)
+        devices = f"compute capability {capabilities}" if capabilities else "this GPU"
         summary = (
             f"{cuda.PRODUCTS[flavor].name} {self.plan.version} plans {count} of {len(self.macs)} "
             f"products ({self.int8_share:.1%} of the multiply-accumulates) in 8-bit integers, "
-            f"for compute capability {devices}"
+            f"for {devices}"
         )
         if flavor == "classic":
             return summary
+        # The other flavor is TensorRT-RTX.
         return (
             f"{summary}; NVIDIA's support matrix lists int8 for weights alone there, and kernels "
             "are chosen on the device: prefer --float16"

@@ -1,7 +1,8 @@
 """Listing folders of images that have one subfolder for each class.
 
 `read_image_folder` is for training: the subfolders define the classes. `read_labeled_images` is for
-evaluation: the subfolders are matched to the labels of a model. No image is decoded.
+validation (`tinyvit.quant.validation_data`): the subfolders are matched to the labels of a model.
+The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
 """
 
 from __future__ import annotations
@@ -70,8 +71,8 @@ class ImageFolder:
         """Return the class of every image as an index into the labels of a model.
 
         Args:
-            labels: The labels of the model. The name of a class folder must equal the WordNet id or
-                the name of one label.
+            labels: The labels of the model. The label of a class folder must have the WordNet id of
+                one of them or, if none has it, the name of one.
 
         Returns:
             Indices into `labels`, int64 (N,), in the order of `keys`.

@@ -19,19 +19,18 @@ _SHOWN_NAMES = 3
 
 
 class LabelMatcher:
-    """Finds the class of a model that a name in the data denotes.
+    """Finds which of a model's classes a name in the data stands for.
 
-    The first of these rules that applies to a name decides. If it leads to more than one class, the
-    name does not match.
+    A name such as "#7" is always a class number (rule 3). For every other name, the first of these
+    rules that applies decides. If it leads to more than one class, the name does not match.
 
     1. The name equals the WordNet id or the label of a class.
-    2. The name equals a label except for upper and lower case, and "_", "-" or repeated spaces
-       instead of a space.
+    2. The name equals a label if upper and lower case are not distinguished, and "_", "-" and
+       repeated spaces each count as one space.
     3. The name is a class number such as "7" or "#7". If the labels have WordNet ids, it is the
-       number of an ImageNet-1k class, otherwise the index of the class in the model. "#7" is always
-       a number, even if a label has this name.
+       number of an ImageNet-1k class, otherwise the index of the class in the model.
 
-    With `exact=True` only rule 1 applies.
+    With `exact=True` only rule 1 applies, to every name.
     """
 
     def __init__(self, labels: Sequence[Label], *, exact: bool = False) -> None:
@@ -39,8 +38,9 @@ class LabelMatcher:
 
         Args:
             labels: The labels of the model, in the order of its logits.
-            exact: Whether a name must equal a WordNet id or a label. Training and calibration need
-                this: the name "7" does not show whether the classes are numbered from 0 or from 1.
+            exact: Whether a name must equal a WordNet id or a label. Training, calibration and
+                validation (`tinyvit.quant.validation_data`) need this: the name "7" does not show
+                whether the classes are numbered from 0 or from 1. The accuracy benchmark does not.
         """
         self._labels = tuple(labels)
         self._exact = exact

@@ -18,22 +18,30 @@ from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 
 ImageReader: TypeAlias = "Callable[[], ImageSource]"
-"""A function that returns an image for `tinyvit.images.open_image`, such as a path or bytes."""
+"""A function without arguments that returns what `tinyvit.images.open_image` opens, such as a path
+or the bytes of an image file. It does not decode the image."""
 
-_WEB_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".png", ".webp", ".gif", ".bmp")
-_OTHER_SUFFIXES = (
-    ".tif",
-    ".tiff",
-    ".ppm",
-    ".pgm",
-    ".pbm",
-    ".pnm",
-    ".jp2",
-    ".avif",
-    ".heic",
-    ".heif",
+IMAGE_SUFFIXES = frozenset(
+    (
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".png",
+        ".webp",
+        ".gif",
+        ".bmp",
+        ".tif",
+        ".tiff",
+        ".ppm",
+        ".pgm",
+        ".pbm",
+        ".pnm",
+        ".jp2",
+        ".avif",
+        ".heic",
+        ".heif",
+    )
 )
-IMAGE_SUFFIXES = frozenset(_WEB_SUFFIXES + _OTHER_SUFFIXES)
 """File name endings that mark an image, in lower case."""
 
 SYSTEM_NAMES = frozenset(
@@ -62,7 +70,9 @@ def is_ignored_name(name: str) -> bool:
 
 
 def is_image_path(path: Path) -> bool:
-    """Return whether a file name has the suffix of an image and is not hidden, like "._cat.jpg".
+    """Return whether a file name has the suffix of an image and is no hidden or system name.
+
+    "._cat.jpg" is hidden, for example.
 
     Args:
         path: The file, which is not opened. Its folders may be hidden.
@@ -115,7 +125,9 @@ def list_subfolders(folder: Path) -> list[str]:
 
 
 def make_path_reader(path: Path) -> ImageReader:
-    """Return a function that returns the path, for an image that is a file of its own.
+    """Return an `ImageReader` for an image that is a separate file: it returns the path.
+
+    Images inside an archive or a table need other readers.
 
     Args:
         path: The image file. `tinyvit.images.open_image` opens it later.
@@ -126,9 +138,9 @@ def make_path_reader(path: Path) -> ImageReader:
 def _walk(folder: Path) -> Iterator[Path]:
     """Yield the image files under a folder. Linked folders are read after all others."""
     visited: set[object] = set()
-    linked = deque([folder])
-    while linked:
-        pending = deque([linked.popleft()])
+    starts = deque([folder])  # the folder, then the links found in it
+    while starts:
+        pending = deque([starts.popleft()])
         while pending:
             current = pending.popleft()
             identity = _folder_identity(current)
@@ -138,7 +150,7 @@ def _walk(folder: Path) -> Iterator[Path]:
             for entry in _sorted_entries(current):
                 path = current / entry.name
                 if _is_folder(entry):
-                    (linked if entry.is_symlink() else pending).append(path)
+                    (starts if entry.is_symlink() else pending).append(path)
                 elif is_image_path(path):
                     yield path
 

@@ -168,11 +168,13 @@ class Attention(nn.Module):
             window: Side of a window in tokens.
         """
         super().__init__()
-        self.num_heads, self.tokens = num_heads, window * window
+        self.num_heads = num_heads
+        self.tokens = window * window  # number of tokens in one window
         self.norm = nn.LayerNorm(dim)
         self.qkv: nn.Module = FusedProjection(dim)
         self.proj = nn.Linear(dim, dim)
         self.softmax = nn.Softmax(-1)
+        # One bias for each distance (rows, columns), of which there are window**2.
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.tokens))
 
     def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
@@ -257,8 +259,14 @@ class Block(nn.Module):
     def _reorder(self, x: Tensor, rows: int, columns: int) -> Tensor:
         """Change the order of tokens from row by row to window by window, or back.
 
-        The tokens of one row inside one window stay together. Their groups form a matrix
-        (rows, columns) for each row of windows, which is transposed.
+        A group is the tokens of one image row inside one window; they stay together. A row of
+        windows holds `window` image rows of `resolution // window` groups each. In row order, its
+        groups are a matrix of this shape, in window order the transposed matrix.
+
+        Args:
+            x: Tokens (B * resolution**2, dim).
+            rows: Rows of the matrix of groups in the order of `x`.
+            columns: Columns of that matrix.
         """
         if self.window == self.resolution:
             return x
