@@ -188,9 +188,7 @@ def test_base_install_is_small(base_python: Path) -> None:
     assert not heavy & installed
     requirements = read_config()["options"]["install_requires"].split()
     names = [line.split(">")[0] for line in requirements]
-    assert names == ["numpy", "pillow", "onnxruntime", "flatbuffers"], (
-        "the last comes with onnxruntime"
-    )
+    assert names == ["numpy", "pillow", "onnxruntime", "flatbuffers", "protobuf"]
 
 
 IMPORT_ALL = """
