@@ -100,7 +100,7 @@ def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path
         (["--local", "--port", "3"], "--port has no effect with --local"),
         (["--adb", "--runner", "x", "--data", "d"], "--data has no effect with --adb"),
         (["--ssh", "host", "--runner", "x"], "--runner has no effect with --ssh"),
-        (["--adb"], "--adb needs the benchmark program of the engine"),
+        (["--adb"], "--adb needs the engine's benchmark program"),
         (["--local", "--python", "no-such-python"], "no-such-python"),
         (["--local", "--use-env", "/no/such/env"], "/no/such/env"),
     ],

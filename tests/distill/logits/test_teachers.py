@@ -128,10 +128,10 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
 def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512f"}))
+    monkeypatch.setattr(cpu, "read_flags", lambda: frozenset({"avx512f"}))
     assert not select_device("auto").uses_bfloat16
     with pytest.raises(TinyViTError, match="no bfloat16 instructions"):
         select_device("bfloat16")
-    monkeypatch.setattr(cpu, "flags", lambda: frozenset({"avx512_bf16"}))
+    monkeypatch.setattr(cpu, "read_flags", lambda: frozenset({"avx512_bf16"}))
     assert select_device("auto").uses_bfloat16
     assert not select_device("float32").uses_bfloat16
