@@ -63,7 +63,7 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """What a training step learns from: a store, a teacher in the loop, or only class labels."""
+    """The source of a training step: a store, a teacher in the loop, or only class labels."""
 
     store: Store | None = None
     teacher: Teacher | None = None

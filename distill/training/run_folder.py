@@ -38,11 +38,11 @@ class Stateful(Protocol):
     """An object with a state that can be saved, such as a module or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state."""
+        """Return everything that `load_state_dict` needs."""
         ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Restore the state."""
+        """Restore what `state_dict` returned."""
         ...
 
 

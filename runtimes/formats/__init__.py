@@ -14,7 +14,7 @@ from typing import Protocol
 
 
 class Format(Protocol):
-    """One file format."""
+    """The interface of a file format."""
 
     @property
     def name(self) -> str:

@@ -44,7 +44,7 @@ _NOISY_LIBRARIES = ("coremltools", "torch", "torchao")
 
 
 class CoreMlTarget(Target):
-    """Makes .mlpackage folders."""
+    """The Core ML target, which makes .mlpackage folders."""
 
     name = "coreml"
     aliases = ("mlpackage", "apple")

@@ -42,7 +42,7 @@ too, logits are 2.5 times as far from the exact ones (docs/engines.md, "LiteRT")
 
 
 class LiteRtTarget(Target):
-    """Makes .tflite files."""
+    """The LiteRT target, which makes .tflite files."""
 
     name = "litert"
     aliases = ("tflite",)

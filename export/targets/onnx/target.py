@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class OnnxTarget(Target):
-    """Makes .onnx files."""
+    """The ONNX target, which makes .onnx files."""
 
     name = "onnx"
     suffix = ".onnx"
