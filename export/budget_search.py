@@ -217,7 +217,7 @@ def search_within_budget(
             return replace(candidate, trials=tuple(trials))
         if not ranking:
             ranking = _rank_units(workspace, quantization, comparison, progress)
-        reduced = recipe.with_float_units(_choose_float_units(ranking, len(trials)))
+        reduced = recipe.with_more_float_units(_choose_float_units(ranking, len(trials)))
         if share <= MIN_INT8_SHARE or reduced.float_units == recipe.float_units:
             raise _make_budget_error(trials)
         recipe = reduced

@@ -23,7 +23,7 @@ from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
     SEVEN_BIT_OPERANDS,
     attention_modules,
-    input_point_name,
+    input_scale_key,
     quantizable_layers,
 )
 
@@ -127,7 +127,7 @@ def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
     """Return the tensor of every quantization point except the outputs of softmax."""
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
-        point = input_point_name(folded, name)
+        point = input_scale_key(folded, name)
         module = folded.get_submodule(point.rpartition(":")[0])
         tensors.setdefault(point, _ObservedTensor(module, is_input=True))
         tensors[f"{name}:out"] = _ObservedTensor(layer, is_input=False)

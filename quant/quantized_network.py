@@ -91,7 +91,7 @@ def replace_layers(
             continue
         input_quantizer = None
         if not recipe.weights_only:
-            scale = recipe.scales[input_point_name(network, name)]
+            scale = recipe.scales[input_scale_key(network, name)]
             input_quantizer = make_quantizer(scale, False)
         replacement = make_layer(layer, input_quantizer)
         is_convolution = isinstance(layer, nn.Conv2d)
@@ -157,7 +157,7 @@ def attention_modules(network: nn.Module) -> Iterator[tuple[str, Attention]]:
             yield name, module
 
 
-def input_point_name(network: nn.Module, name: str) -> str:
+def input_scale_key(network: nn.Module, name: str) -> str:
     """Return the key in `Recipe.scales` for the input of a layer.
 
     Args:

@@ -69,7 +69,7 @@ class Recipe:
         """Whether activations stay float32."""
         return not self.scales
 
-    def with_float_units(self, units: tuple[str, ...]) -> Recipe:
+    def with_more_float_units(self, units: tuple[str, ...]) -> Recipe:
         """Return a copy of the recipe in which more units stay float32.
 
         Args:

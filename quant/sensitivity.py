@@ -77,7 +77,7 @@ def rank_sensitivity(
     sensitivities = []
     for done, unit in enumerate(units, start=1):
         # The unit is added to those that already stay float32.
-        error = error_of_all - measure_error(recipe.with_float_units((unit,)))
+        error = error_of_all - measure_error(recipe.with_more_float_units((unit,)))
         sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
         progress.advance("ranking layers by sensitivity", done, len(units))
     return sorted(sensitivities, key=_ranking_key)

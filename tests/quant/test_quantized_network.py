@@ -89,14 +89,14 @@ def test_all_layers_but_the_float_layers_are_quantized(
 def test_float_units_are_not_changed(folded_network: TinyViT, recipe: Recipe) -> None:
     layer, attention = "stages.1.blocks.0.mlp.fc1", "stages.2.blocks.1.attn"
     scheme = INPUTS_CONVOLUTIONS_ATTENTION
-    with_float_units = recipe.with_float_units((layer, attention))
-    network = quantize_network(folded_network, with_float_units, scheme)
+    reduced_recipe = recipe.with_more_float_units((layer, attention))
+    network = quantize_network(folded_network, reduced_recipe, scheme)
     float_weight = folded_network.get_submodule(layer).weight
     assert torch.equal(network.get_submodule(layer).weight, float_weight)
     softmax = network.get_submodule(f"{attention}.softmax")
     assert not any(isinstance(module, ActivationQuantizer) for module in softmax.modules())
     all_units = set(quantized_units(folded_network, recipe, scheme))
-    remaining_units = set(quantized_units(folded_network, with_float_units, scheme))
+    remaining_units = set(quantized_units(folded_network, reduced_recipe, scheme))
     assert all_units - remaining_units == {layer, attention}
 
 

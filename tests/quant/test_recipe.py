@@ -18,13 +18,13 @@ RECIPE = Recipe("abc", 64, {"a:in": 0.5, "b:out": 0.25}, 8, (), "an observer", "
 
 def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "recipe.json"
-    RECIPE.with_float_units(("head",)).save(path)
-    assert read_recipe(path) == RECIPE.with_float_units(("head",))
+    RECIPE.with_more_float_units(("head",)).save(path)
+    assert read_recipe(path) == RECIPE.with_more_float_units(("head",))
     assert read_recipe(path).sha256 != RECIPE.sha256
 
 
 def test_float_units_are_added() -> None:
-    assert RECIPE.with_float_units(("b", "a")).with_float_units(("c", "a")).float_units == (
+    assert RECIPE.with_more_float_units(("b", "a")).with_more_float_units(("c", "a")).float_units == (
         "a",
         "b",
         "c",

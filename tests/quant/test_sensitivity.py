@@ -55,7 +55,7 @@ def test_the_most_sensitive_layer_is_found(folded_network: TinyViT) -> None:
     progress = RecordedProgress()
     ranking = rank_sensitivity(
         folded_network,
-        recipe.with_float_units((left_out,)),
+        recipe.with_more_float_units((left_out,)),
         QuantScheme(attention=False),
         images,
         progress,

@@ -104,7 +104,7 @@ def test_it_rounds_where_and_as_export_does(
 
 def test_float_units_stay_float(folded: TinyViT, recipe: Recipe) -> None:
     names = ("stages.1.blocks.0.mlp.fc1", "stages.2.blocks.0.attn")
-    recipe = recipe.with_float_units(names)
+    recipe = recipe.with_more_float_units(names)
     assert type(add_fake_quantization(folded, recipe).get_submodule(names[0])) is torch.nn.Linear
     with torch.inference_mode():
         expected = quantize_network(folded, recipe, TRAINING_SCHEME)(IMAGES)
