@@ -119,7 +119,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="File of class labels, one per line in the order of the classifier's rows, or a "
+        help="File of class labels, one per line in the order of the network's logits, or a "
         "CSV, TSV or JSON file (default: the checkpoint's own labels).",
     )
     _add_input_arguments(parser)

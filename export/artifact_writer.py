@@ -1,4 +1,4 @@
-"""Writes one artifact: lowers the network, saves it, checks its logits, and publishes the files."""
+"""Writes one artifact: lowers the network, saves it, checks its logits, and moves it into place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.export.baseline_timing import SpeedComparison, compare_with_torch
-from tinyvit.export.budget_search import QuantizedCandidate
 from tinyvit.export.network_preparation import PreparedNetwork
 from tinyvit.export.parity import measure_parity, open_for_parity
-from tinyvit.export.targets import LoweredModel, Target, input_for_target
+from tinyvit.export.quantized_candidate import QuantizedCandidate
+from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import explain_tool_errors
 from tinyvit.files import publish_files, refuse_existing, size_bytes, staging_folder
 from tinyvit.manifest import Manifest
@@ -87,7 +87,7 @@ def write_artifact(
         files = _save(lowered, staged, manifest)
         total_bytes = sum(map(size_bytes, files))
         for file in files:
-            # Checked again: another export may have written there in the meantime.
+            # The plan has checked this already, but another export may have written there since.
             refuse_existing(path.with_name(file.name), overwrite)
         published = publish_files(files, path.parent)
     return ExportedArtifact(
@@ -103,7 +103,11 @@ def write_artifact(
 
 
 def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
-    """Lower the network, or reuse the model that the search lowered (always stage "host")."""
+    """Lower the network for the target.
+
+    The search for an int8 network has lowered it already, but without preprocessing. That model is
+    reused if the artifact has no preprocessing either (stage "host").
+    """
     manifest, candidate = network.manifest, network.candidate
     if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
         return candidate.lowered
@@ -121,7 +125,7 @@ def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:
         network.manifest,
         target=target.name,
         tools={"tinyvit-edge": __version__, **versions},
-        input=input_for_target(network.manifest.input, target),
+        input=adapt_input_to_target(network.manifest.input, target),
     )
 
 
@@ -137,5 +141,5 @@ def _measure_speed(
     if target.parity_method != "engine" or network.torch_baseline is None:
         return network.speed
     assert manifest.golden is not None
-    batch = make_golden_batch(manifest, manifest.golden, 0)
+    batch = make_golden_batch(manifest, manifest.golden, index=0)
     return compare_with_torch(runtime, batch, network.torch_baseline)

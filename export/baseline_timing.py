@@ -23,18 +23,21 @@ if TYPE_CHECKING:
     from tinyvit.nn.model import TinyViT
 
 ONE_THREAD = RuntimeOptions(threads=1)
-"""Options with which a file is opened to be timed."""
+"""Options with which an artifact is opened to be timed."""
 
 ROUNDS = 12
+"""Number of timed rounds. In each round, the artifact and the baseline run several times each."""
 WARMUP_ROUNDS = 2
+"""Number of rounds before the timed ones, whose times are not counted."""
 RUNS_PER_ROUND = 3
+"""Number of runs of the artifact, and of the baseline, in each round."""
 MAX_SECONDS = 3.0
 """Timing stops after this time, but not before three rounds are complete."""
 
 
 @dataclass(frozen=True)
 class SpeedComparison:
-    """The latency of an artifact and of its baseline, measured in alternation.
+    """The latency of an artifact and of its baseline, measured alternately.
 
     Attributes:
         artifact: Latency of the artifact for one batch.
@@ -48,20 +51,20 @@ class SpeedComparison:
 
     @property
     def speedup(self) -> float:
-        """Speed of the artifact relative to the baseline; the median over the rounds."""
+        """How many times as fast as the baseline the artifact is: the median over the rounds."""
         return 1 / median_ratio(self.artifact, self.baseline)
 
 
 def compare_with_torch(
     runtime: Runtime, batch: npt.NDArray[Any], network: TinyViT
 ) -> SpeedComparison:
-    """Compare the latency of an artifact with the same network in eager torch.
+    """Compare the latency of an artifact with that of the same network in eager torch.
 
     Args:
         runtime: The artifact, opened on one thread.
         batch: A batch of the shape, layout and dtype that the artifact takes.
-        network: The folded network. It runs on batches of the same size, and torch is limited to
-            one thread in the meantime.
+        network: The folded network. It runs on batches of the same size, with torch limited to
+            one thread.
 
     Returns:
         Both latencies.
@@ -73,13 +76,15 @@ def compare_with_torch(
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            return _alternate(lambda: runtime.run(batch), lambda: network(images), "eager torch")
+            return _time_alternately(
+                lambda: runtime.run(batch), lambda: network(images), "eager torch"
+            )
     finally:
         torch.set_num_threads(threads)
 
 
 def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparison:
-    """Compare the latency of an artifact with the float32 artifact of the same target.
+    """Compare the latency of an artifact with that of the float32 artifact of the same target.
 
     Args:
         artifact: The artifact, to be opened by its own engine.
@@ -93,16 +98,17 @@ def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparis
         open_runtime(float32, None, ONE_THREAD) as float32_runtime,
     ):
         batch = random_input(runtime.inputs[0].shape, runtime.inputs[0].dtype)
-        return _alternate(
+        return _time_alternately(
             lambda: runtime.run(batch),
             lambda: float32_runtime.run(batch),
             f"float32 in {runtime.describe().engine}",
         )
 
 
-def _alternate(
+def _time_alternately(
     run_artifact: Callable[[], object], run_baseline: Callable[[], object], baseline_name: str
 ) -> SpeedComparison:
+    """Time both functions alternately; each call of one runs one batch."""
     timings = run_interleaved(
         {"artifact": run_artifact, "baseline": run_baseline},
         rounds=ROUNDS,

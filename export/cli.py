@@ -13,7 +13,7 @@ from tinyvit.cli import run_guarded
 from tinyvit.errors import TinyViTError
 from tinyvit.export.arguments import config_from_arguments, make_export_parser
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
-from tinyvit.export.model_list import format_model_list, model_records
+from tinyvit.export.model_list import format_model_list, make_model_records
 from tinyvit.export.plan import requests_several
 from tinyvit.progress import Progress, make_progress
 from tinyvit.variants import DEFAULT_MODEL
@@ -39,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_model_list(arguments: argparse.Namespace) -> int:
-    print(json.dumps({"models": model_records()}) if arguments.json else format_model_list())
+    print(json.dumps({"models": make_model_records()}) if arguments.json else format_model_list())
     return 0
 
 
@@ -72,12 +72,12 @@ def _export(config: ExportConfig, progress: Progress) -> ExportReport:
 
 
 def _print_report(report: ExportReport, as_json: bool) -> None:
-    from tinyvit.export.report import artifact_record, failure_record, format_summary
+    from tinyvit.export.report import format_summary, make_artifact_record, make_failure_record
 
     if as_json:
         record = {
-            "artifacts": [artifact_record(artifact) for artifact in report.artifacts],
-            "failures": [failure_record(failure) for failure in report.failures],
+            "artifacts": [make_artifact_record(artifact) for artifact in report.artifacts],
+            "failures": [make_failure_record(failure) for failure in report.failures],
         }
         print(json.dumps(record))
     else:

@@ -35,13 +35,14 @@ class ExportConfig:
         img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
             the checkpoint's own size.
         batch: Images per call, 1 to `MAX_BATCH`; None for a dynamic batch.
-        preprocess: How much of the preprocessing becomes part of the artifact.
-        labels: A file of labels, or the labels themselves, in the order of the classifier's rows;
-            None keeps the checkpoint's own labels.
+        preprocess: How much of the preprocessing becomes part of the artifact: "host" for none,
+            "normalize", or "full".
+        labels: A file of labels, or the labels themselves, in the order of the logits; None
+            keeps the checkpoint's own labels.
         output: For one target, a file, an existing folder, or a new folder if the path ends with
-            "/". For several targets, a folder. None is the current folder. Files in a folder are
+            "/". For several targets, a folder. None for the current folder. Files in a folder are
             named after the model.
-        opset: ONNX opset of the network.
+        opset: ONNX opset of the traced network, for the targets that read or contain ONNX.
         overwrite: Whether existing files are replaced.
         float16: Whether weights are stored as float16.
         quantization: How the network is quantized to int8; None leaves it unquantized.

@@ -36,7 +36,8 @@ Engines differ by about 1e-5. If the artifact resizes, a few pixels also differ 
 """
 
 ROUNDING_TOLERANCE: dict[Precision, float] = {"float16": 0.03, "int8": 0.08}
-"""The same fraction for precisions that round; the larger of the two fractions applies.
+"""The same fraction for precisions that round values; if it is above `RELATIVE_TOLERANCE`, it
+applies instead.
 
 float16: the engine may compute in bfloat16, whose significand has 8 bits; the largest difference
 seen was 0.004. int8: correct engines add float32 numbers in different orders, so a sum near the
@@ -45,10 +46,11 @@ correct engines and in kernels that saturate.
 """
 
 SQUARES = ((8, 0), (8, 8), (12, 0))
-"""Checkerboards among the golden inputs of an int8 network: (side, shift), in input pixels.
+"""Checkerboards among the golden inputs of an int8 network: (side of a square, shift of the
+pattern), in input pixels.
 
 Of all images that were tried, squares of 8 pixels detect saturating kernels best (docs/int8.md).
-Sides and shifts are multiples of the 4 pixels of a patch.
+Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64
@@ -59,7 +61,14 @@ size."""
 
 @dataclass(frozen=True)
 class _GoldenInputs:
-    """The golden images, as a formula and patterns of `tinyvit.golden`; sizes are in pixels."""
+    """The golden images, as arguments of `tinyvit.golden.make_pattern`.
+
+    Attributes:
+        formula: Name of the formula that generates the images.
+        patterns: One number per image, which selects the image that the formula generates.
+        height: Height of the images, in pixels.
+        width: Width of the images, in pixels.
+    """
 
     formula: str
     patterns: tuple[int, ...]
@@ -78,7 +87,7 @@ def build_manifest(
 
     Args:
         source: The checkpoint that is exported.
-        labels: One label for each class, in the order of the classifier's rows.
+        labels: One label for each class, in the order of the logits.
         batch: Images per call; None for a dynamic batch.
         stage: How much of the preprocessing is part of the artifact.
         precision: Precision of the artifact.
@@ -87,7 +96,7 @@ def build_manifest(
         A manifest whose `target` is "", whose `tools` are empty, and whose float32 input is NCHW.
     """
     size, batch_axis = source.img_size, batch or BATCH
-    inputs: dict[PreprocessStage, TensorSpec] = {
+    input_specs: dict[PreprocessStage, TensorSpec] = {
         "host": TensorSpec(INPUT, (batch_axis, 3, size, size), "float32", "NCHW"),
         "normalize": TensorSpec(INPUT, (batch_axis, size, size, 3), "uint8", "NHWC"),
         "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
@@ -99,7 +108,7 @@ def build_manifest(
         target="",
         precision=precision,
         stage=stage,
-        input=inputs[stage],
+        input=input_specs[stage],
         output=TensorSpec(OUTPUT, (batch_axis, source.num_classes), "float32", "NC"),
         preprocess=source.preprocess,
         labels=labels,
@@ -128,9 +137,9 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     logits = np.concatenate(
         [_run_network(network, manifest.preprocess, manifest.stage, image) for image in images]
     )
-    rounding = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
-    relative = max(RELATIVE_TOLERANCE[manifest.stage], rounding)
-    tolerance = relative * max(1.0, float(np.abs(logits).max()))
+    rounding_tolerance = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
+    relative_tolerance = max(RELATIVE_TOLERANCE[manifest.stage], rounding_tolerance)
+    tolerance = relative_tolerance * max(1.0, float(np.abs(logits).max()))
     return GoldenVectors(
         formula=inputs.formula,
         patterns=inputs.patterns,
@@ -142,24 +151,32 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
 
 
 def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
-    """Choose the golden images of an artifact.
+    """Choose the golden images of an artifact: with squares for int8, otherwise without."""
+    if manifest.precision == "int8":
+        return _choose_int8_inputs(manifest)
+    height = width = manifest.img_size
+    if manifest.stage == "full":
+        # Larger than the network's input and not square, to check the resize and the crop.
+        height, width = manifest.img_size * 5 // 4, manifest.img_size * 3 // 2
+    return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)
 
-    The squares of an int8 artifact must reach the network sharp and aligned with its patches;
-    blurred or shifted squares hardly detect saturation. For an artifact that resizes, the image is
-    therefore twice the resized size, and the squares are twice as large and shifted by the pixels
-    that the crop removes.
+
+def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
+    """Choose the golden images of an int8 artifact, some of which are checkerboards.
+
+    The squares must reach the network sharp and aligned with its patches; blurred or shifted
+    squares hardly detect saturation. For an artifact that resizes, the image is therefore twice
+    the resized size, and the squares are twice as large and shifted by the pixels that the crop
+    removes.
     """
-    size, preprocess, resizes = manifest.img_size, manifest.preprocess, manifest.stage == "full"
-    if manifest.precision != "int8":
-        height, width = (size * 5 // 4, size * 3 // 2) if resizes else (size, size)
-        return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)
-    scale, height, width, cropped = 1, size, size, 0
-    if resizes:
+    size, preprocess = manifest.img_size, manifest.preprocess
+    scale, height, width, cropped_pixels = 1, size, size, 0
+    if manifest.stage == "full":
         scale, height = 2, 2 * preprocess.resize
-        cropped = round((preprocess.resize - size) / 2)
+        cropped_pixels = round((preprocess.resize - size) / 2)
         width = height + (2 * _CENTER_MARGIN if preprocess.crop == "center" else 0)
     squares = [
-        golden.square_pattern_number(scale * side, scale * (shift - cropped))
+        golden.square_pattern_number(scale * side, scale * (shift - cropped_pixels))
         for side, shift in SQUARES
     ]
     patterns = (*golden.PATTERNS, *squares)
@@ -169,7 +186,7 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
 def _run_network(
     network: TinyViT, preprocess: Preprocess, stage: PreprocessStage, image: npt.NDArray[np.uint8]
 ) -> npt.NDArray[np.float64]:
-    """Return the logits, (1, classes), of an image of uint8 pixels, (height, width, 3)."""
+    """Return the logits, (1, classes), for one image, uint8 (height, width, 3)."""
     import torch
     from PIL import Image
 

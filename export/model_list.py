@@ -29,7 +29,7 @@ def format_model_list() -> str:
     )
 
 
-def model_records() -> list[dict[str, Any]]:
+def make_model_records() -> list[dict[str, Any]]:
     """Describe the released checkpoints for JSON output.
 
     Returns:

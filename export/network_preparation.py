@@ -1,6 +1,7 @@
 """Prepares the traced network that a target lowers (converts to its own form).
 
-It is the float32 network, or a network that is quantized within the accuracy budget.
+The prepared network is the float32 network, or a network that is quantized to int8 within the
+accuracy budget.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from tinyvit.bench.machine import describe_cpu
 from tinyvit.errors import RequestError
 from tinyvit.export.baseline_timing import SpeedComparison, compare_with_float32
 from tinyvit.export.budget_search import (
-    QuantizedCandidate,
     SharedMeasurements,
     measure_candidate,
     search_within_budget,
@@ -20,6 +20,7 @@ from tinyvit.export.budget_search import (
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
 from tinyvit.export.parity import OnnxSubstitute
+from tinyvit.export.quantized_candidate import QuantizedCandidate
 from tinyvit.export.source_network import SourceNetwork
 from tinyvit.export.targets import Target
 from tinyvit.export.tracing import Graph
@@ -39,11 +40,11 @@ class PreparedNetwork:
         graph: The traced network.
         manifest: The artifact's manifest with golden vectors (test inputs and their expected
             logits), but without the fields that depend on the target.
-        torch_baseline: For float32, the network that is timed in eager torch as the baseline; None
-            for other precisions.
-        speed: For other precisions, latency compared with the float32 artifact in the same engine;
-            None if it was not measured.
-        candidate: How the int8 network was found; None for other precisions.
+        torch_baseline: The folded network, which is timed in eager torch as the baseline of a
+            float32 artifact; None for other precisions.
+        speed: Latency compared with the float32 artifact in the same engine; None for float32, and
+            if it was not measured.
+        candidate: How the int8 network was found; None for float32 and float16.
     """
 
     graph: Graph
@@ -73,7 +74,7 @@ class NetworkPreparer(Protocol):
 
 @dataclass(frozen=True)
 class FloatPreparer:
-    """Prepares the float32 network, which is the same for every target.
+    """Prepares the float32 network for float32 and float16 artifacts; it is equal for all targets.
 
     Attributes:
         source: The network to export.
@@ -147,7 +148,7 @@ class QuantizedPreparer:
         )
 
     def _search(self, target: Target) -> QuantizedCandidate:
-        """Search with accuracy measured in the target's own engine, and check --min-speedup."""
+        """Search for an int8 network in the target's own engine, and check --min-speedup."""
         config = self.quantization.config
         with open_workspace(self.source, target) as workspace:
             candidate = search_within_budget(
@@ -164,7 +165,11 @@ class QuantizedPreparer:
         return candidate
 
     def _search_with_substitute(self, target: Target) -> QuantizedCandidate:
-        """Search with accuracy measured in an `OnnxSubstitute`: the target does not run here."""
+        """Search for an int8 network with an ONNX file in place of the target's own file.
+
+        The target's engine does not run on this machine; see `OnnxSubstitute`. Targets with the
+        same scheme share one search.
+        """
         if self.quantization.config.min_speedup is not None:
             raise RequestError(
                 f"{target.name} files do not run on this machine, so --min-speedup cannot be "
@@ -185,7 +190,9 @@ class QuantizedPreparer:
 def make_preparer(
     config: ExportConfig, source: SourceNetwork, progress: Progress
 ) -> NetworkPreparer:
-    """Make the preparer, and do the work that all targets share: golden vectors or calibration.
+    """Make the preparer, and do the work that all targets share.
+
+    That work is calibration for int8, and computing the golden vectors for other precisions.
 
     Args:
         config: The options of the export.

@@ -1,10 +1,10 @@
-"""Parity: whether an artifact computes the same logits as the network that it was made from.
+"""Measures parity: whether an artifact computes the same logits as the network it was made from.
 
 Core ML runs only on Apple's devices and TensorRT only on NVIDIA's GPUs, but their files can be made
 on other machines. If a target's engine does not run on this machine, the logits are computed by a
-reference evaluator of the format, or from the ONNX graph that the file was built from. Accuracy is
-then measured with an ONNX file that quantizes the same tensors with the same scales, and speed is
-not measured.
+reference evaluator of the file format, or by onnxruntime from the ONNX graph that the file was
+built from. The accuracy of int8 is then measured with an ONNX file that quantizes the same tensors
+with the same scales, and speed is not measured.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from tinyvit.runtimes.verify import compare_golden
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
-_SUBSTITUTE = "onnx"
-"""The target whose files are measured instead of those of targets that do not run here."""
+_SUBSTITUTE_TARGET = "onnx"
+"""Name of the target whose files are measured instead of those that do not run on this machine."""
 
 
 class OnnxSubstitute(Target):
@@ -45,9 +45,9 @@ class OnnxSubstitute(Target):
         """Make the substitute of a target, with the target's quantization scheme.
 
         Args:
-            target: The target that does not run here.
+            target: The target whose engine does not run on this machine.
         """
-        self._onnx = get_target(_SUBSTITUTE)
+        self._onnx = get_target(_SUBSTITUTE_TARGET)
         self.name, self.extra, self.tools = target.name, self._onnx.extra, self._onnx.tools
         self.scheme = replace(
             target.scheme, activations="uint8", biases="int32", weights="integers"
@@ -113,7 +113,8 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
         manifest: The artifact's manifest, with golden vectors.
 
     Returns:
-        The largest absolute difference of a logit, with the network and the engine compared.
+        The largest absolute difference of a logit, and the names of the network and the engine
+        that were compared.
 
     Raises:
         ArtifactError: The difference is above the tolerance of the golden vectors.
@@ -137,5 +138,5 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
 def _describe_reference(manifest: Manifest) -> str:
     """Name the network that computed the golden logits."""
     if manifest.quantization is None:
-        return "torch, before folding"
+        return "torch, before BatchNorm is folded"
     return "the quantized network, computed exactly"

@@ -1,6 +1,6 @@
 """The export pipeline: loads a checkpoint, traces the network, and makes an artifact per target.
 
-Before an artifact is moved to its place, its logits are compared with the network's.
+Before an artifact is moved to its final path, its logits are compared with the network's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from tinyvit.export.plan import (
     requests_several,
 )
 from tinyvit.export.source_network import load_source_network
-from tinyvit.export.targets import check_supported, unsupported_error
+from tinyvit.export.targets import check_supported, explain_unsupported
 from tinyvit.progress import NullProgress, Progress
 
 
@@ -89,31 +89,48 @@ def export_all(config: ExportConfig, progress: Progress = NullProgress()) -> Exp
         progress: Receives messages and counts; by default they are not shown.
 
     Returns:
-        The artifacts, and the targets without one. A target that does not offer what is requested,
-        or whose tools are not installed, is reported as skipped.
+        The artifacts, and the targets without one. A target is skipped if it does not offer what is
+        requested, which is found before the checkpoint is read, or if its tools are not installed.
 
     Raises:
         TinyViTError: The request itself is impossible, the checkpoint cannot be used, or the output
             cannot be written. Artifacts that were already written remain.
     """
     plan = make_plan(config)
+    supported, failures = _split_by_support(plan, progress)
+    if not supported:
+        return ExportReport(artifacts=(), failures=tuple(failures))
     preparer = _load_and_prepare(plan, progress)
     artifacts: list[ExportedArtifact] = []
-    failures: list[FailedTarget] = []
-    for artifact in plan.artifacts:
-        target = artifact.target
-        unsupported = unsupported_error(target, config.precision, config.preprocess, config.batch)
-        if unsupported is not None:
-            failures.append(FailedTarget(target.name, unsupported, is_skipped=True))
-            continue
+    for artifact in supported:
         try:
             artifacts.append(_make_artifact(artifact, preparer, config.overwrite, progress))
         except TinyViTError as error:
             is_skipped = isinstance(error, MissingDependencyError)
-            failures.append(FailedTarget(target.name, error, is_skipped))
+            failures.append(FailedTarget(artifact.target.name, error, is_skipped))
         except OSError as error:
             raise make_write_error(artifact.path, error) from error
     return ExportReport(tuple(artifacts), tuple(failures))
+
+
+def _split_by_support(
+    plan: ExportPlan, progress: Progress
+) -> tuple[list[PlannedArtifact], list[FailedTarget]]:
+    """Separate the artifacts that can be made from the targets that do not offer the request."""
+    config = plan.config
+    supported: list[PlannedArtifact] = []
+    unsupported: list[FailedTarget] = []
+    for artifact in plan.artifacts:
+        name = artifact.target.name
+        error = explain_unsupported(
+            artifact.target, config.precision, config.preprocess, config.batch
+        )
+        if error is None:
+            supported.append(artifact)
+        else:
+            progress.message(f"skipping {name}: {error.cause}")
+            unsupported.append(FailedTarget(name, error, is_skipped=True))
+    return supported, unsupported
 
 
 def _load_and_prepare(plan: ExportPlan, progress: Progress) -> NetworkPreparer:

@@ -14,10 +14,13 @@ from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing, staging_folder
 from tinyvit.labels import Label, read_labels
-from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED, find_released
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, find_released
 
 _DEMO_SIZE = 224
 """Height and width of the demo model's input, in pixels."""
+
+_USUAL_TRAINING = "dist_in22k_ft_in1k"
+"""How the checkpoint that a short model name selects was trained, as the end of its full name."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,8 @@ class ExportPlan:
     Attributes:
         config: The options as they were given.
         artifacts: The artifacts to make, one for each target.
-        labels: The labels that were given, in the order of the classifier's rows; None if the
-            checkpoint's own are used.
+        labels: The labels that were given, in the order of the logits; None if the checkpoint's
+            own labels are used.
     """
 
     config: ExportConfig
@@ -172,25 +175,18 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
 
 
 def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:
+    """Name one path for each target: in the folder `output`, or `output` itself if it is a file."""
     output = Path(".") if config.output is None else Path(config.output)
-    suffix = targets[0].suffix
-    has_suffix = output.name.endswith(suffix)
-    stem = default_stem(config)
-    # An existing folder with the target's suffix is an earlier artifact, such as x.mlpackage.
-    is_folder = (
-        requests_several(config)
-        or config.output is None
-        or (output.is_dir() and not has_suffix)
-        or str(config.output).endswith("/")
-    )
-    if is_folder and output.exists() and not output.is_dir():
-        raise RequestError(
-            f"-o {output} is a file, and the artifacts of several targets go into a folder",
-            "give -o a folder",
-        )
-    if is_folder:
+    stem = choose_file_stem(config)  # Called for every output: it refuses an unknown model.
+    if _output_is_folder(config, output, targets[0].suffix):
+        if output.exists() and not output.is_dir():
+            raise RequestError(
+                f"-o {output} is a file, and the artifacts of several targets go into a folder",
+                "give -o a folder",
+            )
         return tuple(output / f"{stem}{target.suffix}" for target in targets)
-    if not has_suffix:
+    suffix = targets[0].suffix  # Only one target is requested.
+    if not output.name.endswith(suffix):
         raise RequestError(
             f"-o {output} does not end with {suffix}",
             f"name it {output.with_suffix(suffix)}",
@@ -198,7 +194,15 @@ def _name_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, 
     return (output,)
 
 
-def default_stem(config: ExportConfig) -> str:
+def _output_is_folder(config: ExportConfig, output: Path, suffix: str) -> bool:
+    """Return whether the output is a folder for artifacts, not the path of one artifact."""
+    if config.output is None or str(config.output).endswith("/") or requests_several(config):
+        return True
+    # An existing folder with the target's suffix is an earlier artifact, such as x.mlpackage.
+    return output.is_dir() and not output.name.endswith(suffix)
+
+
+def choose_file_stem(config: ExportConfig) -> str:
     """Name the files of an export whose output is a folder.
 
     Args:
@@ -219,8 +223,9 @@ def default_stem(config: ExportConfig) -> str:
         released = find_released(config.model or DEFAULT_MODEL)
         usual_size = released.variant.img_size
         stem = released.variant.short_name
-        if released is not RELEASED[f"{released.variant.name}.dist_in22k_ft_in1k"]:
-            stem += f".{released.name.split('.')[1]}"
+        training = released.name.removeprefix(f"{released.variant.name}.")
+        if training != _USUAL_TRAINING:
+            stem += f".{training}"
     if config.img_size not in (None, usual_size):
         stem += f"_{config.img_size}"
     return stem if config.precision == "float32" else f"{stem}.{config.precision}"

@@ -10,8 +10,8 @@ from tinyvit.bench.machine import describe_cpu
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
     from tinyvit.export.baseline_timing import SpeedComparison
-    from tinyvit.export.budget_search import QuantizedCandidate
     from tinyvit.export.pipeline import FailedTarget
+    from tinyvit.export.quantized_candidate import QuantizedCandidate
 
 MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
@@ -58,7 +58,7 @@ def _describe_float_speed(artifact: ExportedArtifact, speed: SpeedComparison) ->
     latency_ms, baseline_ms = speed.artifact.median_ms, speed.baseline.median_ms
     text = (
         f"{latency_ms:.1f} ms{_describe_batch(artifact)} in {artifact.engine.engine}, "
-        f"{baseline_ms / latency_ms:.1f} times as fast as {speed.baseline_name} "
+        f"{_compare_latencies(latency_ms, baseline_ms)} {speed.baseline_name} "
         f"({baseline_ms:.1f} ms; {_describe_runs(speed)})"
     )
     if artifact.manifest.precision == "float16":
@@ -66,14 +66,22 @@ def _describe_float_speed(artifact: ExportedArtifact, speed: SpeedComparison) ->
     return text
 
 
+def _compare_latencies(latency_ms: float, baseline_ms: float) -> str:
+    """Return a phrase such as "1.4 times as fast as" or "1.4 times slower than"."""
+    slowdown = round(latency_ms / baseline_ms, 1)
+    if slowdown > 1:
+        return f"{slowdown:.1f} times slower than"
+    return f"{baseline_ms / latency_ms:.1f} times as fast as"
+
+
 def _describe_int8_speed(artifact: ExportedArtifact, speed: SpeedComparison) -> str:
-    precision, ratio = artifact.manifest.precision, 1 / speed.speedup
+    precision, time_ratio = artifact.manifest.precision, 1 / speed.speedup
     text = (
-        f"{precision} takes {ratio:.2f} of the time of {speed.baseline_name} "
+        f"{precision} takes {time_ratio:.2f} times as long as {speed.baseline_name} "
         f"({speed.artifact.median_ms:.1f} and {speed.baseline.median_ms:.1f} ms"
         f"{_describe_batch(artifact)}; {_describe_runs(speed)}; {describe_cpu()})"
     )
-    if precision == "int8" and ratio > MAX_USEFUL_TIME_RATIO:
+    if precision == "int8" and time_ratio > MAX_USEFUL_TIME_RATIO:
         text += "; int8 gains little on this processor: use float32 here"
     return text
 
@@ -89,9 +97,10 @@ def _describe_runs(speed: SpeedComparison) -> str:
 
 
 def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
-    trials = []
+    """Return the lines about an int8 network; its trials are left out if there is only one."""
+    trial_lines = []
     if len(candidate.trials) > 1:
-        trials = [f"  trial:  {trial}" for trial in candidate.trials]
+        trial_lines = [f"  trial:  {trial}" for trial in candidate.trials]
     kernels = "the engine does not report its kernels here"
     if candidate.int8_mac_fraction is not None:
         kernels = (
@@ -99,14 +108,14 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
         )
     recipe = candidate.recipe
     return [
-        *trials,
+        *trial_lines,
         f"  int8:   {candidate.comparison}",
-        f"  ran:    {kernels}; {len(recipe.float_units)} units left in float32; "
-        f"{recipe.weight_bits}-bit weights",
+        f"  layers: {kernels}; {len(recipe.float_units)} units (layers or attention modules) in "
+        f"float32; {recipe.weight_bits}-bit weights",
     ]
 
 
-def artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
+def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
     """Describe an artifact for JSON output.
 
     Args:
@@ -146,7 +155,7 @@ def _speed_record(speed: SpeedComparison) -> dict[str, str | int | float]:
     }
 
 
-def failure_record(failure: FailedTarget) -> dict[str, str | bool]:
+def make_failure_record(failure: FailedTarget) -> dict[str, str | bool]:
     """Describe a target without an artifact for JSON output.
 
     Args:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tinyvit.errors import RequestError
+from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
 from tinyvit.export.tracing import Graph, trace
 from tinyvit.labels import Label, numbered_labels
@@ -23,7 +24,7 @@ class SourceNetwork:
 
     Attributes:
         checkpoint: The checkpoint, at the requested image size.
-        labels: One label for each class, in the order of the classifier's rows.
+        labels: One label for each class, in the order of the logits.
         original: The network before folding; its BatchNorms are still layers.
         folded: The network after `fold_model`: BatchNorms, and the scale and shift of LayerNorms,
             are merged into neighboring layers.
@@ -53,11 +54,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
         ArtifactError: torch cannot trace the network.
     """
     config = plan.config
-    progress.message("reading the checkpoint")
-    if config.checkpoint is not None:
-        checkpoint = load_checkpoint(Path(config.checkpoint))
-    else:
-        checkpoint = load_released(config.model or DEFAULT_MODEL)
+    checkpoint = _load_checkpoint(config, progress)
     checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
     labels = _choose_labels(plan.labels, checkpoint)
     original = checkpoint.build()
@@ -70,6 +67,19 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     return SourceNetwork(checkpoint, labels, original, folded, graph)
 
 
+def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
+    """Load the checkpoint file of a request, or the released checkpoint that it names."""
+    message = "reading the checkpoint"
+    if config.checkpoint is None:
+        progress.message(message)
+        return load_released(config.model or DEFAULT_MODEL)
+    path = Path(config.checkpoint)
+    # Nothing is read from a file that does not exist: then the error is the only output.
+    if path.is_file():
+        progress.message(message)
+    return load_checkpoint(path)
+
+
 def _choose_labels(
     requested: tuple[Label, ...] | None, checkpoint: Checkpoint
 ) -> tuple[Label, ...]:
@@ -78,6 +88,6 @@ def _choose_labels(
     if len(labels) != checkpoint.num_classes:
         raise RequestError(
             f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes",
-            "give one label for each class, in the order of the classifier's rows",
+            "give one label for each class, in the order of the logits",
         )
     return labels

@@ -38,7 +38,7 @@ OUTPUT = "logits"
 BATCH = "batch"
 """Name of the batch axis if it is dynamic."""
 
-_MAX_MESSAGE = 200
+_MAX_MESSAGE_CHARACTERS = 200
 """Largest number of characters of a tool's error message that are shown."""
 
 
@@ -147,19 +147,21 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
     except ImportError as error:
         raise MissingDependencyError.of(error.name or "torch", "export") from error
     # A dynamic batch is traced with two images: torch would treat a size of 0 or 1 as fixed.
-    example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
-    shapes = None if batch else ({0: torch.export.Dim(BATCH)},)
+    example_batch = 2 if batch is None else batch
+    example = torch.zeros(example_batch, 3, model.img_size, model.img_size)
+    dynamic_shapes = ({0: torch.export.Dim(BATCH)},) if batch is None else None
     with torch.no_grad(), explain_tool_errors("tracing the network"):
-        program = torch.export.export(model, (example,), dynamic_shapes=shapes)
+        program = torch.export.export(model, (example,), dynamic_shapes=dynamic_shapes)
     return Graph(program, model.img_size, model.num_classes, batch, opset)
 
 
 @contextmanager
 def explain_tool_errors(task: str) -> Iterator[None]:
-    """Silence the tools that a task calls, and turn their exceptions into errors of one line.
+    """Hide the log messages of the tools that a task calls, and explain their exceptions.
 
-    The tools' log messages are about their internals and are hidden; the export checks the result
-    instead. OSError (such as a full disk) and this package's own errors pass unchanged.
+    The messages are about the tools' internals; the export checks the result instead. An exception
+    of a tool becomes an ArtifactError with the first line of its message. OSError (such as a full
+    disk) and this package's own errors pass unchanged.
 
     Args:
         task: Description of the task, as the subject of a sentence: "tracing the network".
@@ -177,7 +179,7 @@ def explain_tool_errors(task: str) -> Iterator[None]:
         raise
     except Exception as error:  # the exceptions of torch, onnx and OpenVINO share no base class
         lines = (line.strip() for line in str(error).splitlines() if line.strip())
-        message = next(lines, "no message")[:_MAX_MESSAGE]
+        message = next(lines, "no message")[:_MAX_MESSAGE_CHARACTERS]
         raise ArtifactError(
             f"{task} failed ({type(error).__name__}: {message})",
             "install the versions listed in constraints.txt, or report this with the output of -v",
@@ -186,9 +188,10 @@ def explain_tool_errors(task: str) -> Iterator[None]:
 
 @contextmanager
 def _garbage_collection_disabled() -> Iterator[None]:
-    """Disable garbage collection: tracing and lowering keep nearly all objects that they create.
+    """Disable Python's garbage collection inside the context.
 
-    Searching these millions of live objects for garbage took a quarter of the time.
+    Tracing and lowering create millions of objects and keep nearly all of them. Searching these
+    objects for garbage took a quarter of the time.
     """
     was_enabled = gc.isenabled()
     gc.disable()

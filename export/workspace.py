@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.export.source_network import SourceNetwork
-from tinyvit.export.targets import LoweredModel, Target, input_for_target
+from tinyvit.export.targets import LoweredModel, Target, adapt_input_to_target
 from tinyvit.export.tracing import Graph, explain_tool_errors
 from tinyvit.manifest import Manifest, Precision
 from tinyvit.nn.model import TinyViT
@@ -23,13 +23,13 @@ from tinyvit.runtimes.registry import open_runtime
 class Workspace:
     """A folder of trial artifacts of one target, at most one per precision.
 
-    They contain no preprocessing (stage "host"), whatever stage was requested, so that only the
-    network is measured.
+    The artifacts contain no preprocessing (stage "host"), whatever stage was requested, so that
+    only the network is measured.
 
     Attributes:
         folder: The folder that contains the artifacts.
-        target: The target. If its engine does not run on this machine, the ONNX file that replaces
-            it (`parity.OnnxSubstitute`).
+        target: The target, or its `parity.OnnxSubstitute` (a target that makes an ONNX file
+            instead) if its engine does not run on this machine.
         folded: The folded float32 network.
         graph: The folded float32 network, traced.
         manifest: The float32 artifact's manifest without the fields that depend on the target.
@@ -67,35 +67,35 @@ class Workspace:
         Returns:
             The artifact.
         """
-        artifact = self.artifact(precision)
+        artifact = self.locate_artifact(precision)
         assert artifact.manifest is not None
         with explain_tool_errors(f"writing {artifact.path.name}"):
             lowered.save(artifact.path, artifact.manifest)
         return artifact
 
-    def artifact(self, precision: Precision) -> Artifact:
-        """Return the artifact that `save` writes for a precision.
+    def locate_artifact(self, precision: Precision) -> Artifact:
+        """Return the path and the manifest of the artifact that `save` writes for a precision.
 
         Args:
             precision: Precision of the artifact.
 
         Returns:
-            Its path in the folder and its manifest.
+            The artifact; its file exists only after `save`.
         """
         manifest = replace(
             self.manifest,
             target=self.target.name,
             precision=precision,
-            input=input_for_target(self.manifest.input, self.target),
+            input=adapt_input_to_target(self.manifest.input, self.target),
         )
         return Artifact(self.folder / f"{precision}{self.target.suffix}", manifest)
 
-    def run(self, artifact: Artifact, images: BatchFactory) -> ArtifactOutputs:
-        """Run an artifact on images, on the engine's default number of threads.
+    def run(self, artifact: Artifact, make_batches: BatchFactory) -> ArtifactOutputs:
+        """Run an artifact on images, with the engine's default number of threads.
 
         Args:
             artifact: An artifact that `save` has written.
-            images: Function that returns a new iterator over the batches of images, with the
+            make_batches: Function that returns a new iterator over the batches of images, with the
                 correct classes if they are known.
 
         Returns:
@@ -103,7 +103,7 @@ class Workspace:
         """
         assert artifact.manifest is not None
         with open_runtime(artifact) as runtime:
-            return run_artifact(runtime, artifact.manifest, images)
+            return run_artifact(runtime, artifact.manifest, make_batches)
 
 
 @contextmanager
@@ -112,8 +112,8 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
 
     Args:
         source: The network to export.
-        target: The target. If its engine does not run on this machine, the ONNX file that replaces
-            it (`parity.OnnxSubstitute`).
+        target: The target, or its `parity.OnnxSubstitute` (a target that makes an ONNX file
+            instead) if its engine does not run on this machine.
 
     Yields:
         The workspace, which has no artifacts yet.

@@ -46,7 +46,7 @@ have one clearly largest logit for each. Agreement on them shows whether int8 wo
 --val-data shows how much accuracy it costs (docs/int8.md)."""
 
 
-def cache_folder() -> Path:
+def find_cache_folder() -> Path:
     """Return the folder that caches results whose computation takes minutes.
 
     It is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
@@ -162,7 +162,7 @@ class QuantizationImages:
             self._original,
             self._checkpoint.preprocess,
             synthetic,
-            ImageCache(cache_folder(), self._checkpoint.sha256),
+            ImageCache(find_cache_folder(), self._checkpoint.sha256),
             self._progress,
         )
 

@@ -21,7 +21,11 @@ from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
 from tinyvit.quant.calibration import METHOD, calibrate
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
-from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches, cache_folder
+from tinyvit.quant.quantization_images import (
+    QuantizationImages,
+    ReportingBatches,
+    find_cache_folder,
+)
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
 from tinyvit.quant.validation_data import read_validation_set
 
@@ -130,7 +134,7 @@ def _calibrate_recipe(
         folded,
         images.normalize(calibration.pixels),
         progress,
-        cache_folder() / f"calibration-{key}.pt",
+        find_cache_folder() / f"calibration-{key}.pt",
     )
     return Recipe(
         checkpoint_sha256=checkpoint.sha256,

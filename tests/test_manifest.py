@@ -102,6 +102,7 @@ DATA: dict[str, Any] = {
         "top1": None,
         "float_top1": None,
         "trials": ["first", "second"],
+        "int8_summary": "",
         "measured_on": "",
         "forced": False,
     },

@@ -214,6 +214,7 @@ TORCH_MODULES = {
     "tinyvit.export.budget_search",
     "tinyvit.export.network_preparation",
     "tinyvit.export.pipeline",
+    "tinyvit.export.quantized_candidate",
     "tinyvit.export.source_network",
     "tinyvit.export.workspace",
     "tinyvit.export.targets.coreml.preprocess",

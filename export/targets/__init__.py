@@ -15,7 +15,7 @@ from tinyvit.export.targets.base import Feature as Feature
 from tinyvit.export.targets.base import LoweredModel as LoweredModel
 from tinyvit.export.targets.base import Target as Target
 from tinyvit.export.targets.base import TargetOption as TargetOption
-from tinyvit.export.targets.base import input_for_target as input_for_target
+from tinyvit.export.targets.base import adapt_input_to_target as adapt_input_to_target
 from tinyvit.manifest import Precision, PreprocessStage
 from tinyvit.variants import suggest_names
 
@@ -52,7 +52,7 @@ def get_target(name: str) -> Target:
     )
 
 
-def unsupported_error(
+def explain_unsupported(
     target: Target, precision: Precision, stage: PreprocessStage, batch: int | None
 ) -> RequestError | None:
     """Explain why a target does not offer a combination of precision, stage and batch.
@@ -101,14 +101,14 @@ def check_supported(
     """Check that a target offers a combination of precision, stage and batch.
 
     Args:
-        target: See `unsupported_error`.
-        precision: See `unsupported_error`.
-        stage: See `unsupported_error`.
-        batch: See `unsupported_error`.
+        target: See `explain_unsupported`.
+        precision: See `explain_unsupported`.
+        stage: See `explain_unsupported`.
+        batch: See `explain_unsupported`.
 
     Raises:
         RequestError: The target does not offer it.
     """
-    error = unsupported_error(target, precision, stage, batch)
+    error = explain_unsupported(target, precision, stage, batch)
     if error is not None:
         raise error

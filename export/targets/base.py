@@ -176,7 +176,7 @@ class Target(ABC):
         raise NotImplementedError(f"{self.name} does not use the parity method 'graph'")
 
 
-def input_for_target(spec: TensorSpec, target: Target) -> TensorSpec:
+def adapt_input_to_target(spec: TensorSpec, target: Target) -> TensorSpec:
     """Convert the network's input to the layout that the target's engine takes.
 
     Args:

@@ -81,7 +81,7 @@ class Parity:
     Attributes:
         max_abs_diff: Largest absolute difference of the logits on the golden inputs.
         reference: Description of the network that computed the expected logits, such as
-            "torch, before folding".
+            "torch, before BatchNorm is folded".
         engine: Engine that ran the artifact.
     """
 
@@ -136,6 +136,8 @@ class Quantization:
         top1: Top-1 accuracy of the int8 network in percent; None without labeled images.
         float_top1: Top-1 accuracy of the float32 network in percent; None without labeled images.
         trials: Descriptions of the configurations that were tried to meet the accuracy budget.
+        int8_summary: For TensorRT, a sentence about the layers that run in integers; "" for other
+            targets.
         measured_on: Processor features of the machine that measured the accuracy.
         forced: Whether the artifact was written although it missed the accuracy budget.
     """
@@ -153,6 +155,7 @@ class Quantization:
     top1: float | None = None
     float_top1: float | None = None
     trials: tuple[str, ...] = ()
+    int8_summary: str = ""
     measured_on: str = ""
     forced: bool = False
 

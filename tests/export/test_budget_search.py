@@ -22,7 +22,7 @@ from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, budget_search, export, export_all
-from tinyvit.export.report import artifact_record, format_summary
+from tinyvit.export.report import format_summary, make_artifact_record
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import read_recipe
@@ -263,7 +263,7 @@ def test_impossible_quantization_options_are_refused_at_once(quantization, messa
 
 
 def test_the_record_and_the_summary_describe_the_quantization(artifacts):
-    record = artifact_record(artifacts["openvino"])
+    record = make_artifact_record(artifacts["openvino"])
     assert record["quantization"]["weight_bits"] == 7
     assert record["speed"]["baseline"] == "float32 in openvino"
     summary = format_summary(artifacts["openvino"])

@@ -42,10 +42,10 @@ class NamedWorkspace:
         self.artifacts[precision] = lowered
         return lowered
 
-    def artifact(self, precision: str) -> Any:
+    def locate_artifact(self, precision: str) -> Any:
         return self.artifacts[precision]
 
-    def run(self, artifact: Any, images: Any) -> Any:
+    def run(self, artifact: Any, make_batches: Any) -> Any:
         return artifact
 
 

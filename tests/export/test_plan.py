@@ -71,6 +71,27 @@ def test_export_makes_one_artifact(targets: tuple[str, ...], folder: Path) -> No
         export(ExportConfig(checkpoint="absent.pth", targets=targets))
 
 
+def test_targets_that_do_not_offer_the_request_are_refused_before_the_checkpoint_is_read(
+    folder: Path,
+) -> None:
+    progress = RecordedProgress()
+    config = ExportConfig(checkpoint="absent.pth", targets=("onnx", "ort"), float16=True)
+    report = export_all(config, progress)
+    assert report.artifacts == ()
+    assert [(failure.target, failure.is_skipped) for failure in report.failures] == [
+        ("onnx", True),
+        ("ort", True),
+    ]
+    assert [message.partition(":")[0] for message in progress.messages] == [
+        "skipping onnx",
+        "skipping ort",
+    ]
+    config = ExportConfig(checkpoint="absent.pth", targets=("onnx", "openvino"), float16=True)
+    with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read"):
+        export_all(config, progress)
+    assert "reading the checkpoint" not in progress.messages
+
+
 def test_a_target_and_its_alias_are_one_target(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"absent\.pth cannot be read"):
         export(ExportConfig(checkpoint="absent.pth", targets=("openvino", "ov")))

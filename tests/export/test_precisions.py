@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ pytest.importorskip("openvino")
 
 from tests.helpers.exports import reused_network, short_timing
 from tinyvit import Classifier
+from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
+from tinyvit.export.baseline_timing import SpeedComparison
 from tinyvit.export.report import format_summary
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
@@ -77,6 +80,19 @@ def test_the_precision_of_the_arithmetic_is_reported(float16_artifact, images):
     assert f"computed in {float16_artifact.engine.precision}" in format_summary(float16_artifact)
     with Classifier(float16_artifact.path, precision="float32") as classifier:
         assert classifier.describe().runtime.precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "baseline_ms", "text"),
+    [
+        (5.0, 10.0, "2.0 times as fast as eager torch"),
+        (10.0, 9.7, "1.0 times as fast as eager torch"),
+        (14.0, 10.0, "1.4 times slower than eager torch"),
+    ],
+)
+def test_a_slower_artifact_is_called_slower(float16_artifact, latency_ms, baseline_ms, text):
+    speed = SpeedComparison(Timing(((latency_ms,),)), Timing(((baseline_ms,),)), "eager torch")
+    assert f", {text} (" in format_summary(replace(float16_artifact, speed=speed))
 
 
 def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):

@@ -33,7 +33,7 @@ def test_float32_is_measured_again_only_if_its_logits_differ(
         changed.head.fc.bias += 0.1
     pixels = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), np.uint8)
 
-    def images() -> Iterator[tuple[Any, None]]:
+    def make_batches() -> Iterator[tuple[Any, None]]:
         return iter([(pixels, None)])
 
     graphs = {network: demo_source.graph, changed: trace(changed)}
@@ -48,7 +48,7 @@ def test_float32_is_measured_again_only_if_its_logits_differ(
     for i, folded in enumerate((network, network, changed, network)):
         workspace = open_workspace(str(i), folded)
         float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
-        outputs.append(measurements.run_float32(workspace, float32, images, progress))
+        outputs.append(measurements.run_float32(workspace, float32, make_batches, progress))
     assert outputs[0].logits.shape == (20, 10)
     assert outputs[1] is outputs[0]
     assert np.abs(outputs[2].logits - outputs[0].logits - 0.1).max() < 1e-4

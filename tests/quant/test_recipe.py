@@ -24,7 +24,9 @@ def test_a_recipe_is_read_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_float_units_are_added() -> None:
-    assert RECIPE.with_more_float_units(("b", "a")).with_more_float_units(("c", "a")).float_units == (
+    assert RECIPE.with_more_float_units(("b", "a")).with_more_float_units(
+        ("c", "a")
+    ).float_units == (
         "a",
         "b",
         "c",

@@ -86,7 +86,7 @@ def set_metadata(model: Any, name: str, data: bytes) -> None:
     model.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
 
 
-def operator_kind(model: Any, operator: Any) -> int:
+def find_operator_kind(model: Any, operator: Any) -> int:
     """Return the kind of an operator.
 
     Args:

@@ -14,10 +14,10 @@ import numpy as np
 from tinyvit.export.passes.fx_helpers import GraphEditor, parse_layer_norm, replace_node
 from tinyvit.export.targets.litert.flatbuffer import (
     add_float32_tensor,
+    find_operator_kind,
     find_or_add_operator_code,
     make_operator,
     make_tensor_list,
-    operator_kind,
 )
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def compute_gelu_in_float32(model: Any) -> None:
     graph, operators = model.subgraphs[0], []
     for operator in graph.operators:
         source, result = operator.inputs[0], operator.outputs[0]
-        is_gelu = operator_kind(model, operator) == kinds.GELU
+        is_gelu = find_operator_kind(model, operator) == kinds.GELU
         if not is_gelu or graph.tensors[source].type != types.INT8:
             operators.append(operator)
             continue
@@ -125,7 +125,7 @@ def read_pixels_as_quantized(model: Any) -> None:
     if image.type != schema.TensorType.UINT8:
         return
     for operator in graph.operators:
-        is_cast = operator_kind(model, operator) == schema.BuiltinOperator.CAST
+        is_cast = find_operator_kind(model, operator) == schema.BuiltinOperator.CAST
         if not is_cast or operator.inputs[0] != graph.inputs[0]:
             continue
         image.quantization = schema.QuantizationParametersT()

@@ -30,7 +30,7 @@ from tests.helpers.demo_network import (
 )
 from tests.helpers.tflite_metadata import read_tflite_metadata
 from tinyvit.errors import RequestError
-from tinyvit.export.targets.litert.flatbuffer import BUFFER_ALIGNMENT, operator_kind
+from tinyvit.export.targets.litert.flatbuffer import BUFFER_ALIGNMENT, find_operator_kind
 from tinyvit.export.targets.litert.metadata import METADATA_NAME
 from tinyvit.export.targets.litert.passes import expand_layer_norm, store_constants_as_float16
 from tinyvit.export.targets.litert.target import TARGET
@@ -97,7 +97,8 @@ def count_operators(model: Any) -> Counter[str]:
     kinds, types = name_constants(schema.BuiltinOperator), name_constants(schema.TensorType)
     graph = model.subgraphs[0]
     return Counter(
-        f"{kinds[operator_kind(model, operator)]} {types[graph.tensors[operator.outputs[0]].type]}"
+        f"{kinds[find_operator_kind(model, operator)]} "
+        f"{types[graph.tensors[operator.outputs[0]].type]}"
         for operator in graph.operators
     )
 

@@ -1,0 +1,116 @@
+"""The result of the search for an int8 network: the network, and how it was found.
+
+Names: a unit is a part of the network that is quantized as a whole, which is a layer or an
+attention module. A recipe (`quant.recipe`) contains the scales that the network is quantized with.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tinyvit.export.baseline_timing import SpeedComparison
+from tinyvit.export.targets import LoweredModel
+from tinyvit.export.tracing import Graph
+from tinyvit.manifest import Quantization
+from tinyvit.metrics import PairedComparison
+from tinyvit.nn.model import TinyViT
+from tinyvit.quant.config import QuantizationConfig
+from tinyvit.quant.quantized_network import quantize_network
+from tinyvit.quant.recipe import Recipe
+from tinyvit.quant_scheme import QuantScheme
+
+
+@dataclass(frozen=True)
+class BudgetTrial:
+    """One step of the search: an int8 network that was tried, and its accuracy.
+
+    Attributes:
+        float_units: Names of the units that stay float32.
+        int8_share: Share of the multiply-accumulates in the units that are quantized, 0 to 1.
+        comparison: Comparison of the int8 artifact with the float32 artifact.
+    """
+
+    float_units: tuple[str, ...]
+    int8_share: float
+    comparison: PairedComparison
+
+    def __str__(self) -> str:
+        """Describe the step on one line, for the printed summary and the manifest."""
+        return (
+            f"{len(self.float_units)} units in float32, "
+            f"{self.int8_share:.0%} of the multiply-accumulates in int8: {self.comparison}"
+        )
+
+
+@dataclass(frozen=True)
+class QuantizedCandidate:
+    """An int8 network that is within the budget, or that --force accepts regardless.
+
+    Attributes:
+        network: The quantized network.
+        graph: The quantized network, traced.
+        recipe: The recipe that was applied; it names the units that stay float32.
+        trials: The steps of the search; the last one tried this network.
+        lowered: The network as the target lowered it, without preprocessing; None if the target's
+            engine does not run here, so that an ONNX file was measured instead.
+        int8_mac_fraction: Fraction of the multiply-accumulates that ran in integer kernels, 0 to
+            1; None if the engine does not run here or does not report its kernels.
+        speed: Latency compared with the float32 artifact; None if the engine does not run here.
+    """
+
+    network: TinyViT
+    graph: Graph
+    recipe: Recipe
+    trials: tuple[BudgetTrial, ...]
+    lowered: LoweredModel | None
+    int8_mac_fraction: float | None = None
+    speed: SpeedComparison | None = None
+
+    @property
+    def comparison(self) -> PairedComparison:
+        """Comparison of this network's artifact with the float32 artifact."""
+        return self.trials[-1].comparison
+
+    def with_scheme(self, folded: TinyViT, scheme: QuantScheme) -> QuantizedCandidate:
+        """Apply the same recipe with the scheme of a target whose engine does not run here.
+
+        Args:
+            folded: The folded float32 network.
+            scheme: Which tensors the target's engine quantizes, and in which form.
+
+        Returns:
+            The candidate for that target, not lowered yet.
+        """
+        network = quantize_network(folded, self.recipe, scheme)
+        return replace(self, network=network, graph=self.graph.retrace(network), lowered=None)
+
+    def make_manifest_entry(self, config: QuantizationConfig, measured_on: str) -> Quantization:
+        """Describe the quantization for the manifest.
+
+        Args:
+            config: The options of the quantization.
+            measured_on: The processor that accuracy and speed were measured on.
+
+        Returns:
+            The field `quantization` of the manifest.
+        """
+        int8_mac_fraction = self.int8_mac_fraction
+        if int8_mac_fraction is not None:
+            int8_mac_fraction = round(int8_mac_fraction, 4)
+        return Quantization(
+            method=self.recipe.method,
+            calibration_sha256=self.recipe.calibration_sha256,
+            calibration_count=self.recipe.calibration_count,
+            recipe_sha256=self.recipe.sha256,
+            weight_bits=self.recipe.weight_bits,
+            required_cpu_feature=config.cpu,
+            float_units=self.recipe.float_units,
+            int8_mac_fraction=int8_mac_fraction,
+            evaluation_count=self.comparison.image_count,
+            agreement=self.comparison.agreement,
+            top1=self.comparison.top1,
+            float_top1=self.comparison.reference_top1,
+            trials=tuple(map(str, self.trials)),
+            measured_on=measured_on,
+            forced=not config.budget.allows(self.comparison),
+        )
