@@ -1,8 +1,9 @@
 """A pass that stores attention biases expanded, for engines that would expand them for every image.
 
-A file stores the biases as one row per head, which a Gather expands (docs/decisions.md, "Attention
-biases stay small in the file"). When onnxruntime opens an ONNX file, it optimizes the network and
-computes this Gather once. It does not optimize files of its own format, ORT, when it opens them.
+An ONNX file stores the biases as one row per head, which a Gather expands to one matrix per head
+(docs/decisions.md, "Attention biases stay small in the file"). When onnxruntime opens an ONNX file,
+it optimizes the network and computes this Gather once. When it opens a file in its own format, ORT,
+it optimizes nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def expand_attention_bias(model: ir.Model) -> None:
     Changes: each becomes an initializer; in a quantized model it is stored in float16 and followed
         by a Cast to float32.
     Why: the gathers would take 9 of 35 ms per image (docs/engines.md, "ORT"). With biases in
-        float16 beside 8-bit weights, the demo takes 8.0 MB instead of 10.4.
+        float16, the file of the int8 demo has 8.0 MB instead of 10.4.
 
     Args:
         model: The model to change in place.
@@ -37,7 +38,7 @@ def expand_attention_bias(model: ir.Model) -> None:
 
 
 def _replace_gather(model: ir.Model, node: ir.Node, as_float16: bool) -> None:
-    """Replace one Gather, unless its table or its index is computed from the input."""
+    """Replace one Gather, unless its table or its index depends on the network's input."""
     import onnx_ir as ir
 
     constants = [None if value is None else value.const_value for value in node.inputs]

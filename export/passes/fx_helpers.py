@@ -60,13 +60,13 @@ class GraphEditor:
         return self.module.graph.get_attr(self._constant_names[key])
 
     def read_constant(self, node: Node) -> Tensor | None:
-        """Return the constant that a node reads.
+        """Return the constant that a node reads, if it reads one.
 
         Args:
             node: Any node.
 
         Returns:
-            The constant; None if the node depends on the input.
+            The constant; None if the node is not a constant but an operator or an input.
         """
         if node.op != "get_attr":
             return None
@@ -122,10 +122,11 @@ def parse_layer_norm(node: Node) -> LayerNormCall:
         The arguments.
     """
     arguments: tuple[Any, ...] = node.args
-    optional = arguments[2:5]
-    padded: tuple[Any, ...] = (*optional, *_LAYER_NORM_DEFAULTS[len(optional) :])
-    weight, bias, epsilon = padded
-    return LayerNormCall(arguments[0], arguments[1][-1], weight, bias, epsilon)
+    source, normalized_shape, *optional = arguments
+    given = tuple(optional[: len(_LAYER_NORM_DEFAULTS)])
+    all_optional: tuple[Any, ...] = (*given, *_LAYER_NORM_DEFAULTS[len(given) :])
+    weight, bias, epsilon = all_optional
+    return LayerNormCall(source, normalized_shape[-1], weight, bias, epsilon)
 
 
 def node_shape(node: Node) -> list[int]:
@@ -152,7 +153,7 @@ def replace_node(node: Node, replacement: Node) -> None:
 
 
 def take_channels_last(network: torch.nn.Module, preprocess: Preprocess | None) -> torch.nn.Module:
-    """Wrap a network so that it takes images in NHWC.
+    """Wrap a network so that it takes images with the channels last (NHWC).
 
     Args:
         network: A network that takes normalized float32 (N, 3, size, size).

@@ -28,7 +28,7 @@ def optimize_graph(model: ir.Model) -> None:
 def shorten_gather_indices(model: ir.Model) -> None:
     """Make every Gather read its int32 index directly.
 
-    Requires: the index of each Gather is flat, so that a Reshape of it changes nothing.
+    Requires: the index of each Gather has one axis, so that a Reshape of it changes nothing.
     Changes: each Gather reads the int32 index and skips the Cast to int64 (and the Reshape); a
         later pass removes those nodes.
     Why: torch's exporter always casts indices to int64, but ONNX accepts int32 too, which takes

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 RESIZE_OPSET = 18
 """The first ONNX opset whose Resize can antialias."""
 
-MODES = {"bicubic": "cubic", "bilinear": "linear"}
-"""Interpolation of `Preprocess` -> mode of ONNX's Resize."""
+RESIZE_MODES = {"bicubic": "cubic", "bilinear": "linear"}
+"""Interpolation of `Preprocess` -> attribute "mode" of ONNX's Resize."""
 
 _FLOAT = 1
 """Value of `onnx.TensorProto.FLOAT`, repeated here to avoid importing the onnx package."""
@@ -84,16 +84,22 @@ class _NodeBuilder:
 
         self.tape = ir.tape.Tape()
 
-    def op(self, kind: str, *inputs: _Input | None, **attributes: Any) -> ir.Value:
-        """Append one node and return its only output; array inputs become initializers."""
+    def add_node(self, kind: str, *inputs: _Input | None, **attributes: Any) -> ir.Value:
+        """Add a node of an ONNX operator and return its only output.
+
+        Inputs that are arrays become initializers.
+        """
         import onnx_ir as ir
 
-        values = [self._constant(x) if isinstance(x, np.ndarray) else x for x in inputs]
+        values = [
+            self._add_initializer(value) if isinstance(value, np.ndarray) else value
+            for value in inputs
+        ]
         name = f"preprocess/{len(self.tape.nodes)}/{kind}"
         return self.tape.op(kind, values, attributes, name=name, output=ir.Value(name=name))
 
-    def _constant(self, array: npt.NDArray[Any]) -> ir.Value:
-        """Add an initializer."""
+    def _add_initializer(self, array: npt.NDArray[Any]) -> ir.Value:
+        """Add a constant to the model and return it."""
         import onnx_ir as ir
 
         return self.tape.initializer(
@@ -122,10 +128,10 @@ def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
     assert model.graph.inputs[0].shape is not None
     batch = model.graph.inputs[0].shape[0]
     opset = model.graph.opset_imports.get("", 0)
-    if preprocess.interpolation not in MODES:
+    if preprocess.interpolation not in RESIZE_MODES:
         raise RequestError(
             f"interpolation {preprocess.interpolation!r} cannot be part of a file; "
-            f"{' and '.join(MODES)} can",
+            f"{' and '.join(RESIZE_MODES)} can",
             "use --preprocess normalize, and resize images beforehand",
         )
     if opset < RESIZE_OPSET:
@@ -140,30 +146,31 @@ def _check_resize(model: ir.Model, preprocess: Preprocess) -> str:
             f"and this network takes {batch}",
             "use a batch of 1, or --preprocess normalize",
         )
-    return MODES[preprocess.interpolation]
+    return RESIZE_MODES[preprocess.interpolation]
 
 
 def _resize_and_crop(
     builder: _NodeBuilder, image: ir.Value, preprocess: Preprocess, mode: str
 ) -> ir.Value:
-    """Resize and crop: uint8 (1, height, width, 3) -> uint8 (1, size, size, 3)."""
+    """Add nodes that resize and crop: uint8 (1, height, width, 3) -> uint8 (1, size, size, 3)."""
     size = preprocess.size
     crop_size = np.array([size, size])
-    source = builder.op("Shape", image, start=1, end=3)
-    resized, start, end = _find_crop(builder, source, preprocess)
-    is_first, zero = _select_first_axis(builder, source), np.zeros(2, np.int64)
+    source_size = builder.add_node("Shape", image, start=1, end=3)
+    resized_size, start, end = _find_crop(builder, source_size, preprocess)
+    is_first_axis, zero = _select_first_axis(builder, source_size), np.zeros(2, np.int64)
 
-    def select(for_first: _Input, for_second: _Input) -> ir.Value:
-        return builder.op("Where", is_first, for_first, for_second)
+    def select(for_first_axis: _Input, for_second_axis: _Input) -> ir.Value:
+        """Take the values for (height, width), depending on which axis is resized first."""
+        return builder.add_node("Where", is_first_axis, for_first_axis, for_second_axis)
 
     # Each axis is cropped right after it is resized: if both axes were resized before the crop, an
     # image of 1 x 5000 pixels would need 790 MiB.
-    image = _resize(builder, image, select(resized, source), mode)
-    image = _slice(builder, image, select(start, zero), select(end, source))
-    image = _resize(builder, image, select(crop_size, resized), mode)
+    image = _resize(builder, image, select(resized_size, source_size), mode)
+    image = _slice(builder, image, select(start, zero), select(end, source_size))
+    image = _resize(builder, image, select(crop_size, resized_size), mode)
     image = _slice(builder, image, select(zero, start), select(crop_size, end))
     # The Reshape does not change the shape, but shape inference cannot derive it otherwise.
-    return builder.op("Reshape", image, np.array([1, size, size, 3]))
+    return builder.add_node("Reshape", image, np.array([1, size, size, 3]))
 
 
 def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) -> ir.Value:
@@ -173,7 +180,7 @@ def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) ->
     does. With `exclude_outside`, weights beyond the border are left out and the others are scaled
     up, which Pillow does too.
     """
-    return builder.op(
+    return builder.add_node(
         "Resize",
         image,
         None,
@@ -190,20 +197,23 @@ def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) ->
 
 def _slice(builder: _NodeBuilder, image: ir.Value, start: _Input, end: _Input) -> ir.Value:
     """Crop (1, height, width, 3) to the int64 (row, column) from `start` up to `end`."""
-    return builder.op("Slice", image, start, end, np.array([1, 2]))
+    return builder.add_node("Slice", image, start, end, np.array([1, 2]))
 
 
 def _find_crop(
-    builder: _NodeBuilder, source: ir.Value, preprocess: Preprocess
+    builder: _NodeBuilder, source_size: ir.Value, preprocess: Preprocess
 ) -> tuple[_Input, _Input, _Input]:
-    """Compute the resized (height, width) and the start and end of the crop in it, all int64."""
+    """Compute the size of the resized image, and the start and the end of the crop in it.
+
+    Each is an int64 (height, width).
+    """
     crop_size = np.array([preprocess.size] * 2)
     if preprocess.crop == "squash":
         return crop_size, np.zeros(2, np.int64), crop_size
-    scaled = builder.op("Mul", source, np.array([preprocess.resize]))
-    resized = builder.op("Div", scaled, builder.op("ReduceMin", source))
-    start = _halve_to_even(builder, builder.op("Sub", resized, crop_size))
-    return resized, start, builder.op("Add", start, crop_size)
+    scaled = builder.add_node("Mul", source_size, np.array([preprocess.resize]))
+    resized_size = builder.add_node("Div", scaled, builder.add_node("ReduceMin", source_size))
+    start = _halve_to_even(builder, builder.add_node("Sub", resized_size, crop_size))
+    return resized_size, start, builder.add_node("Add", start, crop_size)
 
 
 def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
@@ -212,28 +222,31 @@ def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
     This is how Python's round() and therefore torchvision's center crop round.
     """
     two = np.array([2])
-    odd = builder.op("Mod", builder.op("Div", excess, two), two)
-    return builder.op("Div", builder.op("Add", excess, odd), two)
+    odd = builder.add_node("Mod", builder.add_node("Div", excess, two), two)
+    return builder.add_node("Div", builder.add_node("Add", excess, odd), two)
 
 
-def _select_first_axis(builder: _NodeBuilder, source: ir.Value) -> ir.Value:
-    """Compute from int64 (height, width) which axis is resized first: bool (height, width)."""
-    height, width = (builder.op("Gather", source, np.array([i])) for i in (0, 1))
-    limit = builder.op("Mul", width, np.array([TALL_ASPECT_RATIO]))
-    is_tall = builder.op("Greater", height, limit)
-    return builder.op("Concat", is_tall, builder.op("Not", is_tall), axis=0)
+def _select_first_axis(builder: _NodeBuilder, source_size: ir.Value) -> ir.Value:
+    """Compute from the image's int64 (height, width) which axis is resized first.
+
+    Two bool values for (height, width), of which one is true.
+    """
+    height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
+    limit = builder.add_node("Mul", width, np.array([TALL_ASPECT_RATIO]))
+    is_tall = builder.add_node("Greater", height, limit)
+    return builder.add_node("Concat", is_tall, builder.add_node("Not", is_tall), axis=0)
 
 
 def _normalize(builder: _NodeBuilder, pixels: ir.Value, preprocess: Preprocess) -> ir.Value:
-    """Normalize: uint8 (N, size, size, 3) -> float32 (N, 3, size, size).
+    """Add nodes that normalize: uint8 (N, size, size, 3) -> float32 (N, 3, size, size).
 
     Mean and std cannot be folded into the first convolution, because its zero padding applies to
     normalized values.
     """
     scale, shift = (value.reshape(1, 3, 1, 1) for value in preprocess.scale_and_shift())
-    channels_first = builder.op("Transpose", pixels, perm=[0, 3, 1, 2])
-    values = builder.op("Cast", channels_first, to=_FLOAT)
-    return builder.op("Sub", builder.op("Mul", values, scale), shift)
+    channels_first = builder.add_node("Transpose", pixels, perm=[0, 3, 1, 2])
+    values = builder.add_node("Cast", channels_first, to=_FLOAT)
+    return builder.add_node("Sub", builder.add_node("Mul", values, scale), shift)
 
 
 def _replace_input(
@@ -259,6 +272,7 @@ def _fix_batch(model: ir.Model, batch: object) -> None:
     """Replace the symbolic batch by 1 in every shape that contains it."""
     import onnx_ir as ir
 
-    for value in (*model.graph.inputs, *(x for node in model.graph for x in node.outputs)):
+    node_outputs = (output for node in model.graph for output in node.outputs)
+    for value in (*model.graph.inputs, *node_outputs):
         if value.shape is not None:
             value.shape = ir.Shape([1 if extent == batch else extent for extent in value.shape])

@@ -10,17 +10,18 @@ from tinyvit.export.targets.openvino.graph_helpers import is_constant, make_cons
 if TYPE_CHECKING:
     import openvino
 
-_LIMITS = {"Maximum": "maximum", "Minimum": "minimum"}
-"""Operation that limits a range -> the function of OpenVINO's operation set that makes it."""
+_LIMIT_FUNCTIONS = {"Maximum": "maximum", "Minimum": "minimum"}
+"""Kind of a node that limits values -> the function of OpenVINO's operation set that makes one."""
 
 
 def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
     """Turn linear layers on 8-bit integers into 1 x 1 convolutions.
 
     Requires: quantization and dequantization are merged.
-    Changes: each linear layer (tokens, channels) x (rows, channels) becomes a convolution over an
-        image (1, channels, tokens, 1), with a transpose on each side; a bias, GELU, limits and
-        FakeQuantize that follow it are moved in front of the second transpose.
+    Changes: each linear layer, the product of (tokens, channels) and the transposed weight
+        (rows, channels), becomes a convolution over an image (1, channels, tokens, 1), with a
+        transpose on each side. A bias, a GELU, limits (Maximum, Minimum) and a FakeQuantize that
+        follow the layer are moved in front of the second transpose.
     Why: without VNNI, OpenVINO's 8-bit convolutions are 2.4 times as fast as its 8-bit matrix
         products; with VNNI both are the same. The transposes cost nothing, because convolutions
         keep channels last in memory.
@@ -58,9 +59,9 @@ class _ConvolutionChain:
     """A convolution that replaces a linear layer, and the element-wise nodes moved after it.
 
     Attributes:
-        rows: Number of outputs of the linear layer.
+        rows: Number of rows of the weight, which is the number of output features of the layer.
         last: The last node of the chain, (1, rows, tokens, 1).
-        original: The node of the original graph that `last` replaces, (tokens, rows).
+        original: The node of the original graph whose value `last` computes, (tokens, rows).
     """
 
     def __init__(self, product: openvino.Node, make_constant: Callable[..., openvino.Node]) -> None:
@@ -81,12 +82,17 @@ class _ConvolutionChain:
         self._make_constant = make_constant
 
     def find_reader(self) -> openvino.Node | None:
-        """Return the node that reads the chain's result; None if there are several."""
+        """Return the only node that reads the value of `original`; None if there are several."""
         readers = self.original.output(0).get_target_inputs()
         return next(iter(readers)).get_node() if len(readers) == 1 else None
 
     def append(self, node: openvino.Node, original: openvino.Node) -> None:
-        """Append `node`, which reads `last` and replaces the node `original`."""
+        """Append a node to the chain.
+
+        Args:
+            node: The new node, which reads `last`.
+            original: The node of the original graph whose value `node` computes.
+        """
         self.last, self.original = node, original
 
     def connect(self) -> None:
@@ -108,7 +114,7 @@ def _find_constant_operand(node: openvino.Node) -> openvino.Node | None:
 
 
 def _move_bias(chain: _ConvolutionChain) -> None:
-    """Move the addition of a bias, one value per row, to the end of the chain."""
+    """Append the addition of a bias, one value per row, if it is the next node."""
     import openvino.opset13 as ops
 
     reader = chain.find_reader()
@@ -121,7 +127,7 @@ def _move_bias(chain: _ConvolutionChain) -> None:
 
 
 def _move_gelu(chain: _ConvolutionChain) -> None:
-    """Move a GELU to the end of the chain."""
+    """Append a GELU to the chain, if it is the next node."""
     import openvino.opset13 as ops
 
     reader = chain.find_reader()
@@ -131,19 +137,21 @@ def _move_gelu(chain: _ConvolutionChain) -> None:
 
 
 def _move_limits(chain: _ConvolutionChain) -> None:
-    """Move Maximum and Minimum nodes with a scalar limit to the end of the chain."""
+    """Append Maximum and Minimum nodes with a scalar limit, while they are the next nodes."""
     import openvino.opset13 as ops
 
-    while (reader := chain.find_reader()) is not None and reader.get_type_name() in _LIMITS:
+    while (
+        reader := chain.find_reader()
+    ) is not None and reader.get_type_name() in _LIMIT_FUNCTIONS:
         limit = _find_constant_operand(reader)
         if limit is None or limit.data.size != 1:
             return
-        make_limit = getattr(ops, _LIMITS[reader.get_type_name()])
+        make_limit = getattr(ops, _LIMIT_FUNCTIONS[reader.get_type_name()])
         chain.append(make_limit(chain.last, limit), reader)
 
 
 def _move_fake_quantize(chain: _ConvolutionChain) -> None:
-    """Move a FakeQuantize to the end of the chain."""
+    """Append a FakeQuantize to the chain, if it is the next node."""
     import openvino.opset13 as ops
 
     reader = chain.find_reader()

@@ -2,7 +2,8 @@
 
 Each pass changes an `openvino.Model` in place without changing the function that it computes.
 OpenVINO's own simplification (in `convert_model`) is not used: it would store the attention biases
-expanded, 4.9 MB more for a 5M. docs/int8.md has the gain of each pass.
+expanded, which makes the file of a TinyViT-5M 4.9 MB larger. docs/int8.md has the gain of each
+pass.
 """
 
 from __future__ import annotations
@@ -71,11 +72,17 @@ def _evaluate(node: openvino.Node) -> list[npt.NDArray[Any]]:
         openvino.Tensor(port.get_element_type(), port.get_shape()) for port in node.outputs()
     ]
     arguments = [openvino.Tensor(value.get_node().data) for value in inputs]
-    return [tensor.data for tensor in results] if node.evaluate(results, arguments) else []
+    if not node.evaluate(results, arguments):  # OpenVINO cannot evaluate this kind of node.
+        return []
+    return [tensor.data for tensor in results]
 
 
 def _grows_if_folded(node: openvino.Node) -> bool:
-    """Return whether the node expands a table, or converts 8-bit weights to a wider type."""
+    """Return whether the result of a node is larger than its inputs.
+
+    This is so for a Gather, which expands a table of attention biases, and for a Convert of 8-bit
+    weights to a wider type.
+    """
     if node.get_type_name() == "Convert":
         size_before = node.get_input_element_type(0).get_size()
         return bool(size_before < node.get_output_element_type(0).get_size())
@@ -102,8 +109,8 @@ def remove_identities(model: openvino.Model) -> None:
         while constant.get_type_name() in ("Convert", "Reshape"):
             constant = constant.input_value(0).get_node()
         keeps_shape = value.get_partial_shape() == node.output(0).get_partial_shape()
-        is_constant = constant.get_type_name() == "Constant"
-        if is_constant and keeps_shape and (constant.data == neutral).all():
+        has_constant = constant.get_type_name() == "Constant"
+        if has_constant and keeps_shape and (constant.data == neutral).all():
             node.output(0).replace(value)
 
 
@@ -135,7 +142,10 @@ def merge_quantize_dequantize(model: openvino.Model) -> None:
 
 
 def _find_dequantizing_products(node: openvino.Node) -> list[openvino.Node]:
-    """Find the products after all conversions of `node`; [] if it has any other use."""
+    """Find the Multiply nodes that read `node` directly or through Convert nodes.
+
+    The result is [] if any other kind of node reads `node`.
+    """
     products: list[openvino.Node] = []
     for port in node.output(0).get_target_inputs():
         reader = port.get_node()
@@ -153,7 +163,8 @@ def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
     Requires: quantization and dequantization are merged.
     Changes: a reshape on each side of every normalization of (tokens, channels) that only a
         FakeQuantize reads.
-    Why: with two axes, the CPU plugin does not fuse the two nodes; the reshapes cost nothing.
+    Why: with two axes, the CPU plugin does not fuse LayerNorm and FakeQuantize; the reshapes cost
+        nothing.
 
     Args:
         model: The model to change in place.

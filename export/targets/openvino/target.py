@@ -42,8 +42,8 @@ class OpenVinoTarget(Target):
         import onnx_ir as ir
 
         proto = ir.serde.serialize_model(graph.to_onnx())
-        # Unlike `convert_model`, `read_model` does not fold the attention biases, which would
-        # store them expanded.
+        # `convert_model` would compute the Gather of the attention biases and store them expanded;
+        # `read_model` does not.
         model = shared_core().read_model(proto.SerializeToString(), b"")
         optimize_graph(model)
         model = add_preprocessing(model, preprocess, stage)

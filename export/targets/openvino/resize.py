@@ -1,0 +1,196 @@
+"""Builds the nodes that resize and crop an image in an OpenVINO model, as Pillow does.
+
+The resize is two matrix products, one for the width and one for the height, whose weights the graph
+computes from the size of the image. OpenVINO's own Interpolate in the mode "bicubic_pillow" gives
+the same pixels, but its CPU kernel is compiled for each new size, which takes 1 s for 375 x 500 and
+51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
+
+Weights of the resize in bfloat16 would change pixels, so a model with these nodes must be compiled
+with INFERENCE_PRECISION_HINT f32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
+from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
+
+FILTER_RADIUS = {"bicubic": 2, "bilinear": 1}
+"""Interpolation -> radius of the filter (Pillow's "support"), in source pixels at scale 1."""
+
+
+@dataclass(frozen=True)
+class _Window:
+    """The part of the source image that the crop is computed from.
+
+    Axis 0 of each value has the two entries (height, width).
+
+    Attributes:
+        first: First source pixel, int64 (2,).
+        end: One past the last source pixel, int64 (2,).
+        centers: Position in the source image of the center of each pixel of the crop, in source
+            pixels, float32 (2, size).
+        filter_scale: Factor by which the filter is widened: source pixels per resized pixel, but at
+            least 1, float32 (2,).
+    """
+
+    first: Node
+    end: Node
+    centers: Node
+    filter_scale: Node
+
+
+def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
+    """Add nodes that resize and crop an image.
+
+    As in `Preprocess`, the width is resized before the height, and pixels are rounded in between.
+    For a tall image the height is resized first: its axes are swapped before the products, and
+    swapped back after them.
+
+    Args:
+        image: Node with RGB pixels, uint8 (1, height, width, 3).
+        preprocess: The resize, the crop and the interpolation.
+
+    Returns:
+        Node with levels from 0 to 255, float32 (1, 3, size, size).
+    """
+    from openvino import opset11 as ops
+
+    size = preprocess.size
+    source_size = ops.gather(ops.shape_of(image, "i64"), make_int64(1, 2), make_int64(0))
+    window = _find_window(source_size, preprocess)
+    image = ops.slice(image, window.first, window.end, make_int64(1, 1), make_int64(1, 2))
+    is_tall = _is_tall(source_size)
+    order = ops.select(is_tall, make_int64(0, 3, 2, 1), make_int64(0, 3, 1, 2))
+    image = ops.transpose(image, order)
+    # The image's axis (0 height, 1 width) that is now vertical, and the one that is now horizontal.
+    row_axis = ops.convert(is_tall, "i64")
+    column_axis = ops.convert(ops.logical_not(is_tall), "i64")
+    row_filter, column_filter = (
+        _make_filter(axis, window, preprocess.interpolation) for axis in (row_axis, column_axis)
+    )
+    image = ops.matmul(ops.convert(image, "f32"), column_filter, False, True)
+    image = _round_to_levels(image)
+    image = _round_to_levels(ops.matmul(row_filter, image, False, False))
+    order = ops.select(is_tall, make_int64(0, 1, 3, 2), make_int64(0, 1, 2, 3))
+    return ops.reshape(ops.transpose(image, order), make_int64(1, 3, size, size), False)
+
+
+def _is_tall(source_size: Node) -> Node:
+    """Compute from int64 (height, width) whether the height is resized first: bool (1,)."""
+    from openvino import opset11 as ops
+
+    height, width = (ops.gather(source_size, make_int64(i), make_int64(0)) for i in (0, 1))
+    return ops.greater(height, ops.multiply(width, make_int64(TALL_ASPECT_RATIO)))
+
+
+def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
+    """Compute the window of the crop from the image's int64 (height, width)."""
+    from openvino import opset11 as ops
+
+    resized_size, start = _find_crop(source_size, preprocess)
+    scale = ops.divide(ops.convert(source_size, "f32"), ops.convert(resized_size, "f32"))
+    centers_in_crop = make_float32([np.arange(preprocess.size) + 0.5] * 2)
+    start_column = ops.unsqueeze(ops.convert(start, "f32"), make_int64(1))
+    centers_in_resized = ops.add(centers_in_crop, start_column)
+    centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, make_int64(1)))
+    filter_scale = ops.maximum(scale, make_float32([1]))
+    radius = make_float32([FILTER_RADIUS[preprocess.interpolation]])
+    # One more pixel than the filter reaches, so that rounding never cuts off a pixel.
+    margin = ops.add(ops.multiply(filter_scale, radius), make_float32([1]))
+    lowest, highest = (
+        ops.squeeze(ops.gather(centers, make_int64(i), make_int64(1)), make_int64(1))
+        for i in (0, preprocess.size - 1)
+    )
+    first = ops.convert(ops.floor(ops.subtract(lowest, margin)), "i64")
+    end = ops.convert(ops.ceiling(ops.add(highest, margin)), "i64")
+    first, end = ops.maximum(first, make_int64(0)), ops.minimum(end, source_size)
+    return _Window(first, end, centers, filter_scale)
+
+
+def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
+    """Compute the resized (height, width) and the start of the crop in it, both int64 (2,)."""
+    from openvino import opset11 as ops
+
+    size = preprocess.size
+    if preprocess.crop != "center":
+        return make_int64(size, size), make_int64(0, 0)
+    resized_size = ops.divide(
+        ops.multiply(source_size, make_int64(preprocess.resize)),
+        ops.reduce_min(source_size, make_int64(0), keep_dims=True),
+    )
+    return resized_size, _halve_to_even(ops.subtract(resized_size, make_int64(size)))
+
+
+def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:
+    """Compute the weight of each source pixel for each pixel of the crop, along one axis.
+
+    Args:
+        axis: 0 for the height, 1 for the width, int64 (1,).
+        window: The window of the crop.
+        interpolation: A key of `FILTER_RADIUS`.
+
+    Returns:
+        float32 (size, end - first); each row sums to 1.
+    """
+    from openvino import opset11 as ops
+
+    first, end, center, filter_scale = (
+        ops.gather(values, axis, make_int64(0))
+        for values in (window.first, window.end, window.centers, window.filter_scale)
+    )
+    first, end = (ops.squeeze(value, make_int64(0)) for value in (first, end))
+    pixels = ops.range(first, end, ops.constant(np.int64(1)), "i64")
+    pixels = ops.add(ops.convert(pixels, "f32"), make_float32(0.5))
+    center = ops.reshape(center, make_int64(-1, 1), False)
+    distance = ops.abs(ops.divide(ops.subtract(pixels, center), filter_scale))
+    evaluate = _evaluate_triangle if interpolation == "bilinear" else _evaluate_cubic
+    weights = evaluate(distance)
+    # Like Pillow, leave out pixels beyond the border and scale up the other weights.
+    return ops.divide(weights, ops.reduce_sum(weights, make_int64(1), keep_dims=True))
+
+
+def _evaluate_triangle(distance: Node) -> Node:
+    """Evaluate the bilinear filter: 1 - d, or 0 from d = 1 on."""
+    from openvino import opset11 as ops
+
+    return ops.relu(ops.subtract(make_float32(1), distance))
+
+
+def _evaluate_cubic(distance: Node) -> Node:
+    """Evaluate Keys' bicubic filter with a = -0.5, as Pillow does.
+
+    For d < 1 it is (1.5 d - 2.5) d^2 + 1. For 1 <= d < 2 it is -0.5 (d^3 - 5 d^2 + 8 d - 4) =
+    0.5 (1 - d) (2 - d)^2. From d = 2 on it is 0.
+    """
+    from openvino import opset11 as ops
+
+    one, two = make_float32(1), make_float32(2)
+    square, is_near = ops.multiply(distance, distance), ops.less(distance, one)
+    inner = ops.subtract(ops.multiply(distance, make_float32(1.5)), make_float32(2.5))
+    inner = ops.add(ops.multiply(inner, square), one)
+    two_minus_d = ops.relu(ops.subtract(two, distance))
+    half_one_minus_d = ops.multiply(ops.subtract(one, distance), make_float32(0.5))
+    outer = ops.multiply(half_one_minus_d, ops.multiply(two_minus_d, two_minus_d))
+    return ops.select(is_near, inner, outer)
+
+
+def _round_to_levels(values: Node) -> Node:
+    """Round to integers, halves up, and clip to the range 0 to 255, as Pillow does."""
+    from openvino import opset11 as ops
+
+    return ops.clamp(ops.floor(ops.add(values, make_float32(0.5))), 0.0, 255.0)
+
+
+def _halve_to_even(excess: Node) -> Node:
+    """Halve int64 values >= 0, rounding halves to even: (e + e // 2 % 2) // 2.
+
+    This is how Python's round() and therefore torchvision's center crop round.
+    """
+    from openvino import opset11 as ops
+
+    two = make_int64(2)
+    return ops.divide(ops.add(excess, ops.floor_mod(ops.divide(excess, two), two)), two)
