@@ -1,7 +1,7 @@
-"""Helpers to read and change a .tflite model.
+"""Helpers to read, change and write a .tflite model.
 
-A model is a `ModelT` of `ai_edge_litert.schema_py_generated`: the flatbuffer's tables as Python
-objects.
+A .tflite file is a flatbuffer: binary data whose tables are defined by a schema. In this folder, a
+model is a `ModelT` of `ai_edge_litert.schema_py_generated`: these tables as Python objects.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 _OPERATOR_VERSION = 2
-"""Operator version, as defined by the schema, that supports int8."""
+"""Version of an operator that supports int8, for all operators added here except the next one."""
 
 _DEQUANTIZE_VERSION = 3
-"""Version of the dequantization operator that also supports float16."""
+"""Version of the operator DEQUANTIZE that also supports float16."""
 
 BUFFER_ALIGNMENT = 16
 """Alignment of every buffer, in bytes.
@@ -24,6 +24,9 @@ The schema requires it (Buffer.data, force_align: 16), but the generated Python 
 """
 
 _FILE_IDENTIFIER = b"TFL3"
+
+_INITIAL_SIZE = 1024
+"""Number of bytes that the builder of a flatbuffer starts with; it grows as needed."""
 
 
 def parse_model(data: bytes) -> Any:
@@ -52,7 +55,7 @@ def serialize_model(model: Any) -> bytes:
     import flatbuffers
 
     class AligningBuilder(flatbuffers.Builder):  # type: ignore[misc]
-        """Aligns all vectors of bytes, because every buffer is one."""
+        """Aligns all vectors of bytes, because every buffer is a vector of bytes."""
 
         def CreateNumpyVector(self, values: Any) -> int:
             """Write a vector; the generated code calls this method for each array."""
@@ -63,7 +66,7 @@ def serialize_model(model: Any) -> bytes:
             self.vectorNumElems = values.size
             return int(self.EndVector())
 
-    builder = AligningBuilder(1024)
+    builder = AligningBuilder(_INITIAL_SIZE)
     builder.Finish(model.Pack(builder), _FILE_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -80,23 +83,26 @@ def set_metadata(model: Any, name: str, data: bytes) -> None:
 
     entry = next((entry for entry in model.metadata if entry.name == name), None)
     if entry is None:
-        entry, model.buffers = schema.MetadataT(), [*model.buffers, schema.BufferT()]
-        entry.name, entry.buffer = name, len(model.buffers) - 1
+        model.buffers = [*model.buffers, schema.BufferT()]
+        entry = schema.MetadataT()
+        entry.name = name
+        entry.buffer = len(model.buffers) - 1
         model.metadata = [*model.metadata, entry]
     model.buffers[entry.buffer].data = np.frombuffer(data, np.uint8)
 
 
 def find_operator_kind(model: Any, operator: Any) -> int:
-    """Return the kind of an operator.
+    """Find the kind of an operator, such as GELU, in the model's list of operator codes.
 
     Args:
-        model: The model that has the operator.
+        model: The model that contains the operator.
         operator: The operator.
 
     Returns:
         A value of the schema's `BuiltinOperator`.
     """
     code = model.operatorCodes[operator.opcodeIndex]
+    # Old files use only the second field, which cannot represent large values.
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 
@@ -155,8 +161,8 @@ def add_float32_tensor(graph: Any, like: int) -> int:
     """
     from ai_edge_litert import schema_py_generated as schema
 
-    tensor, similar = schema.TensorT(), graph.tensors[like]
-    tensor.shape, tensor.hasRank = similar.shape, similar.hasRank
+    tensor = schema.TensorT()
+    tensor.shape, tensor.hasRank = graph.tensors[like].shape, graph.tensors[like].hasRank
     tensor.type = schema.TensorType.FLOAT32
     graph.tensors.append(tensor)
     return len(graph.tensors) - 1

@@ -35,9 +35,10 @@ _QUANTIZATION_NAMESPACE = "quantized_decomposed"
 _FLOAT16_MIN_BYTES: dict[Precision, int] = {"float16": 1024, "int8": 2**15}
 """Precision -> size in bytes of the smallest float32 constant that is stored as float16.
 
-For float16, these constants are all weights, the attention biases and most other biases. For int8,
-they are the attention biases alone, which are half of the file; with the other constants in float16
-too, logits are 2.5 times as far from the exact ones (docs/engines.md, "LiteRT").
+In a float16 artifact, these constants are all weights, the attention biases and most other biases.
+In an int8 artifact, they are the attention biases alone, which are half of the file; if the other
+constants were float16 too, the error of the logits would be 2.5 times as large (docs/engines.md,
+"LiteRT").
 """
 
 
@@ -49,8 +50,9 @@ class LiteRtTarget(Target):
     suffix = ".tflite"
     extra = "litert"
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
-    # XNNPACK's int8 layers produce only int8. The converter makes int32 biases itself, and accepts
-    # quantized weights only as float constants that the graph quantizes.
+    # XNNPACK's int8 layers return only int8, so their outputs are quantized too. The converter
+    # makes int32 biases itself, and accepts quantized weights only as float constants that the
+    # graph quantizes.
     scheme = QuantScheme(
         "int8", outputs="layers", attention=False, biases="float32", weights="rounded"
     )
@@ -79,7 +81,11 @@ class LiteRtTarget(Target):
         return LiteRtModel(model)
 
     def _convert(self, graph: Graph, preprocess: Preprocess | None) -> Any:
-        """Convert the network; if `preprocess` is given, the result takes pixels and normalizes."""
+        """Convert the network to a LiteRT model.
+
+        The model takes normalized images; if `preprocess` is given, it takes pixels and normalizes
+        them itself.
+        """
         try:
             import litert_torch
         except ImportError as error:
