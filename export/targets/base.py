@@ -1,7 +1,7 @@
 """Base classes of targets.
 
-A target is one kind of artifact. It lowers the traced network: it converts the network to its own
-form, which is then saved as an artifact.
+A target is one kind of artifact (exported file). It lowers the traced network, which means that it
+converts the network to its own form; the result is then saved as an artifact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 Feature = Precision | PreprocessStage
-"""A precision or a preprocessing stage, which a target may leave unsupported."""
+"""What a target may leave unsupported: a precision, or a stage (how much of the preprocessing is
+part of the artifact)."""
 
 ParityMethod = Literal["engine", "reference", "graph"]
 """How the logits of an artifact are computed to check them; see `Target.parity_method`."""
@@ -94,15 +95,15 @@ class Target(ABC):
     Attributes:
         name: Name of the target, which is also the name of its folder.
         suffix: Suffix of its files, with the dot.
-        extra: The extra of `setup.cfg` that installs its tools.
-        tools: Python packages whose versions determine the bytes of the artifact.
+        extra: The extra of tinyvit-edge that installs the target's tools.
+        tools: Python packages that make the artifact; their versions go into the manifest.
         scheme: Which tensors are quantized for the target's engine, and in which form.
         aliases: Other names that `--target` accepts.
         unsupported: Precision or stage that the target does not offer -> a reason that completes
             "NAME artifacts are not made in int8: ...".
         batch_sizes: Possible numbers of images per call: "one"; "fixed", any number fixed at
             export; or "any", which includes a dynamic batch.
-        layout: Layout of a float32 input.
+        layout: Layout of a float32 input of the artifact.
         parity_method: What computes the logits that are checked at export: "engine", the target's
             own engine; "reference", the evaluator called `reference_engine`; or "graph",
             onnxruntime with the ONNX model that the artifact is built from.
@@ -130,10 +131,10 @@ class Target(ABC):
         """Convert the traced network to a model of this target.
 
         Args:
-            graph: The traced network; for "int8" and "int8-weights" the quantized one.
+            graph: The traced network; for "int8" and "int8-weights", the quantized network.
             preprocess: The preprocessing that belongs to the network.
             stage: How much of the preprocessing becomes part of the model.
-            precision: Precision of the artifact; for "float16" the graph is the float32 one.
+            precision: Precision of the artifact; for "float16", `graph` is the float32 network.
 
         Returns:
             The model, ready to be saved.

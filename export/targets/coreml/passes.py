@@ -1,6 +1,7 @@
-"""Passes on a converted Core ML model, a message `Model_pb2.Model` of coremltools.
+"""Passes that change a converted Core ML model in place.
 
-Each pass changes the model in place.
+The model is a protobuf message of coremltools, `Model_pb2.Model`. Its network is an ML Program, the
+newer of Core ML's two forms of networks.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ if TYPE_CHECKING:
     from coremltools.proto import Model_pb2
 
 INPUT = "image"
+"""Name of the input."""
 LOGITS = "logits"
+"""Name of the output with the logits."""
 PROBABILITIES = "probabilities"
-
+"""Name of the output with one probability per class, before `add_classifier_outputs`."""
 LABEL = "classLabel"
+"""Name of the output with the most probable label; coremltools uses this name too."""
 LABEL_PROBABILITIES = "classLabel_probs"
-"""The names that coremltools gives the outputs of a classifier."""
+"""Name of the output with the probability of each label; coremltools uses this name too."""
 
 _IOS16_SPECIFICATION = 7
+"""Version of the model format that iOS 16 introduced."""
 _IOS16_OPSET = "CoreML6"
+"""Name of the set of operations that iOS 16 introduced."""
 
 _OPERATIONS_EQUAL_IN_IOS16 = frozenset(
     (
@@ -47,13 +53,13 @@ _OPERATIONS_EQUAL_IN_IOS16 = frozenset(
 
 
 def add_classifier_outputs(model: Model_pb2.Model, names: Sequence[str]) -> None:
-    """Replace the output of probabilities by two outputs: a label, and a dictionary by label.
+    """Replace the probabilities by the outputs of a classifier: a label, and a dictionary.
 
     Requires: an output `PROBABILITIES`.
     Changes: an operation "classify" is appended, and the outputs become `LABEL`,
-        `LABEL_PROBABILITIES` and `LOGITS`.
-    Why: Vision and Xcode recognize a classifier by these outputs. coremltools' own
-        `_add_classify_op` fails (9.0, IndexError) if there is a further output, such as the logits.
+        `LABEL_PROBABILITIES` (a dictionary from label to probability) and `LOGITS`.
+    Why: Vision and Xcode recognize a classifier by these outputs. In coremltools 9.0, its own
+        `_add_classify_op` raises IndexError if there is another output, such as the logits.
 
     Args:
         model: The model to change in place.
@@ -79,7 +85,7 @@ def add_classifier_outputs(model: Model_pb2.Model, names: Sequence[str]) -> None
 
 
 def _make_string(text: str, string_type: Any) -> Any:
-    """Make a constant string."""
+    """Make a constant string of an ML Program."""
     from coremltools.proto import MIL_pb2
 
     tensor = MIL_pb2.TensorValue(strings=MIL_pb2.TensorValue.RepeatedStrings(values=[text]))
@@ -92,8 +98,8 @@ def mark_for_ios16(model: Model_pb2.Model) -> None:
 
     Requires: only operations that are encoded the same for both.
     Changes: the version of the specification and the name of the operation set.
-    Why: iOS 16 opens programs with 8-bit weights, but coremltools 9.0 converts them for iOS 17
-        only.
+    Why: iOS 16 opens programs with 8-bit weights, but coremltools 9.0 converts such programs only
+        for iOS 17.
 
     Args:
         model: The model to change in place.

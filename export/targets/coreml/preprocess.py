@@ -1,4 +1,4 @@
-"""The layers around the network in a Core ML model: normalization before it, softmax after it."""
+"""Adds layers around the network of a Core ML model: normalization before it, softmax after it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ClassifierNetwork(nn.Module):
-    """A network between its normalization and a softmax.
+    """A network with its normalization before it and a softmax after it.
 
     Core ML's image input supports only one scale for all three channels, so the mean and std of
     each channel are applied by the network itself.
@@ -49,12 +49,15 @@ class ClassifierNetwork(nn.Module):
         """Classify one image.
 
         Args:
-            image: float32 (1, 3, size, size), levels from 0 to 255 or normalized values.
+            image: float32 (1, 3, size, size): levels from 0 to 255 if the stage is "normalize",
+                otherwise normalized values.
 
         Returns:
             Logits and probabilities, each float32 (1, classes).
         """
-        logits = self.network(image * self.scale - self.shift if self.normalizes else image)
+        if self.normalizes:
+            image = image * self.scale - self.shift
+        logits = self.network(image)
         return logits, logits.softmax(-1)
 
 

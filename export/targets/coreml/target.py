@@ -29,18 +29,19 @@ if TYPE_CHECKING:
 IOS17_PRECISIONS: tuple[Precision, ...] = ("int8", "int8-weights")
 """Precisions that are converted for iOS 17; the others are converted for iOS 16.
 
-Quantize and dequantize operations exist from iOS 17 on. iOS 16 supports 8-bit weights alone, but
-coremltools 9.0 converts them for iOS 17 only; see `mark_for_ios16`.
+Quantize and dequantize operations, which "int8" needs, exist from iOS 17 on. iOS 16 supports
+"int8-weights", but coremltools 9.0 converts such networks only for iOS 17; see `mark_for_ios16`.
 """
 
 FLOAT16_PRECISIONS: tuple[Precision, ...] = ("float16", "int8")
 """Precisions whose floating-point values are float16.
 
-int8 is one of them because the Neural Engine, the only processor of Apple's with fast 8-bit matrix
+"int8" is one of them because the Neural Engine, Apple's only processor with fast 8-bit matrix
 products, does not support float32 (docs/engines.md, "Core ML").
 """
 
 _NOISY_LIBRARIES = ("coremltools", "torch", "torchao")
+"""Names of the loggers that are silenced during an export."""
 
 
 class CoreMlTarget(Target):
@@ -55,8 +56,8 @@ class CoreMlTarget(Target):
     unsupported: Mapping[Feature, str] = {
         "full": "on the device, Apple's Vision framework resizes and crops"
     }
-    # A classifier returns one label. Core ML makes batches of several images by itself
-    # (`MLModel.predictions(from:)`).
+    # A classifier returns the label of one image. For several images, applications call
+    # `MLModel.predictions(from:)`.
     batch_sizes = "one"
     parity_method = "reference"
     reference_engine = "coreml-reference"
@@ -83,7 +84,7 @@ class CoreMlTarget(Target):
 def _convert(
     ct: Any, program: Any, shape: tuple[int, ...], stage: PreprocessStage, precision: Precision
 ) -> Any:
-    """Convert a traced classifier; `ct` is the module coremltools."""
+    """Convert a traced classifier; `ct` is the module coremltools, under its usual short name."""
     if stage == "normalize":
         image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
     else:

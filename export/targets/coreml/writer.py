@@ -1,4 +1,4 @@
-"""Writes a Core ML package: a classifier with descriptions, in a folder of reproducible files."""
+"""Writes a Core ML package: a folder with a classifier, its descriptions and its weights."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ if TYPE_CHECKING:
     from coremltools.proto import Model_pb2
 
 _AUTHOR = "com.apple.CoreML"
+"""Author of every file in a package, as Core ML's own tools write it."""
 _MODEL_PATH = "com.apple.CoreML/model.mlmodel"
+"""Path of the model in the folder "Data" of a package."""
 _WEIGHTS_PATH = "com.apple.CoreML/weights"
+"""Path of the folder of weights in the folder "Data" of a package."""
 
 
 @dataclass(frozen=True)
@@ -59,25 +62,25 @@ def make_class_names(labels: tuple[Label, ...]) -> list[str]:
         labels: One label per class.
 
     Returns:
-        One name per class. A name that several classes share is followed by the WordNet id of the
-        class, or by its index if it has no WordNet id.
+        One name per class. If several classes share a label, the WordNet id of the class is added
+        to its name, or the index of the class if it has no WordNet id.
     """
     counts = Counter(label.name for label in labels)
     names: list[str] = []
-    used = {name for name, count in counts.items() if count == 1}
+    used_names = {name for name, count in counts.items() if count == 1}
     for i, label in enumerate(labels):
         name = label.name
         if counts[name] > 1:
             name = f"{label.name} ({label.wnid or i})"
-            while name in used:
+            while name in used_names:
                 name = f"{name} ({i})"
-            used.add(name)
+            used_names.add(name)
         names.append(name)
     return names
 
 
 def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
-    """Write the descriptions that Xcode shows, and those by which Vision recognizes a classifier.
+    """Set the descriptions that Xcode shows and by which Vision recognizes a classifier.
 
     Args:
         model: A model with the outputs of a classifier; changed in place.
@@ -90,8 +93,8 @@ def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
         f"{manifest.precision}"
     )
     metadata.license = manifest.license
-    # coremltools records its version, torch's version and the date. With the date, files made on
-    # different days would differ.
+    # Remove what coremltools records: its version, torch's version and the date. With the date,
+    # files that are made on different days would differ.
     metadata.userDefined.clear()
     if manifest.stage == "normalize":
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
@@ -99,7 +102,7 @@ def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
 
 
 def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
-    """Describe the input and the three outputs."""
+    """Describe the input and the three outputs of a classifier."""
     description = model.description
     logits = next(copy.deepcopy(output) for output in description.output if output.name == LOGITS)
     logits.shortDescription = "The network's output before softmax, one value per class"
@@ -113,7 +116,7 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     description.output.add().CopyFrom(logits)
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
-    values = "RGB in planes, normalized: less the mean, divided by std"
+    values = "RGB in planes, normalized: the mean subtracted, then divided by std"
     if manifest.stage == "normalize":
         values = "RGB; the model subtracts the mean and divides by std"
     size = f"{manifest.img_size} x {manifest.img_size}"

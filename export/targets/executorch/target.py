@@ -1,7 +1,7 @@
 """The target "executorch": one .pte file for CPUs, which runs in the XNNPACK delegate.
 
-ExecuTorch's other delegates need other tools or devices. Requests for them are refused, and the
-error states the reason.
+A delegate is a library that runs a network, or a part of it, for ExecuTorch. ExecuTorch's other
+delegates need other tools or devices. Requests for them are refused with the reason.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ _UNAVAILABLE_DELEGATES = {
 """Delegate -> the reason why it is not available."""
 
 _NOISY_LIBRARIES = ("torch", "torchao", "executorch", "root")
+"""Names of the loggers that are silenced during an export; "root" is Python's root logger."""
 
 
 class ExecuTorchTarget(Target):
-    """Makes .pte files for the XNNPACK delegate."""
+    """The ExecuTorch target, which makes .pte files for the XNNPACK delegate."""
 
     name = "executorch"
     aliases = ("et",)
@@ -53,7 +54,7 @@ class ExecuTorchTarget(Target):
         "float16": "XNNPACK's delegate has no GELU in float16, which would split the network "
         "into many delegates",
         "int8-weights": "XNNPACK's delegate takes 8-bit weights only with 8-bit activations",
-        "full": "XNNPACK has no antialiased resize, which images need",
+        "full": "XNNPACK has no antialiased resize, which the preprocessing needs",
     }
     # XNNPACK's delegate does not support a reshape to a dynamic size.
     batch_sizes = "fixed"
@@ -66,7 +67,7 @@ class ExecuTorchTarget(Target):
     )
 
     def with_options(self, values: Mapping[str, str]) -> ExecuTorchTarget:
-        """Refuse every delegate except xnnpack; see `Target.with_options`."""
+        """Check that the requested delegate is available; see `Target.with_options`."""
         delegate = values.get("delegate", "")
         reason = _UNAVAILABLE_DELEGATES.get(delegate)
         if reason is not None:
@@ -111,7 +112,10 @@ def _lower_to_xnnpack(program: ExportedProgram) -> ExecutorchProgramManager:
 
 
 def _count_operators(manager: ExecutorchProgramManager) -> dict[str, int]:
-    """Count the operators outside delegates by name, including the calls of delegates."""
+    """Count the operators that run outside delegates, by name.
+
+    A call of a delegate is one of these operators.
+    """
     counts: dict[str, int] = {}
     for node in manager.exported_program().graph.nodes:
         name = getattr(node.target, "name", None)

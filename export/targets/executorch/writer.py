@@ -20,8 +20,8 @@ class ExecuTorchProgram(LoweredModel):
 
     Attributes:
         data: The program's bytes.
-        operator_counts: Name of an operator outside the delegate -> number of times it occurs;
-            includes the call of the delegate itself.
+        operator_counts: Name of an operator outside the delegate -> number of times it occurs. The
+            call of the delegate itself is one of these operators.
     """
 
     data: bytes

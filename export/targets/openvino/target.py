@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class OpenVinoTarget(Target):
-    """Makes OpenVINO IR files."""
+    """The OpenVINO target, which makes OpenVINO IR files (.xml and .bin)."""
 
     name = "openvino"
     aliases = ("ov",)

@@ -30,7 +30,7 @@ _FATAL_ERRORS_ONLY = 4
 
 
 class OrtTarget(Target):
-    """Makes .ort files.
+    """The ORT target, which makes .ort files.
 
     Two exports of a network compute the same but differ in bytes: onnxruntime writes its table of
     kernels into the file in an order that changes from run to run.
@@ -59,11 +59,11 @@ class OrtTarget(Target):
             tempfile.TemporaryDirectory(prefix="tinyvit-") as folder,
         ):
             path = Path(folder, "network.ort")
-            _convert(data, path)
+            _convert_to_ort(data, path)
             return OrtModel(path.read_bytes(), _list_required_operators(path))
 
 
-def _convert(model: bytes, path: Path) -> None:
+def _convert_to_ort(model: bytes, path: Path) -> None:
     """Write an ONNX model to `path` in ORT format, optimized for any processor."""
     try:
         import onnxruntime
@@ -76,15 +76,16 @@ def _convert(model: bytes, path: Path) -> None:
     options.optimized_model_filepath = str(path)
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
     options.add_session_config_entry("session.save_model_format", "ORT")
-    # All constants that should be folded are folded already. ConstantFolding would also fold the
-    # casts of a quantized model's attention biases, and thus store them in float32, not float16.
+    # All constants that should be folded are folded already. ConstantFolding would also compute the
+    # Casts of a quantized model's attention biases, and store the biases in float32 instead of
+    # float16.
     onnxruntime.InferenceSession(
         model, options, providers=["CPUExecutionProvider"], disabled_optimizers=["ConstantFolding"]
     )
 
 
 def _list_required_operators(path: Path) -> str:
-    """List the operators of an .ort file, without the comments, which contain local paths."""
+    """List the operators of an .ort file; comments, which contain local paths, are removed."""
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
     config_path = path.with_suffix(".config")

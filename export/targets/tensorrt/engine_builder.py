@@ -1,5 +1,7 @@
 """Builds a TensorRT engine from an ONNX model, and reads the precision of the engine's layers.
 
+TensorRT calls a compiled network an engine; in this folder, an engine is such a compiled network.
+
 TensorRT-RTX builds without a GPU and reports the layers only in its log. Classic TensorRT builds on
 a GPU and reports the layers through its engine inspector.
 """
@@ -25,8 +27,16 @@ _LAYER_PATTERN = re.compile(
     r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: ",
     re.MULTILINE,
 )
+"""A line about one layer in the log of TensorRT-RTX's builder."""
+
 _TYPE_PATTERN = re.compile(r"Datatype: (\w+)")
+"""The type of one input in such a line."""
+
 _NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
+"""The name of one ONNX node that a layer computes, in the log and in the inspector's JSON."""
+
+_MAX_MESSAGE_CHARACTERS = 300
+"""Largest number of characters of TensorRT's error message that are shown."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,8 @@ class EngineLayer:
     def multiplies_matrices(self) -> bool:
         """Whether the layer is a matrix product or a convolution.
 
-        All other layers, and fused attention, are kernels that TensorRT generates ("kgen").
+        TensorRT generates the kernels of all other layers, including fused attention, and reports
+        them as the kind "kgen".
         """
         return self.kind != "kgen" or "gemm" in self.name
 
@@ -60,7 +71,7 @@ class EnginePlan:
 
     Attributes:
         data: The serialized engine.
-        version: Version of TensorRT.
+        version: Version of the TensorRT that built it.
         layers: The engine's layers.
     """
 
@@ -133,8 +144,9 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         builder_config = _make_builder_config(trt, builder, config)
         serialized = builder.build_serialized_network(network, builder_config)
     if serialized is None:
+        message = cuda.first_error(trt, log)[:_MAX_MESSAGE_CHARACTERS]
         raise ArtifactError(
-            f"{product} cannot build the network ({cuda.first_error(trt, log)[:300]})",
+            f"{product} cannot build the network ({message})",
             "use --float16, or another release, or report this",
         )
     data = bytes(serialized)
@@ -148,7 +160,7 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
 
 
 def _make_network_flags(trt: Any) -> int:
-    """Return the flags of a strongly typed network.
+    """Return the flags of a strongly typed network, whose types are those in the ONNX model.
 
     From TensorRT 11 on, all networks are strongly typed and the flag does not exist.
     """
@@ -163,7 +175,7 @@ def _make_parse_error(trt: Any, parser: Any, log: Any, product: str) -> Artifact
     else:
         message = cuda.first_error(trt, log)
     return ArtifactError(
-        f"{product} cannot read the network ({message[:300]})",
+        f"{product} cannot read the network ({message[:_MAX_MESSAGE_CHARACTERS]})",
         "report this, or use another release",
     )
 
@@ -189,8 +201,11 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
         _set_timing_cache(builder_config, options.timing_cache)
     if config.batch is None:
         profile = builder.create_optimization_profile()
-        shapes = ((count, *config.image_shape) for count in (1, 1, MAX_DYNAMIC_BATCH))
-        profile.set_shape(config.input_name, *shapes)
+        # The engine is optimized for the second of these three shapes.
+        smallest, usual, largest = (
+            (count, *config.image_shape) for count in (1, 1, MAX_DYNAMIC_BATCH)
+        )
+        profile.set_shape(config.input_name, smallest, usual, largest)
         builder_config.add_optimization_profile(profile)
     return builder_config
 
@@ -198,7 +213,9 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
 def _set_timing_cache(builder_config: Any, path: Path) -> None:
     """Let the builder use the measurements in a file; an absent file starts an empty cache."""
     content = path.read_bytes() if path.is_file() else b""
-    if not builder_config.set_timing_cache(builder_config.create_timing_cache(content), False):
+    cache = builder_config.create_timing_cache(content)
+    ignore_mismatch = False
+    if not builder_config.set_timing_cache(cache, ignore_mismatch):
         raise RequestError(
             f"the timing cache {path} was made for another device or another release of TensorRT",
             "give another file to --timing-cache",

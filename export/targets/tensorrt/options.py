@@ -12,7 +12,8 @@ from tinyvit.export.targets.base import TargetOption
 from tinyvit.runtimes import cuda
 
 TURING = "7.5"
-"""Compute capability of the oldest cards that TensorRT-RTX supports."""
+"""Compute capability (NVIDIA's version number of a GPU) of the oldest cards that TensorRT-RTX
+supports, the generation Turing."""
 
 RTX_COMPUTE = ("8.6", "8.9", "12.0")
 """Compute capabilities that one TensorRT-RTX engine can support together, according to NVIDIA's
@@ -45,7 +46,7 @@ TENSORRT_OPTIONS = (
 
 @dataclass(frozen=True)
 class TensorRtOptions:
-    """How TensorRT engines are built; the options that only the TensorRT target has.
+    """How TensorRT engines (compiled networks) are built: the options of the TensorRT target.
 
     Attributes:
         flavor: "rtx" or "classic"; None for the one that is installed.
@@ -53,8 +54,9 @@ class TensorRtOptions:
             the GPU of this machine (flavor classic).
         timing_cache: File with the measurements of earlier builds, for the flavor classic. Builds
             that share it make the same engine.
-        version_compatible: Whether later releases can open the engine, for the flavor classic. The
-            lean runtime that they need for it is not stored in the engine.
+        version_compatible: Whether later releases of TensorRT can open the engine, for the flavor
+            classic. The engine does not contain the "lean runtime", a library that later releases
+            need to open it.
 
     Raises:
         RequestError: The flavor cannot do what is requested.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 PRODUCT_OPERATORS = ("Conv", "Gemm", "MatMul")
-"""Operators whose work is multiply-accumulates: convolutions and matrix products."""
+"""Operators that compute multiply-accumulates: convolutions, linear layers and matrix products."""
 
 FLOAT16_QUANTIZE_OPSET = 19
 """The first ONNX opset whose QuantizeLinear takes float16."""
@@ -67,8 +67,9 @@ def dequantize_depthwise_weights(model: ir.Model) -> None:
             continue
         dequantize = node.inputs[1].producer() if node.inputs[1] is not None else None
         if dequantize is not None and dequantize.op_type == "DequantizeLinear":
-            scales = _read_constant(dequantize, 1)
-            weight = _read_constant(dequantize, 0) * scales.reshape(-1, *[1] * 3)
+            integers = _read_constant(dequantize, position=0)
+            scales = _read_constant(dequantize, position=1)
+            weight = integers * scales.reshape(-1, 1, 1, 1)
             _set_constant(model, node, 1, weight.astype(np.float32))
             model.graph.remove(dequantize, safe=True)
 
@@ -79,16 +80,16 @@ def convert_to_float16(model: ir.Model) -> None:
     Requires: opset 19 or later if the model is quantized.
     Changes: values and constants become float16, with a Cast after the input and before the output;
         quantization scales become at least the smallest positive float16.
-    Why: half the size, and the products run on tensor cores. TensorRT refuses a scale of zero, to
-        which smaller scales would be rounded.
+    Why: the engine has half the size, and its products run on tensor cores. A scale below the
+        smallest positive float16 would be rounded to zero, which TensorRT refuses.
 
     Args:
         model: The model to change in place.
     """
     import onnx_ir as ir
 
-    scales = {
-        id(node.inputs[1])
+    scale_ids = {
+        id(node.inputs[1])  # the scale
         for node in model.graph
         if node.op_type in ("QuantizeLinear", "DequantizeLinear")
     }
@@ -96,7 +97,7 @@ def convert_to_float16(model: ir.Model) -> None:
         if value.dtype == ir.DataType.FLOAT:
             assert value.const_value is not None
             array = value.const_value.numpy()
-            if id(value) in scales:
+            if id(value) in scale_ids:
                 array = np.maximum(array, _SMALLEST_FLOAT16)
             value.const_value = ir.Tensor(array.astype(np.float16), name=value.name)
             value.type = ir.TensorType(ir.DataType.FLOAT16)
@@ -108,7 +109,7 @@ def convert_to_float16(model: ir.Model) -> None:
 
 
 def _cast_ends(model: ir.Model) -> None:
-    """Convert the float32 input to float16, and the float16 output to float32."""
+    """Add a Cast of the float32 input to float16, and a Cast of the float16 output to float32."""
     import onnx_ir as ir
 
     graph = model.graph
@@ -134,7 +135,7 @@ def cast_pixels_first(model: ir.Model) -> None:
 
     Requires: preprocessing was added; a float32 input stays as it is.
     Changes: the order of the input's Transpose and Cast is swapped.
-    Why: a Cast is the only operation of TensorRT on uint8.
+    Why: TensorRT supports no operation on uint8 except a Cast.
 
     Args:
         model: The model to change in place.
@@ -172,9 +173,10 @@ def count_product_macs(model: ir.Model) -> dict[str, int]:
     for node in model.graph:
         if node.op_type in PRODUCT_OPERATORS:
             left, right = (_read_sizes(value) for value in node.inputs[:2])
-            depth = prod(right[1:]) if node.op_type == "Conv" else left[-1]
+            # Number of products that are summed for each output value.
+            summed_products = prod(right[1:]) if node.op_type == "Conv" else left[-1]
             assert node.name is not None
-            macs[node.name] = prod(_read_sizes(node.outputs[0])) * depth
+            macs[node.name] = prod(_read_sizes(node.outputs[0])) * summed_products
     return macs
 
 
@@ -188,19 +190,19 @@ def _read_sizes(value: ir.Value | None) -> list[int]:
 
 
 def _size_for_one_image(size: str) -> int:
-    """Convert a size that grows with the batch, as torch writes it: "784*s40" -> 784."""
+    """Convert a multiple of a dynamic batch, as torch writes it: "784*s40" -> 784."""
     return prod(int(factor) for factor in size.split("*") if factor.strip().isdecimal())
 
 
 def _make_value(name: str | None, dtype: ir.DataType, shape: ir.Shape | None) -> ir.Value:
-    """Make a typed value."""
+    """Make a value, which is the output of a node."""
     import onnx_ir as ir
 
     return ir.Value(name=name, type=ir.TensorType(dtype), shape=shape)
 
 
 def _read_constant(node: ir.Node, position: int) -> npt.NDArray[Any]:
-    """Return the constant at an input of a node."""
+    """Return the constant that a node reads at a position among its inputs."""
     value = node.inputs[position]
     assert value is not None
     assert value.const_value is not None
@@ -210,7 +212,10 @@ def _read_constant(node: ir.Node, position: int) -> npt.NDArray[Any]:
 def _set_constant(
     model: ir.Model, node: ir.Node, position: int, array: npt.NDArray[np.float32]
 ) -> None:
-    """Give a node a constant of its own: other nodes may share the one it had."""
+    """Replace the constant that a node reads at a position among its inputs.
+
+    A new constant is added, because other nodes may read the old one too.
+    """
     import onnx_ir as ir
 
     name = f"{node.name}/{position}"

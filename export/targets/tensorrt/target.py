@@ -37,10 +37,11 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 _SUFFIXES: dict[cuda.Flavor, str] = {"rtx": ".rtx.engine", "classic": ".engine"}
+"""Flavor -> suffix of its files."""
 
 
 class TensorRtTarget(Target):
-    """Builds .engine files.
+    """The TensorRT target, which makes .engine files.
 
     Attributes:
         build_options: How engines are built.
@@ -48,8 +49,8 @@ class TensorRtTarget(Target):
 
     name = "tensorrt"
     aliases = ("trt", "engine")
-    # Attention's products stay float16: TensorRT fuses them into one kernel, which quantizes its
-    # result for the next layer; int8 products gain nothing measurable.
+    # Attention's matrix products stay float16: TensorRT fuses them into one kernel, which quantizes
+    # its result for the next layer. int8 products would gain nothing measurable.
     scheme = QuantScheme("int8", biases="float32", attention=False)
     unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
     parity_method = "graph"
@@ -76,7 +77,7 @@ class TensorRtTarget(Target):
     ) -> TensorRtModel:
         """Build the engine; see `Target.lower`.
 
-        Raises RequestError without a GPU if the flavor needs one to build.
+        If the flavor needs a GPU to build and there is none, RequestError is raised.
         """
         cuda.import_tensorrt(self.build_options.resolved_flavor)
         check_supported(self, precision, stage, graph.batch)
@@ -104,7 +105,8 @@ class TensorRtTarget(Target):
             graph: See `lower`.
             preprocess: See `lower`.
             stage: "host" or "normalize".
-            precision: "float32" computes in float32; all others compute in float16 and int8.
+            precision: For "float32", the network computes in float32; for all others, in float16,
+                and in int8 where it is quantized.
 
         Returns:
             An ONNX model that other engines can read too.

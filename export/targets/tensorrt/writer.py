@@ -46,10 +46,11 @@ class TensorRtModel(LoweredModel):
         record = manifest.quantization
         if record is None or manifest.precision != "int8":
             return manifest
-        summary = self.summarize_int8()
-        # The manifest has no field for the summary, so it is kept after the trials, once.
-        trials = (*(trial for trial in record.trials if trial != summary), summary)
-        record = replace(record, int8_mac_fraction=round(self.int8_share, 4), trials=trials)
+        record = replace(
+            record,
+            int8_mac_fraction=round(self.int8_share, 4),
+            int8_summary=self.summarize_int8(),
+        )
         return replace(manifest, quantization=record)
 
     def notes(self, precision: Precision) -> tuple[str, ...]:
@@ -58,12 +59,12 @@ class TensorRtModel(LoweredModel):
 
     @property
     def int8_share(self) -> float:
-        """Share of the multiply-accumulates in layers with 8-bit integer input, 0 to 1."""
+        """Share of the multiply-accumulates in layers with int8 input, 0 to 1."""
         int8_nodes = self.plan.find_int8_nodes(self.macs)
         return sum(self.macs[node] for node in int8_nodes) / max(1, sum(self.macs.values()))
 
     def summarize_int8(self) -> str:
-        """Summarize how many matrix products and convolutions are in 8-bit integers.
+        """Summarize how many matrix products and convolutions the engine computes in int8.
 
         Returns:
             One sentence without a period.
@@ -74,13 +75,13 @@ class TensorRtModel(LoweredModel):
         devices = f"compute capability {capabilities}" if capabilities else "this GPU"
         summary = (
             f"{cuda.PRODUCTS[flavor].name} {self.plan.version} plans {count} of {len(self.macs)} "
-            f"products ({self.int8_share:.1%} of the multiply-accumulates) in 8-bit integers, "
-            f"for {devices}"
+            f"matrix products and convolutions ({self.int8_share:.1%} of the "
+            f"multiply-accumulates) in int8, for {devices}"
         )
         if flavor == "classic":
             return summary
         # The other flavor is TensorRT-RTX.
         return (
-            f"{summary}; NVIDIA's support matrix lists int8 for weights alone there, and kernels "
-            "are chosen on the device: prefer --float16"
+            f"{summary}; NVIDIA's support matrix for TensorRT-RTX lists int8 only for weights, and "
+            "the kernels are chosen on the device: prefer --float16"
         )
