@@ -200,7 +200,7 @@ def _rank_units(
         workspace.folded,
         quantization.recipe,
         workspace.target.scheme,
-        quantization.sensitivity_images(),
+        quantization.make_sensitivity_images(),
         progress,
     )
 

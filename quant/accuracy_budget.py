@@ -1,8 +1,8 @@
 """The accuracy that an int8 artifact may lose, and its comparison with the float32 artifact.
 
-An artifact is an exported file. Both artifacts run on the same images in the engine of their export
-target. `tinyvit.metrics` compares their outputs image by image, and an `AccuracyBudget` decides
-whether the loss is acceptable.
+An artifact is an exported file. The int8 artifact and the float32 artifact run on the same images
+in the same engine. `tinyvit.metrics` compares their outputs image by image, and an `AccuracyBudget`
+decides whether the loss is acceptable.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ class ArtifactOutputs:
 
     Attributes:
         logits: Logits, float32 (images, classes).
-        targets: The correct class of each image as an index into the labels of the model, int64
-            (images,), or None if the classes are unknown.
+        correct_classes: The correct class of each image as an index into the labels of the model,
+            int64 (images,), or None if the classes are unknown.
     """
 
     logits: npt.NDArray[np.float32]
-    targets: npt.NDArray[np.int64] | None
+    correct_classes: npt.NDArray[np.int64] | None
 
 
 def run_artifact(
@@ -83,15 +83,15 @@ def run_artifact(
         manifest: The manifest of the artifact, which states the shape and layout of the input and
             the preprocessing.
         make_batches: Returns the images, in batches of any size. For an artifact with a fixed batch
-            size they are divided into batches of that size, and the last batch is padded.
+            size, they are divided into batches of that size, and the last batch is padded.
 
     Returns:
         The logits of all images in order, and the correct classes if they are known.
     """
     fixed_batch = manifest.input.shape[0]
     logits: list[npt.NDArray[np.float32]] = []
-    targets: list[npt.NDArray[np.int64]] = []
-    for pixels, batch_targets in make_batches():
+    classes: list[npt.NDArray[np.int64]] = []
+    for pixels, batch_classes in make_batches():
         # Only one batch of the artifact is normalized at a time, to limit the memory: float32
         # pixels need four times as much as uint8 pixels.
         size = fixed_batch if isinstance(fixed_batch, int) else len(pixels)
@@ -100,9 +100,12 @@ def run_artifact(
                 pixels[start : start + size], manifest.input.layout
             )
             logits.append(run_in_batches(runtime.run, inputs, fixed_batch))
-        if batch_targets is not None:
-            targets.append(batch_targets)
-    return ArtifactOutputs(np.concatenate(logits), np.concatenate(targets) if targets else None)
+        if batch_classes is not None:
+            classes.append(batch_classes)
+    return ArtifactOutputs(
+        logits=np.concatenate(logits),
+        correct_classes=np.concatenate(classes) if classes else None,
+    )
 
 
 def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedComparison:
@@ -120,4 +123,4 @@ def compare_outputs(int8: ArtifactOutputs, float32: ArtifactOutputs) -> PairedCo
     Raises:
         RequestError: There are no images, or the outputs are of different numbers of images.
     """
-    return compare_predictions(int8.logits, float32.logits, float32.targets)
+    return compare_predictions(int8.logits, float32.logits, float32.correct_classes)

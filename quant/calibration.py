@@ -1,7 +1,7 @@
 """Calibration: runs the float32 network on images and chooses the scale of each activation.
 
 An observer (a class of torchao) collects statistics of one tensor while the images pass through the
-network, and computes the scale from them.
+network, and computes the scale from these statistics.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ with the least mean square error. docs/int8.md compares it with others."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
 BATCH_SIZE = 8
+"""Number of images that pass through the network together."""
 
 _LARGEST_INTEGER = 127
 """Largest integer of 8 bits."""
@@ -40,7 +41,7 @@ _LARGEST_INTEGER = 127
 
 @dataclass(frozen=True)
 class _ObservedTensor:
-    """A tensor that is observed.
+    """A tensor of the network whose values an observer collects.
 
     Attributes:
         module: The module that has the tensor as its first input or as its output.
@@ -58,14 +59,16 @@ def calibrate(
     state_file: Path | None = None,
     observer: str = OBSERVER,
 ) -> dict[str, float]:
-    """Choose the scale of every quantization point (see `quant.recipe`).
+    """Choose the scale of every quantization point.
+
+    A quantization point is a tensor of the network that may become int8 (see `quant.recipe`).
 
     Args:
         folded: The folded float32 network (`tinyvit.nn.fold`).
         images: Normalized images, float32 (N, 3, S, S).
         progress: Receives the number of images that have passed through the network.
         state_file: A file that stores the state of the calibration. It is written after every batch
-            and removed at the end. If it exists, calibration continues from it, with the same
+            and removed at the end. If the file exists, calibration continues from it, with the same
             result. Its name must be different for every network, set of images and observer. If
             None, no state is stored.
         observer: The name of an observer class in `torchao.quantization.pt2e`.
@@ -77,18 +80,22 @@ def calibrate(
         MissingDependencyError: torchao is not installed.
     """
     observers = _create_observers(folded, observer)
-    observed = 0
+    finished_images = 0
     if state_file is not None and state_file.is_file():
-        observed = _load_state(observers, state_file)
-        if not observed:
+        finished_images = _load_state(observers, state_file)
+        if finished_images == 0:
+            # The file is damaged, and some observers may have been loaded from it.
             observers = _create_observers(folded, observer)
-    with torch.inference_mode(), _observing(folded, observers):
-        for start in range(observed, len(images), BATCH_SIZE):
+    with torch.inference_mode(), _observe_tensors(folded, observers):
+        for start in range(finished_images, len(images), BATCH_SIZE):
             folded(images[start : start + BATCH_SIZE])
             if state_file is not None:
                 _save_state(observers, start + BATCH_SIZE, state_file)
             progress.advance("calibrating", min(start + BATCH_SIZE, len(images)), len(images))
-    scales = {point: float(obs.calculate_qparams()[0]) for point, obs in observers.items()}
+    scales = {}
+    for point, point_observer in observers.items():
+        scale = point_observer.calculate_qparams()[0]  # The zero point that follows is always 0.
+        scales[point] = float(scale)
     # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
         scales[f"{name}.softmax:out"] = 1 / _LARGEST_INTEGER
@@ -99,13 +106,13 @@ def calibrate(
 
 def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
     """Return a new observer for every quantization point."""
-    seven_bit_points = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
-    return {
-        point: _create_observer(
-            class_name, SEVEN_BIT_LIMIT if point.endswith(seven_bit_points) else _LARGEST_INTEGER
-        )
-        for point in _observed_tensors(folded)
-    }
+    seven_bit_endings = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
+    observers = {}
+    for point in _find_observed_tensors(folded):
+        has_seven_bits = point.endswith(seven_bit_endings)
+        largest_integer = SEVEN_BIT_LIMIT if has_seven_bits else _LARGEST_INTEGER
+        observers[point] = _create_observer(class_name, largest_integer)
+    return observers
 
 
 def _create_observer(class_name: str, largest_integer: int) -> Any:
@@ -123,8 +130,8 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
     )
 
 
-def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
-    """Return the tensor of every quantization point except the outputs of softmax."""
+def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
+    """Return the tensor of every quantization point, except the outputs of softmax, by its name."""
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = input_scale_key(folded, name)
@@ -135,7 +142,7 @@ def _observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
 
 
 @contextmanager
-def _observing(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
+def _observe_tensors(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
     """Pass every observed tensor to its observer whenever the network runs in this context."""
 
     def make_hook(observer: Any, is_input: bool) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -146,7 +153,7 @@ def _observing(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
 
     handles = [
         tensor.module.register_forward_hook(make_hook(observers[point], tensor.is_input))
-        for point, tensor in _observed_tensors(folded).items()
+        for point, tensor in _find_observed_tensors(folded).items()
     ]
     try:
         yield
@@ -156,7 +163,7 @@ def _observing(folded: nn.Module, observers: dict[str, Any]) -> Iterator[None]:
 
 
 def _load_state(observers: dict[str, Any], state_file: Path) -> int:
-    """Load observers from a file.
+    """Load the state of observers from a file.
 
     Returns:
         The number of images that the observers have seen. It is 0 if the file is damaged; some
@@ -167,14 +174,14 @@ def _load_state(observers: dict[str, Any], state_file: Path) -> int:
         for point, observer in observers.items():
             observer.load_state_dict(state["observers"][point])
         return int(state["observed"])
-    except Exception:  # The errors of torch.load for damaged files have no common base class.
+    except Exception:  # torch.load raises unrelated exceptions for damaged files.
         return 0
 
 
-def _save_state(observers: dict[str, Any], observed: int, state_file: Path) -> None:
-    """Write the observers and the number of images that they have seen to a file."""
+def _save_state(observers: dict[str, Any], finished_images: int, state_file: Path) -> None:
+    """Write the state of the observers, and the number of images they have seen, to a file."""
     states = {point: observer.state_dict() for point, observer in observers.items()}
     with staging_folder(state_file) as folder:
         staged = folder / state_file.name
-        torch.save({"observed": observed, "observers": states}, staged)
+        torch.save({"observed": finished_images, "observers": states}, staged)
         publish_files([staged], state_file.parent)

@@ -1,7 +1,8 @@
 """Reads the images on which the scales of int8 activations are calibrated.
 
-They get the preprocessing of the model. The choice of images depends only on their names and a
-seed, so that it is the same on every machine. Of several equal images, only the first is used.
+The images are resized and cropped as the model needs them. Which images are chosen depends only on
+their names and a seed, so that the choice is the same on every machine. If several images are
+equal, only the first is used.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ MIN_IMAGES = 32
 MAX_IMAGES = 10_000
 """Largest number of calibration images. More only take longer."""
 MIN_AGREEMENT_IMAGES = 67
-"""Smallest number of images that are held out to measure agreement on, if there are enough images.
-With fewer, a single image of another class would exceed the 1.5% that the default budget allows."""
+"""Smallest number of images that are held out from calibration to measure agreement on, if there
+are enough images. With fewer, a single image that int8 classifies differently would exceed the 1.5%
+that the default budget allows."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class CalibrationSet:
         pixels: RGB pixels, uint8 (N, S, S, 3), resized and cropped to the input size S.
         source: Description of where the images come from, on one line.
         sha256: Hex digest of the preprocessing settings and of the pixels, in this order.
-        skipped: Number of files that could not be read.
+        skipped: Number of image files that could not be read.
     """
 
     pixels: Pixels
@@ -102,7 +104,8 @@ def read_calibration_set(
         data: A folder of images at any depth; a .txt file with one path per line, relative to the
             .txt file; or an .npz file with one array, uint8 (N, H, W, 3).
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
-        count: Number of images, `MIN_IMAGES` to `MAX_IMAGES`. If there are fewer, all are used.
+        count: Number of images, `MIN_IMAGES` to `MAX_IMAGES`. If the source has fewer, all are
+            used.
         seed: Another seed gives another choice of images.
 
     Raises:
@@ -125,10 +128,10 @@ def read_calibration_split(
 ) -> tuple[CalibrationSet, Pixels]:
     """Read images for calibration, and other images of the same source to measure int8 on.
 
-    The latter are held out from calibration. If there are fewer than `count` + `max_held_out`
-    images, `count` of them are used for calibration and the others are held out. If these are too
-    few, a fifth of all images, and at least `MIN_AGREEMENT_IMAGES`, is held out instead, but
-    `MIN_IMAGES` always remain for calibration.
+    The other images are held out from calibration. If the source has fewer than `count` +
+    `max_held_out` images, `count` of them are used for calibration and the rest is held out. If the
+    rest is too small, a fifth of all images, but at least `MIN_AGREEMENT_IMAGES`, is held out
+    instead. At least `MIN_IMAGES` always remain for calibration.
 
     Args:
         data: A source of images, in any form that `read_calibration_set` accepts.
@@ -148,8 +151,8 @@ def read_calibration_split(
     check_calibration_count(count)
     images = _read_distinct_images(Path(data), preprocess, count + max_held_out, seed)
     distinct = len(images.pixels)
-    desired = max(distinct // 5, MIN_AGREEMENT_IMAGES, distinct - count)
-    held_out = min(max_held_out, desired, distinct - MIN_IMAGES)
+    desired_held_out = max(distinct // 5, MIN_AGREEMENT_IMAGES, distinct - count)
+    held_out = min(max_held_out, desired_held_out, distinct - MIN_IMAGES)
     if held_out < 1:
         raise RequestError(
             f"{data} has only {distinct} different images, all of which calibration needs",
@@ -186,7 +189,8 @@ def _read_distinct_images(
     digests: set[bytes] = set()
     errors: list[ImageError] = []
     copies = 0
-    for image, decoded in zip(images, decode_images((item.read for item in images), preprocess)):
+    decoded_images = decode_images((image.read for image in images), preprocess)
+    for image, decoded in zip(images, decoded_images):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
             check_unreadable(errors, len(images))
@@ -200,7 +204,12 @@ def _read_distinct_images(
         digests.add(digest)
         if len(digests) == count:
             break
-    distinct = _DistinctImages(pixels[: len(digests)], len(images), len(errors), copies)
+    distinct = _DistinctImages(
+        pixels=pixels[: len(digests)],
+        available=len(images),
+        unreadable=len(errors),
+        copies=copies,
+    )
     check_unreadable(errors, len(digests) + len(errors) + copies)
     _check_enough_images(distinct, data)
     return distinct

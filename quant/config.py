@@ -14,16 +14,17 @@ from tinyvit.quant.recipe import Recipe, read_recipe
 SYNTHETIC = "synthetic"
 """Value of --calib-data that selects images made from the network itself (`quant.synthetic`)."""
 CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
-"""Width of the weights for each value of --cpu. On x86 processors without the VNNI instructions,
-int8 kernels add two products of 8-bit integers in a 16-bit integer, and the sum can saturate. With
-weights of 7 bits (at most 63) it cannot: 2 x 255 x 63 < 2^15."""
+"""Number of bits of the weights for each value of --cpu. On x86 processors without the VNNI
+instructions, int8 kernels add two products of 8-bit integers in a 16-bit integer, and the sum can
+saturate. With weights of 7 bits (at most 63) it cannot: 2 x 255 x 63 < 2^15."""
 TRAINED_WEIGHT_BITS = 4
-"""Width of weights from quantization-aware training. No sum saturates on any processor."""
+"""Number of bits of weights from quantization-aware training. With so few bits, no sum saturates on
+any processor."""
 
 
 @dataclass(frozen=True)
 class QuantizationConfig:
-    """Options of int8 export. The defaults are those of tinyvit-export.
+    """Options of an export to int8 or int8 weights. The defaults are those of tinyvit-export.
 
     Attributes:
         calib_data: Images to calibrate on, in any form that `calibration_data.read_calibration_set`
@@ -38,8 +39,8 @@ class QuantizationConfig:
         budget: The loss of accuracy that is allowed.
         min_speedup: How many times as fast as float32 the artifact must run on this machine. A
             slower artifact is refused. None allows any speed.
-        cpu: "any" for 7-bit weights, or "vnni" for 8-bit weights. On an x86 processor without VNNI,
-            8-bit weights can give wrong results.
+        cpu: "any" for 7-bit weights, or "vnni" for 8-bit weights, which can give wrong results on
+            an x86 processor without VNNI instructions.
         force: Whether an artifact is written even if it misses the budget.
         weights_only: Whether only the weights are quantized. `recipe` and `cpu` must then have
             their defaults.
@@ -112,7 +113,7 @@ class QuantizationConfig:
 
 
 def _check_weight_bits(recipe: Recipe, path: Path, cpu: str) -> None:
-    """Refuse a recipe file whose width of weights does not fit --cpu."""
+    """Refuse a recipe file whose weights have another number of bits than --cpu needs."""
     if recipe.weight_bits not in (TRAINED_WEIGHT_BITS, CPU_WEIGHT_BITS[cpu]):
         raise RequestError(
             f"the recipe {path} is for weights of {recipe.weight_bits} bits, but --cpu {cpu} needs"

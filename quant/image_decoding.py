@@ -16,7 +16,7 @@ from tinyvit.images import open_image
 from tinyvit.preprocess import Preprocess
 
 MAX_UNREADABLE_SHARE = 0.05
-"""Largest share of unreadable images. With more, the data set is refused."""
+"""Largest share of unreadable images, 0 to 1. A data set with a larger share is refused."""
 
 
 def decode_images(
@@ -44,7 +44,7 @@ def check_unreadable(errors: Sequence[ImageError], total: int) -> None:
 
     Args:
         errors: The error of each unreadable image.
-        total: Number of images of which the share is computed, including unreadable images.
+        total: Number of all images, readable and unreadable.
 
     Raises:
         RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable.

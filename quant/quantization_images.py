@@ -1,8 +1,8 @@
-"""The images that int8 export uses.
+"""Provides the images that an export to int8 uses.
 
-- calibration images, from which the scales of activations are calibrated;
-- measurement images, on which the predictions of int8 and float32 are compared;
-- sensitivity images, a few of the images above, for ranking layers by the error that they cause.
+- Calibration images are those from which the scales of activations are calibrated.
+- Measurement images are those on which the predictions of int8 and float32 are compared.
+- Sensitivity images are a few of these images, for ranking layers by the error that int8 causes.
 """
 
 from __future__ import annotations
@@ -36,31 +36,43 @@ CALIBRATION_COUNT = 256
 MAX_HELD_OUT = 1000
 """Largest number of images of --calib-data that are held out from calibration to measure the
 agreement of int8 with float32. With 500, a network that disagrees on 1% of all images missed the
-default budget by chance too often, and layers were kept in float32 without need
-(docs/engines.md)."""
+default budget by chance too often, and layers stayed float32 without need (docs/engines.md)."""
 SENSITIVITY_COUNT = 16
 """Number of images for ranking layers by sensitivity."""
 CLASS_WEIGHT = 0.1
-"""`SyntheticConfig.class_weight` of synthetic measurement images: large enough for the network to
-have one clearly largest logit for each. Agreement on them shows whether int8 works at all; only
---val-data shows how much accuracy it costs (docs/int8.md)."""
+"""`SyntheticConfig.class_weight` of synthetic measurement images. It is large enough that the
+network has one clearly largest logit for each image. Agreement on such images shows whether int8
+works at all; only --val-data shows how much accuracy it costs (docs/int8.md)."""
 
 
 def find_cache_folder() -> Path:
-    """Return the folder that caches results whose computation takes minutes.
+    """Return the folder for results whose computation takes minutes.
 
-    It is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
+    The folder is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
     """
     cache = os.environ.get("TINYVIT_CACHE")
     user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
 
 
+@dataclass(frozen=True)
+class _ImageSets:
+    """Images for the two purposes.
+
+    Attributes:
+        calibration: The calibration images.
+        measurement: RGB pixels of the measurement images, uint8 (N, S, S, 3).
+    """
+
+    calibration: CalibrationSet
+    measurement: Pixels
+
+
 class QuantizationImages:
     """The images of --calib-data, or synthetic images.
 
-    They are read or made when they are first needed, because this takes minutes, and an export with
-    a recipe file and --val-data may not need them at all.
+    The images are read or made when they are first needed, because this takes minutes, and an
+    export with a recipe file and --val-data may not need them at all.
     """
 
     def __init__(
@@ -85,7 +97,7 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Send a message if synthetic images are used, and for which purpose."""
+        """Send a message that states the purpose of synthetic images, if they are used."""
         config = self._config
         needs_no_calibration = config.weights_only or (
             config.recipe is not None and config.recipe.exists()
@@ -101,16 +113,19 @@ class QuantizationImages:
     @property
     def calibration(self) -> CalibrationSet:
         """The images to calibrate on."""
-        return self._sets[0]
+        return self._sets.calibration
 
-    def unlabeled_batches(self) -> BatchFactory:
-        """Return a function that returns the measurement images, unlabeled, in one batch."""
-        return _SingleBatch(self._sets[1])
+    def make_batch_factory(self) -> BatchFactory:
+        """Make a function that returns the measurement images, without classes, in one batch."""
+        return _SingleBatch(self._sets.measurement)
 
-    def sensitivity_images(self) -> Tensor:
+    def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
-        calibration, held_out = self._sets
-        pixels = held_out if self._config.val_data is None else calibration.pixels
+        if self._config.val_data is None:
+            pixels = self._sets.measurement
+        else:
+            # The validation images replace the measurement images.
+            pixels = self._sets.calibration.pixels
         return self.normalize(pixels[:SENSITIVITY_COUNT])
 
     def normalize(self, pixels: Pixels) -> Tensor:
@@ -125,36 +140,40 @@ class QuantizationImages:
         return torch.from_numpy(self._checkpoint.preprocess.normalize(pixels))
 
     @cached_property
-    def _sets(self) -> tuple[CalibrationSet, Pixels]:
-        """The calibration images, and the pixels of the measurement images, uint8 (N, S, S, 3).
+    def _sets(self) -> _ImageSets:
+        """The images, which are read or made at the first use.
 
-        With synthetic images and --val-data, which replaces the measurement images, both are the
-        same images.
+        With --val-data, the measurement images are not needed. If images are synthetic, none are
+        then made for measurement, and both sets are the same images.
         """
         if self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()
         self._progress.message(f"reading calibration images from {self._config.calib_data}")
-        return read_calibration_split(
+        calibration, held_out = read_calibration_split(
             self._config.calib_data,
             self._checkpoint.preprocess,
-            self._config.calib_count or CALIBRATION_COUNT,
-            MAX_HELD_OUT,
-            self._config.calib_seed,
+            count=self._config.calib_count or CALIBRATION_COUNT,
+            max_held_out=MAX_HELD_OUT,
+            seed=self._config.calib_seed,
         )
+        return _ImageSets(calibration, held_out)
 
-    def _synthesize_sets(self) -> tuple[CalibrationSet, Pixels]:
+    def _synthesize_sets(self) -> _ImageSets:
+        """Make the synthetic images that the options need."""
         config, count = self._config, self._config.calib_count or DEFAULT_COUNT
         for_calibration = SyntheticConfig(count, config.calib_seed)
         for_measuring = SyntheticConfig(count, config.calib_seed + 1, class_weight=CLASS_WEIGHT)
         if config.weights_only and config.val_data is None:
             images = self._synthesize(for_measuring, "for measuring int8")
-            return images, images.pixels
+            return _ImageSets(images, images.pixels)
         calibration = self._synthesize(for_calibration, "for calibration")
         if config.val_data is not None:
-            return calibration, calibration.pixels
-        return calibration, self._synthesize(for_measuring, "for measuring int8").pixels
+            return _ImageSets(calibration, calibration.pixels)
+        measurement = self._synthesize(for_measuring, "for measuring int8")
+        return _ImageSets(calibration, measurement.pixels)
 
     def _synthesize(self, synthetic: SyntheticConfig, purpose: str) -> CalibrationSet:
+        """Make synthetic images for a purpose such as "for calibration", and announce them."""
         self._progress.message(
             f"making {synthetic.count} synthetic images {purpose} from the network itself"
         )
@@ -169,7 +188,11 @@ class QuantizationImages:
 
 @dataclass(frozen=True)
 class _SingleBatch:
-    """A `BatchFactory` that returns all images, uint8 (N, S, S, 3), unlabeled, in one batch."""
+    """A `BatchFactory` that returns all images in one batch, without classes.
+
+    Attributes:
+        pixels: RGB pixels, uint8 (N, S, S, 3).
+    """
 
     pixels: Pixels
 

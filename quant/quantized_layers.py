@@ -1,8 +1,8 @@
 """The modules of a quantized network: quantizers of activations, and layers with int8 weights.
 
-Both quantize and dequantize at once: their inputs and outputs are floats. In float32 they use the
-quantize and dequantize operators of torch, which engines recognize. In float64 they compute the
-same without these operators, which do not support float64.
+Inputs and outputs of both kinds of modules are floats: a module quantizes a tensor and dequantizes
+it at once. In float32, the modules use torch's quantize and dequantize operators, which engines
+recognize. In float64, they compute the same without these operators, which do not support float64.
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ Layer: TypeAlias = nn.Linear | nn.Conv2d
 """The types of layers that can be quantized."""
 
 _OPS = torch.ops.quantized_decomposed
+"""torch's quantize and dequantize operators."""
 _BIAS_LIMIT = 2.0**31 - 1
+"""Largest absolute value of an int32 bias."""
 _MIN_WEIGHT_SCALE = 1e-12
+"""Smallest scale of a weight, so that the scale of a channel of zeros is above 0."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,15 @@ class _IntegerType:
 
 
 _INTEGER_TYPES = {
-    "int8": _IntegerType(0, -128, 127, torch.int8),
-    "uint8": _IntegerType(128, 0, 255, torch.uint8),
+    "int8": _IntegerType(zero_point=0, smallest=-128, largest=127, dtype=torch.int8),
+    "uint8": _IntegerType(zero_point=128, smallest=0, largest=255, dtype=torch.uint8),
 }
 
 
 class ActivationQuantizer(nn.Module):
     """Rounds activations to multiples of a scale, from -128 to 127 times the scale.
 
-    This is what torch calls fake quantization, without gradients.
+    torch calls this fake quantization. Gradients are not supported.
     """
 
     def __init__(
@@ -101,15 +104,16 @@ class QuantizedLayer(nn.Module):
     Attributes:
         input_quantizer: Quantizes the input. If None, the input and the bias stay float32.
         rounds_weights: Whether the exported graph contains float weights and a quantize operator
-            that rounds them (`QuantScheme.weights` is "rounded"), instead of integers.
+            that rounds them (`QuantScheme.weights` is "rounded"), instead of integer weights.
         convolution: Stride, padding and groups of a convolution; None for a linear layer.
         weight: Weights, int8, in the shape of the original layer.
-        rounded: The dequantized weights, float32. It exists only if `rounds_weights` is true.
+        rounded: The dequantized weights, float32, in the same shape. The attribute exists only if
+            `rounds_weights` is true.
         scales: Scales of the weights, float32 (output channels,).
         zeros: Zero points of the weights, int64 (output channels,): all 0.
         bias: int32 or float32 (output channels,), or None.
         bias_scales: Scales of an int32 bias, float32 (output channels,): the scale of the input
-            times the scales of the weights. It exists only if the bias is int32.
+            times the scales of the weights. The attribute exists only if the bias is int32.
     """
 
     weight: Tensor
@@ -130,21 +134,20 @@ class QuantizedLayer(nn.Module):
         Args:
             layer: The float32 layer, which is not changed.
             input_quantizer: Quantizes the input. If None, the input stays float32.
-            weight_bits: Width of the weights, one of `recipe.WEIGHT_BITS`.
+            weight_bits: Number of bits of the weights, one of `recipe.WEIGHT_BITS`.
             scheme: The form (integers or floats) in which the target's engine needs weights and
                 biases.
         """
         super().__init__()
         self.input_quantizer = input_quantizer
         self.rounds_weights = scheme.weights == "rounded" and input_quantizer is not None
-        self.convolution = (
-            (layer.stride[0], int(layer.padding[0]), layer.groups)
-            if isinstance(layer, nn.Conv2d)
-            else None
-        )
-        weight, largest = layer.weight.detach().double(), 2 ** (weight_bits - 1) - 1
+        self.convolution: tuple[int, int, int] | None = None
+        if isinstance(layer, nn.Conv2d):
+            self.convolution = (layer.stride[0], int(layer.padding[0]), layer.groups)
+        weight = layer.weight.detach().double()
+        largest = 2 ** (weight_bits - 1) - 1
         scales = compute_weight_scales(weight, largest).float()
-        channel_scales = _per_channel(scales.double(), weight)
+        channel_scales = _match_axes(scales.double(), weight)
         integers = (weight / channel_scales).round().clamp(-largest, largest)
         self.register_buffer("weight", integers.to(torch.int8))
         if self.rounds_weights:
@@ -158,13 +161,13 @@ class QuantizedLayer(nn.Module):
         self.register_buffer("bias", bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Compute the layer.
+        """Compute the output of the layer.
 
         Args:
-            x: The input of the original layer, float32 or float64.
+            x: Input in the shape that the original layer takes, float32 or float64.
 
         Returns:
-            The output in the shape of the original layer's and the dtype of `x`.
+            Output in the shape that the original layer returns, in the dtype of `x`.
         """
         weight, bias = self._dequantize(self.weight, self.scales, x), self.bias
         if self.input_quantizer is not None:
@@ -185,7 +188,7 @@ class QuantizedLayer(nn.Module):
     def _dequantize(self, integers: Tensor, scales: Tensor, x: Tensor) -> Tensor:
         """Return integers times their scales, in the dtype of `x`."""
         if x.dtype == torch.float64:
-            return integers.double() * _per_channel(scales.double(), integers)
+            return integers.double() * _match_axes(scales.double(), integers)
         info = torch.iinfo(integers.dtype)
         parameters = (scales, self.zeros, 0, info.min, info.max, integers.dtype)
         if self.rounds_weights and integers is self.weight:
@@ -194,10 +197,10 @@ class QuantizedLayer(nn.Module):
         return dequantized
 
     def _apply(self, fn, recurse=True):  # type: ignore[no-untyped-def]
-        """Do nothing when `double()`, `float()` or `to()` would convert the buffers.
+        """Keep the buffers as they are when `double()`, `float()` or `to()` is called.
 
-        In `with_exact_arithmetic` the integers must stay integers, and the scales must stay the
-        float32 numbers that the artifact contains.
+        `with_exact_arithmetic` calls `double()`, but the integers must stay integers, and the
+        scales must stay the float32 numbers that the artifact contains.
         """
         return self
 
@@ -215,6 +218,6 @@ def compute_weight_scales(weight: Tensor, largest: int) -> Tensor:
     return (weight.flatten(1).abs().amax(1) / largest).clamp_min(_MIN_WEIGHT_SCALE)
 
 
-def _per_channel(scales: Tensor, tensor: Tensor) -> Tensor:
+def _match_axes(scales: Tensor, tensor: Tensor) -> Tensor:
     """Reshape scales, (output channels,), so that they broadcast to a weight or a bias."""
     return scales.reshape(-1, *[1] * (tensor.ndim - 1))

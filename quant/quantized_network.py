@@ -68,13 +68,14 @@ def replace_layers(
     make_quantizer: Callable[[float, bool], Quantizer],
     make_layer: Callable[[Layer, Quantizer | None], nn.Module],
 ) -> Network:
-    """Return a copy of a network with other modules for everything that is quantized.
+    """Return a copy of a network in which everything that is quantized has other modules.
 
-    Export and quantization-aware training share this function and give it different modules.
+    Export and quantization-aware training share this function and make different modules.
 
     Args:
         folded: The folded float32 network. It is not changed.
-        recipe: The units that stay float32, and the scales of the activations.
+        recipe: The recipe, which contains the scales of the activations and the names of the units
+            that stay float32.
         scheme: Which tensors the target's engine quantizes.
         make_quantizer: Makes the module that quantizes activations. Its arguments are the scale,
             and whether the integers have 7 bits instead of 8.
@@ -92,11 +93,11 @@ def replace_layers(
         input_quantizer = None
         if not recipe.weights_only:
             scale = recipe.scales[input_scale_key(network, name)]
-            input_quantizer = make_quantizer(scale, False)
+            input_quantizer = make_quantizer(scale, False)  # 8 bits
         replacement = make_layer(layer, input_quantizer)
         is_convolution = isinstance(layer, nn.Conv2d)
         if input_quantizer is not None and scheme.quantizes_output(is_convolution):
-            output_quantizer = make_quantizer(recipe.scales[f"{name}:out"], False)
+            output_quantizer = make_quantizer(recipe.scales[f"{name}:out"], False)  # 8 bits
             replacement = nn.Sequential(replacement, output_quantizer)
         replace_module(network, name, replacement)
     for name, attention in list(attention_modules(network)):
@@ -160,14 +161,16 @@ def attention_modules(network: nn.Module) -> Iterator[tuple[str, Attention]]:
 def input_scale_key(network: nn.Module, name: str) -> str:
     """Return the key in `Recipe.scales` for the input of a layer.
 
+    The query, key and value layers of one attention module have the same input and share one key.
+
     Args:
         network: The folded float32 network.
-        name: The name of a layer. The query, key and value layers of one attention module have the
-            same input and share one key.
+        name: The name of a layer.
     """
     parent = name.rpartition(".")[0]
-    is_shared = isinstance(network.get_submodule(parent), SplitProjection)
-    return f"{parent if is_shared else name}:in"
+    if isinstance(network.get_submodule(parent), SplitProjection):
+        return f"{parent}:in"
+    return f"{name}:in"
 
 
 def replace_module(root: nn.Module, name: str, module: nn.Module) -> None:

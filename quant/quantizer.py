@@ -1,8 +1,8 @@
 """The part of int8 export that is the same for all export targets (such as onnx or openvino).
 
-It produces two things once, for all targets: the recipe, which contains the calibrated scales
-(`quant.recipe`), and the images on which int8 is compared with float32. Each target then quantizes
-the network with them (`export.budget_search`).
+This part produces two things once, for all targets: the recipe, which contains the calibrated
+scales (`quant.recipe`), and the images on which int8 is compared with float32. For each target,
+`export.budget_search` then quantizes the network with the recipe and measures it on the images.
 """
 
 from __future__ import annotations
@@ -39,16 +39,16 @@ class PreparedQuantization:
     Attributes:
         config: The options.
         recipe: The recipe, read from its file or calibrated.
-        make_batches: Returns the images on which int8 is compared with float32, in batches.
-            Calibration does not use these images.
-        sensitivity_images: Returns normalized images, float32 (N, 3, S, S), for ranking layers by
-            sensitivity. The first call may take minutes.
+        make_batches: Function that returns the images on which int8 is compared with float32, in
+            batches. Calibration does not use these images.
+        make_sensitivity_images: Function that returns normalized images, float32 (N, 3, S, S), for
+            ranking layers by sensitivity. The first call may take minutes.
     """
 
     config: QuantizationConfig
     recipe: Recipe
     make_batches: BatchFactory
-    sensitivity_images: Callable[[], Tensor]
+    make_sensitivity_images: Callable[[], Tensor]
 
 
 def prepare_quantization(
@@ -64,7 +64,7 @@ def prepare_quantization(
     If `config.recipe` names a file that does not exist, the calibrated recipe is written to it.
 
     Args:
-        config: The options, after `validate`.
+        config: The options, which `QuantizationConfig.validate` has checked.
         checkpoint: The checkpoint, with its image size set to that of the export.
         labels: The labels of the model, in the order of its logits.
         original: The network before folding (`tinyvit.nn.fold`). Synthetic images are made from the
@@ -87,8 +87,8 @@ def prepare_quantization(
         validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
         make_batches: BatchFactory = ReportingBatches(validation, progress)
     else:
-        make_batches = images.unlabeled_batches()
-    return PreparedQuantization(config, recipe, make_batches, images.sensitivity_images)
+        make_batches = images.make_batch_factory()
+    return PreparedQuantization(config, recipe, make_batches, images.make_sensitivity_images)
 
 
 def _read_or_calibrate(

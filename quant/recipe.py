@@ -4,14 +4,14 @@ A recipe is calibrated once, and every export target (such as onnx or openvino) 
 network with it.
 
 A quantization point is a tensor of the network that may become int8: the input or the output of a
-layer, or the output of a softmax. It is named after the module in the folded network
+layer, or the output of a softmax. A point is named after its module in the folded network
 (`tinyvit.nn.fold`): "stages.0.blocks.1.conv2:in" is the input of that layer and
 "stages.0.blocks.1.conv2:out" its output. A recipe has a scale for both, because some engines
-quantize only inputs and others quantize outputs too. The query, key and value layers of an
+quantize only inputs, and others quantize outputs too. The query, key and value layers of an
 attention module have the same input and share one point, such as "stages.1.blocks.0.attn.qkv:in".
 
 A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
-of one attention module. It has the name of its module.
+of one attention module. A unit has the name of its module.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 rena
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 WEIGHT_BITS = (4, 7, 8)
-"""Widths of weights that are allowed: 4 only after quantization-aware training; 7, with which
-no sum saturates on any processor; 8 for processors with VNNI and for weights-only recipes."""
+"""Numbers of bits that weights may have: 4 only after quantization-aware training; 7, with which no
+sum of products saturates on any processor; 8 for processors with VNNI instructions and for recipes
+that quantize only the weights."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Recipe:
         checkpoint_sha256: Hex digest of the checkpoint file whose network was calibrated.
         img_size: Input size in pixels at which the network was calibrated.
         scales: The scale of every quantization point, by the name of the point; each above 0.
-        weight_bits: Width of the weights, one of `WEIGHT_BITS`.
+        weight_bits: Number of bits of the weights, one of `WEIGHT_BITS`.
         float_units: Names of the units that stay float32.
         method: The method that chose the scales, such as "torchao HistogramObserver".
         calibration_sha256: Hex digest of the calibration images.
@@ -98,14 +99,23 @@ class Recipe:
 def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
     """Return the recipe that quantizes all weights to 8 bits and leaves activations in float32.
 
-    It needs no calibration. Its 8 bits are safe on every processor, because engines compute in
-    float32 and no sum of integers can saturate.
+    The recipe needs no calibration. 8 bits are safe on every processor here, because engines
+    compute in float32 and no sum of integers can saturate.
 
     Args:
         checkpoint_sha256: Hex digest of the checkpoint file.
         img_size: Input size in pixels.
     """
-    return Recipe(checkpoint_sha256, img_size, {}, 8, (), "weights only", "", 0)
+    return Recipe(
+        checkpoint_sha256=checkpoint_sha256,
+        img_size=img_size,
+        scales={},
+        weight_bits=8,
+        float_units=(),
+        method="weights only",
+        calibration_sha256="",
+        calibration_count=0,
+    )
 
 
 def read_recipe(path: Path) -> Recipe:

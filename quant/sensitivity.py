@@ -1,9 +1,9 @@
-"""Sensitivity: how much each unit of the network adds to the error of int8.
+"""Measures the sensitivity of each unit of the network: how much it adds to the error of int8.
 
 A unit is a part of the network that is quantized as a whole: one layer, or the two matrix products
 of one attention module. If an int8 artifact misses its accuracy budget, units are returned to
-float32, first those that cause the largest error per multiply-accumulate. The order depends on no
-timing, so that the same network, recipe and images give the same order on every machine.
+float32, first those that cause the largest error per multiply-accumulate. The order does not depend
+on measured times, so that the same network, recipe and images give the same order on every machine.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from tinyvit.quant_scheme import QuantScheme
 from tinyvit.variants import HEAD_DIM
 
 BATCH_SIZE = 16
+"""Number of images that pass through the network together."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class UnitSensitivity:
     Attributes:
         unit: Name of the layer or of the attention module.
         error: The error that the unit causes: the mean square error of the logits with all units in
-            int8, minus the same with this unit in float32. It can be negative.
+            int8, minus the mean square error with this unit in float32. It can be negative.
         macs: Number of multiply-accumulates of the unit for one image.
     """
 
@@ -76,7 +77,6 @@ def rank_sensitivity(
     units = quantized_units(folded, recipe, scheme)
     sensitivities = []
     for done, unit in enumerate(units, start=1):
-        # The unit is added to those that already stay float32.
         error = error_of_all - measure_error(recipe.with_more_float_units((unit,)))
         sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
         progress.advance("ranking layers by sensitivity", done, len(units))
@@ -90,15 +90,16 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
         folded: The folded float32 network.
 
     Returns:
-        The number for one image, by the name of the unit. For an attention module it is that of the
-        two matrix products, without the layers in the module.
+        Name of the unit -> multiply-accumulates for one image. For an attention module, these are
+        the ones of its two matrix products, without the layers in the module.
     """
     macs: dict[str, int] = {}
 
     def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = module.get_parameter("weight")
-            macs[name] = output.numel() // len(weight) * weight.numel()
+            positions = output.numel() // len(weight)  # tokens, or pixels of the output
+            macs[name] = positions * weight.numel()
 
         return count
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -35,12 +36,12 @@ DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs
 (docs/int8.md)."""
 SHARED_COLOR_VARIANCE = 0.75
-"""Share of the initial noise's variance that is common to the three color channels. The color
-channels of photographs are correlated too."""
+"""Share of the variance of the initial noise that the three color channels have in common, 0 to 1.
+The color channels of photographs are correlated too."""
 
 _METHOD_VERSION = 2
-"""Part of the cache key. It is increased when the method changes, so that cached images of an older
-method are not used."""
+"""Part of the cache key. This number is increased when the method changes, so that cached images of
+an older method are not used."""
 _REFERENCE_SIZE = 224
 """Largest image size in pixels for which `SyntheticConfig.batch` is not reduced."""
 
@@ -52,8 +53,8 @@ class SyntheticConfig:
     Attributes:
         count: Number of images.
         seed: Another seed gives other images.
-        batch: Largest number of images that are optimized together. For images larger than
-            224 x 224 it is reduced, so that they do not need more memory.
+        batch: Largest number of images that are optimized together. It is reduced for images larger
+            than 224 x 224, so that a batch does not need more memory.
         steps: Number of optimization steps of each batch.
         learning_rate: Initial learning rate of Adam.
         class_weight: Weight of a cross-entropy loss with a given class for every image, as in Yin
@@ -71,7 +72,7 @@ class SyntheticConfig:
 
 @dataclass(frozen=True)
 class ImageCache:
-    """A cache of synthetic images. It is updated after every finished batch.
+    """A cache of synthetic images, which is updated after every finished batch.
 
     Attributes:
         folder: The folder of the cache. It is created if it does not exist.
@@ -81,7 +82,7 @@ class ImageCache:
     folder: Path
     checkpoint_sha256: str
 
-    def path(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
+    def locate_file(self, preprocess: Preprocess, config: SyntheticConfig) -> Path:
         """Return the path of the .npz file for images that are made with these settings.
 
         Args:
@@ -117,18 +118,18 @@ def synthesize_images(
         progress: Receives the number of optimization steps that are done.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
-    sizes = _batch_sizes(config, preprocess.size)
-    cache_file = None if cache is None else cache.path(preprocess, config)
+    sizes = _choose_batch_sizes(config, preprocess.size)
+    cache_file = None if cache is None else cache.locate_file(preprocess, config)
     pixels = _load_batches(cache_file, preprocess.size, sizes)
-    finished = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
-    for batch_index in range(finished, len(sizes)):
+    finished_batches = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
+    for batch_index in range(finished_batches, len(sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
         images = _make_noise(sizes[batch_index], preprocess.size, rng)
         optimizer = _ImageOptimizer(network, preprocess, config, images)
         for step in range(config.steps):
             optimizer.step()
-            done = batch_index * config.steps + step + 1
-            progress.advance("making synthetic images", done, len(sizes) * config.steps)
+            finished_steps = batch_index * config.steps + step + 1
+            progress.advance("making synthetic images", finished_steps, len(sizes) * config.steps)
         pixels = np.concatenate([pixels, optimizer.pixels()])
         if cache_file is not None:
             _save_batches(pixels, cache_file)
@@ -140,7 +141,7 @@ def synthesize_images(
 
 
 class _ImageOptimizer:
-    """Optimizes a batch of images so that their statistics approach those in the BatchNorms."""
+    """Optimizes a batch of images so that activations get the statistics in the BatchNorms."""
 
     def __init__(
         self, network: TinyViT, preprocess: Preprocess, config: SyntheticConfig, images: Tensor
@@ -218,12 +219,13 @@ def record_batch_norm_distances(network: nn.Module) -> Iterator[list[Tensor]]:
             handle.remove()
 
 
-def _batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
-    """Return the sizes of batches that contain all images, are nearly equal and fit into memory."""
-    fitting = config.batch * _REFERENCE_SIZE**2 // size**2
-    largest = max(1, min(config.batch, fitting))
-    batches = -(-config.count // largest)
-    return [len(part) for part in np.array_split(np.empty(config.count), batches)]
+def _choose_batch_sizes(config: SyntheticConfig, size: int) -> list[int]:
+    """Divide images of `size` x `size` pixels into nearly equal batches that fit into memory."""
+    fitting_batch = config.batch * _REFERENCE_SIZE**2 // size**2
+    largest_batch = max(1, min(config.batch, fitting_batch))
+    batch_count = math.ceil(config.count / largest_batch)
+    smaller_size, larger_batches = divmod(config.count, batch_count)
+    return [smaller_size + 1] * larger_batches + [smaller_size] * (batch_count - larger_batches)
 
 
 def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
@@ -243,9 +245,9 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
 
 
 def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixels:
-    """Load the finished batches of an earlier call, uint8 (N, size, size, 3).
+    """Load the images of the batches that an earlier call finished, uint8 (N, size, size, 3).
 
-    N is 0 if there is no such file, or if it is damaged or contains other images.
+    N is 0 if the cache file does not exist, is damaged, or contains other images.
     """
     if cache_file is not None and cache_file.is_file():
         with suppress(RequestError):

@@ -19,6 +19,7 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.quant.image_decoding import check_unreadable, decode_images
 
 BATCH_SIZE = 32
+"""Number of images in a batch of `ValidationSet.batches`."""
 MAX_CACHED_BYTES = 2**29
 """Largest size of the decoded pixels that are kept in memory: about 3,500 images of 224 x 224."""
 
@@ -28,7 +29,7 @@ LabeledBatch: TypeAlias = "tuple[Pixels, npt.NDArray[np.int64]]"
 
 @dataclass
 class ValidationSet:
-    """Images with their correct classes, which are decoded when `batches` is iterated over.
+    """Images with their correct classes. Images are decoded while `batches` is iterated over.
 
     The decoded pixels are kept in memory for later iterations if they fit into `MAX_CACHED_BYTES`.
     Otherwise every iteration decodes the images again.
@@ -45,7 +46,7 @@ class ValidationSet:
     _cached_batches: list[LabeledBatch] = field(default_factory=list, init=False, repr=False)
 
     def __len__(self) -> int:
-        """Return the number of image files, including unreadable files."""
+        """Return the number of image files, including those that cannot be read."""
         return len(self.images)
 
     @property

@@ -83,4 +83,4 @@ def test_a_fixed_batch_is_padded_and_cut(batch: int | str, expected_sizes: list[
     result = run_artifact(runtime, manifest, lambda: iter(batches))
     assert runtime.batch_sizes == expected_sizes
     assert (result.logits == preprocess.normalize(pixels)[:, :, 0, 0]).all()
-    assert (result.targets == np.arange(5)).all()
+    assert (result.correct_classes == np.arange(5)).all()

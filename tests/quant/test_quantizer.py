@@ -78,7 +78,7 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
     assert classes.tolist() == [COFFEE_CLASS]
     assert not empty_cache.exists()
     assert not progress.steps
-    assert prepared.sensitivity_images().shape == (SENSITIVITY_COUNT, 3, 64, 64)
+    assert prepared.make_sensitivity_images().shape == (SENSITIVITY_COUNT, 3, 64, 64)
     assert empty_cache.exists()
     assert progress.steps[-1] == ("making synthetic images", 20, 20)
 

@@ -183,4 +183,4 @@ def test_a_cache_that_cannot_be_written_is_ignored(
 def test_batches_of_large_images_are_smaller(
     count: int, size: int, expected_sizes: list[int]
 ) -> None:
-    assert synthetic._batch_sizes(SyntheticConfig(count), size) == expected_sizes
+    assert synthetic._choose_batch_sizes(SyntheticConfig(count), size) == expected_sizes

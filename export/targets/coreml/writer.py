@@ -116,7 +116,7 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     description.output.add().CopyFrom(logits)
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
-    values = "RGB in planes, normalized: the mean subtracted, then divided by std"
+    values = "RGB in planes, normalized: less the mean, divided by std"
     if manifest.stage == "normalize":
         values = "RGB; the model subtracts the mean and divides by std"
     size = f"{manifest.img_size} x {manifest.img_size}"
