@@ -192,7 +192,7 @@ def _make_config(args: argparse.Namespace) -> LatencyConfig:
 
     return LatencyConfig(
         scenario=args.scenario,
-        engine_names=tuple(args.runtime or [None]),
+        runtimes=tuple(args.runtime or [None]),
         threads=tuple(args.threads or [None]),
         batches=tuple(args.batch or [None]),
         device=args.device,

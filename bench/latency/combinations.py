@@ -71,7 +71,7 @@ def open_combinations(
     combinations: list[Combination] = []
     for path in paths:
         try:
-            engines = _select_engines(path, config.engine_names)
+            engines = _select_engines(path, config.runtimes)
         except TinyViTError as error:
             failures.add(path, error)
             continue

@@ -19,7 +19,7 @@ class LatencyConfig:
 
     Attributes:
         scenario: How queries arrive.
-        engine_names: Names of engines; None for the best installed one for the artifact.
+        runtimes: Names of engines; None for the best installed one for the artifact.
         threads: CPU threads of the engine, from 1; None for the engine's default.
         batches: Numbers of images per query, from 1; None for the default of the scenario.
         device: Device of the engine, such as "cpu" or "gpu".
@@ -37,7 +37,7 @@ class LatencyConfig:
     """
 
     scenario: Scenario = "single-stream"
-    engine_names: tuple[str | None, ...] = (None,)
+    runtimes: tuple[str | None, ...] = (None,)
     threads: tuple[int | None, ...] = (None,)
     batches: tuple[int | None, ...] = (None,)
     device: str = AUTO_DEVICE

@@ -56,7 +56,7 @@ def test_record_of_one_artifact(demo: dict[str, Path]) -> None:
 def test_every_combination_is_compared_with_the_first(small_classifier: str) -> None:
     engines = tuple(name for name in ("onnxruntime", "openvino") if is_installed(name))
     record = measure_latency(
-        [small_classifier], quick_config(engine_names=engines, threads=(1, 2), batches=(1, 2))
+        [small_classifier], quick_config(runtimes=engines, threads=(1, 2), batches=(1, 2))
     )
     combinations = [
         (result.artifact.engine.engine, result.artifact.engine.threads, result.batch)
@@ -177,7 +177,7 @@ def test_nothing_to_measure_is_an_error(tmp_path: Path) -> None:
 
 def test_reference_evaluator_is_not_timed(small_classifier: str) -> None:
     with pytest.raises(RequestError, match="its latency is not that of a device"):
-        measure_latency([small_classifier], LatencyConfig(engine_names=("coreml-reference",)))
+        measure_latency([small_classifier], LatencyConfig(runtimes=("coreml-reference",)))
 
 
 def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_multiply_accumulates_are_those_of_one_image(tmp_path: Path) -> None:
 
 
 def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) -> None:
-    config = quick_config(engine_names=("litert", "executorch"))
+    config = quick_config(runtimes=("litert", "executorch"))
     with pytest.raises(RequestError, match="none of the engines litert, executorch can open it"):
         measure_latency([small_classifier], config)
 
