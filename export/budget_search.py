@@ -29,11 +29,11 @@ from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.artifact import Artifact
 
 MIN_INT8_SHARE = 0.5
-"""Share of the multiply-accumulates in int8, 0 to 1, at or below which the search gives up: an
+"""The search gives up if this share of the multiply-accumulates, 0 to 1, or less is in int8: an
 artifact that is mostly float32 is not an int8 artifact."""
 
 PROBE_IMAGE_COUNT = 8
-"""Number of images on which the float32 logits of two engines are compared."""
+"""Number of images on which the float32 logits of two targets' engines are compared."""
 
 
 @dataclass
@@ -41,13 +41,13 @@ class SharedMeasurements:
     """Measurements of one export that several targets share.
 
     Attributes:
-        substitutes: For targets whose engines do not run on this machine: quantization scheme ->
-            the result of the search with an ONNX file of this scheme (`OnnxSubstitute`).
+        candidates_by_scheme: For targets whose engines do not run on this machine: quantization
+            scheme of an `OnnxSubstitute` -> the result of the search with it.
         float32_outputs: The outputs of the float32 artifact in the first engine that ran it; None
             before that.
     """
 
-    substitutes: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
+    candidates_by_scheme: dict[QuantScheme, QuantizedCandidate] = field(default_factory=dict)
     float32_outputs: ArtifactOutputs | None = None
 
     def run_float32(

@@ -78,7 +78,7 @@ class FloatPreparer:
 
     Attributes:
         source: The network to export.
-        manifest: The manifest that all artifacts share, with golden vectors.
+        manifest: The manifest that all artifacts share, with golden vectors and the precision.
         progress: Receives a message for each measurement.
     """
 
@@ -91,6 +91,7 @@ class FloatPreparer:
         graph, manifest = self.source.graph, self.manifest
         if manifest.precision == "float32":
             return PreparedNetwork(graph, manifest, torch_baseline=self.source.folded)
+        # For float16, the target rounds the weights of the float32 network when it lowers it.
         return PreparedNetwork(graph, manifest, speed=self._compare_with_float32(target))
 
     def _compare_with_float32(self, target: Target) -> SpeedComparison | None:
@@ -114,7 +115,7 @@ class QuantizedPreparer:
     Attributes:
         config: The options of the export.
         source: The network to export.
-        quantization: The recipe, and the images that accuracy is compared on.
+        quantization: The recipe, and the images on which int8 is compared with float32.
         progress: Receives a message for each step.
         measurements: Measurements that several targets share.
     """
@@ -177,13 +178,13 @@ class QuantizedPreparer:
                 "leave out --min-speedup",
             )
         substitute = OnnxSubstitute(target)
-        candidate = self.measurements.substitutes.get(substitute.scheme)
+        candidate = self.measurements.candidates_by_scheme.get(substitute.scheme)
         if candidate is None:
             with open_workspace(self.source, substitute) as workspace:
                 candidate = search_within_budget(
                     workspace, self.quantization, self.measurements, self.progress
                 )
-            self.measurements.substitutes[substitute.scheme] = candidate
+            self.measurements.candidates_by_scheme[substitute.scheme] = candidate
         return candidate.with_scheme(self.source.folded, target.scheme)
 
 

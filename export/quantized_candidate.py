@@ -1,7 +1,7 @@
-"""The result of the search for an int8 network: the network, and how it was found.
+"""Describes the result of the search for an int8 network: the network, and how it was found.
 
-Names: a unit is a part of the network that is quantized as a whole, which is a layer or an
-attention module. A recipe (`quant.recipe`) contains the scales that the network is quantized with.
+A unit is a part of the network that is quantized as a whole: a layer or an attention module. A
+recipe (`quant.recipe`) contains the scales that the network is quantized with.
 """
 
 from __future__ import annotations
