@@ -106,13 +106,19 @@ def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
     """Lower the network for the target.
 
     The search for an int8 network has lowered it already, but without preprocessing. That model is
-    reused if the artifact has no preprocessing either (stage "host").
+    reused if the artifact has no preprocessing either (embedded preprocessing "host").
     """
     manifest, candidate = network.manifest, network.candidate
-    if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
+    if (
+        manifest.embedded_preprocessing == "host"
+        and candidate is not None
+        and candidate.lowered is not None
+    ):
         return candidate.lowered
     with explain_tool_errors(f"making the {target.name} artifact"):
-        return target.lower(network.graph, manifest.preprocess, manifest.stage, manifest.precision)
+        return target.lower(
+            network.graph, manifest.preprocess, manifest.embedded_preprocessing, manifest.precision
+        )
 
 
 def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:

@@ -15,10 +15,10 @@ from tinyvit import golden
 from tinyvit.export.tracing import BATCH, INPUT, OUTPUT
 from tinyvit.labels import Label
 from tinyvit.manifest import (
+    EmbeddedPreprocessing,
     GoldenVectors,
     Manifest,
     Precision,
-    PreprocessStage,
     SourceCheckpoint,
     TensorSpec,
 )
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
     from tinyvit.nn.model import TinyViT
 
-RELATIVE_TOLERANCE: dict[PreprocessStage, float] = {"host": 1e-3, "normalize": 1e-3, "full": 1e-2}
+RELATIVE_TOLERANCE: dict[EmbeddedPreprocessing, float] = {
+    "host": 1e-3,
+    "normalize": 1e-3,
+    "full": 1e-2,
+}
 """Allowed difference between the logits of a float32 engine and those of the torch model, as a
 fraction of the largest absolute logit, or of 1 if that is larger.
 
@@ -54,9 +58,9 @@ Sides and shifts are multiples of the side of a patch, 4 pixels.
 """
 
 _CENTER_MARGIN = 64
-"""Columns added on either side of a square golden image for the stage "full". After the image is
-halved, the center crop removes 32 more pixels at the left than at the top, a multiple of the patch
-size."""
+"""Columns added on either side of a square golden image for embedded preprocessing "full". After
+the image is halved, the center crop removes 32 more pixels at the left than at the top, a multiple
+of the patch size."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def build_manifest(
     source: Checkpoint,
     labels: tuple[Label, ...],
     batch: int | None,
-    stage: PreprocessStage,
+    embedded_preprocessing: EmbeddedPreprocessing,
     precision: Precision = "float32",
 ) -> Manifest:
     """Build a manifest without its golden vectors and without what depends on the target.
@@ -89,14 +93,14 @@ def build_manifest(
         source: The checkpoint that is exported.
         labels: One label for each class, in the order of the logits.
         batch: Images per call; None for a dynamic batch.
-        stage: How much of the preprocessing is part of the artifact.
+        embedded_preprocessing: How much of the preprocessing is part of the artifact.
         precision: Precision of the artifact.
 
     Returns:
         A manifest whose `target` is "", whose `tools` are empty, and whose float32 input is NCHW.
     """
     size, batch_axis = source.img_size, batch or BATCH
-    input_specs: dict[PreprocessStage, TensorSpec] = {
+    input_specs: dict[EmbeddedPreprocessing, TensorSpec] = {
         "host": TensorSpec(INPUT, (batch_axis, 3, size, size), "float32", "NCHW"),
         "normalize": TensorSpec(INPUT, (batch_axis, size, size, 3), "uint8", "NHWC"),
         "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
@@ -107,8 +111,8 @@ def build_manifest(
         img_size=size,
         target="",
         precision=precision,
-        stage=stage,
-        input=input_specs[stage],
+        embedded_preprocessing=embedded_preprocessing,
+        input=input_specs[embedded_preprocessing],
         output=TensorSpec(OUTPUT, (batch_axis, source.num_classes), "float32", "NC"),
         preprocess=source.preprocess,
         labels=labels,
@@ -124,8 +128,8 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     Args:
         network: The network whose logits the artifact must reproduce. For float32 and float16, it
             is the network before folding; for int8, the quantized network with exact arithmetic.
-        manifest: The artifact's manifest; its stage, precision, preprocessing and image size are
-            used.
+        manifest: The artifact's manifest; its embedded preprocessing, precision, preprocessing and
+            image size are used.
 
     Returns:
         The formula of the inputs, their logits rounded to 7 digits, and the tolerance.
@@ -135,10 +139,15 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
         golden.make_pattern(pattern, inputs.height, inputs.width) for pattern in inputs.patterns
     )
     logits = np.concatenate(
-        [_run_network(network, manifest.preprocess, manifest.stage, image) for image in images]
+        [
+            _run_network(network, manifest.preprocess, manifest.embedded_preprocessing, image)
+            for image in images
+        ]
     )
     rounding_tolerance = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
-    relative_tolerance = max(RELATIVE_TOLERANCE[manifest.stage], rounding_tolerance)
+    relative_tolerance = max(
+        RELATIVE_TOLERANCE[manifest.embedded_preprocessing], rounding_tolerance
+    )
     tolerance = relative_tolerance * max(1.0, float(np.abs(logits).max()))
     return GoldenVectors(
         formula=inputs.formula,
@@ -171,7 +180,7 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
     """
     size, preprocess = manifest.img_size, manifest.preprocess
     scale, height, width, cropped_pixels = 1, size, size, 0
-    if manifest.stage == "full":
+    if manifest.embedded_preprocessing == "full":
         scale, height = 2, 2 * preprocess.resize
         cropped_pixels = round((preprocess.resize - size) / 2)
         width = height + (2 * _CENTER_MARGIN if preprocess.crop == "center" else 0)
@@ -184,13 +193,20 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
 
 
 def _run_network(
-    network: TinyViT, preprocess: Preprocess, stage: PreprocessStage, image: npt.NDArray[np.uint8]
+    network: TinyViT,
+    preprocess: Preprocess,
+    embedded_preprocessing: EmbeddedPreprocessing,
+    image: npt.NDArray[np.uint8],
 ) -> npt.NDArray[np.float64]:
     """Return the logits, (1, classes), for one image, uint8 (height, width, 3)."""
     import torch
     from PIL import Image
 
-    pixels = preprocess(Image.fromarray(image)) if stage == "full" else preprocess.normalize(image)
+    pixels = (
+        preprocess(Image.fromarray(image))
+        if embedded_preprocessing == "full"
+        else preprocess.normalize(image)
+    )
     dtype = network.head.fc.weight.dtype
     with torch.no_grad():
         logits = network(torch.from_numpy(pixels)[None].to(dtype))

@@ -10,7 +10,7 @@ from functools import partial
 
 from tinyvit.data.decoding import count_decoding_threads, map_ahead
 from tinyvit.data.image_sources import Pixels
-from tinyvit.data.listing import ImageReader
+from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import open_image
 from tinyvit.preprocess import Preprocess
@@ -20,7 +20,7 @@ MAX_UNREADABLE_SHARE = 0.05
 
 
 def decode_images(
-    readers: Iterable[ImageReader], preprocess: Preprocess
+    readers: Iterable[SourceGetter], preprocess: Preprocess
 ) -> Iterator[Pixels | ImageError]:
     """Decode, resize and crop images in threads.
 
@@ -56,7 +56,7 @@ def check_unreadable(errors: Sequence[ImageError], total: int) -> None:
         )
 
 
-def _decode_image(preprocess: Preprocess, read: ImageReader) -> Pixels | ImageError:
+def _decode_image(preprocess: Preprocess, read: SourceGetter) -> Pixels | ImageError:
     """Return the pixels of one image, or the error."""
     try:
         return preprocess.resize_and_crop(open_image(read(), exif=False))

@@ -184,7 +184,7 @@ def make_golden_batch(manifest: Manifest, golden: GoldenVectors, index: int) -> 
         repeated; otherwise the batch has one image.
     """
     image: npt.NDArray[Any] = make_pattern(golden.patterns[index], golden.height, golden.width)
-    if manifest.stage == "host":
+    if manifest.embedded_preprocessing == "host":
         image = manifest.preprocess.normalize(image, manifest.input.layout)
     batch_size = manifest.input.shape[0]
     return np.stack([image] * (batch_size if isinstance(batch_size, int) else 1))
@@ -220,7 +220,7 @@ def _read_golden_inputs(manifest: Manifest, path: Path) -> GoldenVectors:
 def _is_size_allowed(manifest: Manifest, golden: GoldenVectors) -> bool:
     """Return whether the golden images have a size that the artifact takes."""
     sides = (golden.height, golden.width)
-    if manifest.stage == "full":
+    if manifest.embedded_preprocessing == "full":
         return all(0 < side <= _MAX_SIDE for side in sides)
     return sides == (manifest.preprocess.size, manifest.preprocess.size)
 

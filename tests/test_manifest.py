@@ -27,7 +27,7 @@ MANIFEST = Manifest(
     img_size=224,
     target="onnx",
     precision="float32",
-    stage="host",
+    embedded_preprocessing="host",
     input=TensorSpec("image", ("batch", 3, 224, 224), "float32", "NCHW"),
     output=TensorSpec("logits", ("batch", 2), "float32", "NC"),
     preprocess=Preprocess(224, 235),
@@ -59,7 +59,7 @@ DATA: dict[str, Any] = {
     "img_size": 224,
     "target": "onnx",
     "precision": "float32",
-    "stage": "host",
+    "embedded_preprocessing": "host",
     "input": {
         "name": "image",
         "shape": ["batch", 3, 224, 224],
@@ -236,8 +236,8 @@ def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("stage", "partial"),
-        ("stage", []),
+        ("embedded_preprocessing", "partial"),
+        ("embedded_preprocessing", []),
         ("precision", "int4"),
         ("labels.names", ["only one"]),
         ("labels.names", [1, 2]),

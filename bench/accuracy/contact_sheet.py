@@ -69,7 +69,7 @@ def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, pa
     for position, index in enumerate(chosen):
         row, column = divmod(position, _COLUMNS)
         x, y = _GAP_PX + column * cell_width, _GAP_PX + row * cell_height
-        image = open_image(evaluation.samples[index].read(), exif=False)
+        image = open_image(evaluation.samples[index].get_source(), exif=False)
         image.thumbnail((_SIDE_PX, _SIDE_PX))
         left, top = (_SIDE_PX - image.width) // 2, (_SIDE_PX - image.height) // 2
         sheet.paste(image, (x + left, y + top))

@@ -59,7 +59,7 @@ def predict_samples(
     threads = classifier.describe().runtime.threads
     chunk = _CHUNK_IMAGES if threads is not None and threads >= count_cores() else None
     rows = classifier.logits_each(
-        (sample.read() for sample in samples), channels=channels, exif=False, chunk=chunk
+        (sample.get_source() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
     for sample, row in zip(samples, rows):
         if isinstance(row, ImageError):

@@ -105,7 +105,11 @@ def _check_resize_support(artifact: Artifact) -> None:
     wrong without any message.
     """
     is_onnx = artifact.format is ONNX
-    if is_onnx and artifact.manifest is not None and artifact.manifest.stage == "full":
+    if (
+        is_onnx
+        and artifact.manifest is not None
+        and artifact.manifest.embedded_preprocessing == "full"
+    ):
         raise RequestError(
             "OpenVINO cannot resize images as this ONNX file requires",
             "use an artifact of tinyvit-export --target openvino --preprocess full",

@@ -25,7 +25,7 @@ MANIFEST_KEY = "tinyvit"
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
-PreprocessStage = Literal["host", "normalize", "full"]
+EmbeddedPreprocessing = Literal["host", "normalize", "full"]
 """Which steps of the preprocessing the artifact itself performs. The caller performs the others.
 
 - "host": none. The input is float32 NCHW: resized, cropped and normalized images.
@@ -170,7 +170,7 @@ class Manifest:
         img_size: Side of the network's square input in pixels.
         target: Name of the export target that made the artifact.
         precision: Numeric precision of the network.
-        stage: Which steps of the preprocessing the artifact itself performs.
+        embedded_preprocessing: Which steps of the preprocessing the artifact itself performs.
         input: The artifact's input tensor.
         output: The artifact's output tensor, the logits.
         preprocess: All steps of the preprocessing, including those that the caller performs.
@@ -192,7 +192,7 @@ class Manifest:
     img_size: int
     target: str
     precision: Precision
-    stage: PreprocessStage
+    embedded_preprocessing: EmbeddedPreprocessing
     input: TensorSpec
     output: TensorSpec
     preprocess: Preprocess

@@ -11,9 +11,9 @@ from PIL import Image
 
 from tinyvit.data.class_folders import (
     class_folder_name,
+    find_split_folder,
     read_image_folder,
     read_labeled_images,
-    split_folder,
 )
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
@@ -56,8 +56,8 @@ def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
 def test_the_training_split_is_read(tmp_path: Path) -> None:
     touch(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg")
     assert read_image_folder(tmp_path).folder == tmp_path / "train"
-    assert split_folder(tmp_path, "val") == tmp_path / "val"
-    assert split_folder(tmp_path / "val", "val") == tmp_path / "val"
+    assert find_split_folder(tmp_path, "val") == tmp_path / "val"
+    assert find_split_folder(tmp_path / "val", "val") == tmp_path / "val"
 
 
 def test_the_hash_covers_names_and_sizes(tmp_path: Path) -> None:

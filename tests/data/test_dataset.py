@@ -40,7 +40,7 @@ def test_class_folders(folders: Path, image_classes: list[str]) -> None:
 
 def test_a_file_of_a_folder_is_read_as_its_path(folders: Path) -> None:
     dataset = open_dataset(DatasetLocation(str(folders)))
-    assert [sample.read() for sample in dataset.samples] == [
+    assert [sample.get_source() for sample in dataset.samples] == [
         folders / sample.name for sample in dataset.samples
     ]
     assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256
@@ -55,7 +55,7 @@ def test_a_tar_is_read_where_it_lies(folders: Path, tmp_path: Path) -> None:
     loose = open_dataset(DatasetLocation(str(folders)))
     assert (packed.sha256, len(packed.samples)) == (loose.sha256, 12)
     for a, b in zip(packed.samples, loose.samples):
-        assert open_image(a.read()) == open_image(b.read())
+        assert open_image(a.get_source()) == open_image(b.get_source())
 
 
 def test_a_flat_folder_with_a_truth_file(

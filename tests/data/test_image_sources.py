@@ -32,7 +32,7 @@ def test_a_folder(tmp_path: Path) -> None:
         ("b/1.jpg", "b"),
         ("b/deep/2.jpg", "b/deep"),
     ]
-    assert [image.read() for image in images] == [tmp_path / image.name for image in images]
+    assert [image.get_source() for image in images] == [tmp_path / image.name for image in images]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="has no images"):
         list_source_images(tmp_path / "empty")
@@ -46,8 +46,8 @@ def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.Monk
     images = list_source_images(Path("in/list.txt"))
     assert [image.name for image in images] == ["deep/1.png", "../2.png", "../3.png"]
     assert [image.group for image in images] == ["deep", "..", ".."]
-    assert images[0].read() == Path("in/deep/1.png")
-    assert images[2].read() == tmp_path / "3.png"
+    assert images[0].get_source() == Path("in/deep/1.png")
+    assert images[2].get_source() == tmp_path / "3.png"
 
 
 def test_an_array(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_an_array(tmp_path: Path) -> None:
         save(tmp_path / "images.npz", pixels)
         assert np.array_equal(read_image_array(tmp_path / "images.npz"), pixels)
         images = list_source_images(tmp_path / "images.npz")
-        assert np.array_equal(np.stack([image.read() for image in images]), pixels)
+        assert np.array_equal(np.stack([image.get_source() for image in images]), pixels)
         # The names enter the hash that orders the images: another spelling is another sample.
         assert (images[7].name, images[7].group) == ("picture 7", "")
 

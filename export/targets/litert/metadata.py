@@ -55,7 +55,7 @@ def make_metadata(manifest: Manifest) -> bytes:
     """Describe a model that takes an image and returns logits.
 
     The metadata states how the caller must normalize levels from 0 to 255. If the model itself
-    normalizes (stage "normalize"), that is a mean of 0 and a std of 1.
+    normalizes (embedded preprocessing "normalize"), that is a mean of 0 and a std of 1.
 
     Args:
         manifest: The manifest of the artifact.
@@ -80,7 +80,7 @@ def make_metadata(manifest: Manifest) -> bytes:
 
 def _write_image(builder: Any, manifest: Manifest) -> int:
     """Write the TensorMetadata of the input, and return its offset."""
-    preprocess, caller_normalizes = manifest.preprocess, manifest.stage == "host"
+    preprocess, caller_normalizes = manifest.preprocess, manifest.embedded_preprocessing == "host"
     mean, std = [0.0] * 3, [1.0] * 3
     if caller_normalizes:
         mean = [255 * value for value in preprocess.mean]

@@ -1,8 +1,8 @@
 """A pass that puts preprocessing into an OpenVINO model.
 
 Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
-uint8 RGB with the same name: (N, size, size, 3) for the stage "normalize", or one image
-(1, height, width, 3) of any size for the stage "full".
+uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
+image (1, height, width, 3) of any size for embedded preprocessing "full".
 
 The shared pass for ONNX (`passes/onnx_preprocess.py`) is not used, because OpenVINO's ONNX reader
 ignores antialiasing. `resize.py` builds the resize from other operations.
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.export.targets.openvino.graph_helpers import Node, make_float32, make_int64
 from tinyvit.export.targets.openvino.resize import FILTER_RADIUS, add_resize_and_crop
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def add_preprocessing(
-    model: openvino.Model, preprocess: Preprocess, stage: PreprocessStage
+    model: openvino.Model, preprocess: Preprocess, embedded_preprocessing: EmbeddedPreprocessing
 ) -> openvino.Model:
     """Put a part of the preprocessing in front of the network.
 
@@ -37,7 +37,7 @@ def add_preprocessing(
     Args:
         model: The model; it must not be used afterwards.
         preprocess: The preprocessing that makes the network's input.
-        stage: The part to add; "host" adds nothing.
+        embedded_preprocessing: The part to add; "host" adds nothing.
 
     Returns:
         A model with the new input; `model` itself for "host".
@@ -46,7 +46,7 @@ def add_preprocessing(
         RequestError: The model or the preprocessing does not meet the requirements.
         MissingDependencyError: OpenVINO is not installed.
     """
-    if stage == "host":
+    if embedded_preprocessing == "host":
         return model
     try:
         import openvino
@@ -54,7 +54,7 @@ def add_preprocessing(
     except ImportError as error:
         raise MissingDependencyError.of("openvino", "openvino") from error
     old_input, size = _find_network_input(model, preprocess), preprocess.size
-    if stage == "full":
+    if embedded_preprocessing == "full":
         _check_resize(old_input, preprocess)
         # Shapes inside the network may contain a dynamic batch, which becomes 1.
         model.reshape({0: [1, 3, size, size]})
@@ -64,7 +64,7 @@ def add_preprocessing(
     image = ops.parameter(
         openvino.PartialShape(shape), openvino.Type.u8, name=old_input.get_friendly_name()
     )
-    if stage == "full":
+    if embedded_preprocessing == "full":
         values = add_resize_and_crop(image, preprocess)
     else:
         values = ops.convert(ops.transpose(image, make_int64(0, 3, 1, 2)), "f32")

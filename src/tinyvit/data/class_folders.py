@@ -129,7 +129,7 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
         RequestError: `folder` is not a folder.
         ImageError: The folder cannot be read, or has no images.
     """
-    folder = split_folder(folder, "train")
+    folder = find_split_folder(folder, "train")
     if not folder.is_dir():
         raise RequestError(
             f"{folder} is not a folder",
@@ -170,7 +170,7 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
     return LabeledImages(tuple(files), np.array([indices[name] for name in names], np.int64))
 
 
-def split_folder(folder: str | Path, split: str) -> Path:
+def find_split_folder(folder: str | Path, split: str) -> Path:
     """Return the subfolder of a split, or the folder itself if it has no splits.
 
     Args:

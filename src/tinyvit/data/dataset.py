@@ -22,7 +22,7 @@ from pathlib import Path
 from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folders import class_folder_name
 from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
-from tinyvit.data.listing import ImageReader, list_images, list_subfolders, make_path_reader
+from tinyvit.data.listing import SourceGetter, list_images, list_subfolders, make_path_getter
 from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
@@ -42,7 +42,7 @@ class Sample:
 
     name: str
     classes: tuple[str, ...]
-    read: ImageReader
+    read: SourceGetter
 
 
 @dataclass(frozen=True)
@@ -202,14 +202,14 @@ def _open_all(
     return _label_by_class_folders(readers, path)
 
 
-def _folder_readers(folder: Path) -> dict[str, ImageReader]:
+def _folder_readers(folder: Path) -> dict[str, SourceGetter]:
     readers = {
-        path.relative_to(folder).as_posix(): make_path_reader(path) for path in list_images(folder)
+        path.relative_to(folder).as_posix(): make_path_getter(path) for path in list_images(folder)
     }
     return dict(sorted(readers.items()))
 
 
-def _label_by_class_folders(readers: Mapping[str, ImageReader], path: Path) -> Dataset:
+def _label_by_class_folders(readers: Mapping[str, SourceGetter], path: Path) -> Dataset:
     outside = [name for name in readers if "/" not in name]
     if outside:
         raise RequestError(
@@ -231,7 +231,7 @@ def _label_by_class_folders(readers: Mapping[str, ImageReader], path: Path) -> D
     return Dataset(f"{len(samples)} images in class folders of {path.name}", samples)
 
 
-def _label_by_truth_file(readers: Mapping[str, ImageReader], name: str, truth: Path) -> Dataset:
+def _label_by_truth_file(readers: Mapping[str, SourceGetter], name: str, truth: Path) -> Dataset:
     classes = read_truth_file(truth, list(readers))
     samples = tuple(
         Sample(image, classes[image], read) for image, read in readers.items() if classes[image]

@@ -18,7 +18,7 @@ from typing import IO, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.data.listing import ImageReader, list_images, make_path_reader
+from tinyvit.data.listing import SourceGetter, list_images, make_path_getter
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
 
@@ -58,7 +58,7 @@ class SourceImage:
 
     name: str
     group: str
-    read: ImageReader
+    read: SourceGetter
 
 
 def list_source_images(source: Path) -> list[SourceImage]:
@@ -99,7 +99,7 @@ def make_source_image(path: Path, base: Path) -> SourceImage:
         base: The folder that the name is relative to. The file may be outside this folder.
     """
     name = Path(os.path.relpath(path, base))
-    return SourceImage(name.as_posix(), name.parent.as_posix(), make_path_reader(path))
+    return SourceImage(name.as_posix(), name.parent.as_posix(), make_path_getter(path))
 
 
 def order_source_images(images: list[SourceImage], seed: int) -> list[SourceImage]:

@@ -17,7 +17,7 @@ from typing import TypeAlias
 from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 
-ImageReader: TypeAlias = "Callable[[], ImageSource]"
+SourceGetter: TypeAlias = "Callable[[], ImageSource]"
 """A function without arguments that returns what `tinyvit.images.open_image` opens, such as a path
 or the bytes of an image file. It does not decode the image."""
 
@@ -124,8 +124,8 @@ def list_subfolders(folder: Path) -> list[str]:
     )
 
 
-def make_path_reader(path: Path) -> ImageReader:
-    """Return an `ImageReader` for an image that is a separate file: it returns the path.
+def make_path_getter(path: Path) -> SourceGetter:
+    """Return an `SourceGetter` for an image that is a separate file: it returns the path.
 
     Images inside an archive or a table need other readers.
 

@@ -203,7 +203,7 @@ def test_manifest_is_in_an_archive_behind_the_program(
         img_size=SIZE,
         target="executorch",
         precision="float32",
-        stage="host",
+        embedded_preprocessing="host",
         input=TensorSpec("image", (1, 3, SIZE, SIZE), "float32", "NCHW"),
         output=TensorSpec("logits", (1, 10), "float32", "NC"),
         preprocess=PREPROCESS,
