@@ -144,9 +144,9 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
             for image in images
         ]
     )
-    rounding_tolerance = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
     relative_tolerance = max(
-        RELATIVE_TOLERANCE[manifest.embedded_preprocessing], rounding_tolerance
+        RELATIVE_TOLERANCE[manifest.embedded_preprocessing],
+        ROUNDING_TOLERANCE.get(manifest.precision, 0.0),
     )
     tolerance = relative_tolerance * max(1.0, float(np.abs(logits).max()))
     return GoldenVectors(
@@ -164,7 +164,7 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     if manifest.precision == "int8":
         return _choose_int8_inputs(manifest)
     height = width = manifest.img_size
-    if manifest.stage == "full":
+    if manifest.embedded_preprocessing == "full":
         # Larger than the network's input and not square, to check the resize and the crop.
         height, width = manifest.img_size * 5 // 4, manifest.img_size * 3 // 2
     return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)

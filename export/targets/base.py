@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
 Feature = Precision | EmbeddedPreprocessing
-"""What a target may leave unsupported: a precision, or a value of `embedded_preprocessing` (how much
-of the preprocessing is part of the artifact)."""
+"""What a target may leave unsupported: a precision, or a value of `embedded_preprocessing` (how
+much of the preprocessing is part of the artifact)."""
 
 ParityMethod = Literal["engine", "reference", "graph"]
 """How the logits of an artifact are computed to check them; see `Target.parity_method`."""

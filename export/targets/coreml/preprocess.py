@@ -55,7 +55,7 @@ class ClassifierNetwork(nn.Module):
         """Classify one image.
 
         Args:
-            image: float32 (1, 3, size, size): levels from 0 to 255 if the stage is "normalize",
+            image: float32 (1, 3, size, size): levels from 0 to 255 if this module normalizes,
                 otherwise normalized values.
 
         Returns:
