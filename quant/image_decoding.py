@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from tinyvit.data.decoding import count_decoding_threads, map_ahead
-from tinyvit.data.image_sources import Pixels
+from tinyvit.data.calibration_images import Pixels
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import open_image
@@ -33,7 +33,7 @@ def decode_images(
     Yields:
         The RGB pixels of each image, uint8 (S, S, 3), or the error that decoding raised, in order.
     """
-    threads = count_decoding_threads()
+    threads = choose_decoding_threads()
     return map_ahead(
         partial(_decode_image, preprocess), readers, threads=threads, ahead=2 * threads + 1
     )

@@ -10,8 +10,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
-from tinyvit.data.image_sources import Pixels
 from tinyvit.data.listing import make_path_getter
 from tinyvit.errors import ImageError
 from tinyvit.labels import Label

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.batching import run_in_batches
-from tinyvit.data.decoding import count_decoding_threads, map_ahead
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
@@ -132,7 +132,7 @@ class Classifier:
             raise
         self._batch_size = self._model_io.batch_size or DEFAULT_BATCH_SIZE
         self._top_k = min(top_k, len(self._model_io.labels))
-        self._decoding_threads = count_decoding_threads()
+        self._decoding_threads = choose_decoding_threads()
 
     @property
     def preprocess(self) -> Preprocess:

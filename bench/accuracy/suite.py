@@ -155,7 +155,7 @@ def _make_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
         },
         warnings=(),
         dataset={
-            "source": dataset.source,
+            "source": dataset.description,
             "names_and_classes_sha256": dataset.sha256,
             "images": len(dataset.samples),
         },

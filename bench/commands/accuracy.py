@@ -174,7 +174,7 @@ def run(args: argparse.Namespace) -> int:
     progress = make_progress(json_output=args.json and not args.progress)
     limit = args.limit or (DEFAULT_IMAGES if args.preprocess_check else None)
     dataset = open_labeled_images(DatasetLocation(args.data, args.truth, limit))
-    progress.message(f"measuring on {dataset.source}")
+    progress.message(f"measuring on {dataset.description}")
     if args.preprocess_check:
         record = record_preprocess_check(args.files[0], dataset, _make_config(args), progress)
         lines = format_preprocess_check(record)

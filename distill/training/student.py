@@ -15,7 +15,8 @@ from tinyvit.files import write_atomically
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
-from tinyvit.nn.model import MBConv, TinyViT
+from tinyvit.nn.layers import MBConv
+from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
 

@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tinyvit.nn.model import Attention, ConvNorm, FusedProjection, Mlp, SplitProjection, TinyViT
+from tinyvit.nn.attention import Attention, FusedProjection, SplitProjection
+from tinyvit.nn.layers import ConvNorm, Mlp
+from tinyvit.nn.model import TinyViT
 from tinyvit.variants import HEAD_DIM
 
 
@@ -31,7 +33,7 @@ def fold_model(model: TinyViT) -> TinyViT:
     New weights are computed in float64 and rounded to float32 once.
 
     Args:
-        model: A network with the modules of `tinyvit.nn.model`. It is not changed.
+        model: A network that is not folded. It is not changed.
 
     Returns:
         A copy in eval mode. Its logits are those of `model` in eval mode, apart from rounding.

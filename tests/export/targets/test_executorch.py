@@ -39,8 +39,9 @@ from tinyvit.export.targets.executorch.writer import DELEGATE_CALL, ExecuTorchPr
 from tinyvit.export.tracing import trace
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest, Precision, SourceCheckpoint, TensorSpec
+from tinyvit.nn.attention import Attention
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.model import Attention, TinyViT
+from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.runtimes.artifact import Artifact

@@ -1,7 +1,7 @@
 """Listing images for calibration: those of a folder, of a list of paths, or of an array.
 
-Calibration chooses the scales of int8 activations from the values that occur on sample images. An
-image source is a folder, a .txt file of paths or an .npz file. Image files are not decoded here.
+Calibration chooses the scales of int8 activations from the values that occur on sample images. A
+user gives them as a folder, a .txt file of paths or an .npz file. Image files are not decoded here.
 """
 
 from __future__ import annotations
@@ -23,91 +23,109 @@ from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
 
 MAX_LIST_BYTES = 64 * 2**20
-"""Larger lists of paths are refused."""
+"""Larger files of paths are refused."""
 
 MAX_ARRAY_BYTES = 4 * 2**30
 """Arrays with more pixel data are refused."""
 
-SOURCE_REMEDY = (
+_REMEDY = (
     "give a folder of images, a folder of class folders, a .txt file of paths or an .npz file"
     " of one array"
 )
 
 Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+"""RGB values of one or several images, (..., H, W, 3)."""
 
+# numpy writes arrays of numbers in one of these two versions of its format.
 _HEADER_READERS = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,
 }
 _ARRAY_ERRORS = (
-    *(OSError, ValueError, LookupError, EOFError, RuntimeError, MemoryError),
-    *(zipfile.BadZipFile, zlib.error),
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 """Errors that zipfile, zlib and numpy raise for damaged files."""
 
 
 @dataclass(frozen=True)
-class SourceImage:
-    """One image of a source that has not been read yet.
+class CalibrationImage:
+    """One image for calibration that has not been decoded yet.
 
     Attributes:
-        name: Name of the image within its source. `order_source_images` orders by its hash.
-        group: Folder that contains the image. A sample contains equally many images of each group.
-        read: Function that returns the image for `tinyvit.images.open_image`: a path or an array.
+        name: Name of the image, unique in the list. `order_calibration_images` orders by its hash.
+        group: Folder that contains the image. Calibration uses equally many images of each folder,
+            as far as possible.
+        get_source: Function that returns the path or the pixels of the image.
     """
 
     name: str
     group: str
-    read: SourceGetter
+    get_source: SourceGetter
 
 
-def list_source_images(source: Path) -> list[SourceImage]:
-    """List every image of a source. Only an .npz file is read.
+def list_calibration_images(data: Path) -> list[CalibrationImage]:
+    """List every image that a user gives for calibration.
+
+    The images of a folder or a list of paths are not read, those in an .npz file are.
 
     Args:
-        source: A folder of images at any depth; a .txt file with one path per line, relative to the
+        data: A folder of images at any depth; a .txt file with one path per line, relative to the
             folder of that file; or an .npz file that `read_image_array` accepts.
 
     Raises:
-        RequestError: The source does not exist or is of another kind, or a list or an array cannot
-            be read.
+        RequestError: `data` does not exist, is none of these, or cannot be read.
         ImageError: The folder cannot be read, or has no images.
     """
-    if source.is_dir():
-        return [make_source_image(path, source) for path in list_images(source)]
-    if not source.is_file():
-        raise RequestError(f"{source} does not exist", SOURCE_REMEDY)
-    if source.suffix.lower() == ".txt":
+    if data.is_dir():
+        return [make_calibration_image(path, data) for path in list_images(data)]
+    if not data.is_file():
+        raise RequestError(f"{data} does not exist", _REMEDY)
+    if data.suffix.lower() == ".txt":
+        folder = data.parent
+        return [make_calibration_image(folder / line, folder) for line in _read_lines(data)]
+    if data.suffix.lower() == ".npz":
+        array = read_image_array(data)
         return [
-            make_source_image(source.parent / line, source.parent) for line in _read_lines(source)
-        ]
-    if source.suffix.lower() == ".npz":
-        array = read_image_array(source)
-        return [
-            # These names must never change: `order_source_images` orders by their hashes.
-            SourceImage(f"picture {index}", "", partial(array.__getitem__, index))
+            CalibrationImage(
+                # These names must never change: `order_calibration_images` orders by their hashes.
+                name=f"picture {index}",
+                group="",
+                get_source=partial(array.__getitem__, index),
+            )
             for index in range(len(array))
         ]
-    raise RequestError(f"{source} is not a source of images", SOURCE_REMEDY)
+    raise RequestError(f"{data} is not a source of images", _REMEDY)
 
 
-def make_source_image(path: Path, base: Path) -> SourceImage:
-    """Create the entry of an image file, named by its path relative to a base folder.
+def make_calibration_image(path: Path, base: Path) -> CalibrationImage:
+    """Describe an image file for calibration. Its name is its path relative to a base folder.
 
     Args:
         path: The image file.
-        base: The folder that the name is relative to. The file may be outside this folder.
+        base: The base folder. The file may be outside this folder.
     """
-    name = Path(os.path.relpath(path, base))
-    return SourceImage(name.as_posix(), name.parent.as_posix(), make_path_getter(path))
+    relative = Path(os.path.relpath(path, base))
+    return CalibrationImage(
+        name=relative.as_posix(),
+        group=relative.parent.as_posix(),
+        get_source=make_path_getter(path),
+    )
 
 
-def order_source_images(images: list[SourceImage], seed: int) -> list[SourceImage]:
-    """Order images so that the folders take turns, each giving one image, as the seed decides.
+def order_calibration_images(images: list[CalibrationImage], seed: int) -> list[CalibrationImage]:
+    """Order images so that their folders take turns, each giving one image.
 
     Args:
-        images: The images of a source, in any order.
-        seed: Seed of the order. The same seed and the same names always give the same order.
+        images: The images, in any order.
+        seed: Determines the order of the folders, and of the images in each folder. The same seed
+            and the same names always give the same order.
     """
     return order_stratified(images, _image_name, _image_group, seed)
 
@@ -115,8 +133,8 @@ def order_source_images(images: list[SourceImage], seed: int) -> list[SourceImag
 def read_image_array(path: Path) -> Pixels:
     """Read the only array of an .npz file.
 
-    The pixels are read only if the size in the array's header equals the size in the file, so a
-    false header cannot make this function allocate much memory.
+    The pixels are read only if the file contains as many bytes of pixels as the array's header
+    states, so a false header cannot make this function allocate much memory.
 
     Args:
         path: A file that `np.savez(path, images)` wrote.
@@ -129,7 +147,7 @@ def read_image_array(path: Path) -> Pixels:
     """
     try:
         with zipfile.ZipFile(path) as archive:
-            (member,) = archive.infolist()
+            (member,) = archive.infolist()  # a ValueError unless there is exactly one array
             with archive.open(member) as file:
                 shape = _read_shape(file)
                 size_bytes = math.prod(shape)
@@ -148,7 +166,11 @@ def read_image_array(path: Path) -> Pixels:
 
 
 def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
-    """Read the header of an array; raise ValueError unless it is uint8 (N, H, W, 3) in C order."""
+    """Read the header of an array, and return its shape.
+
+    Raises:
+        ValueError: The array is not uint8 (N, H, W, 3) in C order.
+    """
     version = np.lib.format.read_magic(file)
     shape, is_fortran_order, dtype = _HEADER_READERS[version](file)
     is_rgb = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
@@ -158,7 +180,7 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """Read the lines of a list of paths, without the empty ones."""
+    """Return the lines of a file of paths that are not empty."""
     try:
         if path.stat().st_size > MAX_LIST_BYTES:
             raise ValueError(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
@@ -172,9 +194,9 @@ def _read_lines(path: Path) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 
-def _image_name(image: SourceImage) -> str:
+def _image_name(image: CalibrationImage) -> str:
     return image.name
 
 
-def _image_group(image: SourceImage) -> tuple[str, ...]:
+def _image_group(image: CalibrationImage) -> tuple[str, ...]:
     return (image.group,)
