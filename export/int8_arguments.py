@@ -25,7 +25,7 @@ _INT8_OPTIONS = (
 )
 """Options that are refused without --int8 and --int8-weights-only.
 
-Each defaults to None, which means that it was not given.
+The default of each option is None, which means that the option was not given.
 """
 
 

@@ -129,7 +129,11 @@ def make_write_error(path: Path, error: OSError) -> RequestError:
 def _check_option_owners(options: Mapping[str, str], targets: Mapping[str, Target]) -> None:
     """Refuse an option that belongs to none of the requested targets."""
     for name in options:
-        owners = [other for other in target_names() if name in _option_names(get_target(other))]
+        owners = [
+            target_name
+            for target_name in target_names()
+            if name in _option_names(get_target(target_name))
+        ]
         flag = f"--{name.replace('_', '-')}"
         if not owners:
             raise RequestError(f"no target has an option {flag}", "see tinyvit-export --help")
@@ -167,7 +171,8 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
         paths = _name_paths(config, targets)
         for path in paths:
             refuse_existing(path, config.overwrite)
-        # The artifact writer will need a staging folder there: creating one now is the best test.
+        # The artifact writer will create a staging folder there, for files that are not checked yet.
+        # Creating one now is the best test that the folder can be written.
         with staging_folder(paths[0]):
             return paths
     except OSError as error:

@@ -108,6 +108,9 @@ def read_calibration_set(
             used.
         seed: Another seed gives another choice of images.
 
+    Returns:
+        The images.
+
     Raises:
         RequestError: The data or the count cannot be used, too many images are unreadable, there
             are fewer than `MIN_IMAGES` different images, or an image has only one color.

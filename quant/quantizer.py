@@ -72,6 +72,9 @@ def prepare_quantization(
         folded: The network after folding, which is calibrated.
         progress: Receives messages and the progress of each step.
 
+    Returns:
+        The recipe and the images, for all targets.
+
     Raises:
         RequestError: The images cannot be used, or the recipe was calibrated on another checkpoint
             or image size.

@@ -116,6 +116,9 @@ def synthesize_images(
         config: Options for making synthetic images.
         cache: The cache for finished batches. If None, nothing is cached.
         progress: Receives the number of optimization steps that are done.
+
+    Returns:
+        The images.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
     sizes = _choose_batch_sizes(config, preprocess.size)

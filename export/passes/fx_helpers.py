@@ -17,7 +17,11 @@ _LAYER_NORM_DEFAULTS = (None, None, 1e-5)
 
 
 class GraphEditor:
-    """Adds nodes and constants to a traced network."""
+    """Adds nodes and constants to a traced network.
+
+    Attributes:
+        module: The network, which is changed in place.
+    """
 
     def __init__(self, module: GraphModule) -> None:
         """Prepare to edit a network.
