@@ -171,8 +171,8 @@ def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Pat
         paths = _name_paths(config, targets)
         for path in paths:
             refuse_existing(path, config.overwrite)
-        # The artifact writer will create a staging folder there, for files that are not checked yet.
-        # Creating one now is the best test that the folder can be written.
+        # The artifact writer will create a staging folder there, for files that are not checked
+        # yet. Creating one now is the best test that the folder can be written.
         with staging_folder(paths[0]):
             return paths
     except OSError as error:

@@ -26,10 +26,10 @@ _FILE_TYPE_TENSOR_AXIS_LABELS = 2
 """Value of the enumeration AssociatedFileType."""
 
 _CONTENT_IMAGE_PROPERTIES = 2
-"""Position in the union ContentProperties."""
+"""Number of the kind ImageProperties in the union ContentProperties."""
 
 _PROCESS_UNIT_NORMALIZATION = 1
-"""Position in the union ProcessUnitOptions."""
+"""Number of the kind NormalizationOptions in the union ProcessUnitOptions."""
 
 _INITIAL_SIZE = 1024
 """Number of bytes that the builder of the flatbuffer starts with; it grows as needed."""
@@ -45,7 +45,7 @@ _SLOTS = {
     "NormalizationOptions": 2,
     "Stats": 2,
 }
-"""Table of the schema -> number of its slots that a table is created with."""
+"""Table of the schema -> number of slots with which the table is created here."""
 
 _MIN_PARSER_VERSION = "1.0.0"
 """The oldest version of the schema that has all of the fields used here."""

@@ -47,8 +47,8 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
     """Add nodes that resize and crop an image.
 
     As in `Preprocess`, the width is resized before the height, and pixels are rounded in between.
-    For a tall image the height is resized first: its axes are swapped before the products, and
-    swapped back after them.
+    A tall image is resized in the other order: the image's axes are swapped before the products,
+    and swapped back after them.
 
     Args:
         image: Node with RGB pixels, uint8 (1, height, width, 3).
@@ -72,11 +72,16 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
     row_filter, column_filter = (
         _make_filter(axis, window, preprocess.interpolation) for axis in (row_axis, column_axis)
     )
-    image = ops.matmul(ops.convert(image, "f32"), column_filter, False, True)
+    image = ops.matmul(
+        ops.convert(image, "f32"), column_filter, transpose_a=False, transpose_b=True
+    )
     image = _round_to_levels(image)
-    image = _round_to_levels(ops.matmul(row_filter, image, False, False))
+    image = ops.matmul(row_filter, image, transpose_a=False, transpose_b=False)
+    image = _round_to_levels(image)
     order = ops.select(is_tall, make_int64(0, 1, 3, 2), make_int64(0, 1, 2, 3))
-    return ops.reshape(ops.transpose(image, order), make_int64(1, 3, size, size), False)
+    return ops.reshape(
+        ops.transpose(image, order), make_int64(1, 3, size, size), special_zero=False
+    )
 
 
 def _is_tall(source_size: Node) -> Node:
@@ -94,12 +99,12 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
     resized_size, start = _find_crop(source_size, preprocess)
     scale = ops.divide(ops.convert(source_size, "f32"), ops.convert(resized_size, "f32"))
     centers_in_crop = make_float32([np.arange(preprocess.size) + 0.5] * 2)
-    start_column = ops.unsqueeze(ops.convert(start, "f32"), make_int64(1))
-    centers_in_resized = ops.add(centers_in_crop, start_column)
+    crop_start = ops.unsqueeze(ops.convert(start, "f32"), make_int64(1))
+    centers_in_resized = ops.add(centers_in_crop, crop_start)
     centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, make_int64(1)))
     filter_scale = ops.maximum(scale, make_float32([1]))
     radius = make_float32([FILTER_RADIUS[preprocess.interpolation]])
-    # One more pixel than the filter reaches, so that rounding never cuts off a pixel.
+    # One pixel more than the filter reaches, so that rounding errors do not cut off a pixel.
     margin = ops.add(ops.multiply(filter_scale, radius), make_float32([1]))
     lowest, highest = (
         ops.squeeze(ops.gather(centers, make_int64(i), make_int64(1)), make_int64(1))
@@ -145,7 +150,7 @@ def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:
     first, end = (ops.squeeze(value, make_int64(0)) for value in (first, end))
     pixels = ops.range(first, end, ops.constant(np.int64(1)), "i64")
     pixels = ops.add(ops.convert(pixels, "f32"), make_float32(0.5))
-    center = ops.reshape(center, make_int64(-1, 1), False)
+    center = ops.reshape(center, make_int64(-1, 1), special_zero=False)
     distance = ops.abs(ops.divide(ops.subtract(pixels, center), filter_scale))
     evaluate = _evaluate_triangle if interpolation == "bilinear" else _evaluate_cubic
     weights = evaluate(distance)
