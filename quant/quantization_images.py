@@ -57,7 +57,7 @@ def find_cache_folder() -> Path:
 
 @dataclass(frozen=True)
 class _ImageSets:
-    """Images for the two purposes.
+    """The calibration images and the measurement images.
 
     Attributes:
         calibration: The calibration images.
@@ -124,7 +124,7 @@ class QuantizationImages:
         if self._config.val_data is None:
             pixels = self._sets.measurement
         else:
-            # The validation images replace the measurement images.
+            # With --val-data, there may be no separate measurement images.
             pixels = self._sets.calibration.pixels
         return self.normalize(pixels[:SENSITIVITY_COUNT])
 

@@ -69,17 +69,18 @@ def rank_sensitivity(
     reference = _compute_logits(folded, images)
 
     def measure_error(measured_recipe: Recipe) -> float:
+        """Return the mean square error of the logits of the network that a recipe quantizes."""
         network = quantize_network(folded, measured_recipe, scheme)
         return _mean_square_error(_compute_logits(network, images), reference)
 
-    error_of_all = measure_error(recipe)
+    int8_error = measure_error(recipe)
     macs = count_unit_macs(folded)
     units = quantized_units(folded, recipe, scheme)
     sensitivities = []
-    for done, unit in enumerate(units, start=1):
-        error = error_of_all - measure_error(recipe.with_more_float_units((unit,)))
+    for unit_count, unit in enumerate(units, start=1):
+        error = int8_error - measure_error(recipe.with_more_float_units((unit,)))
         sensitivities.append(UnitSensitivity(unit, error, macs[unit]))
-        progress.advance("ranking layers by sensitivity", done, len(units))
+        progress.advance("ranking layers by sensitivity", unit_count, len(units))
     return sorted(sensitivities, key=_ranking_key)
 
 

@@ -112,10 +112,10 @@ def check_supported(
     """Check that a target offers a combination of options.
 
     Args:
-        target: See `explain_unsupported`.
-        precision: See `explain_unsupported`.
-        embedded_preprocessing: See `explain_unsupported`.
-        batch: See `explain_unsupported`.
+        target: The target that was requested.
+        precision: Precision of the artifact.
+        embedded_preprocessing: How much of the preprocessing becomes part of the artifact.
+        batch: Images per call; None for a dynamic batch.
 
     Raises:
         RequestError: The target does not offer it.
