@@ -139,7 +139,7 @@ def pool_as_image(editor: GraphEditor, node: Node) -> None:
     with editor.module.graph.inserting_before(node):
         image = editor.call("reshape.default", source, [batch, tokens, 1, channels])
         image = editor.call("permute.default", image, [0, 3, 1, 2])
-        mean = editor.call("mean.dim", image, [2, 3], True)
+        mean = editor.call("mean.dim", image, [2, 3], True)  # keepdim=True
         result = editor.call("reshape.default", mean, [batch, channels])
     replace_node(node, result)
 

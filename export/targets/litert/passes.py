@@ -46,10 +46,10 @@ def expand_layer_norm(network: GraphModule) -> None:
             continue
         call = parse_layer_norm(node)
         with network.graph.inserting_before(node):
-            mean = editor.call("mean.dim", call.source, [-1], True)
+            mean = editor.call("mean.dim", call.source, [-1], True)  # keepdim=True
             centered = editor.call("sub.Tensor", call.source, mean)
             squares = editor.call("mul.Tensor", centered, centered)
-            variance = editor.call("mean.dim", squares, [-1], True)
+            variance = editor.call("mean.dim", squares, [-1], True)  # keepdim=True
             shifted = editor.call("add.Scalar", variance, call.epsilon)
             scale = editor.call("rsqrt.default", shifted)
             normalized = editor.call("mul.Tensor", centered, scale)
