@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 _OPERATOR_VERSION = 2
-"""Version of an operator that supports int8, for all operators added here except the next one."""
+"""Version of an operator that supports int8, for every operator added here except DEQUANTIZE."""
 
 _DEQUANTIZE_VERSION = 3
 """Version of the operator DEQUANTIZE that also supports float16."""

@@ -27,13 +27,14 @@ _LAYER_PATTERN = re.compile(
     r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: ",
     re.MULTILINE,
 )
-"""A line about one layer in the log of TensorRT-RTX's builder."""
+"""Pattern of a line about one layer in the log of TensorRT-RTX's builder."""
 
 _TYPE_PATTERN = re.compile(r"Datatype: (\w+)")
-"""The type of one input in such a line."""
+"""Pattern of the type of one input in such a line."""
 
 _NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
-"""The name of one ONNX node that a layer computes, in the log and in the inspector's JSON."""
+"""Pattern of the name of one ONNX node that a layer computes, in the log and in the inspector's
+JSON."""
 
 _MAX_MESSAGE_CHARACTERS = 300
 """Largest number of characters of TensorRT's error message that are shown."""
