@@ -192,7 +192,7 @@ def _read_distinct_images(
     digests: set[bytes] = set()
     errors: list[ImageError] = []
     copies = 0
-    decoded_images = decode_images((image.read for image in images), preprocess)
+    decoded_images = decode_images((image.get_source for image in images), preprocess)
     for image, decoded in zip(images, decoded_images):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
