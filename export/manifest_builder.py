@@ -127,7 +127,8 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     """
     inputs = _choose_inputs(manifest)
     images = (
-        golden.make_pattern(pattern, inputs.height, inputs.width) for pattern in inputs.patterns
+        golden.make_golden_input(pattern, inputs.height, inputs.width)
+        for pattern in inputs.patterns
     )
     logits = np.concatenate(
         [
@@ -163,7 +164,7 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     )
     if manifest.precision != "int8":
         height, width = (size * 5 // 4, size * 3 // 2) if resizes else (size, size)
-        return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)
+        return _GoldenInputs(golden.CHIRP_FORMULA, golden.CHIRP_PATTERNS, height, width)
     scale, height, width, cropped = 1, size, size, 0
     if resizes:
         scale, height = 2, 2 * preprocess.resize
@@ -173,7 +174,7 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
         golden.square_pattern_number(scale * side, scale * (shift - cropped))
         for side, shift in SQUARES
     ]
-    patterns = (*golden.PATTERNS, *squares)
+    patterns = (*golden.CHIRP_PATTERNS, *squares)
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)
 
 

@@ -186,7 +186,9 @@ def _read_distinct_images(
     digests: set[bytes] = set()
     errors: list[ImageError] = []
     copies = 0
-    for image, decoded in zip(images, decode_images((item.read for item in images), preprocess)):
+    for image, decoded in zip(
+        images, decode_images((item.get_source for item in images), preprocess)
+    ):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
             check_unreadable(errors, len(images))
