@@ -2,7 +2,8 @@
 
 `parse_json` and `read_json` turn text into plain values (dicts, lists, strings, numbers, ...).
 `parse_dataclass` turns plain values into an instance of a dataclass and checks the types of all
-fields. All JSON of this project is parsed here, because the files can come from untrusted sources.
+fields. All JSON that this project writes is read with these functions, because the files can come
+from untrusted sources.
 
 The functions raise ValueError with a clause as message, which the caller puts into a sentence. "It"
 in a clause is the parsed text.

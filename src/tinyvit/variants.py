@@ -210,20 +210,20 @@ _RELEASES: tuple[tuple[str, str, int, float | None, float | None], ...] = (
     ("tiny_vit_21m_384", "dist_in22k_ft_in1k", IMAGENET_1K, 86.2, 97.8),
     ("tiny_vit_21m_512", "dist_in22k_ft_in1k", IMAGENET_1K, 86.5, 97.9),
 )
-"""Variant, tag, number of classes, top-1 and top-5 accuracy in percent of each checkpoint."""
+"""One row per checkpoint: variant, tag, number of classes, top-1 and top-5 accuracy in percent."""
 
 RELEASED: dict[str, ReleasedCheckpoint] = {
-    f"{variant}.{tag}": ReleasedCheckpoint(
-        name=f"{variant}.{tag}",
-        variant=VARIANTS[variant],
+    f"{variant_name}.{tag}": ReleasedCheckpoint(
+        name=f"{variant_name}.{tag}",
+        variant=VARIANTS[variant_name],
         num_classes=num_classes,
         top1=top1,
         top5=top5,
     )
-    for variant, tag, num_classes, top1, top5 in _RELEASES
+    for variant_name, tag, num_classes, top1, top5 in _RELEASES
 }
 """The published checkpoints by full name. In the tags, "in22k" is ImageNet-22k and "in1k" is
-ImageNet-1k, "dist" means that the model was distilled, and "ft" that it was fine-tuned then."""
+ImageNet-1k, "dist" means that the model was distilled, and "ft" that it was fine-tuned afterwards."""
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 """The checkpoint that is exported by default."""
