@@ -136,7 +136,8 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     """
     inputs = _choose_inputs(manifest)
     images = (
-        golden.make_pattern(pattern, inputs.height, inputs.width) for pattern in inputs.patterns
+        golden.make_golden_input(pattern, inputs.height, inputs.width)
+        for pattern in inputs.patterns
     )
     logits = np.concatenate(
         [
@@ -167,7 +168,7 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     if manifest.embedded_preprocessing == "full":
         # Larger than the network's input and not square, to check the resize and the crop.
         height, width = manifest.img_size * 5 // 4, manifest.img_size * 3 // 2
-    return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)
+    return _GoldenInputs(golden.CHIRP_FORMULA, golden.CHIRP_PATTERNS, height, width)
 
 
 def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
@@ -188,7 +189,7 @@ def _choose_int8_inputs(manifest: Manifest) -> _GoldenInputs:
         golden.square_pattern_number(scale * side, scale * (shift - cropped_pixels))
         for side, shift in SQUARES
     ]
-    patterns = (*golden.PATTERNS, *squares)
+    patterns = (*golden.CHIRP_PATTERNS, *squares)
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)
 
 

@@ -77,7 +77,7 @@ def require_tools(target: Target) -> None:
         try:
             metadata.version(tool)
         except metadata.PackageNotFoundError as error:
-            raise MissingDependencyError.of(tool, target.extra) from error
+            raise MissingDependencyError.for_package(tool, extra=target.extra) from error
 
 
 @contextmanager

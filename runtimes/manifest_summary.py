@@ -44,7 +44,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         " tinyvit-verify to check them"
         if golden
         else "none",
-        "manifest": describe_integrity(manifest.intact),
+        "manifest": describe_integrity(manifest.is_intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 

@@ -122,7 +122,7 @@ def _time_reduced_graphs(path: Path, options: argparse.Namespace) -> list[_Row]:
     try:
         import onnx
     except ImportError as error:
-        raise MissingDependencyError.of("onnx", "export") from error
+        raise MissingDependencyError.for_package("onnx", extra="export") from error
     whole = onnx.load(path)
     counts = {kind: sum(node.op_type == kind for node in whole.graph.node) for kind in _REMOVABLE}
     graphs = {"nothing": whole}

@@ -195,7 +195,7 @@ def save_checkpoint(
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise MissingDependencyError.of("safetensors", "train") from error
+        raise MissingDependencyError.for_package("safetensors", extra="train") from error
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     if kept_rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):

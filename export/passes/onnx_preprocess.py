@@ -60,7 +60,7 @@ def add_preprocessing(
     try:
         import onnx_ir as ir
     except ImportError as error:
-        raise MissingDependencyError.of("onnx-ir", "export") from error
+        raise MissingDependencyError.for_package("onnx-ir", extra="export") from error
     old_input = _find_network_input(model, preprocess)
     shape: list[Any] = [1, "height", "width", 3]
     if embedded_preprocessing == "normalize":

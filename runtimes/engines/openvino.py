@@ -93,7 +93,7 @@ def _import_openvino() -> ModuleType:
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependencyError.of("openvino", "openvino") from error
+        raise MissingDependencyError.for_package("openvino", extra="openvino") from error
     module: ModuleType = openvino
     return module
 

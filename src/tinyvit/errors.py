@@ -1,4 +1,4 @@
-"""The exceptions of this package. Each has a message of one line: a cause and a remedy."""
+"""The exceptions of this package. The message of each is one line: a cause and a remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MissingDependencyError(TinyViTError):
     """A Python package that an extra of tinyvit-edge installs is missing."""
 
     @classmethod
-    def of(cls, package: str, extra: str) -> MissingDependencyError:
+    def for_package(cls, package: str, extra: str) -> MissingDependencyError:
         """Create the error for a missing package.
 
         Args:

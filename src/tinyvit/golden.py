@@ -2,22 +2,22 @@
 
 An artifact (exported file) contains the logits that the PyTorch model computes for these images, so
 a device can check the artifact without any other file. A formula gives the value of each pixel,
-where y is the row, x the column, and c the channel (0, 1, 2 for red, green, blue). The pattern
-number s selects one of the images of a formula. The formula "triangle-chirp-1" has the patterns
-s = 0, 1, 2, which are chirps (waves whose frequency increases):
+where y is the row, x the column, and c the channel (0, 1, 2 for red, green, blue). A formula
+describes several images, which differ in the pattern number s. The formula "triangle-chirp-1" has
+the pattern numbers s = 0, 1, 2, which are chirps (waves whose frequency increases):
 
     u = ((3 + 2 s) x + (7 + 4 s) y + floor(x y / 2^(4 + s)) + 85 c) mod 512
     pixel = u if u < 256 else 511 - u
 
-The formula "chirps-and-squares-1" has the same patterns for s < 3. Its other patterns are
-checkerboards of black and white squares. For these, s = p + 64 d, where p is the side of a square,
-3 to 63, and d is the shift of the board, less than 2 p:
+The formula "chirps-and-squares-1" gives the same images for s < 3. Its other images are
+checkerboards of black and white squares. For these, s = p + 64 d, where p is the side of a square
+in pixels, 3 to 63, and d is the shift of the board in pixels, less than 2 p:
 
     pixel = 255 ((floor((x + d) / p) + floor((y + d mod p) / p)) mod 2)
 
-Squares whose edges are on the borders of the network's patches of 4 x 4 pixels detect int8 kernels
-that saturate, which chirps rarely do (docs/int8.md). Chirps detect errors that squares cannot, such
-as swapped channels or swapped rows and columns.
+Squares whose edges are on the borders of the network's patches of 4 x 4 pixels reveal int8 kernels
+that saturate, while chirps rarely reveal these (docs/int8.md). Chirps reveal errors that squares
+cannot, such as swapped channels or swapped rows and columns.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ import numpy.typing as npt
 
 CHIRP_FORMULA, SQUARES_FORMULA = "triangle-chirp-1", "chirps-and-squares-1"
 
-PATTERNS = (0, 1, 2)
-"""Pattern numbers of the chirps, which are part of both formulas."""
+CHIRP_PATTERNS = (0, 1, 2)
+"""Pattern numbers of the chirps, which both formulas contain."""
 
 _SHIFT_FACTOR = 64
-"""The pattern number of a checkerboard is side + _SHIFT_FACTOR * shift."""
+"""The pattern number of a checkerboard is its side + _SHIFT_FACTOR * its shift."""
 
 
 def square_pattern_number(side: int, shift: int = 0) -> int:
@@ -51,20 +51,21 @@ def square_pattern_number(side: int, shift: int = 0) -> int:
 
 
 def is_supported(formula: str, patterns: Iterable[int]) -> bool:
-    """Return whether this version of the package can generate these patterns.
+    """Return whether this version of the package can generate these golden inputs.
 
     Args:
         formula: Name of the formula.
-        patterns: Pattern numbers.
+        patterns: Pattern numbers of the golden inputs.
     """
-    return formula in (CHIRP_FORMULA, SQUARES_FORMULA) and all(
-        pattern in PATTERNS or (formula == SQUARES_FORMULA and _is_square_pattern(pattern))
-        for pattern in patterns
-    )
+    if formula == CHIRP_FORMULA:
+        return all(pattern in CHIRP_PATTERNS for pattern in patterns)
+    if formula == SQUARES_FORMULA:
+        return all(pattern in CHIRP_PATTERNS or _is_square_pattern(pattern) for pattern in patterns)
+    return False
 
 
-def make_pattern(pattern: int, height: int, width: int) -> npt.NDArray[np.uint8]:
-    """Generate the golden input of a pattern.
+def make_golden_input(pattern: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Generate the golden input with a pattern number.
 
     Args:
         pattern: A pattern number that `is_supported` accepts.
@@ -74,8 +75,9 @@ def make_pattern(pattern: int, height: int, width: int) -> npt.NDArray[np.uint8]
     Returns:
         An RGB image, uint8 (height, width, 3).
     """
+    # The variables have the names of the formulas in the docstring of this module.
     y, x, c = np.ogrid[:height, :width, :3]
-    if pattern not in PATTERNS:
+    if pattern not in CHIRP_PATTERNS:
         d, p = divmod(pattern, _SHIFT_FACTOR)
         is_white = ((x + d) // p + (y + d % p) // p) % 2
         gray: npt.NDArray[np.uint8] = (255 * is_white).astype(np.uint8)
@@ -87,5 +89,6 @@ def make_pattern(pattern: int, height: int, width: int) -> npt.NDArray[np.uint8]
 
 
 def _is_square_pattern(pattern: int) -> bool:
+    """Return whether a number is the pattern number of a checkerboard."""
     shift, side = divmod(pattern, _SHIFT_FACTOR)
-    return pattern > 0 and side > max(PATTERNS) and shift < 2 * side
+    return pattern > 0 and side > max(CHIRP_PATTERNS) and shift < 2 * side

@@ -376,7 +376,7 @@ def test_missing_tools(traced_demo, monkeypatch, tmp_path):
     from tinyvit.export.targets.openvino.target import OpenVinoTarget
 
     def raise_missing(self, *arguments):
-        raise MissingDependencyError.of("openvino", "openvino")
+        raise MissingDependencyError.for_package("openvino", extra="openvino")
 
     monkeypatch.setattr(OpenVinoTarget, "lower", raise_missing)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[openvino\]"):

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tinyvit.golden import CHIRP_FORMULA, PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, GoldenVectors, Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
@@ -153,15 +153,15 @@ def add_golden_vectors(
     ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(str(bare_file))
     logits = []
-    for pattern in PATTERNS:
-        image = make_pattern(pattern, SIZE, SIZE)
+    for pattern in CHIRP_PATTERNS:
+        image = make_golden_input(pattern, SIZE, SIZE)
         if embedded_preprocessing == "host":
             image = np.float32((image / 255 - _MEAN) / _STD).transpose(2, 0, 1)
         images = np.stack([image] * (batch if isinstance(batch, int) else 1))
         logits.append(tuple(session.run(None, {"image": images})[0][0].tolist()))
     return dataclasses.replace(
         manifest,
-        golden=GoldenVectors(CHIRP_FORMULA, PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
+        golden=GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
         content_sha256=hashlib.sha256(bare_file.read_bytes()).hexdigest(),
     )
 

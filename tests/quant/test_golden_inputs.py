@@ -30,7 +30,7 @@ from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.openvino.target import TARGET as OPENVINO
 from tinyvit.export.tracing import trace
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import numbered_labels
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.nn.checkpoint import Checkpoint
@@ -113,7 +113,7 @@ def differences(network: TinyViT, manifest: Manifest) -> list[float]:
     assert golden is not None
     result = []
     for pattern, expected_logits in zip(golden.patterns, golden.logits):
-        image = make_pattern(pattern, golden.height, golden.width)
+        image = make_golden_input(pattern, golden.height, golden.width)
         x = (
             preprocess(Image.fromarray(image))
             if manifest.embedded_preprocessing == "full"
@@ -141,7 +141,7 @@ def test_only_saturating_kernels_exceed_the_tolerance(
     of_saturating = differences(with_saturating_kernels(network), manifest)
     assert max(of_saturating) > 2
     # The chirps alone detect nothing: this is why the black and white squares are needed.
-    assert max(of_saturating[: len(PATTERNS)]) < 1
+    assert max(of_saturating[: len(CHIRP_PATTERNS)]) < 1
     # float32 rounds differently from float64, and is correct too.
     assert max(differences(network, manifest)) < 0.5
 

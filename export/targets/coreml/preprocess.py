@@ -12,7 +12,7 @@ try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
-    raise MissingDependencyError.of("torch", "export") from error
+    raise MissingDependencyError.for_package("torch", extra="export") from error
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -115,7 +115,7 @@ def _import_coremltools() -> ModuleType:
     try:
         import coremltools
     except ImportError as error:
-        raise MissingDependencyError.of("coremltools", CoreMlTarget.extra) from error
+        raise MissingDependencyError.for_package("coremltools", extra=CoreMlTarget.extra) from error
     module: ModuleType = coremltools
     return module
 

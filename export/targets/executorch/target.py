@@ -90,7 +90,7 @@ class ExecuTorchTarget(Target):
             with silence_libraries(*_NOISY_LIBRARIES):
                 import executorch.exir  # noqa: F401 (checks that ExecuTorch is installed)
         except ImportError as error:
-            raise MissingDependencyError.of("executorch", self.extra) from error
+            raise MissingDependencyError.for_package("executorch", extra=self.extra) from error
         with (
             explain_tool_errors("lowering the network for ExecuTorch"),
             silence_libraries(*_NOISY_LIBRARIES),

@@ -95,7 +95,7 @@ class LiteRtTarget(Target):
         try:
             import litert_torch
         except ImportError as error:
-            raise MissingDependencyError.of("litert-torch", self.extra) from error
+            raise MissingDependencyError.for_package("litert-torch", extra=self.extra) from error
         import torch
 
         network = graph.program.module()

@@ -42,7 +42,7 @@ class OnnxTarget(Target):
         try:
             import onnx
         except ImportError as error:
-            raise MissingDependencyError.of("onnx", self.extra) from error
+            raise MissingDependencyError.for_package("onnx", extra=self.extra) from error
         import onnx_ir as ir
 
         model = graph.to_onnx()

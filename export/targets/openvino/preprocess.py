@@ -52,7 +52,7 @@ def add_preprocessing(
         import openvino
         from openvino import opset11 as ops
     except ImportError as error:
-        raise MissingDependencyError.of("openvino", "openvino") from error
+        raise MissingDependencyError.for_package("openvino", extra="openvino") from error
     old_input, size = _find_network_input(model, preprocess), preprocess.size
     if embedded_preprocessing == "full":
         _check_resize(old_input, preprocess)

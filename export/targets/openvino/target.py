@@ -42,7 +42,7 @@ class OpenVinoTarget(Target):
         try:
             import openvino
         except ImportError as error:
-            raise MissingDependencyError.of("openvino", self.extra) from error
+            raise MissingDependencyError.for_package("openvino", extra=self.extra) from error
         import onnx_ir as ir
 
         proto = ir.serde.serialize_model(graph.to_onnx())

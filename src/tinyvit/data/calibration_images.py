@@ -59,7 +59,8 @@ class CalibrationImage:
     """One image for calibration that has not been decoded yet.
 
     Attributes:
-        name: Name of the image, unique in the list. `order_calibration_images` orders by its hash.
+        name: Relative path of the image, or its number in an array. The order in which images are
+            used depends on the hashes of the names.
         group: Folder that contains the image. Calibration uses equally many images of each folder,
             as far as possible.
         get_source: Function that returns the path or the pixels of the image.
@@ -127,7 +128,7 @@ def order_calibration_images(images: list[CalibrationImage], seed: int) -> list[
         seed: Determines the order of the folders, and of the images in each folder. The same seed
             and the same names always give the same order.
     """
-    return order_stratified(images, _image_name, _image_group, seed)
+    return order_stratified(images, _get_name, _get_group, seed)
 
 
 def read_image_array(path: Path) -> Pixels:
@@ -194,9 +195,9 @@ def _read_lines(path: Path) -> list[str]:
     return [line for line in map(str.strip, text.splitlines()) if line]
 
 
-def _image_name(image: CalibrationImage) -> str:
+def _get_name(image: CalibrationImage) -> str:
     return image.name
 
 
-def _image_group(image: CalibrationImage) -> tuple[str, ...]:
+def _get_group(image: CalibrationImage) -> tuple[str, ...]:
     return (image.group,)

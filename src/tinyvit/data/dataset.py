@@ -131,7 +131,9 @@ def open_dataset(
             f"--limit {location.limit} leaves no image to measure",
             "give --limit a number from 1, or omit it",
         )
-    samples = sample_stratified(dataset.samples, location.limit, _sample_name, _sample_classes)
+    samples = sample_stratified(
+        dataset.samples, location.limit, _get_sample_name, _get_sample_classes
+    )
     return Dataset(f"{location.limit} of {dataset.description}", tuple(samples), location)
 
 
@@ -266,9 +268,9 @@ def _correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple
     return tuple(sorted(index for index in matches if index is not None))
 
 
-def _sample_name(sample: Sample) -> str:
+def _get_sample_name(sample: Sample) -> str:
     return sample.name
 
 
-def _sample_classes(sample: Sample) -> tuple[str, ...]:
+def _get_sample_classes(sample: Sample) -> tuple[str, ...]:
     return sample.classes

@@ -163,10 +163,10 @@ def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the files and folders in a folder, sorted by name, without the ignored ones."""
     with os.scandir(folder) as entries:
         kept = [entry for entry in entries if not is_ignored_name(entry.name)]
-    return sorted(kept, key=_entry_name)
+    return sorted(kept, key=_get_entry_name)
 
 
-def _entry_name(entry: os.DirEntry[str]) -> str:
+def _get_entry_name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 

@@ -182,7 +182,7 @@ def _read_devkit(path: Path) -> list[tuple[str, ...]]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MissingDependencyError.of("scipy", "bench") from error
+        raise MissingDependencyError.for_package("scipy", extra="bench") from error
     try:
         with tarfile.open(path) as archive:
             text = _read_member(archive, "ILSVRC2012_validation_ground_truth.txt").decode("ascii")

@@ -1,6 +1,7 @@
 """Window attention of TinyViT: self-attention among the tokens of one square window.
 
-A token is one position of a feature map, as a row of a matrix. A window is a square of tokens.
+Tokens are the positions of a feature map, as the rows of a matrix. A window is a square of adjacent
+tokens.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""Layers of TinyViT other than attention: convolutions, the MLP, and conversions between layouts.
+"""Layers of TinyViT other than attention, and conversion between feature maps and tokens.
 
-A feature map has the shape (B, C, H, W). Tokens are its positions as rows of a matrix
-(B * H * W, C), image by image and row by row ("row order").
+A feature map has the shape (B, C, H, W). Its values are also stored as a matrix (B * H * W, C), in
+which each row is a token: one position of the feature map. Tokens are sorted image by image and row
+by row ("row order").
 """
 
 from __future__ import annotations

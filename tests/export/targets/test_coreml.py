@@ -28,7 +28,7 @@ from tinyvit.export.targets.coreml.preprocess import trace_classifier
 from tinyvit.export.targets.coreml.target import TARGET
 from tinyvit.export.targets.coreml.writer import make_class_names
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label, imagenet_labels
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
@@ -115,8 +115,8 @@ def test_program_computes_the_network(
 ) -> None:
     """In float64, where nothing is rounded, the program equals exact arithmetic."""
     program = read_mil_program(build_package(precision, embedded_preprocessing))
-    for pattern in PATTERNS:
-        pixels = make_pattern(pattern, SIZE, SIZE)
+    for pattern in CHIRP_PATTERNS:
+        pixels = make_golden_input(pattern, SIZE, SIZE)
         normalized = DEMO.preprocess.normalize(pixels)[None]
         expected = exact_logits(networks[precision], normalized)
         batch = normalized if embedded_preprocessing == "host" else pixels[None]
@@ -147,7 +147,7 @@ def test_int8_is_exact_without_float16(
     monkeypatch.setattr(target_module, "FLOAT16_PRECISIONS", ())
     model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
     model.save(path, make_demo_manifest("coreml", "int8"))
-    image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
+    image = DEMO.preprocess.normalize(make_golden_input(CHIRP_PATTERNS[0], SIZE, SIZE))[None]
     expected = exact_logits(networks["int8"], image)
     logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
