@@ -188,11 +188,11 @@ def run(args: argparse.Namespace) -> int:
 def _make_config(args: argparse.Namespace) -> LatencyConfig:
     from tinyvit.bench.latency.config import LatencyConfig
     from tinyvit.bench.latency.percentiles import MIN_SAMPLES
-    from tinyvit.bench.latency.workload import read_images
+    from tinyvit.bench.latency.queries import read_images
 
     return LatencyConfig(
         scenario=args.scenario,
-        runtimes=tuple(args.runtime or [None]),
+        engine_names=tuple(args.runtime or [None]),
         threads=tuple(args.threads or [None]),
         batches=tuple(args.batch or [None]),
         device=args.device,
