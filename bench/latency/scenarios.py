@@ -138,8 +138,8 @@ def run_back_to_back(
 
     Args:
         queries: The query of each artifact, by name.
-        query_count: Number of queries to time per artifact. Above 12, it is rounded up to whole
-            turns: to a multiple of 12, or of 11 if several artifacts alternate.
+        query_count: Number of queries to time per artifact. A number above 12 is rounded up to a
+            multiple of 12; if several artifacts alternate, a number above 11 to a multiple of 11.
         seconds: Time limit per artifact; it may end the timing before `query_count` queries.
         clock: The clock for timing.
 
