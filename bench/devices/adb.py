@@ -1,4 +1,4 @@
-"""Accesses an Android device over adb, the command-line tool of Android's developer tools."""
+"""Accesses an Android device over adb (Android Debug Bridge), a program of Android's SDK."""
 
 from __future__ import annotations
 
@@ -13,13 +13,6 @@ from tinyvit.runtimes import processor
 
 _PUSH_TIMEOUT_S = 1800
 _SHORT_TIMEOUT_S = 60
-_PROPERTIES = (
-    "ro.product.model",
-    "ro.soc.model",
-    "ro.build.version.release",
-    "ro.product.cpu.abi",
-)
-"""System properties of Android: model, system on a chip, Android version, and architecture."""
 
 
 class AdbDevice:
@@ -87,9 +80,10 @@ class AdbDevice:
 
     def read_device_info(self) -> DeviceInfo:
         """Read the facts about the device that a record contains."""
-        model, chip, release, architecture = (
-            self.run_shell(f"getprop {name}").stdout.strip() for name in _PROPERTIES
-        )
+        model = self._read_property("ro.product.model")
+        chip = self._read_property("ro.soc.model")
+        release = self._read_property("ro.build.version.release")
+        architecture = self._read_property("ro.product.cpu.abi")
         cpuinfo = self.run_shell("cat /proc/cpuinfo").stdout
         meminfo = self.run_shell("cat /proc/meminfo").stdout
         memory_kib = re.search(r"MemTotal:\s+(\d+) kB", meminfo)
@@ -106,12 +100,16 @@ class AdbDevice:
             clock_before_mhz=None,
         )
 
+    def _read_property(self, name: str) -> str:
+        """Return a system property of Android; "" if the device does not have it."""
+        return self.run_shell(f"getprop {name}").stdout.strip()
+
 
 def _list_device_states(program: str) -> dict[str, str]:
-    """Return the serial number of each connected device -> its state, such as "device"."""
-    _, *lines = run_process([program, "devices"], "adb", _SHORT_TIMEOUT_S).stdout.splitlines()
+    """Return serial number -> state of the devices; the state of a usable one is "device"."""
+    output = run_process([program, "devices"], "adb", _SHORT_TIMEOUT_S).stdout
     states = {}
-    for line in lines:
+    for line in output.splitlines()[1:]:  # the first line is a heading
         words = line.split()
         if len(words) >= 2:  # there are empty lines
             serial, state = words[:2]

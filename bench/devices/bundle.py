@@ -26,12 +26,13 @@ WHEELS_FOLDER = "wheels"
 _DISTRIBUTION = "tinyvit_edge"
 """Name of this package in the file names of wheels."""
 _SKIPPED_ENDINGS = ("__pycache__", ".pyc")
-_WHEEL_METADATA = """\
+_WHEEL_FILE_TEXT = """\
 Wheel-Version: 1.0
 Generator: tinyvit-edge
 Root-Is-Purelib: true
 Tag: py3-none-any
 """
+"""Content of the file WHEEL in the wheel: the version of the format, and where it can run."""
 
 
 def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
@@ -106,8 +107,8 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
 def make_wheel(folder: Path) -> Path:
     """Pack this package as a wheel, so that the device runs exactly the code of this machine.
 
-    The wheel contains the package as it is installed or checked out here. Its format is specified
-    in "Binary distribution format" on packaging.python.org.
+    The wheel contains the package as it is installed or checked out here. The format of a wheel is
+    specified in "Binary distribution format" on packaging.python.org.
 
     Args:
         folder: The bundle, in which the wheel is written.
@@ -133,7 +134,7 @@ def make_wheel(folder: Path) -> Path:
         **_read_package_files(),
         f"{info}/METADATA": metadata.encode(),
         f"{info}/entry_points.txt": entry_points.encode(),
-        f"{info}/WHEEL": _WHEEL_METADATA.encode(),
+        f"{info}/WHEEL": _WHEEL_FILE_TEXT.encode(),
     }
     members[f"{info}/RECORD"] = _make_wheel_record(members, f"{info}/RECORD").encode()
     path = folder / f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
@@ -145,11 +146,11 @@ def make_wheel(folder: Path) -> Path:
 
 def _read_package_files() -> dict[str, bytes]:
     """Return path -> content of all files of this package; the paths begin with "tinyvit/"."""
-    return {
-        f"tinyvit/{path.relative_to(root).as_posix()}": path.read_bytes()
-        for root in map(Path, tinyvit.__path__)
-        for path in _iterate_files(root)
-    }
+    files = {}
+    for root in map(Path, tinyvit.__path__):
+        for path in _iterate_files(root):
+            files[f"tinyvit/{path.relative_to(root).as_posix()}"] = path.read_bytes()
+    return files
 
 
 def _make_wheel_record(members: dict[str, bytes], record_name: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class SessionConfig:
-    """The options of a measurement on another device.
+    """The options of a measurement on a device that has Python.
 
     Attributes:
         paths: Paths of the artifacts on this machine.
@@ -18,8 +18,8 @@ class SessionConfig:
         python: Python program on the device, which creates the environment.
         use_env: Folder of an environment on the device that has this package. It is used instead of
             a new one; None to create one.
-        wheels: Folder on this machine with the wheels of all dependencies, which are then not
-            downloaded by the device; None for a device with a network.
+        wheels: Folder on this machine with the wheels of all dependencies, which are sent to a
+            device without a network; None if the device can download them.
         engine_name: Name of the engine; None for the best one for each artifact.
         threads: Number of CPU threads; None for the engine's default.
         latency_arguments: Further arguments of `tinyvit-bench latency`.

@@ -15,7 +15,7 @@ from tinyvit.errors import RequestError
 MAX_OUTPUT_BYTES = 256 * 2**20
 """Maximum number of bytes that a command may print on standard output."""
 SSH_FAILURE_CODE = 255
-"""Exit code of ssh if not the remote command but ssh itself failed (man 1 ssh)."""
+"""Exit code of ssh if ssh itself failed; otherwise ssh returns that of the command (man 1 ssh)."""
 
 _MAX_ERROR_BYTES = 4000
 """Maximum number of bytes that are kept from the end of standard error."""
@@ -31,7 +31,7 @@ class _SshFailure(NamedTuple):
 
     Attributes:
         message: Part of ssh's error message, in lower case.
-        cause: What is said about the device, such as "cannot be found".
+        cause: Cause in the error message, after the name of the device: "cannot be found".
         remedy: What the user can do.
     """
 
@@ -72,7 +72,7 @@ class CompletedCommand:
     Attributes:
         exit_code: Exit code of the command.
         stdout: Everything that the command printed on standard output.
-        stderr: The end of what it printed on standard error, at most 4000 bytes.
+        stderr: The end of what the command printed on standard error, at most 4000 bytes.
     """
 
     exit_code: int

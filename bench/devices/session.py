@@ -36,8 +36,8 @@ class DeviceResults:
         accuracy: The accuracy record; None if the measurement failed or was not requested.
         verifications: File name of an artifact -> JSON output of tinyvit-verify.
         problems: One message per failure.
-        remaining_folder: The temporary folder on the device, if it was kept or could not be deleted
-            for certain; None if it was deleted.
+        remaining_folder: The temporary folder on the device, if it was kept or if its deletion may
+            have failed; None if it was deleted.
     """
 
     latency: Record | None
@@ -201,7 +201,7 @@ class _Session:
         return options
 
     def _report(self, step: str) -> None:
-        """Send a message to `progress`."""
+        """Show a step, together with the name of the device, as progress."""
         self.progress.message(f"{self.transport.name}: {step}")
 
 

@@ -3,8 +3,7 @@
 There are two kinds of baselines. The first kind is timm's model of the same variant (in PyTorch,
 compiled, or exported by PyTorch's own exporter); it shows how much faster the artifact is. The
 second kind is the benchmark tool that comes with the artifact's engine. It checks this package's
-timing: the tool and this package time the same file in the same engine, so that the ratio should be
-1.
+timing: both time the same file in the same engine, so that the ratio should be 1.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
 
 @dataclass(frozen=True)
 class BenchmarkTool:
-    """The benchmark program that comes with an engine.
+    """The benchmark program that comes with an engine (the baseline "tool").
 
     Attributes:
         program: Name of the program.
@@ -98,7 +97,7 @@ BENCHMARK_TOOLS = {
         remedy="add the bin folder of NVIDIA's TensorRT package to PATH",
     ),
 }
-"""The benchmark tool of each engine that has one."""
+"""Name of an engine -> its benchmark tool; other engines have none."""
 
 
 def measure_baselines(

@@ -45,7 +45,7 @@ class Snapshot:
         busy_s: CPU seconds of all processes of this machine, summed over all cores.
         stolen_s: CPU seconds that the hypervisor used for other virtual machines, summed over all
             cores.
-        throttle_count: How often cores were slowed down because they were too hot.
+        throttle_count: Number of times that cores were slowed down because they were too hot.
         clock_mhz: Clock rate of the first core.
     """
 
@@ -133,9 +133,9 @@ def detect_drift(samples_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]
     Returns:
         At most two warnings: first the artifacts that became slower, then those that became faster.
     """
-    slowdowns = {name: _compute_slowdown(samples) for name, samples in samples_ms}
-    slower = {name: slowdown for name, slowdown in slowdowns.items() if slowdown > _MAX_DRIFT}
-    faster = {name: -slowdown for name, slowdown in slowdowns.items() if slowdown < -_MAX_DRIFT}
+    slowdowns = [(name, _compute_slowdown(samples)) for name, samples in samples_ms]
+    slower = {name: slowdown for name, slowdown in slowdowns if slowdown > _MAX_DRIFT}
+    faster = {name: -slowdown for name, slowdown in slowdowns if slowdown < -_MAX_DRIFT}
     warnings = []
     for direction, drifts in (("slower", slower), ("faster", faster)):
         if drifts:
@@ -159,7 +159,7 @@ def _read_cpu_seconds(stat: Path) -> tuple[float | None, float | None]:
 
 
 def _read_throttle_count(cpus: Path) -> int | None:
-    """Return how often cores were slowed down by heat; None if the system does not report it."""
+    """Return the number of slowdowns by heat, summed over all cores; None if not reported."""
     with suppress(OSError, ValueError):
         counts = [
             int(file.read_text())

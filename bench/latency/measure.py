@@ -1,4 +1,4 @@
-"""Measures the latency of several artifacts (exported files), and detects disturbances.
+"""Measures the latency of several artifacts (exported model files), and detects disturbances.
 
 All artifacts are open at once and run alternately, so that a temporary slowdown of the machine
 affects all of them. The result is a record: the device, the options, and one result per artifact
@@ -56,7 +56,7 @@ def measure_latency(
     Args:
         paths: Paths of the artifacts. Each further artifact is compared with the first one.
         config: The options of the measurement.
-        device_name: Name of this machine in the record; by default its host name.
+        device_name: Name of this machine in the record; by default the name of the board or host.
         progress: Receives the progress; none is shown by default.
         clock: The clock for timing; tests pass a fake one.
 
@@ -79,7 +79,7 @@ def measure_latency(
         results, timing_warnings = time_combinations(combinations, config, clock, progress)
         after = take_snapshot()
         baselines = _measure_baselines(combinations, config, device.core_count, failures)
-    warnings += _warn_setup(device, combinations)
+    warnings += _make_setup_warnings(device, combinations)
     warnings += detect_interference(before, after)
     warnings += timing_warnings
     results, detail_warnings = _add_details(
@@ -172,7 +172,7 @@ def _add_roofline(
     return results, peak_rates
 
 
-def _warn_setup(device: DeviceInfo, combinations: Sequence[Combination]) -> list[str]:
+def _make_setup_warnings(device: DeviceInfo, combinations: Sequence[Combination]) -> list[str]:
     """Return warnings about settings that are known to distort latencies."""
     warnings = []
     if device.governor not in (None, *_FAST_GOVERNORS):

@@ -147,7 +147,7 @@ def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """
     ratios = sorted(ratios_by_round(timing, reference))
     count = len(ratios)
-    # The probability that at most `below` ratios are below the true median.
+    # `tail_probability` is the probability that at most `below` ratios are below the true median.
     below, tail_probability = 0, 0.5**count
     while tail_probability <= (1 - RATIO_CONFIDENCE) / 2:
         below += 1

@@ -59,7 +59,7 @@ def time_combinations(
         timings = _time_alternately(combinations, config, clock)
         results = _make_results(combinations, warmups, timings, config)
         results = _add_ratios(results, combinations, timings)
-    return results, _warn_unsteady(combinations, warmups, timings)
+    return results, _make_unsteadiness_warnings(combinations, warmups, timings)
 
 
 def _warm_up_all(
@@ -195,7 +195,7 @@ def _compare(
     )
 
 
-def _warn_unsteady(
+def _make_unsteadiness_warnings(
     combinations: Sequence[Combination], warmups: Sequence[Warmup], timings: Sequence[Timing]
 ) -> list[str]:
     """Return warnings about latencies that did not settle in the warm-up, or drifted later."""
