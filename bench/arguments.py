@@ -1,4 +1,4 @@
-"""Command-line arguments that several subcommands of tinyvit-bench share."""
+"""Defines command-line arguments that several subcommands of tinyvit-bench share."""
 
 from __future__ import annotations
 

@@ -251,7 +251,8 @@ def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
         raise _make_contact_sheet_error(len(result.evaluations))
     count = write_contact_sheet(evaluations[0], result.reference, path)
     if count:
-        message = f"{path} shows {count} misclassified images"
+        noun = "image" if count == 1 else "images"
+        message = f"{path} shows {count} misclassified {noun}"
     else:
         message = f"no image is misclassified, so {path} is not written"
     print(message, file=sys.stderr)

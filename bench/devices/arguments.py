@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_device_arguments(parser.add_mutually_exclusive_group(required=True))
     _add_run_arguments(parser)
     _add_data_arguments(parser)
-    _add_remote_arguments(parser.add_argument_group("options of --ssh and --local"))
+    _add_ssh_arguments(parser.add_argument_group("options of --ssh"))
+    _add_environment_arguments(parser.add_argument_group("options of --ssh and --local"))
     parser.add_argument_group("options of --adb").add_argument(
         "--runner",
         type=Path,
@@ -119,16 +120,20 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_remote_arguments(group: argparse._ArgumentGroup) -> None:
+def _add_ssh_arguments(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
-    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: that of ssh).")
-    add("--identity", type=Path, metavar="KEY", help="Private key file (default: that of ssh).")
+    add("--port", type=int, metavar="PORT", help="Port of the ssh server (default: ssh's own).")
+    add("--identity", type=Path, metavar="KEY", help="Private key file (default: ssh's own).")
     add(
         "--ssh-config",
         type=Path,
         metavar="FILE",
         help="Configuration file of ssh (default: ~/.ssh/config).",
     )
+
+
+def _add_environment_arguments(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
     add(
         "--python",
         default=DEFAULT_PYTHON,

@@ -1,4 +1,4 @@
-"""The options of a measurement on another device: with Python, or on Android."""
+"""Defines the options of a measurement on another device: one with Python, or an Android device."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Measures the latency of artifacts (exported model files) in their inference engines.
 
 measure         measures several artifacts and returns one record
-config          the options of a measurement
+config          defines the options of a measurement
 open_artifact   opens an artifact in an engine
 queries         makes the queries to time: the network alone, or from image bytes to classes
 combinations    opens every combination of artifact, engine, thread count and batch size

@@ -1,4 +1,4 @@
-"""The options of a latency measurement."""
+"""Defines `LatencyConfig`, the options of a latency measurement."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def time_combinations(
         RequestError: No arrival rate meets the limit of the 99th percentile.
     """
     warmups = _warm_up_all(combinations, clock, progress)
-    progress.message(f"timing {len(combinations)} combinations of artifact and options")
+    progress.message(f"timing all combinations of artifact and options ({len(combinations)})")
     if config.scenario == "server":
         server_timings = [_time_server(combination, config, clock) for combination in combinations]
         timings = [server_timing.timing for server_timing in server_timings]
