@@ -223,7 +223,7 @@ RELEASED: dict[str, ReleasedCheckpoint] = {
     for variant_name, tag, num_classes, top1, top5 in _RELEASES
 }
 """The published checkpoints by full name. In the tags, "in22k" is ImageNet-22k and "in1k" is
-ImageNet-1k, "dist" means that the model was distilled, and "ft" that it was fine-tuned afterwards."""
+ImageNet-1k, "dist" means that the model was distilled, and "ft" that it was fine-tuned later."""
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 """The checkpoint that is exported by default."""

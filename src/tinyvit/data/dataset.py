@@ -174,11 +174,12 @@ def match_dataset(
     samples, class_indices = zip(*kept)
     notes = []
     left_out_count = len(matches) - len(kept)
-    if left_out_count:
+    if left_out_count > 0:
         notes.append(
             f"{left_out_count} images of {len(unknown)} classes that the model does not have"
             " were left out"
         )
+    # Classes of which the data has at least one image.
     shown_count = len(set(chain.from_iterable(class_indices)))
     if shown_count < len(labels):
         notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")

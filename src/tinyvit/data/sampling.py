@@ -76,5 +76,6 @@ def sample_stratified(
 
 
 def _hash(name: str) -> bytes:
+    """Return the SHA-256 of a name."""
     # Python represents bytes of file names that are not UTF-8 as surrogates.
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

@@ -130,6 +130,7 @@ def _remove_suffix(name: str) -> str:
 
 
 def _is_file_and_class(row: list[str]) -> bool:
+    """Return whether a row has two cells, of which the second is not empty."""
     return len(row) == 2 and bool(row[1].split())
 
 
@@ -167,6 +168,7 @@ def _is_list_of_ints(row: object) -> bool:
 
 
 def _read_text(path: Path) -> str:
+    """Read a truth file in UTF-8; raise RequestError if it is too large or cannot be read."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")

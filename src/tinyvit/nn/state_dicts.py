@@ -123,17 +123,8 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
             "export a checkpoint that was trained with its classifier",
         )
     variants = _find_variants(dims, path)
-    # In the third stage, a head has window**2 biases, and the side of a window in tokens is 1/16 of
-    # the side of the image in pixels (`tinyvit.variants.compute_window_sizes`).
-    window = math.isqrt(bias_count)
-    img_size = 16 * window
-    is_possible = (
-        window**2 == bias_count
-        and num_heads == variants[0].num_heads[2]
-        and img_size % 32 == 0
-        and MIN_SIZE <= img_size <= MAX_SIZE
-    )
-    if not is_possible:
+    img_size = _find_img_size(bias_count)
+    if num_heads != variants[0].num_heads[2] or img_size is None:
         raise CheckpointError(
             f"{path} has attention biases of shape {(num_heads, bias_count)}, which no TinyViT has",
             "give a checkpoint of a TinyViT",
@@ -164,22 +155,11 @@ def complete_state_dict(
         CheckpointError: Keys are missing or unexpected, a shape is wrong, or a weight is not
             finite.
     """
-    expected = _expected_state_dict(architecture)
-    variant, img_size = architecture.variant, architecture.img_size
+    expected = _make_expected_state_dict(architecture)
     default_counters = {key: torch.tensor(0) for key in expected if key.endswith(_BATCH_COUNTER)}
     state_dict = {**default_counters, **state_dict}
-    _check_keys(state_dict, expected, variant, path)
-    mismatches = [
-        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if state_dict[key].shape != expected[key].shape
-    ]
-    if mismatches:
-        raise CheckpointError(
-            f"{path} is most similar to {variant.name} at {img_size} pixels, but has"
-            f" {_shorten(mismatches)}",
-            "give a checkpoint of one released variant",
-        )
+    _check_keys(state_dict, expected, architecture.variant, path)
+    _check_shapes(state_dict, expected, architecture, path)
     not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
     if not_finite:
         raise CheckpointError(
@@ -209,7 +189,7 @@ def resize_state_dict(
     Returns:
         A state dict for the new image size.
     """
-    expected = _expected_state_dict(architecture)
+    expected = _make_expected_state_dict(architecture)
     return {
         key: _interpolate_biases(value, expected[key].shape) for key, value in state_dict.items()
     }
@@ -243,7 +223,22 @@ def _find_variants(dims: tuple[int, ...], path: Path) -> list[Variant]:
     return variants
 
 
-def _expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
+def _find_img_size(bias_count: int) -> int | None:
+    """Return the image size at which a head of the third stage has this many attention biases.
+
+    A head has window**2 biases. In the third stage, the side of a window in tokens is 1/16 of the
+    side of the image in pixels (see `tinyvit.variants.compute_window_sizes`).
+
+    Returns:
+        The side of the image in pixels, or None if no supported size has this many biases.
+    """
+    window = math.isqrt(bias_count)
+    img_size = 16 * window
+    is_supported = img_size % 32 == 0 and MIN_SIZE <= img_size <= MAX_SIZE
+    return img_size if window**2 == bias_count and is_supported else None
+
+
+def _make_expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
     """Return a state dict with the expected keys and shapes, whose tensors have no values."""
     with torch.device("meta"):
         network = TinyViT(architecture.variant, architecture.num_classes, architecture.img_size)
@@ -266,6 +261,26 @@ def _check_keys(
             f"{path} has the channels of {variant.name}, but not its keys"
             f" ({'; '.join(descriptions)})",
             "save the model's whole state dict, unchanged",
+        )
+
+
+def _check_shapes(
+    state_dict: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    architecture: Architecture,
+    path: Path,
+) -> None:
+    """Raise CheckpointError if a tensor has another shape than expected."""
+    mismatches = [
+        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if state_dict[key].shape != expected[key].shape
+    ]
+    if mismatches:
+        raise CheckpointError(
+            f"{path} is most similar to {architecture.variant.name} at {architecture.img_size}"
+            f" pixels, but has {_shorten(mismatches)}",
+            "give a checkpoint of one released variant",
         )
 
 

@@ -102,21 +102,28 @@ def read_weights(path: Path) -> Weights:
     """
     start = _read_start(path)
     if start.startswith((_ZIP_START, _PICKLE_START)):
-        return _find_state_dict(_read_torch(path, is_zip=start.startswith(_ZIP_START)), path)
-    if start[8:9] == b"{":  # safetensors: 8 bytes with the length of the header, then its JSON
+        loaded = _read_torch(path, is_zip=start.startswith(_ZIP_START))
+        return _find_state_dict(loaded, path)
+    # A safetensors file begins with 8 bytes, the length of the header, and the header in JSON.
+    if start[8:9] == b"{":
         return _read_safetensors(path)
+    raise _explain_format(start, path)
+
+
+def _explain_format(start: bytes, path: Path) -> CheckpointError:
+    """Return the error for a file that begins with these bytes and is not a checkpoint."""
     text = start.lstrip()[:200].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError(
+        return CheckpointError(
             f"{path} is a web page, not a checkpoint",
             "download the file itself (the 'resolve' or 'raw' link), then try again",
         )
     if text.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
+        return CheckpointError(
             f"{path} is a git-lfs pointer, not the checkpoint",
             "run git lfs pull, or download the file itself",
         )
-    raise CheckpointError(
+    return CheckpointError(
         f"{path} is neither a safetensors nor a torch file",
         "give a .safetensors or .pth checkpoint of TinyViT",
     )
@@ -143,6 +150,7 @@ def _read_start(path: Path) -> bytes:
 
 
 def _read_safetensors(path: Path) -> Weights:
+    """Read a file in safetensors format."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
