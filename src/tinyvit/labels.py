@@ -28,13 +28,14 @@ MAX_CLASSES = 1_000_000
 FORMATS = (
     "a .txt file with one name per line, a .csv or .tsv file with columns name, or index and name, "
     "or WordNet id and name (a header is optional), or a .json file such as "
-    '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with such an id2label'
+    '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with one of these'
+    " as id2label"
 )
 """Description of the label files that `read_labels` accepts, for error messages and help."""
 
 _IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
 _IN_1K, _IN_22K = 1, 2
-"""Flags in the first column of the ImageNet file: whether a class is in ImageNet-1k and -22k."""
+"""Flags in the first column of the ImageNet file: the class is in ImageNet-1k or ImageNet-22k."""
 
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels")
 """Endings of files with one name per line."""

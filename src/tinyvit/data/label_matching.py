@@ -39,10 +39,10 @@ class LabelMatcher:
 
         Args:
             labels: The labels of the model, in the order of its logits.
-            exact: Whether a name must equal a WordNet id or a label. This is so for training,
-                calibration and validation (`tinyvit.quant.validation_data`): the name "7" does not
-                show whether the classes are numbered from 0 or from 1. The accuracy benchmark also
-                accepts numbers, which it counts from 0.
+            exact: Whether a name must equal a WordNet id or a label. Training, calibration and
+                validation (`tinyvit.quant.validation_data`) require this, because the name "7" does
+                not show whether the classes are numbered from 0 or from 1. The accuracy benchmark
+                also accepts numbers, which start at 0.
         """
         self._labels = tuple(labels)
         self._exact = exact
@@ -56,7 +56,7 @@ class LabelMatcher:
         self._imagenet = imagenet_labels(1000) or ()
         wnids = [label.wnid for label in self._labels]
         is_imagenet = wnids == [label.wnid for label in self._imagenet]
-        # Otherwise a class number is one of ImageNet-1k and leads to an index by its WordNet id.
+        # If false, a class number is that of an ImageNet-1k class, which is found by WordNet id.
         self._numbers_are_indices = is_imagenet or not any(wnids)
 
     def find_index(self, name: str) -> int | None:

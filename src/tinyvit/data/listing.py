@@ -1,8 +1,8 @@
 """Listing the image files under a folder. The whole project uses these functions.
 
-Hidden files and folders, and those that an operating system or a storage device creates, are
-skipped.
-Symbolic links to folders are followed. Each folder is read only once, so cyclic links are harmless.
+Files and folders that are hidden, or that an operating system or a storage device creates, are
+skipped. Symbolic links to folders are followed. Each folder is read only once, so cyclic links are
+harmless.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def list_subfolders(folder: Path) -> list[str]:
 def make_path_getter(path: Path) -> SourceGetter:
     """Return a function without arguments that returns the path of an image file.
 
-    It is the `SourceGetter` of an image that is a separate file. An image inside an archive or a
-    table needs another one.
+    This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
+    needs a `SourceGetter` that returns bytes.
 
     Args:
         path: The image file, which is not read.
