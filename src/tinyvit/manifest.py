@@ -124,8 +124,8 @@ class Quantization:
         calibration_sha256: Hash of the calibration images.
         calibration_count: Number of calibration images.
         recipe_sha256: Hash of the recipe (`tinyvit.quant.recipe`), which holds all scales.
-        weight_bits: Number of bits of a weight. With 7 bits, no sum of products saturates on any
-            processor; with 8 bits, see `required_cpu_feature`.
+        weight_bits: Number of bits of a weight. With 7 bits, no sum of products saturates (is
+            clipped) on any processor; with 8 bits, see `required_cpu_feature`.
         required_cpu_feature: Feature that an x86 processor needs so that sums do not saturate, such
             as "vnni"; "any" if every processor is suitable.
         float_units: Names of the layers and attention modules that stay float32.
