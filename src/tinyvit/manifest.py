@@ -211,7 +211,7 @@ class Manifest:
         Returns:
             One line of ASCII. Equal manifests give equal text.
         """
-        return self._to_json(self._digest())
+        return self._to_json(self._compute_digest())
 
     @property
     def is_intact(self) -> bool:
@@ -220,7 +220,7 @@ class Manifest:
         The digest is a checksum against accidents and careless edits. It is not a signature:
         whoever changes a manifest on purpose can change the digest too.
         """
-        return self.manifest_sha256 == self._digest()
+        return self.manifest_sha256 == self._compute_digest()
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -255,7 +255,7 @@ class Manifest:
                 f"the manifest of the file is damaged ({error})", "export the file again"
             ) from error
 
-    def _digest(self) -> str:
+    def _compute_digest(self) -> str:
         """Return the SHA-256 of the JSON in which `manifest_sha256` is an empty string."""
         return hashlib.sha256(self._to_json(digest="").encode("ascii")).hexdigest()
 

@@ -70,17 +70,17 @@ class LabelMatcher:
         """
         is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
         if is_marked_number and not self._exact:
-            return self._index_of_number(name)
+            return self._find_index_of_number(name)
         if name in self._exact_indices:
-            return _single_index(self._exact_indices[name])
+            return _get_single_index(self._exact_indices[name])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
-            return _single_index(self._normalized_indices[normalized])
-        return self._index_of_number(name)
+            return _get_single_index(self._normalized_indices[normalized])
+        return self._find_index_of_number(name)
 
-    def _index_of_number(self, name: str) -> int | None:
+    def _find_index_of_number(self, name: str) -> int | None:
         """Return the class index for a number such as "7" or "#7", or None for anything else."""
         match = _CLASS_NUMBER.fullmatch(name)
         if match is None:
@@ -90,7 +90,7 @@ class LabelMatcher:
             return number if number < len(self._labels) else None
         if number >= len(self._imagenet):
             return None
-        return _single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
+        return _get_single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
 
 
 def match_class_names(
@@ -153,6 +153,6 @@ def _group_indices(*columns: Iterable[str]) -> dict[str, frozenset[int]]:
     return {name: frozenset(indices) for name, indices in groups.items()}
 
 
-def _single_index(indices: frozenset[int]) -> int | None:
+def _get_single_index(indices: frozenset[int]) -> int | None:
     """Return the index if there is exactly one, otherwise None."""
     return next(iter(indices)) if len(indices) == 1 else None
