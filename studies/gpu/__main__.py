@@ -17,7 +17,7 @@ from tinyvit.studies.gpu.latency import measure_latency
 from tinyvit.studies.gpu.loops import measure_loops
 from tinyvit.studies.gpu.losses import measure_losses
 from tinyvit.studies.gpu.record import Part, Record
-from tinyvit.studies.gpu.settings import Settings, full_settings, quick_settings
+from tinyvit.studies.gpu.settings import PARTS, Settings, full_settings, quick_settings
 from tinyvit.studies.gpu.steps import measure_steps
 from tinyvit.studies.gpu.storing import measure_storing
 
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only",
         action="append",
         metavar="PART",
-        choices=("losses", "steps", "storing", "loops", "latency"),
+        choices=PARTS,
         help="run only this part; repeat the option for several parts (loops needs storing)",
     )
     args = parser.parse_args(argv)
@@ -105,9 +105,10 @@ def _list_parts(settings: Settings, folder: Path) -> dict[str, Callable[[Part], 
     return {
         "losses": partial(measure_losses, settings),
         "steps": partial(measure_steps, settings),
+        "latency": partial(measure_latency, "eager", settings),
+        "compiled": partial(measure_latency, "compiled", settings),
         "storing": partial(measure_storing, settings, folder),
         "loops": partial(measure_loops, settings, folder),
-        "latency": partial(measure_latency, settings),
     }
 
 

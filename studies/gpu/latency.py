@@ -15,7 +15,7 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.studies.gpu.record import Part, Row
-from tinyvit.studies.gpu.settings import LatencyCase, Precision, Settings
+from tinyvit.studies.gpu.settings import LatencyCase, Mode, Precision, Settings
 from tinyvit.studies.gpu.timing import (
     free_memory,
     make_device,
@@ -33,18 +33,21 @@ _COMPILED_WARMUP = 3
 """Runs after which a compiled network has compiled its code and recorded its CUDA graph."""
 
 
-def measure_latency(settings: Settings, part: Part) -> None:
+def measure_latency(mode: Mode, settings: Settings, part: Part) -> None:
     """Measure the latency of all cases that fit into the time.
 
     The networks are folded, as they are exported.
 
     Args:
+        mode: Whether to measure the eager or the compiled cases.
         settings: The settings of the study.
         part: The part of the record to fill.
     """
     slowest_s = settings.compile_s
     compiled_s: list[float] = []
     for case in settings.latency_cases:
+        if case.mode != mode:
+            continue
         needed_s = slowest_s if case.mode == "compiled" else 0.0
         begin_s = time.monotonic()
         row = part.measure(
@@ -75,6 +78,12 @@ def _make_network(variant: str, img_size: int) -> TinyViT:
     return make_student(variant, None, None, 1000, img_size, 0).model.eval()
 
 
+@cache
+def _make_folded_network(variant: str, img_size: int) -> TinyViT:
+    """Return the network that an export writes, on the CPU."""
+    return fold_model(copy.deepcopy(_make_network(variant, img_size))).eval()
+
+
 def _make_images(batch: int, img_size: int, device: str) -> Tensor:
     random = torch.Generator().manual_seed(0)
     images = torch.randn((batch, 3, img_size, img_size), generator=random)
@@ -93,7 +102,7 @@ def _compute_reference(variant: str, img_size: int, batch: int, device: str) -> 
 def _measure_case(case: LatencyCase, settings: Settings) -> Row:
     img_size = find_img_size(case.variant, settings.img_size)
     reference = _compute_reference(case.variant, img_size, case.batch, settings.device)
-    network: nn.Module = fold_model(copy.deepcopy(_make_network(case.variant, img_size))).eval()
+    network: nn.Module = copy.deepcopy(_make_folded_network(case.variant, img_size))
     network = make_device(settings.device, case.precision).place(network)
     images = _make_images(case.batch, img_size, settings.device)
     if case.precision == "float16":

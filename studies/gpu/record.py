@@ -208,13 +208,18 @@ def describe_machine() -> Row:
         "gpu_memory_bytes": torch.cuda.get_device_properties(0).total_memory if has_gpu else None,
         "driver": _read_driver_version() if has_gpu else None,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version() if has_gpu else None,
+        "cudnn": _read_cudnn_version() if has_gpu else None,
         "torch": torch.__version__,
         "numpy": np.__version__,
         "python": platform.python_version(),
         "cpu": describe_cpu(),
         "cores": count_cores(),
     }
+
+
+def _read_cudnn_version() -> int | None:
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return version
 
 
 def _read_driver_version() -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 import torch
@@ -15,7 +15,7 @@ from tinyvit.distill.training.device import BFLOAT16_FLAGS
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.runtimes import processor
 from tinyvit.studies.gpu.record import Part, Row
-from tinyvit.studies.gpu.settings import Settings, StepCase
+from tinyvit.studies.gpu.settings import Precision, Settings, StepCase
 from tinyvit.studies.gpu.teachers import DeviceTeacher
 from tinyvit.studies.gpu.timing import (
     free_memory,
@@ -47,14 +47,24 @@ def measure_steps(settings: Settings, part: Part) -> None:
         settings: The settings of the study.
         part: The part of the record to fill.
     """
-    full_students: set[str] = set()
+    too_large: set[tuple[str, Precision]] = set()
     for case in settings.step_cases:
-        if case.student in full_students:
-            continue  # a smaller batch of this student already exceeded the memory
-        row = part.measure(_describe_case(case, settings), partial(_measure_case, case, settings))
-        free_memory(settings.device)
+        if (case.student, case.precision) in too_large:
+            continue  # a smaller batch already exceeded the memory
+        row = _record_case(case, settings, part)
+        while row is None and case.teachers and part.remaining_s > 0:
+            # A teacher that fails must not prevent the comparison of the other kinds of steps.
+            case = replace(case, teachers=case.teachers[:-1])
+            row = _record_case(case, settings, part)
         if row and row.get("status") == OUT_OF_MEMORY:
-            full_students.add(case.student)
+            too_large.add((case.student, case.precision))
+
+
+def _record_case(case: StepCase, settings: Settings, part: Part) -> Row | None:
+    description = _describe_case(case, settings)
+    row = part.measure(description, partial(_measure_case, case, settings))
+    free_memory(settings.device)
+    return row
 
 
 def in_the_loop(teacher: str) -> str:
@@ -149,6 +159,8 @@ def _compare(name: str, times: dict[str, Timing]) -> Row:
     """Return the ratios of one kind of step to the kinds that the paper compares it with."""
     references = {FROM_LABELS: (), FROM_STORE: (FROM_LABELS,)}.get(name, (FROM_LABELS, FROM_STORE))
     return {
-        f"ratio to {reference}": asdict(ratio_interval(times[name], times[reference]))
+        f"ratio_to_{reference.replace(' ', '_')}": asdict(
+            ratio_interval(times[name], times[reference])
+        )
         for reference in references
     }

@@ -12,7 +12,7 @@ import torch
 
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view
-from tinyvit.distill.logits.module_teachers import Pixels, Teacher
+from tinyvit.distill.logits.module_teachers import Pixels
 from tinyvit.distill.logits.records import pack_records, select_top_k
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
@@ -101,13 +101,10 @@ def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
     )
     large = settings.loop_batch
     for name in settings.teachers:
-        (teacher,) = open_teachers((command_line_name(name),), None, select_device())
-        for batch in sorted({settings.store_batch, large}):
-            part.measure(
-                {"teacher": name, "step": "teacher with normalization and softmax", "batch": batch},
-                partial(_measure_teacher, teacher, _make_pixels(batch, size), settings),
-            )
-        del teacher
+        part.measure(
+            {"teacher": name, "step": "teacher, with normalization and softmax on the CPU"},
+            partial(_measure_teacher, name, size, settings),
+        )
         free_memory(settings.device)
         part.measure(
             {"teacher": name, "step": "teacher, softmax and top K on the device", "batch": large},
@@ -157,9 +154,14 @@ def _measure_views(images: ImageFolder, size: int) -> Row:
     return {"images_per_s": count / (time.perf_counter() - begin_s)}
 
 
-def _measure_teacher(teacher: Teacher, pixels: Pixels, settings: Settings) -> Row:
-    run = partial(teacher.predict_probabilities, pixels)
-    return _measure_rate(run, len(pixels), settings.device, settings)
+def _measure_teacher(name: str, size: int, settings: Settings) -> Row:
+    """Time a teacher as `save-logits` runs it, at its batch size and at a larger one."""
+    (teacher,) = open_teachers((command_line_name(name),), None, select_device())
+    rates = {}
+    for batch in (settings.store_batch, settings.loop_batch):
+        run = partial(teacher.predict_probabilities, _make_pixels(batch, size))
+        rates[f"batch_{batch}"] = _measure_rate(run, batch, settings.device, settings)
+    return rates
 
 
 def _measure_device_teacher(name: str, pixels: Pixels, settings: Settings) -> Row:

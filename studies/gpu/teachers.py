@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tinyvit.distill.training.data_loader import TrainingBatch
-from tinyvit.distill.training.device import ComputeDevice
+from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student
 from tinyvit.nn.timm_models import import_timm
 from tinyvit.preprocess import Preprocess, timm_preprocess
@@ -41,10 +41,13 @@ def make_clip_vit_large(num_classes: int = _NUM_CLASSES) -> nn.Module:
     Args:
         num_classes: Number of classes.
     """
+    timm = import_timm()
     torch.manual_seed(0)
-    model: nn.Module = import_timm().create_model(
-        "vit_large_patch14_clip_224", pretrained=False, num_classes=num_classes
-    )
+    # The CPU takes 15 seconds to draw the random weights.
+    with torch.device(select_device().name):
+        model: nn.Module = timm.create_model(
+            "vit_large_patch14_clip_224", pretrained=False, num_classes=num_classes
+        )
     return model
 
 

@@ -6,6 +6,7 @@ import gc
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -29,15 +30,24 @@ def use_precision(precision: Precision) -> Iterator[None]:
     Yields:
         Nothing.
     """
-    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    previous = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = precision == "tf32"
+    previous = _read_tf32_settings()
+    _allow_tf32((precision == "tf32", precision == "tf32"))
     try:
         yield
     finally:
-        for backend, value in zip(backends, previous):
-            backend.allow_tf32 = value
+        _allow_tf32(previous)
+
+
+def _read_tf32_settings() -> tuple[bool, bool]:
+    """Return whether matrix products and convolutions may use TF32."""
+    matmul: Any = torch.backends.cuda.matmul  # torch's annotations lack this attribute
+    return matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def _allow_tf32(settings: tuple[bool, bool]) -> None:
+    """Apply a result of `_read_tf32_settings`."""
+    matmul: Any = torch.backends.cuda.matmul
+    matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = settings
 
 
 def make_device(name: str, precision: Precision) -> ComputeDevice:
@@ -61,13 +71,16 @@ def time_call(function: Callable[[], object], device: str) -> float:
         begin_s = time.perf_counter()
         function()
         return (time.perf_counter() - begin_s) * 1e3
-    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin, end = (
+        torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        for _ in range(2)
+    )
     torch.cuda.synchronize()
-    begin.record()  # type: ignore[no-untyped-call]
+    begin.record()
     function()
-    end.record()  # type: ignore[no-untyped-call]
+    end.record()
     torch.cuda.synchronize()
-    return float(begin.elapsed_time(end))  # type: ignore[no-untyped-call]
+    return float(begin.elapsed_time(end))
 
 
 def time_alternating(
