@@ -92,7 +92,7 @@ def _make_images(batch: int, img_size: int, device: str) -> Tensor:
 
 @cache
 def _compute_reference(variant: str, img_size: int, batch: int, device: str) -> Tensor:
-    """Return the logits of the unfolded network in eager float32, on the CPU."""
+    """Return the logits of the unfolded network in eager float32, moved to the CPU."""
     network = make_device(device, "float32").place(copy.deepcopy(_make_network(variant, img_size)))
     with use_precision("float32"), torch.no_grad():
         logits: Tensor = network(_make_images(batch, img_size, device))
