@@ -26,7 +26,7 @@ class TinyViTError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default implementation would pass one argument, the message, to the constructor.
-        return (_rebuild, (type(self), self.cause, self.remedy))
+        return (_rebuild_error, (type(self), self.cause, self.remedy))
 
 
 class MissingDependencyError(TinyViTError):
@@ -62,6 +62,6 @@ class ImageError(TinyViTError):
     """An image cannot be decoded, or cannot be decoded safely."""
 
 
-def _rebuild(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:
+def _rebuild_error(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:
     """Create an error from its parts when it is unpickled, for example in another process."""
     return cls(cause, remedy)

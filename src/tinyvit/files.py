@@ -18,18 +18,19 @@ _FOLDER_ARTIFACT_MARKER = "Manifest.json"
 a folder. A folder without this file is never replaced."""
 
 _HASH_BLOCK_BYTES = 1 << 20
+"""Number of bytes that are read and hashed at a time."""
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers that mean that a file cannot grow further."""
 
+_PERMISSION_REMEDY = "check its permissions and those of its folder, or give another path"
+_FILE_IN_PATH_REMEDY = "a part of this path is a file, not a folder: give another path"
 _REMEDIES = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "check its permissions and those of its folder, or give another path",
-    ),
-    **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR),
-        "a part of this path is a file, not a folder: give another path",
-    ),
+    errno.EACCES: _PERMISSION_REMEDY,
+    errno.EPERM: _PERMISSION_REMEDY,
+    errno.EROFS: _PERMISSION_REMEDY,
+    errno.EEXIST: _FILE_IN_PATH_REMEDY,
+    errno.ENOTDIR: _FILE_IN_PATH_REMEDY,
     errno.ENAMETOOLONG: "give a shorter name",
 }
 """What the user can do about an error, by its number."""
@@ -59,7 +60,7 @@ def staging_folder(path: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         for parent in new_parents:
-            with suppress(OSError):  # the folder is not empty
+            with suppress(OSError):  # raised if the folder is not empty
                 parent.rmdir()
 
 

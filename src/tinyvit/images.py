@@ -118,7 +118,7 @@ def open_image(
             "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file",
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large_error(name, str(error)) from error
+        raise _make_size_error(name, str(error)) from error
     except _DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(
@@ -228,7 +228,7 @@ def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
 def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
     """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+        raise _make_size_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
     # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     image.load()
@@ -239,7 +239,7 @@ def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
     return rgb if transpose is None else rgb.transpose(transpose)
 
 
-def _too_large_error(name: str, reason: str) -> ImageError:
+def _make_size_error(name: str, reason: str) -> ImageError:
     return ImageError(
         f"{name} has too many pixels ({reason})",
         "make it smaller; if it is small, its header is damaged: replace it",

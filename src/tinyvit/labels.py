@@ -28,13 +28,14 @@ MAX_CLASSES = 1_000_000
 FORMATS = (
     "a .txt file with one name per line, a .csv or .tsv file with columns name, or index and name, "
     "or WordNet id and name (a header is optional), or a .json file such as "
-    '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with such an id2label'
+    '["cat", ...], {"0": "cat", ...}, {"cat": 0, ...} or an object with one of these'
+    " as id2label"
 )
 """Description of the label files that `read_labels` accepts, for error messages and help."""
 
 _IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
 _IN_1K, _IN_22K = 1, 2
-"""Flags in the first column of the ImageNet file: whether a class is in ImageNet-1k and -22k."""
+"""Flags in the first column of the ImageNet file: the class is in ImageNet-1k or ImageNet-22k."""
 
 _TEXT_SUFFIXES = ("", ".txt", ".names", ".labels")
 """Endings of files with one name per line."""
@@ -95,7 +96,7 @@ def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
     flag = {1000: _IN_1K, 21841: _IN_22K}.get(num_classes)
     if flag is None:
         return None
-    return tuple(label for flags, label in _imagenet_classes() if flags & flag)
+    return tuple(label for flags, label in _read_imagenet_classes() if flags & flag)
 
 
 def numbered_labels(num_classes: int) -> tuple[Label, ...]:
@@ -112,7 +113,7 @@ def numbered_labels(num_classes: int) -> tuple[Label, ...]:
 
 def labels_by_wnid() -> dict[str, Label]:
     """Return the labels of all ImageNet classes by their WordNet ids."""
-    return {label.wnid: label for _, label in _imagenet_classes()}
+    return {label.wnid: label for _, label in _read_imagenet_classes()}
 
 
 def read_labels(path: Path) -> tuple[Label, ...]:
@@ -148,7 +149,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
 
 
 @cache
-def _imagenet_classes() -> tuple[tuple[int, Label], ...]:
+def _read_imagenet_classes() -> tuple[tuple[int, Label], ...]:
     """Return the flags (_IN_1K, _IN_22K) and the label of every class, sorted by WordNet id.
 
     Each class has both flags, because one of the 1,000 classes is not among the 21,841.
@@ -163,16 +164,16 @@ def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
     """Parse the text of a labels file; raise ValueError if it is not in a known format."""
     if suffix == ".json":
         data = json.loads(text, object_pairs_hook=_make_unique_dict)
-        return _labels_from_names(_names_from_json(data))
+        return _make_labels(_parse_json_names(data))
     if suffix in _DELIMITERS:
         reader = csv.reader(io.StringIO(text), delimiter=_DELIMITERS[suffix], strict=True)
-        return _labels_from_table([row for row in reader if row])
+        return _parse_table([row for row in reader if row])
     if suffix not in _TEXT_SUFFIXES:
         raise ValueError(f"{suffix} is not a format of labels")
     lines = text.rstrip().split("\n")
     if "\t" in text or all(_has_key(line, index) for index, line in enumerate(lines)):
         raise ValueError("its lines contain more than a name: a table must be a .csv or .tsv file")
-    return _labels_from_names(lines)
+    return _make_labels(lines)
 
 
 def _has_key(line: str, index: int) -> bool:
@@ -184,7 +185,7 @@ def _has_key(line: str, index: int) -> bool:
     return key == str(index) or _WNID.fullmatch(key) is not None
 
 
-def _names_from_json(data: object) -> list[str]:
+def _parse_json_names(data: object) -> list[str]:
     """Return class names in the order of their indices, from any of the JSON forms in `FORMATS`."""
     if isinstance(data, dict):
         data = data.get("id2label", data)
@@ -192,13 +193,13 @@ def _names_from_json(data: object) -> list[str]:
         # The type is compared exactly: a bool is an instance of int, but it is not an index.
         if data and all(type(index) is int for index in data.values()):
             data = _make_unique_dict((str(index), name) for name, index in data.items())
-        return _names_by_index(data)
+        return _order_by_index(data)
     if not isinstance(data, list):
         raise ValueError("it is neither a list of names nor a map between names and indices")
     return _require_strings(data)
 
 
-def _labels_from_table(rows: list[list[str]]) -> tuple[Label, ...]:
+def _parse_table(rows: list[list[str]]) -> tuple[Label, ...]:
     """Return labels from a table with one column (names) or two (keys and names).
 
     A key is an index or a WordNet id.
@@ -210,10 +211,10 @@ def _labels_from_table(rows: list[list[str]]) -> tuple[Label, ...]:
     if rows and _is_header(rows[0]):
         rows = rows[1:]
     if column_count == 1:
-        return _labels_from_names([name for (name,) in rows])
+        return _make_labels([name for (name,) in rows])
     if rows and all(_WNID.fullmatch(key) for key, _ in rows):
         return tuple(Label(name, wnid) for wnid, name in rows)
-    return _labels_from_names(_names_by_index(_make_unique_dict((key, name) for key, name in rows)))
+    return _make_labels(_order_by_index(_make_unique_dict((key, name) for key, name in rows)))
 
 
 def _is_header(row: list[str]) -> bool:
@@ -222,7 +223,7 @@ def _is_header(row: list[str]) -> bool:
     return name_title in _NAME_HEADERS and all(title in _KEY_HEADERS for title in key_titles)
 
 
-def _names_by_index(names: dict[Any, Any]) -> list[str]:
+def _order_by_index(names: dict[Any, Any]) -> list[str]:
     """Return the values in the order of the keys: {"1": "b", "0": "a"} gives ["a", "b"]."""
     indices = [str(i) for i in range(len(names))]
     if names.keys() != set(indices):
@@ -246,7 +247,7 @@ def _require_strings(names: list[Any]) -> list[str]:
     return names
 
 
-def _labels_from_names(names: list[str]) -> tuple[Label, ...]:
+def _make_labels(names: list[str]) -> tuple[Label, ...]:
     """Return a label for each name. For a WordNet id of ImageNet, it is the label of that class."""
     imagenet = labels_by_wnid()
     return tuple(imagenet.get(name, Label(name)) for name in map(str.strip, names))

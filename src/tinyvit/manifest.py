@@ -124,8 +124,8 @@ class Quantization:
         calibration_sha256: Hash of the calibration images.
         calibration_count: Number of calibration images.
         recipe_sha256: Hash of the recipe (`tinyvit.quant.recipe`), which holds all scales.
-        weight_bits: Number of bits of a weight. With 7 bits, no sum of products saturates on any
-            processor; with 8 bits, see `required_cpu_feature`.
+        weight_bits: Number of bits of a weight. With 7 bits, no sum of products saturates (is
+            clipped) on any processor; with 8 bits, see `required_cpu_feature`.
         required_cpu_feature: Feature that an x86 processor needs so that sums do not saturate, such
             as "vnni"; "any" if every processor is suitable.
         float_units: Names of the layers and attention modules that stay float32.
@@ -214,7 +214,7 @@ class Manifest:
         Returns:
             One line of ASCII. Equal manifests give equal text.
         """
-        return self._to_json(self._digest())
+        return self._to_json(self._compute_digest())
 
     @property
     def is_intact(self) -> bool:
@@ -223,7 +223,7 @@ class Manifest:
         The digest is a checksum against accidents and careless edits. It is not a signature:
         whoever changes a manifest on purpose can change the digest too.
         """
-        return self.manifest_sha256 == self._digest()
+        return self.manifest_sha256 == self._compute_digest()
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -258,7 +258,7 @@ class Manifest:
                 f"the manifest of the file is damaged ({error})", "export the file again"
             ) from error
 
-    def _digest(self) -> str:
+    def _compute_digest(self) -> str:
         """Return the SHA-256 of the JSON in which `manifest_sha256` is an empty string."""
         return hashlib.sha256(self._to_json(digest="").encode("ascii")).hexdigest()
 

@@ -25,6 +25,7 @@ from tinyvit.labels import Label, labels_by_wnid
 
 SPLITS = ("train", "val")
 """Subfolders of a dataset that has a training and a validation split."""
+
 _SPLIT_FOLDERS = (*SPLITS, "validation", "test")
 """Names, in lower case, of folders that contain a split. They are not the names of classes."""
 
@@ -70,7 +71,7 @@ class ImageFolder:
         """Hex digest of all keys and file sizes. File contents are not hashed, to save time."""
         return listing_sha256((key, self.folder / key) for key in self.keys)
 
-    def class_indices_in(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
+    def find_class_indices(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
         """Return the class of every image as an index into the labels of a model.
 
         Args:
@@ -81,7 +82,7 @@ class ImageFolder:
             Indices into `labels`, int64 (N,), in the order of `keys`.
 
         Raises:
-            RequestError: There are no class folders, or one matches no label.
+            RequestError: There are no class folders, or a class folder matches no label.
         """
         if self.labels is None or self.class_indices is None:
             raise RequestError(

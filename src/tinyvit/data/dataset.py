@@ -164,7 +164,7 @@ def match_dataset(
             f"name them by WordNet id or by the labels of the model, such as"
             f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
         )
-    matches = [(sample, _correct_indices(sample, indices)) for sample in dataset.samples]
+    matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
     kept = [(sample, class_indices) for sample, class_indices in matches if class_indices]
     if not kept:
         raise RequestError(
@@ -260,7 +260,7 @@ def _label_by_truth_file(
     return Dataset(description, samples)
 
 
-def _correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
+def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
     """Return the sorted indices of an image's correct classes in the model's labels.
 
     Classes that the model does not have (None in `indices`) are left out.

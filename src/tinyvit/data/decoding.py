@@ -37,8 +37,9 @@ def map_ahead(
         function: Called once for each item, in several threads at the same time.
         items: The items, in any number.
         threads: Number of threads.
-        ahead: Largest number of items, at least 1, whose results are being computed or wait to be
-            yielded. No result is yielded before so many items were taken, or all.
+        ahead: Largest number of items, at least 1, that have been taken from the iterable while
+            their results have not been yielded. The first result is yielded when so many items, or
+            all, have been taken.
         chunk: Number of results that are yielded together: when the first of them is yielded, all
             are complete. At most `ahead`. If it equals `ahead`, nothing is computed while the
             caller uses the results.

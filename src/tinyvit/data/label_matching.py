@@ -39,10 +39,10 @@ class LabelMatcher:
 
         Args:
             labels: The labels of the model, in the order of its logits.
-            exact: Whether a name must equal a WordNet id or a label. This is so for training,
-                calibration and validation (`tinyvit.quant.validation_data`): the name "7" does not
-                show whether the classes are numbered from 0 or from 1. The accuracy benchmark also
-                accepts numbers, which it counts from 0.
+            exact: Whether a name must equal a WordNet id or a label. Training, calibration and
+                validation (`tinyvit.quant.validation_data`) require this, because the name "7" does
+                not show whether the classes are numbered from 0 or from 1. The accuracy benchmark
+                also accepts numbers, which start at 0.
         """
         self._labels = tuple(labels)
         self._exact = exact
@@ -56,7 +56,7 @@ class LabelMatcher:
         self._imagenet = imagenet_labels(1000) or ()
         wnids = [label.wnid for label in self._labels]
         is_imagenet = wnids == [label.wnid for label in self._imagenet]
-        # Otherwise a class number is one of ImageNet-1k and leads to an index by its WordNet id.
+        # If false, a class number is that of an ImageNet-1k class, which is found by WordNet id.
         self._numbers_are_indices = is_imagenet or not any(wnids)
 
     def find_index(self, name: str) -> int | None:
@@ -70,17 +70,17 @@ class LabelMatcher:
         """
         is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
         if is_marked_number and not self._exact:
-            return self._index_of_number(name)
+            return self._find_index_of_number(name)
         if name in self._exact_indices:
-            return _single_index(self._exact_indices[name])
+            return _get_single_index(self._exact_indices[name])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
-            return _single_index(self._normalized_indices[normalized])
-        return self._index_of_number(name)
+            return _get_single_index(self._normalized_indices[normalized])
+        return self._find_index_of_number(name)
 
-    def _index_of_number(self, name: str) -> int | None:
+    def _find_index_of_number(self, name: str) -> int | None:
         """Return the class index for a number such as "7" or "#7", or None for anything else."""
         match = _CLASS_NUMBER.fullmatch(name)
         if match is None:
@@ -90,7 +90,7 @@ class LabelMatcher:
             return number if number < len(self._labels) else None
         if number >= len(self._imagenet):
             return None
-        return _single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
+        return _get_single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
 
 
 def match_class_names(
@@ -153,6 +153,6 @@ def _group_indices(*columns: Iterable[str]) -> dict[str, frozenset[int]]:
     return {name: frozenset(indices) for name, indices in groups.items()}
 
 
-def _single_index(indices: frozenset[int]) -> int | None:
+def _get_single_index(indices: frozenset[int]) -> int | None:
     """Return the index if there is exactly one, otherwise None."""
     return next(iter(indices)) if len(indices) == 1 else None

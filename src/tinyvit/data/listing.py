@@ -1,8 +1,8 @@
 """Listing the image files under a folder. The whole project uses these functions.
 
-Hidden files and folders, and those that an operating system or a storage device creates, are
-skipped.
-Symbolic links to folders are followed. Each folder is read only once, so cyclic links are harmless.
+Files and folders that are hidden, or that an operating system or a storage device creates, are
+skipped. Symbolic links to folders are followed. Each folder is read only once, so cyclic links are
+harmless.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def list_subfolders(folder: Path) -> list[str]:
 def make_path_getter(path: Path) -> SourceGetter:
     """Return a function without arguments that returns the path of an image file.
 
-    It is the `SourceGetter` of an image that is a separate file. An image inside an archive or a
-    table needs another one.
+    This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
+    needs a `SourceGetter` that returns bytes.
 
     Args:
         path: The image file, which is not read.
@@ -146,11 +146,11 @@ def _find_images(folder: Path) -> Iterator[Path]:
         pending = deque([starts.popleft()])
         while pending:
             current = pending.popleft()
-            identity = _folder_identity(current)
+            identity = _identify_folder(current)
             if identity in visited:
                 continue
             visited.add(identity)
-            for entry in _sorted_entries(current):
+            for entry in _list_entries(current):
                 path = current / entry.name
                 if _is_folder(entry):
                     queue = starts if entry.is_symlink() else pending
@@ -159,7 +159,7 @@ def _find_images(folder: Path) -> Iterator[Path]:
                     yield path
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
+def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the files and folders in a folder, sorted by name, without the ignored ones."""
     with os.scandir(folder) as entries:
         kept = [entry for entry in entries if not is_ignored_name(entry.name)]
@@ -180,7 +180,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def _folder_identity(folder: Path) -> object:
+def _identify_folder(folder: Path) -> object:
     """Return a value that is equal for all paths that lead to the same folder."""
     status = os.stat(folder)
     # Some network file systems report inode 0 for every file. By inode, all folders would then

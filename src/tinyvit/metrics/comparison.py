@@ -104,19 +104,19 @@ class PairedComparison:
     def margin(self) -> float:
         """Half the width of a 95% confidence interval, in percentage points.
 
-        If the correct classes are known, it is the interval of `drop` (Wald interval for a
+        If the correct classes are known, this is the interval of `drop` (Wald interval for a
         difference of paired proportions; Newcombe, "Improved confidence intervals for the
-        difference between binomial proportions based on paired data", 1998, method 1). Otherwise it
-        is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
+        difference between binomial proportions based on paired data", 1998, method 1). Otherwise
+        this is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
         statistical inference", 1927).
         """
-        # Here z, n and p are the quantile, the number of images and the proportion.
+        # As in the formulas, z is the quantile, n the number of images and p the proportion.
         z, n = _MARGIN_QUANTILE, self.image_count
         if self.drop is None:
             p, z2 = self.agreement / 100, z**2
             return 100 * z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-        flips, net = self.worse + self.better, self.worse - self.better
-        return 100 * z * math.sqrt(max(flips - net * net / n, 0.0)) / n
+        flip_count, net_loss = self.worse + self.better, self.worse - self.better
+        return 100 * z * math.sqrt(max(flip_count - net_loss * net_loss / n, 0.0)) / n
 
     def __str__(self) -> str:
         agreement_text = (

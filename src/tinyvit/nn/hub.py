@@ -70,7 +70,7 @@ def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
                 hf_hub_download(released.hub_id, _HUB_FILE, local_files_only=hub_error is not None)
             )
         except LocalEntryNotFoundError as error:
-            raise _unavailable_error(released, hub_error or error) from hub_error or error
+            raise _explain_unavailable(released, hub_error or error) from hub_error or error
         except (HfHubHTTPError, OSError) as error:
             raise CheckpointError(
                 f"downloading {released.hub_id} failed ({type(error).__name__})",
@@ -95,7 +95,7 @@ def _find_hub_error(released: ReleasedCheckpoint) -> Exception | None:
     return None
 
 
-def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
+def _explain_unavailable(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
     """Explain why a checkpoint that is not in the cache cannot be downloaded."""
     status = getattr(getattr(hub_error, "response", None), "status_code", None)
     if status in (401, 403):

@@ -86,7 +86,7 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
         The same tensors, without the indices of attention biases, which the model computes.
     """
     return {
-        _timm_key(key) if layout == "official" else key: value
+        _convert_key(key) if layout == "official" else key: value
         for key, value in tensors.items()
         if not key.endswith("attention_bias_idxs")
     }
@@ -195,7 +195,7 @@ def resize_state_dict(
     }
 
 
-def _timm_key(key: str) -> str:
+def _convert_key(key: str) -> str:
     """Convert a key of the paper's code to timm's."""
     for pattern, replacement in _OFFICIAL_TO_TIMM:
         key = re.sub(pattern, replacement, key)
