@@ -28,7 +28,7 @@ from tinyvit.bench.record import PACKAGE, DeviceInfo, LatencyResult, Record, cur
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes import processor
-from tinyvit.runtimes.artifact import artifact_files, detect_format
+from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
@@ -233,7 +233,7 @@ def _measure_artifact(
 ) -> LatencyResult:
     """Copy an artifact to the device, run the benchmark program on it, and read its output."""
     runner = find_runner(path)
-    if len(artifact_files(path)) != 1:
+    if len(list_artifact_files(path)) != 1:
         raise RequestError(
             f"{path} consists of several files", "give an artifact that is a single file"
         )

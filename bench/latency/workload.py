@@ -22,8 +22,8 @@ from tinyvit.errors import RequestError
 from tinyvit.images import open_image
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import Runtime, RuntimeOptions
-from tinyvit.runtimes.classifier import top_predictions
 from tinyvit.runtimes.model_io import resolve_model_io
+from tinyvit.runtimes.predictions import select_top_predictions
 from tinyvit.runtimes.registry import engines_for_format, is_reference, open_runtime
 
 STAGES = ("decode", "resize", "network", "top-k")
@@ -184,7 +184,7 @@ class EndToEndQuery:
         ]
         marks_s.append(time.perf_counter())
         for row in logits:
-            top_predictions(row, self._model_io.labels, _TOP_K)
+            select_top_predictions(row, self._model_io.labels, _TOP_K)
         marks_s.append(time.perf_counter())
         self.stages_ms.append(tuple((end - start) * 1e3 for start, end in pairwise(marks_s)))
 
