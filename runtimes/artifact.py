@@ -52,7 +52,11 @@ def known_formats() -> tuple[Format, ...]:
         for name in list_plugins(engines)
         for format in load_plugin(engines, name, "ENGINE").formats
     }
-    return tuple(sorted(formats.values(), key=lambda format: (format.name == "onnx", format.name)))
+
+    def rank(format: Format) -> tuple[bool, str]:
+        return format.name == "onnx", format.name
+
+    return tuple(sorted(formats.values(), key=rank))
 
 
 def read_artifact(path: str | Path) -> Artifact:

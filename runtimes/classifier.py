@@ -224,9 +224,10 @@ class Classifier:
             channels: Order of the channels in arrays; OpenCV uses "bgr".
             exif: Whether to rotate images as their EXIF orientation states. Published evaluations
                 do not rotate them.
-            chunk: Number of images to decode and resize before the network runs on them. Decoding
-                and network then never compete for CPU cores, which is faster if the engine uses
-                all cores, but the first result comes later. None decodes during inference.
+            chunk: Number of images to decode and resize before the network runs on them. The
+                decoding and the network then never compete for CPU cores, which is faster if the
+                engine uses all cores, but the first result comes later. With None, images are
+                decoded while the network runs.
 
         Yields:
             For each image, its logits, float32 (classes,), or an ImageError if the image cannot
@@ -244,6 +245,7 @@ class Classifier:
             except ImageError as error:
                 return error
 
+        # Without a chunk, inputs for the next batch are prepared while the network runs.
         inputs = map_ahead(
             prepare,
             (copy_if_reused(image, channels, exif) for image in images),
@@ -309,19 +311,18 @@ class Classifier:
     def _compute_logits_or_errors(
         self, inputs: list[Pixels | ImageError]
     ) -> Iterator[Logits | ImageError]:
-        """Run the network on the inputs, and yield each image's logits, or the error in its place.
+        """Run the network, and yield the logits of each input, or the error that is in its place.
 
-        An input is one image's input of the network, without the batch dimension.
+        An input has no batch dimension. An error stands for an image that cannot be read.
         """
         readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
-        logits_of_readable: Iterator[Logits] = iter(())
+        rows: Iterable[Logits] = ()
         if readable_inputs:
             images = np.stack(readable_inputs)
-            logits_of_readable = iter(
-                run_in_batches(self._runtime.run, images, self._model_io.batch_size)
-            )
+            rows = run_in_batches(self._runtime.run, images, self._model_io.batch_size)
+        remaining_rows = iter(rows)
         for pixels in inputs:
-            yield pixels if isinstance(pixels, ImageError) else next(logits_of_readable)
+            yield pixels if isinstance(pixels, ImageError) else next(remaining_rows)
 
     def _select_predictions(self, logits: Logits) -> list[Prediction]:
         """Select the predictions for one image; raise ArtifactError if a logit is not finite."""

@@ -53,7 +53,7 @@ class ExecuTorchEngine(Engine):
     """ExecuTorch on the CPU, called through its Python package."""
 
     name = "executorch"
-    formats = (TrailerFormat("executorch", ".pte", b"ET12", magic_offset=4),)
+    formats = (TrailerFormat(name="executorch", suffix=".pte", magic=b"ET12", magic_offset=4),)
     package = "executorch"
     extra = "executorch"
 
@@ -72,8 +72,8 @@ class ExecuTorchEngine(Engine):
             try:
                 module = portable_lib._load_for_executorch_from_buffer(file_bytes)
                 method = module.method_meta(METHOD)
-                inputs = _read_tensor_specs(method, "input")
-                outputs = _read_tensor_specs(method, "output")
+                inputs = _read_inputs(method)
+                outputs = _read_outputs(method)
             except (RuntimeError, IndexError, ValueError) as error:
                 raise load_error(artifact.path, "ExecuTorch", error) from error
             info = RuntimeInfo(
@@ -104,7 +104,7 @@ def run_once(path: str) -> None:
     file_bytes = Path(path).read_bytes()  # A variable keeps them: the module points into them.
     try:
         module = portable_lib._load_for_executorch_from_buffer(file_bytes)
-        inputs = _read_tensor_specs(module.method_meta(METHOD), "input")
+        inputs = _read_inputs(module.method_meta(METHOD))
         import torch
 
         zeros = [np.zeros([int(size) for size in spec.shape], spec.dtype) for spec in inputs]
@@ -202,19 +202,28 @@ class _ExecuTorchRuntime(Runtime):
             _OPEN_RUNTIMES.discard(self)
 
 
-def _read_tensor_specs(method: Any, side: str) -> tuple[TensorSpec, ...]:
-    """Describe the inputs (`side` "input") or the outputs ("output") of a loaded method.
+def _read_inputs(method: Any) -> tuple[TensorSpec, ...]:
+    """Describe the inputs of a loaded method. A .pte file has no names for them."""
+    return tuple(
+        _read_tensor_spec(method.input_tensor_meta(index), f"input{index}")
+        for index in range(method.num_inputs())
+    )
 
-    The file has no names for them, so they are called input0, input1, output0 and so on.
-    """
-    specs = []
-    for index in range(getattr(method, f"num_{side}s")()):
-        tensor = getattr(method, f"{side}_tensor_meta")(index)
-        dtype = _DTYPES.get(tensor.dtype())
-        if dtype is None:
-            raise ArtifactError(
-                f"an {side} has the unsupported ScalarType {tensor.dtype()}",
-                "an image classifier with float32 or uint8 images is expected",
-            )
-        specs.append(make_tensor_spec(f"{side}{index}", tensor.sizes(), dtype))
-    return tuple(specs)
+
+def _read_outputs(method: Any) -> tuple[TensorSpec, ...]:
+    """Describe the outputs of a loaded method. A .pte file has no names for them."""
+    return tuple(
+        _read_tensor_spec(method.output_tensor_meta(index), f"output{index}")
+        for index in range(method.num_outputs())
+    )
+
+
+def _read_tensor_spec(tensor: Any, name: str) -> TensorSpec:
+    """Describe an input or output under the given name."""
+    dtype = _DTYPES.get(tensor.dtype())
+    if dtype is None:
+        raise ArtifactError(
+            f"{name} has the unsupported ScalarType {tensor.dtype()}",
+            "an image classifier with float32 or uint8 images is expected",
+        )
+    return make_tensor_spec(name, tensor.sizes(), dtype)

@@ -39,7 +39,7 @@ class LiteRTEngine(Engine):
     """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
     name = "litert"
-    formats = (TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4),)
+    formats = (TrailerFormat(name="litert", suffix=".tflite", magic=b"TFL3", magic_offset=4),)
     package = "ai_edge_litert"
     extra = "litert"
 

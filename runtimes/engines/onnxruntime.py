@@ -33,7 +33,7 @@ from tinyvit.runtimes.engine_helpers import (
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-ORT = TrailerFormat("ort", ".ort", b"ORTM", magic_offset=4)
+ORT = TrailerFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)
 """The .ort format, which only ONNX Runtime uses."""
 
 _CPU_PROVIDER = "CPUExecutionProvider"
