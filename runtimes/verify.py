@@ -65,7 +65,7 @@ class Verification:
 
     Attributes:
         passed: Whether all logits are within the tolerance, and content and manifest are unchanged.
-        reasons: Why it did not pass, one clause for each reason; empty if it passed.
+        reasons: Why the artifact did not pass, one clause for each reason; empty if it passed.
         engine: Engine, device, threads and precision in use.
         max_abs_diff: Largest absolute difference over all golden inputs; NaN if a logit is NaN.
         tolerance: Largest absolute difference that passes.

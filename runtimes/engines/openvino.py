@@ -35,8 +35,8 @@ from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Maps a precision to OpenVINO's value of INFERENCE_PRECISION_HINT."""
 
-_PRECISIONS = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
-"""Maps OpenVINO's value to a precision."""
+_PRECISIONS_BY_HINT = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
+"""Maps OpenVINO's value of INFERENCE_PRECISION_HINT to a precision."""
 
 _DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
 """OpenVINO's property for dynamic quantization: if a layer has int8 weights and float inputs, the
@@ -56,6 +56,7 @@ class OpenVINOEngine(Engine):
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an IR or ONNX file; see `Engine.open`."""
         _check_resize_support(artifact)
+        openvino = _import_openvino()
         core = shared_core()
         device = _find_device(options.device, core.available_devices)
         properties = _make_properties(artifact, options, device)
@@ -63,7 +64,7 @@ class OpenVINOEngine(Engine):
         precision = _read_precision(compiled_model, device, artifact, options)
         info = RuntimeInfo(
             engine=self.name,
-            version=_import_openvino().__version__,
+            version=openvino.__version__,
             device=device,
             threads=_read_threads(compiled_model, device, options),
             precision=precision,
@@ -197,13 +198,12 @@ def _read_precision(
 ) -> str:
     """Read the compiled model's precision; raise RequestError if another one was requested."""
     hint = str(compiled_model.get_property("INFERENCE_PRECISION_HINT").to_string())
-    precision = _PRECISIONS.get(hint, hint)
+    precision = _PRECISIONS_BY_HINT.get(hint, hint)
     expected = options.precision or "float32"
-    is_allowed = (
-        precision in _PRECISION_HINTS
-        if _may_choose_precision(artifact, options)
-        else precision == expected
-    )
+    if _may_choose_precision(artifact, options):
+        is_allowed = precision in _PRECISION_HINTS
+    else:
+        is_allowed = precision == expected
     if not is_allowed:
         raise RequestError(
             f"{device} computes in {precision}, not in {expected}",

@@ -88,8 +88,9 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
         ) from error
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
+    is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)
     stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
-    if plan.startswith(cuda.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
+    if is_rtx and stated_bytes > len(plan):
         raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
@@ -122,8 +123,9 @@ def _parse_gpu_number(options: RuntimeOptions) -> int:
         raise RequestError(
             "--threads sets CPU threads, and TensorRT runs on the GPU", "leave --threads out"
         )
-    kind, _, number = options.device.lower().partition(":")
-    if kind not in ("gpu", "cuda") or not (number.isdecimal() or not number):
+    kind, _colon, number = options.device.lower().partition(":")
+    is_valid_number = not number or number.isdecimal()
+    if kind not in ("gpu", "cuda") or not is_valid_number:
         raise RequestError(
             f"TensorRT has no device {options.device!r}",
             "give --device gpu, or --device gpu:1 for the second GPU",
