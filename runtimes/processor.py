@@ -70,7 +70,7 @@ def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
 
 
 def read_flags() -> frozenset[str] | None:
-    """Return the first processor's flags; None if the system does not report them."""
+    """Return the first processor's flags, such as "avx2"; None if the system reports none."""
     cpuinfo = read_cpuinfo()
     return None if cpuinfo is None else _parse_flags(cpuinfo)
 

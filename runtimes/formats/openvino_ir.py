@@ -43,7 +43,7 @@ class OpenVinoIrFormat:
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values of all elements net/rt_info/tinyvit/manifest."""
-        return _parse(path)
+        return _parse_xml(path)
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return the .bin file."""
@@ -54,7 +54,7 @@ class OpenVinoIrFormat:
 
         The element net/rt_info/tinyvit, which contains the manifest, is not hashed.
         """
-        _parse(path, digest)
+        _parse_xml(path, digest)
         update_hash(weights_path(path), digest)
 
 
@@ -96,7 +96,7 @@ class _XmlHandler:
         self.manifests: list[str] = []
         self._path, self._digest = path, digest
         self._open_elements: list[str] = []
-        self._texts: list[str] = []
+        self._texts: list[str] = []  # The texts since the last event that was hashed.
 
     def start_element(self, name: str, attributes: dict[str, str]) -> None:
         self._open_elements.append(name)
@@ -114,7 +114,7 @@ class _XmlHandler:
         self._hash_event(name)
         self._open_elements.pop()
 
-    def text(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if self._digest and not self._is_in_metadata():
             self._texts.append(text)
 
@@ -136,7 +136,7 @@ class _XmlHandler:
             self._texts.clear()
 
 
-def _parse(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
+def _parse_xml(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
     """Read the manifests in an .xml file, and update a hash (if not None) with everything else."""
     from xml.parsers import expat
 
@@ -144,7 +144,7 @@ def _parse(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
     parser.buffer_text = True
     parser.StartElementHandler = handler.start_element
     parser.EndElementHandler = handler.end_element
-    parser.CharacterDataHandler = handler.text
+    parser.CharacterDataHandler = handler.add_text
     parser.StartDoctypeDeclHandler = handler.refuse_document_type
     try:
         if path.stat().st_size > _MAX_XML_BYTES:
