@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tinyvit.bench.record import ArtifactInfo
 from tinyvit.files import sha256, update_hash
-from tinyvit.runtimes.artifact import artifact_files, read_artifact
+from tinyvit.runtimes.artifact import list_artifact_files, read_artifact
 from tinyvit.runtimes.base import RuntimeInfo
 
 
@@ -30,7 +30,7 @@ def read_artifact_info(
     return ArtifactInfo(
         path=path,
         sha256=hash_artifact(artifact.path),
-        size_bytes=sum(file.stat().st_size for file in artifact_files(artifact.path)),
+        size_bytes=sum(file.stat().st_size for file in list_artifact_files(artifact.path)),
         model=manifest.model if manifest else "",
         precision=manifest.precision if manifest else "",
         engine=engine,
@@ -46,9 +46,9 @@ def hash_artifact(path: Path) -> str:
 
     Returns:
         For a single file, the digest that sha256sum prints. For several files, the SHA-256 of their
-        concatenated binary digests, in the order of `artifact_files`.
+        concatenated binary digests, in the order of `list_artifact_files`.
     """
-    files = artifact_files(path)
+    files = list_artifact_files(path)
     if len(files) == 1:
         return sha256(files[0])
     digest = hashlib.sha256()

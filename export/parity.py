@@ -23,7 +23,7 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
 from tinyvit.runtimes.registry import open_runtime
-from tinyvit.runtimes.verify import compare_golden
+from tinyvit.runtimes.verify import compare_golden_vectors
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
@@ -129,7 +129,9 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
     assert golden is not None
     reference = _describe_reference(manifest)
     engine = runtime.describe().engine
-    differences = [result.max_abs_diff for result in compare_golden(runtime, manifest, golden)]
+    differences = [
+        result.max_abs_diff for result in compare_golden_vectors(runtime, manifest, golden)
+    ]
     largest = max(differences)
     # Not "largest > tolerance": a NaN among the differences must count as a failure.
     if not all(difference <= golden.tolerance for difference in differences):

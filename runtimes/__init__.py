@@ -1,7 +1,7 @@
-"""Runs artifacts (files that tinyvit-export wrote): classifies images, verifies and inspects.
+"""Runs artifacts, the files that tinyvit-export writes: classifies images, verifies and inspects.
 
-An engine is the inference library that runs an artifact, such as onnxruntime or OpenVINO. The
-public names are imported when they are first used, which keeps `import tinyvit.runtimes` fast.
+An engine is an inference library that runs artifacts, such as onnxruntime or OpenVINO. The public
+names below are imported when they are first used, which keeps `import tinyvit.runtimes` fast.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tinyvit.runtimes.base import RuntimeOptions as RuntimeOptions
     from tinyvit.runtimes.classifier import Classifier as Classifier
     from tinyvit.runtimes.classifier import ClassifierInfo as ClassifierInfo
-    from tinyvit.runtimes.classifier import Prediction as Prediction
+    from tinyvit.runtimes.predictions import Prediction as Prediction
     from tinyvit.runtimes.registry import open_runtime as open_runtime
 
-_MODULES = {
+_MODULES_BY_NAME = {
     "Artifact": "artifact",
     "read_artifact": "artifact",
     "Runtime": "base",
@@ -28,7 +28,7 @@ _MODULES = {
     "RuntimeOptions": "base",
     "Classifier": "classifier",
     "ClassifierInfo": "classifier",
-    "Prediction": "classifier",
+    "Prediction": "predictions",
     "open_runtime": "registry",
 }
 __all__ = [
@@ -46,6 +46,6 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it."""
-    if name not in _MODULES:
+    if name not in _MODULES_BY_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULES_BY_NAME[name]}"), name)

@@ -18,6 +18,7 @@ from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
 
 _HEAD_BYTES = 4096
+"""Number of bytes at the beginning of a file from which formats are recognized."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,11 @@ def known_formats() -> tuple[Format, ...]:
         for name in list_plugins(engines)
         for format in load_plugin(engines, name, "ENGINE").formats
     }
-    return tuple(sorted(formats.values(), key=lambda format: (format.name == "onnx", format.name)))
+
+    def rank(format: Format) -> tuple[bool, str]:
+        return format.name == "onnx", format.name
+
+    return tuple(sorted(formats.values(), key=rank))
 
 
 def read_artifact(path: str | Path) -> Artifact:
@@ -77,7 +82,7 @@ def read_artifact(path: str | Path) -> Artifact:
 
 
 def detect_format(path: str | Path) -> Format:
-    """Detect a file's format from its content, whatever its name is.
+    """Detect a file's format from its content, not from its name.
 
     Args:
         path: Path of the file.
@@ -144,15 +149,15 @@ def content_sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def artifact_files(path: str | Path) -> tuple[Path, ...]:
+def list_artifact_files(path: str | Path) -> tuple[Path, ...]:
     """List all files that have to be copied together with an artifact.
 
     Args:
         path: Path of the artifact.
 
     Returns:
-        The artifact itself (if it is a folder, all files in it, sorted), followed by the separate
-        files that it needs, such as the weights of an OpenVINO model.
+        The artifact itself (for a folder, all files in it, sorted), followed by the separate files
+        that the artifact needs, such as the weights of an OpenVINO model.
 
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.

@@ -1,4 +1,4 @@
-"""Classifies images with any artifact (exported file) and any engine: `Classifier`, `Prediction`.
+"""Defines `Classifier`, which classifies images with any artifact (exported file) and any engine.
 
 A few threads decode and resize the next images while the engine runs. The number of images that
 wait in memory is limited. Results are in the order of the images.
@@ -26,32 +26,19 @@ from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
-from tinyvit.runtimes.image_arguments import copy_if_reused, to_images, with_index
+from tinyvit.runtimes.image_arguments import (
+    add_index,
+    copy_if_reused,
+    interpret_image_argument,
+)
 from tinyvit.runtimes.model_io import Pixels, resolve_model_io
+from tinyvit.runtimes.predictions import Logits, Prediction, select_top_predictions
 from tinyvit.runtimes.registry import open_runtime
 
 DEFAULT_BATCH_SIZE = 8
-"""Batch size for a file that accepts batches of any size."""
+"""Number of images in one run of a file that accepts batches of any size."""
 
 OnError: TypeAlias = Literal["raise", "skip"]
-Logits: TypeAlias = "npt.NDArray[np.float32]"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One predicted class of an image.
-
-    Attributes:
-        index: Index of the class in the logits.
-        label: Name of the class.
-        wnid: WordNet id such as "n02123045"; "" if the class is not an ImageNet class.
-        score: Probability of the class, 0 to 1: the softmax of the logits.
-    """
-
-    index: int
-    label: str
-    wnid: str
-    score: float
 
 
 @dataclass(frozen=True)
@@ -83,7 +70,7 @@ class Classifier:
     def __init__(  # noqa: PLR0913 (the public constructor mirrors the command line)
         self,
         path: str | Path,
-        runtime: str | None = None,
+        engine_name: str | None = None,
         device: str = AUTO_DEVICE,
         threads: int | None = None,
         top_k: int = 5,
@@ -96,11 +83,11 @@ class Classifier:
         """Open an exported file.
 
         For a file that tinyvit-export did not write, ImageNet's preprocessing and labels are used
-        unless they are passed, with a UserWarning.
+        (with a UserWarning) unless others are passed.
 
         Args:
             path: Path of the file.
-            runtime: Name of the engine, such as "onnxruntime"; None for the best installed one.
+            engine_name: Name of the engine, such as "onnxruntime"; None for the best installed one.
             device: "cpu", "gpu", "npu" or the engine's own name of a device; "auto" for the
                 engine's default.
             threads: CPU threads for one inference; None for the engine's default.
@@ -122,9 +109,8 @@ class Classifier:
         artifact = read_artifact(path)
         self._path = artifact.path
         self._manifest = artifact.manifest
-        self._runtime = open_runtime(
-            artifact, runtime, RuntimeOptions(device, threads, precision, cache)
-        )
+        options = RuntimeOptions(device=device, threads=threads, precision=precision, cache=cache)
+        self._runtime = open_runtime(artifact, engine_name, options)
         try:
             self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)
         except BaseException:
@@ -197,11 +183,11 @@ class Classifier:
         """
         if on_error not in ("raise", "skip"):
             raise RequestError(f"on_error={on_error!r} is not known", 'give "raise" or "skip"')
-        is_single, images = to_images(x)
+        is_single, images = interpret_image_argument(x)
         results: list[list[Prediction] | None] = []
         for result in self.predict_each(images, channels=channels):
             if isinstance(result, ImageError) and on_error == "raise":
-                raise result if is_single else with_index(result, len(results))
+                raise result if is_single else add_index(result, len(results))
             results.append(None if isinstance(result, ImageError) else result)
         return results[0] if is_single else results
 
@@ -238,9 +224,10 @@ class Classifier:
             channels: Order of the channels in arrays; OpenCV uses "bgr".
             exif: Whether to rotate images as their EXIF orientation states. Published evaluations
                 do not rotate them.
-            chunk: Number of images to decode and resize before the network runs on them. Decoding
-                and network then never compete for CPU cores, which is faster if the engine uses
-                all cores, but the first result comes later. None decodes during inference.
+            chunk: Number of images to decode and resize before the network runs on them. The
+                decoding and the network then never compete for CPU cores, which is faster if the
+                engine uses all cores, but the first result comes later. With None, images are
+                decoded while the network runs.
 
         Yields:
             For each image, its logits, float32 (classes,), or an ImageError if the image cannot
@@ -258,18 +245,16 @@ class Classifier:
             except ImageError as error:
                 return error
 
+        # Without a chunk, inputs for the next batch are prepared while the network runs.
         inputs = map_ahead(
             prepare,
             (copy_if_reused(image, channels, exif) for image in images),
-            self._decoding_threads,
-            chunk or self._batch_size + self._decoding_threads,
-            chunk or 1,
+            threads=self._decoding_threads,
+            ahead=chunk or self._batch_size + self._decoding_threads,
+            chunk=chunk or 1,
         )
         while batch := list(islice(inputs, self._batch_size)):
-            readable = [pixels for pixels in batch if not isinstance(pixels, ImageError)]
-            logits = iter(self._run(readable) if readable else ())
-            for pixels in batch:
-                yield pixels if isinstance(pixels, ImageError) else next(logits)
+            yield from self._compute_logits_or_errors(batch)
 
     def logits(
         self, x: ImageSource | Iterable[ImageSource], *, channels: ChannelOrder = "rgb"
@@ -288,11 +273,11 @@ class Classifier:
             RequestError: If an argument is invalid.
             ArtifactError: If the engine fails.
         """
-        is_single, images = to_images(x)
+        is_single, images = interpret_image_argument(x)
         rows: list[Logits] = []
         for row in self.logits_each(images, channels=channels):
             if isinstance(row, ImageError):
-                raise row if is_single else with_index(row, len(rows))
+                raise row if is_single else add_index(row, len(rows))
             rows.append(row)
         if is_single:
             return rows[0]
@@ -301,11 +286,11 @@ class Classifier:
     def describe(self) -> ClassifierInfo:
         """Return the settings that the classifier runs with."""
         return ClassifierInfo(
-            self._path.name,
-            self._model_io.embedded_preprocessing,
-            self._batch_size,
-            self._decoding_threads,
-            self._runtime.describe(),
+            file=self._path.name,
+            stage=self._model_io.stage,
+            batch_size=self._batch_size,
+            decoding_threads=self._decoding_threads,
+            runtime=self._runtime.describe(),
         )
 
     def close(self) -> None:
@@ -323,32 +308,27 @@ class Classifier:
     ) -> None:
         self.close()
 
-    def _run(self, inputs: list[Pixels]) -> Logits:
-        """Run the network on the inputs of single images (without a batch dimension)."""
-        return run_in_batches(self._runtime.run, np.stack(inputs), self._model_io.batch_size)
+    def _compute_logits_or_errors(
+        self, inputs: list[Pixels | ImageError]
+    ) -> Iterator[Logits | ImageError]:
+        """Run the network, and yield the logits of each input, or the error that is in its place.
+
+        An input has no batch dimension. An error stands for an image that cannot be read.
+        """
+        readable_inputs = [pixels for pixels in inputs if not isinstance(pixels, ImageError)]
+        rows: Iterable[Logits] = ()
+        if readable_inputs:
+            images = np.stack(readable_inputs)
+            rows = run_in_batches(self._runtime.run, images, self._model_io.batch_size)
+        remaining_rows = iter(rows)
+        for pixels in inputs:
+            yield pixels if isinstance(pixels, ImageError) else next(remaining_rows)
 
     def _select_predictions(self, logits: Logits) -> list[Prediction]:
+        """Select the predictions for one image; raise ArtifactError if a logit is not finite."""
         if not np.isfinite(logits).all():
             raise ArtifactError(
                 f"{self._path.name} computed logits that are not finite",
                 "check it with tinyvit-verify",
             )
-        return top_predictions(logits, self.labels, self._top_k)
-
-
-def top_predictions(logits: Logits, labels: Sequence[Label], top_k: int) -> list[Prediction]:
-    """Select the most probable classes of one image.
-
-    Args:
-        logits: Finite logits, (classes,).
-        labels: One label for each class.
-        top_k: Number of predictions.
-
-    Returns:
-        Predictions, the most probable class first. If two logits are equal, the lower index comes
-        first.
-    """
-    scores = np.exp(logits.astype(np.float64) - logits.max())
-    scores /= scores.sum()
-    indices = np.argsort(-logits, kind="stable")[:top_k]
-    return [Prediction(int(i), labels[i].name, labels[i].wnid, float(scores[i])) for i in indices]
+        return select_top_predictions(logits, self.labels, self._top_k)

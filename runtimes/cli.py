@@ -1,6 +1,7 @@
 """The commands that use an exported file: tinyvit-predict, tinyvit-verify and tinyvit-inspect.
 
-With `--json`, they print exactly one JSON object on stdout. `tinyvit.cli` documents the exit codes.
+With `--json`, each prints exactly one JSON object on stdout. `tinyvit.cli` documents the exit
+codes.
 """
 
 from __future__ import annotations
@@ -20,14 +21,10 @@ from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
 from tinyvit.runtimes.base import PRECISIONS
-from tinyvit.runtimes.manifest_summary import describe_integrity, summarize_manifest
+from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
 
 if TYPE_CHECKING:
-    from tinyvit.manifest import Manifest
-    from tinyvit.runtimes.classifier import Classifier, Prediction
-    from tinyvit.runtimes.verify import Verification
-
-_LABELS_SHOWN = 3
+    from tinyvit.runtimes.classifier import Classifier
 
 
 def predict(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +38,8 @@ def predict(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-predict",
-        "Classify images with a model that tinyvit-export exported.",
+        "Classify images with a model that tinyvit-export exported.\n\n"
+        "If an image cannot be read, the others are still classified, and the exit code is 1.",
         "  tinyvit-predict tinyvit_5m.onnx cat.jpg\n"
         "  tinyvit-predict tinyvit_5m.xml photos/ --top-k 3 --threads 4 --json",
     )
@@ -50,7 +48,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
         "images",
         metavar="IMAGE",
         nargs="+",
-        help="An image, or a folder to classify all images in it.",
+        help="An image, or a folder: all images in it are classified, and other files are skipped.",
     )
     parser.add_argument(
         "--top-k",
@@ -65,7 +63,7 @@ def predict(argv: Sequence[str] | None = None) -> int:
 
 
 def verify(argv: Sequence[str] | None = None) -> int:
-    """Run tinyvit-verify, which checks that a file computes the logits stored at export.
+    """Run tinyvit-verify, which checks that a file computes the right logits on this machine.
 
     Args:
         argv: Command-line arguments; None for those of the process.
@@ -76,8 +74,8 @@ def verify(argv: Sequence[str] | None = None) -> int:
     parser = make_parser(
         "tinyvit-verify",
         "Check that an exported file computes the right logits on this machine.\n\n"
-        "The golden inputs (test images that export defines) are run, and their logits are\n"
-        "compared with those stored at export.",
+        "The file is run on golden inputs (test images that a formula generates), and the logits\n"
+        "are compared with the reference logits that tinyvit-export stored in the file.",
         "  tinyvit-verify tinyvit_5m.onnx\n"
         "  tinyvit-verify tinyvit_5m.xml --runtime openvino --device cpu --threads 2 --json",
     )
@@ -98,8 +96,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     """
     parser = make_parser(
         "tinyvit-inspect",
-        "Show the manifest of an exported file: model, input, output, preprocessing, labels,\n"
-        "origin and accuracy. No inference engine is needed.",
+        "Show the manifest (the description) in an exported file: model, input, output,\n"
+        "preprocessing, labels, origin and accuracy. No inference engine is needed.",
         "  tinyvit-inspect tinyvit_5m.onnx\n  tinyvit-inspect tinyvit_5m.onnx --labels",
     )
     _add_file_argument(parser)
@@ -107,7 +105,7 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json",
         action="store_true",
-        help='Print the whole manifest and whether it is unchanged ("intact") as one JSON object.',
+        help='Print one JSON object: the whole manifest, and "intact", whether it is unchanged.',
     )
     arguments = parser.parse_args(argv)
     return run_guarded(lambda: _run_inspect(arguments))
@@ -157,35 +155,36 @@ def _run_predict(arguments: argparse.Namespace) -> int:
     results: list[dict[str, Any]] = []
     with _open_classifier(arguments) as classifier:
         images = _list_image_arguments(arguments.images)
-        predictions_of_images = classifier.predict_each(
-            image for _, image in images if isinstance(image, Path)
-        )
+        paths = (image for _name, image in images if isinstance(image, Path))
+        # One result for each path, in the same order.
+        results_of_paths = classifier.predict_each(paths)
         for name, image in images:
-            result = image if isinstance(image, ImageError) else next(predictions_of_images)
+            result = next(results_of_paths) if isinstance(image, Path) else image
             if isinstance(result, ImageError):
                 print(f"error: {result}", file=sys.stderr)
                 results.append({"image": name, "error": str(result)})
                 continue
-            results.append({"image": name, "predictions": [asdict(item) for item in result]})
+            predictions = [asdict(prediction) for prediction in result]
+            results.append({"image": name, "predictions": predictions})
             if not arguments.json:
-                _print_predictions(name, result)
+                print_predictions(name, result)
     if arguments.json:
         print(json.dumps({"artifact": arguments.file, "results": results}))
     return 1 if any("error" in result for result in results) else 0
 
 
 def _open_classifier(arguments: argparse.Namespace) -> Classifier:
-    """Open the classifier, and print its warnings as lines on stderr."""
+    """Open the classifier, and print each of its warnings as one line on stderr."""
     from tinyvit.runtimes.classifier import Classifier
 
     with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always", UserWarning)
         classifier = Classifier(
             arguments.file,
-            arguments.runtime,
-            arguments.device,
-            arguments.threads,
-            arguments.top_k,
+            engine_name=arguments.runtime,
+            device=arguments.device,
+            threads=arguments.threads,
+            top_k=arguments.top_k,
             precision=arguments.precision,
             cache=arguments.cache,
         )
@@ -195,7 +194,7 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
 
 
 def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """Return a (name, path) pair for every image, or (name, error) for a folder without images."""
+    """List the images, each as (name, path); a folder without images gives (name, error)."""
     from tinyvit.data.listing import list_images
 
     images: list[tuple[str, Path | ImageError]] = []
@@ -209,21 +208,14 @@ def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageE
     return images
 
 
-def _print_predictions(name: str, predictions: list[Prediction]) -> None:
-    _print_safely(name)
-    for prediction in predictions:
-        line = f"  {prediction.score:7.2%}  {prediction.label}  {prediction.wnid}"
-        _print_safely(line.rstrip())
-
-
 def _run_verify(arguments: argparse.Namespace) -> int:
     from tinyvit.runtimes.verify import verify as verify_artifact
 
     result = verify_artifact(
         arguments.file,
-        arguments.runtime,
-        arguments.device,
-        arguments.threads,
+        engine_name=arguments.runtime,
+        device=arguments.device,
+        threads=arguments.threads,
         precision=arguments.precision,
         cache=arguments.cache,
     )
@@ -231,38 +223,19 @@ def _run_verify(arguments: argparse.Namespace) -> int:
         record = {"artifact": arguments.file, **asdict(result)}
         print(json.dumps(_replace_non_finite(record)))
     else:
-        _print_verification(arguments.file, result)
+        print_verification(arguments.file, result)
     return 0 if result.passed else 1
 
 
 def _replace_non_finite(value: Any) -> Any:
-    """Replace NaN and infinity, which JSON does not have, with None."""
+    """Replace NaN and infinity in nested data by None, because JSON has no such numbers."""
     if isinstance(value, dict):
         return {key: _replace_non_finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_replace_non_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _print_verification(file: str, result: Verification) -> None:
-    difference = (
-        f"largest logit difference {result.max_abs_diff:.2e}, tolerance {result.tolerance:.2e}"
-    )
-    verdict = "PASS" if result.passed else "FAIL"
-    _print_safely(f"{verdict}  {file}: {'; '.join((*result.reasons, difference))}")
-    for golden_input in result.patterns:
-        top1 = "agrees" if golden_input.top1_agrees else "DIFFERS"
-        _print_safely(
-            f"  golden input {golden_input.pattern}: {golden_input.max_abs_diff:.2e},"
-            f" top-1 class {top1}"
-        )
-    engine = asdict(result.engine)
-    if result.engine.threads is None:
-        engine["threads"] = "engine default"
-    _print_safely(f"  network: {describe_integrity(result.content_unchanged)}")
-    _print_safely(f"  manifest: {describe_integrity(result.manifest_unchanged)}")
-    _print_safely(f"  engine: {', '.join(f'{key} {value}' for key, value in engine.items())}")
-    _print_safely(f"  host: {result.host.machine}, {result.host.processor}")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _run_inspect(arguments: argparse.Namespace) -> int:
@@ -278,7 +251,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         )
         return 1
     if arguments.json:
-        # `to_json` writes a newly computed digest; the one in the file is printed instead.
+        # `to_json` computes a new digest. The digest in the file replaces it in the output.
         record = {
             **json.loads(manifest.to_json()),
             "manifest_sha256": manifest.manifest_sha256,
@@ -286,26 +259,5 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         }
         print(json.dumps(record))
     else:
-        _print_manifest(manifest, all_labels=arguments.labels)
+        print_manifest(manifest, all_labels=arguments.labels)
     return 0
-
-
-def _print_manifest(manifest: Manifest, all_labels: bool) -> None:
-    for heading, description in summarize_manifest(manifest).items():
-        _print_safely(f"{heading:<14} {description}")
-    labels = manifest.labels if all_labels else manifest.labels[:_LABELS_SHOWN]
-    for index, label in enumerate(labels):
-        _print_safely(f"  {index:>5}  {label.name}  {label.wnid}".rstrip())
-    if len(labels) < len(manifest.labels):
-        _print_safely(f"  {'...':>5}  --labels lists all {len(manifest.labels)}")
-
-
-def _print_safely(line: str) -> None:
-    """Print a line with text from a file that may be hostile.
-
-    Two kinds of characters are escaped: control characters, which could send commands to the
-    terminal, and characters that the terminal's encoding lacks.
-    """
-    escaped = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in line)
-    encoding = sys.stdout.encoding or "utf-8"
-    print(escaped.encode(encoding, "backslashreplace").decode(encoding))

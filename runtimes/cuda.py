@@ -1,8 +1,8 @@
-"""Access to TensorRT and the CUDA driver, for the TensorRT engine and export target.
+"""Imports TensorRT and calls the CUDA driver, for the engine and the export target "tensorrt".
 
-The CUDA driver is called through its C interface (ctypes), so that no other package is needed: the
-driver is installed wherever a GPU works, and only a few of its functions are used (memory, copies,
-one stream).
+The driver is called through its C interface (ctypes), so that no CUDA package is needed: the driver
+is installed wherever a GPU works, and only a few of its functions are used, for memory, copies and
+one stream (a queue of work for the GPU).
 
 Source: cuda.h of the CUDA driver API.
 """
@@ -32,13 +32,13 @@ Flavor = Literal["rtx", "classic"]
 
 @dataclass(frozen=True)
 class TensorRTProduct:
-    """Names of one of the two products (see `Flavor`).
+    """Names that belong to one of NVIDIA's two products (see `Flavor`).
 
     Attributes:
-        name: Name for messages.
-        module: Name of its Python module and of its package on PyPI.
-        extra: Extra of tinyvit-edge that installs it.
-        magics: Magic numbers; its engine files begin with one of them.
+        name: Name of the product for messages.
+        module: Name of the product's Python module and of its package on PyPI.
+        extra: Extra of tinyvit-edge that installs the product.
+        magics: Magic numbers; an engine file of the product begins with one of them.
     """
 
     name: str
@@ -48,8 +48,12 @@ class TensorRTProduct:
 
 
 PRODUCTS: dict[Flavor, TensorRTProduct] = {
-    "rtx": TensorRTProduct("TensorRT-RTX", "tensorrt_rtx", "tensorrt-rtx", (b"vtrt",)),
-    "classic": TensorRTProduct("TensorRT", "tensorrt", "tensorrt", (b"ftrt", b"ptrt")),
+    "rtx": TensorRTProduct(
+        name="TensorRT-RTX", module="tensorrt_rtx", extra="tensorrt-rtx", magics=(b"vtrt",)
+    ),
+    "classic": TensorRTProduct(
+        name="TensorRT", module="tensorrt", extra="tensorrt", magics=(b"ftrt", b"ptrt")
+    ),
 }
 
 
@@ -75,14 +79,14 @@ def import_tensorrt(flavor: Flavor) -> ModuleType:
         The module tensorrt_rtx or tensorrt.
 
     Raises:
-        MissingDependencyError: It is not installed.
+        MissingDependencyError: The product is not installed.
     """
     product = PRODUCTS[flavor]
     try:
         return import_module(product.module)
     except (ImportError, OSError) as error:
-        # An OSError means that its libraries are missing or need another version of CUDA.
-        raise MissingDependencyError.for_package(product.module, extra=product.extra) from error
+        # An OSError means that TensorRT's libraries are missing or need another version of CUDA.
+        raise MissingDependencyError.of(product.module, product.extra) from error
 
 
 def make_logger(tensorrt: Any) -> Any:
@@ -96,6 +100,7 @@ def make_logger(tensorrt: Any) -> Any:
         severe.
     """
 
+    # The base class exists only in the imported module.
     class ListLogger(tensorrt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             tensorrt.ILogger.__init__(self)
@@ -117,20 +122,21 @@ def first_error(tensorrt: Any, logger: Any) -> str:
     Returns:
         The message in one line.
     """
-    errors = (
-        message
-        for severity, message in logger.lines
-        if severity <= int(tensorrt.ILogger.ERROR) and "catchCudaError" not in message
-    )
-    return " ".join(next(errors, "TensorRT logged no reason").split())
+    errors = [
+        message for severity, message in logger.lines if severity <= int(tensorrt.ILogger.ERROR)
+    ]
+    # Messages with "catchCudaError" are skipped, because they do not state the reason.
+    reasons = [message for message in errors if "catchCudaError" not in message]
+    first_reason = reasons[0] if reasons else "TensorRT logged no reason"
+    return " ".join(first_reason.split())
 
 
 class CudaError(RuntimeError):
-    """The CUDA driver refused a call."""
+    """Raised if the CUDA driver refuses a call."""
 
 
 _COMPUTE_MAJOR, _COMPUTE_MINOR = 75, 76
-"""Values of CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR in CUdevice_attribute."""
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR of CUdevice_attribute."""
 
 _NON_BLOCKING_STREAM = 1
 """Value of CU_STREAM_NON_BLOCKING in CUstream_flags."""
@@ -142,7 +148,7 @@ def load_driver() -> Any:
     """Load and initialize the CUDA driver.
 
     Returns:
-        The library, as ctypes loads it.
+        The driver's library, as ctypes loads it.
 
     Raises:
         RequestError: There is no CUDA driver, or it finds no GPU.
@@ -163,7 +169,7 @@ def load_driver() -> Any:
 
 
 class CudaDevice:
-    """One GPU, with its primary CUDA context, which TensorRT uses too, and a stream in it.
+    """One GPU, with its primary CUDA context, which TensorRT uses too, and a stream in the context.
 
     Every method raises CudaError if the driver refuses a call.
 
@@ -172,18 +178,18 @@ class CudaDevice:
         compute: Compute capability, such as "8.6".
     """
 
-    def __init__(self, ordinal: int = 0, library: Any = None) -> None:
+    def __init__(self, gpu_number: int = 0, driver: Any = None) -> None:
         """Open a GPU.
 
         Args:
-            ordinal: Number of the GPU, starting at 0.
-            library: The driver's library; None to load it.
+            gpu_number: Number of the GPU, starting at 0.
+            driver: What `load_driver` returned; None to load the driver.
 
         Raises:
             RequestError: There is no driver or no such GPU.
         """
-        self._library = library or load_driver()
-        self._device = self._find_device(ordinal)
+        self._driver = driver or load_driver()
+        self._device = self._find_device(gpu_number)
         name = ctypes.create_string_buffer(_NAME_BYTES)
         self._call("cuDeviceGetName", name, len(name), self._device)
         self.name = name.value.decode("utf-8", "replace")
@@ -229,7 +235,7 @@ class CudaDevice:
 
         Args:
             address: GPU address of the copy, with at least `array.nbytes` bytes of memory.
-            array: A contiguous array.
+            array: A C-contiguous array.
         """
         self._call(
             "cuMemcpyHtoDAsync_v2",
@@ -243,7 +249,7 @@ class CudaDevice:
         """Copy data from the GPU into an array, in the stream, and wait until the stream is done.
 
         Args:
-            array: A contiguous array, which is overwritten.
+            array: A C-contiguous array, which is overwritten.
             address: GPU address of the data.
         """
         self._call(
@@ -260,16 +266,16 @@ class CudaDevice:
         self._call("cuStreamDestroy_v2", self._stream)
         self._call("cuDevicePrimaryCtxRelease_v2", self._device)
 
-    def _find_device(self, ordinal: int) -> ctypes.c_int:
-        """Get the driver's handle of a GPU; raises RequestError if there is no such GPU."""
+    def _find_device(self, gpu_number: int) -> ctypes.c_int:
+        """Return the driver's handle of a GPU; raise RequestError if there is no such GPU."""
         count, device = ctypes.c_int(), ctypes.c_int()
         self._call("cuDeviceGetCount", ctypes.byref(count))
-        if ordinal >= count.value:
+        if gpu_number >= count.value:
             raise RequestError(
-                f"there is no GPU {ordinal}",
+                f"there is no GPU {gpu_number}",
                 f"this machine has {count.value} GPUs, with numbers starting at 0",
             )
-        self._call("cuDeviceGet", ctypes.byref(device), ordinal)
+        self._call("cuDeviceGet", ctypes.byref(device), gpu_number)
         return device
 
     def _read_attribute(self, attribute: int) -> int:
@@ -279,8 +285,8 @@ class CudaDevice:
         return value.value
 
     def _call(self, name: str, *arguments: Any) -> None:
-        """Call a function of the driver; raises CudaError unless it returns CUDA_SUCCESS (0)."""
-        code = getattr(self._library, name)(*arguments)
+        """Call a function of the driver; raise CudaError unless it returns CUDA_SUCCESS (0)."""
+        code = getattr(self._driver, name)(*arguments)
         if code:
             raise CudaError(f"{name} failed with error {code}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -13,31 +14,41 @@ from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import ChannelOrder, ImageSource, describe_source, open_image
 
 
-def to_images(x: ImageSource | Iterable[ImageSource]) -> tuple[bool, Iterable[ImageSource]]:
+class ImageArgument(NamedTuple):
+    """The images that a caller passed as one argument.
+
+    Attributes:
+        is_single: Whether the argument is one image, not a collection of images.
+        images: The images; a collection with one element for a single image.
+    """
+
+    is_single: bool
+    images: Iterable[ImageSource]
+
+
+def interpret_image_argument(x: ImageSource | Iterable[ImageSource]) -> ImageArgument:
     """Decide whether an argument is one image or many.
 
     Args:
         x: One image or many, as for `Classifier.predict`.
 
     Returns:
-        Whether `x` is a single image, and the images.
+        The images, and whether `x` is a single one.
 
     Raises:
         RequestError: If `x` is neither one image nor many.
         ImageError: If `x` is a folder without images.
     """
     if isinstance(x, (str, Path)) and Path(x).is_dir():
-        return False, list_images(Path(x))
+        return ImageArgument(is_single=False, images=list_images(Path(x)))
     if isinstance(x, np.ndarray) and x.ndim == 4:
-        return False, iter(x)
+        return ImageArgument(is_single=False, images=iter(x))
     if isinstance(x, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
-        return True, [x]
-    if (
-        isinstance(x, Iterable)
-        and not isinstance(x, (Mapping, set, frozenset))
-        and not hasattr(x, "read")
-    ):
-        return False, x
+        return ImageArgument(is_single=True, images=[x])
+    is_open_file = hasattr(x, "read")
+    is_unordered = isinstance(x, (Mapping, set, frozenset))
+    if isinstance(x, Iterable) and not is_unordered and not is_open_file:
+        return ImageArgument(is_single=False, images=x)
     raise RequestError(
         f"{describe_source(x)} is not an image",
         "give a path, bytes, a Pillow image, a uint8 array, or a list of these; for an open file,"
@@ -58,8 +69,8 @@ def copy_if_reused(
         exif: Whether to rotate images as their EXIF orientation states.
 
     Returns:
-        The image itself if it is a path or immutable bytes, otherwise a copy; the error if it
-        cannot be read.
+        The image itself if it is a path or immutable bytes, otherwise a copy; an ImageError if the
+        image cannot be read.
     """
     if isinstance(image, (str, Path, bytes)):
         return image
@@ -71,6 +82,6 @@ def copy_if_reused(
         return error
 
 
-def with_index(error: ImageError, index: int) -> ImageError:
-    """Return the same error with the index of the image in its cause."""
+def add_index(error: ImageError, index: int) -> ImageError:
+    """Return a copy of an error whose cause begins with the index of the image."""
     return ImageError(f"image {index}: {error.cause}", error.remedy)

@@ -1,8 +1,8 @@
-"""Describes a manifest in readable text; tinyvit-inspect prints it."""
+"""Describes a manifest in readable text, which tinyvit-inspect prints."""
 
 from __future__ import annotations
 
-from tinyvit.manifest import Manifest, Quantization, TensorSpec
+from tinyvit.manifest import GoldenVectors, Manifest, Parity, Quantization, TensorSpec
 
 _EMBEDDED_DESCRIPTIONS = {
     "host": "none of it",
@@ -19,10 +19,11 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         manifest: The manifest. Its texts may come from a hostile file; they are not escaped here.
 
     Returns:
-        Heading -> description, in the order of display; an indented heading belongs to the entry
-        before it.
+        Heading -> description, in the order of display. An indented heading belongs to the entry
+        above it.
     """
-    preprocess, parity, golden = manifest.preprocess, manifest.parity, manifest.golden
+    preprocess = manifest.preprocess
+    tools = [f"{name} {version}" for name, version in sorted(manifest.tools.items())]
     return {
         "model": manifest.model,
         "variant": f"{manifest.variant}, {manifest.img_size} x {manifest.img_size} pixels",
@@ -35,16 +36,11 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         "  in the file": _EMBEDDED_DESCRIPTIONS[manifest.embedded_preprocessing],
         "license": manifest.license,
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
-        "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
-        **(_summarize_quantization(manifest.quantization) if manifest.quantization else {}),
-        "parity": f"{parity.max_abs_diff:.2e} from {parity.reference}, on {parity.engine}"
-        if parity
-        else "not measured",
-        "golden": f"{len(golden.patterns)} inputs, tolerance {golden.tolerance:.2e}; run"
-        " tinyvit-verify to check them"
-        if golden
-        else "none",
-        "manifest": describe_integrity(manifest.is_intact),
+        "tools": ", ".join(tools),
+        **_summarize_quantization(manifest.quantization),
+        "parity": _describe_parity(manifest.parity),
+        "golden vectors": _describe_golden_vectors(manifest.golden),
+        "manifest": describe_integrity(manifest.intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 
@@ -54,34 +50,66 @@ def describe_integrity(unchanged: bool) -> str:
     return "as exported" if unchanged else "CHANGED after export"
 
 
-def _summarize_quantization(quantization: Quantization) -> dict[str, str]:
-    share = (
-        "an unknown share"
-        if quantization.int8_mac_fraction is None
-        else f"{quantization.int8_mac_fraction:.0%}"
-    )
-    agreement = (
-        "not measured on images"
-        if quantization.agreement is None
-        else f"{quantization.agreement:.1f}% of {quantization.evaluation_count} images get the"
-        " class that float32 gives"
-    )
-    accuracy = (
-        f", top-1 accuracy {quantization.top1:.1f}% (float32: {quantization.float_top1:.1f}%)"
-        if quantization.top1 is not None and quantization.float_top1 is not None
-        else ""
-    )
-    forced = "; the accuracy budget was MISSED, and --force was given"
+def _summarize_quantization(quantization: Quantization | None) -> dict[str, str]:
+    """Describe the quantization; {} if the network is not quantized."""
+    if quantization is None:
+        return {}
+    processors = "any"
+    if quantization.required_cpu_feature != "any":
+        processors += f", but an x86 processor needs {quantization.required_cpu_feature.upper()}"
+    int8_share = "unknown"
+    if quantization.int8_mac_fraction is not None:
+        int8_share = f"{quantization.int8_mac_fraction:.0%} of the multiply-accumulates"
     return {
-        "int8": f"{quantization.weight_bits}-bit weights, for {quantization.required_cpu_feature}"
-        f" processor; {share} of the multiply-accumulates in int8;"
-        f" {len(quantization.float_units)} units in float32",
-        "  calibrated": f"{quantization.calibration_count} images, {quantization.method}",
-        "  measured": f"{agreement}{accuracy}, on {quantization.measured_on}"
-        + (forced if quantization.forced else ""),
+        "int8": f"{quantization.weight_bits}-bit weights",
+        "  processors": processors,
+        "  int8 share": int8_share,
+        "  in float32": f"{len(quantization.float_units)} layers and attention modules",
+        "  calibration": f"{quantization.calibration_count} images, {quantization.method}",
+        "  accuracy": _describe_accuracy(quantization),
     }
 
 
+def _describe_accuracy(quantization: Quantization) -> str:
+    """Describe the accuracy of the int8 network, which export measured."""
+    if quantization.agreement is None:
+        facts = ["not measured on images"]
+    else:
+        facts = [
+            f"{quantization.agreement:.1f}% of {quantization.evaluation_count} images have the same"
+            " top-1 class as in float32"
+        ]
+    if quantization.top1 is not None and quantization.float_top1 is not None:
+        facts.append(
+            f"top-1 accuracy {quantization.top1:.1f}% (float32: {quantization.float_top1:.1f}%)"
+        )
+    facts.append(f"processor: {quantization.measured_on}")
+    if quantization.forced:
+        facts.append("the accuracy budget was MISSED, and the file was written because of --force")
+    return "; ".join(facts)
+
+
+def _describe_parity(parity: Parity | None) -> str:
+    """Describe the comparison of the artifact with the PyTorch network at export."""
+    if parity is None:
+        return "not measured"
+    return (
+        f"the logits of {parity.engine} differ by at most {parity.max_abs_diff:.2e} from those of"
+        f" {parity.reference}"
+    )
+
+
+def _describe_golden_vectors(golden: GoldenVectors | None) -> str:
+    """Describe the golden inputs and their reference logits."""
+    if golden is None:
+        return "none"
+    return (
+        f"{len(golden.patterns)} golden inputs with reference logits, tolerance"
+        f" {golden.tolerance:.2e}; run tinyvit-verify to check them"
+    )
+
+
 def _describe_tensor(tensor: TensorSpec) -> str:
+    """Return name, dtype, shape and layout as text."""
     shape = ", ".join(map(str, tensor.shape))
     return f"{tensor.name}: {tensor.dtype} ({shape}) {tensor.layout}".rstrip()

@@ -1,4 +1,4 @@
-"""Determines the input format, preprocessing and labels of an opened image classifier: `ModelIO`.
+"""Determines how to prepare images for an opened image classifier, and its labels: `ModelIO`.
 
 Three sources describe them: the artifact's manifest, the engine, and the arguments of the caller.
 This module combines the three and raises an error if they contradict each other.
@@ -24,7 +24,7 @@ from tinyvit.runtimes.base import Runtime
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
-_EXPECTED = (
+_EXPECTED_IO = (
     "an image classifier is expected: one input, float32 (batch, 3, size, size) or (batch, size,"
     " size, 3), or uint8 (batch, height, width, 3), and one output, float32 (batch, classes)"
 )
@@ -75,8 +75,8 @@ def resolve_model_io(
 ) -> ModelIO:
     """Combine what the manifest, the engine and the caller state about a classifier.
 
-    For a file without a manifest, ImageNet's preprocessing and labels are used unless the caller
-    passes others, with a UserWarning.
+    For a file without a manifest, ImageNet's preprocessing and labels are used (with a UserWarning)
+    unless the caller passes others.
 
     Args:
         artifact: The artifact.
@@ -95,12 +95,11 @@ def resolve_model_io(
         raise ArtifactError(
             f"{artifact.path.name} has {len(runtime.inputs)} inputs and"
             f" {len(runtime.outputs)} outputs",
-            _EXPECTED,
+            _EXPECTED_IO,
         )
-    network_input, classes = runtime.inputs[0], _count_classes(runtime.outputs[0])
-    embedded_preprocessing, size = _resolve_embedded_preprocessing(
-        network_input, artifact, preprocess
-    )
+    network_input = runtime.inputs[0]
+    class_count = _count_classes(runtime.outputs[0])
+    stage, size = _resolve_stage(network_input, artifact, preprocess)
     manifest = artifact.manifest
     if manifest and not _is_same_shape(manifest.input.shape, network_input.shape):
         raise ArtifactError(
@@ -110,25 +109,29 @@ def resolve_model_io(
         )
     _check_preprocess(preprocess, embedded_preprocessing, size, artifact)
     used_preprocess = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
-    used_labels = _resolve_labels(artifact, classes, labels)
+    used_labels = _resolve_labels(artifact, class_count, labels)
     if not manifest:
         _warn_of_assumptions(
             artifact,
-            used_preprocess if preprocess is None else None,
-            classes if labels is None else None,
+            assumed_preprocess=used_preprocess if preprocess is None else None,
+            assumed_class_count=class_count if labels is None else None,
         )
-    batch_size = 1 if embedded_preprocessing == "full" else network_input.shape[0]
-    fixed_batch_size = batch_size if isinstance(batch_size, int) else None
+    # With the stage "full", each image may have another size, so a batch has one image.
+    batch_size = 1 if stage == "full" else network_input.shape[0]
     return ModelIO(
-        embedded_preprocessing, network_input.layout, used_preprocess, used_labels, fixed_batch_size
+        stage=stage,
+        layout=network_input.layout,
+        preprocess=used_preprocess,
+        labels=used_labels,
+        batch_size=batch_size if isinstance(batch_size, int) else None,
     )
 
 
 class _ImageInput(NamedTuple):
-    """Stage and size of an input that takes images; a size that the file leaves open is a string.
+    """Stage and size of an input that takes images. A string stands for any size.
 
-    An artifact with embedded preprocessing "full" has a uint8 input of open size, too. It is read
-    as "normalize" here, because only the manifest distinguishes the two.
+    An artifact of the stage "full" has a uint8 input of any size. Here it is read as "normalize",
+    because only the manifest distinguishes the two.
     """
 
     embedded_preprocessing: Literal["host", "normalize"]
@@ -140,14 +143,16 @@ def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
     """Derive what the input expects from its dtype and shape; None if it does not take images."""
     if len(spec.shape) != 4:
         return None
-    _, *sizes = spec.shape
-    channels = sizes.pop(0 if spec.layout == "NCHW" else 2)
+    if spec.layout == "NCHW":
+        _batch, channels, height, width = spec.shape
+    else:
+        _batch, height, width, channels = spec.shape
     if channels != 3:
         return None
     if spec.dtype == "float32":
-        return _ImageInput("host", *sizes)
+        return _ImageInput("host", height, width)
     if spec.dtype == "uint8" and spec.layout == "NHWC":
-        return _ImageInput("normalize", *sizes)
+        return _ImageInput("normalize", height, width)
     return None
 
 
@@ -193,7 +198,7 @@ def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
         else ""
     )
     return ArtifactError(
-        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}", _EXPECTED
+        f"the input of {artifact.path.name} is {_describe(spec)}{contradiction}", _EXPECTED_IO
     )
 
 
@@ -205,7 +210,7 @@ def _count_classes(output: TensorSpec) -> int:
         or output.shape[1] < 1
         or output.dtype != "float32"
     ):
-        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED)
+        raise ArtifactError(f"the output is {_describe(output)}", _EXPECTED_IO)
     return output.shape[1]
 
 
@@ -215,7 +220,10 @@ def _check_preprocess(
     size: int,
     artifact: Artifact,
 ) -> None:
-    """Check that the preprocessing (the caller's, or else the manifest's) matches the network."""
+    """Check that the caller's preprocessing, or else the manifest's, matches the network.
+
+    `size` is the side of the network's square input image in pixels.
+    """
     name, manifest = artifact.path.name, artifact.manifest
     if embedded_preprocessing == "full":
         if preprocess and manifest and preprocess != manifest.preprocess:
@@ -225,61 +233,75 @@ def _check_preprocess(
                 "leave preprocess out, or export the model with --preprocess host",
             )
         return
-    checked = preprocess or (manifest.preprocess if manifest else None)
-    if checked and checked.size != size:
-        cause = f"the preprocessing is for {checked.size} pixels, but {name} takes {size}"
+    used_preprocess = preprocess or (manifest.preprocess if manifest else None)
+    if used_preprocess and used_preprocess.size != size:
+        cause = f"the preprocessing is for {used_preprocess.size} pixels, but {name} takes {size}"
         if preprocess:
             raise RequestError(cause, f"pass a Preprocess of size {size}")
         raise ArtifactError(cause, "export the file again")
 
 
 def _resolve_labels(
-    artifact: Artifact, classes: int, labels: Sequence[str | Label] | None
+    artifact: Artifact, class_count: int, labels: Sequence[str | Label] | None
 ) -> tuple[Label, ...]:
-    """Return the first that exist: the caller's labels, the manifest's, ImageNet's, or numbers."""
+    """Return the caller's labels, or else the manifest's, or else ImageNet's, or else numbers."""
     if isinstance(labels, str):
         raise RequestError(
             f"labels={labels!r} is a string, not a list of names",
             "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
     if labels is not None:
-        resolved = tuple(Label(label) if isinstance(label, str) else label for label in labels)
+        used_labels = tuple(Label(label) if isinstance(label, str) else label for label in labels)
     elif artifact.manifest:
-        resolved = artifact.manifest.labels
+        used_labels = artifact.manifest.labels
     else:
-        resolved = imagenet_labels(classes) or numbered_labels(classes)
-    if len(resolved) != classes:
-        cause = f"there are {len(resolved)} labels, but {artifact.path.name} has {classes} classes"
+        used_labels = imagenet_labels(class_count) or numbered_labels(class_count)
+    if len(used_labels) != class_count:
+        cause = (
+            f"there are {len(used_labels)} labels, but {artifact.path.name} has"
+            f" {class_count} classes"
+        )
         if labels is not None:
-            raise RequestError(cause, f"pass {classes} labels")
+            raise RequestError(cause, f"pass {class_count} labels")
         raise ArtifactError(cause, "export the file again")
-    return resolved
+    return used_labels
 
 
-def _is_same_shape(stated: tuple[int | str, ...], actual: tuple[int | str, ...]) -> bool:
-    """Compare two shapes; the names of dimensions of any size may differ."""
-    return [size if isinstance(size, int) else None for size in stated] == [
-        size if isinstance(size, int) else None for size in actual
-    ]
+def _is_same_shape(first: tuple[int | str, ...], second: tuple[int | str, ...]) -> bool:
+    """Compare two shapes. Dimensions of any size may have different names."""
+
+    def without_names(shape: tuple[int | str, ...]) -> list[int | None]:
+        return [size if isinstance(size, int) else None for size in shape]
+
+    return without_names(first) == without_names(second)
 
 
 def _describe(tensor: TensorSpec) -> str:
+    """Return dtype and shape as text, such as "float32 (batch, 3, 224, 224)"."""
     return f"{tensor.dtype} ({', '.join(map(str, tensor.shape))})"
 
 
 def _warn_of_assumptions(
-    artifact: Artifact, preprocess: Preprocess | None, classes: int | None
+    artifact: Artifact, assumed_preprocess: Preprocess | None, assumed_class_count: int | None
 ) -> None:
-    """Warn that ImageNet's preprocessing or labels are used; None if the caller passed others."""
+    """Warn that preprocessing or labels are assumed for a file without a manifest.
+
+    Args:
+        artifact: The file.
+        assumed_preprocess: Preprocessing that is assumed; None if the caller passed it.
+        assumed_class_count: Number of classes whose labels are assumed; None if the caller passed
+            the labels.
+    """
+    # Argument of Classifier -> what is assumed instead.
     assumptions = {}
-    if preprocess:
+    if assumed_preprocess:
         assumptions["preprocess=..."] = (
-            f"ImageNet's preprocessing (resize {preprocess.resize}, crop {preprocess.size},"
-            f" {preprocess.interpolation}, mean and std)"
+            f"ImageNet's preprocessing (resize {assumed_preprocess.resize}, crop"
+            f" {assumed_preprocess.size}, {assumed_preprocess.interpolation}, mean and std)"
         )
-    if classes:
-        kind = "ImageNet's" if imagenet_labels(classes) else "numbered"
-        assumptions["labels=..."] = f"{kind} labels for its {classes} classes"
+    if assumed_class_count:
+        kind = "ImageNet's" if imagenet_labels(assumed_class_count) else "numbered"
+        assumptions["labels=..."] = f"{kind} labels for its {assumed_class_count} classes"
     if assumptions:
         warnings.warn(
             f"{artifact.path.name} has no manifest, so it is used with"

@@ -1,6 +1,6 @@
-"""Reads the CPU's name and features, and checks that it computes an int8 artifact correctly.
+"""Reads the CPU's name and features, and checks that the CPU computes an int8 artifact correctly.
 
-The source is /proc/cpuinfo, which only Linux has; on other systems the features are unknown.
+They are read from /proc/cpuinfo, which only Linux has; on other systems the features are unknown.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ X86 = ("x86_64", "amd64", "i386", "i686")
 """Values of `platform.machine()` on x86, in lower case."""
 
 VNNI = ("avx512_vnni", "avx_vnni")
-"""Flags of /proc/cpuinfo for VNNI; with either of them, sums of int8 products are exact.
+"""Flags in /proc/cpuinfo for VNNI, x86's instructions for sums of int8 products.
 
-Without VNNI, x86 kernels add pairs of products in 16 bits, and such sums can saturate.
+With either flag, the sums are exact. Without VNNI, kernels for x86 add pairs of products in 16
+bits, and a sum of two products can exceed 16 bits (saturate).
 """
 
 FEATURES = {
@@ -30,14 +31,14 @@ FEATURES = {
     "asimddp": "dotprod",
     "i8mm": "i8mm",
 }
-"""Maps a flag of /proc/cpuinfo to the feature's usual name, for features that affect latency."""
+"""Maps a flag in /proc/cpuinfo to the feature's usual name, for features that affect latency."""
 
 
 def read_cpuinfo() -> dict[str, str] | None:
     """Read the entry of the first processor in /proc/cpuinfo.
 
     Returns:
-        The lines "key : value" as a dictionary; None if the system has no such file, or if the file
+        Key -> value of each line "key : value"; None if the system has no such file, or if the file
         describes a processor of another architecture.
     """
     try:
@@ -50,25 +51,26 @@ def read_cpuinfo() -> dict[str, str] | None:
 def parse_cpuinfo(text: str, machine: str) -> dict[str, str] | None:
     """Parse the entry of the first processor in the text of a /proc/cpuinfo.
 
-    Under an emulator, the file may describe the host's processor. This is detected by the line
-    "flags", which only x86 has; Arm has "Features" instead.
+    Under an emulator, the file may describe the host's processor. The line "flags" shows this: only
+    x86 processors have it; Arm processors have "Features" instead.
 
     Args:
         text: Content of the file.
         machine: Architecture, as `platform.machine()` returns it.
 
     Returns:
-        The lines "key : value" as a dictionary; None if they describe a processor of another
+        Key -> value of each line "key : value"; None if the text describes a processor of another
         architecture.
     """
     lines = [line.partition(":") for line in text.splitlines()]
     # Reversed, so that the first processor's values overwrite those of the others.
     cpuinfo = {key.strip(): value.strip() for key, colon, value in reversed(lines) if colon}
-    return cpuinfo if ("flags" in cpuinfo) == (machine.lower() in X86) else None
+    describes_x86 = "flags" in cpuinfo
+    return cpuinfo if describes_x86 == _is_x86(machine) else None
 
 
 def read_flags() -> frozenset[str] | None:
-    """Return the first processor's flags; None if the system does not report them."""
+    """Return the first processor's flags, such as "avx2"; None if the system reports none."""
     cpuinfo = read_cpuinfo()
     return None if cpuinfo is None else _parse_flags(cpuinfo)
 
@@ -106,16 +108,16 @@ def read_name(cpuinfo: dict[str, str] | None) -> str:
 
 
 def list_features(cpuinfo: dict[str, str] | None) -> tuple[str, ...]:
-    """List those of `FEATURES` that a processor has, by their usual names.
+    """List which of `FEATURES` a processor has.
 
     Args:
         cpuinfo: Result of `read_cpuinfo`.
 
     Returns:
-        Names in the order of `FEATURES`.
+        Usual names of the features, in the order of `FEATURES`.
     """
     processor_flags = _parse_flags(cpuinfo or {})
-    return tuple(label for flag, label in FEATURES.items() if flag in processor_flags)
+    return tuple(name for flag, name in FEATURES.items() if flag in processor_flags)
 
 
 def check_int8_support(
@@ -124,22 +126,19 @@ def check_int8_support(
     """Check that a processor computes the sums in an int8 artifact exactly.
 
     In an artifact that was exported with --cpu vnni, sums saturate on x86 processors without VNNI.
-    They are exact on all other architectures.
+    On all other processors they are exact.
 
     Args:
         manifest: Manifest of the artifact.
         machine: Architecture, as `platform.machine()` returns it.
-        processor_flags: Result of `read_flags`. None on x86 causes a UserWarning.
+        processor_flags: Result of `read_flags`. On x86, None causes a UserWarning.
 
     Raises:
         ArtifactError: If the sums would saturate.
     """
     quantization = manifest.quantization
-    if (
-        quantization is None
-        or quantization.required_cpu_feature == "any"
-        or machine.lower() not in X86
-    ):
+    needs_vnni = quantization is not None and quantization.required_cpu_feature != "any"
+    if not needs_vnni or not _is_x86(machine):
         return
     if processor_flags is None:
         warnings.warn(
@@ -155,11 +154,23 @@ def check_int8_support(
         )
 
 
-def check_manifest(manifest: Manifest | None) -> None:
-    """Run `check_int8_support` for this machine, unless the file has no manifest."""
+def check_this_processor_for_int8(manifest: Manifest | None) -> None:
+    """Check that this processor computes the sums in an int8 artifact exactly.
+
+    Args:
+        manifest: Manifest of the artifact; None, for a file without one, is never an error.
+
+    Raises:
+        ArtifactError: If the sums would saturate.
+    """
     if manifest is not None:
         check_int8_support(manifest, platform.machine(), read_flags())
 
 
+def _is_x86(machine: str) -> bool:
+    return machine.lower() in X86
+
+
 def _parse_flags(cpuinfo: dict[str, str]) -> frozenset[str]:
+    """Read the flags, which x86 processors call "flags" and Arm processors "Features"."""
     return frozenset(cpuinfo.get("flags", cpuinfo.get("Features", "")).split())

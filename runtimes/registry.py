@@ -12,10 +12,11 @@ from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
-from tinyvit.runtimes import engines, processor
+from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
 from tinyvit.runtimes.formats import Format
+from tinyvit.runtimes.processor import check_this_processor_for_int8
 
 
 def engine_names() -> tuple[str, ...]:
@@ -44,12 +45,12 @@ def get_engine(name: str) -> Engine:
 
 
 def is_installed(name: str) -> bool:
-    """Return whether the engine's library can be found. It is not imported."""
+    """Return whether an engine's library is installed. The library is not imported."""
     return find_spec(get_engine(name).package) is not None
 
 
 def is_reference(name: str) -> bool:
-    """Return whether the engine is a reference evaluator, which is not for measuring latency."""
+    """Return whether an engine is a reference evaluator, whose latency is meaningless."""
     return get_engine(name).is_reference
 
 
@@ -65,26 +66,27 @@ def engines_for_format(format: Format) -> list[str]:
         format: A format of `tinyvit.runtimes.artifact.known_formats()`.
 
     Returns:
-        Engine names: installed engines before others; within each of the two, engines that list the
-        format earlier in `Engine.formats` before others.
+        Names of engines. Those that are installed come first. Among these, and among the others,
+        an engine comes first if the format is earlier in its `Engine.formats`.
     """
-    names = [name for name in engine_names() if format in get_engine(name).formats]
-    return sorted(
-        names, key=lambda name: (not is_installed(name), get_engine(name).formats.index(format))
-    )
+
+    def rank(name: str) -> tuple[bool, int]:
+        return not is_installed(name), get_engine(name).formats.index(format)
+
+    return sorted((name for name in engine_names() if format in get_engine(name).formats), key=rank)
 
 
 def open_runtime(
     artifact: Artifact | str | Path,
-    runtime: str | None = None,
+    engine_name: str | None = None,
     options: RuntimeOptions | None = None,
 ) -> Runtime:
     """Open an artifact with an engine.
 
     Args:
         artifact: The artifact, or the path of its file.
-        runtime: Name of the engine to use; None for the best installed one for the file's format.
-        options: Device, threads and precision; None for the engine's default device.
+        engine_name: Name of the engine; None for the best installed one for the file's format.
+        options: Device, threads, precision and cache folder; None for the engine's defaults.
 
     Returns:
         The opened artifact. The caller closes it.
@@ -98,12 +100,13 @@ def open_runtime(
     if not isinstance(artifact, Artifact):
         artifact = read_artifact(artifact)
     format = artifact.format
-    names = engines_for_format(format)
-    if runtime is not None and format not in get_engine(runtime).formats:
+    usable_engines = engines_for_format(format)
+    if engine_name is not None and format not in get_engine(engine_name).formats:
         raise RequestError(
-            f"{runtime} does not open {format.name} files", f"use --runtime {' or '.join(names)}"
+            f"{engine_name} does not open {format.name} files",
+            f"use --runtime {' or '.join(usable_engines)}",
         )
-    engine = get_engine(runtime or names[0])
+    engine = get_engine(engine_name or usable_engines[0])
     options = options or RuntimeOptions(AUTO_DEVICE)
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
@@ -113,6 +116,5 @@ def open_runtime(
     if options.device == AUTO_DEVICE:
         options = replace(options, device=engine.default_device)
     if options.device == "cpu":
-        # Refuses a file whose int8 sums this processor would compute wrongly.
-        processor.check_manifest(artifact.manifest)
+        check_this_processor_for_int8(artifact.manifest)
     return engine.open(artifact, options)

@@ -1,8 +1,8 @@
 """Verifies that an artifact computes the right logits on this machine.
 
-The inputs are golden inputs: images that integer formulas generate (`tinyvit.golden`). Their
-expected logits are in the manifest. Neither the checkpoint nor torch is needed, so a device can run
-this.
+The manifest of an artifact contains golden vectors: the numbers of golden inputs, which are images
+that integer formulas generate (`tinyvit.golden`), and the reference logits for them. Neither the
+checkpoint nor torch is needed, so a device can run the verification.
 """
 
 from __future__ import annotations
@@ -26,21 +26,22 @@ from tinyvit.runtimes.model_io import resolve_model_io
 from tinyvit.runtimes.registry import open_runtime
 
 _MAX_SIDE = 8192
+"""Largest allowed height or width of a golden input in pixels."""
 
 
 @dataclass(frozen=True)
-class PatternResult:
-    """Comparison of one golden input's logits with the expected ones.
+class GoldenInputResult:
+    """Comparison of the logits of one golden input with the reference logits.
 
     Attributes:
-        pattern: Pattern number of the input (see `tinyvit.golden`).
+        pattern_number: Number of the golden input (see `tinyvit.golden`).
         max_abs_diff: Largest absolute difference over all classes and all images of the batch; NaN
             if a logit is NaN.
-        top1_agrees: Whether the top-1 class is the expected one. The verification may pass without
-            this, because the logits of two classes can be closer than the tolerance.
+        top1_agrees: Whether both have the same top-1 class. The verification may pass without this,
+            because the logits of two classes can be closer than the tolerance.
     """
 
-    pattern: int
+    pattern_number: int
     max_abs_diff: float
     top1_agrees: bool
 
@@ -64,13 +65,13 @@ class Verification:
 
     Attributes:
         passed: Whether all logits are within the tolerance, and content and manifest are unchanged.
-        reasons: Why it did not pass, one clause for each reason; empty if it passed.
+        reasons: Why the artifact did not pass, one clause for each reason; empty if it passed.
         engine: Engine, device, threads and precision in use.
         max_abs_diff: Largest absolute difference over all golden inputs; NaN if a logit is NaN.
         tolerance: Largest absolute difference that passes.
-        patterns: Results of the golden inputs, one for each.
-        content_unchanged: Whether everything except the manifest is as it was exported.
-        manifest_unchanged: Whether the manifest is as it was exported.
+        golden_inputs: One result for each golden input.
+        content_unchanged: Whether everything except the manifest is as it was at export.
+        manifest_unchanged: Whether the manifest is as it was at export.
         host: The machine that ran the verification.
     """
 
@@ -79,7 +80,7 @@ class Verification:
     engine: RuntimeInfo
     max_abs_diff: float
     tolerance: float
-    patterns: tuple[PatternResult, ...]
+    golden_inputs: tuple[GoldenInputResult, ...]
     content_unchanged: bool
     manifest_unchanged: bool
     host: HostInfo
@@ -87,18 +88,18 @@ class Verification:
 
 def verify(
     path: str | Path,
-    runtime: str | None = None,
+    engine_name: str | None = None,
     device: str = AUTO_DEVICE,
     threads: int | None = None,
     *,
     precision: str | None = None,
     cache: str | Path | None = None,
 ) -> Verification:
-    """Run an artifact's golden inputs and compare the logits with the expected ones.
+    """Run an artifact on its golden inputs and compare the logits with the reference logits.
 
     Args:
         path: Path of the artifact.
-        runtime: Name of the engine; None for the best installed one.
+        engine_name: Name of the engine; None for the best installed one.
         device: "cpu", "gpu", "npu" or the engine's own name of a device; "auto" for the engine's
             default.
         threads: CPU threads for one inference; None for the engine's default.
@@ -109,7 +110,7 @@ def verify(
         The result. Wrong logits raise no error; `passed` is then False.
 
     Raises:
-        ArtifactError: If the file has no manifest or no golden inputs, or cannot be opened.
+        ArtifactError: If the file has no manifest or no golden vectors, or cannot be opened.
         RequestError: If an argument is invalid.
         MissingDependencyError: If no engine that opens the file is installed.
     """
@@ -119,13 +120,13 @@ def verify(
         raise ArtifactError(
             f"{path} has no manifest", "only files that tinyvit-export wrote can be verified"
         )
-    golden = _read_golden_inputs(manifest, artifact.path)
-    options = RuntimeOptions(device, threads, precision, cache)
-    with open_runtime(artifact, runtime, options) as opened_artifact:
-        # Called for its checks: it raises an error for a file that contradicts its own manifest.
-        resolve_model_io(artifact, opened_artifact, None, None)
-        results = compare_golden(opened_artifact, manifest, golden)
-        engine = opened_artifact.describe()
+    golden = _read_golden_vectors(manifest, artifact.path)
+    options = RuntimeOptions(device=device, threads=threads, precision=precision, cache=cache)
+    with open_runtime(artifact, engine_name, options) as runtime:
+        # Called for its checks: it raises an error if the file contradicts its own manifest.
+        resolve_model_io(artifact, runtime, preprocess=None, labels=None)
+        results = compare_golden_vectors(runtime, manifest, golden)
+        engine = runtime.describe()
     content_unchanged = content_sha256(artifact.path) == manifest.content_sha256
     logits_agree = all(result.max_abs_diff <= golden.tolerance for result in results)
     failures = {
@@ -133,14 +134,14 @@ def verify(
         "the manifest was changed after export": not manifest.is_intact,
         "the logits differ from those stored at export": not logits_agree,
     }
-    reasons = tuple(reason for reason, failed in failures.items() if failed)
+    reasons = tuple(reason for reason, has_failed in failures.items() if has_failed)
     return Verification(
         passed=not reasons,
         reasons=reasons,
         engine=engine,
-        max_abs_diff=_largest([result.max_abs_diff for result in results]),
+        max_abs_diff=_find_largest([result.max_abs_diff for result in results]),
         tolerance=golden.tolerance,
-        patterns=results,
+        golden_inputs=results,
         content_unchanged=content_unchanged,
         manifest_unchanged=manifest.is_intact,
         host=describe_host(),
@@ -152,23 +153,25 @@ def describe_host() -> HostInfo:
     return HostInfo(platform.machine(), processor.describe(processor.read_cpuinfo()))
 
 
-def compare_golden(
+def compare_golden_vectors(
     runtime: Runtime, manifest: Manifest, golden: GoldenVectors
-) -> tuple[PatternResult, ...]:
-    """Run golden inputs with an opened artifact and compare the logits.
+) -> tuple[GoldenInputResult, ...]:
+    """Run an opened artifact on golden inputs and compare the logits with the reference logits.
 
     Args:
         runtime: The opened artifact.
-        manifest: Its manifest.
-        golden: Golden inputs and the expected logits.
+        manifest: Manifest of the artifact.
+        golden: The golden inputs and the reference logits.
 
     Returns:
-        One result for each golden input. If the batch size is fixed, all its images are compared.
+        One result for each golden input. If the artifact has a fixed batch size, the input is
+        repeated to fill a batch, and the logits of all its images are compared.
     """
-    return tuple(
-        _compare_pattern(runtime.run(make_golden_batch(manifest, golden, index)), golden, index)
-        for index in range(len(golden.patterns))
-    )
+    results = []
+    for index in range(len(golden.patterns)):
+        logits = runtime.run(make_golden_batch(manifest, golden, index))
+        results.append(_compare_logits(logits, golden, index))
+    return tuple(results)
 
 
 def make_golden_batch(manifest: Manifest, golden: GoldenVectors, index: int) -> npt.NDArray[Any]:
@@ -176,66 +179,75 @@ def make_golden_batch(manifest: Manifest, golden: GoldenVectors, index: int) -> 
 
     Args:
         manifest: Manifest of the artifact.
-        golden: Golden inputs.
+        golden: Golden vectors of the artifact.
         index: Index of the golden input in `golden.patterns`.
 
     Returns:
         The batch, with the artifact's dtype and layout. If its batch size is fixed, the image is
         repeated; otherwise the batch has one image.
     """
-    image: npt.NDArray[Any] = make_golden_input(golden.patterns[index], golden.height, golden.width)
-    if manifest.embedded_preprocessing == "host":
+    pattern_number = golden.patterns[index]
+    image: npt.NDArray[Any] = make_pattern(pattern_number, golden.height, golden.width)
+    if manifest.stage == "host":
         image = manifest.preprocess.normalize(image, manifest.input.layout)
     batch_size = manifest.input.shape[0]
-    return np.stack([image] * (batch_size if isinstance(batch_size, int) else 1))
+    count = batch_size if isinstance(batch_size, int) else 1
+    return np.stack([image] * count)
 
 
-def _read_golden_inputs(manifest: Manifest, path: Path) -> GoldenVectors:
-    """Return the golden inputs; raise ArtifactError if they contradict the manifest.
+def _read_golden_vectors(manifest: Manifest, path: Path) -> GoldenVectors:
+    """Return the golden vectors; raise ArtifactError if they contradict the rest of the manifest.
 
     The checks are strict because the file may be hostile.
     """
     golden = manifest.golden
     if golden is None:
         raise ArtifactError(
-            f"{path} has no golden inputs", "export it again with this version of tinyvit-edge"
+            f"{path} has no golden vectors", "export it again with this version of tinyvit-edge"
         )
-    is_consistent = (
-        is_supported(golden.formula, golden.patterns)
-        and 0 < len(golden.patterns) == len(golden.logits)
-        and _is_size_allowed(manifest, golden)
-        and all(
-            len(row) == len(manifest.labels) and np.isfinite(row).all() for row in golden.logits
-        )
-        and 0 <= golden.tolerance < math.inf
+    has_one_row_per_input = 0 < len(golden.patterns) == len(golden.logits)
+    has_valid_rows = all(
+        len(row) == len(manifest.labels) and np.isfinite(row).all() for row in golden.logits
     )
-    if not is_consistent:
+    has_valid_tolerance = 0 <= golden.tolerance < math.inf
+    is_valid = (
+        is_supported(golden.formula, golden.patterns)
+        and _is_size_allowed(manifest, golden)
+        and has_one_row_per_input
+        and has_valid_rows
+        and has_valid_tolerance
+    )
+    if not is_valid:
         raise ArtifactError(
-            f"the golden inputs of {path} contradict its manifest",
+            f"the golden vectors of {path} contradict its manifest",
             "upgrade tinyvit-edge, or export the file again",
         )
     return golden
 
 
 def _is_size_allowed(manifest: Manifest, golden: GoldenVectors) -> bool:
-    """Return whether the golden images have a size that the artifact takes."""
+    """Return whether the golden inputs have a size that the artifact takes."""
     sides = (golden.height, golden.width)
     if manifest.embedded_preprocessing == "full":
         return all(0 < side <= _MAX_SIDE for side in sides)
     return sides == (manifest.preprocess.size, manifest.preprocess.size)
 
 
-def _compare_pattern(
+def _compare_logits(
     logits: npt.NDArray[np.float32], golden: GoldenVectors, index: int
-) -> PatternResult:
-    expected = np.asarray(golden.logits[index], np.float64)
-    max_abs_diff = float(np.abs(logits - expected).max())
-    same_class = bool((logits.argmax(axis=1) == expected.argmax()).all())
-    return PatternResult(
-        golden.patterns[index], max_abs_diff, same_class and math.isfinite(max_abs_diff)
+) -> GoldenInputResult:
+    """Compare the logits of a batch, (batch, classes), with the reference of one golden input."""
+    reference = np.asarray(golden.logits[index], np.float64)
+    max_abs_diff = float(np.abs(logits - reference).max())
+    is_same_class = bool((logits.argmax(axis=1) == reference.argmax()).all())
+    return GoldenInputResult(
+        pattern_number=golden.patterns[index],
+        max_abs_diff=max_abs_diff,
+        # The top-1 class of logits that are NaN has no meaning.
+        top1_agrees=is_same_class and math.isfinite(max_abs_diff),
     )
 
 
-def _largest(differences: list[float]) -> float:
+def _find_largest(differences: list[float]) -> float:
     """Return the largest difference; NaN if any of them is NaN."""
     return max(differences, key=lambda value: math.inf if math.isnan(value) else value)

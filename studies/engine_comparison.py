@@ -147,7 +147,7 @@ class EngineComparison:
         config = self._config
         with Classifier(
             path,
-            runtime=self._engine,
+            engine_name=self._engine,
             threads=config.threads,
             preprocess=config.preprocess,
             labels=config.labels,

@@ -21,7 +21,7 @@ from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.runtimes.artifact import artifact_files
+from tinyvit.runtimes.artifact import list_artifact_files
 
 _PROGRAM = "python -m tinyvit.studies.latency_selfcheck"
 _MAX_DIFFERENCE = 0.02
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        for file in artifact_files(options.file):
+        for file in list_artifact_files(options.file):
             shutil.copy(file, folder)
         copy = Path(folder) / options.file.name
         config = LatencyConfig(threads=(options.threads,), runs=options.runs, cold_starts=0)

@@ -28,7 +28,7 @@ from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import PACKAGE, LatencyResult, Record, current_time
 from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress, Progress
-from tinyvit.runtimes.artifact import artifact_files, detect_format
+from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
@@ -123,7 +123,7 @@ def _measure_artifact(
 ) -> LatencyResult:
     """Copy an artifact to a folder on the device, run the runner there, and read its output."""
     runner = find_runner(path)
-    if len(artifact_files(path)) != 1:
+    if len(list_artifact_files(path)) != 1:
         raise RequestError(
             f"{path} consists of several files", "give an artifact that is a single file"
         )

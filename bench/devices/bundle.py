@@ -16,7 +16,7 @@ from pathlib import Path
 import tinyvit
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
-from tinyvit.runtimes.artifact import artifact_files
+from tinyvit.runtimes.artifact import list_artifact_files
 
 IMAGES_FOLDER = "images"
 """Subfolder of the bundle that contains one folder of images per class."""
@@ -53,7 +53,7 @@ def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
             "rename one, or measure them one after the other",
         )
     for path in paths:
-        for file in artifact_files(path):
+        for file in list_artifact_files(path):
             destination = folder / file.relative_to(path.parent)
             destination.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(file, destination)

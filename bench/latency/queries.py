@@ -21,8 +21,8 @@ from tinyvit.bench.profilers import random_input
 from tinyvit.data.listing import list_images
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
-from tinyvit.runtimes.classifier import top_predictions
 from tinyvit.runtimes.model_io import resolve_model_io
+from tinyvit.runtimes.predictions import select_top_predictions
 
 Query: TypeAlias = "Callable[[], object]"
 """A function that answers one query."""
@@ -129,7 +129,7 @@ class EndToEndQuery:
             logits.extend(self._runtime.run(batch))
         marks_s.append(time.perf_counter())
         for image_logits in logits:
-            top_predictions(image_logits, self._model_io.labels, _TOP_K)
+            select_top_predictions(image_logits, self._model_io.labels, _TOP_K)
         marks_s.append(time.perf_counter())
         self.stages_ms.append(tuple((end - start) * 1e3 for start, end in pairwise(marks_s)))
 

@@ -23,7 +23,8 @@ from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.base import RuntimeOptions, load_error
+from tinyvit.runtimes.base import RuntimeOptions
+from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.registry import open_runtime
 
 _KERNEL_PREFIXES = {

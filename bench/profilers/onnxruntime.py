@@ -18,7 +18,7 @@ from tinyvit.bench.onnx_protobuf import OnnxGraph, OnnxNode, read_graph, with_un
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
-from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines.onnxruntime import ORT
 
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}

@@ -17,7 +17,7 @@ import numpy as np
 from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import read_artifact
-from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.formats.openvino_ir import weights_path
 

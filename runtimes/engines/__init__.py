@@ -1,5 +1,5 @@
-"""Engines: one module for each library that runs artifacts (see `tinyvit.runtimes.base`).
+"""Contains one module for each engine, a library that runs artifacts (see `tinyvit.runtimes.base`).
 
-Engines are found by listing this folder, so adding a module adds an engine. Modules with a leading
-underscore are helpers of engines.
+Engines are found by listing this folder, so adding a module adds an engine. A module whose name
+begins with an underscore is a helper of an engine.
 """

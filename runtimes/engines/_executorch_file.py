@@ -1,4 +1,4 @@
-"""Checks of a .pte file before ExecuTorch loads it into this process.
+"""Checks a .pte file (an ExecuTorch program) before ExecuTorch loads it into this process.
 
 ExecuTorch's own verifier is not enough: in a test, a quarter of the files with a few changed bytes
 crashed the process. A file is therefore accepted only if its content has the hash in its manifest.
@@ -14,18 +14,20 @@ from pathlib import Path
 
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import Artifact, content_sha256
-from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engine_helpers import load_error
 from tinyvit.runtimes.engines._pte import PteProgram, read_pte_program
 
 METHOD = "forward"
-"""Name of the method that runs the network."""
+"""Name of the method of an ExecuTorch program that runs the network."""
 
 ALLOWED_DELEGATE = "XnnpackBackend"
-"""The only delegate that is allowed; some others load libraries that the file names."""
+"""The only allowed delegate (backend); some others load libraries that the file names."""
 
 _TRIAL_CODE = (
     "import sys; from tinyvit.runtimes.engines import executorch; executorch.run_once(sys.argv[1])"
 )
+"""Python code that another process executes to run a file once."""
+
 _TRIAL_TIMEOUT_S = 120
 
 _TESTED_SHA256: set[str] = set()
@@ -42,8 +44,8 @@ def read_checked_file(artifact: Artifact) -> bytes:
         All bytes of the file. ExecuTorch does not copy them, so the caller must keep a reference.
 
     Raises:
-        ArtifactError: The file is damaged, needs another delegate, or crashes the process that runs
-            it.
+        ArtifactError: The file is damaged, needs a delegate other than XNNPACK, or crashes the
+            process that runs it.
     """
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and stated_sha256 != content_sha256(artifact.path):
@@ -53,14 +55,14 @@ def read_checked_file(artifact: Artifact) -> bytes:
             "export it again",
         )
     try:
-        data = artifact.path.read_bytes()
-        program = read_pte_program(data)
+        file_bytes = artifact.path.read_bytes()
+        program = read_pte_program(file_bytes)
     except (OSError, ValueError) as error:
         raise load_error(artifact.path, "ExecuTorch", error) from error
     _check_program(artifact.path, program)
     if not stated_sha256:
-        _run_in_other_process(artifact.path, hashlib.sha256(data).hexdigest())
-    return data
+        _run_in_other_process(artifact.path, hashlib.sha256(file_bytes).hexdigest())
+    return file_bytes
 
 
 def _check_program(path: Path, program: PteProgram) -> None:
@@ -95,7 +97,9 @@ def _run_in_other_process(path: Path, sha256: str) -> None:
             f"{path.name} did not finish one inference in {_TRIAL_TIMEOUT_S} s",
             "the file is damaged: export it again",
         ) from error
-    if process.returncode < 0 or process.returncode > 127:
+    # Python reports a signal as a negative code, and a shell as a code above 127.
+    is_crash = process.returncode < 0 or process.returncode > 127
+    if is_crash:
         raise ArtifactError(
             f"{path.name} crashes the process that runs it in ExecuTorch",
             "the file is damaged or hostile: export it again",

@@ -1,4 +1,4 @@
-"""Reads types and constants of a Core ML program from coremltools' protobuf messages.
+"""Reads the types and constants of a Core ML program from coremltools' protobuf messages.
 
 Sources: coremltools' mlmodel/format/MIL.proto for the messages, and its
 mlmodel/src/MILBlob/Blob/StorageFormat.hpp for weight files.
@@ -20,6 +20,8 @@ from tinyvit.runtimes.engines._mil_types import (
 )
 
 _STRING = "str"
+"""Type name of a string, which numpy calls "str" too."""
+
 _DTYPES = {
     1: "bool",
     2: _STRING,
@@ -35,7 +37,7 @@ _DTYPES = {
     33: "uint32",
     34: "uint64",
 }
-"""Maps a DataType of MIL.proto to numpy's dtype name."""
+"""Maps a DataType of MIL.proto to numpy's name of the dtype."""
 
 _BLOB_DTYPES = {
     1: "float16",
@@ -47,7 +49,7 @@ _BLOB_DTYPES = {
     14: "int32",
     15: "uint32",
 }
-"""Maps a BlobDataType of StorageFormat.hpp to numpy's dtype name."""
+"""Maps a BlobDataType of StorageFormat.hpp to numpy's name of the dtype."""
 
 _BLOB_SENTINEL = 0xDEADBEEF
 _BLOB_METADATA = struct.Struct("<IIQQ")
@@ -55,7 +57,7 @@ _BLOB_METADATA = struct.Struct("<IIQQ")
 
 
 class ConstantReader:
-    """Reads shapes and constants of one program, and limits their sizes and the sum of them.
+    """Reads shapes and constants of one program, and limits the size of each and of all together.
 
     Every method raises ValueError if the file is damaged or a limit is exceeded.
     """
@@ -64,20 +66,21 @@ class ConstantReader:
         """Prepare for reading; no file is opened yet.
 
         Args:
-            folder: The folder of the model file; paths of weight files are relative to it.
+            folder: The folder of the model file. The program names its weight files relative to
+                this folder.
         """
         self._folder = folder
         self._total_elements = 0
         self._weight_files: dict[str, Array] = {}
 
     def read_type(self, value_type: Any) -> tuple[tuple[int, ...], str]:
-        """Read the type of a tensor, and add its size to the program's total size.
+        """Read the type of a tensor, and add the tensor's size to the total size of the program.
 
         Args:
             value_type: A ValueType message.
 
         Returns:
-            The shape and the numpy dtype name, "str" for a string.
+            The shape and numpy's name of the dtype, "str" for a string.
         """
         if value_type.WhichOneof("type") != "tensorType":
             raise ValueError("a value is not a tensor")
@@ -85,7 +88,10 @@ class ConstantReader:
         if tensor_type.dataType not in _DTYPES:
             raise ValueError(f"a tensor has the unknown data type {tensor_type.dataType}")
         dimensions = tensor_type.dimensions
-        if any(dimension.WhichOneof("dimension") != "constant" for dimension in dimensions):
+        has_fixed_shape = all(
+            dimension.WhichOneof("dimension") == "constant" for dimension in dimensions
+        )
+        if not has_fixed_shape:
             raise ValueError("a tensor has no fixed shape")
         shape = tuple(int(dimension.constant.size) for dimension in dimensions)
         self._total_elements += prod(shape)
@@ -112,14 +118,15 @@ class ConstantReader:
             if kind != "strings" or len(values) != 1:
                 raise ValueError("a constant that is declared as a string has no string")
             return str(values[0])
-        is_packed = kind == "bytes" or not kind  # raw bytes of the array, or no values
-        array = np.frombuffer(values, dtype) if is_packed else np.array(values, dtype)
+        # `values` is the array's memory as bytes (empty if there are none), or a list of numbers.
+        is_memory = kind == "bytes" or not kind
+        array = np.frombuffer(values, dtype) if is_memory else np.array(values, dtype)
         if array.size != prod(shape):
             raise ValueError(f"a constant of shape {shape} has {array.size} numbers")
         return array.reshape(shape)
 
     def _read_weights(self, blob: Any, shape: tuple[int, ...], dtype: str) -> Array:
-        """Read one tensor of a weight file; its metadata is at `blob.offset`."""
+        """Read one tensor of a weight file; the tensor's metadata begins at `blob.offset`."""
         name, data = blob.fileName, self._open_weight_file(blob.fileName)
         if blob.offset + _BLOB_METADATA.size > data.size:
             raise ValueError(f"{name} ends before the tensor that is declared at {blob.offset}")
@@ -133,17 +140,17 @@ class ConstantReader:
         return data[start : start + size_bytes].view(dtype).reshape(shape)
 
     def _open_weight_file(self, name: str) -> Array:
-        """Map a weight file, which must be inside the model's folder, into memory."""
+        """Map a weight file into memory as bytes; the file must be inside the model's folder."""
         if name not in self._weight_files:
             relative = PurePosixPath(name.removeprefix("@model_path/"))
             file = self._folder / relative
-            is_inside = (
+            is_inside_folder = (
                 not relative.is_absolute()
                 and ".." not in relative.parts
                 and file.is_file()
                 and self._folder.resolve() in file.resolve().parents
             )
-            if not is_inside:
+            if not is_inside_folder:
                 raise ValueError(f"the package has no weight file called {relative}")
             self._weight_files[name] = np.memmap(file, np.uint8, "r")
         return self._weight_files[name]

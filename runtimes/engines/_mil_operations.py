@@ -1,6 +1,6 @@
-"""Computes operations of a Core ML program in numpy.
+"""Computes the operations of a Core ML program in numpy.
 
-The specification of the operations is the docstrings in coremltools' converters/mil/mil/ops/defs;
+The operations are specified by the docstrings in coremltools' folder converters/mil/mil/ops/defs;
 file names below refer to that folder. Each function takes a mapping from parameter name to operand
 and returns the result. Operations and attributes that are not implemented raise ArtifactError.
 """
@@ -17,28 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.engines._mil_products import (
-    Operands,
-    check_result_size,
-    conv,
-    linear,
-    matmul,
-)
+from tinyvit.runtimes.engines._mil_products import check_result_size, conv, linear, matmul
 from tinyvit.runtimes.engines._mil_quantization import (
     dequantize,
     dequantize_blocks,
     dequantize_constant,
     quantize,
 )
-from tinyvit.runtimes.engines._mil_types import Array, Operation, unsupported_error
+from tinyvit.runtimes.engines._mil_types import Array, Operands, Operation, unsupported_error
 
 OperationFunction = Callable[[Operands], Array]
 
 _ERF_STEPS = 128
-"""Number of table entries per unit of the argument of erf."""
+"""The table of erf, the error function, has entries at multiples of 1 / _ERF_STEPS."""
 
 _ERF_LIMIT = 6
-"""Largest argument in the table; erf(6) differs from 1 by 2e-17."""
+"""Largest argument in the table of erf; erf(6) differs from 1 by 2e-17."""
 
 
 def compute_operation(
@@ -85,8 +79,8 @@ def compute_operation(
 def erf(values: Array) -> Array:
     """Compute the error function with an error of 1e-15 (in float64).
 
-    The method is a table of math.erf at multiples of 1/128, and Taylor's series up to the fifth
-    power around the nearest of them.
+    A table contains math.erf at multiples of 1/128. Around the multiple that is nearest to a value,
+    Taylor's series up to the fifth power is used.
 
     Args:
         values: Floats of any shape.
@@ -94,27 +88,29 @@ def erf(values: Array) -> Array:
     Returns:
         Floats of the same shape and type.
     """
-    table, slopes = _erf_table()
+    table, slopes = _make_erf_table()
     magnitude = np.minimum(np.abs(values), (len(table) - 1) / _ERF_STEPS)
     index = np.rint(np.nan_to_num(magnitude) * _ERF_STEPS).astype(np.int32)
     nearest = (index / _ERF_STEPS).astype(values.dtype)
     distance, square = magnitude - nearest, nearest * nearest
-    # Taylor coefficients, divided by the slope of erf, from the fifth power to the first.
-    series = ((16 * square - 48) * square + 12) / 120
-    for coefficient in (
+    # Coefficients of Taylor's series, divided by the slope of erf. The loop is Horner's method.
+    coefficient_of_power_5 = ((16 * square - 48) * square + 12) / 120
+    coefficients_of_powers_4_to_1 = (
         (12 - 8 * square) * nearest / 24,
         (4 * square - 2) / 6,
         -nearest,
         np.ones(1, values.dtype),
-    ):
+    )
+    series = coefficient_of_power_5
+    for coefficient in coefficients_of_powers_4_to_1:
         series = series * distance + coefficient
-    step = slopes.astype(values.dtype)[index] * series * distance
-    result: Array = np.copysign(table.astype(values.dtype)[index] + step, values)
+    change = slopes.astype(values.dtype)[index] * series * distance
+    result: Array = np.copysign(table.astype(values.dtype)[index] + change, values)
     return result
 
 
 @cache
-def _erf_table() -> tuple[Array, Array]:
+def _make_erf_table() -> tuple[Array, Array]:
     """Compute erf and its slope, float64, at multiples of 1/128 from 0 to 6."""
     nodes = np.arange(_ERF_LIMIT * _ERF_STEPS + 1) / _ERF_STEPS
     slopes = 2 / math.sqrt(math.pi) * np.exp(-nodes * nodes)
@@ -122,7 +118,7 @@ def _erf_table() -> tuple[Array, Array]:
 
 
 def _gelu(operands: Operands) -> Array:
-    """Compute the exact (not approximated) GELU; iOS15/activation.py."""
+    """Compute the exact GELU, not one of its approximations; iOS15/activation.py."""
     if operands.get("mode", "EXACT") != "EXACT":
         raise unsupported_error(f"gelu of mode {operands['mode']}")
     inputs = operands["x"]
@@ -132,7 +128,7 @@ def _gelu(operands: Operands) -> Array:
 
 def _softmax(operands: Operands) -> Array:
     """Compute the softmax along one axis; iOS15/activation.py."""
-    inputs, axis = operands["x"], int(operands["axis"]) if "axis" in operands else -1
+    inputs, axis = operands["x"], int(operands.get("axis", -1))
     powers = np.exp(inputs - inputs.max(axis, keepdims=True))
     result: Array = powers / powers.sum(axis, keepdims=True)
     return result
@@ -165,7 +161,8 @@ def _clip(operands: Operands) -> Array:
 
 def _reduce_mean(operands: Operands) -> Array:
     """Average along the axes; iOS15/reduction.py."""
-    axes, keep_axes = tuple(map(int, operands["axes"])), bool(operands.get("keep_dims", False))
+    axes = tuple(map(int, operands["axes"]))
+    keep_axes = bool(operands.get("keep_dims", False))
     return np.asarray(operands["x"].mean(axes, keepdims=keep_axes))
 
 
@@ -180,12 +177,15 @@ def _transpose(operands: Operands) -> Array:
 
 
 def _return_input(operands: Operands) -> Array:
-    """Return the input, to which `compute_operation` applies the declared shape and type."""
+    """Return the input unchanged; `compute_operation` then applies the declared shape and type."""
     return np.asarray(operands["x"])
 
 
-def _broadcast(function: Callable[[Any, Any], Any]) -> OperationFunction:
-    """Make an operation from a numpy function of x and y; iOS15/elementwise_binary.py."""
+def _make_elementwise(function: Callable[[Any, Any], Any]) -> OperationFunction:
+    """Make an operation from a numpy function of x and y; iOS15/elementwise_binary.py.
+
+    The operation broadcasts x and y.
+    """
 
     def compute_elementwise(operands: Operands) -> Array:
         check_result_size(np.broadcast_shapes(np.shape(operands["x"]), np.shape(operands["y"])))
@@ -195,10 +195,10 @@ def _broadcast(function: Callable[[Any, Any], Any]) -> OperationFunction:
 
 
 _RESHAPING_KINDS = ("reshape", "expand_dims", "squeeze")
-"""Operations that only change the shape, to the shape that the program declares."""
+"""Operations that only change the shape; the new shape is the one that the program declares."""
 
 OPERATIONS: dict[str, OperationFunction] = {
-    "add": _broadcast(np.add),
+    "add": _make_elementwise(np.add),
     "cast": _return_input,
     "clip": _clip,
     "constexpr_affine_dequantize": dequantize_constant,
@@ -212,17 +212,17 @@ OPERATIONS: dict[str, OperationFunction] = {
     "layer_norm": _layer_norm,
     "linear": linear,
     "matmul": matmul,
-    "maximum": _broadcast(np.maximum),
-    "minimum": _broadcast(np.minimum),
-    "mul": _broadcast(np.multiply),
+    "maximum": _make_elementwise(np.maximum),
+    "minimum": _make_elementwise(np.minimum),
+    "mul": _make_elementwise(np.multiply),
     "quantize": quantize,
-    "real_div": _broadcast(np.divide),
+    "real_div": _make_elementwise(np.divide),
     "reduce_mean": _reduce_mean,
     "relu": _relu,
     "reshape": _return_input,
     "softmax": _softmax,
     "squeeze": _return_input,
-    "sub": _broadcast(np.subtract),
+    "sub": _make_elementwise(np.subtract),
     "transpose": _transpose,
 }
 """Maps the name of an operation to the function that computes it."""

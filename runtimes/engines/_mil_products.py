@@ -1,15 +1,14 @@
-"""Computes matrix products and convolutions of a Core ML program in numpy.
+"""Computes the matrix products and convolutions of a Core ML program in numpy.
 
-Their specification is in coremltools' converters/mil/mil/ops/defs: iOS15/linear.py and
+They are specified in coremltools' folder converters/mil/mil/ops/defs, in iOS15/linear.py and
 iOS15/conv.py. Each function takes a mapping from parameter name to operand. All float operands of a
 call are float32, or all are float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 
@@ -18,16 +17,16 @@ from tinyvit.runtimes.engines._mil_types import (
     MAX_OPERATION_MACS,
     MAX_TENSOR_ELEMENTS,
     Array,
+    Operands,
     unsupported_error,
 )
 
-Operands = Mapping[str, Any]
-
-MAX_PADDING = 64
+_MAX_PADDING = 64
+"""Largest allowed padding of a convolution on each side, in pixels."""
 
 
 def check_result_size(shape: Sequence[int], macs_per_element: int = 1) -> None:
-    """Raise an error, before computing it, for a result that takes too much memory or time.
+    """Raise an error if a result would take too much memory or time. Call this before computing it.
 
     Args:
         shape: Shape of the result.
@@ -72,8 +71,8 @@ def matmul(operands: Operands) -> Array:
     left, right = operands["x"], operands["y"]
     left = left.swapaxes(-1, -2) if operands.get("transpose_x") else left
     right = right.swapaxes(-1, -2) if operands.get("transpose_y") else right
-    batch = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    check_result_size((*batch, left.shape[-2], right.shape[-1]), left.shape[-1])
+    outer_shape = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    check_result_size((*outer_shape, left.shape[-2], right.shape[-1]), left.shape[-1])
     product: Array = left @ right
     return product
 
@@ -99,12 +98,13 @@ def conv(operands: Operands) -> Array:
     if any(padding):
         top, bottom, left, right = padding
         inputs = np.pad(inputs, ((0, 0), (0, 0), (top, bottom), (left, right)))
-    sums = (
-        _depthwise_conv(inputs, weight, strides)
-        if _is_depthwise(operands)
-        else _ungrouped_conv(inputs, weight, strides)
-    )
-    return np.asarray(sums + operands["bias"][:, None, None] if "bias" in operands else sums)
+    if _is_depthwise(operands):
+        result = _depthwise_conv(inputs, weight, strides)
+    else:
+        result = _ungrouped_conv(inputs, weight, strides)
+    if "bias" in operands:
+        result = result + operands["bias"][:, None, None]
+    return np.asarray(result)
 
 
 def _is_depthwise(operands: Operands) -> bool:
@@ -131,17 +131,23 @@ def _check_conv_kind(operands: Operands) -> None:
 
 
 def _read_padding_and_strides(operands: Operands) -> tuple[list[int], tuple[int, int]]:
-    """Read (top, bottom, left, right) and (down, across); raise ValueError if out of range."""
+    """Read the padding (top, bottom, left, right) and the strides (down, across).
+
+    Raises ValueError if they are out of range.
+    """
     is_padded = str(operands["pad_type"]) == "custom"
     padding = [int(size) for size in operands["pad"]] if is_padded else [0] * 4
     down, across = (int(stride) for stride in operands.get("strides", (1, 1)))
-    if min(padding) < 0 or max(padding) > MAX_PADDING or min(down, across) < 1:
+    if min(padding) < 0 or max(padding) > _MAX_PADDING or min(down, across) < 1:
         raise ValueError(f"padding {padding} or strides {(down, across)} are out of range")
     return padding, (down, across)
 
 
 def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Return a view of the filter's windows: (batch, channels, height, width, rows, columns)."""
+    """Return a view of the parts of the inputs that the filters see, one window for each output.
+
+    Its shape is (batch, channels, output height, output width, filter rows, filter columns).
+    """
     rows, columns = weight.shape[2:]
     down, across = strides
     height, width = (inputs.shape[2] - rows) // down + 1, (inputs.shape[3] - columns) // across + 1
@@ -151,7 +157,10 @@ def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Arr
 
 
 def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Sum over the positions in the filter, so that the windows need not be copied."""
+    """Compute a depthwise convolution as a sum over the filter's positions, one channel per filter.
+
+    In this way, the windows need not be copied.
+    """
     windows = _conv_windows(inputs, weight, strides)
     rows, columns = weight.shape[2:]
     return np.asarray(
@@ -164,7 +173,10 @@ def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> A
 
 
 def _ungrouped_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Multiply the filters by a matrix with one column for each window (im2col)."""
+    """Compute a convolution without groups as a matrix product.
+
+    The filters are multiplied by a matrix with one column for each window (im2col).
+    """
     windows = _conv_windows(inputs, weight, strides)
     check_result_size(windows.shape)
     batch, _, height, width = windows.shape[:4]

@@ -1,4 +1,4 @@
-"""Reads the program in a Core ML package with coremltools' protobuf classes.
+"""Reads the ML Program (the network) in a Core ML package with coremltools' protobuf classes.
 
 Files may be hostile. Sizes are checked before memory is allocated, and every declared shape must be
 constant, so that the cost of a run is known when the file is opened.
@@ -14,10 +14,10 @@ from typing import Any
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import quiet_loggers
-from tinyvit.runtimes.base import load_error, make_tensor_spec
+from tinyvit.runtimes.engine_helpers import import_library, load_error, make_tensor_spec
 from tinyvit.runtimes.engines._mil_constants import ConstantReader
 from tinyvit.runtimes.engines._mil_types import ClassifierSignature, MilProgram, Operation
-from tinyvit.runtimes.formats.coreml import model_file
+from tinyvit.runtimes.formats.coreml import find_model_file
 
 _MAX_MODEL_BYTES = 2**28
 _MAX_OPERATIONS = 50_000
@@ -44,13 +44,12 @@ def read_mil_program(path: Path) -> MilProgram:
         ArtifactError: The package is damaged, hostile, or not an image classifier.
         MissingDependencyError: coremltools is not installed.
     """
-    file = model_file(path)
+    file = find_model_file(path)
     try:
         model = _parse_model(file)
         signature = read_signature(model.description)
-        return MilProgram(
-            signature, _ProgramReader(model, file.parent, signature).read_operations()
-        )
+        reader = _ProgramReader(model, file.parent, signature)
+        return MilProgram(signature, reader.read_operations())
     except (ValueError, OSError) as error:
         raise load_error(path, "the reference evaluator", error) from error
 
@@ -76,12 +75,12 @@ def read_signature(description: Any) -> ClassifierSignature:
             "the model does not have exactly one input and one array of logits", _REMEDY
         )
     is_image = kind == "imageType"
-    input_spec = _image_spec(inputs[0]) if is_image else _array_spec(inputs[0])
-    return ClassifierSignature(input_spec, _array_spec(logits[0]), is_image)
+    input_spec = _make_image_spec(inputs[0]) if is_image else _make_array_spec(inputs[0])
+    return ClassifierSignature(input_spec, _make_array_spec(logits[0]), is_image)
 
 
 def import_coremltools() -> Any:
-    """Import coremltools, and suppress its log messages about missing Apple libraries.
+    """Import coremltools without its log messages about missing Apple libraries.
 
     Returns:
         The module.
@@ -89,23 +88,19 @@ def import_coremltools() -> Any:
     Raises:
         MissingDependencyError: coremltools is not installed.
     """
-    try:
-        with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
-            import coremltools
-    except ImportError as error:
-        raise MissingDependencyError.for_package("coremltools", extra="coreml") from error
-    return coremltools
+    with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
+        return import_library("coremltools", MissingDependencyError.of("coremltools", "coreml"))
 
 
 def _is_logits(feature: Any) -> bool:
-    """Return whether an output is a float32 matrix."""
+    """Return whether an output has the type of logits, a float32 matrix."""
     if feature.type.WhichOneof("Type") != "multiArrayType":
         return False
     array_type = feature.type.multiArrayType
     return len(array_type.shape) == 2 and array_type.dataType == _FLOAT32
 
 
-def _image_spec(feature: Any) -> TensorSpec:
+def _make_image_spec(feature: Any) -> TensorSpec:
     """Describe an image input as uint8 (1, height, width, 3)."""
     image = feature.type.imageType
     if image.colorSpace != _RGB:
@@ -113,8 +108,8 @@ def _image_spec(feature: Any) -> TensorSpec:
     return make_tensor_spec(feature.name, (1, image.height, image.width, 3), "uint8")
 
 
-def _array_spec(feature: Any) -> TensorSpec:
-    """Describe a float32 array."""
+def _make_array_spec(feature: Any) -> TensorSpec:
+    """Describe an input or output that is a float32 array."""
     array_type = feature.type.multiArrayType
     if array_type.dataType != _FLOAT32:
         raise ArtifactError(f"{feature.name} is not float32", _REMEDY)
@@ -122,11 +117,11 @@ def _array_spec(feature: Any) -> TensorSpec:
 
 
 def _parse_model(file: Path) -> Any:
-    """Parse the Model message of a package; raises ValueError if it is damaged or too large.
+    """Parse the Model message in a package's model file; raise ValueError if it is damaged.
 
-    "it" in a message is the package, which load_error names.
+    "it" in an error message is the package, because load_error puts the package's name before it.
     """
-    import_coremltools()
+    import_coremltools()  # Imported here first, to suppress its log messages.
     from coremltools.proto import Model_pb2
 
     if file.stat().st_size > _MAX_MODEL_BYTES:
@@ -142,9 +137,10 @@ def _parse_model(file: Path) -> Any:
 
 
 class _ProgramReader:
-    """Reads the operations of a program. Methods raise ValueError if the program is damaged.
+    """Reads the operations of a program. Its methods raise ValueError if the program is damaged.
 
-    "it" and "its" in a message refer to the package, which load_error names.
+    "it" and "its" in an error message are the package, because load_error puts the package's name
+    before the message.
     """
 
     def __init__(self, model: Any, folder: Path, signature: ClassifierSignature) -> None:
@@ -160,50 +156,52 @@ class _ProgramReader:
         self._block = function.block_specializations[function.opset]
 
     def read_operations(self) -> tuple[Operation, ...]:
-        """Read the operations that the logits depend on, in the file's order."""
+        """Read the operations that the logits depend on, in the order of the file."""
         constants: dict[str, Any] = {}
-        known_names, operations = {self._signature.input.name}, []
-        for message in self._needed_messages():
+        computed_names = {self._signature.input.name}
+        operations = []
+        for message in self._select_needed_messages():
             name = message.outputs[0].name
-            if name in known_names or name in constants:
+            if name in computed_names or name in constants:
                 raise ValueError(f"two values are called {name}")
             if message.type == "const":
                 constants[name] = self._constant_reader.read_value(message.attributes["val"])
                 continue
             operation = self._read_operation(message, constants)
-            if missing := set(operation.inputs.values()) - known_names:
+            if missing_names := set(operation.inputs.values()) - computed_names:
                 raise ValueError(
-                    f"{message.type} needs {', '.join(sorted(missing))}, "
+                    f"{message.type} needs {', '.join(sorted(missing_names))}, "
                     "which no earlier operation computes"
                 )
-            known_names.add(name)
+            computed_names.add(name)
             operations.append(operation)
-        if self._signature.output.name not in known_names:
+        if self._signature.output.name not in computed_names:
             raise ValueError(f"no operation computes {self._signature.output.name}")
         return tuple(operations)
 
-    def _needed_messages(self) -> list[Any]:
-        """Select the Operation messages that the logits depend on, in the file's order."""
+    def _select_needed_messages(self) -> list[Any]:
+        """Return the Operation messages that the logits depend on, in the order of the file."""
         if len(self._block.operations) > _MAX_OPERATIONS:
             raise ValueError(f"it has more than {_MAX_OPERATIONS} operations")
         needed_names = {self._signature.output.name}
-        messages: list[Any] = []
+        reversed_messages: list[Any] = []
         for message in reversed(self._block.operations):
             output_names = [output.name for output in message.outputs]
             if not needed_names.intersection(output_names):
                 continue
             if len(output_names) != 1 or len(message.blocks):
                 raise ValueError(f"{message.type} has several outputs or nested blocks")
-            messages.append(message)
+            reversed_messages.append(message)
             bindings = (
                 binding for argument in message.inputs.values() for binding in argument.arguments
             )
             needed_names.update(binding.name for binding in bindings if binding.name)
-        return messages[::-1]
+        return reversed_messages[::-1]
 
     def _read_operation(self, message: Any, constants: dict[str, Any]) -> Operation:
         """Read one Operation message and replace the names of constants with their values."""
-        inputs, operation_constants = {}, {}
+        inputs: dict[str, str] = {}
+        operation_constants: dict[str, Any] = {}
         for parameter, argument in message.inputs.items():
             if len(argument.arguments) != 1:
                 raise ValueError(f"{message.type} takes several values as {parameter}")
@@ -215,7 +213,7 @@ class _ProgramReader:
             else:
                 inputs[parameter] = binding.name
         if message.type.startswith("constexpr_"):
-            # Before iOS 18, the operands of these operations are stored as attributes.
+            # For targets before iOS 18, the operands of these operations are stored as attributes.
             operation_constants |= {
                 key: self._constant_reader.read_value(value)
                 for key, value in message.attributes.items()

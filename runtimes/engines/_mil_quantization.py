@@ -1,20 +1,17 @@
 """Computes the quantization operations of a Core ML program in numpy.
 
-Their specification is in coremltools' converters/mil/mil/ops/defs: iOS16/constexpr_ops.py,
+They are specified in coremltools' folder converters/mil/mil/ops/defs, in iOS16/constexpr_ops.py,
 iOS17/quantization_ops.py and iOS18/compression.py. Each function takes a mapping from parameter
 name to operand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tinyvit.runtimes.engines._mil_types import Array
-
-Operands = Mapping[str, Any]
+from tinyvit.runtimes.engines._mil_types import Array, Operands
 
 
 def quantize(operands: Operands) -> Array:
@@ -65,8 +62,8 @@ def dequantize_blocks(operands: Operands) -> Array:
 
     Args:
         operands: "data", integers; "scale", float array of the same rank; optionally "offset", of
-            the scale's shape. The data is divided into equal blocks, as many along each axis as the
-            scale has elements there.
+            the scale's shape. The data is divided into equal blocks. Along each axis, there are as
+            many blocks as the scale has elements.
 
     Returns:
         Floats of the scale's type, of the data's shape.
@@ -80,14 +77,14 @@ def dequantize_blocks(operands: Operands) -> Array:
 
 
 def _repeat_for_blocks(values: Array, block_shape: list[int]) -> Array:
-    """Repeat each value over the elements of its block."""
+    """Repeat each value for all elements of its block, of shape `block_shape`."""
     for axis, count in enumerate(block_shape):
         values = values.repeat(count, axis)
     return values
 
 
 def _scale_integers(integers: Array, operands: Operands) -> Array:
-    """Compute (integers - zero_point) * scale with the dtype of the scale."""
+    """Compute (integers - zero_point) * scale, with the scale's dtype."""
     scale = _align_with_axis(operands["scale"], integers, operands)
     levels = integers.astype(scale.dtype)
     if "zero_point" in operands:

@@ -6,6 +6,7 @@ on tensors, in execution order.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,18 +17,21 @@ from tinyvit.manifest import TensorSpec
 
 Array = npt.NDArray[Any]
 
+Operands = Mapping[str, Any]
+"""Parameter name -> operand of one operation: an array or a string."""
+
 MAX_TENSOR_ELEMENTS = 2**27
-"""Largest allowed number of elements of one tensor."""
+"""Largest allowed number of elements in one tensor."""
 
 MAX_PROGRAM_ELEMENTS = 2**32
-"""Largest allowed number of elements of all tensors of a program.
+"""Largest allowed number of elements in all tensors of a program together.
 
 TinyViT-21M at 512 pixels has fewer than 2**28."""
 
 MAX_OPERATION_MACS = 2**38
-"""Largest allowed number of multiply-accumulates of one operation.
+"""Largest allowed number of multiply-accumulates in one operation.
 
-All of TinyViT-21M at 512 pixels has 2**35."""
+All operations of TinyViT-21M at 512 pixels together have 2**35."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,12 @@ class Operation:
 
     Attributes:
         kind: MIL's name of the operation, such as "conv".
-        inputs: Parameter -> name of the value, for parameters that an earlier operation computes.
-        constants: Parameter -> value (an array or a string), for constant parameters.
+        inputs: Parameter -> name of the value, for each parameter that an earlier operation
+            computes.
+        constants: Parameter -> value (an array or a string), for each constant parameter.
         output: Name of the one value that the operation computes.
-        shape: Declared shape of the output.
-        dtype: Declared numpy dtype name of the output.
+        shape: Shape of the output, as the program declares it.
+        dtype: numpy's name of the output's dtype, as the program declares it.
     """
 
     kind: str

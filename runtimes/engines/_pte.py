@@ -1,8 +1,8 @@
 """Reads the names of methods, delegates and operators in a .pte file, without ExecuTorch.
 
-A .pte file is ExecuTorch's format: a flatbuffer with an extended header, followed by segments of
-data. A delegate is a backend that runs a part of the network. Every offset is checked, because
-files may be hostile.
+A .pte file contains an ExecuTorch program: a flatbuffer with an extended header, followed by
+segments of data. A delegate is a backend that runs a part of the network. Every offset is checked,
+because files may be hostile.
 
 Sources: ExecuTorch's schema/program.fbs for the tables, schema/extended_header.cpp for the header.
 """
@@ -18,11 +18,16 @@ from flatbuffers.table import Table
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
 _MIN_HEADER_BYTES = 40
+_HEADER_FIELDS_OFFSET = 12
+_SEGMENT_SIZE_OFFSET = 32
+_HEADER_BYTES_WITH_SEGMENT_SIZE = 32
+"""Older, shorter headers lack the size of the segments, which then extend to the file's end."""
 
 _MAX_LENGTH = 10_000
-"""Largest allowed number of entries of a vector, and of bytes of a name."""
+"""Largest allowed number of entries in a vector, and of bytes in a name."""
 
-# Field numbers of the tables, in the order of program.fbs.
+# Numbers of the fields in their tables, in the order of program.fbs. A plan (ExecutionPlan) is one
+# method of the program.
 _PROGRAM_PLANS = 1
 _PLAN_NAME, _PLAN_OPERATORS, _PLAN_DELEGATES = 0, 6, 7
 _DELEGATE_ID = 0
@@ -34,10 +39,12 @@ class PteProgram:
     """Names of the methods in a .pte file and of the delegates and operators that it uses.
 
     Attributes:
-        methods: Names of its methods.
-        delegates: Names of the delegates that it calls, each once, sorted.
-        operators: Operators that it runs outside of delegates, each once, sorted.
-        end: Position after the last byte of ExecuTorch's data; an archive may follow.
+        methods: Names of the methods, in the order of the file.
+        delegates: Names of the delegates that the methods call, each once, sorted.
+        operators: Operators that the methods run outside of delegates, such as
+            "aten::index_select.out", each once, sorted.
+        end: Position after the last byte of ExecuTorch's data. The archive with tinyvit-edge's
+            manifest may follow.
     """
 
     methods: tuple[str, ...]
@@ -65,7 +72,7 @@ def read_pte_program(data: bytes) -> PteProgram:
         data: All bytes of a file.
 
     Returns:
-        The names, and the size of ExecuTorch's part of the file.
+        The names in the tables, and where ExecuTorch's part of the file ends.
 
     Raises:
         ValueError: The bytes are not a .pte file, or the file is damaged.
@@ -95,12 +102,19 @@ def read_pte_program(data: bytes) -> PteProgram:
 
 
 def _read_header(data: bytes) -> tuple[int, int]:
-    """Read the ends of the program and of the file; raise ValueError if the file is shorter."""
-    header_bytes, program_end, segments = struct.unpack_from("<IQQ", data, 12)
-    # Older headers lack the size of the segments, which then extend to the end of the file.
-    has_size = header_bytes >= 32
-    segment_bytes = struct.unpack_from("<Q", data, 32)[0] if has_size else len(data) - segments
-    file_end = segments + segment_bytes if segments else program_end
+    """Read where the program (the flatbuffer) ends, and where the segments after it end.
+
+    Raises ValueError if the file is shorter than that.
+    """
+    header_bytes, program_end, segments_start = struct.unpack_from(
+        "<IQQ", data, _HEADER_FIELDS_OFFSET
+    )
+    file_end = program_end
+    if segments_start:  # 0 means that there are no segments.
+        file_end = len(data)
+        if header_bytes >= _HEADER_BYTES_WITH_SEGMENT_SIZE:
+            (segment_bytes,) = struct.unpack_from("<Q", data, _SEGMENT_SIZE_OFFSET)
+            file_end = segments_start + segment_bytes
     if not _MIN_HEADER_BYTES <= program_end <= file_end <= len(data):
         raise ValueError("it is shorter than its header states, or its parts overlap")
     return program_end, file_end
@@ -113,8 +127,11 @@ def _read_operator(operator: Table) -> str:
 
 
 def _find_vector(table: Table, field: int) -> tuple[int, int]:
-    """Find a vector: (position of its first entry, number of entries); (0, 0) if it is absent."""
-    offset = table.Offset(4 + 2 * field)
+    """Return the position of a vector's first entry, and its number of entries; (0, 0) if absent.
+
+    A string is a vector of bytes.
+    """
+    offset = table.Offset(4 + 2 * field)  # In a flatbuffer, field n is entry 4 + 2 n of the vtable.
     if not offset:
         return 0, 0
     count = table.VectorLen(offset)
@@ -124,14 +141,14 @@ def _find_vector(table: Table, field: int) -> tuple[int, int]:
 
 
 def _read_tables(table: Table, field: int) -> Iterator[Table]:
-    """Yield the tables of a vector of tables."""
+    """Yield the tables in a field that is a vector of tables."""
     start, count = _find_vector(table, field)
     for index in range(count):
         yield Table(table.Bytes, table.Indirect(start + 4 * index))
 
 
 def _read_string(table: Table, field: int) -> str:
-    """Read a string; "" if it is absent."""
+    """Read a field that is a string; "" if the field is absent."""
     start, count = _find_vector(table, field)
     if start + count > len(table.Bytes):
         raise ValueError("one of its names reaches beyond the file")

@@ -1,4 +1,4 @@
-"""Checks of a .tflite file before LiteRT's interpreter reads it.
+"""Checks a .tflite file (a TensorFlow Lite model) before LiteRT's interpreter reads it.
 
 The interpreter uses a file's offsets and indices without checking them, so a damaged file could
 crash the process. This module reads the flatbuffer in Python, which cannot read beyond the bytes of
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import ArtifactError
-from tinyvit.runtimes.base import load_error
+from tinyvit.runtimes.engine_helpers import load_error
 
 _FILE_IDENTIFIER = b"TFL3"
 _FILE_IDENTIFIER_OFFSET = 4
 _MAX_FILE_BYTES = 2**31 - 1
-"""Offsets in a flatbuffer are limited to 31 bits."""
+"""Largest file that is read: offsets in a flatbuffer are limited to 31 bits."""
 
 _ELEMENT_BYTES = {
     "FLOAT32": 4,
@@ -40,9 +40,16 @@ _ZERO_POINT_RANGES = {"INT8": (-128, 127), "UINT8": (0, 255)}
 """Maps the name of a TensorType to its lowest and highest zero point; all others allow only 0."""
 
 _WEIGHTED_OPERATORS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
+"""Names of the BuiltinOperators whose second input is a weight."""
+
+# Limits of a tensor's number of dimensions, number of elements, and quantization scales.
 _MAX_RANK = 8
 _MAX_ELEMENTS = 2**31 - 1
 _MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
+
+_ABSENT = -1
+"""Index that an operator has in the place of an optional input that it does not use."""
+
 _MIN_SCALE_RATIO, _MAX_SCALE_RATIO = 2.0**-32, 2.0**8
 """XNNPACK's limits for input scale * weight scale / output scale."""
 
@@ -73,11 +80,13 @@ def read_checked_model(path: Path) -> bytes:
         ArtifactError: The file cannot be read, is not a .tflite file, or is damaged.
     """
     try:
-        data = path.read_bytes() if path.stat().st_size <= _MAX_FILE_BYTES else b""
+        is_too_large = path.stat().st_size > _MAX_FILE_BYTES
+        data = b"" if is_too_large else path.read_bytes()
     except OSError as error:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"
         ) from error
+    # This also refuses a file that is too large.
     if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
         raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")
     try:
@@ -88,14 +97,17 @@ def read_checked_model(path: Path) -> bytes:
 
 
 def _check_model(data: bytes) -> None:
-    """Raise one of _READER_ERRORS if the model is damaged."""
+    """Raise one of `_READER_ERRORS` if the model is damaged."""
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(data)
     if len(model.subgraphs) != 1:
         raise ValueError(f"the model has {len(model.subgraphs)} subgraphs instead of one")
     graph = model.subgraphs[0]
-    element_bytes = {getattr(schema.TensorType, k): size for k, size in _ELEMENT_BYTES.items()}
+    # The same tables with the schema's numbers as keys instead of names.
+    element_bytes = {
+        getattr(schema.TensorType, name): size for name, size in _ELEMENT_BYTES.items()
+    }
     zero_point_ranges = {
         getattr(schema.TensorType, name): limits for name, limits in _ZERO_POINT_RANGES.items()
     }
@@ -117,7 +129,9 @@ def _check_model(data: bytes) -> None:
 
 
 def _read_operator_kinds(model: Any, schema: Any) -> list[int]:
-    """Read the BuiltinOperator of each operator code; raises ValueError for custom operators."""
+    """Read the BuiltinOperator of each operator code; raise ValueError for custom operators."""
+    # `deprecatedBuiltinCode` ends at 127, and older files lack `builtinCode`, so the larger of the
+    # two is the code.
     kinds = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
     names = vars(schema.BuiltinOperator).items()
     builtins = {value for name, value in names if not name.startswith("_")}
@@ -143,15 +157,15 @@ def _check_buffer(tensor: Any, buffers: list[Any], element_bytes: dict[int, int]
     if buffer.offset or buffer.size:
         raise ValueError("a buffer is outside of the flatbuffer")
     expected_bytes = prod(_read_shape(tensor)) * element_bytes[tensor.type]
-    if _buffer_bytes(buffer) not in (0, expected_bytes):
+    if _count_buffer_bytes(buffer) not in (0, expected_bytes):
         raise ValueError("a buffer and its tensor have different sizes")
 
 
 def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int]]) -> None:
     """Raise ValueError unless scales and zero points are possible.
 
-    A tensor has one scale and zero point, or one for each index of an axis. A zero point outside of
-    the range of its type crashed the process in a test.
+    A quantized tensor has one scale and zero point, or one of each for every index of an axis. In
+    a test, a zero point outside of its type's range crashed the process.
     """
     scales = _read_scales(tensor)
     if not scales:
@@ -160,8 +174,8 @@ def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int
     if zero_points is None or len(zero_points) != len(scales):
         raise ValueError("a tensor has different numbers of scales and zero points")
     axis, shape = tensor.quantization.quantizedDimension, _read_shape(tensor)
-    has_axis = 0 <= axis < len(shape) and shape[axis] == len(scales)
-    if len(scales) > 1 and not has_axis:
+    fits_axis = 0 <= axis < len(shape) and shape[axis] == len(scales)
+    if len(scales) > 1 and not fits_axis:
         raise ValueError("a tensor has scales that do not fit its shape")
     if not all(_MIN_SCALE <= scale <= _MAX_SCALE for scale in scales):
         raise ValueError("a tensor has an impossible scale")
@@ -176,14 +190,16 @@ def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
     Inputs of the graph and constants are treated as written at the start.
     """
     constants = {
-        index for index, tensor in enumerate(graph.tensors) if _buffer_bytes(buffers[tensor.buffer])
+        index
+        for index, tensor in enumerate(graph.tensors)
+        if _count_buffer_bytes(buffers[tensor.buffer])
     }
     written_tensors = set(_read_indices(graph.inputs, graph.tensors))
     for operator in graph.operators:
         if not 0 <= operator.opcodeIndex < kind_count:
             raise ValueError("an operator has a code that does not exist")
-        inputs = _read_indices(operator.inputs, graph.tensors, optional=True)
-        if {index for index in inputs if index >= 0} - written_tensors - constants:
+        inputs = set(_read_indices(operator.inputs, graph.tensors, allow_absent=True)) - {_ABSENT}
+        if not inputs <= written_tensors | constants:
             raise ValueError("an operator reads a tensor before it is written")
         outputs = set(_read_indices(operator.outputs, graph.tensors))
         if outputs & (written_tensors | constants):
@@ -194,22 +210,28 @@ def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
 
 
 def _check_scale_ratio(input_tensor: Any, weight: Any, output: Any) -> None:
-    """Raise ValueError if the scales of an integer layer are outside of XNNPACK's limits.
+    """Raise ValueError if the scales of an integer layer exceed XNNPACK's limits.
 
-    With such scales, LiteRT freed memory twice in a test.
+    In a test, LiteRT freed memory twice if they did.
     """
-    input_scales, weight_scales, output_scales = map(_read_scales, (input_tensor, weight, output))
-    if not len(input_scales) == len(output_scales) == 1:
+    input_scales, output_scales = _read_scales(input_tensor), _read_scales(output)
+    weight_scales = _read_scales(weight)
+    is_integer_layer = len(input_scales) == len(output_scales) == 1
+    if not is_integer_layer:
         return
     ratios = (input_scales[0] * scale / output_scales[0] for scale in weight_scales)
     if not all(_MIN_SCALE_RATIO <= ratio < _MAX_SCALE_RATIO for ratio in ratios):
         raise ValueError("the scales of a layer are too far apart")
 
 
-def _read_indices(indices: Any, tensors: list[Any], optional: bool = False) -> list[int]:
-    """Read indices of tensors; -1 means that an optional input is absent."""
+def _read_indices(indices: Any, tensors: list[Any], allow_absent: bool = False) -> list[int]:
+    """Read indices of tensors; raise ValueError for one that does not exist.
+
+    With `allow_absent`, an index may also be _ABSENT.
+    """
     numbers = [] if indices is None else [int(index) for index in indices]
-    if any(not (-1 if optional else 0) <= index < len(tensors) for index in numbers):
+    lowest = _ABSENT if allow_absent else 0
+    if any(not lowest <= index < len(tensors) for index in numbers):
         raise ValueError("an operator uses a tensor that does not exist")
     return numbers
 
@@ -225,6 +247,6 @@ def _read_scales(tensor: Any) -> list[float]:
     return [] if scales is None else [float(scale) for scale in scales]
 
 
-def _buffer_bytes(buffer: Any) -> int:
+def _count_buffer_bytes(buffer: Any) -> int:
     """Return the size of a buffer's data in bytes."""
     return 0 if buffer.data is None else len(buffer.data)

@@ -1,4 +1,4 @@
-"""Core ML: runs .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
+"""The engine Core ML: runs .mlpackage folders on Macs, on the CPU, the GPU or the Neural Engine.
 
 The option `device` selects the compute units that Core ML may use. Core ML chooses one of them for
 each operation and does not report its choice, so `describe` returns the allowed units.
@@ -17,20 +17,18 @@ from PIL import Image
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
-    check_precision,
     closed_error,
+    describe_unstated_precision,
     load_error,
+    read_fixed_precision,
     run_error,
 )
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_signature
 from tinyvit.runtimes.engines._mil_types import ClassifierSignature
-from tinyvit.runtimes.formats.coreml import COREML, model_file
+from tinyvit.runtimes.formats.coreml import COREML, find_model_file
 
 _COMPUTE_UNITS = {"cpu": "CPU_ONLY", "gpu": "CPU_AND_GPU", "npu": "CPU_AND_NE"}
 """Maps a device to the name of a coremltools ComputeUnit."""
@@ -56,14 +54,14 @@ class CoreMLEngine(Engine):
             raise RequestError(
                 "Core ML chooses its number of threads itself", "leave --threads out"
             )
-        precision = check_precision(artifact, options, "Core ML")
+        precision = read_fixed_precision(artifact, options, "Core ML")
         units = _COMPUTE_UNITS.get(options.device.lower(), options.device.upper())
         if units not in _COMPUTE_UNITS.values():
             raise RequestError(
                 f"Core ML has no device {options.device!r}", f"it has {', '.join(_COMPUTE_UNITS)}"
             )
         coremltools, path = import_coremltools(), artifact.path
-        model_file(path)  # raises ArtifactError for an incomplete package
+        find_model_file(path)  # Called for its check: an incomplete package is an error.
         try:
             model = coremltools.models.MLModel(
                 str(path), compute_units=coremltools.ComputeUnit[units]
@@ -76,7 +74,7 @@ class CoreMLEngine(Engine):
             version=f"{platform.mac_ver()[0]}, coremltools {coremltools.__version__}",
             device=units,
             threads=None,
-            precision=precision or "unstated (float32 output)",
+            precision=precision or describe_unstated_precision([signature.output]),
         )
         return _CoreMLRuntime(model, signature, info)
 

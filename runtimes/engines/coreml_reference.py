@@ -1,8 +1,8 @@
-"""A reference evaluator, in numpy, of Core ML packages, for systems without Core ML.
+"""The engine coreml-reference: evaluates Core ML packages in numpy, on systems without Core ML.
 
-It executes the operations in the file as Apple specifies them, so that an export can be checked on
-the machine that made it. Its latency is not that of Core ML, and Core ML may round intermediate
-results differently.
+This reference evaluator executes the operations in a package as Apple specifies them, so that an
+export can be checked on the machine that made it. Its latency says nothing about Core ML, and Core
+ML may round intermediate results differently.
 """
 
 from __future__ import annotations
@@ -17,14 +17,8 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
-    check_batch,
-    closed_error,
-)
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import check_batch, closed_error
 from tinyvit.runtimes.engines._mil_operations import OPERATIONS, compute_operation
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_mil_program
 from tinyvit.runtimes.engines._mil_types import Array, MilProgram, Operation, unsupported_error
@@ -35,10 +29,11 @@ _DEQUANTIZING_KINDS = (
     "constexpr_affine_dequantize",
     "constexpr_blockwise_shift_scale",
 )
+"""Kinds of operations that convert integers to floats."""
 
 
 class CoreMLReferenceEngine(Engine):
-    """The numpy evaluator. It uses coremltools only to read the file."""
+    """The evaluator in numpy. It uses coremltools only to read the package."""
 
     name = "coreml-reference"
     formats = (COREML,)
@@ -66,15 +61,21 @@ class CoreMLReferenceEngine(Engine):
                 f"{artifact.path.name} computes in {precision}, not in {options.precision}",
                 "leave --precision out; the precision is fixed in the file",
             )
-        version = f"coremltools {coremltools.__version__}, numpy {np.__version__}"
-        return _ReferenceRuntime(evaluator, RuntimeInfo(self.name, version, "cpu", None, precision))
+        info = RuntimeInfo(
+            engine=self.name,
+            version=f"coremltools {coremltools.__version__}, numpy {np.__version__}",
+            device="cpu",
+            threads=None,
+            precision=precision,
+        )
+        return _ReferenceRuntime(evaluator, info)
 
 
 ENGINE = CoreMLReferenceEngine()
 
 
 class Evaluator:
-    """Executes a program. Constants are converted and weights dequantized once, at the start.
+    """Executes a program. Operations that depend only on constants are executed once, at the start.
 
     Attributes:
         signature: The input and output of the program.
@@ -87,8 +88,8 @@ class Evaluator:
         Args:
             program: The program.
             float_dtype: Type of the arithmetic: float32, or float64 to make the rounding errors of
-                sums negligible. Results that the program declares as float16 are rounded to float16
-                with both types.
+                sums negligible. With either type, results that the program declares as float16 are
+                rounded to float16.
 
         Raises:
             ArtifactError: The program has an operation that is not supported.
@@ -99,6 +100,7 @@ class Evaluator:
         )
         self._float_dtype = np.dtype(float_dtype)
         self._constant_values: dict[str, Array] = {}
+        # The operations to execute for each batch, each with its converted constants.
         self._steps: list[tuple[Operation, dict[str, Any]]] = []
         for operation in program.operations:
             if operation.kind not in OPERATIONS:
@@ -107,7 +109,10 @@ class Evaluator:
                 parameter: self._convert_constant(value)
                 for parameter, value in operation.constants.items()
             }
-            if set(operation.inputs.values()) <= self._constant_values.keys():
+            depends_only_on_constants = (
+                set(operation.inputs.values()) <= self._constant_values.keys()
+            )
+            if depends_only_on_constants:
                 self._constant_values[operation.output] = self._compute(
                     operation, constants, self._constant_values
                 )
@@ -116,6 +121,7 @@ class Evaluator:
         self._use_counts = Counter(
             name for operation, _ in self._steps for name in operation.inputs.values()
         )
+        # Counted as one more use, so that the logits are not freed before they are returned.
         self._use_counts[self.signature.output.name] += 1
 
     def compute_logits(self, batch: npt.NDArray[Any]) -> Array:
@@ -137,12 +143,13 @@ class Evaluator:
             for name in operation.inputs.values():
                 remaining_uses[name] -= 1
                 if not remaining_uses[name]:
-                    values.pop(name, None)  # free its memory after the last use
+                    values.pop(name, None)  # Frees the value's memory after its last use.
         return values[self.signature.output.name]
 
     def _compute(
         self, operation: Operation, constants: dict[str, Any], values: dict[str, Array]
     ) -> Array:
+        """Compute one operation whose inputs are among the named values."""
         inputs = {parameter: values[name] for parameter, name in operation.inputs.items()}
         return compute_operation(operation, {**constants, **inputs}, self._float_dtype)
 
@@ -158,8 +165,8 @@ class MatrixProduct(NamedTuple):
     Attributes:
         kind: "conv", "linear" or "matmul".
         macs: Number of multiply-accumulates.
-        is_integer: Whether both operands are dequantized integers, so that a device can compute the
-            product in integers; it may still use floats.
+        is_integer: Whether both operands are dequantized integers. A device can then compute the
+            product in integers, but may use floats nevertheless.
     """
 
     kind: str
@@ -168,13 +175,13 @@ class MatrixProduct(NamedTuple):
 
 
 def list_matrix_products(program: MilProgram) -> list[MatrixProduct]:
-    """List the matrix products of a program, in the order of the file.
+    """List the matrix products and convolutions of a program.
 
     Args:
         program: The program.
 
     Returns:
-        The products.
+        The products, in the order of the program.
     """
     operations = {operation.output: operation for operation in program.operations}
     products = []
@@ -199,14 +206,18 @@ def _is_dequantized(name: str, operations: dict[str, Operation]) -> bool:
 def _macs_per_element(
     operation: Operation, second_parameter: str, operations: dict[str, Operation]
 ) -> int:
-    """Return the number of multiply-accumulates for each element of the result."""
+    """Return the number of multiply-accumulates for one element of the result.
+
+    `operations` maps the name of a value to the operation that computes it.
+    """
     if second_parameter in operation.inputs:
         shape = operations[operation.inputs[second_parameter]].shape
     else:
         shape = operation.constants[second_parameter].shape
     if second_parameter == "weight":
-        return prod(shape[1:])
-    return int(shape[-1 if operation.constants.get("transpose_y") else -2])
+        return prod(shape[1:])  # The first axis of a weight is that of the output channels.
+    summed_axis = -1 if operation.constants.get("transpose_y") else -2
+    return int(shape[summed_axis])
 
 
 class _ReferenceRuntime(Runtime):

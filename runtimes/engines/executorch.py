@@ -1,8 +1,9 @@
-"""ExecuTorch: runs .pte files on CPUs, with the XNNPACK delegate and the portable kernels.
+"""The engine ExecuTorch: runs .pte files on CPUs, with XNNPACK and ExecuTorch's portable kernels.
 
-A delegate is a backend that runs a part of the network. Only XNNPACK is allowed, because some other
-delegates load libraries that the file names. ExecuTorch has one thread pool for the whole process,
-and a loaded file keeps pointers into it, so the pool is never resized while a file is open.
+XNNPACK is a delegate, a backend that runs a part of the network. Other delegates are refused,
+because some of them load libraries that the file names. ExecuTorch has one thread pool for the
+whole process, and a loaded file keeps pointers into the pool, so the pool is never resized while a
+file is open.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
-    check_precision,
     closed_error,
+    count_physical_cores,
+    describe_unstated_precision,
+    import_library,
     load_error,
     make_tensor_spec,
-    physical_cores,
+    read_fixed_precision,
     run_error,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
@@ -43,15 +43,17 @@ _DTYPES = {0: "uint8", 1: "int8", 5: "float16", 6: "float32", 7: "float64"}
 """Maps a ScalarType (runtime/core/portable_type/scalar_type.h) to numpy's dtype name."""
 
 _POOL_LOCK = threading.Lock()
+"""Held while files are opened and closed, so that the thread pool is not resized in between."""
+
 _OPEN_RUNTIMES: weakref.WeakSet[_ExecuTorchRuntime] = weakref.WeakSet()
-"""All open files of this process; they share the thread pool."""
+"""All open files of this process. They share the thread pool."""
 
 
 class ExecuTorchEngine(Engine):
     """ExecuTorch on the CPU, called through its Python package."""
 
     name = "executorch"
-    formats = (TrailerFormat("executorch", ".pte", b"ET12", magic_offset=4),)
+    formats = (TrailerFormat(name="executorch", suffix=".pte", magic=b"ET12", magic_offset=4),)
     package = "executorch"
     extra = "executorch"
 
@@ -62,23 +64,26 @@ class ExecuTorchEngine(Engine):
                 f"the installed ExecuTorch has no device {options.device!r}",
                 "use --device cpu, or run the file in a build of ExecuTorch for that device",
             )
-        precision = check_precision(artifact, options, "ExecuTorch")
-        library = _import_executorch()
-        data = read_checked_file(artifact)
+        precision = read_fixed_precision(artifact, options, "ExecuTorch")
+        portable_lib = _import_portable_lib()
+        file_bytes = read_checked_file(artifact)
         with _POOL_LOCK, _silence_executorch():
-            threads = _set_threads(library, options.threads)
+            threads = _set_threads(portable_lib, options.threads)
             try:
-                module = library._load_for_executorch_from_buffer(data)
+                module = portable_lib._load_for_executorch_from_buffer(file_bytes)
                 method = module.method_meta(METHOD)
-                inputs = _read_tensor_specs(method, "input")
-                outputs = _read_tensor_specs(method, "output")
+                inputs = _read_inputs(method)
+                outputs = _read_outputs(method)
             except (RuntimeError, IndexError, ValueError) as error:
                 raise load_error(artifact.path, "ExecuTorch", error) from error
-            if not precision:
-                precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
-            version = metadata.version("executorch")
-            info = RuntimeInfo(self.name, version, "cpu (XNNPACK)", threads, precision)
-            runtime = _ExecuTorchRuntime(module, data, inputs, outputs, info)
+            info = RuntimeInfo(
+                engine=self.name,
+                version=metadata.version("executorch"),
+                device="cpu (XNNPACK)",
+                threads=threads,
+                precision=precision or describe_unstated_precision(outputs),
+            )
+            runtime = _ExecuTorchRuntime(module, file_bytes, inputs, outputs, info)
             _OPEN_RUNTIMES.add(runtime)
         return runtime
 
@@ -87,19 +92,19 @@ ENGINE = ExecuTorchEngine()
 
 
 def run_once(path: str) -> None:
-    """Run a file once on zeros, to find out whether it crashes the process.
+    """Run a file once on zeros, to find out whether the file crashes the process.
 
-    This is meant to be called in a separate process. Python exceptions are ignored, because opening
-    the file raises them again.
+    The function is meant to be called in a separate process. It ignores Python exceptions, because
+    opening the file in the main process raises them again.
 
     Args:
         path: Path of a .pte file.
     """
-    library = _import_executorch()
-    data = Path(path).read_bytes()  # the module points into these bytes
+    portable_lib = _import_portable_lib()
+    file_bytes = Path(path).read_bytes()  # A variable keeps them: the module points into them.
     try:
-        module = library._load_for_executorch_from_buffer(data)
-        inputs = _read_tensor_specs(module.method_meta(METHOD), "input")
+        module = portable_lib._load_for_executorch_from_buffer(file_bytes)
+        inputs = _read_inputs(module.method_meta(METHOD))
         import torch
 
         zeros = [np.zeros([int(size) for size in spec.shape], spec.dtype) for spec in inputs]
@@ -108,15 +113,13 @@ def run_once(path: str) -> None:
         return
 
 
-def _import_executorch() -> ModuleType:
-    """Import ExecuTorch's Python binding; raises MissingDependencyError if it is not installed."""
-    try:
-        with _silence_executorch():
-            from executorch.extension.pybindings import portable_lib
-    except ImportError as error:
-        raise MissingDependencyError.for_package("executorch", extra="executorch") from error
-    module: ModuleType = portable_lib
-    return module
+def _import_portable_lib() -> ModuleType:
+    """Import ExecuTorch's Python binding, which is called portable_lib."""
+    with _silence_executorch():
+        return import_library(
+            "executorch.extension.pybindings.portable_lib",
+            MissingDependencyError.of("executorch", "executorch"),
+        )
 
 
 @contextmanager
@@ -126,13 +129,13 @@ def _silence_executorch() -> Iterator[None]:
         yield
 
 
-def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
-    """Set the size of the thread pool and return it; by default, one thread for each physical core.
+def _set_threads(portable_lib: ModuleType, requested_threads: int | None) -> int:
+    """Resize the thread pool and return its new size; None requests one thread per physical core.
 
     Raises RequestError if an open file uses the pool with another size, because resizing the pool
     frees memory that the open file points to.
     """
-    current_threads = int(library._threadpool_get_thread_count())
+    current_threads = int(portable_lib._threadpool_get_thread_count())
     if _OPEN_RUNTIMES:
         if requested_threads in (None, current_threads):
             return current_threads
@@ -141,10 +144,10 @@ def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
             f"{current_threads} threads, not {requested_threads}",
             f"close that file first, or use --threads {current_threads}",
         )
-    target_threads = requested_threads or physical_cores()
+    target_threads = requested_threads or count_physical_cores()
     if current_threads != target_threads:
-        library._unsafe_reset_threadpool(target_threads)
-        current_threads = int(library._threadpool_get_thread_count())
+        portable_lib._unsafe_reset_threadpool(target_threads)
+        current_threads = int(portable_lib._threadpool_get_thread_count())
     if requested_threads not in (None, current_threads):
         raise RequestError(
             f"ExecuTorch uses {current_threads} threads here, not {requested_threads}",
@@ -154,19 +157,20 @@ def _set_threads(library: ModuleType, requested_threads: int | None) -> int:
 
 
 class _ExecuTorchRuntime(Runtime):
-    """A loaded file. A lock admits one thread at a time, because it has one set of buffers."""
+    """A loaded file. A lock admits one thread at a time, because a file has one set of buffers."""
 
     def __init__(
         self,
         module: Any,
-        data: bytes,
+        file_bytes: bytes,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         info: RuntimeInfo,
     ) -> None:
         self.inputs, self.outputs, self._info = inputs, outputs, info
-        # The module points into the bytes of the file, so both are kept and released together.
-        self._module_and_data: tuple[Any, bytes] | None = (module, data)
+        self._module = module
+        # Kept as long as the module, which points into these bytes.
+        self._file_bytes: bytes | None = file_bytes
         self._lock = threading.Lock()
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -174,14 +178,14 @@ class _ExecuTorchRuntime(Runtime):
         import torch
 
         with self._lock:
-            if self._module_and_data is None:
+            if self._module is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
-            # torch.from_numpy warns about read-only arrays, so these are copied.
+            # A read-only batch is copied, because torch.from_numpy would warn about it.
             tensor = torch.from_numpy(np.require(batch, requirements=["C", "W"]))
             try:
-                outputs = self._module_and_data[0].forward([tensor])
-                # Copied, because the next call overwrites the buffer of the output.
+                outputs = self._module.forward([tensor])
+                # Copied, because the next call overwrites the output's buffer.
                 return np.array(outputs[0].numpy(), np.float32)
             except RuntimeError as error:
                 raise run_error("ExecuTorch", error) from error
@@ -191,22 +195,35 @@ class _ExecuTorchRuntime(Runtime):
         return self._info
 
     def close(self) -> None:
-        """Release the file; after the last one, the thread pool may be resized."""
+        """Release the file. When no file is open, the thread pool may be resized again."""
         with _POOL_LOCK, self._lock:
-            self._module_and_data = None
+            self._module = None
+            self._file_bytes = None
             _OPEN_RUNTIMES.discard(self)
 
 
-def _read_tensor_specs(method: Any, side: str) -> tuple[TensorSpec, ...]:
-    """Describe the inputs (side "input") or outputs ("output"). The file has no names for them."""
-    specs = []
-    for index in range(getattr(method, f"num_{side}s")()):
-        tensor = getattr(method, f"{side}_tensor_meta")(index)
-        dtype = _DTYPES.get(tensor.dtype())
-        if dtype is None:
-            raise ArtifactError(
-                f"an {side} has the unsupported ScalarType {tensor.dtype()}",
-                "an image classifier with float32 or uint8 images is expected",
-            )
-        specs.append(make_tensor_spec(f"{side}{index}", tensor.sizes(), dtype))
-    return tuple(specs)
+def _read_inputs(method: Any) -> tuple[TensorSpec, ...]:
+    """Describe the inputs of a loaded method. A .pte file has no names for them."""
+    return tuple(
+        _read_tensor_spec(method.input_tensor_meta(index), f"input{index}")
+        for index in range(method.num_inputs())
+    )
+
+
+def _read_outputs(method: Any) -> tuple[TensorSpec, ...]:
+    """Describe the outputs of a loaded method. A .pte file has no names for them."""
+    return tuple(
+        _read_tensor_spec(method.output_tensor_meta(index), f"output{index}")
+        for index in range(method.num_outputs())
+    )
+
+
+def _read_tensor_spec(tensor: Any, name: str) -> TensorSpec:
+    """Describe an input or output under the given name."""
+    dtype = _DTYPES.get(tensor.dtype())
+    if dtype is None:
+        raise ArtifactError(
+            f"{name} has the unsupported ScalarType {tensor.dtype()}",
+            "an image classifier with float32 or uint8 images is expected",
+        )
+    return make_tensor_spec(name, tensor.sizes(), dtype)

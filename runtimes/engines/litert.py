@@ -1,15 +1,15 @@
-"""LiteRT: runs .tflite files on CPUs, with XNNPACK's kernels if possible, otherwise with its own.
+"""The engine LiteRT (formerly TensorFlow Lite): runs .tflite files on CPUs.
 
-Neither delegates nor custom operators are loaded from libraries. The interpreter uses the offsets
-and indices in a file without checking them, so a damaged file could crash the process. The whole
-file is therefore checked first (_tflite.py).
+An operator runs in a kernel of the library XNNPACK if there is one, and otherwise in LiteRT's own
+kernel. No delegates (other backends) and no custom operators are loaded. LiteRT's interpreter uses
+the offsets and indices in a file without checking them, so a damaged file could crash the process.
+The whole file is therefore checked first (_tflite.py).
 """
 
 from __future__ import annotations
 
 import threading
 from importlib import metadata
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,17 +19,16 @@ from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.output_capture import silence_file_descriptors
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
-    check_precision,
     closed_error,
+    count_physical_cores,
+    describe_unstated_precision,
+    import_library,
     load_error,
     make_tensor_spec,
-    physical_cores,
+    read_fixed_precision,
     run_error,
 )
 from tinyvit.runtimes.engines import _tflite
@@ -40,27 +39,30 @@ class LiteRTEngine(Engine):
     """LiteRT, the successor of TensorFlow Lite, on the CPU."""
 
     name = "litert"
-    formats = (TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4),)
+    formats = (TrailerFormat(name="litert", suffix=".tflite", magic=b"TFL3", magic_offset=4),)
     package = "ai_edge_litert"
     extra = "litert"
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open a .tflite file; see `Engine.open`."""
-        library = _import_litert()
+        litert = import_library(
+            "ai_edge_litert.interpreter", MissingDependencyError.of("ai-edge-litert", "litert")
+        )
         if options.device.lower() != "cpu":
             raise RequestError(
                 f"LiteRT has no device {options.device!r} here",
                 "use --device cpu, or run the file in an app that brings its own delegate",
             )
-        precision = check_precision(artifact, options, "LiteRT")
-        data = _tflite.read_checked_model(artifact.path)
+        precision = read_fixed_precision(artifact, options, "LiteRT")
+        file_bytes = _tflite.read_checked_model(artifact.path)
         # LiteRT's own default is one thread.
-        threads = options.threads or physical_cores()
+        threads = options.threads or count_physical_cores()
         try:
-            with silence_file_descriptors():  # LiteRT logs that it uses XNNPACK
-                interpreter = library.Interpreter(model_content=data, num_threads=threads)
+            with silence_file_descriptors():  # LiteRT would print that it uses XNNPACK.
+                interpreter = litert.Interpreter(model_content=file_bytes, num_threads=threads)
                 interpreter.allocate_tensors()
-            # Inside the `try`, because reading a tensor name that is not UTF-8 raises ValueError.
+            # Inside the `try`, because the constructor reads the names of tensors, which raises
+            # ValueError for a name that is not UTF-8.
             return _LiteRTRuntime(interpreter, threads, precision)
         except (ValueError, RuntimeError, TypeError) as error:
             raise load_error(artifact.path, "LiteRT", error) from error
@@ -69,18 +71,8 @@ class LiteRTEngine(Engine):
 ENGINE = LiteRTEngine()
 
 
-def _import_litert() -> ModuleType:
-    """Import LiteRT's interpreter; raises MissingDependencyError if it is not installed."""
-    try:
-        from ai_edge_litert import interpreter
-    except ImportError as error:
-        raise MissingDependencyError.for_package("ai-edge-litert", extra="litert") from error
-    module: ModuleType = interpreter
-    return module
-
-
 class _LiteRTRuntime(Runtime):
-    """An interpreter. A lock admits one thread at a time, because it has one set of buffers."""
+    """An interpreter. A lock admits one thread at a time: an interpreter has one set of buffers."""
 
     def __init__(self, interpreter: Any, threads: int, precision: str) -> None:
         input_details = interpreter.get_input_details()
@@ -91,11 +83,13 @@ class _LiteRTRuntime(Runtime):
         self._output_index = output_details[0]["index"]
         self._interpreter = interpreter
         self._lock = threading.Lock()
-        if not precision:
-            # Without a manifest, the output types do not show whether the network is quantized.
-            precision = f"unstated ({', '.join(spec.dtype for spec in self.outputs)} output)"
-        version = metadata.version("ai-edge-litert")
-        self._info = RuntimeInfo(ENGINE.name, version, "CPU", threads, precision)
+        self._info = RuntimeInfo(
+            engine=ENGINE.name,
+            version=metadata.version("ai-edge-litert"),
+            device="CPU",
+            threads=threads,
+            precision=precision or describe_unstated_precision(self.outputs),
+        )
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Run the network; see `Runtime.run`."""
@@ -122,9 +116,10 @@ class _LiteRTRuntime(Runtime):
 
 
 def _read_tensor_spec(details: dict[str, Any]) -> TensorSpec:
-    """Describe a tensor. The interpreter reports a dimension of any size as 1."""
+    """Describe an input or output. The interpreter reports a dimension of any size as 1."""
     dtype = np.dtype(details["dtype"])
-    if dtype.kind not in "fiu":
+    is_number = dtype.kind in "fiu"  # a float, or a signed or unsigned integer
+    if not is_number:
         raise ArtifactError(
             f"the tensor {details['name']} has the type {dtype}",
             "an image classifier with float32 or uint8 images is expected",

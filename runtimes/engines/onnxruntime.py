@@ -1,8 +1,9 @@
-"""ONNX Runtime: runs ONNX files and its own .ort files on CPUs, GPUs and NPUs.
+"""The engine ONNX Runtime: runs ONNX files and .ort files on CPUs, GPUs and NPUs.
 
-GPUs and NPUs need a build of ONNX Runtime with an execution provider (a backend) for them. A
-provider that cannot run the whole network causes an error: ONNX Runtime would otherwise run the
-rest on the CPU without a message.
+An execution provider is ONNX Runtime's backend for one kind of device. GPUs and NPUs need a build
+of ONNX Runtime that contains a provider for them. If a provider cannot run the whole network,
+opening the file is an error; ONNX Runtime by itself would run the rest on the CPU without a
+message.
 """
 
 from __future__ import annotations
@@ -16,24 +17,23 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
-    check_precision,
     closed_error,
+    count_physical_cores,
+    describe_unstated_precision,
+    import_library,
     load_error,
     make_tensor_spec,
-    physical_cores,
+    read_fixed_precision,
     run_error,
     shorten_message,
 )
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.trailer import TrailerFormat
 
-ORT = TrailerFormat("ort", ".ort", b"ORTM", magic_offset=4)
+ORT = TrailerFormat(name="ort", suffix=".ort", magic=b"ORTM", magic_offset=4)
 """The .ort format, which only ONNX Runtime uses."""
 
 _CPU_PROVIDER = "CPUExecutionProvider"
@@ -42,17 +42,20 @@ _PROVIDERS_BY_DEVICE = {
     "gpu": ("CUDA", "MIGraphX", "ROCM", "Dml", "CoreML", "WebGpu"),
     "npu": ("QNN", "VitisAI", "VSINPU", "Rknpu", "CANN", "Nnapi"),
 }
-"""Maps a device to its providers, best first; the suffix "ExecutionProvider" is left out."""
+"""Maps a device to its providers, best first. Their suffix "ExecutionProvider" is left out."""
 
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
 """TF32 is turned off, because it would give float32 products less than float32 precision."""
 
 _FATAL_MESSAGES_ONLY = 4
-"""Value of SessionOptions.log_severity_level for logging fatal errors only."""
+"""Value of SessionOptions.log_severity_level with which only fatal errors are logged."""
+
+_DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+"""Maps ONNX Runtime's name of a float type to numpy's. Integer types have the same name in both."""
 
 
 class OnnxRuntimeEngine(Engine):
-    """ONNX Runtime, which is installed with every tinyvit-edge."""
+    """ONNX Runtime, which every installation of tinyvit-edge has."""
 
     name = "onnxruntime"
     formats = (ONNX, ORT)
@@ -61,41 +64,42 @@ class OnnxRuntimeEngine(Engine):
 
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open an ONNX or .ort file; see `Engine.open`."""
-        onnxruntime = _import_onnxruntime()
-        precision = check_precision(artifact, options, self.name)
+        onnxruntime = import_library(
+            "onnxruntime",
+            MissingDependencyError(
+                "onnxruntime is not installed",
+                "pip install onnxruntime, or onnxruntime-gpu for a GPU",
+            ),
+        )
+        precision = read_fixed_precision(artifact, options, self.name)
         provider = _find_provider(options.device, onnxruntime.get_available_providers())
         threads = _choose_threads(provider, options)
         session = _create_session(onnxruntime, artifact, provider, threads)
         inputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_inputs())
         outputs = tuple(_read_tensor_spec(tensor) for tensor in session.get_outputs())
-        if not precision:
-            # Without a manifest, the output types do not show whether the network is quantized.
-            precision = f"unstated ({', '.join(spec.dtype for spec in outputs)} output)"
-        info = RuntimeInfo(self.name, onnxruntime.__version__, provider, threads, precision)
+        info = RuntimeInfo(
+            engine=self.name,
+            version=onnxruntime.__version__,
+            device=provider,
+            threads=threads,
+            precision=precision or describe_unstated_precision(outputs),
+        )
         return _OnnxRuntime(session, inputs, outputs, info)
 
 
 ENGINE = OnnxRuntimeEngine()
 
 
-def _import_onnxruntime() -> ModuleType:
-    """Import onnxruntime; raises MissingDependencyError if it is not installed."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingDependencyError(
-            "onnxruntime is not installed", "pip install onnxruntime, or onnxruntime-gpu for a GPU"
-        ) from error
-    module: ModuleType = onnxruntime
-    return module
+def _find_provider(device: str, available_providers: list[str]) -> str:
+    """Return the full name of the best available provider for a device.
 
-
-def _find_provider(device: str, available: list[str]) -> str:
-    """Return the full name of the first available provider for a device or short name."""
-    candidates = _PROVIDERS_BY_DEVICE.get(
-        device.lower(), (device.removesuffix("ExecutionProvider"),)
-    )
-    full_names = {name.removesuffix("ExecutionProvider").lower(): name for name in available}
+    The device may also be the name of a provider, with or without "ExecutionProvider".
+    """
+    provider_name = device.removesuffix("ExecutionProvider")
+    candidates = _PROVIDERS_BY_DEVICE.get(device.lower(), (provider_name,))
+    full_names = {
+        name.removesuffix("ExecutionProvider").lower(): name for name in available_providers
+    }
     for candidate in candidates:
         if candidate.lower() in full_names:
             return full_names[candidate.lower()]
@@ -106,10 +110,10 @@ def _find_provider(device: str, available: list[str]) -> str:
 
 
 def _choose_threads(provider: str, options: RuntimeOptions) -> int | None:
-    """Return the number of CPU threads; None on other devices, for which --threads is an error."""
+    """Return the number of CPU threads; None on other devices, where --threads is an error."""
     if provider == _CPU_PROVIDER:
         # Always set, because ONNX Runtime does not report the number that it would choose.
-        return options.threads or physical_cores()
+        return options.threads or count_physical_cores()
     if options.threads is not None:
         raise RequestError(
             f"--threads sets CPU threads, and the device is {provider}",
@@ -124,7 +128,7 @@ def _create_session(
     """Create an InferenceSession that uses one provider for the whole network."""
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = _FATAL_MESSAGES_ONLY
-    # The format is set, because ONNX Runtime would otherwise derive it from the file name.
+    # ONNX Runtime would otherwise derive the format from the file name.
     settings.add_session_config_entry(
         "session.load_model_format", "ORT" if artifact.format is ORT else "ONNX"
     )
@@ -153,7 +157,7 @@ def _create_session(
 
 
 class _OnnxRuntime(Runtime):
-    """A session of ONNX Runtime. Several threads may run it at the same time."""
+    """A session of ONNX Runtime, which several threads may run at the same time."""
 
     def __init__(
         self,
@@ -190,8 +194,7 @@ class _OnnxRuntime(Runtime):
 
 def _read_tensor_spec(tensor: Any) -> TensorSpec:
     """Describe an input or output of a session, whose type is a string like "tensor(float)"."""
-    names = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
-    dtype = names.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
+    dtype = _DTYPES.get(tensor.type, tensor.type.removeprefix("tensor(").removesuffix(")"))
     try:
         np.dtype(dtype)
     except TypeError as error:

@@ -1,7 +1,8 @@
-"""OpenVINO: runs its own IR files (.xml with .bin) and ONNX files on CPUs, Intel GPUs and NPUs.
+"""The engine OpenVINO: runs its IR files and ONNX files on CPUs, and on Intel's GPUs and NPUs.
 
-OpenVINO may use another precision or number of threads than requested. Both are therefore read from
-the compiled model, and a difference from the options is an error.
+IR is OpenVINO's own format: an .xml file with the graph and a .bin file with the weights. OpenVINO
+may use another precision or number of threads than requested. Both are therefore read from the
+compiled model, and a difference from the options is an error.
 """
 
 from __future__ import annotations
@@ -18,13 +19,11 @@ import numpy.typing as npt
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
     closed_error,
+    import_library,
     load_error,
     make_tensor_spec,
     run_error,
@@ -36,11 +35,13 @@ from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 _PRECISION_HINTS = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 """Maps a precision to OpenVINO's value of INFERENCE_PRECISION_HINT."""
 
-_PRECISIONS = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
+_PRECISIONS_BY_HINT = {hint: precision for precision, hint in _PRECISION_HINTS.items()}
+"""Maps OpenVINO's value of INFERENCE_PRECISION_HINT to a precision."""
 
 _DYNAMIC_QUANTIZATION = "DYNAMIC_QUANTIZATION_GROUP_SIZE"
-"""Property for dynamic quantization: float inputs of layers with int8 weights are quantized at run
-time. It is on by default on CPUs. "0" turns it off, because artifacts do not ask for it."""
+"""OpenVINO's property for dynamic quantization: if a layer has int8 weights and float inputs, the
+inputs are quantized while the network runs. On CPUs it is on by default. The value "0" turns it
+off, because artifacts do not request it."""
 
 
 class OpenVINOEngine(Engine):
@@ -58,12 +59,16 @@ class OpenVINOEngine(Engine):
         openvino = _import_openvino()
         core = shared_core()
         device = _find_device(options.device, core.available_devices)
-        compiled_model = _compile(
-            core, artifact, device, _make_properties(artifact, options, device)
-        )
+        properties = _make_properties(artifact, options, device)
+        compiled_model = _compile(core, artifact, device, properties)
         precision = _read_precision(compiled_model, device, artifact, options)
-        threads = _read_threads(compiled_model, device, options)
-        info = RuntimeInfo(self.name, openvino.__version__, device, threads, precision)
+        info = RuntimeInfo(
+            engine=self.name,
+            version=openvino.__version__,
+            device=device,
+            threads=_read_threads(compiled_model, device, options),
+            precision=precision,
+        )
         return OpenVINORuntime(compiled_model, info, has_cache=options.cache is not None)
 
 
@@ -74,10 +79,10 @@ ENGINE = OpenVINOEngine()
 def shared_core() -> Any:
     """Return the one openvino.Core of this process, which is never freed.
 
-    Freeing several Cores can crash the process. The CPU plugin of a Core installs a signal stack
-    for the thread and, when the Core is freed, restores the previous one. If that belonged to a
-    Core that was freed earlier, the next signal with a handler, such as Ctrl-C, crashes the process
-    (seen with OpenVINO 2026.4).
+    Freeing several Cores can crash the process. A Core's CPU plugin installs a signal stack for the
+    thread and, when the Core is freed, restores the previous signal stack. If the previous one
+    belonged to a Core that was freed earlier, the next signal with a handler, such as Ctrl-C,
+    crashes the process (seen with OpenVINO 2026.4).
 
     Returns:
         The openvino.Core.
@@ -89,13 +94,7 @@ def shared_core() -> Any:
 
 
 def _import_openvino() -> ModuleType:
-    """Import openvino; raises MissingDependencyError if it is not installed."""
-    try:
-        import openvino
-    except ImportError as error:
-        raise MissingDependencyError.for_package("openvino", extra="openvino") from error
-    module: ModuleType = openvino
-    return module
+    return import_library("openvino", MissingDependencyError.of("openvino", "openvino"))
 
 
 def _check_resize_support(artifact: Artifact) -> None:
@@ -104,46 +103,49 @@ def _check_resize_support(artifact: Artifact) -> None:
     OpenVINO's ONNX reader ignores the attribute "antialias" of Resize, so the logits would be
     wrong without any message.
     """
-    is_onnx = artifact.format is ONNX
-    if (
-        is_onnx
-        and artifact.manifest is not None
-        and artifact.manifest.embedded_preprocessing == "full"
-    ):
+    manifest = artifact.manifest
+    resizes_images = manifest is not None and manifest.stage == "full"
+    if artifact.format is ONNX and resizes_images:
         raise RequestError(
             "OpenVINO cannot resize images as this ONNX file requires",
             "use an artifact of tinyvit-export --target openvino --preprocess full",
         )
 
 
-def _find_device(device: str, available: list[str]) -> str:
+def _find_device(device: str, available_devices: list[str]) -> str:
     """Return OpenVINO's name of an available device; raise RequestError for any other name.
 
-    AUTO, HETERO and MULTI are refused, too, because they choose the device themselves.
+    OpenVINO's virtual devices AUTO, HETERO and MULTI are refused too, because they choose a device
+    themselves.
     """
     name = device.upper()
-    if name in available or any(known.startswith(f"{name}.") for known in available):
+    # If there are several GPUs, OpenVINO lists GPU.0 and GPU.1, and accepts GPU for the first one.
+    is_numbered = any(available.startswith(f"{name}.") for available in available_devices)
+    if name in available_devices or is_numbered:
         return name
     raise RequestError(
         f"OpenVINO has no device {device!r} here",
-        f"it has {', '.join(available)}; other devices need their drivers",
+        f"it has {', '.join(available_devices)}; other devices need their drivers",
     )
 
 
 def _may_choose_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
-    """Return whether the device may choose the float type, because the file is float16."""
+    """Return whether the device may choose its float type.
+
+    It may if the file is float16 and the options do not name a precision.
+    """
     is_float16 = artifact.manifest is not None and artifact.manifest.precision == "float16"
     return is_float16 and options.precision is None
 
 
 def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -> dict[str, str]:
     """Translate the options to OpenVINO's properties."""
-    # For a float16 file, "f16" means the processor's own 16-bit float type: bfloat16 on x86, and
-    # float32 if it has none.
-    default = "float16" if _may_choose_precision(artifact, options) else "float32"
+    # OpenVINO takes "f16" as the processor's own 16-bit float type. On x86 this is bfloat16, or
+    # float32 if the processor has no 16-bit type.
+    default_precision = "float16" if _may_choose_precision(artifact, options) else "float32"
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[options.precision or default],
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[options.precision or default_precision],
     }
     if device == "CPU":
         properties[_DYNAMIC_QUANTIZATION] = "0"
@@ -160,7 +162,7 @@ def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -
 
 
 def _create_cache_folder(folder: Path) -> Path:
-    """Create the cache folder. If it did not exist, OpenVINO would silently cache nothing."""
+    """Create the cache folder. Without the folder, OpenVINO would silently cache nothing."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -172,11 +174,13 @@ def _create_cache_folder(folder: Path) -> Path:
 
 
 def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, str]) -> Any:
-    """Read the file and compile it for a device."""
+    """Read the file and compile the model in it for a device."""
     path = artifact.path
-    weight_files = () if artifact.format is ONNX else (str(weights_path(path)),)
     try:
-        model = core.read_model(str(path), *weight_files)
+        if artifact.format is ONNX:
+            model = core.read_model(str(path))
+        else:
+            model = core.read_model(str(path), str(weights_path(path)))
     except RuntimeError as error:
         raise load_error(path, "OpenVINO", error) from error
     try:
@@ -192,15 +196,14 @@ def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, s
 def _read_precision(
     compiled_model: Any, device: str, artifact: Artifact, options: RuntimeOptions
 ) -> str:
-    """Read the precision of the compiled model; raise RequestError if not as requested."""
+    """Read the compiled model's precision; raise RequestError if another one was requested."""
     hint = str(compiled_model.get_property("INFERENCE_PRECISION_HINT").to_string())
-    precision = _PRECISIONS.get(hint, hint)
+    precision = _PRECISIONS_BY_HINT.get(hint, hint)
     expected = options.precision or "float32"
-    is_allowed = (
-        precision in _PRECISION_HINTS
-        if _may_choose_precision(artifact, options)
-        else precision == expected
-    )
+    if _may_choose_precision(artifact, options):
+        is_allowed = precision in _PRECISION_HINTS
+    else:
+        is_allowed = precision == expected
     if not is_allowed:
         raise RequestError(
             f"{device} computes in {precision}, not in {expected}",
@@ -212,7 +215,10 @@ def _read_precision(
 
 
 def _read_threads(compiled_model: Any, device: str, options: RuntimeOptions) -> int | None:
-    """Read the CPU threads of the compiled model; raise RequestError if not as requested."""
+    """Read how many CPU threads the compiled model uses; None if it does not run on the CPU.
+
+    Raises RequestError if another number was requested.
+    """
     if device != "CPU":
         return None
     threads = int(compiled_model.get_property("INFERENCE_NUM_THREADS"))
@@ -238,7 +244,7 @@ class OpenVINORuntime(Runtime):
         Args:
             compiled_model: An openvino.CompiledModel.
             info: Engine, device, threads and precision in use.
-            has_cache: Whether it was compiled with a cache folder.
+            has_cache: Whether the model was compiled with a cache folder.
         """
         self.inputs = tuple(
             _read_tensor_spec(port, f"input{index}")

@@ -1,7 +1,8 @@
-"""TensorRT: runs engine files (.engine) of TensorRT-RTX and of TensorRT on NVIDIA GPUs.
+"""The engine TensorRT: runs engine files (.engine) of TensorRT-RTX and of TensorRT on NVIDIA GPUs.
 
-A plan is TensorRT's name for the content of an engine file. It contains GPU code. A plan may also
-contain CPU code (plug-ins, a lean runtime), which is never loaded, because files may be hostile.
+TensorRT calls a network that is compiled for a GPU an engine, and the bytes of an engine file a
+plan. A plan contains GPU code. It may also contain CPU code (plug-ins, a lean runtime), which is
+never loaded, because files may be hostile.
 """
 
 from __future__ import annotations
@@ -18,28 +19,26 @@ from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.manifest import TensorSpec
 from tinyvit.runtimes import cuda
 from tinyvit.runtimes.artifact import Artifact
-from tinyvit.runtimes.base import (
-    Engine,
-    Runtime,
-    RuntimeInfo,
-    RuntimeOptions,
+from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
+from tinyvit.runtimes.engine_helpers import (
     check_batch,
-    check_precision,
     closed_error,
+    describe_unstated_precision,
     load_error,
     make_tensor_spec,
+    read_fixed_precision,
     run_error,
 )
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
 
 TENSORRT = SidecarFormat(
-    "tensorrt",
-    ".engine",
-    tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
+    name="tensorrt",
+    suffix=".engine",
+    magics=tuple(magic for product in cuda.PRODUCTS.values() for magic in product.magics),
 )
 
-# Header of a plan of TensorRT-RTX 1.7: byte 16 has the size of the file (8 bytes, little-endian),
-# byte 24 the version of TensorRT-RTX that built it (4 bytes).
+# In the header of a plan of TensorRT-RTX 1.7, the size of the file begins at byte 16 (8 bytes,
+# little-endian), and the version of TensorRT-RTX that built the plan at byte 24 (4 bytes).
 _SIZE_OFFSET, _VERSION_OFFSET, _HEADER_BYTES = 16, 24, 64
 
 
@@ -51,7 +50,7 @@ class TensorRTEngine(Engine):
     default_device = "gpu"
 
     def __init__(self) -> None:
-        """Set `package` and `extra` to those of the installed product."""
+        """Set `package` and `extra` to those of the TensorRT product that is installed."""
         product = cuda.PRODUCTS[cuda.installed_flavor()]
         self.package, self.extra = product.module, product.extra
 
@@ -59,15 +58,15 @@ class TensorRTEngine(Engine):
         """Open an engine file; see `Engine.open`."""
         plan = _read_checked_plan(artifact)
         flavor = _find_flavor(artifact, plan)
-        precision = check_precision(artifact, options, "TensorRT")
+        precision = read_fixed_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
-        ordinal = _parse_ordinal(options)
+        gpu_number = _parse_gpu_number(options)
         try:
-            device = cuda.CudaDevice(ordinal, driver)
+            device = cuda.CudaDevice(gpu_number, driver)
             try:
-                plan_engine = _PlanEngine(tensorrt, flavor, artifact, plan)
-                return _TensorRTRuntime(plan_engine, device, precision)
+                loaded_plan = _LoadedPlan(tensorrt, flavor, artifact, plan)
+                return _TensorRTRuntime(loaded_plan, device, precision)
             except BaseException:
                 device.close()
                 raise
@@ -89,8 +88,9 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
         ) from error
     if not plan.startswith(TENSORRT.magics) or len(plan) < _HEADER_BYTES:
         raise ArtifactError(f"{path.name} is not a TensorRT engine", remedy)
+    is_rtx = plan.startswith(cuda.PRODUCTS["rtx"].magics)
     stated_bytes = int.from_bytes(plan[_SIZE_OFFSET : _SIZE_OFFSET + 8], "little")
-    if plan.startswith(cuda.PRODUCTS["rtx"].magics) and stated_bytes > len(plan):
+    if is_rtx and stated_bytes > len(plan):
         raise ArtifactError(f"{path.name} has only {len(plan)} of its {stated_bytes} bytes", remedy)
     stated_sha256 = artifact.manifest.content_sha256 if artifact.manifest else ""
     if stated_sha256 and hashlib.sha256(plan).hexdigest() != stated_sha256:
@@ -99,7 +99,10 @@ def _read_checked_plan(artifact: Artifact) -> bytes:
 
 
 def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
-    """Find the product that wrote the plan by its magic number; the manifest must not differ."""
+    """Find the product that wrote the plan, by the plan's magic number.
+
+    Raises ArtifactError if the manifest names another product.
+    """
     flavor = next(
         flavor for flavor, product in cuda.PRODUCTS.items() if plan.startswith(product.magics)
     )
@@ -114,14 +117,15 @@ def _find_flavor(artifact: Artifact, plan: bytes) -> cuda.Flavor:
     return flavor
 
 
-def _parse_ordinal(options: RuntimeOptions) -> int:
-    """Return the number of the GPU: 0 for "gpu", 1 for "gpu:1"."""
+def _parse_gpu_number(options: RuntimeOptions) -> int:
+    """Return the number of the GPU that the options name: 0 for "gpu", 1 for "gpu:1"."""
     if options.threads is not None:
         raise RequestError(
             "--threads sets CPU threads, and TensorRT runs on the GPU", "leave --threads out"
         )
-    kind, _, number = options.device.lower().partition(":")
-    if kind not in ("gpu", "cuda") or not (number.isdecimal() or not number):
+    kind, _colon, number = options.device.lower().partition(":")
+    is_valid_number = not number or number.isdecimal()
+    if kind not in ("gpu", "cuda") or not is_valid_number:
         raise RequestError(
             f"TensorRT has no device {options.device!r}",
             "give --device gpu, or --device gpu:1 for the second GPU",
@@ -129,8 +133,8 @@ def _parse_ordinal(options: RuntimeOptions) -> int:
     return int(number or 0)
 
 
-class _PlanEngine:
-    """A plan that TensorRT has loaded, with an execution context to run it."""
+class _LoadedPlan:
+    """A plan that TensorRT has loaded, with the execution context that runs it."""
 
     def __init__(self, tensorrt: Any, flavor: cuda.Flavor, artifact: Artifact, plan: bytes) -> None:
         self.logger = cuda.make_logger(tensorrt)
@@ -140,15 +144,14 @@ class _PlanEngine:
         self.engine = self._loader.deserialize_cuda_engine(plan)
         if self.engine is None:
             raise _deserialization_error(tensorrt, flavor, artifact, plan, self.logger)
-        modes = tensorrt.TensorIOMode
-        self.inputs = _read_tensor_specs(tensorrt, self.engine, modes.INPUT)
-        self.outputs = _read_tensor_specs(tensorrt, self.engine, modes.OUTPUT)
+        self.inputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.INPUT)
+        self.outputs = _read_tensor_specs(tensorrt, self.engine, tensorrt.TensorIOMode.OUTPUT)
         if len(self.inputs) != 1 or len(self.outputs) != 1:
             raise ArtifactError(
                 f"the file has {len(self.inputs)} inputs and {len(self.outputs)} outputs",
                 "an image classifier has one of each",
             )
-        self.max_batch = _read_max_batch(self.engine, self.inputs[0])
+        self.max_batch_size = _read_max_batch_size(self.engine, self.inputs[0])
         self.context = self.engine.create_execution_context()
         if self.context is None:
             reason = cuda.first_error(tensorrt, self.logger)
@@ -157,21 +160,20 @@ class _PlanEngine:
             )
 
     def max_tensor_bytes(self, spec: TensorSpec) -> int:
-        """Return the size in bytes of the input or output for the largest batch."""
-        shape = [self.max_batch if isinstance(size, str) else size for size in spec.shape]
+        """Return the size of the input or output for the largest batch, in bytes."""
+        shape = [self.max_batch_size if isinstance(size, str) else size for size in spec.shape]
         return prod(shape) * np.dtype(spec.dtype).itemsize
 
     def execute(self, batch_shape: tuple[int, ...], stream: int) -> None:
-        """Start the network in a CUDA stream; raise RuntimeError if TensorRT cannot."""
-        is_started = self.context.set_input_shape(
-            self.inputs[0].name, batch_shape
-        ) and self.context.execute_async_v3(stream)
-        if not is_started:
-            lines = self.logger.lines
-            raise RuntimeError(lines[-1][1] if lines else "TensorRT logged no reason")
+        """Start the network in a CUDA stream; raise RuntimeError if TensorRT cannot start it."""
+        accepts_shape = self.context.set_input_shape(self.inputs[0].name, batch_shape)
+        if accepts_shape and self.context.execute_async_v3(stream):
+            return
+        messages = [message for _severity, message in self.logger.lines]
+        raise RuntimeError(messages[-1] if messages else "TensorRT logged no reason")
 
     def close(self) -> None:
-        """Release the context first, because it needs the engine, which needs the loader."""
+        """Release everything, in an order that keeps each object alive while another needs it."""
         self.context = None
         self.engine = None
         self._loader = None
@@ -180,49 +182,50 @@ class _PlanEngine:
 class _TensorRTRuntime(Runtime):
     """A loaded plan with GPU memory for one batch. A lock admits one thread at a time."""
 
-    def __init__(self, plan_engine: _PlanEngine, device: cuda.CudaDevice, precision: str) -> None:
-        self.inputs, self.outputs = plan_engine.inputs, plan_engine.outputs
-        self._plan_engine: _PlanEngine | None = plan_engine
+    def __init__(self, loaded_plan: _LoadedPlan, device: cuda.CudaDevice, precision: str) -> None:
+        self.inputs, self.outputs = loaded_plan.inputs, loaded_plan.outputs
+        self._loaded_plan: _LoadedPlan | None = loaded_plan
         self._device = device
         self._lock = threading.Lock()
+        # GPU addresses of the input and of the output.
         self._addresses: list[int] = []
         for spec in (self.inputs[0], self.outputs[0]):
-            self._addresses.append(device.allocate(plan_engine.max_tensor_bytes(spec)))
-            plan_engine.context.set_tensor_address(spec.name, self._addresses[-1])
+            address = device.allocate(loaded_plan.max_tensor_bytes(spec))
+            self._addresses.append(address)
+            loaded_plan.context.set_tensor_address(spec.name, address)
         self._info = RuntimeInfo(
             engine=ENGINE.name,
-            version=plan_engine.version,
+            version=loaded_plan.version,
             device=f"{device.name}, compute capability {device.compute}",
             threads=None,
-            # Without a manifest, the output types do not show whether the network is quantized.
-            precision=precision or f"unstated ({self.outputs[0].dtype} output)",
+            precision=precision or describe_unstated_precision(self.outputs),
         )
 
     def run(self, batch: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """Run the network; see `Runtime.run`."""
         with self._lock:
-            plan_engine = self._plan_engine
-            if plan_engine is None:
+            loaded_plan = self._loaded_plan
+            if loaded_plan is None:
                 raise closed_error()
             check_batch(batch, self.inputs)
-            max_batch = plan_engine.max_batch
+            part_size = loaded_plan.max_batch_size
             try:
                 self._device.use()
                 parts = [
-                    self._run_part(plan_engine, batch[start : start + max_batch])
-                    for start in range(0, len(batch), max_batch)
+                    self._run_part(loaded_plan, batch[start : start + part_size])
+                    for start in range(0, len(batch), part_size)
                 ]
             except RuntimeError as error:
                 raise run_error("TensorRT", error) from error
         return np.concatenate(parts).astype(np.float32, copy=False)
 
-    def _run_part(self, plan_engine: _PlanEngine, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Run a part of a batch, of at most `max_batch` images."""
+    def _run_part(self, loaded_plan: _LoadedPlan, images: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Run a part of a batch, at most `max_batch_size` images; return their logits."""
         images = np.ascontiguousarray(images)
         output, (input_address, output_address) = self.outputs[0], self._addresses
         logits = np.empty([len(images), *map(int, output.shape[1:])], output.dtype)
         self._device.upload(input_address, images)
-        plan_engine.execute(images.shape, self._device.stream)
+        loaded_plan.execute(images.shape, self._device.stream)
         self._device.download(logits, output_address)
         return logits
 
@@ -233,10 +236,10 @@ class _TensorRTRuntime(Runtime):
     def close(self) -> None:
         """Release the plan and the GPU memory; see `Runtime.close`."""
         with self._lock:
-            if self._plan_engine is None:
+            if self._loaded_plan is None:
                 return
-            self._plan_engine.close()
-            self._plan_engine = None
+            self._loaded_plan.close()
+            self._loaded_plan = None
             # The device is closed last, because freeing memory needs its CUDA context.
             self._device.use()
             for address in self._addresses:
@@ -245,10 +248,12 @@ class _TensorRTRuntime(Runtime):
 
 
 def _read_tensor_specs(tensorrt: Any, engine: Any, mode: Any) -> tuple[TensorSpec, ...]:
-    """Describe the inputs or the outputs of an engine."""
+    """Describe the tensors of an engine that have a mode: TensorIOMode.INPUT or OUTPUT."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     specs = []
-    for name in (name for name in names if engine.get_tensor_mode(name) == mode):
+    for name in names:
+        if engine.get_tensor_mode(name) != mode:
+            continue
         shape = [
             size if size >= 0 else f"dim{axis}"
             for axis, size in enumerate(engine.get_tensor_shape(name))
@@ -258,13 +263,14 @@ def _read_tensor_specs(tensorrt: Any, engine: Any, mode: Any) -> tuple[TensorSpe
     return tuple(specs)
 
 
-def _read_max_batch(engine: Any, input_spec: TensorSpec) -> int:
-    """Return the batch size; if it is open, the largest one in the optimization profile."""
-    batch = input_spec.shape[0]
-    if isinstance(batch, int):
-        return batch
-    _minimum, _optimum, maximum = engine.get_tensor_profile_shape(input_spec.name, 0)
-    return int(maximum[0])
+def _read_max_batch_size(engine: Any, input_spec: TensorSpec) -> int:
+    """Return the engine's batch size or, if any size in a range is allowed, the largest one."""
+    batch_size = input_spec.shape[0]
+    if isinstance(batch_size, int):
+        return batch_size
+    # Optimization profile 0, which an execution context uses by default, states the range.
+    _min_shape, _optimal_shape, max_shape = engine.get_tensor_profile_shape(input_spec.name, 0)
+    return int(max_shape[0])
 
 
 def _deserialization_error(

@@ -1,9 +1,9 @@
 """Recognizes the file formats of artifacts and reads the manifests in them, without any engine.
 
-Each format is one object with the interface `Format`; `Engine.formats` lists those that an engine
-opens. `TrailerFormat` is for files with a ZIP archive at their end, and `SidecarFormat` for files
-with the manifest in a separate .json file. Every other format has its own module here. Files may be
-hostile, so every reader limits how much it reads.
+Each format is one object with the interface `Format`; `Engine.formats` lists the formats that an
+engine opens. `TrailerFormat` is for files with the manifest in a ZIP archive at their end, and
+`SidecarFormat` for files with the manifest in a separate .json file. Every other format has its own
+module here. Files may be hostile, so every reader limits how much it reads.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Format(Protocol):
 
         Args:
             path: Path of the file.
-            head: Its first 4096 bytes; b"" for a folder.
+            head: The first 4096 bytes of the file; b"" for a folder.
 
         Returns:
-            True if the file has this format.
+            True if it has.
 
         Raises:
             ArtifactError: If the file has the suffix of this format, but its content is damaged.

@@ -1,9 +1,9 @@
-"""Core ML packages (.mlpackage): a folder with an index, a model (protobuf message) and weights.
+"""The format of Core ML packages: .mlpackage folders with an index, a model file and weights.
 
-The manifest is an entry of the model's user-defined metadata. By coremltools'
-mlmodel/format/Model.proto, these are in Model.description (field 2), ModelDescription.metadata
-(field 100), Metadata.userDefined (field 100), a map of strings. Reading it requires neither
-coremltools nor the protobuf package.
+The model file is a protobuf message. The manifest is an entry of the message's user-defined
+metadata, a map of strings that is nested as follows (coremltools' mlmodel/format/Model.proto):
+Model.description (field 2), ModelDescription.metadata (field 100), Metadata.userDefined (field
+100). Reading it requires neither coremltools nor the protobuf package.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     import hashlib
 
 INDEX = "Manifest.json"
-"""Name of a package's index. Apple calls it manifest; it is not the manifest of tinyvit-export."""
+"""Name of a package's index, which Apple calls manifest. It is not tinyvit-export's manifest."""
 
 _DESCRIPTION, _METADATA, _USER_DEFINED = 2, 100, 100
-_FIELDS_TO_ENTRIES = (_DESCRIPTION, _METADATA, _USER_DEFINED)
+_PATH_TO_ENTRIES = (_DESCRIPTION, _METADATA, _USER_DEFINED)
 """Field numbers that lead from the model to the entries of its user-defined metadata."""
 
-_ENTRY_KEY, _ENTRY_VALUE = 1, 2
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2  # Field numbers of an entry of the map.
 _MAX_INDEX_BYTES, _MAX_FILES = 2**20, 1000
 
 
@@ -46,9 +46,9 @@ class CoreMlFormat:
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read all manifests in the model's user-defined metadata."""
-        with map_file(model_file(path)) as data:
+        with map_file(find_model_file(path)) as data:
             try:
-                entries = [_read_entry(entry) for entry in _messages_at(data, _FIELDS_TO_ENTRIES)]
+                entries = [_read_entry(entry) for entry in _find_messages(data, _PATH_TO_ENTRIES)]
                 return [
                     value.decode("utf-8") for key, value in entries if key == MANIFEST_KEY.encode()
                 ]
@@ -60,18 +60,18 @@ class CoreMlFormat:
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with every file's path and content, sorted by path.
+        """Update a hash with the path and content of every file, sorted by path.
 
-        The content of the model is all its fields except the manifest, in file order. Hidden files
-        are not hashed, because macOS adds some (.DS_Store).
+        The hashed content of the model file is all fields except the manifest, in file order.
+        Hidden files are not hashed, because macOS adds some (.DS_Store).
         """
-        model = model_file(path)
+        model = find_model_file(path)
         for file in _list_files(path):
             digest.update(json.dumps(file.relative_to(path).as_posix()).encode("ascii"))
             if file == model:
                 with map_file(file) as data:
                     try:
-                        _update_hash_of_message(data, _FIELDS_TO_ENTRIES, digest)
+                        _update_hash_of_message(data, _PATH_TO_ENTRIES, digest)
                     except ValueError as error:
                         raise _damaged_error(path, error) from error
             else:
@@ -82,8 +82,8 @@ class CoreMlFormat:
 COREML = CoreMlFormat()
 
 
-def model_file(path: Path) -> Path:
-    """Find the model file of a package by its index.
+def find_model_file(path: Path) -> Path:
+    """Find a package's model file, which the package's index names.
 
     Args:
         path: Path of the package.
@@ -97,12 +97,14 @@ def model_file(path: Path) -> Path:
     """
     try:
         content = _read_index(path / INDEX)
-        model = PurePosixPath(content["itemInfoEntries"][content["rootModelIdentifier"]]["path"])
-        if model.is_absolute() or ".." in model.parts:
+        model_entry = content["itemInfoEntries"][content["rootModelIdentifier"]]
+        relative_path = PurePosixPath(model_entry["path"])
+        if relative_path.is_absolute() or ".." in relative_path.parts:
             raise ValueError(f"{INDEX} names a file outside of the package")
-        file = path / "Data" / model
+        file = path / "Data" / relative_path
+        # A link could lead to a file outside of the package.
         if not file.is_file() or path.resolve() not in file.resolve().parents:
-            raise ValueError(f"the file {model} is missing")
+            raise ValueError(f"the file {relative_path} is missing")
         return file
     except (OSError, ValueError, TypeError, KeyError) as error:
         reason = error if isinstance(error, ValueError) else f"{INDEX} cannot be read"
@@ -121,18 +123,18 @@ def _read_index(path: Path) -> Any:
 
 
 def _list_files(path: Path) -> list[Path]:
-    """List the files of a package, sorted, without hidden ones.
+    """List the files of a package that are not hidden, sorted.
 
     Raises ArtifactError if the package has links, or more than 1000 files.
     """
     files: list[Path] = []
     for folder, folder_names, file_names in os.walk(path):
+        # Changed in place, so that os.walk does not enter hidden folders.
         folder_names[:] = [name for name in folder_names if not name.startswith(".")]
+        subfolders = [Path(folder) / name for name in folder_names]
         folder_files = [Path(folder) / name for name in file_names if not name.startswith(".")]
-        has_links = any(file.is_symlink() or not file.is_file() for file in folder_files) or any(
-            (Path(folder) / name).is_symlink() for name in folder_names
-        )
-        if has_links:
+        has_links = any(entry.is_symlink() for entry in (*subfolders, *folder_files))
+        if has_links or not all(file.is_file() for file in folder_files):
             raise ArtifactError(
                 f"{path} contains links", "a Core ML package has none: export it again"
             )
@@ -145,43 +147,45 @@ def _list_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: file.relative_to(path).as_posix())
 
 
-def _messages_at(message: Buffer, field_numbers: tuple[int, ...]) -> Iterator[bytes]:
-    """Yield the nested messages to which the field numbers lead, starting with the outermost."""
+def _find_messages(message: Buffer, field_path: tuple[int, ...]) -> Iterator[bytes]:
+    """Yield the nested messages at a path of field numbers, one number for each level."""
+    field_number, *remaining_path = field_path
     for field in iterate_fields(message):
-        if (field.number, field.wire_type) == (field_numbers[0], BYTES):
+        if (field.number, field.wire_type) == (field_number, BYTES):
             if field.end - field.value_start > MAX_BYTES:
                 raise ValueError(f"its metadata are larger than {MAX_BYTES >> 20} MiB")
             nested = message[field.value_start : field.end]
-            if len(field_numbers) > 1:
-                yield from _messages_at(nested, field_numbers[1:])
+            if remaining_path:
+                yield from _find_messages(nested, tuple(remaining_path))
             else:
                 yield nested
 
 
 def _update_hash_of_message(
-    message: Buffer, field_numbers: tuple[int, ...], digest: hashlib._Hash
+    message: Buffer, field_path: tuple[int, ...], digest: hashlib._Hash
 ) -> None:
-    """Update a hash with all fields except the manifest.
+    """Update a hash with all fields of a message except the manifest.
 
-    `field_numbers` lead to the entries of the metadata, one of which is the manifest. The lengths
-    of the messages that contain the manifest are not hashed, because they depend on its length.
+    The manifest is one of the entries at the path, as in `_find_messages`. The lengths of the
+    messages that contain the manifest are not hashed, because they depend on the manifest's length.
     """
+    field_number, *remaining_path = field_path
     with memoryview(message) as view:
         for field in iterate_fields(message):
-            if not field_numbers or (field.number, field.wire_type) != (field_numbers[0], BYTES):
+            if (field.number, field.wire_type) != (field_number, BYTES):
                 digest.update(view[field.start : field.end])
                 continue
             nested = message[field.value_start : field.end]
-            if len(field_numbers) > 1:
+            if remaining_path:
                 digest.update(b"{")
-                _update_hash_of_message(nested, field_numbers[1:], digest)
+                _update_hash_of_message(nested, tuple(remaining_path), digest)
                 digest.update(b"}")
             elif _read_entry(nested)[0] != MANIFEST_KEY.encode():
                 digest.update(view[field.start : field.end])
 
 
 def _read_entry(message: bytes) -> tuple[bytes, bytes]:
-    """Read key and value of a map entry; if a field is repeated, the last one is used."""
+    """Read key and value of an entry of the map; if a field is repeated, the last one counts."""
     values = {
         field.number: message[field.value_start : field.end]
         for field in iterate_fields(message)

@@ -1,6 +1,6 @@
-"""ONNX files: one protobuf message (ModelProto) with the manifest in its `metadata_props`.
+"""The format of ONNX files: a protobuf message (ModelProto) with the manifest in `metadata_props`.
 
-Only the top-level fields are read. Their field numbers come from onnx/onnx.proto3 in
+Only the top-level fields of the message are read. Their field numbers come from onnx/onnx.proto3 in
 https://github.com/onnx/onnx.
 """
 
@@ -13,18 +13,19 @@ from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 from tinyvit.runtimes.formats.protobuf import BYTES, VARINT, iterate_fields, map_file
 
+# Field numbers of ModelProto, and of the entries of its metadata_props.
 _IR_VERSION, _GRAPH, _METADATA_PROPS = 1, 7, 14
 _ENTRY_KEY, _ENTRY_VALUE = 1, 2
 
 
 class OnnxFormat:
-    """The format of ONNX models (.onnx files); see `Format`."""
+    """The format of .onnx files; see `Format`."""
 
     name = "onnx"
     suffix = ".onnx"
 
     def recognizes(self, path: Path, head: bytes) -> bool:
-        """Return whether a file has the fields of an ONNX model, since it has no magic number."""
+        """Return whether a file has the fields of an ONNX model; the format has no magic number."""
         try:
             with map_file(path) as data:
                 fields = {(field.number, field.wire_type) for field in iterate_fields(data)}
@@ -61,7 +62,8 @@ class OnnxFormat:
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return the file of external weights, if there is one.
 
-        torch.onnx.export may write one. tinyvit-export stores the weights in the .onnx file.
+        torch.onnx.export may write weights to such a file. tinyvit-export stores them in the .onnx
+        file.
         """
         external_weights = path.with_name(f"{path.name}.data")
         return (external_weights,) if external_weights.is_file() else ()
@@ -78,7 +80,7 @@ ONNX = OnnxFormat()
 
 
 def _read_entry(message: bytes) -> tuple[bytes | None, bytes]:
-    """Read the key and value of a StringStringEntryProto; a missing key is None."""
+    """Read key and value of an entry (StringStringEntryProto); the key is None if it is missing."""
     values = {
         field.number: message[field.value_start : field.end] for field in iterate_fields(message)
     }

@@ -1,4 +1,4 @@
-"""OpenVINO IR models: an .xml file, with the weights in a .bin file next to it.
+"""The format OpenVINO IR: an .xml file with the graph, and a .bin file with the weights next to it.
 
 The manifest is the element net/rt_info/tinyvit/manifest of the .xml file, which OpenVINO's
 `Model.set_rt_info(text, ["tinyvit", "manifest"])` writes. Because files may be hostile, size and
@@ -17,12 +17,17 @@ from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 
 _METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
+"""Names of the elements that lead to the metadata that tinyvit-export writes."""
+
 _ROOT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
+"""Matches the beginning of an .xml file up to the root element `net`: an optional byte order mark,
+XML declaration and comments may come before it."""
+
 _MAX_XML_BYTES, _MAX_DEPTH = 4 * MAX_BYTES, 256
 
 
 class OpenVinoIrFormat:
-    """The format of OpenVINO models (.xml files); see `Format`."""
+    """The format of OpenVINO's .xml files; see `Format`."""
 
     name = "openvino-ir"
     suffix = ".xml"
@@ -38,7 +43,7 @@ class OpenVinoIrFormat:
 
     def read_manifests(self, path: Path) -> list[str]:
         """Read the values of all elements net/rt_info/tinyvit/manifest."""
-        return _parse(path)
+        return _parse_xml(path)
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
         """Return the .bin file."""
@@ -49,7 +54,7 @@ class OpenVinoIrFormat:
 
         The element net/rt_info/tinyvit, which contains the manifest, is not hashed.
         """
-        _parse(path, digest)
+        _parse_xml(path, digest)
         update_hash(weights_path(path), digest)
 
 
@@ -80,8 +85,8 @@ def weights_path(path: Path) -> Path:
 class _XmlHandler:
     """Handles the XML parser's events: collects the manifests and hashes everything else.
 
-    White space around texts is only indentation and is not hashed. Nothing is hashed without a
-    digest.
+    White space around texts is only indentation and is not hashed. If the digest is None, nothing
+    is hashed.
 
     Attributes:
         manifests: JSON texts of the manifests.
@@ -91,7 +96,7 @@ class _XmlHandler:
         self.manifests: list[str] = []
         self._path, self._digest = path, digest
         self._open_elements: list[str] = []
-        self._texts: list[str] = []
+        self._texts: list[str] = []  # The texts since the last event that was hashed.
 
     def start_element(self, name: str, attributes: dict[str, str]) -> None:
         self._open_elements.append(name)
@@ -100,7 +105,8 @@ class _XmlHandler:
                 f"{self._path} is nested more than {_MAX_DEPTH} elements deep",
                 "the file is damaged or hostile: export it again",
             )
-        if self._open_elements == [*_METADATA_PATH, "manifest"]:
+        is_manifest = self._open_elements == [*_METADATA_PATH, "manifest"]
+        if is_manifest:
             self.manifests.append(attributes.get("value", ""))
         self._hash_event(name, sorted(attributes.items()))
 
@@ -108,7 +114,7 @@ class _XmlHandler:
         self._hash_event(name)
         self._open_elements.pop()
 
-    def text(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if self._digest and not self._is_in_metadata():
             self._texts.append(text)
 
@@ -119,25 +125,26 @@ class _XmlHandler:
         )
 
     def _is_in_metadata(self) -> bool:
+        """Return whether the parser is inside the element that contains the manifest."""
         return self._open_elements[: len(_METADATA_PATH)] == _METADATA_PATH
 
     def _hash_event(self, *event: object) -> None:
-        """Hash the text since the last event, then the event itself."""
+        """Hash the text since the last event, then the event's name and attributes."""
         if self._digest and not self._is_in_metadata():
             text = "".join(self._texts).strip()
             self._digest.update(json.dumps([text, *event]).encode("ascii"))
             self._texts.clear()
 
 
-def _parse(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
-    """Return the manifests of an .xml file, and update the hash, if any, with everything else."""
+def _parse_xml(path: Path, digest: hashlib._Hash | None = None) -> list[str]:
+    """Read the manifests in an .xml file, and update a hash (if not None) with everything else."""
     from xml.parsers import expat
 
     handler, parser = _XmlHandler(path, digest), expat.ParserCreate()
     parser.buffer_text = True
     parser.StartElementHandler = handler.start_element
     parser.EndElementHandler = handler.end_element
-    parser.CharacterDataHandler = handler.text
+    parser.CharacterDataHandler = handler.add_text
     parser.StartDoctypeDeclHandler = handler.refuse_document_type
     try:
         if path.stat().st_size > _MAX_XML_BYTES:

@@ -1,6 +1,6 @@
-"""Files with the manifest in a separate .json file (a sidecar) next to them.
+"""Formats of files with the manifest in a separate .json file (a sidecar) next to them.
 
-Some engines, such as TensorRT, do not load a file to which a manifest was added.
+They are for engines, such as TensorRT, that do not load a file to which a manifest was added.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ class SidecarFormat:
     """A format of files with the manifest in a .json file next to them; see `Format`.
 
     Attributes:
-        name: Name for messages and JSON.
-        suffix: Usual suffix with its dot.
+        name: Name of the format for messages and JSON.
+        suffix: Usual suffix of the files, with its dot.
         magics: Magic numbers; every file begins with one of them.
     """
 

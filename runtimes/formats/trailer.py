@@ -1,7 +1,7 @@
-"""Files with a ZIP archive at their end, which contains the manifest and the class labels.
+"""Formats of files with a ZIP archive at their end, which contains the manifest and class labels.
 
 TensorFlow Lite stores its labels in the same way. Engines find their data by offsets from the
-beginning of the file, so they ignore the archive. Any ZIP tool can open it.
+beginning of the file, so they ignore the archive. Any ZIP tool can open the file.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
 
 MANIFEST, LABELS = "tinyvit.json", "labels.txt"
-"""Names of the files in the archive."""
+"""Names of the members, that is, the files in the archive."""
 
-_MAX_FILES = 64
+_MAX_MEMBERS = 64
 _CHUNK_BYTES = 2**20
 _FIRST_DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest date that ZIP allows. A constant date makes equal files give equal bytes."""
 
 
-def metadata_files(manifest: Manifest) -> dict[str, str]:
-    """Make the files for the archive of an artifact.
+def archive_members(manifest: Manifest) -> dict[str, str]:
+    """Make the members (files) of an artifact's archive.
 
     Args:
         manifest: Manifest of the artifact.
 
     Returns:
-        File name -> text: the manifest, and the class labels, one per line, as TensorFlow Lite's
-        tools read them.
+        Name of each member -> text. The members are the manifest, and the class labels, one per
+        line, as TensorFlow Lite's tools read them.
     """
     return {
         MANIFEST: manifest.to_json(),
@@ -42,24 +42,24 @@ def metadata_files(manifest: Manifest) -> dict[str, str]:
     }
 
 
-def append(data: bytes, files: Mapping[str, str]) -> bytes:
-    """Append a ZIP archive to a file's bytes.
+def add_archive(file_bytes: bytes, members: Mapping[str, str]) -> bytes:
+    """Add a ZIP archive to the end of a file's bytes.
 
     Args:
-        data: The file as the engine's tools wrote it.
-        files: File name -> text.
+        file_bytes: The file as the engine's tools wrote it.
+        members: Name of each member of the archive -> text, as `archive_members` returns them.
 
     Returns:
-        The bytes followed by the archive. Equal arguments give equal bytes.
+        A copy of the bytes, followed by the archive. Equal arguments give equal bytes.
 
     Raises:
         ValueError: If the bytes already end with an archive.
     """
-    buffer = io.BytesIO(data)
+    buffer = io.BytesIO(file_bytes)
     if zipfile.is_zipfile(buffer):
         raise ValueError("the file already has an archive")
     with zipfile.ZipFile(buffer, "a", zipfile.ZIP_STORED) as archive:
-        for name, text in sorted(files.items()):
+        for name, text in sorted(members.items()):
             archive.writestr(zipfile.ZipInfo(name, _FIRST_DATE), text.encode("utf-8"))
     return buffer.getvalue()
 
@@ -69,8 +69,8 @@ class TrailerFormat:
     """A format of files to which tinyvit-export appends a ZIP archive; see `Format`.
 
     Attributes:
-        name: Name for messages and JSON.
-        suffix: Usual suffix with its dot.
+        name: Name of the format for messages and JSON.
+        suffix: Usual suffix of the files, with its dot.
         magic: Magic number of the format.
         magic_offset: Position of `magic` in every file.
     """
@@ -89,6 +89,7 @@ class TrailerFormat:
         with _open_archive(path) as archive:
             if archive is None:
                 return []
+            # A ZIP archive may contain several members of the same name.
             infos = [info for info in archive.infolist() if info.filename == MANIFEST]
             return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
@@ -97,16 +98,17 @@ class TrailerFormat:
         return ()
 
     def update_hash(self, path: Path, digest: hashlib._Hash) -> None:
-        """Update a hash with the bytes before the archive and each archived file's name and bytes.
+        """Update a hash with the bytes before the archive, then each member's name and bytes.
 
-        The manifest in the archive is not hashed.
+        The member that is the manifest is not hashed.
         """
         with _open_archive(path) as archive, path.open("rb") as file:
             infos = [] if archive is None else archive.infolist()
-            remaining = min((info.header_offset for info in infos), default=path.stat().st_size)
-            while remaining and (chunk := file.read(min(remaining, _CHUNK_BYTES))):
+            archive_start = min((info.header_offset for info in infos), default=path.stat().st_size)
+            bytes_left = archive_start
+            while bytes_left and (chunk := file.read(min(bytes_left, _CHUNK_BYTES))):
                 digest.update(chunk)
-                remaining -= len(chunk)
+                bytes_left -= len(chunk)
             for info in infos:
                 if archive and info.filename != MANIFEST:
                     content = _read_member(archive, info, path)
@@ -117,17 +119,17 @@ class TrailerFormat:
 def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
     """Open the archive at the end of a file; yield None if there is no archive.
 
-    Raises ArtifactError if the archive is damaged or hostile.
+    Raises ArtifactError if the archive is damaged or hostile, also while the caller reads it.
     """
     try:
         if not zipfile.is_zipfile(path):
             yield None
             return
         with zipfile.ZipFile(path) as archive:
-            if len(archive.infolist()) > _MAX_FILES:
+            if len(archive.infolist()) > _MAX_MEMBERS:
                 raise ArtifactError(
                     f"the archive at the end of {path} has {len(archive.infolist())} files, more"
-                    f" than {_MAX_FILES}",
+                    f" than {_MAX_MEMBERS}",
                     "the file is damaged or hostile: export it again",
                 )
             yield archive
@@ -149,9 +151,9 @@ def _open_archive(path: Path) -> Iterator[zipfile.ZipFile | None]:
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> bytes:
-    """Read one file of the archive.
+    """Read one member of the archive at the end of the file `path`.
 
-    Compressed files are refused, because a small one could expand to fill the memory (ZIP bomb).
+    Compressed members are refused, because a small one could expand to fill the memory (ZIP bomb).
     """
     if info.compress_type != zipfile.ZIP_STORED or info.file_size > MAX_BYTES:
         raise ArtifactError(

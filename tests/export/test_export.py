@@ -223,7 +223,7 @@ def test_preprocessing_in_the_file(
 
 def test_onnx_file_that_resizes_is_refused_by_openvino(preprocessing_artifacts):
     with pytest.raises(RequestError, match="--target openvino --preprocess full"):
-        Classifier(preprocessing_artifacts["full"]["onnx"].path, runtime="openvino")
+        Classifier(preprocessing_artifacts["full"]["onnx"].path, engine_name="openvino")
 
 
 @pytest.mark.slow

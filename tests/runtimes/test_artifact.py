@@ -16,10 +16,10 @@ from tests.helpers.small_classifiers import ArtifactBuilder, openvino_ir_sha256
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.artifact import (
-    artifact_files,
     content_sha256,
     detect_format,
     known_formats,
+    list_artifact_files,
     read_artifact,
     read_manifest,
 )
@@ -63,11 +63,11 @@ def test_a_renamed_file_is_recognized_by_its_content(
 
 def test_the_files_of_an_artifact(copy_artifact: ArtifactBuilder) -> None:
     onnx, ir = copy_artifact(".onnx"), copy_artifact(".xml")
-    assert artifact_files(onnx) == (onnx,)
-    assert artifact_files(ir) == (ir, ir.with_suffix(".bin"))
+    assert list_artifact_files(onnx) == (onnx,)
+    assert list_artifact_files(ir) == (ir, ir.with_suffix(".bin"))
     external_weights = onnx.with_name(f"{onnx.name}.data")
     external_weights.write_bytes(b"weights")
-    assert artifact_files(onnx) == (onnx, external_weights)
+    assert list_artifact_files(onnx) == (onnx, external_weights)
 
 
 def test_the_content_of_an_onnx_file_is_everything_but_the_metadata(

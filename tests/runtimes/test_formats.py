@@ -11,7 +11,7 @@ import pytest
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.sidecar import SidecarFormat, manifest_path
-from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, append
+from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, add_archive
 
 BODY = b"\0\0\0\0TFL3" + bytes(range(256)) * 20
 TRAILER = TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4)
@@ -27,7 +27,7 @@ def compute_hash(format: Format, path: Path) -> str:
 @pytest.fixture
 def file_with_archive(tmp_path: Path) -> Path:
     path = tmp_path / "a.tflite"
-    path.write_bytes(append(BODY, {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
+    path.write_bytes(add_archive(BODY, {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
     return path
 
 
@@ -40,12 +40,12 @@ def test_a_manifest_in_an_archive(file_with_archive: Path) -> None:
 
 
 def test_equal_files_give_equal_bytes() -> None:
-    assert append(BODY, {"b": "2", "a": "1"}) == append(BODY, {"a": "1", "b": "2"})
+    assert add_archive(BODY, {"b": "2", "a": "1"}) == add_archive(BODY, {"a": "1", "b": "2"})
 
 
 def test_a_second_archive_is_refused() -> None:
     with pytest.raises(ValueError, match="already"):
-        append(append(BODY, {"a": "1"}), {"c": "3"})
+        add_archive(add_archive(BODY, {"a": "1"}), {"c": "3"})
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_the_content_is_everything_but_the_manifest(
     file_with_archive: Path, body: bytes, manifest: str, labels: str, same: bool
 ) -> None:
     before = compute_hash(TRAILER, file_with_archive)
-    file_with_archive.write_bytes(append(body, {MANIFEST: manifest, "labels.txt": labels}))
+    file_with_archive.write_bytes(add_archive(body, {MANIFEST: manifest, "labels.txt": labels}))
     assert (compute_hash(TRAILER, file_with_archive) == before) is same
 
 
@@ -90,7 +90,7 @@ def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
         archive.writestr(MANIFEST, "x" * 10_000_000)
     with pytest.raises(ArtifactError, match="compressed"):
         TRAILER.read_manifests(file_with_archive)
-    file_with_archive.write_bytes(append(BODY, {str(i): "" for i in range(100)}))
+    file_with_archive.write_bytes(add_archive(BODY, {str(i): "" for i in range(100)}))
     with pytest.raises(ArtifactError, match="has 100 files"):
         TRAILER.read_manifests(file_with_archive)
 

@@ -302,13 +302,14 @@ def test_the_summary_of_an_int8_file() -> None:
     )
     manifest = dataclasses.replace(make_manifest("host", 1), quantization=quantization)
     summary = summarize_manifest(manifest)
-    assert summary["int8"] == (
-        "7-bit weights, for any processor; 91% of the multiply-accumulates in int8;"
-        " 0 units in float32"
-    )
-    assert summary["  calibrated"] == "256 images, histogram"
-    assert summary["  measured"] == (
-        "98.7% of 1000 images get the class that float32 gives, top-1 accuracy 85.2%"
-        " (float32: 85.2%), on a processor; the accuracy budget was MISSED, and --force was given"
+    assert summary["int8"] == "7-bit weights"
+    assert summary["  processors"] == "any"
+    assert summary["  int8 share"] == "91% of the multiply-accumulates"
+    assert summary["  in float32"] == "0 layers and attention modules"
+    assert summary["  calibration"] == "256 images, histogram"
+    assert summary["  accuracy"] == (
+        "98.7% of 1000 images have the same top-1 class as in float32; top-1 accuracy 85.2%"
+        " (float32: 85.2%); processor: a processor; the accuracy budget was MISSED, and the file"
+        " was written because of --force"
     )
     assert Manifest.from_json(manifest.to_json()).quantization == quantization

@@ -71,7 +71,7 @@ def test_an_unchanged_file_passes(
     assert result.manifest_unchanged
     assert result.reasons == ()
     assert 0 <= result.max_abs_diff <= result.tolerance
-    assert [pattern.pattern for pattern in result.patterns] == [0, 1, 2]
+    assert [golden_input.pattern_number for golden_input in result.golden_inputs] == [0, 1, 2]
     assert (result.engine.engine, result.engine.threads) == (engine, 1)
     assert result.host.machine
     assert result.host.processor
@@ -180,11 +180,11 @@ def test_another_top1_class_within_the_tolerance_is_reported_and_passes(
     replace_manifest(path, golden=dataclasses.replace(golden, logits=shifted, tolerance=1e6))
     result = verify(path)
     assert result.max_abs_diff <= result.tolerance
-    assert not any(pattern.top1_agrees for pattern in result.patterns)
+    assert not any(golden_input.top1_agrees for golden_input in result.golden_inputs)
     assert result.passed
 
 
-def test_files_without_manifest_or_golden_inputs_cannot_be_verified(
+def test_files_without_manifest_or_golden_vectors_cannot_be_verified(
     build_artifact: ArtifactBuilder, copy_artifact: ArtifactBuilder
 ) -> None:
     with pytest.raises(ArtifactError, match="no manifest"):
@@ -208,7 +208,7 @@ def test_files_without_manifest_or_golden_inputs_cannot_be_verified(
         {"tolerance": -1.0},
     ],
 )
-def test_hostile_golden_inputs_are_refused(
+def test_hostile_golden_vectors_are_refused(
     copy_artifact: ArtifactBuilder, change: dict[str, Any]
 ) -> None:
     path = copy_artifact()

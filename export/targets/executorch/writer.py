@@ -29,7 +29,7 @@ class ExecuTorchProgram(LoweredModel):
 
     def save(self, path: Path, manifest: Manifest) -> list[Path]:
         """Write one .pte file; see `LoweredModel.save`."""
-        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
+        path.write_bytes(trailer.add_archive(self.data, trailer.archive_members(manifest)))
         return [path]
 
     def notes(self, precision: Precision) -> tuple[str, ...]:

@@ -31,6 +31,6 @@ class LiteRtModel(LoweredModel):
         """
         set_metadata(self.model, METADATA_NAME, make_metadata(manifest))
         data = serialize_model(self.model)
-        archive_members = trailer.metadata_files(manifest)
-        path.write_bytes(trailer.append(data, archive_members))
+        archive_members = trailer.archive_members(manifest)
+        path.write_bytes(trailer.add_archive(data, archive_members))
         return [path]

@@ -27,5 +27,5 @@ class OrtModel(LoweredModel):
         """Write the .ort file, and a .ort.config beside it; see `LoweredModel.save`."""
         config_path = path.with_name(f"{path.name}.config")
         config_path.write_text(self.required_operators, encoding="utf-8")
-        path.write_bytes(trailer.append(self.data, trailer.metadata_files(manifest)))
+        path.write_bytes(trailer.add_archive(self.data, trailer.archive_members(manifest)))
         return [config_path, path]
