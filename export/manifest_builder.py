@@ -65,7 +65,7 @@ of the patch size."""
 
 @dataclass(frozen=True)
 class _GoldenInputs:
-    """The golden images, as arguments of `tinyvit.golden.make_pattern`.
+    """The golden images, as arguments of `tinyvit.golden.make_golden_input`.
 
     Attributes:
         formula: Name of the formula that generates the images.

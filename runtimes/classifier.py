@@ -287,7 +287,7 @@ class Classifier:
         """Return the settings that the classifier runs with."""
         return ClassifierInfo(
             file=self._path.name,
-            stage=self._model_io.stage,
+            embedded_preprocessing=self._model_io.embedded_preprocessing,
             batch_size=self._batch_size,
             decoding_threads=self._decoding_threads,
             runtime=self._runtime.describe(),

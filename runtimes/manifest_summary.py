@@ -40,7 +40,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         **_summarize_quantization(manifest.quantization),
         "parity": _describe_parity(manifest.parity),
         "golden vectors": _describe_golden_vectors(manifest.golden),
-        "manifest": describe_integrity(manifest.intact),
+        "manifest": describe_integrity(manifest.is_intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 

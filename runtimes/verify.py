@@ -187,8 +187,8 @@ def make_golden_batch(manifest: Manifest, golden: GoldenVectors, index: int) -> 
         repeated; otherwise the batch has one image.
     """
     pattern_number = golden.patterns[index]
-    image: npt.NDArray[Any] = make_pattern(pattern_number, golden.height, golden.width)
-    if manifest.stage == "host":
+    image: npt.NDArray[Any] = make_golden_input(pattern_number, golden.height, golden.width)
+    if manifest.embedded_preprocessing == "host":
         image = manifest.preprocess.normalize(image, manifest.input.layout)
     batch_size = manifest.input.shape[0]
     count = batch_size if isinstance(batch_size, int) else 1

@@ -118,7 +118,7 @@ def _import_portable_lib() -> ModuleType:
     with _silence_executorch():
         return import_library(
             "executorch.extension.pybindings.portable_lib",
-            MissingDependencyError.of("executorch", "executorch"),
+            MissingDependencyError.for_package("executorch", extra="executorch"),
         )
 
 

@@ -94,7 +94,7 @@ def shared_core() -> Any:
 
 
 def _import_openvino() -> ModuleType:
-    return import_library("openvino", MissingDependencyError.of("openvino", "openvino"))
+    return import_library("openvino", MissingDependencyError.for_package("openvino", extra="openvino"))
 
 
 def _check_resize_support(artifact: Artifact) -> None:
@@ -104,7 +104,7 @@ def _check_resize_support(artifact: Artifact) -> None:
     wrong without any message.
     """
     manifest = artifact.manifest
-    resizes_images = manifest is not None and manifest.stage == "full"
+    resizes_images = manifest is not None and manifest.embedded_preprocessing == "full"
     if artifact.format is ONNX and resizes_images:
         raise RequestError(
             "OpenVINO cannot resize images as this ONNX file requires",
