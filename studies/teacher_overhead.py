@@ -32,7 +32,7 @@ from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.logits.module_teachers import Teacher
 from tinyvit.distill.logits.paper_format import (
     open_paper_logits,
-    paper_record_dtype,
+    make_paper_record_dtype,
     write_paper_logits,
 )
 from tinyvit.distill.logits.store import Store, open_store
@@ -165,7 +165,7 @@ def _time_record_reading(args: argparse.Namespace) -> str:
         logits = open_paper_logits(epoch_folder.parent)
         keys = [images.keys[position // store.header.views_per_image] for position in positions]
         values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
-        dtype = paper_record_dtype(logits.top_k)
+        dtype = make_paper_record_dtype(logits.top_k)
 
         def read_paper_format() -> None:
             text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")

@@ -10,7 +10,7 @@ import numpy as np
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.logits.paper_format import open_paper_logits
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import ImagesAndTeachers, compute_outputs
+from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, compute_predictions
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
@@ -72,8 +72,8 @@ def _check_teacher(store: Store, images: ImageFolder, names: tuple[str, ...]) ->
             "the store was made by another teacher, or by one with other weights",
             "give " + " ".join(f"--teacher {teacher.name}" for teacher in header.teachers),
         )
-    span = next(header.batch_spans())
-    (outputs,) = compute_outputs(header, ImagesAndTeachers(images, teachers), 0, [span])
+    span = next(header.batch_ranges())
+    (outputs,) = compute_predictions(header, ImagesAndTeachers(images, teachers), 0, [span])
     stored = store.read_epoch(0)[slice(*span)]["probabilities"].astype(np.float64)
     difference = float(np.abs(stored - outputs.probabilities).max())
     if difference > MAX_PROBABILITY_DIFFERENCE:

@@ -17,7 +17,7 @@ from tinyvit.distill.logits.paper_format import (
     read_records,
     write_paper_logits,
 )
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
 
@@ -75,7 +75,7 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
             for start in range(0, len(records), _RECORDS_PER_WRITE):
                 block = records[start : start + _RECORDS_PER_WRITE]
                 writer.write(
-                    TeacherOutputs(
+                    TeacherPredictions(
                         start,
                         block["seed"],
                         block["classes"].astype(np.int64),

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.augmentation.views import Augmentation
-from tinyvit.distill.logits.records import record_dtype
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
@@ -58,7 +58,7 @@ class StoreHeader:
         images_sha256: Hex SHA-256 of the paths and sizes of all image files.
         probe_sha256: Hex SHA-256 of the pixels of a few views, to find out whether another
             machine makes the same views, see `views.hash_probe_views`.
-        versions: Versions of the libraries that made the views, see `views.library_versions`.
+        versions: Versions of the libraries that made the views, see `views.get_library_versions`.
         labels: Labels of the classes; None if they are not known.
         format: Version of the store format.
     """
@@ -113,14 +113,14 @@ class StoreHeader:
     @property
     def dtype(self) -> np.dtype[np.void]:
         """The numpy dtype of one record."""
-        return record_dtype(self.top_k)
+        return make_record_dtype(self.top_k)
 
     @property
     def records_per_epoch(self) -> int:
         """Number of records in an epoch, one for each view of each image."""
         return self.image_count * self.views_per_image
 
-    def batch_spans(self) -> Iterator[tuple[int, int]]:
+    def batch_ranges(self) -> Iterator[tuple[int, int]]:
         """Yield the positions of the records in each batch of the teachers, as (start, end).
 
         The division into batches is fixed, because a teacher's outputs may differ slightly with

@@ -105,7 +105,7 @@ def make_module_teacher(
             label for each class.
     """
     name, labels, preprocess = description.name, description.labels, description.preprocess
-    module = device.place(module.requires_grad_(False))
+    module = device.move_module(module.requires_grad_(False))
 
     def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), device.autocast():

@@ -62,7 +62,7 @@ class PaperLogits:
             yield self._read_rank(path)
 
     def _read_rank(self, path: Path) -> tuple[list[str], Records]:
-        dtype = paper_record_dtype(self.top_k)
+        dtype = make_paper_record_dtype(self.top_k)
         keys_path = path.with_name(path.name.replace("-values.bin", "-keys.txt"))
         keys, size_bytes = _read_keys(keys_path), path.stat().st_size
         if size_bytes != len(keys) * dtype.itemsize:
@@ -78,7 +78,7 @@ class PaperLogits:
         return keys, records
 
 
-def paper_record_dtype(top_k: int) -> np.dtype[np.void]:
+def make_paper_record_dtype(top_k: int) -> np.dtype[np.void]:
     """Return the numpy dtype of one record.
 
     Args:
@@ -145,7 +145,7 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
             store.verify_records(epoch, 0, records)
             text = "".join(f"{key}\n" for key in _view_keys(keys, header.views_per_image))
             (staged / "rank0-keys.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
-            values = _copy_fields(records, paper_record_dtype(header.top_k))
+            values = _copy_fields(records, make_paper_record_dtype(header.top_k))
             (staged / path.name).write_bytes(values.tobytes())
             publish_files([staged / "rank0-keys.txt", staged / path.name], path.parent)
         folders.append(path.parent)

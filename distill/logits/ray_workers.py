@@ -14,23 +14,23 @@ import torch
 
 from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
 from tinyvit.distill.logits.header import StoreHeader
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import (
+from tinyvit.distill.logits.teacher_predictions import (
     ImagesAndTeachers,
     LogitsRequest,
     Span,
-    compute_outputs,
+    compute_predictions,
     open_images_and_teachers,
 )
 
 
-def compute_outputs_on_cluster(
+def compute_predictions_on_cluster(
     request: LogitsRequest, header: StoreHeader, epoch: int, spans: Sequence[Span]
-) -> Iterator[TeacherOutputs]:
+) -> Iterator[TeacherPredictions]:
     """Compute the teachers' outputs for batches of an epoch on a Ray cluster.
 
-    The outputs are those of `teacher_outputs.compute_outputs`.
+    The outputs are those of `teacher_predictions.compute_predictions`.
 
     Args:
         request: The request, with the address of the cluster.
@@ -54,7 +54,7 @@ def compute_outputs_on_cluster(
 
 def compute_batch_in_worker(
     request: LogitsRequest, header: StoreHeader, epoch: int, span: Span
-) -> TeacherOutputs:
+) -> TeacherPredictions:
     """Compute one batch in a worker process.
 
     Args:
@@ -66,7 +66,7 @@ def compute_batch_in_worker(
     Raises:
         RequestError: This machine has other images, or its augmentation gives other pixels.
     """
-    (outputs,) = compute_outputs(header, _open_worker_inputs(request, header), epoch, [span])
+    (outputs,) = compute_predictions(header, _open_worker_inputs(request, header), epoch, [span])
     return outputs
 
 

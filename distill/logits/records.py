@@ -21,7 +21,7 @@ Records = npt.NDArray[np.void]
 
 
 @dataclass(frozen=True)
-class TeacherOutputs:
+class TeacherPredictions:
     """The teachers' K most probable classes for each of B consecutive views.
 
     Attributes:
@@ -37,7 +37,7 @@ class TeacherOutputs:
     probabilities: npt.NDArray[np.float64]
 
 
-def record_dtype(top_k: int) -> np.dtype[np.void]:
+def make_record_dtype(top_k: int) -> np.dtype[np.void]:
     """Return the numpy dtype of one record.
 
     Args:
@@ -58,7 +58,7 @@ def select_top_k(
     seeds: npt.NDArray[np.uint32],
     probabilities: npt.NDArray[np.float64],
     top_k: int,
-) -> TeacherOutputs:
+) -> TeacherPredictions:
     """Keep the K most probable classes of every view.
 
     Equally probable classes are sorted by index.
@@ -74,10 +74,12 @@ def select_top_k(
     """
     _require_finite(probabilities)
     classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return TeacherOutputs(start, seeds, classes, np.take_along_axis(probabilities, classes, axis=1))
+    return TeacherPredictions(
+        start, seeds, classes, np.take_along_axis(probabilities, classes, axis=1)
+    )
 
 
-def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
+def pack_records(outputs: TeacherPredictions, top_k: int) -> Records:
     """Convert teacher outputs to records with checksums.
 
     Args:
@@ -91,7 +93,7 @@ def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
         RequestError: A probability is NaN or infinite.
     """
     _require_finite(outputs.probabilities)
-    records = np.zeros(len(outputs.seeds), record_dtype(top_k))
+    records = np.zeros(len(outputs.seeds), make_record_dtype(top_k))
     records["seed"] = outputs.seeds
     records["classes"] = outputs.classes
     records["probabilities"] = outputs.probabilities
@@ -99,7 +101,7 @@ def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
     return records
 
 
-def find_intact(records: Records, start: int) -> npt.NDArray[np.bool_]:
+def find_intact_records(records: Records, start: int) -> npt.NDArray[np.bool_]:
     """Find the records with a correct checksum.
 
     Args:

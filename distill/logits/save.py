@@ -6,15 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import ViewSource, hash_probe_views, library_versions
+from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
+from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import (
+from tinyvit.distill.logits.teacher_predictions import (
     ImagesAndTeachers,
     LogitsRequest,
     Span,
-    compute_outputs,
+    compute_predictions,
     open_images_and_teachers,
 )
 from tinyvit.errors import RequestError
@@ -56,7 +57,7 @@ def _fill_epoch(
     description = f"epoch {epoch + 1} of {request.epochs}, views"
     with StoreWriter(store, epoch) as writer:
         missing = [
-            span for span in header.batch_spans() if not writer.is_written[slice(*span)].all()
+            span for span in header.batch_ranges() if not writer.is_written[slice(*span)].all()
         ]
         done = header.records_per_epoch - sum(end - start for start, end in missing)
         for outputs in _compute(request, header, inputs, epoch, missing):
@@ -71,12 +72,12 @@ def _compute(
     inputs: ImagesAndTeachers,
     epoch: int,
     spans: Sequence[Span],
-) -> Iterator[TeacherOutputs]:
+) -> Iterator[TeacherPredictions]:
     if request.ray is None:
-        return compute_outputs(header, inputs, epoch, spans)
-    from tinyvit.distill.logits.ray_workers import compute_outputs_on_cluster
+        return compute_predictions(header, inputs, epoch, spans)
+    from tinyvit.distill.logits.ray_workers import compute_predictions_on_cluster
 
-    return compute_outputs_on_cluster(request, header, epoch, spans)
+    return compute_predictions_on_cluster(request, header, epoch, spans)
 
 
 def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHeader:
@@ -95,7 +96,7 @@ def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHead
         image_count=len(images),
         images_sha256=images.sha256,
         probe_sha256=hash_probe_views(view_source, images.keys, request.seed),
-        versions=library_versions(),
+        versions=get_library_versions(),
         labels=teachers[0].labels,
     )
 

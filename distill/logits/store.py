@@ -18,9 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import ViewSource, hash_probe_views, library_versions
+from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
+from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.records import Records, TeacherOutputs, find_intact, pack_records
+from tinyvit.distill.logits.records import (
+    Records,
+    TeacherPredictions,
+    find_intact_records,
+    pack_records,
+)
 from tinyvit.errors import RequestError
 
 
@@ -127,7 +133,7 @@ class Store:
         """
         probabilities = records["probabilities"]
         is_valid = (
-            find_intact(records, start)
+            find_intact_records(records, start)
             & (records["classes"] < self.header.num_classes).all(1)
             & np.isfinite(probabilities).all(1)
             & (probabilities >= 0).all(1)
@@ -181,7 +187,7 @@ def require_matching_images(store: Store, images: ImageFolder) -> None:
         )
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     if header.probe_sha256 != hash_probe_views(source, images.keys, header.seed):
-        versions_here = library_versions()
+        versions_here = get_library_versions()
         differences = [
             f"{name} {version}, here {versions_here.get(name, 'missing')}"
             for name, version in header.versions.items()
@@ -214,9 +220,9 @@ class StoreWriter:
         self._part_path.touch()
         self._file = self._part_path.open("r+b")
         self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
-        self.is_written = find_intact(np.fromfile(self._part_path, self._header.dtype), 0)
+        self.is_written = find_intact_records(np.fromfile(self._part_path, self._header.dtype), 0)
 
-    def write(self, outputs: TeacherOutputs) -> None:
+    def write(self, outputs: TeacherPredictions) -> None:
         """Write the records of consecutive views to the file.
 
         Args:

@@ -18,7 +18,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view, view_seed
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.augmentation.views import ViewSource, compute_view_seed, make_view
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import TinyViTError
 
@@ -107,7 +108,7 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
         image, view_number = divmod(index, data.views_per_image)
         sample: Sample = {}
         if data.store is None or self._records is None:
-            seed = view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
+            seed = compute_view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
         else:
             record = data.store.read_record(self._epoch, self._records, index)
             seed = record.seed
@@ -179,6 +180,6 @@ def shuffle_indices(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64
     return random.permutation(samples).astype(np.int64)
 
 
-def default_worker_count() -> int:
+def choose_worker_count() -> int:
     """Return the default number of worker processes: the number of cores less one, 1 to 8."""
     return max(1, min(8, (os.cpu_count() or 1) - 1))

@@ -35,7 +35,7 @@ class ComputeDevice:
     name: str
     uses_bfloat16: bool
 
-    def place(self, module: _Network) -> _Network:
+    def move_module(self, module: _Network) -> _Network:
         """Move a module to the device, with convolution weights in channels-last order.
 
         Args:

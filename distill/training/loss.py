@@ -10,7 +10,7 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import TrainingBatch
 
 
-def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
+def compute_sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
     """Compute the Kullback-Leibler divergence from a teacher of which the top K classes are known.
 
     The remaining probability is spread evenly over the other C - K classes (section 3.1 of the
@@ -44,7 +44,7 @@ def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) ->
     return (entropy - cross_entropy).mean()
 
 
-def mixed_cross_entropy(
+def compute_mixed_cross_entropy(
     logits: Tensor,
     classes: Tensor,
     partner_classes: Tensor,
@@ -69,7 +69,7 @@ def mixed_cross_entropy(
     return (own_fractions * own + (1 - own_fractions) * other).mean()
 
 
-def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
+def compute_training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
     """Compute the loss of a batch.
 
     With teacher outputs, it is the divergence from them plus `config.label_weight` times the
@@ -88,14 +88,16 @@ def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) 
     label_weight = 1.0
     if batch.teacher_classes is not None and batch.teacher_probabilities is not None:
         teacher_probabilities = batch.teacher_probabilities.to(device)
-        loss = sparse_divergence(logits, batch.teacher_classes.to(device), teacher_probabilities)
+        loss = compute_sparse_divergence(
+            logits, batch.teacher_classes.to(device), teacher_probabilities
+        )
         label_weight = config.label_weight
     labels = (batch.classes, batch.partner_classes, batch.own_fractions)
     if label_weight and all(label is not None for label in labels):
         classes, partner_classes, own_fractions = (
             label.to(device) for label in labels if label is not None
         )
-        loss = loss + label_weight * mixed_cross_entropy(
+        loss = loss + label_weight * compute_mixed_cross_entropy(
             logits, classes, partner_classes, own_fractions, config.label_smoothing
         )
     return loss

@@ -32,13 +32,15 @@ def make_optimizer(model: TinyViT, config: TrainingConfig) -> torch.optim.AdamW:
 
     Returns:
         The optimizer. Each group has the additional entry "factor", its learning-rate factor from
-        `learning_rate_factor`.
+        `compute_learning_rate_factor`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             decays = parameter.ndim > 1 and not name.endswith("attention_biases")
-            groups[learning_rate_factor(model, name, config.layer_decay), decays].append(parameter)
+            groups[compute_learning_rate_factor(model, name, config.layer_decay), decays].append(
+                parameter
+            )
     parameter_groups: list[dict[str, Any]] = [
         {
             "params": parameters,
@@ -50,7 +52,7 @@ def make_optimizer(model: TinyViT, config: TrainingConfig) -> torch.optim.AdamW:
     return torch.optim.AdamW(parameter_groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
-def learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
+def compute_learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
     """Return the learning-rate factor of a parameter (layer-wise decay).
 
     Args:
@@ -99,7 +101,7 @@ def compute_learning_rate(
     return batch_factor * (config.min_lr + (config.lr - config.min_lr) * cosine)
 
 
-def make_average(model: TinyViT, decay: float) -> AveragedModel:
+def make_weight_average(model: TinyViT, decay: float) -> AveragedModel:
     """Make an exponential moving average (EMA) of the weights.
 
     The decay is smaller in the first updates, so that the average soon forgets the initial weights.

@@ -3,7 +3,7 @@
 `add_fake_quantization` takes a network whose BatchNorms are folded into the layers before them, and
 a recipe (the scales of the quantized activations, from calibration). The network that it returns
 rounds weights and activations in the forward pass, and gradients ignore the rounding (Jacob et al.,
-2018). After training, `checkpoint_state` returns the weights as an ordinary checkpoint, which is
+2018). After training, `make_checkpoint_state` returns the weights as an ordinary checkpoint, which is
 exported with the same recipe. The scales of activations stay constant; those of weights are
 recomputed in every step, as export does.
 """
@@ -123,7 +123,7 @@ def add_fake_quantization(
     return replace_layers(folded, recipe, scheme, FakeQuantize, make_layer).requires_grad_()
 
 
-def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
+def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     """Return the weights of a network with fake quantization, in the form of a checkpoint.
 
     Args:

@@ -8,16 +8,20 @@ from typing import Any
 
 from tinyvit import __version__
 from tinyvit.data.class_folders import read_image_folder, split_folder
-from tinyvit.distill.augmentation.views import library_versions
+from tinyvit.distill.augmentation.probe import get_library_versions
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
 from tinyvit.distill.training import run_folder
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingData, default_worker_count
+from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
 from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import join_process_group
 from tinyvit.distill.training.presets import select_drop_path_rate
-from tinyvit.distill.training.qat import add_fake_quantization, calibrate_recipe, checkpoint_state
+from tinyvit.distill.training.qat import (
+    add_fake_quantization,
+    calibrate_recipe,
+    make_checkpoint_state,
+)
 from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.trainer import TrainingRun, TrainingTask
 from tinyvit.errors import RequestError
@@ -195,14 +199,14 @@ def _make_task(request: TrainingRequest, inputs: _Inputs) -> TrainingTask:
         labels=inputs.labels,
         kept_rows=inputs.selection.kept_rows,
         config=request.config,
-        workers=default_worker_count() if request.workers is None else request.workers,
+        workers=choose_worker_count() if request.workers is None else request.workers,
     )
     if request.qat is None:
         return task
     recipe = _read_qat_recipe(request, inputs)
     network = add_fake_quantization(fold_model(inputs.student.model), recipe)
     student = replace(inputs.student, model=network)
-    return replace(task, student=student, export_state=checkpoint_state, recipe=recipe)
+    return replace(task, student=student, make_state_dict=make_checkpoint_state, recipe=recipe)
 
 
 def _read_qat_recipe(request: TrainingRequest, inputs: _Inputs) -> Recipe:
@@ -247,7 +251,7 @@ def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any
         "classes": request.classes,
         "license": student.license,
         "tinyvit": __version__,
-        "versions": library_versions(),
+        "versions": get_library_versions(),
     }
     if store:
         description["teachers"] = [asdict(teacher) for teacher in store.header.teachers]

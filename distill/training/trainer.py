@@ -29,11 +29,11 @@ from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.evaluate import evaluate_model
 from tinyvit.distill.training.history import EpochSummary, TensorBoardLog, draw_history
-from tinyvit.distill.training.loss import training_loss
+from tinyvit.distill.training.loss import compute_training_loss
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
-    make_average,
     make_optimizer,
+    make_weight_average,
     set_learning_rate,
 )
 from tinyvit.distill.training.presets import select_drop_path_rate
@@ -65,7 +65,7 @@ class TrainingTask:
         kept_rows: Rows of the classifier that saved checkpoints keep; None keeps all.
         config: The training settings.
         workers: Number of processes that load images.
-        export_state: A function from the trained network to the state dict to save.
+        make_state_dict: A function from the trained network to the state dict to save.
         recipe: Quantization scales that the network was trained with, saved beside the best
             checkpoint; None without quantization-aware training.
     """
@@ -78,7 +78,7 @@ class TrainingTask:
     kept_rows: Sequence[int] | None
     config: TrainingConfig
     workers: int
-    export_state: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
+    make_state_dict: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
     recipe: Recipe | None = None
 
 
@@ -128,9 +128,11 @@ class TrainingRun:
             )
         self.task, self.device, self.processes = task, device, processes
         self._config, self._progress = config, progress
-        self.model = device.place(task.student.model).train()
+        self.model = device.move_module(task.student.model).train()
         add_drop_path(self.model, select_drop_path_rate(config, task.student.model.variant))
-        self.average = make_average(self.model, config.ema_decay) if config.ema_decay else None
+        self.average = (
+            make_weight_average(self.model, config.ema_decay) if config.ema_decay else None
+        )
         self._optimizer = make_optimizer(self.model, config)
         self._network: nn.Module = processes.wrap(self.model)
         scale, shift = task.student.preprocess.scale_and_shift()
@@ -228,7 +230,7 @@ class TrainingRun:
         set_learning_rate(self._optimizer, rate)
         with self.device.autocast():
             logits = self._network(self._normalize(batch.pixels))
-        loss = training_loss(logits, batch, self._config)
+        loss = compute_training_loss(logits, batch, self._config)
         self._optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         if self._config.max_grad_norm:
@@ -288,7 +290,7 @@ class TrainingRun:
 
     def _save_checkpoints(self, is_best: bool) -> None:
         task = self.task
-        weights = task.export_state(self.result_model)
+        weights = task.make_state_dict(self.result_model)
         names = [run_folder.LAST_CHECKPOINT]
         if is_best:
             names.append(run_folder.BEST_CHECKPOINT)

@@ -180,7 +180,9 @@ def test_an_interruption_says_how_to_resume(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tinyvit.distill.training.trainer.TrainingRun.step", stopping)
-    monkeypatch.setattr("tinyvit.distill.logits.teacher_outputs.average_probabilities", stopping)
+    monkeypatch.setattr(
+        "tinyvit.distill.logits.teacher_predictions.average_probabilities", stopping
+    )
     code, _, err = run(
         capsys,
         *argv,

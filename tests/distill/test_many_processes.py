@@ -13,7 +13,7 @@ import torch
 from tests.helpers.distill_data import TEACHER
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.nn.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow

@@ -14,14 +14,14 @@ from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named, write_cl
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.views import ViewSource, make_view
-from tinyvit.distill.logits import ray_workers, save, teacher_outputs
+from tinyvit.distill.logits import ray_workers, save, teacher_predictions
 from tinyvit.distill.logits import store as store_module
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader
-from tinyvit.distill.logits.records import TeacherOutputs, compute_checksums, pack_records
+from tinyvit.distill.logits.records import TeacherPredictions, compute_checksums, pack_records
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import ImagesAndTeachers, LogitsRequest, Span
+from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, LogitsRequest, Span
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
@@ -230,13 +230,13 @@ def test_a_teacher_that_returns_nan_loses_nothing(
     )
     with pytest.raises(RequestError, match="NaN"):
         save_logits(broken)
-    real, batches = teacher_outputs.average_probabilities, [0]
+    real, batches = teacher_predictions.average_probabilities, [0]
 
     def fail_in_batch_five(teachers: object, pixels: object) -> object:
         batches[0] += 1
         return real(teachers, pixels) * (np.nan if batches[0] == 5 else 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(teacher_outputs, "average_probabilities", fail_in_batch_five)
+    monkeypatch.setattr(teacher_predictions, "average_probabilities", fail_in_batch_five)
     request = make_request(image_folder, tmp_path / "s")
     with pytest.raises(RequestError, match="NaN"):
         save_logits(request)
@@ -248,7 +248,7 @@ def test_a_teacher_that_returns_nan_loses_nothing(
 
 
 def test_a_record_is_never_written_with_nan(store: Store) -> None:
-    outputs = TeacherOutputs(
+    outputs = TeacherPredictions(
         0, np.zeros(1, np.uint32), np.zeros((1, 5), np.int64), np.full((1, 5), np.nan)
     )
     with pytest.raises(RequestError, match="NaN"):
@@ -266,16 +266,16 @@ def test_batches_in_any_order_give_the_same_store(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     """The workers of a cluster finish in any order."""
-    real = save.compute_outputs
+    real = save.compute_predictions
 
     def compute_shuffled(
         header: StoreHeader, sources: ImagesAndTeachers, epoch: int, spans: list[Span]
-    ) -> Iterator[TeacherOutputs]:
+    ) -> Iterator[TeacherPredictions]:
         for span in spans[1::2] + spans[::2]:
             yield from real(header, sources, epoch, [span])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(save, "compute_outputs", compute_shuffled)
+        patch.setattr(save, "compute_predictions", compute_shuffled)
         save_logits(make_request(image_folder, tmp_path / "s"))
     assert epoch_bytes(tmp_path / "s") == epoch_bytes(store.folder)
 

@@ -8,14 +8,14 @@ import torch
 
 from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.logits.save import save_logits
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.qat import (
     TRAINING_SCHEME,
     FakeQuantize,
     add_fake_quantization,
-    checkpoint_state,
+    make_checkpoint_state,
 )
 from tinyvit.distill.training.request import TrainingRequest, train_student
 from tinyvit.distill.training.student import save_checkpoint
@@ -132,7 +132,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
                 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
             )
     back = load_released("demo").at_size(64).build()
-    back.load_state_dict(checkpoint_state(network))
+    back.load_state_dict(make_checkpoint_state(network))
     with torch.inference_mode():
         expected, actual = (
             network.eval()(IMAGES),

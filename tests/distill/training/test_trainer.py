@@ -11,7 +11,7 @@ from tests.helpers.distill_data import CLASSES, TEACHER, write_class_folders
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.presets import PRESETS

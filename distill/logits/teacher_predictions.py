@@ -14,10 +14,11 @@ import numpy.typing as npt
 
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.data.decoding import map_ahead
-from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view, view_seed
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.augmentation.views import ViewSource, compute_view_seed, make_view
 from tinyvit.distill.logits.header import StoreHeader
 from tinyvit.distill.logits.module_teachers import Teacher
-from tinyvit.distill.logits.records import TeacherOutputs, select_top_k
+from tinyvit.distill.logits.records import TeacherPredictions, select_top_k
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import Precision, select_device
 
@@ -91,9 +92,9 @@ def open_images_and_teachers(request: LogitsRequest) -> ImagesAndTeachers:
     return ImagesAndTeachers(images, open_teachers(request.teachers, request.size, device))
 
 
-def compute_outputs(
+def compute_predictions(
     header: StoreHeader, inputs: ImagesAndTeachers, epoch: int, spans: Sequence[Span]
-) -> Iterator[TeacherOutputs]:
+) -> Iterator[TeacherPredictions]:
     """Compute the teachers' outputs for batches of an epoch.
 
     Args:
@@ -129,6 +130,9 @@ def _make_views(header: StoreHeader, images: ImageFolder, epoch: int, span: Span
     """Make the views of one batch."""
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     image_views = [divmod(record, header.views_per_image) for record in range(*span)]
-    seeds = [view_seed(header.seed, epoch, images.keys[index], view) for index, view in image_views]
+    seeds = [
+        compute_view_seed(header.seed, epoch, images.keys[index], view)
+        for index, view in image_views
+    ]
     pixels = [make_view(source, index, seed).pixels for (index, _), seed in zip(image_views, seeds)]
     return np.array(seeds, np.uint32), np.stack(pixels)
