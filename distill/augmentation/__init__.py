@@ -1,1 +1,1 @@
-"""Makes views (augmented versions) of images. The same seed gives the same view on every machine."""
+"""Makes views (augmented versions) of images; a seed gives the same view on every machine."""

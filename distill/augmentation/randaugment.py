@@ -160,7 +160,8 @@ def _solarize_add(image: Image.Image, parameters: OperationParameters) -> Image.
     increment = int(_MAX_ADDED_LEVEL * parameters.strength)
     brighter_levels = [level + increment for level in range(_MIDDLE_LEVEL)]
     unchanged_levels = list(range(_MIDDLE_LEVEL, _LEVELS))
-    return image.point((brighter_levels + unchanged_levels) * 3)  # one table for each of red, green and blue
+    table = brighter_levels + unchanged_levels
+    return image.point(table * 3)  # one table for each of red, green and blue
 
 
 def _make_enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:

@@ -183,5 +183,6 @@ def _describe_store(store: Store) -> str:
     epochs = format_count(store.epochs, "epoch")
     views = format_count(header.records_per_epoch, "view")
     return (
-        f"{store.folder}: {epochs} of {views}, {bytes_per_view} bytes per view ({total_mb:.1f} MB)"
+        f"{store.folder}: {epochs} of {views}, {bytes_per_view} bytes per view "
+        f"({total_mb:.1f} MB in all)"
     )

@@ -195,7 +195,8 @@ def run(args: argparse.Namespace) -> int:
         The exit code.
     """
     from tinyvit.distill.training.packages import require_training_packages
-    from tinyvit.distill.training.request import TrainingRequest, train_student
+    from tinyvit.distill.training.request import TrainingRequest
+    from tinyvit.distill.training.train import train_student
 
     require_training_packages()
     request = TrainingRequest(

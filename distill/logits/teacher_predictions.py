@@ -1,6 +1,6 @@
-"""Computes the teachers' top-K probabilities for the views of a data set, in batches.
+"""Computes the teachers' K largest class probabilities for the views of a data set, in batches.
 
-A view is an augmented version of an image. A store is the folder that the outputs are saved in.
+A view is an augmented version of an image. A store is the folder that the predictions are saved in.
 """
 
 from __future__ import annotations
@@ -23,11 +23,7 @@ from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import Precision, select_device
 
 DEFAULT_BATCH = 16
-
-Span = tuple[int, int]
-"""Positions of the records of one batch in an epoch, (start, end)."""
-_ViewBatch = tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint8]]
-"""Seeds, (B,), and pixels, (B, S, S, 3), of views."""
+"""Number of views that the teachers predict at once, unless the request states another."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +32,20 @@ class LogitsRequest:
 
     Attributes:
         data: Folder of images.
-        teachers: Teachers as they are named on the command line, see
-            `tinyvit.distill.logits.teachers`.
+        teachers: Texts that select the teachers, such as "timm:resnet50.a1_in1k"; the module
+            `teachers` describes all forms.
         epochs: Number of epochs to save.
         output: Folder of the store.
-        top_k: Number K of classes in a record; the default suits 1,000 classes.
-        size: Side of the views in pixels; None for the input size of the first teacher.
-        views: Number of views of each image in an epoch.
+        top_k: Number K of most probable classes to save for each view; the default suits teachers
+            with 1,000 classes.
+        size: Width and height of the views in pixels; None for the input size of the first teacher.
+        views_per_image: Number of views of each image in an epoch.
         seed: Seed of all views.
-        batch: Batch size of the teachers.
+        batch: Number of views that the teachers predict at once.
         augmentation: The augmentation settings.
         precision: "auto", "float32" or "bfloat16", for teachers that run in PyTorch.
-        ray: Address of a Ray cluster; "" for a new cluster on this machine; None computes without
-            Ray.
+        ray_address: Address (HOST:PORT) of a Ray cluster; "" for a new cluster on this machine;
+            None computes without Ray.
     """
 
     data: Path
@@ -57,25 +54,40 @@ class LogitsRequest:
     output: Path
     top_k: int = 10
     size: int | None = None
-    views: int = 1
+    views_per_image: int = 1
     seed: int = 0
     batch: int = DEFAULT_BATCH
     augmentation: Augmentation = field(default_factory=Augmentation)
     precision: Precision = "auto"
-    ray: str | None = None
+    ray_address: str | None = None
 
 
 @dataclass(frozen=True)
 class ImagesAndTeachers:
-    """The opened images and teachers of a request.
+    """The images and teachers of a request, which are open and ready to use.
 
     Attributes:
         images: The images.
-        teachers: The teachers.
+        teachers: The teachers, at least one.
     """
 
     images: ImageFolder
     teachers: tuple[Teacher, ...]
+
+
+@dataclass(frozen=True)
+class _ViewBatch:
+    """The views of one batch.
+
+    Attributes:
+        start: Position of the first view among the records of its epoch.
+        seeds: Seeds of the views, uint32 (B,).
+        pixels: Pixels of the views, uint8 (B, S, S, 3).
+    """
+
+    start: int
+    seeds: npt.NDArray[np.uint32]
+    pixels: npt.NDArray[np.uint8]
 
 
 def open_images_and_teachers(request: LogitsRequest) -> ImagesAndTeachers:
@@ -93,46 +105,51 @@ def open_images_and_teachers(request: LogitsRequest) -> ImagesAndTeachers:
 
 
 def compute_predictions(
-    header: StoreHeader, inputs: ImagesAndTeachers, epoch: int, spans: Sequence[Span]
+    header: StoreHeader,
+    inputs: ImagesAndTeachers,
+    epoch: int,
+    record_ranges: Sequence[range],
 ) -> Iterator[TeacherPredictions]:
-    """Compute the teachers' outputs for batches of an epoch.
+    """Compute the teachers' predictions for batches of an epoch.
 
     Args:
-        header: Header of the store that the outputs are for.
-        inputs: The opened images and teachers.
+        header: Header of the store that the predictions are for.
+        inputs: The images and the teachers.
         epoch: Epoch, from 0.
-        spans: The batches to compute, as record positions.
+        record_ranges: The batches to compute, each as the positions of its records in the epoch.
 
     Yields:
-        The outputs of each batch, in order.
+        The predictions for each batch, in order.
 
     Raises:
         ImageError: An image cannot be decoded.
-        RequestError: A teacher's output is not finite.
+        RequestError: A probability that a teacher predicts is NaN or infinite.
     """
 
-    def make_batch(span: Span) -> _ViewBatch:
-        return _make_views(header, inputs.images, epoch, span)
+    def make_batch(record_range: range) -> _ViewBatch:
+        return _make_view_batch(header, inputs.images, epoch, record_range)
 
     batches: Iterator[_ViewBatch]
     # A thread makes the views of the next two batches while the teacher computes. Ray workers
     # compute one batch per call, which needs no thread.
-    if len(spans) == 1:
-        batches = map(make_batch, spans)
+    if len(record_ranges) == 1:
+        batches = map(make_batch, record_ranges)
     else:
-        batches = map_ahead(make_batch, spans, threads=1, ahead=2)
-    for (start, _), (seeds, pixels) in zip(spans, batches):
-        probabilities = average_probabilities(inputs.teachers, pixels)
-        yield select_top_k(start, seeds, probabilities, header.top_k)
+        batches = map_ahead(make_batch, record_ranges, threads=1, ahead=2)
+    for batch in batches:
+        probabilities = average_probabilities(inputs.teachers, batch.pixels)
+        yield select_top_k(batch.start, batch.seeds, probabilities, header.top_k)
 
 
-def _make_views(header: StoreHeader, images: ImageFolder, epoch: int, span: Span) -> _ViewBatch:
-    """Make the views of one batch."""
+def _make_view_batch(
+    header: StoreHeader, images: ImageFolder, epoch: int, record_range: range
+) -> _ViewBatch:
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
-    image_views = [divmod(record, header.views_per_image) for record in range(*span)]
-    seeds = [
-        compute_view_seed(header.seed, epoch, images.keys[index], view)
-        for index, view in image_views
-    ]
-    pixels = [make_view(source, index, seed).pixels for (index, _), seed in zip(image_views, seeds)]
-    return np.array(seeds, np.uint32), np.stack(pixels)
+    seeds: list[int] = []
+    pixels: list[npt.NDArray[np.uint8]] = []
+    for record in record_range:
+        index, view_number = divmod(record, header.views_per_image)
+        seed = compute_view_seed(header.seed, epoch, images.keys[index], view_number)
+        seeds.append(seed)
+        pixels.append(make_view(source, index, seed).pixels)
+    return _ViewBatch(record_range.start, np.array(seeds, np.uint32), np.stack(pixels))

@@ -38,12 +38,12 @@ def test_store_train_and_evaluate(
         store,
     )
     assert code == 0, err
-    assert out == f"{store}: 2 epochs of 12 views, 28 bytes each (0.0 MB)\n"
+    assert out == f"{store}: 2 epochs of 12 views, 28 bytes per view (0.0 MB in all)\n"
     code, out, err = run(capsys, "check-logits", store, "--data", data, "--teacher", TEACHER)
     assert code == 0, err
     assert [line.partition(",")[0] for line in out.splitlines()] == [
         "All records are intact: 2 epochs of 12 views",
-        "The store belongs to these 12 images",
+        f"The store was made from the 12 images in {data}",
         out.splitlines()[2],
     ]
     student = [

@@ -49,7 +49,7 @@ def test_a_seed_is_a_view(image_folder: Path) -> None:
 
 
 def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
-    """Another hash means that stores view before are of other crops: then settings.VERSION goes up."""
+    """If this hash changes, older stores are for other views, and `VERSION` must be increased."""
     images = read_image_folder(image_folder)
     assert (
         hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]

@@ -17,8 +17,9 @@ from tinyvit.distill.training.qat import (
     add_fake_quantization,
     make_checkpoint_state,
 )
-from tinyvit.distill.training.request import TrainingRequest, train_student
+from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
@@ -181,7 +182,7 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(
-        RequestError, match="--qat needs a trained checkpoint, and its own outputs in a store"
+        RequestError, match="--qat needs a trained checkpoint, and its own predictions in a store"
     ):
         train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 
