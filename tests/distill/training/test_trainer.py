@@ -406,6 +406,10 @@ def test_transfer_to_other_classes_without_a_teacher(
         "widget",
     ]
     assert checkpoint_of_run.license == "mit"
+    assert progress.messages[-1] == (
+        "there were no validation images, so best.safetensors is the network after the last "
+        "epoch, epoch 1"
+    )
     assert "the classifier starts with the checkpoint's weights for 2 of 3 classes" in "\n".join(
         progress.messages
     )
