@@ -36,7 +36,8 @@ def draw_crop(
         height: Height of the image in pixels.
         augmentation: The settings; only `scale` and `ratio` are used.
     """
-    log_ratios = [math.log(ratio) for ratio in augmentation.ratio]
+    smallest_ratio, largest_ratio = augmentation.ratio
+    log_ratios = math.log(smallest_ratio), math.log(largest_ratio)
     for _ in range(_MAX_ATTEMPTS):
         area = random.uniform(*augmentation.scale)
         ratio = math.exp(random.uniform(*log_ratios))
@@ -52,7 +53,7 @@ def draw_crop(
                 (left + crop_width) * width,
                 (top + crop_height) * height,
             )
-    ratio = min(max(width / height, augmentation.ratio[0]), augmentation.ratio[1])
+    ratio = min(max(width / height, smallest_ratio), largest_ratio)
     crop_width = min(1.0, ratio * height / width)
     crop_height = min(1.0, width / height / ratio)
     return (
@@ -75,7 +76,7 @@ def erase_box(pixels: Pixels, random: np.random.RandomState) -> None:
         random: Source of all randomness.
     """
     size = len(pixels)
-    log_ratios = [math.log(ratio) for ratio in ERASED_RATIO]
+    log_ratios = math.log(ERASED_RATIO[0]), math.log(ERASED_RATIO[1])
     for _ in range(_MAX_ATTEMPTS):
         area = random.uniform(*ERASED_AREA)
         ratio = math.exp(random.uniform(*log_ratios))

@@ -63,7 +63,7 @@ def select_classes(
         return _select_folder_classes(images)
     header = store.header
     teacher_labels = header.labels or numbered_labels(header.num_classes)
-    if classes == "teacher" or images.labels is None:
+    if classes == "teacher" or images.class_indices is None:
         return ClassSelection(
             labels=header.labels,
             num_classes=header.num_classes,
@@ -74,7 +74,7 @@ def select_classes(
             kept_labels=teacher_labels,
         )
     class_indices = _match_teacher_classes(images, teacher_labels, store)
-    kept_rows = _find_folder_rows(images, class_indices)
+    kept_rows = _find_folder_rows(images.class_indices, class_indices)
     keeps_all = kept_rows == list(range(header.num_classes))
     return ClassSelection(
         labels=header.labels,
@@ -102,13 +102,15 @@ def _select_folder_classes(images: ImageFolder) -> ClassSelection:
     )
 
 
-def _find_folder_rows(images: ImageFolder, teacher_indices: npt.NDArray[np.int64]) -> list[int]:
+def _find_folder_rows(
+    folder_indices: npt.NDArray[np.int64], teacher_indices: npt.NDArray[np.int64]
+) -> list[int]:
     """Return the row of the teacher's classifier that belongs to each class folder.
 
-    `teacher_indices` are the images' classes among those of the teacher. `images.class_indices` are
-    the same classes among the class folders, so the first image of a folder shows the folder's row.
+    Both arguments have the class of every image: as an index among the class folders, and as an
+    index among the classes of the teacher. So the first image of a folder shows the folder's row.
     """
-    _, first_images = np.unique(images.class_indices, return_index=True)
+    _, first_images = np.unique(folder_indices, return_index=True)
     return [int(row) for row in teacher_indices[first_images]]
 
 
