@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from tinyvit.distill.logits.store import Store
 
 HELP = (
-    "save a teacher's predictions for augmented versions (views) of images in a folder (a store); "
-    "after an interruption, the same command continues"
+    "fill a store, which is a folder of a teacher's predictions for views (augmented versions of "
+    "images); after an interruption, the same command continues"
 )
 EXAMPLES = """\
   tinyvit-distill save-logits --data photos/ --teacher tinyvit_21m.onnx --epochs 30 -o store/
@@ -120,7 +120,7 @@ def _add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=16,
         metavar="N",
-        help="batch size of the teacher (default: 16)",
+        help="number of views that the teacher predicts at once (default: 16)",
     )
     group.add_argument(
         "--precision",

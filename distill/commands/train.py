@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace a run with other options or images that is in the output folder",
+        help="replace the run in the output folder if it has other options or images",
     )
     _add_network_arguments(parser)
     _add_config_arguments(parser)
@@ -99,7 +99,7 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CHECKPOINT",
         help="checkpoint to start from: a file, or the name of a released checkpoint such as "
-        "tinyvit_5m; classes with the same label keep their weights in the classifier",
+        "tinyvit_5m; classes whose labels the checkpoint has too keep their classifier weights",
     )
     group.add_argument(
         "--classes",
@@ -134,8 +134,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML file with settings that replace those of a preset, such as the run.toml of "
-        "another run",
+        help="take the settings from this TOML file, such as the run.toml of another run, instead "
+        "of from a preset",
     )
     group.add_argument(
         "--epochs", type=positive_int, metavar="N", help="number of epochs (default: the preset's)"

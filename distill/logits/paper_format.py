@@ -1,10 +1,10 @@
 """Reads, validates and writes files in the format of the paper's released logits.
 
 Each epoch is a folder "logits_top{K}_epoch{E}". It contains two files from each process that
-computed logits; R is the number (rank) of the process. "rank{R}-keys.txt" has one image key on each
-line. "rank{R}-values.bin" has one little-endian record for each key: the seed of the view (int32),
-K class indices (int16) and their probabilities (float16), largest first. The key of an image is its
-path relative to the data set. Source: microsoft/Cream, TinyViT/data/augmentation/manager.py.
+computed logits; R is the number (rank) of the process. "rank{R}-keys.txt" has a key on each line:
+the path of an image relative to the data set. "rank{R}-values.bin" has one little-endian record for
+each key: the seed of the view (int32), K class indices (int16) and their probabilities (float16),
+largest first. Source: microsoft/Cream, TinyViT/data/augmentation/manager.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ MAX_CLASSES = 2**15
 """Number of classes that the signed 16-bit class indices allow."""
 _EPOCH_FOLDER = re.compile(r"logits_top(?P<top_k>\d+)_epoch(?P<epoch>\d+)")
 _MAX_PROBABILITY_SUM = 1.01
-"""float16 rounding may make the sum of the probabilities a little larger than 1."""
+"""Largest accepted sum of a record's probabilities: float16 rounding may make it larger than 1."""
 _FOLDER_REMEDY = "use a folder that the paper's save_logits.py wrote"
 
 
@@ -79,6 +79,7 @@ class PaperLogits:
             yield self._read_rank(path)
 
     def _read_rank(self, values_path: Path) -> RankRecords:
+        """Read and validate a file rank*-values.bin and its rank*-keys.txt."""
         dtype = make_paper_record_dtype(self.top_k)
         keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
         keys = _read_keys(keys_path)

@@ -14,7 +14,7 @@ from tinyvit.errors import RequestError
 from tinyvit.serialization import parse_dataclass
 
 MAX_CONFIG_BYTES = 2**20
-"""Largest size of a settings file; a larger file is surely not one."""
+"""Largest size of a settings file. A larger file is refused before it is read."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def read_config(path: Path) -> TrainingConfig:
 
 
 def _parse_settings(table: dict[str, Any], source: str) -> TrainingConfig:
-    """Convert a table of settings; `source` names its origin in error messages."""
+    """Convert the table [training] to settings; errors name `source` as the table's origin."""
     try:
         return parse_dataclass(TrainingConfig, table)
     except ValueError as error:
