@@ -64,12 +64,13 @@ def select_classes(
     header = store.header
     teacher_labels = header.labels or numbered_labels(header.num_classes)
     if classes == "teacher" or images.class_indices is None:
+        used_indices = None
+        if uses_labels:
+            used_indices = _match_teacher_classes(images, teacher_labels, store)
         return ClassSelection(
             labels=header.labels,
             num_classes=header.num_classes,
-            class_indices=(
-                _match_teacher_classes(images, teacher_labels, store) if uses_labels else None
-            ),
+            class_indices=used_indices,
             kept_rows=None,
             kept_labels=teacher_labels,
         )

@@ -26,8 +26,8 @@ from tinyvit.errors import TinyViTError
 Sample = dict[str, Any]
 """The fields of a `TrainingBatch` for one view, as numpy values and dictionaries of them."""
 
-_MAX_SEED = 2**32
-"""RandomState accepts smaller seeds only."""
+_SEED_LIMIT = 2**32
+"""numpy's RandomState accepts only seeds below this limit."""
 _SEED_STRIDE = 1_000_003
 """Factor of the run's seed (a prime number), so that the epochs of runs with adjacent seeds have
 different orders of samples."""
@@ -69,7 +69,7 @@ class TrainingBatch:
 
     Attributes:
         pixels: The views, uint8 (B, S, S, 3).
-        labels: The classes of the views; None if the classes of the images are not known.
+        labels: The classes of the views; None if they are not known or not used.
         teacher: The teacher's predictions for the views; None without a store.
     """
 
@@ -220,7 +220,7 @@ def shuffle_indices(seed: int, epoch: int, sample_count: int) -> npt.NDArray[np.
     Returns:
         Indices of the samples, int64 (sample_count,).
     """
-    random = np.random.RandomState((seed * _SEED_STRIDE + epoch) % _MAX_SEED)
+    random = np.random.RandomState((seed * _SEED_STRIDE + epoch) % _SEED_LIMIT)
     return random.permutation(sample_count).astype(np.int64)
 
 

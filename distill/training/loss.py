@@ -29,17 +29,17 @@ def compute_sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Te
     other_count = logits.shape[1] - classes.shape[1]
     top = probabilities.float()
     top = top / top.sum(1, keepdim=True).clamp_min(1.0)  # float16 rounding may make the sum > 1
+    # The teacher's probability of each of the other classes, (B,).
     if other_count:
-        each_other = (1 - top.sum(1)).clamp_min(0.0) / other_count
+        other = (1 - top.sum(1)).clamp_min(0.0) / other_count
     else:
-        each_other = torch.zeros_like(top[:, 0])
-    negative_entropy = torch.xlogy(top, top).sum(1)
-    negative_entropy = negative_entropy + other_count * torch.xlogy(each_other, each_other)
+        other = torch.zeros_like(top[:, 0])
+    negative_entropy = torch.xlogy(top, top).sum(1) + other_count * torch.xlogy(other, other)
 
-    log_probabilities = F.log_softmax(logits.float(), 1)
-    top_logs = log_probabilities.gather(1, classes)
-    sum_of_other_logs = log_probabilities.sum(1) - top_logs.sum(1)
-    negative_cross_entropy = (top * top_logs).sum(1) + each_other * sum_of_other_logs
+    student_logs = F.log_softmax(logits.float(), 1)
+    top_student_logs = student_logs.gather(1, classes)
+    sum_of_other_logs = student_logs.sum(1) - top_student_logs.sum(1)
+    negative_cross_entropy = (top * top_student_logs).sum(1) + other * sum_of_other_logs
     return (negative_entropy - negative_cross_entropy).mean()
 
 

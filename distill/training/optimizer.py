@@ -66,7 +66,7 @@ def compute_learning_rate_factor(model: TinyViT, name: str, decay: float) -> flo
     """
     depths = model.variant.depths
     last_block = sum(depths) - 1
-    if name.startswith("patch_embed"):
+    if name.startswith("patch_embed"):  # it has the factor of the first block
         return decay**last_block
     if name.startswith("head"):
         return 1.0
@@ -98,9 +98,9 @@ def compute_learning_rate(
     if step < warmup_steps:
         increase = (config.lr - config.warmup_lr) * step / warmup_steps
         return batch_factor * (config.warmup_lr + increase)
-    fraction = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    cosine = (1 + math.cos(math.pi * fraction)) / 2
-    return batch_factor * (config.min_lr + (config.lr - config.min_lr) * cosine)
+    decay_progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    remaining_share = (1 + math.cos(math.pi * decay_progress)) / 2
+    return batch_factor * (config.min_lr + (config.lr - config.min_lr) * remaining_share)
 
 
 def make_weight_average(model: TinyViT, decay: float) -> AveragedModel:
