@@ -26,8 +26,8 @@ def describe_start(run: TrainingRun) -> list[str]:
     return [
         f"training {model.variant.name} at {model.img_size} pixels on {run.device.name} in "
         f"{precision}",
-        f"the result has {format_count(len(task.labels), 'class', 'classes')}; training starts "
-        f"with {task.student.head_origin}",
+        f"the result has {format_count(len(task.labels), 'class', 'classes')}; "
+        f"{task.student.head_origin}",
         _describe_teaching(task.data.store, config.epochs),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",
