@@ -1,8 +1,9 @@
-"""Fast distillation: save a teacher's predictions once, then train students from them.
+"""Fast distillation: saves a large network's predictions once, then trains small networks on them.
 
-A logits store (in short, a store) is a folder of saved teacher predictions. A view is one augmented
-version of an image. "Logits" is the paper's word: a store holds the K largest class probabilities
-of each view.
+The large network is the teacher, and the small networks, which are TinyViTs, are the students. A
+view is one augmented version of an image. A logits store (in short, a store) is a folder that
+holds the teacher's K largest class probabilities for each view. The paper calls these saved
+predictions "logits", and so do the names here.
 
-Needs `pip install 'tinyvit-edge[train]'`. Method: Wu et al., "TinyViT", ECCV 2022, section 3.
+It needs `pip install 'tinyvit-edge[train]'`. Method: Wu et al., "TinyViT", ECCV 2022, section 3.
 """

@@ -31,13 +31,14 @@ from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.logits.module_teachers import Teacher
 from tinyvit.distill.logits.paper_format import (
+    make_paper_record_dtype,
     open_paper_logits,
-    paper_record_dtype,
     write_paper_logits,
 )
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.data_loader import (
+    BatchPredictions,
     TrainingBatch,
     TrainingData,
     load_batches,
@@ -47,7 +48,8 @@ from tinyvit.distill.training.device import select_device
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.student import make_student
-from tinyvit.distill.training.trainer import TrainingRun, TrainingTask
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.progress import NullProgress
 
 STUDENT = "tiny_vit_5m_224"
@@ -165,7 +167,7 @@ def _time_record_reading(args: argparse.Namespace) -> str:
         logits = open_paper_logits(epoch_folder.parent)
         keys = [images.keys[position // store.header.views_per_image] for position in positions]
         values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
-        dtype = paper_record_dtype(logits.top_k)
+        dtype = make_paper_record_dtype(logits.top_k)
 
         def read_paper_format() -> None:
             text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")
@@ -241,7 +243,7 @@ def _make_step(
             pixels = _resize_nearest(batch.pixels.numpy(), teacher.preprocess.size)
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(classes).expand(len(probabilities), -1)
-            batch = replace(batch, teacher_classes=all_classes, teacher_probabilities=probabilities)
+            batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))
         run.step(batch, _LEARNING_RATE)
 
     return step

@@ -1,1 +1,1 @@
-"""Views (augmented versions) of training images, each reproducible from a seed."""
+"""Makes views (augmented versions) of images; a seed gives the same view on every machine."""

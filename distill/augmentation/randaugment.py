@@ -1,10 +1,10 @@
-"""RandAugment on Pillow images, with the paper's settings.
+"""Applies RandAugment to Pillow images, as timm's "rand-m9-mstd0.5-inc1" does.
 
-The settings are timm's "rand-m9-mstd0.5-inc1" (timm/data/auto_augment.py): two of fifteen
-operations, each applied with probability 0.5. The magnitude of each is drawn from a normal
-distribution with mean 9 and standard deviation 0.5, and clipped to 0 to 10. "inc" means that a
-larger magnitude always changes the image more. The ranges of the operations are timm's. Distances
-are fractions of the image size, so that a view has the same content at every resolution.
+The paper uses these settings (timm/data/auto_augment.py): two of fifteen operations are drawn for
+each image, and each is applied with probability 0.5. The magnitude of each operation is drawn from
+a normal distribution with mean 9 and standard deviation 0.5, and limited to 0 to 10. "inc1" means
+that a larger magnitude always changes the image more. The ranges of the operations are timm's.
+Distances are fractions of the image size, so that a view has the same content at every resolution.
 """
 
 from __future__ import annotations
@@ -16,10 +16,24 @@ import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
 MAX_MAGNITUDE = 10.0
+"""The largest magnitude of an operation; the smallest is 0."""
 OPERATION_PROBABILITY = 0.5
+"""Probability that an operation is applied after it was drawn."""
 FILL_COLOR = (124, 116, 104)
 """The mean color of ImageNet as RGB, 0 to 255. It fills areas outside the original image."""
 
+# The largest effect of each operation, which the magnitude 10 has.
+_MAX_SHEAR = 0.3
+_MAX_SHIFT = 0.45
+"""Fraction of the image's width or height."""
+_MAX_ROTATION_DEGREES = 30
+_MAX_DROPPED_BITS = 4
+_MAX_ADDED_LEVEL = 110
+_MAX_ENHANCEMENT = 0.9
+"""Largest difference of an enhancement's factor from 1, which leaves the image unchanged."""
+
+_LEVELS = 256
+_MIDDLE_LEVEL = 128
 _RESAMPLING_FILTERS = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 _AffineMatrix = tuple[float, float, float, float, float, float]
 
@@ -29,9 +43,9 @@ class OperationParameters:
     """The random parameters of one operation.
 
     Attributes:
-        strength: The magnitude divided by 10, 0 to 1.
+        strength: The magnitude divided by `MAX_MAGNITUDE`, 0 to 1.
         sign: Direction of the change, -1 or 1.
-        resampling: Filter for geometric operations.
+        resampling: Filter for the operations that move pixels.
     """
 
     strength: float
@@ -59,7 +73,7 @@ def rand_augment(
     Args:
         image: An RGB image.
         random: Source of all randomness.
-        count: Number of operations, drawn with replacement.
+        count: Number of operations to draw. The same operation may be drawn more than once.
         magnitude: Mean magnitude of the operations, 0 to 10.
         deviation: Standard deviation of the magnitude.
 
@@ -67,12 +81,14 @@ def rand_augment(
         The changed image, RGB, of the same size.
     """
     for index in random.randint(len(OPERATIONS), size=count):
-        probability = random.random_sample()
-        sign = random.randint(2)
+        # All numbers are drawn even for an operation that is not applied, so that the later
+        # operations of a view do not depend on it.
+        is_applied = random.random_sample() < OPERATION_PROBABILITY
+        sign = 2 * random.randint(2) - 1
         resampling = _RESAMPLING_FILTERS[random.randint(len(_RESAMPLING_FILTERS))]
-        drawn = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
-        if probability < OPERATION_PROBABILITY:
-            parameters = OperationParameters(drawn / MAX_MAGNITUDE, 2 * sign - 1, resampling)
+        own_magnitude = min(max(random.normal(magnitude, deviation), 0.0), MAX_MAGNITUDE)
+        if is_applied:
+            parameters = OperationParameters(own_magnitude / MAX_MAGNITUDE, sign, resampling)
             image = OPERATIONS[index](image, parameters)
     return image
 
@@ -103,54 +119,63 @@ def _transform(
 
 
 def _shear_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    return _transform(image, (1, 0.3 * parameters.signed_strength, 0, 0, 1, 0), parameters)
+    shear = _MAX_SHEAR * parameters.signed_strength
+    return _transform(image, (1, shear, 0, 0, 1, 0), parameters)
 
 
 def _shear_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    return _transform(image, (1, 0, 0, 0.3 * parameters.signed_strength, 1, 0), parameters)
+    shear = _MAX_SHEAR * parameters.signed_strength
+    return _transform(image, (1, 0, 0, shear, 1, 0), parameters)
 
 
 def _translate_x(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    shift = 0.45 * parameters.signed_strength * image.width
+    shift = _MAX_SHIFT * parameters.signed_strength * image.width
     return _transform(image, (1, 0, shift, 0, 1, 0), parameters)
 
 
 def _translate_y(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    shift = 0.45 * parameters.signed_strength * image.height
+    shift = _MAX_SHIFT * parameters.signed_strength * image.height
     return _transform(image, (1, 0, 0, 0, 1, shift), parameters)
 
 
 def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    degrees = 30 * parameters.signed_strength
+    degrees = _MAX_ROTATION_DEGREES * parameters.signed_strength
     return image.rotate(degrees, parameters.resampling, fillcolor=FILL_COLOR)
 
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    bits = 4 - int(4 * parameters.strength)
-    # timm allows 0 bits, which gives a black image; Pillow raises an error.
-    return ImageOps.posterize(image, bits) if bits else Image.new("RGB", image.size)
+    bits = _MAX_DROPPED_BITS - int(_MAX_DROPPED_BITS * parameters.strength)
+    if bits == 0:  # Pillow's posterize would raise an error; timm's gives a black image
+        return Image.new("RGB", image.size)
+    return ImageOps.posterize(image, bits)
 
 
 def _solarize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    return ImageOps.solarize(image, 256 - int(256 * parameters.strength))
+    """Invert all levels at and above a threshold."""
+    return ImageOps.solarize(image, threshold=_LEVELS - int(_LEVELS * parameters.strength))
 
 
 def _solarize_add(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    increment = min(128, int(110 * parameters.strength))
-    table = [min(255, level + increment) if level < 128 else level for level in range(256)]
-    return image.point(table * 3)
+    """Make all dark levels brighter."""
+    increment = int(_MAX_ADDED_LEVEL * parameters.strength)
+    brighter_levels = [level + increment for level in range(_MIDDLE_LEVEL)]
+    unchanged_levels = list(range(_MIDDLE_LEVEL, _LEVELS))
+    table = brighter_levels + unchanged_levels
+    return image.point(table * 3)  # one table for each of red, green and blue
 
 
 def _make_enhancement(enhancer: Callable[[Image.Image], ImageEnhance._Enhance]) -> Operation:
     """Return an operation that scales one property of an image by a factor from 0.1 to 1.9."""
 
     def enhance(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-        return enhancer(image).enhance(max(0.1, 1 + 0.9 * parameters.signed_strength))
+        # Rounding must not make the factor smaller than timm's smallest one, 0.1.
+        factor = max(0.1, 1 + _MAX_ENHANCEMENT * parameters.signed_strength)
+        return enhancer(image).enhance(factor)
 
     return enhance
 
 
-# Seeds select operations by index, so another order would give other views for the same seed.
+# Random numbers select operations by index, so another order would give other views for a seed.
 OPERATIONS: tuple[Operation, ...] = (
     _auto_contrast,
     _equalize,
@@ -168,4 +193,4 @@ OPERATIONS: tuple[Operation, ...] = (
     _translate_x,
     _translate_y,
 )
-"""The operations that `rand_augment` draws from."""
+"""The operations that `rand_augment` chooses from."""

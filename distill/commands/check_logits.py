@@ -1,11 +1,18 @@
-"""The subcommand `check-logits`: check a store (a folder that `save-logits` wrote) for damage."""
+"""The subcommand `check-logits`: check that saved teacher predictions are undamaged.
+
+The predictions are in a store, which is a folder that `save-logits` wrote, or in the format of the
+logits that the TinyViT paper released.
+"""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-HELP = "check every record of a store (from save-logits), or of the paper's released logits"
+HELP = (
+    "check every saved prediction in a store (from save-logits), or in the logits that the TinyViT "
+    "paper released"
+)
 EXAMPLES = """\
   tinyvit-distill check-logits store/
   tinyvit-distill check-logits store/ --data photos/ --teacher tinyvit_21m.onnx
@@ -22,22 +29,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "store",
         type=Path,
         metavar="STORE",
-        help="folder that save-logits wrote, or a folder in the format of the paper's released "
-        "logits, which contains folders logits_top{K}_epoch{E}",
+        help="folder that save-logits wrote, or a folder of the paper's released logits, which "
+        "contains folders named logits_top{K}_epoch{E}",
     )
     parser.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
-        help="also check that the store was made from the images in this folder, and that the "
-        "augmentation gives the same pixels on this machine",
+        help="also check that the store was made from the images in this folder, and that "
+        "augmenting them on this machine gives the same pixels as when the store was made",
     )
     parser.add_argument(
         "--teacher",
         action="append",
         metavar="TEACHER",
-        help="also check, on one batch, that this teacher (given as for save-logits) predicts the "
-        "stored probabilities; repeat the option for several teachers; needs --data",
+        help="also check, on one batch, that this teacher (in a form that save-logits accepts) "
+        "predicts the stored probabilities; repeat the option for several teachers; needs --data",
     )
 
 
@@ -55,7 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.teacher and not args.data:
         raise RequestError(
-            "--teacher was given without --data", "add --data with the images of the store"
+            "--teacher was given without --data",
+            "add --data with the folder of images that the store was made from",
         )
     for sentence in check_store(args.store, args.data, tuple(args.teacher or ())):
         print(sentence)

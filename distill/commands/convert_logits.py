@@ -1,6 +1,6 @@
-"""The subcommand `convert-logits`: convert a store to the paper's format, or back.
+"""The subcommand `convert-logits`: convert a store to the format of the TinyViT paper, or back.
 
-A store is a folder of saved teacher predictions, written by `save-logits`.
+A store is a folder of saved teacher predictions, which `save-logits` wrote.
 """
 
 from __future__ import annotations
@@ -8,7 +8,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-HELP = "convert a store (from save-logits) to the format of the paper's released logits, or back"
+HELP = (
+    "convert a store (from save-logits) to the format of the logits that the TinyViT paper "
+    "released, or convert such a conversion back to a store"
+)
 EXAMPLES = """\
   tinyvit-distill convert-logits store/ --data photos/ --format paper -o released/
   tinyvit-distill convert-logits released/ --data photos/ --format store -o store/"""
@@ -24,23 +27,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source",
         type=Path,
         metavar="SOURCE",
-        help="a store; or, for --format store, a folder that an earlier conversion to the "
-        "paper's format wrote, with its store.json",
+        help="a store; for --format store, a folder that convert-logits --format paper wrote, "
+        "with the store.json in it",
     )
     parser.add_argument(
         "--data",
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the images that the logits were computed from; the paper's format "
-        "identifies each record by the path of its image",
+        help="folder of the images that the teacher saw; the paper's format identifies each "
+        "prediction by the path of its image",
     )
     parser.add_argument(
         "--format",
         choices=("paper", "store"),
         required=True,
-        help="format to write: paper is that of the paper's released logits, store is that of "
-        "save-logits",
+        help="format to write: paper for the format of the paper's released logits, store for "
+        "that of save-logits",
     )
     parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="folder to create"
@@ -48,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert the logits.
+    """Convert the store, and print the path of each epoch that was written.
 
     Args:
         args: The parsed command line.

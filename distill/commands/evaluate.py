@@ -1,4 +1,4 @@
-"""The subcommand `evaluate`: measure the accuracy of a checkpoint."""
+"""The subcommand `evaluate`: measure the accuracy of a TinyViT checkpoint in PyTorch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluate the checkpoint.
+    """Measure the accuracy, and print it as a line of text or as JSON.
 
     Args:
         args: The parsed command line.
@@ -53,13 +53,13 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.nn.checkpoint import load_checkpoint
     from tinyvit.quant.validation_data import read_validation_set
 
-    checkpoint = load_checkpoint(args.checkpoint)
-    checkpoint = checkpoint.at_size(args.img_size or checkpoint.img_size)
+    original = load_checkpoint(args.checkpoint)
+    checkpoint = original.at_size(args.img_size or original.img_size)
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
     folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
     device = select_device("float32")
-    scores = evaluate_model(device.place(checkpoint.build()), validation, device)
+    scores = evaluate_model(device.move_module(checkpoint.build()), validation, device)
     if args.json:
         result = {
             "checkpoint": checkpoint.sha256,

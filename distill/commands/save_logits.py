@@ -1,19 +1,25 @@
-"""The subcommand `save-logits`: save a teacher's predictions in a folder (the store).
+"""The subcommand `save-logits`: save a teacher's predictions in a folder, which is called a store.
 
-The teacher predicts the classes of views: augmented versions of each image.
+The teacher is the network that students learn from. It predicts the classes of views, which are
+augmented versions of the images.
 """
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tinyvit.cli import explain_interrupt, positive_int
+from tinyvit.plurals import format_count
 from tinyvit.progress import make_progress
 
+if TYPE_CHECKING:
+    from tinyvit.distill.logits.store import Store
+
 HELP = (
-    "fill a store: a folder with a teacher's predictions for augmented versions (views) of images; "
-    "the same command resumes an interrupted one"
+    "fill a store, which is a folder of a teacher's predictions for views (augmented versions of "
+    "images); after an interruption, the same command continues"
 )
 EXAMPLES = """\
   tinyvit-distill save-logits --data photos/ --teacher tinyvit_21m.onnx --epochs 30 -o store/
@@ -41,15 +47,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="TEACHER",
-        help="a checkpoint, an exported artifact, the name of a released checkpoint, timm:NAME or "
-        "FILE.py:FUNCTION; repeat the option to average several teachers",
+        help="a TinyViT checkpoint, an artifact from tinyvit-export, the name of a released "
+        "checkpoint (such as tinyvit_21m, or demo for the packaged demo model), timm:NAME for a "
+        "timm model, or FILE.py:FUNCTION for a function that returns a PyTorch module; repeat the "
+        "option to average several teachers",
     )
     parser.add_argument(
         "--epochs",
         type=positive_int,
         required=True,
         metavar="N",
-        help="number of epochs to save; each has new views of every image",
+        help="number of epochs to save; each epoch has new views of every image",
     )
     parser.add_argument(
         "-o",
@@ -57,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the store; may be an interrupted or shorter store of the same request",
+        help="folder of the store; it may contain a store that the same command began, or one "
+        "with fewer epochs",
     )
     _add_view_arguments(parser)
     _add_teacher_arguments(parser)
@@ -69,7 +78,7 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="side of the square views (default: the input size of the teacher)",
+        help="width and height of the views (default: the input size of the teacher)",
     )
     group.add_argument(
         "--views",
@@ -111,7 +120,7 @@ def _add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=16,
         metavar="N",
-        help="batch size of the teacher (default: 16)",
+        help="number of views that the teacher predicts at once (default: 16)",
     )
     group.add_argument(
         "--precision",
@@ -125,8 +134,8 @@ def _add_teacher_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="ADDRESS",
-        help="compute on the Ray cluster at ADDRESS; without ADDRESS, on a new cluster of this "
-        "machine",
+        help="compute on the Ray cluster at ADDRESS (HOST:PORT); without ADDRESS, start a cluster "
+        "on this machine",
     )
 
 
@@ -140,11 +149,12 @@ def run(args: argparse.Namespace) -> int:
         The exit code.
     """
     from tinyvit.distill.logits.save import save_logits
-    from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+    from tinyvit.distill.logits.teacher_predictions import LogitsRequest
     from tinyvit.distill.training.config import apply_overrides, parse_assignment
     from tinyvit.distill.training.presets import get_preset
 
-    changes = {f"augmentation.{name}": value for name, value in map(parse_assignment, args.set)}
+    assignments = dict(map(parse_assignment, args.set))
+    overrides = {f"augmentation.{name}": value for name, value in assignments.items()}
     request = LogitsRequest(
         data=args.data,
         teachers=tuple(args.teacher),
@@ -152,20 +162,27 @@ def run(args: argparse.Namespace) -> int:
         output=args.output,
         top_k=args.top_k,
         size=args.img_size,
-        views=args.views,
+        views_per_image=args.views,
         seed=args.seed,
         batch=args.batch,
-        augmentation=apply_overrides(get_preset(args.preset), changes).augmentation,
+        augmentation=apply_overrides(get_preset(args.preset), overrides).augmentation,
         precision=args.precision,
-        ray=args.ray,
+        ray_address=args.ray,
     )
     with explain_interrupt(f"run the same command again to resume {args.output}"):
         store = save_logits(request, make_progress())
-    header = store.header
-    record_bytes = header.dtype.itemsize
-    total_mb = store.epochs * header.records_per_epoch * record_bytes / 1e6
-    print(
-        f"{args.output}: {store.epochs} epochs of {header.records_per_epoch} views, "
-        f"{record_bytes} bytes each ({total_mb:.1f} MB)"
-    )
+    print(_describe_store(store))
     return 0
+
+
+def _describe_store(store: Store) -> str:
+    """Return a line with the folder, the number of views, and the size of a finished store."""
+    header = store.header
+    bytes_per_view = header.dtype.itemsize
+    total_mb = store.epochs * header.records_per_epoch * bytes_per_view / 1e6
+    epochs = format_count(store.epochs, "epoch")
+    views = format_count(header.records_per_epoch, "view")
+    return (
+        f"{store.folder}: {epochs} of {views}, {bytes_per_view} bytes per view "
+        f"({total_mb:.1f} MB in all)"
+    )

@@ -1,6 +1,7 @@
-"""The subcommand `train`: train a TinyViT (the student).
+"""The subcommand `train`: train a TinyViT, which is called the student.
 
-It learns from a store (a folder of saved teacher predictions), from class labels, or from both.
+The student learns from a store (a folder of saved teacher predictions), from class labels, or from
+both.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 HELP = (
     "train a TinyViT from saved teacher predictions (a store), from class labels, or from both; "
-    "the same command resumes an interrupted run"
+    "after an interruption, the same command continues"
 )
 EXAMPLES = """\
   tinyvit-distill train --student tiny_vit_5m_224 --data photos/ --logits store/ -o run/
@@ -42,8 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="training images in one folder per class, or a folder that contains train/ and val/; "
-        "with --logits, class folders are optional",
+        help="folder with one subfolder of training images per class, or with train/ and val/, "
+        "which contain such subfolders; with --logits, class folders are optional",
     )
     parser.add_argument(
         "-o",
@@ -51,14 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the run; the result is DIR/best.safetensors",
+        help="folder for everything that the training run writes; the trained model is "
+        "DIR/best.safetensors",
     )
     parser.add_argument(
         "--val-data",
         type=Path,
         metavar="DIR",
-        help="validation images in class folders; the epoch with the best accuracy becomes "
-        "best.safetensors (default: val/ of --data; without it, the last epoch)",
+        help="folder with validation images in class folders; best.safetensors is the network "
+        "after the epoch with the best accuracy on them (default: val/ in --data; without "
+        "validation images, best.safetensors is the network after the last epoch)",
     )
     parser.add_argument(
         "--logits",
@@ -71,11 +74,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="number of processes that load and augment images; 0 uses the training process "
-        "(default: the number of cores less one, 1 to 8)",
+        help="number of processes that load and augment images; 0 loads them in the training "
+        "process (default: one less than the number of cores, but at least 1 and at most 8)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="replace a different run in the output folder"
+        "--overwrite",
+        action="store_true",
+        help="replace the run in the output folder if it has other options or images",
     )
     _add_network_arguments(parser)
     _add_config_arguments(parser)
@@ -87,21 +92,21 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--student",
         metavar="VARIANT",
-        help="variant to train from random weights, such as tiny_vit_5m_224",
+        help="TinyViT variant to train from random weights, such as tiny_vit_5m_224",
     )
     group.add_argument(
         "--init",
         type=Path,
         metavar="CHECKPOINT",
-        help="checkpoint file, or name of a released checkpoint, whose weights are the initial "
-        "ones; its classifier rows are kept for classes with the same label",
+        help="checkpoint to start from: a file, or the name of a released checkpoint such as "
+        "tinyvit_5m; classes whose labels the checkpoint has too keep their classifier weights",
     )
     group.add_argument(
         "--classes",
         choices=("folders", "teacher"),
         default="folders",
-        help="classes of the trained model: those of the class folders, or all classes of the "
-        "teacher (default: folders; without class folders, teacher)",
+        help="classes of the trained model: those with a class folder, or all classes of the "
+        "teacher (default: folders, or teacher if --data has no class folders)",
     )
     group.add_argument(
         "--img-size",
@@ -112,7 +117,7 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--license",
         metavar="TEXT",
-        help="license of the trained model (default: that of --init)",
+        help="license to record in the trained model (default: that of --init)",
     )
 
 
@@ -122,13 +127,15 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--preset",
         metavar="NAME",
         help="scratch-1k, pretrain-22k, finetune-1k, finetune-384, finetune-512, transfer or qat "
-        "(default: depends on --init, --logits and --qat)",
+        "(default: qat with --qat, finetune-1k with --init and --logits, transfer with only "
+        "--init, pretrain-22k with only --logits, otherwise scratch-1k)",
     )
     group.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML file with settings, such as the run.toml of another run, instead of a preset",
+        help="take the settings from this TOML file, such as the run.toml of another run, instead "
+        "of from a preset",
     )
     group.add_argument(
         "--epochs", type=positive_int, metavar="N", help="number of epochs (default: the preset's)"
@@ -137,13 +144,14 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch",
         type=positive_int,
         metavar="N",
-        help="images per step, in all processes together (default: the preset's)",
+        help="images per step, in all processes together (default: the preset's, which is 64 for "
+        "transfer, 32 for qat, and 1024 for all others)",
     )
     group.add_argument(
         "--lr",
         type=float,
         metavar="RATE",
-        help="peak learning rate for 512 images per step; it is scaled in proportion to --batch "
+        help="peak learning rate for 512 images per step; another --batch scales it in proportion "
         "(default: the preset's)",
     )
     group.add_argument(
@@ -151,8 +159,8 @@ def _add_config_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="change one setting, such as label_weight=0.5; run.toml in the output folder lists "
-        "all settings",
+        help="change one setting, such as label_weight=0.5; the run.toml that every run writes to "
+        "its output folder lists all settings",
     )
 
 
@@ -163,22 +171,22 @@ def _add_qat_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="RECIPE",
-        help="train with simulated int8 quantization. RECIPE is a file of quantization scales from "
-        "tinyvit-export; without it, the scales are calibrated on --data. Writes recipe.json to "
-        "the output folder, for tinyvit-export --recipe",
+        help="train with simulated int8 quantization; RECIPE is a file of quantization scales from "
+        "tinyvit-export, and without it the scales are calibrated on --data; the run also writes "
+        "recipe.json to the output folder, for tinyvit-export --recipe",
     )
     group.add_argument(
         "--weight-bits",
         type=int,
         choices=(4, 7, 8),
         default=7,
-        help="bits of each weight if --qat calibrates the recipe (default: 7, which is exact on "
-        "every processor)",
+        help="bits of each weight if --qat is given without RECIPE (default: 7, because "
+        "sums of products with 8-bit weights overflow on x86 processors without VNNI)",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Train, or resume.
+    """Train the student, or resume an interrupted run, and print the path of the best checkpoint.
 
     Args:
         args: The parsed command line.
@@ -186,8 +194,11 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.distill.training.request import TrainingRequest, train_student
+    from tinyvit.distill.training.packages import require_training_packages
+    from tinyvit.distill.training.request import TrainingRequest
+    from tinyvit.distill.training.train import train_student
 
+    require_training_packages()
     request = TrainingRequest(
         data=args.data,
         output=args.output,
@@ -205,12 +216,13 @@ def run(args: argparse.Namespace) -> int:
         weight_bits=args.weight_bits,
     )
     with explain_interrupt(f"run the same command again to resume {args.output}"):
-        best = train_student(request, make_progress())
-    print(best)
+        best_checkpoint = train_student(request, make_progress())
+    print(best_checkpoint)
     return 0
 
 
 def _make_config(args: argparse.Namespace) -> TrainingConfig:
+    """Return the settings of --config or of the preset, changed by --set and the options."""
     from tinyvit.distill.training.config import apply_overrides, parse_assignment, read_config
     from tinyvit.distill.training.presets import choose_preset, get_preset
     from tinyvit.errors import RequestError
@@ -220,10 +232,13 @@ def _make_config(args: argparse.Namespace) -> TrainingConfig:
     if args.config:
         config = read_config(args.config)
     else:
-        default = choose_preset(
-            args.init is not None, args.logits is not None, args.qat is not None
+        default_preset = choose_preset(
+            has_init=args.init is not None,
+            has_store=args.logits is not None,
+            is_qat=args.qat is not None,
         )
-        config = get_preset(args.preset or default)
+        config = get_preset(args.preset or default_preset)
     config = apply_overrides(config, dict(map(parse_assignment, args.set)))
-    options = {name: getattr(args, name) for name in ("epochs", "batch", "lr")}
-    return replace(config, **{name: value for name, value in options.items() if value is not None})
+    options = {"epochs": args.epochs, "batch": args.batch, "lr": args.lr}
+    given_options = {name: value for name, value in options.items() if value is not None}
+    return replace(config, **given_options)

@@ -1,10 +1,11 @@
-"""Saving teacher outputs in a store, and reading, checking and converting stores.
+"""Saves a teacher's predictions in a store, and reads, checks and converts stores.
 
-`save.save_logits` fills a store, and `store.open_store` opens one. A store is a folder that keeps,
-for every view (augmented version of an image), its seed and the teacher's K largest probabilities.
-The paper calls these saved outputs logits, and so do the names here.
+A store is a folder that holds, for every view (augmented version of an image), the seed of the
+augmentation and the teacher's K largest class probabilities. The paper calls these saved
+predictions "logits", and so do the names here. `save.save_logits` fills a store, and
+`store.open_store` opens one.
 
-Needs `pip install 'tinyvit-edge[train]'`.
+It needs `pip install 'tinyvit-edge[train]'`.
 """
 
 from tinyvit.errors import MissingDependencyError

@@ -1,4 +1,7 @@
-"""Checks that a store of teacher outputs is undamaged, and belongs to given images and teachers."""
+"""Checks that saved teacher predictions are undamaged, and belong to given images and teachers.
+
+The predictions are in a store, or in the format of the logits that the paper released.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,15 @@ import numpy as np
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.logits.paper_format import open_paper_logits
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import ImagesAndTeachers, compute_outputs
+from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, compute_predictions
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
+from tinyvit.plurals import format_count
 
 MAX_PROBABILITY_DIFFERENCE = 2e-2
-"""Largest accepted difference between a stored probability and one computed here. They differ
-slightly because records are float16 and machines use different kernels."""
+"""Largest accepted difference between a stored probability and the same one computed here. A small
+difference is normal, because records are float16 and machines use different kernels."""
 
 
 def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> Iterator[str]:
@@ -25,9 +29,11 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
 
     Args:
         folder: The folder to check.
-        data: Folder of the images that the store was made from; None skips this check.
-        teachers: The teachers of the store, as they are named on the command line. Their outputs
-            for one batch are compared with the stored ones; empty skips this check.
+        data: Folder of the images that the store was made from; None skips the checks of images and
+            teachers.
+        teachers: Texts that select the teachers of the store, as on the command line. Their
+            predictions for one batch are compared with the stored ones. An empty tuple skips this
+            check.
 
     Yields:
         One sentence for each check that passed.
@@ -47,8 +53,9 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         )
     header = store.header
     yield (
-        f"All records are intact: {store.epochs} epochs of {header.records_per_epoch} views, "
-        f"top {header.top_k} of {header.num_classes} classes."
+        f"All records are intact: {format_count(store.epochs, 'epoch')} of "
+        f"{format_count(header.records_per_epoch, 'view')}, top {header.top_k} of "
+        f"{format_count(header.num_classes, 'class', 'classes')}."
     )
     for part in sorted(folder.glob("epoch-*.part")):
         yield f"{part.stem} is not finished and not used; the same save-logits command resumes it."
@@ -56,40 +63,47 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         return
     images = read_image_folder(data)
     require_matching_images(store, images)
-    yield f"The store belongs to these {len(images)} images, and this machine makes the same views."
+    yield (
+        f"The store was made from the {format_count(len(images), 'image')} in {data}, and this "
+        "machine makes the same views."
+    )
     if teachers:
-        yield _check_teacher(store, images, teachers)
+        yield _check_teachers(store, images, teachers)
 
 
-def _check_teacher(store: Store, images: ImageFolder, names: tuple[str, ...]) -> str:
-    """Compare the stored outputs of the first batch with what the teachers compute here."""
+def _check_teachers(store: Store, images: ImageFolder, names: tuple[str, ...]) -> str:
+    """Compare the first batch of a store with what the teachers predict on this machine."""
     header = store.header
     teachers = open_teachers(names, header.size, select_device())
-    if tuple(teacher.sha256 for teacher in teachers) != tuple(
-        teacher.sha256 for teacher in header.teachers
-    ):
+    hashes_here = [teacher.sha256 for teacher in teachers]
+    if hashes_here != [teacher.sha256 for teacher in header.teachers]:
         raise RequestError(
-            "the store was made by another teacher, or by one with other weights",
-            "give " + " ".join(f"--teacher {teacher.name}" for teacher in header.teachers),
+            "the store was made with other teachers, or with other weights of these teachers",
+            "use " + " ".join(f"--teacher {teacher.name}" for teacher in header.teachers),
         )
-    span = next(header.batch_spans())
-    (outputs,) = compute_outputs(header, ImagesAndTeachers(images, teachers), 0, [span])
-    stored = store.read_epoch(0)[slice(*span)]["probabilities"].astype(np.float64)
-    difference = float(np.abs(stored - outputs.probabilities).max())
+    batch = next(header.batch_ranges())
+    inputs = ImagesAndTeachers(images, teachers)
+    (predictions,) = compute_predictions(header, inputs, epoch=0, record_ranges=[batch])
+    records = store.read_epoch(0)[batch.start : batch.stop]
+    stored_probabilities = records["probabilities"].astype(np.float64)
+    difference = float(np.abs(stored_probabilities - predictions.probabilities).max())
     if difference > MAX_PROBABILITY_DIFFERENCE:
         raise RequestError(
-            f"the teacher's outputs on this machine differ from the stored ones (a probability "
-            f"differs by {difference:.3f})",
+            "the teacher's predictions on this machine differ from the stored ones (a probability "
+            f"differs by {difference:.3f}; at most {MAX_PROBABILITY_DIFFERENCE} is accepted)",
             "make the store again on this machine",
         )
-    return f"The teacher's probabilities on this machine differ by at most {difference:.1e}."
+    return (
+        "The probabilities that the teacher predicts on this machine differ from the stored ones "
+        f"by at most {difference:.1e}."
+    )
 
 
 def _check_paper_logits(folder: Path) -> Iterator[str]:
     logits = open_paper_logits(folder)
     for epoch in sorted(logits.epoch_folders):
-        count = sum(len(keys) for keys, _ in logits.read_ranks(epoch))
+        count = sum(len(rank.keys) for rank in logits.read_ranks(epoch))
         yield (
-            f"Epoch {epoch}: all {count} records are valid (the paper's format, "
-            f"top {logits.top_k})."
+            f"Epoch {epoch}: all records are valid ({format_count(count, 'record')} in the "
+            f"paper's format, top {logits.top_k})."
         )

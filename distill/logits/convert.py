@@ -1,6 +1,6 @@
-"""Conversion between a store and the format of the paper's released logits.
+"""Converts a store to the format of the paper's released logits, or back.
 
-A store is a folder of saved teacher outputs, see `store`.
+A store is a folder of saved teacher predictions (module `store`).
 """
 
 from __future__ import annotations
@@ -17,32 +17,35 @@ from tinyvit.distill.logits.paper_format import (
     read_records,
     write_paper_logits,
 )
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, open_store, require_matching_images
 from tinyvit.errors import RequestError
 
 _RECORDS_PER_WRITE = 2**14
+"""Number of records that are converted at once, which limits the memory for the conversion."""
 
 
 def convert_store(source: Path, data: Path, target_format: str, output: Path) -> list[Path]:
-    """Convert a store to the paper's format, or back.
+    """Convert a store to the paper's format, or such a conversion back to a store.
 
     Args:
         source: A store, or a folder in the paper's format. To convert back, it must contain the
             `store.json` that the conversion to the paper's format wrote, because the paper's
             format does not state the augmentation.
-        data: Folder of the images. Their paths are the keys of the paper's format.
+        data: Folder of the images that the store was made from. In the paper's format, the path of
+            an image is the key of its record.
         target_format: The format to write, "paper" or "store".
         output: Folder to create.
 
     Returns:
-        The folders (paper's format) or files (store) that were written, one for each epoch.
+        The paths that were written, one for each epoch: folders in the paper's format, files of a
+        store.
 
     Raises:
         RequestError: `output` exists, or `source` cannot be converted.
     """
     if output.exists():
-        raise RequestError(f"{output} exists", "give -o the name of a new folder")
+        raise RequestError(f"{output} exists", "use -o with the name of a new folder")
     images = read_image_folder(data)
     if target_format == "paper":
         return _convert_to_paper_format(source, images, output)
@@ -62,8 +65,8 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
     if not (source / HEADER_NAME).is_file():
         raise RequestError(
             f"{source} has no {HEADER_NAME}, which states the augmentation of the logits",
-            "only a folder that convert-logits wrote can be converted back; make a store with "
-            "tinyvit-distill save-logits",
+            "use a folder that convert-logits wrote, or make a store with tinyvit-distill "
+            "save-logits",
         )
     header = read_header(source / HEADER_NAME)
     store = Store(output, header)
@@ -74,12 +77,11 @@ def _convert_to_store(source: Path, images: ImageFolder, output: Path) -> list[P
         with StoreWriter(store, epoch) as writer:
             for start in range(0, len(records), _RECORDS_PER_WRITE):
                 block = records[start : start + _RECORDS_PER_WRITE]
-                writer.write(
-                    TeacherOutputs(
-                        start,
-                        block["seed"],
-                        block["classes"].astype(np.int64),
-                        block["probabilities"].astype(np.float64),
-                    )
+                predictions = TeacherPredictions(
+                    start=start,
+                    seeds=block["seed"],
+                    classes=block["classes"].astype(np.int64),
+                    probabilities=block["probabilities"].astype(np.float64),
                 )
+                writer.write(predictions)
     return [store.epoch_path(epoch) for epoch in sorted(logits.epoch_folders)]

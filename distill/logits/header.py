@@ -1,20 +1,20 @@
-"""The header of a store: the file `store.json`, which describes the contents and their origin.
+"""Reads and writes the header of a store, the file `store.json`.
 
-A store is a folder of saved teacher outputs, with one record for each view (augmented version of an
-image) of each epoch.
+A store is a folder of saved teacher predictions, with one record for each view (augmented version
+of an image) of each epoch. The header describes the contents and what they were made from.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
-from tinyvit.distill.augmentation.views import Augmentation
-from tinyvit.distill.logits.records import record_dtype
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.logits.records import make_record_dtype
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label
@@ -24,8 +24,11 @@ FORMAT = 2
 """Version of the store format."""
 HEADER_NAME = "store.json"
 MAX_HEADER_BYTES = 16 * 2**20
+"""Largest size of a header; the labels of `MAX_CLASSES` classes fit into it."""
 MAX_CLASSES = 2**16
+"""Number of classes that the unsigned 16-bit class indices of a record allow."""
 MAX_VIEW_SIZE = 4096
+"""Largest width and height of a view in pixels, so that a damaged header cannot exhaust memory."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +36,8 @@ class TeacherInfo:
     """The identity of a teacher.
 
     Attributes:
-        name: The teacher as it was named on the command line, or its file name.
-        sha256: Hex digest of its weights.
+        name: The text that selected the teacher on the command line; for a file, only its name.
+        sha256: Hex SHA-256 of the teacher's weights or file.
     """
 
     name: str
@@ -43,22 +46,23 @@ class TeacherInfo:
 
 @dataclass(frozen=True)
 class StoreHeader:
-    """A description of a store: its contents and what they were made from.
+    """The description of a store: its contents and what they were made from.
 
     Attributes:
-        teachers: The teachers; their probabilities are averaged.
+        teachers: The teachers. If there are several, the store holds the mean of their
+            probabilities.
         num_classes: Number of classes of the teachers.
         top_k: Number K of classes in a record.
-        size: Side of the views in pixels.
-        batch: Batch size of the teachers.
+        size: Width and height of the views in pixels.
+        batch: Number of views that the teachers predict at once.
         seed: Seed of all views.
         views_per_image: Number of views of each image in an epoch.
         augmentation: The augmentation settings.
         image_count: Number of images.
         images_sha256: Hex SHA-256 of the paths and sizes of all image files.
-        probe_sha256: Hex SHA-256 of the pixels of a few views, to find out whether another
-            machine makes the same views, see `views.hash_probe_views`.
-        versions: Versions of the libraries that made the views, see `views.library_versions`.
+        probe_sha256: Hex SHA-256 of the pixels of a few views, which shows whether another machine
+            makes the same views, see `probe.hash_probe_views`.
+        versions: Versions of the libraries that made the views, see `probe.get_library_versions`.
         labels: Labels of the classes; None if they are not known.
         format: Version of the store format.
     """
@@ -76,61 +80,64 @@ class StoreHeader:
     probe_sha256: str
     versions: dict[str, str]
     labels: tuple[Label, ...] | None = None
-    format: int = field(default=FORMAT)
+    format: int = FORMAT
 
     def __post_init__(self) -> None:
         if not 1 <= self.top_k <= self.num_classes:
             raise RequestError(
                 f"--top-k {self.top_k} is not possible with {self.num_classes} classes",
-                f"give a number from 1 to {self.num_classes}",
+                f"use a number from 1 to {self.num_classes}",
             )
         if self.num_classes > MAX_CLASSES:
             raise RequestError(
                 f"the teacher has {self.num_classes} classes",
-                f"a store holds at most {MAX_CLASSES} classes",
+                f"use a teacher with at most {MAX_CLASSES} classes, which is the limit of a store",
             )
         if not 1 <= self.size <= MAX_VIEW_SIZE:
             raise RequestError(
                 f"--img-size {self.size} is not possible",
-                f"give a number of pixels from 1 to {MAX_VIEW_SIZE}",
+                f"use a number of pixels from 1 to {MAX_VIEW_SIZE}",
             )
         if self.labels is not None and len(self.labels) != self.num_classes:
             raise RequestError(
                 f"the teacher has {self.num_classes} classes and {len(self.labels)} labels",
-                "give the teacher one label per class",
+                "use a teacher that has one label for each class",
             )
         if self.views_per_image < 1 or self.batch < 1:
             raise RequestError(
                 f"--views is {self.views_per_image} and --batch is {self.batch}",
-                "both must be at least 1",
+                "use at least 1 for both",
             )
 
-    def __hash__(
-        self,
-    ) -> int:  # for the cache in `ray_workers`; `versions`, a dictionary, has no hash
+    def __hash__(self) -> int:
+        # The generated method would fail, because `versions` is a dictionary. The cache in
+        # `ray_workers` needs a hash.
         return hash((self.images_sha256, self.probe_sha256))
 
     @property
     def dtype(self) -> np.dtype[np.void]:
         """The numpy dtype of one record."""
-        return record_dtype(self.top_k)
+        return make_record_dtype(self.top_k)
 
     @property
     def records_per_epoch(self) -> int:
         """Number of records in an epoch, one for each view of each image."""
         return self.image_count * self.views_per_image
 
-    def batch_spans(self) -> Iterator[tuple[int, int]]:
-        """Yield the positions of the records in each batch of the teachers, as (start, end).
+    def batch_ranges(self) -> Iterator[range]:
+        """Divide the records of an epoch into the batches that the teachers predict at once.
 
-        The division into batches is fixed, because a teacher's outputs may differ slightly with
-        the batch: a resumed or distributed run must store the same values.
+        The division is fixed, because a teacher's predictions for a view may differ slightly with
+        the other views in the batch. So a resumed or distributed run stores the same values.
+
+        Yields:
+            The positions of the records of each batch.
         """
         for start in range(0, self.records_per_epoch, self.batch):
-            yield start, min(start + self.batch, self.records_per_epoch)
+            yield range(start, min(start + self.batch, self.records_per_epoch))
 
     def save(self, path: Path) -> None:
-        """Write the header as JSON. If writing fails, an existing file is unchanged.
+        """Write the header as JSON. If writing fails, an existing file stays as it is.
 
         Args:
             path: The file to write or replace.
@@ -145,7 +152,7 @@ def read_header(path: Path) -> StoreHeader:
         path: The file.
 
     Raises:
-        RequestError: The file is missing, damaged or of another format.
+        RequestError: The file is missing or damaged, or states another version of the format.
     """
     try:
         if path.stat().st_size > MAX_HEADER_BYTES:
@@ -157,7 +164,7 @@ def read_header(path: Path) -> StoreHeader:
     except OSError as error:
         raise RequestError(
             f"{path.parent} is not a logits store ({error.strerror})",
-            "give the folder that tinyvit-distill save-logits wrote",
+            "use a folder that tinyvit-distill save-logits wrote",
         ) from error
     except (ValueError, RecursionError) as error:
         raise RequestError(

@@ -1,4 +1,7 @@
-"""Teachers that are PyTorch modules: TinyViT checkpoints, timm models and functions of a user."""
+"""Makes teachers from PyTorch modules: TinyViT checkpoints, timm models, and a user's own modules.
+
+A teacher is a network whose class probabilities a student learns from.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,9 @@ from tinyvit.preprocess import Preprocess, timm_preprocess
 DEFAULT_SIZE = 224
 """Input size in pixels of a user's module without the attribute `preprocess`."""
 
+_MAX_REASON_LENGTH = 200
+"""Number of characters of timm's error message that are shown."""
+
 Pixels = npt.NDArray[np.uint8]
 
 
@@ -33,13 +39,14 @@ class Teacher:
     """A network whose class probabilities a student learns from.
 
     Attributes:
-        name: The teacher as it was named on the command line, or its file name.
-        sha256: Hex SHA-256 of its weights or file.
+        name: The text that selected the teacher on the command line; for a file, only its name.
+        sha256: Hex SHA-256 of the teacher's weights or file.
         num_classes: Number of classes.
         labels: One label for each class; None if they are not known.
-        preprocess: Its preprocessing; mean, standard deviation and size are used.
-        compute_logits: A function from normalized images, float32 (B, 3, S, S), to logits, float32
-            (B, num_classes).
+        preprocess: The preprocessing that the teacher was trained with. Only its mean, standard
+            deviation and size are used, because views replace resizing and cropping.
+        compute_logits: Function that takes normalized images, float32 (B, 3, S, S), and returns
+            logits, float32 (B, num_classes).
         accepts_any_size: Whether the teacher runs at sizes other than `preprocess.size`.
     """
 
@@ -60,7 +67,7 @@ class Teacher:
         """Compute the class probabilities of views.
 
         Args:
-            pixels: uint8 (B, S, S, 3), RGB.
+            pixels: The views, uint8 (B, S, S, 3), RGB.
 
         Returns:
             Softmax probabilities, float64 (B, num_classes).
@@ -72,10 +79,10 @@ class Teacher:
 
 @dataclass(frozen=True)
 class ModuleDescription:
-    """The fields of a `Teacher` that the module itself does not determine.
+    """The fields of a `Teacher` that cannot be found by running its module.
 
     Attributes:
-        name: The teacher as it was named on the command line, or its file name.
+        name: The text that selected the teacher on the command line; for a file, only its name.
         sha256: Hex SHA-256 of the weights or file.
         labels: One label for each class; None if they are not known.
         preprocess: The preprocessing that the module was trained with.
@@ -101,11 +108,11 @@ def make_module_teacher(
         device: The device to run the module on.
 
     Raises:
-        RequestError: The module does not return such logits, or `description` does not have one
-            label for each class.
+        RequestError: The module does not return one tensor of logits, or the number of labels
+            differs from the number of classes.
     """
     name, labels, preprocess = description.name, description.labels, description.preprocess
-    module = device.place(module.requires_grad_(False))
+    module = device.move_module(module.requires_grad_(False))
 
     def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         with torch.inference_mode(), device.autocast():
@@ -117,9 +124,9 @@ def make_module_teacher(
             )
         return np.asarray(output.float().cpu().numpy(), np.float32)
 
-    blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
-    num_classes = compute_logits(blank).shape[1]
-    if labels is not None and not _are_labels(labels, num_classes):
+    blank_image = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
+    num_classes = compute_logits(blank_image).shape[1]
+    if labels is not None and not _are_valid_labels(labels, num_classes):
         raise RequestError(
             f"the attribute labels of {name} is not a tuple of {num_classes} labels",
             "set it to a tuple of tinyvit.labels.Label, one for each class",
@@ -139,8 +146,9 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
     """Open a timm model with its published weights.
 
     Args:
-        timm_name: Name of the model in timm.
-        name: The teacher as it was named on the command line.
+        timm_name: Name of the model in timm, such as "resnet50.a1_in1k".
+        name: The text that selected the teacher on the command line, such as
+            "timm:resnet50.a1_in1k".
         device: The device to run the model on.
 
     Raises:
@@ -151,10 +159,12 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
     try:
         module = timm.create_model(timm_name, pretrained=True).eval()
     except Exception as error:  # the errors of the hub, urllib and timm have no common base class
-        reason = next(iter(str(error).splitlines()), type(error).__name__)[:200]
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
+        reason = first_line[:_MAX_REASON_LENGTH]
         raise RequestError(
             f"timm cannot create {timm_name} ({reason})",
-            "check the name with timm.list_pretrained(), and the connection to the hub",
+            "check that timm.list_pretrained() contains the name, and that this machine can "
+            "download from the Hugging Face hub",
         ) from error
     config = timm.data.resolve_model_data_config(module)
     preprocess = replace(
@@ -163,13 +173,20 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
         std=tuple(config["std"]),
     )
     description = ModuleDescription(
-        name, _hash_weights(module), None, preprocess, accepts_any_size=True
+        name=name,
+        sha256=_hash_weights(module),
+        labels=None,
+        preprocess=preprocess,
+        accepts_any_size=True,
     )
     return make_module_teacher(module, description, device)
 
 
 def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
-    """Call a user's function that returns a PyTorch module. This executes the user's code.
+    """Make a teacher from the PyTorch module that a user's function returns.
+
+    The user's code is executed. The module may have the attributes `preprocess` (a `Preprocess`)
+    and `labels` (a tuple with one `Label` for each class).
 
     Args:
         name: "FILE.py:FUNCTION" or "package.module:FUNCTION".
@@ -180,12 +197,13 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
     """
     module_name, _, function_name = name.rpartition(":")
     try:
-        module = getattr(_import_python(module_name), function_name)()
+        make_module = getattr(_import_python(module_name), function_name)
+        module = make_module()
         if not isinstance(module, nn.Module):
             raise RequestError(
                 f"{name} returned an object of type {type(module).__name__}",
-                "return a torch.nn.Module; set its attribute preprocess if it needs another "
-                "preprocessing than timm models for ImageNet at 224 pixels",
+                "return a torch.nn.Module, and set its attribute preprocess if the module needs "
+                f"another preprocessing than timm's for ImageNet at {DEFAULT_SIZE} pixels",
             )
         preprocess = getattr(module, "preprocess", None)
         if not isinstance(preprocess, Preprocess):
@@ -202,31 +220,33 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
         raise
     except ModuleNotFoundError as error:
         raise RequestError(
-            f"{name} needs {error.name}, which is not installed", "install what the teacher needs"
+            f"{name} needs {error.name}, which is not installed",
+            "install the Python packages that the teacher imports",
         ) from error
     except Exception as error:  # the user's code may raise any exception
         raise RequestError(
             f"{name} failed ({type(error).__name__}: {error})",
-            "the function must take no arguments and return a module whose input is float32 "
-            f"(B, 3, {DEFAULT_SIZE}, {DEFAULT_SIZE})",
+            "use a function without arguments that returns a module whose input is float32 "
+            f"(B, 3, {DEFAULT_SIZE}, {DEFAULT_SIZE}), or of the size in its attribute preprocess",
         ) from error
 
 
-def _are_labels(labels: object, num_classes: int) -> bool:
+def _are_valid_labels(labels: object, num_classes: int) -> bool:
     """Return whether a module's labels are a tuple with one label for each class."""
     return (
         isinstance(labels, tuple)
         and len(labels) == num_classes
-        and all(isinstance(x, Label) and isinstance(x.name, str) for x in labels)
+        and all(isinstance(label, Label) and isinstance(label.name, str) for label in labels)
     )
 
 
 def _import_python(module_name: str) -> ModuleType:
+    """Import a Python file by its path, or a module by its dotted name."""
     if not module_name.endswith(".py"):
         return importlib.import_module(module_name)
     spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
     if spec is None or spec.loader is None or not Path(module_name).is_file():
-        raise RequestError(f"{module_name} is not a Python file", "give FILE.py:FUNCTION")
+        raise RequestError(f"{module_name} is not a Python file", "use FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -239,6 +259,7 @@ def _describe_output(output: object) -> str:
 
 
 def _hash_weights(module: nn.Module) -> str:
+    """Return the hex SHA-256 of all names and values of a module's state dict."""
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())

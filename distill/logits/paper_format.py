@@ -1,10 +1,10 @@
 """Reads, validates and writes files in the format of the paper's released logits.
 
-Each epoch is a folder "logits_top{K}_epoch{E}". It contains two files from each process (rank R)
-that computed logits: "rank{R}-keys.txt", with one image key on each line, and "rank{R}-values.bin",
-with one record for each key: int32 seed, K int16 class indices and K float16 probabilities, largest
-first, little-endian. The keys here are image paths relative to the data set. Source:
-microsoft/Cream, TinyViT/data/augmentation/manager.py.
+Each epoch is a folder "logits_top{K}_epoch{E}". It contains two files from each process that
+computed logits; R is the number (rank) of the process. "rank{R}-keys.txt" has a key on each line:
+the path of an image relative to the data set. "rank{R}-values.bin" has one little-endian record for
+each key: the seed of the view (int32), K class indices (int16) and their probabilities (float16),
+largest first. Source: microsoft/Cream, TinyViT/data/augmentation/manager.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +22,28 @@ from tinyvit.distill.logits.records import Records
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder
+from tinyvit.plurals import format_count
 
 MAX_KEY_FILE_BYTES = 2**31
+"""Largest size of a file of keys, because the whole file is read into memory."""
 MAX_CLASSES = 2**15
 """Number of classes that the signed 16-bit class indices allow."""
-_EPOCH_FOLDER = re.compile(r"logits_top(\d+)_epoch(\d+)")
-_EXPECTED_FOLDER = "give a folder that the paper's save_logits.py wrote"
+_EPOCH_FOLDER = re.compile(r"logits_top(?P<top_k>\d+)_epoch(?P<epoch>\d+)")
+_MAX_PROBABILITY_SUM = 1.01
+"""Largest accepted sum of a record's probabilities: float16 rounding may make it larger than 1."""
+_FOLDER_REMEDY = "use a folder that the paper's save_logits.py wrote"
+
+
+class RankRecords(NamedTuple):
+    """The records that one process (rank) wrote for an epoch.
+
+    Attributes:
+        keys: The key of each record.
+        records: The records, (len(keys),), of the dtype that `make_paper_record_dtype` returns.
+    """
+
+    keys: list[str]
+    records: Records
 
 
 @dataclass(frozen=True)
@@ -35,20 +52,20 @@ class PaperLogits:
 
     Attributes:
         top_k: Number K of classes in a record.
-        epoch_folders: The folder of each epoch, by its number.
+        epoch_folders: The folder of each epoch, by the number of the epoch.
     """
 
     top_k: int
     epoch_folders: dict[int, Path]
 
-    def read_ranks(self, epoch: int) -> Iterator[tuple[list[str], Records]]:
-        """Read and validate the records of an epoch.
+    def read_ranks(self, epoch: int) -> Iterator[RankRecords]:
+        """Read and validate the records of an epoch, one rank after another.
 
         Args:
             epoch: Number of the epoch, a key of `epoch_folders`.
 
         Yields:
-            The keys and the records of each rank.
+            The records of each rank.
 
         Raises:
             RequestError: A file is missing or truncated, or a record is not valid.
@@ -56,30 +73,33 @@ class PaperLogits:
         value_paths = sorted(self.epoch_folders[epoch].glob("rank*-values.bin"))
         if not value_paths:
             raise RequestError(
-                f"{self.epoch_folders[epoch]} contains no file rank*-values.bin", _EXPECTED_FOLDER
+                f"{self.epoch_folders[epoch]} contains no file rank*-values.bin", _FOLDER_REMEDY
             )
         for path in value_paths:
             yield self._read_rank(path)
 
-    def _read_rank(self, path: Path) -> tuple[list[str], Records]:
-        dtype = paper_record_dtype(self.top_k)
-        keys_path = path.with_name(path.name.replace("-values.bin", "-keys.txt"))
-        keys, size_bytes = _read_keys(keys_path), path.stat().st_size
+    def _read_rank(self, values_path: Path) -> RankRecords:
+        """Read and validate a file rank*-values.bin and its rank*-keys.txt."""
+        dtype = make_paper_record_dtype(self.top_k)
+        keys_path = values_path.with_name(values_path.name.replace("-values.bin", "-keys.txt"))
+        keys = _read_keys(keys_path)
+        size_bytes = values_path.stat().st_size
         if size_bytes != len(keys) * dtype.itemsize:
             raise RequestError(
-                f"{path} has {size_bytes} bytes, but {keys_path.name} names {len(keys)} records of "
-                f"{dtype.itemsize} bytes",
-                "the file is truncated, or its folder name has a wrong top-k: download it again",
+                f"{values_path} has {size_bytes} bytes, but {keys_path.name} names "
+                f"{format_count(len(keys), 'record')} of {dtype.itemsize} bytes, so the file is "
+                "truncated, or the name of its folder has a wrong top-k",
+                "download the file again",
             )
         if not keys:  # np.memmap fails on an empty file
-            return keys, np.zeros(0, dtype)
-        records = np.memmap(path, dtype, mode="r", shape=(len(keys),))
-        _validate(records, path)
-        return keys, records
+            return RankRecords(keys, np.zeros(0, dtype))
+        records = np.memmap(values_path, dtype, mode="r", shape=(len(keys),))
+        _validate_records(records, values_path)
+        return RankRecords(keys, records)
 
 
-def paper_record_dtype(top_k: int) -> np.dtype[np.void]:
-    """Return the numpy dtype of one record.
+def make_paper_record_dtype(top_k: int) -> np.dtype[np.void]:
+    """Return the numpy dtype of one record in the paper's format.
 
     Args:
         top_k: Number K of classes in a record.
@@ -98,22 +118,24 @@ def open_paper_logits(folder: str | Path) -> PaperLogits:
     Raises:
         RequestError: There are no epoch folders, or they differ in top-k.
     """
-    matches = {
-        path: match
-        for path in sorted(Path(folder).glob("logits_top*_epoch*"))
-        if (match := _EPOCH_FOLDER.fullmatch(path.name))
-    }
-    top_ks = sorted({int(match[1]) for match in matches.values()})
-    if not top_ks:
+    epoch_folders: dict[int, Path] = {}
+    top_k_values: set[int] = set()
+    for path in sorted(Path(folder).glob("logits_top*_epoch*")):
+        match = _EPOCH_FOLDER.fullmatch(path.name)
+        if match:
+            top_k_values.add(int(match["top_k"]))
+            epoch_folders[int(match["epoch"])] = path
+    if not epoch_folders:
         raise RequestError(
-            f"{folder} contains no folder named logits_top{{K}}_epoch{{E}}", _EXPECTED_FOLDER
+            f"{folder} contains no folder named logits_top{{K}}_epoch{{E}}", _FOLDER_REMEDY
         )
-    if len(top_ks) > 1 or not 1 <= top_ks[0] <= MAX_CLASSES:
+    top_k = min(top_k_values)
+    if len(top_k_values) > 1 or not 1 <= top_k <= MAX_CLASSES:
         raise RequestError(
-            f"{folder} contains epochs with top-k {', '.join(map(str, top_ks))}",
-            f"{_EXPECTED_FOLDER}, with one top-k from 1 to {MAX_CLASSES}",
+            f"{folder} contains epochs with top-k {', '.join(map(str, sorted(top_k_values)))}",
+            f"{_FOLDER_REMEDY}, with one top-k from 1 to {MAX_CLASSES}",
         )
-    return PaperLogits(top_ks[0], {int(match[2]): path for path, match in matches.items()})
+    return PaperLogits(top_k, epoch_folders)
 
 
 def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> list[Path]:
@@ -121,14 +143,15 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
 
     Args:
         store: The store.
-        keys: Keys of its images. The views of an image get the keys "key", "key#1", "key#2", ...
-        folder: The folder to write the epoch folders in.
+        keys: Keys of the store's images, in order. If an image has several views, their records
+            get the keys "key", "key#1", "key#2", ...
+        folder: The folder in which the folders of the epochs are written.
 
     Returns:
         The folder of each epoch.
 
     Raises:
-        RequestError: The store has too many classes for this format, or is damaged.
+        RequestError: The store has too many classes for the paper's format, or is damaged.
     """
     header = store.header
     if header.num_classes > MAX_CLASSES:
@@ -137,25 +160,27 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
             f"{MAX_CLASSES}",
             "use the store without converting it",
         )
-    folders = []
+    record_keys = _make_record_keys(keys, header.views_per_image)
+    keys_text = "".join(f"{key}\n" for key in record_keys)
+    epoch_folders = []
     for epoch in range(store.epochs):
-        path = folder / f"logits_top{header.top_k}_epoch{epoch}" / "rank0-values.bin"
-        with staging_folder(path) as staged:
-            records = store.read_epoch(epoch)
-            store.verify_records(epoch, 0, records)
-            text = "".join(f"{key}\n" for key in _view_keys(keys, header.views_per_image))
-            (staged / "rank0-keys.txt").write_text(text, encoding="utf-8", errors="surrogateescape")
-            values = _copy_fields(records, paper_record_dtype(header.top_k))
-            (staged / path.name).write_bytes(values.tobytes())
-            publish_files([staged / "rank0-keys.txt", staged / path.name], path.parent)
-        folders.append(path.parent)
-    return folders
+        records = store.read_epoch(epoch)
+        store.verify_records(epoch, 0, records)
+        values = _copy_fields(records, make_paper_record_dtype(header.top_k))
+        epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
+        with staging_folder(epoch_folder / "rank0-values.bin") as staged:
+            keys_path, values_path = staged / "rank0-keys.txt", staged / "rank0-values.bin"
+            keys_path.write_text(keys_text, encoding="utf-8", errors="surrogateescape")
+            values_path.write_bytes(values.tobytes())
+            publish_files([keys_path, values_path], epoch_folder)
+        epoch_folders.append(epoch_folder)
+    return epoch_folders
 
 
 def read_records(
     logits: PaperLogits, epoch: int, header: StoreHeader, keys: tuple[str, ...]
 ) -> Records:
-    """Read an epoch as records of a store, in its order, with empty checksums.
+    """Read an epoch, and convert its records to those of a store, with empty checksums.
 
     Args:
         logits: Logits in the paper's format.
@@ -164,34 +189,43 @@ def read_records(
         keys: Keys of the store's images, in order.
 
     Returns:
-        Records, (records_per_epoch,).
+        Records of the dtype and in the order of the store, (records_per_epoch,).
 
     Raises:
         RequestError: A record is missing or not valid.
     """
-    positions = {key: index for index, key in enumerate(_view_keys(keys, header.views_per_image))}
-    result = np.zeros(header.records_per_epoch, header.dtype)
+    record_keys = _make_record_keys(keys, header.views_per_image)
+    position_by_key = {key: position for position, key in enumerate(record_keys)}
+    store_records = np.zeros(header.records_per_epoch, header.dtype)
     is_found = np.zeros(header.records_per_epoch, bool)
-    for rank_keys, records in logits.read_ranks(epoch):
-        targets = np.array([positions.get(key, -1) for key in rank_keys], np.int64)
-        is_known = targets >= 0
-        result[targets[is_known]] = _copy_fields(records[is_known], header.dtype)
-        is_found[targets[is_known]] = True
+    for rank in logits.read_ranks(epoch):
+        unknown = -1
+        positions = np.array([position_by_key.get(key, unknown) for key in rank.keys], np.int64)
+        is_known = positions != unknown
+        known_positions = positions[is_known]
+        store_records[known_positions] = _copy_fields(rank.records[is_known], header.dtype)
+        is_found[known_positions] = True
     if not is_found.all():
-        missing = keys[int(np.flatnonzero(~is_found)[0]) // header.views_per_image]
+        first_missing = int(np.flatnonzero(~is_found)[0])
         raise RequestError(
-            f"{logits.epoch_folders[epoch]} has no record of {missing}",
-            "give --data the folder of images that the logits were computed from",
+            f"{logits.epoch_folders[epoch]} has no record with the key "
+            f"{record_keys[first_missing]}",
+            "use --data with the folder of images that the logits were computed from",
         )
-    return result
+    return store_records
 
 
-def _view_keys(keys: tuple[str, ...], views: int) -> Iterator[str]:
-    """Yield the keys of all records, in the order of the store."""
-    return (key if view == 0 else f"{key}#{view}" for key in keys for view in range(views))
+def _make_record_keys(image_keys: tuple[str, ...], views_per_image: int) -> list[str]:
+    """Return the keys of all records of an epoch, in the order of the store."""
+    record_keys = []
+    for key in image_keys:
+        record_keys.append(key)
+        record_keys += [f"{key}#{view_number}" for view_number in range(1, views_per_image)]
+    return record_keys
 
 
 def _copy_fields(records: Records, dtype: np.dtype[np.void]) -> Records:
+    """Copy records between the dtypes of the two formats; a checksum becomes 0."""
     copy = np.zeros(len(records), dtype)
     for name in ("seed", "classes", "probabilities"):
         copy[name] = records[name]
@@ -203,25 +237,25 @@ def _read_keys(path: Path) -> list[str]:
         if path.stat().st_size > MAX_KEY_FILE_BYTES:
             raise RequestError(
                 f"{path} is larger than {MAX_KEY_FILE_BYTES >> 30} GiB",
-                "give a file with one image key on each line",
+                "use a file with one image key on each line",
             )
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
         return [line.strip() for line in text.splitlines()]
     except OSError as error:
         raise RequestError(
             f"{path} cannot be read ({error.strerror})",
-            "download it again: every file rank*-values.bin needs its rank*-keys.txt",
+            "download it again, because every file rank*-values.bin needs its rank*-keys.txt",
         ) from error
 
 
-def _validate(records: Records, path: Path) -> None:
+def _validate_records(records: Records, path: Path) -> None:
     """Raise an error for invalid or unsorted probabilities, and for classes that occur twice."""
     probabilities = records["probabilities"].astype(np.float32)
     sorted_classes = np.sort(records["classes"], axis=1)
     is_invalid = (
         ~np.isfinite(probabilities).all(1)
         | (probabilities < 0).any(1)
-        | (probabilities.sum(1) > 1.01)
+        | (probabilities.sum(1) > _MAX_PROBABILITY_SUM)
         | (np.diff(probabilities, axis=1) > 0).any(1)
         | (records["seed"] < 0)
         | (sorted_classes[:, 0] < 0)
@@ -229,6 +263,6 @@ def _validate(records: Records, path: Path) -> None:
     )
     if is_invalid.any():
         raise RequestError(
-            f"record {int(np.flatnonzero(is_invalid)[0])} of {path} is not a valid teacher output",
+            f"record {int(np.flatnonzero(is_invalid)[0])} of {path} is not a valid prediction",
             "download the file again",
         )

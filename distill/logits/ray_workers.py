@@ -1,7 +1,8 @@
-"""Computes teacher outputs on several machines with Ray (needs the extra "ray").
+"""Computes teacher predictions on several machines with Ray (needs the extra "ray").
 
-Ray distributes the batches, and repeats the batches of workers that failed. Every machine must have
-the images and the teachers at the same paths. Only the calling process writes to the store.
+Ray distributes the batches to worker processes, and repeats a batch whose worker was lost. Every
+machine must have the images and the teachers at the same paths. Only the process that calls
+`compute_predictions_on_cluster` writes to the store.
 """
 
 from __future__ import annotations
@@ -14,65 +15,63 @@ import torch
 
 from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
 from tinyvit.distill.logits.header import StoreHeader
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import (
+from tinyvit.distill.logits.teacher_predictions import (
     ImagesAndTeachers,
     LogitsRequest,
-    Span,
-    compute_outputs,
+    compute_predictions,
     open_images_and_teachers,
 )
 
 
-def compute_outputs_on_cluster(
-    request: LogitsRequest, header: StoreHeader, epoch: int, spans: Sequence[Span]
-) -> Iterator[TeacherOutputs]:
-    """Compute the teachers' outputs for batches of an epoch on a Ray cluster.
-
-    The outputs are those of `teacher_outputs.compute_outputs`.
+def compute_predictions_on_cluster(
+    request: LogitsRequest, header: StoreHeader, epoch: int, record_ranges: Sequence[range]
+) -> Iterator[TeacherPredictions]:
+    """Compute the same as `teacher_predictions.compute_predictions`, on a Ray cluster.
 
     Args:
         request: The request, with the address of the cluster.
-        header: Header of the store that the outputs are for.
+        header: Header of the store that the predictions are for.
         epoch: Epoch, from 0.
-        spans: The batches to compute, as record positions (start, end).
+        record_ranges: The batches to compute, each as the positions of its records in the epoch.
 
     Yields:
-        The outputs of each batch, in order.
+        The predictions for each batch, in order.
 
     Raises:
         RequestError: The cluster does not answer, or too many workers failed.
     """
-    with connect_cluster(request.ray or "") as ray:
+    with connect_cluster(request.ray_address or "") as ray:
         gpus = 1 if torch.cuda.is_available() else 0
-        options = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
-        task: Callable[..., Any] = options(compute_batch_in_worker).remote
-        tasks = (task(request, header, epoch, span) for span in spans)
+        make_remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
+        submit_batch: Callable[..., Any] = make_remote(compute_batch_in_worker).remote
+        tasks = (submit_batch(request, header, epoch, batch) for batch in record_ranges)
         yield from run_on_cluster(ray, tasks)
 
 
 def compute_batch_in_worker(
-    request: LogitsRequest, header: StoreHeader, epoch: int, span: Span
-) -> TeacherOutputs:
-    """Compute one batch in a worker process.
+    request: LogitsRequest, header: StoreHeader, epoch: int, record_range: range
+) -> TeacherPredictions:
+    """Compute the predictions for one batch. Ray calls this function in a worker process.
 
     Args:
         request: The request.
-        header: Header of the store that the outputs are for.
+        header: Header of the store that the predictions are for.
         epoch: Epoch, from 0.
-        span: The batch to compute, as record positions (start, end).
+        record_range: Positions of the records of the batch in the epoch.
 
     Raises:
         RequestError: This machine has other images, or its augmentation gives other pixels.
     """
-    (outputs,) = compute_outputs(header, _open_worker_inputs(request, header), epoch, [span])
-    return outputs
+    inputs = _open_worker_inputs(request, header)
+    (predictions,) = compute_predictions(header, inputs, epoch, [record_range])
+    return predictions
 
 
 @lru_cache(maxsize=1)
 def _open_worker_inputs(request: LogitsRequest, header: StoreHeader) -> ImagesAndTeachers:
-    """Open the images and teachers; the cache keeps them for the next batch of the worker."""
+    """Open the images and teachers, and keep them for the next batches of this worker."""
     inputs = open_images_and_teachers(request)
     require_matching_images(Store(request.output, header), inputs.images)
     return inputs

@@ -1,4 +1,4 @@
-"""The records of a store, a folder of saved teacher outputs.
+"""Defines the records of a store (a folder of saved teacher predictions), and their checksums.
 
 There is one record of fixed size for every view (augmented version of an image). Its little-endian
 fields are a CRC-32 (uint32), the seed of the view (uint32), K class indices (uint16) and their
@@ -17,18 +17,22 @@ import numpy.typing as npt
 
 from tinyvit.errors import RequestError
 
+_CRC_BYTES = 4
+"""Size of the checksum at the beginning of a record."""
+
 Records = npt.NDArray[np.void]
+"""Records of the dtype that `make_record_dtype` returns."""
 
 
 @dataclass(frozen=True)
-class TeacherOutputs:
+class TeacherPredictions:
     """The teachers' K most probable classes for each of B consecutive views.
 
     Attributes:
         start: Position of the first view among the records of its epoch.
         seeds: Seed of every view, uint32 (B,).
-        classes: Class indices, largest probability first, int64 (B, K).
-        probabilities: Their probabilities, 0 to 1, float64 (B, K).
+        classes: Indices of the K classes, the most probable class first, int64 (B, K).
+        probabilities: Probabilities of these classes, 0 to 1, float64 (B, K).
     """
 
     start: int
@@ -37,8 +41,8 @@ class TeacherOutputs:
     probabilities: npt.NDArray[np.float64]
 
 
-def record_dtype(top_k: int) -> np.dtype[np.void]:
-    """Return the numpy dtype of one record.
+def make_record_dtype(top_k: int) -> np.dtype[np.void]:
+    """Return the numpy dtype of one record of a store.
 
     Args:
         top_k: Number K of classes in a record.
@@ -58,10 +62,10 @@ def select_top_k(
     seeds: npt.NDArray[np.uint32],
     probabilities: npt.NDArray[np.float64],
     top_k: int,
-) -> TeacherOutputs:
+) -> TeacherPredictions:
     """Keep the K most probable classes of every view.
 
-    Equally probable classes are sorted by index.
+    If classes are equally probable, those with smaller indices are kept first.
 
     Args:
         start: Position of the first view among the records of its epoch.
@@ -74,14 +78,15 @@ def select_top_k(
     """
     _require_finite(probabilities)
     classes = np.argsort(-probabilities, axis=1, kind="stable")[:, :top_k]
-    return TeacherOutputs(start, seeds, classes, np.take_along_axis(probabilities, classes, axis=1))
+    top_probabilities = np.take_along_axis(probabilities, classes, axis=1)
+    return TeacherPredictions(start, seeds, classes, top_probabilities)
 
 
-def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
-    """Convert teacher outputs to records with checksums.
+def pack_records(predictions: TeacherPredictions, top_k: int) -> Records:
+    """Convert teacher predictions to records with checksums.
 
     Args:
-        outputs: The outputs for B views.
+        predictions: The predictions for B views.
         top_k: Number K of classes in a record.
 
     Returns:
@@ -90,17 +95,17 @@ def pack_records(outputs: TeacherOutputs, top_k: int) -> Records:
     Raises:
         RequestError: A probability is NaN or infinite.
     """
-    _require_finite(outputs.probabilities)
-    records = np.zeros(len(outputs.seeds), record_dtype(top_k))
-    records["seed"] = outputs.seeds
-    records["classes"] = outputs.classes
-    records["probabilities"] = outputs.probabilities
-    records["crc"] = compute_checksums(records, outputs.start)
+    _require_finite(predictions.probabilities)
+    records = np.zeros(len(predictions.seeds), make_record_dtype(top_k))
+    records["seed"] = predictions.seeds
+    records["classes"] = predictions.classes
+    records["probabilities"] = predictions.probabilities
+    records["crc"] = compute_checksums(records, predictions.start)
     return records
 
 
-def find_intact(records: Records, start: int) -> npt.NDArray[np.bool_]:
-    """Find the records with a correct checksum.
+def find_intact_records(records: Records, start: int) -> npt.NDArray[np.bool_]:
+    """Find the records that were written and have a correct checksum.
 
     Args:
         records: Consecutive records, (B,).
@@ -123,20 +128,18 @@ def compute_checksums(records: Records, start: int) -> npt.NDArray[np.uint32]:
     Returns:
         The checksums, uint32 (B,), never 0.
     """
-    content = records.view(np.uint8).reshape(len(records), -1)[:, 4:]
-    position_crcs = (
-        zlib.crc32((start + index).to_bytes(8, "little")) for index in range(len(records))
-    )
-    checksums = (
-        zlib.crc32(row.tobytes(), position_crc) or 1
-        for row, position_crc in zip(content, position_crcs)
-    )
-    return np.fromiter(checksums, np.uint32, len(records))
+    record_bytes = records.view(np.uint8).reshape(len(records), -1)
+    checksums = np.zeros(len(records), np.uint32)
+    for index, content in enumerate(record_bytes[:, _CRC_BYTES:]):
+        position_crc = zlib.crc32((start + index).to_bytes(8, "little"))
+        checksums[index] = zlib.crc32(content.tobytes(), position_crc) or 1
+    return checksums
 
 
 def _require_finite(probabilities: npt.NDArray[np.float64]) -> None:
+    """Raise an error if a probability is NaN or infinite."""
     if not np.isfinite(probabilities).all():
         raise RequestError(
-            "the teacher's output contains NaN or infinity",
-            "check its weights, or use --precision float32 if its values overflow in 16 bits",
+            "a probability that the teacher predicts is NaN or infinite",
+            "check the teacher's weights, or use --precision float32 if values overflow in 16 bits",
         )

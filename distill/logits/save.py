@@ -1,4 +1,4 @@
-"""Fills a store (a folder of saved teacher outputs), and resumes an interrupted one."""
+"""Fills a store (a folder of saved teacher predictions), or resumes filling it."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import ViewSource, hash_probe_views, library_versions
+from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
+from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.records import TeacherOutputs
+from tinyvit.distill.logits.records import TeacherPredictions
 from tinyvit.distill.logits.store import Store, StoreWriter, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import (
+from tinyvit.distill.logits.teacher_predictions import (
     ImagesAndTeachers,
     LogitsRequest,
-    Span,
-    compute_outputs,
+    compute_predictions,
     open_images_and_teachers,
 )
 from tinyvit.errors import RequestError
@@ -22,7 +22,7 @@ from tinyvit.progress import NullProgress, Progress
 
 
 def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Store:
-    """Make a store, or compute the missing records of an existing one.
+    """Make a store, or compute the missing records of a store from the same request.
 
     Args:
         request: The images, the teachers and the settings of the store.
@@ -38,14 +38,14 @@ def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Sto
     """
     if request.epochs < 1:
         raise RequestError(
-            f"--epochs {request.epochs} is not possible", "give a whole number from 1"
+            f"--epochs {request.epochs} is not possible", "use a whole number from 1"
         )
     inputs = open_images_and_teachers(request)
     store = _open_or_create(request, _make_header(request, inputs), inputs.images)
     for epoch in range(request.epochs):
         if not store.epoch_path(epoch).is_file():
             _fill_epoch(store, epoch, request, inputs, progress or NullProgress())
-    return Store(store.folder, store.header)
+    return Store(store.folder, store.header)  # a new object counts the new epochs
 
 
 def _fill_epoch(
@@ -55,28 +55,31 @@ def _fill_epoch(
     header = store.header
     description = f"epoch {epoch + 1} of {request.epochs}, views"
     with StoreWriter(store, epoch) as writer:
-        missing = [
-            span for span in header.batch_spans() if not writer.is_written[slice(*span)].all()
+        missing_batches = [
+            batch
+            for batch in header.batch_ranges()
+            if not writer.is_written[batch.start : batch.stop].all()
         ]
-        done = header.records_per_epoch - sum(end - start for start, end in missing)
-        for outputs in _compute(request, header, inputs, epoch, missing):
-            writer.write(outputs)
-            done += len(outputs.seeds)
+        done = header.records_per_epoch - sum(len(batch) for batch in missing_batches)
+        for predictions in _compute_batches(request, header, inputs, epoch, missing_batches):
+            writer.write(predictions)
+            done += len(predictions.seeds)
             progress.advance(description, done, header.records_per_epoch)
 
 
-def _compute(
+def _compute_batches(
     request: LogitsRequest,
     header: StoreHeader,
     inputs: ImagesAndTeachers,
     epoch: int,
-    spans: Sequence[Span],
-) -> Iterator[TeacherOutputs]:
-    if request.ray is None:
-        return compute_outputs(header, inputs, epoch, spans)
-    from tinyvit.distill.logits.ray_workers import compute_outputs_on_cluster
+    record_ranges: Sequence[range],
+) -> Iterator[TeacherPredictions]:
+    """Compute the predictions for batches in this process or, if requested, on a Ray cluster."""
+    if request.ray_address is None:
+        return compute_predictions(header, inputs, epoch, record_ranges)
+    from tinyvit.distill.logits.ray_workers import compute_predictions_on_cluster
 
-    return compute_outputs_on_cluster(request, header, epoch, spans)
+    return compute_predictions_on_cluster(request, header, epoch, record_ranges)
 
 
 def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHeader:
@@ -90,12 +93,12 @@ def _make_header(request: LogitsRequest, inputs: ImagesAndTeachers) -> StoreHead
         size=size,
         batch=request.batch,
         seed=request.seed,
-        views_per_image=request.views,
+        views_per_image=request.views_per_image,
         augmentation=request.augmentation,
         image_count=len(images),
         images_sha256=images.sha256,
         probe_sha256=hash_probe_views(view_source, images.keys, request.seed),
-        versions=library_versions(),
+        versions=get_library_versions(),
         labels=teachers[0].labels,
     )
 
@@ -111,7 +114,7 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
         if request.output.is_dir() and any(request.output.iterdir()):
             raise RequestError(
                 f"{request.output} is not empty and is not a store",
-                "give -o the name of a new folder",
+                "use -o with the name of a new folder",
             )
         header.save(path)
     store = Store(request.output, read_header(path))
@@ -124,10 +127,10 @@ def _open_or_create(request: LogitsRequest, header: StoreHeader, images: ImageFo
             if getattr(existing, item.name) != getattr(header, item.name)
         ]
         if differences == ["probe_sha256"]:
-            require_matching_images(store, images)  # its error names the library versions
+            require_matching_images(store, images)  # raises an error that names the versions
         raise RequestError(
-            f"the store in {request.output} was made from another request "
-            f"({', '.join(differences)} differ)",
-            "give -o a new folder, or repeat the command that made the store",
+            f"the store in {request.output} was made from another request, with another value of "
+            f"{' and of '.join(differences)}",
+            "use -o with a new folder, or repeat the command that made the store",
         )
     return store

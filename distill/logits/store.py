@@ -1,9 +1,10 @@
-"""Reads and writes stores. A store is a folder of saved teacher outputs.
+"""Reads and writes stores. A store is a folder of saved teacher predictions.
 
-It contains `store.json` and one file of records for each epoch. The position of a record in the
-file is image * views_per_image + view, so no index is needed. An unfinished epoch is a file with
-the suffix ".part", in which missing records are zeros. If writing is interrupted, the records that
-were written are kept, and the next writer adds the missing ones.
+A store contains `store.json` and one file of records for each epoch. There is one record for each
+view (augmented version of an image), at the position image * views_per_image + view, so no index
+is needed. An unfinished epoch is a file with the suffix ".part", in which missing records are
+zeros. If writing is interrupted, the records that were written are kept, and the next writer adds
+the missing ones.
 """
 
 from __future__ import annotations
@@ -18,20 +19,27 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import ViewSource, hash_probe_views, library_versions
+from tinyvit.distill.augmentation.probe import get_library_versions, hash_probe_views
+from tinyvit.distill.augmentation.views import ViewSource
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader, read_header
-from tinyvit.distill.logits.records import Records, TeacherOutputs, find_intact, pack_records
+from tinyvit.distill.logits.records import (
+    Records,
+    TeacherPredictions,
+    find_intact_records,
+    pack_records,
+)
 from tinyvit.errors import RequestError
+from tinyvit.plurals import format_count
 
 
 @dataclass(frozen=True)
 class TeacherRecord:
-    """The stored teacher outputs for one view.
+    """The stored teacher predictions for one view.
 
     Attributes:
         seed: Seed of the view.
-        classes: Class indices, largest probability first, int64 (K,).
-        probabilities: Their probabilities, float32 (K,).
+        classes: Indices of the K classes, the most probable class first, int64 (K,).
+        probabilities: Probabilities of these classes, float32 (K,).
     """
 
     seed: int
@@ -53,7 +61,7 @@ class Store:
 
     @cached_property
     def epochs(self) -> int:
-        """Number of finished epochs before the first missing one."""
+        """Number of finished epochs, without those after the first unfinished or missing one."""
         count = 0
         while self.epoch_path(count).is_file():
             count += 1
@@ -68,13 +76,13 @@ class Store:
         return self.folder / f"epoch-{epoch:04d}.bin"
 
     def read_epoch(self, epoch: int) -> Records:
-        """Map all records of a finished epoch into memory.
+        """Open the records of a finished epoch as a memory map, which reads them when needed.
 
         Args:
             epoch: Epoch, from 0.
 
         Returns:
-            Records, (records_per_epoch,), as a memory map.
+            All records of the epoch, (records_per_epoch,), not yet verified.
 
         Raises:
             RequestError: The epoch does not exist, or its file is truncated.
@@ -82,16 +90,17 @@ class Store:
         path, header = self.epoch_path(epoch), self.header
         if epoch >= self.epochs:
             raise RequestError(
-                f"{self.folder} has {self.epochs} finished epochs, but {epoch + 1} are needed",
-                "run save-logits again with a larger --epochs",
+                f"{self.folder} has {format_count(self.epochs, 'finished epoch')}, but "
+                f"{epoch + 1} must be finished",
+                f"run save-logits again with --epochs {epoch + 1} or more",
             )
         size_bytes = path.stat().st_size
         expected_bytes = header.records_per_epoch * header.dtype.itemsize
         if size_bytes != expected_bytes:
             raise RequestError(
-                f"{path} has {size_bytes} bytes instead of {expected_bytes}: it is truncated, or "
+                f"{path} has {size_bytes} bytes instead of {expected_bytes}, so it is truncated or "
                 "belongs to another store",
-                "delete this file and run save-logits again",
+                "delete this file and run the same save-logits command again",
             )
         return np.memmap(path, header.dtype, mode="r", shape=(header.records_per_epoch,))
 
@@ -99,7 +108,7 @@ class Store:
         """Read one record and verify it.
 
         Args:
-            epoch: Epoch that the records belong to.
+            epoch: Epoch that the records belong to, for the error message.
             records: The records of the epoch, from `read_epoch`.
             position: Position of the record in the epoch.
 
@@ -118,7 +127,7 @@ class Store:
         """Verify the checksums and value ranges of consecutive records.
 
         Args:
-            epoch: Epoch that the records belong to.
+            epoch: Epoch that the records belong to, for the error message.
             start: Position of the first record in the epoch.
             records: Records, (B,).
 
@@ -127,15 +136,15 @@ class Store:
         """
         probabilities = records["probabilities"]
         is_valid = (
-            find_intact(records, start)
+            find_intact_records(records, start)
             & (records["classes"] < self.header.num_classes).all(1)
             & np.isfinite(probabilities).all(1)
             & (probabilities >= 0).all(1)
         )
-        damaged = np.flatnonzero(~is_valid)
-        if len(damaged):
+        if not is_valid.all():
+            first_damaged = start + int(np.flatnonzero(~is_valid)[0])
             raise RequestError(
-                f"record {start + damaged[0]} of {self.epoch_path(epoch)} is damaged",
+                f"record {first_damaged} of {self.epoch_path(epoch)} is damaged",
                 "delete the file and run the same save-logits command again",
             )
 
@@ -154,15 +163,15 @@ def open_store(folder: str | Path) -> Store:
     if not (folder / HEADER_NAME).is_file() and any(folder.glob("logits_top*_epoch*")):
         raise RequestError(
             f"{folder} is in the format of the paper's released logits, whose augmentation is not "
-            "reproduced here; the student would see other crops than the teacher",
-            "make a store with tinyvit-distill save-logits; check-logits and convert-logits can "
-            "read the paper's format",
+            "reproduced here, so a student would see other crops than the teacher saw",
+            "make a store with tinyvit-distill save-logits, or convert this folder back with "
+            "convert-logits if convert-logits wrote it",
         )
     return Store(folder, read_header(folder / HEADER_NAME))
 
 
 def require_matching_images(store: Store, images: ImageFolder) -> None:
-    """Require that views made here from these images equal those that the teacher saw.
+    """Check that these images give the same views on this machine as the teacher saw.
 
     Args:
         store: The store.
@@ -170,35 +179,42 @@ def require_matching_images(store: Store, images: ImageFolder) -> None:
 
     Raises:
         RequestError: The store was made from other images, or the augmentation gives other pixels
-            on this machine.
+            on this machine than on the machine that made the store.
     """
     header = store.header
     if header.image_count != len(images) or header.images_sha256 != images.sha256:
         raise RequestError(
-            f"{store.folder} was made from other images ({header.image_count} images; "
-            f"{images.folder} has {len(images)})",
-            "give the --data that save-logits was given, or make a store from these images",
+            f"{store.folder} was made from other images "
+            f"({format_count(header.image_count, 'image')}) than those in {images.folder} "
+            f"({format_count(len(images), 'image')})",
+            "use the same --data as for save-logits, or make a store from these images",
         )
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     if header.probe_sha256 != hash_probe_views(source, images.keys, header.seed):
-        versions_here = library_versions()
-        differences = [
-            f"{name} {version}, here {versions_here.get(name, 'missing')}"
-            for name, version in header.versions.items()
-            if versions_here.get(name) != version
-        ]
         raise RequestError(
             f"the augmentation gives other pixels here than where {store.folder} was made "
-            f"({'; '.join(differences) or 'the library versions are equal'})",
+            f"({_describe_version_differences(header.versions)})",
             "install the library versions of the store, or make the store again on this machine",
         )
+
+
+def _describe_version_differences(store_versions: dict[str, str]) -> str:
+    """List the libraries whose versions differ between a store and this machine."""
+    versions_here = get_library_versions()
+    differences = [
+        f"{name} {version}, here {versions_here.get(name, 'missing')}"
+        for name, version in store_versions.items()
+        if versions_here.get(name) != version
+    ]
+    return "; ".join(differences) or "the library versions are equal"
 
 
 class StoreWriter:
     """Writes the records of one epoch, in batches in any order.
 
     Attributes:
-        is_written: Whether each record of the epoch is in the file, bool (records_per_epoch,).
+        is_written: Whether the file already contains each record of the epoch, bool
+            (records_per_epoch,).
     """
 
     def __init__(self, store: Store, epoch: int) -> None:
@@ -213,29 +229,31 @@ class StoreWriter:
         self._part_path = self._final_path.with_suffix(".part")
         self._part_path.touch()
         self._file = self._part_path.open("r+b")
+        # `truncate` also extends a shorter file; the new bytes are zeros.
         self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
-        self.is_written = find_intact(np.fromfile(self._part_path, self._header.dtype), 0)
+        self.is_written = find_intact_records(np.fromfile(self._part_path, self._header.dtype), 0)
 
-    def write(self, outputs: TeacherOutputs) -> None:
+    def write(self, predictions: TeacherPredictions) -> None:
         """Write the records of consecutive views to the file.
 
         Args:
-            outputs: The teacher's outputs.
+            predictions: The teacher's predictions for these views.
 
         Raises:
             RequestError: A probability is NaN or infinite.
         """
-        records = pack_records(outputs, self._header.top_k)
+        records = pack_records(predictions, self._header.top_k)
+        start, end = predictions.start, predictions.start + len(records)
         remaining = memoryview(records.tobytes())
-        offset = outputs.start * records.itemsize
+        offset = start * records.itemsize
         # os.pwrite may write less than requested: at most 2 GiB, or less if the disk is full.
         while remaining:
-            written = os.pwrite(self._file.fileno(), remaining, offset)
-            remaining, offset = remaining[written:], offset + written
-        self.is_written[outputs.start : outputs.start + len(records)] = True
+            count = os.pwrite(self._file.fileno(), remaining, offset)
+            remaining, offset = remaining[count:], offset + count
+        self.is_written[start:end] = True
 
     def close(self) -> None:
-        """Flush the file, and rename it to its final name if no record is missing."""
+        """Flush and close the file, and give it its final name if no record is missing."""
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()

@@ -1,13 +1,13 @@
 """Opens teachers: networks whose class probabilities a student learns from.
 
-A teacher is named on the command line in one of these forms:
+A text on the command line selects a teacher. It has one of these forms:
 
-    tiny_vit_21m.safetensors      a TinyViT checkpoint, run in PyTorch
-    tinyvit_21m, demo             a released checkpoint, by name
-    tinyvit_21m.onnx              an exported artifact, run by its engine
+    tiny_vit_21m.safetensors      a TinyViT checkpoint, which runs in PyTorch
+    tinyvit_21m or demo           a released checkpoint, or the packaged demo model, by name
+    tinyvit_21m.onnx              an exported artifact, which its engine runs
     timm:convnext_base.fb_in22k   a timm model with its published weights; needs timm
     teacher.py:make_teacher       a function without arguments that returns a PyTorch module
-                                  (or package.module:make_teacher); this code is executed
+                                  (or package.module:make_teacher); its code is executed
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ def open_teachers(
     """Open one or several teachers with the same classes.
 
     Args:
-        names: Teachers as they are named on the command line, at least one.
-        size: Side of the views in pixels; None for the input size of the first teacher.
+        names: Texts that select the teachers, at least one.
+        size: Width and height of the views in pixels; None for the input size of the first teacher.
         device: The device to run PyTorch modules on.
 
     Raises:
         RequestError: A teacher cannot be opened, its classes differ from those of another, or it
-            does not accept this size.
+            does not accept views of this size.
     """
     teachers = tuple(_open_teacher(name, size, device) for name in names)
     first = teachers[0]
@@ -52,32 +52,31 @@ def open_teachers(
         if (other.num_classes, other.labels) != (first.num_classes, first.labels):
             raise RequestError(
                 f"{first.name} and {other.name} have different classes ({first.num_classes} and "
-                f"{other.num_classes})",
-                "give teachers with the same class labels in the same order",
+                f"{other.num_classes} classes, or other labels)",
+                "use teachers with the same class labels in the same order",
             )
     view_size = size or first.preprocess.size
     for teacher in teachers:
         if teacher.preprocess.size != view_size and not teacher.accepts_any_size:
             raise RequestError(
                 f"{teacher.name} runs at {teacher.preprocess.size} pixels, not {view_size}",
-                f"add --img-size {teacher.preprocess.size}",
+                f"use --img-size {teacher.preprocess.size}",
             )
     return teachers
 
 
 def average_probabilities(teachers: Sequence[Teacher], pixels: Pixels) -> npt.NDArray[np.float64]:
-    """Average the class probabilities of teachers.
+    """Return the mean of the class probabilities that teachers predict.
 
     Args:
-        teachers: Teachers with the same classes.
+        teachers: Teachers with the same classes, at least one.
         pixels: Views, uint8 (B, S, S, 3).
 
     Returns:
         Mean probabilities, float64 (B, num_classes).
     """
-    return np.asarray(
-        np.mean([teacher.predict_probabilities(pixels) for teacher in teachers], axis=0)
-    )
+    predictions = [teacher.predict_probabilities(pixels) for teacher in teachers]
+    return np.asarray(np.mean(predictions, axis=0))
 
 
 def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher:
@@ -94,8 +93,8 @@ def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher
         return module_teachers.open_function_teacher(name, device)
     raise RequestError(
         f"no teacher is called {name!r}",
-        "give a checkpoint, an exported artifact, the name of a released checkpoint, timm:NAME, or "
-        "FILE.py:FUNCTION",
+        "use a checkpoint, an exported artifact, the name of a released checkpoint, demo, "
+        "timm:NAME, or FILE.py:FUNCTION",
     )
 
 
@@ -104,7 +103,11 @@ def _open_checkpoint(
 ) -> Teacher:
     checkpoint = checkpoint.at_size(size or checkpoint.img_size)
     description = module_teachers.ModuleDescription(
-        name, checkpoint.sha256, checkpoint.labels, checkpoint.preprocess, accepts_any_size=False
+        name=name,
+        sha256=checkpoint.sha256,
+        labels=checkpoint.labels,
+        preprocess=checkpoint.preprocess,
+        accepts_any_size=False,
     )
     return module_teachers.make_module_teacher(checkpoint.build(), description, device)
 
@@ -115,14 +118,15 @@ def _open_artifact(path: Path) -> Teacher:
     if manifest is None or manifest.embedded_preprocessing != "host":
         raise RequestError(
             f"{path.name} does not take normalized images",
-            "give an artifact that tinyvit-export made without --preprocess",
+            "use an artifact that tinyvit-export made without --preprocess",
         )
     runtime = open_runtime(artifact)
 
     def compute_logits(images: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         if manifest.input.layout == "NHWC":
             images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
-        return run_in_batches(runtime.run, images, manifest.input.shape[0])
+        batch = manifest.input.shape[0]
+        return run_in_batches(runtime.run, images, batch)
 
     return Teacher(
         name=path.name,

@@ -1,8 +1,8 @@
-"""Training of students: TinyViT networks that learn from a store, from class labels, or from both.
+"""Trains students, which are TinyViT networks, from a store, from class labels, or from both.
 
-A store is a folder of saved teacher predictions (package `logits`).
+A store is a folder of saved teacher predictions; the package `logits` makes stores.
 
-Needs `pip install 'tinyvit-edge[train]'`.
+It needs `pip install 'tinyvit-edge[train]'`.
 """
 
 from tinyvit.errors import MissingDependencyError

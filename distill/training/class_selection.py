@@ -1,7 +1,7 @@
 """Selects the classes that a student has during training, and those that the result keeps.
 
 With a store (saved predictions of a teacher), the student has all classes of the teacher while it
-trains. Afterwards, it usually keeps only the classes that have a class folder.
+trains. The checkpoint that training saves usually keeps only the classes that have a class folder.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class ClassSelection:
     Attributes:
         labels: Labels of the classes during training; None if they are not known.
         num_classes: Number of classes during training.
-        class_indices: Index of each image's class, 0 to `num_classes` - 1, int64 (N,); None if it
-            is not known.
+        class_indices: Index of each image's class, 0 to `num_classes` - 1, int64 (N,); None if the
+            classes of the images are not known or not used.
         kept_rows: Rows of the classifier that the result keeps; None keeps all.
         kept_labels: Labels of the result.
     """
@@ -45,10 +45,10 @@ def select_classes(
 
     Args:
         images: The training images.
-        store: Saved teacher outputs; None trains from class labels only.
+        store: The teacher's saved predictions; None trains from class labels only.
         classes: Classes of the result with a store: "folders" keeps those with a class folder,
             "teacher" keeps all.
-        uses_labels: Whether the loss uses class labels in addition to the teacher outputs.
+        uses_labels: Whether the loss uses class labels in addition to the teacher's predictions.
 
     Raises:
         RequestError: There is neither a store nor a class folder, or the class folders are not
@@ -56,36 +56,63 @@ def select_classes(
     """
     if classes not in ("folders", "teacher"):
         raise RequestError(
-            f"--classes {classes} is not possible", "give --classes folders or teacher"
+            f"--classes {classes} is not possible",
+            "use --classes folders or --classes teacher",
         )
     if store is None:
-        if images.labels is None:
-            raise RequestError(
-                f"{images.folder} has no class folders",
-                "give --data a folder with one subfolder per class, or give --logits a store",
-            )
-        count = len(images.labels)
-        return ClassSelection(images.labels, count, images.class_indices, None, images.labels)
+        return _select_folder_classes(images)
     header = store.header
     teacher_labels = header.labels or numbered_labels(header.num_classes)
-    if classes == "teacher" or images.labels is None or images.class_indices is None:
-        indices = _match_teacher_classes(images, teacher_labels, store) if uses_labels else None
-        return ClassSelection(header.labels, header.num_classes, indices, None, teacher_labels)
-    indices = _match_teacher_classes(images, teacher_labels, store)
-    # class_indices numbers the class folders; indices numbers the classes of the teacher. The first
-    # image of each folder shows which row of the classifier belongs to it.
-    first_images = [
-        int(np.argmax(images.class_indices == folder)) for folder in range(len(images.labels))
-    ]
-    kept_rows = [int(indices[image]) for image in first_images]
+    if classes == "teacher" or images.class_indices is None:
+        used_indices = None
+        if uses_labels:
+            used_indices = _match_teacher_classes(images, teacher_labels, store)
+        return ClassSelection(
+            labels=header.labels,
+            num_classes=header.num_classes,
+            class_indices=used_indices,
+            kept_rows=None,
+            kept_labels=teacher_labels,
+        )
+    class_indices = _match_teacher_classes(images, teacher_labels, store)
+    kept_rows = _find_folder_rows(images.class_indices, class_indices)
     keeps_all = kept_rows == list(range(header.num_classes))
     return ClassSelection(
-        header.labels,
-        header.num_classes,
-        indices,
-        None if keeps_all else kept_rows,
-        tuple(teacher_labels[row] for row in kept_rows),
+        labels=header.labels,
+        num_classes=header.num_classes,
+        class_indices=class_indices,
+        kept_rows=None if keeps_all else kept_rows,
+        kept_labels=tuple(teacher_labels[row] for row in kept_rows),
     )
+
+
+def _select_folder_classes(images: ImageFolder) -> ClassSelection:
+    """Select the classes of the class folders, for training without a teacher."""
+    if images.labels is None:
+        raise RequestError(
+            f"{images.folder} has no class folders",
+            "use --data with a folder that has one subfolder per class, or use --logits with a "
+            "store",
+        )
+    return ClassSelection(
+        labels=images.labels,
+        num_classes=len(images.labels),
+        class_indices=images.class_indices,
+        kept_rows=None,
+        kept_labels=images.labels,
+    )
+
+
+def _find_folder_rows(
+    folder_indices: npt.NDArray[np.int64], teacher_indices: npt.NDArray[np.int64]
+) -> list[int]:
+    """Return the row of the teacher's classifier that belongs to each class folder.
+
+    Both arguments have the class of every image: as an index among the class folders, and as an
+    index among the classes of the teacher. So the first image of a folder shows the folder's row.
+    """
+    _, first_images = np.unique(folder_indices, return_index=True)
+    return [int(row) for row in teacher_indices[first_images]]
 
 
 def _match_teacher_classes(
@@ -98,6 +125,6 @@ def _match_teacher_classes(
         teachers = ", ".join(teacher.name for teacher in store.header.teachers)
         raise RequestError(
             f"{error.cause}; here, the model is the teacher of the store, {teachers}",
-            "name the class folders by WordNet id or label, use a teacher with these classes, or "
-            "leave out --logits",
+            "rename the class folders to WordNet ids or labels of the teacher, use a teacher with "
+            "these classes, or leave out --logits",
         ) from error

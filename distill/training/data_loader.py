@@ -1,7 +1,7 @@
 """Loads training batches in worker processes.
 
-A sample is a view (augmented version of an image), the class of the image, and the teacher outputs
-that a store contains for this view.
+A sample is a view (augmented version of an image), the class of its image, and the teacher's saved
+predictions for this view. The class or the predictions may be missing, but not both.
 """
 
 from __future__ import annotations
@@ -18,48 +18,79 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from tinyvit.data.class_folders import ImageFolder
-from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view, view_seed
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.augmentation.views import ViewSource, compute_view_seed, make_view
 from tinyvit.distill.logits.store import Store
 from tinyvit.errors import TinyViTError
 
-Sample = dict[str, npt.NDArray[np.generic] | np.generic]
+Sample = dict[str, Any]
+"""The fields of a `TrainingBatch` for one view, as numpy values and dictionaries of them."""
+
+_SEED_LIMIT = 2**32
+"""numpy's RandomState accepts only seeds below this limit."""
+_SEED_STRIDE = 1_000_003
+"""Factor of the run's seed (a prime number), so that the epochs of runs with adjacent seeds have
+different orders of samples."""
+_MAX_DEFAULT_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class BatchLabels:
+    """The classes of the B views of a batch, each of which may be mixed from two images.
+
+    Attributes:
+        classes: Class of each view's own image, int64 (B,).
+        partner_classes: Class of the image that was mixed in, int64 (B,). Without mixing, it is the
+            class of the own image.
+        own_fractions: Fraction of each view that comes from its own image, 0 to 1, float32 (B,).
+    """
+
+    classes: Tensor
+    partner_classes: Tensor
+    own_fractions: Tensor
+
+
+@dataclass(frozen=True)
+class BatchPredictions:
+    """The teacher's predictions for the B views of a batch.
+
+    Attributes:
+        classes: The K most probable classes of each view, int64 (B, K).
+        probabilities: Probabilities of these classes, float32 (B, K).
+    """
+
+    classes: Tensor
+    probabilities: Tensor
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """The views, labels and teacher outputs of one training step.
+    """The views of one training step, with what the student learns from them.
 
     Attributes:
-        pixels: Views, uint8 (B, S, S, 3).
-        classes: Class of each view's image, int64 (B,); None without labels.
-        partner_classes: Class of the image that was mixed in, int64 (B,); None without labels.
-        own_fractions: Fraction of each view that comes from its own image, float32 (B,); None
-            without labels.
-        teacher_classes: The teacher's top classes, int64 (B, K); None without a store.
-        teacher_probabilities: Their probabilities, float32 (B, K); None without a store.
+        pixels: The views, uint8 (B, S, S, 3).
+        labels: The classes of the views; None if they are not known or not used.
+        teacher: The teacher's predictions for the views; None without a store.
     """
 
     pixels: Tensor
-    classes: Tensor | None = None
-    partner_classes: Tensor | None = None
-    own_fractions: Tensor | None = None
-    teacher_classes: Tensor | None = None
-    teacher_probabilities: Tensor | None = None
+    labels: BatchLabels | None = None
+    teacher: BatchPredictions | None = None
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The images of a training run, with their classes and teacher outputs.
+    """The images of a training run, with their classes and the teacher's predictions.
 
     Attributes:
         images: The images.
-        class_indices: Index of each image's class among those of the student, int64 (N,); None if
-            it is not known.
-        store: Saved teacher outputs; None trains from class labels only. A store determines the
-            augmentation and the seeds of the views.
+        class_indices: Index of each image's class among the classes of the student, int64 (N,).
+            None if the classes are not known or not used.
+        store: The teacher's saved predictions; None trains from class labels only. A store
+            determines the augmentation and the seeds of the views.
         augmentation: The augmentation; not used with a store.
         seed: Seed of the views; not used with a store.
-        size: Side of the views in pixels.
+        size: Width and height of the views in pixels.
     """
 
     images: ImageFolder
@@ -81,18 +112,20 @@ class TrainingData:
         return ViewSource(self.images.open, len(self.images), self.size, augmentation)
 
     def __len__(self) -> int:
+        """Return the number of views in an epoch."""
         return len(self.images) * self.views_per_image
 
 
 class _EpochDataset(Dataset["Sample | TinyViTError"]):
     """The samples of one epoch.
 
-    Errors are returned instead of raised, because torch raises a copy of a worker's exception
-    that lacks its attributes. `load_batches` raises the original.
+    An error is returned as a sample, and `load_batches` raises it. If it were raised in a worker
+    process, torch would raise a copy in the training process that lacks `cause` and `remedy`.
     """
 
     def __init__(self, data: TrainingData, epoch: int) -> None:
         self._data = data
+        # A store with fewer epochs than the run is used repeatedly.
         self._epoch = epoch % data.store.epochs if data.store else epoch
         self._records = data.store.read_epoch(self._epoch) if data.store else None
 
@@ -104,21 +137,23 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
 
     def _make_sample(self, index: int) -> Sample:
         data = self._data
-        image, view_number = divmod(index, data.views_per_image)
+        image_index, view_number = divmod(index, data.views_per_image)
         sample: Sample = {}
         if data.store is None or self._records is None:
-            seed = view_seed(data.seed, self._epoch, data.images.keys[image], view_number)
+            key = data.images.keys[image_index]
+            seed = compute_view_seed(data.seed, self._epoch, key, view_number)
         else:
             record = data.store.read_record(self._epoch, self._records, index)
             seed = record.seed
-            sample["teacher_classes"] = record.classes
-            sample["teacher_probabilities"] = record.probabilities
-        view = make_view(data.view_source, image, seed)
+            sample["teacher"] = {"classes": record.classes, "probabilities": record.probabilities}
+        view = make_view(data.view_source, image_index, seed)
         sample["pixels"] = view.pixels
         if data.class_indices is not None:
-            sample["classes"] = data.class_indices[image]
-            sample["partner_classes"] = data.class_indices[view.partner]
-            sample["own_fractions"] = np.float32(view.own_fraction)
+            sample["labels"] = {
+                "classes": data.class_indices[image_index],
+                "partner_classes": data.class_indices[view.partner],
+                "own_fractions": np.float32(view.own_fraction),
+            }
         return sample
 
 
@@ -128,10 +163,11 @@ def load_batches(
     """Load the batches of an epoch.
 
     Args:
-        data: The images.
-        epoch: Epoch, from 0. If the store has fewer epochs, they are repeated.
-        order: Indices of the samples, int64 (n,). An incomplete last batch is left out.
-        batch: Samples per batch.
+        data: The images, with what the student learns from them.
+        epoch: Epoch, from 0. If the store has fewer epochs, they are used repeatedly.
+        order: Indices of the samples to load, in this order, int64 (n,). An incomplete last batch
+            is left out.
+        batch: Number of samples per batch.
         workers: Number of worker processes; 0 makes the samples in this process.
 
     Yields:
@@ -147,38 +183,50 @@ def load_batches(
         sampler=order.tolist(),
         num_workers=workers,
         drop_last=True,
-        collate_fn=_collate,
+        collate_fn=_collate_samples,
         pin_memory=torch.cuda.is_available(),
     )
-    for tensors in loader:
-        if isinstance(tensors, TinyViTError):
-            raise tensors
-        yield TrainingBatch(**tensors)
+    for batch_or_error in loader:
+        if isinstance(batch_or_error, TinyViTError):
+            raise batch_or_error
+        yield _make_training_batch(batch_or_error)
 
 
-def _collate(samples: list[Sample | TinyViTError]) -> Any:
-    """Stack samples, or return the first error."""
+def _make_training_batch(tensors: dict[str, Any]) -> TrainingBatch:
+    labels, teacher = tensors.get("labels"), tensors.get("teacher")
+    return TrainingBatch(
+        pixels=tensors["pixels"],
+        labels=None if labels is None else BatchLabels(**labels),
+        teacher=None if teacher is None else BatchPredictions(**teacher),
+    )
+
+
+def _collate_samples(samples: list[Sample | TinyViTError]) -> Any:
+    """Stack the values of all samples, or return the first error."""
     for sample in samples:
         if isinstance(sample, TinyViTError):
             return sample
     return default_collate(samples)
 
 
-def shuffle_indices(seed: int, epoch: int, samples: int) -> npt.NDArray[np.int64]:
+def shuffle_indices(seed: int, epoch: int, sample_count: int) -> npt.NDArray[np.int64]:
     """Return a random permutation of all samples, which is the same on every machine.
 
     Args:
         seed: Seed of the run.
         epoch: Epoch, from 0.
-        samples: Number of samples.
+        sample_count: Number of samples.
 
     Returns:
-        Indices, int64 (samples,).
+        Indices of the samples, int64 (sample_count,).
     """
-    random = np.random.RandomState((seed * 1_000_003 + epoch) % 2**32)
-    return random.permutation(samples).astype(np.int64)
+    random = np.random.RandomState((seed * _SEED_STRIDE + epoch) % _SEED_LIMIT)
+    return random.permutation(sample_count).astype(np.int64)
 
 
-def default_worker_count() -> int:
-    """Return the default number of worker processes: the number of cores less one, 1 to 8."""
-    return max(1, min(8, (os.cpu_count() or 1) - 1))
+def choose_worker_count() -> int:
+    """Choose the default number of worker processes, from 1 to 8.
+
+    One core is left to the training process.
+    """
+    return max(1, min(_MAX_DEFAULT_WORKERS, (os.cpu_count() or 1) - 1))

@@ -1,4 +1,4 @@
-"""Selects the device and the precision that PyTorch networks run with."""
+"""Selects the device and the precision with which PyTorch networks run."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ Precision = Literal["auto", "float32", "bfloat16"]
 """The precision that a user requests; "auto" is bfloat16 if the hardware supports it."""
 
 BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Flags of /proc/cpuinfo that show hardware support of bfloat16 ("bf16" is Arm's flag). Without any
-of them, torch emulates bfloat16, which is ten times slower than float32."""
+"""Flags of /proc/cpuinfo, each of which shows hardware support of bfloat16 ("bf16" is Arm's flag).
+Without any of them, torch emulates bfloat16, which is ten times slower than float32."""
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
 
 @dataclass(frozen=True)
 class ComputeDevice:
-    """A device and the precision to compute with.
+    """A device, and the precision in which networks run on it.
 
     Attributes:
         name: torch's name of the device, such as "cpu" or "cuda:0".
-        uses_bfloat16: Whether matrix products and convolutions are computed in bfloat16 (autocast).
-            Weights stay float32.
+        uses_bfloat16: Whether matrix products and convolutions are computed in bfloat16, by torch's
+            autocast. Weights stay float32 in any case.
     """
 
     name: str
     uses_bfloat16: bool
 
-    def place(self, module: _Network) -> _Network:
+    def move_module(self, module: _Network) -> _Network:
         """Move a module to the device, with convolution weights in channels-last order.
 
         Args:
@@ -45,10 +45,10 @@ class ComputeDevice:
             The same module.
         """
         # torch's annotations lack the combination of a device and a memory format.
-        placed: _Network = module.to(  # type: ignore[call-overload]
+        same_module: _Network = module.to(  # type: ignore[call-overload]
             self.name, memory_format=torch.channels_last
         )
-        return placed
+        return same_module
 
     def move_images(self, batch: Tensor) -> Tensor:
         """Move images to the device in channels-last order.
@@ -59,10 +59,9 @@ class ComputeDevice:
         return batch.to(self.name, memory_format=torch.channels_last, non_blocking=True)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Return a context for forward passes that applies the precision."""
-        return torch.autocast(
-            self.name.partition(":")[0], torch.bfloat16, enabled=self.uses_bfloat16
-        )
+        """Return a context in which forward passes use the precision of this device."""
+        device_type = self.name.partition(":")[0]
+        return torch.autocast(device_type, torch.bfloat16, enabled=self.uses_bfloat16)
 
 
 def select_device(precision: Precision = "auto", local_rank: int = 0) -> ComputeDevice:
@@ -70,20 +69,22 @@ def select_device(precision: Precision = "auto", local_rank: int = 0) -> Compute
 
     Args:
         precision: The requested precision.
-        local_rank: Index of the GPU on this machine.
+        local_rank: Index of this process among those on this machine, which is the index of its
+            GPU.
 
     Raises:
         RequestError: bfloat16 was requested on a CPU without bfloat16 instructions.
     """
+    may_use_bfloat16 = precision != "float32"
     if torch.cuda.is_available():
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ComputeDevice(f"cuda:{local_rank}", precision != "float32" and has_bfloat16)
+        return ComputeDevice(f"cuda:{local_rank}", may_use_bfloat16 and has_bfloat16)
     has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.read_flags() or frozenset()))
     if precision == "bfloat16" and not has_bfloat16:
         raise RequestError(
             "bfloat16 was requested, but this processor has no bfloat16 instructions, and "
             "emulation is ten times slower than float32",
-            "request float32: --precision float32 in save-logits, --set 'precision=\"float32\"' in "
-            "train",
+            "request float32 with --precision float32 (save-logits) or --set "
+            "'precision=\"float32\"' (train)",
         )
-    return ComputeDevice("cpu", precision != "float32" and has_bfloat16)
+    return ComputeDevice("cpu", may_use_bfloat16 and has_bfloat16)

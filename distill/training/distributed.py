@@ -1,6 +1,6 @@
-"""Training in several processes, which torchrun starts.
+"""Connects the processes that train together. torchrun starts them.
 
-Gradients are averaged over all processes; the first process evaluates and writes files.
+Gradients are averaged over all processes. Only the first process evaluates and writes files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class ProcessGroup:
     Attributes:
         rank: Index of this process among all processes, from 0.
         count: Number of processes.
-        local_rank: Index of this process among those of its machine, from 0.
+        local_rank: Index of this process among those on the same machine, from 0.
     """
 
     rank: int = 0
@@ -54,10 +54,11 @@ class ProcessGroup:
 
 @contextmanager
 def join_process_group() -> Iterator[ProcessGroup]:
-    """Join the group that torchrun's environment variables describe.
+    """Join the group that torchrun's environment variables describe, and leave it at the end.
 
     Yields:
-        The group; a group of one process if torchrun did not start this process.
+        The position of this process in the group. If torchrun did not start this process, it is the
+        only one.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1:
@@ -65,7 +66,10 @@ def join_process_group() -> Iterator[ProcessGroup]:
         return
     dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:
-        rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
-        yield ProcessGroup(rank, count, local_rank)
+        yield ProcessGroup(
+            rank=int(os.environ["RANK"]),
+            count=count,
+            local_rank=int(os.environ.get("LOCAL_RANK", "0")),
+        )
     finally:
         dist.destroy_process_group()

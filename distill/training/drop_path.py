@@ -1,7 +1,7 @@
 """Adds stochastic depth: during training, residual branches are skipped for random images.
 
-Source: Huang et al., "Deep Networks with Stochastic Depth", 2016. It is implemented as forward
-hooks on the branches, so that the modules of the network, which is exported later, are unchanged.
+Source: Huang et al., "Deep Networks with Stochastic Depth", 2016. Forward hooks on the branches do
+this, so the modules of the network stay as they are, and the network can be exported later.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from tinyvit.nn.model import Block, TinyViT
 
 
 def add_drop_path(model: TinyViT, rate: float) -> None:
-    """Make a network skip residual branches at random in training mode.
+    """Make a network skip residual branches for random images, in training mode.
 
     The probability increases linearly from 0 in the first block to `rate` in the last block
-    (microsoft/Cream, TinyViT/models/tiny_vit.py). The outputs of other branches are divided by the
-    probability of keeping them, so that their expected value is unchanged.
+    (microsoft/Cream, TinyViT/models/tiny_vit.py). The output of a branch that is not skipped is
+    divided by the probability of not skipping it, so that the expected output is unchanged.
 
     Args:
         model: The network, which is changed in place.
@@ -30,27 +30,32 @@ def add_drop_path(model: TinyViT, rate: float) -> None:
     if rate == 0:
         return
     blocks = [module for module in model.modules() if isinstance(module, (MBConv, Block))]
-    for block, block_rate in zip(blocks, torch.linspace(0, rate, len(blocks)).tolist()):
+    block_rates = torch.linspace(0, rate, len(blocks)).tolist()
+    for block, block_rate in zip(blocks, block_rates):
         if isinstance(block, MBConv):
-            block.conv3.register_forward_hook(_make_hook(block_rate, tokens_per_image=None))
+            # The residual branch of an MBConv ends with its third convolution.
+            hook = _make_hook(block_rate, rows_per_image=1)
+            block.conv3.register_forward_hook(hook)
         else:
+            hook = _make_hook(block_rate, rows_per_image=block.resolution**2)
             for branch in (block.attn, block.mlp):
-                branch.register_forward_hook(_make_hook(block_rate, block.resolution**2))
+                branch.register_forward_hook(hook)
 
 
-def _make_hook(rate: float, tokens_per_image: int | None) -> Callable[..., Tensor]:
-    """Return a forward hook that zeroes the output of a branch for random images.
+def _make_hook(rate: float, rows_per_image: int) -> Callable[..., Tensor]:
+    """Return a forward hook that sets the output of a branch to 0 for random images.
 
-    `tokens_per_image` is None if the output has the shape (B, ...). Otherwise, the tokens of all
-    images are in the first axis: (B * tokens_per_image, C).
+    The first axis of the output has B * rows_per_image entries: one for each image in a convolution
+    branch, (B, C, H, W), and one for each token in a transformer branch, (B * tokens, C).
     """
 
     def drop_branch(module: nn.Module, _: Any, output: Tensor) -> Tensor:
         if not module.training or rate == 0:
             return output
-        image_count = output.shape[0] // (tokens_per_image or 1)
-        mask = torch.empty(image_count, 1, device=output.device, dtype=output.dtype)
-        mask = mask.bernoulli_(1 - rate).div_(1 - rate)
-        return (output.reshape(image_count, -1) * mask).reshape(output.shape)
+        keep_probability = 1 - rate
+        image_count = output.shape[0] // rows_per_image
+        factors = torch.empty(image_count, 1, device=output.device, dtype=output.dtype)
+        factors = factors.bernoulli_(keep_probability).div_(keep_probability)
+        return (output.reshape(image_count, -1) * factors).reshape(output.shape)
 
     return drop_branch

@@ -13,6 +13,7 @@ from tinyvit.metrics import AccuracyCounter
 from tinyvit.quant.validation_data import ValidationSet
 
 _BATCH = 32
+"""Number of images that the network evaluates at once. It limits the memory that is needed."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class AccuracyScores:
 
     Attributes:
         top1: Percentage of images whose predicted class is correct.
-        top5: Percentage of images with the correct class among the five most probable ones.
+        top5: Percentage of images whose correct class is among the five most probable classes.
         image_count: Number of images.
     """
 
@@ -42,12 +43,12 @@ def evaluate_model(
     """Measure the accuracy of a network.
 
     Args:
-        model: The network, on the device. It is evaluated in eval mode; afterwards its mode is
-            restored.
+        model: The network, on the device. It may be in training mode, and is in the same mode
+            afterwards.
         validation: The images with their classes.
         device: The device and the precision.
-        kept_rows: Rows of the classifier that correspond to the labels of `validation`, in their
-            order; None if all rows do.
+        kept_rows: Rows of the classifier that correspond to the labels of `validation`, in the
+            order of the labels; None if all rows correspond to them.
     """
     was_training = model.training
     model.eval()
@@ -57,10 +58,10 @@ def evaluate_model(
             for start in range(0, len(pixels), _BATCH):
                 images = validation.preprocess.normalize(pixels[start : start + _BATCH])
                 with device.autocast():
-                    logits = (
-                        model(device.move_images(torch.from_numpy(images))).float().cpu().numpy()
-                    )
-                logits = logits if kept_rows is None else logits[:, list(kept_rows)]
+                    output = model(device.move_images(torch.from_numpy(images)))
+                logits = output.float().cpu().numpy()
+                if kept_rows is not None:
+                    logits = logits[:, list(kept_rows)]
                 counter.update(logits, classes[start : start + _BATCH])
     model.train(was_training)
     return AccuracyScores(counter.top1, counter.top5, counter.image_count)

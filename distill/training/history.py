@@ -1,4 +1,4 @@
-"""Records the history of a training run: TensorBoard event files and a chart."""
+"""Records the history of a training run in TensorBoard event files and in a chart."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class EpochSummary:
     """The results of one epoch.
 
     Attributes:
-        loss: Mean loss of its steps.
-        learning_rate: Learning rate of its last step.
-        top1: Top-1 accuracy after the epoch in percent; None without validation images.
+        loss: Mean loss of the steps of the epoch.
+        learning_rate: Learning rate of the last step of the epoch.
+        top1: Top-1 accuracy in percent on the validation images after the epoch; None without
+            validation images.
         seconds: Duration of the epoch in seconds, without evaluation.
     """
 
@@ -32,15 +33,15 @@ class EpochSummary:
 
 
 class TensorBoardLog:
-    """Writes TensorBoard event files."""
+    """Writes the TensorBoard event file of one process; a resumed run adds another file."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         """Open a new event file.
 
         Args:
             folder: Folder of the event files.
-            first_step: Number of the next step. TensorBoard hides events of this and later
-                steps, which an interrupted run may have written.
+            first_step: Number of the next step, from 1. TensorBoard hides earlier files' events of
+                this and later steps, which an interrupted run may have written.
 
         Raises:
             MissingDependencyError: TensorBoard is not installed.
@@ -52,7 +53,7 @@ class TensorBoardLog:
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def add_step(self, step: int, loss: float, rate: float) -> None:
-        """Record one step.
+        """Record the loss and the learning rate of a step.
 
         Args:
             step: Number of the step, from 1.
@@ -63,7 +64,7 @@ class TensorBoardLog:
         self._writer.add_scalar("train/learning_rate", rate, step)
 
     def add_epoch(self, step: int, summary: EpochSummary) -> None:
-        """Record one epoch.
+        """Record the accuracy after an epoch, if it was measured.
 
         Args:
             step: Number of the last step of the epoch.
@@ -113,13 +114,16 @@ def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[int, float]]) -> None:
-    axes.plot(*zip(*accuracies), color=_ACCURACY_COLOR, label="top-1, validation")
+    """Draw the points (epoch, top-1 accuracy in percent), and write the best accuracy beside it."""
+    epochs, percentages = zip(*accuracies)
+    axes.plot(epochs, percentages, color=_ACCURACY_COLOR, label="top-1, validation")
     axes.set_ylabel("top-1, validation (%)")
     axes.spines[["top"]].set_visible(False)
-    best = max(accuracies, key=lambda point: point[1])
+    best_accuracy = max(percentages)
+    best_epoch = epochs[percentages.index(best_accuracy)]
     axes.annotate(
-        f"{best[1]:.1f}%",
-        best,
+        f"{best_accuracy:.1f}%",
+        (best_epoch, best_accuracy),
         textcoords="offset points",
         xytext=(0, -14),
         ha="center",

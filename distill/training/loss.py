@@ -1,4 +1,4 @@
-"""The loss of a student: divergence from saved teacher outputs, and cross-entropy with labels."""
+"""Computes a student's loss: divergence from saved teacher predictions, and label cross-entropy."""
 
 from __future__ import annotations
 
@@ -10,41 +10,40 @@ from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.data_loader import TrainingBatch
 
 
-def sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
-    """Compute the Kullback-Leibler divergence from a teacher of which the top K classes are known.
+def compute_sparse_divergence(logits: Tensor, classes: Tensor, probabilities: Tensor) -> Tensor:
+    """Compute the Kullback-Leibler divergence from a teacher's K largest probabilities.
 
-    The remaining probability is spread evenly over the other C - K classes (section 3.1 of the
-    paper). To save memory, the only tensor of shape (B, C) is the log-softmax of the student. The
-    gradient equals that of the cross-entropy with the same targets; subtracting the entropy of the
-    teacher makes the minimum 0.
+    The rest of the teacher's probability is spread evenly over the other C - K classes (section 3.1
+    of the paper). To save memory, the only tensor of shape (B, C) is the log-softmax of the
+    student. The divergence is the cross-entropy minus the teacher's entropy. The entropy does not
+    change the gradient, but it makes the smallest possible loss 0.
 
     Args:
         logits: Logits of the student, float (B, C).
-        classes: The teacher's top classes, int64 (B, K), distinct in each row.
-        probabilities: Probabilities of these classes, (B, K).
+        classes: The teacher's K most probable classes, int64 (B, K), distinct in each row.
+        probabilities: The teacher's probabilities of these classes, (B, K).
 
     Returns:
         The mean divergence in nats, a scalar of at least 0.
     """
-    num_classes, top_k = logits.shape[1], classes.shape[1]
-    log_probabilities = F.log_softmax(logits.float(), 1)
-    known = probabilities.float()
-    known = known / known.sum(1, keepdim=True).clamp_min(
-        1.0
-    )  # float16 rounding may make the sum exceed 1
-    other_classes = num_classes - top_k
-    if other_classes:
-        rest = (1 - known.sum(1)).clamp_min(0.0) / other_classes
+    other_count = logits.shape[1] - classes.shape[1]
+    top = probabilities.float()
+    top = top / top.sum(1, keepdim=True).clamp_min(1.0)  # float16 rounding may make the sum > 1
+    # The teacher's probability of each of the other classes, (B,).
+    if other_count:
+        other = (1 - top.sum(1)).clamp_min(0.0) / other_count
     else:
-        rest = torch.zeros_like(known[:, 0])
-    known_logs = log_probabilities.gather(1, classes)
-    entropy = torch.xlogy(known, known).sum(1) + other_classes * torch.xlogy(rest, rest)
-    other_logs = log_probabilities.sum(1) - known_logs.sum(1)
-    cross_entropy = (known * known_logs).sum(1) + rest * other_logs
-    return (entropy - cross_entropy).mean()
+        other = torch.zeros_like(top[:, 0])
+    negative_entropy = torch.xlogy(top, top).sum(1) + other_count * torch.xlogy(other, other)
+
+    student_logs = F.log_softmax(logits.float(), 1)
+    top_student_logs = student_logs.gather(1, classes)
+    sum_of_other_logs = student_logs.sum(1) - top_student_logs.sum(1)
+    negative_cross_entropy = (top * top_student_logs).sum(1) + other * sum_of_other_logs
+    return (negative_entropy - negative_cross_entropy).mean()
 
 
-def mixed_cross_entropy(
+def compute_mixed_cross_entropy(
     logits: Tensor,
     classes: Tensor,
     partner_classes: Tensor,
@@ -65,15 +64,16 @@ def mixed_cross_entropy(
     """
     logits = logits.float()
     own = F.cross_entropy(logits, classes, reduction="none", label_smoothing=smoothing)
-    other = F.cross_entropy(logits, partner_classes, reduction="none", label_smoothing=smoothing)
-    return (own_fractions * own + (1 - own_fractions) * other).mean()
+    partner = F.cross_entropy(logits, partner_classes, reduction="none", label_smoothing=smoothing)
+    return (own_fractions * own + (1 - own_fractions) * partner).mean()
 
 
-def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
+def compute_training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) -> Tensor:
     """Compute the loss of a batch.
 
-    With teacher outputs, it is the divergence from them plus `config.label_weight` times the
-    cross-entropy with the labels. Without them, it is the cross-entropy.
+    If the batch has teacher predictions, the loss is the divergence from them, plus
+    `config.label_weight` times the cross-entropy with the class labels. Otherwise, the loss is the
+    cross-entropy.
 
     Args:
         logits: Logits of the student, float (B, C).
@@ -84,18 +84,20 @@ def training_loss(logits: Tensor, batch: TrainingBatch, config: TrainingConfig) 
         The loss, a scalar.
     """
     device = logits.device
-    loss = torch.zeros((), device=device)
+    divergence = torch.zeros((), device=device)
     label_weight = 1.0
-    if batch.teacher_classes is not None and batch.teacher_probabilities is not None:
-        teacher_probabilities = batch.teacher_probabilities.to(device)
-        loss = sparse_divergence(logits, batch.teacher_classes.to(device), teacher_probabilities)
+    if batch.teacher is not None:
+        divergence = compute_sparse_divergence(
+            logits, batch.teacher.classes.to(device), batch.teacher.probabilities.to(device)
+        )
         label_weight = config.label_weight
-    labels = (batch.classes, batch.partner_classes, batch.own_fractions)
-    if label_weight and all(label is not None for label in labels):
-        classes, partner_classes, own_fractions = (
-            label.to(device) for label in labels if label is not None
-        )
-        loss = loss + label_weight * mixed_cross_entropy(
-            logits, classes, partner_classes, own_fractions, config.label_smoothing
-        )
-    return loss
+    if label_weight == 0 or batch.labels is None:
+        return divergence
+    cross_entropy = compute_mixed_cross_entropy(
+        logits,
+        batch.labels.classes.to(device),
+        batch.labels.partner_classes.to(device),
+        batch.labels.own_fractions.to(device),
+        config.label_smoothing,
+    )
+    return divergence + label_weight * cross_entropy

@@ -1,7 +1,7 @@
-"""The optimizer: parameter groups of AdamW, the learning-rate schedule, and weight averaging.
+"""Makes the optimizer AdamW, and computes learning rates and the average of the weights.
 
-The rules are those of microsoft/Cream (TinyViT/optimizer.py, lr_scheduler.py and
-models/tiny_vit.py); the implementation is torch's.
+The rules for parameter groups and learning rates are those of microsoft/Cream (optimizer.py,
+lr_scheduler.py and models/tiny_vit.py in the folder TinyViT).
 """
 
 from __future__ import annotations
@@ -22,41 +22,43 @@ REFERENCE_BATCH = 512
 
 
 def make_optimizer(model: TinyViT, config: TrainingConfig) -> torch.optim.AdamW:
-    """Make AdamW with one parameter group for each learning-rate factor and weight decay.
+    """Make AdamW with a parameter group for each pair of learning-rate factor and weight decay.
 
-    Biases, other one-dimensional parameters and attention biases have no weight decay.
+    Attention biases and one-dimensional parameters, such as other biases, have no weight decay.
 
     Args:
         model: The network to train.
         config: The training settings.
 
     Returns:
-        The optimizer. Each group has the additional entry "factor", its learning-rate factor from
-        `learning_rate_factor`.
+        The optimizer, whose learning rates are 0 until `set_learning_rate` is called. Each group
+        has an additional entry "factor": the learning-rate factor of the group's parameters, from
+        `compute_learning_rate_factor`.
     """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = defaultdict(list)
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.ndim > 1 and not name.endswith("attention_biases")
-            groups[learning_rate_factor(model, name, config.layer_decay), decays].append(parameter)
+            has_decay = parameter.ndim > 1 and not name.endswith("attention_biases")
+            factor = compute_learning_rate_factor(model, name, config.layer_decay)
+            groups[factor, has_decay].append(parameter)
     parameter_groups: list[dict[str, Any]] = [
         {
             "params": parameters,
-            "weight_decay": config.weight_decay if decays else 0.0,
+            "weight_decay": config.weight_decay if has_decay else 0.0,
             "factor": factor,
         }
-        for (factor, decays), parameters in groups.items()
+        for (factor, has_decay), parameters in groups.items()
     ]
     return torch.optim.AdamW(parameter_groups, lr=0.0, betas=(0.9, 0.999), eps=1e-8)
 
 
-def learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
-    """Return the learning-rate factor of a parameter (layer-wise decay).
+def compute_learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
+    """Return the learning-rate factor of a parameter, which is smaller in earlier blocks.
 
     Args:
         model: The network.
-        name: Name of the parameter.
-        decay: Factor from one block to the block before it, 0 to 1.
+        name: Name of the parameter, such as "stages.2.blocks.5.attn.qkv.weight".
+        decay: Learning rate of a block divided by that of the next block, 0 to 1.
 
     Returns:
         1 for the head and the last block, `decay` for the block before it, `decay` squared for
@@ -64,16 +66,18 @@ def learning_rate_factor(model: TinyViT, name: str, decay: float) -> float:
     """
     depths = model.variant.depths
     last_block = sum(depths) - 1
-    if name.startswith("patch_embed"):
+    if name.startswith("patch_embed"):  # it has the factor of the first block
         return decay**last_block
     if name.startswith("head"):
         return 1.0
+    # The name is "stages.STAGE.blocks.BLOCK..." or, in patch merging, "stages.STAGE.downsample...".
     _, stage, part, block_in_stage, *_ = name.split(".")
-    blocks_before = sum(depths[: int(stage)])
-    # The paper's code counts patch merging as part of the last block of a stage. In the parameter
-    # names of timm, it belongs to the next stage.
-    is_merging = part == "downsample"
-    block = blocks_before - 1 if is_merging else blocks_before + int(block_in_stage)
+    blocks_before_stage = sum(depths[: int(stage)])
+    if part == "downsample":
+        # The paper's code counts patch merging as part of the last block of the stage before it.
+        block = blocks_before_stage - 1
+    else:
+        block = blocks_before_stage + int(block_in_stage)
     return float(decay ** (last_block - block))
 
 
@@ -84,9 +88,9 @@ def compute_learning_rate(
 
     Args:
         config: The training settings; their rates are for `REFERENCE_BATCH` images per step.
-        step: Number of the step, from 0.
-        steps_per_epoch: Steps per epoch.
-        batch: Images per step.
+        step: Number of the step, from 0, in all epochs together.
+        steps_per_epoch: Number of steps per epoch.
+        batch: Images per step, in all processes together.
     """
     batch_factor = batch / REFERENCE_BATCH
     warmup_steps = config.warmup_epochs * steps_per_epoch
@@ -94,24 +98,26 @@ def compute_learning_rate(
     if step < warmup_steps:
         increase = (config.lr - config.warmup_lr) * step / warmup_steps
         return batch_factor * (config.warmup_lr + increase)
-    fraction = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
-    cosine = (1 + math.cos(math.pi * fraction)) / 2
-    return batch_factor * (config.min_lr + (config.lr - config.min_lr) * cosine)
+    decay_progress = (step - warmup_steps) / max(total_steps - warmup_steps, 1)
+    remaining_share = (1 + math.cos(math.pi * decay_progress)) / 2
+    return batch_factor * (config.min_lr + (config.lr - config.min_lr) * remaining_share)
 
 
-def make_average(model: TinyViT, decay: float) -> AveragedModel:
+def make_weight_average(model: TinyViT, decay: float) -> AveragedModel:
     """Make an exponential moving average (EMA) of the weights.
 
-    The decay is smaller in the first updates, so that the average soon forgets the initial weights.
+    An update replaces the average by decay * average + (1 - decay) * weights. The decay is smaller
+    in the first updates, so that the average soon forgets the initial weights.
 
     Args:
-        model: The network that trains.
-        decay: Decay after the first updates, 0 to 1: the weight of the previous average.
+        model: The network that is trained.
+        decay: Decay after the first updates, 0 to 1.
     """
 
-    def update_average(averaged: Any, current: Any, updates: Tensor | int) -> None:
-        weight = min(decay, (1 + int(updates)) / (10 + int(updates)))
-        torch._foreach_lerp_(list(averaged), list(current), 1 - weight)
+    def update_average(average: Any, weights: Any, update_count: Tensor | int) -> None:
+        updates = int(update_count)
+        current_decay = min(decay, (1 + updates) / (10 + updates))
+        torch._foreach_lerp_(list(average), list(weights), 1 - current_decay)
 
     return AveragedModel(model, multi_avg_fn=update_average)
 

@@ -1,20 +1,20 @@
-"""Named training presets.
+"""Named presets of training settings.
 
-The presets "transfer" and "qat" are this project's. The others are the paper's (microsoft/Cream,
-TinyViT/config.py and TinyViT/configs).
+The presets "transfer" and "qat" are this project's. The others have the paper's settings, from
+TinyViT/config.py and TinyViT/configs in the repository microsoft/Cream.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from tinyvit.distill.augmentation.views import Augmentation
+from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.errors import RequestError
 from tinyvit.variants import Variant
 
 _FINETUNE_1K = TrainingConfig(
-    "finetune-1k",
+    preset="finetune-1k",
     epochs=30,
     lr=2.5e-4,
     min_lr=1e-5,
@@ -27,13 +27,13 @@ _FINETUNE_384 = replace(
     _FINETUNE_1K, preset="finetune-384", lr=2e-5, warmup_lr=2e-8, min_lr=2e-7, layer_decay=1.0
 )
 _ALL_PRESETS = (
-    TrainingConfig("scratch-1k", augmentation=Augmentation(mixup=0.8, cutmix=1.0)),
-    TrainingConfig("pretrain-22k", epochs=90, lr=2.5e-4, warmup_epochs=5, weight_decay=0.01),
+    TrainingConfig(preset="scratch-1k", augmentation=Augmentation(mixup=0.8, cutmix=1.0)),
+    TrainingConfig(preset="pretrain-22k", epochs=90, lr=2.5e-4, warmup_epochs=5, weight_decay=0.01),
     _FINETUNE_1K,
     _FINETUNE_384,
     replace(_FINETUNE_384, preset="finetune-512"),
     TrainingConfig(
-        "transfer",
+        preset="transfer",
         epochs=30,
         batch=64,
         lr=4e-3,
@@ -45,7 +45,7 @@ _ALL_PRESETS = (
         augmentation=Augmentation(scale=(0.3, 1.0)),
     ),
     TrainingConfig(
-        "qat",
+        preset="qat",
         epochs=2,
         batch=32,
         lr=3e-4,
@@ -60,18 +60,18 @@ _ALL_PRESETS = (
 PRESETS: dict[str, TrainingConfig] = {config.preset: config for config in _ALL_PRESETS}
 """The presets by name."""
 
-_PRETRAINED_DROP_PATH = {"21m": 0.1}
 _DROP_PATH_RATES = {
     "scratch-1k": {"11m": 0.1, "21m": 0.2},
-    "pretrain-22k": _PRETRAINED_DROP_PATH,
-    "finetune-1k": _PRETRAINED_DROP_PATH,
-    "finetune-384": _PRETRAINED_DROP_PATH,
-    "finetune-512": _PRETRAINED_DROP_PATH,
+    "pretrain-22k": {"21m": 0.1},
+    "finetune-1k": {"21m": 0.1},
+    "finetune-384": {"21m": 0.1},
+    "finetune-512": {"21m": 0.1},
 }
+"""The paper's drop-path rates by preset and size of the variant; all others are 0."""
 
 
 def get_preset(name: str) -> TrainingConfig:
-    """Return a preset.
+    """Return the settings of a preset.
 
     Args:
         name: Name of the preset.
@@ -89,7 +89,7 @@ def choose_preset(has_init: bool, has_store: bool, is_qat: bool = False) -> str:
 
     Args:
         has_init: Whether the initial weights are those of a checkpoint.
-        has_store: Whether the run learns from saved teacher outputs.
+        has_store: Whether the run learns from saved teacher predictions.
         is_qat: Whether this is quantization-aware training.
 
     Returns:
@@ -107,13 +107,16 @@ def select_drop_path_rate(config: TrainingConfig, variant: Variant) -> float:
 
     Args:
         config: The training settings.
-        variant: The architecture.
+        variant: The TinyViT variant, such as tiny_vit_21m_224.
 
     Returns:
-        `config.drop_path`, or for "paper" the DROP_PATH_RATE in the paper's configuration file of
-        this preset and variant (microsoft/Cream, TinyViT/configs).
+        `config.drop_path` if it is a number. If it is "paper", the DROP_PATH_RATE in the paper's
+        configuration file of this preset and variant (microsoft/Cream, TinyViT/configs), or 0 if
+        the preset is not the paper's.
     """
     if config.drop_path != "paper":
         return config.drop_path
-    rates = _DROP_PATH_RATES.get(config.preset, {})
-    return next((rate for size, rate in rates.items() if f"_{size}_" in variant.name), 0.0)
+    for size, rate in _DROP_PATH_RATES.get(config.preset, {}).items():
+        if f"_{size}_" in variant.name:
+            return rate
+    return 0.0

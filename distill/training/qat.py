@@ -1,11 +1,12 @@
-"""Quantization-aware training: the network simulates int8 quantization while it trains.
+"""Prepares quantization-aware training (QAT): the network simulates int8 while it trains.
 
-`add_fake_quantization` takes a network whose BatchNorms are folded into the layers before them, and
-a recipe (the scales of the quantized activations, from calibration). The network that it returns
-rounds weights and activations in the forward pass, and gradients ignore the rounding (Jacob et al.,
-2018). After training, `checkpoint_state` returns the weights as an ordinary checkpoint, which is
-exported with the same recipe. The scales of activations stay constant; those of weights are
-recomputed in every step, as export does.
+`add_fake_quantization` takes a folded network (BatchNorms and the scale and shift of LayerNorms are
+merged into other layers) and a recipe (the scales of the quantized activations, from calibration).
+The network that it returns rounds weights and activations in the forward pass, and gradients ignore
+the rounding (Jacob et al., 2018). The scales of activations stay constant. The scales of weights
+are computed from the weights in every step, in the same way as in an export. After training,
+`make_checkpoint_state` returns the weights in the form of an ordinary checkpoint, which is exported
+with the same recipe.
 """
 
 from __future__ import annotations
@@ -28,16 +29,18 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
 TRAINING_SCHEME = QuantScheme(outputs="layers", attention=True)
-"""Quantizes every tensor that any target quantizes, so that the trained network is suitable for all
-targets, including those that quantize fewer tensors."""
+"""The tensors that training quantizes: all that any export target quantizes. So the trained network
+is suitable for every target, including those that quantize fewer tensors."""
 CALIBRATION_COUNT = 256
-"""Number of images that a recipe is calibrated on."""
+"""Number of images that a recipe is calibrated on, the default of an export."""
+_INT8_RANGE = (-128, 127)
+_SEVEN_BIT_RANGE = (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT)
 
 
 class FakeQuantize(nn.Module):
     """Rounds activations to multiples of a scale, and clamps them to the range of int8.
 
-    The gradient is 1 within the range and 0 outside.
+    The gradient is 1 for values within the range, and 0 outside.
     """
 
     def __init__(self, scale: float, seven_bits: bool = False) -> None:
@@ -45,11 +48,12 @@ class FakeQuantize(nn.Module):
 
         Args:
             scale: Difference between two adjacent quantized values.
-            seven_bits: Whether the range is -63 to 63 times the scale, instead of -128 to 127.
+            seven_bits: Whether the range is -63 to 63 times the scale, instead of -128 to 127 times
+                the scale.
         """
         super().__init__()
         self.scale = scale
-        self.range = (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT) if seven_bits else (-128, 127)
+        self.range = _SEVEN_BIT_RANGE if seven_bits else _INT8_RANGE
 
     def forward(self, x: Tensor) -> Tensor:
         """Round and clamp activations.
@@ -60,13 +64,16 @@ class FakeQuantize(nn.Module):
         Returns:
             The rounded tensor, float32, of the same shape.
         """
-        return torch.fake_quantize_per_tensor_affine(x.float(), self.scale, 0, *self.range)
+        smallest, largest = self.range
+        return torch.fake_quantize_per_tensor_affine(
+            x.float(), self.scale, zero_point=0, quant_min=smallest, quant_max=largest
+        )
 
 
 class FakeQuantizedLayer(nn.Module):
     """A layer that computes with rounded weights and, optionally, a rounded input.
 
-    The parameters that are trained are the float32 weights.
+    Training changes the float32 weights, which are rounded again in every forward pass.
     """
 
     def __init__(
@@ -92,18 +99,23 @@ class FakeQuantizedLayer(nn.Module):
         Returns:
             The output of the layer.
         """
-        weight = self.layer.weight
-        scales = compute_weight_scales(weight.detach(), self.max_level)
-        zeros = torch.zeros_like(scales, dtype=torch.int32)
-        weight = torch.fake_quantize_per_channel_affine(
-            weight, scales, zeros, 0, -self.max_level, self.max_level
-        )
-        x = x if self.input_quantizer is None else self.input_quantizer(x)
         layer = self.layer
+        scales = compute_weight_scales(layer.weight.detach(), self.max_level)
+        rounded_weight = torch.fake_quantize_per_channel_affine(
+            layer.weight,
+            scales,
+            zero_point=torch.zeros_like(scales, dtype=torch.int32),
+            axis=0,
+            quant_min=-self.max_level,
+            quant_max=self.max_level,
+        )
+        if self.input_quantizer is not None:
+            x = self.input_quantizer(x)
         if isinstance(layer, nn.Linear):
-            return F.linear(x, weight, layer.bias)
+            return F.linear(x, rounded_weight, layer.bias)
+        # The convolutions of TinyViT have the same stride and padding in both directions.
         stride, padding = layer.stride[0], int(layer.padding[0])
-        return F.conv2d(x, weight, layer.bias, stride, padding, groups=layer.groups)
+        return F.conv2d(x, rounded_weight, layer.bias, stride, padding, groups=layer.groups)
 
 
 def add_fake_quantization(
@@ -112,9 +124,10 @@ def add_fake_quantization(
     """Return a trainable copy of a network that simulates int8 quantization.
 
     Args:
-        folded: The float32 network after folding.
-        recipe: The scales of activations, and the layers that stay float32.
-        scheme: Which tensors are quantized.
+        folded: The float32 network after `fold_model`.
+        recipe: The scales of activations, the number of bits of the weights, and the layers that
+            stay float32.
+        scheme: The scheme that states which tensors are quantized.
     """
 
     def make_layer(layer: Layer, input_quantizer: FakeQuantize | None) -> FakeQuantizedLayer:
@@ -123,33 +136,35 @@ def add_fake_quantization(
     return replace_layers(folded, recipe, scheme, FakeQuantize, make_layer).requires_grad_()
 
 
-def checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
+def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     """Return the weights of a network with fake quantization, in the form of a checkpoint.
 
     Args:
         network: A network from `add_fake_quantization`.
 
     Returns:
-        A state dict with the parameter names of timm, and with BatchNorms (unfolded).
+        A state dict with the parameter names of timm. The network is unfolded, so the state dict
+        has the BatchNorms of the original network.
     """
-    plain = copy.deepcopy(network).cpu()
-    assert isinstance(plain, TinyViT)
-    for name, module in list(plain.named_modules()):
-        is_rounded_output = isinstance(module, nn.Sequential) and len(module) == 2
-        if is_rounded_output and isinstance(module[1], FakeQuantize):
-            replace_module(plain, name, module[0])
-    for name, module in list(plain.named_modules()):
+    float_network = copy.deepcopy(network).cpu()
+    assert isinstance(float_network, TinyViT)
+    for name, module in list(float_network.named_modules()):
+        # `replace_layers` puts a layer whose output is rounded into Sequential(layer, quantizer).
+        is_pair = isinstance(module, nn.Sequential) and len(module) == 2
+        if is_pair and isinstance(module[1], FakeQuantize):
+            replace_module(float_network, name, module[0])
+    for name, module in list(float_network.named_modules()):
         if isinstance(module, FakeQuantizedLayer):
-            replace_module(plain, name, module.layer)
-    return unfold_model(plain).state_dict()
+            replace_module(float_network, name, module.layer)
+    return unfold_model(float_network).state_dict()
 
 
 def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Recipe:
-    """Calibrate the same recipe that an export with these images calibrates.
+    """Calibrate the same recipe as an int8 export of the checkpoint with these images.
 
     Args:
         checkpoint: The checkpoint.
-        data: Folder of images; `CALIBRATION_COUNT` of them are used.
+        data: Folder of images, of which `CALIBRATION_COUNT` are used.
         weight_bits: Number of bits of the quantized weights.
     """
     images = read_calibration_set(data, checkpoint.preprocess, CALIBRATION_COUNT)

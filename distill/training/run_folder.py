@@ -1,6 +1,7 @@
-"""The output folder of a training run: `run.toml` (the request), `state.pt`, and the results.
+"""Reads and writes the output folder of a training run.
 
-The same request resumes the run from the state.
+The folder contains `run.toml`, which identifies the run, `state.pt`, from which the same request
+resumes an interrupted run, and the results.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any, Protocol
 
 import torch
 
-from tinyvit.distill.training import toml_files
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.history import EpochSummary
+from tinyvit.distill.training.toml_files import format_toml, parse_toml
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder, write_atomically
 
@@ -26,7 +27,7 @@ RECIPE_FILE = "recipe.json"
 CURVES_FILE = "curves.png"
 TENSORBOARD_FOLDER = "tensorboard"
 _RESULT_FILES = (STATE_FILE, BEST_CHECKPOINT, LAST_CHECKPOINT, RECIPE_FILE)
-"""Files that a new run removes, so that they are not mistaken for its results."""
+"""Files of an earlier run that a new run removes, so that nobody takes them for the new results."""
 
 _RUN_FILE_COMMENT = """\
 # The request of this run. `tinyvit-distill train --config FILE` reads the table [training].
@@ -38,11 +39,11 @@ class Stateful(Protocol):
     """An object with a state that can be saved, such as a module or an optimizer."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Return everything that `load_state_dict` needs."""
+        """Return the state, for `load_state_dict`."""
         ...
 
     def load_state_dict(self, state: dict[str, Any], /) -> Any:
-        """Restore what `state_dict` returned."""
+        """Restore a state that `state_dict` returned."""
         ...
 
 
@@ -52,10 +53,10 @@ class TrainingState:
 
     Attributes:
         step: Number of finished steps, in all epochs together.
-        loss_sum: Sum of the losses of the unfinished epoch.
-        best_top1: Top-1 accuracy of the best checkpoint in percent; -1 if there is none yet.
-        seconds: Seconds that interrupted processes spent in the unfinished epoch.
-        history: Results of the finished epochs.
+        loss_sum: Sum of the losses of the finished steps in the unfinished epoch.
+        best_top1: Top-1 accuracy of the best checkpoint in percent; -1 before the first evaluation.
+        seconds: Time that was spent on the unfinished epoch before the run was interrupted.
+        history: Results of the finished epochs, in order.
     """
 
     step: int = 0
@@ -72,30 +73,32 @@ def open_run_folder(
 
     Args:
         folder: The folder of the run.
-        description: Everything but the settings that identifies the run.
-        config: The training settings.
+        description: What identifies the run in addition to its settings: the table [run] of
+            run.toml.
+        config: The training settings: the table [training] of run.toml.
         overwrite: Whether a different run in the folder may be replaced.
 
     Raises:
         RequestError: The folder contains a different run, or results without a run.toml.
     """
-    text = _RUN_FILE_COMMENT + toml_files.dumps(
-        {"run": dict(description), "training": asdict(config)}
-    )
+    tables = {"run": dict(description), "training": asdict(config)}
+    text = _RUN_FILE_COMMENT + format_toml(tables)
     path = folder / RUN_FILE
     if path.exists() and not overwrite:
         differences = _find_differences(path, text)
         if differences:
             raise RequestError(
-                f"{folder} contains a different run ({', '.join(differences)} differ)",
-                "give -o a new folder, or --overwrite to replace that run",
+                f"{folder} contains a different run, with another value of "
+                f"{' and of '.join(differences)}",
+                "use -o with a new folder, or --overwrite to replace that run",
             )
         return
     existing = [name for name in _RESULT_FILES if (folder / name).exists()]
     if existing and not overwrite:
         raise RequestError(
-            f"{folder} contains {', '.join(existing)}, but no {RUN_FILE}, so their run is unknown",
-            "give -o a new folder, or --overwrite to replace them",
+            f"{folder} contains {', '.join(existing)}, but no {RUN_FILE}, so it is unknown which "
+            "run wrote them",
+            "use -o with a new folder, or --overwrite to replace them",
         )
     for name in existing:
         (folder / name).unlink()
@@ -103,26 +106,25 @@ def open_run_folder(
 
 
 def _find_differences(path: Path, text: str) -> list[str]:
-    """Return the names ("table.name") of the values that differ between a run file and a text."""
+    """Return the names ("table.name") of the values that differ between a run.toml and a text."""
     try:
-        existing, requested = (
-            toml_files.loads(content) for content in (path.read_text(encoding="utf-8"), text)
-        )
+        existing = parse_toml(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise RequestError(
             f"{path} is damaged ({error})",
-            "give -o a new folder, or --overwrite to replace that run",
+            "use -o with a new folder, or --overwrite to replace that run",
         ) from error
-    return sorted(
-        f"{table}.{name}"
-        for table in requested
-        for name in requested[table].keys() | existing.get(table, {}).keys()
-        if requested[table].get(name) != existing.get(table, {}).get(name)
-    )
+    differences = []
+    for table, requested_values in parse_toml(text).items():
+        existing_values = existing.get(table, {})
+        for name in requested_values.keys() | existing_values.keys():
+            if requested_values.get(name) != existing_values.get(name):
+                differences.append(f"{table}.{name}")
+    return sorted(differences)
 
 
 def save_state(folder: Path, state: TrainingState, parts: Mapping[str, Stateful]) -> None:
-    """Save everything that the next step depends on. If it fails, the previous file is unchanged.
+    """Save everything that the next step depends on, or leave the previous file as it is.
 
     Args:
         folder: The folder of the run.

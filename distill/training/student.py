@@ -1,4 +1,8 @@
-"""Makes the student (the network to train), and saves it as a checkpoint."""
+"""Makes the student, which is the network to train, and saves it as a checkpoint.
+
+The head is the classifier of the network, its last linear layer. It has one row of weights for each
+class.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,8 @@ from tinyvit.files import write_atomically
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
-from tinyvit.nn.layers import MBConv
-from tinyvit.nn.model import TinyViT
+from tinyvit.nn.model import MBConv, TinyViT
+from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
 
@@ -24,6 +28,10 @@ INITIAL_STD = 0.02
 """Standard deviation of the initial weights of linear layers (microsoft/Cream,
 TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
+_RANDOM_HEAD = "the classifier starts with random weights"
+_SIZE_FIELD_BYTES = 8
+_ALIGNMENT_BYTES = 8
+"""A safetensors header is padded, so that the tensors begin at a multiple of 8 bytes."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +40,11 @@ class Student:
 
     Attributes:
         model: The network.
-        labels: One label for each row of its classifier.
-        preprocess: The preprocessing of its input.
+        labels: One label for each row of the network's classifier.
+        preprocess: The preprocessing of the network's input.
         license: License of the weights.
         init_sha256: Hex SHA-256 of the checkpoint with the initial weights; "" for random weights.
-        head_origin: Origin of the classifier's initial weights, as a phrase for the start message.
+        head_origin: Clause that tells the user where the classifier's initial weights come from.
     """
 
     model: TinyViT
@@ -58,10 +66,10 @@ def make_student(
     """Make a student with random weights or those of a checkpoint.
 
     Args:
-        name: Name of a variant; not needed with `init`.
+        name: Name of a variant, such as "tiny_vit_5m_224" or "tinyvit_5m"; not needed with `init`.
         init: Checkpoint with the initial weights; None for random weights.
-        labels: Labels of the classes; None if they are not known. If the checkpoint has
-            a class with the same label, its row of the classifier is kept.
+        labels: Labels of the classes; None if they are not known. If the checkpoint has a class
+            with the same label, the student starts with that class's row of the classifier.
         num_classes: Number of classes.
         size: Image size in pixels; None for that of the checkpoint or variant.
         seed: Seed of random weights.
@@ -79,22 +87,24 @@ def make_student(
     model = TinyViT(variant, num_classes, size)
     _initialize_weights(model)
     return Student(
-        model,
-        labels or numbered_labels(num_classes),
-        timm_preprocess(model.img_size),
-        UNKNOWN_LICENSE,
-        "",
-        "a new classifier",
+        model=model,
+        labels=labels or numbered_labels(num_classes),
+        preprocess=timm_preprocess(model.img_size),
+        license=UNKNOWN_LICENSE,
+        init_sha256="",
+        head_origin=_RANDOM_HEAD,
     )
 
 
 def _find_variant(name: str | None) -> Variant:
+    """Return the variant with this name or short name."""
     for variant in VARIANTS.values():
         if name in (variant.name, variant.short_name):
             return variant
     raise RequestError(
         f"no variant is called {name!r}",
-        f"the nearest name is {suggest_names(name or '', VARIANTS)}; or give --init a checkpoint",
+        f"use a similar name ({suggest_names(name or '', VARIANTS)}), or use --init with a "
+        "checkpoint instead of --student",
     )
 
 
@@ -107,24 +117,27 @@ def _make_student_from_checkpoint(
 ) -> Student:
     if name is not None and _find_variant(name).embed_dims != init.variant.embed_dims:
         raise RequestError(
-            f"{init.name} is a {init.variant.name}, not a {name}",
-            "leave out --student, or give another --init",
+            f"{init.name} is a checkpoint of {init.variant.name}, not of {name}",
+            "leave out --student, or use --init with another checkpoint",
         )
     init = init.at_size(size or init.img_size)
     model = init.build()
-    head_origin = "the classifier of the checkpoint"
-    if labels is None and num_classes == init.num_classes:
+    # Without labels, the same number of classes is taken for the same classes.
+    has_unlabeled_match = labels is None and num_classes == init.num_classes
+    if has_unlabeled_match:
         labels = init.labels
-    elif labels is None or init.labels is None or labels != init.labels:
-        new_labels = labels or numbered_labels(num_classes)
+    new_labels = labels or numbered_labels(num_classes)
+    if has_unlabeled_match or (labels is not None and labels == init.labels):
+        head_origin = "the classifier starts with the checkpoint's weights"
+    else:
         head_origin = _replace_head(model, init.labels or (), new_labels)
     return Student(
-        model,
-        labels or numbered_labels(num_classes),
-        init.preprocess,
-        init.license,
-        init.sha256,
-        head_origin,
+        model=model,
+        labels=new_labels,
+        preprocess=init.preprocess,
+        license=init.license,
+        init_sha256=init.sha256,
+        head_origin=head_origin,
     )
 
 
@@ -144,25 +157,35 @@ def read_init(init: Path) -> Checkpoint:
 
 
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
-    """Replace the classifier, but keep the rows of known labels; return `Student.head_origin`."""
-    old = model.head.fc
-    model.head.fc = nn.Linear(old.in_features, len(new_labels))
-    model.num_classes = len(new_labels)
-    nn.init.trunc_normal_(model.head.fc.weight, std=INITIAL_STD)
-    nn.init.zeros_(model.head.fc.bias)
+    """Replace the classifier, but copy the rows of labels that the old one has too.
+
+    Returns:
+        The value of `Student.head_origin`.
+    """
+    old_head = model.head.fc
+    new_head = nn.Linear(old_head.in_features, len(new_labels))
+    nn.init.trunc_normal_(new_head.weight, std=INITIAL_STD)
+    nn.init.zeros_(new_head.bias)
     old_rows = {label: row for row, label in enumerate(old_labels)}
-    kept = [(row, old_rows[label]) for row, label in enumerate(new_labels) if label in old_rows]
+    copied_count = 0
     with torch.no_grad():
-        for row, old_row in kept:
-            model.head.fc.weight[row] = old.weight[old_row]
-            model.head.fc.bias[row] = old.bias[old_row]
-    if not kept:
-        return "a new classifier"
-    return f"{len(kept)} of {len(new_labels)} rows of the classifier from the checkpoint"
+        for new_row, label in enumerate(new_labels):
+            if label in old_rows:
+                new_head.weight[new_row] = old_head.weight[old_rows[label]]
+                new_head.bias[new_row] = old_head.bias[old_rows[label]]
+                copied_count += 1
+    model.head.fc = new_head
+    model.num_classes = len(new_labels)
+    if copied_count == 0:
+        return _RANDOM_HEAD
+    return (
+        f"the classifier starts with the checkpoint's weights for {copied_count} of "
+        f"{format_count(len(new_labels), 'class', 'classes')}"
+    )
 
 
 def _initialize_weights(model: TinyViT) -> None:
-    """Initialize weights like TinyViT/models/tiny_vit.py of microsoft/Cream."""
+    """Initialize the weights as microsoft/Cream does (TinyViT/models/tiny_vit.py)."""
     for module in model.modules():
         if isinstance(module, nn.Linear):
             nn.init.trunc_normal_(module.weight, std=INITIAL_STD)
@@ -173,7 +196,7 @@ def _initialize_weights(model: TinyViT) -> None:
 
 def save_checkpoint(
     path: Path,
-    state: dict[str, Tensor],
+    state_dict: dict[str, Tensor],
     labels: Sequence[Label],
     preprocess: Preprocess,
     license: str,
@@ -183,7 +206,7 @@ def save_checkpoint(
 
     Args:
         path: The file to write or replace.
-        state: The state dict, with the parameter names of timm.
+        state_dict: The weights, with the parameter names of timm.
         labels: One label for each row of the classifier that is kept.
         preprocess: The preprocessing of the network's input.
         license: License of the weights.
@@ -195,27 +218,30 @@ def save_checkpoint(
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise MissingDependencyError.for_package("safetensors", extra="train") from error
-    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+        raise MissingDependencyError.of("safetensors", "train") from error
+    tensors = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     if kept_rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):
-            state[name] = state[name][list(kept_rows)].contiguous()
+            tensors[name] = tensors[name][list(kept_rows)].contiguous()
     metadata = {
         "labels": json.dumps([label.wnid or label.name for label in labels], ensure_ascii=False),
         "preprocess": json.dumps(asdict(preprocess)),
         "license": license,
     }
-    write_atomically(path, _sort_metadata(save(state, metadata)))
+    write_atomically(path, _sort_metadata(save(tensors, metadata)))
 
 
-def _sort_metadata(data: bytes) -> bytes:
+def _sort_metadata(file_content: bytes) -> bytes:
     """Sort the metadata of a safetensors file by name.
 
-    The library writes metadata in random order, but equal runs must give equal files.
+    The library writes metadata in random order, but equal runs must give equal files. The file
+    consists of the size of the header (uint64, little-endian), the header (JSON), and the tensors.
     """
-    header_bytes = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + header_bytes])
+    size_field, rest = file_content[:_SIZE_FIELD_BYTES], file_content[_SIZE_FIELD_BYTES:]
+    header_bytes = int.from_bytes(size_field, "little")
+    header_text, tensor_bytes = rest[:header_bytes], rest[header_bytes:]
+    header = json.loads(header_text)
     header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
-    text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + data[8 + header_bytes :]
+    new_text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    new_text += b" " * (-len(new_text) % _ALIGNMENT_BYTES)
+    return len(new_text).to_bytes(_SIZE_FIELD_BYTES, "little") + new_text + tensor_bytes

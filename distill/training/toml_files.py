@@ -8,18 +8,34 @@ from typing import Any
 from tinyvit.errors import MissingDependencyError
 
 if sys.version_info >= (3, 11):
-    from tomllib import loads
+    import tomllib
 else:
-    from tomli import loads
+    try:
+        import tomli as tomllib
+    except ImportError as error:
+        raise MissingDependencyError.of("tomli", "train") from error
 
-__all__ = ["dumps", "loads"]
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Read the tables of a TOML file.
+
+    Args:
+        text: The text of the file.
+
+    Returns:
+        The tables and values, by name.
+
+    Raises:
+        ValueError: The text is not TOML.
+    """
+    return tomllib.loads(text)
 
 
-def dumps(tables: dict[str, Any]) -> str:
+def format_toml(tables: dict[str, Any]) -> str:
     """Write tables as TOML.
 
     Args:
-        tables: The tables by name.
+        tables: The tables, by name.
 
     Returns:
         The text of the TOML file.

@@ -93,7 +93,9 @@ def _make_images(batch: int, img_size: int, device: str) -> Tensor:
 @cache
 def _compute_reference(variant: str, img_size: int, batch: int, device: str) -> Tensor:
     """Return the logits of the unfolded network in eager float32, moved to the CPU."""
-    network = make_device(device, "float32").place(copy.deepcopy(_make_network(variant, img_size)))
+    network = make_device(device, "float32").move_module(
+        copy.deepcopy(_make_network(variant, img_size))
+    )
     with use_precision("float32"), torch.no_grad():
         logits: Tensor = network(_make_images(batch, img_size, device))
     return logits.cpu()
@@ -103,7 +105,7 @@ def _measure_case(case: LatencyCase, settings: Settings) -> Row:
     img_size = find_img_size(case.variant, settings.img_size)
     reference = _compute_reference(case.variant, img_size, case.batch, settings.device)
     network: nn.Module = copy.deepcopy(_make_folded_network(case.variant, img_size))
-    network = make_device(settings.device, case.precision).place(network)
+    network = make_device(settings.device, case.precision).move_module(network)
     images = _make_images(case.batch, img_size, settings.device)
     if case.precision == "float16":
         network, images = network.half(), images.half()

@@ -11,12 +11,13 @@ import numpy as np
 import torch
 
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
-from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view
+from tinyvit.distill.augmentation.settings import Augmentation
+from tinyvit.distill.augmentation.views import ViewSource, make_view
 from tinyvit.distill.logits.module_teachers import Pixels
 from tinyvit.distill.logits.records import pack_records, select_top_k
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.studies.decoding_throughput import make_jpegs

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from tinyvit.distill.training.data_loader import TrainingBatch
+from tinyvit.distill.training.data_loader import BatchPredictions, TrainingBatch
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student
 from tinyvit.nn.timm_models import import_timm
@@ -94,7 +94,7 @@ class DeviceTeacher:
         """
         module = BUILDERS[name](num_classes).eval().requires_grad_(False)
         self._device, self._top_k = device, top_k
-        self._module = device.place(module)
+        self._module = device.move_module(module)
         preprocess = getattr(module, "preprocess", None)
         if not isinstance(preprocess, Preprocess):
             preprocess = timm_preprocess(224)
@@ -133,6 +133,4 @@ class DeviceTeacher:
         """
         classes, probabilities = self.predict(batch.pixels)
         # Autograd cannot save tensors of inference mode for the backward pass.
-        return replace(
-            batch, teacher_classes=classes.clone(), teacher_probabilities=probabilities.clone()
-        )
+        return replace(batch, teacher=BatchPredictions(classes.clone(), probabilities.clone()))

@@ -10,12 +10,18 @@ import torch
 
 from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.training.config import TrainingConfig
-from tinyvit.distill.training.data_loader import TrainingBatch, TrainingData
+from tinyvit.distill.training.data_loader import (
+    BatchLabels,
+    BatchPredictions,
+    TrainingBatch,
+    TrainingData,
+)
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.distill.training.distributed import ProcessGroup
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.student import make_student
-from tinyvit.distill.training.trainer import TrainingRun, TrainingTask
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.progress import NullProgress
 from tinyvit.variants import VARIANTS
 
@@ -103,20 +109,26 @@ def make_batch(shape: Shape, device: str, seed: int = 0) -> TrainingBatch:
     # The remaining probability of 0.1 belongs to the other classes.
     probabilities = 0.9 * torch.randn(size, generator=random).softmax(1)
     return TrainingBatch(
-        pixels.to(device),
-        labels.to(device),
-        labels.flip(0).to(device),
-        torch.rand(count, generator=random).to(device),
-        torch.rand((count, classes), generator=random).topk(shape.top_k).indices.to(device),
-        probabilities.to(device),
+        pixels=pixels.to(device),
+        labels=BatchLabels(
+            classes=labels.to(device),
+            partner_classes=labels.flip(0).to(device),
+            own_fractions=torch.rand(count, generator=random).to(device),
+        ),
+        teacher=BatchPredictions(
+            classes=torch.rand((count, classes), generator=random)
+            .topk(shape.top_k)
+            .indices.to(device),
+            probabilities=probabilities.to(device),
+        ),
     )
 
 
 def keep_labels(batch: TrainingBatch) -> TrainingBatch:
     """Return a batch without teacher outputs, whose loss is the cross-entropy with the labels."""
-    return replace(batch, teacher_classes=None, teacher_probabilities=None)
+    return replace(batch, teacher=None)
 
 
 def keep_teacher_outputs(batch: TrainingBatch) -> TrainingBatch:
     """Return a batch without labels, whose loss is the divergence from the teacher."""
-    return replace(batch, classes=None, partner_classes=None, own_fractions=None)
+    return replace(batch, labels=None)

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 from tests.helpers.distill_data import TEACHER, write_class_folders
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -38,12 +39,12 @@ def test_store_train_and_evaluate(
         store,
     )
     assert code == 0, err
-    assert out == f"{store}: 2 epochs of 12 views, 28 bytes each (0.0 MB)\n"
+    assert out == f"{store}: 2 epochs of 12 views, 28 bytes per view (0.0 MB in all)\n"
     code, out, err = run(capsys, "check-logits", store, "--data", data, "--teacher", TEACHER)
     assert code == 0, err
     assert [line.partition(",")[0] for line in out.splitlines()] == [
         "All records are intact: 2 epochs of 12 views",
-        "The store belongs to these 12 images",
+        f"The store was made from the 12 images in {data}",
         out.splitlines()[2],
     ]
     student = [
@@ -63,6 +64,9 @@ def test_store_train_and_evaluate(
     assert out == f"{folder / 'best.safetensors'}\n"
     assert "epoch 2 of 2: loss" in err
     assert "top-1" in err
+    last_message = err.splitlines()[-1]
+    assert "best.safetensors is the network after epoch " in last_message
+    assert "which has the best top-1 accuracy on the validation images" in last_message
     code, out, err = run(capsys, "evaluate", folder / "best.safetensors", "--data", data, "--json")
     assert code == 0, err
     assert json.loads(out)["images"] == 6
@@ -106,6 +110,22 @@ def test_mistakes_are_one_line(
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert message in err
+    assert not (tmp_path / "output").exists()
+
+
+@pytest.mark.parametrize("package", ["tomli_w", "tensorboard", "matplotlib", "safetensors"])
+def test_a_missing_package_is_reported_before_any_other_mistake(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    package: str,
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    code, out, err = run(
+        capsys, "train", "--preset", "x", "--data", "nowhere", "-o", tmp_path / "output"
+    )
+    assert (code, out) == (1, "")
+    assert err == f"error: {package} is not installed: pip install 'tinyvit-edge[train]'\n"
     assert not (tmp_path / "output").exists()
 
 
@@ -180,7 +200,9 @@ def test_an_interruption_says_how_to_resume(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("tinyvit.distill.training.trainer.TrainingRun.step", stopping)
-    monkeypatch.setattr("tinyvit.distill.logits.teacher_outputs.average_probabilities", stopping)
+    monkeypatch.setattr(
+        "tinyvit.distill.logits.teacher_predictions.average_probabilities", stopping
+    )
     code, _, err = run(
         capsys,
         *argv,

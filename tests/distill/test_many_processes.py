@@ -13,7 +13,7 @@ import torch
 from tests.helpers.distill_data import TEACHER
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.nn.checkpoint import load_checkpoint
 
 pytestmark = pytest.mark.slow
@@ -133,7 +133,7 @@ if __name__ == "__main__":
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert once.exists(), "no process was killed"
-    assert "resuming at step 3 of 6" in done.stderr
+    assert "resuming after step 3 of 6" in done.stderr
     checkpoint = load_checkpoint(tmp_path / "run" / "best.safetensors")
     assert all(
         bool(torch.isfinite(value.float()).all()) for value in checkpoint.state_dict.values()

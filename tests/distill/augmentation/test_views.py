@@ -8,20 +8,20 @@ import pytest
 from PIL import Image
 
 from tinyvit.data.class_folders import read_image_folder
+from tinyvit.distill.augmentation.probe import hash_probe_views
 from tinyvit.distill.augmentation.randaugment import (
     FILL_COLOR,
     OPERATIONS,
     OperationParameters,
     rand_augment,
 )
+from tinyvit.distill.augmentation.settings import Augmentation
 from tinyvit.distill.augmentation.views import (
-    Augmentation,
     OpenImage,
     View,
     ViewSource,
-    hash_probe_views,
+    compute_view_seed,
     make_view,
-    view_seed,
 )
 from tinyvit.errors import RequestError
 
@@ -49,7 +49,7 @@ def test_a_seed_is_a_view(image_folder: Path) -> None:
 
 
 def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
-    """Another hash means that stores view before are of other crops: then views.VERSION goes up."""
+    """If this hash changes, older stores are for other views, and `VERSION` must be increased."""
     images = read_image_folder(image_folder)
     assert (
         hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]
@@ -152,11 +152,15 @@ def test_narrow_images_are_cut_too(size: tuple[int, int]) -> None:
 
 def test_seeds_depend_on_epoch_view_and_key_alone() -> None:
     seeds = {
-        view_seed(s, e, k, v) for s in (0, 1) for e in (0, 1) for k in ("a", "b") for v in (0, 1)
+        compute_view_seed(s, e, k, v)
+        for s in (0, 1)
+        for e in (0, 1)
+        for k in ("a", "b")
+        for v in (0, 1)
     }
     assert len(seeds) == 16
     assert all(0 <= seed < 2**31 for seed in seeds)
-    assert view_seed(0, 3, "n01443537/a.jpg", 0) == 971943639
+    assert compute_view_seed(0, 3, "n01443537/a.jpg", 0) == 971943639
 
 
 @pytest.mark.parametrize("operation", range(len(OPERATIONS)))

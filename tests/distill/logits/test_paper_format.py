@@ -57,7 +57,8 @@ def test_released_files_are_read(released: Path) -> None:
     expected = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == expected.tobytes()
     assert list(check_store(released, None, ())) == [
-        f"Epoch {epoch}: all 8 records are valid (the paper's format, top 3)." for epoch in range(2)
+        f"Epoch {epoch}: all records are valid (8 records in the paper's format, top 3)."
+        for epoch in range(2)
     ]
 
 
@@ -71,15 +72,15 @@ def test_training_from_released_files_is_refused(released: Path) -> None:
     [
         (lambda f: (f / "rank0-values.bin").write_bytes(b"1234"), "truncated"),
         (lambda f: (f / "rank1-keys.txt").unlink(), "cannot be read"),
-        (lambda f: (f / "rank1-keys.txt").write_text("one\n"), "names 1 records"),
+        (lambda f: (f / "rank1-keys.txt").write_text("one\n"), "names 1 record of"),
         (lambda f: [path.unlink() for path in f.glob("rank*")], "contains no file rank"),
-        (lambda f: _change(f, "probabilities", [0.2, 0.5, 0.1]), "is not a valid teacher output"),
+        (lambda f: _change(f, "probabilities", [0.2, 0.5, 0.1]), "is not a valid prediction"),
         (
             lambda f: _change(f, "probabilities", [np.nan, 0.1, 0.1]),
-            "is not a valid teacher output",
+            "is not a valid prediction",
         ),
-        (lambda f: _change(f, "classes", [4, 4, 1]), "is not a valid teacher output"),
-        (lambda f: _change(f, "classes", [-4, 4, 1]), "is not a valid teacher output"),
+        (lambda f: _change(f, "classes", [4, 4, 1]), "is not a valid prediction"),
+        (lambda f: _change(f, "classes", [-4, 4, 1]), "is not a valid prediction"),
     ],
 )
 def test_damaged_files_are_refused(

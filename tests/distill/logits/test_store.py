@@ -14,14 +14,14 @@ from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named, write_cl
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.views import ViewSource, make_view
-from tinyvit.distill.logits import ray_workers, save, teacher_outputs
+from tinyvit.distill.logits import ray_workers, save, teacher_predictions
 from tinyvit.distill.logits import store as store_module
 from tinyvit.distill.logits.check import check_store
 from tinyvit.distill.logits.header import HEADER_NAME, StoreHeader
-from tinyvit.distill.logits.records import TeacherOutputs, compute_checksums, pack_records
+from tinyvit.distill.logits.records import TeacherPredictions, compute_checksums, pack_records
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
-from tinyvit.distill.logits.teacher_outputs import ImagesAndTeachers, LogitsRequest, Span
+from tinyvit.distill.logits.teacher_predictions import ImagesAndTeachers, LogitsRequest
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import select_device
 from tinyvit.errors import RequestError
@@ -111,19 +111,21 @@ def test_more_epochs_are_added_without_rewriting_others(
 
 
 @pytest.mark.parametrize(
-    "changed", [{"top_k": 6}, {"seed": 1}, {"batch": 4}, {"views": 2}, {"size": 64}]
+    "changed", [{"top_k": 6}, {"seed": 1}, {"batch": 4}, {"views_per_image": 2}, {"size": 64}]
 )
 def test_another_request_does_not_change_an_existing_store(
     image_folder: Path, store_copy: Store, changed: dict[str, int]
 ) -> None:
     request = make_request(image_folder, store_copy.folder)
     request = replace(request, **changed)  # type: ignore[arg-type]
-    with pytest.raises(RequestError, match=f"made from another request .*{next(iter(changed))}"):
+    with pytest.raises(RequestError, match=f"made from another request, .* {next(iter(changed))}"):
         save_logits(request)
 
 
 def test_every_view_has_its_own_record(image_folder: Path, tmp_path: Path) -> None:
-    store = save_logits(replace(make_request(image_folder, tmp_path / "s"), views=2, epochs=1))
+    store = save_logits(
+        replace(make_request(image_folder, tmp_path / "s"), views_per_image=2, epochs=1)
+    )
     assert len(store.read_epoch(0)) == 24
     assert len(set(store.read_epoch(0)["seed"].tolist())) == 24
 
@@ -230,13 +232,13 @@ def test_a_teacher_that_returns_nan_loses_nothing(
     )
     with pytest.raises(RequestError, match="NaN"):
         save_logits(broken)
-    real, batches = teacher_outputs.average_probabilities, [0]
+    real, batches = teacher_predictions.average_probabilities, [0]
 
     def fail_in_batch_five(teachers: object, pixels: object) -> object:
         batches[0] += 1
         return real(teachers, pixels) * (np.nan if batches[0] == 5 else 1)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(teacher_outputs, "average_probabilities", fail_in_batch_five)
+    monkeypatch.setattr(teacher_predictions, "average_probabilities", fail_in_batch_five)
     request = make_request(image_folder, tmp_path / "s")
     with pytest.raises(RequestError, match="NaN"):
         save_logits(request)
@@ -248,7 +250,7 @@ def test_a_teacher_that_returns_nan_loses_nothing(
 
 
 def test_a_record_is_never_written_with_nan(store: Store) -> None:
-    outputs = TeacherOutputs(
+    outputs = TeacherPredictions(
         0, np.zeros(1, np.uint32), np.zeros((1, 5), np.int64), np.full((1, 5), np.nan)
     )
     with pytest.raises(RequestError, match="NaN"):
@@ -266,16 +268,16 @@ def test_batches_in_any_order_give_the_same_store(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     """The workers of a cluster finish in any order."""
-    real = save.compute_outputs
+    real = save.compute_predictions
 
     def compute_shuffled(
-        header: StoreHeader, sources: ImagesAndTeachers, epoch: int, spans: list[Span]
-    ) -> Iterator[TeacherOutputs]:
-        for span in spans[1::2] + spans[::2]:
-            yield from real(header, sources, epoch, [span])
+        header: StoreHeader, sources: ImagesAndTeachers, epoch: int, record_ranges: list[range]
+    ) -> Iterator[TeacherPredictions]:
+        for record_range in record_ranges[1::2] + record_ranges[::2]:
+            yield from real(header, sources, epoch, [record_range])
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(save, "compute_outputs", compute_shuffled)
+        patch.setattr(save, "compute_predictions", compute_shuffled)
         save_logits(make_request(image_folder, tmp_path / "s"))
     assert epoch_bytes(tmp_path / "s") == epoch_bytes(store.folder)
 
@@ -284,7 +286,7 @@ def test_a_worker_with_other_images_is_refused(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     answer = ray_workers.compute_batch_in_worker(
-        make_request(image_folder, store.folder), store.header, 0, (0, 5)
+        make_request(image_folder, store.folder), store.header, 0, range(5)
     )
     assert answer.seeds.tolist() == store.read_epoch(0)["seed"][:5].tolist()
     with pytest.raises(RequestError, match="made from other images"):
@@ -294,7 +296,7 @@ def test_a_worker_with_other_images_is_refused(
             ),
             store.header,
             0,
-            (0, 5),
+            range(5),
         )
 
 

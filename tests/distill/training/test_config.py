@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from tinyvit.distill.cli import main
 from tinyvit.distill.training.config import (
     apply_overrides,
     parse_assignment,
@@ -129,3 +131,19 @@ def test_unusable_settings_files_are_refused(tmp_path: Path, text: str) -> None:
     else:
         with pytest.raises(RequestError, match=r"cannot be used|cannot be parsed"):
             read_config(tmp_path / "run.toml")
+
+
+def test_the_default_batch_in_documents_and_help_is_that_of_the_preset(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)`[^|]*\|[^|]*\| (\d+) \| (\d+) \|", text, re.MULTILINE)
+    assert {name: (int(epochs), int(batch)) for name, epochs, batch in rows} == {
+        name: (config.epochs, config.batch) for name, config in PRESETS.items()
+    }
+    with pytest.raises(SystemExit):
+        main(["train", "--help"])
+    batches = {name: config.batch for name, config in PRESETS.items()}
+    assert (batches.pop("transfer"), batches.pop("qat"), set(batches.values())) == (64, 32, {1024})
+    help_text = " ".join(capsys.readouterr().out.split())
+    assert "which is 64 for transfer, 32 for qat, and 1024 for all others" in help_text

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinyvit.distill.training.loss import mixed_cross_entropy, sparse_divergence
+from tinyvit.distill.training.loss import compute_mixed_cross_entropy, compute_sparse_divergence
 
 B, C = 6, 40
 
@@ -31,7 +31,7 @@ def test_value_and_gradient_are_those_of_the_dense_loss(k: int) -> None:
     ours = torch.randn(B, C, requires_grad=True)
     theirs = ours.detach().double().requires_grad_()
     computed, expected = (
-        sparse_divergence(ours, classes, values),
+        compute_sparse_divergence(ours, classes, values),
         dense_divergence(theirs, classes, values),
     )
     computed.backward()
@@ -47,7 +47,7 @@ def test_the_divergence_approaches_that_of_all_classes_as_k_grows() -> None:
     logits = torch.randn(B, C)
     expected = F.kl_div(F.log_softmax(logits.double(), 1), whole, reduction="batchmean").item()
     errors = [
-        abs(sparse_divergence(logits, *teacher_outputs(k)[1:]).item() - expected)
+        abs(compute_sparse_divergence(logits, *teacher_outputs(k)[1:]).item() - expected)
         for k in (1, 5, 10, 20, 30, C)
     ]
     assert errors == sorted(errors, reverse=True)
@@ -56,17 +56,17 @@ def test_the_divergence_approaches_that_of_all_classes_as_k_grows() -> None:
 
 def test_a_student_that_equals_its_teacher_has_no_loss() -> None:
     whole, classes, values = teacher_outputs(C)
-    assert sparse_divergence(whole.log().float(), classes, values).item() == pytest.approx(
+    assert compute_sparse_divergence(whole.log().float(), classes, values).item() == pytest.approx(
         0, abs=1e-5
     )
     half = values.half()  # as a store keeps them
-    assert sparse_divergence(whole.log().float(), classes, half).item() == pytest.approx(
+    assert compute_sparse_divergence(whole.log().float(), classes, half).item() == pytest.approx(
         0, abs=1e-3
     )
 
 
 def test_float16_probabilities_that_sum_above_one_are_accepted() -> None:
-    computed = sparse_divergence(
+    computed = compute_sparse_divergence(
         torch.zeros(1, 4), torch.tensor([[2, 0]]), torch.tensor([[0.75, 0.2505]]).half()
     )
     assert torch.isfinite(computed)
@@ -82,5 +82,5 @@ def test_labels_of_mixed_images_are_mixed() -> None:
         targets[i, other[i]] += 1 - own_fractions[i]
     expected = F.cross_entropy(logits, targets, label_smoothing=0.1)
     torch.testing.assert_close(
-        mixed_cross_entropy(logits, own, other, own_fractions, 0.1), expected
+        compute_mixed_cross_entropy(logits, own, other, own_fractions, 0.1), expected
     )

@@ -8,9 +8,9 @@ import torch
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
-    learning_rate_factor,
-    make_average,
+    compute_learning_rate_factor,
     make_optimizer,
+    make_weight_average,
 )
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.nn.model import TinyViT
@@ -56,7 +56,7 @@ def test_every_weight_is_in_one_group_and_vectors_have_no_decay(model: TinyViT) 
 )
 def test_earlier_layers_have_smaller_learning_rates(model: TinyViT, name: str, power: int) -> None:
     """Of 12 blocks, as microsoft/Cream's set_layer_lr_decay counts them."""
-    assert learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
+    assert compute_learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
@@ -70,7 +70,7 @@ def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
 
 
 def test_the_average_follows_weights_and_copies_norm_statistics(model: TinyViT) -> None:
-    average = make_average(model, 0.99)
+    average = make_weight_average(model, 0.99)
     name = "head.fc.bias"
     with torch.no_grad():
         model.head.fc.bias.fill_(0.0)

@@ -8,17 +8,18 @@ import torch
 
 from tests.helpers.distill_data import write_class_folders
 from tinyvit.distill.logits.save import save_logits
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.presets import PRESETS
 from tinyvit.distill.training.qat import (
     TRAINING_SCHEME,
     FakeQuantize,
     add_fake_quantization,
-    checkpoint_state,
+    make_checkpoint_state,
 )
-from tinyvit.distill.training.request import TrainingRequest, train_student
+from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import save_checkpoint
+from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
@@ -132,7 +133,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
                 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
             )
     back = load_released("demo").at_size(64).build()
-    back.load_state_dict(checkpoint_state(network))
+    back.load_state_dict(make_checkpoint_state(network))
     with torch.inference_mode():
         expected, actual = (
             network.eval()(IMAGES),
@@ -181,7 +182,7 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(
-        RequestError, match="--qat needs a trained checkpoint, and its own outputs in a store"
+        RequestError, match="--qat needs a trained checkpoint, and its own predictions in a store"
     ):
         train_student(replace(request, output=tmp_path / "fourth", logits=None, classes="folders"))
 

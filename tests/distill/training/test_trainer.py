@@ -11,12 +11,13 @@ from tests.helpers.distill_data import CLASSES, TEACHER, write_class_folders
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.distill.logits.save import save_logits
 from tinyvit.distill.logits.store import Store
-from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.training import trainer
 from tinyvit.distill.training.config import TrainingConfig
 from tinyvit.distill.training.presets import PRESETS
-from tinyvit.distill.training.request import TrainingRequest, train_student
+from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import make_student, read_init, save_checkpoint
+from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
 from tinyvit.labels import labels_by_wnid
 from tinyvit.nn.checkpoint import load_checkpoint
@@ -114,7 +115,7 @@ def test_an_interrupted_run_ends_with_the_same_bytes(
     monkeypatch.setattr(trainer.TrainingRun, "step", real)
     progress = RecordedProgress()
     train_student(make_request(image_folder, tmp_path / "run", store), progress)
-    assert f"resuming at step {stop} of 6" in progress.messages
+    assert f"resuming after step {stop} of 6" in progress.messages
     for name in ("best.safetensors", "last.safetensors"):
         assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
 
@@ -137,7 +138,8 @@ def test_an_interrupted_evaluation_is_repeated(
     monkeypatch.setattr(trainer, "evaluate_model", real)
     progress = RecordedProgress()
     train_student(make_request(image_folder, tmp_path / "run", store), progress)
-    assert [line.partition(":")[0] for line in progress.messages[2:]] == [
+    assert progress.messages[4] == "resuming after step 3 of 6"
+    assert [line.partition(":")[0] for line in progress.messages[5:-1]] == [
         "epoch 1 of 2",
         "epoch 2 of 2",
     ]
@@ -185,7 +187,8 @@ def test_other_settings_are_another_run(
 ) -> None:
     config = replace(CONFIG, **changed)  # type: ignore[arg-type]
     with pytest.raises(
-        RequestError, match=rf"contains a different run \(training\.{next(iter(changed))} differ"
+        RequestError,
+        match=rf"contains a different run, with another value of training\.{next(iter(changed))}:",
     ):
         train_student(make_request(image_folder, finished_run, store, config))
 
@@ -206,7 +209,7 @@ def test_another_store_of_the_same_teacher_is_another_run(
             precision="float32",
         )
     )
-    with pytest.raises(RequestError, match=r"contains a different run \(run\.store differ"):
+    with pytest.raises(RequestError, match=r"a different run, with another value of run\.store:"):
         train_student(make_request(image_folder, finished_run, other))
 
 
@@ -214,7 +217,8 @@ def test_another_validation_is_another_run(
     finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        RequestError, match=r"contains a different run \(run\.validation_sha256 differ"
+        RequestError,
+        match=r"contains a different run, with another value of run\.validation_sha256:",
     ):
         train_student(
             replace(
@@ -252,7 +256,7 @@ def test_a_run_that_is_refused_replaces_nothing(
     large = replace(CONFIG, batch=100)
     for output in (folder, tmp_path / "new"):
         with pytest.raises(
-            RequestError, match="do not fill a batch of 100: give --batch 12 or less"
+            RequestError, match="cannot fill a batch of 100: use --batch 12 or less"
         ):
             train_student(replace(make_request(image_folder, output, store, large), overwrite=True))
     assert {path.name: path.read_bytes() for path in folder.glob("*.*")} == before
@@ -402,7 +406,13 @@ def test_transfer_to_other_classes_without_a_teacher(
         "widget",
     ]
     assert checkpoint_of_run.license == "mit"
-    assert "2 of 3 rows of the classifier from the checkpoint" in progress.messages[0]
+    assert progress.messages[-1] == (
+        "there were no validation images, so best.safetensors is the network after the last "
+        "epoch, epoch 1"
+    )
+    assert "the classifier starts with the checkpoint's weights for 2 of 3 classes" in "\n".join(
+        progress.messages
+    )
 
 
 def test_growing_takes_the_attention_biases_along(
@@ -439,7 +449,7 @@ def test_workers_make_the_same_views(
         ({"img_size": 50}, "cannot run at 50 pixels"),
         ({"workers": -1}, "--workers -1 is not possible"),
         ({"classes": "mine"}, "--classes mine is not possible"),
-        ({"config": replace(CONFIG, batch=100)}, "do not fill a batch of 100"),
+        ({"config": replace(CONFIG, batch=100)}, "cannot fill a batch of 100"),
         ({"data": Path("nowhere")}, "is not a folder"),
         ({"logits": Path("nowhere")}, "is not a logits store"),
     ],

@@ -1,0 +1,164 @@
+"""Opens the inputs of a request to train, and makes the training task from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tinyvit.data.class_folders import read_image_folder, split_folder
+from tinyvit.distill.logits.store import open_store, require_matching_images
+from tinyvit.distill.training.class_selection import ClassSelection, select_classes
+from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
+from tinyvit.distill.training.qat import (
+    add_fake_quantization,
+    calibrate_recipe,
+    make_checkpoint_state,
+)
+from tinyvit.distill.training.request import TrainingRequest
+from tinyvit.distill.training.student import Student, make_student, read_init
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label, numbered_labels
+from tinyvit.nn.checkpoint import Checkpoint
+from tinyvit.nn.fold import fold_model
+from tinyvit.preprocess import Preprocess
+from tinyvit.quant.recipe import Recipe, read_recipe
+from tinyvit.quant.validation_data import ValidationSet, read_validation_set
+
+
+@dataclass(frozen=True)
+class TrainingInputs:
+    """The open inputs of a request.
+
+    Attributes:
+        init: Checkpoint with the initial weights; None for random weights.
+        student: The network to train, before fake quantization is added.
+        data: The training images, with their classes or the teacher's predictions.
+        selection: The classes during training and those of the result.
+        validation: Images that determine the best epoch, if there are any.
+        result_labels: Labels of the classes that the result keeps.
+    """
+
+    init: Checkpoint | None
+    student: Student
+    data: TrainingData
+    selection: ClassSelection
+    validation: ValidationSet | None
+    result_labels: tuple[Label, ...]
+
+
+def open_inputs(request: TrainingRequest) -> TrainingInputs:
+    """Open the images, the store and the checkpoint of a request, and make the student.
+
+    Args:
+        request: The request.
+
+    Raises:
+        TinyViTError: An input cannot be used, or does not fit another.
+    """
+    config = request.config
+    images = read_image_folder(request.data)
+    store = open_store(request.logits) if request.logits else None
+    if store:
+        require_matching_images(store, images)
+        store.read_epoch(0)  # fails here, not later in a worker, if no epoch is finished
+    selection = select_classes(images, store, request.classes, uses_labels=config.label_weight > 0)
+    init = read_init(request.init) if request.init else None
+    student = make_student(
+        name=request.student,
+        init=init,
+        labels=selection.labels,
+        num_classes=selection.num_classes,
+        size=request.img_size,
+        seed=config.seed,
+    )
+    if request.license:
+        student = replace(student, license=request.license)
+    data = TrainingData(
+        images=images,
+        class_indices=selection.class_indices,
+        store=store,
+        augmentation=config.augmentation,
+        seed=config.seed,
+        size=student.model.img_size,
+    )
+    keeps_all_classes = selection.kept_rows is None
+    result_labels = student.labels if keeps_all_classes else selection.kept_labels
+    validation = _read_validation(request, student.preprocess, result_labels)
+    return TrainingInputs(init, student, data, selection, validation, result_labels)
+
+
+def _read_validation(
+    request: TrainingRequest, preprocess: Preprocess, labels: tuple[Label, ...]
+) -> ValidationSet | None:
+    """Read the images of --val-data or, without it, of the subfolder "val" if there is one."""
+    if request.val_data is not None:
+        folder = split_folder(request.val_data, "val")
+    else:
+        folder = split_folder(request.data, "val")
+        if folder == request.data:  # there are no folders "train" and "val"
+            return None
+    return read_validation_set(folder, preprocess, labels)
+
+
+def make_task(request: TrainingRequest, inputs: TrainingInputs) -> TrainingTask:
+    """Make the training task of a request.
+
+    Args:
+        request: The request.
+        inputs: The open inputs of the request.
+
+    Returns:
+        The task. For quantization-aware training, its network simulates quantization.
+
+    Raises:
+        TinyViTError: Quantization-aware training is impossible with these inputs.
+    """
+    task = TrainingTask(
+        folder=request.output,
+        student=inputs.student,
+        data=inputs.data,
+        validation=inputs.validation,
+        labels=inputs.result_labels,
+        kept_rows=inputs.selection.kept_rows,
+        config=request.config,
+        workers=choose_worker_count() if request.workers is None else request.workers,
+    )
+    if request.qat is None:
+        return task
+    recipe = _open_qat_recipe(request, inputs)
+    network = add_fake_quantization(fold_model(inputs.student.model), recipe)
+    student = replace(inputs.student, model=network)
+    return replace(task, student=student, make_state_dict=make_checkpoint_state, recipe=recipe)
+
+
+def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe:
+    """Read the recipe of quantization-aware training, or calibrate one.
+
+    Raises:
+        RequestError: A checkpoint or a store is missing, or the recipe belongs to another
+            checkpoint.
+    """
+    init, student = inputs.init, inputs.student
+    if init is None or inputs.data.store is None:
+        raise RequestError(
+            "--qat needs a trained checkpoint, and its own predictions in a store",
+            "use --init with the checkpoint, and --logits with a store that save-logits made with "
+            "this checkpoint as the teacher",
+        )
+    init_labels = init.labels or numbered_labels(init.num_classes)
+    if (init.img_size, init_labels) != (student.model.img_size, student.labels):
+        raise RequestError(
+            "--qat cannot change the image size or the classes of a network",
+            "leave out --img-size, and use --logits with a store that save-logits made with this "
+            "checkpoint as the teacher",
+        )
+    if not request.qat:
+        return calibrate_recipe(init, inputs.data.images.folder, request.weight_bits)
+    recipe = read_recipe(Path(request.qat))
+    if recipe.checkpoint_sha256 != init.sha256:
+        raise RequestError(
+            f"{request.qat} is the recipe of another checkpoint",
+            "use --qat without a file, or with the recipe of an export of the checkpoint in --init",
+        )
+    return recipe

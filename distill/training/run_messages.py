@@ -1,0 +1,69 @@
+"""Writes the messages that a training run shows at its start and at its end."""
+
+from __future__ import annotations
+
+from tinyvit.distill.logits.store import Store
+from tinyvit.distill.training.run_folder import BEST_CHECKPOINT, TrainingState
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.trainer import TrainingRun
+from tinyvit.plurals import format_count
+
+
+def describe_start(run: TrainingRun) -> list[str]:
+    """Describe what will be trained, from what, and how.
+
+    Args:
+        run: The run, before its first step.
+
+    Returns:
+        The messages, each on one line.
+    """
+    task, config = run.task, run.task.config
+    model = task.student.model
+    precision = "bfloat16" if run.device.uses_bfloat16 else "float32"
+    epochs = format_count(config.epochs, "epoch")
+    steps = format_count(run.steps_per_epoch, "step")
+    return [
+        f"training {model.variant.name} at {model.img_size} pixels on {run.device.name} in "
+        f"{precision}",
+        f"the result has {format_count(len(task.labels), 'class', 'classes')}; "
+        f"{task.student.head_origin}",
+        _describe_teaching(task.data.store, config.epochs),
+        f"preset {config.preset}: {epochs} of {steps}, with "
+        f"{format_count(config.batch, 'image')} per step",
+    ]
+
+
+def _describe_teaching(store: Store | None, epochs: int) -> str:
+    """Return whether the student learns from labels or from a store, and how long the store is."""
+    if store is None:
+        return "the student learns from the class labels"
+    teachers = " and ".join(teacher.name for teacher in store.header.teachers)
+    message = (
+        f"the student learns from the predictions of {teachers}; the store has "
+        f"{format_count(store.epochs, 'epoch')}"
+    )
+    return f"{message}, which are used repeatedly" if epochs > store.epochs else message
+
+
+def describe_result(task: TrainingTask, state: TrainingState) -> str:
+    """Describe which epoch the best checkpoint is from, and why.
+
+    Args:
+        task: The task of the run.
+        state: The progress of the finished run.
+
+    Returns:
+        The message, on one line.
+    """
+    if task.validation is None:
+        return (
+            f"there were no validation images, so {BEST_CHECKPOINT} is the network after the last "
+            f"epoch, epoch {len(state.history)}"
+        )
+    accuracies = [summary.top1 for summary in state.history]
+    best_epoch = accuracies.index(state.best_top1) + 1
+    return (
+        f"{BEST_CHECKPOINT} is the network after epoch {best_epoch}, which has the best top-1 "
+        f"accuracy on the validation images ({state.best_top1:.2f}%)"
+    )

@@ -1,0 +1,47 @@
+"""Defines a training task: everything that a training run reads and where it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.data_loader import TrainingData
+from tinyvit.distill.training.student import Student
+from tinyvit.labels import Label
+from tinyvit.quant.recipe import Recipe
+from tinyvit.quant.validation_data import ValidationSet
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """The inputs and outputs of a training run.
+
+    Attributes:
+        folder: The folder that the run writes to.
+        student: The network to train.
+        data: The training images, with their classes or the teacher's predictions.
+        validation: Images on which every epoch is evaluated to find the best one; None makes the
+            last epoch the best one.
+        labels: Labels of the saved checkpoints, one for each row of the classifier that is kept.
+        kept_rows: Rows of the classifier that saved checkpoints keep; None keeps all.
+        config: The training settings.
+        workers: Number of processes that load images.
+        make_state_dict: Function that takes the trained network and returns the state dict to save.
+        recipe: Quantization scales that the network is trained with, which are saved beside the
+            best checkpoint; None without quantization-aware training.
+    """
+
+    folder: Path
+    student: Student
+    data: TrainingData
+    validation: ValidationSet | None
+    labels: tuple[Label, ...]
+    kept_rows: Sequence[int] | None
+    config: TrainingConfig
+    workers: int
+    make_state_dict: Callable[[nn.Module], dict[str, Tensor]] = nn.Module.state_dict
+    recipe: Recipe | None = None

@@ -1,0 +1,107 @@
+"""Runs a request to train: opens its inputs, prepares the output folder, and trains."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from tinyvit import __version__
+from tinyvit.distill.augmentation.probe import get_library_versions
+from tinyvit.distill.logits.store import Store
+from tinyvit.distill.training import run_folder
+from tinyvit.distill.training.device import select_device
+from tinyvit.distill.training.distributed import join_process_group
+from tinyvit.distill.training.inputs import make_task, open_inputs
+from tinyvit.distill.training.packages import require_training_packages
+from tinyvit.distill.training.presets import select_drop_path_rate
+from tinyvit.distill.training.request import TrainingRequest, check_request
+from tinyvit.distill.training.run_messages import describe_result, describe_start
+from tinyvit.distill.training.task import TrainingTask
+from tinyvit.distill.training.trainer import TrainingRun
+from tinyvit.files import sha256
+from tinyvit.progress import NullProgress, Progress
+
+
+def train_student(request: TrainingRequest, progress: Progress | None = None) -> Path:
+    """Train a student, or resume the run in the output folder.
+
+    After an error or an interruption, the same request resumes the run.
+
+    Args:
+        request: The network, the data and the settings.
+        progress: Receives messages and the number of finished steps.
+
+    Returns:
+        Path of the best checkpoint.
+
+    Raises:
+        TinyViTError: The request is impossible, or an input cannot be used.
+    """
+    require_training_packages()
+    check_request(request)
+    task = make_task(request, open_inputs(request))
+    with join_process_group() as processes:
+        visible_progress: Progress = NullProgress()
+        if progress is not None and processes.is_first:
+            visible_progress = progress
+        device = select_device(request.config.precision, processes.local_rank)
+        run = TrainingRun(task, device, processes, visible_progress)
+        if processes.is_first:
+            _prepare_folder(request, task)
+        processes.wait()
+        for message in describe_start(run):
+            visible_progress.message(message)
+        state = run.run(resume=(request.output / run_folder.STATE_FILE).is_file())
+        if processes.is_first:
+            visible_progress.message(describe_result(task, state))
+    return request.output / run_folder.BEST_CHECKPOINT
+
+
+def _prepare_folder(request: TrainingRequest, task: TrainingTask) -> None:
+    """Write run.toml, or check that the run in the output folder has the same request."""
+    config = request.config
+    drop_path_rate = select_drop_path_rate(config, task.student.model.variant)
+    run_folder.open_run_folder(
+        request.output,
+        _describe_run(request, task),
+        replace(config, drop_path=drop_path_rate),
+        request.overwrite,
+    )
+
+
+def _describe_run(request: TrainingRequest, task: TrainingTask) -> dict[str, Any]:
+    """Return the table [run] of run.toml, which identifies a run together with its settings."""
+    student, images, store = task.student, task.data.images, task.data.store
+    description: dict[str, Any] = {
+        "student": student.model.variant.name,
+        "img_size": student.model.img_size,
+        "init_sha256": student.init_sha256,
+        "image_count": len(images),
+        "images_sha256": images.sha256,
+        "classes": request.classes,
+        "license": student.license,
+        "tinyvit": __version__,
+        "versions": get_library_versions(),
+    }
+    if store:
+        description["teachers"] = [asdict(teacher) for teacher in store.header.teachers]
+        description["store"] = _describe_store(store, request.config.epochs)
+    if task.validation:
+        description["validation_sha256"] = task.validation.sha256
+    if request.qat is not None:
+        description["weight_bits"] = request.weight_bits
+        description["recipe_sha256"] = sha256(Path(request.qat)) if request.qat else ""
+    return description
+
+
+def _describe_store(store: Store, epochs: int) -> dict[str, Any]:
+    """Return what determines the stored predictions that a run of so many epochs uses."""
+    header = store.header
+    return {
+        "probe_sha256": header.probe_sha256,
+        "top_k": header.top_k,
+        "seed": header.seed,
+        "size": header.size,
+        "epochs": min(epochs, store.epochs),
+    }
