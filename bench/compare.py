@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bench.record import AccuracyResult, Kind, LatencyResult, Record
+from tinyvit.bench.record import AccuracyResult, LatencyResult, Record, RecordKind
 from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
 
@@ -34,7 +34,7 @@ class Change:
     """
 
     artifact: str
-    kind: Kind
+    kind: RecordKind
     before: float
     after: float
     change: float
