@@ -1,4 +1,4 @@
-"""Compares two benchmark records, such as from before and after a change, to find regressions."""
+"""Compares a benchmark record with an earlier one, to find regressions."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
 
 _RESAMPLE_COUNT = 2000
-"""Bootstrap resamples per interval."""
+"""Number of bootstrap resamples for an interval."""
 _SEED = 0
+"""Seed of the resampling, so that the same records always give the same interval."""
 
 
 @dataclass(frozen=True)
@@ -24,13 +25,13 @@ class Change:
     Attributes:
         artifact: File name of the artifact.
         kind: Whether latency or accuracy was measured.
-        before: Median latency in milliseconds, or top-1 accuracy in percent, in the first record.
-        after: The same in the second record.
+        before: Median latency in milliseconds, or top-1 accuracy in percent, in the earlier record.
+        after: The same in the later record.
         change: `after / before` for latencies, `after - before` for accuracies.
         low: Lower end of the 95% confidence interval of `change`.
         high: Upper end of the 95% confidence interval of `change`.
-        is_regression: Whether the result is worse by more than the allowed amount, and the whole
-            interval is on the worse side of "no change".
+        is_regression: Whether the later result is worse by more than the allowed amount, and even
+            the better end of the interval is worse than no change.
     """
 
     artifact: str
@@ -49,7 +50,7 @@ class RecordComparison:
 
     Attributes:
         changes: One entry per result that is in both records.
-        unmatched: Descriptions of the results that are in only one of the records.
+        unmatched: Name, engine and settings of each result that is in only one of the records.
     """
 
     changes: tuple[Change, ...]
@@ -65,17 +66,18 @@ def compare_records(
     scenario, batch and threads, and accuracies the same preprocessing.
 
     Args:
-        before: The baseline record.
-        after: The record that is checked for regressions.
-        max_regress: Allowed increase of the latency, as a fraction: 0.03 allows 3%.
+        before: The earlier record.
+        after: The later record, which is checked for regressions.
+        max_regress: Allowed increase of the latency, as a fraction; 0.03 allows 3%.
         max_drop: Allowed loss of top-1 accuracy, in percentage points.
-        across_devices: Whether the records may come from different devices.
+        across_devices: Whether the records may be from different devices.
 
     Raises:
         RequestError: The records differ in kind, device or dataset, or no results match.
     """
     _require_comparable(before, after, across_devices)
-    old, new = ({_match_key(result): result for result in r.results} for r in (before, after))
+    old = {_make_match_key(result): result for result in before.results}
+    new = {_make_match_key(result): result for result in after.results}
     shared = [key for key in old if key in new]
     if not shared:
         raise RequestError(
@@ -89,11 +91,15 @@ def compare_records(
             changes.append(_compare_latency(first, second, max_regress))
         elif isinstance(first, AccuracyResult) and isinstance(second, AccuracyResult):
             changes.append(_compare_accuracy(first, second, max_drop))
-    unmatched = [key for key in [*old, *new] if not (key in old and key in new)]
-    return RecordComparison(tuple(changes), tuple(" ".join(map(str, key)) for key in unmatched))
+    unmatched = [key for key in [*old, *new] if key not in shared]
+    return RecordComparison(
+        changes=tuple(changes),
+        unmatched=tuple(" ".join(map(str, key)) for key in unmatched),
+    )
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
+    """Raise RequestError if the records differ in kind, device or dataset."""
     if before.kind != after.kind:
         raise RequestError(
             f"the records are of different kinds, {before.kind} and {after.kind}",
@@ -107,18 +113,19 @@ def _require_comparable(before: Record, after: Record, across_devices: bool) -> 
             f" {second.name} ({second.cpu})",
             "compare records of one device, or add --across-devices",
         )
-    if before.kind == "accuracy" and _dataset_hash(before) != _dataset_hash(after):
+    if before.kind == "accuracy" and _get_dataset_hash(before) != _get_dataset_hash(after):
         raise RequestError(
             "the records were measured on different images, or on images with different classes",
             "measure both with the same --data",
         )
 
 
-def _dataset_hash(record: Record) -> object:
+def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
 
 
-def _match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
+def _make_match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
+    """Return everything in which two results must be equal to be compared."""
     engine = result.artifact.engine
     name = Path(result.artifact.path).name
     if isinstance(result, LatencyResult):
@@ -159,8 +166,8 @@ def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float)
 def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the ratio `new / old` of two median latencies.
 
-    Turns (short series of consecutive queries) are resampled rather than single samples. Samples of
-    one turn are correlated, so resampling them one by one would give too narrow an interval.
+    Turns (short series of consecutive queries) are resampled, not single samples: the samples of a
+    turn are correlated, and resampling them one by one would give an interval that is too narrow.
     """
     rng = np.random.default_rng(_SEED)
     ratios = _resample_medians(new, rng) / _resample_medians(old, rng)
@@ -169,9 +176,15 @@ def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, floa
 
 
 def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the median of the turns' medians in each resample, float64 (_RESAMPLE_COUNT,)."""
-    medians = [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
-    turns = np.array(medians)
-    indices = rng.integers(0, len(turns), (_RESAMPLE_COUNT, len(turns)))
-    resampled: npt.NDArray[np.float64] = np.median(turns[indices], axis=1)
-    return resampled
+    """Draw as many turns as there are, with replacement, `_RESAMPLE_COUNT` times.
+
+    Returns:
+        For each resample the median of the medians of its turns, float64 (_RESAMPLE_COUNT,).
+    """
+    turn_medians_ms = np.array(
+        [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
+    )
+    count = len(turn_medians_ms)
+    indices = rng.integers(0, count, (_RESAMPLE_COUNT, count))
+    resampled_ms: npt.NDArray[np.float64] = np.median(turn_medians_ms[indices], axis=1)
+    return resampled_ms
