@@ -75,8 +75,10 @@ _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Shape": (("dim", 1, "repeated Dimension"),),
     "Dimension": (("dim_value", 1, "int64"),),
 }
-"""Name of a message -> its fields as (name, number, type). The type is a scalar type or a message, and
-can begin with "repeated"."""
+"""Name of a message -> its fields as (name, number, type).
+
+The type is a scalar type or another message, after "repeated" if the field is a list.
+"""
 
 _PACKAGE = "tinyvit_onnx"
 """Protobuf package of the messages."""

@@ -105,7 +105,7 @@ def _run(options: argparse.Namespace) -> int:
     evaluations = []
     for artifact in options.artifacts:
         path, _, engine = artifact.partition("@")
-        settings = EvaluationOptions(runtime=engine or None)
+        settings = EvaluationOptions(engine_name=engine_name or None)
         evaluations.append(evaluate(path, dataset, settings, progress))
     results = [make_accuracy_result(e, keep_predictions=True) for e in evaluations]
     agreements = compute_agreements(evaluations)

@@ -1,9 +1,9 @@
-"""Checks whether an artifact's preprocessing is the one that the model was trained with.
+"""Checks whether an artifact's preprocessing is the one with which the model was trained.
 
 Wrong preprocessing is the most common reason for an accuracy below the published one. The check
 measures the accuracy on the same images with the artifact's own preprocessing and with variants:
-red and blue exchanged, another mean and standard deviation, another crop, another interpolation. It
-reports a variant that is significantly better.
+red and blue exchanged, another mean and standard deviation, another crop, another interpolation.
+The conclusion names a variant if its accuracy is significantly better.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
 DEFAULT_IMAGES = 500
-"""Number of images without --limit. A wrong mean or channel order shows with far fewer."""
+"""Number of images without --limit. Far fewer images reveal a wrong mean or channel order."""
 _SIGNIFICANCE = 0.01
-"""Significance level of McNemar's test. P-values are multiplied by the number of candidates
-(Bonferroni correction)."""
+"""Significance level of McNemar's test. Each p-value is multiplied by the number of variants
+(Bonferroni correction), because one of many tests is easily significant by chance."""
 _CROP_FRACTIONS = (0.875, 0.95, 1.0)
-"""Center crops to try, as fractions of the shorter side (timm's crop_pct)."""
-_HALF = (0.5, 0.5, 0.5)
+"""Center crops to try, as fractions of the image's shorter side (crop_pct in timm)."""
+_ZEROS, _HALVES, _ONES = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ class PreprocessCandidate:
     Attributes:
         name: Description of the difference from the artifact's own preprocessing.
         preprocess: The preprocessing.
-        channels: Channel order that is assumed for the images; "bgr" exchanges red and blue.
+        channels: Order of the color channels in which the images are read; "bgr" exchanges red and
+            blue.
     """
 
     name: str
@@ -59,8 +60,8 @@ class PreprocessCheck:
     """The outcome of a check.
 
     Attributes:
-        results: One result per variant: the artifact's own preprocessing first, then the others,
-            which are compared with it. The field `preprocess` has the name of the variant.
+        results: The result of the artifact's own preprocessing, then those of the variants, which
+            are compared with it. Each result has the name of its variant in `preprocess`.
         conclusion: A sentence that states whether the artifact's own preprocessing looks wrong.
     """
 
@@ -81,22 +82,18 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
     candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
     if stage == "full":
         return candidates
-    variants = {
-        f"the middle {share:.1%} of the shorter side": replace(
-            own, resize=int(own.size / share), crop="center"
-        )
-        for share in _CROP_FRACTIONS
-    }
+    variants = {}
+    for fraction in _CROP_FRACTIONS:
+        name = f"the middle {fraction:.1%} of the shorter side"
+        variants[name] = replace(own, resize=int(own.size / fraction), crop="center")
     variants["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
     variants["bicubic interpolation"] = replace(own, interpolation="bicubic")
     variants["bilinear interpolation"] = replace(own, interpolation="bilinear")
     variants["lanczos interpolation"] = replace(own, interpolation="lanczos")
     if stage == "host":
         variants["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        variants["mean and std 0.5"] = replace(own, mean=_HALF, std=_HALF)
-        variants["values from 0 to 1 without mean and std"] = replace(
-            own, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-        )
+        variants["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
+        variants["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
     candidates += [
         PreprocessCandidate(name, preprocess)
         for name, preprocess in variants.items()
@@ -116,6 +113,9 @@ def check_preprocess(
         options: How to evaluate; `journal_path` and `ray_address` are ignored.
         progress: Receives the number of variants that were tried; None to report nothing.
 
+    Returns:
+        The result of each variant, and the conclusion.
+
     Raises:
         TinyViTError: The artifact or the data cannot be used.
     """
@@ -127,11 +127,11 @@ def check_preprocess(
         baseline = _evaluate_candidate(classifier, own, path, matched)
     results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
     candidates = list_candidates(own.preprocess, stage)
-    for done, candidate in enumerate(candidates, 1):
-        progress.advance("trying kinds of preprocessing", done, len(candidates) + 1)
+    for done_count, candidate in enumerate(candidates, start=1):
+        progress.advance("trying kinds of preprocessing", done_count, len(candidates) + 1)
         with Classifier(
             path,
-            options.runtime,
+            options.engine_name,
             options.device,
             options.threads,
             preprocess=candidate.preprocess if stage != "full" else None,
@@ -152,13 +152,13 @@ def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
             are compared with it.
     """
     own, *others = results
-    better = [result for result in others if _is_better(result, len(others))]
-    if not better:
+    better_results = [result for result in others if _is_better(result, len(others))]
+    if not better_results:
         return (
             f"none of {len(others)} other kinds of preprocessing is significantly better than the"
             f" artifact's own ({own.top1:.1f}% of {own.classified_count} images are correct)"
         )
-    best = max(better, key=lambda result: result.top1)
+    best = max(better_results, key=lambda result: result.top1)
     assert best.reference is not None
     return (
         f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of"
@@ -168,19 +168,20 @@ def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
     )
 
 
-def _is_better(result: AccuracyResult, candidate_count: int) -> bool:
+def _is_better(result: AccuracyResult, variant_count: int) -> bool:
     """Return whether a variant is significantly better than the artifact's own preprocessing."""
     comparison = result.reference
     return (
         comparison is not None
         and comparison.better > comparison.worse
-        and comparison.p_value * candidate_count < _SIGNIFICANCE
+        and comparison.p_value * variant_count < _SIGNIFICANCE
     )
 
 
 def _evaluate_candidate(
     classifier: Classifier, candidate: PreprocessCandidate, path: str, matched: MatchedDataset
 ) -> Evaluation:
+    """Classify all images with a classifier that was opened with a variant's preprocessing."""
     samples: Sequence[Sample] = matched.samples
     if candidate.channels != "rgb":
         samples = [replace(sample, read=partial(_read_array, sample)) for sample in samples]
@@ -190,9 +191,9 @@ def _evaluate_candidate(
 
 
 def _read_array(sample: Sample) -> ImageSource:
-    """Read an image as an array, because only arrays have a selectable channel order.
+    """Decode an image to an array, because only arrays have a selectable channel order.
 
-    An image that cannot be decoded is returned as it is, so that the classifier reports the error.
+    If the image cannot be decoded, its source is returned, so that the classifier reports the error.
     """
     source = sample.read()
     with suppress(ImageError):
