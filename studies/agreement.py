@@ -104,7 +104,7 @@ def _run(options: argparse.Namespace) -> int:
     progress = make_progress(json_output=options.json)
     evaluations = []
     for artifact in options.artifacts:
-        path, _, engine = artifact.partition("@")
+        path, _, engine_name = artifact.partition("@")
         settings = EvaluationOptions(engine_name=engine_name or None)
         evaluations.append(evaluate(path, dataset, settings, progress))
     results = [make_accuracy_result(e, keep_predictions=True) for e in evaluations]

@@ -1,9 +1,10 @@
 """Checks whether an artifact's preprocessing is the one with which the model was trained.
 
 Wrong preprocessing is the most common reason for an accuracy below the published one. The check
-measures the accuracy on the same images with the artifact's own preprocessing and with variants:
-red and blue exchanged, another mean and standard deviation, another crop, another interpolation.
-The conclusion names a variant if its accuracy is significantly better.
+measures the accuracy on the same images with the artifact's own preprocessing and with candidates,
+each of which differs in one way: red and blue exchanged, another mean and standard deviation,
+another crop, or another interpolation. The conclusion names a candidate if its accuracy is
+significantly better.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from tinyvit.runtimes.classifier import Classifier
 DEFAULT_IMAGES = 500
 """Number of images without --limit. Far fewer images reveal a wrong mean or channel order."""
 _SIGNIFICANCE = 0.01
-"""Significance level of McNemar's test. Each p-value is multiplied by the number of variants
+"""Significance level of McNemar's test. Each p-value is multiplied by the number of candidates
 (Bonferroni correction), because one of many tests is easily significant by chance."""
 _CROP_FRACTIONS = (0.875, 0.95, 1.0)
 """Center crops to try, as fractions of the image's shorter side (crop_pct in timm)."""
@@ -41,7 +42,7 @@ _ZEROS, _HALVES, _ONES = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class PreprocessCandidate:
-    """A variant of the preprocessing to try.
+    """Preprocessing with which an artifact is evaluated: its own, or one that differs in one way.
 
     Attributes:
         name: Description of the difference from the artifact's own preprocessing.
@@ -60,8 +61,8 @@ class PreprocessCheck:
     """The outcome of a check.
 
     Attributes:
-        results: The result of the artifact's own preprocessing, then those of the variants, which
-            are compared with it. Each result has the name of its variant in `preprocess`.
+        results: The result of the artifact's own preprocessing, then those of the candidates, which
+            are compared with it. Each result has the name of its candidate in `preprocess`.
         conclusion: A sentence that states whether the artifact's own preprocessing looks wrong.
     """
 
@@ -70,7 +71,7 @@ class PreprocessCheck:
 
 
 def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessCandidate]:
-    """List the variants of the preprocessing to try.
+    """List the preprocessing to try.
 
     Only the part of the preprocessing that is outside the artifact's graph can be varied.
 
@@ -82,21 +83,21 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
     candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
     if stage == "full":
         return candidates
-    variants = {}
+    others: dict[str, Preprocess] = {}
     for fraction in _CROP_FRACTIONS:
         name = f"the middle {fraction:.1%} of the shorter side"
-        variants[name] = replace(own, resize=int(own.size / fraction), crop="center")
-    variants["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
-    variants["bicubic interpolation"] = replace(own, interpolation="bicubic")
-    variants["bilinear interpolation"] = replace(own, interpolation="bilinear")
-    variants["lanczos interpolation"] = replace(own, interpolation="lanczos")
+        others[name] = replace(own, resize=int(own.size / fraction), crop="center")
+    others["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
+    others["bicubic interpolation"] = replace(own, interpolation="bicubic")
+    others["bilinear interpolation"] = replace(own, interpolation="bilinear")
+    others["lanczos interpolation"] = replace(own, interpolation="lanczos")
     if stage == "host":
-        variants["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        variants["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
-        variants["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
+        others["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        others["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
+        others["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
     candidates += [
         PreprocessCandidate(name, preprocess)
-        for name, preprocess in variants.items()
+        for name, preprocess in others.items()
         if preprocess != own
     ]
     return candidates
@@ -105,16 +106,16 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
 def check_preprocess(
     path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress | None = None
 ) -> PreprocessCheck:
-    """Evaluate an artifact with its own preprocessing and with each variant.
+    """Evaluate an artifact with its own preprocessing and with each candidate.
 
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
         options: How to evaluate; `journal_path` and `ray_address` are ignored.
-        progress: Receives the number of variants that were tried; None to report nothing.
+        progress: Receives the number of candidates that were tried; None to report nothing.
 
     Returns:
-        The result of each variant, and the conclusion.
+        The result of each candidate, and the conclusion.
 
     Raises:
         TinyViTError: The artifact or the data cannot be used.
@@ -129,6 +130,7 @@ def check_preprocess(
     candidates = list_candidates(own.preprocess, stage)
     for done_count, candidate in enumerate(candidates, start=1):
         progress.advance("trying kinds of preprocessing", done_count, len(candidates) + 1)
+        # An artifact whose graph contains all preprocessing refuses any other.
         with Classifier(
             path,
             options.engine_name,
@@ -145,10 +147,10 @@ def check_preprocess(
 
 
 def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
-    """State in a sentence whether a variant of the preprocessing is significantly better.
+    """State in a sentence whether a candidate is significantly better than the artifact's own.
 
     Args:
-        results: The result of the artifact's own preprocessing, then those of the variants, which
+        results: The result of the artifact's own preprocessing, then those of the candidates, which
             are compared with it.
     """
     own, *others = results
@@ -168,20 +170,20 @@ def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
     )
 
 
-def _is_better(result: AccuracyResult, variant_count: int) -> bool:
-    """Return whether a variant is significantly better than the artifact's own preprocessing."""
+def _is_better(result: AccuracyResult, candidate_count: int) -> bool:
+    """Return whether a candidate is significantly better than the artifact's own preprocessing."""
     comparison = result.reference
     return (
         comparison is not None
         and comparison.better > comparison.worse
-        and comparison.p_value * variant_count < _SIGNIFICANCE
+        and comparison.p_value * candidate_count < _SIGNIFICANCE
     )
 
 
 def _evaluate_candidate(
     classifier: Classifier, candidate: PreprocessCandidate, path: str, matched: MatchedDataset
 ) -> Evaluation:
-    """Classify all images with a classifier that was opened with a variant's preprocessing."""
+    """Classify all images with a classifier that was opened with a candidate's preprocessing."""
     samples: Sequence[Sample] = matched.samples
     if candidate.channels != "rgb":
         samples = [replace(sample, read=partial(_read_array, sample)) for sample in samples]
@@ -193,7 +195,7 @@ def _evaluate_candidate(
 def _read_array(sample: Sample) -> ImageSource:
     """Decode an image to an array, because only arrays have a selectable channel order.
 
-    If the image cannot be decoded, its source is returned, so that the classifier reports the error.
+    If the image cannot be decoded, its source is returned, and the classifier reports the error.
     """
     source = sample.read()
     with suppress(ImageError):

@@ -125,11 +125,11 @@ def record_preprocess_check(
         path: Path of the artifact.
         dataset: The labeled images.
         config: The options. Those for the reference and the journal are ignored.
-        progress: Receives the number of variants that were tried; None to report nothing.
+        progress: Receives the number of candidates that were tried; None to report nothing.
 
     Returns:
-        A record with one result per variant of the preprocessing, the artifact's own first. Its
-        only warning is the conclusion of the check.
+        A record with the result of the artifact's own preprocessing, then one result per candidate.
+        Its only warning is the conclusion of the check.
     """
     date = current_time()
     with warnings.catch_warnings():
