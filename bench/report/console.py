@@ -10,7 +10,7 @@ from tinyvit.bench.report.rows import describe_engine, describe_threads
 from tinyvit.bench.report.tables import format_ratio
 
 _MAX_CLASSES = 5
-"""Maximum number of classes per artifact that are listed."""
+"""Maximum number of classes of an artifact that are listed."""
 
 
 def format_latency_record(record: Record) -> list[str]:
@@ -43,8 +43,8 @@ def format_accuracy_record(record: Record) -> list[str]:
         f"{record.dataset['source']}; {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
-        "| artifact | engine | images | top-1 (95% interval) | top-5 | expected calibration error |"
-        " images/s |",
+        "| artifact | engine | images | top-1 (95% interval) | top-5 |"
+        " confidence error (expected calibration error, ECE) | images/s |",
         "|---" * 7 + "|",
         *(_accuracy_row(result) for result in record.accuracy),
     ]
@@ -54,7 +54,7 @@ def format_accuracy_record(record: Record) -> list[str]:
 
 
 def format_preprocess_check(record: Record) -> list[str]:
-    """Format the accuracy with each variant of the preprocessing, and the conclusion."""
+    """Format the accuracy with each kind of preprocessing, and the conclusion."""
     lines = [
         f"{record.dataset['source']}; {record.date}",
         "",
@@ -63,17 +63,16 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = (
-            f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
-            if comparison
-            else " | | "
-        )
+        cells = " | | "
+        if comparison:
+            cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
         lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
-    return [*lines, "", *record.warnings]
+    conclusion = record.warnings
+    return [*lines, "", *conclusion]
 
 
 def format_comparison(comparison: RecordComparison) -> list[str]:
-    """Format the change of each artifact, and the results without a counterpart."""
+    """Format the change of each artifact, and name the results that are in only one record."""
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
     lines += [_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
@@ -135,12 +134,13 @@ def _latency_details(result: LatencyResult) -> list[str]:
 
 
 def _accuracy_row(result: AccuracyResult) -> str:
-    is_partial = result.classified_count != result.total_count
+    has_unreadable_images = result.classified_count != result.total_count
+    total = f" of {result.total_count}" if has_unreadable_images else ""
     low, high = result.top1_interval
     cells = (
         Path(result.artifact.path).name,
         result.artifact.engine.engine,
-        f"{result.classified_count}" + (f" of {result.total_count}" if is_partial else ""),
+        f"{result.classified_count}{total}",
         f"{result.top1:.2f}% ({low:.1f} to {high:.1f})",
         f"{result.top5:.2f}%",
         f"{result.expected_calibration_error:.1f}%",
@@ -161,23 +161,26 @@ def _reference_details(result: AccuracyResult) -> list[str]:
         f" wrong, {comparison.better} from wrong to correct (McNemar's p ="
         f" {comparison.p_value:.2g})",
     ]
-    losses = [
-        row
-        for row in result.classes
-        if row.reference_top1 is not None and row.top1 < row.reference_top1
+    worse_classes = [
+        accuracy
+        for accuracy in result.classes
+        if accuracy.reference_top1 is not None and accuracy.top1 < accuracy.reference_top1
     ]
-    for row in losses[:_MAX_CLASSES]:
-        line = f"  {row.reference_top1:.1f}% -> {row.top1:.1f}% of {row.image_count} images"
-        lines.append(f"{line}  {row.label}  {row.wnid}".rstrip())
+    for accuracy in worse_classes[:_MAX_CLASSES]:
+        change = f"{accuracy.reference_top1:.1f}% -> {accuracy.top1:.1f}%"
+        line = f"  {change} of {accuracy.image_count} images  {accuracy.label}  {accuracy.wnid}"
+        lines.append(line.rstrip())
     return lines
 
 
 def _change_row(change: Change) -> str:
     if change.kind == "latency":
         before, after = f"{change.before:.2f} ms", f"{change.after:.2f} ms"
-        interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"
+        change_and_interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"
     else:
         before, after = f"{change.before:.2f}%", f"{change.after:.2f}%"
-        interval = f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
+        change_and_interval = (
+            f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
+        )
     verdict = "REGRESSION" if change.is_regression else "ok"
-    return f"| {change.artifact} | {before} | {after} | {interval} | {verdict} |"
+    return f"| {change.artifact} | {before} | {after} | {change_and_interval} | {verdict} |"

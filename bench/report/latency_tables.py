@@ -14,7 +14,7 @@ STAGES_TITLE = "Stages from image file to predicted classes (median ms)"
 
 
 def make_latency_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Create the latency tables; tables of something that was not measured have no rows."""
+    """Create the latency tables. A table has no rows if its values were not measured."""
     return [
         _make_percentile_table(rows),
         _make_stage_table(rows),
@@ -67,8 +67,8 @@ def _make_stage_table(rows: Sequence[Row]) -> Table:
     names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
     cells = []
     for row, stages_ms in timed:
-        times = [format_number(stages_ms.get(name)) for name in names]
-        cells.append((row.label, row.device.name, *times))
+        formatted_times = [format_number(stages_ms.get(name)) for name in names]
+        cells.append((row.label, row.device.name, *formatted_times))
     return Table(STAGES_TITLE, ("artifact", "device", *names), tuple(cells))
 
 
@@ -140,18 +140,20 @@ def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
         "memory GB/s",
         "share of peak speed",
     )
-    peaks = {device_key(r.device): r.peak_rates for r in records if r.peak_rates}
+    rates_by_device = {
+        device_key(record.device): record.peak_rates for record in records if record.peak_rates
+    }
     cells = []
     for row in rows:
-        peak = peaks.get(device_key(row.device))
-        if peak and row.latency and row.latency.peak_share is not None:
+        rates = rates_by_device.get(device_key(row.device))
+        if rates and row.latency and row.latency.peak_share is not None:
             cells.append(
                 (
                     row.label,
                     row.device.name,
-                    f"{peak.float32_gmacs_per_s:.0f}",
-                    f"{peak.int8_gmacs_per_s:.0f}",
-                    f"{peak.memory_gb_per_s:.0f}",
+                    f"{rates.float32_gmacs_per_s:.0f}",
+                    f"{rates.int8_gmacs_per_s:.0f}",
+                    f"{rates.memory_gb_per_s:.0f}",
                     format_share(row.latency.peak_share),
                 )
             )

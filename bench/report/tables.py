@@ -18,7 +18,7 @@ class Table:
     Attributes:
         title: Heading of the table.
         header: Names of the columns.
-        rows: The cells of each row; "" for values that were not measured.
+        rows: The cells of each row, in the order of `header`; "" for a value that was not measured.
     """
 
     title: str
@@ -105,9 +105,17 @@ def make_settings_table(records: Sequence[Record]) -> Table:
     rows = []
     for record in records:
         settings = [*record.settings.items(), *record.dataset.items()]
-        shown = [f"{key} {value}" for key, value in settings if value not in (None, "", False, 0)]
+        shown_settings = [
+            f"{key} {value}" for key, value in settings if value not in (None, "", False, 0)
+        ]
         rows.append(
-            (record.date, record.kind, record.device.name, record.package, ", ".join(shown))
+            (
+                record.date,
+                record.kind,
+                record.device.name,
+                record.package,
+                ", ".join(shown_settings),
+            )
         )
     header = ("date", "kind", "device", "package", "settings")
     return Table("Settings", header, tuple(rows))
