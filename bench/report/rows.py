@@ -95,7 +95,8 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return the indices of the Pareto-optimal points.
 
-    A point is Pareto-optimal if no other point is at least as good in both values and better in one.
+    A point is Pareto-optimal if no other point is at least as good in both values and better in
+    one.
 
     Args:
         points: Pairs of a latency (lower is better) and an accuracy (higher is better).
