@@ -177,6 +177,6 @@ def _make_random_run(runtime: Runtime) -> partial[Any]:
 
 
 def _read_size_bytes(path: Path) -> int:
-    """Return the size of a file; that of an .xml file includes its weights, which are a .bin file."""
+    """Return the size of a file, for an .xml file with the size of the .bin file of its weights."""
     weights_bytes = path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0
     return path.stat().st_size + weights_bytes
