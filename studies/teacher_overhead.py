@@ -145,8 +145,9 @@ def _print_table(args: argparse.Namespace) -> int:
         print(f"| {name} | {seconds:.2f} | {ratio_text} | {memory} |", flush=True)
     times = time_record_reading(open_store(args.logits), read_image_folder(args.data))
     print(
-        f"\nReading and checking a record of the store takes {times.store_us:.0f} microseconds; reading"
-        f" one in the paper's format, including the keys of an epoch, takes {times.paper_us:.0f}."
+        f"\nReading and checking a record of the store takes {times.store_us:.0f} microseconds;"
+        f" reading one in the paper's format, including the keys of an epoch, takes"
+        f" {times.paper_us:.0f}."
     )
     return 0
 
