@@ -76,25 +76,25 @@ def compare_records(
         RequestError: The records differ in kind, device or dataset, or no results match.
     """
     _require_comparable(before, after, across_devices)
-    old = {_make_match_key(result): result for result in before.results}
-    new = {_make_match_key(result): result for result in after.results}
-    shared = [key for key in old if key in new]
-    if not shared:
+    results_before = {_make_match_key(result): result for result in before.results}
+    results_after = {_make_match_key(result): result for result in after.results}
+    shared_keys = [key for key in results_before if key in results_after]
+    if not shared_keys:
         raise RequestError(
             "the records have no artifact in common",
             "measure files of the same names with the same engine, threads and batch",
         )
     changes = []
-    for key in shared:
-        first, second = old[key], new[key]
-        if isinstance(first, LatencyResult) and isinstance(second, LatencyResult):
-            changes.append(_compare_latency(first, second, max_regress))
-        elif isinstance(first, AccuracyResult) and isinstance(second, AccuracyResult):
-            changes.append(_compare_accuracy(first, second, max_drop))
-    unmatched = [key for key in [*old, *new] if key not in shared]
+    for key in shared_keys:
+        old, new = results_before[key], results_after[key]
+        if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
+            changes.append(_compare_latency(old, new, max_regress))
+        elif isinstance(old, AccuracyResult) and isinstance(new, AccuracyResult):
+            changes.append(_compare_accuracy(old, new, max_drop))
+    unmatched_keys = [key for key in [*results_before, *results_after] if key not in shared_keys]
     return RecordComparison(
         changes=tuple(changes),
-        unmatched=tuple(" ".join(map(str, key)) for key in unmatched),
+        unmatched=tuple(" ".join(map(str, key)) for key in unmatched_keys),
     )
 
 
@@ -135,7 +135,7 @@ def _make_match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...
 
 def _compare_latency(old: LatencyResult, new: LatencyResult, max_regress: float) -> Change:
     ratio = new.median_ms / old.median_ms
-    low, high = _ratio_interval(old, new)
+    low, high = _compute_ratio_interval(old, new)
     return Change(
         artifact=Path(new.artifact.path).name,
         kind="latency",
@@ -163,7 +163,7 @@ def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float)
     )
 
 
-def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
+def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the ratio `new / old` of two median latencies.
 
     Turns (short series of consecutive queries) are resampled, not single samples: the samples of a
@@ -176,7 +176,9 @@ def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, floa
 
 
 def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Draw as many turns as there are, with replacement, `_RESAMPLE_COUNT` times.
+    """Estimate the median latency from resamples, which are random turns drawn with replacement.
+
+    Each of `_RESAMPLE_COUNT` resamples has as many turns as the result.
 
     Returns:
         For each resample the median of the medians of its turns, float64 (_RESAMPLE_COUNT,).

@@ -55,9 +55,11 @@ def collect_warnings() -> Iterator[list[str]]:
         A list, which stays empty until the block ends and then contains the messages.
     """
     messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always", UserWarning)
         yield messages
     messages += [
-        str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
+        str(warning.message)
+        for warning in caught_warnings
+        if issubclass(warning.category, UserWarning)
     ]

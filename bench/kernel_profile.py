@@ -77,7 +77,7 @@ class KernelProfile:
 
     @property
     def integer_share(self) -> float:
-        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 if there are none."""
+        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 without any."""
         return self.integer_macs / max(1, self.integer_macs + self.float_macs)
 
 
@@ -91,6 +91,9 @@ def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None
         threads: Number of CPU threads.
         engine_name: One of `profiler_names`; None for the best installed engine that opens the
             artifact's format.
+
+    Returns:
+        The kernels, with the number of multiply-accumulates of each.
 
     Raises:
         RequestError: The engine cannot open the artifact, or does not report its kernels.
@@ -195,10 +198,10 @@ def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[s
         "|---|---|---|---|---|",
     ]
     for kernel in profile.kernels:
-        is_integer = "yes" if kernel.is_integer else "no"
+        integer_cell = "yes" if kernel.is_integer else "no"
         lines.append(
             f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f}"
-            f" | {is_integer if kernel.macs else ''} | {kernel.time_ms:.2f} |"
+            f" | {integer_cell if kernel.macs else ''} | {kernel.time_ms:.2f} |"
         )
     return lines
 

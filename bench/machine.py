@@ -19,7 +19,7 @@ _BOARD_NAME = Path("/proc/device-tree/model")
 
 
 def describe_cpu() -> str:
-    """Describe the processor in one line: model, instruction sets, and number of all its cores."""
+    """Describe the processor in one line: model, instruction sets and number of cores."""
     return f"{processor.describe(processor.read_cpuinfo())}, {os.cpu_count()} cores"
 
 
@@ -27,11 +27,11 @@ def read_device_info(name: str | None = None) -> DeviceInfo:
     """Describe this machine.
 
     Args:
-        name: Name for the record; None for the name of the board or the host. Users may not want
-            to publish the latter.
+        name: Name of the machine in the record; None for the name of the board or the host. Users
+            may not want to publish the name of their host.
 
     Returns:
-        The description, without a clock rate after the measurement.
+        The description, in which the clock rate after the measurement is still missing.
     """
     cpu = processor.read_cpuinfo()
     return DeviceInfo(
@@ -63,8 +63,8 @@ def read_clock_mhz() -> float | None:
 
 def read_peak_memory_bytes() -> int | None:
     """Return the peak memory of this process in bytes; None on Windows."""
-    # On Linux, getrusage (below) can return the peak memory of the parent process. This file states
-    # that of this process.
+    # Linux states the peak memory of this process in /proc/self/status. getrusage, which is for other
+    # systems, can return that of the parent process on Linux.
     with suppress(OSError, StopIteration, ValueError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         lines = status.splitlines()

@@ -13,8 +13,10 @@ from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
 MAX_RETRIES = 5
 """How often Ray repeats a task whose worker process or machine was lost."""
+_MAX_REASON_CHARACTERS = 200
+"""Longest part of an error of Ray that is shown; such errors can be very long."""
 _MAX_PENDING = 64
-"""Maximum number of tasks whose results were not fetched yet. It bounds the memory for results."""
+"""Maximum number of tasks whose results are not fetched yet. It bounds the memory for results."""
 
 
 @contextmanager
@@ -79,7 +81,8 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = first_line[:_MAX_REASON_CHARACTERS]
     place = f"at {address}" if address else "on this machine"
     return RequestError(
         f"the Ray cluster {place} failed ({reason})",

@@ -15,8 +15,9 @@ class ClassAccuracy:
         label: Name of the class.
         wnid: WordNet id of the class; "" if the class has none.
         image_count: Number of images of the class.
-        top1: Top-1 accuracy on these images, in percent.
-        reference_top1: Top-1 accuracy of the reference artifact, in percent; None without one.
+        top1: Top-1 accuracy of the artifact on these images, in percent.
+        reference_top1: Top-1 accuracy of the reference artifact on these images, in percent; None
+            without a reference.
     """
 
     label: str
@@ -64,7 +65,7 @@ class AccuracyResult:
             confidence. It has nothing to do with the calibration of int8 networks.
         preprocess: Description of the preprocessing in words.
         images_per_s: Throughput in images per second, including reading and preprocessing.
-        reference: Comparison with the reference artifact; None without one.
+        reference: Comparison with the reference artifact; None without a reference.
         classes: Accuracy per class. With a reference, the classes with the largest loss come
             first; otherwise those with the lowest accuracy.
         predictions: Index of the predicted class of every image, -1 for an unreadable image;

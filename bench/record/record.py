@@ -1,4 +1,4 @@
-"""The record class, and reading records from JSON files."""
+"""Defines `Record`, and reads records from JSON files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SCHEMA = 2
 PACKAGE = f"tinyvit-edge {__version__}"
 """Name and version of this package, for `Record.package`."""
 MAX_BYTES = 256 * 2**20
-"""Largest record file that is read, because a file may come from anyone."""
+"""Size of the largest record file that is read. A file may come from an untrusted source."""
 _REMEDY = "give a file with the output of tinyvit-bench latency --json or accuracy --json"
 
 RecordKind = Literal["latency", "accuracy"]
@@ -87,7 +87,7 @@ class Record:
         """Parse the JSON text of a record.
 
         Args:
-            text: JSON in the format of `to_json`, as text or UTF-8 bytes. It is not trusted.
+            text: JSON in the format of `to_json`, as text or UTF-8 bytes, from any source.
             name: Name of the record in error messages.
 
         Raises:
@@ -100,7 +100,7 @@ class Record:
             _require_schema(data.pop("schema"), name)
             if "results" not in data or data.get("kind") not in get_args(RecordKind):
                 raise ValueError("it has no results of a known kind")
-            data[data["kind"]] = data.pop("results")
+            data[data["kind"]] = data.pop("results")  # the field `latency` or `accuracy`
             return parse_dataclass(cls, data, name="it")
         except UnicodeDecodeError as error:
             raise RequestError(f"{name} is not text in UTF-8", _REMEDY) from error
@@ -120,6 +120,9 @@ def _require_schema(schema: Any, name: str) -> None:
 
 def read_record(path: Path) -> Record:
     """Read a record from a file.
+
+    Args:
+        path: File with the JSON text of a record.
 
     Raises:
         RequestError: The file is not a record, or is larger than `MAX_BYTES`.
