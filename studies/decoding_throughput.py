@@ -84,11 +84,11 @@ def make_jpegs(count: int) -> list[bytes]:
     for _ in range(count):
         coarse_shape = (_COARSE_SIDE_PX, _COARSE_SIDE_PX, 3)
         coarse = Image.fromarray(rng.integers(0, 256, coarse_shape, np.uint8))
-        smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
+        smooth_pixels = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC))
         noise = rng.normal(0, _NOISE_STD, (*size, 1))
-        noisy = np.clip(smooth + noise, 0, 255).astype(np.uint8)
+        noisy_pixels = np.clip(smooth_pixels + noise, 0, 255).astype(np.uint8)
         output = io.BytesIO()
-        Image.fromarray(noisy).save(output, "JPEG", quality=90)
+        Image.fromarray(noisy_pixels).save(output, "JPEG", quality=90)
         jpegs.append(output.getvalue())
     return jpegs
 

@@ -156,9 +156,9 @@ def _quantize_with_nncf(
     for index, (name, settings) in enumerate(settings_by_name.items()):
         with quiet_loggers("nncf"):
             model = core.read_model(str(stock_path))
-            quantized = nncf.quantize(model, nncf.Dataset(inputs), **settings)
+            quantized_model = nncf.quantize(model, nncf.Dataset(inputs), **settings)
         path = folder / f"nncf{index}.xml"
-        openvino.save_model(quantized, path, compress_to_fp16=False)
+        openvino.save_model(quantized_model, path, compress_to_fp16=False)
         files.append(ComparedFile(name, path, "openvino"))
     return files
 

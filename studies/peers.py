@@ -148,7 +148,7 @@ def convert_with_executorch(folder: Path) -> Path:
         except ImportError as error:
             raise MissingDependencyError.of("executorch", "executorch") from error
         program = torch.export.export(_build_demo(), (torch.zeros(1, 3, 224, 224),))
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        lowered_program = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path = folder / "stock.pte"
-        path.write_bytes(bytes(lowered.to_executorch().buffer))
+        path.write_bytes(bytes(lowered_program.to_executorch().buffer))
     return path

@@ -23,10 +23,10 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.classifier import Classifier
 
-MAX_UNREADABLE = 0.01
-"""Largest allowed fraction of unreadable images. With more of them, the accuracy on the readable
+MAX_UNREADABLE_SHARE = 0.01
+"""Largest allowed share of unreadable images. With more of them, the accuracy on the readable
 images would not represent the dataset."""
-_MAX_NAMED = 10
+_MAX_NAMED_IMAGES = 10
 """Maximum number of unreadable images that are named in the notes."""
 
 
@@ -38,7 +38,7 @@ class Evaluation:
         path: Path of the artifact.
         labels: Class labels of the model, in the order of the logits.
         samples: The images.
-        truths: For each image the indices of all correct classes, in the model's order.
+        truths: For each image the indices of all correct classes in `labels`.
         predictions: The prediction for each image.
         seconds: Duration of the evaluation.
         engine: Engine, version, device, threads and precision, as the engine reports them.
@@ -84,8 +84,8 @@ def evaluate(
         The predictions, with notes about images that were skipped or could not be read.
 
     Raises:
-        RequestError: A class of the data is not a class of the model, more than `MAX_UNREADABLE`
-            of the images cannot be read, or the journal belongs to another run.
+        RequestError: A class of the data is not a class of the model, too many images cannot be
+            read (`MAX_UNREADABLE_SHARE`), or the journal belongs to another run.
         TinyViTError: The artifact cannot be opened or run.
         KeyboardInterrupt: The user interrupted the run. The exception's argument is a message that
             states the number of classified images and how to continue.
@@ -125,7 +125,7 @@ def make_evaluation(
     Args:
         path: Path of the artifact.
         classifier: The opened artifact.
-        matched: The images, and their correct classes in the model's order.
+        matched: The images, and for each of them the indices of the correct classes.
         predictions: One prediction per image.
         seconds: Duration of the evaluation.
 
@@ -147,14 +147,16 @@ def make_evaluation(
 class _PredictionCollector:
     """Collects the predictions of one artifact, and reports the progress.
 
-    If the user interrupts the run, the accuracy so far is reported.
+    If the user interrupts the run, the message of the interruption states the accuracy so far.
     """
 
     def __init__(
         self, path: str, matched: MatchedDataset, options: EvaluationOptions, progress: Progress
     ) -> None:
-        self._name, self._truths = Path(path).name, matched.class_indices
-        self._journal_path, self._progress = options.journal_path, progress
+        self._artifact_name = Path(path).name
+        self._truths = matched.class_indices
+        self._journal_path = options.journal_path
+        self._progress = progress
         self._correct_count = 0
 
     def collect(
@@ -181,21 +183,26 @@ class _PredictionCollector:
                 truth = self._truths[len(predictions)]
                 predictions.append(prediction)
                 self._correct_count += bool(prediction.classes) and prediction.classes[0] in truth
-                self._progress.advance(self._name, len(predictions), total)
+                self._progress.advance(self._artifact_name, len(predictions), total)
         except KeyboardInterrupt as interrupt:
             interrupt.args = (self._describe_interruption(len(predictions), total),)
             raise
         return predictions
 
-    def _describe_interruption(self, done: int, total: int) -> str:
+    def _describe_interruption(self, done_count: int, total_count: int) -> str:
         """Return the number of classified images, their accuracy, and the way to continue."""
-        accuracy = f" (top-1 of these: {100 * self._correct_count / done:.2f}%)" if done else ""
+        accuracy = ""
+        if done_count:
+            accuracy = f" (top-1 of these: {100 * self._correct_count / done_count:.2f}%)"
         continuation = (
             f"repeat the command to continue from {self._journal_path}"
             if self._journal_path
             else "use --resume FILE to be able to continue an interrupted run"
         )
-        return f"{self._name} classified {done} of {total} images{accuracy}; {continuation}"
+        return (
+            f"{self._artifact_name} classified {done_count} of {total_count} images{accuracy};"
+            f" {continuation}"
+        )
 
 
 def _describe_unreadable(
@@ -207,15 +214,15 @@ def _describe_unreadable(
         for sample, prediction in zip(samples, predictions)
         if not prediction.classes
     ]
-    if len(unreadable) > MAX_UNREADABLE * len(samples):
+    if len(unreadable) > MAX_UNREADABLE_SHARE * len(samples):
         raise RequestError(
             f"{len(unreadable)} of the {len(samples)} images cannot be read, such as"
             f" {unreadable[0]}",
-            f"replace them; at most {MAX_UNREADABLE:.0%} of the images may be unreadable",
+            f"replace them; at most {MAX_UNREADABLE_SHARE:.0%} of the images may be unreadable",
         )
-    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NAMED]]
-    if len(unreadable) > _MAX_NAMED:
-        notes.append(f"{len(unreadable) - _MAX_NAMED} more images could not be read")
+    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NAMED_IMAGES]]
+    if len(unreadable) > _MAX_NAMED_IMAGES:
+        notes.append(f"{len(unreadable) - _MAX_NAMED_IMAGES} more images could not be read")
     return notes
 
 

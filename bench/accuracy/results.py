@@ -43,10 +43,10 @@ def make_accuracy_result(
     readable = _list_readable_images(evaluation)
     if not readable:
         raise RequestError("none of the images can be read", "check the files in --data")
-    ranked = _rank_classes(evaluation, readable)
+    ranked_classes = _rank_classes(evaluation, readable)
     truths = [evaluation.truths[i] for i in readable]
-    is_top1_correct = top_k_correct(ranked, truths, 1)
-    is_top5_correct = top_k_correct(ranked, truths, 5)
+    is_top1_correct = top_k_correct(ranked_classes, truths, 1)
+    is_top5_correct = top_k_correct(ranked_classes, truths, 5)
     top1_count, top5_count = int(is_top1_correct.sum()), int(is_top5_correct.sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
     classified_count = len(readable)
@@ -97,11 +97,11 @@ def _rank_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray
     Returns:
         Class indices, (images, TOP_K); -1 fills the rows of a model with fewer classes.
     """
-    ranked = np.full((len(indices), TOP_K), -1, np.int64)
-    for row, index in zip(ranked, indices):
+    ranked_classes = np.full((len(indices), TOP_K), -1, np.int64)
+    for row, index in zip(ranked_classes, indices):
         classes = evaluation.predictions[index].classes[:TOP_K]
         row[: len(classes)] = classes
-    return ranked
+    return ranked_classes
 
 
 def _compare_with_reference(evaluation: Evaluation, reference: Evaluation) -> ReferenceComparison:

@@ -123,12 +123,13 @@ class _ProfiledModel:
     def __init__(self, path: str) -> None:
         """Load and compile a file for the CPU, with profiling."""
         self._library = _load_library()
-        self._environment, model, options, profiling = (ctypes.c_void_p() for _ in range(4))
+        self._environment, model, options, profiling_options = (ctypes.c_void_p() for _ in range(4))
         self._model, self._profiler = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("CreateEnvironment", 0, None, ctypes.byref(self._environment))
         self._call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
         self._call("CreateOptions", ctypes.byref(options))
         self._call("SetOptionsHardwareAccelerators", options, _CPU)
+        # LiteRT frees the text with the given function, so that C's malloc must have allocated it.
         libc = ctypes.CDLL(None)
         libc.strdup.restype = ctypes.c_void_p
         text = ctypes.c_void_p(libc.strdup(b"enable_profiling = true\n"))
@@ -137,9 +138,9 @@ class _ProfiledModel:
             b"runtime_options_string",
             text,
             ctypes.cast(libc.free, ctypes.c_void_p),
-            ctypes.byref(profiling),
+            ctypes.byref(profiling_options),
         )
-        self._call("AddOpaqueOptions", options, profiling)
+        self._call("AddOpaqueOptions", options, profiling_options)
         self._call(
             "CreateCompiledModel", self._environment, model, options, ctypes.byref(self._model)
         )

@@ -77,7 +77,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     data = path.read_bytes()
     remaining_products = _read_products(data)
     nodes = []
-    for event in _run_profiled(path, data, threads):
+    for event in _run_with_profiler(path, data, threads):
         kernel_name, macs = event.name.rpartition(" #")[0], 0
         if kernel_name.startswith(_PRODUCT_KERNELS):
             if not remaining_products or not kernel_name.startswith(
@@ -100,7 +100,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     return nodes
 
 
-def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
+def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
     """Run a file with ExecuTorch's profiler.
 
     Args:

@@ -98,19 +98,19 @@ def draw_latency_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has a latency.
     """
-    timed = _select_latencies(rows)
-    if not timed:
+    labeled_latencies = _select_latencies(rows)
+    if not labeled_latencies:
         return ""
-    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(timed)) as (figure, axes):
-        for y, (_, latency) in enumerate(timed):
+    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_latencies)) as (figure, axes):
+        for y, (_, latency) in enumerate(labeled_latencies):
             samples = [ms for turn in latency.turns_ms for ms in turn] or [latency.median_ms]
             low, high = np.quantile(samples, (0.1, 0.9))
             axes.barh(y, latency.median_ms, height=_BAR_HEIGHT, color=_STRONG)
             axes.plot([low, high], [y, y], color=_INK, linewidth=1.2)
             _draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
         caption = "median ms; the line spans the 10th to the 90th percentile"
-        _label_rows(axes, [label for label, _ in timed], caption)
-        texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in timed]
+        _label_rows(axes, [label for label, _ in labeled_latencies], caption)
+        texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in labeled_latencies]
         return _export_svg(figure, "Latency", texts)
 
 
@@ -120,19 +120,19 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has stage times.
     """
-    timed = [
+    labeled_stages = [
         (label, latency.stages_ms)
         for label, latency in _select_latencies(rows)
         if latency.stages_ms
     ]
-    if not timed:
+    if not labeled_stages:
         return ""
-    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
-    height_in = _AXIS_HEIGHT_IN + _LEGEND_HEIGHT_IN + _ROW_HEIGHT_IN * len(timed)
+    stage_names = list(dict.fromkeys(name for _, stages_ms in labeled_stages for name in stages_ms))
+    height_in = _AXIS_HEIGHT_IN + _LEGEND_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_stages)
     with _open_figure(height_in) as (figure, axes):
-        for y, (_, stages_ms) in enumerate(timed):
+        for y, (_, stages_ms) in enumerate(labeled_stages):
             start_ms = 0.0
-            for i, name in enumerate(names):
+            for i, name in enumerate(stage_names):
                 stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
                 legend_entry = name if y == 0 else None  # one entry per stage, not one per bar
@@ -145,17 +145,17 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
                     label=legend_entry,
                 )
                 start_ms += stage_ms
-        _label_rows(axes, [label for label, _ in timed], "median ms of each stage")
+        _label_rows(axes, [label for label, _ in labeled_stages], "median ms of each stage")
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=len(names),
+            ncols=len(stage_names),
             frameon=False,
             labelcolor=_INK,
             fontsize=_FONT_PT,
         )
         texts = []
-        for row_label, stages_ms in timed:
+        for row_label, stages_ms in labeled_stages:
             times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages_ms.items())
             texts.append(f"{row_label} {times}")
         return _export_svg(figure, "Stages", texts)
@@ -167,24 +167,25 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has an accuracy.
     """
-    distinct: dict[tuple[str, str, str], tuple[str, AccuracyResult]] = {}
+    # Several rows may show the same accuracy, such as those of different thread counts.
+    accuracies_by_key: dict[tuple[str, str, str], tuple[str, AccuracyResult]] = {}
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            distinct[key] = (row.label, row.accuracy)
-    if not distinct:
+            accuracies_by_key[key] = (row.label, row.accuracy)
+    if not accuracies_by_key:
         return ""
-    evaluated = list(distinct.values())
-    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(evaluated)) as (figure, axes):
-        for y, (_, accuracy) in enumerate(evaluated):
+    labeled_accuracies = list(accuracies_by_key.values())
+    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_accuracies)) as (figure, axes):
+        for y, (_, accuracy) in enumerate(labeled_accuracies):
             low, high = accuracy.top1_interval
             axes.plot([low, high], [y, y], color=_FAINT, linewidth=4, solid_capstyle="butt")
             axes.plot([accuracy.top1], [y], "o", color=_STRONG)
             _draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
         axes.margins(x=0.2)
         caption = "top-1 accuracy, % (with 95% interval)"
-        _label_rows(axes, [label for label, _ in evaluated], caption)
-        texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in evaluated]
+        _label_rows(axes, [label for label, _ in labeled_accuracies], caption)
+        texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in labeled_accuracies]
         return _export_svg(figure, "Accuracy", texts)
 
 

@@ -63,13 +63,17 @@ def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
 
 
 def _make_stage_table(rows: Sequence[Row]) -> Table:
-    timed = [(row, row.latency.stages_ms) for row in rows if row.latency and row.latency.stages_ms]
-    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
+    rows_with_stages = [
+        (row, row.latency.stages_ms) for row in rows if row.latency and row.latency.stages_ms
+    ]
+    stage_names = list(
+        dict.fromkeys(name for _, stages_ms in rows_with_stages for name in stages_ms)
+    )
     cells = []
-    for row, stages_ms in timed:
-        formatted_times = [format_number(stages_ms.get(name)) for name in names]
+    for row, stages_ms in rows_with_stages:
+        formatted_times = [format_number(stages_ms.get(name)) for name in stage_names]
         cells.append((row.label, row.device.name, *formatted_times))
-    return Table(STAGES_TITLE, ("artifact", "device", *names), tuple(cells))
+    return Table(STAGES_TITLE, ("artifact", "device", *stage_names), tuple(cells))
 
 
 def _make_cold_start_table(rows: Sequence[Row]) -> Table:
