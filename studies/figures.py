@@ -36,6 +36,8 @@ _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
 """Settings of the latency measurements; a measurement may replace some of them."""
 _BASELINE_RUNS = 24
 """Number of queries per artifact in records with baselines, which are slow to measure."""
+_INT8_FEATURES = ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
+"""Instruction sets that int8 kernels use, the best one of each architecture first."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
@@ -112,19 +114,17 @@ def name_machine_kind(device: DeviceInfo) -> str:
         device: The machine.
     """
     int8_features = [
-        name
-        for name in ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-        if any(name in feature for feature in device.cpu_features)
+        name for name in _INT8_FEATURES if any(name in feature for feature in device.cpu_features)
     ]
-    name = "-".join([device.architecture, *int8_features[:1]])
+    best_feature = int8_features[:1]
+    name = "-".join([device.architecture, *best_feature])
     return name.lower().replace(" ", "-").replace("_", "-")
 
 
 def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         artifacts = args.artifacts or Path(temporary)
-        records_folder = args.records or Path(temporary) / "records"
-        record_folder = _RecordFolder(records_folder, make_progress())
+        record_folder = _RecordFolder(args.records or Path(temporary) / "records", make_progress())
         _export_demo(artifacts, args.calib_data)
         records = _measure(record_folder, artifacts, args.val_data, with_peers=args.peers)
     args.output.mkdir(parents=True, exist_ok=True)
@@ -229,7 +229,10 @@ def _measure_converters(files: Sequence[str]) -> Record:
 
 
 def _export_demo(folder: Path, calib_data: Path) -> None:
-    """Export the demo model in float32 and int8 to every installed target, unless files exist."""
+    """Export the demo model in float32 and int8 to every installed target.
+
+    Nothing is exported in a precision in which the ONNX file already exists.
+    """
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
         _run_export(options)

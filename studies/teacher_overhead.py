@@ -4,9 +4,9 @@
 
 Compares three kinds of steps: learning from class labels, from a store (a folder of saved teacher
 predictions), and from a teacher that predicts during the step (in the loop). The kinds alternate in
-one process. The time of a step includes loading and augmenting the images, which takes a different
-time with a store. Peak memory is measured in a separate process for each kind. Prints a table for
-docs/training.md.
+one process. The time of a step includes loading and augmenting the images, because this time also
+depends on the kind of step. Peak memory is measured in a separate process for each kind. Prints a
+table for docs/training.md.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from tinyvit.studies.record_reading import time_record_reading
 
 STUDENT = "tiny_vit_5m_224"
 FROM_LABELS, FROM_STORE = "no teacher (labels)", "from a store"
-"""Names, in the table, of two kinds of steps."""
+"""Names of two kinds of steps in the table."""
 _LEARNING_RATE = 1e-5
 _MEMORY_STEPS = 3
 """Number of steps after which the peak memory is read."""
@@ -128,6 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_table(args: argparse.Namespace) -> int:
+    """Time all kinds of steps, print the table, and return the exit code."""
     steps = {name: make_step() for name, make_step in _make_step_factories(args).items()}
     timings = run_interleaved(steps, rounds=args.rounds, warmup=1)
     precision = "bfloat16" if select_device().uses_bfloat16 else "float32"
@@ -143,11 +144,11 @@ def _print_table(args: argparse.Namespace) -> int:
             ratio_text = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
         seconds, memory = timing.median_ms / 1000, _measure_peak_memory(name)
         print(f"| {name} | {seconds:.2f} | {ratio_text} | {memory} |", flush=True)
-    times = time_record_reading(open_store(args.logits), read_image_folder(args.data))
+    reading = time_record_reading(open_store(args.logits), read_image_folder(args.data))
     print(
-        f"\nReading and checking a record of the store takes {times.store_us:.0f} microseconds;"
+        f"\nReading and checking a record of the store takes {reading.store_us:.0f} microseconds;"
         f" reading one in the paper's format, including the keys of an epoch, takes"
-        f" {times.paper_us:.0f}."
+        f" {reading.paper_us:.0f}."
     )
     return 0
 
@@ -254,11 +255,11 @@ def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.
     return pixels[:, positions][:, :, positions]
 
 
-def _load_forever(data: TrainingData, batch: int) -> Iterator[TrainingBatch]:
+def _load_forever(data: TrainingData, batch_size: int) -> Iterator[TrainingBatch]:
     """Load the batches of one epoch after the other, without worker processes."""
     for epoch in count():
         order = shuffle_indices(0, epoch, len(data))
-        yield from load_batches(data, epoch, order, batch, workers=0)
+        yield from load_batches(data, epoch, order, batch_size, workers=0)
 
 
 if __name__ == "__main__":

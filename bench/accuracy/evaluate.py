@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -94,10 +94,9 @@ def evaluate(
         matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         start_s = time.perf_counter()
         settings = _list_journal_settings(path, dataset, matched, classifier)
+        journal_context: AbstractContextManager[Journal | None] = nullcontext()
         if options.journal_path:
             journal_context = open_journal(options.journal_path, settings)
-        else:
-            journal_context = nullcontext()
         with journal_context as journal:
             done_count = len(journal.initial_predictions) if journal else 0
             if options.ray_address is None:

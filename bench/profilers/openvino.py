@@ -71,6 +71,7 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
     core = shared_core()
     weight_files = (str(weights_path(path)),) if path.suffix == ".xml" else ()
     model = core.read_model(str(path), *weight_files)
+    # Dynamic sizes become 1, so that all shapes are static.
     model.reshape(
         {
             port: [size.get_length() if size.is_static else 1 for size in port.partial_shape]
@@ -88,15 +89,15 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
         "INFERENCE_NUM_THREADS": threads,
         "PERF_COUNT": True,
     }
-    compiled = core.compile_model(model, "CPU", settings)
-    request = compiled.create_infer_request()
+    compiled_model = core.compile_model(model, "CPU", settings)
+    request = compiled_model.create_infer_request()
     inputs = [
         random_input(port.shape, np.dtype(port.element_type.to_dtype()).name)
-        for port in compiled.inputs
+        for port in compiled_model.inputs
     ]
     for _ in range(RUNS):
         request.infer(inputs)
-    return compiled.get_runtime_model(), product_macs
+    return compiled_model.get_runtime_model(), product_macs
 
 
 def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:

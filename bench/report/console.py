@@ -100,12 +100,17 @@ def _format_percentile(value: float | None, samples: int) -> str:
 
 
 def _latency_details(result: LatencyResult) -> list[str]:
+    """Format precision, device, and the results that were requested by options, as lines."""
     artifact = result.artifact
-    share = artifact.int8_mac_share
+    integer_share = ""
+    if artifact.int8_mac_share is not None:
+        integer_share = (
+            f", {artifact.int8_mac_share:.0%} of the multiply-accumulates in integer kernels"
+        )
     lines = [
         f"{Path(artifact.path).name}, threads {describe_threads(artifact.engine)}, batch"
         f" {result.batch}: {artifact.precision or 'unknown precision'} on {artifact.engine.device}"
-        + ("" if share is None else f", {share:.0%} of the multiply-accumulates in integer kernels")
+        f"{integer_share}"
     ]
     if result.p99_limit_ms is not None:
         lines.append(
@@ -117,11 +122,12 @@ def _latency_details(result: LatencyResult) -> list[str]:
         lines.append(f"  stages: {stages}")
     if result.cold_start:
         start = result.cold_start
-        peak = start.peak_memory_bytes
+        peak_memory = ""
+        if start.peak_memory_bytes is not None:
+            peak_memory = f"; peak memory {start.peak_memory_bytes / 2**20:.0f} MiB"
         lines.append(
             f"  cold start: import {start.import_ms:.0f} ms, load {start.load_ms:.0f} ms,"
-            f" first inference {start.first_inference_ms:.0f} ms"
-            + ("" if peak is None else f"; peak memory {peak / 2**20:.0f} MiB")
+            f" first inference {start.first_inference_ms:.0f} ms{peak_memory}"
         )
     if result.peak_share is not None:
         lines.append(f"  {result.peak_share:.0%} of the speed that the device's peak rates allow")
