@@ -216,7 +216,7 @@ def _measure_stock(variant: str) -> Record:
     """
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(path) for path in export_pair(variant, Path(folder))]
-        return measure_latency(paths, replace(_CONFIG, runtimes=("onnxruntime", "openvino")))
+        return measure_latency(paths, replace(_CONFIG, engine_names=("onnxruntime", "openvino")))
 
 
 def _measure_converters(files: Sequence[str]) -> Record:
