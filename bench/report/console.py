@@ -26,11 +26,11 @@ def format_latency_record(record: Record) -> list[str]:
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
         " latency / first artifact's |",
         "|---" * 9 + "|",
-        *(_latency_row(result) for result in record.latency),
+        *(_format_latency_row(result) for result in record.latency),
         "",
     ]
     for result in record.latency:
-        lines += _latency_details(result)
+        lines += _format_latency_details(result)
     for baseline in record.baselines:
         name, ratio = Path(baseline.artifact_path).name, format_ratio(baseline.ratio)
         lines.append(
@@ -48,10 +48,10 @@ def format_accuracy_record(record: Record) -> list[str]:
         "| artifact | engine | images | top-1 (95% interval) | top-5 |"
         " confidence error (expected calibration error, ECE) | images/s |",
         "|---" * 7 + "|",
-        *(_accuracy_row(result) for result in record.accuracy),
+        *(_format_accuracy_row(result) for result in record.accuracy),
     ]
     for result in record.accuracy:
-        lines += _reference_details(result)
+        lines += _format_reference_details(result)
     return lines
 
 
@@ -76,11 +76,11 @@ def format_preprocess_check(record: Record) -> list[str]:
 def format_comparison(comparison: RecordComparison) -> list[str]:
     """Format the change of each artifact, and name the results that are in only one record."""
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
-    lines += [_change_row(change) for change in comparison.changes]
+    lines += [_format_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
 
 
-def _latency_row(result: LatencyResult) -> str:
+def _format_latency_row(result: LatencyResult) -> str:
     engine = result.artifact.engine
     has_range = result.min_ms is not None and result.max_ms is not None
     cells = (
@@ -97,7 +97,7 @@ def _latency_row(result: LatencyResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _latency_details(result: LatencyResult) -> list[str]:
+def _format_latency_details(result: LatencyResult) -> list[str]:
     """Format precision, device, and the results that were requested by options, as lines."""
     artifact = result.artifact
     integer_share = ""
@@ -137,7 +137,7 @@ def _latency_details(result: LatencyResult) -> list[str]:
     return lines
 
 
-def _accuracy_row(result: AccuracyResult) -> str:
+def _format_accuracy_row(result: AccuracyResult) -> str:
     has_unreadable_images = result.classified_count != result.total_count
     total = f" of {result.total_count}" if has_unreadable_images else ""
     low, high = result.top1_interval
@@ -153,7 +153,7 @@ def _accuracy_row(result: AccuracyResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _reference_details(result: AccuracyResult) -> list[str]:
+def _format_reference_details(result: AccuracyResult) -> list[str]:
     """Format the comparison with the reference, and the classes with the largest loss."""
     comparison = result.reference
     if comparison is None:
@@ -177,7 +177,7 @@ def _reference_details(result: AccuracyResult) -> list[str]:
     return lines
 
 
-def _change_row(change: Change) -> str:
+def _format_change_row(change: Change) -> str:
     if change.kind == "latency":
         before, after = f"{change.before:.2f} ms", f"{change.after:.2f} ms"
         change_and_interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"

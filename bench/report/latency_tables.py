@@ -45,11 +45,11 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
         "max",
         "warm-up queries",
     )
-    cells = tuple(_percentile_cells(row, row.latency) for row in rows if row.latency)
+    cells = tuple(_make_percentile_cells(row, row.latency) for row in rows if row.latency)
     return Table(LATENCY_TITLE, header, cells)
 
 
-def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
+def _make_percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
     count = latency.sample_count
     percentiles = (
         format_percentile(latency.p90_ms, 0.9, count),

@@ -45,10 +45,10 @@ def make_summary_table(rows: Sequence[Row]) -> Table:
         "size MB",
         "integer MACs",
     )
-    return Table(SUMMARY_TITLE, header, tuple(_summary_cells(row) for row in rows))
+    return Table(SUMMARY_TITLE, header, tuple(_make_summary_cells(row) for row in rows))
 
 
-def _summary_cells(row: Row) -> tuple[str, ...]:
+def _make_summary_cells(row: Row) -> tuple[str, ...]:
     artifact, latency, accuracy = row.artifact, row.latency, row.accuracy
     return (
         row.file_name,
@@ -82,11 +82,11 @@ def make_device_table(records: Sequence[Record]) -> Table:
         "architecture",
         "system",
     )
-    rows = dict.fromkeys(_device_cells(record.device) for record in records)
+    rows = dict.fromkeys(_make_device_cells(record.device) for record in records)
     return Table("Devices", header, tuple(rows))
 
 
-def _device_cells(device: DeviceInfo) -> tuple[str, ...]:
+def _make_device_cells(device: DeviceInfo) -> tuple[str, ...]:
     return (
         device.name,
         device.cpu,
