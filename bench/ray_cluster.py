@@ -39,7 +39,7 @@ def connect_cluster(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise MissingDependencyError.of("ray", "ray") from error
+        raise MissingDependencyError.for_package("ray", extra="ray") from error
     _require_listener(address)
     is_own_connection = not ray.is_initialized()
     try:

@@ -103,12 +103,18 @@ def write_artifact(
 
 
 def _lower(target: Target, network: PreparedNetwork) -> LoweredModel:
-    """Lower the network, or reuse the model that the search lowered (always stage "host")."""
+    """Lower the network, or reuse the model of the search (always without preprocessing)."""
     manifest, candidate = network.manifest, network.candidate
-    if manifest.stage == "host" and candidate is not None and candidate.lowered is not None:
+    if (
+        manifest.embedded_preprocessing == "host"
+        and candidate is not None
+        and candidate.lowered is not None
+    ):
         return candidate.lowered
     with explain_tool_errors(f"making the {target.name} artifact"):
-        return target.lower(network.graph, manifest.preprocess, manifest.stage, manifest.precision)
+        return target.lower(
+            network.graph, manifest.preprocess, manifest.embedded_preprocessing, manifest.precision
+        )
 
 
 def _complete_manifest(target: Target, network: PreparedNetwork) -> Manifest:

@@ -68,7 +68,8 @@ class QuantizedCandidate:
         graph: The quantized network, traced.
         recipe: The recipe that was applied, with the units that stay float32.
         trials: The steps of the search; the last one is of this network.
-        lowered: The model at stage "host" for the target itself; None if a substitute was measured.
+        lowered: The model with embedded preprocessing "host" for the target itself; None if a
+            substitute was measured.
         int8_mac_fraction: Fraction of the multiply-accumulates that ran in integer kernels, 0 to
             1; None if the engine does not run here or does not report its kernels.
         speed: Latency compared with the float32 artifact; None if the engine does not run here.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.variants import check_size
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ExportConfig:
     targets: tuple[str, ...] = ("onnx",)
     img_size: int | None = None
     batch: int | None = 1
-    preprocess: PreprocessStage = "host"
+    preprocess: EmbeddedPreprocessing = "host"
     labels: str | Path | Sequence[str] | None = None
     output: str | Path | None = None
     opset: int = DEFAULT_OPSET
@@ -102,7 +102,7 @@ class ExportConfig:
 
     def _validate_input(self) -> None:
         """Check the options that determine the shape and the type of the artifact's input."""
-        stages = get_args(PreprocessStage)
+        stages = get_args(EmbeddedPreprocessing)
         if self.preprocess not in stages:
             raise RequestError(
                 f"--preprocess {self.preprocess} is not possible", f"use one of {', '.join(stages)}"

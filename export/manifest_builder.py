@@ -15,10 +15,10 @@ from tinyvit import golden
 from tinyvit.export.tracing import BATCH, INPUT, OUTPUT
 from tinyvit.labels import Label
 from tinyvit.manifest import (
+    EmbeddedPreprocessing,
     GoldenVectors,
     Manifest,
     Precision,
-    PreprocessStage,
     SourceCheckpoint,
     TensorSpec,
 )
@@ -28,7 +28,11 @@ if TYPE_CHECKING:
     from tinyvit.nn.checkpoint import Checkpoint
     from tinyvit.nn.model import TinyViT
 
-RELATIVE_TOLERANCE: dict[PreprocessStage, float] = {"host": 1e-3, "normalize": 1e-3, "full": 1e-2}
+RELATIVE_TOLERANCE: dict[EmbeddedPreprocessing, float] = {
+    "host": 1e-3,
+    "normalize": 1e-3,
+    "full": 1e-2,
+}
 """Allowed difference between the logits of a float32 engine and those of the torch model, as a
 fraction of the largest absolute logit, or of 1 if that is larger.
 
@@ -52,9 +56,9 @@ Sides and shifts are multiples of the 4 pixels of a patch.
 """
 
 _CENTER_MARGIN = 64
-"""Columns added on either side of a square golden image for the stage "full". After the image is
-halved, the center crop removes 32 more pixels at the left than at the top, a multiple of the patch
-size."""
+"""Columns added on either side of a square golden image for embedded preprocessing "full". After
+the image is halved, the center crop removes 32 more pixels at the left than at the top, a multiple
+of the patch size."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def build_manifest(
     source: Checkpoint,
     labels: tuple[Label, ...],
     batch: int | None,
-    stage: PreprocessStage,
+    embedded_preprocessing: EmbeddedPreprocessing,
     precision: Precision = "float32",
 ) -> Manifest:
     """Build a manifest without its golden vectors and without what depends on the target.
@@ -80,14 +84,14 @@ def build_manifest(
         source: The checkpoint that is exported.
         labels: One label for each class, in the order of the classifier's rows.
         batch: Images per call; None for a dynamic batch.
-        stage: How much of the preprocessing is part of the artifact.
+        embedded_preprocessing: How much of the preprocessing is part of the artifact.
         precision: Precision of the artifact.
 
     Returns:
         A manifest whose `target` is "", whose `tools` are empty, and whose float32 input is NCHW.
     """
     size, batch_axis = source.img_size, batch or BATCH
-    inputs: dict[PreprocessStage, TensorSpec] = {
+    inputs: dict[EmbeddedPreprocessing, TensorSpec] = {
         "host": TensorSpec(INPUT, (batch_axis, 3, size, size), "float32", "NCHW"),
         "normalize": TensorSpec(INPUT, (batch_axis, size, size, 3), "uint8", "NHWC"),
         "full": TensorSpec(INPUT, (1, "height", "width", 3), "uint8", "NHWC"),
@@ -98,8 +102,8 @@ def build_manifest(
         img_size=size,
         target="",
         precision=precision,
-        stage=stage,
-        input=inputs[stage],
+        embedded_preprocessing=embedded_preprocessing,
+        input=inputs[embedded_preprocessing],
         output=TensorSpec(OUTPUT, (batch_axis, source.num_classes), "float32", "NC"),
         preprocess=source.preprocess,
         labels=labels,
@@ -115,21 +119,25 @@ def make_golden_vectors(network: TinyViT, manifest: Manifest) -> GoldenVectors:
     Args:
         network: The network whose logits the artifact must reproduce. For float32 and float16, it
             is the network before folding; for int8, the quantized network with exact arithmetic.
-        manifest: The artifact's manifest; its stage, precision, preprocessing and image size are
-            used.
+        manifest: The artifact's manifest; its embedded preprocessing, precision, preprocessing and
+            image size are used.
 
     Returns:
         The formula of the inputs, their logits rounded to 7 digits, and the tolerance.
     """
     inputs = _choose_inputs(manifest)
     images = (
-        golden.make_pattern(pattern, inputs.height, inputs.width) for pattern in inputs.patterns
+        golden.make_golden_input(pattern, inputs.height, inputs.width)
+        for pattern in inputs.patterns
     )
     logits = np.concatenate(
-        [_run_network(network, manifest.preprocess, manifest.stage, image) for image in images]
+        [
+            _run_network(network, manifest.preprocess, manifest.embedded_preprocessing, image)
+            for image in images
+        ]
     )
     rounding = ROUNDING_TOLERANCE.get(manifest.precision, 0.0)
-    relative = max(RELATIVE_TOLERANCE[manifest.stage], rounding)
+    relative = max(RELATIVE_TOLERANCE[manifest.embedded_preprocessing], rounding)
     tolerance = relative * max(1.0, float(np.abs(logits).max()))
     return GoldenVectors(
         formula=inputs.formula,
@@ -149,10 +157,14 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
     therefore twice the resized size, and the squares are twice as large and shifted by the pixels
     that the crop removes.
     """
-    size, preprocess, resizes = manifest.img_size, manifest.preprocess, manifest.stage == "full"
+    size, preprocess, resizes = (
+        manifest.img_size,
+        manifest.preprocess,
+        manifest.embedded_preprocessing == "full",
+    )
     if manifest.precision != "int8":
         height, width = (size * 5 // 4, size * 3 // 2) if resizes else (size, size)
-        return _GoldenInputs(golden.CHIRP_FORMULA, golden.PATTERNS, height, width)
+        return _GoldenInputs(golden.CHIRP_FORMULA, golden.CHIRP_PATTERNS, height, width)
     scale, height, width, cropped = 1, size, size, 0
     if resizes:
         scale, height = 2, 2 * preprocess.resize
@@ -162,18 +174,25 @@ def _choose_inputs(manifest: Manifest) -> _GoldenInputs:
         golden.square_pattern_number(scale * side, scale * (shift - cropped))
         for side, shift in SQUARES
     ]
-    patterns = (*golden.PATTERNS, *squares)
+    patterns = (*golden.CHIRP_PATTERNS, *squares)
     return _GoldenInputs(golden.SQUARES_FORMULA, patterns, height, width)
 
 
 def _run_network(
-    network: TinyViT, preprocess: Preprocess, stage: PreprocessStage, image: npt.NDArray[np.uint8]
+    network: TinyViT,
+    preprocess: Preprocess,
+    embedded_preprocessing: EmbeddedPreprocessing,
+    image: npt.NDArray[np.uint8],
 ) -> npt.NDArray[np.float64]:
     """Return the logits, (1, classes), of an image of uint8 pixels, (height, width, 3)."""
     import torch
     from PIL import Image
 
-    pixels = preprocess(Image.fromarray(image)) if stage == "full" else preprocess.normalize(image)
+    pixels = (
+        preprocess(Image.fromarray(image))
+        if embedded_preprocessing == "full"
+        else preprocess.normalize(image)
+    )
     dtype = network.head.fc.weight.dtype
     with torch.no_grad():
         logits = network(torch.from_numpy(pixels)[None].to(dtype))

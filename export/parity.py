@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.export.baseline_timing import ONE_THREAD
 from tinyvit.export.targets import LoweredModel, Target, get_target
-from tinyvit.manifest import Manifest, Parity, Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Parity, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
@@ -54,10 +54,14 @@ class OnnxSubstitute(Target):
         )
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> LoweredModel:
         """Lower the graph as the ONNX target does; see `Target.lower`."""
-        return self._onnx.lower(graph, preprocess, stage, precision)
+        return self._onnx.lower(graph, preprocess, embedded_preprocessing, precision)
 
 
 def require_tools(target: Target) -> None:
@@ -73,7 +77,7 @@ def require_tools(target: Target) -> None:
         try:
             metadata.version(tool)
         except metadata.PackageNotFoundError as error:
-            raise MissingDependencyError.of(tool, target.extra) from error
+            raise MissingDependencyError.for_package(tool, extra=target.extra) from error
 
 
 @contextmanager
@@ -98,7 +102,9 @@ def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterato
     else:
         path = artifact.path.with_name("graph.onnx")
         path.write_bytes(
-            target.make_parity_model(graph, manifest.preprocess, manifest.stage, manifest.precision)
+            target.make_parity_model(
+                graph, manifest.preprocess, manifest.embedded_preprocessing, manifest.precision
+            )
         )
         runtime = open_runtime(Artifact(path, manifest), "onnxruntime", ONE_THREAD)
     with runtime:

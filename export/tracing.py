@@ -145,7 +145,7 @@ def trace(model: TinyViT, *, batch: int | None = 1, opset: int = DEFAULT_OPSET) 
         import onnxscript  # noqa: F401 (needed later, and checked before the slow tracing)
         import torch
     except ImportError as error:
-        raise MissingDependencyError.of(error.name or "torch", "export") from error
+        raise MissingDependencyError.for_package(error.name or "torch", extra="export") from error
     # A dynamic batch is traced with two images: torch would treat a size of 0 or 1 as fixed.
     example = torch.zeros(batch or 2, 3, model.img_size, model.img_size)
     shapes = None if batch else ({0: torch.export.Dim(BATCH)},)

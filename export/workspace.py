@@ -23,8 +23,8 @@ from tinyvit.runtimes.registry import open_runtime
 class Workspace:
     """A folder of trial artifacts of one target, at most one per precision.
 
-    They contain no preprocessing (stage "host"), whatever stage was requested, so that only the
-    network is measured.
+    They contain no preprocessing (embedded preprocessing "host"), whatever was requested, so that
+    only the network is measured.
 
     Attributes:
         folder: The folder that contains the artifacts.

@@ -8,4 +8,4 @@ from tinyvit.errors import MissingDependencyError
 try:
     import torch as _torch  # noqa: F401  (checks that torch is installed)
 except ImportError as error:
-    raise MissingDependencyError.of("torch", "export") from error
+    raise MissingDependencyError.for_package("torch", extra="export") from error

@@ -78,8 +78,8 @@ def run_artifact(
     """Run an artifact on every image.
 
     Args:
-        runtime: The opened artifact. Its input must be normalized images (preprocessing stage
-            "host").
+        runtime: The opened artifact. Its input must be normalized images (embedded
+            preprocessing "host").
         manifest: The manifest of the artifact, which states the shape and layout of the input and
             the preprocessing.
         make_batches: Returns the images, in batches of any size. For an artifact with a fixed batch

@@ -114,7 +114,7 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
         with quiet_loggers("torchao", "torch.utils._pytree"):
             from torchao.quantization import pt2e
     except ImportError as error:
-        raise MissingDependencyError.of("torchao", "export") from error
+        raise MissingDependencyError.for_package("torchao", extra="export") from error
     return getattr(pt2e, class_name)(
         dtype=torch.int8,
         qscheme=torch.per_tensor_symmetric,

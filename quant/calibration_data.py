@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyvit.data.image_sources import (
+from tinyvit.data.calibration_images import (
+    CalibrationImage,
     Pixels,
-    SourceImage,
-    list_source_images,
-    order_source_images,
+    list_calibration_images,
+    order_calibration_images,
 )
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.preprocess import Preprocess
@@ -181,12 +181,14 @@ def _read_distinct_images(
     data: Path, preprocess: Preprocess, count: int, seed: int
 ) -> _DistinctImages:
     """Read images in an order that depends on the seed, until `count` different ones are found."""
-    images = order_source_images(list_source_images(data), seed)
+    images = order_calibration_images(list_calibration_images(data), seed)
     pixels = np.empty((min(count, len(images)), preprocess.size, preprocess.size, 3), np.uint8)
     digests: set[bytes] = set()
     errors: list[ImageError] = []
     copies = 0
-    for image, decoded in zip(images, decode_images((item.read for item in images), preprocess)):
+    for image, decoded in zip(
+        images, decode_images((item.get_source for item in images), preprocess)
+    ):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
             check_unreadable(errors, len(images))
@@ -206,7 +208,7 @@ def _read_distinct_images(
     return distinct
 
 
-def _check_not_single_color(pixels: Pixels, image: SourceImage, data: Path) -> None:
+def _check_not_single_color(pixels: Pixels, image: CalibrationImage, data: Path) -> None:
     """Refuse an image, uint8 (S, S, 3), in which all pixels are equal."""
     if (pixels == pixels[0, 0]).all():
         raise RequestError(

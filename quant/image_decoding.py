@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 
-from tinyvit.data.decoding import count_decoding_threads, map_ahead
-from tinyvit.data.image_sources import Pixels
-from tinyvit.data.listing import ImageReader
+from tinyvit.data.calibration_images import Pixels
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
+from tinyvit.data.listing import SourceGetter
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.images import open_image
 from tinyvit.preprocess import Preprocess
@@ -20,22 +20,22 @@ MAX_UNREADABLE_SHARE = 0.05
 
 
 def decode_images(
-    readers: Iterable[ImageReader], preprocess: Preprocess
+    getters: Iterable[SourceGetter], preprocess: Preprocess
 ) -> Iterator[Pixels | ImageError]:
     """Decode, resize and crop images in threads.
 
     The threads decode a few images in advance, so that the caller does not wait for each image.
 
     Args:
-        readers: One function for each image, which returns its path, its bytes or its pixels.
+        getters: One function for each image, which returns its path, its bytes or its pixels.
         preprocess: The preprocessing of the model, which states how images are resized and cropped.
 
     Yields:
         The RGB pixels of each image, uint8 (S, S, 3), or the error that decoding raised, in order.
     """
-    threads = count_decoding_threads()
+    threads = choose_decoding_threads()
     return map_ahead(
-        partial(_decode_image, preprocess), readers, threads=threads, ahead=2 * threads + 1
+        partial(_decode_image, preprocess), getters, threads=threads, ahead=2 * threads + 1
     )
 
 
@@ -56,9 +56,9 @@ def check_unreadable(errors: Sequence[ImageError], total: int) -> None:
         )
 
 
-def _decode_image(preprocess: Preprocess, read: ImageReader) -> Pixels | ImageError:
+def _decode_image(preprocess: Preprocess, get_source: SourceGetter) -> Pixels | ImageError:
     """Return the pixels of one image, or the error."""
     try:
-        return preprocess.resize_and_crop(open_image(read(), exif=False))
+        return preprocess.resize_and_crop(open_image(get_source(), exif=False))
     except ImageError as error:
         return error

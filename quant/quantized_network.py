@@ -22,7 +22,7 @@ from typing import TypeVar
 
 from torch import nn
 
-from tinyvit.nn.model import Attention, SplitProjection
+from tinyvit.nn.attention import Attention, SplitProjection
 from tinyvit.quant.quantized_layers import ActivationQuantizer, Layer, QuantizedLayer
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme

@@ -111,7 +111,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
         handle.remove()
     for name, attention in attention_modules(folded):
         image_tokens = macs[f"{name}.proj"] // attention.proj.weight.numel()
-        macs[name] = 2 * image_tokens * attention.tokens * attention.num_heads * HEAD_DIM
+        macs[name] = 2 * image_tokens * attention.window_tokens * attention.num_heads * HEAD_DIM
     return macs
 
 

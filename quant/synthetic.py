@@ -23,7 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvit.data.image_sources import Pixels, read_image_array
+from tinyvit.data.calibration_images import Pixels, read_image_array
 from tinyvit.errors import RequestError
 from tinyvit.files import publish_files, staging_folder
 from tinyvit.nn.model import TinyViT

@@ -10,9 +10,9 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.data.calibration_images import Pixels
 from tinyvit.data.class_folders import LabeledImages, read_labeled_images
-from tinyvit.data.image_sources import Pixels
-from tinyvit.data.listing import make_path_reader
+from tinyvit.data.listing import make_path_getter
 from tinyvit.errors import ImageError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
@@ -78,7 +78,7 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
-        decoded = decode_images(map(make_path_reader, self.images.files), self.preprocess)
+        decoded = decode_images(map(make_path_getter, self.images.files), self.preprocess)
         for class_index, image in zip(self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)

@@ -18,11 +18,11 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.batching import run_in_batches
-from tinyvit.data.decoding import count_decoding_threads, map_ahead
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
-from tinyvit.manifest import Manifest, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, RuntimeInfo, RuntimeOptions
@@ -60,15 +60,15 @@ class ClassifierInfo:
 
     Attributes:
         file: Name of the artifact's file.
-        stage: Which part of the preprocessing is inside the file: "host" (none), "normalize" or
-            "full".
+        embedded_preprocessing: Which part of the preprocessing is inside the file: "host" (none),
+            "normalize" or "full".
         batch_size: Number of images in one run of the network.
         decoding_threads: Threads that decode and resize images.
         runtime: Engine, device, threads and precision in use.
     """
 
     file: str
-    stage: PreprocessStage
+    embedded_preprocessing: EmbeddedPreprocessing
     batch_size: int
     decoding_threads: int
     runtime: RuntimeInfo
@@ -132,7 +132,7 @@ class Classifier:
             raise
         self._batch_size = self._model_io.batch_size or DEFAULT_BATCH_SIZE
         self._top_k = min(top_k, len(self._model_io.labels))
-        self._decoding_threads = count_decoding_threads()
+        self._decoding_threads = choose_decoding_threads()
 
     @property
     def preprocess(self) -> Preprocess:
@@ -302,7 +302,7 @@ class Classifier:
         """Return the settings that the classifier runs with."""
         return ClassifierInfo(
             self._path.name,
-            self._model_io.stage,
+            self._model_io.embedded_preprocessing,
             self._batch_size,
             self._decoding_threads,
             self._runtime.describe(),

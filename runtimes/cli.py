@@ -282,7 +282,7 @@ def _run_inspect(arguments: argparse.Namespace) -> int:
         record = {
             **json.loads(manifest.to_json()),
             "manifest_sha256": manifest.manifest_sha256,
-            "intact": manifest.intact,
+            "intact": manifest.is_intact,
         }
         print(json.dumps(record))
     else:

@@ -82,7 +82,7 @@ def import_tensorrt(flavor: Flavor) -> ModuleType:
         return import_module(product.module)
     except (ImportError, OSError) as error:
         # An OSError means that its libraries are missing or need another version of CUDA.
-        raise MissingDependencyError.of(product.module, product.extra) from error
+        raise MissingDependencyError.for_package(product.module, extra=product.extra) from error
 
 
 def make_logger(tensorrt: Any) -> Any:

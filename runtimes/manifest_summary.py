@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from tinyvit.manifest import Manifest, Quantization, TensorSpec
 
-_STAGES = {"host": "none of it", "normalize": "the normalization", "full": "all of it"}
-"""Maps a preprocessing stage to the part of the preprocessing that is inside the file."""
+_EMBEDDED_DESCRIPTIONS = {
+    "host": "none of it",
+    "normalize": "the normalization",
+    "full": "all of it",
+}
+"""Describes which part of the preprocessing is inside the file, by `embedded_preprocessing`."""
 
 
 def summarize_manifest(manifest: Manifest) -> dict[str, str]:
@@ -28,7 +32,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         "preprocessing": f"resize {preprocess.resize}, crop {preprocess.size}"
         f" ({preprocess.crop}), {preprocess.interpolation}, mean {preprocess.mean},"
         f" std {preprocess.std}",
-        "  in the file": _STAGES[manifest.stage],
+        "  in the file": _EMBEDDED_DESCRIPTIONS[manifest.embedded_preprocessing],
         "license": manifest.license,
         "source": f"{manifest.source.name}, sha256 {manifest.source.sha256}",
         "tools": ", ".join(f"{name} {version}" for name, version in sorted(manifest.tools.items())),
@@ -40,7 +44,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
         " tinyvit-verify to check them"
         if golden
         else "none",
-        "manifest": describe_integrity(manifest.intact),
+        "manifest": describe_integrity(manifest.is_intact),
         "labels": f"{len(manifest.labels)} classes",
     }
 

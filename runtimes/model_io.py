@@ -17,7 +17,7 @@ from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.labels import Label, imagenet_labels, numbered_labels
-from tinyvit.manifest import PreprocessStage, TensorSpec
+from tinyvit.manifest import EmbeddedPreprocessing, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
@@ -35,15 +35,15 @@ class ModelIO:
     """How to prepare an image for a classifier and how to interpret its logits.
 
     Attributes:
-        stage: Which part of the preprocessing is inside the file: "host" (none), "normalize" or
-            "full".
+        embedded_preprocessing: Which part of the preprocessing is inside the file: "host" (none),
+            "normalize" or "full".
         layout: Layout of the input, "NCHW" or "NHWC".
         preprocess: The whole preprocessing, inside and outside the file.
         labels: One label for each class, in the order of the logits.
         batch_size: Number of images that every run must have; None if any number is allowed.
     """
 
-    stage: PreprocessStage
+    embedded_preprocessing: EmbeddedPreprocessing
     layout: str
     preprocess: Preprocess
     labels: tuple[Label, ...]
@@ -57,12 +57,12 @@ class ModelIO:
 
         Returns:
             The network's input without the batch dimension: float32 (3, size, size) or
-            (size, size, 3) for stage "host"; uint8 (size, size, 3) for "normalize"; the image
-            itself, uint8 (height, width, 3), for "full".
+            (size, size, 3) for embedded preprocessing "host"; uint8 (size, size, 3) for
+            "normalize"; the image itself, uint8 (height, width, 3), for "full".
         """
-        if self.stage == "host":
+        if self.embedded_preprocessing == "host":
             return self.preprocess(image, self.layout)
-        if self.stage == "normalize":
+        if self.embedded_preprocessing == "normalize":
             return self.preprocess.resize_and_crop(image)
         return np.asarray(image)
 
@@ -98,7 +98,9 @@ def resolve_model_io(
             _EXPECTED,
         )
     network_input, classes = runtime.inputs[0], _count_classes(runtime.outputs[0])
-    stage, size = _resolve_stage(network_input, artifact, preprocess)
+    embedded_preprocessing, size = _resolve_embedded_preprocessing(
+        network_input, artifact, preprocess
+    )
     manifest = artifact.manifest
     if manifest and not _is_same_shape(manifest.input.shape, network_input.shape):
         raise ArtifactError(
@@ -106,7 +108,7 @@ def resolve_model_io(
             f" {_describe(manifest.input)}",
             "export the file again",
         )
-    _check_preprocess(preprocess, stage, size, artifact)
+    _check_preprocess(preprocess, embedded_preprocessing, size, artifact)
     used_preprocess = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
     used_labels = _resolve_labels(artifact, classes, labels)
     if not manifest:
@@ -115,25 +117,27 @@ def resolve_model_io(
             used_preprocess if preprocess is None else None,
             classes if labels is None else None,
         )
-    batch_size = 1 if stage == "full" else network_input.shape[0]
+    batch_size = 1 if embedded_preprocessing == "full" else network_input.shape[0]
     fixed_batch_size = batch_size if isinstance(batch_size, int) else None
-    return ModelIO(stage, network_input.layout, used_preprocess, used_labels, fixed_batch_size)
+    return ModelIO(
+        embedded_preprocessing, network_input.layout, used_preprocess, used_labels, fixed_batch_size
+    )
 
 
 class _ImageInput(NamedTuple):
     """Stage and size of an input that takes images; a size that the file leaves open is a string.
 
-    An artifact of the stage "full" has a uint8 input of open size, too. It is read as "normalize"
-    here, because only the manifest distinguishes the two.
+    An artifact with embedded preprocessing "full" has a uint8 input of open size, too. It is read
+    as "normalize" here, because only the manifest distinguishes the two.
     """
 
-    stage: Literal["host", "normalize"]
+    embedded_preprocessing: Literal["host", "normalize"]
     height: int | str
     width: int | str
 
 
 def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
-    """Derive stage and size from an input's dtype and shape; None if it does not take images."""
+    """Derive what the input expects from its dtype and shape; None if it does not take images."""
     if len(spec.shape) != 4:
         return None
     _, *sizes = spec.shape
@@ -147,24 +151,29 @@ def _read_image_input(spec: TensorSpec) -> _ImageInput | None:
     return None
 
 
-def _resolve_stage(
+def _resolve_embedded_preprocessing(
     spec: TensorSpec, artifact: Artifact, preprocess: Preprocess | None
-) -> tuple[PreprocessStage, int]:
-    """Return the stage and the side, in pixels, of the network's square input image."""
+) -> tuple[EmbeddedPreprocessing, int]:
+    """Return the embedded preprocessing and the side of the square input image in pixels."""
     manifest = artifact.manifest
     image_input = _read_image_input(spec)
     if image_input is None:
         raise _input_error(spec, artifact)
-    stage, height, width = image_input
+    embedded_preprocessing, height, width = image_input
     takes_any_size = isinstance(height, str) and isinstance(width, str)
-    if manifest and manifest.stage == "full" and stage == "normalize" and takes_any_size:
+    if (
+        manifest
+        and manifest.embedded_preprocessing == "full"
+        and embedded_preprocessing == "normalize"
+        and takes_any_size
+    ):
         return "full", manifest.preprocess.size
-    if manifest and manifest.stage != stage:
+    if manifest and manifest.embedded_preprocessing != embedded_preprocessing:
         raise _input_error(spec, artifact)
     if isinstance(height, int) and height == width:
-        return stage, height
+        return embedded_preprocessing, height
     if takes_any_size and preprocess:
-        return stage, preprocess.size
+        return embedded_preprocessing, preprocess.size
     if takes_any_size and not manifest:
         raise ArtifactError(
             f"{artifact.path.name} takes images of any size, and has no manifest that states the"
@@ -178,7 +187,8 @@ def _resolve_stage(
 def _input_error(spec: TensorSpec, artifact: Artifact) -> ArtifactError:
     """Return the error for an input that does not take images or contradicts the manifest."""
     contradiction = (
-        f", which contradicts its manifest (stage {artifact.manifest.stage!r})"
+        f", which contradicts its manifest (embedded preprocessing"
+        f" {artifact.manifest.embedded_preprocessing!r})"
         if artifact.manifest
         else ""
     )
@@ -200,11 +210,14 @@ def _count_classes(output: TensorSpec) -> int:
 
 
 def _check_preprocess(
-    preprocess: Preprocess | None, stage: PreprocessStage, size: int, artifact: Artifact
+    preprocess: Preprocess | None,
+    embedded_preprocessing: EmbeddedPreprocessing,
+    size: int,
+    artifact: Artifact,
 ) -> None:
     """Check that the preprocessing (the caller's, or else the manifest's) matches the network."""
     name, manifest = artifact.path.name, artifact.manifest
-    if stage == "full":
+    if embedded_preprocessing == "full":
         if preprocess and manifest and preprocess != manifest.preprocess:
             raise RequestError(
                 f"{name} resizes and crops images inside the file, so its preprocessing cannot be"

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError
-from tinyvit.golden import is_supported, make_pattern
+from tinyvit.golden import is_supported, make_golden_input
 from tinyvit.manifest import GoldenVectors, Manifest
 from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import content_sha256, read_artifact
@@ -130,7 +130,7 @@ def verify(
     logits_agree = all(result.max_abs_diff <= golden.tolerance for result in results)
     failures = {
         "the network was changed after export": not content_unchanged,
-        "the manifest was changed after export": not manifest.intact,
+        "the manifest was changed after export": not manifest.is_intact,
         "the logits differ from those stored at export": not logits_agree,
     }
     reasons = tuple(reason for reason, failed in failures.items() if failed)
@@ -142,7 +142,7 @@ def verify(
         tolerance=golden.tolerance,
         patterns=results,
         content_unchanged=content_unchanged,
-        manifest_unchanged=manifest.intact,
+        manifest_unchanged=manifest.is_intact,
         host=describe_host(),
     )
 
@@ -183,8 +183,8 @@ def make_golden_batch(manifest: Manifest, golden: GoldenVectors, index: int) -> 
         The batch, with the artifact's dtype and layout. If its batch size is fixed, the image is
         repeated; otherwise the batch has one image.
     """
-    image: npt.NDArray[Any] = make_pattern(golden.patterns[index], golden.height, golden.width)
-    if manifest.stage == "host":
+    image: npt.NDArray[Any] = make_golden_input(golden.patterns[index], golden.height, golden.width)
+    if manifest.embedded_preprocessing == "host":
         image = manifest.preprocess.normalize(image, manifest.input.layout)
     batch_size = manifest.input.shape[0]
     return np.stack([image] * (batch_size if isinstance(batch_size, int) else 1))
@@ -220,7 +220,7 @@ def _read_golden_inputs(manifest: Manifest, path: Path) -> GoldenVectors:
 def _is_size_allowed(manifest: Manifest, golden: GoldenVectors) -> bool:
     """Return whether the golden images have a size that the artifact takes."""
     sides = (golden.height, golden.width)
-    if manifest.stage == "full":
+    if manifest.embedded_preprocessing == "full":
         return all(0 < side <= _MAX_SIDE for side in sides)
     return sides == (manifest.preprocess.size, manifest.preprocess.size)
 

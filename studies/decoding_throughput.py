@@ -95,7 +95,7 @@ def make_jpegs(count: int) -> list[bytes]:
 
 def _run(args: argparse.Namespace) -> int:
     jpegs = make_jpegs(args.images)
-    samples = [Sample(name="", classes=(), read=partial(bytes, jpeg)) for jpeg in jpegs]
+    samples = [Sample(name="", classes=(), get_source=partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
         size = classifier.preprocess.size
         network_input = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)

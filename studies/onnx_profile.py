@@ -141,7 +141,7 @@ def _time_graphs_without_kinds(path: Path, options: argparse.Namespace) -> list[
     try:
         import onnx
     except ImportError as error:
-        raise MissingDependencyError.of("onnx", "export") from error
+        raise MissingDependencyError.for_package("onnx", extra="export") from error
     whole_model = onnx.load(path)
     counts = {
         kind: sum(node.op_type == kind for node in whole_model.graph.node)

@@ -45,7 +45,7 @@ def check_installed() -> None:
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise MissingDependencyError.of(package, extra) from error
+            raise MissingDependencyError.for_package(package, extra=extra) from error
     import_timm()
 
 
@@ -121,7 +121,7 @@ def convert_with_litert_torch(folder: Path) -> Path:
         try:
             import litert_torch
         except ImportError as error:
-            raise MissingDependencyError.of("litert-torch", "litert") from error
+            raise MissingDependencyError.for_package("litert-torch", extra="litert") from error
         path = folder / "stock.tflite"
         litert_torch.convert(_build_demo(), (torch.zeros(1, 3, 224, 224),)).export(str(path))
     return path
@@ -146,7 +146,7 @@ def convert_with_executorch(folder: Path) -> Path:
             from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
             from executorch.exir import to_edge_transform_and_lower
         except ImportError as error:
-            raise MissingDependencyError.of("executorch", "executorch") from error
+            raise MissingDependencyError.for_package("executorch", extra="executorch") from error
         program = torch.export.export(_build_demo(), (torch.zeros(1, 3, 224, 224),))
         lowered_program = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path = folder / "stock.pte"

@@ -14,7 +14,7 @@ def test_cause_and_remedy_become_one_line() -> None:
 
 
 def test_errors_cross_process_boundaries() -> None:
-    error = MissingDependencyError.of("torch", "export")
+    error = MissingDependencyError.for_package("torch", extra="export")
     copy = pickle.loads(pickle.dumps(error))
     assert type(copy) is MissingDependencyError
     assert isinstance(copy, TinyViTError)

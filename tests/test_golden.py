@@ -7,10 +7,10 @@ import pytest
 
 from tinyvit.golden import (
     CHIRP_FORMULA,
-    PATTERNS,
+    CHIRP_PATTERNS,
     SQUARES_FORMULA,
     is_supported,
-    make_pattern,
+    make_golden_input,
     square_pattern_number,
 )
 
@@ -18,16 +18,18 @@ from tinyvit.golden import (
 @pytest.mark.parametrize(("side", "shift"), [(8, 0), (8, 8), (12, 0), (16, -12), (3, 5), (63, 125)])
 def test_squares(side: int, shift: int) -> None:
     """Squares are shifted up and to the left; a shift by their side swaps black and white."""
-    pixels = make_pattern(square_pattern_number(side, shift), 150, 170)
+    pixels = make_golden_input(square_pattern_number(side, shift), 150, 170)
     assert (pixels.shape, pixels.dtype) == ((150, 170, 3), np.uint8)
     d = shift % (2 * side)
     for y, x in ((0, 0), (7, 90), (149, 169), (64, 3), (33, 33)):
         assert (pixels[y, x] == 255 * (((x + d) // side + (y + d % side) // side) % 2)).all()
-    assert (make_pattern(square_pattern_number(side, shift + side), 150, 170) == 255 - pixels).all()
+    assert (
+        make_golden_input(square_pattern_number(side, shift + side), 150, 170) == 255 - pixels
+    ).all()
 
 
 def test_chirps_have_the_values_of_the_first_release() -> None:
-    pixels = [make_pattern(pattern, 20, 30)[11, 13].tolist() for pattern in PATTERNS]
+    pixels = [make_golden_input(pattern, 20, 30)[11, 13].tolist() for pattern in CHIRP_PATTERNS]
     assert pixels == [[124, 209, 217], [190, 236, 151], [253, 168, 83]]
 
 

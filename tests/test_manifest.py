@@ -27,7 +27,7 @@ MANIFEST = Manifest(
     img_size=224,
     target="onnx",
     precision="float32",
-    stage="host",
+    embedded_preprocessing="host",
     input=TensorSpec("image", ("batch", 3, 224, 224), "float32", "NCHW"),
     output=TensorSpec("logits", ("batch", 2), "float32", "NC"),
     preprocess=Preprocess(224, 235),
@@ -59,7 +59,7 @@ DATA: dict[str, Any] = {
     "img_size": 224,
     "target": "onnx",
     "precision": "float32",
-    "stage": "host",
+    "embedded_preprocessing": "host",
     "input": {
         "name": "image",
         "shape": ["batch", 3, 224, 224],
@@ -143,9 +143,9 @@ def test_json_and_object_are_the_same_manifest() -> None:
 
 
 def test_the_digest_depends_on_the_content_and_not_on_the_spacing() -> None:
-    assert Manifest.from_json(TEXT).intact
-    assert Manifest.from_json(json.dumps(json.loads(TEXT), indent=1)).intact
-    assert not MANIFEST.intact, "this one was not read from JSON"
+    assert Manifest.from_json(TEXT).is_intact
+    assert Manifest.from_json(json.dumps(json.loads(TEXT), indent=1)).is_intact
+    assert not MANIFEST.is_intact, "this one was not read from JSON"
 
 
 @pytest.mark.parametrize(
@@ -163,14 +163,14 @@ def test_the_digest_depends_on_the_content_and_not_on_the_spacing() -> None:
 )
 def test_an_edited_manifest_opens_and_is_not_intact(path: str, value: Any) -> None:
     edited = Manifest.from_json(with_entry(path, value))
-    assert not edited.intact
-    assert Manifest.from_json(edited.to_json()).intact, "the digest is a checksum, no signature"
+    assert not edited.is_intact
+    assert Manifest.from_json(edited.to_json()).is_intact, "the digest is a checksum, no signature"
 
 
 def test_without_a_digest_it_is_not_intact() -> None:
     data = json.loads(TEXT)
     del data["manifest_sha256"]
-    assert not Manifest.from_json(json.dumps(data)).intact
+    assert not Manifest.from_json(json.dumps(data)).is_intact
 
 
 @pytest.mark.parametrize("path", ["golden", "parity", "preprocess.mean", "preprocess.std"])
@@ -235,8 +235,8 @@ def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:
 @pytest.mark.parametrize(
     ("path", "value"),
     [
-        ("stage", "partial"),
-        ("stage", []),
+        ("embedded_preprocessing", "partial"),
+        ("embedded_preprocessing", []),
         ("precision", "int4"),
         ("labels.names", ["only one"]),
         ("labels.names", [1, 2]),

@@ -73,7 +73,7 @@ def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, pa
     for position, index in enumerate(shown_indices):
         row, column = divmod(position, _COLUMNS)
         x, y = _GAP_PX + column * _CELL_WIDTH_PX, _GAP_PX + row * _CELL_HEIGHT_PX
-        image = open_image(evaluation.samples[index].read(), exif=False)
+        image = open_image(evaluation.samples[index].get_source(), exif=False)
         _draw_cell(sheet, (x, y), image, _make_caption(evaluation, reference, index))
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG")

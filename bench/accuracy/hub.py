@@ -55,7 +55,7 @@ def open_hub_dataset(repo: str) -> Dataset:
     try:
         from huggingface_hub import snapshot_download
     except ImportError as error:
-        raise MissingDependencyError.of("huggingface_hub", "bench") from error
+        raise MissingDependencyError.for_package("huggingface_hub", extra="bench") from error
     pattern = f"data/{_SPLIT}-*.parquet"
     try:
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern])
@@ -88,7 +88,7 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise MissingDependencyError.of("pyarrow", "bench") from error
+        raise MissingDependencyError.for_package("pyarrow", extra="bench") from error
     try:
         samples = [
             sample for file in files for sample in _list_samples(file, parquet.ParquetFile(file))

@@ -63,7 +63,7 @@ def predict_samples(
     uses_every_core = threads is not None and threads >= count_cores()
     chunk = _CHUNK_IMAGES if uses_every_core else None
     rows = classifier.logits_each(
-        (sample.read() for sample in samples), channels=channels, exif=False, chunk=chunk
+        (sample.get_source() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
     for sample, logits_or_error in zip(samples, rows):
         if isinstance(logits_or_error, ImageError):

@@ -25,7 +25,7 @@ from tinyvit.bench.record import AccuracyResult
 from tinyvit.data.dataset import Dataset, MatchedDataset, Sample, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD, Preprocess
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
@@ -70,18 +70,21 @@ class PreprocessCheck:
     conclusion: str
 
 
-def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessCandidate]:
+def list_candidates(
+    own: Preprocess, embedded_preprocessing: EmbeddedPreprocessing
+) -> list[PreprocessCandidate]:
     """List the preprocessing to try.
 
     Only the part of the preprocessing that is outside the artifact's graph can be varied.
 
     Args:
         own: The artifact's own preprocessing. It is not in the result.
-        stage: Part of the preprocessing inside the graph. With "full" only the channel order can
-            be varied; with "normalize" the mean and standard deviation cannot; with "host" all can.
+        embedded_preprocessing: Part of the preprocessing inside the graph. With "full" only the
+            channel order can be varied; with "normalize" the mean and standard deviation cannot;
+            with "host" all can.
     """
     candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
-    if stage == "full":
+    if embedded_preprocessing == "full":
         return candidates
     others: dict[str, Preprocess] = {}
     for fraction in _CROP_FRACTIONS:
@@ -91,7 +94,7 @@ def list_candidates(own: Preprocess, stage: PreprocessStage) -> list[PreprocessC
     others["bicubic interpolation"] = replace(own, interpolation="bicubic")
     others["bilinear interpolation"] = replace(own, interpolation="bilinear")
     others["lanczos interpolation"] = replace(own, interpolation="lanczos")
-    if stage == "host":
+    if embedded_preprocessing == "host":
         others["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
         others["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
         others["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
@@ -122,12 +125,12 @@ def check_preprocess(
     """
     progress = progress or NullProgress()
     with open_classifier(path, options) as classifier:
-        stage = classifier.describe().stage
+        embedded_preprocessing = classifier.describe().embedded_preprocessing
         matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         own = PreprocessCandidate("its own preprocessing", classifier.preprocess)
         baseline = _evaluate_candidate(classifier, own, path, matched)
     results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
-    candidates = list_candidates(own.preprocess, stage)
+    candidates = list_candidates(own.preprocess, embedded_preprocessing)
     for done_count, candidate in enumerate(candidates, start=1):
         progress.advance("trying kinds of preprocessing", done_count, len(candidates) + 1)
         # An artifact whose graph contains all preprocessing refuses any other.
@@ -136,7 +139,7 @@ def check_preprocess(
             options.engine_name,
             options.device,
             options.threads,
-            preprocess=candidate.preprocess if stage != "full" else None,
+            preprocess=candidate.preprocess if embedded_preprocessing != "full" else None,
         ) as classifier:
             evaluation = _evaluate_candidate(classifier, candidate, path, matched)
         results.append(
@@ -186,7 +189,7 @@ def _evaluate_candidate(
     """Classify all images with a classifier that was opened with a candidate's preprocessing."""
     samples: Sequence[Sample] = matched.samples
     if candidate.channels != "rgb":
-        samples = [replace(sample, read=partial(_read_array, sample)) for sample in samples]
+        samples = [replace(sample, get_source=partial(_read_array, sample)) for sample in samples]
     start_s = time.perf_counter()
     predictions = list(predict_samples(classifier, samples, candidate.channels))
     return make_evaluation(path, classifier, matched, predictions, time.perf_counter() - start_s)
@@ -197,7 +200,7 @@ def _read_array(sample: Sample) -> ImageSource:
 
     If the image cannot be decoded, its source is returned, and the classifier reports the error.
     """
-    source = sample.read()
+    source = sample.get_source()
     with suppress(ImageError):
         return np.asarray(open_image(source, exif=False))
     return source

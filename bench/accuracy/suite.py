@@ -165,7 +165,7 @@ def _make_empty_record(dataset: Dataset, config: SuiteConfig, date: str) -> Reco
         },
         warnings=(),
         dataset={
-            "source": dataset.source,
+            "source": dataset.description,
             "names_and_classes_sha256": dataset.sha256,
             "images": len(dataset.samples),
         },

@@ -164,7 +164,7 @@ def run(args: argparse.Namespace) -> int:
     limit = args.limit or (DEFAULT_IMAGES if args.preprocess_check else None)
     location = DatasetLocation(args.data, args.truth, limit=limit)
     dataset = open_labeled_images(location)
-    progress.message(f"measuring on {dataset.source}")
+    progress.message(f"measuring on {dataset.description}")
     if args.preprocess_check:
         record = record_preprocess_check(args.files[0], dataset, _make_config(args), progress)
         lines = format_preprocess_check(record)

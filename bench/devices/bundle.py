@@ -92,7 +92,7 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
         RequestError: The data is not a folder with one folder per class.
     """
     for sample in open_dataset(DatasetLocation(str(data), limit=count)).samples:
-        source = sample.read()
+        source = sample.get_source()
         if not isinstance(source, Path):
             raise RequestError(
                 f"--data is {data}, which is not a folder with one folder of images per class",

@@ -210,7 +210,7 @@ def _load_library() -> ctypes.CDLL:
     try:
         import ai_edge_litert
     except ImportError as error:
-        raise MissingDependencyError.of("ai-edge-litert", "litert") from error
+        raise MissingDependencyError.for_package("ai-edge-litert", extra="litert") from error
     return ctypes.CDLL(str(Path(ai_edge_litert.__file__).parent / "libLiteRt.so"))
 
 

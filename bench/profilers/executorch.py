@@ -117,7 +117,7 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
             from executorch.devtools import Inspector
             from executorch.extension.pybindings import portable_lib
         except ImportError as error:
-            raise MissingDependencyError.of("executorch", "executorch") from error
+            raise MissingDependencyError.for_package("executorch", extra="executorch") from error
         artifact, options = read_artifact(path), RuntimeOptions(threads=threads)
         # Opening the runtime checks the file and sets the number of threads of the process.
         with open_runtime(artifact, "executorch", options) as runtime:

@@ -44,7 +44,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     try:
         from ai_edge_litert import schema_py_generated as schema
     except ImportError as error:
-        raise MissingDependencyError.of("ai-edge-litert", "litert") from error
+        raise MissingDependencyError.for_package("ai-edge-litert", extra="litert") from error
     model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
     graph = model.subgraphs[0]
     product_macs = _count_product_macs(model, schema.BuiltinOperator)

@@ -228,7 +228,7 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
         import matplotlib as mpl
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingDependencyError.of("matplotlib", "bench") from error
+        raise MissingDependencyError.for_package("matplotlib", extra="bench") from error
     style = {
         "svg.fonttype": "none",
         "svg.hashsalt": "tinyvit",

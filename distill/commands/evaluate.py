@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.data.class_folders import split_folder
+    from tinyvit.data.class_folders import find_split_folder
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.evaluate import evaluate_model
     from tinyvit.labels import numbered_labels
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = load_checkpoint(args.checkpoint)
     checkpoint = checkpoint.at_size(args.img_size or checkpoint.img_size)
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
-    folder = split_folder(args.data, "val")
+    folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
     device = select_device("float32")
     scores = evaluate_model(device.place(checkpoint.build()), validation, device)

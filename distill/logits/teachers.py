@@ -112,7 +112,7 @@ def _open_checkpoint(
 def _open_artifact(path: Path) -> Teacher:
     artifact = read_artifact(path)
     manifest = artifact.manifest
-    if manifest is None or manifest.stage != "host":
+    if manifest is None or manifest.embedded_preprocessing != "host":
         raise RequestError(
             f"{path.name} does not take normalized images",
             "give an artifact that tinyvit-export made without --preprocess",

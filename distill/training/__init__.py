@@ -10,4 +10,4 @@ from tinyvit.errors import MissingDependencyError
 try:
     import torch as _torch  # noqa: F401 - only to fail early with the right remedy
 except ImportError as error:
-    raise MissingDependencyError.of("torch", "train") from error
+    raise MissingDependencyError.for_package("torch", extra="train") from error

@@ -93,7 +93,7 @@ def _match_teacher_classes(
 ) -> npt.NDArray[np.int64]:
     """Return the index of each image's class among those of the teacher."""
     try:
-        return images.class_indices_in(teacher_labels)
+        return images.find_class_indices(teacher_labels)
     except RequestError as error:
         teachers = ", ".join(teacher.name for teacher in store.header.teachers)
         raise RequestError(

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tinyvit.nn.model import Block, MBConv, TinyViT
+from tinyvit.nn.layers import MBConv
+from tinyvit.nn.model import Block, TinyViT
 
 
 def add_drop_path(model: TinyViT, rate: float) -> None:

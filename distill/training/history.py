@@ -48,7 +48,7 @@ class TensorBoardLog:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise MissingDependencyError.of("tensorboard", "train") from error
+            raise MissingDependencyError.for_package("tensorboard", extra="train") from error
         self._writer: Any = SummaryWriter(str(folder), purge_step=first_step)
 
     def add_step(self, step: int, loss: float, rate: float) -> None:
@@ -92,7 +92,7 @@ def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
         from matplotlib.figure import Figure
         from matplotlib.ticker import MaxNLocator
     except ImportError as error:
-        raise MissingDependencyError.of("matplotlib", "train") from error
+        raise MissingDependencyError.for_package("matplotlib", extra="train") from error
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
     epochs = range(1, len(history) + 1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit import __version__
-from tinyvit.data.class_folders import read_image_folder, split_folder
+from tinyvit.data.class_folders import find_split_folder, read_image_folder
 from tinyvit.distill.augmentation.views import library_versions
 from tinyvit.distill.logits.store import Store, open_store, require_matching_images
 from tinyvit.distill.training import run_folder
@@ -178,11 +178,11 @@ def _read_validation(
 ) -> ValidationSet | None:
     folder = request.val_data
     if folder is None:
-        own_validation = split_folder(request.data, "val")
+        own_validation = find_split_folder(request.data, "val")
         folder = None if own_validation == request.data else own_validation
     if folder is None:
         return None
-    return read_validation_set(split_folder(folder, "val"), preprocess, labels)
+    return read_validation_set(find_split_folder(folder, "val"), preprocess, labels)
 
 
 def _make_task(request: TrainingRequest, inputs: _Inputs) -> TrainingTask:

@@ -30,5 +30,5 @@ def dumps(tables: dict[str, Any]) -> str:
     try:
         import tomli_w
     except ImportError as error:
-        raise MissingDependencyError.of("tomli_w", "train") from error
+        raise MissingDependencyError.for_package("tomli_w", extra="train") from error
     return tomli_w.dumps(tables)

@@ -49,8 +49,8 @@ class Classifier(context: Context) : AutoCloseable {
     private val pixels = IntArray(size * size)
 
     init {
-        require(manifest.getString("stage") == "normalize") {
-            "$MODEL has another stage of preprocessing: $REMEDY"
+        require(manifest.getString("embedded_preprocessing") == "normalize") {
+            "$MODEL contains other steps of the preprocessing: $REMEDY"
         }
     }
 

@@ -59,7 +59,7 @@ Manifest parse_manifest(const std::string& json) {
         throw std::runtime_error(
             "the file has no manifest: make it with tinyvit-export --preprocess full");
     }
-    if (data.at("stage") != "full") {
+    if (data.at("embedded_preprocessing") != "full") {
         throw std::runtime_error(
             "the file leaves resizing to its caller: export it with --preprocess full");
     }

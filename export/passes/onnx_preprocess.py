@@ -1,9 +1,9 @@
 """A pass that puts preprocessing into an ONNX model.
 
 Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
-uint8 RGB with the same name: (N, size, size, 3) for the stage "normalize", or one image
-(1, height, width, 3) of any size for the stage "full". docs/performance.md ("Preprocessing in the
-file") has times and accuracy.
+uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
+image (1, height, width, 3) of any size for embedded preprocessing "full". docs/performance.md
+("Preprocessing in the file") has times and accuracy.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
 
 if TYPE_CHECKING:
@@ -32,7 +32,9 @@ _FLOAT = 1
 """Value of `onnx.TensorProto.FLOAT`, repeated here to avoid importing the onnx package."""
 
 
-def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: PreprocessStage) -> None:
+def add_preprocessing(
+    model: ir.Model, preprocess: Preprocess, embedded_preprocessing: EmbeddedPreprocessing
+) -> None:
     """Put a part of the preprocessing in front of the network.
 
     Requires: one float32 input (N, 3, size, size); for "full" also opset 18 or later and a batch
@@ -47,21 +49,21 @@ def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: Preprocess
     Args:
         model: The model to change in place.
         preprocess: The preprocessing that makes the network's input.
-        stage: The part to add; "host" adds nothing.
+        embedded_preprocessing: The part to add; "host" adds nothing.
 
     Raises:
         RequestError: The model or the preprocessing does not meet the requirements.
         MissingDependencyError: onnx-ir is not installed.
     """
-    if stage == "host":
+    if embedded_preprocessing == "host":
         return
     try:
         import onnx_ir as ir
     except ImportError as error:
-        raise MissingDependencyError.of("onnx-ir", "export") from error
+        raise MissingDependencyError.for_package("onnx-ir", extra="export") from error
     old_input = _find_network_input(model, preprocess)
     shape: list[Any] = [1, "height", "width", 3]
-    if stage == "normalize":
+    if embedded_preprocessing == "normalize":
         assert old_input.shape is not None
         shape = [old_input.shape[0], preprocess.size, preprocess.size, 3]
     new_input = ir.Value(
@@ -69,7 +71,7 @@ def add_preprocessing(model: ir.Model, preprocess: Preprocess, stage: Preprocess
     )
     builder = _NodeBuilder()
     pixels = new_input
-    if stage == "full":
+    if embedded_preprocessing == "full":
         mode = _check_resize(model, preprocess)
         pixels = _resize_and_crop(builder, new_input, preprocess, mode)
     normalized = _normalize(builder, pixels, preprocess)

@@ -16,7 +16,7 @@ from tinyvit.export.targets.base import LoweredModel as LoweredModel
 from tinyvit.export.targets.base import Target as Target
 from tinyvit.export.targets.base import TargetOption as TargetOption
 from tinyvit.export.targets.base import input_for_target as input_for_target
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.variants import suggest_names
 
 
@@ -53,14 +53,17 @@ def get_target(name: str) -> Target:
 
 
 def unsupported_error(
-    target: Target, precision: Precision, stage: PreprocessStage, batch: int | None
+    target: Target,
+    precision: Precision,
+    embedded_preprocessing: EmbeddedPreprocessing,
+    batch: int | None,
 ) -> RequestError | None:
-    """Explain why a target does not offer a combination of precision, stage and batch.
+    """Explain why a target does not offer a combination of options.
 
     Args:
         target: The target that was requested.
         precision: Precision of the artifact.
-        stage: How much of the preprocessing becomes part of the artifact.
+        embedded_preprocessing: How much of the preprocessing becomes part of the artifact.
         batch: Images per call; None for a dynamic batch.
 
     Returns:
@@ -68,9 +71,14 @@ def unsupported_error(
     """
     if precision in target.unsupported:
         return _make_feature_error(target, precision, f"in {precision}", "")
-    if stage in target.unsupported:
+    if embedded_preprocessing in target.unsupported:
         alternative = ", or use --preprocess normalize and resize images beforehand"
-        return _make_feature_error(target, stage, f"with --preprocess {stage}", alternative)
+        return _make_feature_error(
+            target,
+            embedded_preprocessing,
+            f"with --preprocess {embedded_preprocessing}",
+            alternative,
+        )
     if batch != 1 and target.batch_sizes == "one":
         return RequestError(
             f"{target.name} artifacts take one image at a time",
@@ -96,19 +104,22 @@ def _make_feature_error(
 
 
 def check_supported(
-    target: Target, precision: Precision, stage: PreprocessStage, batch: int | None
+    target: Target,
+    precision: Precision,
+    embedded_preprocessing: EmbeddedPreprocessing,
+    batch: int | None,
 ) -> None:
-    """Check that a target offers a combination of precision, stage and batch.
+    """Check that a target offers a combination of options.
 
     Args:
         target: See `unsupported_error`.
         precision: See `unsupported_error`.
-        stage: See `unsupported_error`.
+        embedded_preprocessing: See `unsupported_error`.
         batch: See `unsupported_error`.
 
     Raises:
         RequestError: The target does not offer it.
     """
-    error = unsupported_error(target, precision, stage, batch)
+    error = unsupported_error(target, precision, embedded_preprocessing, batch)
     if error is not None:
         raise error

@@ -13,15 +13,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from tinyvit.manifest import Manifest, Precision, PreprocessStage, TensorSpec
+from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision, TensorSpec
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 
 if TYPE_CHECKING:
     from tinyvit.export.tracing import Graph
 
-Feature = Precision | PreprocessStage
-"""A precision or a preprocessing stage, which a target may leave unsupported."""
+Feature = Precision | EmbeddedPreprocessing
+"""A precision or a value of `embedded_preprocessing`. A target may not support it."""
 
 ParityMethod = Literal["engine", "reference", "graph"]
 """How the logits of an artifact are computed to check them; see `Target.parity_method`."""
@@ -98,8 +98,8 @@ class Target(ABC):
         tools: Python packages whose versions determine the bytes of the artifact.
         scheme: Which tensors are quantized for the target's engine, and in which form.
         aliases: Other names that `--target` accepts.
-        unsupported: Precision or stage that the target does not offer -> a reason that completes
-            "NAME artifacts are not made in int8: ...".
+        unsupported: Precision or embedded preprocessing that the target does not offer -> a reason
+            that completes "NAME artifacts are not made in int8: ...".
         batch_sizes: Possible numbers of images per call: "one"; "fixed", any number fixed at
             export; or "any", which includes a dynamic batch.
         layout: Layout of a float32 input.
@@ -125,14 +125,18 @@ class Target(ABC):
 
     @abstractmethod
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> LoweredModel:
         """Convert the traced network to a model of this target.
 
         Args:
             graph: The traced network; for "int8" and "int8-weights" the quantized one.
             preprocess: The preprocessing that belongs to the network.
-            stage: How much of the preprocessing becomes part of the model.
+            embedded_preprocessing: How much of the preprocessing becomes part of the model.
             precision: Precision of the artifact; for "float16" the graph is the float32 one.
 
         Returns:
@@ -158,7 +162,11 @@ class Target(ABC):
         return self
 
     def make_parity_model(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> bytes:
         """Make the ONNX model that the artifact is built from.
 
@@ -167,7 +175,7 @@ class Target(ABC):
         Args:
             graph: See `lower`.
             preprocess: See `lower`.
-            stage: See `lower`.
+            embedded_preprocessing: See `lower`.
             precision: See `lower`.
 
         Returns:

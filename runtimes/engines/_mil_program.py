@@ -93,7 +93,7 @@ def import_coremltools() -> Any:
         with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
             import coremltools
     except ImportError as error:
-        raise MissingDependencyError.of("coremltools", "coreml") from error
+        raise MissingDependencyError.for_package("coremltools", extra="coreml") from error
     return coremltools
 
 

@@ -114,7 +114,7 @@ def _import_executorch() -> ModuleType:
         with _silence_executorch():
             from executorch.extension.pybindings import portable_lib
     except ImportError as error:
-        raise MissingDependencyError.of("executorch", "executorch") from error
+        raise MissingDependencyError.for_package("executorch", extra="executorch") from error
     module: ModuleType = portable_lib
     return module
 

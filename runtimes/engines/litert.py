@@ -74,7 +74,7 @@ def _import_litert() -> ModuleType:
     try:
         from ai_edge_litert import interpreter
     except ImportError as error:
-        raise MissingDependencyError.of("ai-edge-litert", "litert") from error
+        raise MissingDependencyError.for_package("ai-edge-litert", extra="litert") from error
     module: ModuleType = interpreter
     return module
 

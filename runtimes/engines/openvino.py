@@ -93,7 +93,7 @@ def _import_openvino() -> ModuleType:
     try:
         import openvino
     except ImportError as error:
-        raise MissingDependencyError.of("openvino", "openvino") from error
+        raise MissingDependencyError.for_package("openvino", extra="openvino") from error
     module: ModuleType = openvino
     return module
 
@@ -105,7 +105,11 @@ def _check_resize_support(artifact: Artifact) -> None:
     wrong without any message.
     """
     is_onnx = artifact.format is ONNX
-    if is_onnx and artifact.manifest is not None and artifact.manifest.stage == "full":
+    if (
+        is_onnx
+        and artifact.manifest is not None
+        and artifact.manifest.embedded_preprocessing == "full"
+    ):
         raise RequestError(
             "OpenVINO cannot resize images as this ONNX file requires",
             "use an artifact of tinyvit-export --target openvino --preprocess full",

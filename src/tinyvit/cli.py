@@ -18,13 +18,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from types import ModuleType
-from typing import Any
 
 from tinyvit import __version__
 from tinyvit.errors import TinyViTError
 from tinyvit.files import explain_os_error
 
 _DEBUG_VARIABLE = "TINYVIT_DEBUG"
+
+_SIGTERM_EXIT_CODE = 128 + signal.SIGTERM
+"""143. A shell reports 128 plus the number of the signal for a process that a signal ended."""
 
 
 def make_parser(prog: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -39,7 +41,10 @@ def make_parser(prog: str, description: str, examples: str) -> argparse.Argument
         A parser with no arguments other than --help and --version.
     """
     parser = argparse.ArgumentParser(
-        prog=prog, description=description, **_examples_epilog(examples)
+        prog=prog,
+        description=description,
+        epilog=_format_examples(examples),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"{prog} {__version__}")
     return parser
@@ -50,9 +55,9 @@ def run_subcommand(
 ) -> int:
     """Run a command whose subcommands are the modules of a package.
 
-    Each module has `HELP` (a clause without a period), `EXAMPLES`, `add_arguments(parser)` and
-    `run(namespace)`, which returns the exit code. The module `save_logits` implements the
-    subcommand "save-logits".
+    Each module defines `HELP` (a clause without a period), `EXAMPLES` (example commands, one per
+    line), `add_arguments(parser)` and `run(namespace)`, which returns the exit code. The module
+    `save_logits`, for example, is the subcommand "save-logits".
 
     Args:
         prog: Name of the command.
@@ -72,12 +77,17 @@ def run_subcommand(
             name.replace("_", "-"),
             help=module.HELP,
             description=f"{module.HELP[0].upper()}{module.HELP[1:]}.",
-            **_examples_epilog(module.EXAMPLES),
+            epilog=_format_examples(module.EXAMPLES),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         module.add_arguments(subparser)
         subparser.set_defaults(run=module.run)
     namespace = parser.parse_args(argv)
-    return run_guarded(lambda: int(namespace.run(namespace)))
+
+    def run_chosen_subcommand() -> int:
+        return int(namespace.run(namespace))
+
+    return run_guarded(run_chosen_subcommand)
 
 
 @contextmanager
@@ -85,8 +95,8 @@ def explain_interrupt(message: str) -> Iterator[None]:
     """Add a message to any KeyboardInterrupt in the block, for example how to continue.
 
     Args:
-        message: Description of what the interrupted command leaves behind and what the user can do
-            with it. `run_guarded` prints it after "interrupted: ".
+        message: Describes what an interrupted command leaves behind and what the user can do with
+            that. `run_guarded` prints the message after "interrupted: ".
 
     Yields:
         Nothing.
@@ -131,11 +141,11 @@ def run_guarded(command: Callable[[], int]) -> int:
     """
     try:
         with _raise_on_sigterm():
-            code = command()
+            exit_code = command()
             # If the disk is full or the pipe is closed, flushing here raises an error that can
-            # still be reported. At interpreter exit it could not.
+            # still be reported. Without this, the interpreter would flush at exit, too late.
             sys.stdout.flush()
-            return code
+            return exit_code
     except BrokenPipeError:
         _flush_or_discard_output()
         return 1
@@ -143,7 +153,7 @@ def run_guarded(command: Callable[[], int]) -> int:
         is_terminated = isinstance(interrupt, _Terminated)
         message = interrupt.args[0] if interrupt.args else "nothing was left behind"
         print(f"{'terminated' if is_terminated else 'interrupted'}: {message}", file=sys.stderr)
-        return 128 + signal.SIGTERM if is_terminated else 1
+        return _SIGTERM_EXIT_CODE if is_terminated else 1
     except Exception as error:
         _flush_or_discard_output()
         if os.environ.get(_DEBUG_VARIABLE):
@@ -196,9 +206,10 @@ def _explain_error(error: Exception) -> TinyViTError:
 
 
 def _flush_or_discard_output() -> None:
-    """Flush standard output, or discard output that cannot be written.
+    """Flush standard output. If that fails, discard the output that cannot be written.
 
-    Otherwise the interpreter would try to write it again at exit and print a second error.
+    Without this, the interpreter would try to write the output again at exit and print a second
+    error.
     """
     try:
         sys.stdout.flush()
@@ -206,9 +217,6 @@ def _flush_or_discard_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _examples_epilog(examples: str) -> dict[str, Any]:
-    """Return the parser arguments with which --help ends with the examples, unchanged."""
-    return {
-        "epilog": f"examples:\n{examples}",
-        "formatter_class": argparse.RawDescriptionHelpFormatter,
-    }
+def _format_examples(examples: str) -> str:
+    """Return the last part of a help text, which lists example commands."""
+    return f"examples:\n{examples}"

@@ -1,7 +1,7 @@
 """Discovery of plugins: the modules of a package are listed, and imported only when needed.
 
-The targets in `export/targets/` and the engines in `runtimes/engines/` are found in this way. To
-add one, only a module has to be added there.
+The plugins are the targets in `export/targets/` and the engines in `runtimes/engines/`. A module
+that is added to one of these folders is a new plugin; no other file has to be changed.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def list_plugins(package: ModuleType, packages_only: bool = False) -> tuple[str,
 
     Args:
         package: A package whose public modules or subpackages are plugins.
-        packages_only: Whether only subpackages are plugins. Modules are then helpers, which are
-            not listed.
+        packages_only: Whether only subpackages are plugins. Modules beside them are then helpers
+            and not listed.
 
     Returns:
-        The sorted names of the plugins, with hyphens instead of underscores. Names that begin with
-        an underscore are those of helpers and are not listed.
+        The sorted names of the plugins, with hyphens instead of underscores. A module whose name
+        begins with an underscore is a helper and not listed.
     """
     modules = pkgutil.iter_modules(package.__path__)
     names = (module.name for module in modules if module.ispkg or not packages_only)
@@ -44,5 +44,7 @@ def load_plugin(package: ModuleType, name: str, attribute: str, submodule: str =
     Returns:
         The object called `attribute`.
     """
-    parts = [package.__name__, name.replace("-", "_"), *([submodule] if submodule else [])]
-    return getattr(import_module(".".join(parts)), attribute)
+    module_name = f"{package.__name__}.{name.replace('-', '_')}"
+    if submodule:
+        module_name += f".{submodule}"
+    return getattr(import_module(module_name), attribute)

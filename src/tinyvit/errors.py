@@ -1,4 +1,4 @@
-"""The exceptions of this package. Each has a message of one line: a cause and a remedy."""
+"""The exceptions of this package. The message of each is one line: a cause and a remedy."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class TinyViTError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The default implementation would pass one argument, the message, to the constructor.
-        return (_rebuild, (type(self), self.cause, self.remedy))
+        return (_rebuild_error, (type(self), self.cause, self.remedy))
 
 
 class MissingDependencyError(TinyViTError):
     """A Python package that an extra of tinyvit-edge installs is missing."""
 
     @classmethod
-    def of(cls, package: str, extra: str) -> MissingDependencyError:
+    def for_package(cls, package: str, extra: str) -> MissingDependencyError:
         """Create the error for a missing package.
 
         Args:
@@ -62,6 +62,6 @@ class ImageError(TinyViTError):
     """An image cannot be decoded, or cannot be decoded safely."""
 
 
-def _rebuild(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:
+def _rebuild_error(cls: type[TinyViTError], cause: str, remedy: str) -> TinyViTError:
     """Create an error from its parts when it is unpickled, for example in another process."""
     return cls(cause, remedy)

@@ -14,22 +14,26 @@ from pathlib import Path
 from tinyvit.errors import RequestError
 
 _FOLDER_ARTIFACT_MARKER = "Manifest.json"
-"""A file in every artifact (exported file) that is a folder, which only Core ML's .mlpackage is. A
-folder without this file is never replaced."""
+"""Name of a file in every .mlpackage of Core ML, the only kind of artifact (exported model) that is
+a folder. A folder without this file is never replaced."""
 
 _HASH_BLOCK_BYTES = 1 << 20
+"""Number of bytes that are read and hashed at a time."""
+
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Error numbers that mean that a file cannot grow further."""
+
+_PERMISSION_REMEDY = "check its permissions and those of its folder, or give another path"
+_FILE_IN_PATH_REMEDY = "a part of this path is a file, not a folder: give another path"
 _REMEDIES = {
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS),
-        "check its permissions and those of its folder, or give another path",
-    ),
-    **dict.fromkeys(
-        (errno.EEXIST, errno.ENOTDIR),
-        "a part of this path is a file, not a folder: give another path",
-    ),
+    errno.EACCES: _PERMISSION_REMEDY,
+    errno.EPERM: _PERMISSION_REMEDY,
+    errno.EROFS: _PERMISSION_REMEDY,
+    errno.EEXIST: _FILE_IN_PATH_REMEDY,
+    errno.ENOTDIR: _FILE_IN_PATH_REMEDY,
     errno.ENAMETOOLONG: "give a shorter name",
 }
+"""What the user can do about an error, by its number."""
 
 
 @contextmanager
@@ -45,7 +49,7 @@ def staging_folder(path: Path) -> Iterator[Path]:
     Yields:
         A new empty folder in the folder of `path`, so that files in it can be renamed to `path`.
     """
-    created = [parent for parent in path.parents if not parent.exists()]
+    new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     # The name is chosen before the folder is created: a signal can arrive as soon as the folder
     # exists, and the cleanup needs its name.
@@ -55,8 +59,8 @@ def staging_folder(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        for parent in created:
-            with suppress(OSError):  # the folder is not empty
+        for parent in new_parents:
+            with suppress(OSError):  # raised if the folder is not empty
                 parent.rmdir()
 
 
@@ -65,8 +69,8 @@ def publish_files(staged: list[Path], folder: Path) -> list[Path]:
 
     Args:
         staged: Files, or artifacts that are folders, on the same file system as `folder`. They are
-            moved in this order. If one refers to the others, it must be the last.
-        folder: Destination folder. Files of the same name are replaced.
+            moved in this order. A file that refers to the others must be the last.
+        folder: Destination folder. Files in it with the same names are replaced.
 
     Returns:
         The new paths, in the same order.
@@ -87,8 +91,8 @@ def write_atomically(path: Path, data: str | bytes) -> Path:
 
     Args:
         path: The file to write or replace. Its parent folders are created.
-        data: The content. A string is encoded as UTF-8; surrogate escapes become the bytes that
-            they represent.
+        data: The content. A string is encoded as UTF-8. Surrogate escapes, with which Python
+            represents file names that are not UTF-8, become the original bytes.
 
     Returns:
         `path`.
@@ -137,7 +141,7 @@ def explain_os_error(error: OSError) -> tuple[str, str]:
         error: The error that reading or writing a file raised.
 
     Returns:
-        The reason and the remedy as text, for a TinyViTError.
+        Two texts for a TinyViTError: the reason, such as "the disk is full", and the remedy.
     """
     if error.errno in _DISK_FULL:
         return "the disk is full", "free space there, or give another path"
@@ -162,7 +166,7 @@ def listing_sha256(files: Iterable[tuple[str, Path]]) -> str:
     """Compute the SHA-256 of the names and sizes of files, without reading the files.
 
     Args:
-        files: A name and the path of each file. The digest depends on their order.
+        files: A name and the path of each file. The digest depends on the order of the files.
 
     Returns:
         The hex digest.

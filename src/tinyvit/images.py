@@ -58,6 +58,8 @@ _DECODER_ERRORS = (
 )
 
 _ORIENTATION_TAG = 0x0112
+"""Number of the EXIF tag that contains the orientation."""
+
 _UPRIGHT_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -68,6 +70,9 @@ _UPRIGHT_TRANSPOSES = {
     8: Image.Transpose.ROTATE_90,
 }
 """The operation that turns an image upright, for each EXIF orientation."""
+
+_LOW_GRAY_FACTORS = {"L;2": 255 // 3, "L;4": 255 // 15}
+"""Factor from 2-bit and 4-bit gray values to 8-bit values, by Pillow's raw mode."""
 
 
 def open_image(
@@ -82,9 +87,9 @@ def open_image(
         source: The path or the bytes of a file, a Pillow image (its current frame), or an array,
             uint8 (height, width, 3).
         channels: Order of the color channels of an array. Files and Pillow images define their own
-            order, so it is ignored for them.
-        exif: Whether to rotate the image by its EXIF orientation. Published accuracies are those
-            of images that were not rotated.
+            order: for them, `channels` is ignored.
+        exif: Whether to rotate the image by its EXIF orientation. Published accuracies were
+            measured without this rotation.
 
     Returns:
         A new Pillow image of mode RGB without metadata.
@@ -113,7 +118,7 @@ def open_image(
             "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file",
         ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large_error(name, str(error)) from error
+        raise _make_size_error(name, str(error)) from error
     except _DECODER_ERRORS as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise ImageError(
@@ -122,7 +127,7 @@ def open_image(
 
 
 def describe_source(source: object) -> str:
-    """Describe an image in an error message.
+    """Describe an image for an error message.
 
     Args:
         source: The object that was passed as an image, of any type.
@@ -137,15 +142,13 @@ def describe_source(source: object) -> str:
     if isinstance(source, np.ndarray):
         return f"the array {source.shape} of {source.dtype}"
     if isinstance(source, Image.Image):
-        return (
-            str(getattr(source, "filename", ""))
-            or f"the {source.mode} image of {source.width} x {source.height}"
-        )
+        path = str(getattr(source, "filename", ""))
+        return path or f"the {source.mode} image of {source.width} x {source.height}"
     return f"the object of type {type(source).__name__}"
 
 
 def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Image:
-    """Convert an array to an image; raise ImageError with a correction if that is impossible."""
+    """Convert an array to an image, or raise an ImageError that says how to correct the array."""
     name = describe_source(array)
     if array.dtype != np.uint8:
         raise ImageError(
@@ -166,7 +169,8 @@ def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Ima
         raise ImageError(f"{name} does not have three channels as its last axis", remedy)
     if array.size == 0:
         raise ImageError(f"{name} is empty", "give an image of at least 1 x 1 pixels")
-    return Image.fromarray(np.ascontiguousarray(array if channels == "rgb" else array[:, :, ::-1]))
+    rgb = array if channels == "rgb" else array[:, :, ::-1]
+    return Image.fromarray(np.ascontiguousarray(rgb))
 
 
 @contextmanager
@@ -205,7 +209,8 @@ def _require_file(path: Path, name: str) -> None:
 def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
     """Open an image file in one of the allowed formats.
 
-    The formats whose plugins Pillow loads by default are tried first: loading the others is slow.
+    Formats whose plugins Pillow loads by default are tried first, because loading the other plugins
+    is slow.
     """
     Image.preinit()
     default_formats = [name for name in _FORMATS if name in Image.OPEN]
@@ -223,7 +228,7 @@ def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
 def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
     """Decode a lazily opened image to RGB, and rotate it by its EXIF orientation if `exif`."""
     if image.width * image.height > MAX_PIXELS:
-        raise _too_large_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
+        raise _make_size_error(name, f"{image.width} x {image.height} are more than {MAX_PIXELS}")
     # The raw mode (pixel format in the file) is read first: load() removes it from the image.
     raw_mode = image.tile[0][3] if isinstance(image, ImageFile.ImageFile) and image.tile else None
     image.load()
@@ -234,7 +239,7 @@ def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:
     return rgb if transpose is None else rgb.transpose(transpose)
 
 
-def _too_large_error(name: str, reason: str) -> ImageError:
+def _make_size_error(name: str, reason: str) -> ImageError:
     return ImageError(
         f"{name} has too many pixels ({reason})",
         "make it smaller; if it is small, its header is damaged: replace it",
@@ -259,11 +264,12 @@ def _convert_to_rgb(image: Image.Image, raw_mode: object, name: str) -> Image.Im
         return _scale_16_bits(image, name)
     if not image.has_transparency_data:
         return image.convert("RGB")
+    # The gray value or the color (tuple) whose pixels are transparent, or a bytes table.
     transparent = image.info.get("transparency")
-    if isinstance(transparent, int) and raw_mode in ("L;2", "L;4"):
+    if isinstance(transparent, int) and raw_mode in _LOW_GRAY_FACTORS:
         # Pillow scales 2-bit and 4-bit gray values to 8 bits, but not the transparent value.
         image = image.copy()
-        image.info["transparency"] = transparent * (85 if raw_mode == "L;2" else 17)
+        image.info["transparency"] = transparent * _LOW_GRAY_FACTORS[raw_mode]
     elif isinstance(transparent, tuple) and raw_mode == "RGB;16B":
         raise ImageError(
             f"{name} has 16-bit colors, one of which is transparent", "convert it to 8 bits"
@@ -283,5 +289,5 @@ def _scale_16_bits(image: Image.Image, name: str) -> Image.Image:
     gray = ((values * 255 + 32767) // 65535).astype(np.uint8)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
-        gray[values == transparent] = 255
+        gray[values == transparent] = 255  # white
     return Image.fromarray(gray).convert("RGB")

@@ -25,10 +25,11 @@ MANIFEST_KEY = "tinyvit"
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
 
-PreprocessStage = Literal["host", "normalize", "full"]
-"""Which steps of the preprocessing the artifact itself performs. The caller performs the others.
+EmbeddedPreprocessing = Literal["host", "normalize", "full"]
+"""Which steps of the preprocessing are inside the artifact. The caller performs the others.
 
-- "host": none. The input is float32 NCHW: resized, cropped and normalized images.
+- "host": none; the caller (on the host processor) performs all. The input is float32 NCHW: resized,
+  cropped and normalized images.
 - "normalize": normalization. The input is uint8 NHWC: resized and cropped images.
 - "full": resizing, cropping and normalization. The input is one uint8 image of any size.
 """
@@ -98,7 +99,7 @@ class GoldenVectors:
 
     Attributes:
         formula: Name of the formula, such as "triangle-chirp-1".
-        patterns: Argument s of the formula for each input.
+        patterns: Pattern number of each input: the argument s of the formula.
         height: Height of the inputs in pixels.
         width: Width of the inputs in pixels.
         logits: Expected logits, (inputs, classes).
@@ -123,8 +124,8 @@ class Quantization:
         calibration_sha256: Hash of the calibration images.
         calibration_count: Number of calibration images.
         recipe_sha256: Hash of the recipe (`tinyvit.quant.recipe`), which holds all scales.
-        weight_bits: Width of the weights. With 7 bits, no sum of products saturates on any
-            processor; with 8 bits, see `required_cpu_feature`.
+        weight_bits: Number of bits of a weight. With 7 bits, no sum of products saturates (is
+            clipped) on any processor; with 8 bits, see `required_cpu_feature`.
         required_cpu_feature: Feature that an x86 processor needs so that sums do not saturate, such
             as "vnni"; "any" if every processor is suitable.
         float_units: Names of the layers and attention modules that stay float32.
@@ -167,7 +168,7 @@ class Manifest:
         img_size: Side of the network's square input in pixels.
         target: Name of the export target that made the artifact.
         precision: Numeric precision of the network.
-        stage: Which steps of the preprocessing the artifact itself performs.
+        embedded_preprocessing: Which steps of the preprocessing are inside the artifact.
         input: The artifact's input tensor.
         output: The artifact's output tensor, the logits.
         preprocess: All steps of the preprocessing, including those that the caller performs.
@@ -178,9 +179,9 @@ class Manifest:
         golden: Test inputs and expected logits, or None.
         parity: Result of the comparison at export, or None if nothing was compared.
         quantization: How the network was quantized; None for a float network.
-        content_sha256: Hex digest of the artifact without its manifest.
+        content_sha256: Hex digest of the artifact's content without the manifest.
         format: Version of the JSON format.
-        manifest_sha256: Digest of the manifest that the JSON contains; "" if this object was not
+        manifest_sha256: Hex digest of the manifest as the JSON states it; "" if this object was not
             read from JSON.
     """
 
@@ -189,7 +190,7 @@ class Manifest:
     img_size: int
     target: str
     precision: Precision
-    stage: PreprocessStage
+    embedded_preprocessing: EmbeddedPreprocessing
     input: TensorSpec
     output: TensorSpec
     preprocess: Preprocess
@@ -210,16 +211,16 @@ class Manifest:
         Returns:
             One line of ASCII. Equal manifests give equal text.
         """
-        return self._to_json(self._digest())
+        return self._to_json(self._compute_digest())
 
     @property
-    def intact(self) -> bool:
-        """Whether the digest in the JSON matches the content, so that nothing was changed.
+    def is_intact(self) -> bool:
+        """Whether the digest in the JSON is that of the content, which then was not changed.
 
         The digest is a checksum against accidents and careless edits. It is not a signature:
         whoever changes a manifest on purpose can change the digest too.
         """
-        return self.manifest_sha256 == self._digest()
+        return self.manifest_sha256 == self._compute_digest()
 
     @classmethod
     def from_json(cls, text: str) -> Manifest:
@@ -243,21 +244,23 @@ class Manifest:
         try:
             data = parse_json(text, MAX_BYTES)
             _check_format(data)
-            # For these fields, a default would replace a value that the exporter always writes,
-            # and the result could be wrong without any error.
+            # The exporter always writes these fields, although the dataclass has defaults for them.
+            # If they are missing, the defaults could give a wrong result without any error.
             require_fields(data, ("golden", "parity"), "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
-            return parse_dataclass(cls, {**data, "labels": _label_records(data.get("labels"))})
+            labels = _parse_label_columns(data.get("labels"))
+            return parse_dataclass(cls, {**data, "labels": labels})
         except ValueError as error:
             raise ArtifactError(
                 f"the manifest of the file is damaged ({error})", "export the file again"
             ) from error
 
-    def _digest(self) -> str:
+    def _compute_digest(self) -> str:
         """Return the SHA-256 of the JSON in which `manifest_sha256` is an empty string."""
         return hashlib.sha256(self._to_json(digest="").encode("ascii")).hexdigest()
 
     def _to_json(self, digest: str) -> str:
+        """Return the JSON in which `manifest_sha256` is the given digest."""
         data = {**asdict(self), "manifest_sha256": digest}
         data["labels"] = {
             "names": [label.name for label in self.labels],
@@ -287,8 +290,8 @@ def _check_format(data: Any) -> None:
         )
 
 
-def _label_records(columns: object) -> list[dict[str, str]]:
-    """Convert the two lists of labels in the JSON into one dict for each label."""
+def _parse_label_columns(columns: object) -> list[dict[str, str]]:
+    """Convert the two lists of names and WordNet ids in the JSON into one dict for each label."""
     labels = parse_dataclass(_LabelColumns, columns, "labels")
     if len(labels.names) != len(labels.wnids):
         raise ValueError("labels.names and labels.wnids have different lengths")

@@ -53,10 +53,11 @@ def silence_file_descriptors() -> Iterator[None]:
         Nothing.
     """
     with _DESCRIPTOR_LOCK:
-        saved: list[tuple[int, int]] = []
+        saved: list[tuple[int, int]] = []  # descriptors and their copies
+        # Without flushing, output from before this block would be discarded too.
         for stream in (sys.stdout, sys.stderr):
-            with suppress(AttributeError, OSError, ValueError):  # missing or closed streams
-                stream.flush()  # otherwise, earlier output would be discarded too
+            with suppress(AttributeError, OSError, ValueError):  # the stream is missing or closed
+                stream.flush()
         try:
             with suppress(OSError):  # the descriptors may be closed
                 null = os.open(os.devnull, os.O_WRONLY)
@@ -76,9 +77,11 @@ def silence_file_descriptors() -> Iterator[None]:
 def silence_libraries(*names: str) -> Iterator[None]:
     """Suppress log messages, warnings and printed output of Python libraries.
 
-    This does the same as `quiet_loggers`. In addition, output to `sys.stdout` and `sys.stderr` is
-    discarded, because converters print their progress, and the handlers and the level of the root
-    logger are restored at the end, because some libraries change them when they are imported.
+    In addition to what `quiet_loggers` does:
+
+    - Output to `sys.stdout` and `sys.stderr` is discarded, because converters print their progress.
+    - The handlers and the level of the root logger are restored at the end, because some libraries
+      change them when they are imported.
 
     Args:
         names: Names of the loggers whose messages below the level ERROR are suppressed.

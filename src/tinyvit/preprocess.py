@@ -1,8 +1,8 @@
 """Preprocessing: from a decoded image to the input of the network.
 
-An image is resized, cropped and normalized. Every artifact (exported file) contains the fields of
-its `Preprocess`. Calibration, accuracy measurement and prediction all use the same object, so a
-measured accuracy also holds for predictions.
+An image is resized, cropped and normalized. Every artifact (exported file) contains the settings,
+the fields of a `Preprocess`. Calibration, accuracy measurement and prediction all use the same
+object, so a measured accuracy also holds for predictions.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 PREPROCESS_FIELDS = ("size", "resize", "mean", "std")
-"""Fields that every file must contain. `mean` and `std` have defaults in `Preprocess`, but a file
-must state them: assuming ImageNet's values for a file that was made with others would silently
-lower the accuracy."""
+"""Fields that every file with a `Preprocess` must contain. `mean` and `std` have defaults in this
+class, but a file must state them: if it was made with other values, assuming those of ImageNet
+would silently lower the accuracy."""
 
 TALL_ASPECT_RATIO = 16
 """Images whose height is more than this many times their width are resized vertically first, which
 saves memory. All other images are resized horizontally first."""
 
 _MAX_SIZE, _MAX_RESIZE = 8192, 16384
+"""Limits in pixels. A file from an untrusted source must not cause huge images."""
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -48,8 +49,8 @@ class Preprocess:
             `size`.
         crop: "center" keeps the aspect ratio and crops the center; "squash" resizes to a square
             without keeping the aspect ratio, and crops nothing.
-        interpolation: Name of a resampling filter of Pillow, which is antialiased. Pillow's bicubic
-            kernel has the coefficient a = -0.5, unlike OpenCV's (-0.75).
+        interpolation: Name of a resampling filter of Pillow. Pillow's filters are antialiased, and
+            its bicubic kernel has the coefficient a = -0.5, unlike OpenCV's (-0.75).
         mean: Mean of each RGB channel, for pixel values from 0 to 1.
         std: Standard deviation of each RGB channel, for pixel values from 0 to 1.
     """
@@ -80,9 +81,9 @@ class Preprocess:
             )
 
     def resized_size(self, width: int, height: int) -> tuple[int, int]:
-        """Return the size of an image after resizing and before the crop.
+        """Return the size that an image has after resizing and before the crop.
 
-        Lengths are rounded down, as by torchvision's `Resize`.
+        Lengths are rounded down, as torchvision's `Resize` does.
 
         Args:
             width: Width of the original image in pixels.
@@ -100,8 +101,8 @@ class Preprocess:
     def resize_and_crop(self, image: Image.Image) -> npt.NDArray[np.uint8]:
         """Resize and crop an image, without normalizing it.
 
-        The result equals resizing first and cropping afterwards, but only pixels inside the crop
-        are computed. An image of 1 x 5000 pixels therefore takes no longer than others.
+        The result is the same as after resizing the whole image and then cropping it, but only
+        pixels inside the crop are computed. Very long images therefore take no longer than others.
 
         Args:
             image: A Pillow image of mode RGB.
@@ -111,6 +112,7 @@ class Preprocess:
         """
         width, height = self.resized_size(*image.size)
         left, top = round((width - self.size) / 2), round((height - self.size) / 2)
+        # The crop in pixels of the original image, which is what is resampled.
         x_scale, y_scale = image.width / width, image.height / height
         box = (
             left * x_scale,
@@ -136,16 +138,16 @@ class Preprocess:
 
         Args:
             pixels: RGB values, uint8 (..., size, size, 3).
-            layout: "NCHW" to move the channel axis before the rows, "NHWC" to keep it last.
+            layout: "NCHW" to move the channel axis before the rows, "NHWC" to leave it last.
 
         Returns:
-            float32 (..., 3, size, size) for "NCHW", or (..., size, size, 3) for "NHWC".
+            Values, float32 (..., 3, size, size) for "NCHW", (..., size, size, 3) for "NHWC".
         """
         scale, shift = self.scale_and_shift()
         if layout == "NHWC":
             return np.asarray(pixels * scale - shift, np.float32)
         values = np.empty((*pixels.shape[:-3], 3, *pixels.shape[-3:-1]), np.float32)
-        # Normalizing each channel into its place is four times as fast as moving the axis.
+        # Writing each channel to its place is four times as fast as moving the channel axis.
         for channel in range(3):
             plane = values[..., channel, :, :]
             np.multiply(pixels[..., channel], scale[channel], out=plane)
@@ -160,7 +162,7 @@ class Preprocess:
             layout: "NCHW" or "NHWC", as for `normalize`.
 
         Returns:
-            float32 (3, size, size) for "NCHW", or (size, size, 3) for "NHWC".
+            Values, float32 (3, size, size) for "NCHW", (size, size, 3) for "NHWC".
         """
         return self.normalize(self.resize_and_crop(image), layout)
 
@@ -173,16 +175,16 @@ def resample_image(
 ) -> Image.Image:
     """Resize a part of an image to a square, with the same result in every Pillow version.
 
-    Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so their order
-    affects the result. Versions before 13 do the horizontal pass first; version 13 chooses the
-    cheaper order, which depends on the box. This function calls Pillow once per pass to fix the
-    order: horizontal first, except for very tall images (see TALL_ASPECT_RATIO).
+    Pillow resizes in a horizontal and a vertical pass. Each pass rounds to 8 bits, so the order of
+    the passes affects the result. Versions before 13 do the horizontal pass first; version 13
+    chooses the cheaper order, which depends on the box. To fix the order, this function calls
+    Pillow once per pass: horizontal first, except for very tall images (see TALL_ASPECT_RATIO).
 
     Args:
         image: A Pillow image of mode RGB.
         size: Side of the result in pixels.
         resampling: Pillow's resampling filter.
-        box: Left, top, right and bottom edge of the part, in pixels of `image`; may be fractional.
+        box: Left, top, right and bottom edge of the part in pixels of `image`, not always whole.
 
     Returns:
         An image of size x size pixels.
@@ -207,8 +209,8 @@ def timm_preprocess(size: int) -> Preprocess:
         For `size` >= 512: "squash" (timm's crop_mode "squash").
     """
     if size >= 512:
-        return Preprocess(size, size, "squash")
-    return Preprocess(size, size if size >= 384 else int(size / 0.95))
+        return Preprocess(size, resize=size, crop="squash")
+    return Preprocess(size, resize=size if size >= 384 else int(size / 0.95))
 
 
 def paper_preprocess(size: int) -> Preprocess:
@@ -222,5 +224,5 @@ def paper_preprocess(size: int) -> Preprocess:
         "squash".
     """
     if size > 224:
-        return Preprocess(size, size, "squash")
-    return Preprocess(size, int(256 / 224 * size))
+        return Preprocess(size, resize=size, crop="squash")
+    return Preprocess(size, resize=int(256 / 224 * size))

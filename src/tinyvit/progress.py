@@ -19,7 +19,7 @@ _BAR_WIDTH = 24
 
 
 class Progress(Protocol):
-    """Receives the progress of long work. Only one thread at a time calls its methods."""
+    """Receives the progress of long work. Only one thread at a time may call the methods."""
 
     def message(self, text: str) -> None:
         """Show a message, for example that a task begins, or a result.
@@ -33,7 +33,7 @@ class Progress(Protocol):
         """Show how many steps of a task are finished.
 
         Args:
-            description: Name of the task, the same in every call about it.
+            description: Name of the task, the same in every call for one task.
             done: Number of finished steps, 0 to `total`.
             total: Number of all steps, at least 1.
         """
@@ -61,18 +61,18 @@ class NullProgress:
 
 
 class LogProgress:
-    """Progress as lines of text: all messages, and counts at intervals of `LOG_INTERVAL_S`."""
+    """Progress as lines of text: every message, and a count every `LOG_INTERVAL_S` seconds."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
-        """Write to a text stream.
+        """Store the stream to which lines are written.
 
         Args:
-            stream: Where lines are written, usually standard error.
+            stream: A text stream, usually standard error.
             clock: Function that returns the seconds of a monotonic clock; tests replace it.
         """
         self._stream = stream
         self._clock = clock
-        self._last_line_s = -LOG_INTERVAL_S
+        self._last_line_s = -LOG_INTERVAL_S  # so that the first count is written at once
 
     def message(self, text: str) -> None:
         """Write the message as a line.
@@ -102,13 +102,13 @@ class TerminalProgress:
     """Progress as a bar that is redrawn in place, for a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
-        """Draw the bar on a terminal.
+        """Store the terminal on which the bar is drawn.
 
         Args:
             stream: A text stream that is a terminal.
         """
         self._stream = stream
-        self._drawn = ""
+        self._drawn_line = ""
 
     def message(self, text: str) -> None:
         """Finish the bar, if one is drawn, and write the message below it.
@@ -130,17 +130,17 @@ class TerminalProgress:
         filled = _BAR_WIDTH * done // total
         bar = "#" * filled + "-" * (_BAR_WIDTH - filled)
         line = f"  {description} [{bar}] {100 * done // total:3d}%"
-        if line != self._drawn:
-            padding = " " * max(0, len(self._drawn) - len(line))
+        if line != self._drawn_line:
+            padding = " " * max(0, len(self._drawn_line) - len(line))
             print(f"\r{line}{padding}", end="", file=self._stream, flush=True)
-            self._drawn = line
+            self._drawn_line = line
         if done >= total:
             self._end_bar()
 
     def _end_bar(self) -> None:
-        if self._drawn:
+        if self._drawn_line:
             print(file=self._stream, flush=True)
-            self._drawn = ""
+            self._drawn_line = ""
 
 
 def make_progress(*, json_output: bool = False, stream: TextIO | None = None) -> Progress:

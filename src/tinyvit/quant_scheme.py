@@ -1,8 +1,8 @@
-"""The quantization scheme: which tensors one engine quantizes, and the form that its graph needs.
+"""The quantization scheme: which tensors are quantized for one engine, and how they are stored.
 
-A recipe (`tinyvit.quant.recipe`) has the scales of all tensors that any engine can quantize. Each
-target has a `QuantScheme`, which selects from them. docs/int8.md contains the measurements behind
-these decisions.
+A recipe (`tinyvit.quant.recipe`) contains the scales of all tensors that are quantized for any
+engine. Each export target has a `QuantScheme`, which states which of these scales it uses.
+docs/int8.md contains the measurements that led to these choices.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 FLOAT_LAYERS = ("patch_embed.conv1", "downsample.conv2", "local_conv", "head.fc")
-"""Endings of the names of layers that are never quantized.
+"""Layers whose names end with one of these are never quantized.
 
 - "patch_embed.conv1", the first convolution: with three input channels, int8 is not faster.
 - "downsample.conv2" and "local_conv", the depthwise convolutions after the first stage: they do 1%
@@ -25,19 +25,22 @@ quantized at the input of the next quantized layer.
 
 @dataclass(frozen=True)
 class QuantScheme:
-    """Which tensors one engine quantizes, and in which form. All engines use the same scales.
+    """Which tensors are quantized for one engine, and how they are stored.
+
+    All engines use the same scales.
 
     Attributes:
-        activations: Integer type of the activations. "uint8" with zero point 128 represents the
-            same numbers as "int8" with zero point 0.
-        outputs: Kinds of quantized layers whose outputs are quantized too; the inputs of all
-            quantized layers always are. Engines whose int8 kernels return only int8 need this.
+        activations: Integer type of the activations: "int8" with zero point 0, or "uint8" with zero
+            point 128. Both represent the same numbers.
+        outputs: Quantized layers whose outputs are quantized in addition to their inputs: "none",
+            "convolutions", or "layers" for all. Engines whose int8 kernels return only int8 need
+            quantized outputs.
         attention: Whether both matrix products of attention are quantized.
-        biases: "int32", where 1 means the scale of the input times that of the weight; or
-            "float32".
-        weights: Form of the weights in the graph. "integers": int8 constants, which the graph
-            dequantizes. "rounded": float32 constants, which the graph quantizes to the same
-            integers and dequantizes.
+        biases: Type of the biases of quantized layers: "float32", or "int32" in units of the scale
+            of the layer's input times the scale of its weights.
+        weights: How the graph contains the weights. "integers": as int8 constants, which it
+            dequantizes. "rounded": as float32 constants, which it quantizes to the same integers
+            and dequantizes.
     """
 
     activations: Literal["int8", "uint8"] = "int8"
@@ -46,10 +49,10 @@ class QuantScheme:
     biases: Literal["int32", "float32"] = "int32"
     weights: Literal["integers", "rounded"] = "integers"
 
-    def quantizes_output(self, convolution: bool) -> bool:
+    def quantizes_output(self, is_convolution: bool) -> bool:
         """Return whether the output of a quantized layer is quantized too.
 
         Args:
-            convolution: True for a convolution, False for a linear layer.
+            is_convolution: True for a convolution, False for a linear layer.
         """
-        return self.outputs == "layers" or (convolution and self.outputs == "convolutions")
+        return self.outputs == "layers" or (is_convolution and self.outputs == "convolutions")

@@ -2,7 +2,11 @@
 
 `parse_json` and `read_json` turn text into plain values (dicts, lists, strings, numbers, ...).
 `parse_dataclass` turns plain values into an instance of a dataclass and checks the types of all
-fields. All JSON of this project is parsed here, because its files can come from untrusted sources.
+fields. All JSON that this project writes is read with these functions, because the files can come
+from untrusted sources.
+
+The functions raise ValueError with a clause as message, which the caller puts into a sentence. "It"
+in a clause is the parsed text.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
+from itertools import chain
 from math import isfinite
 from pathlib import Path
 from types import NoneType
@@ -20,7 +25,7 @@ MAX_BYTES = 64 * 2**20
 """Largest JSON text that is parsed by default, in bytes."""
 
 MAX_DEPTH = 32
-"""Deepest nesting of lists and objects in a JSON text that is accepted."""
+"""Largest accepted depth to which lists and objects in a JSON text may be nested."""
 
 T = TypeVar("T")
 
@@ -76,7 +81,7 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
         return parse_json(file.read(max_bytes + 1), max_bytes)
 
 
-def parse_dataclass(kind: type[T], data: object, name: str = "") -> T:
+def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
     Supported field types are str, int, float (finite; an int is not converted), bool, None,
@@ -84,18 +89,20 @@ def parse_dataclass(kind: type[T], data: object, name: str = "") -> T:
     gets its default value, if it has one.
 
     Args:
-        kind: The dataclass to create.
+        dataclass_type: The dataclass to create.
         data: Plain values, as `parse_json` or `tomllib` return them.
         name: Name of the object in error messages; the name of the class by default.
 
     Returns:
-        An instance of `kind`. Errors that its `__post_init__` raises are passed on.
+        An instance of the dataclass. An error that its `__post_init__` raises is not caught.
 
     Raises:
         ValueError: A required field is missing, or a field is unknown or has the wrong type. The
             message names the first such field.
     """
-    instance: T = _parse_record(kind, data, name or kind.__name__, prefix="")
+    instance: T = _parse_object(
+        dataclass_type, data, name or dataclass_type.__name__, field_prefix=""
+    )
     return instance
 
 
@@ -118,44 +125,58 @@ def require_fields(data: object, names: Iterable[str], name: str) -> None:
 
 
 @cache
-def _field_types(kind: type) -> dict[str, Any]:
+def _get_field_types(dataclass_type: type) -> dict[str, Any]:
     """Return the declared type of every field of a dataclass."""
-    return get_type_hints(kind)
+    return get_type_hints(dataclass_type)
 
 
 @cache
-def _required_fields(kind: type) -> tuple[str, ...]:
+def _list_required_fields(dataclass_type: type) -> tuple[str, ...]:
     """Return the names of the fields of a dataclass that have no default."""
     return tuple(
         field.name
-        for field in fields(kind)
+        for field in fields(dataclass_type)
         if field.default is MISSING and field.default_factory is MISSING
     )
 
 
-def _parse_record(kind: type, data: object, name: str, prefix: str) -> Any:
-    """Parse an object into a dataclass; errors put `prefix` before the names of its fields."""
+def _parse_object(dataclass_type: type, data: object, name: str, field_prefix: str) -> Any:
+    """Convert a dict into a dataclass.
+
+    Args:
+        dataclass_type: The dataclass to create.
+        data: Plain values, which should be a dict.
+        name: Name of the object in error messages.
+        field_prefix: Text before the names of its fields in error messages, such as "preprocess.".
+    """
     if not isinstance(data, dict):
         raise ValueError(f"{name} is not an object with fields")
-    types = _field_types(kind)
-    for required in _required_fields(kind):
+    types = _get_field_types(dataclass_type)
+    for required in _list_required_fields(dataclass_type):
         if required not in data:
             raise ValueError(f"{name} has no field {required}")
     for key in data:
         if key not in types:
             raise ValueError(f"{name} has a field {key} that is not known")
-    return kind(
-        **{key: _parse_value(types[key], value, prefix + key) for key, value in data.items()}
-    )
+    values = {
+        key: _parse_value(types[key], value, field_prefix + key) for key, value in data.items()
+    }
+    return dataclass_type(**values)
 
 
-def _parse_value(kind: Any, data: object, name: str) -> Any:
-    """Parse plain values as a declared type; `name` is the name of the value in errors."""
-    if kind in _SCALAR_DESCRIPTIONS:
-        return _parse_scalar(kind, data, name)
-    if isinstance(kind, type) and is_dataclass(kind):
-        return _parse_record(kind, data, name, prefix=f"{name}.")
-    origin, arguments = get_origin(kind), get_args(kind)
+def _parse_value(declared_type: Any, data: object, name: str) -> Any:
+    """Convert plain values to the declared type of a field.
+
+    Args:
+        declared_type: The type, for example `int` or `tuple[str, ...]`.
+        data: Plain values.
+        name: Name of the value in error messages.
+    """
+    if declared_type in _SCALAR_DESCRIPTIONS:
+        return _parse_scalar(declared_type, data, name)
+    if isinstance(declared_type, type) and is_dataclass(declared_type):
+        return _parse_object(declared_type, data, name, field_prefix=f"{name}.")
+    origin, arguments = get_origin(declared_type), get_args(declared_type)
     if origin is tuple:
         return _parse_tuple(arguments, data, name)
     if origin is dict:
@@ -165,13 +186,15 @@ def _parse_value(kind: Any, data: object, name: str) -> Any:
     return _parse_union(arguments, data, name)
 
 
-def _parse_scalar(kind: type, data: object, name: str) -> Any:
+def _parse_scalar(declared_type: type, data: object, name: str) -> Any:
     """Check a string, number, boolean or None, and return it unchanged."""
-    # Types are compared exactly, because a bool is an instance of int.
-    if type(data) is not kind and not (kind is float and type(data) is int):
-        raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[kind]}")
-    if kind is float and not _is_finite(data):
-        raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[kind]}")
+    if declared_type is float:
+        # Types are compared exactly, because a bool is an instance of int.
+        is_valid = type(data) in (int, float) and _is_finite(data)
+    else:
+        is_valid = type(data) is declared_type
+    if not is_valid:
+        raise ValueError(f"{name} is not {_SCALAR_DESCRIPTIONS[declared_type]}")
     return data
 
 
@@ -183,43 +206,49 @@ def _is_finite(number: Any) -> bool:
         return False
 
 
-def _parse_tuple(kinds: Sequence[Any], data: object, name: str) -> tuple[Any, ...]:
+def _parse_tuple(arguments: Sequence[Any], data: object, name: str) -> tuple[Any, ...]:
+    """Convert a list to tuple[arguments]: one type per value, or one type and an ellipsis."""
     if not isinstance(data, (list, tuple)):
         raise ValueError(f"{name} is not a list")
-    if kinds[-1] is ...:
-        kinds = [kinds[0]] * len(data)
-    if len(data) != len(kinds):
-        raise ValueError(f"{name} is not a list of {len(kinds)} values")
-    entry = f"an entry of {name}"
-    return tuple(_parse_value(kind, value, entry) for kind, value in zip(kinds, data))
+    is_variadic = arguments[-1] is ...
+    types = [arguments[0]] * len(data) if is_variadic else arguments
+    if len(data) != len(types):
+        raise ValueError(f"{name} is not a list of {len(types)} values")
+    entry_name = f"an entry of {name}"
+    return tuple(_parse_value(kind, value, entry_name) for kind, value in zip(types, data))
 
 
-def _parse_dict(kinds: Sequence[Any], data: object, name: str) -> dict[str, Any]:
+def _parse_dict(arguments: Sequence[Any], data: object, name: str) -> dict[str, Any]:
+    """Convert a dict to dict[arguments]: the type of all keys, and that of all values."""
     if not isinstance(data, dict):
         raise ValueError(f"{name} is not an object")
-    key_name, entry = f"a key of {name}", f"an entry of {name}"
+    key_type, value_type = arguments
+    key_name, entry_name = f"a key of {name}", f"an entry of {name}"
     return {
-        _parse_value(kinds[0], key, key_name): _parse_value(kinds[1], value, entry)
+        _parse_value(key_type, key, key_name): _parse_value(value_type, value, entry_name)
         for key, value in data.items()
     }
 
 
 def _parse_literal(options: Sequence[Any], data: object, name: str) -> Any:
+    """Check that a value is one of the options of a Literal, and return it."""
     for option in options:
         if type(data) is type(option) and data == option:
             return data
     raise ValueError(f"{name} is not one of {', '.join(map(repr, options))}")
 
 
-def _parse_union(kinds: Sequence[Any], data: object, name: str) -> Any:
-    if data is None and NoneType in kinds:
+def _parse_union(alternatives: Sequence[Any], data: object, name: str) -> Any:
+    """Convert plain values to the first of several types that fits."""
+    if data is None and NoneType in alternatives:
         return None
-    kinds = [kind for kind in kinds if kind is not NoneType]
-    if len(kinds) == 1:
-        return _parse_value(kinds[0], data, name)
-    for kind in kinds:
+    types = [alternative for alternative in alternatives if alternative is not NoneType]
+    # For an optional value, the error of its only other type is the most precise one.
+    if len(types) == 1:
+        return _parse_value(types[0], data, name)
+    for alternative in types:
         try:
-            return _parse_value(kind, data, name)
+            return _parse_value(alternative, data, name)
         except ValueError:
             continue
     raise ValueError(f"{name} is of none of the allowed types")
@@ -227,20 +256,18 @@ def _parse_union(kinds: Sequence[Any], data: object, name: str) -> Any:
 
 def _check_depth(data: object) -> None:
     """Raise ValueError if lists and objects are nested deeper than MAX_DEPTH."""
+    # The containers at one depth, from which those at the next depth are collected.
     containers = [data]
     for _ in range(MAX_DEPTH):
-        containers = [
-            child
-            for container in containers
-            for child in _children(container)
-            if isinstance(child, (dict, list))
-        ]
+        children = chain.from_iterable(_list_children(container) for container in containers)
+        containers = [child for child in children if isinstance(child, (dict, list))]
         if not containers:
             return
     raise ValueError(f"it is nested deeper than {MAX_DEPTH} levels")
 
 
-def _children(container: object) -> Sequence[object]:
+def _list_children(container: object) -> Sequence[object]:
+    """Return the values in a dict or list; none for any other object."""
     if isinstance(container, dict):
         return list(container.values())
     return container if isinstance(container, list) else []

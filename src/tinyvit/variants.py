@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from tinyvit.errors import RequestError
 from tinyvit.preprocess import Preprocess, paper_preprocess, timm_preprocess
@@ -23,8 +23,9 @@ HEAD_DIM = 32
 MLP_RATIO = 4
 """Number of hidden channels of an MLP or MBConv block divided by its input channels."""
 
-IMAGENET_1K = 1000
-IMAGENET_22K = 21841
+IMAGENET_1K, IMAGENET_22K = 1000, 21841
+"""Numbers of classes of ImageNet-1k and ImageNet-22k."""
+
 MIN_SIZE, MAX_SIZE = 32, 1024
 """Smallest and largest supported side of the input image in pixels."""
 
@@ -78,7 +79,6 @@ class ReleasedCheckpoint:
         top1: Published top-1 accuracy in percent; None for the checkpoints with 21841 classes.
         top5: Published top-5 accuracy in percent; None for the checkpoints with 21841 classes.
         license: License of the weights.
-        hub_id: Repository on huggingface.co.
     """
 
     name: str
@@ -87,10 +87,11 @@ class ReleasedCheckpoint:
     top1: float | None
     top5: float | None
     license: str = "apache-2.0"
-    hub_id: str = field(init=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "hub_id", f"timm/{self.name}")
+    @property
+    def hub_id(self) -> str:
+        """Name of the repository on huggingface.co."""
+        return f"timm/{self.name}"
 
     @property
     def preprocess(self) -> Preprocess:
@@ -114,8 +115,8 @@ def check_size(img_size: int) -> None:
             message contains the nearest possible sizes.
     """
     if img_size % 32 or not MIN_SIZE <= img_size <= MAX_SIZE:
-        below = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
-        nearest = sorted({below, min(below + 32, MAX_SIZE)})
+        lower = min(max(img_size // 32 * 32, MIN_SIZE), MAX_SIZE)
+        nearest = sorted({lower, min(lower + 32, MAX_SIZE)})
         raise RequestError(
             f"TinyViT cannot run at {img_size} pixels",
             f"use a multiple of 32, such as {' or '.join(map(str, nearest))}",
@@ -125,55 +126,104 @@ def check_size(img_size: int) -> None:
 def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
     """Compute the sides of the attention windows for an image size.
 
-    For an image with a side of N pixels, they are N/32, N/32, N/16 and N/32, as in the configs of
-    the paper's code (microsoft/Cream, TinyViT/configs).
+    For an image with a side of N pixels, these are N/32, N/32, N/16 and N/32 tokens, as in the
+    configs of the paper's code (microsoft/Cream, TinyViT/configs).
 
     Args:
         img_size: Side of the square input in pixels, a multiple of 32.
 
     Returns:
-        Sides in tokens, one for each stage. The first stage has no attention and does not use it.
+        Sides in tokens, one for each stage. The first stage has no attention and does not use its
+        number.
     """
-    n = img_size // 32
-    return n, n, 2 * n, n
+    side = img_size // 32
+    return side, side, 2 * side, side
 
-
-_DIMS_5M = (64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10)
-_DIMS_11M = (64, 128, 256, 448), (2, 2, 6, 2), (2, 4, 8, 14)
-_DIMS_21M = (96, 192, 384, 576), (2, 2, 6, 2), (3, 6, 12, 18)
 
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant("tiny_vit_5m_224", *_DIMS_5M, 224, 5_392_764, 1_255_174_720, 1.3),
-        Variant("tiny_vit_11m_224", *_DIMS_11M, 224, 10_996_972, 2_016_046_144, 2.0),
-        Variant("tiny_vit_21m_224", *_DIMS_21M, 224, 21_198_568, 4_250_329_536, 4.3),
-        Variant("tiny_vit_21m_384", *_DIMS_21M, 384, 21_230_488, 13_697_865_216, 13.8),
-        Variant("tiny_vit_21m_512", *_DIMS_21M, 512, 21_268_120, 26_883_623_424, 27.0),
+        Variant(
+            name="tiny_vit_5m_224",
+            embed_dims=(64, 128, 160, 320),
+            depths=(2, 2, 6, 2),
+            num_heads=(2, 4, 5, 10),
+            img_size=224,
+            params=5_392_764,
+            macs=1_255_174_720,
+            paper_gmacs=1.3,
+        ),
+        Variant(
+            name="tiny_vit_11m_224",
+            embed_dims=(64, 128, 256, 448),
+            depths=(2, 2, 6, 2),
+            num_heads=(2, 4, 8, 14),
+            img_size=224,
+            params=10_996_972,
+            macs=2_016_046_144,
+            paper_gmacs=2.0,
+        ),
+        Variant(
+            name="tiny_vit_21m_224",
+            embed_dims=(96, 192, 384, 576),
+            depths=(2, 2, 6, 2),
+            num_heads=(3, 6, 12, 18),
+            img_size=224,
+            params=21_198_568,
+            macs=4_250_329_536,
+            paper_gmacs=4.3,
+        ),
+        Variant(
+            name="tiny_vit_21m_384",
+            embed_dims=(96, 192, 384, 576),
+            depths=(2, 2, 6, 2),
+            num_heads=(3, 6, 12, 18),
+            img_size=384,
+            params=21_230_488,
+            macs=13_697_865_216,
+            paper_gmacs=13.8,
+        ),
+        Variant(
+            name="tiny_vit_21m_512",
+            embed_dims=(96, 192, 384, 576),
+            depths=(2, 2, 6, 2),
+            num_heads=(3, 6, 12, 18),
+            img_size=512,
+            params=21_268_120,
+            macs=26_883_623_424,
+            paper_gmacs=27.0,
+        ),
     )
 }
 """The variants by name."""
 
+_RELEASES: tuple[tuple[str, str, int, float | None, float | None], ...] = (
+    ("tiny_vit_5m_224", "dist_in22k", IMAGENET_22K, None, None),
+    ("tiny_vit_5m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 80.7, 95.6),
+    ("tiny_vit_5m_224", "in1k", IMAGENET_1K, 79.1, 94.8),
+    ("tiny_vit_11m_224", "dist_in22k", IMAGENET_22K, None, None),
+    ("tiny_vit_11m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 83.2, 96.5),
+    ("tiny_vit_11m_224", "in1k", IMAGENET_1K, 81.5, 95.8),
+    ("tiny_vit_21m_224", "dist_in22k", IMAGENET_22K, None, None),
+    ("tiny_vit_21m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 84.8, 97.3),
+    ("tiny_vit_21m_224", "in1k", IMAGENET_1K, 83.1, 96.5),
+    ("tiny_vit_21m_384", "dist_in22k_ft_in1k", IMAGENET_1K, 86.2, 97.8),
+    ("tiny_vit_21m_512", "dist_in22k_ft_in1k", IMAGENET_1K, 86.5, 97.9),
+)
+"""One row per checkpoint: variant, tag, number of classes, top-1 and top-5 accuracy in percent."""
+
 RELEASED: dict[str, ReleasedCheckpoint] = {
-    f"{variant}.{tag}": ReleasedCheckpoint(
-        f"{variant}.{tag}", VARIANTS[variant], classes, top1, top5
+    f"{variant_name}.{tag}": ReleasedCheckpoint(
+        name=f"{variant_name}.{tag}",
+        variant=VARIANTS[variant_name],
+        num_classes=num_classes,
+        top1=top1,
+        top5=top5,
     )
-    for variant, tag, classes, top1, top5 in (
-        ("tiny_vit_5m_224", "dist_in22k", IMAGENET_22K, None, None),
-        ("tiny_vit_5m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 80.7, 95.6),
-        ("tiny_vit_5m_224", "in1k", IMAGENET_1K, 79.1, 94.8),
-        ("tiny_vit_11m_224", "dist_in22k", IMAGENET_22K, None, None),
-        ("tiny_vit_11m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 83.2, 96.5),
-        ("tiny_vit_11m_224", "in1k", IMAGENET_1K, 81.5, 95.8),
-        ("tiny_vit_21m_224", "dist_in22k", IMAGENET_22K, None, None),
-        ("tiny_vit_21m_224", "dist_in22k_ft_in1k", IMAGENET_1K, 84.8, 97.3),
-        ("tiny_vit_21m_224", "in1k", IMAGENET_1K, 83.1, 96.5),
-        ("tiny_vit_21m_384", "dist_in22k_ft_in1k", IMAGENET_1K, 86.2, 97.8),
-        ("tiny_vit_21m_512", "dist_in22k_ft_in1k", IMAGENET_1K, 86.5, 97.9),
-    )
+    for variant_name, tag, num_classes, top1, top5 in _RELEASES
 }
-"""The published checkpoints by full name. In the tags, "in22k" and "in1k" are ImageNet-22k and -1k,
-"dist" means that the model was distilled, and "ft" that it was then fine-tuned."""
+"""The published checkpoints by full name. In the tags, "in22k" is ImageNet-22k and "in1k" is
+ImageNet-1k, "dist" means that the model was distilled, and "ft" that it was fine-tuned later."""
 
 DEFAULT_MODEL = "tiny_vit_5m_224.dist_in22k_ft_in1k"
 """The checkpoint that is exported by default."""
@@ -182,7 +232,7 @@ DEMO_MODEL = "demo"
 """Name of the small trained model that is part of this package."""
 
 RELEASED_NAMES = (*RELEASED, *(variant.short_name for variant in VARIANTS.values()), DEMO_MODEL)
-"""Names of models that commands list. `find_released` also accepts other forms of these names."""
+"""Names of models that commands list: full names, short names of the variants, and the demo."""
 
 
 def find_released(name: str) -> ReleasedCheckpoint:

@@ -11,9 +11,9 @@ from PIL import Image
 
 from tinyvit.data.class_folders import (
     class_folder_name,
+    find_split_folder,
     read_image_folder,
     read_labeled_images,
-    split_folder,
 )
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
@@ -50,14 +50,14 @@ def test_images_without_class_folders_have_no_labels(tmp_path: Path) -> None:
     assert images.labels is None
     assert images.class_indices is None
     with pytest.raises(RequestError, match="has no class folders"):
-        images.class_indices_in(LABELS)
+        images.find_class_indices(LABELS)
 
 
 def test_the_training_split_is_read(tmp_path: Path) -> None:
     touch(tmp_path, "train/cat/a.jpg", "val/cat/b.jpg")
     assert read_image_folder(tmp_path).folder == tmp_path / "train"
-    assert split_folder(tmp_path, "val") == tmp_path / "val"
-    assert split_folder(tmp_path / "val", "val") == tmp_path / "val"
+    assert find_split_folder(tmp_path, "val") == tmp_path / "val"
+    assert find_split_folder(tmp_path / "val", "val") == tmp_path / "val"
 
 
 def test_the_hash_covers_names_and_sizes(tmp_path: Path) -> None:
@@ -68,18 +68,18 @@ def test_the_hash_covers_names_and_sizes(tmp_path: Path) -> None:
 def test_classes_as_indices_into_the_labels_of_a_model(tmp_path: Path) -> None:
     touch(tmp_path, "my thing/a.jpg", "n01443537/a.jpg", "n03126707/a.jpg")
     images = read_image_folder(tmp_path)
-    indices = images.class_indices_in(LABELS)
+    indices = images.find_class_indices(LABELS)
     assert indices.dtype == np.int64
     assert indices.tolist() == [3, 0, 2]
     # A model without WordNet ids knows the class by its label.
-    assert images.class_indices_in(
+    assert images.find_class_indices(
         (Label("crane"), Label("my thing"), Label("goldfish"))
     ).tolist() == [1, 2, 0]
     with pytest.raises(
         RequestError,
         match=r"1 of the 3 class folders in .* do not match exactly one class of the model \(my",
     ):
-        images.class_indices_in(LABELS[:3])
+        images.find_class_indices(LABELS[:3])
 
 
 def test_images_are_opened_without_their_rotation(tmp_path: Path) -> None:

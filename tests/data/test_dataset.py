@@ -33,14 +33,14 @@ def test_class_folders(folders: Path, image_classes: list[str]) -> None:
     names = [sample.name for sample in dataset.samples]
     assert names == sorted(names)
     assert dataset.location == location
-    assert dataset.source == "12 images in class folders of val"
+    assert dataset.description == "12 images in class folders of val"
     # A folder above that is named as a split does not matter.
     assert classes(DatasetLocation(str(folders.parent))) == classes(location)
 
 
 def test_a_file_of_a_folder_is_read_as_its_path(folders: Path) -> None:
     dataset = open_dataset(DatasetLocation(str(folders)))
-    assert [sample.read() for sample in dataset.samples] == [
+    assert [sample.get_source() for sample in dataset.samples] == [
         folders / sample.name for sample in dataset.samples
     ]
     assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256
@@ -55,7 +55,7 @@ def test_a_tar_is_read_where_it_lies(folders: Path, tmp_path: Path) -> None:
     loose = open_dataset(DatasetLocation(str(folders)))
     assert (packed.sha256, len(packed.samples)) == (loose.sha256, 12)
     for a, b in zip(packed.samples, loose.samples):
-        assert open_image(a.read()) == open_image(b.read())
+        assert open_image(a.get_source()) == open_image(b.get_source())
 
 
 def test_a_flat_folder_with_a_truth_file(
@@ -66,14 +66,14 @@ def test_a_flat_folder_with_a_truth_file(
     truth.write_text("".join(f"{n},{w}\n" for n, w in zip(names, image_classes)))
     location = DatasetLocation(str(flat), truth)
     assert classes(location) == [(wnid,) for wnid in image_classes]
-    assert open_dataset(location).source == "12 images of flat, classes by wnid.csv"
+    assert open_dataset(location).description == "12 images of flat, classes by wnid.csv"
 
 
 def test_images_without_a_class_are_left_out(flat: Path, tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text(f"[[], [3, 4], {', '.join(['[7]'] * 10)}]")
     dataset = open_dataset(DatasetLocation(str(flat), tmp_path / "real.json"))
     assert [sample.classes for sample in dataset.samples] == [("#3", "#4"), *[("#7",)] * 10]
-    assert "1 left out" in dataset.source
+    assert "1 left out" in dataset.description
 
 
 def test_a_limit_draws_evenly_and_reproducibly(folders: Path) -> None:

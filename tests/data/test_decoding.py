@@ -9,7 +9,7 @@ from itertools import count, islice
 
 import pytest
 
-from tinyvit.data.decoding import count_decoding_threads, map_ahead
+from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 
 
 def decoders() -> list[str]:
@@ -99,4 +99,4 @@ def test_no_items() -> None:
 
 
 def test_decoding_threads_are_few() -> None:
-    assert 1 <= count_decoding_threads() <= 4
+    assert 1 <= choose_decoding_threads() <= 4

@@ -13,7 +13,7 @@ from tinyvit.data.listing import (
     is_image_path,
     list_images,
     list_subfolders,
-    make_path_reader,
+    make_path_getter,
 )
 from tinyvit.errors import ImageError
 
@@ -138,4 +138,4 @@ def test_file_systems_without_numbers_for_folders(
 
 
 def test_a_path_reader_returns_its_path(tmp_path: Path) -> None:
-    assert make_path_reader(tmp_path / "1.jpg")() == tmp_path / "1.jpg"
+    assert make_path_getter(tmp_path / "1.jpg")() == tmp_path / "1.jpg"

@@ -73,7 +73,7 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     file = export(config).path.read_bytes()
     manifest = json.loads(read_archive_entry(file, "tinyvit.json"))
     assert 'readArchiveEntry(model, "tinyvit.json")' in source
-    assert manifest["stage"] == "normalize"
+    assert manifest["embedded_preprocessing"] == "normalize"
     size = manifest["preprocess"]["size"]
     assert (manifest["input"]["dtype"], manifest["input"]["shape"]) == ("uint8", [1, size, size, 3])
     assert (manifest["output"]["dtype"], manifest["output"]["shape"]) == (
@@ -83,7 +83,7 @@ def test_the_android_app_finds_in_a_file_what_it_reads(tmp_path: Path) -> None:
     assert manifest["preprocess"]["resize"] >= size
     assert manifest["preprocess"]["crop"] == "center"
     for expression in (
-        'getString("stage")',
+        'getString("embedded_preprocessing")',
         'getString("crop") == "squash"',
         'getInt("size")',
         'getInt("resize")',

@@ -81,7 +81,7 @@ def test_manifest_describes_the_file(demo, target):
         "tiny_vit_5m_224",
         target,
     )
-    assert (manifest.precision, manifest.stage) == ("float32", "host")
+    assert (manifest.precision, manifest.embedded_preprocessing) == ("float32", "host")
     assert (manifest.labels, manifest.preprocess) == (checkpoint.labels, checkpoint.preprocess)
     assert manifest.license == "MIT"
     assert manifest.source.sha256 == checkpoint.sha256
@@ -208,9 +208,13 @@ def test_batches(demo, images, batch, tmp_path):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("stage", "tolerance"), [("normalize", 1e-4), ("full", 0.05)])
-def test_preprocessing_in_the_file(demo, images, preprocessing_artifacts, stage, tolerance, target):
-    artifact = preprocessing_artifacts[stage][target]
+@pytest.mark.parametrize(
+    ("embedded_preprocessing", "tolerance"), [("normalize", 1e-4), ("full", 0.05)]
+)
+def test_preprocessing_in_the_file(
+    demo, images, preprocessing_artifacts, embedded_preprocessing, tolerance, target
+):
+    artifact = preprocessing_artifacts[embedded_preprocessing][target]
     expected = Classifier(demo["onnx"]).logits(images)
     with Classifier(artifact.path) as classifier:
         assert np.abs(classifier.logits(images) - expected).max() < tolerance
@@ -223,13 +227,13 @@ def test_onnx_file_that_resizes_is_refused_by_openvino(preprocessing_artifacts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", ["normalize", "full"])
+@pytest.mark.parametrize("embedded_preprocessing", ["normalize", "full"])
 def test_preprocessing_in_the_file_keeps_the_class_of_every_photograph(
-    demo, shared, preprocessing_artifacts, stage
+    demo, shared, preprocessing_artifacts, embedded_preprocessing
 ):
     folder = shared / "data" / "imagenet-sample-250"
     expected = Classifier(demo["onnx"]).logits(folder)
-    for artifact in preprocessing_artifacts[stage].values():
+    for artifact in preprocessing_artifacts[embedded_preprocessing].values():
         with Classifier(artifact.path) as classifier:
             assert (classifier.logits(folder).argmax(1) == expected.argmax(1)).all()
 
@@ -372,7 +376,7 @@ def test_missing_tools(traced_demo, monkeypatch, tmp_path):
     from tinyvit.export.targets.openvino.target import OpenVinoTarget
 
     def raise_missing(self, *arguments):
-        raise MissingDependencyError.of("openvino", "openvino")
+        raise MissingDependencyError.for_package("openvino", extra="openvino")
 
     monkeypatch.setattr(OpenVinoTarget, "lower", raise_missing)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[openvino\]"):

@@ -18,24 +18,28 @@ from tinyvit import Classifier
 from tinyvit.runtimes.artifact import read_artifact
 
 
-@pytest.mark.parametrize("stage", ["host", "normalize", "full"])
+@pytest.mark.parametrize("embedded_preprocessing", ["host", "normalize", "full"])
 def test_model_api_finds_labels_and_preprocessing(
-    stage: str,
+    embedded_preprocessing: str,
     demo: dict[str, Path],
     preprocessing_artifacts: dict[str, dict[str, Any]],
     images: Path,
 ) -> None:
     from model_api.models import ClassificationModel, Model
 
-    path = demo["openvino"] if stage == "host" else preprocessing_artifacts[stage]["openvino"].path
+    path = (
+        demo["openvino"]
+        if embedded_preprocessing == "host"
+        else preprocessing_artifacts[embedded_preprocessing]["openvino"].path
+    )
     manifest = read_artifact(path).manifest
     assert manifest is not None
-    assert manifest.stage == stage
+    assert manifest.embedded_preprocessing == embedded_preprocessing
     model = Model.create_model(str(path))
     assert isinstance(model, ClassificationModel)
     assert model.params.labels == [label.name.replace(" ", "_") for label in manifest.labels]
     image = np.asarray(Image.open(images / "coffee.jpg").convert("RGB"))
-    is_rgb = stage == "full"
+    is_rgb = embedded_preprocessing == "full"
     best = model(image if is_rgb else image[..., ::-1].copy()).top_labels[0]
     with Classifier(path, "openvino") as classifier:
         expected = classifier.predict(images / "coffee.jpg")[0]

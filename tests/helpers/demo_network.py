@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 
 from tinyvit.export.manifest_builder import build_manifest
-from tinyvit.manifest import Manifest, Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.quant.calibration import calibrate
@@ -38,12 +38,14 @@ def calibrate_on_noise(network: Any) -> Recipe:
 def make_demo_manifest(
     target: str,
     precision: Precision = "float32",
-    stage: PreprocessStage = "host",
+    embedded_preprocessing: EmbeddedPreprocessing = "host",
     batch: int | None = 1,
 ) -> Manifest:
     """Return a manifest of the demo, without golden vectors and tools."""
     checkpoint = load_demo()
-    manifest = build_manifest(checkpoint, checkpoint.labels, batch, stage, precision)
+    manifest = build_manifest(
+        checkpoint, checkpoint.labels, batch, embedded_preprocessing, precision
+    )
     return replace(manifest, target=target)
 
 

@@ -30,7 +30,7 @@ def make_manifest(**changes: Any) -> Manifest:
         img_size=SIZE,
         target="tensorrt",
         precision="int8",
-        stage="host",
+        embedded_preprocessing="host",
         input=TensorSpec("image", ("batch", 3, SIZE, SIZE), "float32", "NCHW"),
         output=TensorSpec("logits", ("batch", CLASSES), "float32", "NC"),
         preprocess=Preprocess(SIZE, SIZE),

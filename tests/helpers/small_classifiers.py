@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from tinyvit.golden import CHIRP_FORMULA, PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_FORMULA, CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label
 from tinyvit.manifest import MANIFEST_KEY, GoldenVectors, Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
@@ -26,27 +26,29 @@ _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 
 ArtifactBuilder = Callable[..., Path]
-"""(suffix=".onnx", stage="host", batch="batch", manifest=True) -> path of a file."""
+"""(suffix=".onnx", embedded_preprocessing="host", batch="batch", manifest=True) -> path."""
 
 
-def make_manifest(stage: str, batch: int | str) -> Manifest:
+def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:
     """Make the manifest of a small classifier, without golden vectors."""
     shapes = {
         "host": (batch, 3, SIZE, SIZE),
         "normalize": (batch, SIZE, SIZE, 3),
         "full": (1, "height", "width", 3),
     }
-    dtype, layout = ("float32", "NCHW") if stage == "host" else ("uint8", "NHWC")
+    dtype, layout = ("float32", "NCHW") if embedded_preprocessing == "host" else ("uint8", "NHWC")
     return Manifest(
         model="test",
         variant="test",
         img_size=SIZE,
         target="onnx",
         precision="float32",
-        stage=stage,
-        input=TensorSpec("image", shapes[stage], dtype, layout),
+        embedded_preprocessing=embedded_preprocessing,
+        input=TensorSpec("image", shapes[embedded_preprocessing], dtype, layout),
         output=TensorSpec("logits", (batch, CLASSES), "float32", "NC"),
-        preprocess=Preprocess(SIZE, 36) if stage != "full" else Preprocess(SIZE, SIZE, "squash"),
+        preprocess=Preprocess(SIZE, 36)
+        if embedded_preprocessing != "full"
+        else Preprocess(SIZE, SIZE, "squash"),
         labels=tuple(Label(f"thing {i}", f"n{i:08}") for i in range(CLASSES)),
         source=SourceCheckpoint("random weights", "0" * 64),
         license="mit",
@@ -54,7 +56,7 @@ def make_manifest(stage: str, batch: int | str) -> Manifest:
     )
 
 
-def make_network(stage: str, batch: int | str) -> Any:
+def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
     """Make the ONNX model of a small classifier, without a manifest."""
     onnx = pytest.importorskip("onnx", reason="makes the test files")
     helper = onnx.helper
@@ -72,10 +74,10 @@ def make_network(stage: str, batch: int | str) -> Any:
         inputs = [nodes[-1].output[0] if nodes else "image", *constant_inputs]
         nodes.append(helper.make_node(op_type, inputs, [f"t{len(nodes)}"], **attributes))
 
-    if stage != "host":
+    if embedded_preprocessing != "host":
         add("Cast", to=onnx.TensorProto.FLOAT)
         add("Transpose", perm=[0, 3, 1, 2])
-        if stage == "full":
+        if embedded_preprocessing == "full":
             add("Resize", "", "", "size", mode="cubic", antialias=1, cubic_coeff_a=-0.5)
         add("Mul", "scale")
         add("Sub", "shift")
@@ -86,7 +88,7 @@ def make_network(stage: str, batch: int | str) -> Any:
     add("MatMul", "matrix")
     nodes[-1].output[0] = "logits"
 
-    manifest = make_manifest(stage, batch)
+    manifest = make_manifest(embedded_preprocessing, batch)
     types = {"float32": onnx.TensorProto.FLOAT, "uint8": onnx.TensorProto.UINT8}
     inputs, outputs = (
         [helper.make_tensor_value_info(spec.name, types[spec.dtype], spec.shape)]
@@ -145,32 +147,36 @@ def openvino_ir_sha256(path: Path) -> str:
 
 
 def add_golden_vectors(
-    manifest: Manifest, bare_file: Path, stage: str, batch: int | str
+    manifest: Manifest, bare_file: Path, embedded_preprocessing: str, batch: int | str
 ) -> Manifest:
     """Add golden vectors and the content hash of an .onnx without metadata to its manifest."""
     ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(str(bare_file))
     logits = []
-    for pattern in PATTERNS:
-        image = make_pattern(pattern, SIZE, SIZE)
-        if stage == "host":
+    for pattern in CHIRP_PATTERNS:
+        image = make_golden_input(pattern, SIZE, SIZE)
+        if embedded_preprocessing == "host":
             image = np.float32((image / 255 - _MEAN) / _STD).transpose(2, 0, 1)
         images = np.stack([image] * (batch if isinstance(batch, int) else 1))
         logits.append(tuple(session.run(None, {"image": images})[0][0].tolist()))
     return dataclasses.replace(
         manifest,
-        golden=GoldenVectors(CHIRP_FORMULA, PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
+        golden=GoldenVectors(CHIRP_FORMULA, CHIRP_PATTERNS, SIZE, SIZE, tuple(logits), 1e-3),
         content_sha256=hashlib.sha256(bare_file.read_bytes()).hexdigest(),
     )
 
 
 def build_classifier(
-    folder: Path, suffix: str, stage: str, batch: int | str, with_manifest: bool
+    folder: Path, suffix: str, embedded_preprocessing: str, batch: int | str, with_manifest: bool
 ) -> Path:
     """Build a small classifier as a file called "test" plus suffix."""
     manifest = None
     if with_manifest:
-        bare_file = save_onnx(folder / "bare.onnx", make_network(stage, batch), None)
-        manifest = add_golden_vectors(make_manifest(stage, batch), bare_file, stage, batch)
+        bare_file = save_onnx(
+            folder / "bare.onnx", make_network(embedded_preprocessing, batch), None
+        )
+        manifest = add_golden_vectors(
+            make_manifest(embedded_preprocessing, batch), bare_file, embedded_preprocessing, batch
+        )
     save = save_onnx if suffix == ".onnx" else save_openvino_ir
-    return save(folder / f"test{suffix}", make_network(stage, batch), manifest)
+    return save(folder / f"test{suffix}", make_network(embedded_preprocessing, batch), manifest)

@@ -13,8 +13,10 @@ import torch
 
 from tests.helpers.golden_weights import load_formulas, make_golden_state
 from tinyvit.nn import checkpoint
+from tinyvit.nn.attention import FusedProjection, make_bias_index
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.model import ConvNorm, FusedProjection, TinyViT, make_bias_index
+from tinyvit.nn.layers import ConvNorm
+from tinyvit.nn.model import TinyViT
 from tinyvit.variants import VARIANTS
 
 

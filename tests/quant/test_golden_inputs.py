@@ -30,9 +30,9 @@ from tinyvit.export.manifest_builder import build_manifest, make_golden_vectors
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.openvino.target import TARGET as OPENVINO
 from tinyvit.export.tracing import trace
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import numbered_labels
-from tinyvit.manifest import Manifest, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Manifest
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
@@ -99,10 +99,10 @@ def quantized_networks(
 
 
 def manifest_with_golden_vectors(
-    checkpoint: Checkpoint, network: TinyViT, stage: PreprocessStage = "host"
+    checkpoint: Checkpoint, network: TinyViT, embedded_preprocessing: EmbeddedPreprocessing = "host"
 ) -> Manifest:
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
-    manifest = build_manifest(checkpoint, labels, 1, stage, "int8")
+    manifest = build_manifest(checkpoint, labels, 1, embedded_preprocessing, "int8")
     golden = make_golden_vectors(with_exact_arithmetic(network), manifest)
     return replace(manifest, golden=golden)
 
@@ -113,10 +113,10 @@ def differences(network: TinyViT, manifest: Manifest) -> list[float]:
     assert golden is not None
     result = []
     for pattern, expected_logits in zip(golden.patterns, golden.logits):
-        image = make_pattern(pattern, golden.height, golden.width)
+        image = make_golden_input(pattern, golden.height, golden.width)
         x = (
             preprocess(Image.fromarray(image))
-            if manifest.stage == "full"
+            if manifest.embedded_preprocessing == "full"
             else preprocess.normalize(image)
         )
         with torch.no_grad():
@@ -126,20 +126,22 @@ def differences(network: TinyViT, manifest: Manifest) -> list[float]:
     return result
 
 
-@pytest.mark.parametrize("stage", ["host", pytest.param("full", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "embedded_preprocessing", ["host", pytest.param("full", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("target", list(TARGETS))
 def test_only_saturating_kernels_exceed_the_tolerance(
     target: str,
-    stage: PreprocessStage,
+    embedded_preprocessing: EmbeddedPreprocessing,
     checkpoint: Checkpoint,
     quantized_networks: QuantizedNetworks,
 ) -> None:
     network = quantized_networks(target, 8)
-    manifest = manifest_with_golden_vectors(checkpoint, network, stage)
+    manifest = manifest_with_golden_vectors(checkpoint, network, embedded_preprocessing)
     of_saturating = differences(with_saturating_kernels(network), manifest)
     assert max(of_saturating) > 2
     # The chirps alone detect nothing: this is why the black and white squares are needed.
-    assert max(of_saturating[: len(PATTERNS)]) < 1
+    assert max(of_saturating[: len(CHIRP_PATTERNS)]) < 1
     # float32 rounds differently from float64, and is correct too.
     assert max(differences(network, manifest)) < 0.5
 
@@ -165,7 +167,9 @@ def exported_files(
         target, network = TARGETS[name], quantized_networks(name, bits)
         manifest = replace(manifest_with_golden_vectors(checkpoint, network), target=name)
         path = tmp_path_factory.mktemp("golden") / f"demo{target.suffix}"
-        lowered = target.lower(trace(network), manifest.preprocess, manifest.stage, "int8")
+        lowered = target.lower(
+            trace(network), manifest.preprocess, manifest.embedded_preprocessing, "int8"
+        )
         lowered.save(path, manifest)
         lowered.save(path, replace(manifest, content_sha256=content_sha256(path)))
         return path

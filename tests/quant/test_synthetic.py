@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from tests.helpers.recorded_progress import InterruptingProgress, RecordedProgress
-from tinyvit.data.image_sources import Pixels
+from tinyvit.data.calibration_images import Pixels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess

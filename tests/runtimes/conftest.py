@@ -21,17 +21,17 @@ def build_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactBuilder:
     """Build classifiers, each kind once. Tests must not change the files."""
 
     @cache
-    def build(suffix: str, stage: str, batch: int | str, manifest: bool) -> Path:
+    def build(suffix: str, embedded_preprocessing: str, batch: int | str, manifest: bool) -> Path:
         folder = tmp_path_factory.mktemp("artifact")
-        return build_classifier(folder, suffix, stage, batch, manifest)
+        return build_classifier(folder, suffix, embedded_preprocessing, batch, manifest)
 
     def build_with_defaults(
         suffix: str = ".onnx",
-        stage: str = "host",
+        embedded_preprocessing: str = "host",
         batch: int | str = "batch",
         manifest: bool = True,
     ) -> Path:
-        return build(suffix, stage, batch, manifest)
+        return build(suffix, embedded_preprocessing, batch, manifest)
 
     return build_with_defaults
 

@@ -211,7 +211,9 @@ def test_a_damaged_manifest_is_an_error_and_not_an_absence(
     build_artifact: ArtifactBuilder, tmp_path: Path
 ) -> None:
     data = build_artifact().read_bytes()
-    (tmp_path / "a.onnx").write_bytes(data.replace(b'"stage":"host"', b'"stage":"hast"'))
+    (tmp_path / "a.onnx").write_bytes(
+        data.replace(b'"embedded_preprocessing":"host"', b'"embedded_preprocessing":"hast"')
+    )
     with pytest.raises(ArtifactError, match=r"manifest.*is damaged"):
         read_artifact(tmp_path / "a.onnx")
 

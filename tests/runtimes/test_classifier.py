@@ -20,7 +20,7 @@ from tinyvit.preprocess import Preprocess
 from tinyvit.runtimes import ClassifierInfo, RuntimeOptions, open_runtime, read_artifact
 
 RNG = np.random.default_rng(3)
-STAGES = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
+PREPROCESSING_AND_BATCH = [("host", "batch"), ("host", 4), ("normalize", "batch"), ("normalize", 1)]
 EXIF_ORIENTATION = 0x0112
 ROTATE_90_CLOCKWISE = 6
 
@@ -29,18 +29,20 @@ def read_pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path).convert("RGB"))
 
 
-@pytest.mark.parametrize(("stage", "batch"), STAGES)
+@pytest.mark.parametrize(("embedded_preprocessing", "batch"), PREPROCESSING_AND_BATCH)
 def test_one_image_may_have_any_form(
     build_artifact: ArtifactBuilder,
     engine_and_suffix: tuple[str, str],
     image_files: list[Path],
-    stage: str,
+    embedded_preprocessing: str,
     batch: int | str,
 ) -> None:
     engine, suffix = engine_and_suffix
     path = image_files[0]
     data = path.read_bytes()
-    with Classifier(build_artifact(suffix, stage, batch), engine, threads=1) as classifier:
+    with Classifier(
+        build_artifact(suffix, embedded_preprocessing, batch), engine, threads=1
+    ) as classifier:
         expected = [classifier.predict(path)]
         images = (
             str(path),
@@ -56,16 +58,18 @@ def test_one_image_may_have_any_form(
         assert predictions_agree([bgr], expected)
 
 
-@pytest.mark.parametrize(("stage", "batch"), STAGES)
+@pytest.mark.parametrize(("embedded_preprocessing", "batch"), PREPROCESSING_AND_BATCH)
 def test_many_images_may_have_any_form(
     build_artifact: ArtifactBuilder,
     engine_and_suffix: tuple[str, str],
     image_files: list[Path],
-    stage: str,
+    embedded_preprocessing: str,
     batch: int | str,
 ) -> None:
     engine, suffix = engine_and_suffix
-    with Classifier(build_artifact(suffix, stage, batch), engine, threads=1) as classifier:
+    with Classifier(
+        build_artifact(suffix, embedded_preprocessing, batch), engine, threads=1
+    ) as classifier:
         expected = [classifier.predict(path) for path in image_files]
         rankings = {tuple(prediction.index for prediction in result) for result in expected}
         assert len(rankings) > 1
@@ -88,16 +92,16 @@ def test_many_images_may_have_any_form(
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-@pytest.mark.parametrize(("stage", "batch"), STAGES)
+@pytest.mark.parametrize(("embedded_preprocessing", "batch"), PREPROCESSING_AND_BATCH)
 def test_logits_are_those_of_the_steps_done_one_by_one(
     build_artifact: ArtifactBuilder,
     image_files: list[Path],
     suffix: str,
-    stage: str,
+    embedded_preprocessing: str,
     batch: int | str,
 ) -> None:
     pytest.importorskip("onnxruntime")
-    classifier = Classifier(build_artifact(suffix, stage, batch))
+    classifier = Classifier(build_artifact(suffix, embedded_preprocessing, batch))
     host_runtime = open_runtime(build_artifact(".onnx", "host", "batch"))
     expected = host_runtime.run(
         np.stack([classifier.preprocess(Image.open(path)) for path in image_files])
@@ -122,7 +126,7 @@ def test_a_file_that_resizes_inside(
     build_artifact: ArtifactBuilder, image_files: list[Path]
 ) -> None:
     pytest.importorskip("onnxruntime")
-    classifier = Classifier(build_artifact(stage="full"), "onnxruntime")
+    classifier = Classifier(build_artifact(embedded_preprocessing="full"), "onnxruntime")
     host_runtime = open_runtime(build_artifact(".onnx", "host", "batch"), "onnxruntime")
     smooth_images = [
         Image.open(path).resize((90, 70), Image.Resampling.BICUBIC) for path in image_files[:3]
@@ -130,7 +134,11 @@ def test_a_file_that_resizes_inside(
     expected = host_runtime.run(np.stack([classifier.preprocess(x) for x in smooth_images]))
     assert np.abs(classifier.logits(smooth_images) - expected).max() < 0.5
     with pytest.raises(RequestError, match="inside the file"):
-        Classifier(build_artifact(stage="full"), "onnxruntime", preprocess=Preprocess(32, 40))
+        Classifier(
+            build_artifact(embedded_preprocessing="full"),
+            "onnxruntime",
+            preprocess=Preprocess(32, 40),
+        )
 
 
 def test_predictions_are_the_softmax_of_the_best_logits(

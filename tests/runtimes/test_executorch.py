@@ -258,7 +258,7 @@ def test_content_must_have_the_hash_in_the_manifest(
         img_size=32,
         target="executorch",
         precision="float32",
-        stage="host",
+        embedded_preprocessing="host",
         input=spec,
         output=spec,
         preprocess=Preprocess(32, 32),

@@ -116,8 +116,10 @@ def test_a_file_without_manifest_for_any_size_needs_its_size(
     build_artifact: ArtifactBuilder, image_files: list[Path], shape: Any, tmp_path: Path
 ) -> None:
     onnx = pytest.importorskip("onnx")
-    stage, element_type = ("host", "FLOAT") if shape[1] == 3 else ("normalize", "UINT8")
-    model = onnx.load(build_artifact(stage=stage, manifest=False))
+    embedded_preprocessing, element_type = (
+        ("host", "FLOAT") if shape[1] == 3 else ("normalize", "UINT8")
+    )
+    model = onnx.load(build_artifact(embedded_preprocessing=embedded_preprocessing, manifest=False))
     any_size = onnx.helper.make_tensor_value_info(
         "image", getattr(onnx.TensorProto, element_type), shape
     )
@@ -146,8 +148,8 @@ def test_a_manifest_that_contradicts_the_network_is_refused(
     assert manifest
     huge_input = dataclasses.replace(manifest.input, shape=(10**12, 3, 32, 32))
     changes: list[dict[str, Any]] = [
-        {"stage": "normalize"},
-        {"stage": "full"},
+        {"embedded_preprocessing": "normalize"},
+        {"embedded_preprocessing": "full"},
         {"labels": manifest.labels[:5]},
         {"input": huge_input},
         {"preprocess": Preprocess(64, 64)},

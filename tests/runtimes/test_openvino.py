@@ -90,7 +90,7 @@ def test_without_a_cache_there_is_nothing_to_load(build_artifact: ArtifactBuilde
 
 def test_onnx_files_that_resize_are_refused(build_artifact: ArtifactBuilder) -> None:
     with pytest.raises(RequestError, match="--target openvino --preprocess full"):
-        open_runtime(build_artifact(stage="full"), "openvino")
+        open_runtime(build_artifact(embedded_preprocessing="full"), "openvino")
 
 
 def test_both_files_of_an_ir_are_needed(copy_artifact: ArtifactBuilder) -> None:

@@ -16,7 +16,7 @@ import torch
 from tests.helpers.fake_tensorrt import make_manifest
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.errors import RequestError
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.manifest import Precision
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
@@ -92,7 +92,7 @@ def test_demo_on_a_gpu(tmp_path: Path) -> None:
     pytest.importorskip(cuda.PRODUCTS[cuda.installed_flavor()].module)
     checkpoint = load_released("demo")
     folded, preprocess = fold_model(checkpoint.build()), checkpoint.preprocess
-    patterns = [make_pattern(number, 224, 224) for number in PATTERNS]
+    patterns = [make_golden_input(number, 224, 224) for number in CHIRP_PATTERNS]
     batch = np.stack([preprocess.normalize(pattern) for pattern in patterns])
     runtimes: dict[str, Runtime] = {}
     for precision, network in make_networks(folded, batch).items():

@@ -19,7 +19,7 @@ from tinyvit.runtimes import read_artifact
 from tinyvit.runtimes.artifact import content_sha256
 from tinyvit.runtimes.verify import verify
 
-STAGES = [("host", "batch"), ("host", 3), ("normalize", "batch"), ("normalize", 1)]
+PREPROCESSING_AND_BATCH = [("host", "batch"), ("host", 3), ("normalize", "batch"), ("normalize", 1)]
 
 
 def change_weights(path: Path, change: Callable[[np.ndarray], None]) -> None:
@@ -57,15 +57,15 @@ def set_one_weight_to_nan(values: np.ndarray) -> None:
     values[0, 0] = math.nan
 
 
-@pytest.mark.parametrize(("stage", "batch"), STAGES)
+@pytest.mark.parametrize(("embedded_preprocessing", "batch"), PREPROCESSING_AND_BATCH)
 def test_an_unchanged_file_passes(
     build_artifact: ArtifactBuilder,
     engine_and_suffix: tuple[str, str],
-    stage: str,
+    embedded_preprocessing: str,
     batch: int | str,
 ) -> None:
     engine, suffix = engine_and_suffix
-    result = verify(build_artifact(suffix, stage, batch), engine, threads=1)
+    result = verify(build_artifact(suffix, embedded_preprocessing, batch), engine, threads=1)
     assert result.passed
     assert result.content_unchanged
     assert result.manifest_unchanged
@@ -79,7 +79,7 @@ def test_an_unchanged_file_passes(
 
 def test_a_file_that_resizes_inside_passes(build_artifact: ArtifactBuilder) -> None:
     pytest.importorskip("onnxruntime")
-    assert verify(build_artifact(stage="full"), "onnxruntime").passed
+    assert verify(build_artifact(embedded_preprocessing="full"), "onnxruntime").passed
 
 
 def test_a_changed_weight_changes_the_hash_and_the_logits(

@@ -33,9 +33,9 @@ export function readManifest(bytes, name) {
   }
   if (!json) throw new Error(`${name} has no manifest: ${REMEDY}`);
   const manifest = JSON.parse(json);
-  if (manifest.stage !== "full") {
+  if (manifest.embedded_preprocessing !== "full") {
     throw new Error(
-      `${name} leaves resizing to its caller (--preprocess ${manifest.stage}): ${REMEDY}`,
+      `${name} leaves resizing to its caller (--preprocess ${manifest.embedded_preprocessing}): ${REMEDY}`,
     );
   }
   return manifest;

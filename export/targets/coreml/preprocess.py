@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tinyvit.errors import MissingDependencyError
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess
 
 try:
     import torch
     from torch import Tensor, nn
 except ImportError as error:
-    raise MissingDependencyError.of("torch", "export") from error
+    raise MissingDependencyError.for_package("torch", extra="export") from error
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -32,16 +32,22 @@ class ClassifierNetwork(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, network: nn.Module, preprocess: Preprocess, stage: PreprocessStage) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+    ) -> None:
         """Wrap a network.
 
         Args:
             network: Takes normalized float32 (1, 3, size, size), returns logits.
             preprocess: The preprocessing that belongs to the network.
-            stage: "normalize" if this module normalizes the input, "host" if the caller does.
+            embedded_preprocessing: "normalize" if this module normalizes the input, "host" if the
+                caller does.
         """
         super().__init__()
-        self.network, self.normalizes = network, stage == "normalize"
+        self.network, self.normalizes = network, embedded_preprocessing == "normalize"
         for name, value in zip(("scale", "shift"), preprocess.scale_and_shift()):
             self.register_buffer(name, torch.from_numpy(value).reshape(1, 3, 1, 1))
 
@@ -59,7 +65,10 @@ class ClassifierNetwork(nn.Module):
 
 
 def trace_classifier(
-    program: ExportedProgram, size: int, preprocess: Preprocess, stage: PreprocessStage
+    program: ExportedProgram,
+    size: int,
+    preprocess: Preprocess,
+    embedded_preprocessing: EmbeddedPreprocessing,
 ) -> ExportedProgram:
     """Trace a network with normalization before it and a softmax after it.
 
@@ -67,12 +76,12 @@ def trace_classifier(
         program: The traced network.
         size: Height and width of its input.
         preprocess: The preprocessing that belongs to the network.
-        stage: "host" or "normalize".
+        embedded_preprocessing: "host" or "normalize".
 
     Returns:
         A program (1, 3, size, size) -> logits and probabilities, in torch's core operators.
     """
-    network = ClassifierNetwork(program.module(), preprocess, stage)
+    network = ClassifierNetwork(program.module(), preprocess, embedded_preprocessing)
     with torch.no_grad():
         traced = torch.export.export(network, (torch.zeros(1, 3, size, size),))
         decomposed: ExportedProgram = traced.run_decompositions({})

@@ -18,7 +18,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.coreml.passes import INPUT, LOGITS, PROBABILITIES, mark_for_ios16
 from tinyvit.export.targets.coreml.writer import CoreMlModel
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
@@ -62,17 +62,23 @@ class CoreMlTarget(Target):
     reference_engine = "coreml-reference"
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> CoreMlModel:
         """Convert the traced network, with a softmax after it; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         with silence_libraries(*_NOISY_LIBRARIES):
             coremltools = _import_coremltools()
             from tinyvit.export.targets.coreml.preprocess import trace_classifier
 
-            program = trace_classifier(graph.program, graph.img_size, preprocess, stage)
+            program = trace_classifier(
+                graph.program, graph.img_size, preprocess, embedded_preprocessing
+            )
             shape = (1, 3, graph.img_size, graph.img_size)
-            converted = _convert(coremltools, program, shape, stage, precision)
+            converted = _convert(coremltools, program, shape, embedded_preprocessing, precision)
             weights = Path(converted.weights_dir, "weight.bin").read_bytes()
             model = converted.get_spec()
         if precision == "int8-weights":
@@ -81,10 +87,14 @@ class CoreMlTarget(Target):
 
 
 def _convert(
-    ct: Any, program: Any, shape: tuple[int, ...], stage: PreprocessStage, precision: Precision
+    ct: Any,
+    program: Any,
+    shape: tuple[int, ...],
+    embedded_preprocessing: EmbeddedPreprocessing,
+    precision: Precision,
 ) -> Any:
     """Convert a traced classifier; `ct` is the module coremltools."""
-    if stage == "normalize":
+    if embedded_preprocessing == "normalize":
         image = ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB)
     else:
         image = ct.TensorType(INPUT, shape, np.float32)
@@ -104,7 +114,7 @@ def _import_coremltools() -> ModuleType:
     try:
         import coremltools
     except ImportError as error:
-        raise MissingDependencyError.of("coremltools", CoreMlTarget.extra) from error
+        raise MissingDependencyError.for_package("coremltools", extra=CoreMlTarget.extra) from error
     module: ModuleType = coremltools
     return module
 

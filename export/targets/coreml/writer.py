@@ -93,7 +93,7 @@ def describe_classifier(model: Model_pb2.Model, manifest: Manifest) -> None:
     # coremltools records its version, torch's version and the date. With the date, files made on
     # different days would differ.
     metadata.userDefined.clear()
-    if manifest.stage == "normalize":
+    if manifest.embedded_preprocessing == "normalize":
         metadata.userDefined["com.apple.coreml.model.preview.type"] = "imageClassifier"
     metadata.userDefined[MANIFEST_KEY] = manifest.to_json()
 
@@ -114,7 +114,7 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
     values = "RGB in planes, normalized: less the mean, divided by std"
-    if manifest.stage == "normalize":
+    if manifest.embedded_preprocessing == "normalize":
         values = "RGB; the model subtracts the mean and divides by std"
     size = f"{manifest.img_size} x {manifest.img_size}"
     description.input[0].shortDescription = f"An image of {size} pixels, {values}"

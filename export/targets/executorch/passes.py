@@ -145,7 +145,7 @@ def pool_as_image(editor: GraphEditor, node: Node) -> None:
 def gather_bias_by_rows(editor: GraphEditor, node: Node) -> None:
     """Gather attention biases by rows of a window instead of by single entries.
 
-    Requires: a gather (heads, window^2) -> (heads, window^4) in the order of `nn/model.py`; any
+    Requires: a gather (heads, window^2) -> (heads, window^4) in the order of `nn/attention.py`; any
         other is left as it is.
     Changes: the table becomes (heads, window^2, window), with its columns gathered already.
     Why: the portable kernel copies whole rows in a sixth of the time, 0.45 instead of 2.47 ms, and

@@ -14,7 +14,7 @@ from tinyvit.export.targets import Feature, Target, TargetOption, check_supporte
 from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
 from tinyvit.export.targets.executorch.writer import ExecuTorchProgram
 from tinyvit.export.tracing import explain_tool_errors
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
@@ -77,21 +77,25 @@ class ExecuTorchTarget(Target):
         return self
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> ExecuTorchProgram:
         """Rewrite the traced network for XNNPACK and lower it; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         try:
             with silence_libraries(*_NOISY_LIBRARIES):
                 import executorch.exir  # noqa: F401 (checks that ExecuTorch is installed)
         except ImportError as error:
-            raise MissingDependencyError.of("executorch", self.extra) from error
+            raise MissingDependencyError.for_package("executorch", extra=self.extra) from error
         with (
             explain_tool_errors("lowering the network for ExecuTorch"),
             silence_libraries(*_NOISY_LIBRARIES),
         ):
             program = rewrite_for_xnnpack(
-                graph.program, preprocess if stage == "normalize" else None
+                graph.program, preprocess if embedded_preprocessing == "normalize" else None
             )
             manager = _lower_to_xnnpack(program)
             return ExecuTorchProgram(bytes(manager.buffer), _count_operators(manager))

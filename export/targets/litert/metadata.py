@@ -34,7 +34,7 @@ def make_metadata(manifest: Manifest) -> bytes:
     """Describe a model that takes an image and returns logits.
 
     The metadata contains the normalization of levels from 0 to 255: that of the preprocessing if
-    the caller normalizes (stage "host"), otherwise a mean of 0 and a std of 1.
+    the caller normalizes (embedded preprocessing "host"), otherwise a mean of 0 and a std of 1.
 
     Args:
         manifest: The manifest of the artifact.
@@ -58,7 +58,7 @@ def make_metadata(manifest: Manifest) -> bytes:
 
 def _write_image(builder: Any, manifest: Manifest) -> int:
     """Write the TensorMetadata of the input."""
-    preprocess, caller_normalizes = manifest.preprocess, manifest.stage == "host"
+    preprocess, caller_normalizes = manifest.preprocess, manifest.embedded_preprocessing == "host"
     mean = [255 * value for value in preprocess.mean] if caller_normalizes else [0.0] * 3
     std = [255 * value for value in preprocess.std] if caller_normalizes else [1.0] * 3
     means, stds = _write_floats(builder, mean), _write_floats(builder, std)

@@ -21,7 +21,7 @@ from tinyvit.export.targets.litert.passes import (
 )
 from tinyvit.export.targets.litert.writer import LiteRtModel
 from tinyvit.export.tracing import INPUT, OUTPUT, explain_tool_errors
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
@@ -62,16 +62,22 @@ class LiteRtTarget(Target):
     layout = "NHWC"
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> LiteRtModel:
         """Convert the traced network with litert-torch and optimize it; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         with (
             explain_tool_errors("converting the network to LiteRT"),
             silence_libraries("root", "litert_torch", "absl"),
             silence_file_descriptors(),
         ):
-            model = self._convert(graph, preprocess if stage == "normalize" else None)
+            model = self._convert(
+                graph, preprocess if embedded_preprocessing == "normalize" else None
+            )
         optimize_model(model, INPUT, OUTPUT)
         min_bytes = _FLOAT16_MIN_BYTES.get(precision)
         if min_bytes is not None:
@@ -83,7 +89,7 @@ class LiteRtTarget(Target):
         try:
             import litert_torch
         except ImportError as error:
-            raise MissingDependencyError.of("litert-torch", self.extra) from error
+            raise MissingDependencyError.for_package("litert-torch", extra=self.extra) from error
         import torch
 
         network = graph.program.module()

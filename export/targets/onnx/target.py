@@ -9,7 +9,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.export.passes.onnx_preprocess import add_preprocessing
 from tinyvit.export.targets import Feature, Target, check_supported
 from tinyvit.export.targets.onnx.writer import OnnxModel
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 
@@ -31,18 +31,22 @@ class OnnxTarget(Target):
     }
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> OnnxModel:
         """Convert the graph to ONNX and add the preprocessing; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         try:
             import onnx
         except ImportError as error:
-            raise MissingDependencyError.of("onnx", self.extra) from error
+            raise MissingDependencyError.for_package("onnx", extra=self.extra) from error
         import onnx_ir as ir
 
         model = graph.to_onnx()
-        add_preprocessing(model, preprocess, stage)
+        add_preprocessing(model, preprocess, embedded_preprocessing)
         onnx.checker.check_model(ir.serde.serialize_model(model), full_check=True)
         return OnnxModel(model)
 

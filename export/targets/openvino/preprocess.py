@@ -1,15 +1,15 @@
 """A pass that puts preprocessing into an OpenVINO model.
 
 Before the pass, the model's input is float32 (N, 3, size, size), normalized. After it, the input is
-uint8 RGB with the same name: (N, size, size, 3) for the stage "normalize", or one image
-(1, height, width, 3) of any size for the stage "full".
+uint8 RGB with the same name: (N, size, size, 3) for embedded preprocessing "normalize", or one
+image (1, height, width, 3) of any size for embedded preprocessing "full".
 
 OpenVINO's ONNX reader ignores antialiasing, so the resize is built here: two matrix products whose
 weights the graph computes from the size of the image. OpenVINO's own Interpolate in the mode
 "bicubic_pillow" gives the same pixels, but its CPU kernel is compiled for each new size, which
 takes 1 s for 375 x 500 and 51 s for 4000 x 3000 (docs/performance.md, "Preprocessing in the file").
-Resize weights in bfloat16 would change pixels, so a model with the stage "full" must be compiled
-with INFERENCE_PRECISION_HINT f32.
+Resize weights in bfloat16 would change pixels, so a model with embedded preprocessing "full" must
+be compiled with INFERENCE_PRECISION_HINT f32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinyvit.errors import MissingDependencyError, RequestError
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import TALL_ASPECT_RATIO, Preprocess
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ SUPPORT = {"bicubic": 2, "bilinear": 1}
 
 
 def add_preprocessing(
-    model: openvino.Model, preprocess: Preprocess, stage: PreprocessStage
+    model: openvino.Model, preprocess: Preprocess, embedded_preprocessing: EmbeddedPreprocessing
 ) -> openvino.Model:
     """Put a part of the preprocessing in front of the network.
 
@@ -49,7 +49,7 @@ def add_preprocessing(
     Args:
         model: The model; it must not be used afterwards.
         preprocess: The preprocessing that makes the network's input.
-        stage: The part to add; "host" adds nothing.
+        embedded_preprocessing: The part to add; "host" adds nothing.
 
     Returns:
         A model with the new input; `model` itself for "host".
@@ -58,16 +58,16 @@ def add_preprocessing(
         RequestError: The model or the preprocessing does not meet the requirements.
         MissingDependencyError: OpenVINO is not installed.
     """
-    if stage == "host":
+    if embedded_preprocessing == "host":
         return model
     try:
         import openvino
         from openvino import opset11 as ops
     except ImportError as error:
-        raise MissingDependencyError.of("openvino", "openvino") from error
+        raise MissingDependencyError.for_package("openvino", extra="openvino") from error
     old_input, size = _find_network_input(model, preprocess), preprocess.size
     shape = [1, -1, -1, 3]
-    if stage == "full":
+    if embedded_preprocessing == "full":
         _check_resize(old_input, preprocess)
         # Shapes inside the network may contain a dynamic batch, which becomes 1.
         model.reshape({0: [1, 3, size, size]})
@@ -76,7 +76,7 @@ def add_preprocessing(
     image = ops.parameter(
         openvino.PartialShape(shape), openvino.Type.u8, name=old_input.get_friendly_name()
     )
-    if stage == "full":
+    if embedded_preprocessing == "full":
         values = _resize_and_crop(image, preprocess)
     else:
         values = ops.convert(ops.transpose(image, _int64(0, 3, 1, 2)), "f32")

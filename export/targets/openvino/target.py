@@ -9,7 +9,7 @@ from tinyvit.export.targets import Target, check_supported
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.preprocess import add_preprocessing
 from tinyvit.export.targets.openvino.writer import OpenVinoModel
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes.engines.openvino import shared_core
@@ -31,14 +31,18 @@ class OpenVinoTarget(Target):
     scheme = QuantScheme("int8")
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> OpenVinoModel:
         """Read the ONNX model of the graph and optimize it for OpenVINO; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         try:
             import openvino
         except ImportError as error:
-            raise MissingDependencyError.of("openvino", self.extra) from error
+            raise MissingDependencyError.for_package("openvino", extra=self.extra) from error
         import onnx_ir as ir
 
         proto = ir.serde.serialize_model(graph.to_onnx())
@@ -46,8 +50,8 @@ class OpenVinoTarget(Target):
         # store them expanded.
         model = shared_core().read_model(proto.SerializeToString(), b"")
         optimize_graph(model)
-        model = add_preprocessing(model, preprocess, stage)
-        layout = "NCHW" if stage == "host" else "NHWC"
+        model = add_preprocessing(model, preprocess, embedded_preprocessing)
+        layout = "NCHW" if embedded_preprocessing == "host" else "NHWC"
         openvino.layout_helpers.set_layout(model.input(0), openvino.Layout(layout))
         _name_operations(model)
         return OpenVinoModel(model)

@@ -50,8 +50,8 @@ def make_model_info(manifest: Manifest) -> dict[str, str]:
 
     The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes
     without a margin, and its filter is bilinear, so its results are close to those of `Preprocess`
-    but not equal. A model that itself resizes (stage "full") receives the image unchanged, so the
-    application must pass RGB.
+    but not equal. A model that itself resizes (embedded preprocessing "full") receives the image
+    unchanged, so the application must pass RGB.
 
     Args:
         manifest: The manifest of the artifact.
@@ -62,10 +62,10 @@ def make_model_info(manifest: Manifest) -> dict[str, str]:
     preprocess = manifest.preprocess
     labels = " ".join("_".join(label.name.split()) for label in manifest.labels)
     info = {"model_type": "Classification", "labels": labels}
-    if manifest.stage != "full":
+    if manifest.embedded_preprocessing != "full":
         info["resize_type"] = "crop" if preprocess.crop == "center" else "standard"
         info["reverse_input_channels"] = "YES"
-    if manifest.stage == "host":
+    if manifest.embedded_preprocessing == "host":
         for name, values in (("mean_values", preprocess.mean), ("scale_values", preprocess.std)):
             info[name] = " ".join(f"{255 * value:.6g}" for value in values)
     return info

@@ -18,7 +18,7 @@ from tinyvit.export.targets import Target, check_supported
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import explain_tool_errors
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.output_capture import silence_libraries
 from tinyvit.preprocess import Preprocess
 
@@ -44,11 +44,15 @@ class OrtTarget(Target):
     unsupported = ONNX.unsupported
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> OrtModel:
         """Optimize the ONNX model with onnxruntime and convert it; see `Target.lower`."""
-        check_supported(self, precision, stage, graph.batch)
-        model = ONNX.lower(graph, preprocess, stage, precision).model
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
+        model = ONNX.lower(graph, preprocess, embedded_preprocessing, precision).model
         expand_attention_bias(model)
         import onnx_ir as ir
 

@@ -26,7 +26,7 @@ from tinyvit.export.targets.tensorrt.passes import (
     rewrite_for_tensorrt,
 )
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes import cuda
@@ -72,38 +72,52 @@ class TensorRtTarget(Target):
         return TensorRtTarget(parse_options(values))
 
     def lower(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> TensorRtModel:
         """Build the engine; see `Target.lower`.
 
         Raises RequestError without a GPU if the flavor needs one to build.
         """
         cuda.import_tensorrt(self.build_options.resolved_flavor)
-        check_supported(self, precision, stage, graph.batch)
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
         if self.build_options.resolved_flavor == "classic":
             _check_gpu()
-        model = self.make_onnx_model(graph, preprocess, stage, precision)
+        model = self.make_onnx_model(graph, preprocess, embedded_preprocessing, precision)
         plan = build_engine(
             _serialize(model), _make_build_config(self.build_options, model, graph.batch, precision)
         )
         return TensorRtModel(plan, count_product_macs(model), self.build_options)
 
     def make_parity_model(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> bytes:
         """Make the ONNX model that the builder reads; see `Target.make_parity_model`."""
-        check_supported(self, precision, stage, graph.batch)
-        return _serialize(self.make_onnx_model(graph, preprocess, stage, precision))
+        check_supported(self, precision, embedded_preprocessing, graph.batch)
+        return _serialize(
+            self.make_onnx_model(graph, preprocess, embedded_preprocessing, precision)
+        )
 
     def make_onnx_model(
-        self, graph: Graph, preprocess: Preprocess, stage: PreprocessStage, precision: Precision
+        self,
+        graph: Graph,
+        preprocess: Preprocess,
+        embedded_preprocessing: EmbeddedPreprocessing,
+        precision: Precision,
     ) -> ir.Model:
         """Make the network in the form that TensorRT reads.
 
         Args:
             graph: See `lower`.
             preprocess: See `lower`.
-            stage: "host" or "normalize".
+            embedded_preprocessing: "host" or "normalize".
             precision: "float32" computes in float32; all others compute in float16 and int8.
 
         Returns:
@@ -119,7 +133,7 @@ class TensorRtTarget(Target):
             )
         model = graph.to_onnx()
         rewrite_for_tensorrt(model, use_float16=precision != "float32")
-        add_preprocessing(model, preprocess, stage)
+        add_preprocessing(model, preprocess, embedded_preprocessing)
         cast_pixels_first(model)
         return model
 

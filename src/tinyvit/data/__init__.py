@@ -3,14 +3,14 @@
 No other package lists folders of images or matches class names to labels. Only numpy and Pillow are
 needed. Import from the modules:
 
-    listing         the image files under a folder
-    class_folders   folders with one subfolder per class, for training and evaluation
-    truth_files     files that list the classes of images that are not in class folders
-    archives        images inside an uncompressed tar file
-    dataset         labeled images from any of these, for measuring accuracy
-    label_matching  class names in the data matched to the labels of a model
-    image_sources   images for calibration: a folder, a list of paths or an array
-    sampling        a reproducible order or subset that draws evenly from all classes
-    decoding        a map over items in threads, with limited read-ahead
-    batching        batches of a fixed size, with the last one padded
+    listing             the image files under a folder
+    class_folders       folders with one subfolder per class, for training and evaluation
+    truth_files         files that list the classes of images that are not in class folders
+    archives            images inside an uncompressed tar file
+    dataset             labeled images from any of these, for measuring accuracy
+    label_matching      class names in the data matched to the labels of a model
+    calibration_images  images for calibration: a folder, a list of paths or an array
+    sampling            a reproducible order or subset that draws evenly from all classes
+    decoding            decoding of images in threads, ahead of their use
+    batching            batches of a fixed size, with the last one padded
 """

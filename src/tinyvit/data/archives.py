@@ -11,7 +11,7 @@ from tinyvit.data.listing import is_ignored_name, is_image_path
 from tinyvit.errors import RequestError
 
 MAX_IMAGE_BYTES = 256 * 2**20
-"""A larger member is read as zero bytes, so that decoding it gives an error with its name."""
+"""A larger image is read as zero bytes. Decoding these gives an error that names the image."""
 
 MAX_MEMBERS = 5_000_000
 """Tar files with more members (files and folders) are refused."""
@@ -26,15 +26,15 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
         path: The tar file.
 
     Returns:
-        The name of each image, with "/" as separator, mapped to a function that reads its bytes
-        from the tar file; sorted by name. The function returns zero bytes if the image is too large
-        or cannot be read.
+        A dict, sorted by name. Its keys are the names of the images, with "/" as separator. Its
+        values are functions that read the bytes of one image from the tar file. They return zero
+        bytes if the image is too large or cannot be read.
 
     Raises:
         RequestError: The file is not an uncompressed tar, has no images or too many members, or
             contains two images of the same name.
     """
-    readers: dict[str, Callable[[], bytes]] = {}
+    getters: dict[str, Callable[[], bytes]] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for count, member in enumerate(archive):
@@ -46,30 +46,30 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
                 name = member.name.removeprefix("./")
                 if not _is_image_member(member, name):
                     continue
-                if name in readers:
+                if name in getters:
                     raise RequestError(
                         f"{path} contains {name} twice",
                         "give a tar file in which every image has its own name",
                     )
-                readers[name] = partial(_read_member, path, member.offset_data, member.size)
+                getters[name] = partial(_read_member, path, member.offset_data, member.size)
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         reason = f"{type(error).__name__}: {error}"[:200]
         raise RequestError(
             f"{path} cannot be read as an uncompressed .tar file ({reason})",
             "give a folder of images, or an uncompressed .tar file of them",
         ) from error
-    if not readers:
+    if not getters:
         raise RequestError(f"{path} has no images", "give the tar file of the validation images")
-    return dict(sorted(readers.items()))
+    return dict(sorted(getters.items()))
 
 
 def _is_image_member(member: tarfile.TarInfo, name: str) -> bool:
+    """Return whether a member is an image file and is in no hidden or system folder."""
     if not member.isreg() or member.sparse is not None:
         return False
-    folders = PurePosixPath(name).parts[:-1]
-    return is_image_path(Path(name)) and not any(
-        is_ignored_name(folder) for folder in folders if folder != ".."
-    )
+    # The parent folder ".." begins with a period but is not hidden.
+    folders = [folder for folder in PurePosixPath(name).parts[:-1] if folder != ".."]
+    return is_image_path(Path(name)) and not any(map(is_ignored_name, folders))
 
 
 def _read_member(path: Path, offset: int, size: int) -> bytes:

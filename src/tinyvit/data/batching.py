@@ -11,40 +11,44 @@ import numpy.typing as npt
 Scalar = TypeVar("Scalar", bound=np.generic)
 
 
-def pad_batch(images: npt.NDArray[Scalar], batch: int) -> npt.NDArray[Scalar]:
+def pad_batch(images: npt.NDArray[Scalar], batch_size: int) -> npt.NDArray[Scalar]:
     """Repeat the last image until the number of images is a multiple of the batch size.
 
     Args:
         images: Network inputs, (n, ...), n at least 1.
-        batch: The batch size, at least 1.
+        batch_size: The batch size, at least 1.
 
     Returns:
-        The same array if n is already such a multiple, otherwise a longer copy.
+        The same array if n is a multiple of the batch size, otherwise a longer copy.
     """
-    missing = -len(images) % batch
-    if not missing:
+    missing_count = -len(images) % batch_size
+    if missing_count == 0:
         return images
-    return np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+    return np.concatenate([images, np.repeat(images[-1:], missing_count, axis=0)])
 
 
 def run_in_batches(
     run: Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]],
     images: npt.NDArray[Any],
-    batch: int | str | None,
+    batch_size: int | str | None,
 ) -> npt.NDArray[np.float32]:
     """Run a network on any number of images.
 
     Args:
-        run: Maps network inputs, (batch, ...), to logits, float32 (batch, classes).
+        run: Function that maps network inputs, (batch, ...), to logits, float32 (batch, classes).
         images: Network inputs, (n, ...), n at least 1.
-        batch: The only batch size that the network accepts. A string such as "N", or None, means
-            that it accepts any batch size; all images are then run at once.
+        batch_size: The only batch size that the network accepts. A string such as "N" (the name of
+            a dimension), or None, means that the network accepts any batch size; all images are
+            then run at once.
 
     Returns:
         Logits, float32 (n, classes), without those of padding images.
     """
-    if not isinstance(batch, int):
+    if not isinstance(batch_size, int):
         return run(images)
-    padded = pad_batch(images, batch)
-    logits = [run(padded[start : start + batch]) for start in range(0, len(padded), batch)]
-    return (logits[0] if len(logits) == 1 else np.concatenate(logits))[: len(images)]
+    padded = pad_batch(images, batch_size)
+    starts = range(0, len(padded), batch_size)
+    logits = [run(padded[start : start + batch_size]) for start in starts]
+    # A single batch is not copied.
+    joined = logits[0] if len(logits) == 1 else np.concatenate(logits)
+    return joined[: len(images)]

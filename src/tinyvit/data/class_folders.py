@@ -25,20 +25,24 @@ from tinyvit.labels import Label, labels_by_wnid
 
 SPLITS = ("train", "val")
 """Subfolders of a dataset that has a training and a validation split."""
+
 _SPLIT_FOLDERS = (*SPLITS, "validation", "test")
-"""Folders, in lower case, that `class_folder_name` does not take for class folders."""
+"""Names, in lower case, of folders that contain a split. They are not the names of classes."""
 
 
 @dataclass(frozen=True)
 class ImageFolder:
     """The images under a folder, and their classes if every image is in a class folder.
 
+    A class folder is a subfolder that contains the images of one class and is named by the class.
+
     Attributes:
         folder: The folder that the keys are relative to.
         keys: Paths of the images relative to `folder`, with "/" as separator, sorted.
         labels: One label for each class folder, in the order of the folder names. None if an image
             is in no class folder.
-        class_indices: Index in `labels` of each image's class, int64 (N,). None if `labels` is.
+        class_indices: Index in `labels` of each image's class, int64 (N,). None if `labels` is
+            None.
     """
 
     folder: Path
@@ -67,7 +71,7 @@ class ImageFolder:
         """Hex digest of all keys and file sizes. File contents are not hashed, to save time."""
         return listing_sha256((key, self.folder / key) for key in self.keys)
 
-    def class_indices_in(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
+    def find_class_indices(self, labels: tuple[Label, ...]) -> npt.NDArray[np.int64]:
         """Return the class of every image as an index into the labels of a model.
 
         Args:
@@ -78,13 +82,14 @@ class ImageFolder:
             Indices into `labels`, int64 (N,), in the order of `keys`.
 
         Raises:
-            RequestError: There are no class folders, or one matches no label.
+            RequestError: There are no class folders, or a class folder matches no label.
         """
         if self.labels is None or self.class_indices is None:
             raise RequestError(
                 f"{self.folder} has no class folders", "give a folder with one subfolder per class"
             )
         wnids = {label.wnid for label in labels if label.wnid}
+        # Class folders are matched by WordNet id if the model has it, otherwise by name.
         names = [label.wnid if label.wnid in wnids else label.name for label in self.labels]
         indices = match_class_names(names, labels, f"class folders in {self.folder}")
         return np.array([indices[name] for name in names], np.int64)[self.class_indices]
@@ -122,27 +127,28 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
             images in "train" are listed.
 
     Returns:
-        The images. An image's class folder is the first folder of its key. A class folder whose
-        name is a WordNet id of ImageNet gets the label of that class.
+        The images. The class folder of an image is the first folder in its key. If the name of a
+        class folder is a WordNet id of ImageNet, the folder gets the label of that class.
 
     Raises:
         RequestError: `folder` is not a folder.
         ImageError: The folder cannot be read, or has no images.
     """
-    folder = split_folder(folder, "train")
+    folder = find_split_folder(folder, "train")
     if not folder.is_dir():
         raise RequestError(
             f"{folder} is not a folder",
             "give a folder of images, or one with a subfolder per class",
         )
     keys = tuple(sorted(file.relative_to(folder).as_posix() for file in list_images(folder)))
-    names = [key.rpartition("/")[0].partition("/")[0] for key in keys]
-    if not all(names):
-        return ImageFolder(folder, keys, None, None)
-    known_labels, class_names = labels_by_wnid(), sorted(set(names))
+    if not all("/" in key for key in keys):
+        return ImageFolder(folder, keys, labels=None, class_indices=None)
+    names = [key.partition("/")[0] for key in keys]
+    imagenet_labels, class_names = labels_by_wnid(), sorted(set(names))
+    labels = tuple(imagenet_labels.get(name, Label(name)) for name in class_names)
     indices = {name: index for index, name in enumerate(class_names)}
-    labels = tuple(known_labels.get(name, Label(name)) for name in class_names)
-    return ImageFolder(folder, keys, labels, np.array([indices[name] for name in names], np.int64))
+    class_indices = np.array([indices[name] for name in names], np.int64)
+    return ImageFolder(folder, keys, labels, class_indices)
 
 
 def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledImages:
@@ -164,21 +170,23 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
             f"{folder} is not a folder", "give a folder with one subfolder per class"
         )
     files = list_images(folder)
-    # An image in no subfolder gives its file name here, which matches no label and is refused.
+    # For an image that is in no subfolder, this is the file name. It matches no label, so the
+    # image is refused.
     names = [file.relative_to(folder).parts[0] for file in files]
     indices = match_class_names(names, labels, f"folders and files in {folder}")
     return LabeledImages(tuple(files), np.array([indices[name] for name in names], np.int64))
 
 
-def split_folder(folder: str | Path, split: str) -> Path:
-    """Return the subfolder of a split, or the folder itself if it has no splits.
+def find_split_folder(folder: str | Path, split: str) -> Path:
+    """Return the subfolder of a split, or the folder itself if it contains no splits.
 
     Args:
         folder: A folder that may contain both "train" and "val".
         split: "train" or "val".
     """
     folder = Path(folder)
-    return folder / split if all((folder / name).is_dir() for name in SPLITS) else folder
+    has_splits = all((folder / name).is_dir() for name in SPLITS)
+    return folder / split if has_splits else folder
 
 
 def class_folder_name(key: str) -> str:

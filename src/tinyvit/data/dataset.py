@@ -2,11 +2,12 @@
 
 `open_dataset` recognizes these forms:
 
-class folders   val/n01440764/*.JPEG; or folders named by the labels of the model, or "0" to "999"
-                (ImageNet-V2)
+class folders   val/n01440764/*.JPEG: folders named by WordNet id, by the labels of the model, or
+                "0" to "999" (as in ImageNet-V2)
 flat folder     val/ILSVRC2012_val_00000001.JPEG ..., with a truth file, which lists the class of
                 each image (see `truth_files`)
-tar file        one of the above, uncompressed, such as ILSVRC2012_img_val.tar as downloaded
+tar file        class folders or a flat folder in an uncompressed tar file, such as ImageNet's
+                ILSVRC2012_img_val.tar
 other sources   a name with a prefix such as "hf:", opened by a function that the caller provides
 """
 
@@ -17,12 +18,13 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folders import class_folder_name
 from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
-from tinyvit.data.listing import ImageReader, list_images, list_subfolders, make_path_reader
+from tinyvit.data.listing import SourceGetter, list_images, list_subfolders, make_path_getter
 from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
@@ -36,18 +38,20 @@ class Sample:
     Attributes:
         name: Name of the image within its dataset, with "/" as separator.
         classes: The correct class as the data names it: a WordNet id, the name of a class folder, a
-            label, or "#7" for class number 7. If there are several, each of them is correct.
-        read: Function that returns the image as a path or as the bytes of a file.
+            label, or "#7" for class number 7. If there are several names, each class is correct.
+        get_source: Function that returns the path or the bytes of the image file.
     """
 
     name: str
     classes: tuple[str, ...]
-    read: ImageReader
+    get_source: SourceGetter
 
 
 @dataclass(frozen=True)
 class DatasetLocation:
-    """Where a dataset is and how much of it to use; another process can open the same images.
+    """Where a dataset is and how much of it to use.
+
+    It can be sent to another process, which then opens the same images.
 
     Attributes:
         data: A folder, an uncompressed tar file, or a name with a prefix such as "hf:".
@@ -65,12 +69,12 @@ class Dataset:
     """Labeled images from one source.
 
     Attributes:
-        source: Description of the images and of the origin of their classes.
+        description: Number of the images, and where they and their classes come from.
         samples: The images, sorted by name.
         location: The argument of `open_dataset`; None if another function made the dataset.
     """
 
-    source: str
+    description: str
     samples: tuple[Sample, ...]
     location: DatasetLocation | None = None
 
@@ -86,12 +90,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class MatchedDataset:
-    """The images of a dataset whose classes a model has.
+    """The images of a dataset whose correct class is one of a model's classes.
 
     Attributes:
         samples: The images, in the order of the dataset.
-        class_indices: For each image the indices of all correct classes of the model, sorted.
-        notes: Sentences for reports about images that were left out and classes without images.
+        class_indices: For each image, the indices of its correct classes in the model's labels,
+            sorted.
+        notes: Sentences for reports: how many images were left out, how many classes have images.
     """
 
     samples: tuple[Sample, ...]
@@ -102,32 +107,34 @@ class MatchedDataset:
 def open_dataset(
     location: DatasetLocation, openers: Mapping[str, Callable[[str], Dataset]] | None = None
 ) -> Dataset:
-    """List the labeled images of a location. No image is decoded.
+    """List the labeled images at a location. No image is decoded.
 
     Args:
-        location: The data, the truth file, and the number of images. If the number is limited, the
-            images are drawn evenly from the classes. The choice depends only on the image names.
-        openers: Other kinds of sources. A key is a prefix such as "hf:"; its value is a function
-            that gets the rest of `location.data` and returns the dataset.
+        location: Where the dataset is. If its number of images is limited, they are drawn evenly
+            from the classes. The choice depends only on the names of the images.
+        openers: Functions that open other kinds of data, by prefix such as "hf:". A function gets
+            `location.data` without the prefix, and returns the dataset.
 
     Returns:
         The dataset, which contains `location`.
 
     Raises:
-        RequestError: The location or its truth file cannot be understood, an image has no class, or
-            a class folder has no image.
+        RequestError: The data or the truth file is not in a known form, an image has no class, or a
+            class folder has no image.
         ImageError: A folder cannot be read, or has no images.
     """
-    dataset = _open_all(location, openers or {})
+    dataset = _open_without_limit(location, openers or {})
     if location.limit is None or location.limit >= len(dataset.samples):
-        return Dataset(dataset.source, dataset.samples, location)
+        return Dataset(dataset.description, dataset.samples, location)
     if location.limit < 1:
         raise RequestError(
             f"--limit {location.limit} leaves no image to measure",
             "give --limit a number from 1, or omit it",
         )
-    samples = sample_stratified(dataset.samples, location.limit, _sample_name, _sample_classes)
-    return Dataset(f"{location.limit} of {dataset.source}", tuple(samples), location)
+    samples = sample_stratified(
+        dataset.samples, location.limit, _get_sample_name, _get_sample_classes
+    )
+    return Dataset(f"{location.limit} of {dataset.description}", tuple(samples), location)
 
 
 def match_dataset(
@@ -138,12 +145,12 @@ def match_dataset(
     Args:
         dataset: The labeled images.
         labels: The labels of the model, in the order of its logits.
-        only_known: Whether to leave out images of classes that the model does not have, and report
-            them in the notes. Otherwise such a class is an error.
+        only_known: If true, images of classes that the model does not have are left out, and the
+            notes say so. If false, such a class is an error.
 
     Raises:
-        RequestError: A class of the data does not match exactly one class of the model. With
-            `only_known`: none of them does.
+        RequestError: A class of the data does not match exactly one class of the model; with
+            `only_known`, only if this is so for all classes of the data.
     """
     matcher = LabelMatcher(labels)
     indices = {
@@ -157,30 +164,32 @@ def match_dataset(
             f"name them by WordNet id or by the labels of the model, such as"
             f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
         )
-    matches = [(sample, _correct_indices(sample, indices)) for sample in dataset.samples]
-    kept = [(sample, correct) for sample, correct in matches if correct]
+    matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
+    kept = [(sample, class_indices) for sample, class_indices in matches if class_indices]
     if not kept:
         raise RequestError(
             "no image in the data shows a class of the model",
             "check that the data and the model have the same classes",
         )
+    samples, class_indices = zip(*kept)
     notes = []
-    if left_out := len(matches) - len(kept):
+    left_out_count = len(matches) - len(kept)
+    if left_out_count > 0:
         notes.append(
-            f"{left_out} images of {len(unknown)} classes that the model does not have"
+            f"{left_out_count} images of {len(unknown)} classes that the model does not have"
             " were left out"
         )
-    shown = len({index for _, correct in kept for index in correct})
-    if shown < len(labels):
-        notes.append(f"the images show {shown} of the model's {len(labels)} classes")
-    samples, class_indices = zip(*kept)
+    # Classes of which the data has at least one image.
+    shown_count = len(set(chain.from_iterable(class_indices)))
+    if shown_count < len(labels):
+        notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
     return MatchedDataset(samples, class_indices, tuple(notes))
 
 
-def _open_all(
+def _open_without_limit(
     location: DatasetLocation, openers: Mapping[str, Callable[[str], Dataset]]
 ) -> Dataset:
-    """Open a location with all of its images; the limit is ignored."""
+    """List all images at a location, whatever its limit is."""
     for prefix, opener in openers.items():
         if location.data.startswith(prefix):
             if location.truth is not None:
@@ -191,34 +200,36 @@ def _open_all(
             return opener(location.data.removeprefix(prefix))
     path = Path(location.data)
     if not path.exists():
-        others = "".join(f", or {prefix}NAME" for prefix in openers)
+        other_forms = "".join(f", or {prefix}NAME" for prefix in openers)
         raise RequestError(
             f"{path} does not exist",
-            f"give a folder of images, or an uncompressed .tar file of them{others}",
+            f"give a folder of images, or an uncompressed .tar file of them{other_forms}",
         )
-    readers = _folder_readers(path) if path.is_dir() else index_tar(path)
+    getters = _list_folder(path) if path.is_dir() else index_tar(path)
     if location.truth is not None:
-        return _label_by_truth_file(readers, path.name, location.truth)
-    return _label_by_class_folders(readers, path)
+        return _label_by_truth_file(getters, path.name, location.truth)
+    return _label_by_class_folders(getters, path)
 
 
-def _folder_readers(folder: Path) -> dict[str, ImageReader]:
-    readers = {
-        path.relative_to(folder).as_posix(): make_path_reader(path) for path in list_images(folder)
+def _list_folder(folder: Path) -> dict[str, SourceGetter]:
+    """Return the source of every image in a folder by name, like `index_tar` for a tar file."""
+    getters = {
+        path.relative_to(folder).as_posix(): make_path_getter(path) for path in list_images(folder)
     }
-    return dict(sorted(readers.items()))
+    return dict(sorted(getters.items()))
 
 
-def _label_by_class_folders(readers: Mapping[str, ImageReader], path: Path) -> Dataset:
-    outside = [name for name in readers if "/" not in name]
+def _label_by_class_folders(getters: Mapping[str, SourceGetter], path: Path) -> Dataset:
+    """Make a dataset in which the class of an image is the name of its class folder."""
+    outside = [name for name in getters if "/" not in name]
     if outside:
         raise RequestError(
-            f"{len(outside)} of the {len(readers)} images in {path.name} are in no class folder,"
+            f"{len(outside)} of the {len(getters)} images in {path.name} are in no class folder,"
             f" such as {outside[0]}",
             TRUTH_FILE_REMEDY,
         )
     if path.is_dir():
-        filled = {name.partition("/")[0] for name in readers}
+        filled = {name.partition("/")[0] for name in getters}
         empty = [name for name in list_subfolders(path) if name not in filled]
         if empty:
             raise RequestError(
@@ -226,30 +237,41 @@ def _label_by_class_folders(readers: Mapping[str, ImageReader], path: Path) -> D
                 "put images in it, or remove it",
             )
     samples = tuple(
-        Sample(name, (class_folder_name(name),), read) for name, read in readers.items()
+        Sample(name, classes=(class_folder_name(name),), get_source=get_source)
+        for name, get_source in getters.items()
     )
     return Dataset(f"{len(samples)} images in class folders of {path.name}", samples)
 
 
-def _label_by_truth_file(readers: Mapping[str, ImageReader], name: str, truth: Path) -> Dataset:
-    classes = read_truth_file(truth, list(readers))
+def _label_by_truth_file(
+    getters: Mapping[str, SourceGetter], data_name: str, truth: Path
+) -> Dataset:
+    """Make a dataset of the images to which a truth file assigns a class."""
+    classes = read_truth_file(truth, list(getters))
     samples = tuple(
-        Sample(image, classes[image], read) for image, read in readers.items() if classes[image]
+        Sample(name, classes[name], get_source)
+        for name, get_source in getters.items()
+        if classes[name]
     )
-    left_out = len(readers) - len(samples)
-    note = f" ({left_out} left out, to which the file assigns no class)" if left_out else ""
-    return Dataset(f"{len(samples)} images of {name}, classes by {truth.name}{note}", samples)
+    left_out_count = len(getters) - len(samples)
+    description = f"{len(samples)} images of {data_name}, classes by {truth.name}"
+    if left_out_count:
+        description += f" ({left_out_count} left out, to which the file assigns no class)"
+    return Dataset(description, samples)
 
 
-def _correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
-    """Return the indices in the model of all correct classes of an image, sorted."""
+def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
+    """Return the sorted indices of an image's correct classes in the model's labels.
+
+    Classes that the model does not have (None in `indices`) are left out.
+    """
     matches = {indices[name] for name in sample.classes}
     return tuple(sorted(index for index in matches if index is not None))
 
 
-def _sample_name(sample: Sample) -> str:
+def _get_sample_name(sample: Sample) -> str:
     return sample.name
 
 
-def _sample_classes(sample: Sample) -> tuple[str, ...]:
+def _get_sample_classes(sample: Sample) -> tuple[str, ...]:
     return sample.classes

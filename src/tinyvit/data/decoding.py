@@ -1,4 +1,4 @@
-"""A map over items in threads with limited read-ahead: images are decoded while an engine runs."""
+"""Decoding of images in threads, a few images ahead of the engine that runs them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Result = TypeVar("Result")
 _MAX_DECODING_THREADS = 4
 
 
-def count_decoding_threads() -> int:
-    """Return how many threads to decode images with: one per CPU core, at most 4."""
+def choose_decoding_threads() -> int:
+    """Return a number of threads for decoding images: one per CPU core, at most 4."""
     return min(_MAX_DECODING_THREADS, os.cpu_count() or 1)
 
 
@@ -37,10 +37,12 @@ def map_ahead(
         function: Called once for each item, in several threads at the same time.
         items: The items, in any number.
         threads: Number of threads.
-        ahead: Number of items taken from the iterable before the first result is yielded, at least
-            1. This is also the largest number of results that are being computed or waiting.
-        chunk: Number of results that must be complete before the first of them is yielded, at most
-            `ahead`. If it equals `ahead`, nothing is computed while the caller uses the results.
+        ahead: Largest number of items, at least 1, that have been taken from the iterable while
+            their results have not been yielded. The first result is yielded when so many items, or
+            all, have been taken.
+        chunk: Number of results that are yielded together: when the first of them is yielded, all
+            are complete. At most `ahead`. If it equals `ahead`, nothing is computed while the
+            caller uses the results.
 
     Yields:
         One result for each item, in the order of the items.

@@ -1,7 +1,7 @@
 """Matching class names in the data to the labels of a model.
 
-If a name matches no class or more than one, nothing is guessed, because the only sign of a wrong
-guess would be a low accuracy.
+A name that matches no class, or more than one, is an error or is left out. No class is guessed,
+because the only sign of a wrong guess would be a low accuracy.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from tinyvit.errors import RequestError
 from tinyvit.labels import Label, imagenet_labels
 
 _CLASS_NUMBER = re.compile(r"#?(\d{1,9})")
+
 _SHOWN_NAMES = 3
 """Number of names that an error message lists before "..."."""
 
@@ -22,13 +23,13 @@ class LabelMatcher:
     """Finds which of a model's classes a name in the data stands for.
 
     A name such as "#7" is always a class number (rule 3). For every other name, the first of these
-    rules that applies decides. If it leads to more than one class, the name does not match.
+    rules that applies decides. If that rule leads to more than one class, the name matches none.
 
     1. The name equals the WordNet id or the label of a class.
     2. The name equals a label if upper and lower case are not distinguished, and "_", "-" and
        repeated spaces each count as one space.
-    3. The name is a class number such as "7" or "#7". If the labels have WordNet ids, it is the
-       number of an ImageNet-1k class, otherwise the index of the class in the model.
+    3. The name is a class number such as "7" or "#7". If the labels have WordNet ids, the number is
+       that of an ImageNet-1k class, otherwise it is the index of the class in the model.
 
     With `exact=True` only rule 1 applies, to every name.
     """
@@ -39,8 +40,9 @@ class LabelMatcher:
         Args:
             labels: The labels of the model, in the order of its logits.
             exact: Whether a name must equal a WordNet id or a label. Training, calibration and
-                validation (`tinyvit.quant.validation_data`) need this: the name "7" does not show
-                whether the classes are numbered from 0 or from 1. The accuracy benchmark does not.
+                validation (`tinyvit.quant.validation_data`) require this, because the name "7" does
+                not show whether the classes are numbered from 0 or from 1. The accuracy benchmark
+                also accepts numbers, which start at 0.
         """
         self._labels = tuple(labels)
         self._exact = exact
@@ -54,10 +56,11 @@ class LabelMatcher:
         self._imagenet = imagenet_labels(1000) or ()
         wnids = [label.wnid for label in self._labels]
         is_imagenet = wnids == [label.wnid for label in self._imagenet]
+        # If false, a class number is that of an ImageNet-1k class, which is found by WordNet id.
         self._numbers_are_indices = is_imagenet or not any(wnids)
 
     def find_index(self, name: str) -> int | None:
-        """Return the index of the class that a name in the data denotes.
+        """Return the index of the class that a name in the data stands for.
 
         Args:
             name: A WordNet id, a label, or a class number.
@@ -65,18 +68,19 @@ class LabelMatcher:
         Returns:
             The index in the labels, or None if no class or more than one matches.
         """
-        if not self._exact and name.startswith("#") and _CLASS_NUMBER.fullmatch(name):
-            return self._index_of_number(name)
+        is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
+        if is_marked_number and not self._exact:
+            return self._find_index_of_number(name)
         if name in self._exact_indices:
-            return _single_index(self._exact_indices[name])
+            return _get_single_index(self._exact_indices[name])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
-            return _single_index(self._normalized_indices[normalized])
-        return self._index_of_number(name)
+            return _get_single_index(self._normalized_indices[normalized])
+        return self._find_index_of_number(name)
 
-    def _index_of_number(self, name: str) -> int | None:
+    def _find_index_of_number(self, name: str) -> int | None:
         """Return the class index for a number such as "7" or "#7", or None for anything else."""
         match = _CLASS_NUMBER.fullmatch(name)
         if match is None:
@@ -86,18 +90,19 @@ class LabelMatcher:
             return number if number < len(self._labels) else None
         if number >= len(self._imagenet):
             return None
-        return _single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
+        return _get_single_index(self._wnid_indices.get(self._imagenet[number].wnid, frozenset()))
 
 
 def match_class_names(
     names: Sequence[str], labels: Sequence[Label], description: str
 ) -> dict[str, int]:
-    """Match class names that must equal the WordNet ids or the labels of classes.
+    """Match class names, each of which must equal a WordNet id or a label of a model.
 
     Args:
         names: Names of class folders; a name may occur several times.
         labels: The labels of the model, in the order of its logits.
-        description: What the names belong to, for the error, such as "class folders in photos".
+        description: Description of the things that have these names, such as "class folders in
+            photos", for the error message.
 
     Returns:
         Every name mapped to the index of its class.
@@ -134,15 +139,20 @@ def example_class_name(labels: Sequence[Label]) -> str:
 
 
 def _group_indices(*columns: Iterable[str]) -> dict[str, frozenset[int]]:
-    """Map every name in the columns to the positions at which any column contains it."""
-    indices: dict[str, set[int]] = defaultdict(set)
+    """Map each name to the indices of the classes that have it.
+
+    Args:
+        columns: Names of the classes in the order of the labels; "" for a class without a name. A
+            class has the names in all columns.
+    """
+    groups: dict[str, set[int]] = defaultdict(set)
     for column in columns:
         for index, name in enumerate(column):
             if name:
-                indices[name].add(index)
-    return {name: frozenset(positions) for name, positions in indices.items()}
+                groups[name].add(index)
+    return {name: frozenset(indices) for name, indices in groups.items()}
 
 
-def _single_index(indices: frozenset[int]) -> int | None:
+def _get_single_index(indices: frozenset[int]) -> int | None:
     """Return the index if there is exactly one, otherwise None."""
     return next(iter(indices)) if len(indices) == 1 else None

@@ -1,7 +1,8 @@
 """Listing the image files under a folder. The whole project uses these functions.
 
-Hidden entries, and entries that an operating system or a storage device creates, are skipped.
-Symbolic links to folders are followed. Each folder is read only once, so cyclic links are harmless.
+Files and folders that are hidden, or that an operating system or a storage device creates, are
+skipped. Symbolic links to folders are followed. Each folder is read only once, so cyclic links are
+harmless.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import TypeAlias
 from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 
-ImageReader: TypeAlias = "Callable[[], ImageSource]"
-"""A function without arguments that returns what `tinyvit.images.open_image` opens, such as a path
-or the bytes of an image file. It does not decode the image."""
+SourceGetter: TypeAlias = "Callable[[], ImageSource]"
+"""A function without arguments that returns a path, the bytes of an image file, or an array.
+`tinyvit.images.open_image` accepts what the function returns. The function does not decode the
+image."""
 
 IMAGE_SUFFIXES = frozenset(
     (
@@ -75,7 +77,7 @@ def is_image_path(path: Path) -> bool:
     "._cat.jpg" is hidden, for example.
 
     Args:
-        path: The file, which is not opened. Its folders may be hidden.
+        path: The file, which is not opened. Only its name matters: its folders may be hidden.
     """
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(path.name)
 
@@ -83,8 +85,8 @@ def is_image_path(path: Path) -> bool:
 def list_images(folder: Path) -> list[Path]:
     """List the image files under a folder, at any depth.
 
-    Hidden and system entries are skipped. Links to folders are followed, and each folder is read
-    once. If a folder can be reached directly and through a link, its direct path is used.
+    Hidden and system files and folders are skipped. Links to folders are followed, and each folder
+    is read once. If a folder can be reached directly and through a link, its direct path is used.
 
     Args:
         folder: The folder to search, which may itself be hidden.
@@ -96,7 +98,7 @@ def list_images(folder: Path) -> list[Path]:
         ImageError: A folder cannot be read, or there are no images.
     """
     try:
-        images = sorted(_walk(folder))
+        images = sorted(_find_images(folder))
     except OSError as error:
         raise ImageError(
             f"the folder {error.filename or folder} cannot be read ({error.strerror})",
@@ -124,18 +126,19 @@ def list_subfolders(folder: Path) -> list[str]:
     )
 
 
-def make_path_reader(path: Path) -> ImageReader:
-    """Return an `ImageReader` for an image that is a separate file: it returns the path.
+def make_path_getter(path: Path) -> SourceGetter:
+    """Return a function without arguments that returns the path of an image file.
 
-    Images inside an archive or a table need other readers.
+    This is the `SourceGetter` of an image that is a file. An image inside an archive or a table
+    needs a `SourceGetter` that returns bytes.
 
     Args:
-        path: The image file. `tinyvit.images.open_image` opens it later.
+        path: The image file, which is not read.
     """
     return partial(Path, path)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _find_images(folder: Path) -> Iterator[Path]:
     """Yield the image files under a folder. Linked folders are read after all others."""
     visited: set[object] = set()
     starts = deque([folder])  # the folder, then the links found in it
@@ -143,26 +146,27 @@ def _walk(folder: Path) -> Iterator[Path]:
         pending = deque([starts.popleft()])
         while pending:
             current = pending.popleft()
-            identity = _folder_identity(current)
+            identity = _identify_folder(current)
             if identity in visited:
                 continue
             visited.add(identity)
-            for entry in _sorted_entries(current):
+            for entry in _list_entries(current):
                 path = current / entry.name
                 if _is_folder(entry):
-                    (starts if entry.is_symlink() else pending).append(path)
+                    queue = starts if entry.is_symlink() else pending
+                    queue.append(path)
                 elif is_image_path(path):
                     yield path
 
 
-def _sorted_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the entries of a folder that are not ignored, sorted by name."""
+def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the files and folders in a folder, sorted by name, without the ignored ones."""
     with os.scandir(folder) as entries:
         kept = [entry for entry in entries if not is_ignored_name(entry.name)]
-    return sorted(kept, key=_entry_name)
+    return sorted(kept, key=_get_entry_name)
 
 
-def _entry_name(entry: os.DirEntry[str]) -> str:
+def _get_entry_name(entry: os.DirEntry[str]) -> str:
     return entry.name
 
 
@@ -176,7 +180,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         raise
 
 
-def _folder_identity(folder: Path) -> object:
+def _identify_folder(folder: Path) -> object:
     """Return a value that is equal for all paths that lead to the same folder."""
     status = os.stat(folder)
     # Some network file systems report inode 0 for every file. By inode, all folders would then

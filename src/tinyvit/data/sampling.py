@@ -1,4 +1,4 @@
-"""A reproducible order of items that draws evenly from all groups, such as classes.
+"""A reproducible choice or order of items, which draws evenly from groups such as classes.
 
 Items are ordered by the SHA-256 of their names, so the order is the same on every file system and
 with every version of Python and numpy.
@@ -16,18 +16,19 @@ Item = TypeVar("Item")
 
 def order_stratified(
     items: Iterable[Item],
-    name_of: Callable[[Item], str],
-    group_of: Callable[[Item], tuple[str, ...]],
+    get_name: Callable[[Item], str],
+    get_group: Callable[[Item], tuple[str, ...]],
     seed: int | None = None,
 ) -> list[Item]:
-    """Order items so that the groups take turns, each giving one item while it has any left.
+    """Order items so that the groups take turns: one item of each group, then the next of each.
 
-    For any n, the first n items of the result are therefore a stratified sample.
+    A group without further items is skipped. For any n, the first n items of the result are
+    therefore a stratified sample.
 
     Args:
         items: The items, in any order.
-        name_of: Function that returns the name of an item, unique among the items.
-        group_of: Function that returns the group of an item, as a tuple of strings.
+        get_name: Function that returns the name of an item, unique among the items.
+        get_group: Function that returns the group of an item, as a tuple of strings.
         seed: Within a group, items are ordered by the hash of f"{seed}:{name}". Groups are ordered
             by the hash of f"{seed}:{group}", where the strings of `group` are joined by "/". If
             `seed` is None, items are ordered by the hash of the name and groups alphabetically.
@@ -37,46 +38,44 @@ def order_stratified(
     """
     prefix = "" if seed is None else f"{seed}:"
 
-    def item_key(item: Item) -> bytes:
-        return _hash(prefix + name_of(item))
+    def hash_item(item: Item) -> bytes:
+        return _hash(prefix + get_name(item))
 
-    def seeded_group_key(group: tuple[str, ...]) -> bytes:
+    def hash_group(group: tuple[str, ...]) -> bytes:
         return _hash(prefix + "/".join(group))
 
-    groups: dict[tuple[str, ...], list[Item]] = {}
-    for item in sorted(items, key=item_key):
-        groups.setdefault(group_of(item), []).append(item)
-    names = sorted(groups) if seed is None else sorted(groups, key=seeded_group_key)
-    return [
-        item
-        for turn in zip_longest(*(groups[name] for name in names))
-        for item in turn
-        if item is not None
-    ]
+    members: dict[tuple[str, ...], list[Item]] = {}
+    for item in sorted(items, key=hash_item):
+        members.setdefault(get_group(item), []).append(item)
+    groups = sorted(members) if seed is None else sorted(members, key=hash_group)
+    # One tuple per round, with one item of each group, or None if the group has no more.
+    rounds = zip_longest(*(members[group] for group in groups))
+    return [item for items_of_round in rounds for item in items_of_round if item is not None]
 
 
 def sample_stratified(
     items: Iterable[Item],
     count: int,
-    name_of: Callable[[Item], str],
-    group_of: Callable[[Item], tuple[str, ...]],
+    get_name: Callable[[Item], str],
+    get_group: Callable[[Item], tuple[str, ...]],
     seed: int | None = None,
 ) -> list[Item]:
     """Choose items evenly from all groups.
 
     Args:
         items: The items, in any order.
-        count: How many to choose. If there are fewer items, all are chosen.
-        name_of: Function that returns the name of an item, unique among the items.
-        group_of: Function that returns the group of an item, as a tuple of strings.
+        count: Number of items to choose. If there are fewer items, all are chosen.
+        get_name: Function that returns the name of an item, unique among the items.
+        get_group: Function that returns the group of an item, as a tuple of strings.
         seed: Seed of the choice, or None, as in `order_stratified`.
 
     Returns:
         The chosen items, sorted by name.
     """
-    return sorted(order_stratified(items, name_of, group_of, seed)[:count], key=name_of)
+    return sorted(order_stratified(items, get_name, get_group, seed)[:count], key=get_name)
 
 
 def _hash(name: str) -> bytes:
+    """Return the SHA-256 of a name."""
     # Python represents bytes of file names that are not UTF-8 as surrogates.
     return hashlib.sha256(name.encode("utf-8", "surrogateescape")).digest()

@@ -1,6 +1,6 @@
 """Reading truth files, which list the correct classes of images that are not in class folders.
 
-These kinds are known:
+These kinds of files are read:
 
 ILSVRC2012_devkit_t12.tar.gz   ImageNet's development kit as downloaded: the class number of each
                                validation image and the WordNet id of each number (needs scipy)
@@ -9,7 +9,7 @@ LOC_val_solution.csv           from Kaggle: the columns ImageId and PredictionSt
 *.csv                          a file name, with or without folder and suffix, and its class: a
                                WordNet id, a label or a class number
 real.json                      from ImageNet-ReaL: for each image a list of class numbers, in the
-                               order of the file names; an image with an empty list has no class
+                               order of the file names; an empty list means that no class is known
 """
 
 from __future__ import annotations
@@ -30,9 +30,13 @@ TRUTH_FILE_REMEDY = (
     "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv of file name and"
     " class, or ImageNet-ReaL's real.json"
 )
+
 _HEADER_NAMES = ("imageid", "image", "file", "filename", "name", "path")
+"""Titles of the first column, in lower case. A .csv file may have no row of titles."""
+
 _BOX_FIELDS = 5
-"""Number of words that Kaggle writes for each object: a WordNet id and four coordinates."""
+"""Number of words that Kaggle writes for each object in an image: a WordNet id and the four
+coordinates of its bounding box."""
 
 
 def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -47,7 +51,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ..
         number 7. The tuple is empty if the file assigns no class to the image.
 
     Raises:
-        RequestError: The file does not exist or cannot be read, or does not cover the images.
+        RequestError: The file does not exist, cannot be read, or does not list all images.
         MissingDependencyError: The file is the development kit and scipy is not installed.
     """
     if not path.is_file():
@@ -64,6 +68,7 @@ def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ..
 def _assign_in_order(
     names: Sequence[str], classes: Sequence[tuple[str, ...]], path: Path
 ) -> dict[str, tuple[str, ...]]:
+    """Assign the classes of a file without names, which lists them in the order of the names."""
     if len(names) != len(classes):
         raise RequestError(
             f"the truth file {path} states the classes of {len(classes)} images, but there are"
@@ -76,7 +81,7 @@ def _assign_in_order(
 def _assign_by_name(
     names: Sequence[str], table: dict[str, str], path: Path
 ) -> dict[str, tuple[str, ...]]:
-    """Look up each image by its path, its file name, or its file name without suffix."""
+    """Look up each image in a table by its path, its file name, or its file name without suffix."""
     classes: dict[str, tuple[str, ...]] = {}
     missing = []
     for name in names:
@@ -96,7 +101,10 @@ def _assign_by_name(
 
 
 def _read_table(path: Path) -> dict[str, str]:
-    """Map file names to classes: both the names in the file and the names without suffix."""
+    """Read a .csv file, and map file names to classes.
+
+    The keys are the names in the file, and these names without folder and suffix.
+    """
     try:
         rows = [row for row in csv.reader(io.StringIO(_read_text(path)), strict=True) if row]
     except csv.Error as error:
@@ -110,30 +118,41 @@ def _read_table(path: Path) -> dict[str, str]:
             f"the truth file {path} has rows that are not exactly a file name and a class",
             TRUTH_FILE_REMEDY,
         )
-    entries = [(name.strip(), _class_name(cell)) for name, cell in rows]
-    by_stem = {Path(name).name.rpartition(".")[0] or name: entry for name, entry in entries}
-    # If the name in one row equals the stem of another row's name, the former row counts.
-    return by_stem | dict(entries)
+    entries = [(name.strip(), _parse_class(cell)) for name, cell in rows]
+    classes_by_stem = {_remove_suffix(name): class_name for name, class_name in entries}
+    # A name that is in the file takes precedence over an equal name that lost its suffix here.
+    return classes_by_stem | dict(entries)
+
+
+def _remove_suffix(name: str) -> str:
+    """Return a file name without folder and suffix, or unchanged if it has no suffix."""
+    return Path(name).name.rpartition(".")[0] or name
 
 
 def _is_file_and_class(row: list[str]) -> bool:
+    """Return whether a row has two cells, of which the second is not empty."""
     return len(row) == 2 and bool(row[1].split())
 
 
-def _class_name(cell: str) -> str:
-    """Return the class in a table cell: Kaggle's first WordNet id, "#7" for "7", or the text."""
+def _parse_class(cell: str) -> str:
+    """Return the class in a table cell.
+
+    This is the first WordNet id if the cell contains Kaggle's objects, "#7" if it contains a number
+    such as "7", otherwise its text.
+    """
     words = cell.split()
-    if len(words) % _BOX_FIELDS == 0 and words[0][:1] == "n" and words[0][1:].isdecimal():
+    begins_with_wnid = words[0][:1] == "n" and words[0][1:].isdecimal()
+    if begins_with_wnid and len(words) % _BOX_FIELDS == 0:
         return words[0]
     text = cell.strip()
     return f"#{text}" if text.isdecimal() else text
 
 
 def _read_real_labels(path: Path) -> list[tuple[str, ...]]:
-    """Read the class numbers of each image from ImageNet-ReaL's list of lists."""
+    """Read ImageNet-ReaL's list, which contains for each image a list of class numbers."""
     try:
         rows = json.loads(_read_text(path))
-        if not isinstance(rows, list) or not all(_is_list_of_integers(row) for row in rows):
+        if not isinstance(rows, list) or not all(_is_list_of_ints(row) for row in rows):
             raise ValueError("it is not a list of lists of whole numbers")
     except (ValueError, RecursionError) as error:
         raise RequestError(
@@ -143,12 +162,13 @@ def _read_real_labels(path: Path) -> list[tuple[str, ...]]:
     return [tuple(f"#{index}" for index in row) for row in rows]
 
 
-def _is_list_of_integers(row: object) -> bool:
+def _is_list_of_ints(row: object) -> bool:
     # Types are compared exactly, because a bool is an instance of int.
     return isinstance(row, list) and all(type(index) is int for index in row)
 
 
 def _read_text(path: Path) -> str:
+    """Read a truth file in UTF-8; raise RequestError if it is too large or cannot be read."""
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
@@ -164,13 +184,12 @@ def _read_devkit(path: Path) -> list[tuple[str, ...]]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MissingDependencyError.of("scipy", "bench") from error
+        raise MissingDependencyError.for_package("scipy", extra="bench") from error
     try:
         with tarfile.open(path) as archive:
             text = _read_member(archive, "ILSVRC2012_validation_ground_truth.txt").decode("ascii")
-            synsets = loadmat(io.BytesIO(_read_member(archive, "meta.mat")), squeeze_me=True)[
-                "synsets"
-            ]
+            meta = loadmat(io.BytesIO(_read_member(archive, "meta.mat")), squeeze_me=True)
+        synsets = meta["synsets"]
         wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
         return [(wnids[int(number)],) for number in text.split()]
     except Exception as error:  # the errors of tarfile, zlib and scipy have no common base class
@@ -182,6 +201,7 @@ def _read_devkit(path: Path) -> list[tuple[str, ...]]:
 
 
 def _read_member(archive: tarfile.TarFile, name: str) -> bytes:
+    """Return the bytes of the first member with this file name; raise ValueError if none has it."""
     for member in archive:
         if member.isreg() and Path(member.name).name == name and member.size <= MAX_BYTES:
             file = archive.extractfile(member)

@@ -1,9 +1,9 @@
 """Evaluation statistics: accuracy, agreement, flips, confidence intervals and significance.
 
 Quantization, benchmarks and distillation all compute their statistics with this package, which
-needs only numpy. Accuracies, agreements and intervals are in percent (0 to 100); differences
-between them are in percentage points. A comparison is between a classifier and a reference
-classifier on the same images; flips are the images that only one of the two classifies correctly.
+needs only numpy. Accuracies, agreements and their intervals are in percent (0 to 100); differences
+of these are in percentage points. A comparison is between a classifier and a reference classifier
+on the same images. Flips are the images that only one of the two classifies correctly.
 """
 
 from tinyvit.metrics.accuracy import (

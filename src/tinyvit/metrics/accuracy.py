@@ -1,7 +1,7 @@
-"""Accuracy of one classifier: top-1, top-5, top-1 of each class, and calibration error.
+"""Accuracy of one classifier: top-1, top-5, top-1 of each class, and confidence error.
 
-The calibration error measures how well the probabilities of the classifier match its accuracy. It
-is unrelated to the calibration of int8 quantization.
+The confidence error (expected calibration error, ECE) measures how well the probabilities of the
+classifier match its accuracy. It is unrelated to the calibration of int8 quantization.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from tinyvit.errors import RequestError
 from tinyvit.metrics.checks import require_images, require_same_length
 
 Truths: TypeAlias = "npt.NDArray[np.integer[Any]] | Sequence[tuple[int, ...]]"
-"""The correct classes of images: an integer array (n,) with one class for each image, or for each
-image a tuple of all acceptable classes, as in ImageNet-ReaL (Beyer et al., "Are we done with
-ImageNet?", 2020)."""
+"""The correct classes of n images: either an integer array (n,) with the class of each image, or a
+sequence with a tuple of all acceptable classes of each image, as in ImageNet-ReaL (Beyer et al.,
+"Are we done with ImageNet?", 2020)."""
 
 
 def rank_classes(logits: npt.NDArray[Any], k: int) -> npt.NDArray[np.int64]:
@@ -77,9 +77,10 @@ def top_k_correct(
 
 
 class AccuracyCounter:
-    """Accumulates top-1 and top-5 accuracy over batches of images."""
+    """Counts correct top-1 and top-5 predictions over batches of images."""
 
     def __init__(self) -> None:
+        """Create a counter without images."""
         self._image_count = self._top1_correct = self._top5_correct = 0
 
     def update(self, predictions: npt.NDArray[Any], truths: Truths) -> None:
@@ -87,17 +88,17 @@ class AccuracyCounter:
 
         Args:
             predictions: Logits (n, classes) of a floating-point dtype, or class indices (n, m) of
-                an integer dtype, best first, as `rank_classes` returns them. m should be 5, or
-                the number of classes if the network has fewer than five.
+                an integer dtype, best first, as `rank_classes` returns them, where m is 5, or the
+                number of classes if there are fewer than five.
             truths: The correct class or the acceptable classes of each of the n images.
 
         Raises:
             RequestError: `predictions` and `truths` describe different numbers of images.
         """
         is_ranked = np.issubdtype(predictions.dtype, np.integer)
-        ranked = predictions if is_ranked else rank_classes(predictions, 5)
-        self._top1_correct += int(top_k_correct(ranked, truths, 1).sum())
-        self._top5_correct += int(top_k_correct(ranked, truths, 5).sum())
+        ranked = predictions if is_ranked else rank_classes(predictions, k=5)
+        self._top1_correct += int(top_k_correct(ranked, truths, k=1).sum())
+        self._top5_correct += int(top_k_correct(ranked, truths, k=5).sum())
         self._image_count += len(ranked)
 
     @property
@@ -107,13 +108,16 @@ class AccuracyCounter:
 
     @property
     def top1(self) -> float:
-        """Percent of images whose best class is correct; RequestError without images."""
+        """Percent of images whose best class is correct. Without images, RequestError is raised."""
         require_images(self._image_count)
         return 100 * self._top1_correct / self._image_count
 
     @property
     def top5(self) -> float:
-        """Percent of images with a correct class among the best 5; RequestError without images."""
+        """Percent of images of which one of the best five classes is correct.
+
+        Without images, RequestError is raised.
+        """
         require_images(self._image_count)
         return 100 * self._top5_correct / self._image_count
 
@@ -156,31 +160,37 @@ def accuracy_per_class(
         RequestError: The inputs describe different numbers of images.
     """
     require_same_length(len(correct), len(classes))
-    present, positions = np.unique(classes, return_inverse=True)
-    counts = np.bincount(positions, minlength=len(present))
+    # `positions` has, for each image, the index of its class in `present_classes`.
+    present_classes, positions = np.unique(classes, return_inverse=True)
+    class_count = len(present_classes)
+    image_counts = np.bincount(positions, minlength=class_count)
 
-    def percentages(hits: npt.NDArray[np.bool_]) -> list[float]:
-        """Return for each class that occurs the percent of its images with a true entry."""
-        values: list[float] = (100 * np.bincount(positions, hits, len(present)) / counts).tolist()
-        return values
+    def compute_top1(is_correct: npt.NDArray[np.bool_]) -> list[float]:
+        """Return the percentage of correct images of each class in `present_classes`."""
+        correct_counts = np.bincount(positions, weights=is_correct, minlength=class_count)
+        percentages: list[float] = (100 * correct_counts / image_counts).tolist()
+        return percentages
 
-    references: Sequence[float | None] = [None] * len(present)
+    reference_top1s: Sequence[float | None] = [None] * class_count
     if reference_correct is not None:
         require_same_length(len(correct), len(reference_correct))
-        references = percentages(reference_correct)
-    rows = zip(present.tolist(), counts.tolist(), percentages(correct), references)
-    return tuple(ClassAccuracy(*row) for row in rows)
+        reference_top1s = compute_top1(reference_correct)
+    columns = (present_classes.tolist(), image_counts.tolist(), compute_top1(correct))
+    return tuple(
+        ClassAccuracy(class_index, image_count, top1, reference_top1)
+        for class_index, image_count, top1, reference_top1 in zip(*columns, reference_top1s)
+    )
 
 
 def expected_calibration_error(
     scores: npt.NDArray[np.floating[Any]], correct: npt.NDArray[np.bool_], bins: int = 15
 ) -> float:
-    """Return the expected calibration error of the best class's score.
+    """Return the confidence error (expected calibration error, ECE) of a classifier.
 
-    Images are grouped by score into bins of equal width. For each bin, the gap between its mean
-    score and its accuracy is computed. The error is the mean of the gaps, weighted by the number of
-    images of each bin (Guo et al., "On Calibration of Modern Neural Networks", ICML 2017, who use
-    15 bins).
+    Images are grouped by the score of their best class into bins of equal width. The gap of a bin
+    is the difference between its mean score and its accuracy. The error is the mean of the gaps,
+    weighted by the number of images in each bin (Guo et al., "On Calibration of Modern Neural
+    Networks", ICML 2017, who use 15 bins).
 
     Args:
         scores: Softmax probability of the best class of each image, (n,), 0 to 1.
@@ -195,6 +205,7 @@ def expected_calibration_error(
     """
     require_images(len(scores))
     require_same_length(len(scores), len(correct))
-    positions = np.minimum((scores * bins).astype(np.int64), bins - 1)
-    gaps = np.bincount(positions, scores - correct, bins)
-    return float(100 * np.abs(gaps).sum() / len(scores))
+    bin_indices = np.minimum((scores * bins).astype(np.int64), bins - 1)
+    # The sum of score - correct in a bin is its gap times its number of images.
+    weighted_gaps = np.bincount(bin_indices, weights=scores - correct, minlength=bins)
+    return float(100 * np.abs(weighted_gaps).sum() / len(scores))

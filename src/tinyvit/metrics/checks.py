@@ -6,7 +6,7 @@ from tinyvit.errors import RequestError
 
 
 def require_images(image_count: int) -> None:
-    """Refuse to compute a statistic of no images.
+    """Check that a statistic describes at least one image.
 
     Args:
         image_count: Number of images that the statistic describes.
@@ -19,7 +19,7 @@ def require_images(image_count: int) -> None:
 
 
 def require_same_length(image_count: int, other_image_count: int) -> None:
-    """Refuse inputs that describe different numbers of images.
+    """Check that two inputs of a statistic describe the same number of images.
 
     Args:
         image_count: Number of images that one input describes.

@@ -13,8 +13,9 @@ from tinyvit.metrics.accuracy import Truths, top_k_correct
 from tinyvit.metrics.checks import require_images, require_same_length
 
 _MARGIN_QUANTILE = 1.96
-"""97.5% quantile of the normal distribution, rounded. Exported artifacts contain margins, so this
-value must not change, although `significance` has a more exact one."""
+"""97.5% quantile of the normal distribution, rounded. The module `significance` has a more exact
+value, but this one must not change: exported artifacts contain margins that were computed with it.
+"""
 
 
 def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.integer[Any]]) -> float:
@@ -32,12 +33,12 @@ def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.intege
     """
     require_same_length(len(first), len(second))
     require_images(len(first))
-    return _percent(first == second)
+    return _compute_percentage(first == second)
 
 
 @dataclass(frozen=True)
 class Flips:
-    """Numbers of images that only one of a classifier and its reference classifies correctly.
+    """Numbers of images that only one of two classifiers, the second a reference, gets right.
 
     Attributes:
         worse: Images that only the reference classifies correctly.
@@ -56,7 +57,7 @@ def count_flips(correct: npt.NDArray[np.bool_], reference_correct: npt.NDArray[n
         reference_correct: Whether the reference is correct on each image, (n,).
 
     Returns:
-        The number for either classifier.
+        The two numbers.
 
     Raises:
         RequestError: The inputs describe different numbers of images.
@@ -103,38 +104,39 @@ class PairedComparison:
     def margin(self) -> float:
         """Half the width of a 95% confidence interval, in percentage points.
 
-        If the correct classes are known, it is the interval of `drop` (Wald interval for a
+        If the correct classes are known, this is the interval of `drop` (Wald interval for a
         difference of paired proportions; Newcombe, "Improved confidence intervals for the
-        difference between binomial proportions based on paired data", 1998, method 1). Otherwise it
-        is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
+        difference between binomial proportions based on paired data", 1998, method 1). Otherwise
+        this is the interval of `agreement` (Wilson, "Probable inference, the law of succession, and
         statistical inference", 1927).
         """
+        # As in the formulas, z is the quantile, n the number of images and p the proportion.
         z, n = _MARGIN_QUANTILE, self.image_count
         if self.drop is None:
             p, z2 = self.agreement / 100, z**2
             return 100 * z * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
-        flips, net = self.worse + self.better, self.worse - self.better
-        return 100 * z * math.sqrt(max(flips - net * net / n, 0.0)) / n
+        flip_count, net_loss = self.worse + self.better, self.worse - self.better
+        return 100 * z * math.sqrt(max(flip_count - net_loss * net_loss / n, 0.0)) / n
 
     def __str__(self) -> str:
-        same = (
+        agreement_text = (
             f"{self.agreement:.1f}% of {self.image_count} images"
             " get the same class as the reference"
         )
         if self.drop is None:
-            return f"{same} (+/-{self.margin:.1f})"
+            return f"{agreement_text} (+/-{self.margin:.1f})"
         change = "gain" if self.drop < 0 else "drop"
         return (
             f"top-1 is {self.top1:.1f}%, and {self.reference_top1:.1f}% for the reference: "
             f"a {change} of {abs(self.drop):.1f} +/-{self.margin:.1f} points "
-            f"({self.worse} images worse, {self.better} better); {same}"
+            f"({self.worse} images worse, {self.better} better); {agreement_text}"
         )
 
 
 def compare_predictions(
     logits: npt.NDArray[Any], reference_logits: npt.NDArray[Any], truths: Truths | None = None
 ) -> PairedComparison:
-    """Compare the top-1 classes of a classifier, given by logits, with those of a reference.
+    """Compare the top-1 classes of a classifier and a reference, given the logits of both.
 
     Args:
         logits: Logits (n, classes) of the classifier.
@@ -171,19 +173,19 @@ def compare_classes(
     image_count, percent_equal = len(classes), agreement(classes, reference_classes)
     if truths is None:
         return PairedComparison(image_count, percent_equal)
-    correct = top_k_correct(classes[:, None], truths, 1)
-    reference_correct = top_k_correct(reference_classes[:, None], truths, 1)
+    correct = top_k_correct(classes[:, None], truths, k=1)
+    reference_correct = top_k_correct(reference_classes[:, None], truths, k=1)
     flips = count_flips(correct, reference_correct)
     return PairedComparison(
         image_count=image_count,
         agreement=percent_equal,
-        top1=_percent(correct),
-        reference_top1=_percent(reference_correct),
+        top1=_compute_percentage(correct),
+        reference_top1=_compute_percentage(reference_correct),
         worse=flips.worse,
         better=flips.better,
     )
 
 
-def _percent(hits: npt.NDArray[np.bool_]) -> float:
-    """Return the percent of entries that are true."""
-    return 100 * float(hits.mean())
+def _compute_percentage(values: npt.NDArray[np.bool_]) -> float:
+    """Return the percentage of entries that are true."""
+    return 100 * float(values.mean())

@@ -28,21 +28,23 @@ def wilson_interval(correct: int, count: int) -> tuple[float, float]:
         RequestError: There are no images.
     """
     require_images(count)
-    share, square = correct / count, _NORMAL_QUANTILE**2 / count
-    middle = share + square / 2
-    half = _NORMAL_QUANTILE * math.sqrt(share * (1 - share) / count + square / (4 * count))
-    low, high = 100 * (middle - half) / (1 + square), 100 * (middle + half) / (1 + square)
+    # p is the proportion; z2_over_n is the squared quantile divided by the number of images.
+    p, z2_over_n = correct / count, _NORMAL_QUANTILE**2 / count
+    center = p + z2_over_n / 2
+    half_width = _NORMAL_QUANTILE * math.sqrt(p * (1 - p) / count + z2_over_n / (4 * count))
+    low = 100 * (center - half_width) / (1 + z2_over_n)
+    high = 100 * (center + half_width) / (1 + z2_over_n)
     return max(0.0, low), min(100.0, high)
 
 
 def mcnemar_p_value(worse: int, better: int) -> float:
     """Return the exact two-sided p-value of McNemar's test for accuracies on the same images.
 
-    The null hypothesis is that a flip (an image that only one of the two classifies correctly) is
-    equally likely in either direction. The p-value is the probability that the two counts then
-    differ at least as much as observed. The test is that of McNemar, "Note on the sampling error of
-    the difference between correlated proportions or percentages", Psychometrika 12, 1947, with the
-    binomial distribution instead of the chi-squared approximation.
+    A flip is an image that only one of the two classifiers classifies correctly. The null
+    hypothesis is that flips in both directions are equally likely. The p-value is the probability
+    that the numbers of flips then differ at least as much as observed. The test is that of McNemar,
+    "Note on the sampling error of the difference between correlated proportions or percentages",
+    Psychometrika 12, 1947, with the binomial distribution instead of the chi-squared approximation.
 
     Args:
         worse: Number of images that only the reference classifies correctly.
@@ -51,18 +53,18 @@ def mcnemar_p_value(worse: int, better: int) -> float:
     Returns:
         Probability from 0 to 1; 1 if both counts are 0.
     """
-    count, least = worse + better, min(worse, better)
+    count, smaller_count = worse + better, min(worse, better)
     if count == 0:
         return 1.0
-    # Computed with logarithms: for thousands of images, binomial coefficients overflow a float.
-    logs = (
+    # Logarithms of binomial probabilities: for thousands of flips, coefficients overflow a float.
+    log_probabilities = (
         math.lgamma(count + 1)
         - math.lgamma(k + 1)
         - math.lgamma(count - k + 1)
         - count * math.log(2)
-        for k in range(least + 1)
+        for k in range(smaller_count + 1)
     )
-    return min(1.0, 2 * math.fsum(math.exp(log) for log in logs))
+    return min(1.0, 2 * math.fsum(math.exp(log) for log in log_probabilities))
 
 
 def gain_interval(
@@ -70,10 +72,10 @@ def gain_interval(
 ) -> tuple[float, float]:
     """Return the 95% confidence interval of the gain in top-1 accuracy over a reference.
 
-    Only the two accuracies are needed, not the numbers of flips. The interval combines two Wilson
-    intervals as if the accuracies were measured on independent images (Newcombe, "Interval
-    estimation for the difference between independent proportions", Statistics in Medicine 17, 1998,
-    method 10). If both were measured on the same images, the interval is wider than necessary.
+    Only the two accuracies are needed, not the numbers of flips. The interval combines the Wilson
+    intervals of both as if they were measured on independent images (Newcombe, "Interval estimation
+    for the difference between independent proportions", Statistics in Medicine 17, 1998, method
+    10). If both were measured on the same images, the interval is wider than necessary.
 
     Args:
         top1: Top-1 accuracy in percent.

@@ -1,7 +1,7 @@
 """Checkpoints: weights of a TinyViT, with its architecture, preprocessing, labels and license.
 
-The layout of a checkpoint file is the naming of its keys: "timm" for that of timm, "official" for
-that of the paper's code (microsoft/Cream). Both become a `Checkpoint` with the keys of timm.
+The layout of a checkpoint file is the naming of its keys: "timm" (as in timm) or "official" (as in
+the paper's code, microsoft/Cream). Files of both layouts become a `Checkpoint` with timm's keys.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tinyvit import labels as label_sets
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
-from tinyvit.labels import Label
+from tinyvit.labels import Label, imagenet_labels, labels_by_wnid
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_dicts import (
     Architecture,
@@ -40,6 +39,7 @@ CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Endings of the names of checkpoint files."""
 
 _PREPROCESS_RULES = {"timm": timm_preprocess, "official": paper_preprocess}
+"""The function that returns the default preprocessing for an image size, for each layout."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ class Checkpoint:
         layout: Naming of the keys in the file: "timm" or "official".
         container: Key under which the file contains the state dict, such as "state_dict_ema"; ""
             if the file itself is the state dict.
-        preprocess: The preprocessing in the metadata of the file, or the default of its layout.
+        preprocess: The preprocessing in the metadata of the file, or else the default for its
+            layout and image size.
         labels: Class labels, None if unknown.
         license: License of the weights, or "unknown".
         sha256: Hex digest of the file.
@@ -82,9 +83,10 @@ class Checkpoint:
         with torch.device("meta"):
             model = TinyViT(self.variant, self.num_classes, self.img_size)
         model = model.to_empty(device="cpu")
-        # `to_empty` leaves the index buffers, which no state dict contains, without values. They
-        # are copied from a second network, which is not created on the meta device.
-        for name, index in TinyViT(self.variant, 1, self.img_size).named_buffers():
+        # `to_empty` leaves the index buffers without values, and no state dict contains them. They
+        # are copied from a second network, which is created on the CPU.
+        cpu_network = TinyViT(self.variant, num_classes=1, img_size=self.img_size)
+        for name, index in cpu_network.named_buffers():
             if name.startswith("bias_index"):
                 model.get_buffer(name).copy_(index)
         model.load_state_dict(self.state_dict, strict=True)
@@ -99,8 +101,8 @@ class Checkpoint:
             img_size: Side of the square input in pixels.
 
         Returns:
-            A checkpoint for that size. Resize and crop are the defaults of the layout for the new
-            size; mean, standard deviation and interpolation stay the same.
+            A checkpoint for that size. Resize and crop become the defaults of the layout for the
+            new size; mean, standard deviation and interpolation stay the same.
 
         Raises:
             RequestError: TinyViT cannot run at this size.
@@ -170,12 +172,16 @@ def _find_preprocess(
 
 
 def _find_labels(metadata: dict[str, Any], num_classes: int) -> tuple[Label, ...] | None:
-    """Return the labels in the metadata or ImageNet's; None if neither has `num_classes` labels."""
+    """Return the labels in the metadata, or else ImageNet's.
+
+    Labels count only if there are `num_classes` of them; None if there are no such labels.
+    """
     names = metadata.get("labels") or metadata.get("class_names") or metadata.get("classes")
     if names is None and isinstance(metadata.get("class_to_idx"), dict):
         indices = metadata["class_to_idx"]
         names = sorted(indices, key=indices.__getitem__)
     if not isinstance(names, (list, tuple)) or len(names) != num_classes:
-        return label_sets.imagenet_labels(num_classes)
-    imagenet = label_sets.labels_by_wnid()
-    return tuple(imagenet.get(str(name), Label(str(name))) for name in names)
+        return imagenet_labels(num_classes)
+    # A class that is named by a WordNet id gets the label of this id.
+    labels = labels_by_wnid()
+    return tuple(labels.get(str(name), Label(str(name))) for name in names)

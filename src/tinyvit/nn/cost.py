@@ -1,4 +1,4 @@
-"""The cost of a network: parameters and multiply-accumulates, counted in the PyTorch module."""
+"""The cost of a PyTorch network: numbers of its parameters and multiply-accumulates."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def count_params(model: TinyViT) -> int:
         model: A network that is not folded (see `tinyvit.nn.fold`).
 
     Returns:
-        The number of values. Running statistics of BatchNorm are not trained and not included.
+        The number of values, without the running statistics of BatchNorm, which are not trained.
     """
     return sum(parameter.numel() for parameter in model.parameters())
 
@@ -25,7 +25,8 @@ def count_macs(model: TinyViT) -> int:
     """Count the multiply-accumulates for one image.
 
     Args:
-        model: The network, on any device. On the device "meta", counting takes no computation.
+        model: The network, on any device. On the device "meta", the logits are not computed, so
+            counting takes almost no time.
 
     Returns:
         The number in convolutions, linear layers and the two matrix products of attention.

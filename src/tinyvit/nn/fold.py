@@ -1,8 +1,8 @@
-"""Folding: moving operations that are constant at inference into the weights, and the inverse.
+"""Folding moves operations that are constant at inference into the weights; unfolding undoes this.
 
-The network for training has BatchNorm layers, LayerNorms with scale and shift, and one projection
-to queries, keys and values. The folded network computes the same logits with fewer operations, and
-is the one that is exported.
+The network for training has BatchNorm layers, LayerNorms with scale and shift, and one linear layer
+for queries, keys and values. The folded network computes the same logits with fewer operations.
+This is the network that is exported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from tinyvit.nn.model import Attention, ConvNorm, FusedProjection, Mlp, SplitProjection, TinyViT
+from tinyvit.nn.attention import Attention, FusedProjection, SplitProjection
+from tinyvit.nn.layers import ConvNorm, Mlp
+from tinyvit.nn.model import TinyViT
 from tinyvit.variants import HEAD_DIM
 
 
@@ -25,13 +27,13 @@ def fold_model(model: TinyViT) -> TinyViT:
     - In attention and MLPs, the scale and shift of the LayerNorm move into the linear layer after
       it. The LayerNorm before the classifier is not changed.
     - Queries, keys and values get a linear layer each. The factor 1 / sqrt(HEAD_DIM) of the
-      attention scores moves into that of the queries. Only the queries keep a bias (see
-      `_split_projection`).
+      attention scores moves into the layer of the queries, which is the only one of the three with
+      a bias (see `_split_projection`).
 
     New weights are computed in float64 and rounded to float32 once.
 
     Args:
-        model: A network with the modules of `tinyvit.nn.model`. It is not changed.
+        model: A network that is not folded. It is not changed.
 
     Returns:
         A copy in eval mode. Its logits are those of `model` in eval mode, apart from rounding.
@@ -51,7 +53,7 @@ def fold_model(model: TinyViT) -> TinyViT:
 
 @torch.no_grad()
 def unfold_model(folded: TinyViT) -> TinyViT:
-    """Convert a folded network back into one that has the parameters of a checkpoint.
+    """Convert a folded network back into one with the parameter names of a checkpoint.
 
     BatchNorm and the folded LayerNorms get a scale of 1, and keys and values get a bias of 0.
     Folding the result gives the same folded network, apart from rounding.
@@ -81,39 +83,50 @@ def _fold_batch_norm(pair: ConvNorm) -> nn.Conv2d:
     assert bn.running_mean is not None
     assert bn.running_var is not None
     weight, bias = fuse_conv_bn_weights(
-        conv.weight.double(), None, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias
+        conv_w=conv.weight.double(),
+        conv_b=None,
+        bn_rm=bn.running_mean,
+        bn_rv=bn.running_var,
+        bn_eps=bn.eps,
+        bn_w=bn.weight,
+        bn_b=bn.bias,
     )
-    conv.weight, conv.bias = _frozen_parameter(weight), _frozen_parameter(bias)
+    conv.weight, conv.bias = _freeze(weight), _freeze(bias)
     return conv
 
 
 def _unfold_batch_norm(pair: ConvNorm, conv: nn.Module) -> None:
-    """Copy a folded convolution into a pair, so that its BatchNorm only adds the bias."""
+    """Copy a folded convolution into a pair, whose BatchNorm then only adds the bias."""
     pair.conv.weight.copy_(conv.get_parameter("weight"))
     assert pair.bn.running_var is not None
+    # BatchNorm divides by sqrt(running_var + eps), which becomes 1.
     pair.bn.running_var.fill_(1 - pair.bn.eps)
     pair.bn.bias.copy_(conv.get_parameter("bias"))
 
 
 def _move_scale_and_shift(norm: nn.LayerNorm, linear: nn.Linear) -> nn.LayerNorm:
-    """Move the scale and shift of a LayerNorm into the only layer that uses its output.
+    """Move the scale and shift of a LayerNorm into the linear layer after it.
+
+    Args:
+        norm: The LayerNorm. No layer other than `linear` uses its output.
+        linear: The linear layer, which is changed.
 
     Returns:
-        A LayerNorm without scale and shift.
+        A LayerNorm without scale and shift, which replaces `norm`.
     """
     weight, bias = linear.weight.double(), linear.bias.double()
-    linear.weight = _frozen_parameter(weight * norm.weight.double())
-    linear.bias = _frozen_parameter(bias + weight @ norm.bias.double())
+    linear.weight = _freeze(weight * norm.weight.double())
+    linear.bias = _freeze(bias + weight @ norm.bias.double())
     return nn.LayerNorm(norm.normalized_shape, norm.eps, elementwise_affine=False)
 
 
 def _split_projection(attention: Attention, qkv: FusedProjection) -> None:
-    """Replace the projection to queries, keys and values by three linear layers.
+    """Replace the layer for queries, keys and values by three linear layers.
 
     The bias of the keys is dropped: it adds the same number to all scores of a query, which does
     not change their softmax. The bias of the values moves into the bias of the output projection:
-    the attention weights of a query add up to 1, so their weighted sum of values contains the bias
-    exactly once.
+    the attention weights of a query add up to 1, so the weighted sum of the values contains this
+    bias exactly once.
     """
     weight = qkv.weight.double().reshape(-1, 3, HEAD_DIM, qkv.in_features)
     bias = qkv.bias.double().reshape(-1, 3, HEAD_DIM)
@@ -130,17 +143,17 @@ def _split_projection(attention: Attention, qkv: FusedProjection) -> None:
 
 
 def _join_projections(attention: Attention, folded: nn.Module) -> None:
-    """Copy the three linear layers of a folded attention into one layer.
-
-    Its rows are, for each head in turn, those of the queries, the keys and the values.
-    """
+    """Copy the weights of a folded attention module into one that has a `FusedProjection`."""
     qkv = folded.get_submodule("qkv")
-    matrices = [qkv.get_parameter(f"{part}.weight").double() for part in "qkv"]
-    matrices[0] = matrices[0] * HEAD_DIM**0.5
-    dim = matrices[0].shape[1]
+    # Folding multiplied the queries by 1 / sqrt(HEAD_DIM).
+    q_weight = qkv.get_parameter("q.weight").double() * HEAD_DIM**0.5
+    q_bias = qkv.get_parameter("q.bias").double() * HEAD_DIM**0.5
+    k_weight = qkv.get_parameter("k.weight").double()
+    v_weight = qkv.get_parameter("v.weight").double()
+    dim = q_weight.shape[1]
+    by_head = [weight.reshape(-1, HEAD_DIM, dim) for weight in (q_weight, k_weight, v_weight)]
     biases = torch.zeros(dim // HEAD_DIM, 3, HEAD_DIM, dtype=torch.float64)
-    biases[:, 0] = (qkv.get_parameter("q.bias").double() * HEAD_DIM**0.5).reshape(-1, HEAD_DIM)
-    by_head = [matrix.reshape(-1, HEAD_DIM, dim) for matrix in matrices]
+    biases[:, 0] = q_bias.reshape(-1, HEAD_DIM)
     fused = attention.qkv
     assert isinstance(fused, FusedProjection)
     fused.weight.copy_(torch.stack(by_head, 1).reshape(-1, dim))
@@ -152,11 +165,12 @@ def _join_projections(attention: Attention, folded: nn.Module) -> None:
 def _make_linear(weight: Tensor, bias: Tensor | None = None) -> nn.Linear:
     """Return a frozen linear layer with a weight (out, in) and a bias (out,), if any."""
     linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
-    linear.weight = _frozen_parameter(weight)
+    linear.weight = _freeze(weight)
     if bias is not None:
-        linear.bias = _frozen_parameter(bias)
+        linear.bias = _freeze(bias)
     return linear
 
 
-def _frozen_parameter(value: Tensor) -> nn.Parameter:
+def _freeze(value: Tensor) -> nn.Parameter:
+    """Return a float32 parameter that is not trained."""
     return nn.Parameter(value.float().contiguous(), requires_grad=False)

@@ -11,8 +11,11 @@ from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
 
-_FILE = "model.safetensors"
+_HUB_FILE = "model.safetensors"
+"""Name of the checkpoint file in every repository of timm on the hub."""
+
 _DEMO_FILE = "assets/demo.safetensors"
+"""Path of the demo model in this package."""
 
 
 def load_released(name: str) -> Checkpoint:
@@ -41,9 +44,9 @@ def load_released(name: str) -> Checkpoint:
 def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
     """Download the file of a released checkpoint, or find it in the cache.
 
-    huggingface_hub downloads the file, with its own cache, token and offline mode (environment
-    variable HF_HUB_OFFLINE). If the hub does not answer within HF_HUB_ETAG_TIMEOUT seconds (10 by
-    default), only the cache is used.
+    The package huggingface_hub downloads the file. Its settings apply: the folder of the cache, the
+    token, and the offline mode (environment variable HF_HUB_OFFLINE). If the hub does not answer
+    within HF_HUB_ETAG_TIMEOUT seconds (10 by default), only the cache is used.
 
     Args:
         released: The checkpoint.
@@ -59,19 +62,19 @@ def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
     except ImportError as error:
-        raise MissingDependencyError.of("huggingface_hub", "export") from error
+        raise MissingDependencyError.for_package("huggingface_hub", extra="export") from error
     with quiet_loggers("huggingface_hub"):
         hub_error = _find_hub_error(released)
         try:
             return Path(
-                hf_hub_download(released.hub_id, _FILE, local_files_only=hub_error is not None)
+                hf_hub_download(released.hub_id, _HUB_FILE, local_files_only=hub_error is not None)
             )
         except LocalEntryNotFoundError as error:
-            raise _unavailable_error(released, hub_error or error) from hub_error or error
+            raise _explain_unavailable(released, hub_error or error) from hub_error or error
         except (HfHubHTTPError, OSError) as error:
             raise CheckpointError(
                 f"downloading {released.hub_id} failed ({type(error).__name__})",
-                f"try again, or {_manual_download(released)}",
+                f"try again, or {_explain_manual_download(released)}",
             ) from error
 
 
@@ -84,13 +87,15 @@ def _find_hub_error(released: ReleasedCheckpoint) -> Exception | None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
 
     try:
-        get_hf_file_metadata(hf_hub_url(released.hub_id, _FILE))
-    except Exception as error:  # its type depends on the version: of requests, httpx or httpx2
+        get_hf_file_metadata(hf_hub_url(released.hub_id, _HUB_FILE))
+    # huggingface_hub uses requests, httpx or httpx2, depending on its version. Their errors have no
+    # common base class.
+    except Exception as error:
         return error
     return None
 
 
-def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
+def _explain_unavailable(released: ReleasedCheckpoint, hub_error: Exception) -> CheckpointError:
     """Explain why a checkpoint that is not in the cache cannot be downloaded."""
     status = getattr(getattr(hub_error, "response", None), "status_code", None)
     if status in (401, 403):
@@ -100,13 +105,13 @@ def _unavailable_error(released: ReleasedCheckpoint, hub_error: Exception) -> Ch
     reason = f"answers {status}" if status else f"cannot be reached ({type(hub_error).__name__})"
     return CheckpointError(
         f"{released.name} is not in the hub's cache, and the hub {reason}",
-        _manual_download(released),
+        _explain_manual_download(released),
     )
 
 
-def _manual_download(released: ReleasedCheckpoint) -> str:
-    """Return the remedy for a machine without access to the hub."""
+def _explain_manual_download(released: ReleasedCheckpoint) -> str:
+    """Return the remedy for a machine that cannot reach the hub."""
     return (
-        f"download {_FILE} from huggingface.co/{released.hub_id} on another machine and give that"
-        " file instead of the name"
+        f"download {_HUB_FILE} from huggingface.co/{released.hub_id} on another machine"
+        " and give that file instead of the name"
     )

@@ -1,8 +1,8 @@
 """State dicts: recognition of their layout and architecture, and checks of their content.
 
-The layout is the naming of the keys: "official" for that of the paper's code (microsoft/Cream,
-TinyViT), "timm" for that of timm. The architecture (variant, image size and number of classes) is
-recognized by the shapes of the weights.
+The layout is the naming of the keys: "timm" (as in timm) or "official" (as in the paper's code,
+microsoft/Cream). The architecture (variant, image size and number of classes) is recognized by the
+shapes of the weights.
 """
 
 from __future__ import annotations
@@ -31,10 +31,11 @@ _OFFICIAL_TO_TIMM = (
     (r"^head\.(?=weight|bias)", "head.fc."),
     (r"\.c\.weight$", ".conv.weight"),
 )
-"""Patterns in the keys of the paper's code, and their replacements in timm's keys."""
+"""Regular expressions for parts of the paper's keys, and the corresponding parts of timm's keys."""
 
 _BATCH_COUNTER = "num_batches_tracked"
-"""Ending of the keys of BatchNorm's counters of batches: integers that inference does not use."""
+"""Ending of a key whose value is the number of batches that a BatchNorm has seen in training. It is
+an integer, and inference does not use it."""
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,10 @@ def convert_keys(tensors: dict[str, Tensor], layout: str) -> dict[str, Tensor]:
         layout: Layout of the state dict, "timm" or "official".
 
     Returns:
-        The same tensors. Tables of bias indices are left out, because the model computes them.
+        The same tensors, without the indices of attention biases, which the model computes.
     """
     return {
-        _timm_key(key) if layout == "official" else key: value
+        _convert_key(key) if layout == "official" else key: value
         for key, value in tensors.items()
         if not key.endswith("attention_bias_idxs")
     }
@@ -99,8 +100,8 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
         path: The file, for error messages.
 
     Returns:
-        The architecture. If several variants have these shapes, its variant is the one that was
-        released for this image size, or else the first.
+        The architecture. Variants that differ only in the image size have the same channels. Of
+        these, the one that was released for this image size is chosen, or else the first.
 
     Raises:
         CheckpointError: No TinyViT has weights of these shapes, or the classifier is missing.
@@ -110,7 +111,7 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
             state_dict["patch_embed.conv2.conv.weight"].shape[0],
             *(state_dict[f"stages.{i}.downsample.conv3.conv.weight"].shape[0] for i in (1, 2, 3)),
         )
-        heads, biases = state_dict["stages.2.blocks.0.attn.attention_biases"].shape
+        num_heads, bias_count = state_dict["stages.2.blocks.0.attn.attention_biases"].shape
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{path} lacks parts of a TinyViT (no {error})",
@@ -121,23 +122,19 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
             f"{path} has no classifier (no head)",
             "export a checkpoint that was trained with its classifier",
         )
-    family = _variants_of_dims(dims, path)
-    window = math.isqrt(biases)
-    # In the third stage, the side of a window is 1/16 of the image (`compute_window_sizes`).
-    img_size = 16 * window
-    is_possible = (
-        window**2 == biases
-        and heads == family[0].num_heads[2]
-        and img_size % 32 == 0
-        and MIN_SIZE <= img_size <= MAX_SIZE
-    )
-    if not is_possible:
+    variants = _find_variants(dims, path)
+    img_size = _find_img_size(bias_count)
+    if num_heads != variants[0].num_heads[2] or img_size is None:
         raise CheckpointError(
-            f"{path} has attention biases of shape {(heads, biases)}, which no TinyViT has",
+            f"{path} has attention biases of shape {(num_heads, bias_count)}, which no TinyViT has",
             "give a checkpoint of a TinyViT",
         )
-    variant = next((v for v in family if v.img_size == img_size), family[0])
-    return Architecture(variant, img_size, state_dict["head.fc.weight"].shape[0])
+    released = [variant for variant in variants if variant.img_size == img_size]
+    return Architecture(
+        variant=released[0] if released else variants[0],
+        img_size=img_size,
+        num_classes=state_dict["head.fc.weight"].shape[0],
+    )
 
 
 def complete_state_dict(
@@ -152,34 +149,24 @@ def complete_state_dict(
         path: The file, for error messages.
 
     Returns:
-        A state dict with all keys.
+        The state dict with all keys, including the counters.
 
     Raises:
         CheckpointError: Keys are missing or unexpected, a shape is wrong, or a weight is not
             finite.
     """
-    expected = _expected_state_dict(architecture)
-    variant, img_size = architecture.variant, architecture.img_size
-    counters = {key: torch.tensor(0) for key in expected if key.endswith(_BATCH_COUNTER)}
-    state_dict = {**counters, **state_dict}
-    _check_keys(state_dict, expected, variant, path)
-    mismatches = [
-        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
-        for key in expected
-        if state_dict[key].shape != expected[key].shape
-    ]
-    if mismatches:
-        raise CheckpointError(
-            f"{path} is most similar to {variant.name} at {img_size} pixels, but has"
-            f" {_shorten(mismatches)}",
-            "give a checkpoint of one released variant",
-        )
+    expected = _make_expected_state_dict(architecture)
+    default_counters = {key: torch.tensor(0) for key in expected if key.endswith(_BATCH_COUNTER)}
+    state_dict = {**default_counters, **state_dict}
+    _check_keys(state_dict, expected, architecture.variant, path)
+    _check_shapes(state_dict, expected, architecture, path)
     not_finite = [key for key in expected if not torch.isfinite(state_dict[key].float()).all()]
     if not_finite:
         raise CheckpointError(
             f"{path} contains NaN or infinite weights ({_shorten(not_finite)})",
             "give an earlier checkpoint: training diverged",
         )
+    # The counters stay integers.
     return {
         key: value if key.endswith(_BATCH_COUNTER) else value.float()
         for key, value in state_dict.items()
@@ -191,22 +178,24 @@ def resize_state_dict(
 ) -> dict[str, Tensor]:
     """Adapt weights to another image size by interpolating the attention biases.
 
-    This is done as in the paper's code (microsoft/Cream, TinyViT/utils.py, load_pretrained).
+    The interpolation is that of the paper's code (microsoft/Cream, TinyViT/utils.py,
+    load_pretrained).
 
     Args:
         state_dict: A complete state dict.
-        architecture: The architecture of the state dict, but with the new image size.
+        architecture: The architecture of the result: that of the state dict, but with the new image
+            size.
 
     Returns:
         A state dict for the new image size.
     """
-    expected = _expected_state_dict(architecture)
+    expected = _make_expected_state_dict(architecture)
     return {
         key: _interpolate_biases(value, expected[key].shape) for key, value in state_dict.items()
     }
 
 
-def _timm_key(key: str) -> str:
+def _convert_key(key: str) -> str:
     """Convert a key of the paper's code to timm's."""
     for pattern, replacement in _OFFICIAL_TO_TIMM:
         key = re.sub(pattern, replacement, key)
@@ -217,12 +206,12 @@ def _timm_key(key: str) -> str:
     return re.sub(r"^layers\.", "stages.", key)
 
 
-def _variants_of_dims(dims: tuple[int, ...], path: Path) -> list[Variant]:
+def _find_variants(dims: tuple[int, ...], path: Path) -> list[Variant]:
     """Return the variants whose four stages have these channels, or raise CheckpointError."""
-    family = [variant for variant in VARIANTS.values() if variant.embed_dims == dims]
-    if not family:
+    variants = [variant for variant in VARIANTS.values() if variant.embed_dims == dims]
+    if not variants:
         differences = {
-            variant.name: sum(abs(a - b) for a, b in zip(variant.embed_dims, dims))
+            variant.name: sum(abs(own - dim) for own, dim in zip(variant.embed_dims, dims))
             for variant in VARIANTS.values()
         }
         nearest = VARIANTS[min(differences, key=differences.__getitem__)]
@@ -231,11 +220,26 @@ def _variants_of_dims(dims: tuple[int, ...], path: Path) -> list[Variant]:
             f"give a checkpoint of a released variant; the nearest is {nearest.name} with"
             f" {nearest.embed_dims}",
         )
-    return family
+    return variants
 
 
-def _expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
-    """Return the state dict of a network on the meta device: keys and shapes, but no values."""
+def _find_img_size(bias_count: int) -> int | None:
+    """Return the image size at which a head of the third stage has this many attention biases.
+
+    A head has window**2 biases. In the third stage, the side of a window in tokens is 1/16 of the
+    side of the image in pixels (see `tinyvit.variants.compute_window_sizes`).
+
+    Returns:
+        The side of the image in pixels, or None if no supported size has this many biases.
+    """
+    window = math.isqrt(bias_count)
+    img_size = 16 * window
+    is_supported = img_size % 32 == 0 and MIN_SIZE <= img_size <= MAX_SIZE
+    return img_size if window**2 == bias_count and is_supported else None
+
+
+def _make_expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
+    """Return a state dict with the expected keys and shapes, whose tensors have no values."""
     with torch.device("meta"):
         network = TinyViT(architecture.variant, architecture.num_classes, architecture.img_size)
     return network.state_dict()
@@ -257,6 +261,26 @@ def _check_keys(
             f"{path} has the channels of {variant.name}, but not its keys"
             f" ({'; '.join(descriptions)})",
             "save the model's whole state dict, unchanged",
+        )
+
+
+def _check_shapes(
+    state_dict: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    architecture: Architecture,
+    path: Path,
+) -> None:
+    """Raise CheckpointError if a tensor has another shape than expected."""
+    mismatches = [
+        f"{key} {tuple(state_dict[key].shape)} instead of {tuple(expected[key].shape)}"
+        for key in expected
+        if state_dict[key].shape != expected[key].shape
+    ]
+    if mismatches:
+        raise CheckpointError(
+            f"{path} is most similar to {architecture.variant.name} at {architecture.img_size}"
+            f" pixels, but has {_shorten(mismatches)}",
+            "give a checkpoint of one released variant",
         )
 
 

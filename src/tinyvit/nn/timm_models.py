@@ -1,6 +1,6 @@
 """TinyViT as implemented in the timm library, and its export by PyTorch's own ONNX exporter.
 
-timm's models are baselines for measurements and teachers for distillation. timm is an optional
+timm's models are baselines of benchmarks and teachers for distillation. timm is an optional
 dependency: `pip install timm torchvision`.
 """
 
@@ -24,16 +24,18 @@ _DEFAULT_OPSET = 20
 """ONNX opset that `tinyvit-export` uses by default."""
 
 _torchvision_libraries: list[Any] = []
-"""Keeps the declarations of torchvision's operators: they end when these objects are deleted."""
+"""Objects that declare torchvision's operators. A declaration ends when its object is deleted, so
+they are kept here."""
 
 
 def import_timm() -> Any:
     """Import timm, even if the builds of torch and torchvision do not match.
 
-    The compiled part of torchvision cannot be loaded with another build of torch, for example that
-    of PyPI with a CPU build of torch, and importing its Python part then fails because its
-    operators do not exist. In this case, the operators are declared without implementation and the
-    import is repeated. timm's models do not call them.
+    timm imports torchvision. The compiled part of torchvision cannot be loaded if it was built for
+    another build of torch, for example if torch is a CPU build and torchvision is from PyPI. Its
+    Python part then fails because the compiled operators do not exist. In this case, this function
+    declares the operators without implementation and imports timm again. timm's models do not call
+    these operators.
 
     Returns:
         The module `timm`.
@@ -51,8 +53,10 @@ def import_timm() -> Any:
         if "torchvision::" not in str(error):
             raise
     _declare_torchvision_operators()
-    for name in [name for name in sys.modules if name.split(".")[0] in ("timm", "torchvision")]:
-        del sys.modules[name]  # the failed import left it incomplete
+    # The failed import left these modules incomplete.
+    for name in list(sys.modules):
+        if name.split(".")[0] in ("timm", "torchvision"):
+            del sys.modules[name]
     return importlib.import_module("timm")
 
 
@@ -77,7 +81,8 @@ def make_timm_model(variant: str, seed: int = 0) -> torch.nn.Module:
             elif name.endswith("attention_biases"):
                 value.normal_(0, 1)
             elif value.ndim > 1:
-                value.normal_(0, (1.5 / value[0].numel()) ** 0.5)
+                inputs_per_output = value[0].numel()
+                value.normal_(0, (1.5 / inputs_per_output) ** 0.5)
     return model
 
 
@@ -87,7 +92,7 @@ def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None
     Args:
         model: A model whose input is float32 (1, 3, img_size, img_size).
         img_size: Side of the input in pixels.
-        path: The ONNX file to write, which will contain the weights.
+        path: The ONNX file to write. The weights are stored in the same file.
     """
     import torch
 
@@ -106,7 +111,7 @@ def export_with_torch(model: torch.nn.Module, img_size: int, path: Path) -> None
 
 
 def _declare_torchvision_operators() -> None:
-    """Declare, without implementation, the operators that torchvision's source code registers."""
+    """Declare the operators that torchvision's source code uses, without implementation."""
     import torch
 
     spec = importlib.util.find_spec("torchvision")

@@ -27,18 +27,20 @@ MAX_BYTES = 8 * 2**30
 the optimizer and averaged weights) has 0.4 GB."""
 
 _CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "module")
-"""Keys under which training checkpoints contain the state dict, in order of preference. Averaged
-weights come first, as in timm's loader."""
+"""Keys under which training checkpoints contain the state dict. If a file has several, the first of
+this list is used. Averaged weights come first, as in timm's loader."""
 
-_MIN_TENSORS = 10
-"""A mapping with at most this many tensors is not a state dict of the network."""
+_MIN_TENSORS = 11
+"""A mapping with fewer tensors is not a state dict of the network."""
 
 _PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Prefixes that DataParallel, torch.compile and Lightning add to all names."""
+"""Prefixes that DataParallel, torch.compile and Lightning add to the names of all tensors."""
 
 _SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
 
-_HEADER_BYTES = 512
+_START_BYTES = 512
+"""Number of bytes at the start of a file from which its format is recognized."""
+
 _ZIP_START, _PICKLE_START = b"PK\x03\x04", b"\x80\x02"
 
 _REFUSED_GLOBAL = re.compile(
@@ -61,7 +63,10 @@ _TORCH_ERRORS = (
 
 
 class _YacsConfig(dict):  # type: ignore[type-arg]
-    """Loaded instead of yacs.config.CfgNode, the type of the config in the paper's checkpoints."""
+    """A dict that is loaded in place of yacs.config.CfgNode.
+
+    The paper's checkpoints contain their config as an object of that type.
+    """
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,10 @@ class Weights:
     """Content of a checkpoint file.
 
     Attributes:
-        tensors: Tensors by name. In files of `torch.save`, wrappers such as DataParallel add a
-            prefix to all names, which is removed.
-        container: Key under which the file contains the state dict, "" if the file itself is one.
+        tensors: Tensors by name. If a wrapper such as DataParallel has added a prefix to all names
+            in a file of `torch.save`, the names here are without this prefix.
+        container: Key under which the file contains the state dict; "" if the file itself is the
+            state dict.
         metadata: All other values in the file.
     """
 
@@ -96,21 +102,28 @@ def read_weights(path: Path) -> Weights:
     """
     start = _read_start(path)
     if start.startswith((_ZIP_START, _PICKLE_START)):
-        return _find_state_dict(_read_torch(path, is_zip=start.startswith(_ZIP_START)), path)
-    if start[8:9] == b"{":  # safetensors: 8 bytes with the length of the header, then its JSON
+        loaded = _read_torch(path, is_zip=start.startswith(_ZIP_START))
+        return _find_state_dict(loaded, path)
+    # A safetensors file begins with 8 bytes, the length of the header, and the header in JSON.
+    if start[8:9] == b"{":
         return _read_safetensors(path)
+    raise _explain_format(start, path)
+
+
+def _explain_format(start: bytes, path: Path) -> CheckpointError:
+    """Return the error for a file that begins with these bytes and is not a checkpoint."""
     text = start.lstrip()[:200].lower()
     if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError(
+        return CheckpointError(
             f"{path} is a web page, not a checkpoint",
             "download the file itself (the 'resolve' or 'raw' link), then try again",
         )
     if text.startswith(b"version https://git-lfs"):
-        raise CheckpointError(
+        return CheckpointError(
             f"{path} is a git-lfs pointer, not the checkpoint",
             "run git lfs pull, or download the file itself",
         )
-    raise CheckpointError(
+    return CheckpointError(
         f"{path} is neither a safetensors nor a torch file",
         "give a .safetensors or .pth checkpoint of TinyViT",
     )
@@ -121,7 +134,7 @@ def _read_start(path: Path) -> bytes:
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
-            start = file.read(_HEADER_BYTES)
+            start = file.read(_START_BYTES)
     except OSError as error:
         raise CheckpointError(
             f"{path} cannot be read ({error.strerror})", "check the path of the checkpoint"
@@ -137,15 +150,17 @@ def _read_start(path: Path) -> bytes:
 
 
 def _read_safetensors(path: Path) -> Weights:
+    """Read a file in safetensors format."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise MissingDependencyError.of("safetensors", "export") from error
+        raise MissingDependencyError.for_package("safetensors", extra="export") from error
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
-            return Weights(tensors, "", _parse_metadata(file.metadata() or {}))
+            metadata = _parse_metadata(file.metadata() or {})
+            return Weights(tensors, container="", metadata=metadata)
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
@@ -153,7 +168,7 @@ def _read_safetensors(path: Path) -> Weights:
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Parse the values of safetensors metadata, which are strings, if they are JSON."""
+    """Parse those values of safetensors metadata that are JSON. All values are strings."""
     parsed: dict[str, Any] = {}
     for key, text in metadata.items():
         try:
@@ -165,9 +180,10 @@ def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
 
 def _read_torch(path: Path, is_zip: bool) -> Any:
     """Load a file of `torch.save` without executing any code that it contains."""
-    truncated = CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
+    damaged = CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
     if is_zip:
-        _check_unpacked_size(path, truncated)
+        _check_unpacked_size(path, damaged)
+    # Types of the options that training scripts save. Objects of these types only hold data.
     harmless: list[Any] = [argparse.Namespace, (_YacsConfig, "yacs.config.CfgNode")]
     try:
         with torch.serialization.safe_globals(harmless):
@@ -181,16 +197,19 @@ def _read_torch(path: Path, is_zip: bool) -> Any:
             _SAVE_STATE_DICT,
         ) from error
     except _TORCH_ERRORS as error:
-        raise truncated from error
+        raise damaged from error
 
 
-def _check_unpacked_size(path: Path, truncated: CheckpointError) -> None:
-    """Refuse a zip archive that expands to more than MAX_BYTES, or is damaged."""
+def _check_unpacked_size(path: Path, damaged: CheckpointError) -> None:
+    """Raise CheckpointError if a zip archive unpacks to more than MAX_BYTES.
+
+    If the archive cannot be read, the error is `damaged`.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise truncated from error
+        raise damaged from error
     if unpacked_bytes > MAX_BYTES:
         raise CheckpointError(
             f"{path} unpacks to {unpacked_bytes / 2**30:.0f} GiB, more than any TinyViT checkpoint",
@@ -199,18 +218,16 @@ def _check_unpacked_size(path: Path, truncated: CheckpointError) -> None:
 
 
 def _find_state_dict(loaded: Any, path: Path) -> Weights:
-    """Find the state dict: the loaded object itself, or the value of one of `_CONTAINERS`."""
-    entries = (
-        {key: value for key, value in loaded.items() if isinstance(key, str)}
-        if isinstance(loaded, Mapping)
-        else {}
-    )
+    """Find the state dict: the loaded object itself, or its value for one of `_CONTAINERS`."""
+    entries: dict[str, Any] = {}
+    if isinstance(loaded, Mapping):
+        entries = {key: value for key, value in loaded.items() if isinstance(key, str)}
     for container in ("", *_CONTAINERS):
         candidate = entries.get(container) if container else loaded
         if not isinstance(candidate, Mapping):
             continue
         tensors = {str(key): value for key, value in candidate.items() if isinstance(value, Tensor)}
-        if len(tensors) > _MIN_TENSORS:
+        if len(tensors) >= _MIN_TENSORS:
             metadata = {
                 key: value for key, value in entries.items() if not isinstance(value, Tensor)
             }
@@ -220,7 +237,8 @@ def _find_state_dict(loaded: Any, path: Path) -> Weights:
 
 
 def _remove_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers add to all names. Wrappers may be nested."""
+    """Remove the prefixes that wrappers add to all names."""
+    # Wrappers may be nested in any order, so a prefix may appear only after another is removed.
     for _ in _PREFIXES:
         for prefix in _PREFIXES:
             if all(key.startswith(prefix) for key in tensors):

@@ -29,7 +29,7 @@ def test_parquet_files_of_images_and_labels(
     dataset = read_parquet_dataset([tmp_path / "validation-0.parquet"], "test")
     assert [sample.classes for sample in dataset.samples] == [(f"#{i}",) for i in range(40)]
     pairs = zip(dataset.samples, shaded_images)
-    assert all(open_image(sample.read()) == image for sample, image in pairs)
+    assert all(open_image(sample.get_source()) == image for sample, image in pairs)
 
 
 def test_parquet_files_with_other_columns_are_refused(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def predict_with_torch(model: Any, location: DatasetLocation, preprocess: Prepro
     predictions = []
     with torch.inference_mode():
         for sample in open_labeled_images(location).samples:
-            pixels = preprocess(open_image(sample.read(), exif=False))
+            pixels = preprocess(open_image(sample.get_source(), exif=False))
             predictions.append(int(model(torch.from_numpy(pixels[None])).argmax()))
     return predictions
 

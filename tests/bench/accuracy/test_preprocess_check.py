@@ -13,7 +13,7 @@ from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.preprocess_check import check_preprocess, list_candidates
 from tinyvit.data.dataset import DatasetLocation
-from tinyvit.manifest import PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.classifier import Classifier
 
@@ -64,9 +64,13 @@ def test_exchanged_colors_are_found(
     assert "with red and blue exchanged, 100.0% of 40 images are correct" in conclusion
 
 
-@pytest.mark.parametrize(("stage", "count"), [("host", 8), ("normalize", 6), ("full", 1)])
-def test_only_what_the_artifact_leaves_open_is_tried(stage: PreprocessStage, count: int) -> None:
+@pytest.mark.parametrize(
+    ("embedded_preprocessing", "count"), [("host", 8), ("normalize", 6), ("full", 1)]
+)
+def test_only_what_the_artifact_leaves_open_is_tried(
+    embedded_preprocessing: EmbeddedPreprocessing, count: int
+) -> None:
     own = timm_preprocess(64)
-    candidates = list_candidates(own, stage)
+    candidates = list_candidates(own, embedded_preprocessing)
     assert len(candidates) == count
     assert all(c.preprocess != own or c.channels == "bgr" for c in candidates)

@@ -315,6 +315,6 @@ def test_class_folders_of_a_split(tmp_path: Path) -> None:
     assert len(images) == 12
     assert [label.wnid for label in images.labels or ()] == list(CLASSES)
     assert (
-        images.class_indices_in(tuple(reversed(images.labels or ()))).tolist()
+        images.find_class_indices(tuple(reversed(images.labels or ()))).tolist()
         == [2] * 4 + [1] * 4 + [0] * 4
     )

@@ -28,9 +28,9 @@ from tinyvit.export.targets.coreml.preprocess import trace_classifier
 from tinyvit.export.targets.coreml.target import TARGET
 from tinyvit.export.targets.coreml.writer import make_class_names
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.labels import Label, imagenet_labels
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.quant.quantized_network import quantize_network, quantized_units
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.engines._mil_program import read_mil_program
@@ -39,7 +39,7 @@ from tinyvit.runtimes.engines.coreml_reference import Evaluator
 DEMO = load_demo()
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8", "int8-weights")
 PackageBuilder = Callable[..., Path]
-"""(precision, stage) -> the package, which is made once."""
+"""(precision, embedded_preprocessing) -> the package, which is made once."""
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +71,15 @@ def build_package(
 ) -> PackageBuilder:
     folder = tmp_path_factory.mktemp("coreml")
 
-    def build(precision: Precision, stage: PreprocessStage = "normalize") -> Path:
-        path = folder / f"{precision}.{stage}.mlpackage"
+    def build(
+        precision: Precision, embedded_preprocessing: EmbeddedPreprocessing = "normalize"
+    ) -> Path:
+        path = folder / f"{precision}.{embedded_preprocessing}.mlpackage"
         if not path.exists():
-            model = TARGET.lower(graphs[precision], DEMO.preprocess, stage, precision)
-            manifest = make_demo_manifest("coreml", precision, stage)
+            model = TARGET.lower(
+                graphs[precision], DEMO.preprocess, embedded_preprocessing, precision
+            )
+            manifest = make_demo_manifest("coreml", precision, embedded_preprocessing)
             assert model.save(path, manifest) == [path]
         return path
 
@@ -100,19 +104,22 @@ def read_files(path: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize(
-    ("precision", "stage"),
+    ("precision", "embedded_preprocessing"),
     [*((p, "normalize") for p in PRECISIONS), ("float32", "host"), ("int8", "host")],
 )
 def test_program_computes_the_network(
-    networks: dict[str, Any], build_package: PackageBuilder, precision: str, stage: str
+    networks: dict[str, Any],
+    build_package: PackageBuilder,
+    precision: str,
+    embedded_preprocessing: str,
 ) -> None:
     """In float64, where nothing is rounded, the program equals exact arithmetic."""
-    program = read_mil_program(build_package(precision, stage))
-    for pattern in PATTERNS:
-        pixels = make_pattern(pattern, SIZE, SIZE)
+    program = read_mil_program(build_package(precision, embedded_preprocessing))
+    for pattern in CHIRP_PATTERNS:
+        pixels = make_golden_input(pattern, SIZE, SIZE)
         normalized = DEMO.preprocess.normalize(pixels)[None]
         expected = exact_logits(networks[precision], normalized)
-        batch = normalized if stage == "host" else pixels[None]
+        batch = normalized if embedded_preprocessing == "host" else pixels[None]
         float64_error, float32_error = (
             np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
             for dtype in (np.float64, np.float32)
@@ -126,7 +133,7 @@ def test_program_computes_the_network(
             assert float64_error < 0.03 * largest
             assert float32_error < 0.03 * largest
         else:
-            assert float64_error < (1e-9 if stage == "host" else 1e-6) * largest
+            assert float64_error < (1e-9 if embedded_preprocessing == "host" else 1e-6) * largest
             assert float32_error < 1e-5 * largest
 
 
@@ -140,7 +147,7 @@ def test_int8_is_exact_without_float16(
     monkeypatch.setattr(target_module, "FLOAT16_PRECISIONS", ())
     model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
     model.save(path, make_demo_manifest("coreml", "int8"))
-    image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
+    image = DEMO.preprocess.normalize(make_golden_input(CHIRP_PATTERNS[0], SIZE, SIZE))[None]
     expected = exact_logits(networks["int8"], image)
     logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
@@ -316,15 +323,15 @@ def test_package_sizes(build_package: PackageBuilder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "batch", "message"),
+    ("embedded_preprocessing", "batch", "message"),
     [("full", 1, "Vision"), ("host", 2, "one image"), ("host", None, "one image")],
 )
 def test_unsupported_requests_are_refused(
-    stage: PreprocessStage, batch: int | None, message: str
+    embedded_preprocessing: EmbeddedPreprocessing, batch: int | None, message: str
 ) -> None:
     graph: Any = SimpleNamespace(batch=batch)
     with pytest.raises(RequestError, match=message):
-        TARGET.lower(graph, DEMO.preprocess, stage, "float32")
+        TARGET.lower(graph, DEMO.preprocess, embedded_preprocessing, "float32")
 
 
 def test_missing_coremltools(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,8 +39,9 @@ from tinyvit.export.targets.executorch.writer import DELEGATE_CALL, ExecuTorchPr
 from tinyvit.export.tracing import trace
 from tinyvit.labels import Label
 from tinyvit.manifest import Manifest, Precision, SourceCheckpoint, TensorSpec
+from tinyvit.nn.attention import Attention
 from tinyvit.nn.fold import fold_model
-from tinyvit.nn.model import Attention, TinyViT
+from tinyvit.nn.model import TinyViT
 from tinyvit.preprocess import Preprocess
 from tinyvit.quant.quantized_network import QuantizedLayer, quantize_network
 from tinyvit.runtimes.artifact import Artifact
@@ -203,7 +204,7 @@ def test_manifest_is_in_an_archive_behind_the_program(
         img_size=SIZE,
         target="executorch",
         precision="float32",
-        stage="host",
+        embedded_preprocessing="host",
         input=TensorSpec("image", (1, 3, SIZE, SIZE), "float32", "NCHW"),
         output=TensorSpec("logits", (1, 10), "float32", "NC"),
         preprocess=PREPROCESS,

@@ -236,7 +236,7 @@ def test_pixels_as_input_and_nothing_is_printed(
     path = tmp_path / "pixels.tflite"
     capfd.readouterr()
     model = TARGET.lower(demo_graph, DEMO.preprocess, "normalize", "float32")
-    model.save(path, make_demo_manifest("litert", stage="normalize"))
+    model.save(path, make_demo_manifest("litert", embedded_preprocessing="normalize"))
     assert capfd.readouterr() == ("", "")
     with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
         image = runtime.inputs[0]

@@ -26,7 +26,7 @@ from tinyvit.export.targets.onnx.target import TARGET as ONNX
 from tinyvit.export.targets.ort.target import TARGET
 from tinyvit.export.targets.ort.writer import OrtModel
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.manifest import Precision, PreprocessStage
+from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.artifact import Artifact, detect_format, read_artifact
@@ -114,17 +114,17 @@ def test_renamed_file_is_recognized(files: dict[str, Path], tmp_path: Path) -> N
         assert runtime.run(random_input()).shape == (1, 10)
 
 
-@pytest.mark.parametrize("stage", ["normalize", "full"])
+@pytest.mark.parametrize("embedded_preprocessing", ["normalize", "full"])
 def test_preprocessing_in_the_file_equals_onnx(
-    graphs: dict[str, Graph], stage: PreprocessStage, tmp_path: Path
+    graphs: dict[str, Graph], embedded_preprocessing: EmbeddedPreprocessing, tmp_path: Path
 ) -> None:
-    height, width = (90, 120) if stage == "full" else (SIZE, SIZE)
+    height, width = (90, 120) if embedded_preprocessing == "full" else (SIZE, SIZE)
     pixels = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
     logits = []
     for target in (TARGET, ONNX):
         path = tmp_path / f"demo{target.suffix}"
-        model = target.lower(graphs["float32"], PREPROCESS, stage, "float32")
-        model.save(path, make_demo_manifest(target.name, "float32", stage))
+        model = target.lower(graphs["float32"], PREPROCESS, embedded_preprocessing, "float32")
+        model.save(path, make_demo_manifest(target.name, "float32", embedded_preprocessing))
         with ENGINE.open(read_artifact(path), ONE_THREAD) as runtime:
             logits.append(runtime.run(pixels))
     assert np.abs(logits[0] - logits[1]).max() < 1e-4

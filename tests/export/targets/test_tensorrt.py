@@ -38,7 +38,7 @@ from tinyvit.export.targets.tensorrt.passes import count_product_macs
 from tinyvit.export.targets.tensorrt.target import TARGET, TensorRtTarget
 from tinyvit.export.targets.tensorrt.writer import TensorRtModel
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.golden import PATTERNS, make_pattern
+from tinyvit.golden import CHIRP_PATTERNS, make_golden_input
 from tinyvit.manifest import Manifest, Precision, Quantization
 from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
@@ -85,7 +85,7 @@ def make_manifest(precision: Precision, batch: int | None = 1) -> Manifest:
 
 
 def golden_pixels() -> Images:
-    return np.stack([make_pattern(seed, SIZE, SIZE) for seed in PATTERNS])
+    return np.stack([make_golden_input(seed, SIZE, SIZE) for seed in CHIRP_PATTERNS])
 
 
 def golden_images() -> Images:
@@ -181,7 +181,7 @@ def test_rtx_builds_reproducible_engines_without_a_gpu(
     assert [file.name for file in written] == ["demo.rtx.engine.json", "demo.rtx.engine"]
     assert path.read_bytes().startswith(b"vtrt")
     saved_manifest = Manifest.from_json(written[0].read_text())
-    assert saved_manifest.intact
+    assert saved_manifest.is_intact
     assert saved_manifest == manifest
     rebuilt = RTX.lower(graphs[precision], PREPROCESS, "host", precision)
     assert rebuilt.plan.data == path.read_bytes()

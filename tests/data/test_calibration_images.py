@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyvit.data.image_sources import (
-    list_source_images,
-    make_source_image,
-    order_source_images,
+from tinyvit.data.calibration_images import (
+    list_calibration_images,
+    make_calibration_image,
+    order_calibration_images,
     read_image_array,
 )
 from tinyvit.errors import ImageError, RequestError
@@ -26,16 +26,16 @@ def touch(folder: Path, *names: str) -> None:
 
 def test_a_folder(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.jpg", "a.png", "b/deep/2.jpg", ".hidden/3.jpg", "notes.txt")
-    images = list_source_images(tmp_path)
+    images = list_calibration_images(tmp_path)
     assert [(image.name, image.group) for image in images] == [
         ("a.png", "."),
         ("b/1.jpg", "b"),
         ("b/deep/2.jpg", "b/deep"),
     ]
-    assert [image.read() for image in images] == [tmp_path / image.name for image in images]
+    assert [image.get_source() for image in images] == [tmp_path / image.name for image in images]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageError, match="has no images"):
-        list_source_images(tmp_path / "empty")
+        list_calibration_images(tmp_path / "empty")
 
 
 def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,11 +43,11 @@ def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "list.txt").write_text("\ufeff" + lines + "\n", encoding="utf-8")
     monkeypatch.chdir(tmp_path)
-    images = list_source_images(Path("in/list.txt"))
+    images = list_calibration_images(Path("in/list.txt"))
     assert [image.name for image in images] == ["deep/1.png", "../2.png", "../3.png"]
     assert [image.group for image in images] == ["deep", "..", ".."]
-    assert images[0].read() == Path("in/deep/1.png")
-    assert images[2].read() == tmp_path / "3.png"
+    assert images[0].get_source() == Path("in/deep/1.png")
+    assert images[2].get_source() == tmp_path / "3.png"
 
 
 def test_an_array(tmp_path: Path) -> None:
@@ -55,20 +55,20 @@ def test_an_array(tmp_path: Path) -> None:
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "images.npz", pixels)
         assert np.array_equal(read_image_array(tmp_path / "images.npz"), pixels)
-        images = list_source_images(tmp_path / "images.npz")
-        assert np.array_equal(np.stack([image.read() for image in images]), pixels)
+        images = list_calibration_images(tmp_path / "images.npz")
+        assert np.array_equal(np.stack([image.get_source() for image in images]), pixels)
         # The names enter the hash that orders the images: another spelling is another sample.
         assert (images[7].name, images[7].group) == ("picture 7", "")
 
 
 def test_the_order_is_drawn_by_names_and_the_seed(tmp_path: Path) -> None:
     images = [
-        make_source_image(tmp_path / f"{g}/{i}.png", tmp_path) for g in "ab" for i in range(9)
+        make_calibration_image(tmp_path / f"{g}/{i}.png", tmp_path) for g in "ab" for i in range(9)
     ]
-    names = [image.name for image in order_source_images(images, 0)]
-    assert names == [image.name for image in order_source_images(images[::-1], 0)]
+    names = [image.name for image in order_calibration_images(images, 0)]
+    assert names == [image.name for image in order_calibration_images(images[::-1], 0)]
     assert sorted(names) == [image.name for image in images]
-    assert names != [image.name for image in order_source_images(images, 1)]
+    assert names != [image.name for image in order_calibration_images(images, 1)]
     assert all(names[i][0] != names[i + 1][0] for i in range(0, 18, 2))
 
 
@@ -76,14 +76,14 @@ def test_the_order_is_drawn_by_names_and_the_seed(tmp_path: Path) -> None:
 def test_what_is_not_a_source_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "notes.pdf").write_bytes(b"%PDF")
     with pytest.raises(RequestError, match="give a folder of images"):
-        list_source_images(tmp_path / name)
+        list_calibration_images(tmp_path / name)
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00a", b"a\x00b"])
 def test_a_list_that_is_not_text_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "list.txt").write_bytes(content)
     with pytest.raises(RequestError, match=r"the list .* cannot be read"):
-        list_source_images(tmp_path / "list.txt")
+        list_calibration_images(tmp_path / "list.txt")
 
 
 def npz(header: bytes, body: bytes, names: tuple[str, ...] = ("a.npy",)) -> bytes:

@@ -1,0 +1,203 @@
+"""Listing images for calibration: those of a folder, of a list of paths, or of an array.
+
+Calibration chooses the scales of int8 activations from the values that occur on sample images. A
+user gives them as a folder, a .txt file of paths or an .npz file. Image files are not decoded here.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tinyvit.data.listing import SourceGetter, list_images, make_path_getter
+from tinyvit.data.sampling import order_stratified
+from tinyvit.errors import RequestError
+
+MAX_LIST_BYTES = 64 * 2**20
+"""Larger files of paths are refused."""
+
+MAX_ARRAY_BYTES = 4 * 2**30
+"""Arrays with more pixel data are refused."""
+
+_REMEDY = (
+    "give a folder of images, a folder of class folders, a .txt file of paths or an .npz file"
+    " of one array"
+)
+
+Pixels: TypeAlias = "npt.NDArray[np.uint8]"
+"""RGB values of one or several images, (..., H, W, 3)."""
+
+# numpy writes arrays of numbers in one of these two versions of its format.
+_HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+_ARRAY_ERRORS = (
+    OSError,
+    ValueError,
+    LookupError,
+    EOFError,
+    RuntimeError,
+    MemoryError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""Errors that zipfile, zlib and numpy raise for damaged files."""
+
+
+@dataclass(frozen=True)
+class CalibrationImage:
+    """One image for calibration that has not been decoded yet.
+
+    Attributes:
+        name: Relative path of the image, or its number in an array. The order in which images are
+            used depends on the hashes of the names.
+        group: Folder that contains the image. Calibration uses equally many images of each folder,
+            as far as possible.
+        get_source: Function that returns the path or the pixels of the image.
+    """
+
+    name: str
+    group: str
+    get_source: SourceGetter
+
+
+def list_calibration_images(data: Path) -> list[CalibrationImage]:
+    """List every image that a user gives for calibration.
+
+    The images of a folder or a list of paths are not read, those in an .npz file are.
+
+    Args:
+        data: A folder of images at any depth; a .txt file with one path per line, relative to the
+            folder of that file; or an .npz file that `read_image_array` accepts.
+
+    Raises:
+        RequestError: `data` does not exist, is none of these, or cannot be read.
+        ImageError: The folder cannot be read, or has no images.
+    """
+    if data.is_dir():
+        return [make_calibration_image(path, data) for path in list_images(data)]
+    if not data.is_file():
+        raise RequestError(f"{data} does not exist", _REMEDY)
+    if data.suffix.lower() == ".txt":
+        folder = data.parent
+        return [make_calibration_image(folder / line, folder) for line in _read_lines(data)]
+    if data.suffix.lower() == ".npz":
+        array = read_image_array(data)
+        return [
+            CalibrationImage(
+                # These names must never change: `order_calibration_images` orders by their hashes.
+                name=f"picture {index}",
+                group="",
+                get_source=partial(array.__getitem__, index),
+            )
+            for index in range(len(array))
+        ]
+    raise RequestError(f"{data} is not a source of images", _REMEDY)
+
+
+def make_calibration_image(path: Path, base: Path) -> CalibrationImage:
+    """Describe an image file for calibration. Its name is its path relative to a base folder.
+
+    Args:
+        path: The image file.
+        base: The base folder. The file may be outside this folder.
+    """
+    relative = Path(os.path.relpath(path, base))
+    return CalibrationImage(
+        name=relative.as_posix(),
+        group=relative.parent.as_posix(),
+        get_source=make_path_getter(path),
+    )
+
+
+def order_calibration_images(images: list[CalibrationImage], seed: int) -> list[CalibrationImage]:
+    """Order images so that their folders take turns, each giving one image.
+
+    Args:
+        images: The images, in any order.
+        seed: Determines the order of the folders, and of the images in each folder. The same seed
+            and the same names always give the same order.
+    """
+    return order_stratified(images, _get_name, _get_group, seed)
+
+
+def read_image_array(path: Path) -> Pixels:
+    """Read the only array of an .npz file.
+
+    The pixels are read only if the file contains as many bytes of pixels as the array's header
+    states, so a false header cannot make this function allocate much memory.
+
+    Args:
+        path: A file that `np.savez(path, images)` wrote.
+
+    Returns:
+        RGB pixels, uint8 (N, H, W, 3), N, H and W at least 1.
+
+    Raises:
+        RequestError: The file is damaged, too large, or contains anything but such an array.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            (member,) = archive.infolist()  # a ValueError unless there is exactly one array
+            with archive.open(member) as file:
+                shape = _read_shape(file)
+                size_bytes = math.prod(shape)
+                if size_bytes > MAX_ARRAY_BYTES or file.tell() + size_bytes != member.file_size:
+                    raise ValueError(
+                        f"the header states {size_bytes} bytes of pixels, the file has"
+                        f" {member.file_size}, and at most {MAX_ARRAY_BYTES >> 30} GiB are read"
+                    )
+                return np.frombuffer(file.read(), np.uint8).reshape(shape)
+    except _ARRAY_ERRORS as error:
+        reason = f"{type(error).__name__}: {error}"[:200]
+        raise RequestError(
+            f"the array file {path} cannot be used ({reason})",
+            "write it with np.savez(file, images), where images is uint8 (N, H, W, 3)",
+        ) from error
+
+
+def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
+    """Read the header of an array, and return its shape.
+
+    Raises:
+        ValueError: The array is not uint8 (N, H, W, 3) in C order.
+    """
+    version = np.lib.format.read_magic(file)
+    shape, is_fortran_order, dtype = _HEADER_READERS[version](file)
+    is_rgb = dtype == np.uint8 and len(shape) == 4 and shape[3] == 3
+    if not is_rgb or is_fortran_order or min(shape) < 1:
+        raise ValueError(f"it contains {dtype} of shape {shape}")
+    return tuple(shape)
+
+
+def _read_lines(path: Path) -> list[str]:
+    """Return the lines of a file of paths that are not empty."""
+    try:
+        if path.stat().st_size > MAX_LIST_BYTES:
+            raise ValueError(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it is not text")
+    except (OSError, ValueError) as error:
+        raise RequestError(
+            f"the list {path} cannot be read ({error})", "give one path per line, in UTF-8"
+        ) from error
+    return [line for line in map(str.strip, text.splitlines()) if line]
+
+
+def _get_name(image: CalibrationImage) -> str:
+    return image.name
+
+
+def _get_group(image: CalibrationImage) -> tuple[str, ...]:
+    return (image.group,)

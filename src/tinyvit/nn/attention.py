@@ -1,0 +1,138 @@
+"""Window attention of TinyViT: self-attention among the tokens of one square window.
+
+Tokens are the positions of a feature map, as the rows of a matrix. A window is a square of adjacent
+tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from tinyvit.variants import HEAD_DIM
+
+
+class FusedProjection(nn.Linear):
+    """Projection to queries, keys and values by one linear layer, as in checkpoints.
+
+    The weight has 3 * dim rows. For each head in turn, it contains HEAD_DIM rows for the queries,
+    then as many for the keys, then as many for the values.
+    """
+
+    def __init__(self, dim: int) -> None:
+        """Create the layer with random weights.
+
+        Args:
+            dim: Channels of the tokens, a multiple of HEAD_DIM.
+        """
+        super().__init__(dim, 3 * dim)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        """Project tokens to queries, keys and values.
+
+        Args:
+            x: Tokens (N, dim).
+
+        Returns:
+            Queries, keys and values, (N, dim) each. The queries are already multiplied by
+            1 / sqrt(HEAD_DIM), the scale of the attention scores.
+        """
+        num_heads = self.in_features // HEAD_DIM
+        q, k, v = super().forward(x).reshape(-1, num_heads, 3, HEAD_DIM).unbind(2)
+        return (q * HEAD_DIM**-0.5).flatten(1), k.flatten(1), v.flatten(1)
+
+
+class SplitProjection(nn.Module):
+    """Projection to queries, keys and values by one linear layer each, as in folded networks."""
+
+    def __init__(self, q: nn.Linear, k: nn.Linear, v: nn.Linear) -> None:
+        """Combine three linear layers.
+
+        Args:
+            q: Layer for the queries; its weights contain the factor 1 / sqrt(HEAD_DIM).
+            k: Layer for the keys.
+            v: Layer for the values.
+        """
+        super().__init__()
+        self.q, self.k, self.v = q, k, v
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project tokens (N, dim) to queries, keys and values, (N, dim) each."""
+        return self.q(x), self.k(x), self.v(x)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention within square windows, with learned biases.
+
+    To the attention score of two tokens, each head adds a bias that it has learned for their
+    distance in rows and columns.
+
+    Attributes:
+        num_heads: Number of heads.
+        window_tokens: Number of tokens in one window.
+    """
+
+    def __init__(self, dim: int, num_heads: int, window: int) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            dim: Channels of the tokens, `num_heads` times HEAD_DIM.
+            num_heads: Number of heads.
+            window: Side of a window in tokens.
+        """
+        super().__init__()
+        self.num_heads = num_heads
+        self.window_tokens = window * window
+        self.norm = nn.LayerNorm(dim)
+        self.qkv: nn.Module = FusedProjection(dim)
+        self.proj = nn.Linear(dim, dim)
+        self.softmax = nn.Softmax(-1)
+        # Two tokens are 0 to window - 1 rows and as many columns apart: there are window**2
+        # distances, as many as tokens.
+        self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.window_tokens))
+
+    def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
+        """Compute attention within each window.
+
+        Args:
+            x: Tokens (windows * window**2, dim), window by window, row by row in each window.
+            bias_index: Result of `make_bias_index(window)`, int32 (window**4,). Layers with windows
+                of the same size share it.
+
+        Returns:
+            Tokens in the same order and shape, without the residual connection.
+        """
+        n, heads = self.window_tokens, self.num_heads
+        bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
+        q, k, v = self.qkv(self.norm(x))
+        # A single window gets no axis of its own, because onnxruntime can then remove transposes.
+        if x.shape[0] == n:
+            q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
+            transposed_k = k.permute(1, 2, 0)
+        else:
+            q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
+            transposed_k = k.permute(0, 2, 3, 1)
+        weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
+        mixed = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
+        return self.proj(mixed.reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
+
+
+def make_bias_index(window: int) -> Tensor:
+    """Return the index of the attention bias for each pair of tokens in a window.
+
+    A head has window**2 biases. The bias for two tokens that are r rows and c columns apart has the
+    index r * window + c, as in the paper's code (microsoft/Cream, TinyViT/models/tiny_vit.py,
+    Attention).
+
+    Args:
+        window: Side of the window in tokens.
+
+    Returns:
+        Indices, int32 (window**4,). The first window**2 indices are those of the first query token
+        with every key token. All tokens are in row order.
+    """
+    position = torch.arange(window, dtype=torch.int32)
+    distance = (position[:, None] - position[None]).abs()
+    # The axes are: row and column of the query token, row and column of the key token.
+    rows_apart, columns_apart = distance[:, None, :, None], distance[None, :, None, :]
+    return (rows_apart * window + columns_apart).reshape(-1)

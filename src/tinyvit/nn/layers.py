@@ -1,0 +1,143 @@
+"""Layers of TinyViT other than attention, and conversion between feature maps and tokens.
+
+A feature map has the shape (B, C, H, W). Its values are also stored as a matrix (B * H * W, C), in
+which each row is a token: one position of the feature map. Tokens are sorted image by image and row
+by row ("row order").
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinyvit.variants import MLP_RATIO
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution without bias, then BatchNorm.
+
+    With stride s, the shape (B, in, H, W) becomes (B, out, H/s, W/s).
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int = 1, stride: int = 1, groups: int = 1
+    ) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            in_channels: Channels of the input.
+            out_channels: Channels of the output.
+            kernel: Side of the kernel; the padding is half of it, rounded down.
+            stride: Stride of the convolution.
+            groups: Number of channel groups; `in_channels` for a depthwise convolution.
+        """
+        super().__init__()
+        self.conv = nn.Conv2d(
+            in_channels,
+            out_channels,
+            kernel,
+            stride,
+            padding=kernel // 2,
+            groups=groups,
+            bias=False,
+        )
+        self.bn = nn.BatchNorm2d(out_channels)
+
+
+class PatchEmbed(nn.Module):
+    """Two convolutions of stride 2, which turn an image into the first feature map."""
+
+    def __init__(self, dim: int) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            dim: Channels of the output.
+        """
+        super().__init__()
+        self.conv1 = ConvNorm(3, dim // 2, kernel=3, stride=2)
+        self.conv2 = ConvNorm(dim // 2, dim, kernel=3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the feature map (B, dim, S/4, S/4) of normalized images (B, 3, S, S)."""
+        return self.conv2(F.gelu(self.conv1(x)))  # type: ignore[no-any-return]
+
+
+class MBConv(nn.Module):
+    """Inverted bottleneck block of the first stage, with a residual connection."""
+
+    def __init__(self, dim: int) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            dim: Channels of the input and output.
+        """
+        super().__init__()
+        hidden = MLP_RATIO * dim
+        self.conv1 = ConvNorm(dim, hidden)
+        self.conv2 = ConvNorm(hidden, hidden, kernel=3, groups=hidden)
+        self.conv3 = ConvNorm(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute a feature map of the same shape (B, dim, H, W)."""
+        y = F.gelu(self.conv1(x))
+        y = F.gelu(self.conv2(y))
+        return F.gelu(x + self.conv3(y))
+
+
+class PatchMerging(nn.Module):
+    """Downsampling between two stages, by a depthwise convolution of stride 2."""
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            in_dim: Channels of the input.
+            out_dim: Channels of the output.
+        """
+        super().__init__()
+        self.conv1 = ConvNorm(in_dim, out_dim)
+        self.conv2 = ConvNorm(out_dim, out_dim, kernel=3, stride=2, groups=out_dim)
+        self.conv3 = ConvNorm(out_dim, out_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute a feature map (B, out, H/2, W/2) from one of shape (B, in, H, W)."""
+        y = F.gelu(self.conv1(x))
+        y = F.gelu(self.conv2(y))
+        return self.conv3(y)  # type: ignore[no-any-return]
+
+
+class Mlp(nn.Module):
+    """LayerNorm and two linear layers with a GELU between them."""
+
+    def __init__(self, dim: int) -> None:
+        """Create the layers with random weights.
+
+        Args:
+            dim: Channels of the tokens.
+        """
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.fc1 = nn.Linear(dim, MLP_RATIO * dim)
+        self.fc2 = nn.Linear(MLP_RATIO * dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute tokens of the same shape (N, dim), without the residual connection."""
+        return self.fc2(F.gelu(self.fc1(self.norm(x))))  # type: ignore[no-any-return]
+
+
+def tokens_to_map(x: Tensor, resolution: int) -> Tensor:
+    """Convert tokens to a feature map.
+
+    Args:
+        x: Tokens (B * resolution**2, C) in row order.
+        resolution: Side of the map in tokens.
+
+    Returns:
+        A view (B, C, resolution, resolution).
+    """
+    return x.reshape(-1, resolution, resolution, x.shape[1]).permute(0, 3, 1, 2)
+
+
+def map_to_tokens(x: Tensor) -> Tensor:
+    """Convert a feature map (B, C, H, W) to tokens (B * H * W, C) in row order."""
+    return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
