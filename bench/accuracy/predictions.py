@@ -62,10 +62,10 @@ def predict_samples(
     threads = classifier.describe().runtime.threads
     uses_every_core = threads is not None and threads >= count_cores()
     chunk = _CHUNK_IMAGES if uses_every_core else None
-    rows = classifier.logits_each(
+    logits_or_errors = classifier.logits_each(
         (sample.get_source() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
-    for sample, logits_or_error in zip(samples, rows):
+    for sample, logits_or_error in zip(samples, logits_or_errors):
         if isinstance(logits_or_error, ImageError):
             yield ImagePrediction(classes=(), score=0.0, error=logits_or_error.cause)
         else:
