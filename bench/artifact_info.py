@@ -1,4 +1,4 @@
-"""Reads the facts about a measured artifact (exported model file) that a record contains."""
+"""Reads the facts about an artifact (exported model file) that a benchmark record states."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ from tinyvit.runtimes.base import RuntimeInfo
 def read_artifact_info(
     path: str, engine: RuntimeInfo, int8_mac_share: float | None = None
 ) -> ArtifactInfo:
-    """Read size, hash and manifest entries of an artifact for a record.
+    """Read the size, the hash and some manifest entries of an artifact.
 
     Args:
         path: Path of the artifact, as the user gave it.
         engine: Description of the engine that ran the artifact, from `Runtime.describe`.
         int8_mac_share: Share of the multiply-accumulates that ran in integer kernels, 0 to 1;
             None if unknown.
+
+    Returns:
+        The description of the artifact for a record.
 
     Raises:
         ArtifactError: The file cannot be opened as an artifact.

@@ -1,4 +1,4 @@
-"""The command tinyvit-bench; its subcommands are the modules of `tinyvit.bench.commands`."""
+"""The command tinyvit-bench. Each module of `tinyvit.bench.commands` is one of its subcommands."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments without the program name; None for those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
     """
     return run_subcommand(
-        "tinyvit-bench",
-        "Measure the latency and accuracy of artifacts (exported model files), and report and"
-        " compare the results.",
-        _EXAMPLES,
-        commands,
-        argv,
+        prog="tinyvit-bench",
+        description="Measure the latency and accuracy of artifacts (exported model files), and"
+        " report and compare the results.",
+        examples=_EXAMPLES,
+        package=commands,
+        argv=argv,
     )
 
 

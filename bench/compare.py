@@ -1,4 +1,4 @@
-"""Compares two benchmark records, such as from before and after a change, to find regressions."""
+"""Compares a benchmark record with an earlier one, to find regressions."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from tinyvit.bench.record import AccuracyResult, Kind, LatencyResult, Record
+from tinyvit.bench.record import AccuracyResult, LatencyResult, Record, RecordKind
 from tinyvit.errors import RequestError
 from tinyvit.metrics import gain_interval
 
 _RESAMPLE_COUNT = 2000
-"""Bootstrap resamples per interval."""
+"""Number of bootstrap resamples for an interval."""
 _SEED = 0
+"""Seed of the resampling, so that the same records always give the same interval."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,17 @@ class Change:
     Attributes:
         artifact: File name of the artifact.
         kind: Whether latency or accuracy was measured.
-        before: Median latency in milliseconds, or top-1 accuracy in percent, in the first record.
-        after: The same in the second record.
+        before: Median latency in milliseconds, or top-1 accuracy in percent, in the earlier record.
+        after: The same in the later record.
         change: `after / before` for latencies, `after - before` for accuracies.
         low: Lower end of the 95% confidence interval of `change`.
         high: Upper end of the 95% confidence interval of `change`.
-        is_regression: Whether the result is worse by more than the allowed amount, and the whole
-            interval is on the worse side of "no change".
+        is_regression: Whether the later result is worse by more than the allowed amount, and even
+            the better end of the interval is worse than no change.
     """
 
     artifact: str
-    kind: Kind
+    kind: RecordKind
     before: float
     after: float
     change: float
@@ -49,7 +50,7 @@ class RecordComparison:
 
     Attributes:
         changes: One entry per result that is in both records.
-        unmatched: Descriptions of the results that are in only one of the records.
+        unmatched: Name, engine and settings of each result that is in only one of the records.
     """
 
     changes: tuple[Change, ...]
@@ -65,35 +66,40 @@ def compare_records(
     scenario, batch and threads, and accuracies the same preprocessing.
 
     Args:
-        before: The baseline record.
-        after: The record that is checked for regressions.
-        max_regress: Allowed increase of the latency, as a fraction: 0.03 allows 3%.
+        before: The earlier record.
+        after: The later record, which is checked for regressions.
+        max_regress: Allowed increase of the latency, as a fraction; 0.03 allows 3%.
         max_drop: Allowed loss of top-1 accuracy, in percentage points.
-        across_devices: Whether the records may come from different devices.
+        across_devices: Whether the records may be from different devices.
 
     Raises:
         RequestError: The records differ in kind, device or dataset, or no results match.
     """
     _require_comparable(before, after, across_devices)
-    old, new = ({_match_key(result): result for result in r.results} for r in (before, after))
-    shared = [key for key in old if key in new]
-    if not shared:
+    results_before = {_make_match_key(result): result for result in before.results}
+    results_after = {_make_match_key(result): result for result in after.results}
+    shared_keys = [key for key in results_before if key in results_after]
+    if not shared_keys:
         raise RequestError(
             "the records have no artifact in common",
             "measure files of the same names with the same engine, threads and batch",
         )
     changes = []
-    for key in shared:
-        first, second = old[key], new[key]
-        if isinstance(first, LatencyResult) and isinstance(second, LatencyResult):
-            changes.append(_compare_latency(first, second, max_regress))
-        elif isinstance(first, AccuracyResult) and isinstance(second, AccuracyResult):
-            changes.append(_compare_accuracy(first, second, max_drop))
-    unmatched = [key for key in [*old, *new] if not (key in old and key in new)]
-    return RecordComparison(tuple(changes), tuple(" ".join(map(str, key)) for key in unmatched))
+    for key in shared_keys:
+        old, new = results_before[key], results_after[key]
+        if isinstance(old, LatencyResult) and isinstance(new, LatencyResult):
+            changes.append(_compare_latency(old, new, max_regress))
+        elif isinstance(old, AccuracyResult) and isinstance(new, AccuracyResult):
+            changes.append(_compare_accuracy(old, new, max_drop))
+    unmatched_keys = [key for key in [*results_before, *results_after] if key not in shared_keys]
+    return RecordComparison(
+        changes=tuple(changes),
+        unmatched=tuple(" ".join(map(str, key)) for key in unmatched_keys),
+    )
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
+    """Raise RequestError if the records differ in kind, device or dataset."""
     if before.kind != after.kind:
         raise RequestError(
             f"the records are of different kinds, {before.kind} and {after.kind}",
@@ -107,18 +113,19 @@ def _require_comparable(before: Record, after: Record, across_devices: bool) -> 
             f" {second.name} ({second.cpu})",
             "compare records of one device, or add --across-devices",
         )
-    if before.kind == "accuracy" and _dataset_hash(before) != _dataset_hash(after):
+    if before.kind == "accuracy" and _get_dataset_hash(before) != _get_dataset_hash(after):
         raise RequestError(
             "the records were measured on different images, or on images with different classes",
             "measure both with the same --data",
         )
 
 
-def _dataset_hash(record: Record) -> object:
+def _get_dataset_hash(record: Record) -> object:
     return record.dataset.get("names_and_classes_sha256")
 
 
-def _match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
+def _make_match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
+    """Return everything in which two results must be equal to be compared."""
     engine = result.artifact.engine
     name = Path(result.artifact.path).name
     if isinstance(result, LatencyResult):
@@ -128,7 +135,7 @@ def _match_key(result: LatencyResult | AccuracyResult) -> tuple[object, ...]:
 
 def _compare_latency(old: LatencyResult, new: LatencyResult, max_regress: float) -> Change:
     ratio = new.median_ms / old.median_ms
-    low, high = _ratio_interval(old, new)
+    low, high = _compute_ratio_interval(old, new)
     return Change(
         artifact=Path(new.artifact.path).name,
         kind="latency",
@@ -156,11 +163,11 @@ def _compare_accuracy(old: AccuracyResult, new: AccuracyResult, max_drop: float)
     )
 
 
-def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
+def _compute_ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, float]:
     """Return the 95% bootstrap interval of the ratio `new / old` of two median latencies.
 
-    Turns (short series of consecutive queries) are resampled rather than single samples. Samples of
-    one turn are correlated, so resampling them one by one would give too narrow an interval.
+    Turns (short series of consecutive queries) are resampled, not single samples: the samples of a
+    turn are correlated, and resampling them one by one would give an interval that is too narrow.
     """
     rng = np.random.default_rng(_SEED)
     ratios = _resample_medians(new, rng) / _resample_medians(old, rng)
@@ -169,9 +176,17 @@ def _ratio_interval(old: LatencyResult, new: LatencyResult) -> tuple[float, floa
 
 
 def _resample_medians(result: LatencyResult, rng: np.random.Generator) -> npt.NDArray[np.float64]:
-    """Return the median of the turns' medians in each resample, float64 (_RESAMPLE_COUNT,)."""
-    medians = [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
-    turns = np.array(medians)
-    indices = rng.integers(0, len(turns), (_RESAMPLE_COUNT, len(turns)))
-    resampled: npt.NDArray[np.float64] = np.median(turns[indices], axis=1)
-    return resampled
+    """Estimate the median latency from resamples, which are random turns drawn with replacement.
+
+    Each of `_RESAMPLE_COUNT` resamples has as many turns as the result.
+
+    Returns:
+        For each resample the median of the medians of its turns, float64 (_RESAMPLE_COUNT,).
+    """
+    turn_medians_ms = np.array(
+        [float(np.median(turn)) for turn in result.turns_ms if turn] or [result.median_ms]
+    )
+    count = len(turn_medians_ms)
+    indices = rng.integers(0, count, (_RESAMPLE_COUNT, count))
+    resampled_ms: npt.NDArray[np.float64] = np.median(turn_medians_ms[indices], axis=1)
+    return resampled_ms

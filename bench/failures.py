@@ -1,6 +1,6 @@
-"""Collects failures and warnings for the benchmark record.
+"""Collects failures and warnings for a benchmark record.
 
-If an artifact cannot be measured, the others are measured all the same.
+If one artifact (exported model file) cannot be measured, the others are measured nevertheless.
 """
 
 from __future__ import annotations
@@ -22,42 +22,44 @@ class Failures:
     def __init__(self) -> None:
         """Start with an empty list of failures."""
         self.messages: list[str] = []
-        self._first: TinyViTError | None = None
+        self._first_error: TinyViTError | None = None
 
     def add(self, name: str, error: TinyViTError) -> None:
         """Add a failure.
 
         Args:
-            name: Path of the artifact, or name of the baseline. The message begins with it.
+            name: Path of the artifact, or name of the baseline. The message begins with this name.
             error: The reason.
         """
-        self._first = self._first or error
+        self._first_error = self._first_error or error
         begins_with_name = str(error).startswith(name)
         self.messages.append(str(error) if begins_with_name else f"{name}: {error}")
 
     def make_error(self) -> TinyViTError:
-        """Return the error to raise if nothing could be measured; there must be a failure."""
-        assert self._first is not None
+        """Return the error to raise if every measurement failed; there must be a failure."""
+        assert self._first_error is not None
         if len(self.messages) == 1:
-            return self._first
+            return self._first_error
         return RequestError(
             f"all {len(self.messages)} measurements failed; the first one failed because"
-            f" {self._first.cause}",
-            self._first.remedy,
+            f" {self._first_error.cause}",
+            self._first_error.remedy,
         )
 
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect the messages of UserWarnings in a context, instead of showing them.
+    """Collect the messages of all UserWarnings in a `with` block, instead of showing them.
 
     Yields:
-        A list, which is filled with the messages when the context ends.
+        A list, which stays empty until the block ends and then contains the messages.
     """
     messages: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
+    with warnings.catch_warnings(record=True) as caught_warnings:
         warnings.simplefilter("always", UserWarning)
         yield messages
     messages += [
-        str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)
+        str(warning.message)
+        for warning in caught_warnings
+        if issubclass(warning.category, UserWarning)
     ]

@@ -1,11 +1,12 @@
-"""Measures the share of a network's multiply-accumulates that an engine ran in integer kernels.
+"""Measures the share of a network's multiply-accumulates that an engine runs in integer kernels.
 
     python -m tinyvit.bench.kernel_profile FILE [--runtime NAME] [--threads N] [--json]
 
-The share is computed from the engine's own report of the kernels that it executed. The quantize and
-dequantize nodes of the file do not show it: an engine that cannot fuse them computes in float.
-Multiply-accumulates are counted from the shapes of tensors, so that the share does not depend on
-timing. Only the engine's own package is needed.
+The share is computed from the engine's own report of the kernels that it executed. The file alone
+does not show the share: if an engine cannot fuse the file's quantize and dequantize nodes with the
+layers between them, it computes in floating point. Multiply-accumulates (MACs) are counted from the
+shapes of tensors, so that the share does not depend on timing. Only the engine's own package is
+needed.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from tinyvit.bench.machine import describe_cpu
-from tinyvit.bench.profilers import ExecutedKernel, get_profiler, profiler_names
+from tinyvit.bench.profilers import ExecutedNode, get_profiler, profiler_names
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
@@ -33,14 +34,14 @@ _EXAMPLES = f"""\
 
 @dataclass(frozen=True)
 class KernelGroup:
-    """All nodes that an engine executed with the same kernel.
+    """All nodes of a network that an engine executed with the same kernel.
 
     Attributes:
         name: The engine's name of the kernel.
         node_count: Number of nodes.
-        macs: Their multiply-accumulates for one batch; 0 unless they are matrix products or
-            convolutions.
-        is_integer: Whether they multiply integers.
+        macs: Multiply-accumulates of all these nodes for one batch; 0 if they are neither matrix
+            products nor convolutions.
+        is_integer: Whether the kernel multiplies integers.
         time_ms: Time of all these nodes in one run, slowed a little by the profiler.
     """
 
@@ -57,7 +58,8 @@ class KernelProfile:
 
     Attributes:
         engine: Name of the engine.
-        kernels: One group per kernel, those with the most multiply-accumulates first.
+        kernels: One group of nodes per kernel; the kernel with the most multiply-accumulates is
+            first.
     """
 
     engine: str
@@ -75,20 +77,23 @@ class KernelProfile:
 
     @property
     def integer_share(self) -> float:
-        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 if there are none."""
+        """The share of multiply-accumulates in integer kernels, 0 to 1; 0 without any."""
         return self.integer_macs / max(1, self.integer_macs + self.float_macs)
 
 
-def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) -> KernelProfile:
+def profile_kernels(path: Path, threads: int = 2, engine_name: str | None = None) -> KernelProfile:
     """Run an artifact on random input, and count its multiply-accumulates per kernel.
 
     A dynamic batch size is set to 1.
 
     Args:
         path: Path of the artifact.
-        threads: CPU threads.
-        runtime: Name of an engine from `profiler_names`; None for the best installed one for the
+        threads: Number of CPU threads.
+        engine_name: One of `profiler_names`; None for the best installed engine that opens the
             artifact's format.
+
+    Returns:
+        The kernels, with the number of multiply-accumulates of each.
 
     Raises:
         RequestError: The engine cannot open the artifact, or does not report its kernels.
@@ -96,27 +101,27 @@ def profile_kernels(path: Path, threads: int = 2, runtime: str | None = None) ->
         ArtifactError: The engine refuses the file, or some multiply-accumulates cannot be counted.
     """
     engines = engines_for_format(read_artifact(path).format)
-    name = runtime or engines[0]
-    if name not in engines or name not in profiler_names():
-        alternatives = [engine for engine in engines if engine in profiler_names()]
+    name = engine_name or engines[0]
+    supported = [engine for engine in engines if engine in profiler_names()]
+    if name not in supported:
         raise RequestError(
             f"{name} does not report which kernels it runs for {path.name}",
-            f"use --runtime {' or '.join(alternatives)}"
-            if alternatives
+            f"use --runtime {' or '.join(supported)}"
+            if supported
             else "export for another target; no engine reports its kernels for this format",
         )
-    nodes_by_kernel: dict[tuple[str, bool], list[ExecutedKernel]] = defaultdict(list)
+    nodes_by_kernel: dict[tuple[str, bool], list[ExecutedNode]] = defaultdict(list)
     for node in get_profiler(name)(path, threads):
-        nodes_by_kernel[node.kind, node.is_integer].append(node)
+        nodes_by_kernel[node.kernel_name, node.is_integer].append(node)
     kernels = [
         KernelGroup(
-            name=kind,
+            name=kernel_name,
             node_count=len(nodes),
             macs=sum(node.macs for node in nodes),
             is_integer=is_integer,
             time_ms=sum(node.time_ms for node in nodes),
         )
-        for (kind, is_integer), nodes in nodes_by_kernel.items()
+        for (kernel_name, is_integer), nodes in nodes_by_kernel.items()
     ]
     kernels.sort(key=lambda kernel: (-kernel.macs, -kernel.time_ms))
     return KernelProfile(name, tuple(kernels))
@@ -128,25 +133,27 @@ def can_profile_kernels(path: Path) -> bool:
     Args:
         path: Path of the artifact.
     """
-    return engines_for_format(read_artifact(path).format)[0] in profiler_names()
+    best_engine = engines_for_format(read_artifact(path).format)[0]
+    return best_engine in profiler_names()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command; those of the process by default.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
     """
     parser = make_parser(
         _PROGRAM,
-        "List the kernels that an engine executes, and the share of integer arithmetic.",
+        "List the kernels that an engine executes, and the share of multiply-accumulates that run"
+        " in integer kernels.",
         _EXAMPLES,
     )
     parser.add_argument(
-        "file", type=Path, metavar="FILE", help=f"exported file ({known_suffixes()})"
+        "file", type=Path, metavar="FILE", help=f"exported model file ({known_suffixes()})"
     )
     parser.add_argument(
         "--runtime",
@@ -179,7 +186,7 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[str]:
-    """Return the lines of the text report."""
+    """Return the lines of the output without --json."""
     total_macs = profile.integer_macs + profile.float_macs
     lines = [
         f"{describe_cpu()}; {profile.engine}, {options.threads} threads",
@@ -191,10 +198,10 @@ def _format_table(profile: KernelProfile, options: argparse.Namespace) -> list[s
         "|---|---|---|---|---|",
     ]
     for kernel in profile.kernels:
-        integer = ("yes" if kernel.is_integer else "no") if kernel.macs else ""
+        integer_cell = "yes" if kernel.is_integer else "no"
         lines.append(
-            f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f} | {integer}"
-            f" | {kernel.time_ms:.2f} |"
+            f"| {kernel.name} | {kernel.node_count} | {kernel.macs / 1e6:.1f}"
+            f" | {integer_cell if kernel.macs else ''} | {kernel.time_ms:.2f} |"
         )
     return lines
 

@@ -1,4 +1,4 @@
-"""Reads facts about this machine for a record: processor, memory, clock rate, governor."""
+"""Reads facts about this machine for a benchmark record: processor, memory, clock rate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from tinyvit.bench.record import DeviceInfo
 from tinyvit.runtimes import processor
 
 _FIRST_CORE = Path("/sys/devices/system/cpu/cpu0/cpufreq")
+"""Folder in which Linux describes the clock rate of the first processor core."""
 _BOARD_NAME = Path("/proc/device-tree/model")
+"""File in which Linux states the name of a single-board computer."""
 
 
 def describe_cpu() -> str:
-    """Describe the processor in one line: model, instruction sets, and number of all its cores."""
+    """Describe the processor in one line: model, instruction sets and number of cores."""
     return f"{processor.describe(processor.read_cpuinfo())}, {os.cpu_count()} cores"
 
 
@@ -25,8 +27,11 @@ def read_device_info(name: str | None = None) -> DeviceInfo:
     """Describe this machine.
 
     Args:
-        name: Name to record. The default is the name of the board or the host, which users may not
-            want to publish.
+        name: Name of the machine in the record; None for the name of the board or the host. Users
+            may not want to publish the name of their host.
+
+    Returns:
+        The description, in which the clock rate after the measurement is still missing.
     """
     cpu = processor.read_cpuinfo()
     return DeviceInfo(
@@ -58,8 +63,8 @@ def read_clock_mhz() -> float | None:
 
 def read_peak_memory_bytes() -> int | None:
     """Return the peak memory of this process in bytes; None on Windows."""
-    # Preferred to getrusage: on Linux, the peak that it returns can be that of the parent
-    # process.
+    # Linux states the peak memory of this process in /proc/self/status. There, getrusage (which is
+    # for other systems) can return that of the parent process.
     with suppress(OSError, StopIteration, ValueError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         lines = status.splitlines()
@@ -69,7 +74,8 @@ def read_peak_memory_bytes() -> int | None:
     except ImportError:
         return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
+    is_in_bytes = sys.platform == "darwin"  # other systems state KiB
+    return peak if is_in_bytes else peak * 1024
 
 
 def _read_memory_bytes() -> int | None:
@@ -80,7 +86,10 @@ def _read_memory_bytes() -> int | None:
 
 
 def _read_text(path: Path) -> str:
-    """Return the text of a file without a final newline or NUL (device tree); "" if missing."""
+    """Return the text of a file without spaces, newlines and NULs at its ends; "" if missing.
+
+    The files of the device tree (such as `_BOARD_NAME`) end with NUL.
+    """
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip("\0\n ")
     except OSError:

@@ -1,25 +1,26 @@
-"""Reads and writes ONNX models with `protobuf`, with a schema of the fields that profiling needs.
+"""Reads and writes ONNX models with `protobuf`, with a schema of the fields that benchmarks need.
 
 The base install has no `onnx` package, but it has `protobuf`, on which every supported onnxruntime
-(1.17 or later) depends. An earlier version parsed the wire format in Python. On two cores of an
-Intel Xeon (best of 5 runs, protobuf 7.36, November 2026), in Python -> with protobuf:
+(1.17 or later) depends.
+
+The schema is built when this module is imported, and no generated `_pb2` file is checked in:
+generated code runs only with a protobuf that is at least as new as its compiler, and onnxruntime
+decides which version of protobuf is installed. The messages are in a separate descriptor pool, so
+that they do not collide with those of an installed `onnx` package. Fields that the schema leaves
+out are kept by protobuf as unknown fields and written unchanged. Field numbers are those of
+onnx/onnx.proto3 in https://github.com/onnx/onnx.
+
+`runtimes/formats/protobuf.py` parses the same format without `protobuf`, because it has to find the
+manifest in a memory-mapped file without reading the weights, which `protobuf` cannot do. For this
+module, `protobuf` is faster. An earlier version parsed in Python; on two cores of an Intel Xeon
+(best of 5 runs, protobuf 7.36, November 2026) the change from Python to `protobuf` gave
 
     file                      name all nodes     read the graph    peak memory
     demo.int8.onnx, 5 MiB      15 ->   4 ms       29 ->  3 ms       40 ->  29 MiB
     demo.onnx, 19 MiB          23 ->  21 ms       26 ->  4 ms      130 ->  95 MiB
     a model of 88 MiB         394 -> 158 ms      215 -> 48 ms      462 -> 353 MiB
 
-Importing either version takes about 75 ms. `runtimes/formats/protobuf.py` still parses the wire
-format in Python, because it finds the manifest in a file that is mapped into memory without reading
-the weights, which `protobuf` cannot do.
-
-The schema is built when this module is imported, and no generated `_pb2` file is checked in:
-generated code runs only with a protobuf at least as new as its compiler, and onnxruntime decides
-which version of protobuf is installed. The messages are in a separate descriptor pool, so that they
-do not collide with those of an installed `onnx` package. protobuf keeps fields that the schema
-leaves out as unknown fields, and writes them unchanged.
-
-Field numbers are those of onnx/onnx.proto3 in https://github.com/onnx/onnx.
+Importing either version takes about 75 ms.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
 
 _ELEMENT_TYPES = {"float32": 1, "uint8": 2, "int8": 3, "int32": 6}
-"""Values of TensorProto.DataType, by the name of the numpy dtype."""
+"""Name of a numpy dtype -> value of ONNX's enumeration TensorProto.DataType."""
 
 _IR_VERSION = 8
+"""Version of the ONNX format in which models are written."""
 _OPSET_VERSION = 17
+"""Version of the ONNX operators in models that are written."""
 
 _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Model": (
@@ -72,9 +75,13 @@ _FIELDS: dict[str, tuple[tuple[str, int, str], ...]] = {
     "Shape": (("dim", 1, "repeated Dimension"),),
     "Dimension": (("dim_value", 1, "int64"),),
 }
-"""Message name -> fields as (name, number, type); the type is a scalar type or a message name."""
+"""Name of a message -> its fields as (name, number, type).
+
+The type is a scalar type or another message, after "repeated" if the field is a list.
+"""
 
 _PACKAGE = "tinyvit_onnx"
+"""Protobuf package of the messages."""
 _SCALAR_TYPES = {
     "int32": descriptor_pb2.FieldDescriptorProto.TYPE_INT32,
     "int64": descriptor_pb2.FieldDescriptorProto.TYPE_INT64,
@@ -92,8 +99,9 @@ def _build_model_class() -> Any:
         message = file.message_type.add(name=message_name)
         for name, number, declaration in fields:
             type_name = declaration.removeprefix("repeated ")
+            is_repeated = type_name != declaration
             field = message.field.add(name=name, number=number)
-            field.label = field.LABEL_REPEATED if type_name != declaration else field.LABEL_OPTIONAL
+            field.label = field.LABEL_REPEATED if is_repeated else field.LABEL_OPTIONAL
             field.type = _SCALAR_TYPES.get(type_name, field.TYPE_MESSAGE)
             if type_name not in _SCALAR_TYPES:
                 field.type_name = f".{_PACKAGE}.{type_name}"
@@ -111,8 +119,8 @@ class OnnxNode:
 
     Attributes:
         name: Name of the node.
-        inputs: Names of its input values; "" for an optional input that is absent.
-        int_attributes: Values of its attributes that are single integers, by name.
+        inputs: Names of the input values; "" for an optional input that is absent.
+        int_attributes: Values of the attributes that are single integers, by the attribute's name.
     """
 
     name: str
@@ -125,8 +133,8 @@ class OnnxGraph:
     """The main graph of a model.
 
     Attributes:
-        nodes: The nodes by name.
-        constant_shapes: The shape of each initializer by name.
+        nodes: The nodes, by name.
+        constant_shapes: The shape of each initializer (constant tensor), by name.
     """
 
     nodes: dict[str, OnnxNode]
@@ -134,37 +142,29 @@ class OnnxGraph:
 
 
 def read_graph(model: bytes) -> OnnxGraph:
-    """Read the main graph of a serialized model; subgraphs of its nodes are left out.
+    """Read the main graph of a serialized model. Subgraphs inside its nodes are not read.
 
     Args:
         model: A serialized ModelProto.
 
     Raises:
-        ValueError: The bytes are not such a message.
+        ValueError: `model` is not a serialized ModelProto.
     """
     graph = _parse(model).graph
-    nodes = (
-        OnnxNode(
-            node.name,
-            tuple(node.input),
-            {
-                attribute.name: attribute.i
-                for attribute in node.attribute
-                if attribute.HasField("i")
-            },
-        )
-        for node in graph.node
-    )
-    return OnnxGraph(
-        {node.name: node for node in nodes},
-        {tensor.name: tuple(tensor.dims) for tensor in graph.initializer},
-    )
+    nodes = {}
+    for node in graph.node:
+        int_attributes = {
+            attribute.name: attribute.i for attribute in node.attribute if attribute.HasField("i")
+        }
+        nodes[node.name] = OnnxNode(node.name, tuple(node.input), int_attributes)
+    constant_shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    return OnnxGraph(nodes, constant_shapes)
 
 
 def with_unique_node_names(model: bytes) -> bytes:
-    """Name the nodes of the main graph "node0", "node1", ... in their order.
+    """Rename the nodes of the main graph to "node0", "node1", ... in their order.
 
-    A profile identifies nodes by their names, which may be missing or not unique in a file.
+    onnxruntime's profile identifies nodes by name, but names may be missing or not unique.
 
     Args:
         model: A serialized ModelProto.
@@ -173,7 +173,7 @@ def with_unique_node_names(model: bytes) -> bytes:
         The serialized model with the new names and no other change.
 
     Raises:
-        ValueError: The bytes are not such a message.
+        ValueError: `model` is not a serialized ModelProto.
     """
     message = _parse(model)
     for index, node in enumerate(message.graph.node):
@@ -188,19 +188,19 @@ def build_matrix_product_model(
     input_dtype: str,
     output_dtype: str,
 ) -> bytes:
-    """Build a model of one matrix product, "y" = "x" times the constant `weights`.
+    """Build a model of one matrix product: output "y" is input "x" times the constant `weights`.
 
     Args:
         op_type: The ONNX operator, "MatMul" or "MatMulInteger".
-        rows: Rows of "x" and "y".
+        rows: Number of rows of "x" and "y".
         weights: The constant, (K, N), float32 or int8.
-        input_dtype: dtype of "x", (rows, K).
-        output_dtype: dtype of "y", (rows, N).
+        input_dtype: Name of the numpy dtype of "x", (rows, K).
+        output_dtype: Name of the numpy dtype of "y", (rows, N).
 
     Returns:
         The serialized ModelProto.
     """
-    depth, columns = weights.shape
+    input_columns, output_columns = weights.shape
     model = _Model(ir_version=_IR_VERSION)
     model.opset_import.add(domain="", version=_OPSET_VERSION)
     graph = model.graph
@@ -212,8 +212,8 @@ def build_matrix_product_model(
         name="w",
         raw_data=weights.tobytes(),
     )
-    _describe_value(graph.input.add(name="x"), input_dtype, (rows, depth))
-    _describe_value(graph.output.add(name="y"), output_dtype, (rows, columns))
+    _describe_value(graph.input.add(name="x"), input_dtype, (rows, input_columns))
+    _describe_value(graph.output.add(name="y"), output_dtype, (rows, output_columns))
     return bytes(model.SerializeToString())
 
 

@@ -1,4 +1,4 @@
-"""Connects to a Ray cluster and runs tasks on it (extra "ray")."""
+"""Connects to a Ray cluster and runs tasks on it. Ray is installed by the extra "ray"."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from typing import Any
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
 MAX_RETRIES = 5
-"""Number of times that Ray repeats a task whose worker process or machine was lost."""
+"""How often Ray repeats a task whose worker process or machine was lost."""
+_MAX_REASON_CHARACTERS = 200
+"""Longest part of an error of Ray that is shown; such errors can be very long."""
 _MAX_PENDING = 64
-"""Maximum number of unfinished tasks. It bounds the memory that waiting results need."""
+"""Maximum number of tasks whose results are not fetched yet. It bounds the memory for results."""
 
 
 @contextmanager
 def connect_cluster(address: str) -> Iterator[Any]:
-    """Connect to a Ray cluster for the duration of a context.
+    """Connect to a Ray cluster for the duration of a `with` block.
 
     Args:
-        address: HOST:PORT of a cluster; "" to start a cluster on this machine, which is stopped at
-            the end. If this process is already connected, that connection is used and kept.
+        address: HOST:PORT of a cluster; "" to start a cluster on this machine and stop it at the
+            end. If this process is already connected to a cluster, that connection is used
+            instead, and it is not closed.
 
     Yields:
         The module `ray`, connected.
 
     Raises:
-        RequestError: No cluster answers at the address, or the cluster failed.
+        RequestError: No cluster answers at the address, or the cluster fails.
         MissingDependencyError: Ray is not installed.
-        TinyViTError: A task raised it.
+        TinyViTError: A task raised this error.
     """
     try:
         import ray
@@ -51,9 +54,9 @@ def connect_cluster(address: str) -> Iterator[Any]:
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, TinyViTError):
             raise error.cause from None
-        raise _cluster_error(address, error) from error
+        raise _make_cluster_error(address, error) from error
     except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
-        raise _cluster_error(address, error) from error
+        raise _make_cluster_error(address, error) from error
     finally:
         if is_own_connection:
             ray.shutdown()
@@ -64,9 +67,12 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
 
     Args:
         ray: The module that `connect_cluster` yields.
-        tasks: Object references, as `task.remote(...)` returns them. The iterator should submit
-            each task only when it is advanced; then at most `_MAX_PENDING` tasks are submitted
-            ahead of the result that is yielded.
+        tasks: Iterator that submits one task per step and returns its object reference, as
+            `remote_function.remote(...)` does. At most `_MAX_PENDING` tasks are submitted before
+            the first of their results is fetched.
+
+    Yields:
+        The result of each task.
     """
     pending = deque(islice(tasks, _MAX_PENDING))
     while pending:
@@ -74,18 +80,20 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
         pending.extend(islice(tasks, 1))
 
 
-def _cluster_error(address: str, error: Exception) -> RequestError:
-    reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+def _make_cluster_error(address: str, error: Exception) -> RequestError:
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    reason = first_line[:_MAX_REASON_CHARACTERS]
+    place = f"at {address}" if address else "on this machine"
     return RequestError(
-        f"the Ray cluster {f'at {address}' if address else 'on this machine'} failed ({reason})",
+        f"the Ray cluster {place} failed ({reason})",
         "check the cluster with: ray status",
     )
 
 
 def _require_listener(address: str) -> None:
-    """Raise RequestError if nothing listens at HOST:PORT.
+    """Raise RequestError if the address is HOST:PORT and nothing listens there.
 
-    Without this check, Ray retries for minutes and then ends the process.
+    Without this check, Ray would retry for minutes and then end the process.
     """
     host, colon, port = address.removeprefix("ray://").rpartition(":")
     if not colon or not port.isdigit():

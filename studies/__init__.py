@@ -1,4 +1,4 @@
-"""Commands that make the project's figures and the measurements behind its decisions.
+"""Commands that measure the project's published figures and what its decisions are based on.
 
-They are run as `python -m tinyvit.studies.NAME` and are not part of the product.
+A command is run as `python -m tinyvit.studies.NAME`. The wheel does not contain this folder.
 """

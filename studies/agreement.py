@@ -1,10 +1,10 @@
-"""Measures the agreement between artifacts (exported files) of one model in different engines.
+"""Measures the agreement between artifacts (exported model files) of one model.
 
     python -m tinyvit.studies.agreement ARTIFACT[@ENGINE] ARTIFACT[@ENGINE] ... --val-data DIR
 
 Prints the top-1 accuracy of each artifact, and the agreement of each pair: the percentage of images
-for which both predict the same class. ENGINE selects another engine than the best installed one,
-for example demo.int8.mlpackage@coreml-reference on a system without Core ML.
+for which both predict the same class. Without @ENGINE, an artifact runs in the best installed
+engine. For example, demo.int8.mlpackage@coreml-reference runs on a system without Core ML.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tinyvit.bench.accuracy.evaluate import Evaluation, evaluate
 from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.results import find_shared_images, make_accuracy_result
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.record import AccuracyResult
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.dataset import DatasetLocation, open_dataset
 from tinyvit.errors import RequestError
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments without the program name; None for those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "artifacts",
         nargs="+",
         metavar="ARTIFACT[@ENGINE]",
-        help="Two or more artifacts of one model (default engine: the best installed one).",
+        help="Two or more artifacts of one model, each with the name of an engine or in the best"
+        " installed one.",
     )
     parser.add_argument(
         "--val-data",
@@ -86,11 +88,13 @@ def compute_agreements(evaluations: Sequence[Evaluation]) -> list[list[float]]:
 
 
 def _compute_agreement(first: Evaluation, second: Evaluation) -> float:
+    """Return the percentage of the images readable in both for which the classes are the same."""
     images = find_shared_images(first, second)
-    return agreement(_predicted_classes(first, images), _predicted_classes(second, images))
+    return agreement(_get_predicted_classes(first, images), _get_predicted_classes(second, images))
 
 
-def _predicted_classes(evaluation: Evaluation, images: Sequence[int]) -> npt.NDArray[np.int64]:
+def _get_predicted_classes(evaluation: Evaluation, images: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return the predicted classes of the images with the given indices."""
     return np.array([evaluation.predictions[i].classes[0] for i in images], np.int64)
 
 
@@ -104,13 +108,25 @@ def _run(options: argparse.Namespace) -> int:
     progress = make_progress(json_output=options.json)
     evaluations = []
     for artifact in options.artifacts:
-        path, _, engine = artifact.partition("@")
-        settings = EvaluationOptions(runtime=engine or None)
-        evaluations.append(evaluate(path, dataset, settings, progress))
-    results = [make_accuracy_result(e, keep_predictions=True) for e in evaluations]
+        path, _, engine_name = artifact.partition("@")
+        evaluation_options = EvaluationOptions(engine_name=engine_name or None)
+        evaluations.append(evaluate(path, dataset, evaluation_options, progress))
+    results = [
+        make_accuracy_result(evaluation, keep_predictions=True) for evaluation in evaluations
+    ]
     agreements = compute_agreements(evaluations)
-    image_count = len(dataset.samples)
-    rows = [
+    if options.json:
+        print(_format_json(results, agreements, image_count=len(dataset.samples)))
+    else:
+        print(f"{describe_cpu()}; {len(dataset.samples)} images; agreement in percent\n")
+        print("\n".join(_format_table(results, agreements)))
+    return 0
+
+
+def _format_json(
+    results: Sequence[AccuracyResult], agreements: Sequence[Sequence[float]], image_count: int
+) -> str:
+    files = [
         {
             "file": Path(result.artifact.path).name,
             "engine": result.artifact.engine.engine,
@@ -119,22 +135,27 @@ def _run(options: argparse.Namespace) -> int:
         }
         for result in results
     ]
-    if options.json:
-        output = {
-            "cpu": describe_cpu(),
-            "images": image_count,
-            "files": rows,
-            "agreement": agreements,
-        }
-        print(json.dumps(output))
-        return 0
-    print(f"{describe_cpu()}; {image_count} images; agreement in percent\n")
-    columns = " | ".join(str(i + 1) for i in range(len(rows)))
-    print(f"| | engine | top-1 | {columns} |\n{'|---' * (3 + len(rows))}|")
-    for i, (row, percentages) in enumerate(zip(rows, agreements)):
-        cells = " | ".join(f"{percentage:.1f}" for percentage in percentages)
-        print(f"| {i + 1}: {row['file']} | {row['engine']} | {row['top1']:.1f} | {cells} |")
-    return 0
+    output = {
+        "cpu": describe_cpu(),
+        "images": image_count,
+        "files": files,
+        "agreement": agreements,
+    }
+    return json.dumps(output)
+
+
+def _format_table(
+    results: Sequence[AccuracyResult], agreements: Sequence[Sequence[float]]
+) -> list[str]:
+    """Return the lines of a table in which both rows and columns are the numbered artifacts."""
+    column_numbers = " | ".join(str(i + 1) for i in range(len(results)))
+    lines = [f"| | engine | top-1 | {column_numbers} |", "|---" * (3 + len(results)) + "|"]
+    for i, (result, percentages) in enumerate(zip(results, agreements)):
+        name = f"{i + 1}: {Path(result.artifact.path).name}"
+        cells = [name, result.artifact.engine.engine, f"{result.top1:.1f}"]
+        cells += [f"{percentage:.1f}" for percentage in percentages]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
 
 
 if __name__ == "__main__":

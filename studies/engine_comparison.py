@@ -1,7 +1,7 @@
-"""Compares int8 files with a float32 file in one engine (such as onnxruntime or OpenVINO).
+"""Compares int8 model files with a float32 file in one engine, such as onnxruntime or OpenVINO.
 
 The results are rows of a Markdown table with size, latency, accuracy and the share of
-multiply-accumulates that run in integer kernels.
+multiply-accumulates that run in integer kernels (integer share).
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from tinyvit.runtimes.registry import open_runtime
 from tinyvit.studies.other_quantizers import ComparedFile
 
 RUNS_PER_TURN = 7
-"""Number of successive runs of one file before the other file runs. The first is not timed."""
+"""Number of successive runs of one file before the other file runs. The first run is not timed."""
 MAX_TIMING_S = 120
-"""Seconds after which the timing of one file ends, even if not all rounds are done."""
+"""Seconds after which the timing of one file ends, even if rounds are left."""
 
 TopClasses: TypeAlias = "npt.NDArray[np.int64]"
 """The predicted class of every image, int64 (images,)."""
@@ -42,12 +42,12 @@ class ComparisonConfig:
 
     Attributes:
         float32_path: The float32 artifact.
-        images: Labeled images to measure accuracy on.
+        images: Labeled images with which the accuracy is measured.
         preprocess: The preprocessing of the model.
         labels: The labels of the model.
         threads: Number of CPU threads.
-        rounds: Number of timing rounds. In each, the int8 and the float32 file have one turn of
-            `RUNS_PER_TURN` runs.
+        rounds: Number of timing rounds. In each round, the int8 and the float32 file have one turn
+            of `RUNS_PER_TURN` runs each.
     """
 
     float32_path: Path
@@ -61,10 +61,11 @@ class ComparisonConfig:
 class EngineComparison:
     """Compares int8 files with the float32 file in one engine.
 
-    It is a context manager, which closes the float32 file in the engine at the end.
+    An instance is a context manager, which closes the float32 file at the end.
 
     Attributes:
-        top_classes: The predicted class of every image, by int8 file. `int8_row` adds an entry.
+        top_classes: The predicted class of every image, by int8 file. `make_int8_row` adds the
+            entry of its file.
     """
 
     def __init__(self, config: ComparisonConfig, engine: str) -> None:
@@ -86,11 +87,11 @@ class EngineComparison:
     def __exit__(self, *_: object) -> None:
         self._float32_runtime.close()
 
-    def float32_row(self) -> str:
-        """Return the row of the float32 file: size, latency, accuracy and integer share."""
+    def make_float32_row(self) -> str:
+        """Measure the float32 file, and return its row: size, latency, accuracy, integer share."""
         config = self._config
         timings = run_interleaved(
-            {"float32": _make_run(self._float32_runtime)},
+            {"float32": _make_random_run(self._float32_runtime)},
             rounds=config.rounds,
             runs_per_turn=RUNS_PER_TURN,
             budget_s=MAX_TIMING_S / 2,
@@ -99,27 +100,31 @@ class EngineComparison:
         cells = (
             "float32",
             self._engine,
-            f"{_size_bytes(config.float32_path) / 1e6:.1f} MB",
+            f"{_read_size_bytes(config.float32_path) / 1e6:.1f} MB",
             f"{timings['float32'].median_ms:.1f} ms",
             f"{is_correct.mean():.1%}",
             "",
             "",
-            f"{self._integer_share(config.float32_path):.1%}",
+            f"{self._measure_integer_share(config.float32_path):.1%}",
         )
         return _format_row(cells)
 
-    def int8_row(self, file: ComparedFile) -> str:
-        """Compare an int8 file with the float32 file, and return its row.
-
-        Size and latency are divided by those of the float32 file.
+    def make_int8_row(self, file: ComparedFile) -> str:
+        """Compare an int8 file with the float32 file.
 
         Args:
-            file: The int8 file. Its `engine` is this engine.
+            file: The int8 file, with the engine of this comparison as `engine`.
+
+        Returns:
+            The row of the int8 file. Size and latency are divided by those of the float32 file.
         """
         config = self._config
         with self._open(file.path) as runtime:
             timings = run_interleaved(
-                {"int8": _make_run(runtime), "float32": _make_run(self._float32_runtime)},
+                {
+                    "int8": _make_random_run(runtime),
+                    "float32": _make_random_run(self._float32_runtime),
+                },
                 rounds=config.rounds,
                 runs_per_turn=RUNS_PER_TURN,
                 budget_s=MAX_TIMING_S,
@@ -130,12 +135,12 @@ class EngineComparison:
         cells = (
             file.name,
             self._engine,
-            f"{_size_bytes(file.path) / _size_bytes(config.float32_path):.2f}",
+            f"{_read_size_bytes(file.path) / _read_size_bytes(config.float32_path):.2f}",
             f"{median_ratio(timings['int8'], timings['float32']):.2f}",
             f"{comparison.top1:.1f}%",
             f"{comparison.worse} / {comparison.better}",
             f"{comparison.agreement:.1f}%",
-            f"{self._integer_share(file.path):.1%}",
+            f"{self._measure_integer_share(file.path):.1%}",
         )
         return _format_row(cells)
 
@@ -154,23 +159,24 @@ class EngineComparison:
         ) as classifier:
             return np.asarray(classifier.logits(config.images.files).argmax(1))
 
-    def _integer_share(self, path: Path) -> float:
-        """Return the share of multiply-accumulates that the engine computes in integer kernels."""
+    def _measure_integer_share(self, path: Path) -> float:
+        """Return the share of multiply-accumulates that the engine runs in integer kernels."""
         return profile_kernels(path, self._config.threads, self._engine).integer_share
 
 
 def _format_row(cells: Sequence[str]) -> str:
     """Return a row of a Markdown table. An empty cell becomes one space."""
-    return f"|{'|'.join(f' {cell} ' if cell else ' ' for cell in cells)}|"
+    padded_cells = [f" {cell} " if cell else " " for cell in cells]
+    return f"|{'|'.join(padded_cells)}|"
 
 
-def _make_run(runtime: Runtime) -> partial[Any]:
-    """Return a function that runs the file once on random input."""
+def _make_random_run(runtime: Runtime) -> partial[Any]:
+    """Return a function that runs an open file once on the same random input."""
     spec = runtime.inputs[0]
     return partial(runtime.run, random_input(spec.shape, spec.dtype))
 
 
-def _size_bytes(path: Path) -> int:
-    """Return the size of a file. The .bin file with the weights of an .xml file is included."""
+def _read_size_bytes(path: Path) -> int:
+    """Return the size of a file, for an .xml file with the size of the .bin file of its weights."""
     weights_bytes = path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0
     return path.stat().st_size + weights_bytes

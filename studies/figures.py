@@ -2,9 +2,9 @@
 
     python -m tinyvit.studies.figures --calib-data DIR --val-data DIR [-o docs/results] [--peers]
 
-Writes one Markdown page, named after the kind of machine (see `figures_page`). It takes about half
-an hour on two cores. Exported files and benchmark records that are already in the folders
---artifacts and --records are used again.
+Writes one Markdown page, which is named after the kind of machine. This takes about half an hour on
+two cores. Exported files and benchmark records that are already in the folders --artifacts and
+--records are used again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,13 @@ from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, form
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
 _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
-"""Record name -> the baselines that it compares with (see `tinyvit.bench.record.BASELINES`)."""
+"""Name of a record -> the baselines in it. `tinyvit.bench.record.BASELINES` explains them."""
 _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
-"""Settings of all latency measurements, except for those that a measurement replaces."""
+"""Settings of the latency measurements; a measurement may replace some of them."""
+_BASELINE_RUNS = 24
+"""Number of queries per artifact in records with baselines, which are slow to measure."""
+_INT8_FEATURES = ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
+"""Instruction sets that int8 kernels use, the best one of each architecture first."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""
@@ -43,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments without the program name; None for those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -98,28 +102,31 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     add(
         "--peers",
         action="store_true",
-        help="Compare with timm in PyTorch, with other exporters and with the engines' benchmark"
-        " programs too; needs pip install timm torchvision.",
+        help="Also compare with timm in PyTorch, with other exporters and with the engines' own"
+        " benchmark programs; needs pip install timm torchvision.",
     )
 
 
 def name_machine_kind(device: DeviceInfo) -> str:
-    """Return a file name of the architecture and the instruction set that int8 kernels use."""
+    """Return a file name for a kind of machine: architecture and best instruction set for int8.
+
+    Args:
+        device: The machine.
+    """
     int8_features = [
-        name
-        for name in ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-        if any(name in feature for feature in device.cpu_features)
+        name for name in _INT8_FEATURES if any(name in feature for feature in device.cpu_features)
     ]
-    name = "-".join([device.architecture, *int8_features[:1]])
+    best_feature = int8_features[:1]
+    name = "-".join([device.architecture, *best_feature])
     return name.lower().replace(" ", "-").replace("_", "-")
 
 
 def _run(args: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         artifacts = args.artifacts or Path(temporary)
-        store = _RecordStore(args.records or Path(temporary) / "records", make_progress())
+        record_folder = _RecordFolder(args.records or Path(temporary) / "records", make_progress())
         _export_demo(artifacts, args.calib_data)
-        records = _measure(store, artifacts, args.val_data, args.peers)
+        records = _measure(record_folder, artifacts, args.val_data, with_peers=args.peers)
     args.output.mkdir(parents=True, exist_ok=True)
     path = args.output / f"{name_machine_kind(records.one_thread.device)}.md"
     path.write_text("\n".join(format_page(records)) + "\n")
@@ -127,15 +134,20 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _RecordStore:
-    """A folder of benchmark records; missing records are measured."""
+class _RecordFolder:
+    """A folder of benchmark records. Records that are not in it are measured."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder, self._progress = folder, progress
 
     def get(self, name: str, measure: Callable[[], Record]) -> Record:
-        """Read the record with this name; measure and save it if it does not exist."""
+        """Read a record; if it does not exist, measure it and save it first.
+
+        Args:
+            name: Name of the record's file, without the suffix.
+            measure: Function that measures the record.
+        """
         path = self._folder / f"{name}.json"
         if not path.is_file():
             self._progress.message(f"measuring {name}")
@@ -143,33 +155,42 @@ class _RecordStore:
         return read_record(path)
 
 
-def _measure(store: _RecordStore, artifacts: Path, val_data: str, peers: bool) -> FigureRecords:
-    """Read or measure all records of the page; `peers` includes those with baselines."""
-    paths = [artifacts / f"{name}{s}" for s in SUFFIXES.values() for name in ("demo", "demo.int8")]
-    files = [str(path) for path in paths if path.is_file()]
-    one_thread, two_threads = (
-        store.get(
-            f"latency-{threads}",
-            partial(measure_latency, files, replace(_CONFIG, threads=(threads,), cold_starts=1)),
-        )
-        for threads in (1, 2)
+def _measure(
+    record_folder: _RecordFolder, artifacts: Path, val_data: str, with_peers: bool
+) -> FigureRecords:
+    """Read or measure all records of the page.
+
+    Args:
+        record_folder: The folder of the records.
+        artifacts: Folder of the exported files.
+        val_data: Folder of the labeled images.
+        with_peers: Whether to include comparisons with timm and other tools.
+    """
+    names = [f"{name}{suffix}" for suffix in SUFFIXES.values() for name in ("demo", "demo.int8")]
+    files = [str(artifacts / name) for name in names if (artifacts / name).is_file()]
+    records = FigureRecords(
+        one_thread=record_folder.get("latency-1", partial(_measure_latency, files, threads=1)),
+        two_threads=record_folder.get("latency-2", partial(_measure_latency, files, threads=2)),
+        accuracy=record_folder.get("accuracy", partial(_measure_accuracy, files, val_data)),
     )
-    accuracy = store.get("accuracy", partial(_measure_accuracy, files, val_data))
-    if not peers:
-        return FigureRecords(one_thread, two_threads, accuracy)
-    return FigureRecords(
-        one_thread,
-        two_threads,
-        accuracy,
+    if not with_peers:
+        return records
+    return replace(
+        records,
         baselines=tuple(
-            store.get(name, partial(_measure_baselines, files, names))
-            for name, names in _BASELINES.items()
+            record_folder.get(name, partial(_measure_baselines, files, baselines))
+            for name, baselines in _BASELINES.items()
         ),
-        converters=store.get("converters", partial(_measure_converters, files)),
+        converters=record_folder.get("converters", partial(_measure_converters, files)),
         stock=tuple(
-            store.get(f"stock-{variant}", partial(_measure_stock, variant)) for variant in VARIANTS
+            record_folder.get(f"stock-{variant}", partial(_measure_stock, variant))
+            for variant in VARIANTS
         ),
     )
+
+
+def _measure_latency(files: Sequence[str], threads: int) -> Record:
+    return measure_latency(files, replace(_CONFIG, threads=(threads,), cold_starts=1))
 
 
 def _measure_accuracy(files: Sequence[str], val_data: str) -> Record:
@@ -180,15 +201,19 @@ def _measure_accuracy(files: Sequence[str], val_data: str) -> Record:
 def _measure_baselines(files: Sequence[str], baselines: tuple[str, ...]) -> Record:
     """Compare timm with the ONNX file, or benchmark programs with the files that they can run."""
     if "timm" in baselines:
-        chosen = [file for file in files if Path(file).name == "demo.onnx"]
+        measured_files = [file for file in files if Path(file).name == "demo.onnx"]
     else:
-        chosen = [file for file in files if file.endswith((".xml", ".tflite"))]
-    config = LatencyConfig(threads=(2,), runs=24, cold_starts=0, baselines=baselines)
-    return measure_latency(chosen, config)
+        measured_files = [file for file in files if file.endswith((".xml", ".tflite"))]
+    config = LatencyConfig(threads=(2,), runs=_BASELINE_RUNS, cold_starts=0, baselines=baselines)
+    return measure_latency(measured_files, config)
 
 
 def _measure_stock(variant: str) -> Record:
-    """Measure timm's export and this project's export of the same weights in two engines."""
+    """Measure the stock export and this project's export of the same weights in two engines.
+
+    Args:
+        variant: Name of a TinyViT variant.
+    """
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(path) for path in export_pair(variant, Path(folder))]
         return measure_latency(paths, replace(_CONFIG, engine_names=("onnxruntime", "openvino")))
@@ -196,15 +221,18 @@ def _measure_stock(variant: str) -> Record:
 
 def _measure_converters(files: Sequence[str]) -> Record:
     """Compare this project's LiteRT and ExecuTorch files with those of the engines' converters."""
-    own = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
+    own_files = [file for file in files if Path(file).name in ("demo.tflite", "demo.pte")]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        stock = [convert_with_litert_torch(folder), convert_with_executorch(folder)]
-        return measure_latency([*own, *map(str, stock)], _CONFIG)
+        stock_paths = [convert_with_litert_torch(folder), convert_with_executorch(folder)]
+        return measure_latency([*own_files, *map(str, stock_paths)], _CONFIG)
 
 
 def _export_demo(folder: Path, calib_data: Path) -> None:
-    """Export the demo model to every installed target in float32 and int8, if it is missing."""
+    """Export the demo model in float32 and int8 to every installed target.
+
+    Nothing is exported in a precision in which the ONNX file already exists.
+    """
     options = ["--model", "demo", "--target", "all", "-o", str(folder), "--overwrite"]
     if not (folder / "demo.onnx").is_file():
         _run_export(options)
@@ -213,6 +241,7 @@ def _export_demo(folder: Path, calib_data: Path) -> None:
 
 
 def _run_export(options: Sequence[str]) -> None:
+    """Run tinyvit-export in another process; show the command on standard error."""
     print(" ".join(["tinyvit-export", *options]), file=sys.stderr)
     command = [sys.executable, "-m", "tinyvit.export.cli", *options]
     process = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)

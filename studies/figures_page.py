@@ -1,4 +1,7 @@
-"""Formats the Markdown page of the project's published figures from benchmark records."""
+"""Formats the Markdown page of the project's published figures from benchmark records.
+
+The "stock export" is timm's model, exported by torch.onnx.export without changes.
+"""
 
 from __future__ import annotations
 
@@ -21,20 +24,20 @@ SUFFIXES = {
 }
 """Export target -> file suffix, for the targets that run on a CPU of any system."""
 VARIANTS = ("tiny_vit_5m_224", "tiny_vit_21m_224", "tiny_vit_21m_512")
-"""TinyViT variants whose stock export (timm's model by torch.onnx.export) is compared."""
+"""TinyViT variants of which this project's export is compared with the stock export."""
 
 
 @dataclass(frozen=True)
 class FigureRecords:
-    """The records that the page is made from.
+    """The benchmark records from which the page is made.
 
     Attributes:
         one_thread: Latency of the demo model's files with one thread.
         two_threads: Latency of the demo model's files with two threads.
         accuracy: Accuracy of the demo model's files.
         baselines: Latency records with baselines; empty if not measured.
-        converters: Latency of this project's files and of those by the engines' own converters;
-            None if not measured.
+        converters: Latency of this project's files and of those that the engines' own converters
+            made; None if not measured.
         stock: Latency of the stock export and of this project's export, one record per variant of
             `VARIANTS`; empty if not measured.
     """
@@ -48,19 +51,26 @@ class FigureRecords:
 
 
 def format_page(records: FigureRecords) -> list[str]:
-    """Return the lines of the page."""
+    """Return the lines of the page.
+
+    Args:
+        records: The benchmark records. Tables of what they do not contain are left out.
+    """
     device, latency = records.two_threads.device, records.two_threads
     memory_gib = (device.memory_bytes or 0) / 2**30
     features = f" ({', '.join(device.cpu_features)})" if device.cpu_features else ""
-    warnings = dict.fromkeys([*_warnings(records.two_threads), *_warnings(records.one_thread)])
-    sections = {
-        "int8 and float32, demo model": _int8_table(records),
-        "Every engine and onnxruntime with float32": _engine_table(records),
+    warnings = [
+        *_select_machine_warnings(records.two_threads),
+        *_select_machine_warnings(records.one_thread),
+    ]
+    tables = {
+        "int8 and float32, demo model": _make_int8_table(records),
+        "Every engine, compared with onnxruntime in float32": _make_engine_table(records),
         "This project's export and the stock export (`torch.onnx.export` of timm's model),"
-        " float32, two threads": _stock_table(records.stock),
+        " float32, two threads": _make_stock_table(records.stock),
         "This project's files and those of the engines' own converters (litert-torch,"
-        " ExecuTorch), float32, two threads": _converter_table(records.converters),
-        "Baselines, two threads": _baseline_table(records.baselines),
+        " ExecuTorch), float32, two threads": _make_converter_table(records.converters),
+        "Baselines, two threads": _make_baseline_table(records.baselines),
     }
     lines = [
         f"# {device.architecture}, {device.cpu}",
@@ -74,21 +84,26 @@ def format_page(records: FigureRecords) -> list[str]:
         " the median over these turns,",
         "with its 95% interval.",
         "",
-        *(f"- {warning}" for warning in warnings),
+        *(f"- {warning}" for warning in dict.fromkeys(warnings)),
     ]
-    for title, table in sections.items():
+    for title, table in tables.items():
         if table:
             lines += ["", f"## {title}", "", *table]
     return lines
 
 
-def _warnings(record: Record) -> list[str]:
+def _select_machine_warnings(record: Record) -> list[str]:
     """Return the warnings about the machine; those about single artifacts are left out."""
-    return [w for w in record.warnings if "became" not in w and "steady" not in w]
+    return [
+        warning
+        for warning in record.warnings
+        if "became" not in warning and "steady" not in warning
+    ]
 
 
-def _int8_table(records: FigureRecords) -> list[str]:
-    single, double = _by_name(records.one_thread), _by_name(records.two_threads)
+def _make_int8_table(records: FigureRecords) -> list[str]:
+    one_thread = _index_by_file_name(records.one_thread)
+    two_threads = _index_by_file_name(records.two_threads)
     accuracies = {_file_name(result): result for result in records.accuracy.accuracy}
     reference = records.accuracy.accuracy[0]
     lines = [
@@ -99,48 +114,51 @@ def _int8_table(records: FigureRecords) -> list[str]:
         "|---" * 7 + "|",
     ]
     for target, suffix in SUFFIXES.items():
-        float32, int8 = f"demo{suffix}", f"demo.int8{suffix}"
-        if float32 not in single or int8 not in single:
+        float32_name, int8_name = f"demo{suffix}", f"demo.int8{suffix}"
+        if float32_name not in one_thread or int8_name not in one_thread:
             continue
-        accuracy = accuracies[int8]
+        accuracy = accuracies[int8_name]
         low, high = accuracy.top1_interval
-        sizes = [single[name].artifact.size_bytes for name in (int8, float32)]
+        int8_bytes = one_thread[int8_name].artifact.size_bytes
+        float32_bytes = one_thread[float32_name].artifact.size_bytes
         cells = (
             f"`{target}`",
             f"{accuracy.top1:.1f} ({low:.1f} to {high:.1f})",
             f"{accuracy.reference.agreement:.1f}%" if accuracy.reference else "",
-            f"{sizes[0] / sizes[1]:.2f}",
-            _ratio(single[int8], single[float32]),
-            _ratio(double[int8], double[float32]),
-            format_share(double[int8].artifact.int8_mac_share),
+            f"{int8_bytes / float32_bytes:.2f}",
+            _format_ratio(one_thread[int8_name], one_thread[float32_name]),
+            _format_ratio(two_threads[int8_name], two_threads[float32_name]),
+            format_share(two_threads[int8_name].artifact.int8_mac_share),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _engine_table(records: FigureRecords) -> list[str]:
-    single, double = _by_name(records.one_thread), _by_name(records.two_threads)
+def _make_engine_table(records: FigureRecords) -> list[str]:
+    one_thread = _index_by_file_name(records.one_thread)
+    two_threads = _index_by_file_name(records.two_threads)
     lines = [
         "| artifact | engine | MB | ms, one thread | / `demo.onnx` | ms, two threads |"
         " / `demo.onnx` | cold start ms | peak MiB |",
         "|---" * 9 + "|",
     ]
-    for name, result in double.items():
+    for name, result in two_threads.items():
         cells = (
             name,
             describe_engine(result.artifact.engine),
             f"{result.artifact.size_bytes / 1e6:.1f}",
-            f"{single[name].median_ms:.1f}",
-            _ratio(single[name], single["demo.onnx"]),
+            f"{one_thread[name].median_ms:.1f}",
+            _format_ratio(one_thread[name], one_thread["demo.onnx"]),
             f"{result.median_ms:.1f}",
-            _ratio(result, double["demo.onnx"]),
-            *_cold_start_cells(result),
+            _format_ratio(result, two_threads["demo.onnx"]),
+            *_make_cold_start_cells(result),
         )
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
-def _cold_start_cells(result: LatencyResult) -> tuple[str, str]:
+def _make_cold_start_cells(result: LatencyResult) -> tuple[str, str]:
+    """Return the total time in milliseconds and the peak memory in MiB of a cold start."""
     start = result.cold_start
     if start is None:
         return "", ""
@@ -148,7 +166,7 @@ def _cold_start_cells(result: LatencyResult) -> tuple[str, str]:
     return f"{total_ms:.0f}", f"{(start.peak_memory_bytes or 0) / 2**20:.0f}"
 
 
-def _stock_table(records: Sequence[Record]) -> list[str]:
+def _make_stock_table(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
     lines = [
@@ -157,28 +175,30 @@ def _stock_table(records: Sequence[Record]) -> list[str]:
     ]
     for variant, record in zip(VARIANTS, records):
         for engine in ("onnxruntime", "openvino"):
-            stock, own = (r for r in record.latency if r.artifact.engine.engine == engine)
-            times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_ratio(own, stock)}"
+            stock, own = (
+                result for result in record.latency if result.artifact.engine.engine == engine
+            )
+            times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_format_ratio(own, stock)}"
             lines.append(f"| {variant} | {engine} | {times} |")
     return lines
 
 
-def _converter_table(record: Record | None) -> list[str]:
+def _make_converter_table(record: Record | None) -> list[str]:
     if record is None:
         return []
-    results = _by_name(record)
+    results = _index_by_file_name(record)
     lines = [
-        "| engine | its converter's ms | this project's ms | this project / converter |",
+        "| engine | ms, engine's converter | ms, this project | this project / converter |",
         "|---" * 4 + "|",
     ]
     for engine, suffix in (("LiteRT", ".tflite"), ("ExecuTorch", ".pte")):
         stock, own = results[f"stock{suffix}"], results[f"demo{suffix}"]
-        times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_ratio(own, stock)}"
+        times = f"{stock.median_ms:.1f} | {own.median_ms:.1f} | {_format_ratio(own, stock)}"
         lines.append(f"| {engine} | {times} |")
     return lines
 
 
-def _baseline_table(records: Sequence[Record]) -> list[str]:
+def _make_baseline_table(records: Sequence[Record]) -> list[str]:
     if not records:
         return []
     lines = [
@@ -192,15 +212,15 @@ def _baseline_table(records: Sequence[Record]) -> list[str]:
     return lines
 
 
-def _ratio(result: LatencyResult, reference: LatencyResult) -> str:
-    """Format the latency divided by the reference's, with its 95% interval."""
+def _format_ratio(result: LatencyResult, reference: LatencyResult) -> str:
+    """Format the ratio of two latencies of one record, with its 95% interval."""
     if result is reference:
         return "1"
     ratio = ratio_interval(Timing(result.turns_ms), Timing(reference.turns_ms))
     return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
 
 
-def _by_name(record: Record) -> dict[str, LatencyResult]:
+def _index_by_file_name(record: Record) -> dict[str, LatencyResult]:
     return {_file_name(result): result for result in record.latency}
 
 

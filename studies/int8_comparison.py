@@ -1,11 +1,11 @@
-"""Compares int8 files with the float32 file: size, latency, accuracy and integer kernels.
+"""Compares int8 model files with the float32 file: size, latency, accuracy, integer kernels.
 
     python -m tinyvit.studies.int8_comparison FLOAT.onnx INT8.onnx [INT8.xml ...] --val-data DIR
 
-Every file runs in each installed engine that opens it (such as onnxruntime or OpenVINO), and is
-compared with the float32 file in the same engine. With --peers and --calib-data, the table also
-contains int8 files that nncf and onnxruntime make with their default settings. They are made from
-timm's model with the same weights, exported by torch.onnx.export without changes.
+Every int8 file runs in each installed engine that opens it (such as onnxruntime or OpenVINO), and
+is compared with the float32 file in the same engine. With --peers and --calib-data, the table also
+contains int8 files by the tools nncf and onnxruntime with their default settings. These tools
+quantize timm's model with the same weights, exported by torch.onnx.export without changes.
 """
 
 from __future__ import annotations
@@ -53,14 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command line; None selects those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
     """
     parser = make_parser(
         "python -m tinyvit.studies.int8_comparison",
-        "Compare int8 files with the float32 file: size, latency, accuracy and integer kernels.",
+        "Compare int8 model files with the float32 file: size, latency, accuracy, and the share of"
+        " multiply-accumulates that run in integer kernels.",
         _EXAMPLES,
     )
     _add_arguments(parser)
@@ -69,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments of the command."""
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "float32",
         type=Path,
         metavar="FLOAT.onnx",
-        help="the float32 file with which all others are compared",
+        help="the float32 artifact with which all other files are compared",
     )
     parser.add_argument(
         "int8",
@@ -115,7 +116,8 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=60,
         metavar="N",
-        help="timing rounds; in each, the int8 and the float32 file run 6 times (default: 60)",
+        help="timing rounds; in each of them, the int8 and the float32 file run 6 times (default:"
+        " 60)",
     )
     parser.add_argument(
         "--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)"
@@ -126,7 +128,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _print_table(options: argparse.Namespace) -> int:
-    """Print every row as soon as it is measured. Return the exit code."""
+    """Print the table, each row as soon as it is measured; return the exit code."""
     manifest = read_artifact(options.float32).manifest
     if manifest is None or manifest.precision != "float32":
         raise ArtifactError(
@@ -137,12 +139,12 @@ def _print_table(options: argparse.Namespace) -> int:
         raise RequestError("--peers needs images for calibration", "give --calib-data too")
     images = read_labeled_images(options.val_data, manifest.labels)
     config = ComparisonConfig(
-        options.float32,
-        images,
-        manifest.preprocess,
-        manifest.labels,
-        options.threads,
-        options.rounds,
+        float32_path=options.float32,
+        images=images,
+        preprocess=manifest.preprocess,
+        labels=manifest.labels,
+        threads=options.threads,
+        rounds=options.rounds,
     )
     with tempfile.TemporaryDirectory() as folder:
         files = _list_files(options, manifest, Path(folder))
@@ -157,31 +159,40 @@ def _print_table(options: argparse.Namespace) -> int:
 def _print_rows(
     config: ComparisonConfig, files: Sequence[ComparedFile], int8_paths: Sequence[Path]
 ) -> list[str]:
-    """Compare all files, engine by engine. Print and return the lines below the table head."""
+    """Compare all files, engine by engine.
+
+    Args:
+        config: The images and settings.
+        files: The int8 files to compare.
+        int8_paths: Those files that the user gave; others were made by other tools.
+
+    Returns:
+        The lines below the table head, which are also printed one by one.
+    """
     lines: list[str] = []
 
-    def emit(line: str) -> None:
+    def print_and_keep(line: str) -> None:
         print(line, flush=True)
         lines.append(line)
 
     top_classes: dict[ComparedFile, TopClasses] = {}
     for engine in dict.fromkeys(file.engine for file in files):
         with EngineComparison(config, engine) as comparison:
-            emit(comparison.float32_row())
+            print_and_keep(comparison.make_float32_row())
             for file in files:
                 if file.engine == engine:
-                    emit(comparison.int8_row(file))
+                    print_and_keep(comparison.make_int8_row(file))
             top_classes.update(comparison.top_classes)
     classes_of_given_files = {file: top_classes[file] for file in files if file.path in int8_paths}
     for line in _format_agreements(classes_of_given_files):
-        emit(line)
+        print_and_keep(line)
     return lines
 
 
 def _list_files(
     options: argparse.Namespace, manifest: Manifest, folder: Path
 ) -> list[ComparedFile]:
-    """List each given int8 file with each of its engines, and with --peers those of other tools."""
+    """List the int8 files that the user gave, each once per engine, and those of other tools."""
     files = [
         ComparedFile(path.name, path, engine)
         for path in options.int8
@@ -192,7 +203,11 @@ def _list_files(
         check_installed()
         files += quantize_with_other_tools(
             OtherQuantizersConfig(
-                options.float32, manifest, options.weights, options.calib_data, folder
+                float32_path=options.float32,
+                manifest=manifest,
+                weights=options.weights,
+                calib_data=options.calib_data,
+                folder=folder,
             )
         )
     return files
@@ -200,9 +215,10 @@ def _list_files(
 
 def _describe_conditions(config: ComparisonConfig) -> str:
     """Return the line above the table: processor, threads, rounds and number of images."""
+    timed_runs_per_turn = RUNS_PER_TURN - 1  # the first run of a turn is not timed
     return (
         f"{describe_cpu()}; {config.threads} threads, batch 1, up to {config.rounds} alternating"
-        f" turns of {RUNS_PER_TURN - 1} runs; {len(config.images)} images\n"
+        f" turns of {timed_runs_per_turn} runs; {len(config.images)} images\n"
     )
 
 

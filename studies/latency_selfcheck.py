@@ -2,9 +2,10 @@
 
     python -m tinyvit.studies.latency_selfcheck FILE [--threads N] [--runs N]
 
-The result depends on the real clock, so this is run by hand and not by the tests. The exit code is
-1 if the latencies differ by 2% or more, or if the 95% interval of their ratio does not contain 1.
-The latter happens by chance in one of twenty runs, even on a machine without other work.
+FILE is an exported model file. The exit code is 1 if the latencies differ by 2% or more, or if the
+95% interval of their ratio does not contain 1. Even on a machine without other work, the interval
+misses 1 by chance in one of twenty runs. The result depends on the real clock, so the tests do not
+run this command.
 """
 
 from __future__ import annotations
@@ -25,21 +26,22 @@ from tinyvit.runtimes.artifact import list_artifact_files
 
 _PROGRAM = "python -m tinyvit.studies.latency_selfcheck"
 _MAX_DIFFERENCE = 0.02
+"""Limit of the difference of the two latencies, as a fraction."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command; those of the process by default.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0 if the two copies are equally fast.
+        The exit code: 0 if the two copies are equally fast, otherwise 1.
     """
     parser = make_parser(
         _PROGRAM, "Compare the latencies of two copies of one artifact.", f"  {_PROGRAM} demo.onnx"
     )
-    parser.add_argument("file", type=Path, metavar="FILE", help="exported file to copy")
+    parser.add_argument("file", type=Path, metavar="FILE", help="exported model file to copy")
     parser.add_argument(
         "--threads", type=positive_int, metavar="N", help="CPU threads (default: the engine's own)"
     )
@@ -48,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         type=positive_int,
         default=MIN_SAMPLES[0.99],
         metavar="N",
-        help="number of queries per copy (default: %(default)s)",
+        help="number of queries (calls of the network) per copy (default: %(default)s)",
     )
     options = parser.parse_args(argv)
     return run_guarded(lambda: _run(options))
@@ -63,7 +65,7 @@ def _run(options: argparse.Namespace) -> int:
         record = measure_latency([str(options.file), str(copy)], config)
     original_result, copy_result = record.latency
     ratio = copy_result.ratio
-    assert ratio is not None  # every result after the first is compared with it
+    assert ratio is not None  # every result after the first has a ratio to the first
     print(f"{describe_cpu()}; {original_result.sample_count} queries of each copy")
     for warning in record.warnings:
         print(f"warning: {warning}")
@@ -71,8 +73,8 @@ def _run(options: argparse.Namespace) -> int:
         f"medians {original_result.median_ms:.2f} and {copy_result.median_ms:.2f} ms;"
         f" ratio {ratio.median:.4f}, 95% interval {ratio.low:.4f} to {ratio.high:.4f}"
     )
-    is_equal = abs(ratio.median - 1) < _MAX_DIFFERENCE and ratio.low <= 1 <= ratio.high
-    return 0 if is_equal else 1
+    is_equally_fast = abs(ratio.median - 1) < _MAX_DIFFERENCE and ratio.low <= 1 <= ratio.high
+    return 0 if is_equally_fast else 1
 
 
 if __name__ == "__main__":

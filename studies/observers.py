@@ -1,14 +1,15 @@
 """Compares the accuracy of int8 with scales from different observers of torchao.
 
-An observer collects statistics of activations while calibration images pass through the network,
-and computes from them the scale with which the activations are quantized.
+An observer collects statistics of the activations of a network while it runs on calibration images,
+and computes from these statistics the scale with which the activations are quantized.
 
     python -m tinyvit.studies.observers --calib-data DIR --val-data DIR [--lite0 DIR ...]
 
-The networks are the demo model and, with --lite0, EfficientNet-Lite0, which has 1000 classes. They
-run in torch, because only the scales are compared and not the kernels of an engine. Weights have 7
-bits, and the same tensors are quantized as for the onnx target. AffineQuantizedMSEObserver of
-torchao is left out, because it uses only the last batch. torchao has no observer for percentiles.
+The networks are the demo model and, with --lite0, EfficientNet-Lite0, which has 1000 classes. Both
+run in torch, because the comparison is about scales and not about the kernels of an engine. Weights
+have 7 bits, and the same tensors are quantized as for the onnx target. torchao's
+AffineQuantizedMSEObserver is left out, because it uses only the last batch. torchao has no observer
+that uses percentiles.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ from tinyvit.quant_scheme import QuantScheme
 from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, load_lite0
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
-"""The observer classes in `torchao.quantization.pt2e` that are compared."""
+"""Names of the observer classes of `torchao.quantization.pt2e` that are compared."""
 SCHEME = QuantScheme("uint8", outputs="convolutions", attention=False)
-"""Which tensors are quantized: those of the onnx target."""
+"""Which tensors are quantized: the same as for the onnx target."""
 WEIGHT_BITS = 7
+"""The onnx target's default, which is correct on processors without VNNI too."""
 
 _WNID_LENGTH = len("n02123045")
 _COLUMNS = (
@@ -72,8 +74,9 @@ class ObserverComparison:
         network: The float32 network, with each BatchNorm folded into the convolution before it.
         calibration_images: Normalized images for calibration, float32 (N, 3, S, S).
         preprocess: The preprocessing of the network.
-        make_batches: Returns labeled images for evaluation, other than those for calibration.
-        float_units: Names of layers that stay float32, besides `quant_scheme.FLOAT_LAYERS`.
+        make_batches: Function that returns the batches of labeled images for evaluation, which are
+            other images than those for calibration.
+        float_units: Names of layers that stay float32, in addition to `quant_scheme.FLOAT_LAYERS`.
     """
 
     name: str
@@ -83,13 +86,13 @@ class ObserverComparison:
     make_batches: BatchFactory
     float_units: tuple[str, ...] = ()
 
-    def rows(self) -> Iterator[str]:
+    def evaluate_observers(self) -> Iterator[str]:
         """Calibrate with each observer, and evaluate the int8 network.
 
         Yields:
-            The row of each observer in the Markdown table, as soon as it is evaluated.
+            The row of each observer in the Markdown table, as soon as the observer is evaluated.
         """
-        float32 = self._compute_outputs(self.network)
+        float32_outputs = self._compute_outputs(self.network)
         count = len(self.calibration_images)
         for observer in OBSERVERS:
             recipe = Recipe(
@@ -102,9 +105,10 @@ class ObserverComparison:
                 calibration_sha256="",
                 calibration_count=count,
             )
-            int8 = self._compute_outputs(quantize_network(self.network, recipe, SCHEME))
-            comparison = compare_outputs(int8, float32)
-            error = float(np.square(int8.logits - float32.logits, dtype=np.float64).mean())
+            int8_outputs = self._compute_outputs(quantize_network(self.network, recipe, SCHEME))
+            comparison = compare_outputs(int8_outputs, float32_outputs)
+            differences = int8_outputs.logits - float32_outputs.logits
+            mean_square_error = float(np.square(differences, dtype=np.float64).mean())
             cells = (
                 f"{self.name}, {count} / {comparison.image_count} images",
                 observer,
@@ -112,7 +116,7 @@ class ObserverComparison:
                 f"{comparison.top1:.1f}%",
                 f"{comparison.worse} / {comparison.better}",
                 f"{comparison.agreement:.1f}%",
-                f"{error:.4f}",
+                f"{mean_square_error:.4f}",
             )
             yield f"| {' | '.join(cells)} |"
 
@@ -134,7 +138,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command line; None selects those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -185,11 +189,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print_table(options: argparse.Namespace) -> int:
     """Print the rows of all comparisons as soon as they are computed. Return the exit code."""
-    comparisons = [_demo_comparison(options.calib_data, options.val_data, options.calib_count)]
+    comparisons = [_prepare_demo_model(options.calib_data, options.val_data, options.calib_count)]
     if options.lite0:
-        comparisons.append(_lite0_comparison(options.lite0))
+        comparisons.append(_prepare_lite0(options.lite0))
     lines = []
-    for line in chain([_TABLE_HEAD], *(comparison.rows() for comparison in comparisons)):
+    rows = chain.from_iterable(comparison.evaluate_observers() for comparison in comparisons)
+    for line in chain([_TABLE_HEAD], rows):
         print(line, flush=True)
         lines.append(line)
     if options.out:
@@ -197,35 +202,35 @@ def _print_table(options: argparse.Namespace) -> int:
     return 0
 
 
-def _demo_comparison(calib_data: Path, val_data: Path, count: int) -> ObserverComparison:
-    """Prepare the comparison on the demo model."""
+def _prepare_demo_model(calib_data: Path, val_data: Path, count: int) -> ObserverComparison:
+    """Prepare the comparison on the demo model; `count` images are used for calibration."""
     checkpoint = load_released("demo")
     preprocess = checkpoint.preprocess
     assert checkpoint.labels is not None
     validation = read_validation_set(val_data, preprocess, checkpoint.labels)
     pixels = read_calibration_set(calib_data, preprocess, count).pixels
     return ObserverComparison(
-        "TinyViT-5M, 10 classes",
-        fold_model(checkpoint.build()),
-        torch.from_numpy(preprocess.normalize(pixels)),
-        preprocess,
-        validation.batches,
+        name="TinyViT-5M, 10 classes",
+        network=fold_model(checkpoint.build()),
+        calibration_images=torch.from_numpy(preprocess.normalize(pixels)),
+        preprocess=preprocess,
+        make_batches=validation.batches,
     )
 
 
-def _lite0_comparison(folders: Sequence[Path]) -> ObserverComparison:
+def _prepare_lite0(folders: Sequence[Path]) -> ObserverComparison:
     """Prepare the comparison on EfficientNet-Lite0."""
-    preprocess = Preprocess(224, 256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    preprocess = Preprocess(size=224, resize=256, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     network = fold_lite0(load_lite0())
     calibration, evaluation = split_photographs(folders, preprocess)
     pixels = np.concatenate([pixels for pixels, _ in calibration.batches()])
     return ObserverComparison(
-        "EfficientNet-Lite0, 1000 classes",
-        network,
-        torch.from_numpy(preprocess.normalize(pixels)),
-        preprocess,
-        evaluation.batches,
-        LITE0_FLOAT_UNITS,
+        name="EfficientNet-Lite0, 1000 classes",
+        network=network,
+        calibration_images=torch.from_numpy(preprocess.normalize(pixels)),
+        preprocess=preprocess,
+        make_batches=evaluation.batches,
+        float_units=LITE0_FLOAT_UNITS,
     )
 
 
@@ -239,7 +244,8 @@ def split_photographs(
         preprocess: The preprocessing of the network.
 
     Returns:
-        The first, third, fifth, ... photograph in the order of file names, and the others.
+        Every second photograph in the order of file names, beginning with the first; and the
+        others.
 
     Raises:
         RequestError: A file name does not begin with the WordNet id of an ImageNet-1k class.
@@ -257,11 +263,9 @@ def split_photographs(
                 "rename it, for example to n02123045_tabby.jpg",
             )
     classes = np.array([class_indices[file.name[:_WNID_LENGTH]] for file in files])
-    first, second = (
-        ValidationSet(LabeledImages(tuple(files[start::2]), classes[start::2]), preprocess)
-        for start in (0, 1)
-    )
-    return first, second
+    first_half = LabeledImages(tuple(files[::2]), classes[::2])
+    second_half = LabeledImages(tuple(files[1::2]), classes[1::2])
+    return ValidationSet(first_half, preprocess), ValidationSet(second_half, preprocess)
 
 
 if __name__ == "__main__":

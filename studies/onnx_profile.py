@@ -2,9 +2,9 @@
 
     python -m tinyvit.studies.onnx_profile FILE [FILE ...] [--without]
 
-By default it reads onnxruntime's profile. The profiler slows every node a little, so that graphs
-with many nodes appear slower than they are. With `--without` it uses no profiler: it times the
-graph with all nodes of one kind removed, alternately with the whole graph.
+By default, the times are from onnxruntime's profiler. The profiler slows every node a little, so
+that graphs with many nodes appear slower than they are. With `--without`, no profiler is used: the
+graph is timed with all nodes of one kind removed, alternately with the whole graph.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PROGRAM = "python -m tinyvit.studies.onnx_profile"
 _EXAMPLES = f"""\
   {_PROGRAM} demo.onnx
   {_PROGRAM} demo.onnx stock.onnx --without --threads 1"""
-_REMOVABLE = ("Gelu", "LayerNormalization", "Softmax", "Add")
+_REMOVABLE_KINDS = ("Gelu", "LayerNormalization", "Softmax", "Add")
 """Kinds of nodes that can be removed, because their output has the shape of their first input."""
 
 
@@ -43,21 +43,21 @@ class _Row:
     """One row of the table.
 
     Attributes:
-        name: A kind of node, "all" for the sum of all kinds, or "nothing" for the whole graph.
-        time_ms: Time of these nodes, or of the graph without them.
-        nodes: Number of these nodes.
+        name: A kind of node; "all" for all nodes; "nothing" for the graph without removed nodes.
+        time_ms: Time of these nodes; with `--without`, the time of the graph without these nodes.
+        node_count: Number of these nodes.
     """
 
     name: str
     time_ms: float
-    nodes: int
+    node_count: int
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: Arguments of the command; those of the process by default.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -85,17 +85,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     print(f"{describe_cpu()}; {options.threads} threads, {options.rounds} runs\n")
-    measure = _time_reduced_graphs if options.without else _profile_kinds
+    measure = _time_graphs_without_kinds if options.without else _profile_kinds
     for path in options.files:
         print(f"| {path.name} | ms | nodes |\n|---|---|---|")
         for row in measure(path, options):
-            print(f"| {row.name} | {row.time_ms:.2f} | {row.nodes or ''} |")
+            print(f"| {row.name} | {row.time_ms:.2f} | {row.node_count or ''} |")
         print()
     return 0
 
 
 def _profile_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
-    """Sum the lower quartiles of the nodes' times per kind; the slowest kind is the first row."""
+    """Add up the profiled times of the nodes of each kind.
+
+    The time of a node is the lower quartile of its times in all runs.
+
+    Returns:
+        One row per kind, the slowest kind first, and a row for all nodes.
+    """
     with tempfile.TemporaryDirectory() as folder:
         settings = _make_settings(options)
         settings.enable_profiling = True
@@ -104,39 +110,63 @@ def _profile_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
         for _ in range(options.rounds):
             session.run(None, inputs)
         events = json.loads(Path(session.end_profiling()).read_text())
-    node_times_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
+    samples_by_node_ms: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in events:
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            node_times_ms[event["args"]["op_name"], event["name"]].append(event["dur"] / 1e3)
-    kind_times_ms: dict[str, list[float]] = defaultdict(list)
-    for (kind, _), samples_ms in node_times_ms.items():
-        kind_times_ms[kind].append(statistics.quantiles(samples_ms, n=4)[0])
-    rows = [_Row(kind, sum(times_ms), len(times_ms)) for kind, times_ms in kind_times_ms.items()]
+            kind, node_name = event["args"]["op_name"], event["name"]
+            samples_by_node_ms[kind, node_name].append(event["dur"] / 1e3)
+    node_times_by_kind_ms: dict[str, list[float]] = defaultdict(list)
+    for (kind, _), samples_ms in samples_by_node_ms.items():
+        lower_quartile_ms = statistics.quantiles(samples_ms, n=4)[0]
+        node_times_by_kind_ms[kind].append(lower_quartile_ms)
+    rows = [
+        _Row(kind, time_ms=sum(times_ms), node_count=len(times_ms))
+        for kind, times_ms in node_times_by_kind_ms.items()
+    ]
     rows.sort(key=lambda row: -row.time_ms)
-    total = _Row("all", sum(row.time_ms for row in rows), sum(row.nodes for row in rows))
-    return [*rows, total]
+    total_row = _Row(
+        "all",
+        time_ms=sum(row.time_ms for row in rows),
+        node_count=sum(row.node_count for row in rows),
+    )
+    return [*rows, total_row]
 
 
-def _time_reduced_graphs(path: Path, options: argparse.Namespace) -> list[_Row]:
-    """Time the graph without each kind of node, as the lower decile of alternating runs."""
+def _time_graphs_without_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
+    """Time the whole graph, and the graph without each kind of node, in alternating runs.
+
+    Returns:
+        One row per graph. The time is the lowest decile of the graph's runs.
+    """
     try:
         import onnx
     except ImportError as error:
         raise MissingDependencyError.for_package("onnx", extra="export") from error
-    whole = onnx.load(path)
-    counts = {kind: sum(node.op_type == kind for node in whole.graph.node) for kind in _REMOVABLE}
-    graphs = {"nothing": whole}
-    graphs |= {kind: _without_kind(whole, kind) for kind, count in counts.items() if count}
-    runs = {name: _make_run(graph.SerializeToString(), options) for name, graph in graphs.items()}
+    whole_model = onnx.load(path)
+    counts = {
+        kind: sum(node.op_type == kind for node in whole_model.graph.node)
+        for kind in _REMOVABLE_KINDS
+    }
+    models = {"nothing": whole_model}
+    for kind, count in counts.items():
+        if count:
+            models[kind] = _remove_kind(whole_model, kind)
+    runs = {name: _make_run(model.SerializeToString(), options) for name, model in models.items()}
     timings = run_interleaved(runs, rounds=options.rounds)
-    return [
-        _Row(name, statistics.quantiles(timing.samples_ms, n=10)[0], counts.get(name, 0))
-        for name, timing in timings.items()
-    ]
+    rows = []
+    for name, timing in timings.items():
+        lowest_decile_ms = statistics.quantiles(timing.samples_ms, n=10)[0]
+        rows.append(_Row(name, time_ms=lowest_decile_ms, node_count=counts.get(name, 0)))
+    return rows
 
 
-def _without_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
-    """Return a copy of a model in which nodes of one kind only return their first input."""
+def _remove_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
+    """Return a copy of a model in which Identity, which returns its input, replaces a kind of node.
+
+    Args:
+        model: The model.
+        kind: Operator type of the nodes that are replaced.
+    """
     import onnx
 
     reduced = onnx.ModelProto()
@@ -151,7 +181,7 @@ def _without_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
 
 
 def _make_run(model: bytes, options: argparse.Namespace) -> Callable[[], object]:
-    """Return a callable that runs a model once."""
+    """Return a function that runs a serialized model once."""
     session, inputs = _open_session(model, _make_settings(options))
 
     def run() -> object:
@@ -161,7 +191,7 @@ def _make_run(model: bytes, options: argparse.Namespace) -> Callable[[], object]
 
 
 def _make_settings(options: argparse.Namespace) -> Any:
-    """Return onnxruntime.SessionOptions for the number of threads."""
+    """Return the `onnxruntime.SessionOptions` for the options of the command."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -171,7 +201,15 @@ def _make_settings(options: argparse.Namespace) -> Any:
 
 
 def _open_session(model: str | bytes, settings: Any) -> tuple[Any, dict[str, Any]]:
-    """Open a model, and make random values for its one float32 input; dynamic sizes become 1."""
+    """Open a model with one float32 input.
+
+    Args:
+        model: Path of the model, or the serialized model.
+        settings: The `onnxruntime.SessionOptions`.
+
+    Returns:
+        The session, and random values of the input by its name. Dynamic sizes become 1.
+    """
     import onnxruntime
 
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])

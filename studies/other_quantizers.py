@@ -1,7 +1,7 @@
-"""Quantizes timm's model with nncf and onnxruntime, for comparison with tinyvit-export.
+"""Quantizes timm's model with nncf and onnxruntime, for a comparison with tinyvit-export.
 
-Both tools get the ONNX file that torch.onnx.export writes for timm's model ("stock" in the code),
-and use their default settings.
+Both tools get the ONNX file that torch.onnx.export writes for timm's model (the "stock export" in
+the code), and use their default settings.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from tinyvit.runtimes.engines.openvino import shared_core
 from tinyvit.runtimes.registry import open_runtime
 
 MAX_LOGIT_DIFFERENCE = 1e-3
-"""Largest difference between the logits of the stock export and of the float32 artifact, if both
-have the same weights."""
+"""Largest allowed difference between the logits of the stock export and those of the float32
+artifact, which must have the same weights."""
 CALIBRATION_COUNT = 300
-"""Number of calibration images. It is the default of nncf; onnxruntime has no default."""
+"""Number of calibration images: nncf's default. onnxruntime has no default."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,10 @@ class OtherQuantizersConfig:
     """The model that the other tools quantize, and the folder for their files.
 
     Attributes:
-        float32_path: The float32 artifact of the same network.
-        manifest: The manifest of that artifact.
-        weights: The safetensors file with the weights of the network, with timm's parameter names.
+        float32_path: A float32 artifact by tinyvit-export.
+        manifest: The manifest of this artifact.
+        weights: The safetensors file from which the artifact was exported, with timm's parameter
+            names. The other tools quantize timm's model with these weights.
         calib_data: Folder of images for calibration.
         folder: An existing folder in which all files are written.
     """
@@ -86,10 +87,11 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
     """Quantize timm's model with nncf and onnxruntime.
 
     Args:
-        config: The model that is quantized, and the folder for the files.
+        config: The model to quantize, and the folder for the files.
 
     Returns:
-        Two files from nncf and one from onnxruntime.
+        Two files from nncf, with its defaults and with its settings for transformers, and one file
+        from onnxruntime.
 
     Raises:
         ArtifactError: The weights are not those of the float32 artifact.
@@ -102,7 +104,7 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
     with redirect_stdout(sys.stderr):
         _export_timm_model(config, stock_path)
         _check_same_network(config, stock_path)
-        inputs = _calibration_inputs(config.calib_data, config.manifest.preprocess)
+        inputs = _read_calibration_inputs(config.calib_data, config.manifest.preprocess)
         return [
             *_quantize_with_nncf(stock_path, inputs, config.folder),
             _quantize_with_onnxruntime(stock_path, inputs, config.folder),
@@ -110,7 +112,7 @@ def quantize_with_other_tools(config: OtherQuantizersConfig) -> list[ComparedFil
 
 
 def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
-    """Export timm's model with the weights of the artifact by torch.onnx.export."""
+    """Export timm's model with `config.weights` by torch.onnx.export."""
     from safetensors.torch import load
 
     manifest = config.manifest
@@ -120,7 +122,7 @@ def _export_timm_model(config: OtherQuantizersConfig, stock_path: Path) -> None:
 
 
 def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None:
-    """Raise an error if the weights are not those of the float32 artifact."""
+    """Raise ArtifactError if the stock export and the float32 artifact have other weights."""
     size = config.manifest.img_size
     image = random_input((1, 3, size, size), "float32")
     with open_runtime(stock_path) as stock, open_runtime(config.float32_path) as exported:
@@ -132,7 +134,7 @@ def _check_same_network(config: OtherQuantizersConfig, stock_path: Path) -> None
         )
 
 
-def _calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:
+def _read_calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArray[np.float32]]:
     """Return normalized images, float32 (1, 3, S, S), from evenly spaced files of a folder."""
     paths = list_images(folder)
     evenly_spaced = paths[:: max(1, len(paths) // CALIBRATION_COUNT)][:CALIBRATION_COUNT]
@@ -142,7 +144,7 @@ def _calibration_inputs(folder: Path, preprocess: Preprocess) -> list[npt.NDArra
 def _quantize_with_nncf(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> list[ComparedFile]:
-    """Quantize with nncf, once with its defaults and once with its model type for transformers."""
+    """Quantize with nncf, once with its defaults and once with its settings for transformers."""
     import openvino
 
     nncf, core = import_nncf(), shared_core()
@@ -154,9 +156,9 @@ def _quantize_with_nncf(
     for index, (name, settings) in enumerate(settings_by_name.items()):
         with quiet_loggers("nncf"):
             model = core.read_model(str(stock_path))
-            quantized = nncf.quantize(model, nncf.Dataset(inputs), **settings)
+            quantized_model = nncf.quantize(model, nncf.Dataset(inputs), **settings)
         path = folder / f"nncf{index}.xml"
-        openvino.save_model(quantized, path, compress_to_fp16=False)
+        openvino.save_model(quantized_model, path, compress_to_fp16=False)
         files.append(ComparedFile(name, path, "openvino"))
     return files
 
@@ -167,15 +169,16 @@ def _quantize_with_onnxruntime(
     """Quantize with onnxruntime's quantize_static."""
     from onnxruntime import quantization
 
-    class ImageReader(quantization.CalibrationDataReader):  # type: ignore[misc]
+    class CalibrationInputs(quantization.CalibrationDataReader):  # type: ignore[misc]
         """Iterates over the calibration images in the interface that onnxruntime requires."""
 
         def __init__(self) -> None:
-            self._remaining = iter(inputs)
+            self._remaining_images = iter(inputs)
 
         def get_next(self) -> dict[str, Any] | None:
-            """Return the next image as a dict with the name of the input, or None at the end."""
-            return next(({input_name: image} for image in self._remaining), None)
+            """Return the next image as {name of the input: image}; None after the last image."""
+            image = next(self._remaining_images, None)
+            return None if image is None else {input_name: image}
 
     with open_runtime(stock_path) as runtime:
         input_name = runtime.inputs[0].name
@@ -184,7 +187,7 @@ def _quantize_with_onnxruntime(
         quantization.quantize_static(
             stock_path,
             path,
-            ImageReader(),
+            CalibrationInputs(),
             quant_format=quantization.QuantFormat.QDQ,
             per_channel=True,
         )

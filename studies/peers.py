@@ -1,6 +1,7 @@
-"""Exports models with other tools, for comparisons with this project's exports.
+"""Exports models with other tools ("peers"), for comparisons with tinyvit-export.
 
-The other tools are `torch.onnx.export` of timm's TinyViT, litert-torch and ExecuTorch.
+The peers are `torch.onnx.export` (applied to timm's TinyViT), litert-torch and ExecuTorch. A file
+that one of them makes is called "stock".
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 _MAX_DIFFERENCE = 1e-3
-"""Largest allowed difference between the logits of the two exports of one network."""
+"""Largest allowed difference between the logits of two exports of the same weights."""
 _PACKAGES = {
     "torch": "export",
     "onnxscript": "export",
@@ -68,37 +69,42 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
 
     check_installed()
     model, size = make_timm_model(variant), VARIANTS[variant].img_size
-    stock, own = folder / "stock.onnx", folder / "ours.onnx"
-    weights = folder / "weights.safetensors"
-    export_with_torch(model, size, stock)
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, weights)
-    command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights)]
-    command += ["--target", "onnx", "-o", str(own)]
+    stock_path, own_path = folder / "stock.onnx", folder / "ours.onnx"
+    weights_path = folder / "weights.safetensors"
+    export_with_torch(model, size, stock_path)
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    save_file(tensors, weights_path)
+    command = [sys.executable, "-m", "tinyvit.export.cli", "--checkpoint", str(weights_path)]
+    command += ["--target", "onnx", "-o", str(own_path)]
     process = subprocess.run(command, capture_output=True, text=True)
     if process.returncode:
         raise ArtifactError(
             f"tinyvit-export cannot export {variant}", process.stderr.strip().splitlines()[-1]
         )
     image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
-    with open_runtime(stock, "onnxruntime") as first, open_runtime(own, "onnxruntime") as second:
-        difference = float(np.abs(first.run(image) - second.run(image)).max())
+    with (
+        open_runtime(stock_path, "onnxruntime") as stock,
+        open_runtime(own_path, "onnxruntime") as own,
+    ):
+        difference = float(np.abs(stock.run(image) - own.run(image)).max())
     if difference > _MAX_DIFFERENCE:
         raise ArtifactError(
             f"the two exports of {variant} are not the same network: their logits differ by"
             f" {difference:.2g}",
             "report this as a bug of tinyvit-edge",
         )
-    return stock, own
+    return stock_path, own_path
 
 
 def _build_demo() -> torch.nn.Module:
+    """Build the demo model, a TinyViT-5M with ten classes whose weights this package contains."""
     from tinyvit.nn.hub import load_released
 
     return load_released("demo").build()
 
 
 def convert_with_litert_torch(folder: Path) -> Path:
-    """Convert the demo model with litert-torch as in the documentation of litert-torch.
+    """Convert the demo model with litert-torch, as litert-torch's documentation describes.
 
     Args:
         folder: Existing folder for the file.
@@ -122,7 +128,7 @@ def convert_with_litert_torch(folder: Path) -> Path:
 
 
 def convert_with_executorch(folder: Path) -> Path:
-    """Convert the demo model with ExecuTorch for XNNPACK, as in ExecuTorch's documentation.
+    """Convert the demo model with ExecuTorch for XNNPACK, as ExecuTorch's documentation describes.
 
     Args:
         folder: Existing folder for the file.
@@ -142,7 +148,7 @@ def convert_with_executorch(folder: Path) -> Path:
         except ImportError as error:
             raise MissingDependencyError.for_package("executorch", extra="executorch") from error
         program = torch.export.export(_build_demo(), (torch.zeros(1, 3, 224, 224),))
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
+        lowered_program = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()])
         path = folder / "stock.pte"
-        path.write_bytes(bytes(lowered.to_executorch().buffer))
+        path.write_bytes(bytes(lowered_program.to_executorch().buffer))
     return path

@@ -4,9 +4,9 @@
 
 Compares three kinds of steps: learning from class labels, from a store (a folder of saved teacher
 predictions), and from a teacher that predicts during the step (in the loop). The kinds alternate in
-one process. Each step includes loading and augmenting its images, because these take different
-times. Peak memory is measured in a separate process for each kind. Prints a table for
-docs/training.md.
+one process. The time of a step includes loading and augmenting the images, because this time also
+depends on the kind of step. Peak memory is measured in a separate process for each kind. Prints a
+table for docs/training.md.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -30,11 +32,6 @@ from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
 from tinyvit.distill.logits.module_teachers import Teacher
-from tinyvit.distill.logits.paper_format import (
-    make_paper_record_dtype,
-    open_paper_logits,
-    write_paper_logits,
-)
 from tinyvit.distill.logits.store import Store, open_store
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.data_loader import (
@@ -51,21 +48,25 @@ from tinyvit.distill.training.student import make_student
 from tinyvit.distill.training.task import TrainingTask
 from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.progress import NullProgress
+from tinyvit.studies.record_reading import time_record_reading
 
 STUDENT = "tiny_vit_5m_224"
-MAX_TIMED_RECORDS = 2000
 FROM_LABELS, FROM_STORE = "no teacher (labels)", "from a store"
+"""Names of two kinds of steps in the table."""
 _LEARNING_RATE = 1e-5
+_MEMORY_STEPS = 3
+"""Number of steps after which the peak memory is read."""
 _EXAMPLES = """\
   python -m tinyvit.studies.teacher_overhead --data photos/ --logits store/ \\
       --teacher teacher.py:make_teacher --teacher tinyvit_21m.safetensors"""
 
 Step = Callable[[], None]
+"""Function that trains a student for one step."""
 
 
 @dataclass(frozen=True)
 class StepSource:
-    """The source of a training step: a store, a teacher in the loop, or only class labels."""
+    """What a training step learns from: a store, a teacher in the loop, or else class labels."""
 
     store: Store | None = None
     teacher: Teacher | None = None
@@ -75,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the study.
 
     Args:
-        argv: Command-line arguments; None takes those of the process.
+        argv: Arguments without the program name; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -129,111 +130,110 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _print_table(args: argparse.Namespace) -> int:
+    """Time all kinds of steps, print the table, and return the exit code."""
     steps = {name: make_step() for name, make_step in _make_step_factories(args).items()}
-    times = run_interleaved(steps, rounds=args.rounds, warmup=1)
+    timings = run_interleaved(steps, rounds=args.rounds, warmup=1)
     precision = "bfloat16" if select_device().uses_bfloat16 else "float32"
     print(
         f"{STUDENT} at {args.img_size} pixels, batch {args.batch}, {precision}, {args.rounds} "
         f"alternating steps; {describe_cpu()}\n"
     )
     print("| step | seconds | / no teacher | peak memory |\n|---|---|---|---|")
-    for name, timing in times.items():
-        interval = ""
+    for name, timing in timings.items():
+        ratio_text = ""
         if name != FROM_LABELS:
-            ratio = ratio_interval(timing, times[FROM_LABELS])
-            interval = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
-        command = [sys.executable, "-m", "tinyvit.studies.teacher_overhead", *sys.argv[1:]]
-        memory = subprocess.run(
-            [*command, "--measure-memory-of", name], capture_output=True, text=True
-        ).stdout.strip()
-        print(f"| {name} | {timing.median_ms / 1000:.2f} | {interval} | {memory} |", flush=True)
-    print(_time_record_reading(args))
+            ratio = ratio_interval(timing, timings[FROM_LABELS])
+            ratio_text = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+        seconds, memory = timing.median_ms / 1000, _measure_peak_memory(name)
+        print(f"| {name} | {seconds:.2f} | {ratio_text} | {memory} |", flush=True)
+    reading = time_record_reading(open_store(args.logits), read_image_folder(args.data))
+    print(
+        f"\nReading and checking a record of the store takes {reading.store_us:.0f} microseconds;"
+        f" reading one in the paper's format, including the keys of an epoch, takes"
+        f" {reading.paper_us:.0f}."
+    )
     return 0
 
 
-def _time_record_reading(args: argparse.Namespace) -> str:
-    """Compare the time of reading random records of the store and of the paper's format."""
-    store, images = open_store(args.logits), read_image_folder(args.data)
-    count = min(len(images), MAX_TIMED_RECORDS)
-    positions = shuffle_indices(0, 0, store.header.records_per_epoch)[:count].tolist()
-    records = store.read_epoch(0)
+def _measure_peak_memory(name: str) -> str:
+    """Repeat this command in another process that only runs one kind of step.
 
-    def read_store() -> None:
-        for position in positions:
-            store.read_record(0, records, position)
+    Args:
+        name: Name of the kind of step.
 
-    with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
-        epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]
-        logits = open_paper_logits(epoch_folder.parent)
-        keys = [images.keys[position // store.header.views_per_image] for position in positions]
-        values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
-        dtype = make_paper_record_dtype(logits.top_k)
-
-        def read_paper_format() -> None:
-            text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")
-            offsets = {key: index * dtype.itemsize for index, key in enumerate(text.splitlines())}
-            with values_path.open("rb") as file:
-                for key in keys:
-                    file.seek(offsets[key])
-                    record = np.frombuffer(file.read(dtype.itemsize), dtype)
-                    record["classes"][0].astype(np.int64)
-                    record["probabilities"][0].astype(np.float32)
-
-        readers = {"store": read_store, "paper": read_paper_format}
-        times = run_interleaved(readers, rounds=7, warmup=1)
-    microseconds = {name: 1e3 * timing.median_ms / count for name, timing in times.items()}
-    return (
-        f"\nReading and checking a record of the store takes {microseconds['store']:.0f} "
-        f"microseconds; reading one in the paper's format, including the keys of an epoch, takes "
-        f"{microseconds['paper']:.0f}."
-    )
+    Returns:
+        The peak memory that the other process prints.
+    """
+    command = [sys.executable, "-m", "tinyvit.studies.teacher_overhead", *sys.argv[1:]]
+    command += ["--measure-memory-of", name]
+    return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
 def _print_peak_memory(args: argparse.Namespace) -> int:
+    """Run one kind of step, print the peak memory of this process, and return the exit code."""
     step = _make_step_factories(args)[args.measure_memory_of]()
-    for _ in range(3):
+    for _ in range(_MEMORY_STEPS):
         step()
     print(f"{(read_peak_memory_bytes() or 0) / 1e9:.2f} GB")
     return 0
 
 
 def _make_step_factories(args: argparse.Namespace) -> dict[str, Callable[[], Step]]:
-    """Return a function that prepares each kind of step, by its name in the table."""
+    """Return, for each kind of step by its name in the table, a function that prepares the step."""
     images, store = read_image_folder(args.data), open_store(args.logits)
 
-    def make_loop_factory(name: str) -> Callable[[], Step]:
-        def make_step() -> Step:
-            (teacher,) = open_teachers((name,), None, select_device())
-            return _make_step(args, images, store, StepSource(teacher=teacher))
+    def make_step_with_teacher(name: str) -> Step:
+        (teacher,) = open_teachers((name,), None, select_device())
+        return _make_step(args, images, store, StepSource(teacher=teacher))
 
-        return make_step
-
-    return {
-        FROM_LABELS: lambda: _make_step(args, images, store, StepSource()),
-        FROM_STORE: lambda: _make_step(args, images, store, StepSource(store=store)),
-        **{f"{Path(name).name} in the loop": make_loop_factory(name) for name in args.teacher},
+    factories: dict[str, Callable[[], Step]] = {
+        FROM_LABELS: partial(_make_step, args, images, store, StepSource()),
+        FROM_STORE: partial(_make_step, args, images, store, StepSource(store=store)),
     }
+    for name in args.teacher:
+        factories[f"{Path(name).name} in the loop"] = partial(make_step_with_teacher, name)
+    return factories
 
 
 def _make_step(
     args: argparse.Namespace, images: ImageFolder, store: Store, source: StepSource
 ) -> Step:
-    """Return a function that trains one step. Every kind uses the augmentation of `store`."""
+    """Prepare a kind of step, which always uses the augmentation of the store.
+
+    Args:
+        args: The arguments of the command.
+        images: The training images.
+        store: The store.
+        source: What the step learns from.
+
+    Returns:
+        Function that trains the student for one step.
+    """
     header, teacher = store.header, source.teacher
     config = replace(PRESETS["pretrain-22k"], batch=args.batch, augmentation=header.augmentation)
     classes = teacher.num_classes if teacher else header.num_classes
-    student = make_student(STUDENT, None, None, classes, args.img_size, 0)
-    uses_labels = source == StepSource()
-    data = TrainingData(
-        images,
-        images.class_indices if uses_labels else None,
-        source.store,
-        config.augmentation,
-        0,
-        args.img_size,
+    student = make_student(
+        STUDENT, init=None, labels=None, num_classes=classes, size=args.img_size, seed=0
     )
-    folder = Path(tempfile.gettempdir())
-    task = TrainingTask(folder, student, data, None, student.labels, None, config, 0)
+    uses_labels = source.store is None and source.teacher is None
+    data = TrainingData(
+        images=images,
+        class_indices=images.class_indices if uses_labels else None,
+        store=source.store,
+        augmentation=config.augmentation,
+        seed=0,
+        size=args.img_size,
+    )
+    task = TrainingTask(
+        folder=Path(tempfile.gettempdir()),
+        student=student,
+        data=data,
+        validation=None,
+        labels=student.labels,
+        kept_rows=None,
+        config=config,
+        workers=0,
+    )
     run = TrainingRun(task, select_device(), ProcessGroup(), NullProgress())
     batches = _load_forever(data, args.batch)
 
@@ -250,18 +250,18 @@ def _make_step(
 
 
 def _resize_nearest(pixels: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
-    """Resize views, (B, S, S, 3), by nearest-neighbor sampling, which takes almost no time."""
+    """Resize augmented images, (B, S, S, 3), by nearest-neighbor sampling, which is fast."""
     if pixels.shape[1] == size:
         return pixels
     positions = np.arange(size) * pixels.shape[1] // size
     return pixels[:, positions][:, :, positions]
 
 
-def _load_forever(data: TrainingData, batch: int) -> Iterator[TrainingBatch]:
-    epoch = 0
-    while True:
-        yield from load_batches(data, epoch, shuffle_indices(0, epoch, len(data)), batch, 0)
-        epoch += 1
+def _load_forever(data: TrainingData, batch_size: int) -> Iterator[TrainingBatch]:
+    """Load the batches of one epoch after the other, without worker processes."""
+    for epoch in count():
+        order = shuffle_indices(0, epoch, len(data))
+        yield from load_batches(data, epoch, order, batch_size, workers=0)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 suite.py             evaluates several artifacts and creates the record
 evaluate.py          classifies all images of a dataset with one artifact
-options.py           defines the options of an evaluation
-results.py           computes accuracies, intervals and the comparison with a reference
+options.py           defines how an artifact is evaluated
+results.py           computes accuracies, intervals and the comparison with a reference artifact
 predictions.py       classifies images one by one or in chunks
 journal.py           saves predictions to a file, so that an interrupted run can continue
 cluster.py           classifies images on a Ray cluster
-hub.py               reads datasets of the Hugging Face Hub
+hub.py               reads labeled images from the Hugging Face Hub
 preprocess_check.py  searches for preprocessing with a higher accuracy than the artifact's own
 contact_sheet.py     draws misclassified images
 """

@@ -1,8 +1,8 @@
-"""Classifies images on a Ray cluster (extra "ray").
+"""Classifies images on a Ray cluster. Ray is installed by the extra "ray".
 
-The images are divided into shards of `SHARD_IMAGES` consecutive images, and each task classifies
-one shard. Every machine of the cluster must have the artifact and the images at the same paths. If
-a worker is lost, Ray repeats its shards on another one.
+The images are divided into shards of `SHARD_IMAGES` consecutive images, and each task of the
+cluster classifies one shard. Every machine of the cluster must have the artifact and the images at
+the same paths. If a worker process is lost, Ray repeats its task in another one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, match_dataset
 from tinyvit.runtimes.classifier import Classifier
 
 SHARD_IMAGES = 128
-"""Images per shard."""
+"""Number of images in a shard."""
 
 
 def predict_on_cluster(
@@ -29,7 +29,8 @@ def predict_on_cluster(
 
     Args:
         path: Path of the artifact.
-        dataset: The labeled images. Its `location` must be known, because workers open it again.
+        dataset: The labeled images. Their `location` must be known, because each worker opens the
+            dataset again.
         options: How to evaluate.
         start: Index of the first image to classify, among the samples that `match_dataset` keeps
             for the labels of this artifact.
@@ -39,7 +40,7 @@ def predict_on_cluster(
         One prediction per image, in order.
 
     Raises:
-        RequestError: No cluster answers, or a shard failed after all retries.
+        RequestError: No cluster answers, or a shard fails even after all retries.
     """
     location = dataset.location
     assert location is not None
@@ -47,12 +48,12 @@ def predict_on_cluster(
     with connect_cluster(options.ray_address or "") as ray:
         make_remote = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)
         remote_predict_shard = make_remote(predict_shard)
-        shards = range(start, end, SHARD_IMAGES)
+        shard_starts = range(start, end, SHARD_IMAGES)
         tasks = (
             remote_predict_shard.remote(
-                path, location, worker_options, first, min(first + SHARD_IMAGES, end)
+                path, location, worker_options, shard_start, min(shard_start + SHARD_IMAGES, end)
             )
-            for first in shards
+            for shard_start in shard_starts
         )
         for predictions in run_on_cluster(ray, tasks):
             yield from predictions
@@ -61,7 +62,7 @@ def predict_on_cluster(
 def predict_shard(
     path: str, location: DatasetLocation, options: EvaluationOptions, start: int, end: int
 ) -> list[ImagePrediction]:
-    """Classify one shard of the images; runs in a worker process.
+    """Classify one shard of the images, in a worker process.
 
     Args:
         path: Path of the artifact.
@@ -81,7 +82,7 @@ def predict_shard(
 def _open_worker(
     path: str, location: DatasetLocation, options: EvaluationOptions
 ) -> tuple[Classifier, Sequence[Sample]]:
-    """Open the artifact and list the images. Both are cached for the worker's next shard."""
+    """Open the artifact and list the images; the worker reuses both for its next shards."""
     classifier = open_classifier(path, options)
     dataset = open_labeled_images(location)
     return classifier, match_dataset(dataset, classifier.labels, options.only_known_classes).samples

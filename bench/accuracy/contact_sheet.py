@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -13,21 +14,26 @@ from tinyvit.files import write_atomically
 from tinyvit.images import open_image
 
 MAX_IMAGES = 48
+"""Maximum number of images on the sheet."""
 _COLUMNS = 6
-_SIDE_PX = 168
+_THUMBNAIL_PX = 168
 _TEXT_HEIGHT_PX = 46
 _LINE_HEIGHT_PX = 14
 _GAP_PX = 8
+_FONT_PX = 11
 _MAX_CHARACTERS = 30
+"""Longest line of a caption that fits under a thumbnail; the rest is cut off."""
+_CELL_WIDTH_PX = _THUMBNAIL_PX + _GAP_PX
+_CELL_HEIGHT_PX = _THUMBNAIL_PX + _TEXT_HEIGHT_PX + _GAP_PX
 
 
 def find_misclassified_images(evaluation: Evaluation, reference: Evaluation | None) -> list[int]:
-    """Return the indices of misclassified images, in descending order of the prediction's score.
+    """Return the indices of misclassified images, those with the most confident prediction first.
 
     Args:
         evaluation: The predictions of the artifact.
-        reference: The predictions of a reference artifact, or None. If given, only images that the
-            reference classifies correctly are returned.
+        reference: The predictions of a reference artifact; images that the reference misclassifies
+            too are left out. None without a reference.
 
     Returns:
         At most `MAX_IMAGES` indices.
@@ -40,8 +46,8 @@ def find_misclassified_images(evaluation: Evaluation, reference: Evaluation | No
         candidates = [i for i in shared if reference.is_correct[i]]
     else:
         candidates = list(range(len(evaluation.predictions)))
-    wrong = [i for i in candidates if evaluation.is_correct[i] is False]
-    return sorted(wrong, key=lambda i: -evaluation.predictions[i].score)[:MAX_IMAGES]
+    misclassified = [i for i in candidates if evaluation.is_correct[i] is False]
+    return sorted(misclassified, key=lambda i: -evaluation.predictions[i].score)[:MAX_IMAGES]
 
 
 def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, path: Path) -> int:
@@ -58,31 +64,39 @@ def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, pa
     Raises:
         RequestError: The two evaluations are of different images or classes.
     """
-    chosen = find_misclassified_images(evaluation, reference)
-    if not chosen:
+    shown_indices = find_misclassified_images(evaluation, reference)
+    if not shown_indices:
         return 0
-    rows, columns = -(-len(chosen) // _COLUMNS), min(len(chosen), _COLUMNS)
-    cell_width, cell_height = _SIDE_PX + _GAP_PX, _SIDE_PX + _TEXT_HEIGHT_PX + _GAP_PX
-    size = (columns * cell_width + _GAP_PX, rows * cell_height + _GAP_PX)
+    rows, columns = math.ceil(len(shown_indices) / _COLUMNS), min(len(shown_indices), _COLUMNS)
+    size = (columns * _CELL_WIDTH_PX + _GAP_PX, rows * _CELL_HEIGHT_PX + _GAP_PX)
     sheet = Image.new("RGB", size, "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for position, index in enumerate(chosen):
+    for position, index in enumerate(shown_indices):
         row, column = divmod(position, _COLUMNS)
-        x, y = _GAP_PX + column * cell_width, _GAP_PX + row * cell_height
+        x, y = _GAP_PX + column * _CELL_WIDTH_PX, _GAP_PX + row * _CELL_HEIGHT_PX
         image = open_image(evaluation.samples[index].get_source(), exif=False)
-        image.thumbnail((_SIDE_PX, _SIDE_PX))
-        left, top = (_SIDE_PX - image.width) // 2, (_SIDE_PX - image.height) // 2
-        sheet.paste(image, (x + left, y + top))
-        for number, line in enumerate(_caption(evaluation, reference, index)):
-            line_y = y + _SIDE_PX + 1 + _LINE_HEIGHT_PX * number
-            pen.text((x, line_y), line[:_MAX_CHARACTERS], fill="black", font=font)
+        _draw_cell(sheet, (x, y), image, _make_caption(evaluation, reference, index))
     encoded = io.BytesIO()
     sheet.save(encoded, "PNG")
     write_atomically(path, encoded.getvalue())
-    return len(chosen)
+    return len(shown_indices)
 
 
-def _caption(evaluation: Evaluation, reference: Evaluation | None, index: int) -> list[str]:
+def _draw_cell(
+    sheet: Image.Image, corner: tuple[int, int], image: Image.Image, caption: list[str]
+) -> None:
+    """Draw an image and its caption; `corner` is the upper left corner of the cell in pixels."""
+    x, y = corner
+    image.thumbnail((_THUMBNAIL_PX, _THUMBNAIL_PX))
+    left, top = (_THUMBNAIL_PX - image.width) // 2, (_THUMBNAIL_PX - image.height) // 2
+    sheet.paste(image, (x + left, y + top))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(_FONT_PX)
+    for line_number, line in enumerate(caption):
+        line_y = y + _THUMBNAIL_PX + 1 + _LINE_HEIGHT_PX * line_number
+        pen.text((x, line_y), line[:_MAX_CHARACTERS], fill="black", font=font)
+
+
+def _make_caption(evaluation: Evaluation, reference: Evaluation | None, index: int) -> list[str]:
+    """Return the lines below an image: its correct class and the predicted classes."""
     truth = evaluation.labels[evaluation.truths[index][0]].name
     lines = [f"is {truth}", f"predicted {_describe_prediction(evaluation, index)}"]
     if reference:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import chain
@@ -23,10 +23,10 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.classifier import Classifier
 
-MAX_UNREADABLE = 0.01
-"""Largest fraction of unreadable images. With more, the accuracy on the readable images would not
-represent the dataset."""
-_MAX_NAMED = 10
+MAX_UNREADABLE_SHARE = 0.01
+"""Largest allowed share of unreadable images. With more of them, the accuracy on the readable
+images would not represent the dataset."""
+_MAX_NAMED_IMAGES = 10
 """Maximum number of unreadable images that are named in the notes."""
 
 
@@ -36,13 +36,13 @@ class Evaluation:
 
     Attributes:
         path: Path of the artifact.
-        labels: Labels of the model, in the order of its logits.
+        labels: Class labels of the model, in the order of the logits.
         samples: The images.
-        truths: The indices of all correct classes of each image.
+        truths: For each image the indices of all correct classes in `labels`.
         predictions: The prediction for each image.
         seconds: Duration of the evaluation.
         engine: Engine, version, device, threads and precision, as the engine reports them.
-        preprocess: The preprocessing.
+        preprocess: The preprocessing that was applied to the images.
         notes: Sentences about images that were skipped or could not be read.
     """
 
@@ -59,8 +59,10 @@ class Evaluation:
     @cached_property
     def is_correct(self) -> tuple[bool | None, ...]:
         """Whether the predicted class of each image is correct; None for an unreadable image."""
-        pairs = zip(self.predictions, self.truths)
-        return tuple(p.classes[0] in truth if p.classes else None for p, truth in pairs)
+        return tuple(
+            prediction.classes[0] in truth if prediction.classes else None
+            for prediction, truth in zip(self.predictions, self.truths)
+        )
 
 
 def evaluate(
@@ -74,35 +76,38 @@ def evaluate(
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        options: How to evaluate. Predictions that are already in the journal
-            (`options.journal_path`) are not computed again.
+        options: How to evaluate. Predictions that are already in the journal, the file
+            `options.journal_path`, are not computed again.
         progress: Receives the number of classified images; None to report nothing.
 
+    Returns:
+        The predictions, with notes about images that were skipped or could not be read.
+
     Raises:
-        RequestError: A class of the data is not a class of the model, more than `MAX_UNREADABLE`
-            of the images cannot be read, or the journal belongs to another run.
+        RequestError: A class of the data is not a class of the model, too many images cannot be
+            read (`MAX_UNREADABLE_SHARE`), or the journal belongs to another run.
         TinyViTError: The artifact cannot be opened or run.
-        KeyboardInterrupt: The user interrupted the run. Its argument is a message with the number
-            of classified images and the way to continue.
+        KeyboardInterrupt: The user interrupted the run. The exception's argument is a message that
+            states the number of classified images and how to continue.
     """
     with open_classifier(path, options) as classifier:
         matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         start_s = time.perf_counter()
-        settings = _journal_settings(path, dataset, matched, classifier)
-        context = (
-            open_journal(options.journal_path, settings) if options.journal_path else nullcontext()
-        )
-        with context as journal:
+        settings = _list_journal_settings(path, dataset, matched, classifier)
+        journal_context: AbstractContextManager[Journal | None] = nullcontext()
+        if options.journal_path:
+            journal_context = open_journal(options.journal_path, settings)
+        with journal_context as journal:
             done_count = len(journal.initial_predictions) if journal else 0
             if options.ray_address is None:
-                new = predict_samples(classifier, matched.samples[done_count:])
+                new_predictions = predict_samples(classifier, matched.samples[done_count:])
             else:
                 end = len(matched.samples)
-                new = predict_on_cluster(path, dataset, options, done_count, end)
+                new_predictions = predict_on_cluster(path, dataset, options, done_count, end)
             collector = _PredictionCollector(path, matched, options, progress or NullProgress())
-            predictions = collector.collect(new, journal)
+            predictions = collector.collect(new_predictions, journal)
         seconds = time.perf_counter() - start_s
-        notes = (*matched.notes, *_unreadable_notes(matched.samples, predictions))
+        notes = (*matched.notes, *_describe_unreadable(matched.samples, predictions))
         evaluation = make_evaluation(path, classifier, matched, predictions, seconds)
         return replace(evaluation, notes=notes)
 
@@ -114,12 +119,12 @@ def make_evaluation(
     predictions: Sequence[ImagePrediction],
     seconds: float,
 ) -> Evaluation:
-    """Create the evaluation of an opened artifact from its predictions.
+    """Create the `Evaluation` of an opened artifact from its predictions.
 
     Args:
         path: Path of the artifact.
         classifier: The opened artifact.
-        matched: The images and their correct classes.
+        matched: The images, and for each of them the indices of the correct classes.
         predictions: One prediction per image.
         seconds: Duration of the evaluation.
 
@@ -139,66 +144,91 @@ def make_evaluation(
 
 
 class _PredictionCollector:
-    """Collects the predictions of one artifact, and reports progress and the accuracy so far."""
+    """Collects the predictions of one artifact, and reports the progress.
+
+    If the user interrupts the run, the message of the interruption states the accuracy so far.
+    """
 
     def __init__(
         self, path: str, matched: MatchedDataset, options: EvaluationOptions, progress: Progress
     ) -> None:
-        self._name, self._truths = Path(path).name, matched.class_indices
-        self._journal_path, self._progress = options.journal_path, progress
+        self._artifact_name = Path(path).name
+        self._truths = matched.class_indices
+        self._journal_path = options.journal_path
+        self._progress = progress
         self._correct_count = 0
 
     def collect(
-        self, new: Iterator[ImagePrediction], journal: Journal | None
+        self, new_predictions: Iterator[ImagePrediction], journal: Journal | None
     ) -> list[ImagePrediction]:
-        """Append the new predictions to the journal; return its earlier predictions and the new."""
-        known = journal.initial_predictions if journal else []
+        """Collect the predictions of an earlier run from the journal, then the new ones.
+
+        Args:
+            new_predictions: Predictions for the images that are not in the journal yet. They are
+                appended to the journal.
+            journal: The open journal; None without one.
+
+        Returns:
+            The prediction for every image.
+        """
+        earlier_predictions = journal.initial_predictions if journal else []
         predictions: list[ImagePrediction] = []
         total = len(self._truths)
         try:
-            for prediction in chain(known, new):
-                if journal and len(predictions) >= len(known):
+            for prediction in chain(earlier_predictions, new_predictions):
+                is_new = len(predictions) >= len(earlier_predictions)
+                if journal and is_new:
                     journal.add(prediction)
                 truth = self._truths[len(predictions)]
                 predictions.append(prediction)
                 self._correct_count += bool(prediction.classes) and prediction.classes[0] in truth
-                self._progress.advance(self._name, len(predictions), total)
+                self._progress.advance(self._artifact_name, len(predictions), total)
         except KeyboardInterrupt as interrupt:
-            interrupt.args = (self._describe_partial(len(predictions), total),)
+            interrupt.args = (self._describe_interruption(len(predictions), total),)
             raise
         return predictions
 
-    def _describe_partial(self, done: int, total: int) -> str:
-        accuracy = f" (top-1 of these: {100 * self._correct_count / done:.2f}%)" if done else ""
+    def _describe_interruption(self, done_count: int, total_count: int) -> str:
+        """Return the number of classified images, their accuracy, and the way to continue."""
+        accuracy = ""
+        if done_count:
+            accuracy = f" (top-1 of these: {100 * self._correct_count / done_count:.2f}%)"
         continuation = (
             f"repeat the command to continue from {self._journal_path}"
             if self._journal_path
             else "use --resume FILE to be able to continue an interrupted run"
         )
-        return f"{self._name} classified {done} of {total} images{accuracy}; {continuation}"
+        return (
+            f"{self._artifact_name} classified {done_count} of {total_count} images{accuracy};"
+            f" {continuation}"
+        )
 
 
-def _unreadable_notes(
+def _describe_unreadable(
     samples: Sequence[Sample], predictions: Sequence[ImagePrediction]
 ) -> list[str]:
-    """Return sentences about unreadable images; raise RequestError if there are too many."""
-    unreadable = [f"{s.name}: {p.error}" for s, p in zip(samples, predictions) if not p.classes]
-    if len(unreadable) > MAX_UNREADABLE * len(samples):
+    """Return notes about unreadable images; raise RequestError if there are too many."""
+    unreadable = [
+        f"{sample.name}: {prediction.error}"
+        for sample, prediction in zip(samples, predictions)
+        if not prediction.classes
+    ]
+    if len(unreadable) > MAX_UNREADABLE_SHARE * len(samples):
         raise RequestError(
             f"{len(unreadable)} of the {len(samples)} images cannot be read, such as"
             f" {unreadable[0]}",
-            f"replace them; at most {MAX_UNREADABLE:.0%} of the images may be unreadable",
+            f"replace them; at most {MAX_UNREADABLE_SHARE:.0%} of the images may be unreadable",
         )
-    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NAMED]]
-    if len(unreadable) > _MAX_NAMED:
-        notes.append(f"{len(unreadable) - _MAX_NAMED} more images could not be read")
+    notes = [f"this image could not be read: {line}" for line in unreadable[:_MAX_NAMED_IMAGES]]
+    if len(unreadable) > _MAX_NAMED_IMAGES:
+        notes.append(f"{len(unreadable) - _MAX_NAMED_IMAGES} more images could not be read")
     return notes
 
 
-def _journal_settings(
+def _list_journal_settings(
     path: str, dataset: Dataset, matched: MatchedDataset, classifier: Classifier
 ) -> dict[str, str]:
-    """Return everything that the predictions depend on, by name."""
+    """Return everything on which the predictions depend, by name."""
     engine = classifier.describe().runtime
     return {
         "artifact": hash_artifact(Path(path)),

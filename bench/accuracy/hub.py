@@ -1,8 +1,9 @@
-"""Reads labeled images from datasets of the Hugging Face Hub (extra "bench").
+"""Reads labeled images from datasets of the Hugging Face Hub.
 
-The parquet files of the validation split are read. As in all "imagefolder" datasets of the Hub,
-their column "image" has values {"bytes", "path"}, and their column "label" has class numbers
-(ImageNet-1k's numbers if the model's labels have WordNet ids).
+The extra "bench" installs the packages that this module imports. The parquet files of a dataset's
+validation split are read. As in all "imagefolder" datasets of the Hub, the column "image" of these
+files has values {"bytes", "path"}, and the column "label" has class numbers (ImageNet-1k's numbers
+if the model's labels have WordNet ids).
 """
 
 from __future__ import annotations
@@ -16,19 +17,24 @@ from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
 from tinyvit.errors import MissingDependencyError, RequestError
 
 PREFIX = "hf:"
-"""Prefix of --data that selects a dataset of the Hub."""
+"""With this prefix, the value of --data is the name of a dataset of the Hub."""
 _SPLIT = "validation"
+_MAX_REASON_CHARACTERS = 200
+"""Longest part of an error of the Hub that is shown; such errors can be very long."""
+_MAX_CAUSE_CHARACTERS = 300
+"""Longest message that contains an error of pyarrow, for the same reason."""
 
 
 def open_labeled_images(location: DatasetLocation) -> Dataset:
     """List the labeled images of a local folder or .tar file, or of a Hub dataset ("hf:REPO").
 
     Args:
-        location: The data, the truth file, and the number of images.
+        location: The data, the truth file (which lists the class of each image), and the number of
+            images.
 
     Raises:
-        RequestError: The location is invalid (see `tinyvit.data.dataset.open_dataset`), or the
-            dataset cannot be downloaded.
+        RequestError: The location cannot be understood, as in `tinyvit.data.dataset.open_dataset`,
+            or the dataset cannot be downloaded.
         ImageError: A folder cannot be read, or has no images.
         MissingDependencyError: The data needs a package that is not installed.
     """
@@ -36,11 +42,11 @@ def open_labeled_images(location: DatasetLocation) -> Dataset:
 
 
 def open_hub_dataset(repo: str) -> Dataset:
-    """Download the validation split of a Hub dataset, or take it from the local cache of the Hub.
+    """Download the validation split of a Hub dataset, or use the copy in the Hub's local cache.
 
     Args:
-        repo: Name of the dataset, such as "ILSVRC/imagenet-1k". To download this one, a user must
-            have accepted its terms on the Hub and be logged in.
+        repo: Name of the dataset, such as "ILSVRC/imagenet-1k". Before downloading ImageNet, a user
+            must accept its terms on the Hub and log in.
 
     Raises:
         RequestError: The dataset cannot be downloaded, or has other columns.
@@ -55,7 +61,8 @@ def open_hub_dataset(repo: str) -> Dataset:
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern])
     # Errors of the Hub, the network and the file system have no common base class.
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        reason = first_line[:_MAX_REASON_CHARACTERS]
         raise RequestError(
             f"the dataset {repo} cannot be downloaded from the Hub ({reason})",
             "check the name and the network; if access to the dataset is restricted, accept its"
@@ -67,7 +74,8 @@ def open_hub_dataset(repo: str) -> Dataset:
 def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
     """List the labeled images of parquet files.
 
-    Only the labels are read here. The image data of a row group is read when one of its images is.
+    Only the labels are read here. The images of a row group (a block of rows of a parquet file) are
+    read together when the first of them is needed.
 
     Args:
         files: Parquet files with the columns "image" and "label".
@@ -86,8 +94,9 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
             sample for file in files for sample in _list_samples(file, parquet.ParquetFile(file))
         ]
     except Exception as error:  # errors of pyarrow have no common base class
+        cause = f"the dataset {name} does not have the columns of a Hub image dataset ({error})"
         raise RequestError(
-            f"the dataset {name} does not have the columns of a Hub image dataset ({error})"[:300],
+            cause[:_MAX_CAUSE_CHARACTERS],
             "give a dataset with the columns image and label",
         ) from error
     if not samples:
@@ -99,7 +108,12 @@ def read_parquet_dataset(files: Sequence[Path], name: str) -> Dataset:
 
 
 def _list_samples(file: Path, table: Any) -> list[Sample]:
-    """List the images of a file. `table` is its pyarrow.parquet.ParquetFile."""
+    """List the images of a parquet file.
+
+    Args:
+        file: Path of the file.
+        table: The file, opened as a `pyarrow.parquet.ParquetFile`.
+    """
     samples = []
     for group in range(table.num_row_groups):
         labels = table.read_row_group(group, columns=["label"]).column(0).to_pylist()
@@ -111,7 +125,7 @@ def _list_samples(file: Path, table: Any) -> list[Sample]:
 
 
 def _read_image(file: Path, group: int, row: int) -> bytes:
-    """Return the bytes of an image file; b"" (unreadable) if the cell has no bytes."""
+    """Return the content of an image file; b"" (an unreadable image) if the cell has no bytes."""
     cell: Any = _read_image_column(file, group)[row].as_py()
     data = cell.get("bytes") if isinstance(cell, dict) else None
     return data if isinstance(data, bytes) else b""
@@ -119,7 +133,7 @@ def _read_image(file: Path, group: int, row: int) -> bytes:
 
 @lru_cache(maxsize=2)
 def _read_image_column(file: Path, group: int) -> Any:
-    """Return the column "image" of a row group, a pyarrow.ChunkedArray."""
+    """Return the column "image" of a row group, as a `pyarrow.ChunkedArray`."""
     from pyarrow import parquet
 
     table = parquet.ParquetFile(file).read_row_group(group, columns=["image"])

@@ -1,9 +1,9 @@
-"""The journal of an accuracy run: a file of its predictions, so that it can be resumed.
+"""The journal of an accuracy run: a file of predictions, with which the run can be resumed.
 
-Each line of the file is JSON. The first line is an object of strings: everything that the
-predictions depend on. Every other line is a list of predictions [[classes], score, error] of
-consecutive images. If the last line is incomplete because the run was interrupted, it is ignored,
-and its images are classified again.
+Each line of the file is JSON. The first line is an object of strings: the settings, everything on
+which the predictions depend. Every other line is a list of predictions [[classes], score, error] of
+consecutive images. If the last line is incomplete because the run was interrupted, this line is
+ignored, and its images are classified again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from tinyvit.errors import RequestError
 from tinyvit.serialization import parse_json
 
 _MAX_BYTES = 2**30
+"""Largest journal that is read."""
 _PREDICTIONS_PER_LINE = 64
-"""A crash loses at most this number of predictions."""
+"""Number of predictions in a line. A crash loses at most this number of predictions."""
 
 
 class Journal:
@@ -43,7 +44,7 @@ class Journal:
         self._pending: list[ImagePrediction] = []
 
     def add(self, prediction: ImagePrediction) -> None:
-        """Append a prediction. It is written to the file when a line is full.
+        """Append a prediction. It is written to the file as soon as a line is full.
 
         Args:
             prediction: The prediction for the next image.
@@ -53,9 +54,12 @@ class Journal:
             self.flush()
 
     def flush(self) -> None:
-        """Write the predictions that are not in the file yet as one line."""
+        """Write the predictions that are not in the file yet, as one line."""
         if self._pending:
-            rows = [[list(row.classes), row.score, row.error] for row in self._pending]
+            rows = [
+                [list(prediction.classes), prediction.score, prediction.error]
+                for prediction in self._pending
+            ]
             self._file.write((json.dumps(rows) + "\n").encode("ascii"))
             self._file.flush()
             self._pending = []
@@ -63,24 +67,24 @@ class Journal:
 
 @contextmanager
 def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
-    """Open a journal for the duration of a context, and create it if it does not exist.
+    """Open a journal for the duration of a `with` block; create the file if it does not exist.
 
     Args:
         path: The journal's file.
-        settings: Everything that the predictions depend on, by name.
+        settings: Everything on which the predictions depend, by name.
 
     Yields:
         The journal, with the predictions that are already in the file.
 
     Raises:
-        RequestError: The file is not a journal, is damaged, or was created with other settings. The
-            error names the settings that differ.
+        RequestError: The file is not a journal, is damaged, or was created with other settings,
+            which the error names.
     """
     if not path.exists() or not path.stat().st_size:
         path.write_bytes((json.dumps(settings, sort_keys=True) + "\n").encode("ascii"))
-    predictions, length = _read_journal(path, settings)
+    predictions, complete_bytes = _read_journal(path, settings)
     with path.open("r+b") as file:
-        file.truncate(length)
+        file.truncate(complete_bytes)
         file.seek(0, os.SEEK_END)
         journal = Journal(file, predictions)
         try:
@@ -90,18 +94,19 @@ def open_journal(path: Path, settings: Mapping[str, str]) -> Iterator[Journal]:
 
 
 def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePrediction], int]:
-    """Return the predictions in a journal, and the length in bytes of its complete lines."""
+    """Return the predictions in a journal, and the number of bytes of its complete lines."""
     if path.stat().st_size > _MAX_BYTES:
         raise RequestError(
             f"{path} is larger than {_MAX_BYTES >> 20} MiB, the limit for a journal",
             "give --resume the name of another file",
         )
-    first, _, rest = path.read_bytes().partition(b"\n")
-    _require_settings(path, first, settings)
+    first_line, _, other_lines = path.read_bytes().partition(b"\n")
+    _require_settings(path, first_line, settings)
     predictions: list[ImagePrediction] = []
-    length = len(first) + 1
-    for line in rest.splitlines(keepends=True):
-        if not line.endswith(b"\n"):
+    complete_bytes = len(first_line) + 1
+    for line in other_lines.splitlines(keepends=True):
+        is_complete = line.endswith(b"\n")
+        if not is_complete:
             break
         try:
             predictions += [_parse_row(row) for row in parse_json(line)]
@@ -109,22 +114,23 @@ def _read_journal(path: Path, settings: Mapping[str, str]) -> tuple[list[ImagePr
             raise RequestError(
                 f"the journal {path} is damaged ({error})", "delete it, and start again"
             ) from error
-        length += len(line)
-    return predictions, length
+        complete_bytes += len(line)
+    return predictions, complete_bytes
 
 
 def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]) -> None:
+    """Raise RequestError if the first line of a journal does not state these settings."""
     try:
-        found = parse_json(first_line)
-        if not isinstance(found, dict) or not all(isinstance(x, str) for x in found.values()):
+        stored = parse_json(first_line)
+        if not isinstance(stored, dict) or not all(isinstance(x, str) for x in stored.values()):
             raise ValueError("the first line is not an object of strings")
     except ValueError as error:
         raise RequestError(
             f"{path} is not a journal of tinyvit-bench accuracy",
             "give --resume the name of a file that does not exist",
         ) from error
-    names = sorted(found.keys() | settings.keys())
-    differing = [name for name in names if found.get(name) != settings.get(name)]
+    names = sorted(stored.keys() | settings.keys())
+    differing = [name for name in names if stored.get(name) != settings.get(name)]
     if differing:
         raise RequestError(
             f"the journal {path} belongs to a run that differs in {', '.join(differing)}",
@@ -133,6 +139,7 @@ def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]
 
 
 def _parse_row(row: Any) -> ImagePrediction:
+    """Convert parsed JSON to a prediction; raise ValueError or TypeError if it is none."""
     classes, score, error = row
     is_prediction = (
         isinstance(classes, list)

@@ -1,4 +1,4 @@
-"""The options of an evaluation; they are also sent to the workers of a cluster."""
+"""The options of an evaluation. They are also sent to the workers of a Ray cluster."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class EvaluationOptions:
     """Options that apply to every artifact of an evaluation.
 
     Attributes:
-        runtime: Name of the engine; None for the best one that is installed.
-        device: Device on which the engine runs the network.
-        threads: CPU threads of the engine; None for the engine's default.
+        engine_name: Name of the engine; None for the best installed one.
+        device: Name of the device on which the engine runs the network, such as "cpu".
+        threads: Number of CPU threads of the engine; None for the engine's default.
         preprocess: "artifact" for the preprocessing that the artifact's manifest states; "paper" or
             "timm" for that of the TinyViT paper's or timm's evaluation, at the artifact's image
             size.
@@ -30,10 +30,10 @@ class EvaluationOptions:
         journal_path: File in which predictions are saved, so that an interrupted run can continue;
             None to save none.
         ray_address: HOST:PORT of a Ray cluster that classifies the images, "" for a new cluster on
-            this machine, None for this process.
+            this machine, None to classify them in this process.
     """
 
-    runtime: str | None = None
+    engine_name: str | None = None
     device: str = AUTO_DEVICE
     threads: int | None = None
     preprocess: PreprocessChoice = "artifact"
@@ -47,15 +47,18 @@ def open_classifier(path: str, options: EvaluationOptions) -> Classifier:
 
     Args:
         path: Path of the artifact.
-        options: The options; only runtime, device, threads and preprocess are used.
+        options: How to evaluate; only `engine_name`, `device`, `threads` and `preprocess` are used.
 
     Raises:
-        TinyViTError: The artifact cannot be opened, or other preprocessing was requested although
-            it is part of the artifact's graph.
+        TinyViTError: The artifact cannot be opened, or `preprocess` is not "artifact" although the
+            preprocessing is part of the artifact's graph.
     """
-    classifier = Classifier(path, options.runtime, options.device, options.threads)
+    classifier = Classifier(path, options.engine_name, options.device, options.threads)
     if options.preprocess == "artifact":
         return classifier
     with classifier:
-        preprocess = _PRESETS[options.preprocess](classifier.preprocess.size)
-    return Classifier(path, options.runtime, options.device, options.threads, preprocess=preprocess)
+        make_preprocess = _PRESETS[options.preprocess]
+        preprocess = make_preprocess(classifier.preprocess.size)
+    return Classifier(
+        path, options.engine_name, options.device, options.threads, preprocess=preprocess
+    )

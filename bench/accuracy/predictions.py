@@ -18,8 +18,11 @@ from tinyvit.runtimes.classifier import Classifier
 TOP_K = 5
 """Maximum number of classes in a prediction."""
 _CHUNK_IMAGES = 32
-"""Images per chunk if the engine uses every core: all cores first prepare a chunk, then the network
-runs on it. Preparing and running at the same time would make each slow down the other."""
+"""Number of images in a chunk.
+
+If the engine uses every core, all cores first prepare a chunk of images, and then the network runs
+on them. If both ran at the same time, they would slow down each other.
+"""
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,9 @@ class ImagePrediction:
     """The prediction for one image.
 
     Attributes:
-        classes: Indices of the `TOP_K` best classes, best first. Classes with equal logits are in
-            the order of their indices. Empty if the image could not be read.
-        score: Softmax probability of the best class, 0 to 1; 0 if the image could not be read.
+        classes: Indices of the `TOP_K` most probable classes, best first. Classes with equal logits
+            are in the order of their indices. Empty if the image could not be read.
+        score: Softmax probability of the first class, 0 to 1; 0 if the image could not be read.
         error: The reason why the image could not be read; "" if it was read.
     """
 
@@ -48,7 +51,7 @@ def predict_samples(
     Args:
         classifier: The opened artifact.
         samples: The images.
-        channels: Order of the color channels, for samples whose `read` returns an array.
+        channels: Order of the color channels, for samples whose source is an array.
 
     Yields:
         One prediction per image, in order.
@@ -57,23 +60,26 @@ def predict_samples(
         ArtifactError: The logits of an image are not finite. The error names the image.
     """
     threads = classifier.describe().runtime.threads
-    chunk = _CHUNK_IMAGES if threads is not None and threads >= count_cores() else None
-    rows = classifier.logits_each(
+    uses_every_core = threads is not None and threads >= count_cores()
+    chunk = _CHUNK_IMAGES if uses_every_core else None
+    logits_or_errors = classifier.logits_each(
         (sample.get_source() for sample in samples), channels=channels, exif=False, chunk=chunk
     )
-    for sample, row in zip(samples, rows):
-        if isinstance(row, ImageError):
-            yield ImagePrediction((), 0.0, row.cause)
+    for sample, logits_or_error in zip(samples, logits_or_errors):
+        if isinstance(logits_or_error, ImageError):
+            yield ImagePrediction(classes=(), score=0.0, error=logits_or_error.cause)
         else:
-            yield _make_prediction(row, sample.name)
+            yield _make_prediction(logits_or_error, sample.name)
 
 
-def _make_prediction(logits: npt.NDArray[np.float32], name: str) -> ImagePrediction:
-    """Create a prediction from logits of shape (classes,). `name` is the image's, for errors."""
+def _make_prediction(logits: npt.NDArray[np.float32], image_name: str) -> ImagePrediction:
+    """Create a prediction from logits, (classes,). The name of the image is for error messages."""
     if not np.isfinite(logits).all():
         raise ArtifactError(
-            f"the logits of the image {name} are not finite", "check the file with tinyvit-verify"
+            f"the logits of the image {image_name} are not finite",
+            "check the file with tinyvit-verify",
         )
     classes = rank_classes(logits[None], TOP_K)[0]
+    # This is the softmax of the largest logit.
     score = 1 / np.exp(logits.astype(np.float64) - logits.max()).sum()
     return ImagePrediction(tuple(classes.tolist()), float(score))

@@ -1,9 +1,10 @@
-"""Checks whether an artifact's preprocessing is the one that the model was trained with.
+"""Checks whether an artifact's preprocessing is the one with which the model was trained.
 
 Wrong preprocessing is the most common reason for an accuracy below the published one. The check
-measures the accuracy on the same images with the artifact's own preprocessing and with variants:
-red and blue exchanged, another mean and standard deviation, another crop, another interpolation. It
-reports a variant that is significantly better.
+measures the accuracy on the same images with the artifact's own preprocessing and with candidates,
+each of which differs in one way: red and blue exchanged, another mean and standard deviation,
+another crop, or another interpolation. The conclusion names a candidate if its accuracy is
+significantly better.
 """
 
 from __future__ import annotations
@@ -30,23 +31,24 @@ from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.classifier import Classifier
 
 DEFAULT_IMAGES = 500
-"""Number of images without --limit. A wrong mean or channel order shows with far fewer."""
+"""Number of images without --limit. Far fewer images reveal a wrong mean or channel order."""
 _SIGNIFICANCE = 0.01
-"""Significance level of McNemar's test. P-values are multiplied by the number of candidates
-(Bonferroni correction)."""
+"""Significance level of McNemar's test. Each p-value is multiplied by the number of candidates
+(Bonferroni correction), because one of many tests is easily significant by chance."""
 _CROP_FRACTIONS = (0.875, 0.95, 1.0)
-"""Center crops to try, as fractions of the shorter side (timm's crop_pct)."""
-_HALF = (0.5, 0.5, 0.5)
+"""Center crops to try, as fractions of the image's shorter side (crop_pct in timm)."""
+_ZEROS, _HALVES, _ONES = (0.0, 0.0, 0.0), (0.5, 0.5, 0.5), (1.0, 1.0, 1.0)
 
 
 @dataclass(frozen=True)
 class PreprocessCandidate:
-    """A variant of the preprocessing to try.
+    """Preprocessing with which an artifact is evaluated: its own, or one that differs in one way.
 
     Attributes:
         name: Description of the difference from the artifact's own preprocessing.
         preprocess: The preprocessing.
-        channels: Channel order that is assumed for the images; "bgr" exchanges red and blue.
+        channels: Order of the color channels in which the images are read; "bgr" exchanges red and
+            blue.
     """
 
     name: str
@@ -59,8 +61,8 @@ class PreprocessCheck:
     """The outcome of a check.
 
     Attributes:
-        results: One result per variant: the artifact's own preprocessing first, then the others,
-            which are compared with it. The field `preprocess` has the name of the variant.
+        results: The result of the artifact's own preprocessing, then those of the candidates, which
+            are compared with it. Each result has the name of its candidate in `preprocess`.
         conclusion: A sentence that states whether the artifact's own preprocessing looks wrong.
     """
 
@@ -71,7 +73,7 @@ class PreprocessCheck:
 def list_candidates(
     own: Preprocess, embedded_preprocessing: EmbeddedPreprocessing
 ) -> list[PreprocessCandidate]:
-    """List the variants of the preprocessing to try.
+    """List the preprocessing to try.
 
     Only the part of the preprocessing that is outside the artifact's graph can be varied.
 
@@ -84,25 +86,21 @@ def list_candidates(
     candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
     if embedded_preprocessing == "full":
         return candidates
-    variants = {
-        f"the middle {share:.1%} of the shorter side": replace(
-            own, resize=int(own.size / share), crop="center"
-        )
-        for share in _CROP_FRACTIONS
-    }
-    variants["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
-    variants["bicubic interpolation"] = replace(own, interpolation="bicubic")
-    variants["bilinear interpolation"] = replace(own, interpolation="bilinear")
-    variants["lanczos interpolation"] = replace(own, interpolation="lanczos")
+    others: dict[str, Preprocess] = {}
+    for fraction in _CROP_FRACTIONS:
+        name = f"the middle {fraction:.1%} of the shorter side"
+        others[name] = replace(own, resize=int(own.size / fraction), crop="center")
+    others["squashed, not cropped"] = replace(own, resize=own.size, crop="squash")
+    others["bicubic interpolation"] = replace(own, interpolation="bicubic")
+    others["bilinear interpolation"] = replace(own, interpolation="bilinear")
+    others["lanczos interpolation"] = replace(own, interpolation="lanczos")
     if embedded_preprocessing == "host":
-        variants["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        variants["mean and std 0.5"] = replace(own, mean=_HALF, std=_HALF)
-        variants["values from 0 to 1 without mean and std"] = replace(
-            own, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)
-        )
+        others["ImageNet's mean and std"] = replace(own, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        others["mean and std 0.5"] = replace(own, mean=_HALVES, std=_HALVES)
+        others["values from 0 to 1 without mean and std"] = replace(own, mean=_ZEROS, std=_ONES)
     candidates += [
         PreprocessCandidate(name, preprocess)
-        for name, preprocess in variants.items()
+        for name, preprocess in others.items()
         if preprocess != own
     ]
     return candidates
@@ -111,13 +109,16 @@ def list_candidates(
 def check_preprocess(
     path: str, dataset: Dataset, options: EvaluationOptions, progress: Progress | None = None
 ) -> PreprocessCheck:
-    """Evaluate an artifact with its own preprocessing and with each variant.
+    """Evaluate an artifact with its own preprocessing and with each candidate.
 
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
         options: How to evaluate; `journal_path` and `ray_address` are ignored.
-        progress: Receives the number of variants that were tried; None to report nothing.
+        progress: Receives the number of candidates that were tried; None to report nothing.
+
+    Returns:
+        The result of each candidate, and the conclusion.
 
     Raises:
         TinyViTError: The artifact or the data cannot be used.
@@ -130,11 +131,12 @@ def check_preprocess(
         baseline = _evaluate_candidate(classifier, own, path, matched)
     results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
     candidates = list_candidates(own.preprocess, embedded_preprocessing)
-    for done, candidate in enumerate(candidates, 1):
-        progress.advance("trying kinds of preprocessing", done, len(candidates) + 1)
+    for done_count, candidate in enumerate(candidates, start=1):
+        progress.advance("trying kinds of preprocessing", done_count, len(candidates) + 1)
+        # An artifact whose graph contains all preprocessing refuses any other.
         with Classifier(
             path,
-            options.runtime,
+            options.engine_name,
             options.device,
             options.threads,
             preprocess=candidate.preprocess if embedded_preprocessing != "full" else None,
@@ -148,20 +150,20 @@ def check_preprocess(
 
 
 def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
-    """State in a sentence whether a variant of the preprocessing is significantly better.
+    """State in a sentence whether a candidate is significantly better than the artifact's own.
 
     Args:
-        results: The result of the artifact's own preprocessing, then those of the variants, which
+        results: The result of the artifact's own preprocessing, then those of the candidates, which
             are compared with it.
     """
     own, *others = results
-    better = [result for result in others if _is_better(result, len(others))]
-    if not better:
+    better_results = [result for result in others if _is_better(result, len(others))]
+    if not better_results:
         return (
             f"none of {len(others)} other kinds of preprocessing is significantly better than the"
             f" artifact's own ({own.top1:.1f}% of {own.classified_count} images are correct)"
         )
-    best = max(better, key=lambda result: result.top1)
+    best = max(better_results, key=lambda result: result.top1)
     assert best.reference is not None
     return (
         f"the preprocessing looks wrong: with {best.preprocess}, {best.top1:.1f}% of"
@@ -172,7 +174,7 @@ def draw_conclusion(results: Sequence[AccuracyResult]) -> str:
 
 
 def _is_better(result: AccuracyResult, candidate_count: int) -> bool:
-    """Return whether a variant is significantly better than the artifact's own preprocessing."""
+    """Return whether a candidate is significantly better than the artifact's own preprocessing."""
     comparison = result.reference
     return (
         comparison is not None
@@ -184,6 +186,7 @@ def _is_better(result: AccuracyResult, candidate_count: int) -> bool:
 def _evaluate_candidate(
     classifier: Classifier, candidate: PreprocessCandidate, path: str, matched: MatchedDataset
 ) -> Evaluation:
+    """Classify all images with a classifier that was opened with a candidate's preprocessing."""
     samples: Sequence[Sample] = matched.samples
     if candidate.channels != "rgb":
         samples = [replace(sample, get_source=partial(_read_array, sample)) for sample in samples]
@@ -193,9 +196,9 @@ def _evaluate_candidate(
 
 
 def _read_array(sample: Sample) -> ImageSource:
-    """Read an image as an array, because only arrays have a selectable channel order.
+    """Decode an image to an array, because only arrays have a selectable channel order.
 
-    An image that cannot be decoded is returned as it is, so that the classifier reports the error.
+    If the image cannot be decoded, its source is returned, and the classifier reports the error.
     """
     source = sample.get_source()
     with suppress(ImageError):

@@ -1,4 +1,4 @@
-"""Computes the accuracy of an evaluation, and its comparison with a reference artifact's."""
+"""Computes an artifact's accuracy, and compares its predictions with a reference artifact's."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ from tinyvit.metrics import (
 )
 from tinyvit.preprocess import Preprocess
 
+_MIN_SECONDS = 1e-9
+"""Shortest duration with which a throughput is computed, because a clock may return 0 seconds."""
+
 
 def make_accuracy_result(
     evaluation: Evaluation, reference: Evaluation | None = None, keep_predictions: bool = False
@@ -30,38 +33,39 @@ def make_accuracy_result(
 
     Args:
         evaluation: The predictions of the artifact.
-        reference: The predictions of a reference artifact for the same images.
+        reference: The predictions of a reference artifact for the same images; None without one.
         keep_predictions: Whether the result includes the predicted class of every image.
 
     Raises:
         RequestError: No image could be read, or the reference was evaluated on other images or has
             other classes.
     """
-    readable = [i for i, p in enumerate(evaluation.predictions) if p.classes]
+    readable = _list_readable_images(evaluation)
     if not readable:
         raise RequestError("none of the images can be read", "check the files in --data")
-    ranked = _ranked_classes(evaluation, readable)
+    ranked_classes = _rank_classes(evaluation, readable)
     truths = [evaluation.truths[i] for i in readable]
-    is_correct = top_k_correct(ranked, truths, 1)
-    top1_correct, top5_correct = int(is_correct.sum()), int(top_k_correct(ranked, truths, 5).sum())
+    is_top1_correct = top_k_correct(ranked_classes, truths, 1)
+    is_top5_correct = top_k_correct(ranked_classes, truths, 5)
+    top1_count, top5_count = int(is_top1_correct.sum()), int(is_top5_correct.sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
     classified_count = len(readable)
-    predicted = [p.classes[0] if p.classes else -1 for p in evaluation.predictions]
+    predicted_classes = [p.classes[0] if p.classes else -1 for p in evaluation.predictions]
     return AccuracyResult(
         artifact=read_artifact_info(evaluation.path, evaluation.engine),
         classified_count=classified_count,
         unreadable_count=len(evaluation.predictions) - classified_count,
         total_count=len(evaluation.samples),
-        top1=100 * top1_correct / classified_count,
-        top5=100 * top5_correct / classified_count,
-        top1_interval=wilson_interval(top1_correct, classified_count),
-        top5_interval=wilson_interval(top5_correct, classified_count),
-        expected_calibration_error=expected_calibration_error(scores, is_correct),
+        top1=100 * top1_count / classified_count,
+        top5=100 * top5_count / classified_count,
+        top1_interval=wilson_interval(top1_count, classified_count),
+        top5_interval=wilson_interval(top5_count, classified_count),
+        expected_calibration_error=expected_calibration_error(scores, is_top1_correct),
         preprocess=_describe_preprocess(evaluation.preprocess),
-        images_per_s=classified_count / max(evaluation.seconds, 1e-9),
+        images_per_s=classified_count / max(evaluation.seconds, _MIN_SECONDS),
         reference=_compare_with_reference(evaluation, reference) if reference else None,
-        classes=_class_accuracies(evaluation, reference),
-        predictions=tuple(predicted) if keep_predictions else (),
+        classes=_compute_class_accuracies(evaluation, reference),
+        predictions=tuple(predicted_classes) if keep_predictions else (),
     )
 
 
@@ -71,30 +75,41 @@ def find_shared_images(evaluation: Evaluation, reference: Evaluation) -> list[in
     Raises:
         RequestError: The evaluations are of different images or classes.
     """
-    names, reference_names = ([s.name for s in e.samples] for e in (evaluation, reference))
+    names = [sample.name for sample in evaluation.samples]
+    reference_names = [sample.name for sample in reference.samples]
     if names != reference_names or evaluation.labels != reference.labels:
         raise RequestError(
             f"{evaluation.path} and {reference.path} have different classes",
             "compare artifacts of one model, or measure them in separate runs",
         )
-    pairs = zip(evaluation.predictions, reference.predictions)
-    return [i for i, (p, r) in enumerate(pairs) if p.classes and r.classes]
+    readable_in_reference = set(_list_readable_images(reference))
+    return [i for i in _list_readable_images(evaluation) if i in readable_in_reference]
 
 
-def _ranked_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Return the best classes of images, (n, TOP_K), padded with -1 for models of fewer classes."""
-    ranked = np.full((len(indices), TOP_K), -1, np.int64)
-    for row, index in zip(ranked, indices):
+def _list_readable_images(evaluation: Evaluation) -> list[int]:
+    """Return the indices of the images that could be read."""
+    return [i for i, prediction in enumerate(evaluation.predictions) if prediction.classes]
+
+
+def _rank_classes(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Return the predicted classes of the images with the given indices, best first.
+
+    Returns:
+        Class indices, (images, TOP_K); -1 fills the rows of a model with fewer classes.
+    """
+    ranked_classes = np.full((len(indices), TOP_K), -1, np.int64)
+    for row, index in zip(ranked_classes, indices):
         classes = evaluation.predictions[index].classes[:TOP_K]
         row[: len(classes)] = classes
-    return ranked
+    return ranked_classes
 
 
 def _compare_with_reference(evaluation: Evaluation, reference: Evaluation) -> ReferenceComparison:
+    """Compare the predicted classes of the images that were readable in both evaluations."""
     shared = find_shared_images(evaluation, reference)
     comparison = compare_classes(
-        _ranked_classes(evaluation, shared)[:, 0],
-        _ranked_classes(reference, shared)[:, 0],
+        _rank_classes(evaluation, shared)[:, 0],
+        _rank_classes(reference, shared)[:, 0],
         [evaluation.truths[i] for i in shared],
     )
     return ReferenceComparison(
@@ -106,7 +121,7 @@ def _compare_with_reference(evaluation: Evaluation, reference: Evaluation) -> Re
     )
 
 
-def _class_accuracies(
+def _compute_class_accuracies(
     evaluation: Evaluation, reference: Evaluation | None
 ) -> tuple[ClassAccuracy, ...]:
     """Return the accuracy of each class, in the order of `AccuracyResult.classes`.
@@ -116,30 +131,39 @@ def _class_accuracies(
     if reference:
         images = find_shared_images(evaluation, reference)
     else:
-        images = [i for i, p in enumerate(evaluation.predictions) if p.classes]
+        images = _list_readable_images(evaluation)
     rows = accuracy_per_class(
-        _select_correct(evaluation, images),
+        _are_correct(evaluation, images),
         np.array([evaluation.truths[i][0] for i in images], np.int64),
-        _select_correct(reference, images) if reference else None,
+        _are_correct(reference, images) if reference else None,
     )
     accuracies = []
     for row in rows:
         label = evaluation.labels[row.class_index]
         accuracies.append(
-            ClassAccuracy(label.name, label.wnid, row.image_count, row.top1, row.reference_top1)
+            ClassAccuracy(
+                label=label.name,
+                wnid=label.wnid,
+                image_count=row.image_count,
+                top1=row.top1,
+                reference_top1=row.reference_top1,
+            )
         )
-    return tuple(sorted(accuracies, key=_class_order))
+    return tuple(sorted(accuracies, key=_sort_key))
 
 
-def _select_correct(evaluation: Evaluation, images: Sequence[int]) -> npt.NDArray[np.bool_]:
+def _are_correct(evaluation: Evaluation, indices: Sequence[int]) -> npt.NDArray[np.bool_]:
     """Return whether each of the images with the given indices is classified correctly."""
-    return np.array([bool(evaluation.is_correct[i]) for i in images], np.bool_)
+    return np.array([bool(evaluation.is_correct[i]) for i in indices], np.bool_)
 
 
-def _class_order(accuracy: ClassAccuracy) -> tuple[float, str, str]:
-    """Return the sort key: the loss against the reference, or the accuracy without a reference."""
-    gain = accuracy.top1 - (accuracy.reference_top1 or 0)
-    return gain, accuracy.wnid, accuracy.label
+def _sort_key(accuracy: ClassAccuracy) -> tuple[float, str, str]:
+    """Return what classes are sorted by: the change from the reference, or the accuracy itself.
+
+    The WordNet id and the label make the order of equal classes reproducible.
+    """
+    change = accuracy.top1 - (accuracy.reference_top1 or 0)
+    return change, accuracy.wnid, accuracy.label
 
 
 def _describe_preprocess(preprocess: Preprocess) -> str:

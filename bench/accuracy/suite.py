@@ -27,9 +27,9 @@ class SuiteConfig:
     Attributes:
         evaluation: How each artifact is evaluated. With several artifacts, each has its own
             journal: the hash of the artifact is appended to `journal_path`.
-        reference: Path of the artifact with which the others are compared; None for the first of
-            several artifacts.
-        device_name: Name of the device in the record; None for the name of the board or host.
+        reference: Path of the artifact with which the others are compared; None to compare them
+            with the first artifact.
+        device_name: Name of the device in the record; None for the name of the board or the host.
         keep_predictions: Whether the record includes the predicted class of every image.
     """
 
@@ -61,7 +61,7 @@ def evaluate_all(
     config: SuiteConfig,
     progress: Progress | None = None,
 ) -> SuiteResult:
-    """Evaluate artifacts on a dataset.
+    """Evaluate artifacts on a dataset, and compare them with the reference artifact.
 
     Args:
         paths: Paths of the artifacts.
@@ -71,37 +71,45 @@ def evaluate_all(
             nothing.
 
     Returns:
-        The results. Artifacts that cannot be evaluated are listed in the record's `failures`.
+        The record and the evaluations. An artifact that cannot be evaluated is named in the
+        record's `failures`.
 
     Raises:
         TinyViTError: The reference cannot be evaluated, or no artifact can.
     """
     date = current_time()
     failures, evaluations = Failures(), list[Evaluation]()
-    is_single = len(paths) == 1 and config.reference is None
-    with collect_warnings() as messages:
+    has_one_artifact = len(paths) == 1 and config.reference is None
+    with collect_warnings() as warning_messages:
         reference = None
         if config.reference:
             options = _with_own_journal(config.evaluation, config.reference)
             reference = evaluate(config.reference, dataset, options, progress)
         for path in paths:
+            options = config.evaluation
             try:
-                options = config.evaluation
-                options = options if is_single else _with_own_journal(options, path)
+                if not has_one_artifact:
+                    options = _with_own_journal(options, path)
                 evaluations.append(evaluate(path, dataset, options, progress))
             except TinyViTError as error:
                 failures.add(path, error)
         if not evaluations:
             raise failures.make_error()
-        reference = reference or (evaluations[0] if len(evaluations) > 1 else None)
+        if reference is None and len(evaluations) > 1:
+            reference = evaluations[0]
         results = [
-            make_accuracy_result(e, None if e is reference else reference, config.keep_predictions)
-            for e in evaluations
+            make_accuracy_result(
+                evaluation,
+                None if evaluation is reference else reference,
+                config.keep_predictions,
+            )
+            for evaluation in evaluations
         ]
-    messages += [f"{e.path}: {note}" for e in evaluations for note in e.notes]
+    for evaluation in evaluations:
+        warning_messages += [f"{evaluation.path}: {note}" for note in evaluation.notes]
     record = replace(
-        _make_record(dataset, config, date),
-        warnings=tuple(dict.fromkeys(messages)),
+        _make_empty_record(dataset, config, date),
+        warnings=tuple(dict.fromkeys(warning_messages)),
         failures=tuple(failures.messages),
         accuracy=tuple(results),
     )
@@ -116,32 +124,34 @@ def record_preprocess_check(
     Args:
         path: Path of the artifact.
         dataset: The labeled images.
-        config: The options; the reference and the journal are ignored.
-        progress: Receives the number of variants that were tried; None to report nothing.
+        config: The options. Those for the reference and the journal are ignored.
+        progress: Receives the number of candidates that were tried; None to report nothing.
 
     Returns:
-        A record with one result per variant of the preprocessing, the artifact's own first. Its
-        only warning is the conclusion of the check.
+        A record with the result of the artifact's own preprocessing, then one result per candidate.
+        Its only warning is the conclusion of the check.
     """
     date = current_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         check = check_preprocess(path, dataset, config.evaluation, progress)
     return replace(
-        _make_record(dataset, config, date), warnings=(check.conclusion,), accuracy=check.results
+        _make_empty_record(dataset, config, date),
+        warnings=(check.conclusion,),
+        accuracy=check.results,
     )
 
 
 def _with_own_journal(options: EvaluationOptions, path: str) -> EvaluationOptions:
-    """Return the options with a journal file of the artifact's own, named by its hash."""
+    """Return the options with a separate journal file for an artifact, named by its hash."""
     if options.journal_path is None:
         return options
     name = f"{options.journal_path.name}.{hash_artifact(Path(path))[:12]}"
     return replace(options, journal_path=options.journal_path.with_name(name))
 
 
-def _make_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
-    """Make a record without results."""
+def _make_empty_record(dataset: Dataset, config: SuiteConfig, date: str) -> Record:
+    """Create a record without results."""
     location = dataset.location
     return Record(
         kind="accuracy",

@@ -219,7 +219,7 @@ def _make_config(args: argparse.Namespace) -> SuiteConfig:
     from tinyvit.bench.accuracy.suite import SuiteConfig
 
     options = EvaluationOptions(
-        runtime=args.runtime,
+        engine_name=args.runtime,
         device=args.device,
         threads=args.threads,
         preprocess=args.preprocess,

@@ -1,13 +1,14 @@
-"""Profilers, which list the kernels that an engine executed for an artifact.
+"""Profilers, which list the nodes that an engine executed, and with which kernels.
 
 Each engine that can report its kernels has one module here, named like the engine. The module
-defines `list_executed_kernels(path, threads) -> list[ExecutedKernel]`, which runs an artifact
-`RUNS` times on random input, with a batch of 1 if the batch is dynamic, and returns every node that
-the engine executed. It raises ArtifactError if the engine refuses the file, or if some
-multiply-accumulates cannot be counted. Modules whose names begin with an underscore are helpers.
+defines `list_executed_nodes(path, threads) -> list[ExecutedNode]`, a function that runs an artifact
+(exported model file) `RUNS` times on random input and returns every node that the engine executed.
+A dynamic batch size is set to 1. The function raises ArtifactError if the engine refuses the file,
+or if some multiply-accumulates cannot be counted. Modules whose names begin with an underscore are
+helpers.
 
-A "product" in these modules is a matrix product, a linear layer or a convolution: a node that
-performs multiply-accumulates.
+A "product" in these modules is a node that performs multiply-accumulates: a matrix product, a
+linear layer or a convolution.
 """
 
 from __future__ import annotations
@@ -23,28 +24,30 @@ import numpy as np
 from tinyvit.discovery import list_plugins, load_plugin
 
 RUNS = 9
-"""Runs per profile; the time of a kernel is their median, or the average from the engine."""
+"""Number of runs for a profile. The time of a node is the median of its times in these runs, or
+their average if the engine reports only the average."""
 
 
 @dataclass(frozen=True)
-class ExecutedKernel:
+class ExecutedNode:
     """One node that an engine executed.
 
     Attributes:
-        kind: The engine's name of the kernel or operator.
-        macs: Multiply-accumulates for one batch; 0 for a node that is not a product.
+        kernel_name: The engine's name of the kernel or operator that it ran.
+        macs: Number of multiply-accumulates for one batch; 0 for a node that is not a product.
         is_integer: Whether the node multiplies integers.
-        time_ms: Time of one run, slowed a little by the profiler.
+        time_ms: Time of the node in one run, slowed a little by the profiler.
     """
 
-    kind: str
+    kernel_name: str
     macs: int
     is_integer: bool
     time_ms: float
 
 
-Profiler: TypeAlias = "Callable[[Path, int], list[ExecutedKernel]]"
-"""Runs the artifact at a path on a number of CPU threads, and returns the executed nodes."""
+Profiler: TypeAlias = "Callable[[Path, int], list[ExecutedNode]]"
+"""Function `list_executed_nodes` of a profiler. Its arguments are the path of an artifact and the
+number of CPU threads."""
 
 
 def profiler_names() -> tuple[str, ...]:
@@ -56,9 +59,12 @@ def get_profiler(engine: str) -> Profiler:
     """Import the profiler of an engine.
 
     Args:
-        engine: A name from `profiler_names`.
+        engine: One of `profiler_names`.
+
+    Returns:
+        The function `list_executed_nodes` of the engine's module.
     """
-    return cast(Profiler, load_plugin(sys.modules[__name__], engine, "list_executed_kernels"))
+    return cast(Profiler, load_plugin(sys.modules[__name__], engine, "list_executed_nodes"))
 
 
 def random_input(shape: Iterable[int | str], dtype: str) -> Any:

@@ -1,9 +1,9 @@
 """Profiles a .tflite file: lists the kernels that LiteRT executed, in the order of execution.
 
-LiteRT's Python package has no profiler, but the C library inside it has one (headers
-litert/c/litert_profiler.h and litert/c/litert_compiled_model.h of google-ai-edge/LiteRT). The
-profiler runs in a separate process, because calls through ctypes are not checked and can crash the
-process.
+LiteRT's Python interface has no profiler, but the C library in the Python package has one (headers
+litert/c/litert_profiler.h and litert/c/litert_compiled_model.h of google-ai-edge/LiteRT). The C
+library is called in a separate process, because calls through ctypes are not checked and can crash
+the process.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ from tinyvit.bench.profilers import RUNS
 from tinyvit.errors import ArtifactError, MissingDependencyError
 
 _CPU = 1
-"""The value kLiteRtHwAcceleratorCpu of LiteRtHwAccelerators."""
+"""The C library's constant kLiteRtHwAcceleratorCpu."""
 _FLOAT32, _UINT8 = 1, 3
-"""Two values of LiteRtElementType."""
+"""Two values of the C library's enumeration LiteRtElementType."""
 _MAX_RANK = 8
-"""The constant LITERT_TENSOR_MAX_RANK of the C library."""
+"""The C library's constant LITERT_TENSOR_MAX_RANK."""
 _SUMMARY_ROW = re.compile(
     r"\s*(?:Delegate/)?(\S.*?)\s{2,}[\d.]+\s+[\d.]+\s+([\d.]+)\s+[\d.]+%.*?\s(\d+)\s+\["
 )
-"""A row of the summary's first table. Its columns are: kind, start, first time, average time in
-milliseconds, two percentages, memory, number of calls, and name. Groups: kind, average, calls."""
+"""A row of the first table in the profiler's summary.
+
+The columns are: kernel, start, time of the first call, average time in milliseconds, two
+percentages, memory, number of calls, and node. The groups of the pattern are the kernel, the
+average time and the number of calls.
+"""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class LiteRtKernel:
     """One executed kernel.
 
     Attributes:
-        name: XNNPACK's name of the kernel; for a kernel of LiteRT itself, the operator's name.
+        name: XNNPACK's name of the kernel; for a kernel of LiteRT itself, the name of the operator.
         time_ms: Average time of one run in milliseconds.
     """
 
@@ -46,7 +50,7 @@ class LiteRtKernel:
 
 @dataclass(frozen=True)
 class InputOutput:
-    """The shapes of a file with one input and one output, and the type of the input.
+    """The shapes of a model's only input and only output, and the data type of the input.
 
     Attributes:
         input_shape: Shape of the input.
@@ -80,13 +84,13 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
 
     Args:
         path: A .tflite file that `_tflite.read_checked_model` has accepted.
-        tensors: The input and the output of the file.
+        tensors: The input and the output of the model.
 
     Returns:
         The kernels in the order of execution.
 
     Raises:
-        ArtifactError: The process fails, or prints no profile.
+        ArtifactError: The process failed, or printed no profile.
     """
     command = [
         sys.executable,
@@ -98,9 +102,13 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
         str(int(tensors.is_uint8)),
     ]
     process = subprocess.run(command, capture_output=True, text=True)
+    # The first table of the summary has the title "Run Order" and ends with an empty line.
     table = process.stdout.partition("Run Order")[2].partition("\n\n")[0]
-    rows = (_SUMMARY_ROW.match(line) for line in table.splitlines())
-    kernels = [LiteRtKernel(row[1], float(row[2])) for row in rows if row and int(row[3]) == RUNS]
+    kernels = []
+    for line in table.splitlines():
+        row = _SUMMARY_ROW.match(line)
+        if row and int(row[3]) == RUNS:
+            kernels.append(LiteRtKernel(name=row[1], time_ms=float(row[2])))
     if process.returncode or not kernels:
         raise ArtifactError(
             f"LiteRT printed no profile of {path.name}",
@@ -110,17 +118,18 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
 
 
 class _ProfiledModel:
-    """A compiled model with LiteRT's profiler; the end of the process releases its memory."""
+    """A compiled model with LiteRT's profiler. Its memory is released when the process ends."""
 
     def __init__(self, path: str) -> None:
         """Load and compile a file for the CPU, with profiling."""
         self._library = _load_library()
-        self._environment, model, options, profiling = (ctypes.c_void_p() for _ in range(4))
+        self._environment, model, options, profiling_options = (ctypes.c_void_p() for _ in range(4))
         self._model, self._profiler = ctypes.c_void_p(), ctypes.c_void_p()
         self._call("CreateEnvironment", 0, None, ctypes.byref(self._environment))
         self._call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
         self._call("CreateOptions", ctypes.byref(options))
         self._call("SetOptionsHardwareAccelerators", options, _CPU)
+        # LiteRT frees the text with the given function, so that C's malloc must have allocated it.
         libc = ctypes.CDLL(None)
         libc.strdup.restype = ctypes.c_void_p
         text = ctypes.c_void_p(libc.strdup(b"enable_profiling = true\n"))
@@ -129,16 +138,20 @@ class _ProfiledModel:
             b"runtime_options_string",
             text,
             ctypes.cast(libc.free, ctypes.c_void_p),
-            ctypes.byref(profiling),
+            ctypes.byref(profiling_options),
         )
-        self._call("AddOpaqueOptions", options, profiling)
+        self._call("AddOpaqueOptions", options, profiling_options)
         self._call(
             "CreateCompiledModel", self._environment, model, options, ctypes.byref(self._model)
         )
         self._call("CompiledModelGetProfiler", self._model, ctypes.byref(self._profiler))
 
     def summarize_runs(self, tensors: InputOutput) -> str:
-        """Run the model once as a warm-up, profile `RUNS` runs, and return the summary."""
+        """Run the model once as a warm-up, profile `RUNS` runs, and return the summary.
+
+        Args:
+            tensors: The input and the output of the model.
+        """
         count, signature = ctypes.c_size_t(1), ctypes.c_size_t(0)
         input_element = _UINT8 if tensors.is_uint8 else _FLOAT32
         buffers = [
@@ -164,7 +177,13 @@ class _ProfiledModel:
     def _create_buffer(
         self, direction: str, shape: tuple[int, ...], element: int
     ) -> ctypes.c_void_p:
-        """Create the buffer of the first "Input" or "Output" of the first signature."""
+        """Create the buffer of the model's only input or output.
+
+        Args:
+            direction: "Input" or "Output".
+            shape: Shape of the tensor.
+            element: Data type of the tensor, `_FLOAT32` or `_UINT8`.
+        """
         tensor_type, requirements, buffer = _TensorType(), ctypes.c_void_p(), ctypes.c_void_p()
         tensor_type.element, tensor_type.layout.rank = element, len(shape)
         tensor_type.layout.sizes[: len(shape)] = shape
@@ -204,10 +223,11 @@ def main(path: str, input_sizes: str, output_sizes: str, is_uint8: str) -> None:
         output_sizes: Sizes of the output, separated by commas.
         is_uint8: "1" if the input is uint8, "0" if it is float32.
     """
-    input_shape, output_shape = (
-        tuple(map(int, sizes.split(","))) for sizes in (input_sizes, output_sizes)
+    tensors = InputOutput(
+        input_shape=tuple(map(int, input_sizes.split(","))),
+        output_shape=tuple(map(int, output_sizes.split(","))),
+        is_uint8=is_uint8 == "1",
     )
-    tensors = InputOutput(input_shape, output_shape, bool(int(is_uint8)))
     print(_ProfiledModel(path).summarize_runs(tensors))
 
 

@@ -1,8 +1,8 @@
 """The profiler of ExecuTorch.
 
 ExecuTorch's event trace lists the kernels that XNNPACK executed, with their data types but without
-shapes. The events are in the order of the nodes of the file's XNNPACK graphs, so that the
-multiply-accumulates are computed from the shapes in these graphs.
+shapes. The events are in the order of the nodes of the XNNPACK graphs in the file. Each event is
+therefore matched to its node, and the multiply-accumulates are computed from the node's shapes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
+from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.output_capture import quiet_loggers, silence_file_descriptors
 from tinyvit.runtimes.artifact import read_artifact
@@ -33,11 +33,19 @@ _KERNEL_PREFIXES = {
     "XNNDepthwiseConv2d": ("Convolution",),
     "XNNBatchMatrixMultiply": ("Batch Matrix Multiply",),
 }
-"""Product node of an XNNPACK graph -> prefixes of the names of kernels that may execute it."""
+"""Type of a product node in an XNNPACK graph -> beginnings of the names of its possible kernels."""
 _PRODUCT_KERNELS = ("Fully Connected", "Convolution", "Deconvolution", "Batch Matrix Multiply")
+"""Beginnings of the names of all kernels that perform multiply-accumulates."""
+_INTEGER_TYPES = re.compile("Q[SCU]8")
+"""XNNPACK's names of quantized 8-bit data types, which are part of the kernels' names."""
 _GRAPH_HEADER = re.compile(rb"XH00\x1e\x00")
-"""Magic number and header size, from the fifth byte of each XNNPACK graph in a .pte file (source:
-ExecuTorch, backends/xnnpack/serialization/xnnpack_graph_serialize.py)."""
+"""Magic number ("XH00") and size (30, a uint16) of the header of an XNNPACK graph in a .pte file.
+
+The offset and the size of the graph's FlatBuffer follow, each as a uint32 (source: ExecuTorch,
+backends/xnnpack/serialization/xnnpack_graph_serialize.py).
+"""
+_MAGIC_POSITION = 4
+"""Position of the magic number in the header, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -45,52 +53,65 @@ class _Product:
     """A product node of an XNNPACK graph.
 
     Attributes:
-        kernel_prefixes: Prefixes of the names of kernels that may execute it.
-        macs: Number of its multiply-accumulates.
+        kernel_prefixes: Beginnings of the names of the kernels that may execute the node.
+        macs: Number of multiply-accumulates of the node.
     """
 
     kernel_prefixes: tuple[str, ...]
     macs: int
 
 
-def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """Run an artifact and list the kernels that XNNPACK executed.
 
     Args:
         path: A .pte file.
-        threads: CPU threads.
+        threads: Number of CPU threads.
+
+    Returns:
+        The kernels in the order of execution, each as the node that it executed.
 
     Raises:
         ArtifactError: ExecuTorch refuses the file, or the kernels do not match its graphs.
         MissingDependencyError: ExecuTorch is not installed.
     """
     data = path.read_bytes()
-    products = _read_products(data)
-    kernels = []
-    for event in _run_profiled(path, data, threads):
-        kind, macs = event.name.rpartition(" #")[0], 0
-        if kind.startswith(_PRODUCT_KERNELS):
-            if not products or not kind.startswith(products[0].kernel_prefixes):
+    remaining_products = _read_products(data)
+    nodes = []
+    for event in _run_with_profiler(path, data, threads):
+        kernel_name, macs = event.name.rpartition(" #")[0], 0
+        if kernel_name.startswith(_PRODUCT_KERNELS):
+            if not remaining_products or not kernel_name.startswith(
+                remaining_products[0].kernel_prefixes
+            ):
                 raise ArtifactError(
-                    f"ExecuTorch executed the kernel {kind} of {path.name} in another order than"
-                    " the file's graph states",
+                    f"ExecuTorch executed the kernel {kernel_name} of {path.name} in another order"
+                    " than the file's graph states",
                     "report this as a bug of tinyvit-edge, with the file",
                 )
-            macs = products.pop(0).macs
-        is_integer = macs > 0 and re.search("Q[SCU]8", kind) is not None
-        kernels.append(
-            ExecutedKernel(kind, macs, is_integer, statistics.median(event.perf_data.raw))
-        )
-    if products:
+            macs = remaining_products.pop(0).macs
+        is_integer = macs > 0 and _INTEGER_TYPES.search(kernel_name) is not None
+        time_ms = statistics.median(event.perf_data.raw)
+        nodes.append(ExecutedNode(kernel_name, macs, is_integer, time_ms))
+    if remaining_products:
         raise ArtifactError(
-            f"{len(products)} products of {path.name} did not run in XNNPACK",
+            f"{len(remaining_products)} products of {path.name} did not run in XNNPACK",
             "report this as a bug of tinyvit-edge, with the file",
         )
-    return kernels
+    return nodes
 
 
-def _run_profiled(path: Path, data: bytes, threads: int) -> list[Any]:
-    """Run a file and return the executorch.devtools.inspector.Event of each XNNPACK kernel."""
+def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
+    """Run a file with ExecuTorch's profiler.
+
+    Args:
+        path: Path of the file.
+        data: Content of the file.
+        threads: Number of CPU threads.
+
+    Returns:
+        The `executorch.devtools.inspector.Event` of each executed XNNPACK kernel, in order.
+    """
     with silence_file_descriptors(), quiet_loggers("torch", "torchao", "executorch", "root"):
         try:
             import torch
@@ -127,14 +148,19 @@ def _read_products(data: bytes) -> list[_Product]:
     return [
         product
         for header in _GRAPH_HEADER.finditer(data)
-        for product in _iterate_products(_decode_graph(_graph_bytes(data, header)))
+        for product in _iterate_products(_decode_graph(_extract_graph(data, header)))
     ]
 
 
-def _graph_bytes(data: bytes, header: re.Match[bytes]) -> bytes:
-    """Return the FlatBuffer that follows the header of an XNNPACK graph."""
-    offset, size = struct.unpack_from("<II", data, header.start() + 6)
-    start = header.start() - 4 + offset
+def _extract_graph(data: bytes, header: re.Match[bytes]) -> bytes:
+    """Return the FlatBuffer that follows the header of an XNNPACK graph.
+
+    Args:
+        data: Content of the .pte file.
+        header: Match of `_GRAPH_HEADER` in the file.
+    """
+    offset, size = struct.unpack_from("<II", data, header.end())
+    start = header.start() - _MAGIC_POSITION + offset
     return data[start : start + size]
 
 
@@ -160,15 +186,16 @@ def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
         tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
         shapes[tensor["id_out"]] = tensor["dims"]
     for node in graph["xnodes"]:
-        kind, fields = node["xnode_union_type"], node["xnode_union"]
-        if kind not in _KERNEL_PREFIXES:
+        node_type, fields = node["xnode_union_type"], node["xnode_union"]
+        if node_type not in _KERNEL_PREFIXES:
             continue
         weight_id = fields["filter_id"] if "filter_id" in fields else fields["input2_id"]
         input_shape, weight_shape = shapes[fields["input1_id"]], shapes[weight_id]
-        if kind == "XNNConv2d":
-            depth = prod(weight_shape[1:4])
-        elif kind == "XNNDepthwiseConv2d":
-            depth = prod(weight_shape[1:3])
+        if node_type == "XNNConv2d":  # weights: (output channels, height, width, input channels)
+            macs_per_output = prod(weight_shape[1:4])
+        elif node_type == "XNNDepthwiseConv2d":  # weights: (1, height, width, channels)
+            macs_per_output = prod(weight_shape[1:3])
         else:
-            depth = input_shape[-1]
-        yield _Product(_KERNEL_PREFIXES[kind], prod(shapes[fields["output_id"]]) * depth)
+            macs_per_output = input_shape[-1]
+        macs = prod(shapes[fields["output_id"]]) * macs_per_output
+        yield _Product(_KERNEL_PREFIXES[node_type], macs)

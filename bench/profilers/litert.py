@@ -1,6 +1,6 @@
 """The profiler of LiteRT, which always runs on one thread.
 
-The profile lists kernels in the order of the file's operators, but without shapes. The
+LiteRT's profile lists kernels in the order of the file's operators, but without shapes. The
 multiply-accumulates are therefore computed from the shapes of the operators in the file.
 """
 
@@ -10,7 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from tinyvit.bench.profilers import ExecutedKernel
+from tinyvit.bench.profilers import ExecutedNode
 from tinyvit.bench.profilers._litert_profile import InputOutput, LiteRtKernel, profile_file
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.runtimes.engines import _tflite
@@ -24,15 +24,18 @@ _PRODUCT_KERNELS = (
     "DEPTHWISE_CONV_2D",
     "BATCH_MATMUL",
 )
-"""Prefixes of the names of product kernels: first XNNPACK's, then those of LiteRT itself."""
+"""Beginnings of the names of product kernels: first XNNPACK's, then those of LiteRT itself."""
 
 
-def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """Run an artifact on one thread and list the kernels that LiteRT executed.
 
     Args:
         path: A .tflite file.
-        threads: Ignored; the profiler of LiteRT runs on one thread.
+        threads: Ignored, because the profiler of LiteRT always runs on one thread.
+
+    Returns:
+        The kernels in the order of execution, each as the node that it executed.
 
     Raises:
         ArtifactError: LiteRT refuses the file, or its profile does not list all products.
@@ -44,28 +47,28 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
         raise MissingDependencyError.for_package("ai-edge-litert", extra="litert") from error
     model = schema.ModelT.InitFromPackedBuf(_tflite.read_checked_model(path))
     graph = model.subgraphs[0]
-    macs = _count_product_macs(model, schema.BuiltinOperator)
+    product_macs = _count_product_macs(model, schema.BuiltinOperator)
     input_tensor, output_tensor = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
     kernels = profile_file(
         path,
         InputOutput(
-            tuple(input_tensor.shape.tolist()),
-            tuple(output_tensor.shape.tolist()),
-            input_tensor.type == schema.TensorType.UINT8,
+            input_shape=tuple(input_tensor.shape.tolist()),
+            output_shape=tuple(output_tensor.shape.tolist()),
+            is_uint8=input_tensor.type == schema.TensorType.UINT8,
         ),
     )
-    if sum(map(_is_product, kernels)) != len(macs):
+    if sum(map(_is_product, kernels)) != len(product_macs):
         raise ArtifactError(
             f"LiteRT's profile of {path.name} does not list all products of the file",
             "report this as a bug of tinyvit-edge, with the file",
         )
-    remaining_macs = iter(macs)
+    remaining_macs = iter(product_macs)
     return [
-        ExecutedKernel(
-            kernel.name,
-            next(remaining_macs) if _is_product(kernel) else 0,
-            "Q" in kernel.name and "F32" not in kernel.name,
-            kernel.time_ms,
+        ExecutedNode(
+            kernel_name=kernel.name,
+            macs=next(remaining_macs) if _is_product(kernel) else 0,
+            is_integer=_is_integer(kernel),
+            time_ms=kernel.time_ms,
         )
         for kernel in kernels
     ]
@@ -75,16 +78,22 @@ def _is_product(kernel: LiteRtKernel) -> bool:
     return kernel.name.startswith(_PRODUCT_KERNELS)
 
 
+def _is_integer(kernel: LiteRtKernel) -> bool:
+    """Return whether a kernel has only quantized data types, such as QS8, in its name."""
+    return "Q" in kernel.name and "F32" not in kernel.name
+
+
 def _count_product_macs(model: Any, operators: Any) -> list[int]:
     """Count the multiply-accumulates of each product of the file, in the order of execution.
 
     Args:
-        model: The content of the file, as `schema_py_generated.ModelT`.
+        model: The content of the file, a `schema_py_generated.ModelT`.
         operators: The enumeration `schema_py_generated.BuiltinOperator`.
     """
     graph = model.subgraphs[0]
+    # TensorFlow Lite's schema says that readers take the larger of the old and the new field.
     codes = [max(code.builtinCode, code.deprecatedBuiltinCode) for code in model.operatorCodes]
-    products = (
+    product_codes = (
         operators.FULLY_CONNECTED,
         operators.CONV_2D,
         operators.DEPTHWISE_CONV_2D,
@@ -93,17 +102,17 @@ def _count_product_macs(model: Any, operators: Any) -> list[int]:
     macs = []
     for operator in graph.operators:
         code = codes[operator.opcodeIndex]
-        if code not in products:
+        if code not in product_codes:
             continue
         data, weight, output = (
             graph.tensors[index].shape.tolist()
             for index in (*operator.inputs[:2], operator.outputs[0])
         )
         if code == operators.BATCH_MATMUL:
-            depth = data[-1]
-        elif code == operators.DEPTHWISE_CONV_2D:
-            depth = prod(weight[1:3])
-        else:
-            depth = prod(weight[1:])
-        macs.append(prod(output) * depth)
+            macs_per_output = data[-1]
+        elif code == operators.DEPTHWISE_CONV_2D:  # weight: (1, height, width, channels)
+            macs_per_output = prod(weight[1:3])
+        else:  # weight: (output channels, ..., input channels)
+            macs_per_output = prod(weight[1:])
+        macs.append(prod(output) * macs_per_output)
     return macs

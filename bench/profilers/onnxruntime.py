@@ -1,7 +1,8 @@
 """The profiler of onnxruntime.
 
-Times and most shapes are in onnxruntime's own profile. It lacks the shapes of weights that a kernel
-has repacked; they are read from the optimized graph, which onnxruntime writes to a file.
+The times and most shapes are in onnxruntime's own profile. The profile lacks the shapes of weights
+that a kernel has repacked. These shapes are read from the optimized graph, which onnxruntime writes
+to a file.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.bench.onnx_protobuf import OnnxGraph, OnnxNode, read_graph, with_unique_node_names
-from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
+from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import detect_format
 from tinyvit.runtimes.engine_helpers import load_error
@@ -24,7 +25,8 @@ from tinyvit.runtimes.engines.onnxruntime import ORT
 _DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(uint8)": "uint8"}
 """onnxruntime's name of an input type -> name of the numpy dtype."""
 
-# Names of kernels of onnxruntime: those in onnxruntime/core/graph/contrib_ops, and ONNX operators.
+# onnxruntime's kernels have the names of ONNX operators, or of its own operators, which are defined
+# in onnxruntime/core/graph/contrib_ops of its repository.
 _CONVOLUTION_WEIGHT_INPUTS = {
     "Conv": 1,
     "FusedConv": 1,
@@ -32,16 +34,16 @@ _CONVOLUTION_WEIGHT_INPUTS = {
     "ConvInteger": 1,
     "QLinearConv": 3,
 }
-"""Convolution kernel -> index of the input that is its weights."""
-_INTEGER_PRODUCTS = (
+"""Name of a convolution kernel -> index of the node's input that contains the weights."""
+_INTEGER_MATRIX_PRODUCTS = (
     "QGemm",
     "QLinearMatMul",
     "MatMulInteger",
     "MatMulIntegerToFloat",
     "DynamicQuantizeMatMul",
 )
-_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", *_INTEGER_PRODUCTS)
-_INTEGER_KERNELS = ("ConvInteger", "QLinearConv", *_INTEGER_PRODUCTS)
+_MATRIX_PRODUCTS = ("Gemm", "FusedGemm", "MatMul", "FusedMatMul", *_INTEGER_MATRIX_PRODUCTS)
+_INTEGER_KERNELS = ("ConvInteger", "QLinearConv", *_INTEGER_MATRIX_PRODUCTS)
 _UNCOUNTED_KERNELS = (
     "Attention",
     "MultiHeadAttention",
@@ -59,47 +61,51 @@ class _NodeProfile:
     """The entries of one node in onnxruntime's profile.
 
     Attributes:
-        event_args: The field "args" of an entry: the operator's name, and the types and shapes of
-            inputs and outputs.
-        times_ms: Time of each run.
+        event_args: Value of "args" in an entry: the kernel's name ("op_name"), and the types and
+            shapes of inputs and outputs.
+        times_ms: Time of the node in each run.
     """
 
     event_args: dict[str, Any]
     times_ms: list[float] = field(default_factory=list)
 
 
-def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """Run an artifact and list the nodes that onnxruntime executed.
 
     Args:
         path: An .onnx or .ort file.
-        threads: CPU threads.
+        threads: Number of CPU threads.
+
+    Returns:
+        The nodes in the order of execution.
 
     Raises:
         ArtifactError: onnxruntime refuses the file, or some multiply-accumulates cannot be counted.
-        ValueError: The .onnx file is not an ONNX message.
+        ValueError: The .onnx file does not contain an ONNX model.
     """
     model = path.read_bytes()
-    if detect_format(path) is not ORT:  # .ort files have unique names from tinyvit-export
+    if detect_format(path) is not ORT:  # in .ort files, tinyvit-export made the names unique
         model = with_unique_node_names(model)
     with tempfile.TemporaryDirectory() as folder:
         profiles = _profile_nodes(model, threads, Path(folder), path)
         graph = read_graph((Path(folder) / "optimized.onnx").read_bytes())
-    return [_read_kernel(name, profile, graph, path) for name, profile in profiles.items()]
+    return [_make_node(name, profile, graph, path) for name, profile in profiles.items()]
 
 
-def _read_kernel(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -> ExecutedKernel:
-    kind = profile.event_args["op_name"]
-    if kind in _UNCOUNTED_KERNELS or name not in graph.nodes:
+def _make_node(name: str, profile: _NodeProfile, graph: OnnxGraph, path: Path) -> ExecutedNode:
+    """Combine what the profile and the optimized graph state about a node."""
+    kernel_name = profile.event_args["op_name"]
+    if kernel_name in _UNCOUNTED_KERNELS or name not in graph.nodes:
         raise ArtifactError(
-            f"the multiply-accumulates of {kind} in {path.name} cannot be counted",
+            f"the multiply-accumulates of {kernel_name} in {path.name} cannot be counted",
             "report this as a bug of tinyvit-edge, with the file",
         )
-    return ExecutedKernel(
-        kind,
-        _count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes),
-        kind in _INTEGER_KERNELS,
-        statistics.median(profile.times_ms),
+    return ExecutedNode(
+        kernel_name=kernel_name,
+        macs=_count_macs(graph.nodes[name], profile.event_args, graph.constant_shapes),
+        is_integer=kernel_name in _INTEGER_KERNELS,
+        time_ms=statistics.median(profile.times_ms),
     )
 
 
@@ -108,9 +114,9 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
 
     Args:
         model: The serialized model.
-        threads: CPU threads.
+        threads: Number of CPU threads.
         folder: An empty folder; the optimized graph is written there as "optimized.onnx".
-        path: Path of the model for error messages.
+        path: Path of the model, for error messages.
 
     Returns:
         The profile of each node by its name, in the order of execution.
@@ -146,20 +152,24 @@ def _count_macs(
     node: OnnxNode, event_args: dict[str, Any], constant_shapes: dict[str, tuple[int, ...]]
 ) -> int:
     """Count the multiply-accumulates of a node; 0 if it is not a product."""
-    kind = event_args["op_name"]
-    input_shapes, output_shapes = (
-        [shape for tensor in event_args[f"{side}_type_shape"] for shape in tensor.values()]
-        for side in ("input", "output")
-    )
-    if kind in _CONVOLUTION_WEIGHT_INPUTS:
-        index = _CONVOLUTION_WEIGHT_INPUTS[kind]
-        # Only the graph has the shapes of repacked weights, which are constants. Only the profile
-        # has the shapes of weights that another node computes.
+    kernel_name = event_args["op_name"]
+    input_shapes = _list_shapes(event_args["input_type_shape"])
+    output_shapes = _list_shapes(event_args["output_type_shape"])
+    if kernel_name in _CONVOLUTION_WEIGHT_INPUTS:
+        index = _CONVOLUTION_WEIGHT_INPUTS[kernel_name]
+        # Constant weights may be repacked, and then only the graph states their shape. If another
+        # node computes the weights, only the profile states it.
         weight_shape = constant_shapes.get(node.inputs[index]) or input_shapes[index]
         return int(prod(output_shapes[0]) * prod(weight_shape[1:]))
-    if kind not in _PRODUCTS:
+    if kernel_name not in _MATRIX_PRODUCTS:
         return 0
-    depth_axis = -1
+    summed_axis = -1
     if node.int_attributes.get("transA"):
-        depth_axis = 0 if node.int_attributes.get("transBatchA") else -2
-    return int(prod(output_shapes[0]) * input_shapes[0][depth_axis])
+        # With transBatchA, the batch axes of FusedMatMul's first input follow the summed axis.
+        summed_axis = 0 if node.int_attributes.get("transBatchA") else -2
+    return int(prod(output_shapes[0]) * input_shapes[0][summed_axis])
+
+
+def _list_shapes(tensors: list[dict[str, list[int]]]) -> list[list[int]]:
+    """Return the shapes of tensors, each of which the profile describes as {dtype: shape}."""
+    return [shape for tensor in tensors for shape in tensor.values()]

@@ -1,8 +1,8 @@
 """The profiler of OpenVINO.
 
 OpenVINO returns the graph that it executed, with the time of each node. One node of this graph may
-compute several products of the file, such as both products of an attention module. It then lists
-the names of the file's nodes that it replaces.
+compute several products of the file, such as both matrix products of an attention module. The node
+then lists the names of the file's nodes that it replaces.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.bench.profilers import RUNS, ExecutedKernel, random_input
+from tinyvit.bench.profilers import RUNS, ExecutedNode, random_input
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.engine_helpers import load_error
@@ -23,15 +23,19 @@ from tinyvit.runtimes.formats.openvino_ir import weights_path
 
 _PRODUCTS = ("MatMul", "Convolution", "GroupConvolution")
 _LAYERS_WITH_OWN_SHAPES = ("Convolution", "FullyConnected")
-"""Executed layers that compute exactly one product, so that they have the product's shapes."""
+"""Executed nodes of these types compute exactly one product, so that they have its shapes."""
 
 
-def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
+def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     """Run an artifact and list the nodes that OpenVINO executed.
 
     Args:
         path: An OpenVINO IR (.xml) or an .onnx file.
-        threads: CPU threads.
+        threads: Number of CPU threads.
+
+    Returns:
+        The nodes in the order of execution. A node that computes both a floating-point and an
+        integer product is listed twice, with half of its time each.
 
     Raises:
         ArtifactError: OpenVINO refuses the file, or some multiply-accumulates cannot be counted.
@@ -41,31 +45,33 @@ def list_executed_kernels(path: Path, threads: int) -> list[ExecutedKernel]:
         executed_graph, product_macs = _execute(path, threads)
     except RuntimeError as error:
         raise load_error(artifact.path, "OpenVINO", error) from error
-    kernels = [
-        kernel
-        for node in executed_graph.get_ordered_ops()
-        for kernel in _read_kernels(node, product_macs)
+    nodes = [
+        node
+        for graph_node in executed_graph.get_ordered_ops()
+        for node in _read_node(graph_node, product_macs)
     ]
-    executed_macs, file_macs = sum(kernel.macs for kernel in kernels), sum(product_macs.values())
+    executed_macs = sum(node.macs for node in nodes)
+    file_macs = sum(product_macs.values())
     if executed_macs != file_macs:
         raise ArtifactError(
             f"{path.name} has {file_macs} multiply-accumulates, but {executed_macs} were found in"
             " the graph that OpenVINO executed",
             "report this as a bug of tinyvit-edge, with the file",
         )
-    return kernels
+    return nodes
 
 
 def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
-    """Run a file; its layers that are not int8 run in float32.
+    """Run a file with OpenVINO's profiler. Layers that are not int8 run in float32.
 
     Returns:
-        The executed graph (an openvino.Model), and for each product of the file the name of its
-        node and its multiply-accumulates.
+        The executed graph (an openvino.Model), and the number of multiply-accumulates of each
+        product of the file, by the name of its node.
     """
     core = shared_core()
-    weight_files = () if path.suffix != ".xml" else (str(weights_path(path)),)
+    weight_files = (str(weights_path(path)),) if path.suffix == ".xml" else ()
     model = core.read_model(str(path), *weight_files)
+    # Dynamic sizes become 1, so that all shapes are static.
     model.reshape(
         {
             port: [size.get_length() if size.is_static else 1 for size in port.partial_shape]
@@ -83,23 +89,28 @@ def _execute(path: Path, threads: int) -> tuple[Any, dict[str, int]]:
         "INFERENCE_NUM_THREADS": threads,
         "PERF_COUNT": True,
     }
-    compiled = core.compile_model(model, "CPU", settings)
-    request = compiled.create_infer_request()
+    compiled_model = core.compile_model(model, "CPU", settings)
+    request = compiled_model.create_infer_request()
     inputs = [
         random_input(port.shape, np.dtype(port.element_type.to_dtype()).name)
-        for port in compiled.inputs
+        for port in compiled_model.inputs
     ]
     for _ in range(RUNS):
         request.infer(inputs)
-    return compiled.get_runtime_model(), product_macs
+    return compiled_model.get_runtime_model(), product_macs
 
 
-def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKernel]:
-    """Return the kernels of one node of the executed graph.
+def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
+    """Describe one node of the executed graph.
+
+    Args:
+        node: The node (an openvino.Node).
+        product_macs: Number of multiply-accumulates of each product of the file, by the name of its
+            node.
 
     Returns:
-        No kernel for a node that was not executed; two kernels for an attention node with a float
-        and an integer product; otherwise one kernel.
+        Nothing for a node that was not executed; two entries for an attention node with a
+        floating-point and an integer product; otherwise one entry.
     """
     facts = {
         key: str(node.get_rt_info()[key].astype(str))
@@ -108,26 +119,30 @@ def _read_kernels(node: Any, product_macs: dict[str, int]) -> list[ExecutedKerne
     if not facts["execTimeMcs"].isdigit():
         return []
     layer = facts["layerType"]
-    kind, time_ms = f"{layer} {facts['primitiveType']}", int(facts["execTimeMcs"]) / 1e3
-    is_8bit = [
+    kernel_name = f"{layer} {facts['primitiveType']}"
+    time_ms = int(facts["execTimeMcs"]) / 1e3
+    is_input_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()
         if not _is_constant(port)
     ]
     if layer in _LAYERS_WITH_OWN_SHAPES:
-        return [ExecutedKernel(kind, _count_executed_macs(node, layer), is_8bit[0], time_ms)]
+        macs = _count_executed_macs(node, layer)
+        return [ExecutedNode(kernel_name, macs, is_integer=is_input_8bit[0], time_ms=time_ms)]
     names = facts["originalLayersNames"].split(",")
     fused_macs = [product_macs[name] for name in names if name in product_macs]
-    # The first two inputs of an attention node (queries and keys) are those of its first product.
-    # The next input (values) is one of the two operands of the second product; the other one is
-    # computed inside the node. It has the same type, because no kernel mixes 8-bit and float.
+    # An attention node computes two products. The operands of the first are the first two inputs
+    # (queries and keys). One operand of the second is the next input (values); its other operand is
+    # computed inside the node and has the type of the values, because no kernel multiplies 8-bit by
+    # floating-point numbers.
+    is_product_integer = (all(is_input_8bit[:2]), *is_input_8bit[2:])
     macs_by_type: dict[bool, int] = defaultdict(int)
-    for macs, is_integer in zip(fused_macs, (all(is_8bit[:2]), *is_8bit[2:])):
+    for macs, is_integer in zip(fused_macs, is_product_integer):
         macs_by_type[is_integer] += macs
     if not macs_by_type:
-        return [ExecutedKernel(kind, 0, False, time_ms)]
+        return [ExecutedNode(kernel_name, macs=0, is_integer=False, time_ms=time_ms)]
     return [
-        ExecutedKernel(kind, macs, is_integer, time_ms / len(macs_by_type))
+        ExecutedNode(kernel_name, macs, is_integer, time_ms=time_ms / len(macs_by_type))
         for is_integer, macs in macs_by_type.items()
     ]
 
@@ -146,17 +161,19 @@ def _count_file_macs(node: Any) -> int:
     """Count the multiply-accumulates of a product of the file, whose shapes are all static."""
     left, right, output = map(_read_shape, (*node.inputs(), node.output(0)))
     if node.get_type_name() == "MatMul":
-        depth_axis = -2 if node.get_attributes()["transpose_a"] else -1
-        return prod(output) * int(left[depth_axis])
-    return prod(output) * prod(right) // output[1]
+        summed_axis = -2 if node.get_attributes()["transpose_a"] else -1
+        return prod(output) * int(left[summed_axis])
+    output_channels = output[1]
+    return prod(output) * prod(right) // output_channels
 
 
 def _count_executed_macs(node: Any, layer: str) -> int:
-    """Count the multiply-accumulates of an executed layer from its own shapes.
+    """Count the multiply-accumulates of an executed node from its own shapes.
 
-    The product cannot be looked up in the file by name, because OpenVINO may rename layers.
+    OpenVINO may rename such nodes, so that their names do not lead to the file's product.
     """
     data, weight, output = map(_read_shape, (*node.inputs()[:2], node.output(0)))
     if layer == "FullyConnected":
         return prod(output) * int(data[-1])
-    return prod(output) * (prod(weight) // output[1])
+    output_channels = output[1]
+    return prod(output) * (prod(weight) // output_channels)

@@ -11,7 +11,7 @@ from tinyvit.bench.report.tables import Table
 
 ACCURACY_TITLE = "Accuracy"
 _MAX_CLASSES = 10
-"""Maximum number of classes per artifact in the table of classes."""
+"""Maximum number of classes of an artifact in the table of classes."""
 
 
 def make_accuracy_tables(rows: Sequence[Row]) -> list[Table]:
@@ -27,7 +27,7 @@ def _make_accuracy_table(rows: Sequence[Row]) -> Table:
         "unreadable",
         "top-1 (95% interval)",
         "top-5 (95% interval)",
-        "expected calibration error",
+        "confidence error (expected calibration error, ECE)",
         "compared with",
         "agreement",
         "correct to wrong",
@@ -35,27 +35,30 @@ def _make_accuracy_table(rows: Sequence[Row]) -> Table:
         "McNemar's p",
         "preprocessing",
     )
-    cells = tuple(_accuracy_cells(row, row.accuracy) for row in rows if row.accuracy)
+    cells = tuple(_make_accuracy_cells(row, row.accuracy) for row in rows if row.accuracy)
     return Table(ACCURACY_TITLE, header, cells)
 
 
-def _accuracy_cells(row: Row, accuracy: AccuracyResult) -> tuple[str, ...]:
+def _make_accuracy_cells(row: Row, accuracy: AccuracyResult) -> tuple[str, ...]:
     (low1, high1), (low5, high5) = accuracy.top1_interval, accuracy.top5_interval
-    is_partial = accuracy.classified_count != accuracy.total_count
+    has_unreadable_images = accuracy.classified_count != accuracy.total_count
+    total = f" of {accuracy.total_count}" if has_unreadable_images else ""
     return (
         row.label,
         row.device.name,
-        f"{accuracy.classified_count}" + (f" of {accuracy.total_count}" if is_partial else ""),
+        f"{accuracy.classified_count}{total}",
         str(accuracy.unreadable_count or ""),
         f"{accuracy.top1:.2f}% ({low1:.2f} to {high1:.2f})",
         f"{accuracy.top5:.2f}% ({low5:.2f} to {high5:.2f})",
         f"{accuracy.expected_calibration_error:.1f}%",
-        *_reference_cells(accuracy.reference),
+        *_make_reference_cells(accuracy.reference),
         accuracy.preprocess,
     )
 
 
-def _reference_cells(reference: ReferenceComparison | None) -> tuple[str, str, str, str, str]:
+def _make_reference_cells(
+    reference: ReferenceComparison | None,
+) -> tuple[str, str, str, str, str]:
     if reference is None:
         return ("",) * 5
     return (
@@ -71,16 +74,17 @@ def _make_class_table(rows: Sequence[Row]) -> Table:
     header = ("artifact", "class", "WordNet id", "images", "top-1", "reference's top-1")
     cells = []
     for row in rows:
-        for accuracy in row.accuracy.classes[:_MAX_CLASSES] if row.accuracy else ():
-            reference = accuracy.reference_top1
+        classes = row.accuracy.classes if row.accuracy else ()
+        for class_accuracy in classes[:_MAX_CLASSES]:
+            reference_top1 = class_accuracy.reference_top1
             cells.append(
                 (
                     row.label,
-                    accuracy.label,
-                    accuracy.wnid,
-                    str(accuracy.image_count),
-                    f"{accuracy.top1:.1f}%",
-                    "" if reference is None else f"{reference:.1f}%",
+                    class_accuracy.label,
+                    class_accuracy.wnid,
+                    str(class_accuracy.image_count),
+                    f"{class_accuracy.top1:.1f}%",
+                    "" if reference_top1 is None else f"{reference_top1:.1f}%",
                 )
             )
     return Table("Classes with the lowest accuracy or the largest loss", header, tuple(cells))

@@ -1,7 +1,8 @@
-"""Draws the charts of a report as SVG, with matplotlib (extra "bench").
+"""Draws the charts of a report as SVG, with matplotlib, which the extra "bench" installs.
 
-matplotlib draws with placeholder colors. They are then replaced by CSS variables of the page, so
-that the same SVG works in light mode, dark mode and print. Text is not converted to outlines.
+matplotlib draws with placeholder colors, which are then replaced by CSS variables of the page, so
+that the same SVG works in light mode, dark mode and print. Text stays text in the SVG and is not
+converted to outlines.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -24,13 +26,29 @@ _STAGE_COLORS = ("#0d0e0f", "#101112", "#131415", "#161718")
 _VARIABLES = {_INK: "--ink", _FAINT: "--faint", _STRONG: "--strong", _PALE: "--pale"} | {
     color: f"--stage{i}" for i, color in enumerate(_STAGE_COLORS)
 }
-"""Placeholder color -> the CSS variable of the page that replaces it."""
+"""Placeholder color -> the CSS variable (defined in page.css) that replaces it."""
 _LABEL_OFFSETS_PT = (6, -15, 20, -29)
-"""Vertical distances of labels from their points, used in rotation so that the labels of
-neighboring points do not overlap."""
+"""Vertical distances of labels from their points, used in turn so that the labels of neighboring
+points do not overlap."""
+_LABEL_SPACE_PT = 6
+"""Horizontal distance of labels from their points."""
+_BAR_HEIGHT = 0.55
+"""Height of a bar as a fraction of the distance between bars."""
 _WIDTH_IN = 8.2
+_PARETO_HEIGHT_IN = 4.2
 _ROW_HEIGHT_IN = 0.42
+_AXIS_HEIGHT_IN = 0.9
+_LEGEND_HEIGHT_IN = 0.4
 _FONT_PT = 9
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A point of the Pareto chart."""
+
+    label: str
+    median_ms: float
+    accuracy: AccuracyResult
 
 
 def draw_pareto_chart(rows: Sequence[Row]) -> str:
@@ -39,21 +57,25 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if fewer than two rows have both a latency and an accuracy.
     """
-    points = [(row.label, row.latency, row.accuracy) for row in rows]
-    both = [(label, lat.median_ms, acc) for label, lat, acc in points if lat and acc]
-    if len(both) < 2:
+    points = [
+        _Point(row.label, row.latency.median_ms, row.accuracy)
+        for row in rows
+        if row.latency and row.accuracy
+    ]
+    if len(points) < 2:
         return ""
-    both.sort(key=lambda point: point[1])
-    front = find_pareto_front([(ms, accuracy.top1) for _, ms, accuracy in both])
-    with _open_figure(4.2) as (figure, axes):
-        front_ms, front_top1 = [both[i][1] for i in front], [both[i][2].top1 for i in front]
+    points.sort(key=lambda point: point.median_ms)
+    front = find_pareto_front([(point.median_ms, point.accuracy.top1) for point in points])
+    with _open_figure(_PARETO_HEIGHT_IN) as (figure, axes):
+        front_ms = [points[i].median_ms for i in front]
+        front_top1 = [points[i].accuracy.top1 for i in front]
         axes.step(front_ms, front_top1, where="post", color=_FAINT, linewidth=1.2, zorder=1)
-        for i, (label, ms, accuracy) in enumerate(both):
-            _draw_point(axes, ms, accuracy, _STRONG if i in front else _PALE)
+        for i, point in enumerate(points):
+            _draw_point(axes, point, _STRONG if i in front else _PALE)
             axes.annotate(
-                label,
-                (ms, accuracy.top1),
-                (6, _LABEL_OFFSETS_PT[i % len(_LABEL_OFFSETS_PT)]),
+                point.label,
+                (point.median_ms, point.accuracy.top1),
+                (_LABEL_SPACE_PT, _LABEL_OFFSETS_PT[i % len(_LABEL_OFFSETS_PT)]),
                 textcoords="offset points",
                 color=_INK,
                 fontsize=_FONT_PT,
@@ -61,8 +83,12 @@ def draw_pareto_chart(rows: Sequence[Row]) -> str:
         axes.set_xlabel("median latency, ms (lower is better)")
         axes.set_ylabel("top-1 accuracy, % (with 95% interval)")
         axes.margins(y=0.15)
-        axes.set_xlim(both[0][1] * 0.85, both[-1][1] * 1.25)
-        texts = [f"{label} {ms:.2f} ms, {accuracy.top1:.2f}%" for label, ms, accuracy in both]
+        # The additional space on the right is for the label of the slowest point.
+        axes.set_xlim(points[0].median_ms * 0.85, points[-1].median_ms * 1.25)
+        texts = [
+            f"{point.label} {point.median_ms:.2f} ms, {point.accuracy.top1:.2f}%"
+            for point in points
+        ]
         return _export_svg(figure, "Accuracy against latency", texts)
 
 
@@ -72,19 +98,19 @@ def draw_latency_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has a latency.
     """
-    timed = _select_latencies(rows)
-    if not timed:
+    labeled_latencies = _select_latencies(rows)
+    if not labeled_latencies:
         return ""
-    with _open_figure(0.9 + _ROW_HEIGHT_IN * len(timed)) as (figure, axes):
-        for y, (_, latency) in enumerate(timed):
+    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_latencies)) as (figure, axes):
+        for y, (_, latency) in enumerate(labeled_latencies):
             samples = [ms for turn in latency.turns_ms for ms in turn] or [latency.median_ms]
             low, high = np.quantile(samples, (0.1, 0.9))
-            axes.barh(y, latency.median_ms, height=0.55, color=_STRONG)
+            axes.barh(y, latency.median_ms, height=_BAR_HEIGHT, color=_STRONG)
             axes.plot([low, high], [y, y], color=_INK, linewidth=1.2)
             _draw_text(axes, max(high, latency.median_ms), y, f"{latency.median_ms:.2f}")
         caption = "median ms; the line spans the 10th to the 90th percentile"
-        _label_rows(axes, [label for label, _ in timed], caption)
-        texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in timed]
+        _label_rows(axes, [label for label, _ in labeled_latencies], caption)
+        texts = [f"{label} {latency.median_ms:.2f} ms" for label, latency in labeled_latencies]
         return _export_svg(figure, "Latency", texts)
 
 
@@ -94,30 +120,42 @@ def draw_stage_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has stage times.
     """
-    timed = [(label, lat.stages_ms) for label, lat in _select_latencies(rows) if lat.stages_ms]
-    if not timed:
+    labeled_stages = [
+        (label, latency.stages_ms)
+        for label, latency in _select_latencies(rows)
+        if latency.stages_ms
+    ]
+    if not labeled_stages:
         return ""
-    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
-    with _open_figure(1.3 + _ROW_HEIGHT_IN * len(timed)) as (figure, axes):
-        for y, (_, stages_ms) in enumerate(timed):
-            left = 0.0
-            for i, name in enumerate(names):
-                width = stages_ms.get(name, 0.0)
+    stage_names = list(dict.fromkeys(name for _, stages_ms in labeled_stages for name in stages_ms))
+    height_in = _AXIS_HEIGHT_IN + _LEGEND_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_stages)
+    with _open_figure(height_in) as (figure, axes):
+        for y, (_, stages_ms) in enumerate(labeled_stages):
+            start_ms = 0.0
+            for i, name in enumerate(stage_names):
+                stage_ms = stages_ms.get(name, 0.0)
                 color = _STAGE_COLORS[i % len(_STAGE_COLORS)]
-                label = name if y == 0 else None
-                axes.barh(y, width, left=left, height=0.55, color=color, label=label)
-                left += width
-        _label_rows(axes, [label for label, _ in timed], "median ms of each stage")
+                legend_entry = name if y == 0 else None  # one entry per stage, not one per bar
+                axes.barh(
+                    y,
+                    stage_ms,
+                    left=start_ms,
+                    height=_BAR_HEIGHT,
+                    color=color,
+                    label=legend_entry,
+                )
+                start_ms += stage_ms
+        _label_rows(axes, [label for label, _ in labeled_stages], "median ms of each stage")
         axes.legend(
             loc="lower left",
             bbox_to_anchor=(0, 1),
-            ncols=len(names),
+            ncols=len(stage_names),
             frameon=False,
             labelcolor=_INK,
             fontsize=_FONT_PT,
         )
         texts = []
-        for row_label, stages_ms in timed:
+        for row_label, stages_ms in labeled_stages:
             times = ", ".join(f"{name} {ms:.2f} ms" for name, ms in stages_ms.items())
             texts.append(f"{row_label} {times}")
         return _export_svg(figure, "Stages", texts)
@@ -129,38 +167,44 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
     Returns:
         An SVG element; "" if no row has an accuracy.
     """
-    distinct: dict[tuple[str, str, str], tuple[str, AccuracyResult]] = {}
+    # Several rows may show the same accuracy, such as those of different thread counts.
+    accuracies_by_key: dict[tuple[str, str, str], tuple[str, AccuracyResult]] = {}
     for row in rows:
         if row.accuracy:
             key = (row.artifact.sha256, row.engine, row.accuracy.preprocess)
-            distinct[key] = (row.label, row.accuracy)
-    if not distinct:
+            accuracies_by_key[key] = (row.label, row.accuracy)
+    if not accuracies_by_key:
         return ""
-    evaluated = list(distinct.values())
-    with _open_figure(0.9 + _ROW_HEIGHT_IN * len(evaluated)) as (figure, axes):
-        for y, (_, accuracy) in enumerate(evaluated):
+    labeled_accuracies = list(accuracies_by_key.values())
+    with _open_figure(_AXIS_HEIGHT_IN + _ROW_HEIGHT_IN * len(labeled_accuracies)) as (figure, axes):
+        for y, (_, accuracy) in enumerate(labeled_accuracies):
             low, high = accuracy.top1_interval
             axes.plot([low, high], [y, y], color=_FAINT, linewidth=4, solid_capstyle="butt")
             axes.plot([accuracy.top1], [y], "o", color=_STRONG)
             _draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
         axes.margins(x=0.2)
         caption = "top-1 accuracy, % (with 95% interval)"
-        _label_rows(axes, [label for label, _ in evaluated], caption)
-        texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in evaluated]
+        _label_rows(axes, [label for label, _ in labeled_accuracies], caption)
+        texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in labeled_accuracies]
         return _export_svg(figure, "Accuracy", texts)
 
 
 def _select_latencies(rows: Sequence[Row]) -> list[tuple[str, LatencyResult]]:
+    """Return label and latency of the rows that have a latency."""
     return [(row.label, row.latency) for row in rows if row.latency]
 
 
-def _draw_point(axes: Any, ms: float, accuracy: AccuracyResult, color: str) -> None:
-    low, high = accuracy.top1_interval
-    errors = [[accuracy.top1 - low], [high - accuracy.top1]]
-    axes.errorbar(ms, accuracy.top1, errors, fmt="o", color=color, capsize=3, linewidth=1, zorder=2)
+def _draw_point(axes: Any, point: _Point, color: str) -> None:
+    """Draw a point of the Pareto chart, with the interval of the accuracy."""
+    top1, (low, high) = point.accuracy.top1, point.accuracy.top1_interval
+    errors = [[top1 - low], [high - top1]]
+    axes.errorbar(
+        point.median_ms, top1, errors, fmt="o", color=color, capsize=3, linewidth=1, zorder=2
+    )
 
 
 def _draw_text(axes: Any, x: float, y: float, text: str) -> None:
+    """Write a text to the right of a position."""
     axes.text(x, y, f" {text}", va="center", color=_INK, fontsize=_FONT_PT)
 
 
@@ -175,7 +219,11 @@ def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
 
 @contextmanager
 def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
-    """Create an empty matplotlib figure and its axes, in the style of the page."""
+    """Create an empty matplotlib figure with one pair of axes, in the style of the page.
+
+    Yields:
+        The figure and its axes (matplotlib.figure.Figure, matplotlib.axes.Axes).
+    """
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -202,11 +250,16 @@ def _open_figure(height_in: float) -> Iterator[tuple[Any, Any]]:
 def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     """Convert the figure to an SVG element for an HTML page.
 
-    This removes the XML prolog, the fixed size and matplotlib's fonts, replaces the placeholder
-    colors, and adds `texts` as a description for screen readers.
+    This removes the XML prolog, the fixed size and matplotlib's fonts, and replaces the placeholder
+    colors.
+
+    Args:
+        figure: The figure.
+        title: Title of the chart.
+        texts: Names and values, which describe the chart to screen readers.
     """
     output = io.StringIO()
-    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))  # None leaves an entry out
     figure.savefig(output, format="svg", transparent=True, metadata=metadata)
     text = output.getvalue()
     text = text[text.index("<svg") :]

@@ -10,7 +10,7 @@ from tinyvit.bench.report.rows import describe_engine, describe_threads
 from tinyvit.bench.report.tables import format_percentile, format_ratio
 
 _MAX_CLASSES = 5
-"""Maximum number of classes per artifact that are listed."""
+"""Maximum number of classes of an artifact that are listed."""
 
 
 def format_latency_record(record: Record) -> list[str]:
@@ -26,11 +26,11 @@ def format_latency_record(record: Record) -> list[str]:
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
         " latency / first artifact's |",
         "|---" * 9 + "|",
-        *(_latency_row(result) for result in record.latency),
+        *(_format_latency_row(result) for result in record.latency),
         "",
     ]
     for result in record.latency:
-        lines += _latency_details(result)
+        lines += _format_latency_details(result)
     for baseline in record.baselines:
         name, ratio = Path(baseline.artifact_path).name, format_ratio(baseline.ratio)
         lines.append(
@@ -45,18 +45,18 @@ def format_accuracy_record(record: Record) -> list[str]:
         f"{record.dataset['source']}; {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
-        "| artifact | engine | images | top-1 (95% interval) | top-5 | expected calibration error |"
-        " images/s |",
+        "| artifact | engine | images | top-1 (95% interval) | top-5 |"
+        " confidence error (expected calibration error, ECE) | images/s |",
         "|---" * 7 + "|",
-        *(_accuracy_row(result) for result in record.accuracy),
+        *(_format_accuracy_row(result) for result in record.accuracy),
     ]
     for result in record.accuracy:
-        lines += _reference_details(result)
+        lines += _format_reference_details(result)
     return lines
 
 
 def format_preprocess_check(record: Record) -> list[str]:
-    """Format the accuracy with each variant of the preprocessing, and the conclusion."""
+    """Format the accuracy with each kind of preprocessing, and the conclusion."""
     lines = [
         f"{record.dataset['source']}; {record.date}",
         "",
@@ -65,23 +65,22 @@ def format_preprocess_check(record: Record) -> list[str]:
     ]
     for result in record.accuracy:
         comparison = result.reference
-        cells = (
-            f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
-            if comparison
-            else " | | "
-        )
+        cells = " | | "
+        if comparison:
+            cells = f"{comparison.better} | {comparison.worse} | {comparison.p_value:.2g}"
         lines.append(f"| {result.preprocess} | {result.top1:.2f}% | {cells} |")
-    return [*lines, "", *record.warnings]
+    conclusion = record.warnings
+    return [*lines, "", *conclusion]
 
 
 def format_comparison(comparison: RecordComparison) -> list[str]:
-    """Format the change of each artifact, and the results without a counterpart."""
+    """Format the change of each artifact, and name the results that are in only one record."""
     lines = ["| artifact | before | after | change (95% interval) | |", "|---|---|---|---|---|"]
-    lines += [_change_row(change) for change in comparison.changes]
+    lines += [_format_change_row(change) for change in comparison.changes]
     return lines + [f"in only one of the records: {name}" for name in comparison.unmatched]
 
 
-def _latency_row(result: LatencyResult) -> str:
+def _format_latency_row(result: LatencyResult) -> str:
     engine = result.artifact.engine
     has_range = result.min_ms is not None and result.max_ms is not None
     cells = (
@@ -98,13 +97,18 @@ def _latency_row(result: LatencyResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _latency_details(result: LatencyResult) -> list[str]:
+def _format_latency_details(result: LatencyResult) -> list[str]:
+    """Format precision, device, and the results that were requested by options, as lines."""
     artifact = result.artifact
-    share = artifact.int8_mac_share
+    integer_share = ""
+    if artifact.int8_mac_share is not None:
+        integer_share = (
+            f", {artifact.int8_mac_share:.0%} of the multiply-accumulates in integer kernels"
+        )
     lines = [
         f"{Path(artifact.path).name}, threads {describe_threads(artifact.engine)}, batch"
         f" {result.batch}: {artifact.precision or 'unknown precision'} on {artifact.engine.device}"
-        + ("" if share is None else f", {share:.0%} of the multiply-accumulates in integer kernels")
+        f"{integer_share}"
     ]
     if result.p99_limit_ms is not None:
         lines.append(
@@ -116,11 +120,12 @@ def _latency_details(result: LatencyResult) -> list[str]:
         lines.append(f"  stages: {stages}")
     if result.cold_start:
         start = result.cold_start
-        peak = start.peak_memory_bytes
+        peak_memory = ""
+        if start.peak_memory_bytes is not None:
+            peak_memory = f"; peak memory {start.peak_memory_bytes / 2**20:.0f} MiB"
         lines.append(
             f"  cold start: import {start.import_ms:.0f} ms, load {start.load_ms:.0f} ms,"
-            f" first inference {start.first_inference_ms:.0f} ms"
-            + ("" if peak is None else f"; peak memory {peak / 2**20:.0f} MiB")
+            f" first inference {start.first_inference_ms:.0f} ms{peak_memory}"
         )
     if result.peak_share is not None:
         lines.append(f"  {result.peak_share:.0%} of the speed that the device's peak rates allow")
@@ -132,13 +137,14 @@ def _latency_details(result: LatencyResult) -> list[str]:
     return lines
 
 
-def _accuracy_row(result: AccuracyResult) -> str:
-    is_partial = result.classified_count != result.total_count
+def _format_accuracy_row(result: AccuracyResult) -> str:
+    has_unreadable_images = result.classified_count != result.total_count
+    total = f" of {result.total_count}" if has_unreadable_images else ""
     low, high = result.top1_interval
     cells = (
         Path(result.artifact.path).name,
         result.artifact.engine.engine,
-        f"{result.classified_count}" + (f" of {result.total_count}" if is_partial else ""),
+        f"{result.classified_count}{total}",
         f"{result.top1:.2f}% ({low:.1f} to {high:.1f})",
         f"{result.top5:.2f}%",
         f"{result.expected_calibration_error:.1f}%",
@@ -147,7 +153,7 @@ def _accuracy_row(result: AccuracyResult) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _reference_details(result: AccuracyResult) -> list[str]:
+def _format_reference_details(result: AccuracyResult) -> list[str]:
     """Format the comparison with the reference, and the classes with the largest loss."""
     comparison = result.reference
     if comparison is None:
@@ -159,23 +165,26 @@ def _reference_details(result: AccuracyResult) -> list[str]:
         f" wrong, {comparison.better} from wrong to correct (McNemar's p ="
         f" {comparison.p_value:.2g})",
     ]
-    losses = [
-        row
-        for row in result.classes
-        if row.reference_top1 is not None and row.top1 < row.reference_top1
+    worse_classes = [
+        accuracy
+        for accuracy in result.classes
+        if accuracy.reference_top1 is not None and accuracy.top1 < accuracy.reference_top1
     ]
-    for row in losses[:_MAX_CLASSES]:
-        line = f"  {row.reference_top1:.1f}% -> {row.top1:.1f}% of {row.image_count} images"
-        lines.append(f"{line}  {row.label}  {row.wnid}".rstrip())
+    for accuracy in worse_classes[:_MAX_CLASSES]:
+        change = f"{accuracy.reference_top1:.1f}% -> {accuracy.top1:.1f}%"
+        line = f"  {change} of {accuracy.image_count} images  {accuracy.label}  {accuracy.wnid}"
+        lines.append(line.rstrip())
     return lines
 
 
-def _change_row(change: Change) -> str:
+def _format_change_row(change: Change) -> str:
     if change.kind == "latency":
         before, after = f"{change.before:.2f} ms", f"{change.after:.2f} ms"
-        interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"
+        change_and_interval = f"x {change.change:.3f} ({change.low:.3f} to {change.high:.3f})"
     else:
         before, after = f"{change.before:.2f}%", f"{change.after:.2f}%"
-        interval = f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
+        change_and_interval = (
+            f"{change.change:+.2f} ({change.low:+.2f} to {change.high:+.2f}) points"
+        )
     verdict = "REGRESSION" if change.is_regression else "ok"
-    return f"| {change.artifact} | {before} | {after} | {interval} | {verdict} |"
+    return f"| {change.artifact} | {before} | {after} | {change_and_interval} | {verdict} |"

@@ -1,4 +1,4 @@
-"""Lists the notes and the tables of a report, which are the same in every report format."""
+"""Lists the notes (failures and warnings) and the tables of a report, for every report format."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class Note:
     """A failure or warning, shown at the top of a report.
 
     Attributes:
-        kind: "failure" for something that could not be measured, otherwise "warning".
-        text: The sentence.
+        kind: "failure" if an artifact or baseline could not be measured, otherwise "warning".
+        text: The failure or the warning, in one line.
     """
 
     kind: Literal["failure", "warning"]
@@ -34,19 +34,20 @@ class Note:
 def list_notes(records: Sequence[Record]) -> list[Note]:
     """Return the failures of all records, then their warnings.
 
-    If the records are of several devices, each note begins with the name of its device.
+    If the records are from several devices, each note begins with the name of its device.
     """
     has_several_devices = len({record.device.name for record in records}) > 1
 
-    def prefix(record: Record) -> str:
-        return f"{record.device.name}: " if has_several_devices else ""
-
-    failures = [Note("failure", prefix(r) + line) for r in records for line in r.failures]
-    return failures + [Note("warning", prefix(r) + line) for r in records for line in r.warnings]
+    failures, warnings = [], []
+    for record in records:
+        prefix = f"{record.device.name}: " if has_several_devices else ""
+        failures += [Note("failure", prefix + line) for line in record.failures]
+        warnings += [Note("warning", prefix + line) for line in record.warnings]
+    return [*failures, *warnings]
 
 
 def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Return the tables of a report in order, without empty tables and empty columns."""
+    """Return the tables of a report in their order; empty tables and columns are left out."""
     tables = [
         make_summary_table(rows),
         *make_latency_tables(records, rows),
@@ -58,16 +59,21 @@ def list_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
 
 
 def _omit_empty_columns(table: Table) -> Table:
-    """Return the table without empty columns, and without a device column of only one device."""
+    """Return the table without its empty columns.
+
+    A column "device" in which all cells are equal is left out too, except as the first column, in
+    the table of devices.
+    """
     columns = list(zip(*table.rows))
 
     def is_shown(index: int) -> bool:
-        is_device = table.header[index] == "device" and index > 0
-        return any(columns[index]) and not (is_device and len(set(columns[index])) == 1)
+        is_device_column = table.header[index] == "device" and index > 0
+        has_one_device = is_device_column and len(set(columns[index])) == 1
+        return any(columns[index]) and not has_one_device
 
-    shown = [index for index in range(len(table.header)) if is_shown(index)]
+    shown_indices = [index for index in range(len(table.header)) if is_shown(index)]
     return Table(
-        table.title,
-        tuple(table.header[index] for index in shown),
-        tuple(tuple(row[index] for index in shown) for row in table.rows),
+        title=table.title,
+        header=tuple(table.header[index] for index in shown_indices),
+        rows=tuple(tuple(row[index] for index in shown_indices) for row in table.rows),
     )

@@ -20,7 +20,7 @@ STAGES_TITLE = "Stages from image file to predicted classes (median ms)"
 
 
 def make_latency_tables(records: Sequence[Record], rows: Sequence[Row]) -> list[Table]:
-    """Create the latency tables; tables of something that was not measured have no rows."""
+    """Create the latency tables. A table has no rows if its values were not measured."""
     return [
         _make_percentile_table(rows),
         _make_stage_table(rows),
@@ -45,11 +45,11 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
         "max",
         "warm-up queries",
     )
-    cells = tuple(_percentile_cells(row, row.latency) for row in rows if row.latency)
+    cells = tuple(_make_percentile_cells(row, row.latency) for row in rows if row.latency)
     return Table(LATENCY_TITLE, header, cells)
 
 
-def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
+def _make_percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
     count = latency.sample_count
     percentiles = (
         format_percentile(latency.p90_ms, 0.9, count),
@@ -70,13 +70,17 @@ def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
 
 
 def _make_stage_table(rows: Sequence[Row]) -> Table:
-    timed = [(row, row.latency.stages_ms) for row in rows if row.latency and row.latency.stages_ms]
-    names = list(dict.fromkeys(name for _, stages_ms in timed for name in stages_ms))
+    rows_with_stages = [
+        (row, row.latency.stages_ms) for row in rows if row.latency and row.latency.stages_ms
+    ]
+    stage_names = list(
+        dict.fromkeys(name for _, stages_ms in rows_with_stages for name in stages_ms)
+    )
     cells = []
-    for row, stages_ms in timed:
-        times = [format_number(stages_ms.get(name)) for name in names]
-        cells.append((row.label, row.device.name, *times))
-    return Table(STAGES_TITLE, ("artifact", "device", *names), tuple(cells))
+    for row, stages_ms in rows_with_stages:
+        formatted_times = [format_number(stages_ms.get(name)) for name in stage_names]
+        cells.append((row.label, row.device.name, *formatted_times))
+    return Table(STAGES_TITLE, ("artifact", "device", *stage_names), tuple(cells))
 
 
 def _make_cold_start_table(rows: Sequence[Row]) -> Table:
@@ -147,18 +151,20 @@ def _make_peak_table(records: Sequence[Record], rows: Sequence[Row]) -> Table:
         "memory GB/s",
         "share of peak speed",
     )
-    peaks = {device_key(r.device): r.peak_rates for r in records if r.peak_rates}
+    rates_by_device = {
+        device_key(record.device): record.peak_rates for record in records if record.peak_rates
+    }
     cells = []
     for row in rows:
-        peak = peaks.get(device_key(row.device))
-        if peak and row.latency and row.latency.peak_share is not None:
+        rates = rates_by_device.get(device_key(row.device))
+        if rates and row.latency and row.latency.peak_share is not None:
             cells.append(
                 (
                     row.label,
                     row.device.name,
-                    f"{peak.float32_gmacs_per_s:.0f}",
-                    f"{peak.int8_gmacs_per_s:.0f}",
-                    f"{peak.memory_gb_per_s:.0f}",
+                    f"{rates.float32_gmacs_per_s:.0f}",
+                    f"{rates.int8_gmacs_per_s:.0f}",
+                    f"{rates.memory_gb_per_s:.0f}",
                     format_share(row.latency.peak_share),
                 )
             )

@@ -1,4 +1,4 @@
-"""Creates the HTML report: one self-contained page with notes, tables and charts."""
+"""Creates the HTML report: one page without other files, with notes, tables and charts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PAGE = """\
 def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> str:
     """Return the report as an HTML page.
 
-    All text of the records is escaped, so that it cannot contain markup.
+    All text of the records is escaped, so that a record cannot add markup to the page.
 
     Args:
         records: The records.
@@ -60,16 +60,16 @@ def format_page(records: Sequence[Record], rows: Sequence[Row], title: str) -> s
 
 
 def _draw_figures(records: Sequence[Record], rows: Sequence[Row]) -> dict[str, list[str]]:
-    """Return the figures that follow each table, by the title of the table."""
+    """Draw the charts; return those that follow each table, by the title of the table."""
     figures: dict[str, list[str]] = {SUMMARY_TITLE: [], LATENCY_TITLE: [], STAGES_TITLE: []}
     devices = list_devices(records)
     for device in devices:
-        own_rows = [row for row in rows if device_key(row.device) == device_key(device)]
+        device_rows = [row for row in rows if device_key(row.device) == device_key(device)]
         suffix = f", {device.name}" if len(devices) > 1 else ""
         for title, heading, svg in (
-            (SUMMARY_TITLE, "Accuracy against latency", charts.draw_pareto_chart(own_rows)),
-            (LATENCY_TITLE, "Latency chart", charts.draw_latency_chart(own_rows)),
-            (STAGES_TITLE, "Stages chart", charts.draw_stage_chart(own_rows)),
+            (SUMMARY_TITLE, "Accuracy against latency", charts.draw_pareto_chart(device_rows)),
+            (LATENCY_TITLE, "Latency chart", charts.draw_latency_chart(device_rows)),
+            (STAGES_TITLE, "Stages chart", charts.draw_stage_chart(device_rows)),
         ):
             figures[title].append(_format_figure(heading + suffix, svg))
     figures[ACCURACY_TITLE] = [_format_figure("Accuracy chart", charts.draw_accuracy_chart(rows))]
@@ -89,8 +89,10 @@ def _format_figure(title: str, svg: str) -> str:
 
 def _format_table(table: Table) -> str:
     header = "".join(f"<th>{escape(cell)}</th>" for cell in table.header)
-    rows = "\n".join(
-        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows
-    )
-    content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{rows}\n</tbody>"
+    rows = []
+    for row in table.rows:
+        cells = "".join(f"<td>{escape(cell)}</td>" for cell in row)
+        rows.append(f"<tr>{cells}</tr>")
+    body = "\n".join(rows)
+    content = f"<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>"
     return f'<h2>{escape(table.title)}</h2>\n<div class="wide"><table>\n{content}\n</table></div>'

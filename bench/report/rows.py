@@ -1,7 +1,11 @@
-"""Creates the rows of a report: each joins the latency and the accuracy of one artifact."""
+"""Creates the rows of a report, each of which joins one artifact's latency and accuracy.
+
+An artifact is an exported model file.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +21,13 @@ class Row:
     """The results of one artifact in one engine on one device.
 
     Attributes:
-        device: The device of the latency; without a latency, the device of the accuracy.
+        device: The device on which the latency was measured; without a latency, the device on which
+            the accuracy was measured.
         artifact: The artifact and its engine.
         latency: The latency; None if it was not measured.
-        accuracy: The accuracy, from any device; None if it was not measured.
-        label: File name of the artifact; with the engine, threads, batch or scenario if rows could
-            not be told apart otherwise.
+        accuracy: The accuracy, measured on any device; None if it was not measured.
+        label: File name of the artifact, followed by the engine, threads, batch and scenario as far
+            as they are needed to tell the rows apart.
     """
 
     device: DeviceInfo
@@ -50,49 +55,68 @@ def make_rows(records: Sequence[Record]) -> list[Row]:
 
     Returns:
         One row per latency result, with the first accuracy result of the same artifact (by hash)
-        and engine; then one row per accuracy result that no latency result matches.
+        and engine; then one row per accuracy result for which there is no latency result.
     """
-    accuracies: dict[tuple[str, str], AccuracyResult] = {}
-    for record in records:
-        for accuracy in record.accuracy:
-            accuracies.setdefault(_join_key(accuracy.artifact), accuracy)
     latencies = [(record.device, result) for record in records for result in record.latency]
-    used_keys = {_join_key(result.artifact) for _, result in latencies}
-    remaining = [
-        (record.device, result)
-        for record in records
-        for result in record.accuracy
-        if _join_key(result.artifact) not in used_keys
+    accuracies = [(record.device, result) for record in records for result in record.accuracy]
+    first_accuracies: dict[tuple[str, str], AccuracyResult] = {}
+    for _, accuracy in accuracies:
+        first_accuracies.setdefault(_make_join_key(accuracy.artifact), accuracy)
+    latency_keys = {_make_join_key(latency.artifact) for _, latency in latencies}
+    accuracies_alone = [
+        (device, accuracy)
+        for device, accuracy in accuracies
+        if _make_join_key(accuracy.artifact) not in latency_keys
     ]
-    labels = _make_labels([*latencies, *remaining])
+    labels = iter(_make_labels([*latencies, *accuracies_alone]))
     rows = [
-        Row(device, result.artifact, result, accuracies.get(_join_key(result.artifact)), label)
-        for (device, result), label in zip(latencies, labels)
+        Row(
+            device=device,
+            artifact=latency.artifact,
+            latency=latency,
+            accuracy=first_accuracies.get(_make_join_key(latency.artifact)),
+            label=next(labels),
+        )
+        for device, latency in latencies
     ]
-    return rows + [
-        Row(device, result.artifact, None, result, label)
-        for (device, result), label in zip(remaining, labels[len(latencies) :])
+    rows += [
+        Row(
+            device=device,
+            artifact=accuracy.artifact,
+            latency=None,
+            accuracy=accuracy,
+            label=next(labels),
+        )
+        for device, accuracy in accuracies_alone
     ]
+    return rows
 
 
 def find_pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return the indices of the Pareto-optimal points: no other has both values better.
+    """Return the indices of the Pareto-optimal points.
+
+    A point is Pareto-optimal if no other point is at least as good in both values and better in
+    one.
 
     Args:
         points: Pairs of a latency (lower is better) and an accuracy (higher is better).
 
     Returns:
-        The indices in ascending order of latency.
+        The indices in ascending order of latency. Of equal points, only one is included.
     """
     front: list[int] = []
+    best_accuracy = -math.inf
+    # From fast to slow, a point is optimal if it is more accurate than all faster points.
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
-        if not front or points[i][1] > points[front[-1]][1]:
+        accuracy = points[i][1]
+        if accuracy > best_accuracy:
             front.append(i)
+            best_accuracy = accuracy
     return front
 
 
 def device_key(device: DeviceInfo) -> tuple[str, str, str]:
-    """Return name, CPU and architecture, which identify a device across records."""
+    """Return name, processor and architecture, which identify a device across records."""
     return device.name, device.cpu, device.architecture
 
 
@@ -114,27 +138,38 @@ def describe_threads(engine: RuntimeInfo) -> str:
     return "default" if engine.threads is None else str(engine.threads)
 
 
-def _join_key(artifact: ArtifactInfo) -> tuple[str, str]:
+def _make_join_key(artifact: ArtifactInfo) -> tuple[str, str]:
+    """Return hash and engine, which a latency and an accuracy must share to be in one row."""
     return artifact.sha256, artifact.engine.engine
 
 
 def _make_labels(results: Sequence[tuple[DeviceInfo, _Result]]) -> list[str]:
     """Return a label for each result: its file name.
 
-    If a file name occurs twice on one device, every label also includes those of engine, threads,
+    If a file name occurs twice on one device, each label also includes those of engine, threads,
     batch and scenario that are not the same for all results.
     """
-    parts = [_label_parts(result) for _, result in results]
-    names = {(device_key(device), part[0]) for (device, _), part in zip(results, parts)}
-    if len(names) == len(parts):
-        return [part[0] for part in parts]
-    differing = [i for i in range(1, 5) if len({part[i] for part in parts}) > 1]
-    return [", ".join([part[0], *(part[i] for i in differing if part[i])]) for part in parts]
+    file_names = [Path(result.artifact.path).name for _, result in results]
+    names_on_devices = {
+        (device_key(device), name) for (device, _), name in zip(results, file_names)
+    }
+    if len(names_on_devices) == len(results):
+        return file_names
+    details = [_list_label_details(result) for _, result in results]
+    is_same_for_all = [len(set(values)) == 1 for values in zip(*details)]
+    labels = []
+    for name, values in zip(file_names, details):
+        shown_values = [
+            value for value, is_same in zip(values, is_same_for_all) if value and not is_same
+        ]
+        labels.append(", ".join([name, *shown_values]))
+    return labels
 
 
-def _label_parts(result: _Result) -> tuple[str, str, str, str, str]:
+def _list_label_details(result: _Result) -> tuple[str, str, str, str]:
+    """Return engine, threads, batch and scenario; "" for the last two of an accuracy result."""
     engine = result.artifact.engine
-    name, threads = Path(result.artifact.path).name, f"threads {describe_threads(engine)}"
+    threads = f"threads {describe_threads(engine)}"
     if isinstance(result, LatencyResult):
-        return name, engine.engine, threads, f"batch {result.batch}", result.scenario
-    return name, engine.engine, threads, "", ""
+        return engine.engine, threads, f"batch {result.batch}", result.scenario
+    return engine.engine, threads, "", ""

@@ -19,7 +19,7 @@ class Table:
     Attributes:
         title: Heading of the table.
         header: Names of the columns.
-        rows: The cells of each row; "" for values that were not measured.
+        rows: The cells of each row, in the order of `header`; "" for a value that was not measured.
     """
 
     title: str
@@ -45,10 +45,10 @@ def make_summary_table(rows: Sequence[Row]) -> Table:
         "size MB",
         "integer MACs",
     )
-    return Table(SUMMARY_TITLE, header, tuple(_summary_cells(row) for row in rows))
+    return Table(SUMMARY_TITLE, header, tuple(_make_summary_cells(row) for row in rows))
 
 
-def _summary_cells(row: Row) -> tuple[str, ...]:
+def _make_summary_cells(row: Row) -> tuple[str, ...]:
     artifact, latency, accuracy = row.artifact, row.latency, row.accuracy
     return (
         row.file_name,
@@ -82,11 +82,11 @@ def make_device_table(records: Sequence[Record]) -> Table:
         "architecture",
         "system",
     )
-    rows = dict.fromkeys(_device_cells(record.device) for record in records)
+    rows = dict.fromkeys(_make_device_cells(record.device) for record in records)
     return Table("Devices", header, tuple(rows))
 
 
-def _device_cells(device: DeviceInfo) -> tuple[str, ...]:
+def _make_device_cells(device: DeviceInfo) -> tuple[str, ...]:
     return (
         device.name,
         device.cpu,
@@ -106,9 +106,17 @@ def make_settings_table(records: Sequence[Record]) -> Table:
     rows = []
     for record in records:
         settings = [*record.settings.items(), *record.dataset.items()]
-        shown = [f"{key} {value}" for key, value in settings if value not in (None, "", False, 0)]
+        shown_settings = [
+            f"{key} {value}" for key, value in settings if value not in (None, "", False, 0)
+        ]
         rows.append(
-            (record.date, record.kind, record.device.name, record.package, ", ".join(shown))
+            (
+                record.date,
+                record.kind,
+                record.device.name,
+                record.package,
+                ", ".join(shown_settings),
+            )
         )
     header = ("date", "kind", "device", "package", "settings")
     return Table("Settings", header, tuple(rows))

@@ -15,7 +15,7 @@ _MARKDOWN_ESCAPES = str.maketrans(
     {character: f"\\{character}" for character in "\\|`*_[]"} | {"<": "&lt;", ">": "&gt;"}
 )
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t")
-"""Characters with which a cell begins that a spreadsheet program evaluates as a formula."""
+"""A spreadsheet program evaluates a cell as a formula if it begins with one of these characters."""
 
 
 def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
@@ -28,16 +28,20 @@ def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
     lines = ["# Benchmark report", ""]
     lines += [f"- **{note.kind}**: {_escape(note.text)}" for note in list_notes(records)]
     for table in list_tables(records, rows):
-        rule = "|---" * len(table.header) + "|"
-        body = map(_format_line, table.rows)
-        lines += ["", f"## {table.title}", "", _format_line(table.header), rule, *body]
+        separator = "|---" * len(table.header) + "|"
+        lines += ["", f"## {table.title}", "", _format_line(table.header), separator]
+        lines += [_format_line(row) for row in table.rows]
     return "\n".join(lines) + "\n"
 
 
 def format_csv(rows: Sequence[Row]) -> str:
     """Return the summary table as CSV with a header line.
 
-    A cell that a spreadsheet program would evaluate as a formula gets the prefix '.
+    A cell that a spreadsheet program would evaluate as a formula gets the prefix ', which prevents
+    the evaluation.
+
+    Args:
+        rows: The rows of the records, from `make_rows`.
     """
     table = make_summary_table(rows)
     output = io.StringIO()
@@ -53,5 +57,5 @@ def _format_line(cells: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """Return text as one line of Markdown without markup, because records are not trusted."""
+    """Return text as one line of Markdown without markup, because records may contain any text."""
     return " ".join(text.split()).translate(_MARKDOWN_ESCAPES)

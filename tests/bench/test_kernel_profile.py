@@ -49,7 +49,7 @@ def demo_macs() -> int:
 
 def test_int8_linear_layers_run_in_integers(engine: str, tmp_path: Path) -> None:
     path = save_linear_layers(tmp_path / "a.onnx", has_float_bias=False)
-    profile = profile_kernels(path, runtime=engine)
+    profile = profile_kernels(path, engine_name=engine)
     assert (profile.integer_macs, profile.float_macs) == (64 * 48 + 48 * 10, 0)
     assert profile.integer_share == 1
 
@@ -57,7 +57,7 @@ def test_int8_linear_layers_run_in_integers(engine: str, tmp_path: Path) -> None
 def test_float_bias_keeps_onnxruntime_from_integers(tmp_path: Path) -> None:
     """Both layers have the same quantize and dequantize nodes; only the second has a float bias."""
     path = save_linear_layers(tmp_path / "a.onnx", has_float_bias=True)
-    profile = profile_kernels(path, runtime="onnxruntime")
+    profile = profile_kernels(path, engine_name="onnxruntime")
     assert (profile.integer_macs, profile.float_macs) == (64 * 48, 48 * 10)
     assert {kernel.name: kernel.is_integer for kernel in profile.kernels if kernel.macs} == {
         "QGemm": True,
@@ -70,7 +70,7 @@ def test_convolutions_are_counted_by_groups_and_strides(
     engine: str, has_int8_activations: bool, tmp_path: Path
 ) -> None:
     path = save_convolutions(tmp_path / "a.onnx", has_int8_activations)
-    profile = profile_kernels(path, runtime=engine)
+    profile = profile_kernels(path, engine_name=engine)
     macs = 20 * 20 * 16 * 8 * 9 + 10 * 10 * 16 * 9
     expected = (macs, 0) if has_int8_activations else (0, macs)
     assert (profile.integer_macs, profile.float_macs) == expected
@@ -81,19 +81,19 @@ def test_products_of_an_attention_are_counted_one_by_one(
     engine: str, int8_products: int, tmp_path: Path
 ) -> None:
     path = save_attention(tmp_path / "a.onnx", int8_products)
-    profile = profile_kernels(path, runtime=engine)
+    profile = profile_kernels(path, engine_name=engine)
     assert profile.integer_macs + profile.float_macs == 2 * 4 * 49 * 49 * 32
     assert profile.integer_share == int8_products / 2
 
 
 def test_impossible_requests_are_refused(demo: dict[str, Path], tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="--runtime onnxruntime or openvino"):
-        profile_kernels(demo["onnx"], runtime="other")
+        profile_kernels(demo["onnx"], engine_name="other")
     with pytest.raises(ArtifactError):
         profile_kernels(tmp_path / "none.onnx")
     if "openvino" in demo:
         with pytest.raises(RequestError, match="use --runtime openvino"):
-            profile_kernels(demo["openvino"], runtime="onnxruntime")
+            profile_kernels(demo["openvino"], engine_name="onnxruntime")
 
 
 def test_engine_with_a_profiler_is_recognized(demo: dict[str, Path]) -> None:

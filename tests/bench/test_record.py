@@ -81,7 +81,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinyvit.bench.record.MAX_BYTES", 100)
+    monkeypatch.setattr("tinyvit.bench.record.record.MAX_BYTES", 100)
     (tmp_path / "large.json").write_text(change_record())
     with pytest.raises(RequestError, match="larger than 100 bytes"):
         read_record(tmp_path / "large.json")

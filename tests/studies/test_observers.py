@@ -82,7 +82,10 @@ def test_observers_treat_an_outlier_differently(noise_images: Tensor) -> None:
 
 def square_errors(comparison: ObserverComparison) -> dict[str, float]:
     """The last cell of each row, the square error of the logits, by observer."""
-    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in comparison.rows()]
+    rows = [
+        [cell.strip() for cell in row.strip("|").split("|")]
+        for row in comparison.evaluate_observers()
+    ]
     return {row[1]: float(row[6]) for row in rows}
 
 

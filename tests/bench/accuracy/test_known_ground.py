@@ -78,7 +78,7 @@ def predict_with_torch(model: Any, location: DatasetLocation, preprocess: Prepro
 
 
 def open_public_classifier(path: str, options: EvaluationOptions) -> Classifier:
-    return Classifier(path, options.runtime, preprocess=PUBLIC_PREPROCESS)
+    return Classifier(path, options.engine_name, preprocess=PUBLIC_PREPROCESS)
 
 
 def test_a_public_model_of_1000_classes(

@@ -1,0 +1,48 @@
+"""Benchmark records: the device, the date, and one result per artifact (exported model file).
+
+`tinyvit-bench latency --json` and `tinyvit-bench accuracy --json` print one record. The subcommands
+`report` and `compare` read records.
+"""
+
+from tinyvit.bench.record.accuracy import AccuracyResult, ClassAccuracy, ReferenceComparison
+from tinyvit.bench.record.artifact_and_device import ArtifactInfo, DeviceInfo
+from tinyvit.bench.record.latency import (
+    BASELINES,
+    BaselineResult,
+    ColdStart,
+    LatencyRatio,
+    LatencyResult,
+    OperatorTime,
+    PeakRates,
+    Scenario,
+)
+from tinyvit.bench.record.record import (
+    PACKAGE,
+    Record,
+    RecordKind,
+    Scalar,
+    current_time,
+    read_record,
+)
+
+__all__ = [
+    "BASELINES",
+    "PACKAGE",
+    "AccuracyResult",
+    "ArtifactInfo",
+    "BaselineResult",
+    "ClassAccuracy",
+    "ColdStart",
+    "DeviceInfo",
+    "LatencyRatio",
+    "LatencyResult",
+    "OperatorTime",
+    "PeakRates",
+    "Record",
+    "RecordKind",
+    "ReferenceComparison",
+    "Scalar",
+    "Scenario",
+    "current_time",
+    "read_record",
+]

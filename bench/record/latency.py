@@ -1,0 +1,181 @@
+"""The latency results of a benchmark record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from tinyvit.bench.record.artifact_and_device import ArtifactInfo
+
+Scenario = Literal["single-stream", "multi-stream", "server", "offline"]
+"""When each query (one call, with one or more images) starts. The names are MLPerf Inference's."""
+BASELINES = ("timm", "timm-compiled", "timm-export", "tool")
+"""Baselines with which `--compare-to` can compare an artifact.
+
+timm is timm's model in PyTorch; timm-compiled is the same with `torch.compile`; timm-export is the
+same exported by `torch.onnx.export` and run by onnxruntime; tool is the benchmark program of the
+artifact's engine, such as OpenVINO's benchmark_app, which runs the artifact's file.
+"""
+
+
+@dataclass(frozen=True)
+class LatencyRatio:
+    """The latency per image of an artifact, divided by that of a reference.
+
+    Attributes:
+        reference: Path of the reference artifact, or name of the baseline.
+        median: The estimate of the ratio, which is a median; below 1 if the artifact is faster than
+            the reference.
+        low: Lower end of the 95% confidence interval.
+        high: Upper end of the 95% confidence interval.
+    """
+
+    reference: str
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ColdStart:
+    """Time and memory of a new process up to the end of its first inference.
+
+    Attributes:
+        import_ms: Time to import the engine's package.
+        load_ms: Time to open the artifact.
+        first_inference_ms: Time of the first inference.
+        peak_memory_bytes: Peak memory of the process; None if the system does not report it.
+    """
+
+    import_ms: float
+    load_ms: float
+    first_inference_ms: float
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class OperatorTime:
+    """The total time of all graph nodes of one operator, from the engine's profile.
+
+    Attributes:
+        name: The engine's name of the kernel or operator.
+        node_count: Number of nodes with this operator.
+        time_ms: Total time of these nodes in one inference.
+        is_integer: Whether the operator computes with integers.
+    """
+
+    name: str
+    node_count: int
+    time_ms: float
+    is_integer: bool
+
+
+@dataclass(frozen=True)
+class PeakRates:
+    """The highest measured rates of the device (see `tinyvit.bench.latency.roofline`).
+
+    Attributes:
+        threads: CPU threads that were used.
+        float32_gmacs_per_s: Billions of float32 multiply-accumulates per second.
+        int8_gmacs_per_s: Billions of int8 multiply-accumulates per second.
+        memory_gb_per_s: Bytes that are read plus bytes that are written, in 10**9 bytes per second.
+    """
+
+    threads: int
+    float32_gmacs_per_s: float
+    int8_gmacs_per_s: float
+    memory_gb_per_s: float
+
+
+@dataclass(frozen=True)
+class BaselineResult:
+    """The latency of a baseline, measured alternately with an artifact.
+
+    Attributes:
+        name: One of `BASELINES`, with the name of the benchmark program in place of "tool".
+        artifact_path: Path of the artifact that is compared with the baseline.
+        median_ms: Median latency of the baseline; a benchmark program prints its own.
+        ratio: The artifact's latency divided by the baseline's. For a benchmark program, which runs
+            the same file in the same engine, it should be close to 1.
+    """
+
+    name: str
+    artifact_path: str
+    median_ms: float
+    ratio: LatencyRatio
+
+
+@dataclass(frozen=True)
+class LatencyResult:
+    """Latencies of one artifact in one scenario, in milliseconds of wall-clock time.
+
+    A query is one call with `batch` images, and a sample is the latency of one query. Outliers are
+    kept. If several artifacts are measured, they take turns; a turn is a short series of queries to
+    one artifact.
+
+    On Android, the engine's own benchmark program takes the measurements. Values that this program
+    does not report are None.
+
+    Attributes:
+        artifact: The artifact and its engine.
+        scenario: When each query started.
+        batch: Images per query.
+        sample_count: Number of samples.
+        warmup_queries: Number of queries before the first sample.
+        is_steady: Whether the latency was stable at the end of the warm-up.
+        min_ms: Lowest sample.
+        median_ms: Median of the samples.
+        mean_ms: Mean of the samples.
+        max_ms: Highest sample.
+        p90_ms: 90th percentile; None for fewer than 64 samples (`percentiles.MIN_SAMPLES`).
+        p99_ms: 99th percentile; None for fewer than 662 samples (`percentiles.MIN_SAMPLES`).
+        p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None if there is no
+            `p90_ms`.
+        p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if there is no
+            `p99_ms`.
+        images_per_s: Throughput in images per second.
+        turns_ms: All samples in order of measurement, one inner tuple per turn.
+        load_ms: Time to open the artifact.
+        queries_per_s: Arrival rate of the queries; None except in the server scenario.
+        p99_limit_ms: Limit of the 99th percentile, from the option --p99-ms. With a limit,
+            `queries_per_s` is the highest rate at which the 99th percentile is below the limit.
+            None if the option was not given.
+        ratio: Latency divided by that of the record's first artifact; None for the first artifact.
+        cold_start: Time and memory that a new process needs for one inference; None if not
+            measured.
+        stages_ms: Median time of each stage between the bytes of an image file and the predicted
+            classes, by the stage's name; empty if only the network was timed.
+        operators: The operators that take the most time; empty if not requested.
+        gmacs_per_image: Billions of multiply-accumulates per image; None if unknown.
+        peak_share: Shortest time that the device's peak rates allow, divided by the median latency,
+            0 to 1; None if unknown.
+        benchmark_tool: Name of the engine's benchmark program that took the measurements; "" if
+            this package took them.
+    """
+
+    artifact: ArtifactInfo
+    scenario: Scenario
+    batch: int
+    sample_count: int
+    warmup_queries: int
+    is_steady: bool | None
+    min_ms: float | None
+    median_ms: float
+    mean_ms: float | None
+    max_ms: float | None
+    p90_ms: float | None
+    p99_ms: float | None
+    p90_bound_ms: float | None
+    p99_bound_ms: float | None
+    images_per_s: float
+    turns_ms: tuple[tuple[float, ...], ...]
+    load_ms: float | None
+    queries_per_s: float | None = None
+    p99_limit_ms: float | None = None
+    ratio: LatencyRatio | None = None
+    cold_start: ColdStart | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
+    operators: tuple[OperatorTime, ...] = ()
+    gmacs_per_image: float | None = None
+    peak_share: float | None = None
+    benchmark_tool: str = ""
