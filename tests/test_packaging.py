@@ -52,7 +52,7 @@ def test_top_level_folders_are_linked_into_the_package(name: str) -> None:
 
 
 def is_forbidden(module: str, imported: Import) -> bool:
-    """Tell whether an import breaks the layers of DESIGN.md."""
+    """Return whether an import breaks the layers that docs/architecture.md describes."""
     layer, other = layer_of(module), layer_of(imported.name)
     if imported.name.split(".")[0] == "torch":
         return layer in ("tinyvit", "runtimes") and not module.startswith(MAY_IMPORT_TORCH)
@@ -61,7 +61,7 @@ def is_forbidden(module: str, imported: Import) -> bool:
     return LAYERS[other] >= LAYERS[layer]
 
 
-def test_imports_point_down() -> None:
+def test_modules_import_only_from_lower_layers() -> None:
     violations = [
         f"{module} imports {imported.name}"
         for module, file in MODULES.items()
@@ -121,7 +121,7 @@ def test_imports_for_type_checkers_are_recognized(tmp_path: Path) -> None:
 
 
 def test_no_code_compares_with_the_name_of_a_target() -> None:
-    """A target's name is compared nowhere outside the target's own folder (DESIGN.md).
+    """A target's name is compared nowhere outside the target's own folder.
 
     In runtimes/, "onnx" is also the name of a file format.
     """

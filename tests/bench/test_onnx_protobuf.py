@@ -65,7 +65,7 @@ def test_graph_is_read_as_onnx_reads_it(demo: dict[str, Path]) -> None:
     assert model == original
 
 
-def test_negative_attributes_and_duplicate_names() -> None:
+def test_negative_attributes_and_duplicate_names_are_read() -> None:
     onnx = pytest.importorskip("onnx")
     nodes = [
         onnx.helper.make_node("Softmax", ["x"], ["a"], name="same", axis=-1),

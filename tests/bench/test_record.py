@@ -27,7 +27,7 @@ def test_settings_and_predictions_are_read_as_they_were_written() -> None:
     assert Record.from_json(record.to_json(), "test") == record
 
 
-def test_the_keys_of_a_record() -> None:
+def test_a_record_has_the_documented_keys() -> None:
     ratio = LatencyRatio("b.onnx", 0.5, 0.4, 0.6)
     data = json.loads(latency_record(make_latency("a.onnx", 20, ratio=ratio)).to_json())
     assert data["schema"] == 2

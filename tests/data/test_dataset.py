@@ -26,7 +26,7 @@ def classes(location: DatasetLocation) -> list[tuple[str, ...]]:
     return [sample.classes for sample in open_dataset(location).samples]
 
 
-def test_class_folders(folders: Path, image_classes: list[str]) -> None:
+def test_class_folders_give_the_classes(folders: Path, image_classes: list[str]) -> None:
     location = DatasetLocation(str(folders))
     dataset = open_dataset(location)
     assert sorted(sample.classes[0] for sample in dataset.samples) == sorted(image_classes)
@@ -58,7 +58,7 @@ def test_a_tar_is_read_where_it_lies(folders: Path, tmp_path: Path) -> None:
         assert open_image(a.read()) == open_image(b.read())
 
 
-def test_a_flat_folder_with_a_truth_file(
+def test_a_truth_file_gives_the_classes_of_a_flat_folder(
     flat: Path, image_classes: list[str], tmp_path: Path
 ) -> None:
     names = [path.stem for path in sorted(flat.iterdir())]
@@ -90,7 +90,7 @@ def test_a_limit_draws_evenly_and_reproducibly(folders: Path) -> None:
             open_dataset(DatasetLocation(str(folders), limit=limit))
 
 
-def test_the_hash_of_names_and_classes_is_this() -> None:
+def test_the_hash_of_names_and_classes_is_the_recorded_one() -> None:
     assert named_samples("a", "b").sha256 == (
         "076c37f9320e506e88face7705968d208f3c5b42b005730a33ed63139c6ddefd"
     )
@@ -122,11 +122,13 @@ def named_samples(*names: str) -> Dataset:
         ((Label("Gold-Fish"), Label("cat")), "gold_fish", 0),
     ],
 )
-def test_classes_are_matched(labels: tuple[Label, ...], name: str, index: int) -> None:
+def test_classes_are_matched_to_the_labels_of_the_model(
+    labels: tuple[Label, ...], name: str, index: int
+) -> None:
     assert match_dataset(named_samples(name), labels).class_indices == ((index,),)
 
 
-def test_several_classes_may_be_right() -> None:
+def test_an_image_may_have_several_correct_classes() -> None:
     dataset = Dataset("", (Sample("a", ("#7", "3", "#3"), bytes),))
     assert match_dataset(dataset, IMAGENET).class_indices == ((3, 7),)
 

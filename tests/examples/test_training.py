@@ -55,7 +55,7 @@ def test_the_demo_is_trained_exported_and_verified(small_dataset: Path, tmp_path
     assert "top-1" in result.stdout
 
 
-def test_transfer_is_compared_with_training_from_nothing(
+def test_transfer_is_compared_with_training_from_random_weights(
     small_dataset: Path, tmp_path: Path
 ) -> None:
     text = (EXAMPLES / "transfer" / "transfer.sh").read_text()

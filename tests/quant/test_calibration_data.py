@@ -59,7 +59,7 @@ def test_the_seed_determines_the_choice(tmp_path: Path) -> None:
     assert read_calibration_set(folder, PREPROCESS, 32, seed=1).sha256 != calibration.sha256
 
 
-def test_the_choice_never_changes(tmp_path: Path) -> None:
+def test_the_chosen_images_have_the_recorded_hashes(tmp_path: Path) -> None:
     """Recipes record these hashes: another choice of images would be another recipe."""
     exact_size = Preprocess(16, 16)
     for group, numbers in (("a", range(100, 104)), ("b", range(200, 230)), ("c", range(300, 330))):
@@ -235,7 +235,7 @@ def test_a_folder_with_nothing_to_hold_out_is_refused(tmp_path: Path) -> None:
         read_calibration_split(folder, PREPROCESS)
 
 
-def test_real_photographs(shared: Path) -> None:
+def test_photographs_are_read(shared: Path) -> None:
     photographs = shared / "data" / "imagenet-sample-250"
     calibration = read_calibration_set(photographs, Preprocess(224, 235), 40)
     assert calibration.pixels.shape == (40, 224, 224, 3)

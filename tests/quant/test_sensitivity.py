@@ -17,7 +17,7 @@ from tinyvit.quant.sensitivity import count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 
-def test_units_and_float_layers_are_the_whole_network(folded_network: TinyViT) -> None:
+def test_units_and_float_layers_make_up_the_whole_network(folded_network: TinyViT) -> None:
     output_pixels = {
         "patch_embed": 32 * 32,
         "stages.1": 8 * 8,

@@ -51,7 +51,7 @@ def set_manifest(path: Path, text: str) -> None:
     edit_model(path, lambda model: model.description.metadata.userDefined.update(tinyvit=text))
 
 
-def test_recognition(package: Path) -> None:
+def test_packages_are_recognized_by_their_content(package: Path) -> None:
     assert COREML.recognizes(package, b"")
     assert not COREML.recognizes(package / "Data", b"")
     assert not COREML.recognizes(package / MODEL_FILE, b"")

@@ -70,14 +70,14 @@ def test_images_are_uint8_in_rows(tmp_path: Path) -> None:
     assert np.array_equal(runtime.run(pixels), pixels.reshape(1, -1).astype(np.float32))
 
 
-def test_info(package: Path) -> None:
+def test_info_describes_the_evaluator(package: Path) -> None:
     info = open_package(package).describe()
     assert isinstance(info, RuntimeInfo)
     assert (info.engine, info.device) == ("coreml-reference", "cpu")
     assert (info.threads, info.precision) == (None, "float32")
 
 
-def test_results_and_closing(package: Path) -> None:
+def test_results_are_copies_and_closing_ends_the_runtime(package: Path) -> None:
     runtime = open_package(package)
     assert [spec.name for spec in (*runtime.inputs, *runtime.outputs)] == ["x", "logits"]
     logits = runtime.run(BATCH)
@@ -112,7 +112,7 @@ def test_wrong_inputs_are_refused(package: Path, batch: Any) -> None:
     "options",
     [RuntimeOptions("gpu"), RuntimeOptions(threads=1), RuntimeOptions(precision="float16")],
 )
-def test_options_that_are_refused(package: Path, options: RuntimeOptions) -> None:
+def test_impossible_options_are_refused(package: Path, options: RuntimeOptions) -> None:
     with pytest.raises(RequestError):
         open_package(package, options)
 
@@ -246,7 +246,7 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
     assert refusals > 20
 
 
-def test_missing_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_coremltools_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
         open_package(package)

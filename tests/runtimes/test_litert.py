@@ -78,7 +78,7 @@ def test_input_output_and_results(artifact: Artifact) -> None:
         assert info.precision == "unstated (float32 output)"
 
 
-def test_int8_results(save_artifact: SaveArtifact) -> None:
+def test_int8_results_are_exact(save_artifact: SaveArtifact) -> None:
     runtime = open_file(save_artifact(serialize_model(build_model(int8=True))))
     logits = runtime.run(random_image())
     mean = np.round(random_image().mean((1, 2)) / SCALES["input"]) * SCALES["input"]
@@ -100,7 +100,7 @@ def test_wrong_inputs_are_refused(artifact: Artifact, batch: npt.NDArray[Any]) -
         open_file(artifact).run(batch)
 
 
-def test_closing(artifact: Artifact) -> None:
+def test_closed_runtime_refuses_to_run(artifact: Artifact) -> None:
     runtime = open_file(artifact)
     runtime.close()
     runtime.close()
@@ -121,7 +121,7 @@ def test_threads_share_a_runtime(artifact: Artifact) -> None:
     not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists"
 )
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_number_of_threads(artifact: Artifact, threads: int) -> None:
+def test_engine_starts_the_requested_threads(artifact: Artifact, threads: int) -> None:
     """Count threads of the process; the calling thread is one of those that LiteRT uses."""
     open_file(artifact, threads=1).run(random_image())
     before = len(os.listdir("/proc/self/task"))

@@ -22,7 +22,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.studies import figures, peers
 
 
-def test_the_kind_of_a_machine() -> None:
+def test_the_kind_of_a_machine_is_named() -> None:
     assert figures.name_machine_kind(DESK) == "x86-64-avx2"
     assert figures.name_machine_kind(BOARD) == "aarch64-dotprod"
 

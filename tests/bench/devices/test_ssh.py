@@ -29,6 +29,7 @@ QUICK = ("--runs", "3", "--cold", "0")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SshServer]:
+    """A running OpenSSH server."""
     folder = tmp_path / "ssh"
     folder.mkdir()
     with run_ssh_server(folder) as server:

@@ -41,6 +41,7 @@ TOOL_OUTPUTS = {
 
 @pytest.fixture
 def workload(small_classifier: str) -> Iterator[OpenWorkload]:
+    """The small classifier, open on one thread."""
     with open_workload(small_classifier, None, RuntimeOptions(threads=1)) as workload:
         yield workload
 

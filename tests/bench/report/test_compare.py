@@ -95,6 +95,7 @@ def test_records_without_anything_to_compare_are_refused(
 
 @pytest.fixture
 def record_paths(tmp_path: Path) -> dict[str, str]:
+    """Name -> file of a record: main, slow (7% slower), board (another device)."""
     records = {
         "main": latency_record(make_latency("x/a.onnx", 20), make_latency("gone.onnx", 1)),
         "slow": latency_record(make_latency("y/a.onnx", 21.5, seed=1)),

@@ -75,6 +75,7 @@ def parse_page(page: str) -> PageParser:
 
 @pytest.fixture(scope="module")
 def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The HTML page of `full_records`."""
     pytest.importorskip("matplotlib")
     return write_report(full_records(), tmp_path_factory.mktemp("page"), ".html")
 
@@ -181,7 +182,7 @@ def test_labels_state_what_differs() -> None:
     ]
 
 
-def test_the_pareto_front() -> None:
+def test_the_pareto_front_has_no_dominated_point() -> None:
     points = [(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]
     assert find_pareto_front(points) == [1, 0, 3]
     assert find_pareto_front([]) == []
@@ -189,6 +190,7 @@ def test_the_pareto_front() -> None:
 
 @pytest.fixture
 def record_path(tmp_path: Path) -> Path:
+    """A file with one latency record."""
     path = tmp_path / "a.json"
     path.write_text(latency_record(make_latency("a", 1)).to_json())
     return path

@@ -1,3 +1,5 @@
+"""Every kind of teacher gives probabilities for images, or is refused with a reason."""
+
 from __future__ import annotations
 
 from importlib.util import find_spec
@@ -23,6 +25,7 @@ PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of three classes at 64 pixels, with random weights."""
     labels = tuple(labels_by_wnid()[name] for name in CLASSES)
     student = make_student("tiny_vit_5m_224", None, labels, 3, 64, seed=0)
     torch.nn.init.normal_(student.model.head.fc.weight)
@@ -32,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_an_exported_teacher_answers_as_its_checkpoint(
+def test_an_exported_teacher_predicts_what_its_checkpoint_predicts(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
     export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch))
@@ -49,7 +52,7 @@ def test_an_exported_teacher_answers_as_its_checkpoint(
     )
 
 
-def test_several_are_averaged(checkpoint: Path) -> None:
+def test_predictions_of_several_teachers_are_averaged(checkpoint: Path) -> None:
     three = teacher_named("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
@@ -61,7 +64,7 @@ def test_several_are_averaged(checkpoint: Path) -> None:
     np.testing.assert_allclose(average_probabilities(both, PIXELS).sum(1), 1)
 
 
-def test_a_released_model_by_its_name() -> None:
+def test_a_released_model_is_opened_by_its_name() -> None:
     (teacher,) = open_teachers(("demo",), None, HERE)
     assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 10, 224)
 
@@ -97,8 +100,8 @@ def test_unusable_teachers_are_refused(
         open_teachers(names, size, HERE)
 
 
-def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are random, as the hub cannot be asked by a test; offline, the reason is told."""
+def test_a_timm_model_is_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are random, because a test cannot download them; the real call fails offline."""
     if not find_spec("timm"):
         pytest.skip("timm is not installed")
     timm = import_timm()
@@ -127,7 +130,7 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
-def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_used_only_if_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "read_flags", lambda: frozenset({"avx512f"}))
     assert not select_device("auto").uses_bfloat16
     with pytest.raises(TinyViTError, match="no bfloat16 instructions"):

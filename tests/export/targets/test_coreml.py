@@ -69,6 +69,7 @@ def graphs(demo_graph: Graph, networks: dict[str, Any]) -> dict[str, Graph]:
 def build_package(
     graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory
 ) -> PackageBuilder:
+    """A function (precision, stage) -> the package of the demo model. Each is built once."""
     folder = tmp_path_factory.mktemp("coreml")
 
     def build(precision: Precision, stage: PreprocessStage = "normalize") -> Path:
@@ -176,7 +177,9 @@ def test_int8_has_the_recipes_scales_and_layers(
 @pytest.mark.parametrize(
     ("precision", "version"), [("float32", 7), ("float16", 7), ("int8-weights", 7), ("int8", 8)]
 )
-def test_oldest_system(build_package: PackageBuilder, precision: str, version: int) -> None:
+def test_specification_is_the_oldest_that_suffices(
+    build_package: PackageBuilder, precision: str, version: int
+) -> None:
     """Version 7 of the specification is iOS 16's, version 8 is iOS 17's."""
     model = read_message(build_package(precision))
     assert model.specificationVersion == version
@@ -248,7 +251,7 @@ class ProbabilitiesNetwork(torch.nn.Module):
 def test_classifier_equals_that_of_coremltools(
     demo_network: Any, build_package: PackageBuilder
 ) -> None:
-    """Except for the logits, which coremltools cannot add to a classifier."""
+    """Only the logits differ, because coremltools cannot add them to a classifier."""
     network, example = ProbabilitiesNetwork(demo_network), torch.zeros(1, 3, SIZE, SIZE)
     expected = coremltools.convert(
         torch.export.export(network, (example,)).run_decompositions({}),
@@ -305,7 +308,7 @@ def test_same_network_gives_the_same_bytes(
     assert read_files(path) == first
 
 
-def test_package_sizes(build_package: PackageBuilder) -> None:
+def test_packages_are_small(build_package: PackageBuilder) -> None:
     sizes = {
         precision: sum(map(len, read_files(build_package(precision)).values()))
         for precision in PRECISIONS
@@ -327,7 +330,7 @@ def test_unsupported_requests_are_refused(
         TARGET.lower(graph, DEMO.preprocess, stage, "float32")
 
 
-def test_missing_coremltools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_coremltools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     graph: Any = SimpleNamespace(batch=1)
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):

@@ -118,7 +118,7 @@ def test_passes_keep_the_function_for_several_images(networks: dict[str, Any]) -
     assert relative_error(rewritten.module()(images).numpy(), expected) < 1e-5
 
 
-def test_normalization_in_the_file(networks: dict[str, Any], tmp_path: Path) -> None:
+def test_a_file_can_normalize_pixels(networks: dict[str, Any], tmp_path: Path) -> None:
     normalized = torch.from_numpy(PREPROCESS.normalize(random_pixels()))
     expected = networks["float32"](normalized).numpy()
     program = TARGET.lower(trace(networks["float32"]), PREPROCESS, "normalize", "float32")

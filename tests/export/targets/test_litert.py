@@ -230,7 +230,7 @@ def test_buffers_are_aligned(files: dict[str, Path]) -> None:
     assert not any(start % BUFFER_ALIGNMENT for start in starts)
 
 
-def test_pixels_as_input_and_nothing_is_printed(
+def test_a_file_takes_pixels_and_nothing_is_printed(
     demo_network: Any, demo_graph: Graph, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "pixels.tflite"
@@ -284,7 +284,7 @@ def find_float16_tensors(model: Any) -> set[int]:
     return {i for i, tensor in tensors if tensor.type == schema.TensorType.FLOAT16}
 
 
-def test_tflite_metadata(files: dict[str, Path]) -> None:
+def test_metadata_describe_the_input_and_the_labels(files: dict[str, Path]) -> None:
     metadata, preprocess = read_tflite_metadata(files["int8"]), DEMO.preprocess
     assert metadata["names"] == (DEMO.name, "image", "logits")
     assert metadata["file"] == ("labels.txt", 2), "TENSOR_AXIS_LABELS"
@@ -292,7 +292,7 @@ def test_tflite_metadata(files: dict[str, Path]) -> None:
     assert metadata["std"] == pytest.approx([255 * value for value in preprocess.std])
 
 
-def test_archive_behind_the_model(files: dict[str, Path]) -> None:
+def test_manifest_is_in_an_archive_behind_the_model(files: dict[str, Path]) -> None:
     with zipfile.ZipFile(files["int8"]) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == ["labels.txt", "tinyvit.json"]

@@ -83,7 +83,7 @@ def test_optimized_model_computes_the_same(graphs: dict[str, Graph], precision: 
     assert np.abs(before - after).max() < tolerance * np.abs(before).max()
 
 
-def test_remaining_operations(graphs: dict[str, Graph]) -> None:
+def test_optimized_model_has_only_the_expected_operations(graphs: dict[str, Graph]) -> None:
     before = count_operations(read_model(graphs["int8"]))
     after = count_operations(read_optimized_model(graphs["int8"]))
     assert before["Subtract"] > 0 == after["Subtract"], "zero points are removed"

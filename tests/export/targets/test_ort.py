@@ -130,7 +130,7 @@ def test_preprocessing_in_the_file_equals_onnx(
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
 
-def test_open_batch(networks: dict[str, Any], tmp_path: Path) -> None:
+def test_open_batch_runs_several_images(networks: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "demo.ort"
     model = TARGET.lower(trace(networks["int8"], batch=None), PREPROCESS, "host", "int8")
     model.save(path, make_demo_manifest("ort", "int8", batch=None))

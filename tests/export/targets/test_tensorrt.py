@@ -250,7 +250,9 @@ def test_float16_engine_has_no_integers_and_fuses_attention(
 
 
 @pytest.mark.usefixtures("requires_rtx")
-def test_open_batch(quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path) -> None:
+def test_open_batch_is_built(
+    quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path
+) -> None:
     graph = trace(quantized_network, batch=None)
     model = RTX.lower(graph, PREPROCESS, "normalize", "int8")
     sidecar, path = model.save(tmp_path / "any.rtx.engine", make_manifest("int8", None))
@@ -339,7 +341,7 @@ def test_classic_needs_its_package_and_a_gpu(
         classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
 
 
-def test_names_and_scheme() -> None:
+def test_aliases_name_the_target_and_its_scheme_is_stated() -> None:
     assert get_target("tensorrt") is get_target("trt") is get_target("engine") is TARGET
     assert TARGET.scheme == QuantScheme("int8", biases="float32", attention=False)
 
