@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.exports import reuse_network, shorten_timing
 from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
@@ -56,7 +56,7 @@ def artifacts(
         quantization=quantization,
         output=tmp_path_factory.mktemp("int8"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 

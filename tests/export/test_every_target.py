@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from tests.helpers.exports import short_timing
+from tests.helpers.exports import shorten_timing
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export
@@ -197,7 +197,7 @@ def test_eight_images_at_once(
     config = ExportConfig(
         model="demo", targets=(name,), img_size=64, batch=None if is_open else 8, output=path
     )
-    with short_timing():
+    with shorten_timing():
         export(config)
     with open_runtime(path) as eight, open_runtime(single_artifact.path) as single:
         image_shape = single.inputs[0].shape[1:]

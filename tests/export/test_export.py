@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing  # noqa: E402 (after importorskip)
+from tests.helpers.exports import reuse_network, shorten_timing  # noqa: E402 (after importorskip)
 from tests.helpers.golden_weights import load_formulas, make_golden_state  # noqa: E402
 from tinyvit import Classifier  # noqa: E402
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError  # noqa: E402
@@ -34,7 +34,7 @@ TARGETS = ("onnx", "openvino")
 
 @pytest.fixture(autouse=True)
 def _short_timing():
-    with short_timing():
+    with shorten_timing():
         yield
 
 
@@ -256,7 +256,7 @@ def customized_artifact(tmp_path_factory: pytest.TempPathFactory) -> ExportedArt
     (folder / "names.txt").write_text("\n".join("abcdefghij"))
     (folder / "demo_128.onnx").write_text("an older file")
     config = ExportConfig(model="demo", img_size=128, labels=folder / "names.txt", overwrite=True)
-    with pytest.MonkeyPatch.context() as patch, short_timing():
+    with pytest.MonkeyPatch.context() as patch, shorten_timing():
         patch.chdir(folder)
         artifact = export(config)
     return replace(artifact, path=folder / artifact.path)
@@ -362,7 +362,7 @@ def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, t
     original = copy.deepcopy(demo_source.original)
     original.head.fc.bias.data[0] += 1
     with (
-        reused_network(replace(demo_source, original=original)),
+        reuse_network(replace(demo_source, original=original)),
         pytest.raises(ArtifactError, match="does not equal torch, before folding"),
     ):
         export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.exports import reuse_network, shorten_timing
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export, export_all
@@ -35,7 +35,7 @@ def float16_report(demo_source: Any, tmp_path_factory: pytest.TempPathFactory) -
         float16=True,
         output=tmp_path_factory.mktemp("float16"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         return export_all(config)
 
 
@@ -58,7 +58,7 @@ def weights_only_artifacts(
         quantization=QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, weights_only=True),
         output=tmp_path_factory.mktemp("weights"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 

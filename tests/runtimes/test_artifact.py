@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.small_classifiers import ArtifactBuilder, openvino_ir_sha256
+from tests.helpers.small_classifiers import ArtifactBuilder, hash_openvino_ir
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.artifact import (
@@ -103,7 +103,7 @@ def test_the_content_of_an_ir_is_the_network_in_its_xml(
 ) -> None:
     path = copy_artifact(".xml")
     before = content_sha256(path)
-    assert before == openvino_ir_sha256(path)
+    assert before == hash_openvino_ir(path)
     text = path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>')
     assert old in text
     path.write_text(text)

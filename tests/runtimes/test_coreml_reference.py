@@ -26,10 +26,10 @@ from tests.helpers.coreml_package import (
     MATRIX,
     MODEL_FILE,
     SCALES,
+    build_gelu_and_linear,
     build_package,
     edit_model,
-    gelu_and_linear,
-    main_block,
+    get_main_block,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes.artifact import Artifact
@@ -42,7 +42,7 @@ from tinyvit.runtimes.formats.coreml import COREML
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Build a package of the smallest classifier, which a test may change."""
-    return build_package(tmp_path, gelu_and_linear)
+    return build_package(tmp_path, build_gelu_and_linear)
 
 
 def open_package(path: Path, options: RuntimeOptions | None = None) -> Runtime:
@@ -50,7 +50,7 @@ def open_package(path: Path, options: RuntimeOptions | None = None) -> Runtime:
 
 
 def test_float16_results_are_rounded_to_float16(tmp_path: Path) -> None:
-    runtime = open_package(build_package(tmp_path, gelu_and_linear, float16=True))
+    runtime = open_package(build_package(tmp_path, build_gelu_and_linear, float16=True))
     assert runtime.describe().precision == "float16"
     matrix, bias = torch.from_numpy(MATRIX).double(), torch.from_numpy(BIAS)
     features = F.gelu(torch.from_numpy(BATCH)).reshape(1, FEATURES).double()
@@ -149,36 +149,36 @@ def test_integer_products_need_two_integer_operands(tmp_path: Path) -> None:
 
 def set_first_dimension(model: Any, size: int) -> None:
     """Change the declared shape of the program's last operation."""
-    output = main_block(model).operations[-1].outputs[0]
+    output = get_main_block(model).operations[-1].outputs[0]
     output.type.tensorType.dimensions[0].constant.size = size
 
 
 def remove_first_dimension(model: Any) -> None:
-    output = main_block(model).operations[-1].outputs[0]
+    output = get_main_block(model).operations[-1].outputs[0]
     output.type.tensorType.dimensions[0].unknown.SetInParent()
 
 
 def repeat_last_operation(model: Any) -> None:
-    operations = main_block(model).operations
+    operations = get_main_block(model).operations
     operations.extend([operations[-1]])
 
 
 def first_blob(model: Any) -> Any:
     """Return the first constant that is in the weight file."""
-    values = (operation.attributes["val"] for operation in main_block(model).operations)
+    values = (operation.attributes["val"] for operation in get_main_block(model).operations)
     return next(value.blobFileValue for value in values if value.blobFileValue.fileName)
 
 
 def set_operation_kind(model: Any) -> None:
-    main_block(model).operations[-1].type = "lstm"
+    get_main_block(model).operations[-1].type = "lstm"
 
 
 def rename_output(model: Any) -> None:
-    main_block(model).operations[-1].outputs[0].name = "other"
+    get_main_block(model).operations[-1].outputs[0].name = "other"
 
 
 def replace_gelu_mode(model: Any) -> None:
-    for operation in main_block(model).operations:
+    for operation in get_main_block(model).operations:
         if "val" in operation.attributes:
             strings = operation.attributes["val"].immediateValue.tensor.strings.values
             if list(strings) == ["EXACT"]:

@@ -20,7 +20,7 @@ from tests.helpers.fake_tensorrt import (
     SIZE,
     FakeDriver,
     FakeEngine,
-    expected_logits,
+    compute_expected_logits,
     make_fake_tensorrt,
     make_manifest,
 )
@@ -85,11 +85,13 @@ def test_input_output_and_info(runtime: Runtime) -> None:
 def test_batches_larger_than_the_plan_are_split(runtime: Runtime) -> None:
     batch = random_batch(11)
     logits = runtime.run(batch)
-    assert np.array_equal(logits, expected_logits(batch))
+    assert np.array_equal(logits, compute_expected_logits(batch))
     runtime.run(batch + 1)
-    assert np.array_equal(logits, expected_logits(batch)), "the next call must not overwrite them"
+    assert np.array_equal(logits, compute_expected_logits(batch)), (
+        "the next call must not overwrite them"
+    )
     strided = batch[::2, :, ::-1]
-    assert np.array_equal(runtime.run(strided), expected_logits(strided))
+    assert np.array_equal(runtime.run(strided), compute_expected_logits(strided))
     with pytest.raises(ArtifactError, match="the file takes"):
         runtime.run(batch.astype(np.float64))
 
@@ -98,7 +100,7 @@ def test_threads_share_a_runtime(runtime: Runtime) -> None:
     batches = [random_batch(1 + i % 6, seed=i) for i in range(64)]
     with ThreadPoolExecutor(8) as pool:
         logits = list(pool.map(runtime.run, batches))
-    assert all(map(np.array_equal, logits, map(expected_logits, batches)))
+    assert all(map(np.array_equal, logits, map(compute_expected_logits, batches)))
 
 
 def test_closed_runtime_refuses_to_run(runtime: Runtime) -> None:

@@ -11,10 +11,10 @@ import pytest
 from tests.helpers.records import (
     BOARD,
     DESK,
-    accuracy_record,
-    latency_record,
     make_accuracy,
+    make_accuracy_record,
     make_latency,
+    make_latency_record,
 )
 from tinyvit.bench import machine
 from tinyvit.bench.record import ReferenceComparison
@@ -33,14 +33,14 @@ def records_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "records"
     folder.mkdir()
     for threads, ms in ((1, 30), (2, 17)):
-        record = latency_record(
+        record = make_latency_record(
             make_latency("x/demo.onnx", ms),
             make_latency("x/demo.int8.onnx", ms * 0.6),
             warnings=("noisy", "demo.onnx became faster"),
         )
         (folder / f"latency-{threads}.json").write_text(record.to_json())
     comparison = ReferenceComparison("demo.onnx", 99.3, 5, 2, 0.45)
-    accuracy = accuracy_record(
+    accuracy = make_accuracy_record(
         make_accuracy("x/demo.onnx", 852),
         make_accuracy("x/demo.int8.onnx", 849, reference=comparison),
     )

@@ -39,7 +39,7 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 def measure(server: SshServer, artifact: Path) -> DeviceResults:
     """Measure an artifact with this environment's Python on the server."""
     measurement = RemoteMeasurement((artifact,), use_env=sys.prefix, arguments=QUICK)
-    return measure_on_device(server.transport(), measurement, NullProgress())
+    return measure_on_device(server.make_transport(), measurement, NullProgress())
 
 
 def test_records_are_returned_and_the_folder_is_deleted(
@@ -71,7 +71,7 @@ def test_environment_is_created_from_wheels(
     measurement = RemoteMeasurement(
         (small_classifier,), python=sys.executable, wheels=wheels, arguments=QUICK
     )
-    results = measure_on_device(server.transport(), measurement, NullProgress())
+    results = measure_on_device(server.make_transport(), measurement, NullProgress())
     assert results.problems == ()
     assert results.latency is not None
     # Read from onnxruntime's profile, although the environment has no onnx package.
@@ -83,7 +83,7 @@ def test_folder_is_kept_on_request(server: SshServer, small_classifier: Path) ->
     measurement = RemoteMeasurement(
         (small_classifier,), use_env=sys.prefix, arguments=QUICK, keep=True
     )
-    results = measure_on_device(server.transport(), measurement, NullProgress())
+    results = measure_on_device(server.make_transport(), measurement, NullProgress())
     assert results.problems == ()
     assert results.remaining_folder is not None
     assert (Path(results.remaining_folder) / small_classifier.name).is_file()
@@ -106,7 +106,9 @@ def test_results_before_a_lost_connection_are_kept(
     measurement = RemoteMeasurement(
         (small_classifier,), use_env=sys.prefix, arguments=("--runs", "100000000")
     )
-    results = measure_on_device(server.transport(), measurement, LosePowerWhileMeasuring(server))
+    results = measure_on_device(
+        server.make_transport(), measurement, LosePowerWhileMeasuring(server)
+    )
     assert results.latency is None
     assert results.verifications[small_classifier.name]["passed"] is True
     assert results.remaining_folder is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named, write_class_folders
+from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher, write_class_folders
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.views import ViewSource, make_view
@@ -229,7 +229,7 @@ def test_a_teacher_that_returns_nan_loses_nothing(
     image_folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = replace(
-        make_request(image_folder, tmp_path / "none"), teachers=(teacher_named("nan_output"),)
+        make_request(image_folder, tmp_path / "none"), teachers=(name_teacher("nan_output"),)
     )
     with pytest.raises(RequestError, match="NaN"):
         save_logits(broken)

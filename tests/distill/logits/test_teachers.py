@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named
+from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
@@ -53,7 +53,7 @@ def test_an_exported_teacher_predicts_what_its_checkpoint_predicts(
 
 
 def test_predictions_of_several_teachers_are_averaged(checkpoint: Path) -> None:
-    three = teacher_named("three_classes")
+    three = name_teacher("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
         average_probabilities([first, second], PIXELS), first.predict_probabilities(PIXELS)
@@ -75,22 +75,22 @@ def test_a_released_model_is_opened_by_its_name() -> None:
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
         (
-            (teacher_named("missing_package"),),
+            (name_teacher("missing_package"),),
             None,
             "needs no_such_package, which is not installed",
         ),
-        ((teacher_named("absent"),), None, "has no attribute 'absent'"),
-        ((teacher_named("not_a_module"),), None, "returned an object of type str"),
+        ((name_teacher("absent"),), None, "has no attribute 'absent'"),
+        ((name_teacher("not_a_module"),), None, "returned an object of type str"),
         (
-            (teacher_named("two_outputs"),),
+            (name_teacher("two_outputs"),),
             None,
             "returns an object of type tuple: it must return one tensor",
         ),
-        ((teacher_named("fixed_size"),), None, "fixed_size failed"),
-        ((teacher_named("wrong_labels"),), None, "is not a tuple of 3 labels"),
+        ((name_teacher("fixed_size"),), None, "fixed_size failed"),
+        ((name_teacher("wrong_labels"),), None, "is not a tuple of 3 labels"),
         (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
-        ((TEACHER, teacher_named("three_classes")), None, "have different classes"),
+        ((TEACHER, name_teacher("three_classes")), None, "have different classes"),
     ],
 )
 def test_unusable_teachers_are_refused(

@@ -20,7 +20,7 @@ import coremltools
 import torch
 from coremltools.proto import Model_pb2
 
-from tests.helpers.demo_network import SIZE, exact_logits, load_demo, make_demo_manifest
+from tests.helpers.demo_network import SIZE, compute_exact_logits, load_demo, make_demo_manifest
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets.coreml import target as target_module
 from tinyvit.export.targets.coreml.passes import mark_for_ios16
@@ -89,7 +89,7 @@ def read_message(path: Path) -> Any:
     return Model_pb2.Model.FromString(file.read_bytes())
 
 
-def main_block(model: Any) -> Any:
+def get_main_block(model: Any) -> Any:
     function = model.mlProgram.functions["main"]
     return function.block_specializations[function.opset]
 
@@ -112,7 +112,7 @@ def test_program_computes_the_network(
     for pattern in PATTERNS:
         pixels = make_pattern(pattern, SIZE, SIZE)
         normalized = DEMO.preprocess.normalize(pixels)[None]
-        expected = exact_logits(networks[precision], normalized)
+        expected = compute_exact_logits(networks[precision], normalized)
         batch = normalized if stage == "host" else pixels[None]
         float64_error, float32_error = (
             np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
@@ -142,7 +142,7 @@ def test_int8_is_exact_without_float16(
     model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
     model.save(path, make_demo_manifest("coreml", "int8"))
     image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
-    expected = exact_logits(networks["int8"], image)
+    expected = compute_exact_logits(networks["int8"], image)
     logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
 
@@ -224,7 +224,7 @@ def test_classifier_has_what_xcode_and_vision_need(build_package: PackageBuilder
     }
     assert description.predictedFeatureName == "classLabel"
     assert description.predictedProbabilitiesName == "classLabel_probs"
-    block = main_block(model)
+    block = get_main_block(model)
     classify = block.operations[-1]
     assert classify.type == "classify"
     classes = classify.inputs["classes"].arguments[0].value.immediateValue.list.values
@@ -261,13 +261,13 @@ def test_classifier_equals_that_of_coremltools(
     ).get_spec()
     actual = read_message(build_package("float32", "host"))
     for model in (actual, expected):
-        classify = main_block(model).operations[-1]
+        classify = get_main_block(model).operations[-1]
         classify.ClearField("attributes")
         classify.inputs["probabilities"].ClearField("arguments")
         for output in model.description.output:
             output.ClearField("shortDescription")
     actual_bytes, expected_bytes = (
-        main_block(model).operations[-1].SerializeToString(deterministic=True)
+        get_main_block(model).operations[-1].SerializeToString(deterministic=True)
         for model in (actual, expected)
     )
     assert actual_bytes == expected_bytes

@@ -21,12 +21,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tests.helpers.demo_network import (
     SIZE,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
     make_demo_manifest,
-    random_input,
-    random_pixels,
-    relative_error,
+    make_noise_input,
+    make_noise_pixels,
 )
 from tests.helpers.tflite_metadata import read_tflite_metadata
 from tinyvit.errors import RequestError
@@ -115,9 +115,9 @@ def test_logits_equal_the_network(
         assert (image.name, image.shape, image.layout) == ("image", (1, SIZE, SIZE, 3), "NHWC")
         assert (logits.name, logits.shape) == ("logits", (1, 10))
         for seed in range(3):
-            expected = exact_logits(networks[precision], random_input(seed))
-            actual = runtime.run(channels_last(random_input(seed)))
-            assert relative_error(actual, expected) < tolerance
+            expected = compute_exact_logits(networks[precision], make_noise_input(seed))
+            actual = runtime.run(channels_last(make_noise_input(seed)))
+            assert compute_relative_error(actual, expected) < tolerance
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -241,9 +241,9 @@ def test_a_file_takes_pixels_and_nothing_is_printed(
     with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
         image = runtime.inputs[0]
         assert (image.shape, image.dtype, image.layout) == ((1, SIZE, SIZE, 3), "uint8", "NHWC")
-        normalized = DEMO.preprocess.normalize(random_pixels())
+        normalized = DEMO.preprocess.normalize(make_noise_pixels())
         expected = demo_network(torch.from_numpy(normalized)).numpy()
-        assert relative_error(runtime.run(random_pixels()), expected) < 1e-5
+        assert compute_relative_error(runtime.run(make_noise_pixels()), expected) < 1e-5
     assert count_operators(read_model(path))["CAST FLOAT32"] == 0, "XNNPACK does not take it"
     assert read_tflite_metadata(path)["mean"] == (0, 0, 0)
 
@@ -256,8 +256,8 @@ def test_float16_is_half_the_size_and_close(
     assert path.read_bytes() == saved_again.read_bytes()
     assert path.stat().st_size < 0.52 * files["float32"].stat().st_size
     with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
-        expected = networks["float16"](torch.from_numpy(random_input())).numpy()
-        error = relative_error(runtime.run(channels_last(random_input())), expected)
+        expected = networks["float16"](torch.from_numpy(make_noise_input())).numpy()
+        error = compute_relative_error(runtime.run(channels_last(make_noise_input())), expected)
     assert 0 < error < 5e-3
 
 

@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 import onnx_ir as ir
 import openvino
 
-from tests.helpers.demo_network import random_input
+from tests.helpers.demo_network import make_noise_input
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.target import TARGET
 from tinyvit.export.tracing import Graph, trace
@@ -75,7 +75,7 @@ def compiled_nodes(model: openvino.Model) -> list[openvino.Node]:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_optimized_model_computes_the_same(graphs: dict[str, Graph], precision: str) -> None:
-    image = random_input()
+    image = make_noise_input()
     before = run_model(read_model(graphs[precision]), image)
     after = run_model(read_optimized_model(graphs[precision]), image)
     # In int8, a sum on the edge between two integers may be rounded to either.

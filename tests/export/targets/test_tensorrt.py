@@ -20,10 +20,10 @@ import onnx
 
 from tests.helpers.demo_network import (
     SIZE,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
     make_demo_manifest,
-    relative_error,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets import get_target
@@ -109,9 +109,9 @@ def test_parity_model_computes_the_network(
     tolerance: float,
 ) -> None:
     network = quantized_network if precision == "int8" else demo_network
-    expected = exact_logits(network, golden_images())
+    expected = compute_exact_logits(network, golden_images())
     model = TARGET.make_parity_model(graphs[precision], PREPROCESS, "host", precision)
-    assert relative_error(run_in_onnxruntime(model, golden_images()), expected) < tolerance
+    assert compute_relative_error(run_in_onnxruntime(model, golden_images()), expected) < tolerance
     assert np.ptp(expected) > 1
 
 
@@ -122,7 +122,7 @@ def test_only_a_cast_reads_pixels(graphs: dict[str, Graph]) -> None:
     assert (first.op_type, list(first.input)) == ("Cast", ["image"])
     host_model = TARGET.make_parity_model(graphs["float32"], PREPROCESS, "host", "float32")
     expected = run_in_onnxruntime(host_model, golden_images())
-    assert relative_error(run_in_onnxruntime(model, golden_pixels()), expected) < 1e-4
+    assert compute_relative_error(run_in_onnxruntime(model, golden_pixels()), expected) < 1e-4
 
 
 def test_int8_model_has_the_types_that_tensorrt_takes(graphs: dict[str, Graph]) -> None:
