@@ -1,5 +1,5 @@
-// Classifies the camera's images with a .tflite file of tinyvit-export. The class labels and the
-// preprocessing come from the file.
+// Classifies the camera's images with a .tflite file that tinyvit-export wrote. The class labels and
+// the settings of the preprocessing come from the file.
 package com.example.tinyvit
 
 import android.Manifest
@@ -27,7 +27,7 @@ import java.util.concurrent.Executors
 import kotlin.math.exp
 import kotlin.math.min
 
-/** The model in src/main/assets. It must not be compressed, so that it can be mapped. */
+/** The model in src/main/assets. It must not be compressed, because it is mapped into memory. */
 private const val MODEL = "model.tflite"
 
 private const val REMEDY = "make it with tinyvit-export --target litert --preprocess normalize"
@@ -72,8 +72,8 @@ class Classifier(context: Context) : AutoCloseable {
     }
 
     /**
-     * Crops the center that the manifest's preprocessing keeps, or keeps the whole image for the
-     * crop "squash", and resizes it to [size] x [size] pixels. Android's filter is bilinear, so the
+     * Crops and resizes an image to [size] x [size] pixels, as the manifest states: the crop "center"
+     * keeps a square in the center, and the crop "squash" keeps the whole image. Android's filter is bilinear, so the
      * probabilities are close to those of the Python package, and not equal.
      */
     private fun cropAndResize(image: Bitmap): Bitmap {

@@ -64,4 +64,4 @@ def test_transfer_is_compared_with_training_from_random_weights(
     script.chmod(0o755)
     result = run_script(script, small_dataset, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-2000:]
-    assert re.search(r"transfer \d+\.\d%, from nothing \d+\.\d%: [+-]\d+\.\d points", result.stdout)
+    assert re.search(r"transfer \d+\.\d%, from random weights \d+\.\d%: [+-]\d+\.\d points", result.stdout)
