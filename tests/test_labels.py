@@ -1,4 +1,4 @@
-"""Labels of ImageNet, and labels in files of users."""
+"""Labels of ImageNet are built in, and labels in users' files are read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is installed, which module imports which, and what the base install can do."""
+"""The wheel and the base install have the right content, and modules respect their layers."""
 
 from __future__ import annotations
 

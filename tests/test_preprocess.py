@@ -1,4 +1,4 @@
-"""Preprocessing against an independent resize and crop, and the values of released evaluations."""
+"""Preprocessing agrees with an independent resize and crop, and with released evaluations."""
 
 from __future__ import annotations
 

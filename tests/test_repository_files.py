@@ -1,4 +1,4 @@
-"""Checks of the workflows, forms and documents that only GitHub and contributors use."""
+"""Workflows, forms and documents, which only GitHub and contributors use, are valid."""
 
 from __future__ import annotations
 

@@ -20,14 +20,14 @@ IMAGE_COUNT = 40
 def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .onnx file that takes any number of 32 x 32 images and runs in microseconds."""
     folder = tmp_path_factory.mktemp("small_classifier")
-    return build_classifier(folder, ".onnx", stage="host", batch="batch", with_manifest=True)
+    return build_classifier(folder, ".onnx", "host", batch="batch", with_manifest=True)
 
 
 @pytest.fixture(scope="session")
 def small_openvino_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network as an OpenVINO IR, which consists of two files."""
     folder = tmp_path_factory.mktemp("small_openvino_classifier")
-    return build_classifier(folder, ".xml", stage="host", batch="batch", with_manifest=True)
+    return build_classifier(folder, ".xml", "host", batch="batch", with_manifest=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Models are read and written as the onnx package reads and writes them, but without it."""
+"""ONNX models are read and written without the onnx package, as that package does it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Folders with one subfolder for each class, for training and validation."""
+"""Folders with one subfolder for each class are read for training and for validation."""
 
 from __future__ import annotations
 

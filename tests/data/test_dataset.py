@@ -1,4 +1,4 @@
-"""ImageNet's validation images as people have them: every kind gives the same classes."""
+"""ImageNet's validation images give the same classes, however they are stored."""
 
 from __future__ import annotations
 

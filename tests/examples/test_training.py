@@ -1,4 +1,4 @@
-"""The training examples, run from beginning to end on a few images.
+"""The training examples run from beginning to end on a few images.
 
 The accuracies in docs/training.md come from complete runs and are not checked here.
 """
@@ -64,4 +64,6 @@ def test_transfer_is_compared_with_training_from_random_weights(
     script.chmod(0o755)
     result = run_script(script, small_dataset, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-2000:]
-    assert re.search(r"transfer \d+\.\d%, from random weights \d+\.\d%: [+-]\d+\.\d points", result.stdout)
+    assert re.search(
+        r"transfer \d+\.\d%, from random weights \d+\.\d%: [+-]\d+\.\d points", result.stdout
+    )

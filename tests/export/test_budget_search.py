@@ -1,4 +1,4 @@
-"""int8 exports from photographs to artifacts that run, or to a refusal that leaves no file.
+"""int8 exports either write an artifact that runs, or refuse and leave no file.
 
 The network is the demo model at 64 pixels.
 """

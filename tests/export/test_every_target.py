@@ -1,4 +1,4 @@
-"""Checks that hold for the artifacts of every target, from one export to all of them."""
+"""The artifacts of every target, exported once, run, verify, and refuse wrong input."""
 
 from __future__ import annotations
 

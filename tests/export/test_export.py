@@ -1,4 +1,4 @@
-"""ONNX and OpenVINO artifacts: what is in the files, and what an export leaves in its folder."""
+"""ONNX and OpenVINO artifacts have the right content, and an export leaves no other files."""
 
 from __future__ import annotations
 

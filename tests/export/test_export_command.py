@@ -1,4 +1,4 @@
-"""tinyvit-export as it is typed, in a process of its own."""
+"""The command tinyvit-export behaves as documented; most tests start it in a new process."""
 
 from __future__ import annotations
 

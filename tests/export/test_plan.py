@@ -1,4 +1,4 @@
-"""Requests that are refused before the checkpoint is read: the one named here does not exist."""
+"""Impossible requests are refused before the checkpoint, which does not exist here, is read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""float16 and int8 weights: smaller files that compute in floats. The demo model at 64 pixels."""
+"""float16 and int8 weights make files smaller, which then compute in floating point."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors of torch's exporter, which must come out as one line."""
+"""Errors of torch's exporter become errors of one line."""
 
 from __future__ import annotations
 

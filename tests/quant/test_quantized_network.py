@@ -1,4 +1,4 @@
-"""The network that a recipe makes: what is quantized, in which form, and what it computes."""
+"""A recipe and a scheme determine which tensors are quantized, and in which form."""
 
 from __future__ import annotations
 

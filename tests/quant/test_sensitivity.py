@@ -1,4 +1,4 @@
-"""Ranking the units of a network by the error that they cause in int8."""
+"""The units of a network are ranked by the error that they cause in int8."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Labeled images to measure accuracy on, decoded in batches."""
+"""Labeled images for measuring accuracy are decoded in batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Classifier: every kind of input, in order, preprocessed as the file states."""
+"""`Classifier` takes every kind of image, in order, and preprocesses it as the file states."""
 
 from __future__ import annotations
 

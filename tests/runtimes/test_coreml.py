@@ -1,4 +1,4 @@
-"""Core ML packages: manifests, hashes and damage; and Core ML itself, on a Mac."""
+"""Core ML packages are recognized, hashed and checked; on a Mac, Core ML runs them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Core ML reference evaluator as an engine: precision, options, and hostile programs."""
+"""The Core ML reference evaluator runs packages as an engine and refuses hostile programs."""
 
 from __future__ import annotations
 

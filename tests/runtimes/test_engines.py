@@ -1,4 +1,4 @@
-"""Behavior common to all engines, tested with ONNX Runtime and OpenVINO; choice of the engine."""
+"""ONNX Runtime and OpenVINO behave alike, and the registry chooses an engine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ExecuTorch as an engine: options, results that are copies, and damaged or hostile files."""
+"""The ExecuTorch engine honors options, returns copies, and refuses damaged or hostile files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manifests in an archive at the end of a file, and manifests next to a file."""
+"""Manifests are stored in an archive at the end of a file, or in a file next to it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""LiteRT as an engine: options take effect or are refused, and no file crashes the process."""
+"""The LiteRT engine honors or refuses options, and no file crashes the process."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input and output of classifiers: files without a manifest, contradictions, other networks."""
+"""Networks without a manifest are checked, and contradictions with a manifest are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: precisions, the cache, signals, and files that it cannot open."""
+"""The OpenVINO engine honors precisions and the cache, and refuses files that it cannot run."""
 
 from __future__ import annotations
 

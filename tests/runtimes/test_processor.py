@@ -1,4 +1,4 @@
-"""Reads /proc/cpuinfo and checks which int8 files a processor computes correctly."""
+"""/proc/cpuinfo tells which int8 files a processor computes correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finds the fields of protobuf messages that are written as literal bytes."""
+"""The fields of protobuf messages, written here as literal bytes, are found."""
 
 from __future__ import annotations
 

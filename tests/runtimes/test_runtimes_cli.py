@@ -1,4 +1,4 @@
-"""tinyvit-predict, tinyvit-verify and tinyvit-inspect: exit codes, JSON and text."""
+"""tinyvit-predict, tinyvit-verify and tinyvit-inspect print text or JSON and exit correctly."""
 
 from __future__ import annotations
 

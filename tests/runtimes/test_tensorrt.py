@@ -1,4 +1,4 @@
-"""TensorRT as an engine, with a fake CUDA driver and a fake TensorRT."""
+"""The TensorRT engine runs and refuses files, with a fake CUDA driver and a fake TensorRT."""
 
 from __future__ import annotations
 

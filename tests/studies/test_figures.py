@@ -1,4 +1,4 @@
-"""The page of figures states what the records state; the measuring itself is run by people."""
+"""The page of figures states what the records state; the tests measure nothing."""
 
 from __future__ import annotations
 

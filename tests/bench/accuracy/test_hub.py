@@ -1,4 +1,4 @@
-"""Datasets of the Hub are read from parquet files, and local data as before."""
+"""Datasets of the Hugging Face Hub are read from parquet files."""
 
 from __future__ import annotations
 

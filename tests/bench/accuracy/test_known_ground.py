@@ -1,4 +1,4 @@
-"""Accuracy runs against plain torch loops, image by image.
+"""Measured accuracy agrees with plain torch loops, image by image.
 
 A public model of 1000 classes predicts photographs, and the demo model its ten classes. The former
 needs

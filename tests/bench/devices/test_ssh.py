@@ -1,4 +1,4 @@
-"""Sessions over ssh with a real OpenSSH server on the loopback address, which each test starts."""
+"""Sessions over ssh work with a real OpenSSH server, which each test starts on this machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Baselines: the output of benchmark tools is parsed, and a missing tool is reported."""
+"""Outputs of benchmark tools are parsed, and a missing tool is reported."""
 
 from __future__ import annotations
 

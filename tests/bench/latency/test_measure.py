@@ -1,4 +1,4 @@
-"""Latency records of real artifacts in real engines: their content, not this machine's speed."""
+"""Latency records of real artifacts in real engines have the right content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target "coreml": the function of torch, in a classifier that Xcode and Vision understand."""
+"""Core ML artifacts compute what torch computes, and are classifiers for Xcode and Vision."""
 
 from __future__ import annotations
 

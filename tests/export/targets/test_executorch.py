@@ -1,4 +1,4 @@
-"""The target "executorch": the same function, in one delegate, with few operators outside of it.
+"""ExecuTorch artifacts compute what torch computes, nearly all of it in one delegate.
 
 Most tests use a network with one block per stage, because ExecuTorch takes a minute for the demo,
 whatever its image size.

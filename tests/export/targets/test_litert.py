@@ -1,4 +1,4 @@
-"""The target "litert": the same function, entirely in XNNPACK, with what mobile tools look for."""
+"""LiteRT artifacts compute what torch computes, entirely in XNNPACK, and describe themselves."""
 
 from __future__ import annotations
 

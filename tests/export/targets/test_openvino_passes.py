@@ -1,4 +1,4 @@
-"""OpenVINO's passes keep the function, with fewer nodes, in the forms that its kernels fuse."""
+"""OpenVINO's passes keep the function of a graph, with nodes that OpenVINO's kernels can fuse."""
 
 from __future__ import annotations
 

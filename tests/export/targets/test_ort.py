@@ -1,4 +1,4 @@
-"""The target "ort": the network of the ONNX file, and the list of what a reduced build needs."""
+"""ORT artifacts compute what the ONNX file computes, and list the operators that they need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target "tensorrt": the ONNX file that the builder reads, what TensorRT-RTX plans, errors."""
+"""TensorRT artifacts are built from correct ONNX models, and impossible builds are refused."""
 
 from __future__ import annotations
 
