@@ -39,16 +39,16 @@ class Import:
 
 
 def list_modules() -> dict[str, Path]:
-    """Return the file of every module of the package and of studies/, by import name."""
+    """Return import name -> file, for every module of the package and of studies/."""
     folders = {"": ROOT / "src" / "tinyvit"}
     folders.update({name: ROOT / name for name in (*PACKAGED_FOLDERS, "studies")})
     modules = {}
     for name, folder in folders.items():
         for file in folder.rglob("*.py"):
-            inside = file.relative_to(folder).with_suffix("").parts
-            if not name and inside[0] in LAYERS:
-                continue  # a symlink to one of the other folders
-            parts = [part for part in ("tinyvit", name, *inside) if part and part != "__init__"]
+            path_parts = file.relative_to(folder).with_suffix("").parts
+            if not name and path_parts[0] in LAYERS:
+                continue  # The folder is a symbolic link to one of the other folders.
+            parts = [part for part in ("tinyvit", name, *path_parts) if part and part != "__init__"]
             modules[".".join(parts)] = file
     return modules
 

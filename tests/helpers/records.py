@@ -50,7 +50,7 @@ BOARD = DeviceInfo(
 """A device that does not report its memory, governor and clock rate."""
 
 MIN_SAMPLES_FOR_P99 = 662
-"""Number of samples from which a record states the 99th percentile."""
+"""A record with fewer samples does not state the 99th percentile."""
 
 HOSTILE = "<script>alert('x')</script>|=1+1"
 """A path that would be markup in HTML, the border of a cell in Markdown, and a formula in CSV."""
@@ -59,6 +59,7 @@ HOSTILE = "<script>alert('x')</script>|=1+1"
 def make_artifact(
     path: str, engine: str = "onnxruntime", precision: str = "float32"
 ) -> ArtifactInfo:
+    """Make the description of an artifact that was measured on two threads."""
     return ArtifactInfo(
         path=path,
         sha256=(path.encode().hex() * 64)[:64],
@@ -71,18 +72,18 @@ def make_artifact(
 
 
 def make_latency(
-    path: str, ms: float, *, turns: int = 30, seed: int = 0, **changes: Any
+    path: str, typical_ms: float, *, turns: int = 30, seed: int = 0, **changes: Any
 ) -> LatencyResult:
-    """Make a result with random times around `ms`.
+    """Make a result with random times around `typical_ms`.
 
     Args:
         path: Path of the artifact.
-        ms: Typical time of a query in milliseconds; the times vary by about 2%.
+        typical_ms: Typical time of a query in milliseconds; the times vary by about 2%.
         turns: Number of turns, of ten queries each.
         seed: Seed of the random times.
         changes: Fields of the result that replace the computed ones.
     """
-    times = ms * np.random.default_rng(seed).lognormal(0, 0.02, (turns, 10))
+    times = typical_ms * np.random.default_rng(seed).lognormal(0, 0.02, (turns, 10))
     has_p99 = times.size >= MIN_SAMPLES_FOR_P99
     result = LatencyResult(
         artifact=make_artifact(path),
@@ -99,7 +100,7 @@ def make_latency(
         p99_ms=float(np.quantile(times, 0.99)) if has_p99 else None,
         p90_bound_ms=float(np.quantile(times, 0.95)),
         p99_bound_ms=float(times.max()) if has_p99 else None,
-        images_per_s=1000 / ms,
+        images_per_s=1000 / typical_ms,
         turns_ms=tuple(map(tuple, times.tolist())),
         load_ms=50.0,
     )
@@ -109,6 +110,7 @@ def make_latency(
 def make_accuracy(
     path: str, correct: int, images: int = 1000, reference: ReferenceComparison | None = None
 ) -> AccuracyResult:
+    """Make a result in which `correct` of `images` classified images have the correct class."""
     top1 = 100 * correct / images
     return AccuracyResult(
         artifact=make_artifact(path),
@@ -134,6 +136,7 @@ def make_accuracy(
 def make_latency_record(
     *results: LatencyResult, device: DeviceInfo = DESK, **changes: Any
 ) -> Record:
+    """Make a record of latencies; `changes` replace some of its fields."""
     record = Record(
         kind="latency",
         date="2026-01-02T03:04:05+00:00",
@@ -149,6 +152,7 @@ def make_latency_record(
 def make_accuracy_record(
     *results: AccuracyResult, device: DeviceInfo = DESK, **changes: Any
 ) -> Record:
+    """Make a record of accuracies; `changes` replace some of its fields."""
     record = Record(
         kind="accuracy",
         date="2026-01-03T03:04:05+00:00",
