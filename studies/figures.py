@@ -191,7 +191,7 @@ def _measure_stock(variant: str) -> Record:
     """Measure timm's export and this project's export of the same weights in two engines."""
     with tempfile.TemporaryDirectory() as folder:
         paths = [str(path) for path in export_pair(variant, Path(folder))]
-        return measure_latency(paths, replace(_CONFIG, runtimes=("onnxruntime", "openvino")))
+        return measure_latency(paths, replace(_CONFIG, engine_names=("onnxruntime", "openvino")))
 
 
 def _measure_converters(files: Sequence[str]) -> Record:

@@ -2,10 +2,11 @@
 
 Each module has:
 
-    HELP        what the subcommand does, in one line
-    EXAMPLES    command lines, indented by two spaces
+    HELP        a clause that says what the subcommand does, for --help
+    EXAMPLES    example command lines for --help, each indented by two spaces
     add_arguments(parser: argparse.ArgumentParser) -> None
     run(args: argparse.Namespace) -> int, which returns the exit code
 
-`run` imports the modules that measure, so that --help does not load numpy and the engines.
+The modules that measure are imported inside functions, so that --help does not load numpy and the
+engines.
 """

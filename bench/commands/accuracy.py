@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench accuracy: measures top-1 and top-5 on labeled images."""
+"""The subcommand tinyvit-bench accuracy: measures the top-1 and top-5 accuracy of artifacts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tinyvit.bench.arguments import add_device_argument, add_record_arguments
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.progress import Progress, make_progress
@@ -23,8 +24,10 @@ EXAMPLES = """\
   tinyvit-bench accuracy tinyvit_5m.onnx --data ILSVRC2012_img_val.tar \\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
-_NOT_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that cannot be combined with --preprocess-check."""
+_OPTIONS_WITHOUT_CHECK = ("reference", "contact_sheet", "resume", "predictions")
+"""Options that cannot be used with --preprocess-check."""
+_MAX_CONTACT_SHEET_ARTIFACTS = 2
+"""One artifact, and the reference with which it is compared."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Exported files of one model. Each is compared with the first, or with --reference.",
+        help="Exported files of one model. Each is compared with the first one, or with"
+        " --reference.",
     )
     _add_data_arguments(parser)
     _add_analysis_arguments(parser)
@@ -51,24 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const="",
         metavar="HOST:PORT",
-        help="Distribute the images over the Ray cluster at HOST:PORT (without HOST:PORT: a new"
-        " cluster on this machine).",
+        help="Distribute the images over the Ray cluster at HOST:PORT. Without HOST:PORT, a new"
+        " cluster is started on this machine.",
     )
     add(
         "--progress",
         action="store_true",
         help="Show progress on standard error even with --json.",
     )
-    add(
-        "--name",
-        metavar="NAME",
-        help="Device name in the record (default: name of the board or host).",
-    )
-    add(
-        "--json",
-        action="store_true",
-        help="Print one JSON record instead of tables, for tinyvit-bench report and compare.",
-    )
+    add_record_arguments(parser)
 
 
 def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,22 +72,22 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         metavar="PATH",
-        help="Labeled images: a folder or an uncompressed .tar file, with one folder per class that"
-        " is named by WordNet id or label; or without class folders, if --truth is given; or"
-        " hf:REPO, a dataset of the Hugging Face Hub.",
+        help="Labeled images: a folder, an uncompressed .tar file, or hf:REPO, a dataset of the"
+        " Hugging Face Hub. A folder or .tar file contains one folder per class, whose name is a"
+        " WordNet id or a label. With --truth, class folders are not needed.",
     )
     add(
         "--truth",
         type=Path,
         metavar="FILE",
-        help="Classes of images that are not in class folders: ILSVRC's devkit (.tar.gz), a table"
-        " (.csv), or ImageNet-ReaL's real.json.",
+        help="File that states the classes of images that are not in class folders: ILSVRC's devkit"
+        " (.tar.gz), a table (.csv), or ImageNet-ReaL's real.json.",
     )
     add(
         "--limit",
         type=positive_int,
         metavar="N",
-        help="Use only N images, the same number of each class if possible (default: all).",
+        help="Use only N images, the same number of each class if possible (default: all images).",
     )
     add(
         "--only-known-classes",
@@ -107,27 +102,27 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         "--preprocess",
         choices=("artifact", "paper", "timm"),
         default="artifact",
-        help="Preprocessing: as the artifact's manifest states, as in the evaluation of the TinyViT"
-        " paper, or as in timm's evaluation (default: artifact).",
+        help="Preprocessing of the images: as stated in the manifest of the artifact, as in the"
+        " evaluation of the TinyViT paper, or as in timm's evaluation (default: artifact).",
     )
     add(
         "--preprocess-check",
         action="store_true",
-        help="Measure the accuracy with other kinds of preprocessing too, such as BGR channels or"
-        " another mean, on 500 images (or --limit), and report whether one of them is significantly"
-        " better.",
+        help="Check the preprocessing: measure the accuracy with other kinds of preprocessing too,"
+        " such as BGR channels or another mean, and report whether one of them is significantly"
+        " better. Uses 500 images unless --limit is given.",
     )
     add(
         "--reference",
         metavar="ARTIFACT",
-        help="Artifact with which the others are compared (default: the first of several).",
+        help="Artifact with which the others are compared (default: the first one of several).",
     )
     add(
         "--contact-sheet",
         type=Path,
         metavar="PNG",
-        help="Write an image that shows up to 48 misclassified images. With a reference: those that"
-        " the reference classifies correctly.",
+        help="Write an image that shows up to 48 misclassified images. If there is a reference"
+        " artifact, only images that the reference classifies correctly are shown.",
     )
     add(
         "--predictions",
@@ -139,18 +134,12 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--runtime", metavar="ENGINE", help="Engine (default: the best installed one).")
-    add(
-        "--device",
-        default="auto",
-        metavar="DEVICE",
-        help="cpu, gpu, npu, or the engine's own name of a device (default: cpu, if the engine"
-        " has it).",
-    )
+    add_device_argument(parser)
     add(
         "--threads",
         type=positive_int,
         metavar="N",
-        help="CPU threads (default: the engine's default).",
+        help="Number of CPU threads (default: the engine's default).",
     )
 
 
@@ -170,10 +159,11 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.bench.report.console import format_accuracy_record, format_preprocess_check
     from tinyvit.data.dataset import DatasetLocation
 
-    _require_compatible(args)
+    _require_compatible_options(args)
     progress = make_progress(json_output=args.json and not args.progress)
     limit = args.limit or (DEFAULT_IMAGES if args.preprocess_check else None)
-    dataset = open_labeled_images(DatasetLocation(args.data, args.truth, limit))
+    location = DatasetLocation(args.data, args.truth, limit=limit)
+    dataset = open_labeled_images(location)
     progress.message(f"measuring on {dataset.source}")
     if args.preprocess_check:
         record = record_preprocess_check(args.files[0], dataset, _make_config(args), progress)
@@ -187,28 +177,35 @@ def run(args: argparse.Namespace) -> int:
     return 1 if record.failures else 0
 
 
-def _require_compatible(args: argparse.Namespace) -> None:
+def _require_compatible_options(args: argparse.Namespace) -> None:
     """Raise RequestError if options contradict each other."""
     if args.preprocess_check:
-        if len(args.files) > 1:
-            raise RequestError(
-                f"--preprocess-check takes one artifact, but {len(args.files)} are given",
-                "give one artifact",
-            )
-        names = [name for name in _NOT_WITH_CHECK if getattr(args, name)]
-        names += ["ray"] if args.ray is not None else []
-        if names:
-            options = " and ".join(f"--{name.replace('_', '-')}" for name in names)
-            raise RequestError(
-                f"--preprocess-check cannot be used with {options}",
-                f"omit {options}, or omit --preprocess-check",
-            )
+        _require_check_options(args)
     artifacts = {*args.files, *([args.reference] if args.reference else [])}
-    if args.contact_sheet and len(artifacts) > 2:
-        raise _contact_sheet_error(len(artifacts))
+    if args.contact_sheet and len(artifacts) > _MAX_CONTACT_SHEET_ARTIFACTS:
+        raise _make_contact_sheet_error(len(artifacts))
 
 
-def _contact_sheet_error(artifact_count: int) -> RequestError:
+def _require_check_options(args: argparse.Namespace) -> None:
+    """Raise RequestError if an argument cannot be used with --preprocess-check."""
+    if len(args.files) > 1:
+        raise RequestError(
+            f"--preprocess-check takes one artifact, but {len(args.files)} are given",
+            "give one artifact",
+        )
+    refused_names = [name for name in _OPTIONS_WITHOUT_CHECK if getattr(args, name)]
+    if args.ray is not None:  # "" for --ray without an address
+        refused_names.append("ray")
+    if refused_names:
+        options = " and ".join(f"--{name.replace('_', '-')}" for name in refused_names)
+        raise RequestError(
+            f"--preprocess-check cannot be used with {options}",
+            f"omit {options}, or omit --preprocess-check",
+        )
+
+
+def _make_contact_sheet_error(artifact_count: int) -> RequestError:
+    """Make the error for too many artifacts with --contact-sheet."""
     return RequestError(
         "--contact-sheet takes one artifact, or one artifact and its reference, but"
         f" {artifact_count} artifacts are given",
@@ -217,6 +214,7 @@ def _contact_sheet_error(artifact_count: int) -> RequestError:
 
 
 def _make_config(args: argparse.Namespace) -> SuiteConfig:
+    """Convert the arguments to the configuration of the measurement."""
     from tinyvit.bench.accuracy.options import EvaluationOptions
     from tinyvit.bench.accuracy.suite import SuiteConfig
 
@@ -233,6 +231,7 @@ def _make_config(args: argparse.Namespace) -> SuiteConfig:
 
 
 def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) -> Record:
+    """Measure the artifacts, and write the contact sheet if it is requested."""
     from tinyvit.bench.accuracy.suite import evaluate_all
 
     result = evaluate_all(args.files, dataset, _make_config(args), progress)
@@ -242,15 +241,18 @@ def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) ->
 
 
 def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
+    """Write the contact sheet of misclassified images, and report that on standard error."""
     from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
 
-    evaluations = [e for e in result.evaluations if e is not result.reference]
+    evaluations = [
+        evaluation for evaluation in result.evaluations if evaluation is not result.reference
+    ]
     if len(evaluations) != 1:
-        raise _contact_sheet_error(len(result.evaluations))
+        raise _make_contact_sheet_error(len(result.evaluations))
     count = write_contact_sheet(evaluations[0], result.reference, path)
-    message = (
-        f"{path} shows {count} images"
-        if count
-        else f"no image is misclassified, so {path} is not written"
-    )
+    if count:
+        noun = "image" if count == 1 else "images"
+        message = f"{path} shows {count} misclassified {noun}"
+    else:
+        message = f"no image is misclassified, so {path} is not written"
     print(message, file=sys.stderr)

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-HELP = "compare two records, and exit with code 1 if the second is significantly worse"
+HELP = "compare two records, and exit with code 1 if the second one is significantly worse"
 EXAMPLES = """\
   tinyvit-bench compare main.json branch.json --max-regress 3%
   tinyvit-bench compare float32.json int8.json --max-drop 0.5"""
@@ -16,13 +16,19 @@ EXAMPLES = """\
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
     add = parser.add_argument
-    add("before", type=Path, metavar="BEFORE", help="Baseline record (output of --json).")
+    add(
+        "before",
+        type=Path,
+        metavar="BEFORE",
+        help="Baseline record: a file with the output of tinyvit-bench latency --json or"
+        " accuracy --json.",
+    )
     add(
         "after",
         type=Path,
         metavar="AFTER",
-        help="Record to check for regressions; same kind and device, and artifacts of the same file"
-        " names.",
+        help="Record to check for regressions. It must be of the same kind (latency or accuracy)"
+        " and device, and the artifacts must have the same file names.",
     )
     add(
         "--max-regress",
@@ -73,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _parse_percentage(text: str) -> float:
-    """Convert "3%" or "3" to 0.03."""
+    """Convert "3%" or "3" to the fraction 0.03."""
     try:
         value = float(text.strip().removesuffix("%")) / 100
     except ValueError:

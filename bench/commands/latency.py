@@ -1,4 +1,4 @@
-"""The subcommand tinyvit-bench latency: measures latency and throughput of artifacts."""
+"""The subcommand tinyvit-bench latency: measures the latency and throughput of artifacts."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from tinyvit.bench.arguments import add_device_argument, add_record_arguments
 from tinyvit.bench.record import BASELINES, Scenario
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
@@ -14,7 +15,7 @@ from tinyvit.progress import make_progress
 if TYPE_CHECKING:
     from tinyvit.bench.latency.config import LatencyConfig
 
-HELP = "measure the latency of artifacts, alternating between them"
+HELP = "measure the latency of artifacts; several artifacts are timed in turns"
 EXAMPLES = """\
   tinyvit-bench latency demo.onnx demo.int8.onnx --threads 2
   tinyvit-bench latency demo.onnx --scenario server --p99-ms 50
@@ -27,22 +28,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "files",
         nargs="+",
         metavar="ARTIFACT",
-        help="Exported files to measure. Each is compared with the first.",
+        help="Exported files to measure. Each is compared with the first one.",
     )
     _add_engine_arguments(parser)
     _add_scenario_arguments(parser)
     _add_analysis_arguments(parser)
-    add = parser.add_argument
-    add(
-        "--name",
-        metavar="NAME",
-        help="Device name in the record (default: name of the board or host).",
-    )
-    add(
-        "--json",
-        action="store_true",
-        help="Print one JSON record instead of tables, for tinyvit-bench report and compare.",
-    )
+    add_record_arguments(parser)
 
 
 def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,13 +42,13 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         "--operators",
         "--profile",
         action="store_true",
-        help="List the operators that take the most time, from the engine's profile.",
+        help="List the operators that take the most time, as the engine's profiler reports them.",
     )
     add(
         "--roofline",
         action="store_true",
-        help="Measure the peak compute and memory rates of this machine, and report which share of"
-        " them each artifact reaches.",
+        help="Measure the peak compute and memory rates of this machine, and report how close each"
+        " artifact comes to the speed that they allow.",
     )
     add(
         "--compare-to",
@@ -65,17 +56,17 @@ def _add_analysis_arguments(parser: argparse.ArgumentParser) -> None:
         choices=BASELINES,
         default=[],
         metavar="BASELINE",
-        help="Measure baselines too: timm (timm's model in PyTorch), timm-compiled (the same with"
-        " torch.compile), timm-export (the same exported by torch.onnx.export), or tool (the"
-        " engine's benchmark program, on the same file).",
+        help="Measure one or more baselines too: timm (timm's model in PyTorch), timm-compiled"
+        " (timm's model with torch.compile), timm-export (timm's model exported by"
+        " torch.onnx.export), or tool (the benchmark program of the engine, on the same artifact).",
     )
     add(
         "--cold",
         type=int,
         default=3,
         metavar="N",
-        help="Measure the cold start (import, load, first inference) in N new processes; 0 to skip"
-        " it (default: 3).",
+        help="Number of new processes in which the cold start (import of the engine, load, first"
+        " inference) is measured; 0 to skip it (default: 3).",
     )
 
 
@@ -85,14 +76,14 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime",
         nargs="+",
         metavar="ENGINE",
-        help="One or more engines; all of them are measured (default: the best installed one).",
+        help="One or more engines, which are all measured (default: the best installed one).",
     )
     add(
         "--threads",
         nargs="+",
         type=positive_int,
         metavar="N",
-        help="One or more numbers of CPU threads; all of them are measured (default: the engine's"
+        help="One or more numbers of CPU threads, which are all measured (default: the engine's"
         " default).",
     )
     add(
@@ -100,16 +91,10 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=positive_int,
         metavar="N",
-        help="One or more numbers of images per query; all of them are measured (default: 1, or 8"
-        " for multi-stream and offline).",
+        help="One or more numbers of images per query, which are all measured (default: 1, or 8 for"
+        " multi-stream and offline).",
     )
-    add(
-        "--device",
-        default="auto",
-        metavar="DEVICE",
-        help="cpu, gpu, npu, or the engine's own name of a device (default: cpu, if the engine"
-        " has it).",
-    )
+    add_device_argument(parser)
 
 
 def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,32 +103,34 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         "--scenario",
         choices=get_args(Scenario),
         default="single-stream",
-        help="When each query (one call of the network) starts, as in MLPerf Inference: see"
-        " docs/benchmarking.md (default: single-stream).",
+        help="When each query starts, as in MLPerf Inference; docs/benchmarking.md explains the"
+        " scenarios (default: single-stream). A query classifies one image or a few.",
     )
     add(
         "--runs",
         type=positive_int,
         default=None,
         metavar="N",
-        help="Number of queries per artifact (default: 662, the minimum for reporting a 99th"
-        " percentile).",
+        help="Number of queries to time per artifact (default: 662, the minimum for reporting a"
+        " 99th percentile). Except with --scenario server, a number above 12 is rounded up to a"
+        " multiple of 12; if several artifacts alternate, a number above 11 to a multiple of 11.",
     )
     add(
         "--seconds",
         type=float,
         default=60,
         metavar="S",
-        help="Time limit per artifact, in seconds (default: 60). If it is reached after too few"
-        " queries for a percentile, that percentile is not reported.",
+        help="Time limit per artifact, in seconds (default: 60). If the limit is reached before"
+        " there are enough queries for a percentile, the percentile is not reported.",
     )
     _add_rate_arguments(parser.add_mutually_exclusive_group())
     add(
         "--end-to-end",
         type=Path,
         metavar="IMAGES",
-        help="Time decoding, resizing, network and top-k separately, on an image file or a folder"
-        " of images.",
+        help="Start each query from the bytes of image files, and end it with their classes. IMAGES"
+        " is an image file or a folder. The stages (decode, resize, network, top-k) are timed"
+        " separately too. Without this option, only the network is timed, on random input.",
     )
 
 
@@ -152,15 +139,15 @@ def _add_rate_arguments(group: argparse._MutuallyExclusiveGroup) -> None:
         "--rate",
         type=float,
         metavar="Q",
-        help="With --scenario server: mean number of queries per second. They start at random"
-        " times.",
+        help="With --scenario server: mean number of queries per second. The queries start at"
+        " random times.",
     )
     group.add_argument(
         "--p99-ms",
         type=float,
         metavar="MS",
-        help="With --scenario server: find the highest rate whose 99th percentile is below MS"
-        " milliseconds.",
+        help="With --scenario server: search for the highest number of queries per second at which"
+        " the 99th percentile of the latency is at most MS milliseconds.",
     )
 
 
@@ -186,13 +173,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_config(args: argparse.Namespace) -> LatencyConfig:
+    """Convert the arguments to the options of the measurement."""
     from tinyvit.bench.latency.config import LatencyConfig
     from tinyvit.bench.latency.percentiles import MIN_SAMPLES
-    from tinyvit.bench.latency.workload import read_images
+    from tinyvit.bench.latency.queries import read_images
 
     return LatencyConfig(
         scenario=args.scenario,
-        runtimes=tuple(args.runtime or [None]),
+        engine_names=tuple(args.runtime or [None]),
         threads=tuple(args.threads or [None]),
         batches=tuple(args.batch or [None]),
         device=args.device,

@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="RECORD",
-        help="Files with the output of tinyvit-bench latency --json or accuracy --json. They may be"
-        " from several devices.",
+        help="Records: files with the output of tinyvit-bench latency --json or accuracy --json."
+        " They may be from several devices.",
     )
     add(
         "-o",
@@ -37,7 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="FILE",
-        help="Report to write: an HTML page (.html), Markdown (.md), or the summary table (.csv).",
+        help="Report to write. The suffix determines the format: .html for an HTML page, .md for"
+        " Markdown, .csv for only the summary table.",
     )
     add(
         "--title",
@@ -62,9 +63,9 @@ def run(args: argparse.Namespace) -> int:
 
     suffix = args.output.suffix.lower()
     if suffix not in _SUFFIXES:
+        found = f"the suffix {suffix}" if suffix else "no suffix"
         raise RequestError(
-            f"-o {args.output} has {f'the suffix {suffix}' if suffix else 'no suffix'}, which does"
-            " not name a report format",
+            f"-o {args.output} has {found}, which does not name a report format",
             f"give a name that ends with {', '.join(_SUFFIXES[:-1])} or {_SUFFIXES[-1]}",
         )
     refuse_existing(args.output, args.overwrite)
@@ -74,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
+    """Format the report as HTML, Markdown or CSV, depending on the suffix of its file."""
     from tinyvit.bench.report.page import format_page
     from tinyvit.bench.report.rows import make_rows
     from tinyvit.bench.report.text_formats import format_csv, format_markdown
@@ -81,4 +83,6 @@ def _format_report(records: Sequence[Record], suffix: str, title: str) -> str:
     rows = make_rows(records)
     if suffix == ".html":
         return format_page(records, rows, title)
-    return format_markdown(records, rows) if suffix == ".md" else format_csv(rows)
+    if suffix == ".md":
+        return format_markdown(records, rows)
+    return format_csv(rows)

@@ -1,4 +1,4 @@
-"""The benchmark programs of engines that are built for Android, and how to read their output."""
+"""Describes the benchmark programs that engines have for Android, and reads their output."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 
 _NUMBER = r"([\d.]+(?:e[+-]?\d+)?)"
+"""Pattern of a decimal number, such as "0.0199" or "1.5e+04"; its group 1 is the number."""
 
 
 @dataclass(frozen=True)
@@ -14,16 +15,18 @@ class AndroidRunner:
 
     Attributes:
         name: Name of the program.
-        engine: Name of the engine that it uses.
-        arguments: Its arguments, with the placeholders {file}, {threads}, {runs} and {warmup}.
-        patterns: Statistic -> pattern of it in the output; group 1 is the number. The statistics
-            are "median" and, if the program prints them, "min", "mean", "max", "p90" and "p99".
+        engine_name: Name of the engine that the program uses.
+        arguments: Arguments of the program, with the placeholders {file}, {threads}, {runs} and
+            {warmup}.
+        patterns: Name of a statistic -> its pattern in the output; group 1 is the number. The
+            statistics are "median" and, if the program prints them, "min", "mean", "max", "p90" and
+            "p99".
         unit_ms: Milliseconds per unit of these numbers.
-        source: Where to get the program; part of an error.
+        source: Where to get the program; part of an error message.
     """
 
     name: str
-    engine: str
+    engine_name: str
     arguments: str
     patterns: dict[str, re.Pattern[str]]
     unit_ms: float
@@ -33,7 +36,7 @@ class AndroidRunner:
 RUNNERS = {
     "litert": AndroidRunner(
         name="benchmark_model",
-        engine="litert",
+        engine_name="litert",
         arguments="--graph={file} --num_threads={threads} --num_runs={runs}"
         " --warmup_runs={warmup} --use_xnnpack=true --max_secs=600",
         patterns={
@@ -47,7 +50,7 @@ RUNNERS = {
     ),
     "onnxruntime": AndroidRunner(
         name="onnxruntime_perf_test",
-        engine="onnxruntime",
+        engine_name="onnxruntime",
         arguments="-I -e cpu -m times -r {runs} -x {threads} {file}",
         patterns={
             "min": re.compile(rf"Min Latency: {_NUMBER} s"),
@@ -61,7 +64,7 @@ RUNNERS = {
         " ./build.sh --android --android_abi arm64-v8a --config Release",
     ),
 }
-"""The benchmark program of each engine that has one for Android."""
+"""Name of an engine -> its benchmark program for Android; other engines have none."""
 
 
 def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
@@ -72,8 +75,12 @@ def read_times(runner: AndroidRunner, output: str) -> dict[str, float]:
         output: The output of the program.
 
     Returns:
-        Statistic -> milliseconds, for those of `runner.patterns` that the program printed.
+        Name of a statistic -> milliseconds, for those of `runner.patterns` that were printed.
     """
-    matches = {key: pattern.findall(output) for key, pattern in runner.patterns.items()}
-    # The last match is used, because benchmark_model prints the same line for its warm-up first.
-    return {key: float(numbers[-1]) * runner.unit_ms for key, numbers in matches.items() if numbers}
+    times_ms = {}
+    for statistic, pattern in runner.patterns.items():
+        numbers = pattern.findall(output)
+        if numbers:
+            # benchmark_model prints the same line for its warm-up first, so the last match counts.
+            times_ms[statistic] = float(numbers[-1]) * runner.unit_ms
+    return times_ms

@@ -1,6 +1,6 @@
 """Collects the files that are sent to a device: this package, artifacts, images and wheels.
 
-The folder with these files is called the bundle.
+The folder with these files is called the bundle. Artifacts are exported model files.
 """
 
 from __future__ import annotations
@@ -19,27 +19,28 @@ from tinyvit.errors import RequestError
 from tinyvit.runtimes.artifact import artifact_files
 
 IMAGES_FOLDER = "images"
-"""Subfolder of the bundle with the images, in one folder per class."""
+"""Subfolder of the bundle that contains one folder of images per class."""
 WHEELS_FOLDER = "wheels"
 """Subfolder of the bundle with the wheels of dependencies."""
 
 _DISTRIBUTION = "tinyvit_edge"
-"""Name of the distribution in the file names of wheels."""
+"""Name of this package in the file names of wheels."""
 _SKIPPED_ENDINGS = ("__pycache__", ".pyc")
-_WHEEL_FILE = """\
+_WHEEL_FILE_TEXT = """\
 Wheel-Version: 1.0
 Generator: tinyvit-edge
 Root-Is-Purelib: true
 Tag: py3-none-any
 """
+"""Content of the file WHEEL in the wheel: the version of the format, and where it can run."""
 
 
 def copy_artifacts(paths: Sequence[Path], folder: Path) -> None:
-    """Copy all files of artifacts into a folder.
+    """Copy all files of artifacts into the bundle.
 
     Args:
         paths: Paths of the artifacts.
-        folder: The destination.
+        folder: The bundle.
 
     Raises:
         RequestError: Two artifacts have the same file name.
@@ -62,7 +63,7 @@ def copy_wheels(wheels: Path, folder: Path) -> None:
     """Copy the wheels of dependencies into the bundle.
 
     Args:
-        wheels: A folder with wheels.
+        wheels: A folder that contains wheels.
         folder: The bundle.
 
     Raises:
@@ -97,7 +98,8 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
                 f"--data is {data}, which is not a folder with one folder of images per class",
                 "unpack it first, because only image files can be sent to a device",
             )
-        destination = folder / IMAGES_FOLDER / sample.classes[0] / sample.name.replace("/", "_")
+        file_name = sample.name.replace("/", "_")
+        destination = folder / IMAGES_FOLDER / sample.classes[0] / file_name
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(source, destination)
 
@@ -105,17 +107,18 @@ def copy_images(data: Path, count: int, folder: Path) -> None:
 def make_wheel(folder: Path) -> Path:
     """Pack this package as a wheel, so that the device runs exactly the code of this machine.
 
-    The wheel contains the package as it is installed or checked out here. Its format is specified
-    in "Binary distribution format" on packaging.python.org.
+    The wheel contains the package as it is installed or checked out here. The format of a wheel is
+    specified in "Binary distribution format" on packaging.python.org.
 
     Args:
-        folder: Where to write the wheel.
+        folder: The bundle, in which the wheel is written.
 
     Returns:
         The path of the wheel.
 
     Raises:
-        RequestError: The package has no installation, neither a normal nor an editable one.
+        RequestError: The package is not installed on this machine, neither normally nor as an
+            editable install.
     """
     try:
         installed = distribution("tinyvit-edge")
@@ -126,25 +129,47 @@ def make_wheel(folder: Path) -> Path:
         ) from error
     info = f"{_DISTRIBUTION}-{installed.version}.dist-info"
     metadata = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
+    entry_points = installed.read_text("entry_points.txt") or ""
     members = {
-        f"tinyvit/{path.relative_to(root).as_posix()}": path.read_bytes()
-        for root in map(Path, tinyvit.__path__)
-        for path in _iterate_files(root)
+        **_read_package_files(),
+        f"{info}/METADATA": metadata.encode(),
+        f"{info}/entry_points.txt": entry_points.encode(),
+        f"{info}/WHEEL": _WHEEL_FILE_TEXT.encode(),
     }
-    members[f"{info}/METADATA"] = metadata.encode()
-    members[f"{info}/entry_points.txt"] = (installed.read_text("entry_points.txt") or "").encode()
-    members[f"{info}/WHEEL"] = _WHEEL_FILE.encode()
-    lines = [f"{name},sha256={_digest(data)},{len(data)}" for name, data in members.items()]
-    members[f"{info}/RECORD"] = "\n".join([*lines, f"{info}/RECORD,,", ""]).encode()
+    members[f"{info}/RECORD"] = _make_wheel_record(members, f"{info}/RECORD").encode()
     path = folder / f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
+        for name, content in members.items():
+            archive.writestr(name, content)
     return path
 
 
+def _read_package_files() -> dict[str, bytes]:
+    """Return path -> content of all files of this package; the paths begin with "tinyvit/"."""
+    files = {}
+    for root in map(Path, tinyvit.__path__):
+        for path in _iterate_files(root):
+            files[f"tinyvit/{path.relative_to(root).as_posix()}"] = path.read_bytes()
+    return files
+
+
+def _make_wheel_record(members: dict[str, bytes], record_name: str) -> str:
+    """Make the list of a wheel's files with their hashes and sizes in bytes.
+
+    The list contains its own name, `record_name`, without a hash and a size.
+    """
+    lines = [
+        f"{name},sha256={_encode_sha256(content)},{len(content)}"
+        for name, content in members.items()
+    ]
+    return "\n".join([*lines, f"{record_name},,", ""])
+
+
 def _iterate_files(folder: Path) -> Iterator[Path]:
-    """Iterate over files; symbolic links are followed, since a checkout has links to folders."""
+    """Iterate over all files below a folder, without compiled Python files.
+
+    Symbolic links are followed, since a clone of this project has links to folders.
+    """
     for path in sorted(folder.iterdir()):
         if path.name.endswith(_SKIPPED_ENDINGS):
             continue
@@ -154,6 +179,7 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _digest(data: bytes) -> str:
+def _encode_sha256(content: bytes) -> str:
     """Return the SHA-256 in the form of a wheel's RECORD: URL-safe base64 without padding."""
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+    digest = hashlib.sha256(content).digest()
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()

@@ -1,4 +1,4 @@
-"""Runs programs with limits on time and output, and makes the error of a failed command."""
+"""Runs programs with limits on time and output, and makes the error for a failed command."""
 
 from __future__ import annotations
 
@@ -8,39 +8,61 @@ import tempfile
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, NamedTuple
 
 from tinyvit.errors import RequestError
 
 MAX_OUTPUT_BYTES = 256 * 2**20
 """Maximum number of bytes that a command may print on standard output."""
 SSH_FAILURE_CODE = 255
-"""Exit code of ssh if ssh itself failed, and not the remote command (man 1 ssh)."""
+"""Exit code of ssh if ssh itself failed; otherwise ssh returns that of the command (man 1 ssh)."""
 
 _MAX_ERROR_BYTES = 4000
-"""Number of bytes that are kept from the end of standard error."""
+"""Maximum number of bytes that are kept from the end of standard error."""
+_MAX_LINE_CHARACTERS = 300
+_MAX_COMMAND_CHARACTERS = 80
+"""Number of characters of a command in an error message, counted from its end."""
 _DISK_FULL_MESSAGES = ("no space left", "quota exceeded", ": wrote only")
-"""Parts of error messages, in lower case; GNU tar prints the last one if a write fails."""
-_SSH_CAUSES = (
-    (
-        "permission denied",
-        "does not accept this key",
-        "check the user name, --identity, and authorized_keys on the device",
+"""Parts of error messages, in lower case, that mean a full disk. The last one is GNU tar's."""
+
+
+class _SshFailure(NamedTuple):
+    """A reason why ssh itself fails, and how to recognize it.
+
+    Attributes:
+        message: Part of ssh's error message, in lower case.
+        cause: Cause in the error message, after the name of the device: "cannot be found".
+        remedy: What the user can do.
+    """
+
+    message: str
+    cause: str
+    remedy: str
+
+
+_SSH_FAILURES = (
+    _SshFailure(
+        message="permission denied",
+        cause="does not accept this key",
+        remedy="check the user name, --identity, and authorized_keys on the device",
     ),
-    (
-        "host key verification failed",
-        "is not a known host",
-        "connect once by hand with ssh HOST, and accept its key",
+    _SshFailure(
+        message="host key verification failed",
+        cause="is not a known host",
+        remedy="connect once by hand with ssh HOST, and accept its key",
     ),
-    ("could not resolve", "cannot be found", "check its name"),
-    (
-        "connection refused",
-        "refuses the connection",
-        "check --port, and that its ssh server is running",
+    _SshFailure(message="could not resolve", cause="cannot be found", remedy="check its name"),
+    _SshFailure(
+        message="connection refused",
+        cause="refuses the connection",
+        remedy="check --port, and that its ssh server is running",
     ),
-    ("timed out", "does not answer", "check that it is switched on and connected to the network"),
+    _SshFailure(
+        message="timed out",
+        cause="does not answer",
+        remedy="check that it is switched on and connected to the network",
+    ),
 )
-"""Part of ssh's error messages in lower case, cause, and remedy."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +70,9 @@ class CompletedCommand:
     """A command that has ended.
 
     Attributes:
-        exit_code: Its exit code.
-        stdout: Its standard output.
-        stderr: The end of its standard error, at most 4000 bytes.
+        exit_code: Exit code of the command.
+        stdout: Everything that the command printed on standard output.
+        stderr: The end of what the command printed on standard error, at most 4000 bytes.
     """
 
     exit_code: int
@@ -59,13 +81,14 @@ class CompletedCommand:
 
     @property
     def last_line(self) -> str:
-        """The last line of standard error, at most 300 characters; the exit code if it is empty."""
-        return (self.stderr.strip().splitlines() or [f"exit code {self.exit_code}"])[-1][:300]
+        """The last line of standard error, shortened; the exit code if nothing was printed."""
+        lines = self.stderr.strip().splitlines() or [f"exit code {self.exit_code}"]
+        return lines[-1][:_MAX_LINE_CHARACTERS]
 
 
 def run_process(
     command: Sequence[str],
-    name: str,
+    device_name: str,
     timeout_s: float,
     stdin: IO[bytes] | None = None,
     cwd: str | None = None,
@@ -73,11 +96,12 @@ def run_process(
     """Run a program on this machine, with limits on its time and output.
 
     Args:
-        command: The program and its arguments.
-        name: Name of the device for error messages.
+        command: The program and its arguments. The program may be ssh or adb, which run a command
+            on a device.
+        device_name: Name of the device for error messages.
         timeout_s: Seconds after which the program is killed.
-        stdin: Its standard input; empty if None.
-        cwd: Its working directory; the current one if None.
+        stdin: Standard input of the program; empty if None.
+        cwd: Working directory of the program; the current one if None.
 
     Raises:
         RequestError: The program cannot be started, takes too long, or prints more than
@@ -97,66 +121,77 @@ def run_process(
                 f"{command[0]} cannot be started ({error.strerror})",
                 "check whether it is installed",
             ) from error
-        output, is_late = _read_output(process, timeout_s)
-        is_too_long = len(output) > MAX_OUTPUT_BYTES
-        if is_late or is_too_long:
-            excess = (
-                f"printed more than {MAX_OUTPUT_BYTES >> 20} MiB"
-                if is_too_long
-                else f"took more than {timeout_s:g} s"
-            )
-            raise RequestError(
-                f"the command '{' '.join(command)[-80:]}' on {name} {excess}",
-                "give a longer --timeout, or run the command there by hand to find the cause",
-            )
-        stderr.seek(max(0, stderr.seek(0, io.SEEK_END) - _MAX_ERROR_BYTES))
+        output, has_timed_out = _read_output(process, timeout_s)
+        _require_limits(command, device_name, output, timeout_s if has_timed_out else None)
+        stderr_bytes = stderr.seek(0, io.SEEK_END)
+        stderr.seek(max(0, stderr_bytes - _MAX_ERROR_BYTES))
         return CompletedCommand(
-            process.returncode,
-            output.decode("utf-8", "replace"),
-            stderr.read().decode("utf-8", "replace"),
+            exit_code=process.returncode,
+            stdout=output.decode("utf-8", "replace"),
+            stderr=stderr.read().decode("utf-8", "replace"),
         )
 
 
-def device_error(name: str, result: CompletedCommand, failure: str) -> RequestError:
+def _require_limits(
+    command: Sequence[str], device_name: str, output: bytes, exceeded_timeout_s: float | None
+) -> None:
+    """Raise RequestError if the output is too long, or if a time limit was exceeded."""
+    if len(output) > MAX_OUTPUT_BYTES:
+        excess = f"printed more than {MAX_OUTPUT_BYTES >> 20} MiB"
+    elif exceeded_timeout_s is not None:
+        excess = f"took more than {exceeded_timeout_s:g} s"
+    else:
+        return
+    end_of_command = " ".join(command)[-_MAX_COMMAND_CHARACTERS:]
+    raise RequestError(
+        f"the command '{end_of_command}' on {device_name} {excess}",
+        "give a longer --timeout, or run the command there by hand to find the cause",
+    )
+
+
+def make_device_error(device_name: str, result: CompletedCommand, description: str) -> RequestError:
     """Make the error for a command that failed on a device.
 
     Args:
-        name: Name of the device.
-        result: The failed command. Its standard error determines the cause and the remedy.
-        failure: A clause that describes the failure; used if the cause is not recognized.
+        device_name: Name of the device.
+        result: The failed command. What it printed on standard error determines the cause and the
+            remedy.
+        description: A clause that describes the failure, such as "the files cannot be written".
+            It is used if the cause is not recognized.
     """
     stderr = result.stderr.lower()
     if any(message in stderr for message in _DISK_FULL_MESSAGES):
         return RequestError(
-            f"{name} has no space left",
+            f"{device_name} has no space left",
             "free some space there, or set TMPDIR there to a larger disk",
         )
     if result.exit_code == SSH_FAILURE_CODE:
-        for message, cause, remedy in _SSH_CAUSES:
-            if message in stderr:
-                return RequestError(f"{name} {cause}", remedy)
+        for failure in _SSH_FAILURES:
+            if failure.message in stderr:
+                return RequestError(f"{device_name} {failure.cause}", failure.remedy)
     return RequestError(
-        f"{failure} on {name} ({result.last_line[:200]})",
+        f"{description} on {device_name} ({result.last_line[:200]})",
         "run the command there by hand to find the cause",
     )
 
 
 def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bool]:
-    """Read the output of a process until it ends, and kill it if it exceeds a limit.
+    """Read the standard output of a process until it ends, and kill it if it exceeds a limit.
 
     Returns:
-        At most one byte more than `MAX_OUTPUT_BYTES`, and whether the time limit was exceeded.
+        The output, at most one byte more than `MAX_OUTPUT_BYTES`; and whether the process exceeded
+        the time limit.
     """
-    is_late = threading.Event()
+    has_timed_out = threading.Event()
 
     def stop() -> None:
-        is_late.set()
+        has_timed_out.set()
         process.kill()
 
     timer = threading.Timer(timeout_s, stop)
     timer.start()
     try:
-        assert process.stdout is not None  # it is a pipe
+        assert process.stdout is not None  # run_process opens a pipe
         with process.stdout as stream:
             output = stream.read(MAX_OUTPUT_BYTES + 1)
         if len(output) > MAX_OUTPUT_BYTES:
@@ -166,4 +201,4 @@ def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[by
         timer.cancel()
         process.kill()
         process.wait()
-    return output, is_late.is_set()
+    return output, has_timed_out.is_set()

@@ -14,23 +14,28 @@ from typing import IO, Protocol
 from tinyvit.bench.devices.process import (
     SSH_FAILURE_CODE,
     CompletedCommand,
-    device_error,
+    make_device_error,
     run_process,
 )
 from tinyvit.errors import MissingDependencyError, RequestError
 
 _HOST_PATTERN = re.compile(r"(?:\w[\w.-]*@)?[\w.:%\[\]][\w.:%\[\]-]*")
-"""USER@HOST; neither part may begin with a hyphen, since ssh would parse it as an option."""
+"""Pattern of USER@HOST or HOST. Neither part may begin with a hyphen, since ssh would take it for
+an option."""
 _SSH_OPTIONS = (
     "BatchMode=yes",
     "ConnectTimeout=15",
     "ServerAliveInterval=5",
     "ServerAliveCountMax=3",
 )
+"""Options with which ssh never asks for a password, and notices a lost connection in 15 seconds."""
+_FOLDER_TIMEOUT_S = 60
+_UPLOAD_TIMEOUT_S = 3600
+_REMOVAL_TIMEOUT_S = 120
 
 
 class Transport(Protocol):
-    """Access to a device. Errors are of type RequestError and name the device.
+    """Access to a device. All methods raise RequestError with the name of the device if they fail.
 
     Attributes:
         name: Name of the device for messages.
@@ -93,8 +98,8 @@ class LocalTransport:
         """Copy the content of a folder.
 
         Args:
-            folder: The source.
-            remote_folder: An existing folder.
+            folder: The folder to copy.
+            remote_folder: An existing folder to copy to.
         """
         shutil.copytree(folder, remote_folder, dirs_exist_ok=True)
 
@@ -122,7 +127,7 @@ class LocalTransport:
 class SshTransport:
     """A host to which the installed ssh program can connect without a password.
 
-    ssh handles host keys and identities as usual; none of its checks is turned off.
+    ssh checks host keys and uses private keys as usual; none of its checks is turned off.
 
     Attributes:
         name: Name of the device for messages.
@@ -155,34 +160,40 @@ class SshTransport:
                 "install the OpenSSH client (Debian: apt-get install openssh-client)",
             )
         self.name = host
-        options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
-        options += ["-F", str(config)] if config else []
-        options += ["-p", str(port)] if port else []
-        options += ["-i", str(identity)] if identity else []
-        self._ssh = ["ssh", "-T", *options, "--", host]
+        options = []
+        for option in _SSH_OPTIONS:
+            options += ["-o", option]
+        if config:
+            options += ["-F", str(config)]
+        if port:
+            options += ["-p", str(port)]
+        if identity:
+            options += ["-i", str(identity)]
+        self._ssh_command = ["ssh", "-T", *options, "--", host]
 
     def make_folder(self) -> str:
         """Create an empty temporary folder on the host, and return its absolute path."""
-        result = self.run(["mktemp", "-d", "-t", "tinyvit-XXXXXXXX"], 60)
+        result = self.run(["mktemp", "-d", "-t", "tinyvit-XXXXXXXX"], _FOLDER_TIMEOUT_S)
         folder = result.stdout.strip()
         if result.exit_code or not folder.startswith("/"):
-            raise device_error(self.name, result, "no temporary folder can be created")
+            raise make_device_error(self.name, result, "no temporary folder can be created")
         return folder
 
     def upload(self, folder: Path, remote_folder: str) -> None:
-        """Copy the content of a local folder as a tar stream, since small devices may lack sftp.
+        """Copy the content of a local folder as a tar archive, since small devices may lack sftp.
 
         Args:
             folder: The local folder.
             remote_folder: An existing folder on the host.
         """
-        with tempfile.TemporaryFile() as packed:
-            with tarfile.open(fileobj=packed, mode="w") as archive:
+        with tempfile.TemporaryFile() as tar_file:
+            with tarfile.open(fileobj=tar_file, mode="w") as archive:
                 archive.add(folder, ".")
-            packed.seek(0)
-            result = self._run(["tar", "-xf", "-", "-C", remote_folder], 3600, stdin=packed)
+            tar_file.seek(0)
+            command = ["tar", "-xf", "-", "-C", remote_folder]
+            result = self._run(command, _UPLOAD_TIMEOUT_S, stdin=tar_file)
         if result.exit_code:
-            raise device_error(self.name, result, "the files cannot be written")
+            raise make_device_error(self.name, result, "the files cannot be written")
 
     def run(
         self, command: Sequence[str], timeout_s: float, cwd: str | None = None
@@ -202,9 +213,9 @@ class SshTransport:
         Args:
             remote_folder: Absolute path of the folder.
         """
-        result = self.run(["rm", "-rf", "--", remote_folder], 120)
+        result = self.run(["rm", "-rf", "--", remote_folder], _REMOVAL_TIMEOUT_S)
         if result.exit_code:
-            raise device_error(self.name, result, f"{remote_folder} cannot be deleted")
+            raise make_device_error(self.name, result, f"{remote_folder} cannot be deleted")
 
     def _run(
         self,
@@ -213,11 +224,14 @@ class SshTransport:
         stdin: IO[bytes] | None = None,
         cwd: str | None = None,
     ) -> CompletedCommand:
-        """Run a command; each word is quoted, since ssh passes one string to the host's shell."""
+        """Run a command on the host.
+
+        Each word is quoted, since ssh passes the command as one string to the shell of the host.
+        """
         line = shlex.join(command)
         if cwd:
             line = f"cd -- {shlex.quote(cwd)} && {line}"
-        result = run_process([*self._ssh, line], self.name, timeout_s, stdin)
+        result = run_process([*self._ssh_command, line], self.name, timeout_s, stdin)
         if result.exit_code == SSH_FAILURE_CODE:
-            raise device_error(self.name, result, "the connection was lost")
+            raise make_device_error(self.name, result, "the connection was lost")
         return result

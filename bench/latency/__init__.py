@@ -1,16 +1,17 @@
 """Measures the latency of artifacts (exported model files) in their inference engines.
 
 measure         measures several artifacts and returns one record
-config          the options of a measurement
-workload        opens an artifact in an engine, and makes the queries to time
+config          defines the options of a measurement
+open_artifact   opens an artifact in an engine
+queries         makes the queries to time: the network alone, or from image bytes to classes
 combinations    opens every combination of artifact, engine, thread count and batch size
 timing          times all combinations, and computes the ratios of their latencies
-scenarios       how queries arrive, in the terms of MLPerf Inference
+scenarios       decides when each query starts, as in the scenarios of MLPerf Inference
 interleave      runs several workloads alternately in one process
-percentiles     percentiles, reported only from enough samples
-cold_start      times import, load and first inference in a new process
+percentiles     computes percentiles, and reports them only if there are enough samples
+cold_start      times import, opening and first inference in a new process
 result_details  adds the executed kernels and the cold start to the results
-interference    detects disturbances, such as other processes and throttling
+interference    detects disturbances, such as other processes and overheating
 roofline        measures the peak compute and memory rates of the machine
 baselines       times other tools and models alternately with an artifact
 """

@@ -2,8 +2,8 @@
 
 There are two kinds of baselines. The first kind is timm's model of the same variant (in PyTorch,
 compiled, or exported by PyTorch's own exporter); it shows how much faster the artifact is. The
-second kind, the benchmark tool of the artifact's engine, is a check of this package's timing: both
-time the same file in the same engine, so that the ratio should be 1.
+second kind is the benchmark tool that comes with the artifact's engine. It checks this package's
+timing: both time the same file in the same engine, so that the ratio should be 1.
 """
 
 from __future__ import annotations
@@ -11,10 +11,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import statistics
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,33 +22,40 @@ import numpy.typing as npt
 
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
+from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.percentiles import ratio_interval
-from tinyvit.bench.latency.workload import OpenWorkload, make_network_query
+from tinyvit.bench.latency.queries import Query, make_network_query
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.registry import open_runtime
 from tinyvit.variants import VARIANTS
 
-_ROUNDS, _RUNS_PER_TURN = 12, 8
-"""In each round, the artifact and the baseline have one turn each, of several runs."""
-_TOOL_ROUNDS, _TOOL_RUNS, _TOOL_WARMUP_RUNS = 5, 100, 10
-_TIMEOUT_S = 600
+# In each round, the artifact and the baseline have one turn each, of several runs.
+_TIMM_ROUNDS = 12
+_TIMM_RUNS_PER_TURN = 8
+_TOOL_ROUNDS = 5
+_TOOL_RUNS = 100
+"""Timed runs in each round; each round starts the tool once."""
+_TOOL_WARMUP_RUNS = 10
+"""Runs of the artifact before its timed runs in each round; the tools have their own warm-up."""
+_TOOL_TIMEOUT_S = 600
 _PRECISION_OPTIONS = {"float32": "f32", "float16": "f16", "bfloat16": "bf16"}
-"""Precision of `RuntimeInfo` -> value of benchmark_app's option -infer_precision."""
+"""Precision of the engine -> value of the option -infer_precision of OpenVINO's benchmark_app."""
 
 
 @dataclass(frozen=True)
 class BenchmarkTool:
-    """The benchmark program that comes with an engine.
+    """The benchmark program that comes with an engine (the baseline "tool").
 
     Attributes:
         program: Name of the program.
-        arguments: Its arguments, with the placeholders {file}, {threads}, {runs}, {result} (a file
-            for JSON output) and {precision}.
-        median_pattern: Matches the output or the JSON file; group 1 is the median latency.
-        unit_ms: Milliseconds per unit of that number.
-        remedy: How to get the program; shown as the remedy when it is missing.
+        arguments: Arguments of the program, with the placeholders {file}, {threads}, {runs},
+            {result} (a file for JSON output) and {precision}.
+        median_pattern: Pattern of the median latency in the output or in the JSON file; group 1 is
+            the number.
+        unit_ms: Milliseconds per unit of this number.
+        remedy: How to get the program; shown as the remedy when the program is missing.
     """
 
     program: str
@@ -91,18 +97,18 @@ BENCHMARK_TOOLS = {
         remedy="add the bin folder of NVIDIA's TensorRT package to PATH",
     ),
 }
-"""The benchmark tool of each engine that has one."""
+"""Name of an engine -> its benchmark tool; other engines have none."""
 
 
 def measure_baselines(
-    names: Sequence[str], workload: OpenWorkload, threads: int, failures: Failures
+    names: Sequence[str], open_artifact: OpenArtifact, threads: int, failures: Failures
 ) -> list[BaselineResult]:
     """Time baselines alternately with an artifact, with one image per run.
 
     Args:
         names: Names from `record.BASELINES`.
-        workload: The open artifact.
-        threads: CPU threads of the baselines.
+        open_artifact: The artifact, open in an engine.
+        threads: Number of CPU threads of the baselines.
         failures: Receives the errors of the baselines that cannot be timed.
 
     Returns:
@@ -112,52 +118,58 @@ def measure_baselines(
     for name in names:
         try:
             if name == "tool":
-                results.append(_measure_tool(workload, threads))
+                results.append(_measure_tool(open_artifact, threads))
             else:
-                results.append(_measure_timm(name, workload, threads))
+                results.append(_measure_timm(name, open_artifact, threads))
         except TinyViTError as error:
-            failures.add(f"baseline {name} of {workload.path}", error)
+            failures.add(f"baseline {name} of {open_artifact.path}", error)
     return results
 
 
-def _check_batch(workload: OpenWorkload) -> None:
+def _require_single_images(open_artifact: OpenArtifact) -> None:
     """Raise RequestError if the artifact cannot run one image, as every baseline does."""
-    if workload.batch not in (None, 1):
+    if open_artifact.fixed_batch not in (None, 1):
         raise RequestError(
-            f"{workload.path} takes {workload.batch} images per run",
+            f"{open_artifact.path} takes {open_artifact.fixed_batch} images per run",
             "compare a file that takes one image per run",
         )
 
 
-def _measure_timm(name: str, workload: OpenWorkload, threads: int) -> BaselineResult:
+def _measure_timm(name: str, open_artifact: OpenArtifact, threads: int) -> BaselineResult:
     """Time timm's model of the artifact's variant alternately with the artifact."""
-    _check_batch(workload)
-    manifest = workload.artifact.manifest
+    _require_single_images(open_artifact)
+    manifest = open_artifact.artifact.manifest
     if manifest is None or manifest.variant not in VARIANTS:
         raise RequestError(
-            f"{workload.path} does not state which TinyViT variant it is",
+            f"{open_artifact.path} does not state which TinyViT variant it is",
             "give a file that tinyvit-export wrote",
         )
     from tinyvit.nn.timm_models import import_timm
 
-    import_timm()
+    import_timm()  # raises an error with a remedy if timm is missing
     with tempfile.TemporaryDirectory() as folder:
         timm_query = _make_timm_query(
             name, manifest.variant, manifest.img_size, threads, Path(folder)
         )
-        query = make_network_query(workload, 1)
+        artifact_query = make_network_query(open_artifact, images_per_query=1)
         timings = run_interleaved(
-            {"artifact": query, "timm": timm_query}, rounds=_ROUNDS, runs_per_turn=_RUNS_PER_TURN
+            {"artifact": artifact_query, "timm": timm_query},
+            rounds=_TIMM_ROUNDS,
+            runs_per_turn=_TIMM_RUNS_PER_TURN,
         )
-    return _compare(name, workload, timings["artifact"], timings["timm"])
+    return _make_result(name, open_artifact, timings["artifact"], timings["timm"])
 
 
-def _make_timm_query(
-    name: str, variant: str, img_size: int, threads: int, folder: Path
-) -> Callable[[], object]:
-    """Make a function that runs timm's model once, on one image, for one of the baselines.
+def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folder: Path) -> Query:
+    """Make a query that runs timm's model with random weights once, on one image.
 
-    The model has random weights.
+    Args:
+        name: Name of the baseline, which determines how the model runs: "timm", "timm-compiled" or
+            "timm-export".
+        variant: Name of the TinyViT variant.
+        img_size: Height and width of the image.
+        threads: Number of CPU threads.
+        folder: Folder for the exported model.
     """
     import torch
 
@@ -167,14 +179,14 @@ def _make_timm_query(
     shape = (1, 3, img_size, img_size)
     image: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     if name == "timm-export":
-        path = folder / "stock.onnx"
+        path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)
         runtime = open_runtime(path, "onnxruntime", RuntimeOptions(threads=threads))
 
-        def run_export() -> object:
+        def run_exported_model() -> object:
             return runtime.run(image)
 
-        return run_export
+        return run_exported_model
     torch.set_num_threads(threads)
     forward = torch.compile(model) if name == "timm-compiled" else model
     tensor = torch.from_numpy(image)
@@ -186,72 +198,87 @@ def _make_timm_query(
     return run_model
 
 
-def _measure_tool(workload: OpenWorkload, threads: int) -> BaselineResult:
+def _measure_tool(open_artifact: OpenArtifact, threads: int) -> BaselineResult:
     """Run the benchmark tool of the artifact's engine alternately with the artifact."""
-    tool = BENCHMARK_TOOLS.get(workload.engine)
+    tool = BENCHMARK_TOOLS.get(open_artifact.engine_name)
     if tool is None:
         raise RequestError(
-            f"no benchmark tool is known for the engine {workload.engine}",
+            f"no benchmark tool is known for the engine {open_artifact.engine_name}",
             "leave 'tool' out of --compare-to",
         )
-    program = shutil.which(tool.program)
-    if program is None:
+    program_path = shutil.which(tool.program)
+    if program_path is None:
         raise MissingDependencyError(f"{tool.program} is not on PATH", tool.remedy)
-    _check_batch(workload)
-    query = make_network_query(workload, 1)
+    _require_single_images(open_artifact)
+    query = make_network_query(open_artifact, images_per_query=1)
     plan = TurnPlan(
         rounds=1,
         runs_per_turn=_TOOL_RUNS + _TOOL_WARMUP_RUNS,
         skipped_runs=_TOOL_WARMUP_RUNS,
     )
-    turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
+    artifact_turns_ms, tool_turns_ms = list[tuple[float, ...]](), list[tuple[float, ...]]()
     for _ in range(_TOOL_ROUNDS):
-        turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms
-        tool_turns_ms.append((_run_tool(tool, program, workload, threads),))
-    return _compare(tool.program, workload, Timing(tuple(turns_ms)), Timing(tuple(tool_turns_ms)))
+        artifact_turns_ms += run_turns({"artifact": query}, plan)["artifact"].turns_ms
+        # The tool reports only the median of its turn.
+        tool_median_ms = _run_tool(tool, program_path, open_artifact, threads)
+        tool_turns_ms.append((tool_median_ms,))
+    return _make_result(
+        tool.program,
+        open_artifact,
+        Timing(tuple(artifact_turns_ms)),
+        Timing(tuple(tool_turns_ms)),
+    )
 
 
-def _run_tool(tool: BenchmarkTool, program: str, workload: OpenWorkload, threads: int) -> float:
+def _run_tool(
+    tool: BenchmarkTool, program_path: str, open_artifact: OpenArtifact, threads: int
+) -> float:
     """Run a benchmark tool once, and return the median latency that it reports, in ms."""
     # For an int8 artifact the engine reports "int8, the rest float32"; the option is for the rest.
-    precision = workload.runtime.describe().precision.rpartition(" ")[2]
+    precision = open_artifact.runtime.describe().precision.rpartition(" ")[2]
     with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder) / "result.json"
+        result_file = Path(folder) / "result.json"
         values = {
-            "file": workload.artifact.path,
+            "file": open_artifact.artifact.path,
             "threads": threads,
             "runs": _TOOL_RUNS,
-            "result": result,
+            "result": result_file,
             "precision": _PRECISION_OPTIONS.get(precision, "f32"),
         }
-        command = [program, *(word.format(**values) for word in tool.arguments.split())]
+        command = [program_path, *(word.format(**values) for word in tool.arguments.split())]
         try:
-            process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
+            process = subprocess.run(
+                command, capture_output=True, text=True, timeout=_TOOL_TIMEOUT_S
+            )
         except subprocess.TimeoutExpired as error:
             raise RequestError(
-                f"{tool.program} took more than {_TIMEOUT_S} s", "leave 'tool' out of --compare-to"
+                f"{tool.program} took more than {_TOOL_TIMEOUT_S} s",
+                "leave 'tool' out of --compare-to",
             ) from error
         output = process.stdout + process.stderr
-        if result.is_file():
-            output += json.dumps(json.loads(result.read_text()), indent=1)
-    median = tool.median_pattern.search(output)
-    if median is None:
+        if result_file.is_file():
+            # The JSON is formatted again, because the pattern expects one space after each colon.
+            output += json.dumps(json.loads(result_file.read_text()), indent=1)
+    match = tool.median_pattern.search(output)
+    if match is None:
         last_line = (output.strip().splitlines() or ["no output"])[-1][:200]
         raise RequestError(
             f"{tool.program} reported no median latency ({last_line})",
             "run it by hand to find the cause",
         )
-    return float(median[1]) * tool.unit_ms
+    return float(match[1]) * tool.unit_ms
 
 
-def _compare(
-    name: str, workload: OpenWorkload, timing: Timing, baseline_timing: Timing
+def _make_result(
+    name: str, open_artifact: OpenArtifact, artifact_timing: Timing, baseline_timing: Timing
 ) -> BaselineResult:
-    """Make the result of a baseline from alternating turns."""
-    interval = ratio_interval(timing, baseline_timing)
+    """Make the result of a baseline that was timed alternately with the artifact."""
+    interval = ratio_interval(artifact_timing, baseline_timing)
     return BaselineResult(
-        name,
-        workload.path,
-        statistics.median(baseline_timing.samples_ms),
-        LatencyRatio(name, interval.median, interval.low, interval.high),
+        name=name,
+        artifact_path=open_artifact.path,
+        median_ms=baseline_timing.median_ms,
+        ratio=LatencyRatio(
+            reference=name, median=interval.median, low=interval.low, high=interval.high
+        ),
     )

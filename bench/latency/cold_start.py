@@ -2,8 +2,9 @@
 
     python -m tinyvit.bench.latency.cold_start FILE [--runtime NAME] [--threads N] [--device NAME]
 
-prints one JSON object. The times include reading the file from disk only if the operating system
-does not have it in its page cache, for example after a reboot.
+measures this process, and prints one JSON object. `measure_cold_start` starts such processes. The
+times include reading the file from disk only if it is not in the page cache of the operating
+system, for example after a reboot.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from tinyvit.errors import ArtifactError, TinyViTError
 from tinyvit.serialization import parse_dataclass
 
 _RUNS_AFTER_FIRST = 10
-"""Inferences after the first one, so that the peak memory is that of repeated use."""
+"""Number of inferences after the first one, so that the peak memory is that of repeated use."""
 _TIMEOUT_S = 600
 
 
@@ -32,14 +33,14 @@ def measure_cold_start(path: str, arguments: Sequence[str], process_count: int =
 
     Args:
         path: Path of the artifact.
-        arguments: Command-line options of this module, such as "--threads".
-        process_count: Number of processes, from 1.
+        arguments: Command-line options of this module, such as "--threads" and its value.
+        process_count: Number of processes to start, at least 1.
 
     Returns:
         The median of each time, and the highest peak memory.
 
     Raises:
-        ArtifactError: A process fails or takes more than ten minutes.
+        ArtifactError: A process failed or took more than ten minutes.
     """
     command = [sys.executable, "-m", "tinyvit.bench.latency.cold_start", path, *arguments]
     cold_starts = [_start_process(command, path) for _ in range(process_count)]
@@ -72,8 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         description="Time the import of an engine, opening an artifact, and the first inference.",
     )
     parser.add_argument("file", metavar="FILE", help="exported file")
-    parser.add_argument("--runtime", metavar="NAME", help="engine (default: the best installed)")
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads")
+    parser.add_argument(
+        "--runtime", metavar="NAME", help="engine (default: the best installed one)"
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="number of CPU threads")
     parser.add_argument("--device", default="auto", metavar="NAME", help="device of the engine")
     options = parser.parse_args(argv)
     try:
@@ -85,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _start_process(command: Sequence[str], path: str) -> ColdStart:
-    """Run the command of this module in a new process, and parse what it prints."""
+    """Run the command of this module in a new process, and parse the JSON that it prints."""
     remedy = "check whether tinyvit-verify can run the file"
     try:
         process = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
@@ -96,33 +99,33 @@ def _start_process(command: Sequence[str], path: str) -> ColdStart:
     try:
         return parse_dataclass(ColdStart, json.loads(process.stdout))
     except ValueError as error:
-        lines = process.stderr.strip().splitlines() or ["it printed no error"]
+        lines = process.stderr.strip().splitlines() or ["the process printed no error"]
         raise ArtifactError(f"a new process cannot run {path} ({lines[-1]})", remedy) from error
 
 
 def _measure_this_process(options: argparse.Namespace) -> ColdStart:
-    """Time a cold start in this process, which must not have imported an engine before."""
+    """Time a cold start in this process, which must not have imported an engine before.
+
+    The modules that take long to import are therefore imported here, within the import time.
+    """
     start_s = time.perf_counter()
     from importlib import import_module
 
-    from tinyvit.bench.latency.workload import (
-        choose_images_per_query,
-        make_network_query,
-        open_workload,
-    )
+    from tinyvit.bench.latency.open_artifact import open_in_engine
+    from tinyvit.bench.latency.queries import choose_images_per_query, make_network_query
     from tinyvit.runtimes.artifact import detect_format
     from tinyvit.runtimes.base import RuntimeOptions
     from tinyvit.runtimes.registry import engines_for_format, get_engine
 
-    name = options.runtime or engines_for_format(detect_format(options.file))[0]
+    engine_name = options.runtime or engines_for_format(detect_format(options.file))[0]
     with suppress(ImportError):  # opening the artifact raises a more specific error
-        import_module(get_engine(name).package)
+        import_module(get_engine(engine_name).package)
     imported_s = time.perf_counter()
-    with open_workload(
-        options.file, name, RuntimeOptions(options.device, options.threads)
-    ) as workload:
+    runtime_options = RuntimeOptions(options.device, options.threads)
+    with open_in_engine(options.file, engine_name, runtime_options) as open_artifact:
         loaded_s = time.perf_counter()
-        query = make_network_query(workload, choose_images_per_query(workload, None, 1))
+        images_per_query = choose_images_per_query(open_artifact, requested=None, default=1)
+        query = make_network_query(open_artifact, images_per_query)
         prepared_s = time.perf_counter()
         query()
         answered_s = time.perf_counter()

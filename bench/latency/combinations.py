@@ -9,14 +9,14 @@ from itertools import product
 
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.config import LatencyConfig
-from tinyvit.bench.latency.scenarios import IMAGES_PER_QUERY, Query
-from tinyvit.bench.latency.workload import (
+from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
+from tinyvit.bench.latency.queries import (
     EndToEndQuery,
-    OpenWorkload,
+    Query,
     choose_images_per_query,
     make_network_query,
-    open_workload,
 )
+from tinyvit.bench.latency.scenarios import IMAGES_PER_QUERY
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
@@ -28,30 +28,30 @@ class Combination:
     """An artifact in one engine, with one thread count and one number of images per query.
 
     Attributes:
-        workload: The artifact, open in an engine.
+        open_artifact: The artifact, open in the engine.
         options: Device and threads with which the engine was opened.
         images_per_query: Number of images in one query.
-        query: A callable; each call runs one query.
-        end_to_end: The same object as `query` if that runs from image files to classes; None if
-            `query` runs the network alone.
+        query: A function; each call answers one query.
+        end_to_end: The same object as `query` if each query starts from image files and ends with
+            classes; None if `query` runs the network alone.
     """
 
-    workload: OpenWorkload
+    open_artifact: OpenArtifact
     options: RuntimeOptions
     images_per_query: int
     query: Query
     end_to_end: EndToEndQuery | None
 
 
-def resolve_thread_count(options: RuntimeOptions, engine: RuntimeInfo, cores: int) -> int:
-    """Return the CPU threads that an engine uses.
+def resolve_thread_count(options: RuntimeOptions, info: RuntimeInfo, core_count: int) -> int:
+    """Return the number of CPU threads that an engine uses.
 
     Args:
         options: Options with which the engine was opened.
-        engine: What the engine reports about itself, which may include its default threads.
-        cores: Number of processor cores, returned if the engine does not report its default.
+        info: What the engine reports about itself, which may include its default thread count.
+        core_count: Number of processor cores, returned if the thread count is in neither.
     """
-    return options.threads or engine.threads or cores
+    return options.threads or info.threads or core_count
 
 
 def open_combinations(
@@ -71,42 +71,52 @@ def open_combinations(
     combinations: list[Combination] = []
     for path in paths:
         try:
-            engines = _select_engines(path, config.runtimes)
+            engine_names = _select_engines(path, config.engine_names)
         except TinyViTError as error:
             failures.add(path, error)
             continue
-        for engine, threads, batch in product(engines, config.threads, config.batches):
+        for engine_name, threads, batch in product(engine_names, config.threads, config.batches):
             options = RuntimeOptions(config.device, threads)
             try:
-                workload = stack.enter_context(open_workload(path, engine, options))
-                combinations.append(_make_combination(workload, options, batch, config))
+                open_artifact = stack.enter_context(open_in_engine(path, engine_name, options))
+                combinations.append(_make_combination(open_artifact, options, batch, config))
             except TinyViTError as error:
                 failures.add(path, error)
     return combinations
 
 
-def _select_engines(path: str, engines: Sequence[str | None]) -> list[str | None]:
+def _select_engines(path: str, engine_names: Sequence[str | None]) -> list[str | None]:
     """Return those of the requested engines that can open the artifact.
 
-    None stands for the best installed engine and occurs only alone.
-    A single engine is not checked here, because opening the artifact raises a more specific error.
+    None stands for the best installed engine; it is never one of several names. A single engine is
+    not checked here, because opening the artifact raises a more specific error.
     """
-    if len(engines) == 1:
-        return list(engines)
+    if len(engine_names) == 1:
+        return list(engine_names)
     supported = engines_for_format(read_artifact(path).format)
-    selected: list[str | None] = [engine for engine in engines if engine in supported]
+    selected: list[str | None] = [name for name in engine_names if name in supported]
     if not selected:
         raise RequestError(
-            f"none of the engines {', '.join(map(str, engines))} can open it",
+            f"none of the engines {', '.join(map(str, engine_names))} can open it",
             f"add --runtime {' or '.join(supported)}",
         )
     return selected
 
 
 def _make_combination(
-    workload: OpenWorkload, options: RuntimeOptions, batch: int | None, config: LatencyConfig
+    open_artifact: OpenArtifact, options: RuntimeOptions, batch: int | None, config: LatencyConfig
 ) -> Combination:
-    images_per_query = choose_images_per_query(workload, batch, IMAGES_PER_QUERY[config.scenario])
-    end_to_end = EndToEndQuery(workload, config.images, images_per_query) if config.images else None
-    query = end_to_end or make_network_query(workload, images_per_query)
-    return Combination(workload, options, images_per_query, query, end_to_end)
+    """Choose the number of images per query, and make the query."""
+    images_per_query = choose_images_per_query(
+        open_artifact, batch, IMAGES_PER_QUERY[config.scenario]
+    )
+    end_to_end = (
+        EndToEndQuery(open_artifact, config.images, images_per_query) if config.images else None
+    )
+    return Combination(
+        open_artifact=open_artifact,
+        options=options,
+        images_per_query=images_per_query,
+        query=end_to_end or make_network_query(open_artifact, images_per_query),
+        end_to_end=end_to_end,
+    )

@@ -1,4 +1,4 @@
-"""The options of a latency measurement."""
+"""Defines `LatencyConfig`, the options of a latency measurement."""
 
 from __future__ import annotations
 
@@ -9,27 +9,35 @@ from tinyvit.bench.record import Scenario
 from tinyvit.errors import RequestError
 from tinyvit.runtimes.base import AUTO_DEVICE
 
+NETWORK_ALONE = "the artifact alone, without decoding or preprocessing before it"
+"""Value of the record's setting "timed" if a query runs the network on random input. Preprocessing
+that is inside the artifact is part of the time."""
+END_TO_END = "from image bytes to classes"
+"""Value of the record's setting "timed" if a query starts from the content of image files."""
+
 
 @dataclass(frozen=True)
 class LatencyConfig:
-    """The settings of a latency measurement.
+    """The options of a latency measurement.
 
-    Every engine is combined with every thread count and every batch size. Options that contradict
-    each other raise RequestError.
+    Each artifact is measured with every combination of engine, thread count and batch size.
+    Options that contradict each other raise RequestError.
 
     Attributes:
-        scenario: How queries arrive.
-        runtimes: Names of engines; None for the best installed one for the artifact.
-        threads: CPU threads of the engine, from 1; None for the engine's default.
+        scenario: When each query starts; see `scenarios`.
+        engine_names: Names of engines; None for the best installed one for the artifact.
+        threads: Thread counts of the engine, from 1; None for the engine's default.
         batches: Numbers of images per query, from 1; None for the default of the scenario.
         device: Device of the engine, such as "cpu" or "gpu".
-        runs: Queries to time for each combination, from 1.
+        runs: Number of queries to time for each combination, from 1. Except in the scenario
+            "server", it is rounded up to whole turns (see `scenarios.run_back_to_back`).
         seconds: Time limit of one combination; it may end the timing before `runs` queries.
         rate: Arrival rate in queries per second, only in the scenario "server".
-        p99_ms: Limit of the 99th percentile, in milliseconds. The highest arrival rate that meets
-            it is searched. Only in the scenario "server", and instead of `rate`.
-        images: Contents of image files. A query then decodes, preprocesses and classifies them. If
-            empty, a query runs the network alone, on random input.
+        p99_ms: Highest allowed 99th percentile of the latency, in milliseconds. The measurement
+            searches for the highest arrival rate that stays within it. Only in the scenario
+            "server", and instead of `rate`.
+        images: Contents of image files. Each query then starts from the content of image files and
+            ends with their classes. If empty, a query runs the network alone, on random input.
         cold_starts: Number of new processes in which a cold start is measured; 0 to skip it.
         operators: Whether to list the operators that take the most time.
         roofline: Whether to measure the peak compute and memory rates of the machine.
@@ -37,7 +45,7 @@ class LatencyConfig:
     """
 
     scenario: Scenario = "single-stream"
-    runtimes: tuple[str | None, ...] = (None,)
+    engine_names: tuple[str | None, ...] = (None,)
     threads: tuple[int | None, ...] = (None,)
     batches: tuple[int | None, ...] = (None,)
     device: str = AUTO_DEVICE
@@ -57,35 +65,34 @@ class LatencyConfig:
         self._check_counts()
 
     def _check_arrivals(self) -> None:
-        """Check the options of the server scenario."""
-        values = [value for value in (self.rate, self.p99_ms) if value is not None]
+        """Raise RequestError if --rate, --p99-ms or --batch does not suit the scenario."""
+        rates_and_limits = {"--rate": self.rate, "--p99-ms": self.p99_ms}
+        given = {option: value for option, value in rates_and_limits.items() if value is not None}
         if self.scenario != "server":
-            if values:
+            if given:
                 raise RequestError(
                     "--rate and --p99-ms have no meaning in the scenario"
                     f" {self.scenario}, in which a query waits for the previous one",
                     "leave them out, or give --scenario server",
                 )
             return
-        if len(values) != 1:
+        if len(given) != 1:
             raise RequestError(
-                f"--scenario server needs either --rate or --p99-ms, but {len(values)} were given",
+                f"--scenario server needs either --rate or --p99-ms, but {len(given)} were given",
                 "give --rate for a fixed arrival rate, or --p99-ms to search for the highest one",
             )
-        if not values[0] > 0:
-            option = "--p99-ms" if self.rate is None else "--rate"
-            raise RequestError(
-                f"{option} is {values[0]:g}", f"give {option} a number greater than 0"
-            )
-        batch = next((batch for batch in self.batches if batch not in (None, 1)), None)
-        if batch is not None:
-            raise RequestError(
-                f"--batch is {batch}, but a query in the scenario server has one image",
-                "leave --batch out",
-            )
+        ((option, value),) = given.items()
+        if not value > 0:  # also true for NaN
+            raise RequestError(f"{option} is {value:g}", f"give {option} a number greater than 0")
+        for batch in self.batches:
+            if batch not in (None, 1):
+                raise RequestError(
+                    f"--batch is {batch}, but a query in the scenario server has one image",
+                    "leave --batch out",
+                )
 
     def _check_counts(self) -> None:
-        """Check the numbers of queries, images, threads, processes and seconds."""
+        """Raise RequestError if a number of queries, images, threads or seconds is too low."""
         counts = [("--runs", self.runs)]
         counts += [("--batch", batch) for batch in self.batches if batch is not None]
         counts += [("--threads", threads) for threads in self.threads if threads is not None]
@@ -98,7 +105,7 @@ class LatencyConfig:
             raise RequestError(
                 f"--cold is {self.cold_starts}", "give --cold a whole number from 0 upwards"
             )
-        if not self.seconds > 0:
+        if not self.seconds > 0:  # also true for NaN
             raise RequestError(
                 f"--seconds is {self.seconds:g}", "give --seconds a number greater than 0"
             )

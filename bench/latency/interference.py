@@ -1,6 +1,6 @@
 """Detects disturbances of a measurement with the counters of the Linux kernel.
 
-Other systems do not have these counters; a warning then says so.
+Operating systems other than Linux do not have these counters, and the user gets a warning.
 """
 
 from __future__ import annotations
@@ -19,16 +19,17 @@ _PROC, _CPUS = Path("/proc"), Path("/sys/devices/system/cpu")
 _TICK_NAMES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 """Columns of the first line of /proc/stat (man 5 proc_stat)."""
 _BUSY_NAMES = ("user", "nice", "system", "irq", "softirq")
+"""Columns that count the time in which this machine's own processes and interrupts used a core."""
 
-# A disturbance above one of these fractions is reported.
+# A disturbance above one of these fractions causes a warning.
 _MAX_STOLEN_CORE = 0.01
 """CPU time that the hypervisor used for other virtual machines, as a fraction of one core."""
 _MAX_OTHERS_CORE = 0.05
 """CPU time of other processes, as a fraction of one core."""
 _MAX_CLOCK_LOSS = 0.1
-"""Decrease of the clock rate."""
+"""Decrease of the clock rate, as a fraction of the rate before the measurement."""
 _MAX_DRIFT = 0.05
-"""Change of a workload's median latency."""
+"""Change of an artifact's median latency, as a fraction of the median at the start."""
 
 _MIN_DRIFT_SAMPLES = 8
 """A quarter of an artifact's samples needs at least this many for its median to be meaningful."""
@@ -41,10 +42,10 @@ class Snapshot:
     Attributes:
         wall_s: Wall-clock time in seconds since an arbitrary moment.
         own_s: CPU seconds of this process and of its child processes that have ended.
-        busy_s: CPU seconds of all processes, summed over all cores.
+        busy_s: CPU seconds of all processes of this machine, summed over all cores.
         stolen_s: CPU seconds that the hypervisor used for other virtual machines, summed over all
             cores.
-        throttle_count: How often cores were slowed down because they were too hot.
+        throttle_count: Number of times that cores were slowed down because they were too hot.
         clock_mhz: Clock rate of the first core.
     """
 
@@ -57,7 +58,7 @@ class Snapshot:
 
 
 def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
-    """Read the counters.
+    """Read the counters as they are now.
 
     Args:
         proc: Folder of the kernel's process information; tests pass another one.
@@ -88,24 +89,25 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
     if before.busy_s is None:
         warnings.append("this system does not report whether other processes were running")
     wall_s = max(after.wall_s - before.wall_s, 1e-9)
-    stolen = (_difference(before.stolen_s, after.stolen_s) or 0) / wall_s
-    if stolen > _MAX_STOLEN_CORE:
+    stolen_core = (_subtract(after.stolen_s, before.stolen_s) or 0) / wall_s
+    if stolen_core > _MAX_STOLEN_CORE:
         warnings.append(
-            f"the hypervisor used {stolen:.0%} of a core for other virtual machines:"
+            f"the hypervisor used {stolen_core:.0%} of a core for other virtual machines:"
             " measure on a machine that is not shared, or for longer"
         )
-    busy_s = _difference(before.busy_s, after.busy_s)
+    busy_s = _subtract(after.busy_s, before.busy_s)
     if busy_s is not None:
-        others = (busy_s - (after.own_s - before.own_s)) / wall_s
-        if others > _MAX_OTHERS_CORE:
+        own_s = after.own_s - before.own_s
+        others_core = (busy_s - own_s) / wall_s
+        if others_core > _MAX_OTHERS_CORE:
             warnings.append(
-                f"other processes used {others:.0%} of a core during the measurement:"
+                f"other processes used {others_core:.0%} of a core during the measurement:"
                 " stop them and measure again"
             )
-    throttled = (after.throttle_count or 0) - (before.throttle_count or 0)
-    if throttled > 0:
+    slowdowns = (after.throttle_count or 0) - (before.throttle_count or 0)
+    if slowdowns > 0:
         warnings.append(
-            f"cores were slowed down {throttled} times because they were too hot:"
+            f"cores were slowed down {slowdowns} times because they were too hot:"
             " cool the device, or wait"
         )
     before_mhz, after_mhz = before.clock_mhz, after.clock_mhz
@@ -117,7 +119,7 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
     return warnings
 
 
-def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
+def detect_drift(samples_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
     """Describe which artifacts became slower or faster during a measurement.
 
     The median latency of the last quarter of an artifact's samples is compared with that of the
@@ -125,16 +127,17 @@ def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
     least eight samples. Artifacts that changed in the same direction share one warning.
 
     Args:
-        times_ms: Name of each artifact and its samples in milliseconds; the samples are in the
+        samples_ms: Name of each artifact and its samples in milliseconds; the samples are in the
             order of measurement.
 
     Returns:
         At most two warnings: first the artifacts that became slower, then those that became faster.
     """
-    changes = [(name, _relative_change(samples)) for name, samples in times_ms]
+    slowdowns = [(name, _compute_slowdown(samples)) for name, samples in samples_ms]
+    slower = {name: slowdown for name, slowdown in slowdowns if slowdown > _MAX_DRIFT}
+    faster = {name: -slowdown for name, slowdown in slowdowns if slowdown < -_MAX_DRIFT}
     warnings = []
-    for direction, sign in (("slower", 1), ("faster", -1)):
-        drifts = {name: sign * change for name, change in changes if sign * change > _MAX_DRIFT}
+    for direction, drifts in (("slower", slower), ("faster", faster)):
         if drifts:
             lowest, highest = f"{min(drifts.values()):.0%}", f"{max(drifts.values()):.0%}"
             amount = lowest if lowest == highest else f"{lowest} to {highest}"
@@ -147,16 +150,16 @@ def detect_drift(times_ms: Sequence[tuple[str, Sequence[float]]]) -> list[str]:
 def _read_cpu_seconds(stat: Path) -> tuple[float | None, float | None]:
     """Return the busy and the stolen CPU seconds; None if the system does not report them."""
     try:
-        words = stat.read_text(encoding="ascii").splitlines()[0].split()
+        _, *ticks = stat.read_text(encoding="ascii").splitlines()[0].split()
         ticks_per_s = os.sysconf("SC_CLK_TCK")
-        seconds = {name: int(word) / ticks_per_s for name, word in zip(_TICK_NAMES, words[1:])}
+        seconds = {name: int(count) / ticks_per_s for name, count in zip(_TICK_NAMES, ticks)}
         return sum(seconds[name] for name in _BUSY_NAMES), seconds["steal"]
     except (OSError, ValueError, KeyError, IndexError):
         return None, None
 
 
 def _read_throttle_count(cpus: Path) -> int | None:
-    """Return how often cores were slowed down by heat; None if the system does not report it."""
+    """Return the number of slowdowns by heat, summed over all cores; None if not reported."""
     with suppress(OSError, ValueError):
         counts = [
             int(file.read_text())
@@ -166,15 +169,21 @@ def _read_throttle_count(cpus: Path) -> int | None:
     return None
 
 
-def _difference(before: float | None, after: float | None) -> float | None:
-    """Subtract two counters; None if either is missing."""
+def _subtract(after: float | None, before: float | None) -> float | None:
+    """Return the increase of a counter; None if a value of the counter is missing."""
     return None if before is None or after is None else after - before
 
 
-def _relative_change(samples_ms: Sequence[float]) -> float:
-    """Return the relative change from the first to the last quarter's median; 0 for few samples."""
+def _compute_slowdown(samples_ms: Sequence[float]) -> float:
+    """Compare the median of the last quarter of the samples with that of the first quarter.
+
+    Returns:
+        The change as a fraction of the first median, below 0 if the artifact became faster; 0 if
+        there are too few samples.
+    """
     quarter = len(samples_ms) // 4
     if quarter < _MIN_DRIFT_SAMPLES:
         return 0.0
-    first, last = statistics.median(samples_ms[:quarter]), statistics.median(samples_ms[-quarter:])
-    return last / first - 1
+    first_ms = statistics.median(samples_ms[:quarter])
+    last_ms = statistics.median(samples_ms[-quarter:])
+    return last_ms / first_ms - 1

@@ -1,7 +1,8 @@
 """Times several workloads alternately in one process, to compare them on a noisy machine.
 
-Timing consists of rounds. In each round every workload has one turn, in which it runs once or
-several times in a row. A temporary slowdown of the machine then affects all workloads.
+A workload is a function, and each call is one run. Timing consists of rounds: in each round, every
+workload has one turn, in which it runs once or several times in a row. A temporary slowdown of the
+machine then affects all workloads.
 """
 
 from __future__ import annotations
@@ -11,14 +12,17 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+_MIN_TIMED_ROUNDS = 3
+"""Rounds that are timed even if the time budget is used up, so that a median can ignore one."""
+
 
 @dataclass(frozen=True)
 class Timing:
     """Latencies of one workload.
 
     Attributes:
-        turns_ms: Milliseconds of each run, grouped by turns, in the order of measurement. Runs of
-            the warm-up and skipped runs are left out.
+        turns_ms: One inner tuple per turn, with the milliseconds of each run, in the order of
+            measurement. Runs of the warm-up and skipped runs are left out.
     """
 
     turns_ms: tuple[tuple[float, ...], ...]
@@ -40,17 +44,17 @@ class TurnPlan:
 
     Attributes:
         rounds: Number of timed rounds; each has one turn of every workload.
-        runs_per_turn: Runs in a row of a workload in one turn.
-        warmup: Rounds before the timed ones, whose latencies are discarded.
-        skipped_runs: First runs of each turn whose latencies are discarded, fewer than
-            `runs_per_turn`.
+        runs_per_turn: Number of runs in a row of a workload in one turn.
+        warmup_rounds: Number of rounds before the timed ones, whose latencies are discarded.
+        skipped_runs: Number of runs at the start of each turn whose latencies are discarded; fewer
+            than `runs_per_turn`.
         budget_s: Seconds after which no further round begins, except that at least three rounds are
             timed; None for no limit.
     """
 
     rounds: int
     runs_per_turn: int = 1
-    warmup: int = 0
+    warmup_rounds: int = 0
     skipped_runs: int = 0
     budget_s: float | None = None
 
@@ -70,19 +74,24 @@ def run_interleaved(
     workload's engine may still be busy-waiting on the cores.
 
     Args:
-        runs: The workloads by name; each call is one run.
+        runs: The workloads by name; each call of one is one run.
         rounds: Number of timed rounds; each has one turn of every workload.
-        warmup: Rounds before the timed ones, whose latencies are discarded.
+        warmup: Number of rounds before the timed ones, whose latencies are discarded.
         budget_s: Seconds after which no further round begins, except that at least three rounds are
             timed; None for no limit.
-        runs_per_turn: Runs in a row of a workload in one turn.
+        runs_per_turn: Number of runs in a row of a workload in one turn.
         clock: Returns the current time in seconds; tests pass a fake clock.
 
     Returns:
         The latencies of each workload, by name.
     """
-    skipped_runs = min(1, runs_per_turn - 1)
-    plan = TurnPlan(rounds, runs_per_turn, warmup, skipped_runs, budget_s)
+    plan = TurnPlan(
+        rounds=rounds,
+        runs_per_turn=runs_per_turn,
+        warmup_rounds=warmup,
+        skipped_runs=1 if runs_per_turn > 1 else 0,
+        budget_s=budget_s,
+    )
     return run_turns(runs, plan, clock)
 
 
@@ -91,33 +100,35 @@ def run_turns(
     plan: TurnPlan,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time several workloads alternately, with full control of the schedule.
+    """Time several workloads alternately, with a schedule that the caller chooses.
 
     Args:
-        runs: The workloads by name; each call is one run.
+        runs: The workloads by name; each call of one is one run.
         plan: The schedule.
         clock: Returns the current time in seconds; tests pass a fake clock.
 
     Returns:
         The latencies of each workload, by name.
     """
-    turns: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
+    turns_ms: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
     start_s = clock()
-    for round_index in range(plan.warmup + plan.rounds):
+    for round_index in range(plan.warmup_rounds + plan.rounds):
+        is_warmup = round_index < plan.warmup_rounds
         for name, run in runs.items():
-            turn = _time_turn(run, plan.runs_per_turn, clock)[plan.skipped_runs :]
-            if round_index >= plan.warmup:
-                turns[name].append(turn)
+            times_ms = _time_turn(run, plan.runs_per_turn, clock)
+            if not is_warmup:
+                turns_ms[name].append(times_ms[plan.skipped_runs :])
         is_over_budget = plan.budget_s is not None and clock() - start_s > plan.budget_s
-        if is_over_budget and round_index >= plan.warmup + 2:
+        timed_rounds = round_index + 1 - plan.warmup_rounds
+        if is_over_budget and timed_rounds >= _MIN_TIMED_ROUNDS:
             break
-    return {name: Timing(tuple(turns_ms)) for name, turns_ms in turns.items()}
+    return {name: Timing(tuple(turns)) for name, turns in turns_ms.items()}
 
 
 def median_ratio(timing: Timing, reference: Timing) -> float:
     """Divide the latency of one workload by that of another.
 
-    Ratios are computed round by round, because the speed of the machine changes little within a
+    Latencies are divided round by round, because the speed of the machine changes little within a
     round. If the machine slows down for seconds, a ratio of overall medians would be wrong.
 
     Args:
@@ -138,7 +149,7 @@ def ratios_by_round(timing: Timing, reference: Timing) -> list[float]:
         reference: Latencies of the reference workload, from the same call of `run_interleaved`.
 
     Returns:
-        One ratio per round.
+        One ratio per round; below 1 if the workload was faster than the reference.
     """
     return [
         statistics.median(turn_ms) / statistics.median(reference_turn_ms)

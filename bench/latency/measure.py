@@ -1,7 +1,8 @@
-"""Measures the latency of several artifacts, and detects disturbances of the measurement.
+"""Measures the latency of several artifacts (exported model files), and detects disturbances.
 
 All artifacts are open at once and run alternately, so that a temporary slowdown of the machine
-affects all of them.
+affects all of them. The result is a record: the device, the options, and one result per artifact
+and combination of options.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from tinyvit.bench.latency.combinations import (
     open_combinations,
     resolve_thread_count,
 )
-from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.config import END_TO_END, NETWORK_ALONE, LatencyConfig
 from tinyvit.bench.latency.interference import detect_interference, take_snapshot
 from tinyvit.bench.latency.result_details import add_cold_start, add_kernel_profile
 from tinyvit.bench.latency.roofline import compute_peak_share, measure_peak_rates
@@ -40,7 +41,6 @@ __all__ = ["LatencyConfig", "measure_latency"]
 
 _FAST_GOVERNORS = ("performance", "schedutil")
 """Frequency governors of Linux that let a busy core run at its full clock rate."""
-_DETAILS_STAGE = "profiling kernels and cold starts"
 
 
 def measure_latency(
@@ -56,7 +56,7 @@ def measure_latency(
     Args:
         paths: Paths of the artifacts. Each further artifact is compared with the first one.
         config: The options of the measurement.
-        device_name: Name of this machine in the record; by default its host name.
+        device_name: Name of this machine in the record; by default the name of the board or host.
         progress: Receives the progress; none is shown by default.
         clock: The clock for timing; tests pass a fake one.
 
@@ -79,16 +79,13 @@ def measure_latency(
         results, timing_warnings = time_combinations(combinations, config, clock, progress)
         after = take_snapshot()
         baselines = _measure_baselines(combinations, config, device.core_count, failures)
-    warnings += _warn_setup(device, combinations)
+    warnings += _make_setup_warnings(device, combinations)
     warnings += detect_interference(before, after)
     warnings += timing_warnings
-    for index, combination in enumerate(combinations):
-        progress.advance(_DETAILS_STAGE, index, len(combinations))
-        results[index], detail_warnings = _add_details(
-            results[index], combination, config, device.core_count
-        )
-        warnings += detail_warnings
-    progress.advance(_DETAILS_STAGE, len(combinations), len(combinations))
+    results, detail_warnings = _add_details(
+        results, combinations, config, device.core_count, progress
+    )
+    warnings += detail_warnings
     results, peak_rates = _add_roofline(results, combinations, config, device.core_count)
     return Record(
         kind="latency",
@@ -107,7 +104,7 @@ def measure_latency(
 def _describe_settings(config: LatencyConfig) -> dict[str, Scalar]:
     """Return the settings that the record states."""
     return {
-        "timed": "from bytes to classes" if config.images else "network alone",
+        "timed": END_TO_END if config.images else NETWORK_ALONE,
         "scenario": config.scenario,
         "runs": config.runs,
         "seconds": config.seconds,
@@ -118,43 +115,64 @@ def _describe_settings(config: LatencyConfig) -> dict[str, Scalar]:
 
 
 def _measure_baselines(
-    combinations: Sequence[Combination], config: LatencyConfig, cores: int, failures: Failures
+    combinations: Sequence[Combination], config: LatencyConfig, core_count: int, failures: Failures
 ) -> list[BaselineResult]:
+    """Time the requested baselines alternately with each combination."""
     results: list[BaselineResult] = []
     if config.baselines:
         for combination in combinations:
-            engine = combination.workload.runtime.describe()
-            threads = resolve_thread_count(combination.options, engine, cores)
-            results += measure_baselines(config.baselines, combination.workload, threads, failures)
+            open_artifact = combination.open_artifact
+            info = open_artifact.runtime.describe()
+            threads = resolve_thread_count(combination.options, info, core_count)
+            results += measure_baselines(config.baselines, open_artifact, threads, failures)
     return results
 
 
 def _add_details(
-    result: LatencyResult, combination: Combination, config: LatencyConfig, cores: int
-) -> tuple[LatencyResult, list[str]]:
-    """Add the kernel profile and the cold start to a result; also return warnings."""
-    result, profile_warnings = add_kernel_profile(result, combination, cores, config.operators)
-    result, cold_start_warnings = add_cold_start(result, combination, config)
-    return result, [*profile_warnings, *cold_start_warnings]
+    results: Sequence[LatencyResult],
+    combinations: Sequence[Combination],
+    config: LatencyConfig,
+    core_count: int,
+    progress: Progress,
+) -> tuple[list[LatencyResult], list[str]]:
+    """Add the kernel profile and the cold start to each result; also return warnings."""
+    step = "profiling kernels" + (" and measuring cold starts" if config.cold_starts else "")
+    detailed_results: list[LatencyResult] = []
+    warnings: list[str] = []
+    for index, (result, combination) in enumerate(zip(results, combinations)):
+        progress.advance(step, index, len(combinations))
+        result, profile_warnings = add_kernel_profile(
+            result, combination, core_count, list_operators=config.operators
+        )
+        result, cold_start_warnings = add_cold_start(result, combination, config)
+        detailed_results.append(result)
+        warnings += [*profile_warnings, *cold_start_warnings]
+    progress.advance(step, len(combinations), len(combinations))
+    return detailed_results, warnings
 
 
 def _add_roofline(
     results: list[LatencyResult],
     combinations: Sequence[Combination],
     config: LatencyConfig,
-    cores: int,
+    core_count: int,
 ) -> tuple[list[LatencyResult], PeakRates | None]:
-    """Add the share of the machine's peak rates to each result, if `config.roofline` is set."""
+    """Measure the machine's peak rates, and add to each result how close it comes to them.
+
+    Returns:
+        The results and the peak rates; the unchanged results and None unless `config.roofline`.
+    """
     if not config.roofline:
         return results, None
-    threads = max(combination.options.threads or cores for combination in combinations)
+    threads = max(combination.options.threads or core_count for combination in combinations)
     peak_rates = measure_peak_rates(threads)
-    return [
+    results = [
         replace(result, peak_share=compute_peak_share(result, peak_rates)) for result in results
-    ], peak_rates
+    ]
+    return results, peak_rates
 
 
-def _warn_setup(device: DeviceInfo, combinations: Sequence[Combination]) -> list[str]:
+def _make_setup_warnings(device: DeviceInfo, combinations: Sequence[Combination]) -> list[str]:
     """Return warnings about settings that are known to distort latencies."""
     warnings = []
     if device.governor not in (None, *_FAST_GOVERNORS):

@@ -1,10 +1,10 @@
-"""Percentiles of latencies, reported only from enough samples, and the interval of a ratio.
+"""Computes percentiles of latencies with upper bounds, and confidence intervals of ratios.
 
 A 99th percentile cannot be estimated from a few samples, because the slowest runs may not be among
-them. LoadGen, the load generator of MLPerf Inference, therefore reports a percentile only from a
-minimum number of samples, and estimates an upper bound of it with 99% confidence.
-`bound_rank` computes the same estimate (loadgen/early_stopping.cc in
-https://github.com/mlcommons/inference).
+them. LoadGen, the load generator of MLPerf Inference, therefore reports a percentile only if there
+is a minimum number of samples, and reports an upper bound that the percentile is below with 99%
+confidence. This module uses the same minimum numbers, and `bound_rank` computes the same bound
+(loadgen/early_stopping.cc in https://github.com/mlcommons/inference).
 """
 
 from __future__ import annotations
@@ -22,12 +22,13 @@ BOUND_CONFIDENCE = 0.99
 RATIO_CONFIDENCE = 0.95
 """Confidence of the interval of a ratio."""
 MIN_SAMPLES = {0.9: 64, 0.99: 662}
-"""Percentile -> fewest samples from which it is reported: those for which `bound_rank` is 1."""
+"""Percentile as a fraction -> minimum number of samples for reporting it. With this number, the
+highest sample is an upper bound of the percentile (`bound_rank` is 1); with fewer, none is."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of latencies in milliseconds; no sample is left out.
+    """Statistics of latencies in milliseconds, computed from all samples.
 
     Attributes:
         sample_count: Number of samples.
@@ -35,8 +36,8 @@ class Summary:
         median_ms: Median.
         mean_ms: Arithmetic mean.
         max_ms: Highest sample.
-        p90_ms: 90th percentile (nearest rank); None for fewer samples than `MIN_SAMPLES`.
-        p99_ms: 99th percentile (nearest rank); None for fewer samples than `MIN_SAMPLES`.
+        p90_ms: 90th percentile (nearest rank); None for fewer than `MIN_SAMPLES[0.9]` samples.
+        p99_ms: 99th percentile (nearest rank); None for fewer than `MIN_SAMPLES[0.99]` samples.
         p90_bound_ms: Upper bound of the 90th percentile with 99% confidence; None if `p90_ms` is.
         p99_bound_ms: Upper bound of the 99th percentile with 99% confidence; None if `p99_ms` is.
     """
@@ -58,33 +59,35 @@ def summarize(times_ms: Sequence[float]) -> Summary:
     Args:
         times_ms: At least one sample, in milliseconds.
     """
-    ranked = sorted(times_ms)
-    count = len(ranked)
-    is_reported = {p: count >= minimum for p, minimum in MIN_SAMPLES.items()}
+    ascending_ms = sorted(times_ms)
+    count = len(ascending_ms)
+    has_p90, has_p99 = count >= MIN_SAMPLES[0.9], count >= MIN_SAMPLES[0.99]
     return Summary(
         sample_count=count,
-        min_ms=ranked[0],
-        median_ms=statistics.median(ranked),
-        mean_ms=statistics.fmean(ranked),
-        max_ms=ranked[-1],
-        p90_ms=percentile(ranked, 0.9) if is_reported[0.9] else None,
-        p99_ms=percentile(ranked, 0.99) if is_reported[0.99] else None,
-        p90_bound_ms=ranked[count - bound_rank(count, 0.9)] if is_reported[0.9] else None,
-        p99_bound_ms=ranked[count - bound_rank(count, 0.99)] if is_reported[0.99] else None,
+        min_ms=ascending_ms[0],
+        median_ms=statistics.median(ascending_ms),
+        mean_ms=statistics.fmean(ascending_ms),
+        max_ms=ascending_ms[-1],
+        p90_ms=percentile(ascending_ms, 0.9) if has_p90 else None,
+        p99_ms=percentile(ascending_ms, 0.99) if has_p99 else None,
+        p90_bound_ms=ascending_ms[count - bound_rank(count, 0.9)] if has_p90 else None,
+        p99_bound_ms=ascending_ms[count - bound_rank(count, 0.99)] if has_p99 else None,
     )
 
 
-def percentile(ranked: Sequence[float], p: float) -> float:
+def percentile(ascending: Sequence[float], p: float) -> float:
     """Return a percentile by the nearest-rank method.
 
     Args:
-        ranked: Samples in ascending order.
+        ascending: Samples in ascending order.
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The lowest sample that is higher than or equal to at least the fraction `p` of all samples.
+        The lowest sample such that at least the fraction `p` of all samples are not higher.
     """
-    return ranked[max(1, math.ceil(round(p * len(ranked), 9))) - 1]
+    # Rounding corrects products such as 0.07 * 100, which is slightly more than 7 in float64.
+    rank = max(1, math.ceil(round(p * len(ascending), 9)))
+    return ascending[rank - 1]
 
 
 @lru_cache(maxsize=1024)
@@ -92,15 +95,16 @@ def bound_rank(count: int, p: float) -> int:
     """Return the rank of the sample that is an upper bound of a percentile with 99% confidence.
 
     The number X of samples above the true percentile has a binomial distribution. The result is the
-    largest t with P(X <= t) <= 1%. More than t samples are then above the percentile with at least
-    99% confidence, and so is the t-th highest one. LoadGen uses the same t.
+    largest t with P(X <= t) <= 1%. With at least 99% confidence, more than t samples are then above
+    the percentile, and the t-th highest sample is one of them. LoadGen uses the same t.
 
     Args:
         count: Number of samples.
         p: The percentile as a fraction, 0 to 1.
 
     Returns:
-        The rank t, 1 for the highest sample; 0 if no sample is such a bound.
+        The rank t, counted from the highest sample, which has rank 1; 0 if no sample is such a
+        bound.
     """
     above, probability = 0, p**count
     cumulative = probability
@@ -116,7 +120,7 @@ class RatioInterval:
     """A ratio of two latencies with its 95% confidence interval.
 
     Attributes:
-        median: The ratio.
+        median: The ratio, a median of the ratios of single rounds.
         low: Lower end of the interval.
         high: Upper end of the interval.
     """
@@ -129,9 +133,9 @@ class RatioInterval:
 def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """Divide the latency of one workload by that of another, with a 95% confidence interval.
 
-    The interval is that of the sign test: its ends are two of the sorted ratios of the rounds, and
-    it assumes nothing about the distribution of latencies. Fewer than six rounds cannot give 95%
-    confidence; the interval then reaches from the lowest to the highest ratio.
+    The ends of the interval are the k-th lowest and the k-th highest ratio of a round. The sign
+    test gives k, and assumes nothing about the distribution of latencies. Fewer than six rounds
+    cannot give 95% confidence; the interval then reaches from the lowest to the highest ratio.
 
     Args:
         timing: Latencies of the workload.
@@ -143,9 +147,14 @@ def ratio_interval(timing: Timing, reference: Timing) -> RatioInterval:
     """
     ratios = sorted(ratios_by_round(timing, reference))
     count = len(ratios)
-    skipped, tail_probability = 0, 0.5**count
+    # `tail_probability` is the probability that at most `below` ratios are below the true median.
+    below, tail_probability = 0, 0.5**count
     while tail_probability <= (1 - RATIO_CONFIDENCE) / 2:
-        skipped += 1
-        tail_probability += math.comb(count, skipped) * 0.5**count
-    skipped = max(0, skipped - 1)
-    return RatioInterval(statistics.median(ratios), ratios[skipped], ratios[count - 1 - skipped])
+        below += 1
+        tail_probability += math.comb(count, below) * 0.5**count
+    skipped_per_end = max(0, below - 1)
+    return RatioInterval(
+        median=statistics.median(ratios),
+        low=ratios[skipped_per_end],
+        high=ratios[count - 1 - skipped_per_end],
+    )

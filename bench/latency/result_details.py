@@ -1,4 +1,4 @@
-"""Adds details to the latency result of an artifact: the executed kernels, and a cold start."""
+"""Adds two details to the latency result of an artifact: the executed kernels, and a cold start."""
 
 from __future__ import annotations
 
@@ -14,43 +14,48 @@ from tinyvit.bench.record import LatencyResult, OperatorTime
 from tinyvit.errors import TinyViTError
 
 _MAX_OPERATORS = 12
-"""Maximum number of operator types that a result lists, those that take the most time."""
+"""Maximum number of operator types that a result lists; they are those that take the most time."""
 
 
 def add_kernel_profile(
-    result: LatencyResult, combination: Combination, cores: int, with_operators: bool
+    result: LatencyResult, combination: Combination, core_count: int, *, list_operators: bool
 ) -> tuple[LatencyResult, list[str]]:
     """Add the kernels that the engine executed, if it has a profiler and runs on the CPU.
 
     Args:
         result: The latency of the combination.
         combination: The artifact and options that were timed.
-        cores: Number of processor cores; the thread count if the engine does not report its own.
-        with_operators: Whether to list the operators that take the most time.
+        core_count: Number of processor cores; used as the thread count if neither the options nor
+            the engine state one.
+        list_operators: Whether to list the operators that take the most time.
 
     Returns:
-        The result with the number of multiply-accumulates, the share in integer kernels and the
-        operators; and a warning if the profile failed.
+        The result with the number of multiply-accumulates, their share in integer kernels and the
+        operators; and a list of warnings, which has one item if the profile failed.
     """
-    workload = combination.workload
-    engine = workload.engine
-    threads = resolve_thread_count(combination.options, result.artifact.engine, cores)
-    runs_on_cpu = "cpu" in result.artifact.engine.device.lower()
-    if engine not in profiler_names() or not runs_on_cpu:
+    open_artifact = combination.open_artifact
+    engine_name = open_artifact.engine_name
+    info = result.artifact.engine
+    runs_on_cpu = "cpu" in info.device.lower()
+    if engine_name not in profiler_names() or not runs_on_cpu:
         return result, []
+    threads = resolve_thread_count(combination.options, info, core_count)
     try:
-        profile = profile_kernels(workload.artifact.path, threads, engine)
+        profile = profile_kernels(open_artifact.artifact.path, threads, engine_name)
     except (TinyViTError, ValueError) as error:
         return result, [
-            f"the kernels that {engine} executed for {workload.path} are unknown ({error})"
+            f"the kernels that {engine_name} executed for {open_artifact.path} are unknown"
+            f" ({error})"
         ]
     total_macs = profile.integer_macs + profile.float_macs
-    return replace(
+    images_per_run = open_artifact.fixed_batch or 1  # the profiler's batch, if none is fixed
+    detailed_result = replace(
         result,
         artifact=replace(result.artifact, int8_mac_share=profile.integer_share),
-        gmacs_per_image=total_macs / (workload.batch or 1) / 1e9,
-        operators=_slowest_operators(profile) if with_operators else (),
-    ), []
+        gmacs_per_image=total_macs / images_per_run / 1e9,
+        operators=_select_slowest_operators(profile) if list_operators else (),
+    )
+    return detailed_result, []
 
 
 def add_cold_start(
@@ -64,29 +69,36 @@ def add_cold_start(
         config: The device, and the number of processes to start.
 
     Returns:
-        The result with the cold start; and a warning if it failed.
+        The result with the cold start; and a list of warnings, which has one item if the cold start
+        failed.
     """
     if not config.cold_starts:
         return result, []
-    path = combination.workload.path
-    arguments = _cold_start_arguments(combination, config.device)
+    path = combination.open_artifact.path
+    arguments = _make_cold_start_arguments(combination, config.device)
     try:
-        cold_start = measure_cold_start(path, arguments, config.cold_starts)
+        cold_start = measure_cold_start(path, arguments, process_count=config.cold_starts)
     except TinyViTError as error:
         return result, [str(error)]
     return replace(result, cold_start=cold_start), []
 
 
-def _cold_start_arguments(combination: Combination, device: str) -> Sequence[str]:
+def _make_cold_start_arguments(combination: Combination, device: str) -> Sequence[str]:
     """Return the arguments of `cold_start` that open the same engine with the same options."""
-    arguments = ["--runtime", combination.workload.engine, "--device", device]
+    arguments = ["--runtime", combination.open_artifact.engine_name, "--device", device]
     threads = combination.options.threads
     return [*arguments, "--threads", str(threads)] if threads else arguments
 
 
-def _slowest_operators(profile: KernelProfile) -> tuple[OperatorTime, ...]:
-    kernels = sorted(profile.kernels, key=lambda kernel: -kernel.time_ms)[:_MAX_OPERATORS]
+def _select_slowest_operators(profile: KernelProfile) -> tuple[OperatorTime, ...]:
+    """Return the operators that take the most time, the slowest first."""
+    slowest_first = sorted(profile.kernels, key=lambda kernel: -kernel.time_ms)
     return tuple(
-        OperatorTime(kernel.name, kernel.node_count, kernel.time_ms, kernel.is_integer)
-        for kernel in kernels
+        OperatorTime(
+            name=kernel.name,
+            node_count=kernel.node_count,
+            time_ms=kernel.time_ms,
+            is_integer=kernel.is_integer,
+        )
+        for kernel in slowest_first[:_MAX_OPERATORS]
     )

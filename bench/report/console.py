@@ -7,7 +7,7 @@ from pathlib import Path
 from tinyvit.bench.compare import Change, RecordComparison
 from tinyvit.bench.record import AccuracyResult, LatencyResult, Record
 from tinyvit.bench.report.rows import describe_engine, describe_threads
-from tinyvit.bench.report.tables import format_ratio
+from tinyvit.bench.report.tables import format_percentile, format_ratio
 
 _MAX_CLASSES = 5
 """Maximum number of classes per artifact that are listed."""
@@ -17,8 +17,10 @@ def format_latency_record(record: Record) -> list[str]:
     """Format the warnings, the latencies, and the precision and device of each artifact."""
     device = record.device
     lines = [
-        f"{device.name}: {device.cpu} ({', '.join(device.cpu_features)}), {device.core_count}"
-        f" cores; {record.settings['timed']}, {record.date}",
+        f"device {device.name}: {device.cpu} ({', '.join(device.cpu_features)}), cores:"
+        f" {device.core_count}",
+        f"timed: {record.settings['timed']}",
+        f"date: {record.date}",
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
@@ -87,17 +89,13 @@ def _latency_row(result: LatencyResult) -> str:
         f"{describe_engine(engine)}, threads {describe_threads(engine)}",
         str(result.batch),
         f"{result.median_ms:.2f}",
-        _format_percentile(result.p90_ms, result.sample_count),
-        _format_percentile(result.p99_ms, result.sample_count),
+        format_percentile(result.p90_ms, 0.9, result.sample_count),
+        format_percentile(result.p99_ms, 0.99, result.sample_count),
         f"{result.min_ms:.2f} to {result.max_ms:.2f}" if has_range else "",
         f"{result.images_per_s:.1f}",
         format_ratio(result.ratio) if result.ratio else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _format_percentile(value: float | None, samples: int) -> str:
-    return f"withheld: only {samples} queries" if value is None else f"{value:.2f}"
 
 
 def _latency_details(result: LatencyResult) -> list[str]:

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from tinyvit.bench.record import LatencyResult, Record
 from tinyvit.bench.report.rows import Row, device_key
-from tinyvit.bench.report.tables import Table, format_number, format_ratio, format_share
+from tinyvit.bench.report.tables import (
+    Table,
+    format_number,
+    format_percentile,
+    format_ratio,
+    format_share,
+)
 
 LATENCY_TITLE = "Latency"
 STAGES_TITLE = "Stages from image file to predicted classes (median ms)"
@@ -44,11 +50,12 @@ def _make_percentile_table(rows: Sequence[Row]) -> Table:
 
 
 def _percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
-    withheld = f"withheld: only {latency.sample_count} queries"
-    percentiles = [
-        withheld if value is None else format_number(value)
-        for value in (latency.p90_ms, latency.p99_ms, latency.p99_bound_ms)
-    ]
+    count = latency.sample_count
+    percentiles = (
+        format_percentile(latency.p90_ms, 0.9, count),
+        format_percentile(latency.p99_ms, 0.99, count),
+        format_percentile(latency.p99_bound_ms, 0.99, count),
+    )
     averages = (latency.min_ms, latency.median_ms, latency.mean_ms)
     steadiness = ", not steady" if latency.is_steady is False else ""
     return (

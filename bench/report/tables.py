@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import DeviceInfo, LatencyRatio, Record
 from tinyvit.bench.report.rows import Row, describe_threads
 
@@ -116,6 +117,22 @@ def make_settings_table(records: Sequence[Record]) -> Table:
 def format_number(value: float | None) -> str:
     """Format a number with two decimals; "" for None."""
     return "" if value is None else f"{value:.2f}"
+
+
+def format_percentile(value_ms: float | None, fraction: float, sample_count: int) -> str:
+    """Format a percentile, or state why it is missing.
+
+    Args:
+        value_ms: The percentile in milliseconds; None if it is missing.
+        fraction: The percentile as a fraction, a key of `MIN_SAMPLES`.
+        sample_count: Number of samples.
+    """
+    if value_ms is not None:
+        return format_number(value_ms)
+    needed_count = MIN_SAMPLES[fraction]
+    if sample_count < needed_count:
+        return f"withheld: needs {needed_count} queries, has {sample_count}"
+    return "not reported"  # by the benchmark program of an engine on Android
 
 
 def format_share(share: float | None) -> str:

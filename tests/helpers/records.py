@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.record import (
     AccuracyResult,
     ArtifactInfo,
@@ -142,7 +143,7 @@ def make_latency_record(
         date="2026-01-02T03:04:05+00:00",
         package="tinyvit-edge 1",
         device=device,
-        settings={"timed": "network alone"},
+        settings={"timed": NETWORK_ALONE},
         warnings=(),
         latency=results,
     )

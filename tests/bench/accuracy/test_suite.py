@@ -128,7 +128,7 @@ def test_the_command_prints_a_record_and_draws_a_contact_sheet(
     assert (result["top1"], result["classified_count"]) == (92.5, 40)
     assert Record.from_json(output, "stdout").dataset["images"] == 40
     assert "40/40" in errors
-    assert "sheet.png shows 3 images" in errors
+    assert "sheet.png shows 3 misclassified images" in errors
     assert sheet.stat().st_size > 1000
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.helpers import fake_adb
 from tinyvit.bench import cli
-from tinyvit.bench.devices.android import Adb
+from tinyvit.bench.devices.adb import AdbDevice
 from tinyvit.bench.devices.android_runners import RUNNERS, read_times
 from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
@@ -137,7 +137,7 @@ def test_unusable_devices_are_explained(
 ) -> None:
     monkeypatch.setenv("FAKE_ADB_DEVICES", devices)
     with pytest.raises(RequestError) as caught:
-        Adb(serial)
+        AdbDevice(serial)
     assert text in str(caught.value)
 
 

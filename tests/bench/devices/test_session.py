@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench import cli
+from tinyvit.bench.devices.config import SessionConfig
 from tinyvit.bench.devices.process import CompletedCommand
-from tinyvit.bench.devices.session import RemoteMeasurement, measure_on_device
+from tinyvit.bench.devices.session import measure_on_device
 from tinyvit.bench.devices.transport import LocalTransport
 from tinyvit.bench.record import read_record
 from tinyvit.progress import NullProgress
@@ -43,10 +44,10 @@ def test_name_with_a_leading_dash_is_not_an_option(
 ) -> None:
     artifact = tmp_path / "--json $(touch pwned) it's.onnx"
     shutil.copy(small_classifier, artifact)
-    measurement = RemoteMeasurement(
-        (artifact,), use_env=sys.prefix, arguments=("--runs", "3", "--cold", "0")
+    config = SessionConfig(
+        (artifact,), use_env=sys.prefix, latency_arguments=("--runs", "3", "--cold", "0")
     )
-    results = measure_on_device(LocalTransport(), measurement, NullProgress())
+    results = measure_on_device(LocalTransport(), config, NullProgress())
     assert results.problems == ()
     assert results.latency is not None
     assert results.verifications[artifact.name]["passed"] is True
@@ -79,8 +80,8 @@ class DishonestTransport(LocalTransport):
     ids=["wrong types", "no results", "deep", "empty", "no object"],
 )
 def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path) -> None:
-    measurement = RemoteMeasurement((small_classifier,), use_env=sys.prefix)
-    results = measure_on_device(DishonestTransport(output), measurement, NullProgress())
+    config = SessionConfig((small_classifier,), use_env=sys.prefix)
+    results = measure_on_device(DishonestTransport(output), config, NullProgress())
     assert results.latency is None
     assert results.verifications == {}
     assert len(results.problems) == 2
@@ -88,8 +89,8 @@ def test_output_of_the_device_is_not_trusted(output: str, small_classifier: Path
 
 def test_failed_verification_is_returned_and_is_a_problem(small_classifier: Path) -> None:
     output = '{"passed": false, "reasons": ["the network was changed"]}'
-    measurement = RemoteMeasurement((small_classifier,), use_env=sys.prefix)
-    results = measure_on_device(DishonestTransport(output), measurement, NullProgress())
+    config = SessionConfig((small_classifier,), use_env=sys.prefix)
+    results = measure_on_device(DishonestTransport(output), config, NullProgress())
     assert results.verifications["test.onnx"]["passed"] is False
     assert "tinyvit-verify test.onnx did not pass: the network was changed" in results.problems
 

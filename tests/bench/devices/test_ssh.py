@@ -14,7 +14,8 @@ import pytest
 
 from tests.helpers.ssh_server import ADDRESS, SSHD, SshServer, make_key, run_ssh_server
 from tinyvit.bench import cli
-from tinyvit.bench.devices.session import DeviceResults, RemoteMeasurement, measure_on_device
+from tinyvit.bench.devices.config import SessionConfig
+from tinyvit.bench.devices.session import DeviceResults, measure_on_device
 from tinyvit.bench.record import read_record
 from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress
@@ -38,8 +39,8 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 
 def measure(server: SshServer, artifact: Path) -> DeviceResults:
     """Measure an artifact with this environment's Python on the server."""
-    measurement = RemoteMeasurement((artifact,), use_env=sys.prefix, arguments=QUICK)
-    return measure_on_device(server.make_transport(), measurement, NullProgress())
+    config = SessionConfig((artifact,), use_env=sys.prefix, latency_arguments=QUICK)
+    return measure_on_device(server.make_transport(), config, NullProgress())
 
 
 def test_records_are_returned_and_the_folder_is_deleted(
@@ -68,10 +69,10 @@ def test_environment_is_created_from_wheels(
     wheels = tmp_path / "wheels"
     download = [sys.executable, "-m", "pip", "download", "-q", "-d", str(wheels)]
     subprocess.run([*download, "numpy", "pillow", "onnxruntime"], check=True)
-    measurement = RemoteMeasurement(
-        (small_classifier,), python=sys.executable, wheels=wheels, arguments=QUICK
+    config = SessionConfig(
+        (small_classifier,), python=sys.executable, wheels=wheels, latency_arguments=QUICK
     )
-    results = measure_on_device(server.make_transport(), measurement, NullProgress())
+    results = measure_on_device(server.make_transport(), config, NullProgress())
     assert results.problems == ()
     assert results.latency is not None
     # Read from onnxruntime's profile, although the environment has no onnx package.
@@ -80,10 +81,10 @@ def test_environment_is_created_from_wheels(
 
 
 def test_folder_is_kept_on_request(server: SshServer, small_classifier: Path) -> None:
-    measurement = RemoteMeasurement(
-        (small_classifier,), use_env=sys.prefix, arguments=QUICK, keep=True
+    config = SessionConfig(
+        (small_classifier,), use_env=sys.prefix, latency_arguments=QUICK, keep_folder=True
     )
-    results = measure_on_device(server.make_transport(), measurement, NullProgress())
+    results = measure_on_device(server.make_transport(), config, NullProgress())
     assert results.problems == ()
     assert results.remaining_folder is not None
     assert (Path(results.remaining_folder) / small_classifier.name).is_file()
@@ -103,12 +104,10 @@ class LosePowerWhileMeasuring(NullProgress):
 def test_results_before_a_lost_connection_are_kept(
     server: SshServer, small_classifier: Path
 ) -> None:
-    measurement = RemoteMeasurement(
-        (small_classifier,), use_env=sys.prefix, arguments=("--runs", "100000000")
+    config = SessionConfig(
+        (small_classifier,), use_env=sys.prefix, latency_arguments=("--runs", "100000000")
     )
-    results = measure_on_device(
-        server.make_transport(), measurement, LosePowerWhileMeasuring(server)
-    )
+    results = measure_on_device(server.make_transport(), config, LosePowerWhileMeasuring(server))
     assert results.latency is None
     assert results.verifications[small_classifier.name]["passed"] is True
     assert results.remaining_folder is not None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinyvit.bench.devices import transport
-from tinyvit.bench.devices.process import CompletedCommand, device_error, run_process
+from tinyvit.bench.devices.process import CompletedCommand, make_device_error, run_process
 from tinyvit.bench.devices.transport import LocalTransport, SshTransport
 from tinyvit.errors import RequestError
 
@@ -100,7 +100,7 @@ def test_missing_program_is_an_error() -> None:
     ],
 )
 def test_cause_of_a_failure_is_recognized(exit_code: int, stderr: str, text: str) -> None:
-    error = device_error("board", CompletedCommand(exit_code, "", stderr), "it failed")
+    error = make_device_error("board", CompletedCommand(exit_code, "", stderr), "it failed")
     assert str(error).startswith(text)
 
 

@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.baselines import BENCHMARK_TOOLS, measure_baselines
-from tinyvit.bench.latency.workload import OpenWorkload, open_workload
+from tinyvit.bench.latency.open_artifact import OpenArtifact, open_in_engine
 from tinyvit.runtimes.base import RuntimeOptions
 
 TOOL_OUTPUTS = {
@@ -40,10 +40,10 @@ TOOL_OUTPUTS = {
 
 
 @pytest.fixture
-def workload(small_classifier: str) -> Iterator[OpenWorkload]:
+def open_artifact(small_classifier: str) -> Iterator[OpenArtifact]:
     """The small classifier, open on one thread."""
-    with open_workload(small_classifier, None, RuntimeOptions(threads=1)) as workload:
-        yield workload
+    with open_in_engine(small_classifier, None, RuntimeOptions(threads=1)) as open_artifact:
+        yield open_artifact
 
 
 @pytest.mark.parametrize("engine", sorted(BENCHMARK_TOOLS))
@@ -55,11 +55,11 @@ def test_median_is_read_from_the_output_of_a_tool(engine: str) -> None:
 
 
 def test_missing_tool_is_reported_with_its_source(
-    workload: OpenWorkload, monkeypatch: pytest.MonkeyPatch
+    open_artifact: OpenArtifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "which", lambda program: None)
     failures = Failures()
-    assert measure_baselines(["tool"], workload, 1, failures) == []
+    assert measure_baselines(["tool"], open_artifact, 1, failures) == []
     (line,) = failures.messages
     assert "onnxruntime_perf_test is not on PATH" in line
     assert "build onnxruntime" in line
@@ -70,15 +70,15 @@ def test_missing_timm_is_reported_with_its_source(
 ) -> None:
     monkeypatch.setitem(sys.modules, "timm", None)
     failures = Failures()
-    with open_workload(str(demo["onnx"]), None, RuntimeOptions(threads=1)) as workload:
-        assert measure_baselines(["timm"], workload, 1, failures) == []
+    with open_in_engine(str(demo["onnx"]), None, RuntimeOptions(threads=1)) as open_artifact:
+        assert measure_baselines(["timm"], open_artifact, 1, failures) == []
     (line,) = failures.messages
     assert "pip install timm" in line
 
 
-def test_file_without_a_known_variant_is_refused(workload: OpenWorkload) -> None:
+def test_file_without_a_known_variant_is_refused(open_artifact: OpenArtifact) -> None:
     failures = Failures()
-    assert measure_baselines(["timm"], workload, 1, failures) == []
+    assert measure_baselines(["timm"], open_artifact, 1, failures) == []
     (line,) = failures.messages
     assert "does not state which TinyViT variant it is" in line
 
@@ -90,28 +90,28 @@ def test_file_with_a_fixed_batch_of_several_images_is_refused(
     monkeypatch.setattr(shutil, "which", lambda program: program)
     path = str(build_classifier(tmp_path, ".onnx", "host", 2, with_manifest=True))
     failures = Failures()
-    with open_workload(path, None, RuntimeOptions(threads=1)) as workload:
-        assert measure_baselines([name], workload, 1, failures) == []
+    with open_in_engine(path, None, RuntimeOptions(threads=1)) as open_artifact:
+        assert measure_baselines([name], open_artifact, 1, failures) == []
     (line,) = failures.messages
     assert "takes 2 images per run" in line
     assert "compare a file that takes one image per run" in line
 
 
 def test_tool_is_run_alternately_with_the_artifact(
-    workload: OpenWorkload, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_artifact: OpenArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "onnxruntime_perf_test"
     program.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\necho "P50 Latency: 0.002 s"\n')
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
     failures = Failures()
-    (result,) = measure_baselines(["tool"], workload, 3, failures)
+    (result,) = measure_baselines(["tool"], open_artifact, 3, failures)
     assert failures.messages == []
-    assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", workload.path)
+    assert (result.name, result.artifact_path) == ("onnxruntime_perf_test", open_artifact.path)
     assert result.median_ms == pytest.approx(2)
     assert result.ratio.low <= result.ratio.median <= result.ratio.high
     calls = (tmp_path / "calls").read_text().splitlines()
-    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {workload.artifact.path}"] * 5
+    assert calls == [f"-I -e cpu -m times -r 100 -x 3 {open_artifact.artifact.path}"] * 5
 
 
 @pytest.mark.slow
@@ -120,8 +120,8 @@ def test_real_tool_of_an_engine_is_run(engine: str, demo: dict[str, Path]) -> No
     if shutil.which(BENCHMARK_TOOLS[engine].program) is None:
         pytest.skip(f"{BENCHMARK_TOOLS[engine].program} is not on PATH")
     failures = Failures()
-    with open_workload(str(demo[engine]), None, RuntimeOptions(threads=1)) as workload:
-        (result,) = measure_baselines(["tool"], workload, 1, failures)
+    with open_in_engine(str(demo[engine]), None, RuntimeOptions(threads=1)) as open_artifact:
+        (result,) = measure_baselines(["tool"], open_artifact, 1, failures)
     assert failures.messages == []
     assert result.median_ms > 0
     assert result.ratio.low <= result.ratio.median <= result.ratio.high

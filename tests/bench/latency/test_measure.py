@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from tests.helpers.clocks import FakeClock
 from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
 from tinyvit.bench.latency.combinations import resolve_thread_count
-from tinyvit.bench.latency.config import LatencyConfig
+from tinyvit.bench.latency.config import NETWORK_ALONE, LatencyConfig
 from tinyvit.bench.latency.measure import measure_latency
-from tinyvit.bench.latency.workload import OpenWorkload, read_images
+from tinyvit.bench.latency.open_artifact import OpenArtifact
+from tinyvit.bench.latency.queries import Query, read_images
 from tinyvit.bench.record import Record
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.base import RuntimeInfo, RuntimeOptions
@@ -36,7 +36,7 @@ def test_record_describes_one_artifact(demo: dict[str, Path]) -> None:
     assert record.kind == "latency"
     assert record.device.name == "desk"
     assert record.failures == ()
-    assert record.settings["timed"] == "network alone"
+    assert record.settings["timed"] == NETWORK_ALONE
     (result,) = record.latency
     engine = result.artifact.engine
     assert (engine.engine, engine.threads) == ("onnxruntime", 1)
@@ -56,7 +56,7 @@ def test_record_describes_one_artifact(demo: dict[str, Path]) -> None:
 def test_every_combination_is_compared_with_the_first(small_classifier: str) -> None:
     engines = tuple(name for name in ("onnxruntime", "openvino") if is_installed(name))
     record = measure_latency(
-        [small_classifier], quick_config(runtimes=engines, threads=(1, 2), batches=(1, 2))
+        [small_classifier], quick_config(engine_names=engines, threads=(1, 2), batches=(1, 2))
     )
     combinations = [
         (result.artifact.engine.engine, result.artifact.engine.threads, result.batch)
@@ -77,7 +77,7 @@ def test_end_to_end_query_is_timed_by_stages(small_classifier: str, images: Path
     (result,) = record.latency
     assert list(result.stages_ms) == ["decode", "resize", "network", "top-k"]
     assert 0 < sum(result.stages_ms.values()) <= (result.max_ms or 0)
-    assert record.settings["timed"] == "from bytes to classes"
+    assert record.settings["timed"] == "from image bytes to classes"
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_known_times_are_measured_exactly(
     # 101 times, so that the queries of the warm-up do not always take the same of them.
     times_ms = cycle([10, *range(1, 101)])
 
-    def make_query(workload: OpenWorkload, images: int) -> Callable[[], object]:
+    def make_query(open_artifact: OpenArtifact, images_per_query: int) -> Query:
         return clock.make_query(times_ms)
 
     monkeypatch.setattr("tinyvit.bench.latency.combinations.make_network_query", make_query)
@@ -144,10 +144,12 @@ def test_limit_that_no_rate_meets_is_an_error(small_classifier: str) -> None:
 
 def test_thread_count_of_an_engine_that_does_not_report_it() -> None:
     info = RuntimeInfo("tensorrt", "10", "GPU", None, "float32")
-    assert resolve_thread_count(RuntimeOptions(), info, cores=6) == 6
-    assert resolve_thread_count(RuntimeOptions(threads=2), info, cores=6) == 2
+    assert resolve_thread_count(RuntimeOptions(), info, core_count=6) == 6
+    assert resolve_thread_count(RuntimeOptions(threads=2), info, core_count=6) == 2
     assert (
-        resolve_thread_count(RuntimeOptions(), RuntimeInfo("x", "1", "cpu", 3, "float32"), cores=6)
+        resolve_thread_count(
+            RuntimeOptions(), RuntimeInfo("x", "1", "cpu", 3, "float32"), core_count=6
+        )
         == 3
     )
 
@@ -179,7 +181,7 @@ def test_nothing_to_measure_is_an_error(tmp_path: Path) -> None:
 
 def test_reference_evaluator_is_not_timed(small_classifier: str) -> None:
     with pytest.raises(RequestError, match="its latency is not that of a device"):
-        measure_latency([small_classifier], LatencyConfig(runtimes=("coreml-reference",)))
+        measure_latency([small_classifier], LatencyConfig(engine_names=("coreml-reference",)))
 
 
 def test_batch_must_be_a_multiple_of_a_fixed_batch(tmp_path: Path) -> None:
@@ -203,7 +205,7 @@ def test_multiply_accumulates_are_those_of_one_image(tmp_path: Path) -> None:
 
 
 def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) -> None:
-    config = quick_config(runtimes=("litert", "executorch"))
+    config = quick_config(engine_names=("litert", "executorch"))
     with pytest.raises(RequestError, match="none of the engines litert, executorch can open it"):
         measure_latency([small_classifier], config)
 
@@ -215,6 +217,6 @@ def test_text_report_states_the_results(
     assert cli.main(["latency", small_classifier, *options]) == 0
     out = capsys.readouterr().out
     assert "| test.onnx | onnxruntime" in out
-    assert "withheld: " in out
+    assert "| withheld: needs 64 queries, has 4 | withheld: needs 662 queries, has 4 |" in out
     assert "cold start: import" in out
     assert "MatMul" in out

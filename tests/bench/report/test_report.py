@@ -83,7 +83,7 @@ def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.mark.parametrize(
     "text",
     [
-        "withheld: only 300 queries",
+        "withheld: needs 662 queries, has 300",
         "0.550 (0.540 to 0.560)",
         "85.20%",
         "84.90%",
