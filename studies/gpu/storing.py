@@ -1,0 +1,182 @@
+"""Measures how many images per second `save-logits` stores, and which of its steps limit it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from tinyvit.data.class_folders import ImageFolder, read_image_folder
+from tinyvit.distill.augmentation.views import Augmentation, ViewSource, make_view
+from tinyvit.distill.logits.module_teachers import Pixels
+from tinyvit.distill.logits.records import pack_records, select_top_k
+from tinyvit.distill.logits.save import save_logits
+from tinyvit.distill.logits.store import Store
+from tinyvit.distill.logits.teacher_outputs import LogitsRequest
+from tinyvit.distill.logits.teachers import open_teachers
+from tinyvit.distill.training.device import select_device
+from tinyvit.studies.decoding_throughput import make_jpegs
+from tinyvit.studies.gpu.record import Part, Row
+from tinyvit.studies.gpu.settings import Settings
+from tinyvit.studies.gpu.teachers import DeviceTeacher, command_line_name
+from tinyvit.studies.gpu.timing import free_memory, time_alternating
+
+_TOP_K = 10
+_CLASS_COUNT = 2
+_MAX_VIEWS = 128
+_IMAGES_NAME = "images"
+
+
+class _RateMeter:
+    """Measures images per second from the progress of `save_logits`."""
+
+    def __init__(self) -> None:
+        self._points: list[tuple[float, int]] = []
+
+    def message(self, text: str) -> None:
+        """Ignore a message."""
+
+    def advance(self, description: str, done: int, total: int) -> None:
+        """Note the time at which `done` images were stored."""
+        self._points.append((time.perf_counter(), done))
+
+    @property
+    def images_per_s(self) -> float:
+        """The rate from the end of the first batch to that of the last."""
+        (begin_s, first), (end_s, last) = self._points[0], self._points[-1]
+        return (last - first) / (end_s - begin_s)
+
+
+def open_images(folder: Path) -> ImageFolder:
+    """List the images that this part made.
+
+    Args:
+        folder: The temporary folder of the study.
+    """
+    return read_image_folder(folder / _IMAGES_NAME)
+
+
+def _make_images(folder: Path, count: int) -> None:
+    """Write JPEG files of 400 x 400 pixels with noise, in class folders."""
+    for index, data in enumerate(make_jpegs(count)):
+        path = folder / _IMAGES_NAME / f"class{index % _CLASS_COUNT}" / f"{index:05}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def store_folder(folder: Path, teacher: str) -> Path:
+    """Return the folder of the store that this part makes with a teacher.
+
+    Args:
+        folder: The temporary folder of the study.
+        teacher: Name of the teacher.
+    """
+    return folder / f"store-{teacher}"
+
+
+def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
+    """Store the outputs of every teacher, and measure each step alone.
+
+    Args:
+        settings: The settings of the study.
+        folder: Temporary folder, in which the images and stores are made.
+        part: The part of the record to fill.
+    """
+    size = settings.img_size or 224
+    _make_images(folder, settings.image_count)
+    images = open_images(folder)
+    for name in settings.teachers:
+        part.measure(
+            {"teacher": name, "step": "save-logits", "batch": settings.store_batch},
+            partial(_measure_save_logits, name, settings, folder),
+        )
+        free_memory(settings.device)
+    part.measure(
+        {"step": "making views in one thread", "batch": 1},
+        partial(_measure_views, images, size),
+    )
+    large = settings.loop_batch
+    for name in settings.teachers:
+        part.measure(
+            {"teacher": name, "step": "teacher, with normalization and softmax on the CPU"},
+            partial(_measure_teacher, name, size, settings),
+        )
+        free_memory(settings.device)
+        part.measure(
+            {"teacher": name, "step": "teacher, softmax and top K on the device", "batch": large},
+            partial(_measure_device_teacher, name, _make_pixels(large, size), settings),
+        )
+        free_memory(settings.device)
+    part.measure(
+        {"step": "selecting top K and packing records", "batch": large},
+        partial(_measure_packing, large, settings),
+    )
+
+
+def _measure_save_logits(name: str, settings: Settings, folder: Path) -> Row:
+    """Run `save-logits` for one epoch; the first batch is not timed."""
+    meter = _RateMeter()
+    request = LogitsRequest(
+        data=folder / _IMAGES_NAME,
+        teachers=(command_line_name(name),),
+        epochs=1,
+        output=store_folder(folder, name),
+        top_k=_TOP_K,
+        size=settings.img_size,
+        batch=settings.store_batch,
+    )
+    store: Store = save_logits(request, meter)
+    return {
+        "images_per_s": meter.images_per_s,
+        "bytes_per_image": store.header.dtype.itemsize,
+    }
+
+
+def _make_pixels(batch: int, size: int) -> Pixels:
+    return np.random.default_rng(0).integers(0, 256, (batch, size, size, 3), np.uint8)
+
+
+def _measure_rate(run: Callable[[], object], batch: int, device: str, settings: Settings) -> Row:
+    timing = time_alternating({"": run}, device, settings.max_rounds, settings.latency_s)[""]
+    return {"images_per_s": batch / timing.median_ms * 1e3, "median_ms": timing.median_ms}
+
+
+def _measure_views(images: ImageFolder, size: int) -> Row:
+    source = ViewSource(images.open, len(images), size, Augmentation())
+    count = min(len(images), _MAX_VIEWS)
+    begin_s = time.perf_counter()
+    for index in range(count):
+        make_view(source, index, seed=index)
+    return {"images_per_s": count / (time.perf_counter() - begin_s)}
+
+
+def _measure_teacher(name: str, size: int, settings: Settings) -> Row:
+    """Time a teacher as `save-logits` runs it, at its batch size and at a larger one."""
+    (teacher,) = open_teachers((command_line_name(name),), None, select_device())
+    rates = {}
+    for batch in (settings.store_batch, settings.loop_batch):
+        run = partial(teacher.predict_probabilities, _make_pixels(batch, size))
+        rates[f"batch_{batch}"] = _measure_rate(run, batch, settings.device, settings)
+    return rates
+
+
+def _measure_device_teacher(name: str, pixels: Pixels, settings: Settings) -> Row:
+    """Time a teacher whose inputs are on the device already, as images of 8 bits."""
+    device = select_device()
+    teacher = DeviceTeacher(name, 1000, _TOP_K, device)
+    views = torch.from_numpy(pixels).to(device.name)
+    return _measure_rate(partial(teacher.predict, views), len(pixels), settings.device, settings)
+
+
+def _measure_packing(batch: int, settings: Settings) -> Row:
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(1000), batch)
+    seeds = np.arange(batch, dtype=np.uint32)
+
+    def pack() -> None:
+        pack_records(select_top_k(0, seeds, probabilities, _TOP_K), _TOP_K)
+
+    return _measure_rate(pack, batch, "cpu", settings)

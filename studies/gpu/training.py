@@ -1,0 +1,122 @@
+"""Training runs and batches that the parts of the study share."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from tinyvit.data.class_folders import ImageFolder
+from tinyvit.distill.training.config import TrainingConfig
+from tinyvit.distill.training.data_loader import TrainingBatch, TrainingData
+from tinyvit.distill.training.device import ComputeDevice
+from tinyvit.distill.training.distributed import ProcessGroup
+from tinyvit.distill.training.presets import PRESETS
+from tinyvit.distill.training.student import make_student
+from tinyvit.distill.training.trainer import TrainingRun, TrainingTask
+from tinyvit.progress import NullProgress
+from tinyvit.variants import VARIANTS
+
+LEARNING_RATE = 1e-5
+"""Learning rate of timed steps. It is low, so that random labels do not make the loss infinite."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The sizes of a student and its batches.
+
+    Attributes:
+        student: Name of the variant.
+        img_size: Side of the images in pixels.
+        batch: Images per step.
+        num_classes: Number of classes.
+        top_k: Number of classes in a record of the store.
+    """
+
+    student: str
+    img_size: int
+    batch: int
+    num_classes: int = 1000
+    top_k: int = 10
+
+
+def find_img_size(variant: str, img_size: int | None) -> int:
+    """Return the image size of a variant in the study.
+
+    Args:
+        variant: Name of the variant.
+        img_size: Side in pixels from the settings; None for that of the variant.
+    """
+    return img_size or VARIANTS[variant].img_size
+
+
+def make_config(batch: int) -> TrainingConfig:
+    """Return the settings of the paper's distillation, for a batch size.
+
+    Args:
+        batch: Images per step.
+    """
+    return replace(PRESETS["pretrain-22k"], batch=batch)
+
+
+def make_run(
+    shape: Shape, config: TrainingConfig, device: ComputeDevice, data: TrainingData | None = None
+) -> TrainingRun:
+    """Make a training run of a new student with random weights.
+
+    Args:
+        shape: The sizes.
+        config: The training settings.
+        device: The device to train on.
+        data: The images; None for a run whose batches come from `make_batch`.
+    """
+    student = make_student(shape.student, None, None, shape.num_classes, shape.img_size, 0)
+    folder = Path(tempfile.gettempdir())
+    if data is None:
+        keys = tuple(str(index) for index in range(shape.batch))
+        images = ImageFolder(folder, keys, None, None)
+        data = TrainingData(images, None, None, config.augmentation, 0, shape.img_size)
+    task = TrainingTask(folder, student, data, None, student.labels, None, config, 0)
+    return TrainingRun(task, device, ProcessGroup(), NullProgress())
+
+
+def make_batch(shape: Shape, device: str, seed: int = 0) -> TrainingBatch:
+    """Make a batch of random images, labels and teacher outputs.
+
+    Args:
+        shape: The sizes.
+        device: Device of the tensors.
+        seed: Seed of the batch.
+    """
+    random = torch.Generator().manual_seed(seed)
+    size, count, classes = (shape.batch, shape.top_k), shape.batch, shape.num_classes
+    pixels = torch.randint(
+        0,
+        256,
+        (count, shape.img_size, shape.img_size, 3),
+        dtype=torch.uint8,
+        generator=random,
+    )
+    labels = torch.randint(0, classes, (count,), generator=random)
+    # The remaining probability of 0.1 belongs to the other classes.
+    probabilities = 0.9 * torch.randn(size, generator=random).softmax(1)
+    return TrainingBatch(
+        pixels.to(device),
+        labels.to(device),
+        labels.flip(0).to(device),
+        torch.rand(count, generator=random).to(device),
+        torch.rand((count, classes), generator=random).topk(shape.top_k).indices.to(device),
+        probabilities.to(device),
+    )
+
+
+def keep_labels(batch: TrainingBatch) -> TrainingBatch:
+    """Return a batch without teacher outputs, whose loss is the cross-entropy with the labels."""
+    return replace(batch, teacher_classes=None, teacher_probabilities=None)
+
+
+def keep_teacher_outputs(batch: TrainingBatch) -> TrainingBatch:
+    """Return a batch without labels, whose loss is the divergence from the teacher."""
+    return replace(batch, classes=None, partner_classes=None, own_fractions=None)
