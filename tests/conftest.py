@@ -1,4 +1,4 @@
-"""Fixtures of all tests: example images, the exported demo model, and a copy of the repository."""
+"""Fixtures for all tests: example images, the exported demo model, a copy of the repository."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-# This must be set before torch is imported: beside any other load, several threads wait for each
-# other, and a test takes ten times as long.
+# This must be set before torch is imported. If other programs use the cores, several threads of
+# torch wait for each other, and a test takes ten times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -35,7 +35,7 @@ def images() -> Path:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The demo model at 224 pixels as {"onnx": demo.onnx, "openvino": demo.xml}.
 
-    The second file is there if OpenVINO is installed.
+    The OpenVINO file is missing if OpenVINO is not installed.
     """
     pytest.importorskip("torch")
     from tinyvit.export import ExportConfig, export_all
@@ -47,14 +47,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The ExportReport of the demo model at 64 pixels in float32, for all targets."""
+    """The ExportReport of the demo model at 64 pixels in float32 for all targets."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from tests.helpers.exports import short_timing
+    from tests.helpers.exports import shorten_timing
     from tinyvit.export import ExportConfig, export_all
 
     folder = tmp_path_factory.mktemp("demo_64")
-    with short_timing():
+    with shorten_timing():
         return export_all(ExportConfig(model="demo", targets=("all",), img_size=64, output=folder))
 
 
@@ -66,7 +66,7 @@ def demo_64_artifacts(demo_64_report: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def source_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the tracked and new files of the repository.
+    """A copy of the repository without the files that git ignores.
 
     The repository itself may contain files of an earlier build, which would end up in a wheel.
     """

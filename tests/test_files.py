@@ -63,7 +63,7 @@ def test_existing_outputs_are_refused(tmp_path: Path) -> None:
     refuse_existing(tmp_path / "artifact", overwrite=True)
 
 
-def test_sizes_and_hashes(tmp_path: Path) -> None:
+def test_sizes_and_hashes_are_those_of_the_content(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(b"abc")
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "b.bin").write_bytes(b"defg")

@@ -16,7 +16,7 @@ from tinyvit.golden import (
 
 
 @pytest.mark.parametrize(("side", "shift"), [(8, 0), (8, 8), (12, 0), (16, -12), (3, 5), (63, 125)])
-def test_squares(side: int, shift: int) -> None:
+def test_squares_are_shifted_by_their_offset(side: int, shift: int) -> None:
     """Squares are shifted up and to the left; a shift by their side swaps black and white."""
     pixels = make_golden_input(square_pattern_number(side, shift), 150, 170)
     assert (pixels.shape, pixels.dtype) == ((150, 170, 3), np.uint8)
@@ -47,10 +47,12 @@ def test_chirps_have_the_values_of_the_first_release() -> None:
         ("other", (0,), False),
     ],
 )
-def test_supported_patterns(formula: str, patterns: tuple[int, ...], expected: bool) -> None:
+def test_unsupported_patterns_are_recognized(
+    formula: str, patterns: tuple[int, ...], expected: bool
+) -> None:
     assert is_supported(formula, patterns) == expected
 
 
-def test_names_that_manifests_contain_stay() -> None:
+def test_formula_names_in_manifests_do_not_change() -> None:
     assert (CHIRP_FORMULA, SQUARES_FORMULA) == ("triangle-chirp-1", "chirps-and-squares-1")
     assert square_pattern_number(63, 125) == 63 + 64 * 125

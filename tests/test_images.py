@@ -46,20 +46,20 @@ def test_every_kind_of_source_gives_the_same_pixels(tmp_path: Path, kind: str) -
     assert np.array_equal(pixels(source), COLORS)
 
 
-def test_bgr_arrays_and_strided_arrays() -> None:
+def test_bgr_arrays_and_strided_arrays_are_read() -> None:
     assert np.array_equal(pixels(COLORS[:, :, ::-1], channels="bgr"), COLORS)
     assert np.array_equal(pixels(COLORS[::2, ::-3]), COLORS[::2, ::-3])
     with pytest.raises(RequestError, match="channels"):
         open_image(COLORS, channels="gbr")
 
 
-def test_gray_and_bilevel() -> None:
+def test_gray_and_bilevel_images_become_rgb() -> None:
     gray = COLORS[:, :, 0]
     assert np.array_equal(pixels(encode_image(Image.fromarray(gray))), np.stack([gray] * 3, -1))
     assert set(np.unique(pixels(encode_image(Image.fromarray(gray > 127))))) == {0, 255}
 
 
-def test_cmyk() -> None:
+def test_cmyk_becomes_rgb() -> None:
     cmyk = Image.fromarray(COLORS).convert("CMYK")
     assert np.array_equal(pixels(encode_image(cmyk, "TIFF")), COLORS)
     smooth = Image.fromarray(np.full((32, 32, 3), (200, 30, 90), np.uint8))
@@ -76,7 +76,7 @@ def test_16_bit_grays_are_scaled_not_clipped(format: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I;16", "I;16L", "I;16B", "I"])
-def test_16_bit_modes(mode: str) -> None:
+def test_16_bit_modes_are_scaled(mode: str) -> None:
     image = Image.new(mode, (3, 2), 51400)
     assert (pixels(image) == 200).all()
 
@@ -109,7 +109,7 @@ def test_palette_with_an_alpha_band() -> None:
     assert np.array_equal(pixels(image)[0], [(100, 90, 80), (255, 255, 255)])
 
 
-def test_half_transparency() -> None:
+def test_half_transparency_is_blended_over_white() -> None:
     assert (pixels(encode_image(Image.new("RGBA", (4, 4), (0, 0, 0, 128)))) == 127).all()
 
 
@@ -156,7 +156,7 @@ def test_png_16_bit_colors() -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_rotation(orientation: int) -> None:
+def test_exif_rotation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encode_image(Image.fromarray(COLORS), exif=exif)
@@ -166,7 +166,7 @@ def test_exif_rotation(orientation: int) -> None:
     assert np.array_equal(pixels(data, exif=False), COLORS)
 
 
-def test_opening_twice_does_not_turn_twice() -> None:
+def test_opening_twice_rotates_once() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     once = open_image(encode_image(Image.fromarray(COLORS), exif=exif))
@@ -195,7 +195,7 @@ def test_animation_gives_its_first_frame() -> None:
         assert (decoded == (255, 0, 0)).all(), format
 
 
-def test_very_thin_images() -> None:
+def test_very_thin_images_are_read() -> None:
     assert open_image(encode_image(Image.new("RGB", (1, 5000)))).size == (1, 5000)
 
 
@@ -234,7 +234,9 @@ def test_the_limit_does_not_depend_on_pillows_settings(monkeypatch: pytest.Monke
     ("name", "content", "cause"),
     [("a.jpg", b"just some text\n", "not an image"), ("b.png", b"", "empty")],
 )
-def test_files_that_are_not_images(tmp_path: Path, name: str, content: bytes, cause: str) -> None:
+def test_files_that_are_not_images_are_refused(
+    tmp_path: Path, name: str, content: bytes, cause: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=cause) as caught:
         open_image(tmp_path / name)
@@ -242,7 +244,7 @@ def test_files_that_are_not_images(tmp_path: Path, name: str, content: bytes, ca
     assert "\n" not in str(caught.value)
 
 
-def test_missing_file_folder_and_empty_bytes(tmp_path: Path) -> None:
+def test_missing_files_folders_and_empty_bytes_are_refused(tmp_path: Path) -> None:
     for source, cause in (
         (tmp_path / "no.jpg", "does not exist"),
         (tmp_path, "is a folder"),

@@ -1,4 +1,4 @@
-"""Labels of ImageNet, and labels in files of users."""
+"""Labels of ImageNet are built in, and labels in users' files are read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 
 
-def test_imagenet_1k() -> None:
+def test_labels_of_imagenet_1k() -> None:
     names = labels.imagenet_labels(1000)
     assert names is not None
     assert len(names) == 1000
@@ -78,7 +78,9 @@ ANIMALS = (Label("cat"), Label("dog"), Label("a, b"))
         ),
     ],
 )
-def test_read(tmp_path: Path, name: str, text: str, expected: tuple[Label, ...]) -> None:
+def test_label_files_are_read(
+    tmp_path: Path, name: str, text: str, expected: tuple[Label, ...]
+) -> None:
     (tmp_path / name).write_text(text, encoding="utf-8", newline="")
     assert labels.read_labels(tmp_path / name) == expected
 

@@ -1,4 +1,4 @@
-"""A manifest survives the way to JSON and back; damaged and hostile ones are refused."""
+"""A manifest is the same after writing and reading; damaged and hostile ones are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics against values printed in the literature, values computed by hand, scipy, statsmodels."""
+"""Metrics agree with published values, values computed by hand, scipy and statsmodels."""
 
 from __future__ import annotations
 

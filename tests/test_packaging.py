@@ -1,4 +1,4 @@
-"""What is installed, which module imports which, and what the base install can do."""
+"""The wheel and the base install have the right content, and modules respect their layers."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from tests.helpers.module_graph import (
     PACKAGED_FOLDERS,
     ROOT,
     Import,
+    build_import_graph,
     find_cycle,
     find_imports,
-    import_graph,
-    layer_of,
+    find_layer,
     list_modules,
 )
 
 MODULES = list_modules()
-PACKAGED_MODULES = {name: file for name, file in MODULES.items() if layer_of(name) != "studies"}
+PACKAGED_MODULES = {name: file for name, file in MODULES.items() if find_layer(name) != "studies"}
 
 MAY_IMPORT_TORCH = ("tinyvit.nn", "tinyvit.runtimes.engines.executorch")
 """In the foundation and in runtimes/, only these modules import torch."""
@@ -52,8 +52,8 @@ def test_top_level_folders_are_linked_into_the_package(name: str) -> None:
 
 
 def is_forbidden(module: str, imported: Import) -> bool:
-    """Tell whether an import breaks the layers of DESIGN.md."""
-    layer, other = layer_of(module), layer_of(imported.name)
+    """Return whether an import breaks the layers that docs/architecture.md describes."""
+    layer, other = find_layer(module), find_layer(imported.name)
     if imported.name.split(".")[0] == "torch":
         return layer in ("tinyvit", "runtimes") and not module.startswith(MAY_IMPORT_TORCH)
     if not imported.name.startswith("tinyvit") or other == layer:
@@ -61,7 +61,7 @@ def is_forbidden(module: str, imported: Import) -> bool:
     return LAYERS[other] >= LAYERS[layer]
 
 
-def test_imports_point_down() -> None:
+def test_modules_import_only_from_lower_layers() -> None:
     violations = [
         f"{module} imports {imported.name}"
         for module, file in MODULES.items()
@@ -90,7 +90,7 @@ def test_forbidden_imports_are_recognized(module: str, name: str, expected: bool
 
 
 def test_no_modules_import_each_other() -> None:
-    assert find_cycle(import_graph(MODULES)) == []
+    assert find_cycle(build_import_graph(MODULES)) == []
 
 
 def test_cycles_of_any_length_are_found() -> None:
@@ -121,7 +121,7 @@ def test_imports_for_type_checkers_are_recognized(tmp_path: Path) -> None:
 
 
 def test_no_code_compares_with_the_name_of_a_target() -> None:
-    """A target's name is compared nowhere outside the target's own folder (DESIGN.md).
+    """A target's name is compared nowhere outside the target's own folder.
 
     In runtimes/, "onnx" is also the name of a file format.
     """
@@ -130,7 +130,7 @@ def test_no_code_compares_with_the_name_of_a_target() -> None:
     comparisons = [
         f"{name}:{node.lineno}"
         for name, file in MODULES.items()
-        if layer_of(name) != "runtimes"
+        if find_layer(name) != "runtimes"
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
         if isinstance(node, ast.Compare)
         and {getattr(side, "value", None) for side in (node.left, *node.comparators)}

@@ -1,4 +1,4 @@
-"""Preprocessing against an independent resize and crop, and the values of released evaluations."""
+"""Preprocessing agrees with an independent resize and crop, and with released evaluations."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_pixels_are_those_of_resizing_then_cropping(
     [timm_preprocess(224), paper_preprocess(224), timm_preprocess(384), timm_preprocess(512)],
     ids=str,
 )
-def test_released_evaluations(preprocess: Preprocess) -> None:
+def test_released_evaluations_resize_then_crop(preprocess: Preprocess) -> None:
     for _ in range(6):
         image = noise_image(*RNG.integers(100, 700, 2))
         pixels = preprocess.resize_and_crop(image).astype(int)
@@ -100,7 +100,7 @@ def test_thin_images_are_as_fast_as_others(size: tuple[int, int], preprocess: Pr
     assert time.perf_counter() - start < 2
 
 
-def test_normalize_and_call() -> None:
+def test_normalized_images_are_float32_channels_first() -> None:
     preprocess, image = timm_preprocess(224), noise_image(300, 260)
     pixels = preprocess.resize_and_crop(image)
     expected = ((pixels / 255 - IMAGENET_MEAN) / IMAGENET_STD).transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Checks of the workflows, forms and documents that only GitHub and contributors use."""
+"""Workflows, forms and documents, which only GitHub and contributors use, are valid."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_zizmor_finds_no_weakness() -> None:
 
 
 @pytest.mark.parametrize("path", [*DOCUMENTS, *WORKFLOWS], ids=lambda path: path.name)
-def test_paths_exist(path: Path) -> None:
+def test_paths_in_documents_exist(path: Path) -> None:
     """Every path that a document or a workflow writes leads to a file, apart from placeholders."""
     names = set(REPOSITORY_PATH.findall(path.read_text(encoding="utf-8")))
     missing = [name for name in sorted(names) if "<" not in name and not (ROOT / name).exists()]
@@ -79,7 +79,7 @@ def test_links_lead_to_files(path: Path) -> None:
     assert [target for target in targets if not (path.parent / target).is_file()] == []
 
 
-def test_paths_are_recognized() -> None:
+def test_paths_in_text_are_recognized() -> None:
     text = "run `tests/export -k x`, export/targets/<name>/target.py. See https://x.org/docs/a"
     assert REPOSITORY_PATH.findall(text) == ["tests/export", "export/targets/<name>/target.py"]
 

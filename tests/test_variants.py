@@ -49,7 +49,7 @@ def test_attention_products_are_counted() -> None:
         ("timm/tiny_vit_21m_224.dist_in22k", "tiny_vit_21m_224.dist_in22k"),
     ],
 )
-def test_names(name: str, full: str) -> None:
+def test_short_names_stand_for_released_checkpoints(name: str, full: str) -> None:
     assert find_released(name).name == full
 
 

@@ -1,5 +1,5 @@
-// Classifies the camera's images with a .tflite file of tinyvit-export. The class labels and the
-// preprocessing come from the file.
+// Classifies the camera's images with a .tflite file that tinyvit-export wrote. The class labels and
+// the settings of the preprocessing come from the file.
 package com.example.tinyvit
 
 import android.Manifest
@@ -27,7 +27,7 @@ import java.util.concurrent.Executors
 import kotlin.math.exp
 import kotlin.math.min
 
-/** The model in src/main/assets. It must not be compressed, so that it can be mapped. */
+/** The model in src/main/assets. It must not be compressed, because it is mapped into memory. */
 private const val MODEL = "model.tflite"
 
 private const val REMEDY = "make it with tinyvit-export --target litert --preprocess normalize"
@@ -72,8 +72,8 @@ class Classifier(context: Context) : AutoCloseable {
     }
 
     /**
-     * Crops the center that the manifest's preprocessing keeps, or keeps the whole image for the
-     * crop "squash", and resizes it to [size] x [size] pixels. Android's filter is bilinear, so the
+     * Crops and resizes an image to [size] x [size] pixels, as the manifest states: the crop "center"
+     * keeps a square in the center, and the crop "squash" keeps the whole image. Android's filter is bilinear, so the
      * probabilities are close to those of the Python package, and not equal.
      */
     private fun cropAndResize(image: Bitmap): Bitmap {
@@ -108,8 +108,8 @@ private fun softmax(logits: FloatArray): List<Float> {
 /**
  * Returns the text of an entry of the ZIP archive that follows the network in a .tflite file.
  *
- * Android's ZipFile refuses an archive with other bytes in front, hence this reader. The entries
- * are not compressed. The offsets are those of the ZIP specification (PKWARE's APPNOTE.TXT,
+ * This reader is needed because Android's ZipFile refuses an archive with other bytes in front of
+ * it. The entries are not compressed. The offsets are those of the ZIP specification (PKWARE's APPNOTE.TXT,
  * section 4.3).
  */
 private fun readArchiveEntry(file: ByteBuffer, name: String): String {
@@ -118,12 +118,14 @@ private fun readArchiveEntry(file: ByteBuffer, name: String): String {
         ByteArray(length).also { zip.position(offset); zip.get(it) }.decodeToString()
     fun readShort(offset: Int) = zip.getShort(offset).toInt() and 0xffff
 
+    // The end record has 22 bytes if it has no comment, and begins with this signature.
     val endRecord = (zip.limit() - 22 downTo 0).first { zip.getInt(it) == 0x06054b50 }
     val entryCount = readShort(endRecord + 10)
     var header = zip.getInt(endRecord + 16) // the first header of the central directory
     repeat(entryCount) {
         val nameLength = readShort(header + 28)
         if (readText(header + 46, nameLength) == name) {
+            // The entry's content follows its local header, a name and extra data.
             val localHeader = zip.getInt(header + 42)
             val content =
                 localHeader + 30 + readShort(localHeader + 26) + readShort(localHeader + 28)

@@ -14,8 +14,8 @@
 
 namespace {
 
-/// Blend an image with transparency over white, as the Python package does. IMREAD_COLOR drops the
-/// transparency instead, so that colors which nobody sees would change the prediction.
+/// Blend an image with transparency over white, as the Python package does. IMREAD_COLOR only drops
+/// the transparency, so the hidden colors of transparent pixels would change the prediction.
 void blend_over_white(const cv::Mat& bgra, cv::Mat& bgr) {
     bgr.create(bgra.size(), CV_8UC3);
     for (int y = 0; y < bgra.rows; ++y) {
@@ -30,7 +30,7 @@ void blend_over_white(const cv::Mat& bgra, cv::Mat& bgr) {
     }
 }
 
-/// Whether a file begins like a JPEG.
+/// Return whether a file begins like a JPEG.
 bool is_jpeg(const std::string& path) {
     return std::ifstream(path, std::ios::binary).get() == 0xFF;
 }

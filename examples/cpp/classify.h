@@ -1,4 +1,4 @@
-// Shared by both programs: reading images and manifests, and formatting predictions.
+// The code that both programs share: it reads images and manifests, and formats predictions.
 #pragma once
 
 #include <cstddef>
@@ -26,7 +26,7 @@ struct Manifest {
 Image read_image(const std::string& path);
 
 /// Parse the JSON text that tinyvit-export stored in the artifact.
-/// Throws std::runtime_error if it is no manifest, or if the caller would have to resize images.
+/// Throws std::runtime_error if the text is no manifest, or if the artifact does not resize images.
 Manifest parse_manifest(const std::string& json);
 
 /// Format the most probable classes, one per line, such as " 96.10%  espresso".

@@ -1,5 +1,5 @@
-// Classifies the camera's images with an .mlpackage of tinyvit-export. It is a Core ML classifier,
-// so the class labels and the normalization are part of the file.
+// Classifies the camera's images with an .mlpackage that tinyvit-export wrote. The file is a Core ML
+// classifier, so it contains the class labels and the normalization.
 import AVFoundation
 import Combine
 import CoreML
@@ -38,7 +38,7 @@ final class CameraClassifier: NSObject, ObservableObject,
     @Published var message = "…"
     let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "frames")
-    // It is set before the first frame comes, and then read only on `queue`.
+    // `start` sets the request before the first frame comes. Afterwards it is only read, on `queue`.
     private nonisolated(unsafe) var request: VNCoreMLRequest?
 
     /// Asks for permission, loads the model, and starts the camera.
@@ -76,8 +76,8 @@ final class CameraClassifier: NSObject, ObservableObject,
         session.addOutput(output)
     }
 
-    /// Whether the manifest's preprocessing resizes the whole image to a square, without a crop.
-    /// This is so for some models of 384 and 512 pixels.
+    /// Returns whether the preprocessing resizes the whole image to a square, without a crop. Some
+    /// models of 384 and 512 pixels do so.
     private func isSquashed(_ model: MLModel) throws -> Bool {
         struct Manifest: Decodable {
             struct Preprocess: Decodable { let crop: String }

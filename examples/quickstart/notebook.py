@@ -2,8 +2,8 @@
 
     python examples/quickstart/notebook.py
 
-Every block of the script becomes a cell of code. A comment that opens a block becomes a cell of
-text above it.
+Each block of the script becomes a code cell. A comment in the first line of a block becomes a text
+cell above it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def make_cells(script: str) -> list[Cell]:
     Returns:
         The cells without outputs, in version 4.5 of the notebook format.
     """
+    # An empty line that an indented line follows is inside a block, and does not end it.
     docstring, *blocks = re.split(r"\n\n(?! )", script.strip())
     title = docstring.strip('"')
     cells = [make_text_cell(f"# Quickstart\n\n{title}")]
@@ -39,12 +40,12 @@ def make_cells(script: str) -> list[Cell]:
 
 
 def make_text_cell(source: str) -> Cell:
-    """Make a cell of Markdown, without an id."""
+    """Make a Markdown cell without an id; `make_cells` adds it."""
     return {"cell_type": "markdown", "metadata": {}, "source": source}
 
 
 def make_code_cell(source: str) -> Cell:
-    """Make a cell of Python that has not been run, without an id."""
+    """Make a Python cell without outputs and without an id; `make_cells` adds it."""
     return {
         "cell_type": "code",
         "execution_count": None,

@@ -11,7 +11,7 @@ IMAGES = next(path for path in (Path("examples/images"), Path("../images")) if p
 
 # Export: make one file from a checkpoint, with the class labels and the preprocessing inside.
 if not Path("demo.onnx").exists():
-    from tinyvit.export import ExportConfig, export  # needs torch; nothing else here does
+    from tinyvit.export import ExportConfig, export  # Only the export needs torch.
 
     export(ExportConfig(model="demo", targets=("onnx",), output="demo.onnx"))
 

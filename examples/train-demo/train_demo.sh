@@ -5,13 +5,13 @@
 #     ./train_demo.sh DATA OUT [quick]
 #
 # DATA holds train/ and val/, each with one folder per class, named by WordNet id or by ImageNet's
-# label. If the script is interrupted, call it again: it resumes. With quick, every step takes one
-# epoch, to try whether everything works.
+# label. If the script is interrupted, call it again: it resumes. With quick, each training takes one
+# epoch only, to test whether everything works.
 set -euo pipefail
 data=$1 out=$2 quick=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)
 
-# Print the number of epochs to train: the argument, or 1 with quick.
+# Print the number of epochs: the argument ($1), or 1 with quick.
 epochs() { if [ "$quick" ]; then echo 1; else echo "$1"; fi; }
 
 tinyvit-distill save-logits --data "$data" --teacher "$here/teacher.py:make_teacher" \

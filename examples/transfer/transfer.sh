@@ -28,5 +28,5 @@ import sys
 
 transfer, scratch = map(float, sys.argv[1:])
 gain = transfer - scratch
-print(f"transfer {transfer:.1f}%, from nothing {scratch:.1f}%: {gain:+.1f} points")
+print(f"transfer {transfer:.1f}%, from random weights {scratch:.1f}%: {gain:+.1f} points")
 PYTHON

@@ -1,4 +1,4 @@
-"""Take screenshots of the page, in the widths of a computer and of a phone.
+"""Take screenshots of the web page at the sizes of a computer's and a phone's screen.
 
     python examples/web/screenshot.py -o docs/images
 
@@ -22,20 +22,21 @@ from playwright.sync_api import Page, sync_playwright
 HERE = Path(__file__).resolve().parent
 
 VIEWPORTS = {"web.png": (1000, 640), "web-phone.png": (390, 844)}
-"""File name -> width and height of the viewport in pixels."""
+"""File name of a screenshot -> width and height of the viewport in pixels."""
 
 CHROMIUM_FLAGS = (
     "--no-sandbox",
     "--use-fake-device-for-media-stream",  # a camera that shows a test image
-    "--use-fake-ui-for-media-stream",  # permission to use it, without a question
+    "--use-fake-ui-for-media-stream",  # permission to use the camera, without a dialog
 )
 
 TIMEOUT_MS = 60_000
+"""How long the page may take to show predictions."""
 
 
 @contextmanager
 def serve_page(folder: Path) -> Iterator[str]:
-    """Serve the built page of this example, or of a copy of it.
+    """Serve the built page of this example or of a copy of this example.
 
     Args:
         folder: The folder that contains node_modules/ and dist/.
@@ -51,6 +52,7 @@ def serve_page(folder: Path) -> Iterator[str]:
     ) as server:
         try:
             assert server.stdout is not None
+            # Vite prints a line that ends with the address.
             yield next(line.split()[-1] for line in server.stdout if "http://" in line)
         finally:
             server.terminate()
@@ -78,7 +80,7 @@ def open_page(width: int, height: int) -> Iterator[Page]:
 
 
 def take_screenshots(url: str, folder: Path) -> None:
-    """Classify the cup of coffee, and write a screenshot for each of `VIEWPORTS`.
+    """Classify the example image of a cup of coffee, and write a screenshot for each viewport.
 
     Args:
         url: The address of the page.

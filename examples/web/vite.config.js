@@ -1,15 +1,15 @@
-// WebAssembly has threads only on a page that is isolated from other origins. Any other server of
-// dist/ must send these two headers too.
+// WebAssembly has threads only on a page that is isolated from other origins, which these two headers
+// request. Any other server of dist/ must send them too.
 const headers = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
 export default {
-  appType: "mpa", // A missing model is then a 404 and not the page again.
+  appType: "mpa", // With "mpa", the server answers 404 for a missing model, instead of sending the page.
   base: "./",
   build: { target: "es2022", assetsInlineLimit: 0 },
-  optimizeDeps: { exclude: ["onnxruntime-web"] }, // It finds its .wasm beside its .mjs.
+  optimizeDeps: { exclude: ["onnxruntime-web"] }, // The package must keep its .wasm file beside its .mjs file.
   server: { headers, fs: { allow: [".."] } },
   preview: { headers },
 };

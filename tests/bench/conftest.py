@@ -1,4 +1,4 @@
-"""Small artifacts, and labeled images of known classes: those that the artifact predicts."""
+"""A small artifact, and images that are labeled with the classes that it predicts for them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from tests.helpers.small_classifiers import build_classifier
 from tinyvit.runtimes.classifier import Classifier
 
 IMAGE_COUNT = 40
+"""Number of images in `shaded_images`."""
 
 
 @pytest.fixture(scope="session")
 def small_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An .onnx file that takes any number of 32 x 32 images and runs in microseconds."""
     folder = tmp_path_factory.mktemp("small_classifier")
-    return build_classifier(folder, ".onnx", "host", "batch", with_manifest=True)
+    return build_classifier(folder, ".onnx", "host", batch="batch", with_manifest=True)
 
 
 @pytest.fixture(scope="session")
 def small_openvino_classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network as an OpenVINO IR, which consists of two files."""
     folder = tmp_path_factory.mktemp("small_openvino_classifier")
-    return build_classifier(folder, ".xml", "host", "batch", with_manifest=True)
+    return build_classifier(folder, ".xml", "host", batch="batch", with_manifest=True)
 
 
 @pytest.fixture(scope="session")
 def shaded_images() -> list[Image.Image]:
-    """IMAGE_COUNT images of 96 x 80: blurred shades of one color each.
+    """Forty images of 96 x 80 pixels, each with blurred shades of one color.
 
-    The small classifier predicts several classes for them, and other classes if the colors change.
+    The small classifier predicts different classes for them. If the colors of an image are
+    exchanged, it predicts another class.
     """
     rng = np.random.default_rng(11)
     images = []
@@ -51,12 +53,12 @@ def predicted_class_folders(
     shaded_images: list[Image.Image],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:
-    """Class folders in which the small classifier classifies every image correctly."""
+    """Class folders of `shaded_images`, named by the classes that the small classifier predicts."""
     folder = tmp_path_factory.mktemp("classes")
     with Classifier(small_classifier, threads=1) as classifier:
         predictions = classifier.predict(shaded_images)
-    for i, (image, ranked) in enumerate(zip(shaded_images, predictions)):
-        class_folder = folder / ranked[0].wnid
+    for i, (image, best_first) in enumerate(zip(shaded_images, predictions)):
+        class_folder = folder / best_first[0].wnid
         class_folder.mkdir(exist_ok=True)
         image.save(class_folder / f"{i:03}.png")
     return folder
@@ -64,5 +66,5 @@ def predicted_class_folders(
 
 @pytest.fixture
 def class_folders(predicted_class_folders: Path, tmp_path: Path) -> Path:
-    """A copy of the class folders that a test may change."""
+    """A copy of `predicted_class_folders` that a test may change."""
     return Path(shutil.copytree(predicted_class_folders, tmp_path / "val"))

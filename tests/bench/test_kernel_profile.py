@@ -15,6 +15,7 @@ from tinyvit.errors import ArtifactError, RequestError
 
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def engine(request: pytest.FixtureRequest) -> str:
+    """The name of each engine whose kernels can be profiled."""
     name: str = request.param
     pytest.importorskip(name)
     return name

@@ -1,4 +1,4 @@
-"""Models are read and written as the onnx package reads and writes them, but without it."""
+"""ONNX models are read and written without the onnx package, as that package does it."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_graph_is_read_as_onnx_reads_it(demo: dict[str, Path]) -> None:
     assert model == original
 
 
-def test_negative_attributes_and_duplicate_names() -> None:
+def test_negative_attributes_and_duplicate_names_are_read() -> None:
     onnx = pytest.importorskip("onnx")
     nodes = [
         onnx.helper.make_node("Softmax", ["x"], ["a"], name="same", axis=-1),

@@ -8,28 +8,33 @@ from typing import Any
 
 import pytest
 
-from tests.helpers.records import accuracy_record, full_records, latency_record, make_latency
+from tests.helpers.records import (
+    make_accuracy_record,
+    make_full_records,
+    make_latency,
+    make_latency_record,
+)
 from tinyvit.bench.record import LatencyRatio, Record, read_record
 from tinyvit.errors import RequestError
 
 SETTINGS: dict[str, str | int | float | bool | None] = {"batch": 1, "threads": None}
 
 
-@pytest.mark.parametrize("record", full_records(), ids=lambda r: f"{r.kind}-{r.device.name}")
+@pytest.mark.parametrize("record", make_full_records(), ids=lambda r: f"{r.kind}-{r.device.name}")
 def test_a_record_is_read_as_it_was_written(record: Record, tmp_path: Path) -> None:
     (tmp_path / "record.json").write_text(record.to_json())
     assert read_record(tmp_path / "record.json") == record
 
 
 def test_settings_and_predictions_are_read_as_they_were_written() -> None:
-    result = full_records()[2].accuracy[0]
-    record = accuracy_record(result, settings=SETTINGS)
+    result = make_full_records()[2].accuracy[0]
+    record = make_accuracy_record(result, settings=SETTINGS)
     assert Record.from_json(record.to_json(), "test") == record
 
 
-def test_the_keys_of_a_record() -> None:
+def test_a_record_has_the_documented_keys() -> None:
     ratio = LatencyRatio("b.onnx", 0.5, 0.4, 0.6)
-    data = json.loads(latency_record(make_latency("a.onnx", 20, ratio=ratio)).to_json())
+    data = json.loads(make_latency_record(make_latency("a.onnx", 20, ratio=ratio)).to_json())
     assert data["schema"] == 2
     assert "latency" not in data
     assert "accuracy" not in data
@@ -47,7 +52,7 @@ def test_the_keys_of_a_record() -> None:
 
 
 def change_record(**changes: Any) -> str:
-    data = json.loads(latency_record(make_latency("a.onnx", 20)).to_json())
+    data = json.loads(make_latency_record(make_latency("a.onnx", 20)).to_json())
     return json.dumps({**data, **changes})
 
 

@@ -24,7 +24,7 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).touch()
 
 
-def test_a_folder(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_listed(tmp_path: Path) -> None:
     touch(tmp_path, "b/1.jpg", "a.png", "b/deep/2.jpg", ".hidden/3.jpg", "notes.txt")
     images = list_calibration_images(tmp_path)
     assert [(image.name, image.group) for image in images] == [
@@ -38,7 +38,9 @@ def test_a_folder(tmp_path: Path) -> None:
         list_calibration_images(tmp_path / "empty")
 
 
-def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_in_a_list_are_relative_to_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lines = "\r\n\r\n".join(["deep/1.png", " ../2.png ", str(tmp_path / "3.png")])
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "list.txt").write_text("\ufeff" + lines + "\n", encoding="utf-8")
@@ -50,7 +52,7 @@ def test_a_list_is_relative_to_its_file(tmp_path: Path, monkeypatch: pytest.Monk
     assert images[2].get_source() == tmp_path / "3.png"
 
 
-def test_an_array(tmp_path: Path) -> None:
+def test_images_of_an_array_are_listed(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (36, 30, 50, 3), np.uint8)
     for save in (np.savez, np.savez_compressed):
         save(tmp_path / "images.npz", pixels)

@@ -1,4 +1,4 @@
-"""Folders with one subfolder for each class, for training and validation."""
+"""Folders with one subfolder for each class are read for training and for validation."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_hash_covers_names_and_sizes(tmp_path: Path) -> None:
     assert images.sha256 == hashlib.sha256(b"cat/a.jpg\x009\ndog/bb.jpg\x0010\n").hexdigest()
 
 
-def test_classes_as_indices_into_the_labels_of_a_model(tmp_path: Path) -> None:
+def test_classes_become_indices_into_the_labels_of_a_model(tmp_path: Path) -> None:
     touch(tmp_path, "my thing/a.jpg", "n01443537/a.jpg", "n03126707/a.jpg")
     images = read_image_folder(tmp_path)
     indices = images.find_class_indices(LABELS)
@@ -103,7 +103,7 @@ def test_what_is_not_a_folder_is_refused(tmp_path: Path, read: object) -> None:
             read(tmp_path / name)  # type: ignore[operator]
 
 
-def test_labeled_images_by_wordnet_id_and_by_label(tmp_path: Path) -> None:
+def test_class_folders_are_matched_by_wordnet_id_or_label(tmp_path: Path) -> None:
     touch(tmp_path, "n03126707/1.png", "my thing/more/2.png", "goldfish/3.png", "n01443537/4.png")
     images = read_labeled_images(tmp_path, LABELS)
     assert [file.name for file in images.files] == ["3.png", "2.png", "4.png", "1.png"]

@@ -1,4 +1,4 @@
-"""ImageNet's validation images as people have them: every kind gives the same classes."""
+"""ImageNet's validation images give the same classes, however they are stored."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def classes(location: DatasetLocation) -> list[tuple[str, ...]]:
     return [sample.classes for sample in open_dataset(location).samples]
 
 
-def test_class_folders(folders: Path, image_classes: list[str]) -> None:
-    location = DatasetLocation(str(folders))
+def test_class_folders_give_the_classes(class_folders: Path, image_classes: list[str]) -> None:
+    location = DatasetLocation(str(class_folders))
     dataset = open_dataset(location)
     assert sorted(sample.classes[0] for sample in dataset.samples) == sorted(image_classes)
     names = [sample.name for sample in dataset.samples]
@@ -35,51 +35,51 @@ def test_class_folders(folders: Path, image_classes: list[str]) -> None:
     assert dataset.location == location
     assert dataset.description == "12 images in class folders of val"
     # A folder above that is named as a split does not matter.
-    assert classes(DatasetLocation(str(folders.parent))) == classes(location)
+    assert classes(DatasetLocation(str(class_folders.parent))) == classes(location)
 
 
-def test_a_file_of_a_folder_is_read_as_its_path(folders: Path) -> None:
-    dataset = open_dataset(DatasetLocation(str(folders)))
-    assert [sample.get_source() for sample in dataset.samples] == [
-        folders / sample.name for sample in dataset.samples
+def test_a_file_of_a_folder_is_read_as_its_path(class_folders: Path) -> None:
+    dataset = open_dataset(DatasetLocation(str(class_folders)))
+    assert [sample.read() for sample in dataset.samples] == [
+        class_folders / sample.name for sample in dataset.samples
     ]
     assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256
 
 
-def test_a_tar_is_read_where_it_lies(folders: Path, tmp_path: Path) -> None:
-    (folders / "__MACOSX").mkdir()
-    (folders / "__MACOSX" / "000.png").write_bytes(b"not an image")
+def test_a_tar_is_read_where_it_lies(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / "__MACOSX").mkdir()
+    (class_folders / "__MACOSX" / "000.png").write_bytes(b"not an image")
     with tarfile.open(tmp_path / "val.tar", "w") as archive:
-        archive.add(folders, ".")
+        archive.add(class_folders, ".")
     packed = open_dataset(DatasetLocation(str(tmp_path / "val.tar")))
-    loose = open_dataset(DatasetLocation(str(folders)))
+    loose = open_dataset(DatasetLocation(str(class_folders)))
     assert (packed.sha256, len(packed.samples)) == (loose.sha256, 12)
     for a, b in zip(packed.samples, loose.samples):
         assert open_image(a.get_source()) == open_image(b.get_source())
 
 
-def test_a_flat_folder_with_a_truth_file(
-    flat: Path, image_classes: list[str], tmp_path: Path
+def test_a_truth_file_gives_the_classes_of_a_flat_folder(
+    flat_folder: Path, image_classes: list[str], tmp_path: Path
 ) -> None:
-    names = [path.stem for path in sorted(flat.iterdir())]
+    names = [path.stem for path in sorted(flat_folder.iterdir())]
     truth = tmp_path / "wnid.csv"
     truth.write_text("".join(f"{n},{w}\n" for n, w in zip(names, image_classes)))
-    location = DatasetLocation(str(flat), truth)
+    location = DatasetLocation(str(flat_folder), truth)
     assert classes(location) == [(wnid,) for wnid in image_classes]
     assert open_dataset(location).description == "12 images of flat, classes by wnid.csv"
 
 
-def test_images_without_a_class_are_left_out(flat: Path, tmp_path: Path) -> None:
+def test_images_without_a_class_are_left_out(flat_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text(f"[[], [3, 4], {', '.join(['[7]'] * 10)}]")
-    dataset = open_dataset(DatasetLocation(str(flat), tmp_path / "real.json"))
+    dataset = open_dataset(DatasetLocation(str(flat_folder), tmp_path / "real.json"))
     assert [sample.classes for sample in dataset.samples] == [("#3", "#4"), *[("#7",)] * 10]
     assert "1 left out" in dataset.description
 
 
-def test_a_limit_draws_evenly_and_reproducibly(folders: Path) -> None:
-    whole = open_dataset(DatasetLocation(str(folders)))
+def test_a_limit_draws_evenly_and_reproducibly(class_folders: Path) -> None:
+    whole = open_dataset(DatasetLocation(str(class_folders)))
     kinds = {sample.classes for sample in whole.samples}
-    location = DatasetLocation(str(folders), limit=len(kinds))
+    location = DatasetLocation(str(class_folders), limit=len(kinds))
     few = open_dataset(location)
     assert {sample.classes for sample in few.samples} == kinds
     assert len(few.samples) == len(kinds)
@@ -87,10 +87,10 @@ def test_a_limit_draws_evenly_and_reproducibly(folders: Path) -> None:
     assert few.location == location
     for limit in (0, -1):
         with pytest.raises(RequestError, match=f"--limit {limit} leaves no image"):
-            open_dataset(DatasetLocation(str(folders), limit=limit))
+            open_dataset(DatasetLocation(str(class_folders), limit=limit))
 
 
-def test_the_hash_of_names_and_classes_is_this() -> None:
+def test_the_hash_of_names_and_classes_is_the_recorded_one() -> None:
     assert named_samples("a", "b").sha256 == (
         "076c37f9320e506e88face7705968d208f3c5b42b005730a33ed63139c6ddefd"
     )
@@ -122,11 +122,13 @@ def named_samples(*names: str) -> Dataset:
         ((Label("Gold-Fish"), Label("cat")), "gold_fish", 0),
     ],
 )
-def test_classes_are_matched(labels: tuple[Label, ...], name: str, index: int) -> None:
+def test_classes_are_matched_to_the_labels_of_the_model(
+    labels: tuple[Label, ...], name: str, index: int
+) -> None:
     assert match_dataset(named_samples(name), labels).class_indices == ((index,),)
 
 
-def test_several_classes_may_be_right() -> None:
+def test_an_image_may_have_several_correct_classes() -> None:
     dataset = Dataset("", (Sample("a", ("#7", "3", "#3"), bytes),))
     assert match_dataset(dataset, IMAGENET).class_indices == ((3, 7),)
 
@@ -149,17 +151,17 @@ def test_classes_that_do_not_match_are_refused_or_left_out() -> None:
         match_dataset(named_samples("cat"), (Label("cat"), Label("cat")))
 
 
-def test_images_in_no_class_folder_are_refused(flat: Path) -> None:
+def test_images_in_no_class_folder_are_refused(flat_folder: Path) -> None:
     with pytest.raises(RequestError, match=r"12 of the 12 images in flat are in no class folder"):
-        open_dataset(DatasetLocation(str(flat)))
+        open_dataset(DatasetLocation(str(flat_folder)))
 
 
-def test_a_class_folder_without_images_is_refused(folders: Path) -> None:
-    (folders / ".cache").mkdir()
-    open_dataset(DatasetLocation(str(folders)))
-    (folders / "n00000000").mkdir()
+def test_a_class_folder_without_images_is_refused(class_folders: Path) -> None:
+    (class_folders / ".cache").mkdir()
+    open_dataset(DatasetLocation(str(class_folders)))
+    (class_folders / "n00000000").mkdir()
     with pytest.raises(RequestError, match="the class folder n00000000 of val has no images"):
-        open_dataset(DatasetLocation(str(folders)))
+        open_dataset(DatasetLocation(str(class_folders)))
 
 
 @pytest.mark.parametrize(

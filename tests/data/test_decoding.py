@@ -94,7 +94,7 @@ def test_errors_are_raised_in_their_place() -> None:
     assert not decoders()
 
 
-def test_no_items() -> None:
+def test_no_items_give_no_results() -> None:
     assert list(map_ahead(slow_first, [], 2, 4)) == []
 
 

@@ -30,7 +30,7 @@ CRANES = (Label("goldfish", "n01443537"), Label("crane", "n02012849"), Label("cr
         (CRANES, "n03126707", 2),
     ],
 )
-def test_names_that_match(labels: tuple[Label, ...], name: str, index: int) -> None:
+def test_names_that_match_one_class(labels: tuple[Label, ...], name: str, index: int) -> None:
     assert LabelMatcher(labels).find_index(name) == index
 
 
@@ -57,7 +57,7 @@ def test_names_that_match_nothing_or_several_classes(labels: tuple[Label, ...], 
     assert LabelMatcher(labels).find_index(name) is None
 
 
-def test_exact_names_only() -> None:
+def test_exact_matching_accepts_exact_names_only() -> None:
     matcher = LabelMatcher(IMAGENET, exact=True)
     assert [matcher.find_index(name) for name in ("n01443537", "goldfish", "tiger cat")] == [
         1,

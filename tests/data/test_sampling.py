@@ -33,8 +33,8 @@ def order(names: list[str], seed: int | None = None) -> list[str]:
         (1, ["a/0.png", "b/2.png", "c/0.png", "b/0.png", "c/1.png", "b/1.png"]),
     ],
 )
-def test_the_order_is_this(seed: int | None, expected: list[str]) -> None:
-    """Hashes of calibration sets and of limited datasets depend on it."""
+def test_the_order_is_the_recorded_one(seed: int | None, expected: list[str]) -> None:
+    """Hashes of calibration sets and of limited datasets depend on this order."""
     assert order(NAMES, seed) == expected
     assert order(NAMES[::-1], seed) == expected
 
@@ -61,5 +61,5 @@ def test_a_sample_is_sorted_by_name() -> None:
         assert sample == sorted(order(NAMES)[:count])
 
 
-def test_names_that_are_not_utf8() -> None:
+def test_names_that_are_not_utf8_are_ordered() -> None:
     assert order(["a/\udcff", "a/b"], 0) != []

@@ -32,13 +32,15 @@ WNIDS = ("n01440764", "n01443537", "n01484850")
         ("c.x,a b c d e\na,1\nb,2\n", ("#1", "#2", "a b c d e")),
     ],
 )
-def test_tables_of_files(tmp_path: Path, text: str, classes: tuple[str, ...]) -> None:
+def test_tables_give_the_class_of_each_file(
+    tmp_path: Path, text: str, classes: tuple[str, ...]
+) -> None:
     (tmp_path / "truth.csv").write_text(text, encoding="utf-8")
     expected = {name: (class_name,) for name, class_name in zip(NAMES, classes)}
     assert read_truth_file(tmp_path / "truth.csv", NAMES) == expected
 
 
-def test_the_devkit_as_downloaded(tmp_path: Path) -> None:
+def test_the_devkit_is_read_as_downloaded(tmp_path: Path) -> None:
     np = pytest.importorskip("numpy")
     savemat = pytest.importorskip("scipy.io").savemat
     # The numbers of the devkit are not in the order of the WordNet ids.
@@ -55,7 +57,7 @@ def test_the_devkit_as_downloaded(tmp_path: Path) -> None:
     assert list(classes.values()) == [(WNIDS[0],), (WNIDS[2],), (WNIDS[0],)]
 
 
-def test_real_labels(tmp_path: Path) -> None:
+def test_labels_of_imagenet_real_are_read(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text(json.dumps([[], [3, 4], [7]]))
     classes = read_truth_file(tmp_path / "real.json", NAMES)
     assert list(classes.values()) == [(), ("#3", "#4"), ("#7",)]
@@ -78,7 +80,9 @@ def test_real_labels(tmp_path: Path) -> None:
         ("truth.txt", b"a", "unknown kind"),
     ],
 )
-def test_other_content_is_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+def test_files_that_are_not_truth_files_are_refused(
+    tmp_path: Path, name: str, content: bytes, message: str
+) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(RequestError, match=message) as caught:
         read_truth_file(tmp_path / name, NAMES)

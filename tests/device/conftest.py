@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.emulated_arm import EmulatedDevice, install_debian, output_of, run_or_skip
+from tests.helpers.emulated_arm import EmulatedDevice, get_output, install_debian, run_or_skip
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -22,7 +22,7 @@ def qemu() -> str:
 
 @pytest.fixture(scope="session")
 def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with Debian's Python for arm64 and the packages that it depends on."""
+    """The file system of the device: Debian's arm64 Python and the packages that it needs."""
     root = tmp_path_factory.mktemp("arm64")
     install_debian(tmp_path_factory.mktemp("apt"), root)
     return root
@@ -32,7 +32,7 @@ def debian_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def device(
     qemu: str, debian_root: Path, source_tree: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> EmulatedDevice:
-    """The device, on which its own pip has installed this project's wheel and base dependencies."""
+    """The device, after its own pip has installed this project's wheel and base dependencies."""
     folder = tmp_path_factory.mktemp("device")
     run_or_skip(
         [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder, source_tree],
@@ -42,5 +42,5 @@ def device(
     device = EmulatedDevice(debian_root, folder / "site", qemu)
     pip = ["-m", "pip", "install", "-q", "--only-binary", ":all:"]
     constraints = ["-c", ROOT / "constraints.txt"]
-    output_of(device.run_python(*pip, *constraints, "--target", device.site, wheel))
+    get_output(device.run_python(*pip, *constraints, "--target", device.site, wheel))
     return device

@@ -13,7 +13,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from tests.helpers.emulated_arm import EmulatedDevice, output_of
+from tests.helpers.emulated_arm import EmulatedDevice, get_output
 from tests.helpers.image_files import save_crops
 from tinyvit import Classifier
 from tinyvit.export import ExportConfig, export
@@ -47,7 +47,7 @@ def test_device_has_the_base_install(device: EmulatedDevice) -> None:
         "import platform; from importlib import metadata;"
         " print(platform.machine(), *(d.name for d in metadata.distributions()))"
     )
-    machine, *names = output_of(device.run_python("-c", code)).lower().split()
+    machine, *names = get_output(device.run_python("-c", code)).lower().split()
     assert machine == "aarch64"
     assert {"tinyvit-edge", "numpy", "pillow", "onnxruntime", "protobuf"} <= set(names)
     assert not {"torch", "onnx", "openvino"} & set(names)
@@ -61,7 +61,7 @@ def test_artifact_passes_verification(
     process = device.run_command(
         "tinyvit-verify", artifacts[precision], "--json", processor=processor
     )
-    result = json.loads(output_of(process))
+    result = json.loads(get_output(process))
     assert result["passed"]
     engine, host = result["engine"], result["host"]
     assert (engine["engine"], engine["precision"]) == ("onnxruntime", precision)
@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_host(
     process = device.run_command(
         "tinyvit-predict", artifacts[precision], photograph, *options, processor=processor
     )
-    predictions = json.loads(output_of(process))["results"][0]["predictions"]
+    predictions = json.loads(get_output(process))["results"][0]["predictions"]
     with Classifier(artifacts[precision], "onnxruntime", top_k=10) as classifier:
         expected = classifier.predict(photograph)
     assert predictions[0]["label"] == expected[0].label == "espresso"
@@ -123,7 +123,7 @@ def test_latency_is_measured_on_the_device(
     process = device.run_command(
         "tinyvit-bench", "latency", artifacts[precision], *options, processor="cortex-a76"
     )
-    record = json.loads(output_of(process))
+    record = json.loads(get_output(process))
     assert record["device"]["architecture"] == "aarch64"
     (result,) = record["results"]
     assert result["sample_count"] >= 2

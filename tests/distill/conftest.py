@@ -1,4 +1,4 @@
-"""Fixtures: a few images in class folders, and a store of a small teacher's outputs for them."""
+"""A few images in class folders, and a store of a small teacher's outputs for them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 
 @pytest.fixture(scope="session")
 def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twelve images of three classes."""
+    """Class folders with twelve images of three classes."""
     return write_class_folders(tmp_path_factory.mktemp("images"))
 
 
 @pytest.fixture(scope="session")
 def store(image_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Store:
-    """Two epochs of the twelve images, top 5 of 1,000 classes, in batches of 5."""
+    """A store of two epochs of the twelve images, with the top 5 of 1,000 classes."""
     request = LogitsRequest(
-        image_folder,
-        (TEACHER,),
-        2,
-        tmp_path_factory.mktemp("store") / "store",
+        data=image_folder,
+        teachers=(TEACHER,),
+        epochs=2,
+        output=tmp_path_factory.mktemp("store") / "store",
         top_k=5,
         size=32,
         batch=5,

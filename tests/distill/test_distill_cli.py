@@ -1,3 +1,5 @@
+"""The subcommands of tinyvit-distill: results, errors of one line, and exit codes."""
+
 from __future__ import annotations
 
 import json
@@ -18,7 +20,7 @@ def run(capsys: pytest.CaptureFixture[str], *argv: object) -> tuple[int, str, st
     return code, out, err
 
 
-def test_store_train_and_evaluate(
+def test_a_store_is_saved_and_a_student_is_trained_and_evaluated(
     image_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store, folder, data = tmp_path / "store", tmp_path / "run", tmp_path / "data"
@@ -97,7 +99,7 @@ def test_store_train_and_evaluate(
         (["train", "--init", "none.safetensors"], "none.safetensors cannot be read"),
     ],
 )
-def test_mistakes_are_one_line(
+def test_wrong_option_values_are_errors_of_one_line(
     image_folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -137,7 +139,7 @@ def test_a_missing_package_is_reported_before_any_other_mistake(
         ["evaluate", "nowhere", "--data", "."],
     ],
 )
-def test_other_mistakes_are_one_line(
+def test_wrong_paths_are_errors_of_one_line(
     store: Store, capsys: pytest.CaptureFixture[str], argv: list[str]
 ) -> None:
     code, _, err = run(
@@ -149,7 +151,7 @@ def test_other_mistakes_are_one_line(
 
 
 @pytest.mark.parametrize("damage", ["images", "augmentation", "truncated", "record"])
-def test_an_unusable_store_is_one_line(
+def test_an_unusable_store_is_an_error_of_one_line(
     image_folder: Path,
     store: Store,
     tmp_path: Path,

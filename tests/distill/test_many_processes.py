@@ -1,4 +1,4 @@
-"""Several processes, one of which is killed: Ray for the store, torchrun for training."""
+"""If one of several processes is killed, Ray completes the store and torchrun the training."""
 
 from __future__ import annotations
 

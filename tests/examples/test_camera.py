@@ -1,4 +1,4 @@
-"""The live example on a generated video: right labels, no stale frames, no queue of old frames."""
+"""The camera example on a generated video: labels are correct, and no frame waits in a queue."""
 
 from __future__ import annotations
 
@@ -20,16 +20,20 @@ cv2 = pytest.importorskip("cv2", reason="pip install opencv-python-headless")
 
 CAMERA = Path(__file__).parents[2] / "examples" / "camera" / "camera.py"
 FRAMES, FPS = 30, 15
+"""Number of frames in the video, and frames per second."""
 
 
 @pytest.fixture(scope="module")
 def camera() -> ModuleType:
-    return load_script(CAMERA)
+    """The module of the example, which imports video.py from its own folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(CAMERA.parent)
+        return load_script(CAMERA)
 
 
 @pytest.fixture(scope="module")
 def video(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Make a video of a cup of coffee that moves a little, two seconds long."""
+    """A video of two seconds in which a cup of coffee moves a little."""
     path = tmp_path_factory.mktemp("video") / "coffee.avi"
     with Image.open(images / "coffee.jpg") as photograph:
         image = np.asarray(photograph.convert("RGB").resize((352, 320)))[..., ::-1]
@@ -75,9 +79,9 @@ def test_a_slow_model_gets_the_newest_frame_and_no_queue(camera: ModuleType, vid
             return []
 
     statistics = camera.run_live(SlowClassifier(), str(video), lambda frame: True)
-    assert statistics.frames == len(predicted_at_s)
-    assert statistics.frames + statistics.dropped == FRAMES
-    assert statistics.dropped > statistics.frames
+    assert statistics.shown_count == len(predicted_at_s)
+    assert statistics.shown_count + statistics.dropped_count == FRAMES
+    assert statistics.dropped_count > statistics.shown_count
 
 
 def test_the_newest_item_replaces_one_that_nobody_took(camera: ModuleType) -> None:
@@ -87,7 +91,7 @@ def test_the_newest_item_replaces_one_that_nobody_took(camera: ModuleType) -> No
     assert slot.take().time_s == 2
     slot.close()
     assert slot.take() is None
-    assert slot.replaced == 2
+    assert slot.replaced_count == 2
 
 
 def test_the_label_is_that_of_the_photograph(

@@ -139,7 +139,7 @@ def test_a_download_fails_only_if_gh_fails(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_its_steps_run_without_and_with_a_release(repository: Path) -> None:
+def test_the_steps_run_without_and_with_a_release(repository: Path) -> None:
     first_run = run_steps(repository, STEPS, None)
     assert len(first_run) == len(STEPS)
     assert all(step.returncode == 0 for step in first_run.values()), list(first_run.values())[-1]

@@ -1,4 +1,4 @@
-"""The apps for phones, as far as they can be checked without the SDKs of Android and iOS.
+"""The apps for phones are checked as far as possible without the SDKs of Android and iOS.
 
 A parser checks their syntax, and exported files are checked for what the apps read from them.
 """

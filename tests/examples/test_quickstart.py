@@ -1,4 +1,4 @@
-"""The quickstart as a script and as a notebook, run as a user runs them: with no artifact yet."""
+"""The quickstart runs as a script and as a notebook in a folder without artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The training examples, run from beginning to end on a few images.
+"""The training examples run from beginning to end on a few images.
 
 The accuracies in docs/training.md come from complete runs and are not checked here.
 """
@@ -55,7 +55,7 @@ def test_the_demo_is_trained_exported_and_verified(small_dataset: Path, tmp_path
     assert "top-1" in result.stdout
 
 
-def test_transfer_is_compared_with_training_from_nothing(
+def test_transfer_is_compared_with_training_from_random_weights(
     small_dataset: Path, tmp_path: Path
 ) -> None:
     text = (EXAMPLES / "transfer" / "transfer.sh").read_text()
@@ -64,4 +64,6 @@ def test_transfer_is_compared_with_training_from_nothing(
     script.chmod(0o755)
     result = run_script(script, small_dataset, tmp_path / "out")
     assert result.returncode == 0, result.stderr[-2000:]
-    assert re.search(r"transfer \d+\.\d%, from nothing \d+\.\d%: [+-]\d+\.\d points", result.stdout)
+    assert re.search(
+        r"transfer \d+\.\d%, from random weights \d+\.\d%: [+-]\d+\.\d points", result.stdout
+    )

@@ -1,4 +1,4 @@
-"""The web page in Chromium, built and served as its README says.
+"""The web page works in Chromium, built and served as its README says.
 
 Its predictions are compared with those of Python, and its messages, keyboard control and layout on
 a phone are checked.

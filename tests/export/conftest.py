@@ -1,4 +1,4 @@
-"""Fixtures of the export tests: a traced network, shared artifacts, and photographs."""
+"""Fixtures for the export tests: a traced network, artifacts, and images for calibration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers.image_files import save_crops
 
 @pytest.fixture(scope="session")
 def demo_source() -> Any:
-    """The SourceNetwork of the demo model at 64 pixels."""
+    """The SourceNetwork (folded and traced network) of the demo model at 64 pixels."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     from tinyvit.export import ExportConfig
@@ -27,10 +27,10 @@ def demo_source() -> Any:
 
 @pytest.fixture
 def traced_demo(demo_source: Any) -> Iterator[None]:
-    """Exports of a test reuse the demo model that is traced at 64 pixels, and time little."""
-    from tests.helpers.exports import reused_network, short_timing
+    """Make the exports of a test quick: they reuse `demo_source`, and time in one round only."""
+    from tests.helpers.exports import reuse_network, shorten_timing
 
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         yield
 
 
@@ -38,17 +38,17 @@ def traced_demo(demo_source: Any) -> Iterator[None]:
 def crops(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 120 crops of the two example photographs."""
     folder = tmp_path_factory.mktemp("crops")
-    save_crops(images, folder, 60)
+    save_crops(images, folder, count=60)
     return folder
 
 
 @pytest.fixture(scope="session")
 def preprocessing_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
-    """Stage -> target name -> ExportedArtifact of the demo model at 224 pixels."""
+    """Preprocessing stage ("normalize", "full") -> target name -> ExportedArtifact of the demo."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     pytest.importorskip("openvino")
-    from tests.helpers.exports import short_timing
+    from tests.helpers.exports import shorten_timing
     from tinyvit.export import ExportConfig, export_all
 
     artifacts: dict[str, dict[str, Any]] = {}
@@ -59,7 +59,7 @@ def preprocessing_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[st
             preprocess=stage,
             output=tmp_path_factory.mktemp(stage),
         )
-        with short_timing():
+        with shorten_timing():
             report = export_all(config)
         artifacts[stage] = {artifact.manifest.target: artifact for artifact in report.artifacts}
     return artifacts

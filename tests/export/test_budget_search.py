@@ -1,4 +1,4 @@
-"""int8 exports from photographs to artifacts that run, or to a refusal that leaves no file.
+"""int8 exports either write an artifact that runs, or refuse and leave no file.
 
 The network is the demo model at 64 pixels.
 """
@@ -17,7 +17,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.exports import reuse_network, shorten_timing
 from tests.helpers.golden_weights import make_golden_state
 from tinyvit import Classifier
 from tinyvit.errors import RequestError
@@ -30,7 +30,7 @@ from tinyvit.runtimes.artifact import read_artifact
 from tinyvit.runtimes.verify import verify
 
 ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
-SPOILT_UNIT = "stages.0.blocks.1.conv1"
+SPOILED_UNIT = "stages.0.blocks.1.conv1"
 
 ExportInt8 = Callable[..., ExportedArtifact]
 
@@ -56,7 +56,7 @@ def artifacts(
         quantization=quantization,
         output=tmp_path_factory.mktemp("int8"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 
@@ -87,12 +87,12 @@ def export_int8(crops: Path, recipe: Path, artifacts: dict[str, ExportedArtifact
 
 
 @pytest.fixture
-def spoilt_recipe(recipe: Path, artifacts: dict[str, ExportedArtifact], tmp_path: Path) -> Path:
+def spoiled_recipe(recipe: Path, artifacts: dict[str, ExportedArtifact], tmp_path: Path) -> Path:
     """A recipe in which the scale of one layer is far too coarse."""
     good = read_recipe(recipe)
-    scales = {**good.scales, f"{SPOILT_UNIT}:in": 200 * good.scales[f"{SPOILT_UNIT}:in"]}
-    replace(good, scales=scales).save(tmp_path / "spoilt.json")
-    return tmp_path / "spoilt.json"
+    scales = {**good.scales, f"{SPOILED_UNIT}:in": 200 * good.scales[f"{SPOILED_UNIT}:in"]}
+    replace(good, scales=scales).save(tmp_path / "spoiled.json")
+    return tmp_path / "spoiled.json"
 
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
@@ -123,7 +123,7 @@ def test_float32_is_three_times_as_large(artifacts, demo_64_artifacts):
 
 @pytest.mark.slow
 def test_a_missed_budget_is_refused_with_the_measurements(
-    export_int8, spoilt_recipe, tmp_path, monkeypatch
+    export_int8, spoiled_recipe, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(budget_search, "MIN_INT8_SHARE", 1.0)  # ends the search after one step
     budget = AccuracyBudget(min_agreement=99)
@@ -131,25 +131,25 @@ def test_a_missed_budget_is_refused_with_the_measurements(
         RequestError,
         match=r"misses its accuracy budget: 0 units in float32.* of 67 images get the same class",
     ) as error:
-        export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoilt_recipe})
+        export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoiled_recipe})
     assert "--force" in error.value.remedy
-    assert [file.name for file in tmp_path.iterdir()] == ["spoilt.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["spoiled.json"]
 
 
 @pytest.mark.slow
-def test_the_harmful_unit_returns_to_float32(export_int8, spoilt_recipe, tmp_path):
+def test_the_harmful_unit_returns_to_float32(export_int8, spoiled_recipe, tmp_path):
     budget = AccuracyBudget(min_agreement=95)
-    artifact = export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoilt_recipe})
+    artifact = export_int8(tmp_path / "x.onnx", {"budget": budget, "recipe": spoiled_recipe})
     quantization = artifact.manifest.quantization
-    assert SPOILT_UNIT in quantization.float_units
+    assert SPOILED_UNIT in quantization.float_units
     assert len(quantization.trials) > 1
     assert quantization.agreement >= 95
 
 
 @pytest.mark.slow
-def test_a_forced_file_is_marked(export_int8, spoilt_recipe, tmp_path):
+def test_a_forced_file_is_marked(export_int8, spoiled_recipe, tmp_path):
     budget = AccuracyBudget(min_agreement=99)
-    options = {"budget": budget, "recipe": spoilt_recipe, "force": True}
+    options = {"budget": budget, "recipe": spoiled_recipe, "force": True}
     assert export_int8(tmp_path / "x.onnx", options).manifest.quantization.forced
 
 
@@ -182,7 +182,9 @@ def test_eight_bit_weights_are_recorded(export_int8, tmp_path):
     [{"batch": None}, {"preprocess": "normalize"}, {"preprocess": "full"}, {"batch": 3}],
     ids=["dynamic batch", "normalize", "full", "fixed batch"],
 )
-def test_every_kind_of_input(export_int8, tmp_path, images, options, target):
+def test_every_batch_and_preprocessing_works_in_int8(
+    export_int8, tmp_path, images, options, target
+):
     path = tmp_path / f"x{'.onnx' if target == 'onnx' else '.xml'}"
     artifact = export_int8(path, targets=(target,), **options)
     assert verify(artifact.path).passed
@@ -200,7 +202,7 @@ def test_synthetic_images_need_no_data(export_int8, tmp_path, monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("variant", ["tiny_vit_11m_224", "tiny_vit_21m_224"])
-def test_the_larger_variants_in_int8(variant, shared, tmp_path):
+def test_the_larger_variants_are_exported_to_int8(variant, shared, tmp_path):
     """The weights follow a formula and are not trained, so that the best logits nearly tie.
 
     The logits are therefore correlated instead of counting equal classes.

@@ -1,4 +1,4 @@
-"""The steps of the search within the accuracy budget, on a network that exists in name only."""
+"""The search within the accuracy budget takes the right steps, on a network in name only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks that hold for the artifacts of every target, from one export to all of them."""
+"""The artifacts of every target, exported once, run, verify, and refuse wrong input."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
-from tests.helpers.exports import short_timing
+from tests.helpers.exports import shorten_timing
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError, TinyViTError
 from tinyvit.export import ExportConfig, ExportedArtifact, ExportReport, export
@@ -197,7 +197,7 @@ def test_eight_images_at_once(
     config = ExportConfig(
         model="demo", targets=(name,), img_size=64, batch=None if is_open else 8, output=path
     )
-    with short_timing():
+    with shorten_timing():
         export(config)
     with open_runtime(path) as eight, open_runtime(single_artifact.path) as single:
         image_shape = single.inputs[0].shape[1:]

@@ -1,4 +1,4 @@
-"""ONNX and OpenVINO artifacts: what is in the files, and what an export leaves in its folder."""
+"""ONNX and OpenVINO artifacts have the right content, and an export leaves no other files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing  # noqa: E402 (after importorskip)
+from tests.helpers.exports import reuse_network, shorten_timing  # noqa: E402 (after importorskip)
 from tests.helpers.golden_weights import load_formulas, make_golden_state  # noqa: E402
 from tinyvit import Classifier  # noqa: E402
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError  # noqa: E402
@@ -34,7 +34,7 @@ TARGETS = ("onnx", "openvino")
 
 @pytest.fixture(autouse=True)
 def _short_timing():
-    with short_timing():
+    with shorten_timing():
         yield
 
 
@@ -196,7 +196,7 @@ def test_the_same_request_gives_the_same_bytes(demo, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("batch", [None, 3], ids=["dynamic", "fixed"])
-def test_batches(demo, images, batch, tmp_path):
+def test_open_and_fixed_batches_give_the_same_logits(demo, images, batch, tmp_path):
     config = ExportConfig(model="demo", targets=TARGETS, output=tmp_path, batch=batch)
     photographs = [images / "cat.jpg", images / "coffee.jpg"] * 2
     expected = Classifier(demo["onnx"]).logits(photographs)
@@ -208,13 +208,11 @@ def test_batches(demo, images, batch, tmp_path):
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(
-    ("embedded_preprocessing", "tolerance"), [("normalize", 1e-4), ("full", 0.05)]
-)
-def test_preprocessing_in_the_file(
-    demo, images, preprocessing_artifacts, embedded_preprocessing, tolerance, target
+@pytest.mark.parametrize(("stage", "tolerance"), [("normalize", 1e-4), ("full", 0.05)])
+def test_preprocessing_in_the_file_gives_nearly_the_same_logits(
+    demo, images, preprocessing_artifacts, stage, tolerance, target
 ):
-    artifact = preprocessing_artifacts[embedded_preprocessing][target]
+    artifact = preprocessing_artifacts[stage][target]
     expected = Classifier(demo["onnx"]).logits(images)
     with Classifier(artifact.path) as classifier:
         assert np.abs(classifier.logits(images) - expected).max() < tolerance
@@ -242,7 +240,7 @@ def test_preprocessing_in_the_file_keeps_the_class_of_every_photograph(
     "opset",
     [18, pytest.param(21, marks=pytest.mark.slow), pytest.param(23, marks=pytest.mark.slow)],
 )
-def test_opset(opset, images, demo, tmp_path):
+def test_every_supported_opset_gives_the_same_logits(opset, images, demo, tmp_path):
     import onnx
 
     artifact = export(ExportConfig(model="demo", opset=opset, output=tmp_path / "model.onnx"))
@@ -252,32 +250,32 @@ def test_opset(opset, images, demo, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def customized(tmp_path_factory: pytest.TempPathFactory) -> ExportedArtifact:
+def customized_artifact(tmp_path_factory: pytest.TempPathFactory) -> ExportedArtifact:
     """The demo model at another size and with other labels, in place of an existing file."""
-    folder = tmp_path_factory.mktemp("customized")
+    folder = tmp_path_factory.mktemp("customized_artifact")
     (folder / "names.txt").write_text("\n".join("abcdefghij"))
     (folder / "demo_128.onnx").write_text("an older file")
     config = ExportConfig(model="demo", img_size=128, labels=folder / "names.txt", overwrite=True)
-    with pytest.MonkeyPatch.context() as patch, short_timing():
+    with pytest.MonkeyPatch.context() as patch, shorten_timing():
         patch.chdir(folder)
         artifact = export(config)
     return replace(artifact, path=folder / artifact.path)
 
 
-def test_another_size_has_its_own_name_and_preprocessing(customized, images):
-    manifest = customized.manifest
-    assert customized.path.name == "demo_128.onnx"
+def test_another_size_has_its_own_name_and_preprocessing(customized_artifact, images):
+    manifest = customized_artifact.manifest
+    assert customized_artifact.path.name == "demo_128.onnx"
     assert (manifest.img_size, manifest.preprocess.size) == (128, 128)
-    assert len(Classifier(customized.path).predict(images)) == 2
+    assert len(Classifier(customized_artifact.path).predict(images)) == 2
 
 
-def test_given_labels_are_in_the_file(customized):
-    manifest = read_artifact(customized.path).manifest
+def test_given_labels_are_in_the_file(customized_artifact):
+    manifest = read_artifact(customized_artifact.path).manifest
     assert [label.name for label in manifest.labels] == list("abcdefghij")
 
 
-def test_overwriting_leaves_the_new_file_only(customized):
-    assert sorted(file.name for file in customized.path.parent.iterdir()) == [
+def test_overwriting_leaves_the_new_file_only(customized_artifact):
+    assert sorted(file.name for file in customized_artifact.path.parent.iterdir()) == [
         "demo_128.onnx",
         "names.txt",
     ]
@@ -364,15 +362,14 @@ def test_an_artifact_that_differs_from_the_network_is_not_written(demo_source, t
     original = copy.deepcopy(demo_source.original)
     original.head.fc.bias.data[0] += 1
     with (
-        reused_network(replace(demo_source, original=original)),
-        pytest.raises(ArtifactError, match="does not equal torch, before BatchNorm is folded"),
+        reuse_network(replace(demo_source, original=original)),
+        pytest.raises(ArtifactError, match="does not equal torch, before folding"),
     ):
         export(ExportConfig(model="demo", output=tmp_path / "demo.onnx"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_missing_tools(traced_demo, monkeypatch, tmp_path):
-    """They are an error of the only target, and skip one of several."""
+def test_missing_tools_fail_one_target_and_skip_one_of_several(traced_demo, monkeypatch, tmp_path):
     from tinyvit.export.targets.openvino.target import OpenVinoTarget
 
     def raise_missing(self, *arguments):

@@ -1,4 +1,4 @@
-"""tinyvit-export as it is typed, in a process of its own."""
+"""The command tinyvit-export behaves as documented; most tests start it in a new process."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_options_without_meaning_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     from tinyvit import __version__
 
     outputs = {}
@@ -108,7 +108,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert __version__ in outputs["--version"]
 
 
-def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_option_prints_all_checkpoints(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     heading = next(line for line in lines if line.endswith(" hub"))
@@ -120,7 +120,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads(capsys.readouterr().out)["models"]) == 11
 
 
-def test_a_bad_checkpoint_is_one_line(run_command: RunCommand, tmp_path: Path) -> None:
+def test_a_bad_checkpoint_is_an_error_of_one_line(run_command: RunCommand, tmp_path: Path) -> None:
     (tmp_path / "page.pth").write_text("<!DOCTYPE html><html></html>")
     process = run_command("--checkpoint", tmp_path / "page.pth", cwd=tmp_path)
     assert process.returncode == 1

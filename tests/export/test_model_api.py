@@ -1,4 +1,4 @@
-"""OpenVINO artifacts in OpenVINO's own Model API, which knows nothing of this package."""
+"""OpenVINO's own Model API, which knows nothing of this package, opens OpenVINO artifacts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Requests that are refused before the checkpoint is read: the one named here does not exist."""
+"""Impossible requests are refused before the checkpoint, which does not exist here, is read."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_target_and_its_alias_are_one_target(folder: Path) -> None:
 @pytest.mark.skipif(
     not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere"
 )
-def test_a_folder_without_write_permission(folder: Path) -> None:
+def test_a_folder_without_write_permission_is_refused(folder: Path) -> None:
     (folder / "theirs").mkdir(mode=0o500)
     with pytest.raises(RequestError, match="check its permissions"):
         export(ExportConfig(checkpoint="absent.pth", output="theirs/new/x.onnx"))
@@ -126,7 +126,9 @@ def test_a_possible_request_reads_the_checkpoint_and_leaves_no_folder(folder: Pa
         (errno.EIO, "check the path"),
     ],
 )
-def test_the_remedy_fits_the_reason(code: int, message: str, tmp_path: Path) -> None:
+def test_the_remedy_of_a_write_error_fits_its_cause(
+    code: int, message: str, tmp_path: Path
+) -> None:
     error = make_write_error(tmp_path / "x.onnx", OSError(code, os.strerror(code)))
     assert message in str(error)
     assert ("free space" in error.remedy) == ("disk is full" in message)

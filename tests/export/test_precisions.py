@@ -1,4 +1,4 @@
-"""float16 and int8 weights: smaller files that compute in floats. The demo model at 64 pixels."""
+"""float16 and int8 weights make files smaller, which then compute in floating point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
-from tests.helpers.exports import reused_network, short_timing
+from tests.helpers.exports import reuse_network, shorten_timing
 from tinyvit import Classifier
 from tinyvit.bench.latency.interleave import Timing
 from tinyvit.errors import RequestError
@@ -38,7 +38,7 @@ def float16_report(demo_source: Any, tmp_path_factory: pytest.TempPathFactory) -
         float16=True,
         output=tmp_path_factory.mktemp("float16"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         return export_all(config)
 
 
@@ -61,7 +61,7 @@ def weights_only_artifacts(
         quantization=QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, weights_only=True),
         output=tmp_path_factory.mktemp("weights"),
     )
-    with reused_network(demo_source), short_timing():
+    with reuse_network(demo_source), shorten_timing():
         report = export_all(config)
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 

@@ -1,4 +1,4 @@
-"""Errors of torch's exporter, which must come out as one line."""
+"""Errors of torch's exporter become errors of one line."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EigenvalueNetwork(torch.nn.Module):
         return torch.linalg.eigvals(x).real
 
 
-def test_a_network_that_cannot_be_traced():
+def test_a_network_that_cannot_be_traced_is_an_error_of_one_line():
     with pytest.raises(ArtifactError, match="tracing the network failed") as error:
         trace(BranchingNetwork())
     assert "\n" not in str(error.value)
@@ -38,7 +38,7 @@ def test_a_network_that_cannot_be_traced():
     assert error.value.__cause__ is not None
 
 
-def test_a_network_that_onnx_cannot_express():
+def test_a_network_that_onnx_cannot_express_is_an_error_of_one_line():
     graph = trace(EigenvalueNetwork())
     with pytest.raises(ArtifactError, match="writing the network as ONNX failed") as error:
         graph.to_onnx()
@@ -51,7 +51,7 @@ def test_a_network_that_onnx_cannot_express():
     [ArtifactError("cause", "remedy"), OSError(28, "full"), KeyboardInterrupt()],
     ids=["own error", "full disk", "ctrl-c"],
 )
-def test_errors_that_are_plain_already_pass_unchanged(error):
+def test_errors_that_need_no_explanation_pass_unchanged(error):
     with pytest.raises(type(error)) as raised, explain_tool_errors("the task"):
         raise error
     assert raised.value is error

@@ -9,7 +9,7 @@ class FakeClock:
     """A clock that moves only when something sleeps, or when one of its queries runs.
 
     Attributes:
-        seconds: The current time.
+        seconds: The current time in seconds.
         log: Names of the queries that ran, in order.
     """
 
@@ -18,23 +18,25 @@ class FakeClock:
         self.log: list[str] = []
 
     def now(self) -> float:
+        """Return the current time in seconds."""
         return self.seconds
 
     def sleep(self, seconds: float) -> None:
+        """Advance the clock without waiting."""
         assert seconds > 0
         self.seconds += seconds
 
     def make_query(self, times_ms: Iterable[float], name: str = "") -> Callable[[], object]:
-        """Make a query each run of which takes the next of these times.
+        """Make a query, a function that takes the next of these times whenever it is called.
 
         Args:
-            times_ms: Milliseconds, at least one per run.
-            name: What the query appends to `log`.
+            times_ms: Duration of each call in milliseconds; at least as many as there are calls.
+            name: The name that each call appends to `log`.
         """
         remaining = iter(times_ms)
 
         def run() -> None:
             self.log.append(name)
-            self.seconds += next(remaining) / 1e3
+            self.seconds += next(remaining) / 1000
 
         return run

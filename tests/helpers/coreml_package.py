@@ -1,4 +1,4 @@
-"""Small Core ML packages, built with coremltools, and changes to their protobuf messages."""
+"""Small Core ML packages, built with coremltools, whose protobuf messages tests can change."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ MODEL_FILE = Path("Data", "com.apple.CoreML", "model.mlmodel")
 WEIGHTS_FILE = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 
 SHAPE = (1, 3, 8, 8)
+"""Shape of the input, in the layout NCHW."""
 FEATURES = 192
 """Number of values of one input."""
 
+# Weights and an input batch with random values, from which tests build networks.
 rng = np.random.default_rng(0)
 KERNEL = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
 DEPTHWISE_KERNEL = rng.normal(size=(3, 1, 3, 3)).astype(np.float32)
@@ -36,8 +38,8 @@ def build_package(
 
     Args:
         folder: Where to write a.mlpackage.
-        build: A function of the input (1, 3, 8, 8), with coremltools' Builder; its result is
-            flattened to (1, n), the logits.
+        build: A function that adds the network's operations with coremltools' Builder. It takes
+            the input (1, 3, 8, 8); its result is flattened to the logits (1, n).
         is_image: Whether Core ML takes the input as an image.
         float16: Whether the program computes in float16.
 
@@ -67,20 +69,25 @@ def build_package(
     return path
 
 
-def gelu_and_linear(x: Any) -> Any:
+def build_gelu_and_linear(x: Any) -> Any:
     """Build the smallest classifier: GELU, then a linear layer."""
     flat = mb.reshape(x=mb.gelu(x=x, mode="EXACT"), shape=(1, FEATURES))
     return mb.linear(x=flat, weight=MATRIX, bias=BIAS)
 
 
 def edit_model(path: Path, edit: Callable[[Any], Any]) -> None:
-    """Change the Model message of a package."""
+    """Change the Model message of a package in place.
+
+    Args:
+        path: The package.
+        edit: A function that changes the message; its result is ignored.
+    """
     model = Model_pb2.Model.FromString((path / MODEL_FILE).read_bytes())
     edit(model)
     (path / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
 
 
-def main_block(model: Any) -> Any:
-    """Return the operations of a Model message."""
+def get_main_block(model: Any) -> Any:
+    """Return the block of a Model message that contains all its operations."""
     function = model.mlProgram.functions["main"]
     return function.block_specializations[function.opset]

@@ -1,4 +1,4 @@
-"""The packaged demo model at 64 pixels, as the tests of targets lower it."""
+"""The packaged demo model at 64 pixels, from which the tests of targets make artifacts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ from tinyvit.quant.quantized_network import with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
 
 SIZE = 64
+"""Image size in pixels."""
+
 CALIBRATION_COUNT = 8
+"""Number of noise images from which the scales are calibrated."""
 
 Logits = npt.NDArray[np.float64]
 
@@ -32,7 +35,16 @@ def calibrate_on_noise(network: Any) -> Recipe:
     """Return a recipe with 7-bit weights whose scales were calibrated on normal noise."""
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(CALIBRATION_COUNT, 3, SIZE, SIZE, generator=generator)
-    return Recipe("abc", SIZE, calibrate(network, noise), 7, (), "", "", CALIBRATION_COUNT)
+    return Recipe(
+        checkpoint_sha256="abc",
+        img_size=SIZE,
+        scales=calibrate(network, noise),
+        weight_bits=7,
+        float_units=(),
+        method="",
+        calibration_sha256="",
+        calibration_count=CALIBRATION_COUNT,
+    )
 
 
 def make_demo_manifest(
@@ -41,7 +53,7 @@ def make_demo_manifest(
     embedded_preprocessing: EmbeddedPreprocessing = "host",
     batch: int | None = 1,
 ) -> Manifest:
-    """Return a manifest of the demo, without golden vectors and tools."""
+    """Return a manifest of the demo without golden vectors and tool versions."""
     checkpoint = load_demo()
     manifest = build_manifest(
         checkpoint, checkpoint.labels, batch, embedded_preprocessing, precision
@@ -49,23 +61,23 @@ def make_demo_manifest(
     return replace(manifest, target=target)
 
 
-def random_input(seed: int = 0) -> npt.NDArray[np.float32]:
-    """Return one normalized image of noise, float32 (1, 3, SIZE, SIZE)."""
+def make_noise_input(seed: int = 0) -> npt.NDArray[np.float32]:
+    """Make one normalized image of noise, float32 (1, 3, SIZE, SIZE)."""
     return np.random.default_rng(seed).normal(size=(1, 3, SIZE, SIZE)).astype(np.float32)
 
 
-def random_pixels(seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Return one image of noise, uint8 (1, SIZE, SIZE, 3)."""
+def make_noise_pixels(seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Make one image of noise, uint8 (1, SIZE, SIZE, 3)."""
     return np.random.default_rng(seed).integers(0, 256, (1, SIZE, SIZE, 3), np.uint8)
 
 
-def exact_logits(network: Any, images: npt.NDArray[np.floating[Any]]) -> Logits:
-    """Return the logits of a network computed in float64, where no sum is rounded."""
+def compute_exact_logits(network: Any, images: npt.NDArray[np.floating[Any]]) -> Logits:
+    """Compute the logits of a network in float64, where the rounding of sums is negligible."""
     with torch.no_grad():
         logits = with_exact_arithmetic(network)(torch.from_numpy(images).double())
     return np.asarray(logits.numpy())
 
 
-def relative_error(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
-    """Return the largest difference as a fraction of the largest expected value."""
+def compute_relative_error(actual: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
+    """Compute the largest difference as a fraction of the largest expected value."""
     return float(np.abs(actual - expected).max() / np.abs(expected).max())

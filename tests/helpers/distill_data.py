@@ -1,4 +1,4 @@
-"""Small class folders and the requests that tests of distillation share."""
+"""Small class folders, and the teachers that tests of distillation name on command lines."""
 
 from __future__ import annotations
 
@@ -9,15 +9,20 @@ from PIL import Image
 
 CLASSES = ("n01443537", "n02123045", "n04146614")
 """WordNet ids of the class folders: goldfish, tabby, school bus."""
+
 IMAGES_PER_CLASS = 4
+
 TEACHER = f"{Path(__file__).with_name('teachers.py')}:small"
-"""The default teacher of tests, as it is named on the command line."""
+"""The default teacher of tests, as a command line names it: "file.py:function"."""
 
 
 def write_class_folders(
     folder: Path, seed: int = 0, images_per_class: int = IMAGES_PER_CLASS
 ) -> Path:
-    """Write class folders of random images; sizes differ by image, and colors by class."""
+    """Write class folders of random images and return `folder`.
+
+    Every image of a class has another size, and every class another dominant color.
+    """
     random = np.random.RandomState(seed)
     for channel, name in enumerate(CLASSES):
         (folder / name).mkdir(parents=True)
@@ -29,6 +34,6 @@ def write_class_folders(
     return folder
 
 
-def teacher_named(function: str) -> str:
-    """Name another function of `teachers.py` as the command line does."""
+def name_teacher(function: str) -> str:
+    """Return the name of a teacher in `teachers.py`, as a command line states it."""
     return TEACHER.replace(":small", f":{function}")

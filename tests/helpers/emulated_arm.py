@@ -1,8 +1,8 @@
 """A 64-bit Arm device that qemu's user-mode emulator runs.
 
-The device is a folder with Debian's arm64 Python and an installation of this project. Nothing on
-the system is changed, and no privileges are needed: apt resolves and downloads into a folder of its
-own.
+The device is a folder with Debian's arm64 Python and an installation of this project. apt resolves
+and downloads its packages into another folder, so nothing on the system is changed, and no root
+rights are needed.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import pytest
 
 DEBIAN_PACKAGES = "python3 (>= 3.10), python3-pip, libstdc++6, base-files"
 
-# The sandbox user of apt cannot enter pytest's folders; the system's own hooks would act on the
-# system; and the status file is empty because nothing is installed yet, so that apt fetches all.
+# apt must not switch to its sandbox user, who cannot enter pytest's folders. The system's hooks are
+# removed, because they would act on the system. The status file is empty, because nothing is
+# installed on the device yet, and so apt downloads every dependency.
 APT_CONFIG = """
 APT::Architecture "arm64";
 #clear APT::Architectures;
@@ -38,12 +39,17 @@ PROCESSORS = {
     "cortex-a76": ("0x41", "0xd0b"),
     "max": ("0x00", "0x051"),
 }
-"""Processor in qemu -> implementer and part in /proc/cpuinfo. The first one, of a Raspberry Pi 3,
-has no dotprod; the second one, of a Raspberry Pi 5, has it; the last one has i8mm too."""
+"""Name of a processor in qemu -> "CPU implementer" and "CPU part" in /proc/cpuinfo.
+
+The Cortex-A53 (Raspberry Pi 3) has no instructions for 8-bit products, the Cortex-A76 (Raspberry
+Pi 5) has dotprod, and qemu's "max" has dotprod and i8mm."""
 
 FEATURE_BITS = {"asimd": (16, 1), "asimddp": (16, 20), "i8mm": (26, 13)}
-"""Feature -> entry of the auxiliary vector and bit, from asm/hwcap.h of Linux."""
+"""Feature -> entry of the auxiliary vector (AT_HWCAP is 16, AT_HWCAP2 is 26) and number of the bit.
 
+The bits are those of arch/arm64/include/uapi/asm/hwcap.h in Linux."""
+
+# Prints the features of the processor that runs it.
 _FEATURES_CODE = (
     "import ctypes; getauxval = ctypes.CDLL(None).getauxval;"
     f" features = {FEATURE_BITS};"
@@ -53,12 +59,12 @@ _FEATURES_CODE = (
 
 @dataclass(frozen=True)
 class EmulatedDevice:
-    """A device in a folder.
+    """An emulated device, whose file system is a folder.
 
     Attributes:
         root: The file system of the device.
-        site: The installed packages, as pip's --target makes them.
-        qemu: Path of the emulator.
+        site: Folder of the installed Python packages, made by `pip install --target`.
+        qemu: Path of qemu's user-mode emulator.
     """
 
     root: Path
@@ -69,7 +75,7 @@ class EmulatedDevice:
         self, *arguments: str | Path, processor: str = "max"
     ) -> subprocess.CompletedProcess[str]:
         """Run the device's Python."""
-        # The user's own site-packages are for the host's architecture.
+        # PYTHONNOUSERSITE hides the user's own packages, which are for the host's architecture.
         environment = {**os.environ, "PYTHONPATH": str(self.site), "PYTHONNOUSERSITE": "1"}
         python = self.root / "usr/bin/python3"
         command = [self.qemu, "-L", self.root, "-cpu", processor, python, *arguments]
@@ -78,18 +84,18 @@ class EmulatedDevice:
     def run_command(
         self, script: str, *arguments: str | Path, processor: str
     ) -> subprocess.CompletedProcess[str]:
-        """Run an installed command of this project on a processor."""
+        """Run one of this project's commands, such as "tinyvit-verify", on a processor."""
         self._write_cpuinfo(processor)
         return self.run_python(self.site / "bin" / script, *arguments, processor=processor)
 
     def _write_cpuinfo(self, processor: str) -> None:
         """Give the device the /proc/cpuinfo of a processor, as newer versions of qemu do.
 
-        With older versions programs see that of the host. onnxruntime finds no Arm core there and
-        crashes.
+        Older versions show programs the file of the host, in which onnxruntime finds no Arm core
+        and crashes.
         """
         implementer, part = PROCESSORS[processor]
-        features = output_of(self.run_python("-c", _FEATURES_CODE, processor=processor)).strip()
+        features = get_output(self.run_python("-c", _FEATURES_CODE, processor=processor)).strip()
         (self.root / "proc").mkdir(exist_ok=True)
         (self.root / "proc" / "cpuinfo").write_text(
             "".join(
@@ -101,9 +107,9 @@ class EmulatedDevice:
 
 
 def install_debian(apt_folder: Path, root: Path) -> None:
-    """Unpack Debian's arm64 Python and its dependencies, from the system's package sources.
+    """Unpack Debian's arm64 Python and its dependencies from the system's package sources.
 
-    The test is skipped where the packages are not available.
+    The test is skipped if the packages are not available.
 
     Args:
         apt_folder: An empty folder for apt's files.
@@ -127,7 +133,7 @@ def install_debian(apt_folder: Path, root: Path) -> None:
         subprocess.run(["dpkg-deb", "-x", package, root], check=True)
 
 
-def output_of(process: subprocess.CompletedProcess[str]) -> str:
+def get_output(process: subprocess.CompletedProcess[str]) -> str:
     """Return the standard output of a process that must have succeeded."""
     assert process.returncode == 0, process.stdout + process.stderr
     return process.stdout

@@ -1,4 +1,4 @@
-"""Exports that are quick enough for tests."""
+"""Context managers that make exports quick enough for tests."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tinyvit.export.source_network import SourceNetwork
 
 
 @contextmanager
-def short_timing() -> Iterator[None]:
-    """Time every artifact in one round, for tests about the artifact and not about its speed."""
+def shorten_timing() -> Iterator[None]:
+    """Time every artifact in one round, because most tests do not depend on its speed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baseline_timing, "ROUNDS", 1)
         patch.setattr(baseline_timing, "WARMUP_ROUNDS", 0)
@@ -21,8 +21,8 @@ def short_timing() -> Iterator[None]:
 
 
 @contextmanager
-def reused_network(network: SourceNetwork) -> Iterator[None]:
-    """Let every export use a network that is traced already, whatever checkpoint it requests."""
+def reuse_network(network: SourceNetwork) -> Iterator[None]:
+    """Let every export use a network that is traced already, whatever checkpoint is requested."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline, "load_source_network", lambda plan, progress: network)
         yield

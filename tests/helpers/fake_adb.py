@@ -1,6 +1,7 @@
 """A program with the command line of Android's adb, which treats a folder as the device.
 
-It is not adb: it only shows that this project speaks its protocol. Environment variables:
+It shows that this project calls adb correctly, and nothing about adb itself. Two environment
+variables configure it:
 
     FAKE_ADB_ROOT     the file system of the device
     FAKE_ADB_DEVICES  what `adb devices` lists: "SERIAL STATE", separated by commas
@@ -23,10 +24,16 @@ PROPERTIES = {
 }
 CPUINFO = "processor\t: {}\nFeatures\t: fp asimd asimddp i8mm"
 WRITABLE_FOLDER = "/data/local/tmp"
+"""The folder of an Android device in which a shell may write and run files."""
 
 
 def main(arguments: Sequence[str], root: Path) -> int:
-    """Run one adb command, and return its exit code."""
+    """Run one adb command and return its exit code.
+
+    Args:
+        arguments: The command line of adb.
+        root: Folder that stands for the file system of the device.
+    """
     if list(arguments) == ["devices"]:
         print("List of devices attached")
         for device in filter(None, os.environ["FAKE_ADB_DEVICES"].split(",")):
@@ -46,7 +53,7 @@ def main(arguments: Sequence[str], root: Path) -> int:
 
 
 def run_in_shell(line: str, root: Path) -> int:
-    """Run a command line in a shell whose absolute paths lie below `root`."""
+    """Run a command line as the shell of the device, whose files are below `root`."""
     if line.startswith("getprop "):
         print(PROPERTIES[line.split()[1]])
         return 0

@@ -1,4 +1,4 @@
-"""Stand-ins for the CUDA driver and TensorRT, which compute on the host's memory."""
+"""Fakes of the CUDA driver and of TensorRT, which compute in the host's memory without a GPU."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from tinyvit.manifest import Manifest, SourceCheckpoint, TensorSpec
 from tinyvit.preprocess import Preprocess
 
 CLASSES, SIZE = 10, 8
-"""Classes and image size in pixels of the stand-in's network."""
+"""Number of classes and image size in pixels of the fake network."""
 
 MAX_BATCH = 4
+"""The largest batch that the fake engine accepts."""
+
 VERSION = "1.7.1.116"
 DRIVER_ERROR = 700
+"""The code that a failing driver function returns."""
 
 
 def make_manifest(**changes: Any) -> Manifest:
-    """Make a manifest for the network of the stand-in, with some fields changed."""
+    """Make a manifest for the fake network; `changes` replace some of its fields."""
     manifest = Manifest(
         model="m",
         variant="v",
@@ -42,17 +45,19 @@ def make_manifest(**changes: Any) -> Manifest:
     return dataclasses.replace(manifest, **changes)
 
 
-def expected_logits(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return the logits of the stand-in's network: twice the first values of each image."""
+def compute_expected_logits(batch: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the logits of the fake network: the first ten values of each image, times two."""
     return batch.reshape(len(batch), -1)[:, :CLASSES] * 2
 
 
 class FakeDriver:
-    """The functions of the CUDA driver, on a machine with two GPUs.
+    """A fake CUDA driver with the driver's function names, for a machine with two GPUs.
+
+    All functions return 0, which means success.
 
     Attributes:
-        memory: Address -> allocated memory.
-        failing_function: Name of a function that returns an error.
+        memory: Address -> buffer that stands for allocated GPU memory.
+        failing_function: Name of the function that returns DRIVER_ERROR; "" for none.
     """
 
     def __init__(self) -> None:
@@ -71,6 +76,7 @@ class FakeDriver:
         return 0
 
     def cuDeviceGetAttribute(self, value: Any, attribute: int, device: Any) -> int:
+        # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR: the GPU has 8.6.
         value._obj.value = {75: 8, 76: 6}[attribute]
         return 0
 
@@ -96,7 +102,7 @@ class FakeDriver:
 
 
 class FakeEngine:
-    """A deserialized engine for batches of 1 to 4, which is also its own execution context."""
+    """A fake of a deserialized TensorRT engine, which also stands for its execution context."""
 
     num_io_tensors = 2
 
@@ -117,7 +123,8 @@ class FakeEngine:
         return "float32"
 
     def get_tensor_profile_shape(self, name: str, profile: int) -> list[tuple[int, ...]]:
-        return [(batch, 3, SIZE, SIZE) for batch in (1, 1, MAX_BATCH)]
+        smallest, typical, largest = 1, 1, MAX_BATCH
+        return [(batch, 3, SIZE, SIZE) for batch in (smallest, typical, largest)]
 
     def create_execution_context(self) -> FakeEngine:
         return self
@@ -131,22 +138,22 @@ class FakeEngine:
         return shape[0] <= MAX_BATCH
 
     def execute_async_v3(self, stream: int) -> bool:
-        size_bytes = 4 * int(np.prod(self.input_shape))
+        size_bytes = np.dtype(np.float32).itemsize * int(np.prod(self.input_shape))
         data = ctypes.string_at(self.addresses["image"], size_bytes)
         batch = np.frombuffer(data, np.float32).reshape(self.input_shape)
-        logits = np.ascontiguousarray(expected_logits(batch))
+        logits = np.ascontiguousarray(compute_expected_logits(batch))
         ctypes.memmove(self.addresses["logits"], logits.ctypes.data, logits.nbytes)
         return True
 
 
 def make_fake_tensorrt(engine: FakeEngine | None) -> SimpleNamespace:
-    """Make a stand-in for the module tensorrt_rtx.
+    """Make a fake of the module tensorrt_rtx.
 
     Args:
-        engine: The engine that every file holds; None if TensorRT is to refuse every file.
+        engine: The engine that loading any file returns; None if every file is refused.
 
     Returns:
-        An object with the attributes of the module that the product uses.
+        An object with those attributes of the module that this package uses.
     """
 
     class ILogger:

@@ -1,4 +1,7 @@
-"""Weights and inputs behind the golden logits in ../shared/golden, which has a README."""
+"""Weights and inputs for which ../shared/golden has reference logits (see the README there).
+
+They are computed by a formula, so that no weights have to be stored.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,16 @@ def load_formulas(shared: Path) -> ModuleType:
 
 
 def make_golden_state(shared: Path, variant: str, layout: str) -> dict[str, Any]:
-    """Generate the state dict of a variant, with the key names of a layout, by the formula."""
+    """Compute a state dict by the formula.
+
+    Args:
+        shared: The folder ../shared.
+        variant: Name of the variant, such as "tiny_vit_5m_224".
+        layout: The layout whose key names are used, "timm" or "official" (the paper's).
+
+    Returns:
+        Key -> tensor, without the integer buffers that a checkpoint may omit.
+    """
     import torch
 
     formulas = load_formulas(shared)

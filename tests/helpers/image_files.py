@@ -1,4 +1,4 @@
-"""Image files made by Pillow, or byte by byte where Pillow cannot write what a test needs."""
+"""Image files, written by Pillow or, where Pillow cannot write what a test needs, byte by byte."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+CROP_SIZE = 160
+"""Side in pixels of the crops that `save_crops` saves."""
+
 
 def encode_image(image: Image.Image, format: str = "PNG", **options: object) -> bytes:
-    """Encode an image with Pillow; `options` are those of the format."""
+    """Encode an image with Pillow; `options` are Pillow's save options for the format."""
     buffer = io.BytesIO()
     image.save(buffer, format, **options)
     return buffer.getvalue()
@@ -25,10 +28,15 @@ def make_png(
     rows: bytes,
     *chunks: tuple[bytes, bytes],
 ) -> bytes:
-    """Write a PNG file from its parts.
+    """Make the bytes of a PNG file.
 
-    `size` is width and height, `rows` are the filtered rows before compression, and `chunks` are
-    the names and contents of chunks between the header and the pixels.
+    Args:
+        size: Width and height in pixels.
+        depth: Bits per channel.
+        color_type: Color type of the PNG specification: 0 gray, 2 RGB, 3 palette, 4 gray with
+            alpha, 6 RGB with alpha.
+        rows: The rows of pixels, each with its filter byte, not compressed.
+        chunks: Names and contents of additional chunks between the header and the pixels.
     """
     header = struct.pack(">IIBBBBB", *size, depth, color_type, 0, 0, 0)
     parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
@@ -41,15 +49,22 @@ def _make_chunk(name: bytes, content: bytes) -> bytes:
 
 
 def save_crops(photographs: Path, folder: Path, count: int) -> list[Path]:
-    """Save random crops of the two example photographs, enough to calibrate int8 with.
+    """Save random crops of the two example photographs as images for calibration.
 
-    `photographs` is the folder of the originals, and `count` the number of crops of each.
+    Args:
+        photographs: Folder of cat.jpg and coffee.jpg.
+        folder: An existing folder for the crops.
+        count: Number of crops of each photograph.
+
+    Returns:
+        The paths of all crops.
     """
     rng, paths = np.random.default_rng(0), []
     for name in ("cat.jpg", "coffee.jpg"):
         with Image.open(photographs / name) as photograph:
             for i, (left, top) in enumerate(rng.random((count, 2))):
-                x, y = int(left * (photograph.width - 160)), int(top * (photograph.height - 160))
+                x = int(left * (photograph.width - CROP_SIZE))
+                y = int(top * (photograph.height - CROP_SIZE))
                 paths.append(folder / f"{i}-{name}.png")
-                photograph.crop((x, y, x + 160, y + 160)).save(paths[-1])
+                photograph.crop((x, y, x + CROP_SIZE, y + CROP_SIZE)).save(paths[-1])
     return paths

@@ -1,4 +1,4 @@
-"""The modules of this repository and the imports between them, found without importing anything."""
+"""The imports between the modules of this repository, found by parsing and not by importing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LAYERS = {
     "distill": 4,
     "studies": 5,
 }
-"""Levels of the folders. A module may import from lower levels and from its own folder."""
+"""Folder -> level of its layer. A module may import from lower levels and from its own folder."""
 
 PACKAGED_FOLDERS = [name for name in LAYERS if name not in ("tinyvit", "studies")]
 """Top-level folders that setup.cfg maps into the package. The wheel does not contain studies/."""
@@ -39,24 +39,25 @@ class Import:
 
 
 def list_modules() -> dict[str, Path]:
-    """Return the file of every module of the package and of studies/, by import name."""
+    """Return import name -> file, for every module of the package and of studies/."""
     folders = {"": ROOT / "src" / "tinyvit"}
     folders.update({name: ROOT / name for name in (*PACKAGED_FOLDERS, "studies")})
     modules = {}
     for name, folder in folders.items():
         for file in folder.rglob("*.py"):
-            inside = file.relative_to(folder).with_suffix("").parts
-            if not name and inside[0] in LAYERS:
-                continue  # a symlink to one of the other folders
-            parts = [part for part in ("tinyvit", name, *inside) if part and part != "__init__"]
+            path_parts = file.relative_to(folder).with_suffix("").parts
+            if not name and path_parts[0] in LAYERS:
+                continue  # The folder is a symbolic link to one of the other folders.
+            parts = [part for part in ("tinyvit", name, *path_parts) if part and part != "__init__"]
             modules[".".join(parts)] = file
     return modules
 
 
-def layer_of(module: str) -> str:
-    """Return the folder that a module belongs to; "tinyvit" for the foundation."""
-    second = module.split(".")[1] if "." in module else "tinyvit"
-    return second if second in LAYERS else "tinyvit"
+def find_layer(module: str) -> str:
+    """Return the layer of a module, a key of LAYERS; "tinyvit" is the foundation."""
+    _, _, inside = module.partition(".")
+    folder = inside.split(".")[0]
+    return folder if folder in LAYERS else "tinyvit"
 
 
 def find_imports(file: Path) -> Iterator[Import]:
@@ -64,8 +65,11 @@ def find_imports(file: Path) -> Iterator[Import]:
     yield from _visit(ast.parse(file.read_text(encoding="utf-8")), is_for_types=False)
 
 
-def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
-    """Return which modules each module imports, in functions too, but not those for types only."""
+def build_import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Return, for each module, the modules that it imports.
+
+    Imports inside functions count. Imports that only type checkers execute do not count.
+    """
     graph: dict[str, set[str]] = {}
     for module, file in modules.items():
         names = [imported.name for imported in find_imports(file) if not imported.is_for_types]
@@ -74,7 +78,7 @@ def import_graph(modules: Mapping[str, Path]) -> dict[str, set[str]]:
 
 
 def find_cycle(graph: Mapping[str, set[str]]) -> list[str]:
-    """Return a shortest cycle of imports, the first module at both ends; [] if there is none."""
+    """Return a shortest cycle of imports, which begins and ends with the same module, or []."""
     cycles = [cycle for module in sorted(graph) if (cycle := _shortest_cycle(module, graph))]
     return min(cycles, key=len, default=[])
 
@@ -94,6 +98,7 @@ def _shortest_cycle(start: str, graph: Mapping[str, set[str]]) -> list[str]:
 
 
 def _visit(node: ast.AST, is_for_types: bool) -> Iterator[Import]:
+    """Yield the imports in a node of a syntax tree and below it."""
     if isinstance(node, ast.Import):
         yield from (Import(alias.name, is_for_types) for alias in node.names)
     elif isinstance(node, ast.ImportFrom):

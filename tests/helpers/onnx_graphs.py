@@ -11,11 +11,16 @@ import pytest
 
 onnx = pytest.importorskip("onnx", reason="makes the test files")
 
-ACTIVATION_SCALE, WEIGHT_SCALE, BIAS_SCALE = (np.float32(s) for s in (0.05, 0.01, 0.0005))
+ACTIVATION_SCALE, WEIGHT_SCALE = np.float32(0.05), np.float32(0.01)
+BIAS_SCALE = np.float32(0.0005)
+"""Integer kernels need biases with the product of both other scales."""
 
 
 class OnnxGraphBuilder:
-    """Builds an ONNX file node by node; the methods that add something return the value's name."""
+    """Builds an ONNX graph node by node.
+
+    The methods that add a value to the graph return its name, which is the input of later nodes.
+    """
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -23,18 +28,19 @@ class OnnxGraphBuilder:
         self._rng = np.random.default_rng(0)
 
     def add_constant(self, value: Any) -> str:
+        """Add a constant tensor (an ONNX initializer)."""
         name = f"c{len(self._constants)}"
         self._constants.append(onnx.numpy_helper.from_array(np.asarray(value), name))
         return name
 
     def add_node(self, op_type: str, *inputs: str, **attributes: Any) -> str:
-        """Add a node without a name, which files may have, and return its output."""
+        """Add a node with one output. It has no name, as in some exporters' files."""
         output = f"v{len(self._nodes)}"
         self._nodes.append(onnx.helper.make_node(op_type, inputs, [output], **attributes))
         return output
 
     def quantize(self, value: str, dtype: type = np.uint8) -> str:
-        """Round a value to 8-bit integers and back."""
+        """Add nodes that quantize a value to 8 bits and dequantize it."""
         zero_point = dtype(128 if dtype == np.uint8 else 0)
         parameters = (self.add_constant(ACTIVATION_SCALE), self.add_constant(zero_point))
         quantized = self.add_node("QuantizeLinear", value, *parameters)
@@ -52,7 +58,7 @@ class OnnxGraphBuilder:
         return self._add_dequantized(np.ones(size, np.int32), BIAS_SCALE)
 
     def save(self, path: Path, input_shape: Sequence[Any], output_shape: Sequence[Any]) -> Path:
-        """Save the graph; its input is "x", and its last node computes the output "y"."""
+        """Save the graph. Its input is "x"; the last node computes its output "y"."""
         self._nodes[-1].output[0] = "y"
         inputs, outputs = (
             [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)]
@@ -64,14 +70,19 @@ class OnnxGraphBuilder:
         return path
 
     def _add_dequantized(self, integers: Any, scale: np.float32) -> str:
-        """Add integers with the same scale for each channel of their first axis."""
+        """Add integers and dequantize them with `scale` for each channel of their first axis."""
         channels = len(integers)
         parameters = (integers, np.full(channels, scale), np.zeros(channels, integers.dtype))
         return self.add_node("DequantizeLinear", *map(self.add_constant, parameters), axis=0)
 
 
 def save_linear_layers(path: Path, has_float_bias: bool) -> Path:
-    """Save two int8 linear layers, 64 to 48 to 10; the second one's bias may be float32."""
+    """Save a network of two int8 linear layers, with 64 inputs, 48 hidden values and 10 outputs.
+
+    Args:
+        path: File to write.
+        has_float_bias: Whether the bias of the second layer is float32 instead of int32.
+    """
     graph = OnnxGraphBuilder()
     hidden = graph.add_node(
         "Gemm", graph.quantize("x"), graph.add_int8_weights(48, 64), graph.add_bias(48), transB=1
@@ -82,11 +93,14 @@ def save_linear_layers(path: Path, has_float_bias: bool) -> Path:
 
 
 def save_attention(path: Path, int8_products: int) -> Path:
-    """Save softmax(x x') x of 4 heads, 49 tokens, width 32.
+    """Save an attention of 4 heads with 49 tokens of width 32, without linear layers.
+
+    Queries, keys and values are the input times 0.5, 1.5 and 2.5.
 
     Args:
-        path: Where to save it.
-        int8_products: How many of the two products use 8-bit integers: none, the first, or both.
+        path: File to write.
+        int8_products: How many of the two matrix products have int8 operands: 0, 1 (queries and
+            keys) or 2.
     """
     graph = OnnxGraphBuilder()
     query, key, value = (
@@ -103,20 +117,23 @@ def save_attention(path: Path, int8_products: int) -> Path:
 
 
 def save_convolutions(path: Path, has_int8_activations: bool) -> Path:
-    """Save a 3 x 3 and a depthwise convolution with int8 weights.
+    """Save a network of a 3 x 3 convolution and a depthwise convolution, both with int8 weights.
 
-    Without int8 activations the weights are only stored as integers.
+    Args:
+        path: File to write.
+        has_int8_activations: Whether activations are quantized too. Otherwise the weights are
+            stored as integers, and the convolutions compute in float32.
     """
     graph = OnnxGraphBuilder()
 
-    def activation(value: str) -> str:
+    def maybe_quantize(value: str) -> str:
         return graph.quantize(value) if has_int8_activations else value
 
     weights, bias = graph.add_int8_weights(16, 8, 3, 3), graph.add_bias(16)
-    value = graph.add_node("Conv", activation("x"), weights, bias, pads=[1] * 4)
+    value = graph.add_node("Conv", maybe_quantize("x"), weights, bias, pads=[1] * 4)
     weights, bias = graph.add_int8_weights(16, 1, 3, 3), graph.add_bias(16)
     value = graph.add_node(
-        "Conv", activation(value), weights, bias, pads=[1] * 4, strides=[2, 2], group=16
+        "Conv", maybe_quantize(value), weights, bias, pads=[1] * 4, strides=[2, 2], group=16
     )
     if has_int8_activations:
         graph.quantize(value)

@@ -1,4 +1,4 @@
-"""Comparing predictions of the same images."""
+"""A comparison of two lists of predictions for the same images."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ def predictions_agree(
     results: Sequence[list[Prediction]], expected: Sequence[list[Prediction]]
 ) -> bool:
     """Return whether all images get the same classes in the same order with nearly equal scores."""
-    return all(
-        [prediction.index for prediction in result] == [prediction.index for prediction in wanted]
-        and np.allclose(
-            [prediction.score for prediction in result], [prediction.score for prediction in wanted]
-        )
-        for result, wanted in zip(results, expected, strict=True)
-    )
+    for actual, wanted in zip(results, expected, strict=True):
+        if [item.index for item in actual] != [item.index for item in wanted]:
+            return False
+        if not np.allclose([item.score for item in actual], [item.score for item in wanted]):
+            return False
+    return True

@@ -1,4 +1,4 @@
-"""Checks that preprocessing inside a file gives the pixels that the host's preprocessing gives."""
+"""Checks that a file with preprocessing inside computes the same pixels as `Preprocess`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyvit.preprocess import Preprocess
 Array = npt.NDArray[Any]
 Pixels = npt.NDArray[np.uint8]
 Runner = Callable[[Array], Array]
-"""Runs a model on one batch."""
+"""A function that runs a model on one batch: input -> output."""
 
 PREPROCESS_KINDS = (
     Preprocess(64, 68),
@@ -25,7 +25,7 @@ PREPROCESS_KINDS = (
     Preprocess(96, 96, "squash"),
     Preprocess(96, 96, "squash", "bilinear", (0.5, 0.4, 0.3), (0.2, 0.3, 0.4)),
 )
-"""Every kind of preprocessing that a file can contain."""
+"""At least one example of every crop and filter that a file can contain."""
 
 _LANDSCAPE = ((300, 400), (69, 71), (1, 300), (1, 5000))
 _PORTRAIT = ((400, 300), (97, 96), (500, 61), (160, 10), (161, 10), (1000, 9), (300, 1), (5000, 1))
@@ -33,8 +33,8 @@ IMAGE_SIZES = (*_LANDSCAPE, *_PORTRAIT, (375, 500), (68, 68), (10, 7), (1, 1))
 """(height, width) of images that are hard to resize."""
 
 
-def preprocess_id(preprocess: Preprocess) -> str:
-    """Name a kind of preprocessing in the names of tests."""
+def name_preprocess(preprocess: Preprocess) -> str:
+    """Return the name of a preprocessing for test reports."""
     return f"{preprocess.size}-{preprocess.resize}-{preprocess.crop}-{preprocess.interpolation}"
 
 
@@ -52,16 +52,18 @@ def read_photographs(shared: Path) -> Iterator[tuple[str, Pixels]]:
         yield path.name, np.asarray(Image.open(path).convert("RGB"))
 
 
-def level_differences(network_input: Array, pixels: Pixels, preprocess: Preprocess) -> Array:
-    """Compare a network's input with the one that the host would make.
+def compute_level_differences(
+    network_input: Array, pixels: Pixels, preprocess: Preprocess
+) -> Array:
+    """Compare a network's input with the one that `Preprocess` makes outside of the file.
 
     Args:
-        network_input: What a file computed from `pixels`, (1, 3, size, size), normalized.
+        network_input: The input that a file computed from `pixels`: normalized, (1, 3, size, size).
         pixels: The image.
-        preprocess: The preprocessing of both.
+        preprocess: The preprocessing that is inside the file.
 
     Returns:
-        Absolute differences in levels of 0 to 255, (size, size, 3).
+        Absolute differences of the pixels, (size, size, 3), in levels from 0 to 255.
     """
     std, mean = np.asarray(preprocess.std), np.asarray(preprocess.mean)
     levels = (np.moveaxis(network_input[0].astype(float), 0, -1) * std + mean) * 255
@@ -71,29 +73,30 @@ def level_differences(network_input: Array, pixels: Pixels, preprocess: Preproce
 
 
 def check_hard_sizes(run: Runner, preprocess: Preprocess) -> None:
-    """Check images of every size that is hard to resize."""
+    """Check images of all `IMAGE_SIZES`: few pixels differ, and by two levels at most."""
     for size in IMAGE_SIZES:
         pixels = make_image(*size)
-        differences = level_differences(run(pixels[None]), pixels, preprocess)
-        # A pixel that the first of two passes rounds the other way can differ by two levels after
-        # the second pass, once in a million.
+        differences = compute_level_differences(run(pixels[None]), pixels, preprocess)
+        # Images are resized in two passes, each of which rounds. About one pixel in a million
+        # is rounded differently in the first pass, and then differs by two levels.
         assert differences.max() <= 2, size
         assert (differences > 1).sum() <= 2, size
-        # Ratios such as 5 : 3 give exact halves, which the last bit of a weight rounds up or down.
+        # Ratios such as 5 : 3 give values halfway between two levels. The last bit of a weight
+        # decides whether they are rounded up or down.
         assert (differences > 0).mean() < 0.03, size
 
 
 def check_image(run: Runner, pixels: Pixels, preprocess: Preprocess, name: str = "") -> None:
-    """Check an image whose size is not special: hardly any pixel differs, and by one level only."""
-    differences = level_differences(run(pixels[None]), pixels, preprocess)
+    """Check an image of ordinary size: hardly any pixel differs, and by one level at most."""
+    differences = compute_level_differences(run(pixels[None]), pixels, preprocess)
     assert differences.max() <= 1, name
     assert (differences > 0).mean() < 0.001, name
 
 
 def check_crop_position(run: Runner, preprocess: Preprocess) -> None:
-    """Check where the crop starts, with images that need no resize: no pixel may differ."""
+    """Check where the crop starts: with images that are not resized, no pixel may differ."""
     size = preprocess.size
     for excess in range(9):
         for shape in ((size, size + excess), (size + excess, size)):
             pixels = make_image(*shape)
-            assert not level_differences(run(pixels[None]), pixels, preprocess).any(), shape
+            assert not compute_level_differences(run(pixels[None]), pixels, preprocess).any(), shape

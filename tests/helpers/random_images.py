@@ -1,4 +1,4 @@
-"""Image files of random pixels. Every number gives another image."""
+"""Images of random pixels. Each number is a seed and gives a different image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import numpy as np
 from PIL import Image
 
 
-def random_image(number: int, size: tuple[int, int] = (20, 24)) -> Image.Image:
-    """Return an RGB image. `size` is (height, width)."""
+def make_random_image(number: int, size: tuple[int, int] = (20, 24)) -> Image.Image:
+    """Make an RGB image from the seed `number`; `size` is (height, width) in pixels."""
     return Image.fromarray(np.random.default_rng(number).integers(0, 256, (*size, 3), np.uint8))
 
 
 def save_random_images(
     folder: Path, numbers: Iterable[int], size: tuple[int, int] = (20, 24)
 ) -> Path:
-    """Save one PNG file for each number, create the folder where needed, and return the folder."""
+    """Save one PNG file for each number, in a folder that may not exist yet; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
-        random_image(number, size).save(folder / f"{number:03}.png")
+        make_random_image(number, size).save(folder / f"{number:03}.png")
     return folder

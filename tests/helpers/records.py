@@ -1,4 +1,4 @@
-"""Benchmark records with synthetic numbers, for tests of what reads records."""
+"""Benchmark records with invented numbers, for tests of reports and comparisons."""
 
 from __future__ import annotations
 
@@ -25,16 +25,42 @@ from tinyvit.bench.record import (
 from tinyvit.runtimes.base import RuntimeInfo
 
 DESK = DeviceInfo(
-    "desk", "Linux 6", "x86_64", "AMD EPYC", ("AVX2",), 2, 2**34, "powersave", 3000.0, 2900.0
+    name="desk",
+    system="Linux 6",
+    architecture="x86_64",
+    cpu="AMD EPYC",
+    cpu_features=("AVX2",),
+    core_count=2,
+    memory_bytes=2**34,
+    governor="powersave",
+    clock_before_mhz=3000.0,
+    clock_after_mhz=2900.0,
 )
-BOARD = DeviceInfo("board", "Linux 5", "aarch64", "Cortex-A78", ("dotprod",), 4, None, None, None)
+
+BOARD = DeviceInfo(
+    name="board",
+    system="Linux 5",
+    architecture="aarch64",
+    cpu="Cortex-A78",
+    cpu_features=("dotprod",),
+    core_count=4,
+    memory_bytes=None,
+    governor=None,
+    clock_before_mhz=None,
+)
+"""A device that does not report its memory, governor and clock rate."""
+
+MIN_SAMPLES_FOR_P99 = 662
+"""A record with fewer samples does not state the 99th percentile."""
+
 HOSTILE = "<script>alert('x')</script>|=1+1"
-"""A path that would be markup in HTML, a cell border in Markdown and a formula in CSV."""
+"""A path that would be markup in HTML, the border of a cell in Markdown, and a formula in CSV."""
 
 
 def make_artifact(
     path: str, engine: str = "onnxruntime", precision: str = "float32"
 ) -> ArtifactInfo:
+    """Make the description of an artifact that was measured on two threads."""
     return ArtifactInfo(
         path=path,
         sha256=(path.encode().hex() * 64)[:64],
@@ -47,11 +73,19 @@ def make_artifact(
 
 
 def make_latency(
-    path: str, ms: float, *, turns: int = 30, seed: int = 0, **changes: Any
+    path: str, typical_ms: float, *, turns: int = 30, seed: int = 0, **changes: Any
 ) -> LatencyResult:
-    """Make the result of `turns` turns of ten queries each, with a noise of 2% around `ms`."""
-    times = ms * np.random.default_rng(seed).lognormal(0, 0.02, (turns, 10))
-    has_p99 = times.size >= 662
+    """Make a result with random times around `typical_ms`.
+
+    Args:
+        path: Path of the artifact.
+        typical_ms: Typical time of a query in milliseconds; the times vary by about 2%.
+        turns: Number of turns, of ten queries each.
+        seed: Seed of the random times.
+        changes: Fields of the result that replace the computed ones.
+    """
+    times = typical_ms * np.random.default_rng(seed).lognormal(0, 0.02, (turns, 10))
+    has_p99 = times.size >= MIN_SAMPLES_FOR_P99
     result = LatencyResult(
         artifact=make_artifact(path),
         scenario="single-stream",
@@ -67,7 +101,7 @@ def make_latency(
         p99_ms=float(np.quantile(times, 0.99)) if has_p99 else None,
         p90_bound_ms=float(np.quantile(times, 0.95)),
         p99_bound_ms=float(times.max()) if has_p99 else None,
-        images_per_s=1000 / ms,
+        images_per_s=1000 / typical_ms,
         turns_ms=tuple(map(tuple, times.tolist())),
         load_ms=50.0,
     )
@@ -77,6 +111,7 @@ def make_latency(
 def make_accuracy(
     path: str, correct: int, images: int = 1000, reference: ReferenceComparison | None = None
 ) -> AccuracyResult:
+    """Make a result in which `correct` of `images` classified images have the correct class."""
     top1 = 100 * correct / images
     return AccuracyResult(
         artifact=make_artifact(path),
@@ -91,11 +126,18 @@ def make_accuracy(
         preprocess="resize 235",
         images_per_s=50.0,
         reference=reference,
-        classes=(ClassAccuracy(HOSTILE, "n00000001", 100, 70.0, 75.0),),
+        classes=(
+            ClassAccuracy(
+                label=HOSTILE, wnid="n00000001", image_count=100, top1=70.0, reference_top1=75.0
+            ),
+        ),
     )
 
 
-def latency_record(*results: LatencyResult, device: DeviceInfo = DESK, **changes: Any) -> Record:
+def make_latency_record(
+    *results: LatencyResult, device: DeviceInfo = DESK, **changes: Any
+) -> Record:
+    """Make a record of latencies; `changes` replace some of its fields."""
     record = Record(
         kind="latency",
         date="2026-01-02T03:04:05+00:00",
@@ -108,7 +150,10 @@ def latency_record(*results: LatencyResult, device: DeviceInfo = DESK, **changes
     return replace(record, **changes)
 
 
-def accuracy_record(*results: AccuracyResult, device: DeviceInfo = DESK, **changes: Any) -> Record:
+def make_accuracy_record(
+    *results: AccuracyResult, device: DeviceInfo = DESK, **changes: Any
+) -> Record:
+    """Make a record of accuracies; `changes` replace some of its fields."""
     record = Record(
         kind="accuracy",
         date="2026-01-03T03:04:05+00:00",
@@ -122,41 +167,52 @@ def accuracy_record(*results: AccuracyResult, device: DeviceInfo = DESK, **chang
     return replace(record, **changes)
 
 
-def full_records() -> list[Record]:
-    """Make records of two devices with five latencies, and at least one of all that reports show.
+def make_full_records() -> list[Record]:
+    """Make records that together contain everything a report can show.
 
-    In order: latencies on DESK, latencies on BOARD, accuracies on DESK.
+    Returns:
+        Three latencies on DESK, two latencies on BOARD, and three accuracies on DESK.
     """
     detailed = make_latency(
         "demo.onnx",
         20,
         turns=70,
         stages_ms={"decode": 1.5, "resize": 2.25, "network": 16.0, "top-k": 0.125},
-        cold_start=ColdStart(120.0, 80.0, 25.0, 140 * 2**20),
-        operators=(OperatorTime("QGemm", 60, 5.5, True),),
+        cold_start=ColdStart(
+            import_ms=120.0,
+            load_ms=80.0,
+            first_inference_ms=25.0,
+            peak_memory_bytes=140 * 2**20,
+        ),
+        operators=(OperatorTime("QGemm", node_count=60, time_ms=5.5, is_integer=True),),
         peak_share=0.72,
     )
-    ratio = LatencyRatio("demo.onnx", 0.55, 0.54, 0.56)
-    desk = latency_record(
+    ratio = LatencyRatio("demo.onnx", median=0.55, low=0.54, high=0.56)
+    desk = make_latency_record(
         detailed,
         make_latency("demo.int8.onnx", 11, seed=1, ratio=ratio),
         make_latency(HOSTILE, 40, seed=2, is_steady=False),
         warnings=("other processes used 12% of a core",),
         failures=("x.pte: damaged",),
-        peak_rates=PeakRates(2, 101, 444, 44),
+        peak_rates=PeakRates(
+            threads=2, float32_gmacs_per_s=101, int8_gmacs_per_s=444, memory_gb_per_s=44
+        ),
         baselines=(
             BaselineResult(
-                "benchmark_app", "demo.onnx", 20.5, LatencyRatio("benchmark_app", 0.98, 0.95, 1.01)
+                name="benchmark_app",
+                artifact_path="demo.onnx",
+                median_ms=20.5,
+                ratio=LatencyRatio("benchmark_app", median=0.98, low=0.95, high=1.01),
             ),
         ),
     )
-    board = latency_record(
+    board = make_latency_record(
         make_latency("demo.onnx", 90, seed=3),
         make_latency("demo.int8.onnx", 50, seed=4),
         device=BOARD,
     )
-    comparison = ReferenceComparison("demo.onnx", 99.3, 5, 2, 0.45)
-    accuracy = accuracy_record(
+    comparison = ReferenceComparison("demo.onnx", agreement=99.3, worse=5, better=2, p_value=0.45)
+    accuracy = make_accuracy_record(
         make_accuracy("demo.onnx", 852),
         make_accuracy("demo.int8.onnx", 849, reference=comparison),
         make_accuracy(HOSTILE, 700),

@@ -1,4 +1,4 @@
-"""A model of int8 kernels that saturate, as those for x86 without VNNI do."""
+"""A simulation of int8 kernels whose sums saturate: those for x86 processors without VNNI."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ UINT8_MAX = 255
 
 
 class SaturatingLayer(nn.Module):
-    """A quantized layer as kernels of x86 without VNNI compute it, in float64.
+    """A quantized layer as kernels for x86 without VNNI compute it, simulated in float64.
 
-    The kernels multiply uint8 activations (the int8 value + 128) by int8 weights and add pairs of
-    products in int16, which saturates (vpmaddubsw). A pair are neighbors in the order of the sum:
-    input channels, and for convolutions channels within rows and columns. The result is the exact
-    one minus what saturation cuts off. Depthwise convolutions add no pairs.
+    The kernels multiply uint8 activations (the int8 value + 128) by int8 weights, and add the
+    products in pairs with the instruction vpmaddubsw. The sum of a pair is an int16 that saturates:
+    a larger sum is replaced by the largest int16. A pair consists of neighboring input channels
+    (of one kernel position, in convolutions). Depthwise convolutions add no pairs.
+
+    The simulation computes the exact result and subtracts what saturation cuts off.
     """
 
     def __init__(self, layer: QuantizedLayer) -> None:
@@ -31,13 +33,14 @@ class SaturatingLayer(nn.Module):
         self.layer = layer
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Compute the layer's output: (..., inputs) -> (..., outputs), or NCHW -> NCHW."""
         exact, layer = self.layer(x), self.layer
         integers = (x / layer.input_quantizer.scale).round().clamp(-128, 127)
         if layer.convolution is None:
             lost = self._lost_to_saturation(integers.flatten(0, -2), layer.weight)
             return exact - lost.reshape(exact.shape)
         stride, padding, groups = layer.convolution
-        if groups > 1:
+        if groups > 1:  # a depthwise convolution
             return exact
         batch, channels = x.shape[:2]
         patches = F.unfold(integers, layer.weight.shape[2:], padding=padding, stride=stride)
@@ -48,19 +51,25 @@ class SaturatingLayer(nn.Module):
         return exact - lost.reshape(exact.shape)
 
     def _lost_to_saturation(self, rows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Return what saturation cuts off, (n, outputs), in the unit of the output.
+        """Compute what saturation cuts off.
 
-        `rows` are integers (n, inputs) from -128 to 127, `weight` is (outputs, inputs).
+        Args:
+            rows: Activations (n, inputs), integers from -128 to 127.
+            weight: Weights (outputs, inputs), integers.
+
+        Returns:
+            The exact sum minus the saturated sum, (n, outputs), in units of the layer's output.
         """
-        pairs = (rows + 128).unflatten(1, (-1, 2))
-        weights = weight.double().unflatten(1, (-1, 2))
+        pairs = (rows + 128).unflatten(1, (-1, 2))  # (n, inputs / 2, 2)
+        weights = weight.double().unflatten(1, (-1, 2))  # (outputs, inputs / 2, 2)
         lost = torch.zeros(len(rows), len(weight), dtype=torch.float64)
         can_saturate = (weights.clamp_min(0).sum(2) * UINT8_MAX > INT16_MAX) | (
             weights.clamp_max(0).sum(2) * UINT8_MAX < INT16_MIN
         )
-        for k in can_saturate.any(0).nonzero().flatten().tolist():
-            sums = pairs[:, k] @ weights[can_saturate[:, k], k].T
-            lost[:, can_saturate[:, k]] += sums - sums.clamp(INT16_MIN, INT16_MAX)
+        for pair in can_saturate.any(0).nonzero().flatten().tolist():
+            outputs = can_saturate[:, pair]
+            sums = pairs[:, pair] @ weights[outputs, pair].T
+            lost[:, outputs] += sums - sums.clamp(INT16_MIN, INT16_MAX)
         return lost * self.layer.scales.double() * self.layer.input_quantizer.scale
 
 

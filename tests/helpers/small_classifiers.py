@@ -22,15 +22,25 @@ from tinyvit.manifest import MANIFEST_KEY, GoldenVectors, Manifest, SourceCheckp
 from tinyvit.preprocess import Preprocess
 
 SIZE, CLASSES = 32, 10
+"""Image size in pixels, and number of classes."""
+
 _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 
 ArtifactBuilder = Callable[..., Path]
-"""(suffix=".onnx", embedded_preprocessing="host", batch="batch", manifest=True) -> path."""
+"""A function (suffix=".onnx", stage="host", batch="batch", manifest=True) -> path of an artifact.
+
+`manifest` states whether the artifact has one; `batch` is a number of images, or "batch" for any.
+"""
 
 
-def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:
-    """Make the manifest of a small classifier, without golden vectors."""
+def make_manifest(stage: str, batch: int | str) -> Manifest:
+    """Make the manifest of a small classifier, without golden vectors.
+
+    Args:
+        stage: The preprocessing inside the file: "host" (none), "normalize" or "full".
+        batch: Number of images per batch, or "batch" for any number.
+    """
     shapes = {
         "host": (batch, 3, SIZE, SIZE),
         "normalize": (batch, SIZE, SIZE, 3),
@@ -56,8 +66,11 @@ def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:
     )
 
 
-def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
-    """Make the ONNX model of a small classifier, without a manifest."""
+def make_network(stage: str, batch: int | str) -> Any:
+    """Make the ONNX model of a small classifier, without a manifest.
+
+    The arguments are those of `make_manifest`.
+    """
     onnx = pytest.importorskip("onnx", reason="makes the test files")
     helper = onnx.helper
     rng = np.random.default_rng(0)
@@ -71,6 +84,7 @@ def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
     nodes: list[Any] = []
 
     def add(op_type: str, *constant_inputs: str, **attributes: Any) -> None:
+        """Add a node whose first input is the output of the node before it."""
         inputs = [nodes[-1].output[0] if nodes else "image", *constant_inputs]
         nodes.append(helper.make_node(op_type, inputs, [f"t{len(nodes)}"], **attributes))
 
@@ -100,7 +114,7 @@ def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
 
 
 def save_onnx(path: Path, model: Any, manifest: Manifest | None) -> Path:
-    """Save a model as .onnx, with other metadata and the manifest if there is one."""
+    """Save an ONNX model; with a manifest, the file also gets a metadata entry of another tool."""
     onnx = pytest.importorskip("onnx", reason="makes the test files")
     if manifest:
         onnx.helper.set_model_props(model, {"other": "x", MANIFEST_KEY: manifest.to_json()})
@@ -109,22 +123,25 @@ def save_onnx(path: Path, model: Any, manifest: Manifest | None) -> Path:
 
 
 def save_openvino_ir(path: Path, model: Any, manifest: Manifest | None) -> Path:
-    """Save an ONNX model as .xml and .bin, with the manifest if there is one."""
+    """Convert an ONNX model to an OpenVINO IR (.xml and .bin) and store the manifest, if any."""
     openvino = pytest.importorskip("openvino", reason="an optional engine")
     converted = openvino.convert_model(save_onnx(path.with_suffix(".tmp.onnx"), model, None))
     openvino.save_model(converted, path, compress_to_fp16=False)
     if manifest:
-        # The hash is computed here because every conversion numbers its operations anew.
+        # The hash can only be computed now, because every conversion numbers its operations anew.
         manifest = dataclasses.replace(
-            manifest, target="openvino", content_sha256=openvino_ir_sha256(path)
+            manifest, target="openvino", content_sha256=hash_openvino_ir(path)
         )
         converted.set_rt_info(manifest.to_json(), [MANIFEST_KEY, "manifest"])
         openvino.save_model(converted, path, compress_to_fp16=False)
     return path
 
 
-def openvino_ir_sha256(path: Path) -> str:
-    """Hash an IR without its manifest, by another XML parser than the production code's."""
+def hash_openvino_ir(path: Path) -> str:
+    """Hash an OpenVINO IR without its manifest, with another XML parser than the package uses.
+
+    The hash covers the elements of the .xml file, except for the manifest, and the .bin file.
+    """
     digest, texts = hashlib.sha256(), [""]
 
     def hash_event(*event: object) -> None:
@@ -149,7 +166,14 @@ def openvino_ir_sha256(path: Path) -> str:
 def add_golden_vectors(
     manifest: Manifest, bare_file: Path, embedded_preprocessing: str, batch: int | str
 ) -> Manifest:
-    """Add golden vectors and the content hash of an .onnx without metadata to its manifest."""
+    """Return a copy of a manifest with golden vectors and a content hash.
+
+    Args:
+        manifest: The manifest.
+        bare_file: The .onnx file without metadata, which computes the logits and is hashed.
+        stage: The preprocessing inside the file.
+        batch: Number of images per batch, or "batch" for any number.
+    """
     ort = pytest.importorskip("onnxruntime")
     session = ort.InferenceSession(str(bare_file))
     logits = []
@@ -169,7 +193,18 @@ def add_golden_vectors(
 def build_classifier(
     folder: Path, suffix: str, embedded_preprocessing: str, batch: int | str, with_manifest: bool
 ) -> Path:
-    """Build a small classifier as a file called "test" plus suffix."""
+    """Build a small classifier.
+
+    Args:
+        folder: An existing folder for the artifact, which is called "test".
+        suffix: ".onnx" or ".xml" (OpenVINO).
+        stage: The preprocessing inside the file: "host" (none), "normalize" or "full".
+        batch: Number of images per batch, or "batch" for any number.
+        with_manifest: Whether the artifact gets a manifest.
+
+    Returns:
+        Path of the artifact.
+    """
     manifest = None
     if with_manifest:
         bare_file = save_onnx(

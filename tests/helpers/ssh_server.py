@@ -1,4 +1,4 @@
-"""A real OpenSSH server on the loopback address, with keys and configuration of its own."""
+"""A real OpenSSH server on the loopback address, with its own keys and configuration."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from tinyvit.bench.devices.transport import SshTransport
 _INSTALLED_SSHD = Path("/usr/sbin/sshd")
 SSHD = shutil.which("sshd") or (str(_INSTALLED_SSHD) if _INSTALLED_SSHD.exists() else None)
 """Path of the server program; None if it is not installed."""
+
 ADDRESS = "127.0.0.1"
 
 
@@ -26,11 +27,11 @@ class SshServer:
     """A running server.
 
     Attributes:
-        process: The server.
-        client_config: Configuration file for the client.
-        known_hosts: File with the server's key, which the client configuration names.
-        user_key: Private key that the server accepts, which the client configuration names.
-        temporary_folder: TMPDIR of the server's sessions.
+        process: The server's process.
+        client_config: Configuration file for the ssh client.
+        known_hosts: File with the server's public key; the client configuration names it.
+        user_key: Private key that the server accepts; the client configuration names it.
+        temporary_folder: The folder that TMPDIR names in sessions on the server.
     """
 
     process: subprocess.Popen[bytes]
@@ -39,12 +40,12 @@ class SshServer:
     user_key: Path
     temporary_folder: Path
 
-    def transport(self) -> SshTransport:
-        """Return a transport that connects to this server."""
+    def make_transport(self) -> SshTransport:
+        """Make a transport that connects to this server."""
         return SshTransport(ADDRESS, config=self.client_config)
 
     def kill(self) -> None:
-        """End the server and everything that it started, like a host that loses its power."""
+        """Kill the server and all processes that it started, as a loss of power would."""
         kill_process_tree(self.process.pid)
         self.process.wait()
 
@@ -54,7 +55,10 @@ def run_ssh_server(folder: Path) -> Iterator[SshServer]:
     """Run a server until the block ends.
 
     Args:
-        folder: An empty folder for its files.
+        folder: An empty folder for the server's files.
+
+    Yields:
+        The server, which accepts connections.
     """
     assert SSHD is not None
     if os.geteuid() == 0:
@@ -102,7 +106,7 @@ def find_free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    """Wait until something listens on a port, at most five seconds."""
+    """Wait until something listens on a port, but not longer than five seconds."""
     for _ in range(100):
         with socket.socket() as connection:
             if connection.connect_ex((ADDRESS, port)) == 0:
@@ -112,7 +116,7 @@ def wait_for_port(port: int) -> None:
 
 def kill_process_tree(pid: int) -> None:
     """Kill a process and all its descendants."""
-    parents = {}
+    parents = {}  # process id -> process id of its parent
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])

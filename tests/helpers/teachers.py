@@ -1,4 +1,7 @@
-"""Teachers for tests, written as a user would write them: functions that return torch modules."""
+"""Teachers for tests, written as users write them: functions that return a torch module.
+
+Unless stated otherwise, a module maps images (B, 3, H, W) of any size to logits (B, classes).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch import nn
 
 
 def small() -> nn.Module:
-    """1,000 classes from images of any size, with probabilities that are far from uniform."""
+    """Make a teacher of 1,000 classes whose probabilities are far from uniform."""
     torch.manual_seed(0)
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, 4),
@@ -20,28 +23,28 @@ def small() -> nn.Module:
 
 
 class Scaled(nn.Module):
-    """Multiplies logits, so that the probabilities become confident."""
+    """Multiplies logits by 20, so that one class gets most of the probability."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, C) -> (B, C)."""
+        """Multiply logits (B, classes)."""
         return 20 * x
 
 
 def three_classes() -> nn.Module:
-    """Three classes from images of any size."""
+    """Make a teacher of three classes."""
     torch.manual_seed(1)
     return nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, 3))
 
 
 def nan_output() -> nn.Module:
-    """Returns NaN for everything."""
+    """Make a teacher whose logits are NaN."""
     model = small()
     nn.init.constant_(model[4].weight, float("nan"))
     return model
 
 
 def two_outputs() -> nn.Module:
-    """Returns two tensors instead of one."""
+    """Make a module that wrongly returns two tensors."""
 
     class Pair(nn.Module):
         def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,24 +54,24 @@ def two_outputs() -> nn.Module:
 
 
 def fixed_size() -> nn.Module:
-    """Accepts only images of 32 x 32 pixels."""
+    """Make a teacher that accepts only images of 32 x 32 pixels."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
 
 
 def wrong_labels() -> nn.Module:
-    """Has labels of the wrong type and number."""
+    """Make a teacher of three classes whose labels have the wrong type and number."""
     model = three_classes()
     model.labels = ["a", "b"]
     return model
 
 
 def missing_package() -> nn.Module:
-    """Imports a package that does not exist."""
+    """Import a package that does not exist, as on a machine without the teacher's package."""
     import no_such_package  # type: ignore[import-not-found]
 
     return no_such_package.model()  # type: ignore[no-any-return]
 
 
 def not_a_module() -> str:
-    """Returns a string instead of a module."""
+    """Return a string instead of a module, which is wrong."""
     return "resnet"

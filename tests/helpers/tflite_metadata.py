@@ -1,4 +1,8 @@
-"""A reader of TensorFlow Lite's metadata, with the slots of metadata_schema.fbs of its own."""
+"""A reader of TensorFlow Lite's metadata that is independent of the package's writer.
+
+The metadata are a flatbuffer. The field numbers (slots) below are those of TensorFlow Lite's
+metadata_schema.fbs.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +21,9 @@ def read_tflite_metadata(path: Path) -> dict[str, Any]:
         path: The file.
 
     Returns:
-        "names": of the model, its input and its output; "mean" and "std" of the normalization;
-        "file": name and type of the file that is associated with the output.
+        A dictionary with these keys. "names": names of the model, its input and its output.
+        "mean" and "std": the normalization of the input. "file": name and type of the file that is
+        associated with the output.
     """
     model = schema.ModelT.InitFromPackedBuf(path.read_bytes())
     (entry,) = (entry for entry in model.metadata if entry.name == b"TFLITE_METADATA")
@@ -28,10 +33,9 @@ def read_tflite_metadata(path: Path) -> dict[str, Any]:
     graph = _read_only_element(root, 3)
     image, logits = _read_only_element(graph, 2), _read_only_element(graph, 3)
     content, process_unit = _read_table(image, 3), _read_only_element(image, 4)
-    # ImageProperties, RGB, NormalizationOptions.
-    assert _read_byte(content, 0) == 2
-    assert _read_byte(_read_table(content, 1), 0) == 1
-    assert _read_byte(process_unit, 0) == 1
+    assert _read_byte(content, 0) == 2, "the content is ImageProperties"
+    assert _read_byte(_read_table(content, 1), 0) == 1, "the color space is RGB"
+    assert _read_byte(process_unit, 0) == 1, "the process unit is NormalizationOptions"
     normalization = _read_table(process_unit, 1)
     labels_file = _read_only_element(logits, 6)
     return {
@@ -43,11 +47,13 @@ def read_tflite_metadata(path: Path) -> dict[str, Any]:
 
 
 def _make_table(data: bytes, position: int) -> Any:
+    """Make a reader of the table that begins at `position`."""
     return flatbuffers.table.Table(data, position)
 
 
 def _find_field(table: Any, slot: int) -> int:
-    """Return the position of a field relative to its table."""
+    """Return the position of a field relative to its table; 0 if the table omits the field."""
+    # The offsets of fields, 2 bytes each, follow a header of 4 bytes.
     return int(table.Offset(4 + 2 * slot))
 
 
@@ -60,7 +66,7 @@ def _read_text(table: Any, slot: int) -> str:
 
 
 def _read_only_element(table: Any, slot: int) -> Any:
-    """Return the table in a vector that has exactly one."""
+    """Return the table in a vector that contains exactly one table."""
     offset = _find_field(table, slot)
     assert table.VectorLen(offset) == 1
     return _make_table(table.Bytes, table.Indirect(table.Vector(offset)))

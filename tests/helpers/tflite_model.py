@@ -1,4 +1,4 @@
-"""A small TensorFlow Lite model, built with the classes of its schema, which tests can change."""
+"""A small TensorFlow Lite model as objects of the format's schema, which tests can change."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 WEIGHTS = np.random.default_rng(0).normal(size=(10, 3)).astype(np.float32)
+"""Weights of the linear layer, (outputs, inputs)."""
 
 SCALES = {"input": 0.05, "weight": 0.02, "output": 0.1}
 """Scales of the linear layer's int8 tensors."""
 
 INT8_WEIGHTS = np.round(WEIGHTS / SCALES["weight"]).clip(-127, 127)
+"""`WEIGHTS` as int8 values, in units of their scale."""
 
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
@@ -23,11 +25,19 @@ _TYPES = {
     np.dtype(np.int8): schema.TensorType.INT8,
 }
 _LINEAR_VERSION, _OTHER_VERSION = 4, 2
-"""Versions of the operators, which allow int8 tensors."""
+"""Versions of TensorFlow Lite's operators that allow int8 tensors."""
 
 
 class ModelBuilder:
-    """Builds a model with one subgraph; `model` is the schema's ModelT."""
+    """Builds a model with one subgraph.
+
+    Args:
+        zero_point: Zero point of all quantized tensors.
+
+    Attributes:
+        model: The schema's ModelT.
+        graph: The schema's SubGraphT.
+    """
 
     def __init__(self, zero_point: int = 0) -> None:
         self.model = schema.ModelT()
@@ -46,7 +56,15 @@ class ModelBuilder:
         values: Any = None,
         scale: float = 0,
     ) -> int:
-        """Add a tensor and return its index; a constant if it has values."""
+        """Add a tensor and return its index.
+
+        Args:
+            name: Name of the tensor.
+            shape: Shape of the tensor.
+            dtype: Type of its elements: float32, int32 or int8.
+            values: Elements of a constant; None for a computed tensor.
+            scale: Scale of a quantized tensor; 0 for a tensor that is not quantized.
+        """
         tensor = schema.TensorT()
         tensor.name, tensor.type, tensor.hasRank = name, _TYPES[np.dtype(dtype)], True
         tensor.shape = np.array(shape, np.int32)
@@ -65,7 +83,14 @@ class ModelBuilder:
     def add_operator(
         self, builtin: int, inputs: Sequence[int], output: int, options: Any = None
     ) -> None:
-        """Add an operator and its own operator code."""
+        """Add an operator with an operator code of its own.
+
+        Args:
+            builtin: A value of the schema's BuiltinOperator.
+            inputs: Indices of the input tensors; -1 for an optional input that is missing.
+            output: Index of the output tensor.
+            options: The schema's options of this kind of operator, if it has any.
+        """
         code, operator = schema.OperatorCodeT(), schema.OperatorT()
         code.builtinCode = code.deprecatedBuiltinCode = builtin
         is_linear = builtin == schema.BuiltinOperator.FULLY_CONNECTED
@@ -84,7 +109,7 @@ class ModelBuilder:
 def build_model(
     int8: bool = False, scales: Mapping[str, float] = SCALES, zero_point: int = 0
 ) -> Any:
-    """Build (1, 8, 8, 3) -> mean over the pixels -> linear layer -> (1, 10).
+    """Build a network that averages an image (1, 8, 8, 3) and applies a linear layer: (1, 10).
 
     Args:
         int8: Whether the linear layer computes in int8.
@@ -117,7 +142,7 @@ def build_model(
 
 
 def serialize_model(model: Any) -> bytes:
-    """Return the bytes of a .tflite file of a ModelT."""
+    """Return a ModelT as the bytes of a .tflite file."""
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())

@@ -51,7 +51,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_fine_tuned_network_with_any_number_of_classes(state: State, save: Save) -> None:
+def test_any_number_of_classes_is_read(state: State, save: Save) -> None:
     loaded = checkpoint.load_checkpoint(save(state))
     assert (loaded.variant.name, loaded.num_classes) == ("tiny_vit_5m_224", 7)
     assert (loaded.layout, loaded.labels) == ("timm", None)
@@ -90,7 +90,7 @@ def save_safetensors(path: Path, state: State, **metadata: str) -> Path:
     return path
 
 
-def test_safetensors_in_float16_with_labels_and_license(state: State, tmp_path: Path) -> None:
+def test_safetensors_hold_float16_weights_labels_and_license(state: State, tmp_path: Path) -> None:
     path = save_safetensors(
         tmp_path / "weights.safetensors",
         {key: value.half() if value.is_floating_point() else value for key, value in state.items()},
@@ -138,7 +138,7 @@ def test_wrong_preprocessing_is_refused(
         checkpoint.load_checkpoint(path)
 
 
-def test_labels_of_a_class_to_idx_map(state: State, save: Save) -> None:
+def test_labels_are_read_from_a_class_to_idx_map(state: State, save: Save) -> None:
     class_to_idx = {name: index for index, name in enumerate("gfedcba")}
     loaded = checkpoint.load_checkpoint(save({"model": state, "class_to_idx": class_to_idx}))
     assert loaded.labels is not None

@@ -83,7 +83,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(self.data)
 
     def send_head(self) -> bool:
-        """Send the status and the headers, and tell whether the file follows."""
+        """Send the status and the headers; return whether the file follows."""
         self.requests.append((self.command, self.path))
         status = 200
         if self.path != FILE_PATH:
@@ -103,6 +103,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub() -> Iterator[FakeHub]:
+    """A running hub that has only the 5M checkpoint, with random weights."""
     torch.manual_seed(0)
     data = safetensors.torch.save(TinyViT(VARIANTS["tiny_vit_5m_224"]).state_dict())
     requests: list[tuple[str, str]] = []
@@ -115,7 +116,7 @@ def hub() -> Iterator[FakeHub]:
 
 
 @pytest.fixture
-def load(tmp_path: Path) -> Load:
+def run_with_hub(tmp_path: Path) -> Load:
     """A function that runs code in a process with a hub's endpoint and a cache of its own."""
 
     def run_code(
@@ -147,8 +148,10 @@ def error_line(process: subprocess.CompletedProcess[str]) -> str:
     return process.stderr.strip().splitlines()[-1]
 
 
-def test_the_file_comes_from_the_hub_and_then_from_the_cache(hub: FakeHub, load: Load) -> None:
-    first = load(hub.endpoint)
+def test_the_file_comes_from_the_hub_and_then_from_the_cache(
+    hub: FakeHub, run_with_hub: Load
+) -> None:
+    first = run_with_hub(hub.endpoint)
     assert first.stdout.split() == [
         "tiny_vit_5m_224.dist_in22k_ft_in1k",
         "apache-2.0",
@@ -156,13 +159,13 @@ def test_the_file_comes_from_the_hub_and_then_from_the_cache(hub: FakeHub, load:
         hub.sha256,
     ], first.stderr
     assert hub.requests.count(("GET", FILE_PATH)) == 1
-    second = load(UNREACHABLE)
+    second = run_with_hub(UNREACHABLE)
     assert second.stdout == first.stdout, second.stderr
     assert "Retrying" not in second.stderr
 
 
-def test_an_unreachable_hub_is_asked_once(load: Load) -> None:
-    process = load(UNREACHABLE, TIMED_FETCH_CODE)
+def test_an_unreachable_hub_gets_one_request(run_with_hub: Load) -> None:
+    process = run_with_hub(UNREACHABLE, TIMED_FETCH_CODE)
     message = error_line(process)
     assert "is not in the hub's cache, and the hub cannot be reached (" in message
     assert "give that file instead of the name" in message
@@ -170,17 +173,17 @@ def test_an_unreachable_hub_is_asked_once(load: Load) -> None:
     assert float(process.stdout) < 5
 
 
-def test_a_wrong_token_is_reported(hub: FakeHub, load: Load) -> None:
-    process = load(hub.endpoint, HF_TOKEN="hf_bad")
+def test_a_wrong_token_is_reported(hub: FakeHub, run_with_hub: Load) -> None:
+    process = run_with_hub(hub.endpoint, HF_TOKEN="hf_bad")
     assert "check the token in HF_TOKEN" in error_line(process)
 
 
-def test_a_file_that_the_hub_does_not_have(hub: FakeHub, load: Load) -> None:
-    process = load(hub.endpoint, LOAD_CODE.replace("tinyvit_5m", "tinyvit_11m"))
+def test_a_file_that_the_hub_does_not_have_is_reported(hub: FakeHub, run_with_hub: Load) -> None:
+    process = run_with_hub(hub.endpoint, LOAD_CODE.replace("tinyvit_5m", "tinyvit_11m"))
     assert "the hub answers 404" in error_line(process)
 
 
-def test_offline_mode_sends_no_request(hub: FakeHub, load: Load) -> None:
-    process = load(hub.endpoint, HF_HUB_OFFLINE="1")
+def test_offline_mode_sends_no_request(hub: FakeHub, run_with_hub: Load) -> None:
+    process = run_with_hub(hub.endpoint, HF_HUB_OFFLINE="1")
     assert "give that file instead of the name" in error_line(process)
     assert hub.requests == []

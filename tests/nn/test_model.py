@@ -98,7 +98,7 @@ def test_training_reaches_every_parameter() -> None:
     assert [name for name, value in model.named_parameters() if value.grad is None] == []
 
 
-def test_bias_index_is_in_the_order_in_which_the_papers_code_meets_distances() -> None:
+def test_bias_indices_have_the_order_of_the_papers_code() -> None:
     window = 5
     index_by_distance: dict[tuple[int, int], int] = {}
     expected = []

@@ -1,4 +1,4 @@
-"""A small network that the tests of quantization share, and a recipe for it."""
+"""The demo model at 64 pixels, which the tests of quantization share, and a recipe for it."""
 
 from __future__ import annotations
 
@@ -18,23 +18,32 @@ from tinyvit.quant.recipe import Recipe
 
 @pytest.fixture(scope="session")
 def noise_images() -> torch.Tensor:
-    """float32 (24, 3, 64, 64)."""
+    """Normalized images of noise, float32 (24, 3, 64, 64)."""
     return torch.randn(24, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="session")
 def small_checkpoint() -> Checkpoint:
-    """The checkpoint of the demo model for images of 64 x 64."""
+    """The checkpoint of the demo model at 64 pixels."""
     return load_released("demo").at_size(64)
 
 
 @pytest.fixture(scope="session")
 def folded_network(small_checkpoint: Checkpoint) -> TinyViT:
+    """The network of `small_checkpoint`, folded."""
     return fold_model(small_checkpoint.build())
 
 
 @pytest.fixture(scope="session")
 def recipe(folded_network: TinyViT, noise_images: torch.Tensor) -> Recipe:
-    """A recipe for `folded_network`, calibrated on `noise_images`."""
-    scales = calibrate(folded_network, noise_images)
-    return Recipe("abc", 64, scales, 8, (), METHOD, "def", len(noise_images))
+    """A recipe for `folded_network` with 8-bit weights, calibrated on `noise_images`."""
+    return Recipe(
+        checkpoint_sha256="abc",
+        img_size=64,
+        scales=calibrate(folded_network, noise_images),
+        weight_bits=8,
+        float_units=(),
+        method=METHOD,
+        calibration_sha256="def",
+        calibration_count=len(noise_images),
+    )

@@ -1,4 +1,4 @@
-"""Comparing int8 outputs with float32 ones, and deciding whether the loss is acceptable."""
+"""int8 outputs are compared with float32 outputs, and the budget decides about the loss."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 pytest.importorskip("torch")
 
-from tests.helpers.random_images import random_image, save_random_images
+from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.errors import RequestError
 from tinyvit.images import open_image
 from tinyvit.preprocess import Preprocess
@@ -32,8 +32,8 @@ PREPROCESS = Preprocess(16, 18)
 
 
 def expected_pixels(number: int) -> bytes:
-    """The pixels of `random_image(number)` after resizing and cropping."""
-    return PREPROCESS.resize_and_crop(random_image(number)).tobytes()
+    """The pixels of `make_random_image(number)` after resizing and cropping."""
+    return PREPROCESS.resize_and_crop(make_random_image(number)).tobytes()
 
 
 def pixels_of(images: npt.NDArray[np.uint8]) -> set[bytes]:
@@ -59,7 +59,7 @@ def test_the_seed_determines_the_choice(tmp_path: Path) -> None:
     assert read_calibration_set(folder, PREPROCESS, 32, seed=1).sha256 != calibration.sha256
 
 
-def test_the_choice_never_changes(tmp_path: Path) -> None:
+def test_the_chosen_images_have_the_recorded_hashes(tmp_path: Path) -> None:
     """Recipes record these hashes: another choice of images would be another recipe."""
     exact_size = Preprocess(16, 16)
     for group, numbers in (("a", range(100, 104)), ("b", range(200, 230)), ("c", range(300, 330))):
@@ -119,7 +119,7 @@ def test_a_list_of_paths_is_read(tmp_path: Path) -> None:
 
 
 def test_an_array_goes_through_the_preprocessing(tmp_path: Path) -> None:
-    images = np.stack([np.asarray(random_image(number, (30, 50))) for number in range(36)])
+    images = np.stack([np.asarray(make_random_image(number, (30, 50))) for number in range(36)])
     np.savez(tmp_path / "images.npz", images)
     calibration = read_calibration_set(tmp_path / "images.npz", PREPROCESS)
     assert pixels_of(calibration.pixels) == {
@@ -131,7 +131,7 @@ def test_the_exif_rotation_is_ignored(tmp_path: Path) -> None:
     folder = save_random_images(tmp_path / "photos", range(31))
     exif = Image.Exif()
     exif[0x0112] = 6
-    random_image(99).save(folder / "rotated.png", exif=exif)
+    make_random_image(99).save(folder / "rotated.png", exif=exif)
     calibration = read_calibration_set(folder, PREPROCESS)
     rotated = PREPROCESS.resize_and_crop(open_image(folder / "rotated.png")).tobytes()
     assert rotated not in pixels_of(calibration.pixels)
@@ -160,7 +160,7 @@ def test_many_unreadable_files_are_refused(tmp_path: Path) -> None:
 def test_copies_count_once(tmp_path: Path) -> None:
     folder = save_random_images(tmp_path / "photos", range(34))
     for number in range(20):
-        random_image(3).save(folder / f"copy{number}.png")
+        make_random_image(3).save(folder / f"copy{number}.png")
     calibration = read_calibration_set(folder, PREPROCESS)
     assert len(calibration.pixels) == len(pixels_of(calibration.pixels)) == 34
     assert "20 copies" in calibration.source
@@ -168,7 +168,7 @@ def test_copies_count_once(tmp_path: Path) -> None:
 
 def test_copies_of_a_single_image_are_refused(tmp_path: Path) -> None:
     for number in range(256):
-        random_image(1).save(tmp_path / f"{number}.png")
+        make_random_image(1).save(tmp_path / f"{number}.png")
     with pytest.raises(RequestError, match=r"1 different images.*255 copies"):
         read_calibration_set(tmp_path, PREPROCESS)
 
@@ -208,7 +208,7 @@ def test_held_out_images_are_not_calibrated_on(tmp_path: Path) -> None:
     for name, numbers in (("a", range(60)), ("b", range(100, 160))):
         save_random_images(tmp_path / "in" / name, numbers)
     for number in range(10):
-        random_image(number).save(tmp_path / "in" / "b" / f"copy{number}.png")
+        make_random_image(number).save(tmp_path / "in" / "b" / f"copy{number}.png")
     calibration, held_out = read_calibration_split(tmp_path / "in", PREPROCESS, 40, 50)
     assert (len(calibration.pixels), len(held_out)) == (40, 50)
     assert not pixels_of(calibration.pixels) & pixels_of(held_out)
@@ -235,7 +235,7 @@ def test_a_folder_with_nothing_to_hold_out_is_refused(tmp_path: Path) -> None:
         read_calibration_split(folder, PREPROCESS)
 
 
-def test_real_photographs(shared: Path) -> None:
+def test_photographs_are_read(shared: Path) -> None:
     photographs = shared / "data" / "imagenet-sample-250"
     calibration = read_calibration_set(photographs, Preprocess(224, 235), 40)
     assert calibration.pixels.shape == (40, 224, 224, 3)

@@ -1,4 +1,4 @@
-"""The network that a recipe makes: what is quantized, in which form, and what it computes."""
+"""A recipe and a scheme determine which tensors are quantized, and in which form."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_keys_and_values_have_seven_bits(
     assert max(queries.values()) > 64
 
 
-def test_a_missing_point_is_an_error(folded_network: TinyViT, recipe: Recipe) -> None:
+def test_a_missing_scale_is_an_error(folded_network: TinyViT, recipe: Recipe) -> None:
     scales = dict(recipe.scales)
     del scales["stages.0.blocks.0.conv1:in"]
     with pytest.raises(KeyError, match="conv1:in"):

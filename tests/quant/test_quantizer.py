@@ -1,4 +1,4 @@
-"""Preparing the recipe and the images that all targets share."""
+"""The recipe and the images that all targets share are prepared from a request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writing and reading recipe files."""
+"""Recipe files are written and read, and damaged ones are refused."""
 
 from __future__ import annotations
 

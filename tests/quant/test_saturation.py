@@ -210,7 +210,9 @@ def test_extreme_values_are_correct_on_this_processor(
 @pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
 @pytest.mark.parametrize(("engine", "kind"), CASES)
 @pytest.mark.parametrize("bits", [7, 8])
-def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path: Path) -> None:
+def test_extreme_values_saturate_without_vnni_only_with_8_bits(
+    engine: str, kind: str, bits: int, tmp_path: Path
+) -> None:
     """Depthwise convolutions are correct even with 8 bits: kernels add no pairs of products."""
     pytest.importorskip(engine)
     module, x = extreme_module(kind, bits, ACTIVATIONS[engine])
@@ -221,7 +223,7 @@ def test_extreme_values_without_vnni(engine: str, kind: str, bits: int, tmp_path
 @pytest.mark.slow
 @pytest.mark.skipif(EMULATOR is None, reason="needs qemu-x86_64 to emulate a CPU without VNNI")
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_model_of_saturation_gives_the_engines_results(engine: str, tmp_path: Path) -> None:
+def test_the_simulated_saturation_agrees_with_the_engines(engine: str, tmp_path: Path) -> None:
     """tests/helpers/saturation.py adds the same pairs of products as the kernels of the engines."""
     pytest.importorskip(engine)
     generator = torch.Generator().manual_seed(0)

@@ -1,4 +1,4 @@
-"""Ranking the units of a network by the error that they cause in int8."""
+"""The units of a network are ranked by the error that they cause in int8."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tinyvit.quant.sensitivity import count_unit_macs, rank_sensitivity
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
 
-def test_units_and_float_layers_are_the_whole_network(folded_network: TinyViT) -> None:
+def test_units_and_float_layers_make_up_the_whole_network(folded_network: TinyViT) -> None:
     output_pixels = {
         "patch_embed": 32 * 32,
         "stages.1": 8 * 8,

@@ -38,6 +38,7 @@ def network(small_checkpoint: Checkpoint) -> TinyViT:
 
 @pytest.fixture(scope="module")
 def preprocess(small_checkpoint: Checkpoint) -> Preprocess:
+    """The preprocessing of `network`."""
     return small_checkpoint.preprocess
 
 

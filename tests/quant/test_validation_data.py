@@ -1,4 +1,4 @@
-"""Labeled images to measure accuracy on, decoded in batches."""
+"""Labeled images for measuring accuracy are decoded in batches."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("torch")
 
-from tests.helpers.random_images import random_image, save_random_images
+from tests.helpers.random_images import make_random_image, save_random_images
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess
@@ -26,8 +26,8 @@ LABELS = (
 
 
 def expected_pixels(number: int) -> bytes:
-    """The pixels of `random_image(number)` after resizing and cropping."""
-    return PREPROCESS.resize_and_crop(random_image(number)).tobytes()
+    """The pixels of `make_random_image(number)` after resizing and cropping."""
+    return PREPROCESS.resize_and_crop(make_random_image(number)).tobytes()
 
 
 def test_folders_are_named_by_wordnet_id_or_label(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Small classifiers and images as files."""
+"""Small classifiers and images, written as files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from PIL import Image
 
 from tests.helpers.small_classifiers import ArtifactBuilder, build_classifier
 
-ENGINE_AND_SUFFIX = [("onnxruntime", ".onnx"), ("openvino", ".onnx"), ("openvino", ".xml")]
+ENGINES_AND_SUFFIXES = [("onnxruntime", ".onnx"), ("openvino", ".onnx"), ("openvino", ".xml")]
 
 
 @pytest.fixture(scope="session")
 def build_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactBuilder:
-    """Build classifiers, each kind once. Tests must not change the files."""
+    """A function that builds small classifiers, each kind once. Tests must not change the files."""
 
     @cache
     def build(suffix: str, embedded_preprocessing: str, batch: int | str, manifest: bool) -> Path:
@@ -38,7 +38,7 @@ def build_artifact(tmp_path_factory: pytest.TempPathFactory) -> ArtifactBuilder:
 
 @pytest.fixture
 def copy_artifact(build_artifact: ArtifactBuilder, tmp_path: Path) -> ArtifactBuilder:
-    """Build classifiers as `build_artifact` does, and copy them so that a test may change them."""
+    """A function like `build_artifact` that returns a copy, which the test may change."""
 
     def copy(*args: Any, **options: Any) -> Path:
         source = build_artifact(*args, **options)
@@ -49,8 +49,9 @@ def copy_artifact(build_artifact: ArtifactBuilder, tmp_path: Path) -> ArtifactBu
     return copy
 
 
-@pytest.fixture(params=ENGINE_AND_SUFFIX, ids=["onnxruntime", "openvino-onnx", "openvino-ir"])
+@pytest.fixture(params=ENGINES_AND_SUFFIXES, ids=["onnxruntime", "openvino-onnx", "openvino-ir"])
 def engine_and_suffix(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """The name of an engine and the suffix of a file that it opens."""
     pytest.importorskip(request.param[0], reason="an optional engine")
     return request.param
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.helpers.small_classifiers import ArtifactBuilder, openvino_ir_sha256
+from tests.helpers.small_classifiers import ArtifactBuilder, hash_openvino_ir
 from tinyvit import Classifier
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.artifact import (
@@ -29,7 +29,9 @@ SUFFIXES = [".onnx", ".xml"]
 
 
 @pytest.mark.parametrize(("suffix", "format"), [(".onnx", "onnx"), (".xml", "openvino-ir")])
-def test_format_and_manifest(build_artifact: ArtifactBuilder, suffix: str, format: str) -> None:
+def test_format_and_manifest_are_read(
+    build_artifact: ArtifactBuilder, suffix: str, format: str
+) -> None:
     path = build_artifact(suffix)
     artifact = read_artifact(str(path))
     assert (artifact.path, artifact.format.name) == (path, format)
@@ -47,7 +49,7 @@ def test_onnx_is_tried_last_because_it_has_no_magic_number() -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_a_file_without_manifest(build_artifact: ArtifactBuilder, suffix: str) -> None:
+def test_a_file_without_manifest_is_read(build_artifact: ArtifactBuilder, suffix: str) -> None:
     assert read_artifact(build_artifact(suffix, manifest=False)).manifest is None
 
 
@@ -61,7 +63,7 @@ def test_a_renamed_file_is_recognized_by_its_content(
     assert detect_format(renamed) == read_artifact(renamed).format
 
 
-def test_the_files_of_an_artifact(copy_artifact: ArtifactBuilder) -> None:
+def test_all_files_of_an_artifact_are_listed(copy_artifact: ArtifactBuilder) -> None:
     onnx, ir = copy_artifact(".onnx"), copy_artifact(".xml")
     assert list_artifact_files(onnx) == (onnx,)
     assert list_artifact_files(ir) == (ir, ir.with_suffix(".bin"))
@@ -101,7 +103,7 @@ def test_the_content_of_an_ir_is_the_network_in_its_xml(
 ) -> None:
     path = copy_artifact(".xml")
     before = content_sha256(path)
-    assert before == openvino_ir_sha256(path)
+    assert before == hash_openvino_ir(path)
     text = path.read_text().replace('" />\n\t\t</tinyvit>', '"></manifest>\n\t\t</tinyvit>')
     assert old in text
     path.write_text(text)
@@ -140,7 +142,7 @@ def test_opening_the_weights_of_an_ir_names_its_xml(build_artifact: ArtifactBuil
         b"\x08\x09",
     ],
 )
-def test_files_of_no_known_format(tmp_path: Path, name: str, content: bytes) -> None:
+def test_files_of_no_known_format_are_refused(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ArtifactError) as caught:
         read_artifact(tmp_path / name)
@@ -148,14 +150,14 @@ def test_files_of_no_known_format(tmp_path: Path, name: str, content: bytes) -> 
     assert "\n" not in str(caught.value)
 
 
-def test_missing_files_and_folders(tmp_path: Path) -> None:
+def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "none.onnx", tmp_path, "a\0b"):
         with pytest.raises(ArtifactError):
             read_artifact(path)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"a.onnx", ["a.onnx"]])
-def test_objects_that_are_not_paths(path: Any) -> None:
+def test_objects_that_are_not_paths_are_refused(path: Any) -> None:
     with pytest.raises(RequestError, match="is not a path: give the path"):
         Classifier(path)
     with pytest.raises(RequestError, match="is not a path"):
@@ -163,7 +165,7 @@ def test_objects_that_are_not_paths(path: Any) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_truncated_and_corrupted_files(
+def test_truncated_and_corrupted_files_are_refused(
     build_artifact: ArtifactBuilder, tmp_path: Path, suffix: str
 ) -> None:
     data, rng = build_artifact(suffix).read_bytes(), np.random.default_rng(0)
@@ -181,7 +183,7 @@ def test_truncated_and_corrupted_files(
             read_artifact(path)
 
 
-def test_hostile_xml(copy_artifact: ArtifactBuilder) -> None:
+def test_hostile_xml_is_refused(copy_artifact: ArtifactBuilder) -> None:
     path = copy_artifact(".xml")
     text = path.read_text()
     network = text[text.index("<net") :]

@@ -1,4 +1,4 @@
-"""Classifier: every kind of input, in order, preprocessed as the file states."""
+"""`Classifier` takes every kind of image, in order, and preprocesses it as the file states."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_logits_do_not_depend_on_the_chunk(
     assert np.allclose(logits, classifier.logits(image_files), atol=1e-4)
 
 
-def test_a_file_that_resizes_inside(
+def test_a_file_that_resizes_inside_takes_any_size(
     build_artifact: ArtifactBuilder, image_files: list[Path]
 ) -> None:
     pytest.importorskip("onnxruntime")
@@ -153,7 +153,9 @@ def test_predictions_are_the_softmax_of_the_best_logits(
     assert np.allclose([x.score for x in predictions], probabilities[:3])
 
 
-def test_top_k(build_artifact: ArtifactBuilder, image_files: list[Path]) -> None:
+def test_top_k_limits_the_predictions(
+    build_artifact: ArtifactBuilder, image_files: list[Path]
+) -> None:
     predictions = Classifier(build_artifact(), top_k=500).predict(image_files[1])
     assert len(predictions) == 10
     assert abs(sum(prediction.score for prediction in predictions) - 1) < 1e-6
@@ -163,7 +165,7 @@ def test_top_k(build_artifact: ArtifactBuilder, image_files: list[Path]) -> None
 
 
 @pytest.mark.parametrize("batch", ["batch", 4])
-def test_images_that_cannot_be_read(
+def test_images_that_cannot_be_read_are_errors_or_skipped(
     build_artifact: ArtifactBuilder, image_files: list[Path], tmp_path: Path, batch: int | str
 ) -> None:
     bad_file = tmp_path / "bad.jpg"
@@ -187,7 +189,9 @@ def test_images_that_cannot_be_read(
 
 
 @pytest.mark.parametrize("x", [5, None, {"a": 1}, {"a"}, object()])
-def test_objects_that_are_not_images(build_artifact: ArtifactBuilder, x: object) -> None:
+def test_objects_that_are_not_images_are_refused(
+    build_artifact: ArtifactBuilder, x: object
+) -> None:
     with pytest.raises(RequestError, match="not an image"):
         Classifier(build_artifact()).predict(x)
 

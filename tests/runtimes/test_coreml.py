@@ -1,4 +1,4 @@
-"""Core ML packages: manifests, hashes and damage; and Core ML itself, on a Mac."""
+"""Core ML packages are recognized, hashed and checked; on a Mac, Core ML runs them."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from tests.helpers.coreml_package import (
     BATCH,
     MODEL_FILE,
     WEIGHTS_FILE,
+    build_gelu_and_linear,
     build_package,
     edit_model,
-    gelu_and_linear,
-    main_block,
+    get_main_block,
 )
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes.artifact import Artifact
@@ -38,7 +38,7 @@ from tinyvit.runtimes.formats.coreml import COREML
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Build a package of the smallest classifier, which a test may change."""
-    return build_package(tmp_path, gelu_and_linear)
+    return build_package(tmp_path, build_gelu_and_linear)
 
 
 def content_hash(path: Path) -> str:
@@ -51,7 +51,7 @@ def set_manifest(path: Path, text: str) -> None:
     edit_model(path, lambda model: model.description.metadata.userDefined.update(tinyvit=text))
 
 
-def test_recognition(package: Path) -> None:
+def test_packages_are_recognized_by_their_content(package: Path) -> None:
     assert COREML.recognizes(package, b"")
     assert not COREML.recognizes(package / "Data", b"")
     assert not COREML.recognizes(package / MODEL_FILE, b"")
@@ -75,7 +75,7 @@ def test_hash_depends_on_everything_else(package: Path) -> None:
         lambda model: model.description.metadata.userDefined.update(other="x"),
         lambda model: setattr(model.description.metadata, "license", "x"),
         lambda model: setattr(model, "specificationVersion", 9),
-        lambda model: setattr(main_block(model).operations[-1], "type", "x"),
+        lambda model: setattr(get_main_block(model).operations[-1], "type", "x"),
     ]
     for edit in edits:
         edit_model(package, edit)
@@ -165,7 +165,7 @@ def test_core_ml_is_refused_on_other_systems(package: Path) -> None:
 @pytest.mark.parametrize("device", ["cpu", "gpu", "npu"])
 @pytest.mark.parametrize("is_image", [False, True])
 def test_core_ml_agrees_with_the_reference(tmp_path: Path, device: str, is_image: bool) -> None:
-    path = build_package(tmp_path, gelu_and_linear, is_image=is_image)
+    path = build_package(tmp_path, build_gelu_and_linear, is_image=is_image)
     artifact = Artifact(path, None)
     pixels = np.random.default_rng(1).integers(0, 256, (1, 8, 8, 3), np.uint8)
     batch = pixels if is_image else BATCH

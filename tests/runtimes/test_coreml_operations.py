@@ -1,4 +1,4 @@
-"""The operations of the Core ML reference evaluator, each compared with torch."""
+"""Each operation of the Core ML reference evaluator computes what torch computes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Core ML reference evaluator as an engine: precision, options, and hostile programs."""
+"""The Core ML reference evaluator runs packages as an engine and refuses hostile programs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from tests.helpers.coreml_package import (
     MATRIX,
     MODEL_FILE,
     SCALES,
+    build_gelu_and_linear,
     build_package,
     edit_model,
-    gelu_and_linear,
-    main_block,
+    get_main_block,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.runtimes.artifact import Artifact
@@ -42,7 +42,7 @@ from tinyvit.runtimes.formats.coreml import COREML
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     """Build a package of the smallest classifier, which a test may change."""
-    return build_package(tmp_path, gelu_and_linear)
+    return build_package(tmp_path, build_gelu_and_linear)
 
 
 def open_package(path: Path, options: RuntimeOptions | None = None) -> Runtime:
@@ -50,7 +50,7 @@ def open_package(path: Path, options: RuntimeOptions | None = None) -> Runtime:
 
 
 def test_float16_results_are_rounded_to_float16(tmp_path: Path) -> None:
-    runtime = open_package(build_package(tmp_path, gelu_and_linear, float16=True))
+    runtime = open_package(build_package(tmp_path, build_gelu_and_linear, float16=True))
     assert runtime.describe().precision == "float16"
     matrix, bias = torch.from_numpy(MATRIX).double(), torch.from_numpy(BIAS)
     features = F.gelu(torch.from_numpy(BATCH)).reshape(1, FEATURES).double()
@@ -70,14 +70,14 @@ def test_images_are_uint8_in_rows(tmp_path: Path) -> None:
     assert np.array_equal(runtime.run(pixels), pixels.reshape(1, -1).astype(np.float32))
 
 
-def test_info(package: Path) -> None:
+def test_info_describes_the_evaluator(package: Path) -> None:
     info = open_package(package).describe()
     assert isinstance(info, RuntimeInfo)
     assert (info.engine, info.device) == ("coreml-reference", "cpu")
     assert (info.threads, info.precision) == (None, "float32")
 
 
-def test_results_and_closing(package: Path) -> None:
+def test_results_are_copies_and_closing_ends_the_runtime(package: Path) -> None:
     runtime = open_package(package)
     assert [spec.name for spec in (*runtime.inputs, *runtime.outputs)] == ["x", "logits"]
     logits = runtime.run(BATCH)
@@ -112,7 +112,7 @@ def test_wrong_inputs_are_refused(package: Path, batch: Any) -> None:
     "options",
     [RuntimeOptions("gpu"), RuntimeOptions(threads=1), RuntimeOptions(precision="float16")],
 )
-def test_options_that_are_refused(package: Path, options: RuntimeOptions) -> None:
+def test_impossible_options_are_refused(package: Path, options: RuntimeOptions) -> None:
     with pytest.raises(RequestError):
         open_package(package, options)
 
@@ -149,36 +149,36 @@ def test_integer_products_need_two_integer_operands(tmp_path: Path) -> None:
 
 def set_first_dimension(model: Any, size: int) -> None:
     """Change the declared shape of the program's last operation."""
-    output = main_block(model).operations[-1].outputs[0]
+    output = get_main_block(model).operations[-1].outputs[0]
     output.type.tensorType.dimensions[0].constant.size = size
 
 
 def remove_first_dimension(model: Any) -> None:
-    output = main_block(model).operations[-1].outputs[0]
+    output = get_main_block(model).operations[-1].outputs[0]
     output.type.tensorType.dimensions[0].unknown.SetInParent()
 
 
 def repeat_last_operation(model: Any) -> None:
-    operations = main_block(model).operations
+    operations = get_main_block(model).operations
     operations.extend([operations[-1]])
 
 
 def first_blob(model: Any) -> Any:
     """Return the first constant that is in the weight file."""
-    values = (operation.attributes["val"] for operation in main_block(model).operations)
+    values = (operation.attributes["val"] for operation in get_main_block(model).operations)
     return next(value.blobFileValue for value in values if value.blobFileValue.fileName)
 
 
 def set_operation_kind(model: Any) -> None:
-    main_block(model).operations[-1].type = "lstm"
+    get_main_block(model).operations[-1].type = "lstm"
 
 
 def rename_output(model: Any) -> None:
-    main_block(model).operations[-1].outputs[0].name = "other"
+    get_main_block(model).operations[-1].outputs[0].name = "other"
 
 
 def replace_gelu_mode(model: Any) -> None:
-    for operation in main_block(model).operations:
+    for operation in get_main_block(model).operations:
         if "val" in operation.attributes:
             strings = operation.attributes["val"].immediateValue.tensor.strings.values
             if list(strings) == ["EXACT"]:
@@ -246,7 +246,7 @@ def test_random_bytes_raise_only_artifact_errors(package: Path) -> None:
     assert refusals > 20
 
 
-def test_missing_coremltools(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_coremltools_is_named(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):
         open_package(package)

@@ -1,4 +1,4 @@
-"""Behavior common to all engines, tested with ONNX Runtime and OpenVINO; choice of the engine."""
+"""ONNX Runtime and OpenVINO behave alike, and the registry chooses an engine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,9 @@ def test_input_output_and_results(
         assert np.array_equal(other_logits.shape, logits.shape)
 
 
-def test_info(build_artifact: ArtifactBuilder, engine_and_suffix: tuple[str, str]) -> None:
+def test_info_describes_the_engine(
+    build_artifact: ArtifactBuilder, engine_and_suffix: tuple[str, str]
+) -> None:
     engine, suffix = engine_and_suffix
     with open_runtime(build_artifact(suffix), engine) as runtime:
         info = runtime.describe()
@@ -68,7 +70,7 @@ def test_engines_agree(build_artifact: ArtifactBuilder, engine_and_suffix: tuple
     assert np.abs(logits - expected).max() < 1e-3
 
 
-def test_strided_input_and_nan(
+def test_strided_input_and_nan_are_handled(
     build_artifact: ArtifactBuilder, engine_and_suffix: tuple[str, str]
 ) -> None:
     engine, suffix = engine_and_suffix
@@ -104,7 +106,9 @@ def test_wrong_inputs_are_refused_before_the_engine(
         runtime.run(batch)
 
 
-def test_closing(build_artifact: ArtifactBuilder, engine_and_suffix: tuple[str, str]) -> None:
+def test_closed_runtime_refuses_to_run(
+    build_artifact: ArtifactBuilder, engine_and_suffix: tuple[str, str]
+) -> None:
     engine, suffix = engine_and_suffix
     runtime = open_runtime(build_artifact(suffix), engine)
     runtime.run(random_batch())
@@ -167,7 +171,7 @@ def test_unknown_devices_are_refused_with_the_known_ones(
         {"device": None},
     ],
 )
-def test_impossible_options(options: dict[str, Any]) -> None:
+def test_impossible_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(RequestError):
         RuntimeOptions(**options)
 
@@ -198,7 +202,9 @@ def test_registry_finds_engines_by_listing() -> None:
     assert registry.engines_for_format(OPENVINO_IR) == ["openvino"]
 
 
-def test_choice_of_engine(build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_engine_is_chosen_by_name_or_format(
+    build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("onnxruntime")
     assert open_runtime(read_artifact(build_artifact())).describe().engine == "onnxruntime"
     with pytest.raises(RequestError, match=r"choose one of coreml, .*onnxruntime, openvino"):

@@ -1,4 +1,4 @@
-"""ExecuTorch as an engine: options, results that are copies, and damaged or hostile files."""
+"""The ExecuTorch engine honors options, returns copies, and refuses damaged or hostile files."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_input_output_and_results(artifact: Artifact) -> None:
         runtime.run(batch)
 
 
-def test_inputs_that_torch_cannot_share(artifact: Artifact) -> None:
+def test_inputs_that_torch_cannot_share_are_copied(artifact: Artifact) -> None:
     with open_file(artifact) as runtime:
         batch = random_batch()
         expected = runtime.run(np.ascontiguousarray(batch[:, ::-1]))
@@ -184,7 +184,7 @@ def test_bytes_after_the_program_are_ignored(artifact: Artifact, pte_bytes: byte
 
 
 @pytest.mark.parametrize("length", [0, 7, 8, 40, 100, 2000, 0.5, 0.999])
-def test_truncated_files(
+def test_truncated_files_are_refused(
     artifact: Artifact, pte_bytes: bytes, length: float, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The length is a number of bytes, or a fraction of the file."""
@@ -193,7 +193,7 @@ def test_truncated_files(
     assert capfd.readouterr() == ("", "")
 
 
-def test_foreign_files(
+def test_foreign_files_are_refused(
     artifact: Artifact, pte_bytes: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, 10_000, np.uint8).tobytes()

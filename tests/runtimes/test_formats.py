@@ -1,4 +1,4 @@
-"""Manifests in an archive at the end of a file, and manifests next to a file."""
+"""Manifests are stored in an archive at the end of a file, or in a file next to it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def compute_hash(format: Format, path: Path) -> str:
 
 @pytest.fixture
 def file_with_archive(tmp_path: Path) -> Path:
+    """A file that ends with an archive of a manifest and labels."""
     path = tmp_path / "a.tflite"
     path.write_bytes(add_archive(BODY, {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
     return path
 
 
-def test_a_manifest_in_an_archive(file_with_archive: Path) -> None:
+def test_a_manifest_is_read_from_an_archive(file_with_archive: Path) -> None:
     assert file_with_archive.read_bytes().startswith(BODY)
     assert TRAILER.recognizes(file_with_archive, BODY)
     assert not TRAILER.recognizes(file_with_archive, b"PK" + BODY)
@@ -64,7 +65,7 @@ def test_the_content_is_everything_but_the_manifest(
     assert (compute_hash(TRAILER, file_with_archive) == before) is same
 
 
-def test_the_hash_of_a_file_with_an_archive(file_with_archive: Path) -> None:
+def test_the_hash_does_not_cover_the_archive(file_with_archive: Path) -> None:
     expected = hashlib.sha256(BODY + b"labels.txt\0cat\ndog\n").hexdigest()
     assert compute_hash(TRAILER, file_with_archive) == expected
 
@@ -95,7 +96,7 @@ def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
         TRAILER.read_manifests(file_with_archive)
 
 
-def test_a_manifest_next_to_the_file(tmp_path: Path) -> None:
+def test_a_manifest_is_read_from_a_side_car(tmp_path: Path) -> None:
     path = tmp_path / "a.int8.engine"
     path.write_bytes(b"ptrt" + BODY)
     assert SIDECAR.recognizes(path, path.read_bytes())

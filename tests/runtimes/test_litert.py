@@ -1,4 +1,4 @@
-"""LiteRT as an engine: options take effect or are refused, and no file crashes the process."""
+"""The LiteRT engine honors or refuses options, and no file crashes the process."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def artifact(save_artifact: SaveArtifact) -> Artifact:
     return save_artifact(serialize_model(build_model()))
 
 
-def random_image(seed: int = 0) -> npt.NDArray[np.float32]:
+def make_random_image(seed: int = 0) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).normal(size=(1, 8, 8, 3)).astype(np.float32)
 
 
@@ -63,12 +63,12 @@ def test_input_output_and_results(artifact: Artifact) -> None:
     with open_file(artifact) as runtime:
         assert runtime.inputs == (TensorSpec("image", (1, 8, 8, 3), "float32", "NHWC"),)
         assert runtime.outputs == (TensorSpec("logits", (1, 10), "float32", "NC"),)
-        logits = runtime.run(random_image())
-        assert np.abs(logits - random_image().mean((1, 2)) @ WEIGHTS.T).max() < 1e-5
+        logits = runtime.run(make_random_image())
+        assert np.abs(logits - make_random_image().mean((1, 2)) @ WEIGHTS.T).max() < 1e-5
         original_logits = logits.copy()
-        assert not np.array_equal(logits, runtime.run(random_image(1)))
+        assert not np.array_equal(logits, runtime.run(make_random_image(1)))
         assert np.array_equal(logits, original_logits), "the next call must not overwrite them"
-        strided = random_image()[:, ::-1].copy()[:, ::-1]
+        strided = make_random_image()[:, ::-1].copy()[:, ::-1]
         assert np.array_equal(runtime.run(strided), original_logits)
         info = runtime.describe()
         assert isinstance(info, RuntimeInfo)
@@ -78,10 +78,10 @@ def test_input_output_and_results(artifact: Artifact) -> None:
         assert info.precision == "unstated (float32 output)"
 
 
-def test_int8_results(save_artifact: SaveArtifact) -> None:
+def test_int8_results_are_exact(save_artifact: SaveArtifact) -> None:
     runtime = open_file(save_artifact(serialize_model(build_model(int8=True))))
-    logits = runtime.run(random_image())
-    mean = np.round(random_image().mean((1, 2)) / SCALES["input"]) * SCALES["input"]
+    logits = runtime.run(make_random_image())
+    mean = np.round(make_random_image().mean((1, 2)) / SCALES["input"]) * SCALES["input"]
     weights = INT8_WEIGHTS * SCALES["weight"]
     assert np.abs(logits - mean @ weights.T).max() <= SCALES["output"] / 2 + 1e-6
 
@@ -89,10 +89,10 @@ def test_int8_results(save_artifact: SaveArtifact) -> None:
 @pytest.mark.parametrize(
     "batch",
     [
-        random_image()[0],
-        random_image()[:, :7],
-        random_image().astype(np.float64),
-        random_image().transpose(0, 3, 1, 2),
+        make_random_image()[0],
+        make_random_image()[:, :7],
+        make_random_image().astype(np.float64),
+        make_random_image().transpose(0, 3, 1, 2),
     ],
 )
 def test_wrong_inputs_are_refused(artifact: Artifact, batch: npt.NDArray[Any]) -> None:
@@ -100,17 +100,17 @@ def test_wrong_inputs_are_refused(artifact: Artifact, batch: npt.NDArray[Any]) -
         open_file(artifact).run(batch)
 
 
-def test_closing(artifact: Artifact) -> None:
+def test_closed_runtime_refuses_to_run(artifact: Artifact) -> None:
     runtime = open_file(artifact)
     runtime.close()
     runtime.close()
     with pytest.raises(ArtifactError, match="closed"):
-        runtime.run(random_image())
+        runtime.run(make_random_image())
 
 
 def test_threads_share_a_runtime(artifact: Artifact) -> None:
     runtime = open_file(artifact, threads=2)
-    images = [random_image(seed) for seed in range(32)]
+    images = [make_random_image(seed) for seed in range(32)]
     expected = [runtime.run(image) for image in images]
     with ThreadPoolExecutor(8) as pool:
         logits = list(pool.map(runtime.run, images))
@@ -121,12 +121,12 @@ def test_threads_share_a_runtime(artifact: Artifact) -> None:
     not Path("/proc/self/task").is_dir(), reason="counts the threads that Linux lists"
 )
 @pytest.mark.parametrize("threads", [1, 2, 5])
-def test_number_of_threads(artifact: Artifact, threads: int) -> None:
+def test_engine_starts_the_requested_threads(artifact: Artifact, threads: int) -> None:
     """Count threads of the process; the calling thread is one of those that LiteRT uses."""
-    open_file(artifact, threads=1).run(random_image())
+    open_file(artifact, threads=1).run(make_random_image())
     before = len(os.listdir("/proc/self/task"))
     with open_file(artifact, threads=threads) as runtime:
-        runtime.run(random_image())
+        runtime.run(make_random_image())
         assert len(os.listdir("/proc/self/task")) - before == threads - 1
         assert runtime.describe().threads == threads
 

@@ -1,4 +1,4 @@
-"""Input and output of classifiers: files without a manifest, contradictions, other networks."""
+"""Networks without a manifest are checked, and contradictions with a manifest are refused."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def test_a_file_without_manifest_runs_with_the_given_preprocessing_and_labels(
 
 
 @pytest.mark.parametrize("manifest", [True, False])
-def test_arguments_that_do_not_fit(build_artifact: ArtifactBuilder, manifest: bool) -> None:
+def test_arguments_that_do_not_fit_are_refused(
+    build_artifact: ArtifactBuilder, manifest: bool
+) -> None:
     path = build_artifact(manifest=manifest)
     with pytest.raises(RequestError, match="3 labels"):
         Classifier(path, preprocess=Preprocess(32, 32), labels=["a", "b", "c"])

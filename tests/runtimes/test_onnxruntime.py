@@ -1,4 +1,4 @@
-"""ONNX Runtime as an engine: providers, precisions, and no output of its own."""
+"""The ONNX Runtime engine honors providers and precisions, and prints nothing."""
 
 from __future__ import annotations
 

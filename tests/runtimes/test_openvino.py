@@ -1,4 +1,4 @@
-"""OpenVINO as an engine: precisions, the cache, signals, and files that it cannot open."""
+"""The OpenVINO engine honors precisions and the cache, and refuses files that it cannot run."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_cache_keeps_the_compiled_model(build_artifact: ArtifactBuilder, tmp_pat
     assert np.array_equal(logits[0], logits[2])
 
 
-def test_cache_folder_that_cannot_be_created(
+def test_a_cache_folder_that_cannot_be_created_is_an_error(
     build_artifact: ArtifactBuilder, tmp_path: Path
 ) -> None:
     (tmp_path / "file").touch()

@@ -1,4 +1,4 @@
-"""Reads /proc/cpuinfo and checks which int8 files a processor computes correctly."""
+"""/proc/cpuinfo tells which int8 files a processor computes correctly."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_opening_a_file_on_the_cpu_checks_the_processor(
 
 
 @pytest.mark.skipif(not Path("/proc/cpuinfo").is_file(), reason="no /proc/cpuinfo here")
-def test_the_flags_of_this_processor() -> None:
+def test_the_flags_of_this_processor_are_read() -> None:
     flags = processor.read_flags()
     assert flags
     assert {"fpu", "sse2"} <= flags or {"asimd", "fp"} & flags
@@ -114,7 +114,7 @@ def test_the_flags_of_this_processor() -> None:
         (NEOVERSE_V2, "aarch64", "Arm processor, implementer 0x41, part 0xd4f (dotprod, i8mm)"),
     ],
 )
-def test_the_description_of_a_processor(text: str, machine: str, description: str) -> None:
+def test_a_processor_is_described(text: str, machine: str, description: str) -> None:
     assert processor.describe(processor.parse_cpuinfo(text, machine)) == description
 
 

@@ -1,4 +1,4 @@
-"""Finds the fields of protobuf messages that are written as literal bytes."""
+"""The fields of protobuf messages, written here as literal bytes, are found."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tinyvit.runtimes.formats.protobuf import (
 )
 
 
-def test_fields_of_every_wire_type() -> None:
+def test_fields_of_every_wire_type_are_read() -> None:
     message = (
         b"\x08\x96\x01"  # field 1 is the number 150
         b"\x12\x07testing"  # field 2 is a string
@@ -49,7 +49,7 @@ def test_fields_of_every_wire_type() -> None:
         (b"\x08\x01" * 100_001, "it has more than 100000 fields"),
     ],
 )
-def test_bytes_that_are_not_a_message(message: bytes, reason: str) -> None:
+def test_bytes_that_are_not_a_message_are_refused(message: bytes, reason: str) -> None:
     with pytest.raises(ValueError, match=f"^{reason}$"):
         list(iterate_fields(message))
 

@@ -1,4 +1,4 @@
-"""tinyvit-predict, tinyvit-verify and tinyvit-inspect: exit codes, JSON and text."""
+"""tinyvit-predict, tinyvit-verify and tinyvit-inspect print text or JSON and exit correctly."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def read_manifest(path: Path) -> Manifest:
     return manifest
 
 
-def test_predict(
+def test_predict_prints_the_predictions(
     build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
 ) -> None:
     arguments = (build_artifact(), image_files[0], image_files[1], "--top-k", 2, "--threads", 1)
@@ -53,7 +53,7 @@ def test_predict(
     assert "thing" in lines[1]
 
 
-def test_predict_json(
+def test_predict_prints_json(
     build_artifact: ArtifactBuilder,
     image_files: list[Path],
     tmp_path: Path,
@@ -99,7 +99,9 @@ def test_predict_warns_in_one_line_of_a_file_without_manifest(
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_verify(build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture) -> None:
+def test_verify_passes_on_an_unchanged_file(
+    build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture
+) -> None:
     code, out, err = run(capsys, "verify", build_artifact(suffix))
     assert (code, err) == (0, "")
     assert out.startswith("PASS")
@@ -163,7 +165,9 @@ def test_an_edited_manifest_is_reported(
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_inspect(build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture) -> None:
+def test_inspect_describes_a_file(
+    build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFixture
+) -> None:
     path = build_artifact(suffix)
     code, out, err = run(capsys, "inspect", path)
     assert (code, err) == (0, "")
@@ -187,7 +191,7 @@ def test_inspect(build_artifact: ArtifactBuilder, suffix: str, capsys: CaptureFi
     assert Manifest.from_json(json.dumps(record)) == read_manifest(path)
 
 
-def test_inspect_a_file_without_manifest(
+def test_inspect_describes_a_file_without_manifest(
     build_artifact: ArtifactBuilder, capsys: CaptureFixture
 ) -> None:
     code, out, err = run(capsys, "inspect", build_artifact(manifest=False))
@@ -253,7 +257,7 @@ def test_wrong_usage_exits_2(command: str, arguments: list[str], capsys: Capture
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help(command: str, capsys: CaptureFixture) -> None:
+def test_help_is_printed(command: str, capsys: CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
         COMMANDS[command](["--help"])
     assert caught.value.code == 0
@@ -264,7 +268,7 @@ def test_help(command: str, capsys: CaptureFixture) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_version(command: str, capsys: CaptureFixture) -> None:
+def test_version_is_printed(command: str, capsys: CaptureFixture) -> None:
     with pytest.raises(SystemExit) as caught:
         COMMANDS[command](["--version"])
     assert caught.value.code == 0
@@ -282,7 +286,7 @@ def test_importing_is_cheap_and_needs_no_engine() -> None:
         subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_summary_of_an_int8_file() -> None:
+def test_the_summary_of_an_int8_file_states_the_quantization() -> None:
     quantization = Quantization(
         method="histogram",
         calibration_sha256="",

@@ -1,4 +1,4 @@
-"""TensorRT as an engine, with a fake CUDA driver and a fake TensorRT."""
+"""The TensorRT engine runs and refuses files, with a fake CUDA driver and a fake TensorRT."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.helpers.fake_tensorrt import (
     SIZE,
     FakeDriver,
     FakeEngine,
-    expected_logits,
+    compute_expected_logits,
     make_fake_tensorrt,
     make_manifest,
 )
@@ -82,14 +82,16 @@ def test_input_output_and_info(runtime: Runtime) -> None:
     )
 
 
-def test_batches_larger_than_the_plan(runtime: Runtime) -> None:
+def test_batches_larger_than_the_plan_are_split(runtime: Runtime) -> None:
     batch = random_batch(11)
     logits = runtime.run(batch)
-    assert np.array_equal(logits, expected_logits(batch))
+    assert np.array_equal(logits, compute_expected_logits(batch))
     runtime.run(batch + 1)
-    assert np.array_equal(logits, expected_logits(batch)), "the next call must not overwrite them"
+    assert np.array_equal(logits, compute_expected_logits(batch)), (
+        "the next call must not overwrite them"
+    )
     strided = batch[::2, :, ::-1]
-    assert np.array_equal(runtime.run(strided), expected_logits(strided))
+    assert np.array_equal(runtime.run(strided), compute_expected_logits(strided))
     with pytest.raises(ArtifactError, match="the file takes"):
         runtime.run(batch.astype(np.float64))
 
@@ -98,17 +100,17 @@ def test_threads_share_a_runtime(runtime: Runtime) -> None:
     batches = [random_batch(1 + i % 6, seed=i) for i in range(64)]
     with ThreadPoolExecutor(8) as pool:
         logits = list(pool.map(runtime.run, batches))
-    assert all(map(np.array_equal, logits, map(expected_logits, batches)))
+    assert all(map(np.array_equal, logits, map(compute_expected_logits, batches)))
 
 
-def test_closing(runtime: Runtime) -> None:
+def test_closed_runtime_refuses_to_run(runtime: Runtime) -> None:
     runtime.close()
     runtime.close()
     with pytest.raises(ArtifactError, match="closed"):
         runtime.run(random_batch(1))
 
 
-def test_calls_that_the_driver_refuses(driver: FakeDriver, tmp_path: Path) -> None:
+def test_driver_errors_become_artifact_errors(driver: FakeDriver, tmp_path: Path) -> None:
     with ENGINE.open(save_plan(tmp_path, make_plan()), GPU) as runtime:
         driver.failing_function = "cuStreamSynchronize"
         with pytest.raises(ArtifactError, match="cuStreamSynchronize failed with error 700"):
@@ -130,7 +132,7 @@ def test_calls_that_the_driver_refuses(driver: FakeDriver, tmp_path: Path) -> No
         (RuntimeOptions(device="gpu", precision="float32"), r"fixed in the file \(int8\)"),
     ],
 )
-def test_options_that_are_refused(
+def test_impossible_options_are_refused(
     driver: FakeDriver, tmp_path: Path, options: RuntimeOptions, message: str
 ) -> None:
     artifact = save_plan(tmp_path, make_plan(), make_manifest())
@@ -138,12 +140,12 @@ def test_options_that_are_refused(
         ENGINE.open(artifact, options)
 
 
-def test_second_gpu(driver: FakeDriver, tmp_path: Path) -> None:
+def test_second_gpu_can_be_chosen(driver: FakeDriver, tmp_path: Path) -> None:
     artifact = save_plan(tmp_path, make_plan(), make_manifest())
     ENGINE.open(artifact, RuntimeOptions(device="GPU:1")).close()
 
 
-def test_files_that_tensorrt_refuses(
+def test_files_that_tensorrt_refuses_are_artifact_errors(
     driver: FakeDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cuda, "import_tensorrt", lambda flavor: make_fake_tensorrt(None))
@@ -172,7 +174,7 @@ def test_files_that_never_reach_tensorrt(tmp_path: Path, monkeypatch: pytest.Mon
         ENGINE.open(Artifact(tmp_path / "none.engine", None), GPU)
 
 
-def test_format() -> None:
+def test_format_is_recognized_by_its_magic_number() -> None:
     (engine_format,) = ENGINE.formats
     assert (engine_format.name, engine_format.suffix) == ("tensorrt", ".engine")
     for magic in (b"vtrt", b"ftrt", b"ptrt"):
@@ -180,7 +182,9 @@ def test_format() -> None:
     assert not engine_format.recognizes(Path("x.engine"), b"PK\3\4")
 
 
-def test_machines_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machines_without_a_gpu_are_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def raise_os_error(name: str) -> NoReturn:
         raise OSError(name)
 
@@ -202,7 +206,7 @@ def test_machines_without_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("magic", "module", "extra"),
     [(b"vtrt", "tensorrt_rtx", "tensorrt-rtx"), (b"ftrt", "tensorrt", "tensorrt")],
 )
-def test_missing_package(
+def test_missing_package_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, magic: bytes, module: str, extra: str
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)

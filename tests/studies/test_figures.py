@@ -1,4 +1,4 @@
-"""The page of figures states what the records state; the measuring itself is run by people."""
+"""The page of figures states what the records state; the tests measure nothing."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from tests.helpers.records import (
     BOARD,
     DESK,
-    accuracy_record,
-    latency_record,
     make_accuracy,
+    make_accuracy_record,
     make_latency,
+    make_latency_record,
 )
 from tinyvit.bench import machine
 from tinyvit.bench.record import ReferenceComparison
@@ -22,7 +22,7 @@ from tinyvit.errors import MissingDependencyError
 from tinyvit.studies import figures, peers
 
 
-def test_the_kind_of_a_machine() -> None:
+def test_the_kind_of_a_machine_is_named() -> None:
     assert figures.name_machine_kind(DESK) == "x86-64-avx2"
     assert figures.name_machine_kind(BOARD) == "aarch64-dotprod"
 
@@ -33,14 +33,14 @@ def records_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "records"
     folder.mkdir()
     for threads, ms in ((1, 30), (2, 17)):
-        record = latency_record(
+        record = make_latency_record(
             make_latency("x/demo.onnx", ms),
             make_latency("x/demo.int8.onnx", ms * 0.6),
             warnings=("noisy", "demo.onnx became faster"),
         )
         (folder / f"latency-{threads}.json").write_text(record.to_json())
     comparison = ReferenceComparison("demo.onnx", 99.3, 5, 2, 0.45)
-    accuracy = accuracy_record(
+    accuracy = make_accuracy_record(
         make_accuracy("x/demo.onnx", 852),
         make_accuracy("x/demo.int8.onnx", 849, reference=comparison),
     )

@@ -1,4 +1,4 @@
-"""The table that compares int8 files with a float32 file."""
+"""The comparison table of int8 files and a float32 file has correct rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The comparison of observers, on networks and images that are small enough for a test."""
+"""The comparison of observers is correct for small networks and images."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ const byId = (id) => document.getElementById(id);
 /** The selected model: a promise of a Classifier. */
 let currentClassifier;
 
-/** The newest request, {source, name}. The predictions of an older one are not shown. */
+/** The newest request, {source, name}. Predictions of older requests are not shown. */
 let currentRequest;
 
 /** Stops the camera; undefined while it is off. */
@@ -29,7 +29,7 @@ function showStatus(text, isError = false) {
   byId("status").classList.toggle("error", isError);
 }
 
-/** Opens the selected model with the selected provider, and closes the one before it. */
+/** Opens the selected model with the selected provider, and closes the previous model. */
 function openClassifier() {
   const file = MODEL_FILES[selectedValue("precision")];
   const previousClassifier = currentClassifier;
@@ -107,7 +107,7 @@ function makePredictionItem({ label, score }) {
   return item;
 }
 
-/** Starts the camera and classifies its frames until it is stopped; stops it if it is on. */
+/** Starts the camera and classifies its frames, or stops the camera if it is on. */
 async function toggleCamera() {
   if (stopCamera) return stopCamera();
   const video = byId("video");
@@ -145,7 +145,7 @@ async function toggleCamera() {
   }
 }
 
-/** Classifies a file that the user gave, if there is one, instead of the camera. */
+/** Stops the camera and classifies a file, if the user gave one. */
 function useFile(file) {
   if (!file) return;
   stopCamera?.();

@@ -1,4 +1,4 @@
-"""Datasets of the Hub are read from parquet files, and local data as before."""
+"""Datasets of the Hugging Face Hub are read from parquet files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tinyvit.errors import RequestError
 from tinyvit.images import open_image
 
 
-def test_parquet_files_of_images_and_labels(
+def test_parquet_files_of_images_and_labels_are_read(
     shaded_images: list[Image.Image], tmp_path: Path
 ) -> None:
     arrow = pytest.importorskip("pyarrow")

@@ -35,6 +35,7 @@ class InterruptingProgress(NullProgress):
 
 @pytest.fixture
 def dataset(class_folders: Path) -> Dataset:
+    """The images of `class_folders`."""
     return open_labeled_images(DatasetLocation(str(class_folders)))
 
 

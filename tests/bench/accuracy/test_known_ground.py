@@ -1,4 +1,4 @@
-"""Accuracy runs against plain torch loops, image by image.
+"""Measured accuracy agrees with plain torch loops, image by image.
 
 A public model of 1000 classes predicts photographs, and the demo model its ten classes. The former
 needs
@@ -81,7 +81,7 @@ def open_public_classifier(path: str, options: EvaluationOptions) -> Classifier:
     return Classifier(path, options.engine_name, preprocess=PUBLIC_PREPROCESS)
 
 
-def test_a_public_model_of_1000_classes(
+def test_a_public_model_of_1000_classes_is_measured_correctly(
     public_model: Any,
     public_onnx: Path,
     photographs: DatasetLocation,
@@ -114,7 +114,7 @@ def test_the_wrong_mean_of_a_public_model_is_found(
     assert check.conclusion.startswith(expected)
 
 
-def test_the_demo_model_on_its_classes(demo: dict[str, Path], shared: Path) -> None:
+def test_the_demo_model_is_measured_correctly(demo: dict[str, Path], shared: Path) -> None:
     from tinyvit.nn.hub import load_released
 
     location = DatasetLocation(str(shared / "data" / "tiny-imagenet-10" / "val"), limit=300)

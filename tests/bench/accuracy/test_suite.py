@@ -1,4 +1,4 @@
-"""The accuracy of a model whose correct answers are known, and what happens where data is bad."""
+"""The accuracy is correct for known predictions, and bad data is counted or refused."""
 
 from __future__ import annotations
 

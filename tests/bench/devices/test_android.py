@@ -1,4 +1,4 @@
-"""Measuring over adb with a fake adb program, and parsing the output of benchmark programs.
+"""Devices are measured over adb (with a fake adb), and outputs of benchmark programs are parsed.
 
 No Android device was available.
 """

@@ -1,4 +1,4 @@
-"""The files that are sent to a device."""
+"""All files that a device needs are collected, and ambiguous ones are refused."""
 
 from __future__ import annotations
 

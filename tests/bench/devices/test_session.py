@@ -1,4 +1,4 @@
-"""Sessions with this machine as the device: their results, and requests that are refused."""
+"""A session returns the device's results; this machine stands for the device."""
 
 from __future__ import annotations
 

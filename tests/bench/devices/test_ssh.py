@@ -1,4 +1,4 @@
-"""Sessions over ssh with a real OpenSSH server on the loopback address, which each test starts."""
+"""Sessions over ssh work with a real OpenSSH server, which each test starts on this machine."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ QUICK = ("--runs", "3", "--cold", "0")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SshServer]:
+    """A running OpenSSH server."""
     folder = tmp_path / "ssh"
     folder.mkdir()
     with run_ssh_server(folder) as server:
@@ -39,7 +40,7 @@ def server(tmp_path: Path) -> Iterator[SshServer]:
 def measure(server: SshServer, artifact: Path) -> DeviceResults:
     """Measure an artifact with this environment's Python on the server."""
     config = SessionConfig((artifact,), use_env=sys.prefix, latency_arguments=QUICK)
-    return measure_on_device(server.transport(), config, NullProgress())
+    return measure_on_device(server.make_transport(), config, NullProgress())
 
 
 def test_records_are_returned_and_the_folder_is_deleted(
@@ -71,7 +72,7 @@ def test_environment_is_created_from_wheels(
     config = SessionConfig(
         (small_classifier,), python=sys.executable, wheels=wheels, latency_arguments=QUICK
     )
-    results = measure_on_device(server.transport(), config, NullProgress())
+    results = measure_on_device(server.make_transport(), config, NullProgress())
     assert results.problems == ()
     assert results.latency is not None
     # Read from onnxruntime's profile, although the environment has no onnx package.
@@ -83,7 +84,7 @@ def test_folder_is_kept_on_request(server: SshServer, small_classifier: Path) ->
     config = SessionConfig(
         (small_classifier,), use_env=sys.prefix, latency_arguments=QUICK, keep_folder=True
     )
-    results = measure_on_device(server.transport(), config, NullProgress())
+    results = measure_on_device(server.make_transport(), config, NullProgress())
     assert results.problems == ()
     assert results.remaining_folder is not None
     assert (Path(results.remaining_folder) / small_classifier.name).is_file()
@@ -106,7 +107,7 @@ def test_results_before_a_lost_connection_are_kept(
     config = SessionConfig(
         (small_classifier,), use_env=sys.prefix, latency_arguments=("--runs", "100000000")
     )
-    results = measure_on_device(server.transport(), config, LosePowerWhileMeasuring(server))
+    results = measure_on_device(server.make_transport(), config, LosePowerWhileMeasuring(server))
     assert results.latency is None
     assert results.verifications[small_classifier.name]["passed"] is True
     assert results.remaining_folder is not None

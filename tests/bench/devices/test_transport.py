@@ -1,4 +1,4 @@
-"""Commands on a device: limits on time and output, quoting, and host names."""
+"""Commands on a device are quoted, and limited in time and output."""
 
 from __future__ import annotations
 

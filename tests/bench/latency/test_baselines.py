@@ -1,4 +1,4 @@
-"""Baselines: the output of benchmark tools is parsed, and a missing tool is reported."""
+"""Outputs of benchmark tools are parsed, and a missing tool is reported."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ TOOL_OUTPUTS = {
 
 @pytest.fixture
 def open_artifact(small_classifier: str) -> Iterator[OpenArtifact]:
+    """The small classifier, open on one thread."""
     with open_in_engine(small_classifier, None, RuntimeOptions(threads=1)) as open_artifact:
         yield open_artifact
 

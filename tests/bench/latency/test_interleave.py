@@ -12,6 +12,7 @@ from tinyvit.bench.latency.interleave import Timing, median_ratio, run_interleav
 
 @pytest.fixture
 def clock() -> FakeClock:
+    """A clock that only the test moves."""
     return FakeClock()
 
 

@@ -1,4 +1,4 @@
-"""Latency records of real artifacts in real engines: their content, not this machine's speed."""
+"""Latency records of real artifacts in real engines have the right content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def quick_config(**options: Any) -> LatencyConfig:
     return LatencyConfig(**{"runs": 4, "seconds": 5.0, "cold_starts": 0, **options})
 
 
-def test_record_of_one_artifact(demo: dict[str, Path]) -> None:
+def test_record_describes_one_artifact(demo: dict[str, Path]) -> None:
     record = measure_latency(
         [str(demo["onnx"])],
         quick_config(threads=(1,), cold_starts=1, operators=True),
@@ -83,7 +83,9 @@ def test_end_to_end_query_is_timed_by_stages(small_classifier: str, images: Path
 @pytest.mark.parametrize(
     ("scenario", "batch"), [("single-stream", 1), ("multi-stream", 8), ("offline", 8)]
 )
-def test_images_per_query(small_classifier: str, scenario: str, batch: int) -> None:
+def test_a_query_has_as_many_images_as_the_scenario_requires(
+    small_classifier: str, scenario: str, batch: int
+) -> None:
     (result,) = measure_latency([small_classifier], quick_config(scenario=scenario)).latency
     assert (result.scenario, result.batch) == (scenario, batch)
     assert result.images_per_s == pytest.approx(batch * 1e3 / (result.mean_ms or 0))
@@ -208,7 +210,9 @@ def test_engines_that_cannot_open_the_artifact_are_named(small_classifier: str) 
         measure_latency([small_classifier], config)
 
 
-def test_text_report(small_classifier: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_report_states_the_results(
+    small_classifier: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = ["--runs", "4", "--cold", "1", "--threads", "1", "--operators"]
     assert cli.main(["latency", small_classifier, *options]) == 0
     out = capsys.readouterr().out

@@ -15,6 +15,7 @@ from tinyvit.bench.latency.scenarios import find_highest_rate, run_back_to_back,
 
 @pytest.fixture
 def clock() -> FakeClock:
+    """A clock that only the test moves."""
     return FakeClock()
 
 

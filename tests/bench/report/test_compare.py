@@ -9,10 +9,10 @@ import pytest
 
 from tests.helpers.records import (
     BOARD,
-    accuracy_record,
-    latency_record,
     make_accuracy,
+    make_accuracy_record,
     make_latency,
+    make_latency_record,
 )
 from tinyvit.bench import cli
 from tinyvit.bench.compare import Change, compare_records
@@ -23,8 +23,8 @@ from tinyvit.errors import RequestError
 def compare_latency(
     before_ms: float, after_ms: float, max_regress: float, seeds: tuple[int, int] = (0, 1)
 ) -> Change:
-    before = latency_record(make_latency("a.onnx", before_ms, seed=seeds[0]))
-    after = latency_record(make_latency("a.onnx", after_ms, seed=seeds[1]))
+    before = make_latency_record(make_latency("a.onnx", before_ms, seed=seeds[0]))
+    after = make_latency_record(make_latency("a.onnx", after_ms, seed=seeds[1]))
     (change,) = compare_records(before, after, max_regress, 0.5).changes
     return change
 
@@ -58,14 +58,14 @@ def test_chance_is_rarely_a_regression() -> None:
 def test_a_loss_of_accuracy_must_be_significant(
     before: int, after: int, images: int, is_regression: bool
 ) -> None:
-    first = accuracy_record(make_accuracy("a", before, images))
-    second = accuracy_record(make_accuracy("a", after, images))
+    first = make_accuracy_record(make_accuracy("a", before, images))
+    second = make_accuracy_record(make_accuracy("a", after, images))
     (change,) = compare_records(first, second, 0.03, 0.5).changes
     assert change.is_regression is is_regression
 
 
-LATENCY = latency_record(make_latency("a", 20))
-ACCURACY = accuracy_record(make_accuracy("a", 1))
+LATENCY = make_latency_record(make_latency("a", 20))
+ACCURACY = make_accuracy_record(make_accuracy("a", 1))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +74,16 @@ ACCURACY = accuracy_record(make_accuracy("a", 1))
         (LATENCY, ACCURACY, "different kinds, latency and accuracy"),
         (
             LATENCY,
-            latency_record(make_latency("a", 20), device=BOARD),
+            make_latency_record(make_latency("a", 20), device=BOARD),
             r"different devices, desk \(AMD EPYC\) and board \(Cortex-A78\)",
         ),
-        (LATENCY, latency_record(make_latency("b", 20)), "no artifact in common"),
-        (LATENCY, latency_record(make_latency("a", 20, batch=8)), "no artifact in common"),
+        (LATENCY, make_latency_record(make_latency("b", 20)), "no artifact in common"),
+        (LATENCY, make_latency_record(make_latency("a", 20, batch=8)), "no artifact in common"),
         (
             ACCURACY,
-            accuracy_record(make_accuracy("a", 1), dataset={"names_and_classes_sha256": "other"}),
+            make_accuracy_record(
+                make_accuracy("a", 1), dataset={"names_and_classes_sha256": "other"}
+            ),
             "on different images, or on images with different classes",
         ),
     ],
@@ -95,10 +97,11 @@ def test_records_without_anything_to_compare_are_refused(
 
 @pytest.fixture
 def record_paths(tmp_path: Path) -> dict[str, str]:
+    """Name -> file of a record: main, slow (7% slower), board (another device)."""
     records = {
-        "main": latency_record(make_latency("x/a.onnx", 20), make_latency("gone.onnx", 1)),
-        "slow": latency_record(make_latency("y/a.onnx", 21.5, seed=1)),
-        "board": latency_record(make_latency("a.onnx", 20), device=BOARD),
+        "main": make_latency_record(make_latency("x/a.onnx", 20), make_latency("gone.onnx", 1)),
+        "slow": make_latency_record(make_latency("y/a.onnx", 21.5, seed=1)),
+        "board": make_latency_record(make_latency("a.onnx", 20), device=BOARD),
     }
     for name, record in records.items():
         (tmp_path / f"{name}.json").write_text(record.to_json())

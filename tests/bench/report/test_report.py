@@ -13,11 +13,11 @@ import pytest
 
 from tests.helpers.records import (
     HOSTILE,
-    accuracy_record,
-    full_records,
-    latency_record,
     make_accuracy,
+    make_accuracy_record,
+    make_full_records,
     make_latency,
+    make_latency_record,
 )
 from tinyvit.bench import cli
 from tinyvit.bench.record import Record
@@ -75,8 +75,9 @@ def parse_page(page: str) -> PageParser:
 
 @pytest.fixture(scope="module")
 def full_page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The HTML page of `make_full_records`."""
     pytest.importorskip("matplotlib")
-    return write_report(full_records(), tmp_path_factory.mktemp("page"), ".html")
+    return write_report(make_full_records(), tmp_path_factory.mktemp("page"), ".html")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_the_page_loads_nothing(full_page: str) -> None:
 
 def test_the_page_shows_only_what_was_measured(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    record = latency_record(make_latency("demo.onnx", 20))
+    record = make_latency_record(make_latency("demo.onnx", 20))
     text = parse_page(write_report([record], tmp_path, ".html")).text
     assert "Latency" in text
     absent = ("Accuracy", "Stages", "Cold start", "Operators", "top-1", "Baselines", "failure")
@@ -141,7 +142,7 @@ def test_the_page_shows_only_what_was_measured(tmp_path: Path) -> None:
 
 
 def test_markdown_has_tables_of_equal_width_and_no_markup(tmp_path: Path) -> None:
-    text = write_report(full_records(), tmp_path, ".md")
+    text = write_report(make_full_records(), tmp_path, ".md")
     tables = [block for block in text.split("\n\n") if block.startswith("| ")]
     for table in tables:
         widths = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
@@ -151,7 +152,7 @@ def test_markdown_has_tables_of_equal_width_and_no_markup(tmp_path: Path) -> Non
 
 
 def test_csv_has_one_row_per_result(tmp_path: Path) -> None:
-    text = write_report(full_records(), tmp_path, ".csv")
+    text = write_report(make_full_records(), tmp_path, ".csv")
     rows = list(csv.DictReader(text.splitlines()))
     assert [row["device"] for row in rows] == ["desk"] * 3 + ["board"] * 2
     assert float(rows[0]["median ms"]) == pytest.approx(20, rel=0.01)
@@ -159,21 +160,21 @@ def test_csv_has_one_row_per_result(tmp_path: Path) -> None:
 
 
 def test_csv_has_no_formulas(tmp_path: Path) -> None:
-    text = write_report([latency_record(make_latency("=cmd()", 20))], tmp_path, ".csv")
+    text = write_report([make_latency_record(make_latency("=cmd()", 20))], tmp_path, ".csv")
     assert "\n'=cmd()," in text
 
 
 def test_latency_and_accuracy_of_the_same_file_are_joined() -> None:
-    rows = make_rows(full_records())
+    rows = make_rows(make_full_records())
     assert [bool(row.accuracy) for row in rows] == [True] * 5
     assert [row.device.name for row in rows] == ["desk"] * 3 + ["board"] * 2
-    (row,) = make_rows([accuracy_record(make_accuracy("demo.onnx", 1))])
+    (row,) = make_rows([make_accuracy_record(make_accuracy("demo.onnx", 1))])
     assert row.latency is None
 
 
 def test_labels_state_what_differs() -> None:
     batches = [make_latency("demo.onnx", 20, batch=batch) for batch in (1, 8)]
-    rows = make_rows([latency_record(*batches, make_latency("demo.int8.onnx", 11))])
+    rows = make_rows([make_latency_record(*batches, make_latency("demo.int8.onnx", 11))])
     assert [row.label for row in rows] == [
         "demo.onnx, batch 1",
         "demo.onnx, batch 8",
@@ -181,7 +182,7 @@ def test_labels_state_what_differs() -> None:
     ]
 
 
-def test_the_pareto_front() -> None:
+def test_the_pareto_front_has_no_dominated_point() -> None:
     points = [(20, 85), (11, 84.9), (40, 70), (30, 90), (11, 80), (35, 90)]
     assert find_pareto_front(points) == [1, 0, 3]
     assert find_pareto_front([]) == []
@@ -189,8 +190,9 @@ def test_the_pareto_front() -> None:
 
 @pytest.fixture
 def record_path(tmp_path: Path) -> Path:
+    """A file with one latency record."""
     path = tmp_path / "a.json"
-    path.write_text(latency_record(make_latency("a", 1)).to_json())
+    path.write_text(make_latency_record(make_latency("a", 1)).to_json())
     return path
 
 

@@ -1,3 +1,5 @@
+"""A view of an image depends only on its seed, and its pixels stay the same in every release."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -36,7 +38,7 @@ ALL = Augmentation(mixup=0.8, cutmix=1.0, erase=0.5)
 CENTER = Augmentation(scale=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, operations=0, erase=0.0)
 
 
-def test_a_seed_is_a_view(image_folder: Path) -> None:
+def test_a_view_depends_only_on_its_seed(image_folder: Path) -> None:
     images = read_image_folder(image_folder)
     first = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
     again = [view_of(images.open, 12, 3, seed, 32, ALL) for seed in range(20)]
@@ -48,8 +50,8 @@ def test_a_seed_is_a_view(image_folder: Path) -> None:
     assert len({view.pixels.tobytes() for view in first}) == 20
 
 
-def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
-    """If this hash changes, older stores are for other views, and `VERSION` must be increased."""
+def test_probe_views_have_the_recorded_hash(image_folder: Path) -> None:
+    """Another hash means that existing stores belong to other crops: increase views.VERSION."""
     images = read_image_folder(image_folder)
     assert (
         hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]
@@ -68,7 +70,9 @@ def test_the_pixels_of_a_seed_are_these(image_folder: Path) -> None:
         {"mixup": 0.0},
     ],
 )
-def test_every_setting_shows_in_the_probe(image_folder: Path, changed: dict[str, object]) -> None:
+def test_every_setting_changes_the_hash_of_the_probe_views(
+    image_folder: Path, changed: dict[str, object]
+) -> None:
     images = read_image_folder(image_folder)
     keys, other = list(images.keys), replace(ALL, **changed)  # type: ignore[arg-type]
     assert hash_probe_views(ViewSource(images.open, 12, 32, ALL), keys, 0) != hash_probe_views(
@@ -76,7 +80,7 @@ def test_every_setting_shows_in_the_probe(image_folder: Path, changed: dict[str,
     )
 
 
-def test_a_view_at_another_size_is_of_the_same_part() -> None:
+def test_a_view_at_another_size_shows_the_same_crop() -> None:
     ramp = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (256, 1, 3)))
     augmentation = replace(CENTER, scale=(0.1, 0.9), ratio=(0.75, 4 / 3))
     for seed in range(10):
@@ -88,7 +92,7 @@ def test_a_view_at_another_size_is_of_the_same_part() -> None:
 
 
 @pytest.mark.parametrize("mixing", [{"mixup": 0.8}, {"cutmix": 1.0}, {"mixup": 0.8, "cutmix": 1.0}])
-def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
+def test_a_mixed_view_at_another_size_has_the_same_partner(
     image_folder: Path, mixing: dict[str, float]
 ) -> None:
     images = read_image_folder(image_folder)
@@ -101,7 +105,7 @@ def test_a_mixed_view_at_another_size_is_mixed_with_the_same(
         )  # the box's edges are whole pixels
 
 
-def test_without_chance_a_view_is_the_picture() -> None:
+def test_without_augmentation_a_view_is_the_image() -> None:
     pixels = np.random.RandomState(0).randint(0, 256, (32, 32, 3)).astype(np.uint8)
     assert np.array_equal(
         view_of(lambda _: Image.fromarray(pixels), 1, 0, 7, 32, CENTER).pixels, pixels
@@ -113,7 +117,7 @@ def test_without_chance_a_view_is_the_picture() -> None:
 
 
 @pytest.mark.parametrize("mixing", ["mixup", "cutmix"])
-def test_the_own_fraction_is_that_of_the_pixels(mixing: str) -> None:
+def test_own_fraction_agrees_with_the_pixels(mixing: str) -> None:
     black, white = (Image.new("RGB", (32, 32), (level,) * 3) for level in (0, 255))
     augmentation = replace(CENTER, **{mixing: 1.0})
     own_fractions = []
@@ -143,7 +147,7 @@ def test_erasing_covers_the_configured_area() -> None:
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000), (1, 1), (3, 500)])
-def test_narrow_images_are_cut_too(size: tuple[int, int]) -> None:
+def test_narrow_images_are_cropped_too(size: tuple[int, int]) -> None:
     for seed in range(5):
         assert view_of(
             lambda _: Image.new("RGB", size), 1, 0, seed, 32, Augmentation()
@@ -174,7 +178,7 @@ def test_operations_keep_size_and_mode(operation: int, strength: float) -> None:
         assert (changed.size, changed.mode) == (image.size, "RGB")
 
 
-def test_strengths_are_those_of_timm() -> None:
+def test_magnitudes_are_those_of_timm() -> None:
     levels = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8)[None, :, None], (8, 1, 3)))
     draw = OperationParameters(0.9, 1, Image.Resampling.BILINEAR)
     posterized, solarized, added = (
@@ -188,7 +192,7 @@ def test_strengths_are_those_of_timm() -> None:
     assert moved[0, 0] == pytest.approx(0.45 * 0.9 * 256, abs=1.5)
 
 
-def test_half_of_the_operations_are_done() -> None:
+def test_operations_are_applied_with_probability_one_half() -> None:
     image = Image.fromarray(np.random.RandomState(2).randint(60, 200, (16, 16, 3)).astype(np.uint8))
     same = sum(
         rand_augment(image, np.random.RandomState(seed), 1, 9, 0.5).tobytes() == image.tobytes()
@@ -207,6 +211,6 @@ def test_half_of_the_operations_are_done() -> None:
         {"magnitude": 11.0},
     ],
 )
-def test_impossible_settings(bad: dict[str, object]) -> None:
+def test_impossible_settings_are_refused(bad: dict[str, object]) -> None:
     with pytest.raises(RequestError, match="augmentation settings are not valid"):
         Augmentation(**bad)  # type: ignore[arg-type]

@@ -1,3 +1,5 @@
+"""Stores of logits in the paper's format are read, checked, written and converted."""
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -34,7 +36,8 @@ def write_rank(folder: Path, rank: int, keys: list[str], seed: int = 0) -> npt.N
 
 
 @pytest.fixture
-def released(tmp_path: Path) -> Path:
+def released_files(tmp_path: Path) -> Path:
+    """A folder with two epochs of two ranks, as the paper's authors released theirs."""
     for epoch in range(2):
         for rank in range(2):
             write_rank(
@@ -46,25 +49,26 @@ def released(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_released_files_are_read(released: Path) -> None:
-    assert (released / "logits_top3_epoch0" / "rank0-values.bin").stat().st_size == 4 * (4 + 4 * K)
-    logits = open_paper_logits(released)
+def test_released_files_are_read(released_files: Path) -> None:
+    assert (released_files / "logits_top3_epoch0" / "rank0-values.bin").stat().st_size == 4 * (
+        4 + 4 * K
+    )
+    logits = open_paper_logits(released_files)
     assert (logits.top_k, sorted(logits.epoch_folders)) == (K, [0, 1])
     ranks = list(logits.read_ranks(1))
     assert [keys for keys, _ in ranks] == [
         [f"n0/{rank}-{i}" for i in range(4)] for rank in range(2)
     ]
-    expected = write_rank(released / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
+    expected = write_rank(released_files / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == expected.tobytes()
-    assert list(check_store(released, None, ())) == [
-        f"Epoch {epoch}: all records are valid (8 records in the paper's format, top 3)."
-        for epoch in range(2)
+    assert list(check_store(released_files, None, ())) == [
+        f"Epoch {epoch}: all 8 records are valid (the paper's format, top 3)." for epoch in range(2)
     ]
 
 
-def test_training_from_released_files_is_refused(released: Path) -> None:
+def test_training_from_released_files_is_refused(released_files: Path) -> None:
     with pytest.raises(RequestError, match="augmentation is not reproduced"):
-        open_store(released)
+        open_store(released_files)
 
 
 @pytest.mark.parametrize(
@@ -84,11 +88,11 @@ def test_training_from_released_files_is_refused(released: Path) -> None:
     ],
 )
 def test_damaged_files_are_refused(
-    released: Path, damage: Callable[[Path], object], message: str
+    released_files: Path, damage: Callable[[Path], object], message: str
 ) -> None:
-    damage(released / "logits_top3_epoch0")
+    damage(released_files / "logits_top3_epoch0")
     with pytest.raises(RequestError, match=message):
-        list(check_store(released, None, ()))
+        list(check_store(released_files, None, ()))
 
 
 def _change(folder: Path, field: str, value: list[float]) -> None:
@@ -108,7 +112,7 @@ def test_folders_without_usable_epochs_are_refused(tmp_path: Path, names: list[s
         open_paper_logits(tmp_path)
 
 
-def test_conversion_to_the_paper_format_and_back(
+def test_converting_to_the_paper_format_and_back_keeps_the_values(
     store: Store, image_folder: Path, tmp_path: Path
 ) -> None:
     folders = convert_store(store.folder, image_folder, "paper", tmp_path / "released")
@@ -128,8 +132,8 @@ def test_conversion_to_the_paper_format_and_back(
 
 
 def test_released_files_without_a_header_do_not_become_a_store(
-    released: Path, image_folder: Path, tmp_path: Path
+    released_files: Path, image_folder: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(RequestError, match=r"has no store\.json"):
-        convert_store(released, image_folder, "store", tmp_path / "new")
+        convert_store(released_files, image_folder, "store", tmp_path / "new")
     assert not (tmp_path / "new").exists()

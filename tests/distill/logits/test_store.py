@@ -1,3 +1,5 @@
+"""A store of logits holds what the teacher predicts, survives interruptions, and detects damage."""
+
 from __future__ import annotations
 
 import json
@@ -10,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named, write_class_folders
+from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher, write_class_folders
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.data.class_folders import read_image_folder
 from tinyvit.distill.augmentation.views import ViewSource, make_view
@@ -39,6 +41,7 @@ def epoch_bytes(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def store_copy(store: Store, tmp_path: Path) -> Store:
+    """A copy of the store that a test may damage."""
     return Store(Path(shutil.copytree(store.folder, tmp_path / "copy")), store.header)
 
 
@@ -61,7 +64,7 @@ def test_records_hold_the_teachers_top_classes_of_each_view(
     assert len({*store.read_epoch(0)["seed"].tolist(), *store.read_epoch(1)["seed"].tolist()}) == 24
 
 
-def test_a_record_has_four_bytes_a_class_and_eight_more(store: Store) -> None:
+def test_a_record_has_four_bytes_per_class_and_eight_more(store: Store) -> None:
     assert store.header.dtype.itemsize == 8 + 4 * 5
     assert store.epoch_path(0).stat().st_size == 12 * 28
 
@@ -213,7 +216,7 @@ def test_an_unfinished_epoch_is_reported(store_copy: Store) -> None:
     assert "epoch-0001 is not finished" in " ".join(check_store(store_copy.folder, None, ()))
 
 
-def test_a_folder_that_is_not_a_store(tmp_path: Path) -> None:
+def test_a_folder_that_is_not_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="is not a logits store"):
         open_store(tmp_path)
 
@@ -228,7 +231,7 @@ def test_a_teacher_that_returns_nan_loses_nothing(
     image_folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = replace(
-        make_request(image_folder, tmp_path / "none"), teachers=(teacher_named("nan_output"),)
+        make_request(image_folder, tmp_path / "none"), teachers=(name_teacher("nan_output"),)
     )
     with pytest.raises(RequestError, match="NaN"):
         save_logits(broken)
@@ -300,7 +303,7 @@ def test_a_worker_with_other_images_is_refused(
         )
 
 
-def test_images_without_class_folders(tmp_path: Path) -> None:
+def test_images_need_no_class_folders(tmp_path: Path) -> None:
     flat = tmp_path / "flat"
     flat.mkdir()
     for path in write_class_folders(tmp_path / "p").rglob("*.png"):
@@ -310,7 +313,7 @@ def test_images_without_class_folders(tmp_path: Path) -> None:
     assert save_logits(replace(make_request(flat, tmp_path / "s"), epochs=1)).epochs == 1
 
 
-def test_class_folders_of_a_split(tmp_path: Path) -> None:
+def test_only_the_training_split_is_read(tmp_path: Path) -> None:
     write_class_folders(tmp_path / "train")
     write_class_folders(tmp_path / "val", images_per_class=1)
     images = read_image_folder(tmp_path)

@@ -1,3 +1,5 @@
+"""Every kind of teacher gives probabilities for images, or is refused with a reason."""
+
 from __future__ import annotations
 
 from importlib.util import find_spec
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.distill_data import CLASSES, TEACHER, teacher_named
+from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
@@ -23,6 +25,7 @@ PIXELS = np.random.RandomState(0).randint(0, 256, (5, 64, 64, 3)).astype(np.uint
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A teacher of three classes at 64 pixels, with random weights."""
     labels = tuple(labels_by_wnid()[name] for name in CLASSES)
     student = make_student("tiny_vit_5m_224", None, labels, 3, 64, seed=0)
     torch.nn.init.normal_(student.model.head.fc.weight)
@@ -32,7 +35,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_an_exported_teacher_answers_as_its_checkpoint(
+def test_an_exported_teacher_predicts_what_its_checkpoint_predicts(
     checkpoint: Path, tmp_path: Path, batch: int
 ) -> None:
     export(ExportConfig(checkpoint=checkpoint, output=tmp_path / "teacher.onnx", batch=batch))
@@ -49,8 +52,8 @@ def test_an_exported_teacher_answers_as_its_checkpoint(
     )
 
 
-def test_several_are_averaged(checkpoint: Path) -> None:
-    three = teacher_named("three_classes")
+def test_predictions_of_several_teachers_are_averaged(checkpoint: Path) -> None:
+    three = name_teacher("three_classes")
     first, second = open_teachers((three, three), 64, HERE)
     np.testing.assert_allclose(
         average_probabilities([first, second], PIXELS), first.predict_probabilities(PIXELS)
@@ -61,7 +64,7 @@ def test_several_are_averaged(checkpoint: Path) -> None:
     np.testing.assert_allclose(average_probabilities(both, PIXELS).sum(1), 1)
 
 
-def test_a_released_model_by_its_name() -> None:
+def test_a_released_model_is_opened_by_its_name() -> None:
     (teacher,) = open_teachers(("demo",), None, HERE)
     assert (teacher.name, teacher.num_classes, teacher.preprocess.size) == ("demo", 10, 224)
 
@@ -72,22 +75,22 @@ def test_a_released_model_by_its_name() -> None:
         (("resnet50",), None, "no teacher is called 'resnet50'"),
         (("missing.safetensors",), None, "missing.safetensors cannot be read"),
         (
-            (teacher_named("missing_package"),),
+            (name_teacher("missing_package"),),
             None,
             "needs no_such_package, which is not installed",
         ),
-        ((teacher_named("absent"),), None, "has no attribute 'absent'"),
-        ((teacher_named("not_a_module"),), None, "returned an object of type str"),
+        ((name_teacher("absent"),), None, "has no attribute 'absent'"),
+        ((name_teacher("not_a_module"),), None, "returned an object of type str"),
         (
-            (teacher_named("two_outputs"),),
+            (name_teacher("two_outputs"),),
             None,
             "returns an object of type tuple: it must return one tensor",
         ),
-        ((teacher_named("fixed_size"),), None, "fixed_size failed"),
-        ((teacher_named("wrong_labels"),), None, "is not a tuple of 3 labels"),
+        ((name_teacher("fixed_size"),), None, "fixed_size failed"),
+        ((name_teacher("wrong_labels"),), None, "is not a tuple of 3 labels"),
         (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
-        ((TEACHER, teacher_named("three_classes")), None, "have different classes"),
+        ((TEACHER, name_teacher("three_classes")), None, "have different classes"),
     ],
 )
 def test_unusable_teachers_are_refused(
@@ -97,8 +100,8 @@ def test_unusable_teachers_are_refused(
         open_teachers(names, size, HERE)
 
 
-def test_a_model_of_timms(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its weights are random, as the hub cannot be asked by a test; offline, the reason is told."""
+def test_a_timm_model_is_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights are random, because a test cannot download them; the real call fails offline."""
     if not find_spec("timm"):
         pytest.skip("timm is not installed")
     timm = import_timm()
@@ -127,7 +130,7 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")
-def test_bfloat16_only_where_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bfloat16_is_used_only_if_the_processor_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cpu, "read_flags", lambda: frozenset({"avx512f"}))
     assert not select_device("auto").uses_bfloat16
     with pytest.raises(TinyViTError, match="no bfloat16 instructions"):

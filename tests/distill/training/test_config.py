@@ -1,3 +1,5 @@
+"""Settings of a training: presets, overrides, and files of settings."""
+
 from __future__ import annotations
 
 import re
@@ -19,14 +21,14 @@ from tinyvit.variants import VARIANTS
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_run_file_gives_back_its_settings(name: str, tmp_path: Path) -> None:
+def test_settings_are_read_as_the_run_file_states_them(name: str, tmp_path: Path) -> None:
     config = replace(PRESETS[name], seed=7, label_weight=0.25)
     open_run_folder(tmp_path / "run", {"student": "tiny_vit_5m_224"}, config, overwrite=False)
     assert read_config(tmp_path / "run" / "run.toml") == config
 
 
 def test_presets_have_the_papers_values() -> None:
-    """microsoft/Cream, TinyViT/config.py and configs/."""
+    """The values are those of microsoft/Cream, TinyViT/config.py and configs/."""
     scratch, pretrain, fine, larger = (
         PRESETS[name] for name in ("scratch-1k", "pretrain-22k", "finetune-1k", "finetune-384")
     )
@@ -75,7 +77,7 @@ def test_presets_have_the_papers_values() -> None:
     ],
 )
 def test_drop_path_rates_are_the_papers(name: str, rates: tuple[float, ...]) -> None:
-    """DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
+    """The values are those of DROP_PATH_RATE in microsoft/Cream, TinyViT/configs/."""
     variants = [VARIANTS[f"tiny_vit_{size}_224"] for size in ("5m", "11m", "21m")]
     assert tuple(select_drop_path_rate(PRESETS[name], variant) for variant in variants) == rates
     assert select_drop_path_rate(PRESETS["finetune-384"], VARIANTS["tiny_vit_21m_384"]) == 0.1

@@ -1,3 +1,5 @@
+"""The loss from K stored probabilities agrees with the loss over all classes."""
+
 from __future__ import annotations
 
 import pytest
@@ -11,7 +13,7 @@ B, C = 6, 40
 
 
 def teacher_outputs(k: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """A teacher's probabilities (B, C), and its k largest."""
+    """Return a teacher's probabilities (B, C), and the classes and values of the k largest."""
     torch.manual_seed(seed)
     whole = torch.softmax(3 * torch.randn(B, C, dtype=torch.float64), 1)
     values, classes = whole.topk(k, 1)

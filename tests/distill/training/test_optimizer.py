@@ -1,3 +1,5 @@
+"""Learning rates, weight decay, averaged weights and stochastic depth follow the paper's code."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -21,6 +23,7 @@ CONFIG = replace(PRESETS["finetune-1k"], epochs=10, warmup_epochs=2)
 
 @pytest.fixture(scope="module")
 def model() -> TinyViT:
+    """A network with random weights, ten classes, at 64 pixels."""
     return TinyViT(VARIANTS["tiny_vit_5m_224"], 10, 64)
 
 
@@ -55,8 +58,8 @@ def test_every_weight_is_in_one_group_and_vectors_have_no_decay(model: TinyViT) 
     ],
 )
 def test_earlier_layers_have_smaller_learning_rates(model: TinyViT, name: str, power: int) -> None:
-    """Of 12 blocks, as microsoft/Cream's set_layer_lr_decay counts them."""
-    assert compute_learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
+    """The powers are those of set_layer_lr_decay in microsoft/Cream, for 12 blocks."""
+    assert learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:

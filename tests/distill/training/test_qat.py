@@ -1,3 +1,5 @@
+"""Quantization-aware training computes what the exported int8 network computes."""
+
 from __future__ import annotations
 
 from dataclasses import replace
@@ -40,15 +42,17 @@ IMAGES = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 
 @pytest.fixture(scope="module")
 def folded() -> TinyViT:
+    """The demo model at 64 pixels, folded."""
     return fold_model(load_released("demo").at_size(64).build())
 
 
 @pytest.fixture(scope="module")
 def recipe(folded: TinyViT) -> Recipe:
+    """A recipe for `folded` with 7-bit weights, calibrated on noise."""
     return Recipe("abc", 64, calibrate(folded, IMAGES), 7, (), METHOD, "def", 8)
 
 
-def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
+def test_unfolding_reverses_folding(folded: TinyViT) -> None:
     original = load_released("demo").at_size(64).build()
     back = unfold_model(folded)
     assert back.state_dict().keys() == original.state_dict().keys()
@@ -69,7 +73,7 @@ def test_unfolding_is_folding_backwards(folded: TinyViT) -> None:
     ],
 )
 @pytest.mark.parametrize("bits", [4, 7, 8])
-def test_it_rounds_where_and_as_export_does(
+def test_fake_quantization_rounds_as_the_exported_network_does(
     folded: TinyViT, recipe: Recipe, scheme: QuantScheme, bits: int
 ) -> None:
     """Compares module by module, each with its input in the quantized network.

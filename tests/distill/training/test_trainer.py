@@ -1,3 +1,5 @@
+"""A training run ends with the same bytes even if it is interrupted, and replaces no other run."""
+
 from __future__ import annotations
 
 import copy
@@ -147,7 +149,7 @@ def test_an_interrupted_evaluation_is_repeated(
         assert (tmp_path / "run" / name).read_bytes() == (finished_run / name).read_bytes()
 
 
-def test_a_finished_run_does_nothing_again(
+def test_a_finished_run_is_not_trained_again(
     finished_run: Path, image_folder: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trainer.TrainingRun, "step", None)
@@ -157,7 +159,7 @@ def test_a_finished_run_does_nothing_again(
     )
 
 
-def test_tensorboard_shows_every_step_of_a_run_that_went_on(
+def test_tensorboard_shows_every_step_of_a_resumed_run(
     image_folder: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -182,7 +184,7 @@ def test_tensorboard_shows_every_step_of_a_run_that_went_on(
 
 
 @pytest.mark.parametrize("changed", [{"lr": 1e-3}, {"epochs": 3}, {"seed": 1}])
-def test_other_settings_are_another_run(
+def test_a_run_with_other_settings_is_not_continued(
     finished_run: Path, image_folder: Path, store: Store, changed: dict[str, float]
 ) -> None:
     config = replace(CONFIG, **changed)  # type: ignore[arg-type]
@@ -193,7 +195,7 @@ def test_other_settings_are_another_run(
         train_student(make_request(image_folder, finished_run, store, config))
 
 
-def test_another_store_of_the_same_teacher_is_another_run(
+def test_a_run_with_another_store_is_not_continued(
     finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     other = save_logits(
@@ -213,7 +215,7 @@ def test_another_store_of_the_same_teacher_is_another_run(
         train_student(make_request(image_folder, finished_run, other))
 
 
-def test_another_validation_is_another_run(
+def test_a_run_with_other_validation_images_is_not_continued(
     finished_run: Path, image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     with pytest.raises(
@@ -342,7 +344,7 @@ def test_a_student_that_is_its_teacher_has_nothing_to_learn(
         assert min(losses) > 1e-2
 
 
-def test_a_step_follows_the_teacher(image_folder: Path, store: Store, tmp_path: Path) -> None:
+def test_training_approaches_the_teacher(image_folder: Path, store: Store, tmp_path: Path) -> None:
     settings = replace(
         CONFIG,
         epochs=12,
@@ -363,7 +365,7 @@ def test_a_step_follows_the_teacher(image_folder: Path, store: Store, tmp_path: 
     assert losses[-1] < 0.7 * losses[0]
 
 
-def test_the_finished_model_has_the_folders_classes_and_the_teachers_if_asked(
+def test_the_finished_model_has_the_classes_of_the_folders_or_of_the_teacher(
     image_folder: Path, store: Store, tmp_path: Path
 ) -> None:
     short = replace(CONFIG, epochs=1)
@@ -415,7 +417,7 @@ def test_transfer_to_other_classes_without_a_teacher(
     )
 
 
-def test_growing_takes_the_attention_biases_along(
+def test_a_larger_image_size_interpolates_the_attention_biases(
     image_folder: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
     train_student(

@@ -14,7 +14,7 @@ from tests.helpers.preprocess_in_file import (
     check_hard_sizes,
     check_image,
     make_image,
-    preprocess_id,
+    name_preprocess,
     read_photographs,
 )
 from tinyvit.errors import RequestError
@@ -63,7 +63,7 @@ def make_full_runner(preprocess: Preprocess) -> Runner:
     return make_runner(model)
 
 
-@pytest.mark.parametrize("preprocess", PREPROCESS_KINDS, ids=preprocess_id)
+@pytest.mark.parametrize("preprocess", PREPROCESS_KINDS, ids=name_preprocess)
 def test_full_equals_the_host_within_a_level(preprocess: Preprocess) -> None:
     check_hard_sizes(make_full_runner(preprocess), preprocess)
 

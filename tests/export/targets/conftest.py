@@ -1,4 +1,4 @@
-"""Networks that the tests of several targets lower. Each is made once per test run."""
+"""Networks from which the tests of several targets make artifacts, once per test run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def demo_network(demo_source: SourceNetwork) -> Any:
-    """The demo at 64 pixels in float32, with its BatchNorms folded."""
+    """The demo model at 64 pixels in float32, folded."""
     return demo_source.folded
 
 

@@ -1,4 +1,4 @@
-"""The target "coreml": the function of torch, in a classifier that Xcode and Vision understand."""
+"""Core ML artifacts compute what torch computes, and are classifiers for Xcode and Vision."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ import coremltools
 import torch
 from coremltools.proto import Model_pb2
 
-from tests.helpers.demo_network import SIZE, exact_logits, load_demo, make_demo_manifest
+from tests.helpers.demo_network import SIZE, compute_exact_logits, load_demo, make_demo_manifest
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets.coreml import target as target_module
 from tinyvit.export.targets.coreml.passes import mark_for_ios16
@@ -69,6 +69,7 @@ def graphs(demo_graph: Graph, networks: dict[str, Any]) -> dict[str, Graph]:
 def build_package(
     graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory
 ) -> PackageBuilder:
+    """A function (precision, stage) -> the package of the demo model. Each is built once."""
     folder = tmp_path_factory.mktemp("coreml")
 
     def build(
@@ -92,7 +93,7 @@ def read_message(path: Path) -> Any:
     return Model_pb2.Model.FromString(file.read_bytes())
 
 
-def main_block(model: Any) -> Any:
+def get_main_block(model: Any) -> Any:
     function = model.mlProgram.functions["main"]
     return function.block_specializations[function.opset]
 
@@ -118,8 +119,8 @@ def test_program_computes_the_network(
     for pattern in CHIRP_PATTERNS:
         pixels = make_golden_input(pattern, SIZE, SIZE)
         normalized = DEMO.preprocess.normalize(pixels)[None]
-        expected = exact_logits(networks[precision], normalized)
-        batch = normalized if embedded_preprocessing == "host" else pixels[None]
+        expected = compute_exact_logits(networks[precision], normalized)
+        batch = normalized if stage == "host" else pixels[None]
         float64_error, float32_error = (
             np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
             for dtype in (np.float64, np.float32)
@@ -147,8 +148,8 @@ def test_int8_is_exact_without_float16(
     monkeypatch.setattr(target_module, "FLOAT16_PRECISIONS", ())
     model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
     model.save(path, make_demo_manifest("coreml", "int8"))
-    image = DEMO.preprocess.normalize(make_golden_input(CHIRP_PATTERNS[0], SIZE, SIZE))[None]
-    expected = exact_logits(networks["int8"], image)
+    image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
+    expected = compute_exact_logits(networks["int8"], image)
     logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
 
@@ -183,7 +184,9 @@ def test_int8_has_the_recipes_scales_and_layers(
 @pytest.mark.parametrize(
     ("precision", "version"), [("float32", 7), ("float16", 7), ("int8-weights", 7), ("int8", 8)]
 )
-def test_oldest_system(build_package: PackageBuilder, precision: str, version: int) -> None:
+def test_specification_is_the_oldest_that_suffices(
+    build_package: PackageBuilder, precision: str, version: int
+) -> None:
     """Version 7 of the specification is iOS 16's, version 8 is iOS 17's."""
     model = read_message(build_package(precision))
     assert model.specificationVersion == version
@@ -228,7 +231,7 @@ def test_classifier_has_what_xcode_and_vision_need(build_package: PackageBuilder
     }
     assert description.predictedFeatureName == "classLabel"
     assert description.predictedProbabilitiesName == "classLabel_probs"
-    block = main_block(model)
+    block = get_main_block(model)
     classify = block.operations[-1]
     assert classify.type == "classify"
     classes = classify.inputs["classes"].arguments[0].value.immediateValue.list.values
@@ -255,7 +258,7 @@ class ProbabilitiesNetwork(torch.nn.Module):
 def test_classifier_equals_that_of_coremltools(
     demo_network: Any, build_package: PackageBuilder
 ) -> None:
-    """Except for the logits, which coremltools cannot add to a classifier."""
+    """Only the logits differ, because coremltools cannot add them to a classifier."""
     network, example = ProbabilitiesNetwork(demo_network), torch.zeros(1, 3, SIZE, SIZE)
     expected = coremltools.convert(
         torch.export.export(network, (example,)).run_decompositions({}),
@@ -265,13 +268,13 @@ def test_classifier_equals_that_of_coremltools(
     ).get_spec()
     actual = read_message(build_package("float32", "host"))
     for model in (actual, expected):
-        classify = main_block(model).operations[-1]
+        classify = get_main_block(model).operations[-1]
         classify.ClearField("attributes")
         classify.inputs["probabilities"].ClearField("arguments")
         for output in model.description.output:
             output.ClearField("shortDescription")
     actual_bytes, expected_bytes = (
-        main_block(model).operations[-1].SerializeToString(deterministic=True)
+        get_main_block(model).operations[-1].SerializeToString(deterministic=True)
         for model in (actual, expected)
     )
     assert actual_bytes == expected_bytes
@@ -312,7 +315,7 @@ def test_same_network_gives_the_same_bytes(
     assert read_files(path) == first
 
 
-def test_package_sizes(build_package: PackageBuilder) -> None:
+def test_packages_are_small(build_package: PackageBuilder) -> None:
     sizes = {
         precision: sum(map(len, read_files(build_package(precision)).values()))
         for precision in PRECISIONS
@@ -334,7 +337,7 @@ def test_unsupported_requests_are_refused(
         TARGET.lower(graph, DEMO.preprocess, embedded_preprocessing, "float32")
 
 
-def test_missing_coremltools(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_coremltools_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     graph: Any = SimpleNamespace(batch=1)
     monkeypatch.setitem(sys.modules, "coremltools", None)
     with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[coreml\]"):

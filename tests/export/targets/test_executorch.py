@@ -1,4 +1,4 @@
-"""The target "executorch": the same function, in one delegate, with few operators outside of it.
+"""ExecuTorch artifacts compute what torch computes, nearly all of it in one delegate.
 
 Most tests use a network with one block per stage, because ExecuTorch takes a minute for the demo,
 whatever its image size.
@@ -26,11 +26,11 @@ import torch
 from tests.helpers.demo_network import (
     SIZE,
     calibrate_on_noise,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
-    random_input,
-    random_pixels,
-    relative_error,
+    make_noise_input,
+    make_noise_pixels,
 )
 from tinyvit.errors import RequestError
 from tinyvit.export.targets.executorch.passes import rewrite_for_xnnpack
@@ -95,12 +95,12 @@ def run_program(data: bytes, folder: Path, image: npt.NDArray[Any]) -> npt.NDArr
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_passes_keep_the_function(networks: dict[str, Any], precision: str) -> None:
-    image, network = torch.from_numpy(random_input()), networks[precision]
+    image, network = torch.from_numpy(make_noise_input()), networks[precision]
     program = trace(network).program
     rewritten = rewrite_for_xnnpack(program)
     tolerance = 1e-5 if precision == "float32" else 0.03
     expected = network(image).numpy()
-    assert relative_error(rewritten.module()(image).numpy(), expected) < tolerance
+    assert compute_relative_error(rewritten.module()(image).numpy(), expected) < tolerance
     before, after = count_operators(program), count_operators(rewritten)
     assert before["aten.layer_norm.default"] == 2 * ATTENTIONS + 1
     assert before["aten.matmul.default"] == 2 * ATTENTIONS
@@ -116,14 +116,17 @@ def test_passes_keep_the_function_for_several_images(networks: dict[str, Any]) -
     images = torch.randn(3, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
     rewritten = rewrite_for_xnnpack(trace(networks["float32"], batch=3).program)
     expected = networks["float32"](images).numpy()
-    assert relative_error(rewritten.module()(images).numpy(), expected) < 1e-5
+    assert compute_relative_error(rewritten.module()(images).numpy(), expected) < 1e-5
 
 
-def test_normalization_in_the_file(networks: dict[str, Any], tmp_path: Path) -> None:
-    normalized = torch.from_numpy(PREPROCESS.normalize(random_pixels()))
+def test_a_file_can_normalize_pixels(networks: dict[str, Any], tmp_path: Path) -> None:
+    normalized = torch.from_numpy(PREPROCESS.normalize(make_noise_pixels()))
     expected = networks["float32"](normalized).numpy()
     program = TARGET.lower(trace(networks["float32"]), PREPROCESS, "normalize", "float32")
-    assert relative_error(run_program(program.data, tmp_path, random_pixels()), expected) < 1e-5
+    assert (
+        compute_relative_error(run_program(program.data, tmp_path, make_noise_pixels()), expected)
+        < 1e-5
+    )
     assert program.operator_counts == {
         GATHER: ATTENTIONS,
         DELEGATE_CALL: 1,
@@ -145,18 +148,18 @@ def test_one_delegate_has_everything_but_the_gathers(
 def test_float32_logits_equal_torch(
     programs: dict[str, ExecuTorchProgram], networks: dict[str, Any], tmp_path: Path
 ) -> None:
-    expected = networks["float32"](torch.from_numpy(random_input())).numpy()
-    actual = run_program(programs["float32"].data, tmp_path, random_input())
-    assert relative_error(actual, expected) < 1e-5
+    expected = networks["float32"](torch.from_numpy(make_noise_input())).numpy()
+    actual = run_program(programs["float32"].data, tmp_path, make_noise_input())
+    assert compute_relative_error(actual, expected) < 1e-5
 
 
 def test_int8_logits_equal_exact_arithmetic(
     programs: dict[str, ExecuTorchProgram], networks: dict[str, Any], tmp_path: Path
 ) -> None:
     images = np.random.default_rng(0).normal(size=(8, 1, 3, SIZE, SIZE)).astype(np.float32)
-    expected = exact_logits(networks["int8"], images[:, 0])
+    expected = compute_exact_logits(networks["int8"], images[:, 0])
     errors = [
-        relative_error(run_program(programs["int8"].data, tmp_path, image), logits)
+        compute_relative_error(run_program(programs["int8"].data, tmp_path, image), logits)
         for image, logits in zip(images, expected)
     ]
     # The processor may round a sum on the edge between two integers to either, and later values
@@ -219,5 +222,5 @@ def test_manifest_is_in_an_archive_behind_the_program(
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         assert Manifest.from_json(archive.read("tinyvit.json").decode()) == manifest
         assert archive.read("labels.txt").decode().splitlines()[3] == "thing 3"
-    with_archive = run_program(data, tmp_path, random_input())
-    assert np.array_equal(with_archive, run_program(program.data, tmp_path, random_input()))
+    with_archive = run_program(data, tmp_path, make_noise_input())
+    assert np.array_equal(with_archive, run_program(program.data, tmp_path, make_noise_input()))

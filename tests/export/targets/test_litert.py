@@ -1,4 +1,4 @@
-"""The target "litert": the same function, entirely in XNNPACK, with what mobile tools look for."""
+"""LiteRT artifacts compute what torch computes, entirely in XNNPACK, and describe themselves."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tests.helpers.demo_network import (
     SIZE,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
     make_demo_manifest,
-    random_input,
-    random_pixels,
-    relative_error,
+    make_noise_input,
+    make_noise_pixels,
 )
 from tests.helpers.tflite_metadata import read_tflite_metadata
 from tinyvit.errors import RequestError
@@ -116,9 +116,9 @@ def test_logits_equal_the_network(
         assert (image.name, image.shape, image.layout) == ("image", (1, SIZE, SIZE, 3), "NHWC")
         assert (logits.name, logits.shape) == ("logits", (1, 10))
         for seed in range(3):
-            expected = exact_logits(networks[precision], random_input(seed))
-            actual = runtime.run(channels_last(random_input(seed)))
-            assert relative_error(actual, expected) < tolerance
+            expected = compute_exact_logits(networks[precision], make_noise_input(seed))
+            actual = runtime.run(channels_last(make_noise_input(seed)))
+            assert compute_relative_error(actual, expected) < tolerance
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
@@ -231,7 +231,7 @@ def test_buffers_are_aligned(files: dict[str, Path]) -> None:
     assert not any(start % BUFFER_ALIGNMENT for start in starts)
 
 
-def test_pixels_as_input_and_nothing_is_printed(
+def test_a_file_takes_pixels_and_nothing_is_printed(
     demo_network: Any, demo_graph: Graph, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "pixels.tflite"
@@ -242,9 +242,9 @@ def test_pixels_as_input_and_nothing_is_printed(
     with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
         image = runtime.inputs[0]
         assert (image.shape, image.dtype, image.layout) == ((1, SIZE, SIZE, 3), "uint8", "NHWC")
-        normalized = DEMO.preprocess.normalize(random_pixels())
+        normalized = DEMO.preprocess.normalize(make_noise_pixels())
         expected = demo_network(torch.from_numpy(normalized)).numpy()
-        assert relative_error(runtime.run(random_pixels()), expected) < 1e-5
+        assert compute_relative_error(runtime.run(make_noise_pixels()), expected) < 1e-5
     assert count_operators(read_model(path))["CAST FLOAT32"] == 0, "XNNPACK does not take it"
     assert read_tflite_metadata(path)["mean"] == (0, 0, 0)
 
@@ -257,8 +257,8 @@ def test_float16_is_half_the_size_and_close(
     assert path.read_bytes() == saved_again.read_bytes()
     assert path.stat().st_size < 0.52 * files["float32"].stat().st_size
     with ENGINE.open(Artifact(path, None), ONE_THREAD) as runtime, torch.no_grad():
-        expected = networks["float16"](torch.from_numpy(random_input())).numpy()
-        error = relative_error(runtime.run(channels_last(random_input())), expected)
+        expected = networks["float16"](torch.from_numpy(make_noise_input())).numpy()
+        error = compute_relative_error(runtime.run(channels_last(make_noise_input())), expected)
     assert 0 < error < 5e-3
 
 
@@ -285,7 +285,7 @@ def find_float16_tensors(model: Any) -> set[int]:
     return {i for i, tensor in tensors if tensor.type == schema.TensorType.FLOAT16}
 
 
-def test_tflite_metadata(files: dict[str, Path]) -> None:
+def test_metadata_describe_the_input_and_the_labels(files: dict[str, Path]) -> None:
     metadata, preprocess = read_tflite_metadata(files["int8"]), DEMO.preprocess
     assert metadata["names"] == (DEMO.name, "image", "logits")
     assert metadata["file"] == ("labels.txt", 2), "TENSOR_AXIS_LABELS"
@@ -293,7 +293,7 @@ def test_tflite_metadata(files: dict[str, Path]) -> None:
     assert metadata["std"] == pytest.approx([255 * value for value in preprocess.std])
 
 
-def test_archive_behind_the_model(files: dict[str, Path]) -> None:
+def test_manifest_is_in_an_archive_behind_the_model(files: dict[str, Path]) -> None:
     with zipfile.ZipFile(files["int8"]) as archive:
         assert archive.testzip() is None
         assert sorted(archive.namelist()) == ["labels.txt", "tinyvit.json"]

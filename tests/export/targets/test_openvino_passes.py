@@ -1,4 +1,4 @@
-"""OpenVINO's passes keep the function, with fewer nodes, in the forms that its kernels fuse."""
+"""OpenVINO's passes keep the function of a graph, with nodes that OpenVINO's kernels can fuse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 import onnx_ir as ir
 import openvino
 
-from tests.helpers.demo_network import random_input
+from tests.helpers.demo_network import make_noise_input
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.target import TARGET
 from tinyvit.export.tracing import Graph, trace
@@ -75,7 +75,7 @@ def compiled_nodes(model: openvino.Model) -> list[openvino.Node]:
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_optimized_model_computes_the_same(graphs: dict[str, Graph], precision: str) -> None:
-    image = random_input()
+    image = make_noise_input()
     before = run_model(read_model(graphs[precision]), image)
     after = run_model(read_optimized_model(graphs[precision]), image)
     # In int8, a sum on the edge between two integers may be rounded to either.
@@ -83,7 +83,7 @@ def test_optimized_model_computes_the_same(graphs: dict[str, Graph], precision: 
     assert np.abs(before - after).max() < tolerance * np.abs(before).max()
 
 
-def test_remaining_operations(graphs: dict[str, Graph]) -> None:
+def test_optimized_model_has_only_the_expected_operations(graphs: dict[str, Graph]) -> None:
     before = count_operations(read_model(graphs["int8"]))
     after = count_operations(read_optimized_model(graphs["int8"]))
     assert before["Subtract"] > 0 == after["Subtract"], "zero points are removed"

@@ -1,4 +1,4 @@
-"""The target "ort": the network of the ONNX file, and the list of what a reduced build needs."""
+"""ORT artifacts compute what the ONNX file computes, and list the operators that they need."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ pytest.importorskip("onnx")
 
 from tests.helpers.demo_network import (
     SIZE,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
     make_demo_manifest,
-    random_input,
-    relative_error,
+    make_noise_input,
 )
 from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.export.targets.onnx.target import TARGET as ONNX
@@ -69,8 +69,8 @@ def test_logits_equal_the_network(
 ) -> None:
     with ENGINE.open(read_artifact(files[precision]), ONE_THREAD) as runtime:
         for seed in range(3):
-            expected = exact_logits(networks[precision], random_input(seed))
-            assert relative_error(runtime.run(random_input(seed)), expected) < tolerance
+            expected = compute_exact_logits(networks[precision], make_noise_input(seed))
+            assert compute_relative_error(runtime.run(make_noise_input(seed)), expected) < tolerance
 
 
 def test_int8_computes_as_much_in_integers_as_onnx(
@@ -111,7 +111,7 @@ def test_renamed_file_is_recognized(files: dict[str, Path], tmp_path: Path) -> N
     renamed.write_bytes(files["float32"].read_bytes())
     assert detect_format(renamed).name == "ort"
     with ENGINE.open(Artifact(renamed, None), ONE_THREAD) as runtime:
-        assert runtime.run(random_input()).shape == (1, 10)
+        assert runtime.run(make_noise_input()).shape == (1, 10)
 
 
 @pytest.mark.parametrize("embedded_preprocessing", ["normalize", "full"])
@@ -130,13 +130,13 @@ def test_preprocessing_in_the_file_equals_onnx(
     assert np.abs(logits[0] - logits[1]).max() < 1e-4
 
 
-def test_open_batch(networks: dict[str, Any], tmp_path: Path) -> None:
+def test_open_batch_runs_several_images(networks: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "demo.ort"
     model = TARGET.lower(trace(networks["int8"], batch=None), PREPROCESS, "host", "int8")
     model.save(path, make_demo_manifest("ort", "int8", batch=None))
     with ENGINE.open(read_artifact(path), ONE_THREAD) as runtime:
-        images = np.concatenate([random_input(seed) for seed in range(3)])
-        assert np.abs(runtime.run(images)[1:2] - runtime.run(random_input(1))).max() < 1e-4
+        images = np.concatenate([make_noise_input(seed) for seed in range(3)])
+        assert np.abs(runtime.run(images)[1:2] - runtime.run(make_noise_input(1))).max() < 1e-4
 
 
 def test_saving_appends_only_the_manifest(files: dict[str, Path], tmp_path: Path) -> None:

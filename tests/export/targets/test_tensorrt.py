@@ -1,4 +1,4 @@
-"""The target "tensorrt": the ONNX file that the builder reads, what TensorRT-RTX plans, errors."""
+"""TensorRT artifacts are built from correct ONNX models, and impossible builds are refused."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ import onnx
 
 from tests.helpers.demo_network import (
     SIZE,
-    exact_logits,
+    compute_exact_logits,
+    compute_relative_error,
     load_demo,
     make_demo_manifest,
-    relative_error,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets import get_target
@@ -109,9 +109,9 @@ def test_parity_model_computes_the_network(
     tolerance: float,
 ) -> None:
     network = quantized_network if precision == "int8" else demo_network
-    expected = exact_logits(network, golden_images())
+    expected = compute_exact_logits(network, golden_images())
     model = TARGET.make_parity_model(graphs[precision], PREPROCESS, "host", precision)
-    assert relative_error(run_in_onnxruntime(model, golden_images()), expected) < tolerance
+    assert compute_relative_error(run_in_onnxruntime(model, golden_images()), expected) < tolerance
     assert np.ptp(expected) > 1
 
 
@@ -122,7 +122,7 @@ def test_only_a_cast_reads_pixels(graphs: dict[str, Graph]) -> None:
     assert (first.op_type, list(first.input)) == ("Cast", ["image"])
     host_model = TARGET.make_parity_model(graphs["float32"], PREPROCESS, "host", "float32")
     expected = run_in_onnxruntime(host_model, golden_images())
-    assert relative_error(run_in_onnxruntime(model, golden_pixels()), expected) < 1e-4
+    assert compute_relative_error(run_in_onnxruntime(model, golden_pixels()), expected) < 1e-4
 
 
 def test_int8_model_has_the_types_that_tensorrt_takes(graphs: dict[str, Graph]) -> None:
@@ -250,7 +250,9 @@ def test_float16_engine_has_no_integers_and_fuses_attention(
 
 
 @pytest.mark.usefixtures("requires_rtx")
-def test_open_batch(quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path) -> None:
+def test_open_batch_is_built(
+    quantized_network: Any, graphs: dict[str, Graph], tmp_path: Path
+) -> None:
     graph = trace(quantized_network, batch=None)
     model = RTX.lower(graph, PREPROCESS, "normalize", "int8")
     sidecar, path = model.save(tmp_path / "any.rtx.engine", make_manifest("int8", None))
@@ -339,7 +341,7 @@ def test_classic_needs_its_package_and_a_gpu(
         classic.lower(graphs["float16"], PREPROCESS, "host", "float16")
 
 
-def test_names_and_scheme() -> None:
+def test_aliases_name_the_target_and_its_scheme_is_stated() -> None:
     assert get_target("tensorrt") is get_target("trt") is get_target("engine") is TARGET
     assert TARGET.scheme == QuantScheme("int8", biases="float32", attention=False)
 
