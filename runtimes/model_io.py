@@ -99,7 +99,9 @@ def resolve_model_io(
         )
     network_input = runtime.inputs[0]
     class_count = _count_classes(runtime.outputs[0])
-    embedded_preprocessing, size = _resolve_embedded_preprocessing(network_input, artifact, preprocess)
+    embedded_preprocessing, size = _resolve_embedded_preprocessing(
+        network_input, artifact, preprocess
+    )
     manifest = artifact.manifest
     if manifest and not _is_same_shape(manifest.input.shape, network_input.shape):
         raise ArtifactError(
@@ -116,7 +118,7 @@ def resolve_model_io(
             assumed_preprocess=used_preprocess if preprocess is None else None,
             assumed_class_count=class_count if labels is None else None,
         )
-    # With the embedded preprocessing "full", each image may have another size, so a batch has one image.
+    # If the file does all the preprocessing, each image may have another size, so a batch has one.
     batch_size = 1 if embedded_preprocessing == "full" else network_input.shape[0]
     return ModelIO(
         embedded_preprocessing=embedded_preprocessing,
@@ -128,10 +130,10 @@ def resolve_model_io(
 
 
 class _ImageInput(NamedTuple):
-    """Stage and size of an input that takes images. A string stands for any size.
+    """Embedded preprocessing and size of an image input. A string stands for any size.
 
-    An artifact with embedded preprocessing "full" has a uint8 input of any size. Here it is read as "normalize",
-    because only the manifest distinguishes the two.
+    An artifact with embedded preprocessing "full" has a uint8 input of any size. Here it is read
+    as "normalize", because only the manifest distinguishes the two.
     """
 
     embedded_preprocessing: Literal["host", "normalize"]

@@ -15,8 +15,8 @@ import numpy as np
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.data.class_folders import ImageFolder
 from tinyvit.distill.logits.paper_format import (
+    make_paper_record_dtype,
     open_paper_logits,
-    paper_record_dtype,
     write_paper_logits,
 )
 from tinyvit.distill.logits.store import Store
@@ -61,7 +61,7 @@ def time_record_reading(store: Store, images: ImageFolder) -> RecordTimes:
         logits = open_paper_logits(epoch_folder.parent)
         keys = [images.keys[position // store.header.views_per_image] for position in positions]
         values_path = next(logits.epoch_folders[0].glob("*-values.bin"))
-        dtype = paper_record_dtype(logits.top_k)
+        dtype = make_paper_record_dtype(logits.top_k)
 
         def read_paper_format() -> None:
             text = values_path.with_name("rank0-keys.txt").read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.data.class_folders import read_image_folder, split_folder
+from tinyvit.data.class_folders import find_split_folder, read_image_folder
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
@@ -93,9 +93,9 @@ def _read_validation(
 ) -> ValidationSet | None:
     """Read the images of --val-data or, without it, of the subfolder "val" if there is one."""
     if request.val_data is not None:
-        folder = split_folder(request.val_data, "val")
+        folder = find_split_folder(request.val_data, "val")
     else:
-        folder = split_folder(request.data, "val")
+        folder = find_split_folder(request.data, "val")
         if folder == request.data:  # there are no folders "train" and "val"
             return None
     return read_validation_set(folder, preprocess, labels)

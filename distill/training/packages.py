@@ -20,4 +20,4 @@ def require_training_packages() -> None:
     """
     for package in _PACKAGES:
         if find_spec(package) is None:
-            raise MissingDependencyError.of(package, _EXTRA)
+            raise MissingDependencyError.for_package(package, extra=_EXTRA)

@@ -19,7 +19,8 @@ from tinyvit.files import write_atomically
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
 from tinyvit.nn.hub import load_released
-from tinyvit.nn.model import MBConv, TinyViT
+from tinyvit.nn.layers import MBConv
+from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
@@ -218,7 +219,7 @@ def save_checkpoint(
     try:
         from safetensors.torch import save
     except ImportError as error:
-        raise MissingDependencyError.of("safetensors", "train") from error
+        raise MissingDependencyError.for_package("safetensors", extra="train") from error
     tensors = {name: value.detach().cpu().contiguous() for name, value in state_dict.items()}
     if kept_rows is not None:
         for name in ("head.fc.weight", "head.fc.bias"):

@@ -13,7 +13,7 @@ else:
     try:
         import tomli as tomllib
     except ImportError as error:
-        raise MissingDependencyError.of("tomli", "train") from error
+        raise MissingDependencyError.for_package("tomli", extra="train") from error
 
 
 def parse_toml(text: str) -> dict[str, Any]:

@@ -89,7 +89,9 @@ def import_coremltools() -> Any:
         MissingDependencyError: coremltools is not installed.
     """
     with quiet_loggers("coremltools", "torchao", "torch", "torch.utils._pytree"):
-        return import_library("coremltools", MissingDependencyError.for_package("coremltools", extra="coreml"))
+        return import_library(
+            "coremltools", MissingDependencyError.for_package("coremltools", extra="coreml")
+        )
 
 
 def _is_logits(feature: Any) -> bool:

@@ -46,7 +46,8 @@ class LiteRTEngine(Engine):
     def open(self, artifact: Artifact, options: RuntimeOptions) -> Runtime:
         """Open a .tflite file; see `Engine.open`."""
         litert = import_library(
-            "ai_edge_litert.interpreter", MissingDependencyError.for_package("ai-edge-litert", extra="litert")
+            "ai_edge_litert.interpreter",
+            MissingDependencyError.for_package("ai-edge-litert", extra="litert"),
         )
         if options.device.lower() != "cpu":
             raise RequestError(

@@ -94,7 +94,9 @@ def shared_core() -> Any:
 
 
 def _import_openvino() -> ModuleType:
-    return import_library("openvino", MissingDependencyError.for_package("openvino", extra="openvino"))
+    return import_library(
+        "openvino", MissingDependencyError.for_package("openvino", extra="openvino")
+    )
 
 
 def _check_resize_support(artifact: Artifact) -> None:

@@ -40,7 +40,7 @@ def test_class_folders_give_the_classes(class_folders: Path, image_classes: list
 
 def test_a_file_of_a_folder_is_read_as_its_path(class_folders: Path) -> None:
     dataset = open_dataset(DatasetLocation(str(class_folders)))
-    assert [sample.read() for sample in dataset.samples] == [
+    assert [sample.get_source() for sample in dataset.samples] == [
         class_folders / sample.name for sample in dataset.samples
     ]
     assert pickle.loads(pickle.dumps(dataset)).sha256 == dataset.sha256

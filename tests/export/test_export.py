@@ -208,11 +208,13 @@ def test_open_and_fixed_batches_give_the_same_logits(demo, images, batch, tmp_pa
 
 
 @pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize(("stage", "tolerance"), [("normalize", 1e-4), ("full", 0.05)])
+@pytest.mark.parametrize(
+    ("embedded_preprocessing", "tolerance"), [("normalize", 1e-4), ("full", 0.05)]
+)
 def test_preprocessing_in_the_file_gives_nearly_the_same_logits(
-    demo, images, preprocessing_artifacts, stage, tolerance, target
+    demo, images, preprocessing_artifacts, embedded_preprocessing, tolerance, target
 ):
-    artifact = preprocessing_artifacts[stage][target]
+    artifact = preprocessing_artifacts[embedded_preprocessing][target]
     expected = Classifier(demo["onnx"]).logits(images)
     with Classifier(artifact.path) as classifier:
         assert np.abs(classifier.logits(images) - expected).max() < tolerance

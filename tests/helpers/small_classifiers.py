@@ -28,17 +28,18 @@ _MEAN = np.array([0.485, 0.456, 0.406])
 _STD = np.array([0.229, 0.224, 0.225])
 
 ArtifactBuilder = Callable[..., Path]
-"""A function (suffix=".onnx", stage="host", batch="batch", manifest=True) -> path of an artifact.
+"""A function that makes an artifact and returns its path.
 
+Its parameters are suffix=".onnx", embedded_preprocessing="host", batch="batch", manifest=True;
 `manifest` states whether the artifact has one; `batch` is a number of images, or "batch" for any.
 """
 
 
-def make_manifest(stage: str, batch: int | str) -> Manifest:
+def make_manifest(embedded_preprocessing: str, batch: int | str) -> Manifest:
     """Make the manifest of a small classifier, without golden vectors.
 
     Args:
-        stage: The preprocessing inside the file: "host" (none), "normalize" or "full".
+        embedded_preprocessing: Part inside the file: "host" (none), "normalize" or "full".
         batch: Number of images per batch, or "batch" for any number.
     """
     shapes = {
@@ -66,7 +67,7 @@ def make_manifest(stage: str, batch: int | str) -> Manifest:
     )
 
 
-def make_network(stage: str, batch: int | str) -> Any:
+def make_network(embedded_preprocessing: str, batch: int | str) -> Any:
     """Make the ONNX model of a small classifier, without a manifest.
 
     The arguments are those of `make_manifest`.
@@ -171,7 +172,7 @@ def add_golden_vectors(
     Args:
         manifest: The manifest.
         bare_file: The .onnx file without metadata, which computes the logits and is hashed.
-        stage: The preprocessing inside the file.
+        embedded_preprocessing: The preprocessing inside the file.
         batch: Number of images per batch, or "batch" for any number.
     """
     ort = pytest.importorskip("onnxruntime")
@@ -198,7 +199,7 @@ def build_classifier(
     Args:
         folder: An existing folder for the artifact, which is called "test".
         suffix: ".onnx" or ".xml" (OpenVINO).
-        stage: The preprocessing inside the file: "host" (none), "normalize" or "full".
+        embedded_preprocessing: Part inside the file: "host" (none), "normalize" or "full".
         batch: Number of images per batch, or "batch" for any number.
         with_manifest: Whether the artifact gets a manifest.
 

@@ -10,7 +10,6 @@ import torch
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
-    compute_learning_rate_factor,
     make_optimizer,
     make_weight_average,
 )
@@ -59,7 +58,7 @@ def test_every_weight_is_in_one_group_and_vectors_have_no_decay(model: TinyViT) 
 )
 def test_earlier_layers_have_smaller_learning_rates(model: TinyViT, name: str, power: int) -> None:
     """The powers are those of set_layer_lr_decay in microsoft/Cream, for 12 blocks."""
-    assert learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
+    assert compute_learning_rate_factor(model, name, 0.8) == pytest.approx(0.8**power)
 
 
 def test_the_learning_rate_warms_up_and_then_follows_a_cosine() -> None:

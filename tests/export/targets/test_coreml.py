@@ -69,7 +69,7 @@ def graphs(demo_graph: Graph, networks: dict[str, Any]) -> dict[str, Graph]:
 def build_package(
     graphs: dict[str, Graph], tmp_path_factory: pytest.TempPathFactory
 ) -> PackageBuilder:
-    """A function (precision, stage) -> the package of the demo model. Each is built once."""
+    """A function (precision, embedded_preprocessing) -> a package of the demo model, built once."""
     folder = tmp_path_factory.mktemp("coreml")
 
     def build(
@@ -120,7 +120,7 @@ def test_program_computes_the_network(
         pixels = make_golden_input(pattern, SIZE, SIZE)
         normalized = DEMO.preprocess.normalize(pixels)[None]
         expected = compute_exact_logits(networks[precision], normalized)
-        batch = normalized if stage == "host" else pixels[None]
+        batch = normalized if embedded_preprocessing == "host" else pixels[None]
         float64_error, float32_error = (
             np.abs(Evaluator(program, dtype).compute_logits(batch) - expected).max()
             for dtype in (np.float64, np.float32)
@@ -148,7 +148,7 @@ def test_int8_is_exact_without_float16(
     monkeypatch.setattr(target_module, "FLOAT16_PRECISIONS", ())
     model = TARGET.lower(graphs["int8"], DEMO.preprocess, "host", "int8")
     model.save(path, make_demo_manifest("coreml", "int8"))
-    image = DEMO.preprocess.normalize(make_pattern(PATTERNS[0], SIZE, SIZE))[None]
+    image = DEMO.preprocess.normalize(make_golden_input(CHIRP_PATTERNS[0], SIZE, SIZE))[None]
     expected = compute_exact_logits(networks["int8"], image)
     logits = Evaluator(read_mil_program(path), np.float64).compute_logits(image)
     assert np.abs(logits - expected).max() < 1e-9 * np.abs(expected).max()
