@@ -10,6 +10,7 @@ import torch
 from tinyvit.distill.training.drop_path import add_drop_path
 from tinyvit.distill.training.optimizer import (
     compute_learning_rate,
+    compute_learning_rate_factor,
     make_optimizer,
     make_weight_average,
 )
