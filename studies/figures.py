@@ -38,8 +38,10 @@ _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
 """Settings of the latency measurements; a measurement may replace some of them."""
 _BASELINE_RUNS = 24
 """Number of queries per artifact in records with baselines, which are slow to measure."""
-_INT8_FEATURES = ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-"""Instruction sets that int8 kernels use, the best one of each architecture first."""
+_INT8_FEATURES = ("VNNI", "AVX2", "i8mm", "dotprod")
+"""Instruction sets that int8 kernels use, the best one of each architecture first.
+
+"VNNI" stands for AVX-512 VNNI and AVX VNNI."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""

@@ -19,7 +19,7 @@ _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
 _HEADER_FIELDS_OFFSET = 12
 _SHORT_HEADER_END = 40
-"""Position in the file after the header, which begins at byte 8. The program contains the header."""
+"""Position in the file after the header, which begins at byte 8 and is a part of the program."""
 _SEGMENT_SIZE_OFFSET = 32
 _HEADER_BYTES_WITH_SEGMENT_SIZE = 32
 """Older, shorter headers lack the size of the segments, which then extend to the file's end."""
