@@ -31,11 +31,17 @@ saves memory. All other images are resized horizontally first."""
 _MAX_SIZE, _MAX_RESIZE = 8192, 16384
 """Limits in pixels. A file from an untrusted source must not cause huge images."""
 
-_FILTERS = {
+Interpolation = Literal["bicubic", "bilinear", "lanczos"]
+"""Name of a resampling filter of Pillow."""
+
+_FILTERS: dict[str, Image.Resampling] = {
     "bicubic": Image.Resampling.BICUBIC,
     "bilinear": Image.Resampling.BILINEAR,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+FILTER_NAMES = tuple(_FILTERS)
+"""The values of `Preprocess.interpolation`."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +64,7 @@ class Preprocess:
     size: int
     resize: int
     crop: Literal["center", "squash"] = "center"
-    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    interpolation: Interpolation = "bicubic"
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
 

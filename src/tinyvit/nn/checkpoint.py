@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.files import sha256
-from tinyvit.labels import Label, imagenet_labels, labels_by_wnid
+from tinyvit.labels import Label
+from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
 from tinyvit.nn.state_dicts import (
     Architecture,
@@ -25,21 +24,14 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
+from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.weight_files import read_weights
-from tinyvit.preprocess import (
-    PREPROCESS_FIELDS,
-    Preprocess,
-    paper_preprocess,
-    timm_preprocess,
-)
-from tinyvit.serialization import parse_dataclass, require_fields
+from tinyvit.preprocess import Preprocess
+from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant, check_size
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Endings of the names of checkpoint files."""
-
-_PREPROCESS_RULES = {"timm": timm_preprocess, "official": paper_preprocess}
-"""The function that returns the default preprocessing for an image size, for each layout."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +47,12 @@ class Checkpoint:
         layout: Naming of the keys in the file: "timm" or "official".
         container: Key under which the file contains the state dict, such as "state_dict_ema"; ""
             if the file itself is the state dict.
-        preprocess: The preprocessing in the metadata of the file, or else the default for its
-            layout and image size.
+        preprocess: The preprocessing of the training (see `tinyvit.nn.training_settings`).
+        preprocess_source: Where the preprocessing comes from, such as "config.json".
+        settings: The settings of the preprocessing that hold at every image size.
         labels: Class labels, None if unknown.
+        labels_source: Where the labels come from, or which assumption they are.
+        notes: Sentences about what was ignored, contradictions and assumptions.
         license: License of the weights, or "unknown".
         sha256: Hex digest of the file.
     """
@@ -70,7 +65,11 @@ class Checkpoint:
     layout: str
     container: str
     preprocess: Preprocess
+    preprocess_source: str
+    settings: PreprocessSettings
     labels: tuple[Label, ...] | None
+    labels_source: str
+    notes: tuple[str, ...]
     license: str
     sha256: str
 
@@ -101,8 +100,9 @@ class Checkpoint:
             img_size: Side of the square input in pixels.
 
         Returns:
-            A checkpoint for that size. Resize and crop become the defaults of the layout for the
-            new size; mean, standard deviation and interpolation stay the same.
+            A checkpoint for that size. The settings of the training's preprocessing stay the same;
+            a crop that the training does not state becomes the default of the layout for the new
+            size.
 
         Raises:
             RequestError: TinyViT cannot run at this size.
@@ -112,33 +112,41 @@ class Checkpoint:
         check_size(img_size)
         architecture = Architecture(self.variant, img_size, self.num_classes)
         state_dict = resize_state_dict(self.state_dict, architecture)
-        preprocess = replace(
-            _PREPROCESS_RULES[self.layout](img_size),
-            mean=self.preprocess.mean,
-            std=self.preprocess.std,
-            interpolation=self.preprocess.interpolation,
-        )
+        preprocess = make_preprocess(self.settings, self.layout, img_size, self.name)
         return replace(self, img_size=img_size, state_dict=state_dict, preprocess=preprocess)
 
 
-def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
-    """Read a checkpoint file of either layout.
+def load_checkpoint(
+    path: Path,
+    name: str | None = None,
+    options: PreprocessSource | None = None,
+    reads_config: bool = True,
+) -> Checkpoint:
+    """Read a checkpoint of either layout.
 
     Args:
-        path: A safetensors file or a file of `torch.save`. It may come from an untrusted source.
+        path: A safetensors file, a file of `torch.save`, or a folder in Hugging Face's layout. It
+            may come from an untrusted source.
         name: Name for messages and the manifest; by default the file name without suffix.
+        options: Settings of the preprocessing that override those of the training.
+        reads_config: Whether `config.json` beside the file is read.
 
     Returns:
         The checkpoint.
 
     Raises:
-        CheckpointError: The file cannot be read or does not contain a TinyViT.
+        CheckpointError: The file cannot be read or does not contain a TinyViT, or its training
+            used a preprocessing that artifacts do not offer.
     """
     weights = read_weights(path)
+    if not reads_config:
+        weights = replace(weights, config={})
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
     license_name = weights.metadata.get("license")
+    found = find_preprocess(weights, layout, architecture.img_size, path, options)
+    labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
         name=name or path.stem,
         variant=architecture.variant,
@@ -147,41 +155,12 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
         state_dict=complete_state_dict(state_dict, architecture, path),
         layout=layout,
         container=weights.container,
-        preprocess=_find_preprocess(weights.metadata, layout, architecture.img_size, path),
-        labels=_find_labels(weights.metadata, architecture.num_classes),
+        preprocess=found.preprocess,
+        preprocess_source=found.source,
+        settings=found.settings,
+        labels=labels,
+        labels_source=labels_source,
+        notes=(*weights.ignored, *found.notes),
         license=license_name if isinstance(license_name, str) else "unknown",
         sha256=sha256(path),
     )
-
-
-def _find_preprocess(
-    metadata: dict[str, Any], layout: str, img_size: int, path: Path
-) -> Preprocess:
-    """Return the preprocessing in the metadata of the file, or else the default of its layout."""
-    data = metadata.get("preprocess")
-    if not isinstance(data, dict):
-        return _PREPROCESS_RULES[layout](img_size)
-    try:
-        require_fields(data, PREPROCESS_FIELDS, "preprocess")
-        return parse_dataclass(Preprocess, data, "preprocess")
-    except (ValueError, TinyViTError) as error:
-        raise CheckpointError(
-            f"the preprocessing in the metadata of {path} is not valid ({error})",
-            "correct the entry preprocess in the metadata of the file, or remove it",
-        ) from error
-
-
-def _find_labels(metadata: dict[str, Any], num_classes: int) -> tuple[Label, ...] | None:
-    """Return the labels in the metadata, or else ImageNet's.
-
-    Labels count only if there are `num_classes` of them; None if there are no such labels.
-    """
-    names = metadata.get("labels") or metadata.get("class_names") or metadata.get("classes")
-    if names is None and isinstance(metadata.get("class_to_idx"), dict):
-        indices = metadata["class_to_idx"]
-        names = sorted(indices, key=indices.__getitem__)
-    if not isinstance(names, (list, tuple)) or len(names) != num_classes:
-        return imagenet_labels(num_classes)
-    # A class that is named by a WordNet id gets the label of this id.
-    labels = labels_by_wnid()
-    return tuple(labels.get(str(name), Label(str(name))) for name in names)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.output_capture import quiet_loggers
+from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.variants import DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _HUB_FILE = "model.safetensors"
@@ -18,12 +19,13 @@ _DEMO_FILE = "assets/demo.safetensors"
 """Path of the demo model in this package."""
 
 
-def load_released(name: str) -> Checkpoint:
+def load_released(name: str, options: PreprocessSource | None = None) -> Checkpoint:
     """Load a released checkpoint by name.
 
     Args:
         name: A name that `tinyvit.variants.find_released` accepts, or "demo" for the small model in
             this package (ten classes of ImageNet), which needs no download.
+        options: Settings of the preprocessing that override those of the training.
 
     Returns:
         The checkpoint.
@@ -35,10 +37,14 @@ def load_released(name: str) -> Checkpoint:
     """
     if name == DEMO_MODEL:
         with resources.as_file(resources.files("tinyvit").joinpath(_DEMO_FILE)) as path:
-            return load_checkpoint(path, name)
+            return load_checkpoint(path, name, options, reads_config=False)
     released = find_released(name)
-    checkpoint = load_checkpoint(fetch_checkpoint(released), released.name)
-    return replace(checkpoint, license=released.license)
+    # timm's library may have stored config.json beside the file, or not. The result must not
+    # depend on it, and its settings are the defaults of timm.
+    path = fetch_checkpoint(released)
+    checkpoint = load_checkpoint(path, released.name, options, reads_config=False)
+    labels_source = "ImageNet, on which the released checkpoint was trained"
+    return replace(checkpoint, license=released.license, labels_source=labels_source)
 
 
 def fetch_checkpoint(released: ReleasedCheckpoint) -> Path:

@@ -12,7 +12,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,9 @@ class Weights:
     tensors: dict[str, Tensor]
     container: str
     metadata: dict[str, Any]
+    prefix: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    ignored: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:

@@ -1,0 +1,202 @@
+"""Finds the class labels that a checkpoint or its `config.json` names.
+
+Checkpoints name classes in many forms: lists, maps from index to name or from name to index, and
+lists of objects with an id and a name. Keyed forms are read by their keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
+from tinyvit.nn.preprocess_sources import walk_dicts
+from tinyvit.nn.weight_files import Weights
+
+_INDEX_TO_NAME = ("id2label", "idx_to_class", "index_to_name", "idx2label", "idx_to_label")
+_NAME_TO_INDEX = ("class_to_idx", "label2id", "name_to_index", "class_to_index", "label_to_idx")
+_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map")
+"""Entries in which every name has an index. They come before lists, whose order may be another."""
+
+_LIST_ENTRIES = ("labels", "class_names", "classes", "label_names", "CLASSES")
+"""Entries that are usually lists in the order of the logits."""
+
+_VAGUE_ENTRIES = ("categories", "names", "vocab")
+"""Entries that count only if they have one name for each class, because they can mean anything."""
+
+_PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
+"""Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
+
+_WNID = re.compile(r"n\d{8}")
+
+_IMAGENET = {1000: "ImageNet-1k", 21841: "ImageNet-22k"}
+
+
+@dataclass(frozen=True)
+class _NamedClasses:
+    """An entry that names classes.
+
+    Attributes:
+        name: Name of the entry in messages, such as "class_to_idx in the checkpoint".
+        labels: The labels in the order of the logits; None if they cannot be used.
+        problem: Why they cannot be used; "" otherwise.
+    """
+
+    name: str
+    labels: tuple[Label, ...] | None
+    problem: str = ""
+
+
+def find_labels(
+    weights: Weights, num_classes: int, path: Path
+) -> tuple[tuple[Label, ...] | None, str]:
+    """Find the labels of a network.
+
+    Names in the checkpoint come first, then those in `config.json`. Without any, a network with
+    1000 or 21841 classes is assumed to have those of ImageNet, and the source says so.
+
+    Args:
+        weights: The content of the checkpoint file.
+        num_classes: Number of classes of the network.
+        path: The checkpoint, for messages.
+
+    Returns:
+        The labels, or None if they are unknown; and a description of their source, which also
+        states which entries were not used.
+    """
+    entries = list(_list_entries(weights, num_classes))
+    usable = [entry for entry in entries if entry.labels is not None]
+    unused = [f"{entry.name} {entry.problem}" for entry in entries if entry.labels is None]
+    if usable:
+        first = usable[0]
+        unused += [
+            f"{other.name} names other classes or another order"
+            for other in usable[1:]
+            if _names(other) != _names(first)
+        ]
+        return first.labels, _describe(first.name, unused)
+    # A file that names classes of its own, in whatever form, is not assumed to have ImageNet's.
+    labels = None if unused else imagenet_labels(num_classes)
+    if labels is None:
+        return None, _describe("none in the checkpoint, so the classes are numbered", unused)
+    source = (
+        f"assumed: {_IMAGENET[num_classes]}, because the network has {num_classes} classes and"
+        f" {path.name} names none (--labels for others)"
+    )
+    return labels, source
+
+
+def _describe(source: str, unused: list[str]) -> str:
+    """Add the entries that were not used, and why, to a source."""
+    return "; not used: ".join((source, ", ".join(dict.fromkeys(unused)))) if unused else source
+
+
+def _names(entry: _NamedClasses) -> list[str]:
+    return [label.name for label in entry.labels or ()]
+
+
+def _list_entries(weights: Weights, num_classes: int) -> Iterator[_NamedClasses]:
+    """Iterate over all entries that name classes, the most important first."""
+    checkpoint = [
+        (f" in {path} of the checkpoint" if path else " in the checkpoint", values)
+        for path, values in walk_dicts(weights.metadata)
+    ]
+    config = [(" in config.json", values) for _, values in walk_dicts(weights.config)]
+    for places in (checkpoint, config):
+        for keys in (_KEYED_ENTRIES, (*_LIST_ENTRIES, *_VAGUE_ENTRIES)):
+            for place, values in places:
+                for key in keys:
+                    entry = _read_entry(key, place, values.get(key), num_classes)
+                    if entry is not None:
+                        yield entry
+
+
+def _read_entry(key: str, place: str, value: Any, num_classes: int) -> _NamedClasses | None:
+    """Read an entry; None if it does not name classes at all, such as the labels of a batch."""
+    name, is_vague = key + place, key in _VAGUE_ENTRIES
+    try:
+        names = _read_names(key, value)
+    except ValueError as error:
+        return None if is_vague else _NamedClasses(name, None, f"cannot be used ({error})")
+    if not names or all(_PLACEHOLDER.fullmatch(text) for text, _ in names):
+        return None
+    if len(names) != num_classes:
+        problem = f"has {len(names)} names, and the network has {num_classes} classes"
+        return None if is_vague else _NamedClasses(name, None, problem)
+    imagenet = labels_by_wnid()
+    return _NamedClasses(name, tuple(imagenet.get(text, Label(text, wnid)) for text, wnid in names))
+
+
+def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
+    """Return the name and the WordNet id ("" if unknown) of each class; [] if there are none.
+
+    Raises:
+        ValueError: The classes have indices that are not 0, 1, 2, ...
+    """
+    if isinstance(value, Mapping):
+        return _read_map(key, value)
+    if isinstance(value, str):
+        value = [name for name in re.split(r"\s*[,;\n]\s*", value.strip()) if name]
+    if not isinstance(value, (list, tuple)) or not value or len(value) > MAX_CLASSES:
+        return []
+    if all(isinstance(entry, Mapping) and "name" in entry for entry in value):
+        indices = [next((e[k] for k in ("id", "index", "idx") if k in e), None) for e in value]
+        names = [entry["name"] for entry in value]
+        if None in indices:
+            return [_read_name(name) for name in names]
+        return _order(list(zip(indices, names)))
+    if all(isinstance(entry, str) for entry in value):
+        return [_read_name(entry) for entry in value]
+    # Whole numbers are names only if no two are equal; otherwise they are the classes of images.
+    if all(type(entry) is int for entry in value) and len(set(value)) == len(value):
+        return [_read_name(entry) for entry in value]
+    return []
+
+
+def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:
+    """Read a map from index to name or from name to index."""
+    has_indices_as_keys = all(map(_is_index, value))
+    has_indices_as_values = all(map(_is_index, value.values()))
+    if key in _INDEX_TO_NAME or key in _NAME_TO_INDEX:
+        is_reversed = key in _NAME_TO_INDEX
+        # The map may have been stored the other way round, which its indices show.
+        if not (has_indices_as_values if is_reversed else has_indices_as_keys):
+            is_reversed = not is_reversed
+    elif has_indices_as_keys and has_indices_as_values:
+        raise ValueError("both its keys and its values are numbers")
+    else:
+        is_reversed = has_indices_as_values
+    if not (has_indices_as_values if is_reversed else has_indices_as_keys):
+        return []
+    pairs = value.items()
+    return _order([(index, name) for name, index in pairs] if is_reversed else list(pairs))
+
+
+def _order(pairs: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
+    """Return the names in the order of their indices, from pairs of an index and a name."""
+    if not all(_is_index(index) for index, _ in pairs):
+        raise ValueError("an index is not a whole number")
+    by_index = {int(index): name for index, name in pairs}
+    if sorted(by_index) != list(range(len(pairs))):
+        raise ValueError("its indices are not 0, 1, 2, ..., each once")
+    return [_read_name(by_index[index]) for index in range(len(pairs))]
+
+
+def _read_name(value: Any) -> tuple[str, str]:
+    """Return a name and its WordNet id; Keras stores both as ["n01440764", "tench"]."""
+    if isinstance(value, (list, tuple)) and len(value) == 2 and _WNID.fullmatch(str(value[0])):
+        return str(value[1]), str(value[0])
+    text = str(value).strip()
+    if not text:
+        raise ValueError("a name is empty")
+    return text, ""
+
+
+def _is_index(value: Any) -> bool:
+    """Return whether a value is a whole number from 0, or a text of one."""
+    if isinstance(value, str):
+        return re.fullmatch(r"\d{1,9}", value) is not None
+    return type(value) is int and value >= 0

@@ -1,0 +1,280 @@
+"""Reads the settings of the preprocessing from what a training left behind.
+
+The places are the arguments of training scripts (timm, torchvision, DeiT, the paper's code, and
+scripts of a user's own), `config.json` of timm and Hugging Face, and `preprocessor_config.json`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from tinyvit.nn.setting_values import (
+    find_first,
+    is_vector,
+    make_crop_pct,
+    read_crop_pct,
+    read_image_side,
+    read_interpolation,
+    read_normalization,
+)
+from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
+from tinyvit.serialization import read_json
+
+TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
+"""Keys under which training scripts store their arguments, the most important first."""
+
+_MEAN_KEYS = ("mean", "image_mean", "img_mean", "norm_mean", "normalize_mean", "pixel_mean")
+_STD_KEYS = ("std", "image_std", "img_std", "norm_std", "normalize_std", "pixel_std")
+_INTERPOLATION_KEYS = ("interpolation", "val_interpolation", "test_interpolation", "resample")
+_CROP_PCT_KEYS = ("crop_pct", "eval_crop_ratio", "crop_ratio")
+_SIZE_KEYS = ("input_size", "img_size", "image_size", "val_crop_size", "crop_size", "img_dim")
+_RESIZE_KEYS = ("val_resize_size", "eval_resize_size", "resize_size")
+
+_SETTING_CONTAINERS = frozenset(
+    {
+        *TRAINING_ARGUMENTS,
+        "data",
+        "data_config",
+        "datamodule_hyper_parameters",
+        "default_cfg",
+        "meta",
+        "model_args",
+        "model_kwargs",
+        "normalization",
+        "normalize",
+        "preprocess",
+        "preprocessing",
+        "pretrained_cfg",
+        "test_transform",
+        "test_transforms",
+        "training_args",
+        "transform",
+        "transforms",
+        "val_transform",
+        "val_transforms",
+    }
+)
+"""Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
+three channels count, because other entries of these names can mean anything."""
+
+_UNRELATED = re.compile(r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher")
+"""Finds keys of dicts that do not describe the evaluation of the network."""
+
+_MAX_DEPTH, _MAX_DICTS = 6, 2000
+"""Limits of the search for settings. A file from an untrusted source must not slow it down."""
+
+_PAPER_NORMALIZATION = {
+    "default": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and standard deviation for each value of DATA.MEAN_AND_STD_TYPE (microsoft/Cream,
+TinyViT/data/build.py)."""
+
+_PREPROCESSOR_FILE = "preprocessor_config.json"
+_MAX_CONFIG_BYTES = 2**20
+
+
+def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSource]:
+    """List the sources in a checkpoint file.
+
+    Args:
+        metadata: All values in the file except the weights.
+
+    Returns:
+        The sources that state something, the most important first: the arguments of the training,
+        then all other dicts.
+    """
+    found = list(walk_dicts(metadata))
+    order = {key: rank for rank, key in enumerate(TRAINING_ARGUMENTS)}
+    found.sort(key=lambda entry: order.get(entry[0], len(order)))
+    sources = [_read_dict(path, values) for path, values in found]
+    return [source for source in sources if source is not None]
+
+
+def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Iterate over the dicts in nested dicts and lists that may describe the network.
+
+    Args:
+        metadata: The outermost dict.
+
+    Yields:
+        The keys that lead to the dict, joined with "." ("" for the outermost), and the dict. Dicts
+        with fewer keys before them come first.
+    """
+    queue: deque[tuple[str, Any, int]] = deque([("", metadata, 0)])
+    yielded = 0
+    while queue and yielded < _MAX_DICTS:
+        path, value, depth = queue.popleft()
+        if isinstance(value, Mapping):
+            yielded += 1
+            yield path, value
+            children = [(str(key), child) for key, child in list(value.items())[:_MAX_DICTS]]
+        else:
+            children = [(str(index), child) for index, child in enumerate(value[:64])]
+        if depth < _MAX_DEPTH:
+            queue.extend(
+                (f"{path}.{key}" if path else key, child, depth + 1)
+                for key, child in children
+                if isinstance(child, (Mapping, list, tuple)) and not _UNRELATED.search(key)
+            )
+
+
+def read_config_json(config: Mapping[str, Any]) -> PreprocessSource | None:
+    """Read `config.json` of timm, or of Hugging Face's wrapper of timm.
+
+    Args:
+        config: The parsed file. Older files have the entries of `pretrained_cfg` at the top.
+
+    Returns:
+        The source; None if it states nothing.
+    """
+    inner = config.get("pretrained_cfg")
+    values = dict(inner) if isinstance(inner, Mapping) else dict(config)
+    model_args = config.get("model_args")
+    if isinstance(model_args, Mapping) and "img_size" in model_args:
+        values.pop("input_size", None)
+        values["img_size"] = model_args["img_size"]
+    source = _read_settings("config.json", values)
+    return None if source.is_empty and source.img_size is None else source
+
+
+def read_preprocessor_config(path: Path) -> PreprocessSource | None:
+    """Read `preprocessor_config.json` of Hugging Face.
+
+    Args:
+        path: The folder of the checkpoint, or the checkpoint file in it.
+
+    Returns:
+        The source; None if there is no such file or it states nothing.
+    """
+    folder = path if path.is_dir() else path.parent
+    try:
+        data = read_json(folder / _PREPROCESSOR_FILE, _MAX_CONFIG_BYTES)
+    except (OSError, ValueError):
+        return None
+    if not isinstance(data, dict):
+        return None
+    for key in ("data_config", "pretrained_cfg"):
+        if isinstance(data.get(key), dict):
+            return _read_settings(_PREPROCESSOR_FILE, data[key])
+    source = _read_settings(_PREPROCESSOR_FILE, _translate_image_processor(data))
+    return None if source.is_empty else source
+
+
+def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Translate the entries of an image processor of transformers to those of timm."""
+    values = {key: data.get(key) for key in ("image_mean", "image_std", "resample", "crop_pct")}
+    if data.get("do_normalize") is False:
+        values["image_mean"], values["image_std"] = [0.0] * 3, [1.0] * 3
+    size, crop_size = read_image_side(data.get("size")), read_image_side(data.get("crop_size"))
+    if data.get("do_center_crop") and size and crop_size:
+        values.update(val_resize_size=size, val_crop_size=crop_size)
+    elif size and values["crop_pct"] is None and data.get("do_resize", True):
+        keeps_ratio = isinstance(data["size"], Mapping) and "shortest_edge" in data["size"]
+        values["img_size"] = size
+        if not keeps_ratio:
+            values.update(crop_mode="squash", crop_pct=1.0)
+    return values
+
+
+def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
+    """Read a dict in a checkpoint; None if it states nothing about the preprocessing."""
+    if isinstance(values.get("DATA"), Mapping):
+        return _read_paper_config(path, values)
+    if path.startswith(("DATA", "config.DATA")):
+        return None
+    if path.rpartition(".")[2] not in _SETTING_CONTAINERS:
+        mean, std = find_first(values, _MEAN_KEYS), find_first(values, _STD_KEYS)
+        if not (is_vector(mean) and is_vector(std)):
+            return None
+        values = {"mean": mean, "std": std}
+    source = _read_settings(_name_source(path, values), values)
+    return None if source.is_empty and source.img_size is None else source
+
+
+def _name_source(path: str, values: Mapping[str, Any]) -> str:
+    """Name a dict in a checkpoint in words."""
+    if {"mean", "std", "crop_pct", "interpolation"} <= values.keys() and path == "args":
+        return "the arguments of timm's train.py in the checkpoint"
+    if {"val_crop_size", "val_resize_size"} <= values.keys():
+        return "the arguments of torchvision's train.py in the checkpoint"
+    return f"{path} in the checkpoint" if path else "the checkpoint"
+
+
+def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
+    """Read the settings in a dict whose keys are those of timm or of other training scripts."""
+    problems: dict[str, str] = {}
+    notes: list[str] = []
+    img_size = read_image_side(find_first(values, _SIZE_KEYS))
+    settings: dict[str, Any] = {}
+    mean, std = find_first(values, _MEAN_KEYS), find_first(values, _STD_KEYS)
+    if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
+        mean, std = _PAPER_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
+    try:
+        normalization = read_normalization(mean, std)
+        settings.update(mean=normalization.mean, std=normalization.std)
+        if normalization.is_scaled:
+            notes.append(
+                f"{name} states mean and std for pixel values from 0 to 255; they were divided by"
+                " 255"
+            )
+    except ValueError as error:
+        problems.update(mean=str(error), std=str(error))
+    _read_crop(values, img_size, settings, problems)
+    try:
+        settings["interpolation"] = read_interpolation(find_first(values, _INTERPOLATION_KEYS))
+    except ValueError as error:
+        problems["interpolation"] = str(error)
+    return PreprocessSource(name, PreprocessSettings(**settings), problems, img_size, tuple(notes))
+
+
+def _read_crop(
+    values: Mapping[str, Any],
+    img_size: int | None,
+    settings: dict[str, Any],
+    problems: dict[str, str],
+) -> None:
+    """Read the crop into `settings`, or the reason why it cannot be used into `problems`."""
+    mode = values.get("crop_mode") or None
+    if mode in ("center", "squash"):
+        settings["crop"] = mode
+    elif mode is not None:
+        problems["crop"] = f"crop_mode {mode!r}, which artifacts do not offer"
+    try:
+        settings["crop_pct"] = read_crop_pct(find_first(values, _CROP_PCT_KEYS))
+    except ValueError as error:
+        problems["crop_pct"] = str(error)
+    resize = read_image_side(find_first(values, _RESIZE_KEYS))
+    if settings.get("crop_pct") is None and resize and img_size and resize >= img_size:
+        settings["crop_pct"] = make_crop_pct(img_size, resize)
+
+
+def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource:
+    """Read a config of the paper's code or of Swin (TinyViT/data/build.py)."""
+    data, test = config["DATA"], config.get("TEST")
+    settings: dict[str, Any] = {}
+    problems: dict[str, str] = {}
+    kind = data.get("MEAN_AND_STD_TYPE", "default")
+    if kind in _PAPER_NORMALIZATION:
+        settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
+    else:
+        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {kind!r}"))
+    interpolation = data.get("INTERPOLATION")
+    if interpolation == "hamming":
+        problems["interpolation"] = "DATA.INTERPOLATION 'hamming', which artifacts do not offer"
+    elif interpolation is not None:
+        # The paper's code resizes with a bilinear filter for every other value.
+        known = interpolation in ("bicubic", "lanczos")
+        settings["interpolation"] = interpolation if known else "bilinear"
+    crops = test.get("CROP") if isinstance(test, Mapping) else None
+    if isinstance(crops, bool):
+        settings["crop"] = "center" if crops else "squash"
+        settings["crop_pct"] = 224 / 256 if crops else 1.0
+    name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
+    img_size = read_image_side(data.get("IMG_SIZE"))
+    return PreprocessSource(name, PreprocessSettings(**settings), problems, img_size)

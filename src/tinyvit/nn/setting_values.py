@@ -1,0 +1,196 @@
+"""Reads single values of preprocessing settings in the forms in which training scripts write them.
+
+Every function returns None for a value that states nothing, and raises ValueError with a clause for
+a message if a value cannot be used.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tinyvit.preprocess import FILTER_NAMES, Interpolation
+from tinyvit.preprocess_settings import Channels, is_number
+
+_NAMED_NORMALIZATION = {
+    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and standard deviation by the name that some scripts store instead of the numbers."""
+
+_FILTER_ALIASES: dict[str, Interpolation] = {
+    "linear": "bilinear",
+    "cubic": "bicubic",
+    "lanczos3": "lanczos",
+    "antialias": "lanczos",
+    # Pillow's numbers of the filters, which transformers and DeiT store.
+    "1": "lanczos",
+    "2": "bilinear",
+    "3": "bicubic",
+}
+
+_MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """A mean and a standard deviation for pixel values from 0 to 1.
+
+    Attributes:
+        mean: Mean of each RGB channel; None if it is not stated.
+        std: Standard deviation of each RGB channel; None if it is not stated.
+        is_scaled: Whether they were stated for pixel values from 0 to 255.
+    """
+
+    mean: Channels | None = None
+    std: Channels | None = None
+    is_scaled: bool = False
+
+
+def find_first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    """Return the first value that is neither missing, None nor an empty string."""
+    for key in keys:
+        if values.get(key) is not None and values[key] != "":
+            return values[key]
+    return None
+
+
+def is_vector(value: Any) -> bool:
+    """Return whether a value holds three numbers, one for each RGB channel."""
+    try:
+        return isinstance(value, (list, tuple)) and len(_flatten(value)) == 3
+    except ValueError:
+        return False
+
+
+def read_normalization(mean: Any, std: Any) -> Normalization:
+    """Read a mean and a standard deviation, for pixel values from 0 to 1 or from 0 to 255.
+
+    Args:
+        mean: Three numbers or one, in a list, nested lists or a text; or a name such as
+            "imagenet"; or None.
+        std: The standard deviation, in one of the same forms.
+
+    Returns:
+        The numbers for pixel values from 0 to 1.
+
+    Raises:
+        ValueError: They are not three numbers, or it is not clear for which pixel values they are.
+    """
+    for name in (mean, std):
+        if isinstance(name, str) and name.lower() in _NAMED_NORMALIZATION:
+            return Normalization(*_NAMED_NORMALIZATION[name.lower()])
+    mean_values, std_values = _read_channels("mean", mean), _read_channels("std", std)
+    means, stds = mean_values or (), std_values or ()
+    text = " and ".join(
+        f"{name} {value}" for name, value in (("mean", mean), ("std", std)) if value is not None
+    )
+    if any(value <= 0 for value in stds) or any(not 0 <= value <= 255 for value in means):
+        raise ValueError(f"{text}, which is not possible for pixel values")
+    is_small = all(value <= 1 for value in (*means, *stds))
+    if is_small:
+        return Normalization(mean_values, std_values)
+    is_large = all(value >= 1 for value in stds) and all(value > 1 or value == 0 for value in means)
+    if not is_large:
+        raise ValueError(f"{text}, which mixes pixel values from 0 to 1 and from 0 to 255")
+    return Normalization(_divide(mean_values), _divide(std_values), is_scaled=True)
+
+
+def read_interpolation(value: Any) -> Interpolation | None:
+    """Read the name or the number of a resampling filter, such as "bicubic" or Pillow's 3."""
+    if value is None or value == "":
+        return None
+    text = str(value).strip().lower().rpartition(".")[2]
+    for name in FILTER_NAMES:
+        if text == name:
+            return name  # type: ignore[return-value]  # the names are those of the Literal
+    if text in _FILTER_ALIASES:
+        return _FILTER_ALIASES[text]
+    raise ValueError(
+        f"interpolation {str(value)[:40]!r}, which artifacts do not offer"
+        f" (they offer {', '.join(FILTER_NAMES)})"
+    )
+
+
+def read_crop_pct(value: Any) -> float | None:
+    """Read timm's crop_pct: side of the input divided by the length after resizing."""
+    if value is None or value == 0:
+        return None
+    if not is_number(value) or not 0.1 <= value <= 1:
+        raise ValueError(f"crop_pct {str(value)[:40]}, and artifacts offer 0.1 to 1")
+    return float(value)
+
+
+def make_crop_pct(size: int, resize: int) -> float:
+    """Return the crop_pct with which an image is resized to exactly `resize` pixels.
+
+    Args:
+        size: Side of the network's input in pixels.
+        resize: Length after resizing in pixels, at least `size`.
+
+    Returns:
+        A number for which `int(size / number)` is `resize`.
+    """
+    crop_pct = size / resize
+    # The division can give slightly less than `resize`, which would be rounded down.
+    return crop_pct if int(size / crop_pct) == resize else math.nextafter(crop_pct, 0)
+
+
+def read_image_side(value: Any) -> int | None:
+    """Read the side of square images in pixels, from a number, a shape, or a dict.
+
+    Args:
+        value: Such as 224, "224", (224, 224), (3, 224, 224), {"height": 224, "width": 224} or
+            {"shortest_edge": 256}.
+
+    Returns:
+        The side; None if the value is no size, or that of images that are not square.
+    """
+    if isinstance(value, Mapping):
+        value = [value[key] for key in ("shortest_edge", "height", "width") if key in value]
+    if isinstance(value, str) and value.isdigit():
+        value = int(value[:6])
+    sides = list(value)[-2:] if isinstance(value, (list, tuple)) else [value]
+    if not sides or not all(is_number(side) and side == sides[0] for side in sides):
+        return None
+    return int(sides[0]) if 1 <= sides[0] <= _MAX_SIDE else None
+
+
+def _read_channels(name: str, value: Any) -> Channels | None:
+    """Read three numbers; one number holds for all channels, as in timm."""
+    if value is None or value == []:
+        return None
+    try:
+        numbers = _flatten(value)
+    except ValueError:
+        numbers = []
+    if len(numbers) == 1:
+        numbers *= 3
+    if len(numbers) != 3:
+        raise ValueError(f"{name} {str(value)[:60]}, which is not three numbers")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _flatten(value: Any, depth: int = 0) -> list[float]:
+    """Return the numbers in a number, a text or nested lists; at most four of them."""
+    if isinstance(value, str):
+        value = [float(part) for part in re.split(r"[\s,;/]+", value[:200].strip("()[] "))]
+    if is_number(value):
+        return [float(value)]
+    if not isinstance(value, (list, tuple)) or depth > 4:
+        raise ValueError("it is not a list of numbers")
+    numbers: list[float] = []
+    for entry in value[:5]:
+        numbers += _flatten(entry, depth + 1)
+    return numbers[:5]
+
+
+def _divide(values: Channels | None) -> Channels | None:
+    """Convert numbers for pixel values from 0 to 255 to those for 0 to 1."""
+    if values is None:
+        return None
+    return values[0] / 255, values[1] / 255, values[2] / 255

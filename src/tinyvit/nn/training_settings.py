@@ -1,0 +1,205 @@
+"""Finds the preprocessing with which a network was trained.
+
+The order of the sources: the options of the command, an entry `preprocess` that this package wrote,
+the arguments of the training in the checkpoint, `config.json`, `preprocessor_config.json`, and the
+defaults of timm or of the paper's code.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinyvit.errors import CheckpointError, TinyViTError
+from tinyvit.nn.preprocess_sources import (
+    TRAINING_ARGUMENTS,
+    list_checkpoint_sources,
+    read_config_json,
+    read_preprocessor_config,
+)
+from tinyvit.nn.setting_values import make_crop_pct
+from tinyvit.nn.weight_files import Weights
+from tinyvit.preprocess import (
+    PREPROCESS_FIELDS,
+    Preprocess,
+    paper_preprocess,
+    timm_preprocess,
+)
+from tinyvit.preprocess_settings import (
+    MergedSettings,
+    PreprocessSettings,
+    PreprocessSource,
+    describe_sources,
+    merge_sources,
+)
+from tinyvit.serialization import parse_dataclass, require_fields
+from tinyvit.variants import VARIANTS, Variant
+
+_DEFAULTS = {"timm": timm_preprocess, "official": paper_preprocess}
+"""The function that returns the default preprocessing for an image size, for each layout."""
+
+_DEFAULT_NAMES = {
+    "timm": "the default of timm's TinyViT",
+    "official": "the default of the paper's code",
+}
+
+_OWN_ENTRY = "the checkpoint's own entry preprocess"
+
+_ARCHITECTURE = re.compile(r"tiny_vit_\d+m_\d+")
+
+
+@dataclass(frozen=True)
+class TrainingPreprocess:
+    """The preprocessing of a network, and where it comes from.
+
+    Attributes:
+        preprocess: The preprocessing.
+        source: Its source in words, such as "config.json".
+        notes: Sentences about contradictions and conversions.
+        settings: The settings that a source states, which hold at every image size.
+        training_size: Side of the images of the training in pixels; None if nothing states it.
+        training_size_source: The source of `training_size` in words; "" without one.
+    """
+
+    preprocess: Preprocess
+    source: str
+    notes: tuple[str, ...]
+    settings: PreprocessSettings
+    training_size: int | None
+    training_size_source: str
+
+
+def find_preprocess(
+    weights: Weights,
+    layout: str,
+    img_size: int,
+    path: Path,
+    options: PreprocessSource | None = None,
+) -> TrainingPreprocess:
+    """Find the preprocessing with which a network was trained.
+
+    Args:
+        weights: The content of the checkpoint file.
+        layout: Layout of the state dict, "timm" or "official".
+        img_size: Side of the network's input in pixels.
+        path: The checkpoint file or its folder, for error messages and for files beside it.
+        options: The options of the command, which come before every source; None without any.
+
+    Returns:
+        The preprocessing for `img_size`.
+
+    Raises:
+        CheckpointError: A source states a value that cannot be used, and no option replaces it.
+    """
+    own = _read_own_entry(weights.metadata, layout, path)
+    sources = [source for source in (options, own) if source is not None]
+    sources += list_checkpoint_sources(weights.metadata)
+    sources += _read_files_beside(weights, path)
+    merged = merge_sources(sources)
+    variant = _find_architecture(weights)
+    settings, default_name = merged.settings, _DEFAULT_NAMES[layout]
+    if layout == "timm" and variant is not None:
+        settings = _complete_crop(settings, timm_preprocess(variant.img_size))
+        default_name = f"the default of timm's {variant.name}"
+    sized = next((source for source in sources if source.img_size is not None), None)
+    return TrainingPreprocess(
+        preprocess=make_preprocess(settings, layout, img_size, path),
+        source=describe_sources(merged.sources, default_name),
+        notes=tuple(dict.fromkeys((*merged.notes, *_explain_crop(merged, layout, img_size)))),
+        settings=settings,
+        training_size=None if sized is None else sized.img_size,
+        training_size_source="" if sized is None else sized.name,
+    )
+
+
+def make_preprocess(
+    settings: PreprocessSettings, layout: str, img_size: int, path: Path | str
+) -> Preprocess:
+    """Return the preprocessing with the settings of a training, for an image size.
+
+    Args:
+        settings: The settings.
+        layout: Layout of the state dict, which selects the defaults of all other settings.
+        img_size: Side of the network's input in pixels.
+        path: The checkpoint, for error messages.
+
+    Returns:
+        The preprocessing.
+
+    Raises:
+        CheckpointError: The settings contradict each other.
+    """
+    try:
+        return settings.apply(_DEFAULTS[layout](img_size))
+    except TinyViTError as error:
+        raise CheckpointError(
+            f"{path} was trained with a crop that artifacts do not offer (crop_mode"
+            f" {settings.crop} with crop_pct {settings.crop_pct})",
+            "give --crop-pct for a center crop: the side of the input divided by the length to"
+            " which the image is resized",
+        ) from error
+
+
+def _read_own_entry(
+    metadata: Mapping[str, Any], layout: str, path: Path
+) -> PreprocessSource | None:
+    """Read the entry `preprocess` that this package writes; None if there is none."""
+    data = metadata.get("preprocess")
+    if not isinstance(data, dict) or not {"size", "resize"} & data.keys():
+        return None
+    try:
+        require_fields(data, PREPROCESS_FIELDS, "preprocess")
+        preprocess = parse_dataclass(Preprocess, data, "preprocess")
+    except (ValueError, TinyViTError) as error:
+        raise CheckpointError(
+            f"the preprocessing in the metadata of {path} is not valid ({error})",
+            "correct the entry preprocess in the metadata of the file, or remove it",
+        ) from error
+    settings = PreprocessSettings(preprocess.mean, preprocess.std, preprocess.interpolation)
+    default = _DEFAULTS[layout](preprocess.size)
+    # The usual crop may depend on the image size, so it is not fixed for other sizes.
+    if (preprocess.resize, preprocess.crop) != (default.resize, default.crop):
+        crop_pct = make_crop_pct(preprocess.size, preprocess.resize)
+        settings = replace(settings, crop=preprocess.crop, crop_pct=crop_pct)
+    return PreprocessSource(_OWN_ENTRY, settings)
+
+
+def _read_files_beside(weights: Weights, path: Path) -> list[PreprocessSource]:
+    """Read `config.json` and `preprocessor_config.json` of the folder of a checkpoint."""
+    if not weights.config and not path.is_dir():
+        return []
+    sources = (read_config_json(weights.config), read_preprocessor_config(path))
+    return [source for source in sources if source is not None]
+
+
+def _find_architecture(weights: Weights) -> Variant | None:
+    """Return the variant that the training's arguments or `config.json` name; None if unknown."""
+    arguments = [weights.metadata.get(key) for key in TRAINING_ARGUMENTS]
+    names = [entry.get("model") for entry in arguments if isinstance(entry, Mapping)]
+    for name in (*names, weights.metadata.get("arch"), weights.config.get("architecture")):
+        match = _ARCHITECTURE.search(name) if isinstance(name, str) else None
+        if match is not None and match[0] in VARIANTS:
+            return VARIANTS[match[0]]
+    return None
+
+
+def _complete_crop(settings: PreprocessSettings, default: Preprocess) -> PreprocessSettings:
+    """Fill in the crop that timm uses for a variant, which does not depend on the image size."""
+    crop_pct = settings.crop_pct
+    if crop_pct is None:
+        crop_pct = {224: 0.95}.get(default.size, 1.0)
+    return replace(settings, crop=settings.crop or default.crop, crop_pct=crop_pct)
+
+
+def _explain_crop(merged: MergedSettings, layout: str, img_size: int) -> tuple[str, ...]:
+    """Return a note if a stated crop_pct replaces the squash that is usual at this size."""
+    settings, default = merged.settings, _DEFAULTS[layout](img_size)
+    if settings.crop is None and settings.crop_pct not in (None, 1) and default.crop == "squash":
+        return (
+            f"{merged.sources['crop_pct']} states a crop_pct and no crop_mode: the image is resized"
+            " and the center is cropped, instead of squashing it into a square",
+        )
+    return ()
