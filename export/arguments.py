@@ -10,6 +10,7 @@ from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
+from tinyvit.preprocess import FILTER_NAMES
 from tinyvit.variants import DEFAULT_MODEL
 
 _EXAMPLES = """\
@@ -64,6 +65,10 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
         img_size=arguments.img_size,
         batch=None if arguments.dynamic_batch else arguments.batch,
         preprocess=arguments.preprocess,
+        mean=arguments.mean,
+        std=arguments.std,
+        crop_pct=arguments.crop_pct,
+        interpolation=arguments.interpolation,
         labels=arguments.labels,
         output=arguments.output,
         opset=arguments.opset,
@@ -87,8 +92,9 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--checkpoint",
-        metavar="FILE",
-        help="A .safetensors or .pth file with the parameter names of the paper's code or of timm.",
+        metavar="PATH",
+        help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the parameter "
+        "names of the paper's code or of timm.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
@@ -123,6 +129,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
         "CSV, TSV or JSON file (default: the checkpoint's own labels).",
     )
     _add_input_arguments(parser)
+    _add_preprocess_arguments(parser)
     parser.add_argument(
         "--float16",
         action="store_true",
@@ -169,6 +176,49 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "and normalizes (default). normalize: subtracting the mean and dividing by the standard "
         "deviation. full: resizing and cropping too.",
     )
+
+
+def _add_preprocess_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that replace the preprocessing of the training."""
+    group = parser.add_argument_group(
+        "preprocessing",
+        "How an image becomes the input. By default as in the training: the checkpoint's own "
+        "arguments, config.json beside it, or the defaults of timm or of the paper's code.",
+    )
+    group.add_argument(
+        "--mean",
+        type=_parse_numbers,
+        metavar="R,G,B",
+        help="Mean of each channel, for pixel values from 0 to 1.",
+    )
+    group.add_argument(
+        "--std",
+        type=_parse_numbers,
+        metavar="R,G,B",
+        help="Standard deviation of each channel, for pixel values from 0 to 1.",
+    )
+    group.add_argument(
+        "--crop-pct",
+        type=float,
+        metavar="P",
+        help="Side of the input divided by the length to which the shorter side of the image is "
+        "resized; then the center is cropped.",
+    )
+    group.add_argument(
+        "--interpolation",
+        metavar="NAME",
+        help=f"Resampling filter: {', '.join(FILTER_NAMES)}.",
+    )
+
+
+def _parse_numbers(text: str) -> tuple[float, ...]:
+    """Parse numbers separated by commas or spaces."""
+    try:
+        return tuple(map(float, text.replace(",", " ").split()))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not three numbers, as in 0.5,0.5,0.5"
+        ) from None
 
 
 def _add_target_arguments(parser: argparse.ArgumentParser) -> None:

@@ -38,7 +38,7 @@ class ExportedArtifact:
             same network in eager torch for float32, and the float32 artifact in the same engine for
             other precisions. None if the target's engine does not run on this machine.
         candidate: How the int8 network was found; None for other precisions.
-        notes: Facts that a user should know; see `LoweredModel.notes`.
+        notes: Facts that a user should know; see `Checkpoint.notes` and `LoweredModel.notes`.
     """
 
     path: Path
@@ -98,7 +98,7 @@ def write_artifact(
         engine=engine,
         speed=speed,
         candidate=network.candidate,
-        notes=lowered.notes(manifest.precision),
+        notes=(*network.notes, *lowered.notes(manifest.precision)),
     )
 
 

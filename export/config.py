@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
+from tinyvit.preprocess_settings import PreprocessSource, make_settings_from_options
 from tinyvit.variants import check_size
 
 if TYPE_CHECKING:
@@ -29,14 +30,20 @@ class ExportConfig:
     Attributes:
         model: Name of a released checkpoint, or "demo"; None if `checkpoint` is given. If both
             are None, the released checkpoint `tinyvit.variants.DEFAULT_MODEL` is exported.
-        checkpoint: A .safetensors or .pth file with the parameter names of the paper's code or of
-            timm.
+        checkpoint: A file of `torch.save` or in safetensors format, or a folder in Hugging Face's
+            layout, with the parameter names of the paper's code or of timm.
         targets: Names or aliases of targets; ("all",) for every target whose tools are installed.
         img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
             the checkpoint's own size.
         batch: Images per call, 1 to `MAX_BATCH`; None for a dynamic batch.
         preprocess: How much of the preprocessing becomes part of the artifact: "host" for none,
             "normalize", or "full".
+        mean: Mean of each RGB channel (three numbers, or one for all) for pixel values from 0 to 1,
+            instead of the training's.
+        std: Standard deviation in the same form, instead of the training's.
+        crop_pct: Side of the input divided by the length to which the image is resized, instead of
+            the training's crop. The center is cropped.
+        interpolation: "bicubic", "bilinear" or "lanczos", instead of the training's.
         labels: A file of labels, or the labels themselves, in the order of the logits; None
             keeps the checkpoint's own labels.
         output: For one target, a file, an existing folder, or a new folder if the path ends with
@@ -56,6 +63,10 @@ class ExportConfig:
     img_size: int | None = None
     batch: int | None = 1
     preprocess: EmbeddedPreprocessing = "host"
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    crop_pct: float | None = None
+    interpolation: str | None = None
     labels: str | Path | Sequence[str] | None = None
     output: str | Path | None = None
     opset: int = DEFAULT_OPSET
@@ -71,6 +82,16 @@ class ExportConfig:
             return "float16"
         return "float32" if self.quantization is None else self.quantization.precision
 
+    @property
+    def preprocess_options(self) -> PreprocessSource | None:
+        """The options that override the preprocessing of the training; None if there are none.
+
+        Raises:
+            RequestError: A value is not possible.
+        """
+        source = make_settings_from_options(self.mean, self.std, self.crop_pct, self.interpolation)
+        return None if source.is_empty else source
+
     def validate(self) -> None:
         """Check every option that can be checked without reading a file.
 
@@ -79,6 +100,7 @@ class ExportConfig:
         """
         self._validate_source()
         self._validate_input()
+        _ = self.preprocess_options  # checks its values
         check_opset(self.opset)
         if self.quantization is not None:
             self.quantization.validate()

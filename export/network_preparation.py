@@ -45,6 +45,7 @@ class PreparedNetwork:
         speed: Latency compared with the float32 artifact in the same engine; None for float32, and
             if it was not measured.
         candidate: How the int8 network was found; None for float32 and float16.
+        notes: Facts about the checkpoint that a user should know; see `Checkpoint.notes`.
     """
 
     graph: Graph
@@ -52,6 +53,7 @@ class PreparedNetwork:
     torch_baseline: TinyViT | None = None
     speed: SpeedComparison | None = None
     candidate: QuantizedCandidate | None = None
+    notes: tuple[str, ...] = ()
 
 
 class NetworkPreparer(Protocol):
@@ -88,11 +90,13 @@ class FloatPreparer:
 
     def prepare(self, target: Target) -> PreparedNetwork:
         """Prepare the network for a target; see `NetworkPreparer.prepare`."""
-        graph, manifest = self.source.graph, self.manifest
-        if manifest.precision == "float32":
-            return PreparedNetwork(graph, manifest, torch_baseline=self.source.folded)
+        network = PreparedNetwork(
+            self.source.graph, self.manifest, notes=self.source.checkpoint.notes
+        )
+        if self.manifest.precision == "float32":
+            return replace(network, torch_baseline=self.source.folded)
         # For float16, the target rounds the weights of the float32 network when it lowers it.
-        return PreparedNetwork(graph, manifest, speed=self._compare_with_float32(target))
+        return replace(network, speed=self._compare_with_float32(target))
 
     def _compare_with_float32(self, target: Target) -> SpeedComparison | None:
         """Compare latency with the float32 artifact; None if the engine does not run here."""
@@ -145,7 +149,11 @@ class QuantizedPreparer:
             quantization=candidate.make_manifest_entry(self.quantization.config, describe_cpu()),
         )
         return PreparedNetwork(
-            candidate.graph, manifest, speed=candidate.speed, candidate=candidate
+            candidate.graph,
+            manifest,
+            speed=candidate.speed,
+            candidate=candidate,
+            notes=self.source.checkpoint.notes,
         )
 
     def _search(self, target: Target) -> QuantizedCandidate:

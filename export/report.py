@@ -6,12 +6,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.preprocess_settings import format_setting
 
 if TYPE_CHECKING:
     from tinyvit.export.artifact_writer import ExportedArtifact
     from tinyvit.export.baseline_timing import SpeedComparison
     from tinyvit.export.pipeline import FailedTarget
     from tinyvit.export.quantized_candidate import QuantizedCandidate
+    from tinyvit.manifest import Manifest
 
 MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
@@ -34,6 +36,7 @@ def format_summary(artifact: ExportedArtifact) -> str:
         f"wrote {' and '.join(map(str, artifact.files))} ({artifact.size_bytes / 1e6:.1f} MB)",
         f"  model:  {manifest.model}, {manifest.precision}, {size} x {size}, {classes} classes",
     ]
+    lines += _describe_input_and_labels(manifest)
     if artifact.candidate is not None:
         lines += _describe_quantization(artifact.candidate)
     lines += [
@@ -43,6 +46,21 @@ def format_summary(artifact: ExportedArtifact) -> str:
         f"  use:    from tinyvit import Classifier; print({example})",
     ]
     return "\n".join(lines)
+
+
+def _describe_input_and_labels(manifest: Manifest) -> list[str]:
+    """Return the lines about the preprocessing and the labels, with their sources."""
+    preprocess, labels = manifest.preprocess, manifest.labels
+    resize = f"resize to {preprocess.resize} x {preprocess.resize}"
+    if preprocess.crop == "center":
+        resize = f"resize to {preprocess.resize}, center crop to {preprocess.size}"
+    mean, std = map(format_setting, (preprocess.mean, preprocess.std))
+    names = f"{labels[0].name!r} to {labels[-1].name!r}"
+    return [
+        f"  input:  {resize}, {preprocess.interpolation}, mean {mean}, std {std}",
+        f"          from: {manifest.preprocess_source}",
+        f"  labels: {names}, from: {manifest.labels_source}",
+    ]
 
 
 def _describe_speed(artifact: ExportedArtifact) -> str:
@@ -136,6 +154,9 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "variant": manifest.variant,
         "img_size": manifest.img_size,
         "classes": len(manifest.labels),
+        "preprocess": asdict(manifest.preprocess),
+        "preprocess_source": manifest.preprocess_source,
+        "labels_source": manifest.labels_source,
         "engine": asdict(artifact.engine),
         "speed": None if artifact.speed is None else _speed_record(artifact.speed),
         "max_abs_diff": parity.max_abs_diff,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinyvit.errors import RequestError
@@ -15,7 +15,7 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.variants import DEFAULT_MODEL
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, find_released
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
     labels = _choose_labels(plan.labels, checkpoint)
+    if plan.labels is not None:
+        checkpoint = replace(checkpoint, labels_source=_name_labels(config))
     original = checkpoint.build()
     size = checkpoint.img_size
     progress.message(
@@ -69,15 +71,25 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
 
 def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
     """Load the checkpoint file of a request, or the released checkpoint that it names."""
-    message = "reading the checkpoint"
+    message, options = "reading the checkpoint", config.preprocess_options
     if config.checkpoint is None:
-        progress.message(message)
-        return load_released(config.model or DEFAULT_MODEL)
+        model = config.model or DEFAULT_MODEL
+        progress.message(
+            message if model == DEMO_MODEL else find_released(model).describe_download()
+        )
+        return load_released(model, options)
     path = Path(config.checkpoint)
     # Nothing is read from a file that does not exist: then the error is the only output.
-    if path.is_file():
+    if path.exists():
         progress.message(message)
-    return load_checkpoint(path)
+    return load_checkpoint(path, options=options)
+
+
+def _name_labels(config: ExportConfig) -> str:
+    """Name the labels that were requested."""
+    if isinstance(config.labels, (str, Path)):
+        return f"--labels {Path(config.labels).name}"
+    return "the labels of the request"
 
 
 def _choose_labels(

@@ -16,11 +16,14 @@ from tinyvit.labels import MAX_CLASSES, Label
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
 
 MANIFEST_KEY = "tinyvit"
 """Key under which file formats with metadata store the manifest, for example in ONNX metadata."""
+
+_REQUIRED_FIELDS = ("golden", "parity", "preprocess_source", "labels_source")
+"""Fields that the JSON must contain, although the dataclass has defaults for them."""
 
 MAX_BYTES = 64 * 2**20
 """Largest manifest that is read, in bytes."""
@@ -175,7 +178,9 @@ class Manifest:
         input: The artifact's input tensor.
         output: The artifact's output tensor, the logits.
         preprocess: All steps of the preprocessing, including those that the caller performs.
+        preprocess_source: Where the exporter found the preprocessing, in words.
         labels: Class labels in the order of the logits.
+        labels_source: Where the exporter found the labels, or which assumption they are.
         source: The checkpoint that the artifact was made from.
         license: License of the weights.
         tools: Versions of the packages that made the artifact, by name.
@@ -204,6 +209,8 @@ class Manifest:
     golden: GoldenVectors | None = None
     parity: Parity | None = None
     quantization: Quantization | None = None
+    preprocess_source: str = ""
+    labels_source: str = ""
     content_sha256: str = ""
     format: int = FORMAT
     manifest_sha256: str = field(default="", compare=False)
@@ -249,7 +256,7 @@ class Manifest:
             _check_format(data)
             # The exporter always writes these fields, although the dataclass has defaults for them.
             # If they are missing, the defaults could give a wrong result without any error.
-            require_fields(data, ("golden", "parity"), "Manifest")
+            require_fields(data, _REQUIRED_FIELDS, "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             labels = _parse_label_columns(data.get("labels"))
             return parse_dataclass(cls, {**data, "labels": labels})

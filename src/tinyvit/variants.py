@@ -103,6 +103,16 @@ class ReleasedCheckpoint:
         """The preprocessing with which the published accuracies were measured."""
         return paper_preprocess(self.variant.img_size)
 
+    def describe_download(self) -> str:
+        """Describe what loading this checkpoint may download, for a message."""
+        # The classifier has one row of weights and one bias for each class.
+        row_params = self.variant.embed_dims[-1] + 1
+        params = self.variant.params + (self.num_classes - IMAGENET_1K) * row_params
+        return (
+            f"loading {self.name} from the hub's cache, or else downloading about"
+            f" {params * 4 / 1e6:.0f} MB from huggingface.co/{self.hub_id}"
+        )
+
 
 def check_size(img_size: int) -> None:
     """Check that TinyViT can run at an image size.
