@@ -24,10 +24,21 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
+<<<<<<< HEAD
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.weight_files import read_weights
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
+=======
+from tinyvit.nn.weight_files import find_weight_file, read_weights
+from tinyvit.preprocess import (
+    PREPROCESS_FIELDS,
+    Preprocess,
+    paper_preprocess,
+    timm_preprocess,
+)
+from tinyvit.serialization import parse_dataclass, require_fields
+>>>>>>> i20-weights
 from tinyvit.variants import Variant, check_size
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
@@ -162,5 +173,5 @@ def load_checkpoint(
         labels_source=labels_source,
         notes=(*weights.ignored, *found.notes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=sha256(path),
+        sha256=sha256(find_weight_file(path)),
     )
