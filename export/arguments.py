@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import get_args
 
 from tinyvit.cli import make_parser
 from tinyvit.export.config import MAX_BATCH, ExportConfig
@@ -11,7 +12,7 @@ from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
 from tinyvit.preprocess import FILTER_NAMES
-from tinyvit.variants import DEFAULT_MODEL
+from tinyvit.variants import DEFAULT_MODEL, Windows
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
@@ -63,6 +64,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
         checkpoint=arguments.checkpoint,
         targets=tuple(arguments.target),
         img_size=arguments.img_size,
+        windows=arguments.windows,
         batch=None if arguments.dynamic_batch else arguments.batch,
         preprocess=arguments.preprocess,
         mean=arguments.mean,
@@ -93,8 +95,8 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--checkpoint",
         metavar="PATH",
-        help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the parameter "
-        "names of the paper's code or of timm.",
+        help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the "
+        "parameter names of the paper's code or of timm.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
@@ -152,8 +154,16 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=int,
         metavar="PIXELS",
-        help="Height and width of the network's input, a multiple of 32; attention biases are "
-        "interpolated to it (default: the checkpoint's own size).",
+        help="Height and width of the network's input, a multiple of 32 (default: the checkpoint's "
+        "own size).",
+    )
+    parser.add_argument(
+        "--windows",
+        choices=get_args(Windows),
+        help="What happens to the attention windows at another image size. checkpoint: they keep "
+        "their sizes, and feature maps are padded, as in timm. scaled: attention biases are "
+        "interpolated to windows in proportion to the image size, as in the paper (default: what "
+        "the checkpoint's training used if that is known, else checkpoint).",
     )
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument(

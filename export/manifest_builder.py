@@ -120,6 +120,7 @@ def build_manifest(
         labels_source=source.labels_source,
         source=SourceCheckpoint(source.name, source.sha256),
         license=source.license,
+        windows=source.windows,
         tools={},
     )
 

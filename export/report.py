@@ -153,6 +153,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "model": manifest.model,
         "variant": manifest.variant,
         "img_size": manifest.img_size,
+        "windows": manifest.windows,
         "classes": len(manifest.labels),
         "preprocess": asdict(manifest.preprocess),
         "preprocess_source": manifest.preprocess_source,

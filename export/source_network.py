@@ -55,7 +55,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     """
     config = plan.config
     checkpoint = _load_checkpoint(config, progress)
-    checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
+    checkpoint = _resize_checkpoint(checkpoint, config, progress)
     labels = _choose_labels(plan.labels, checkpoint)
     if plan.labels is not None:
         checkpoint = replace(checkpoint, labels_source=_name_labels(config))
@@ -90,6 +90,25 @@ def _name_labels(config: ExportConfig) -> str:
     if isinstance(config.labels, (str, Path)):
         return f"--labels {Path(config.labels).name}"
     return "the labels of the request"
+
+
+def _resize_checkpoint(
+    checkpoint: Checkpoint, config: ExportConfig, progress: Progress
+) -> Checkpoint:
+    """Adapt a checkpoint to the requested image size and windows, and tell what was chosen."""
+    for note in checkpoint.notes:
+        progress.message(note)
+    resized = checkpoint.at_size(config.img_size or checkpoint.img_size, config.windows)
+    windows = resized.describe_windows()
+    if windows is None:
+        return resized
+    message = f"attention windows: {windows}"
+    if config.windows is None:
+        other = "scaled" if resized.windows == "checkpoint" else "checkpoint"
+        reason = checkpoint.default_windows_reason
+        message += f" ({reason}; --windows {other} makes another network)"
+    progress.message(message)
+    return resized
 
 
 def _choose_labels(

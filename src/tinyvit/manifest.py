@@ -15,6 +15,7 @@ from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES, Label
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
+from tinyvit.variants import Windows
 
 FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
@@ -22,7 +23,7 @@ FORMAT = 3
 MANIFEST_KEY = "tinyvit"
 """Key under which file formats with metadata store the manifest, for example in ONNX metadata."""
 
-_REQUIRED_FIELDS = ("golden", "parity", "preprocess_source", "labels_source")
+_REQUIRED_FIELDS = ("golden", "parity", "windows", "preprocess_source", "labels_source")
 """Fields that the JSON must contain, although the dataclass has defaults for them."""
 
 MAX_BYTES = 64 * 2**20
@@ -187,6 +188,8 @@ class Manifest:
         golden: Test inputs and expected logits, or None.
         parity: Result of the comparison at export, or None if nothing was compared.
         quantization: How the network was quantized; None for a float network.
+        windows: Whether the attention windows are those of the checkpoint, or were scaled to the
+            image size.
         content_sha256: Hex digest of the artifact's content without the manifest.
         format: Version of the JSON format.
         manifest_sha256: Hex digest of the manifest as the JSON states it; "" if this object was not
@@ -209,6 +212,7 @@ class Manifest:
     golden: GoldenVectors | None = None
     parity: Parity | None = None
     quantization: Quantization | None = None
+    windows: Windows = "checkpoint"
     preprocess_source: str = ""
     labels_source: str = ""
     content_sha256: str = ""

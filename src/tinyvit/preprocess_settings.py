@@ -88,14 +88,12 @@ class PreprocessSource:
         settings: The settings that it states.
         problems: For each setting that it states and that cannot be used, a clause that says why,
             such as "crop_mode 'border', which artifacts do not offer".
-        img_size: Side of the images in pixels that it states; None if it states none.
         notes: Facts that a user should know.
     """
 
     name: str
     settings: PreprocessSettings = PreprocessSettings()
     problems: Mapping[str, str] = field(default_factory=dict)
-    img_size: int | None = None
     notes: tuple[str, ...] = ()
 
     @property

@@ -135,12 +135,8 @@ def read_config_json(config: Mapping[str, Any]) -> PreprocessSource | None:
     """
     inner = config.get("pretrained_cfg")
     values = dict(inner) if isinstance(inner, Mapping) else dict(config)
-    model_args = config.get("model_args")
-    if isinstance(model_args, Mapping) and "img_size" in model_args:
-        values.pop("input_size", None)
-        values["img_size"] = model_args["img_size"]
     source = _read_settings("config.json", values)
-    return None if source.is_empty and source.img_size is None else source
+    return None if source.is_empty else source
 
 
 def read_preprocessor_config(path: Path) -> PreprocessSource | None:
@@ -176,7 +172,6 @@ def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
         values.update(val_resize_size=size, val_crop_size=crop_size)
     elif size and values["crop_pct"] is None and data.get("do_resize", True):
         keeps_ratio = isinstance(data["size"], Mapping) and "shortest_edge" in data["size"]
-        values["img_size"] = size
         if not keeps_ratio:
             values.update(crop_mode="squash", crop_pct=1.0)
     return values
@@ -194,7 +189,7 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
             return None
         values = {"mean": mean, "std": std}
     source = _read_settings(_name_source(path, values), values)
-    return None if source.is_empty and source.img_size is None else source
+    return None if source.is_empty else source
 
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
@@ -230,7 +225,7 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
         settings["interpolation"] = read_interpolation(find_first(values, _INTERPOLATION_KEYS))
     except ValueError as error:
         problems["interpolation"] = str(error)
-    return PreprocessSource(name, PreprocessSettings(**settings), problems, img_size, tuple(notes))
+    return PreprocessSource(name, PreprocessSettings(**settings), problems, tuple(notes))
 
 
 def _read_crop(
@@ -276,5 +271,4 @@ def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource
         settings["crop"] = "center" if crops else "squash"
         settings["crop_pct"] = 224 / 256 if crops else 1.0
     name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
-    img_size = read_image_side(data.get("IMG_SIZE"))
-    return PreprocessSource(name, PreprocessSettings(**settings), problems, img_size)
+    return PreprocessSource(name, PreprocessSettings(**settings), problems)

@@ -60,16 +60,12 @@ class TrainingPreprocess:
         source: Its source in words, such as "config.json".
         notes: Sentences about contradictions and conversions.
         settings: The settings that a source states, which hold at every image size.
-        training_size: Side of the images of the training in pixels; None if nothing states it.
-        training_size_source: The source of `training_size` in words; "" without one.
     """
 
     preprocess: Preprocess
     source: str
     notes: tuple[str, ...]
     settings: PreprocessSettings
-    training_size: int | None
-    training_size_source: str
 
 
 def find_preprocess(
@@ -104,14 +100,11 @@ def find_preprocess(
     if layout == "timm" and variant is not None:
         settings = _complete_crop(settings, timm_preprocess(variant.img_size))
         default_name = f"the default of timm's {variant.name}"
-    sized = next((source for source in sources if source.img_size is not None), None)
     return TrainingPreprocess(
         preprocess=make_preprocess(settings, layout, img_size, path),
         source=describe_sources(merged.sources, default_name),
         notes=tuple(dict.fromkeys((*merged.notes, *_explain_crop(merged, layout, img_size)))),
         settings=settings,
-        training_size=None if sized is None else sized.img_size,
-        training_size_source="" if sized is None else sized.name,
     )
 
 
