@@ -112,14 +112,19 @@ def search_within_budget(
         progress: Receives a message for each step.
 
     Returns:
-        The network. If quantizing all units is within the budget, or if `force` was given, all
-        units are quantized. Speed and kernels are not measured; see `measure_candidate`.
+        The network. All units of the recipe are quantized if that is within the budget, if `force`
+        was given, or if the accuracy is not measured. Speed and kernels are not measured; see
+        `measure_candidate`.
 
     Raises:
         RequestError: No network is within the budget; the error describes every step.
     """
     config, recipe = quantization.config, quantization.recipe
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
+    if not quantization.is_measured:
+        candidate = _build_candidate(workspace, recipe, config.precision)
+        trial = BudgetTrial(recipe.float_units, _compute_int8_share(workspace, recipe), None)
+        return replace(candidate, trials=(trial,))
     reference = measurements.run_float32(workspace, float32, quantization.make_batches, progress)
     trials: list[BudgetTrial] = []
     ranking: list[UnitSensitivity] = []

@@ -60,7 +60,8 @@ def _add_calibration_arguments(group: argparse._ArgumentGroup) -> None:
         metavar="DATA",
         help="Images to calibrate with: a folder of images or of class folders, a text file that "
         "lists images, an .npz file, or synthetic for images generated from the network itself "
-        "(default: synthetic).",
+        "(default: synthetic; with --int8-weights-only or an existing --recipe, no images are made "
+        "and nothing is measured).",
     )
     group.add_argument(
         "--calib-count",
@@ -150,10 +151,13 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
         return None
     _check_budget_options(arguments)
     from tinyvit.quant.accuracy_budget import AccuracyBudget
+    from tinyvit.quant.config import SYNTHETIC
     from tinyvit.quant.quantizer import QuantizationConfig
 
     budget_names = ("max_drop", "min_agreement")
     budget = AccuracyBudget(**{name: values.pop(name) for name in budget_names if name in values})
+    if arguments.min_agreement is not None:
+        values.setdefault("calib_data", SYNTHETIC)  # It asks for a measurement.
     for name in ("recipe", "val_data"):
         if name in values:
             values[name] = Path(values[name])

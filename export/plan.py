@@ -9,12 +9,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing, staging_folder
 from tinyvit.labels import Label, read_labels
-from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, find_released
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, ReleasedCheckpoint, find_released
 
 _DEMO_SIZE = 224
 """Height and width of the demo model's input, in pixels."""
@@ -207,6 +208,26 @@ def _output_is_folder(config: ExportConfig, output: Path, suffix: str) -> bool:
     return output.is_dir() and not output.name.endswith(suffix)
 
 
+def _find_released(model: str) -> ReleasedCheckpoint:
+    """Find a released checkpoint; if the name is that of a file, suggest --checkpoint."""
+    try:
+        return find_released(model)
+    except RequestError as error:
+        path = Path(model).expanduser()
+        if path.exists():
+            raise RequestError(
+                f"--model takes the name of a released checkpoint, and {model} is a"
+                f" {'folder' if path.is_dir() else 'file'}",
+                f"use --checkpoint {model}",
+            ) from error
+        if path.suffix.lower() in CHECKPOINT_SUFFIXES or len(path.parts) > 1:
+            raise RequestError(
+                f"no released model is called {model!r}, and there is no file of this name",
+                "give an existing file with --checkpoint, or see tinyvit-export --list",
+            ) from error
+        raise
+
+
 def choose_file_stem(config: ExportConfig) -> str:
     """Name the files of an export whose output is a folder.
 
@@ -221,11 +242,11 @@ def choose_file_stem(config: ExportConfig) -> str:
         RequestError: No released checkpoint has the requested name.
     """
     if config.checkpoint is not None:
-        stem, usual_size = Path(config.checkpoint).stem, None
+        stem, usual_size = name_checkpoint(Path(config.checkpoint)), None
     elif config.model == DEMO_MODEL:
         stem, usual_size = DEMO_MODEL, _DEMO_SIZE
     else:
-        released = find_released(config.model or DEFAULT_MODEL)
+        released = _find_released(config.model or DEFAULT_MODEL)
         usual_size = released.variant.img_size
         stem = released.variant.short_name
         training = released.name.removeprefix(f"{released.variant.name}.")

@@ -19,6 +19,8 @@ from tinyvit.quant.quantized_network import quantize_network
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
+UNMEASURED_ACCURACY = "the accuracy was not measured"
+
 
 @dataclass(frozen=True)
 class BudgetTrial:
@@ -27,18 +29,20 @@ class BudgetTrial:
     Attributes:
         float_units: Names of the units that stay float32.
         int8_share: Share of the multiply-accumulates in the units that are quantized, 0 to 1.
-        comparison: Comparison of the int8 artifact with the float32 artifact.
+        comparison: Comparison of the int8 artifact with the float32 artifact; None if they were
+            not compared.
     """
 
     float_units: tuple[str, ...]
     int8_share: float
-    comparison: PairedComparison
+    comparison: PairedComparison | None
 
     def __str__(self) -> str:
         """Describe the step on one line, for the printed summary and the manifest."""
         return (
             f"{len(self.float_units)} units in float32, "
-            f"{self.int8_share:.0%} of the multiply-accumulates in int8: {self.comparison}"
+            f"{self.int8_share:.0%} of the multiply-accumulates in int8: "
+            f"{self.comparison or UNMEASURED_ACCURACY}"
         )
 
 
@@ -67,8 +71,8 @@ class QuantizedCandidate:
     speed: SpeedComparison | None = None
 
     @property
-    def comparison(self) -> PairedComparison:
-        """Comparison of this network's artifact with the float32 artifact."""
+    def comparison(self) -> PairedComparison | None:
+        """Comparison of this network's artifact with the float32 artifact; None without one."""
         return self.trials[-1].comparison
 
     def with_scheme(self, folded: TinyViT, scheme: QuantScheme) -> QuantizedCandidate:
@@ -97,7 +101,7 @@ class QuantizedCandidate:
         int8_mac_fraction = self.int8_mac_fraction
         if int8_mac_fraction is not None:
             int8_mac_fraction = round(int8_mac_fraction, 4)
-        return Quantization(
+        entry = Quantization(
             method=self.recipe.method,
             calibration_sha256=self.recipe.calibration_sha256,
             calibration_count=self.recipe.calibration_count,
@@ -106,11 +110,17 @@ class QuantizedCandidate:
             required_cpu_feature=config.cpu,
             float_units=self.recipe.float_units,
             int8_mac_fraction=int8_mac_fraction,
-            evaluation_count=self.comparison.image_count,
-            agreement=self.comparison.agreement,
-            top1=self.comparison.top1,
-            float_top1=self.comparison.reference_top1,
             trials=tuple(map(str, self.trials)),
             measured_on=measured_on,
-            forced=not config.budget.allows(self.comparison),
+        )
+        comparison = self.comparison
+        if comparison is None:
+            return entry
+        return replace(
+            entry,
+            evaluation_count=comparison.image_count,
+            agreement=comparison.agreement,
+            top1=comparison.top1,
+            float_top1=comparison.reference_top1,
+            forced=not config.budget.allows(comparison),
         )

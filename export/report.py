@@ -19,6 +19,9 @@ MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
 
 
+_NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synthetic, measures it)"
+
+
 def format_summary(artifact: ExportedArtifact) -> str:
     """Describe an artifact in a text summary.
 
@@ -127,7 +130,7 @@ def _describe_quantization(candidate: QuantizedCandidate) -> list[str]:
     recipe = candidate.recipe
     return [
         *trial_lines,
-        f"  int8:   {candidate.comparison}",
+        f"  int8:   {candidate.comparison or _NOT_MEASURED}",
         f"  layers: {kernels}; {len(recipe.float_units)} units (layers or attention modules) in "
         f"float32; {recipe.weight_bits}-bit weights",
     ]

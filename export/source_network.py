@@ -15,7 +15,7 @@ from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, find_released
+from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, RELEASED_NAMES, find_released
 
 
 @dataclass(frozen=True)
@@ -78,10 +78,15 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
             message if model == DEMO_MODEL else find_released(model).describe_download()
         )
         return load_released(model, options)
-    path = Path(config.checkpoint)
+    path = Path(config.checkpoint).expanduser()
     # Nothing is read from a file that does not exist: then the error is the only output.
     if path.exists():
         progress.message(message)
+    elif str(config.checkpoint) in RELEASED_NAMES:
+        raise RequestError(
+            f"--checkpoint takes a file or a folder, and {path} is the name of a released model",
+            f"use --model {path}",
+        )
     return load_checkpoint(path, options=options)
 
 
@@ -95,9 +100,7 @@ def _name_labels(config: ExportConfig) -> str:
 def _resize_checkpoint(
     checkpoint: Checkpoint, config: ExportConfig, progress: Progress
 ) -> Checkpoint:
-    """Adapt a checkpoint to the requested image size and windows, and tell what was chosen."""
-    for note in checkpoint.notes:
-        progress.message(note)
+    """Adapt a checkpoint to the requested image size and windows, and state what was chosen."""
     resized = checkpoint.at_size(config.img_size or checkpoint.img_size, config.windows)
     windows = resized.describe_windows()
     if windows is None:

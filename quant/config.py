@@ -28,8 +28,10 @@ class QuantizationConfig:
 
     Attributes:
         calib_data: Images to calibrate on, in any form that `calibration_data.read_calibration_set`
-            accepts, or "synthetic". With `weights_only` nothing is calibrated, and these images are
-            used only to compare int8 with float32.
+            accepts, or "synthetic". If nothing is calibrated (with `weights_only`, or with a recipe
+            file that exists), these images are used only to compare int8 with float32. None
+            calibrates on synthetic images; if nothing is calibrated, none are made, and int8 is
+            compared with float32 only if `needs_measurement` says so.
         calib_count: Number of calibration images. None selects 256, or 32 if they are synthetic.
         calib_seed: Seed for the choice of images, or for making synthetic images.
         recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
@@ -46,7 +48,7 @@ class QuantizationConfig:
             their defaults.
     """
 
-    calib_data: str | Path = SYNTHETIC
+    calib_data: str | Path | None = None
     calib_count: int | None = None
     calib_seed: int = 0
     recipe: Path | None = None
@@ -61,6 +63,25 @@ class QuantizationConfig:
     def precision(self) -> Precision:
         """The precision that the manifest of the artifact states."""
         return "int8-weights" if self.weights_only else "int8"
+
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether scales are calibrated: the recipe file, if one is named, does not exist yet."""
+        if self.weights_only:
+            return False
+        return self.recipe is None or not self.recipe.exists()
+
+    @property
+    def needs_measurement(self) -> bool:
+        """Whether int8 is compared with float32.
+
+        This is so if images were given or are made for the calibration anyway, or if a budget or a
+        number of images was requested. Otherwise, synthetic images would be made for minutes only
+        to measure.
+        """
+        images = (self.calib_data, self.val_data, self.calib_count)
+        is_requested = any(value is not None for value in images) or self.calib_seed != 0
+        return is_requested or self.budget != AccuracyBudget() or self.needs_calibration
 
     def validate(self) -> None:
         """Check all options as far as possible without reading images and weights.

@@ -44,6 +44,13 @@ CLASS_WEIGHT = 0.1
 network has one clearly largest logit for each image. Agreement on such images shows whether int8
 works at all; only --val-data shows how much accuracy it costs (docs/int8.md)."""
 
+NOT_MEASURED = (
+    "the accuracy of int8 is not measured, because no images were given: --val-data measures it,"
+    " --calib-data compares int8 with float32 on your images, and --calib-data synthetic on images"
+    " made from the network itself, which takes minutes"
+)
+"""Message of an export that does not compare int8 with float32."""
+
 
 def find_cache_folder() -> Path:
     """Return the folder for results whose computation takes minutes.
@@ -97,18 +104,24 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Send a message that states the purpose of synthetic images, if they are used."""
+        """Send a message that states the purpose of synthetic images, or that none are made."""
         config = self._config
-        needs_no_calibration = config.weights_only or (
-            config.recipe is not None and config.recipe.exists()
-        )
-        if config.calib_data != SYNTHETIC or (needs_no_calibration and config.val_data is not None):
+        if not config.needs_measurement:
+            self._progress.message(NOT_MEASURED)
             return
-        purpose = "measuring" if needs_no_calibration else "calibrating"
+        is_synthetic = config.calib_data in (None, SYNTHETIC)
+        if not is_synthetic or (not config.needs_calibration and config.val_data is not None):
+            return
+        purpose = "calibrating" if config.needs_calibration else "measuring"
         self._progress.message(
             f"no --calib-data: {purpose} on images made from the network itself;"
             " only --val-data shows how much accuracy int8 costs"
         )
+
+    @property
+    def measurement(self) -> Pixels:
+        """RGB pixels of the measurement images, uint8 (N, S, S, 3)."""
+        return self._sets.measurement
 
     @property
     def calibration(self) -> CalibrationSet:
@@ -117,7 +130,7 @@ class QuantizationImages:
 
     def make_batch_factory(self) -> BatchFactory:
         """Make a function that returns the measurement images, without classes, in one batch."""
-        return _SingleBatch(self._sets.measurement)
+        return _MeasurementBatch(self)
 
     def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
@@ -146,7 +159,7 @@ class QuantizationImages:
         With --val-data, the measurement images are not needed. If images are synthetic, none are
         then made for measurement, and both sets are the same images.
         """
-        if self._config.calib_data == SYNTHETIC:
+        if self._config.calib_data is None or self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()
         self._progress.message(f"reading calibration images from {self._config.calib_data}")
         calibration, held_out = read_calibration_split(
@@ -187,17 +200,17 @@ class QuantizationImages:
 
 
 @dataclass(frozen=True)
-class _SingleBatch:
-    """A `BatchFactory` that returns all images in one batch, without classes.
+class _MeasurementBatch:
+    """A `BatchFactory` that returns all measurement images in one batch, without classes.
 
     Attributes:
-        pixels: RGB pixels, uint8 (N, S, S, 3).
+        images: The images, which are read or made at the first call.
     """
 
-    pixels: Pixels
+    images: QuantizationImages
 
     def __call__(self) -> Iterator[tuple[Pixels, None]]:
-        yield self.pixels, None
+        yield self.images.measurement, None
 
 
 class ReportingBatches:

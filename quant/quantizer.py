@@ -43,12 +43,15 @@ class PreparedQuantization:
             batches. Calibration does not use these images.
         make_sensitivity_images: Function that returns normalized images, float32 (N, 3, S, S), for
             ranking layers by sensitivity. The first call may take minutes.
+        is_measured: Whether int8 is compared with float32; see
+            `QuantizationConfig.needs_measurement`.
     """
 
     config: QuantizationConfig
     recipe: Recipe
     make_batches: BatchFactory
     make_sensitivity_images: Callable[[], Tensor]
+    is_measured: bool = True
 
 
 def prepare_quantization(
@@ -80,6 +83,8 @@ def prepare_quantization(
             or image size.
         ImageError: A folder cannot be read, or has no images.
     """
+    # Determined now, because the calibration may write the recipe file.
+    is_measured = config.needs_measurement
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
     if config.weights_only:
@@ -91,7 +96,9 @@ def prepare_quantization(
         make_batches: BatchFactory = ReportingBatches(validation, progress)
     else:
         make_batches = images.make_batch_factory()
-    return PreparedQuantization(config, recipe, make_batches, images.make_sensitivity_images)
+    return PreparedQuantization(
+        config, recipe, make_batches, images.make_sensitivity_images, is_measured
+    )
 
 
 def _read_or_calibrate(
@@ -106,11 +113,15 @@ def _read_or_calibrate(
         return _calibrate_recipe(config, checkpoint, images, folded, progress)
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
+        preprocess = checkpoint.preprocess
         calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
-        if calibrated != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows):
+        normalization = (recipe.mean, recipe.std)
+        if calibrated != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows) or (
+            normalization != (preprocess.mean, preprocess.std)
+        ):
             raise RequestError(
-                f"the recipe {config.recipe} was made for another checkpoint, image size or kind of"
-                " attention windows",
+                f"the recipe {config.recipe} was made for another checkpoint, image size, kind of"
+                " attention windows, or mean and std",
                 "to make a new recipe, give --recipe the name of a file that does not exist yet",
             )
         progress.message(f"using the recipe {config.recipe}")
@@ -132,7 +143,11 @@ def _calibrate_recipe(
 ) -> Recipe:
     """Calibrate on the images. An interrupted calibration continues from a file in the cache."""
     calibration = images.calibration
-    network = f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows}"
+    preprocess = checkpoint.preprocess
+    network = (
+        f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows} {preprocess.mean}"
+        f" {preprocess.std}"
+    )
     identity = f"{network} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
@@ -152,4 +167,6 @@ def _calibrate_recipe(
         calibration_sha256=calibration.sha256,
         calibration_count=len(calibration.pixels),
         windows=checkpoint.windows,
+        mean=preprocess.mean,
+        std=preprocess.std,
     )

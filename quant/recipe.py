@@ -23,13 +23,14 @@ from pathlib import Path
 
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
+from tinyvit.preprocess import IMAGENET_MEAN, IMAGENET_STD
 from tinyvit.serialization import parse_dataclass, read_json
 from tinyvit.variants import Windows
 
 FORMAT = 4
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
 of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields. Version
-4 added `windows`."""
+4 added `windows`, `mean` and `std`."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 WEIGHT_BITS = (4, 7, 8)
@@ -58,6 +59,8 @@ class Recipe:
         calibration_count: Number of calibration images.
         windows: Whether the attention windows of the network are those of the checkpoint, or were
             scaled to the image size.
+        mean: Mean with which the calibration images were normalized.
+        std: Standard deviation with which the calibration images were normalized.
     """
 
     checkpoint_sha256: str
@@ -69,6 +72,8 @@ class Recipe:
     calibration_sha256: str
     calibration_count: int
     windows: Windows = "checkpoint"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
 
     @property
     def weights_only(self) -> bool:

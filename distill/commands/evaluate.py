@@ -67,8 +67,15 @@ def run(args: argparse.Namespace) -> int:
             "top1": scores.top1,
             "top5": scores.top5,
             "images": scores.image_count,
+            "preprocess_source": checkpoint.preprocess_source,
+            "labels_source": checkpoint.labels_source,
+            "notes": list(checkpoint.notes),
         }
         print(json.dumps(result))
     else:
         print(f"{args.checkpoint.name}: {scores}")
+        print(f"preprocessing: from {checkpoint.preprocess_source}")
+        print(f"labels: from {checkpoint.labels_source}")
+        for note in checkpoint.notes:
+            print(f"note: {note}")
     return 0

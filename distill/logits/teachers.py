@@ -24,7 +24,7 @@ from tinyvit.distill.logits.module_teachers import Pixels, Teacher
 from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.errors import RequestError
 from tinyvit.files import sha256
-from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
+from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.runtimes import open_runtime, read_artifact
 from tinyvit.variants import RELEASED_NAMES
@@ -83,7 +83,7 @@ def _open_teacher(name: str, size: int | None, device: ComputeDevice) -> Teacher
     if name.startswith(TIMM_PREFIX):
         return module_teachers.open_timm_teacher(name.removeprefix(TIMM_PREFIX), name, device)
     path = Path(name)
-    if path.suffix in CHECKPOINT_SUFFIXES:
+    if is_checkpoint_path(path):
         return _open_checkpoint(load_checkpoint(path), path.name, size, device)
     if name in RELEASED_NAMES and not path.is_file():
         return _open_checkpoint(load_released(name), name, size, device)

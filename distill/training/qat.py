@@ -179,4 +179,6 @@ def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Re
         calibration_sha256=images.sha256,
         calibration_count=len(images.pixels),
         windows=checkpoint.windows,
+        mean=checkpoint.preprocess.mean,
+        std=checkpoint.preprocess.std,
     )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
 from tinyvit.labels import Label, numbered_labels
-from tinyvit.nn.checkpoint import CHECKPOINT_SUFFIXES, Checkpoint, load_checkpoint
+from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
 from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
@@ -148,13 +148,13 @@ def read_init(init: Path) -> Checkpoint:
     """Load the checkpoint with the initial weights.
 
     Args:
-        init: A checkpoint file, or the name of a released checkpoint.
+        init: A checkpoint file or folder, or the name of a released checkpoint.
 
     Raises:
         CheckpointError: The file cannot be used, or the checkpoint cannot be fetched.
         RequestError: No released checkpoint has this name.
     """
-    if init.suffix in CHECKPOINT_SUFFIXES or init.is_file():
+    if is_checkpoint_path(init) or init.exists():
         return load_checkpoint(init)
     return load_released(str(init))
 

@@ -265,5 +265,5 @@ def _is_same(first: Any, second: Any) -> bool:
     if isinstance(first, tuple):
         return all(abs(a - b) <= _TOLERANCE for a, b in zip(first, second))
     if isinstance(first, float) or isinstance(second, float):
-        return abs(first - second) <= _TOLERANCE
+        return bool(abs(first - second) <= _TOLERANCE)
     return bool(first == second)

@@ -78,7 +78,11 @@ def search(min_agreement: float, force: bool = False) -> budget_search.Quantized
     )
     recipe = Recipe("checkpoint", 64, {"a:in": 1.0}, 7, (), "method", "images", 32)
     quantization: Any = SimpleNamespace(
-        config=config, recipe=recipe, make_batches=None, make_sensitivity_images=lambda: None
+        config=config,
+        recipe=recipe,
+        make_batches=None,
+        make_sensitivity_images=lambda: None,
+        is_measured=True,
     )
     workspace: Any = NamedWorkspace()
     return search_within_budget(workspace, quantization, SharedMeasurements(), RecordedProgress())

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
@@ -31,9 +32,6 @@ from tinyvit.nn.weight_files import find_weight_file, read_weights
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant, Windows, check_size, check_windows, compute_window_sizes
-
-CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
-"""Endings of the names of checkpoint files."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +165,21 @@ class Checkpoint:
         return replace(self, img_size=img_size, preprocess=preprocess)
 
 
+def is_checkpoint_path(path: Path) -> bool:
+    """Return whether a path is that of a checkpoint, and not the name of a released one.
+
+    Args:
+        path: The path, which need not exist.
+
+    Returns:
+        True for a file with one of `CHECKPOINT_SUFFIXES` in its name, and for a folder that
+        contains weights in Hugging Face's layout.
+    """
+    if path.is_dir():
+        return find_weight_file(path) != path
+    return path.suffix in CHECKPOINT_SUFFIXES
+
+
 def load_checkpoint(
     path: Path,
     name: str | None = None,
@@ -202,7 +215,7 @@ def load_checkpoint(
     found = find_preprocess(weights, layout, training.img_size, path, options)
     labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
-        name=name or path.stem,
+        name=name or name_checkpoint(path),
         variant=architecture.variant,
         img_size=training.img_size,
         num_classes=architecture.num_classes,
