@@ -48,6 +48,8 @@ MANIFEST = Manifest(
         agreement=99.5,
         trials=("first", "second"),
     ),
+    preprocess_source="config.json",
+    labels_source="--labels classes.txt",
     content_sha256="ff",
 )
 
@@ -107,6 +109,8 @@ DATA: dict[str, Any] = {
         "forced": False,
     },
     "windows": "checkpoint",
+    "preprocess_source": "config.json",
+    "labels_source": "--labels classes.txt",
     "content_sha256": "ff",
     "manifest_sha256": "",
 }
@@ -176,7 +180,16 @@ def test_without_a_digest_it_is_not_intact() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["golden", "parity", "windows", "preprocess.mean", "preprocess.std"]
+    "path",
+    [
+        "golden",
+        "parity",
+        "windows",
+        "preprocess_source",
+        "labels_source",
+        "preprocess.mean",
+        "preprocess.std",
+    ],
 )
 def test_a_manifest_that_leaves_out_a_field_is_refused(path: str) -> None:
     data = json.loads(TEXT)

@@ -46,4 +46,5 @@ def recipe(folded_network: TinyViT, noise_images: torch.Tensor) -> Recipe:
         method=METHOD,
         calibration_sha256="def",
         calibration_count=len(noise_images),
+        windows="scaled",
     )

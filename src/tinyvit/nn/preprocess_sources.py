@@ -29,6 +29,7 @@ TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "o
 
 _MEAN_KEYS = ("mean", "image_mean", "img_mean", "norm_mean", "normalize_mean", "pixel_mean")
 _STD_KEYS = ("std", "image_std", "img_std", "norm_std", "normalize_std", "pixel_std")
+_NORMALIZATION_KEYS = frozenset((*_MEAN_KEYS, *_STD_KEYS))
 _INTERPOLATION_KEYS = ("interpolation", "val_interpolation", "test_interpolation", "resample")
 _CROP_PCT_KEYS = ("crop_pct", "eval_crop_ratio", "crop_ratio")
 _SIZE_KEYS = ("input_size", "img_size", "image_size", "val_crop_size", "crop_size", "img_dim")
@@ -185,9 +186,10 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         return None
     if path.rpartition(".")[2] not in _SETTING_CONTAINERS:
         mean, std = find_first(values, _MEAN_KEYS), find_first(values, _STD_KEYS)
-        if not (is_vector(mean) and is_vector(std)):
-            return None
-        values = {"mean": mean, "std": std}
+        normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
+        # At the top of a file, the other entries are settings too.
+        others = {} if path else {k: v for k, v in values.items() if k not in _NORMALIZATION_KEYS}
+        values = {**others, **normalization}
     source = _read_settings(_name_source(path, values), values)
     return None if source.is_empty else source
 
