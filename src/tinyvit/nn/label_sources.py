@@ -32,6 +32,9 @@ _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 
 _WNID = re.compile(r"n\d{8}")
 
+_MAX_REASONS = 4
+"""Largest number of entries that were not used of which the source tells the reason."""
+
 _IMAGENET = {1000: "ImageNet-1k", 21841: "ImageNet-22k"}
 
 
@@ -91,7 +94,11 @@ def find_labels(
 
 def _describe(source: str, unused: list[str]) -> str:
     """Add the entries that were not used, and why, to a source."""
-    return "; not used: ".join((source, ", ".join(dict.fromkeys(unused)))) if unused else source
+    if not unused:
+        return source
+    reasons = list(dict.fromkeys(unused))
+    more = f", and {len(reasons) - _MAX_REASONS} more" if len(reasons) > _MAX_REASONS else ""
+    return f"{source}; not used: {', '.join(reasons[:_MAX_REASONS])}{more}"
 
 
 def _names(entry: _NamedClasses) -> list[str]:
@@ -187,8 +194,11 @@ def _order(pairs: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
 
 def _read_name(value: Any) -> tuple[str, str]:
     """Return a name and its WordNet id; Keras stores both as ["n01440764", "tench"]."""
-    if isinstance(value, (list, tuple)) and len(value) == 2 and _WNID.fullmatch(str(value[0])):
-        return str(value[1]), str(value[0])
+    is_pair = isinstance(value, (list, tuple)) and len(value) == 2
+    if is_pair and all(isinstance(part, str) for part in value) and _WNID.fullmatch(value[0]):
+        return value[1], value[0]
+    if not isinstance(value, (str, int, float)):
+        raise ValueError("a name is not a text")
     text = str(value).strip()
     if not text:
         raise ValueError("a name is empty")

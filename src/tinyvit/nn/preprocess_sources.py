@@ -20,6 +20,7 @@ from tinyvit.nn.setting_values import (
     read_image_side,
     read_interpolation,
     read_normalization,
+    shorten,
 )
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
@@ -238,10 +239,10 @@ def _read_crop(
 ) -> None:
     """Read the crop into `settings`, or the reason why it cannot be used into `problems`."""
     mode = values.get("crop_mode") or None
-    if mode in ("center", "squash"):
+    if isinstance(mode, str) and mode in ("center", "squash"):
         settings["crop"] = mode
     elif mode is not None:
-        problems["crop"] = f"crop_mode {mode!r}, which artifacts do not offer"
+        problems["crop"] = f"crop_mode {shorten(mode)}, which artifacts do not offer"
     try:
         settings["crop_pct"] = read_crop_pct(find_first(values, _CROP_PCT_KEYS))
     except ValueError as error:
@@ -257,10 +258,10 @@ def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource
     settings: dict[str, Any] = {}
     problems: dict[str, str] = {}
     kind = data.get("MEAN_AND_STD_TYPE", "default")
-    if kind in _PAPER_NORMALIZATION:
+    if isinstance(kind, str) and kind in _PAPER_NORMALIZATION:
         settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
     else:
-        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {kind!r}"))
+        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {shorten(kind)}"))
     interpolation = data.get("INTERPOLATION")
     if interpolation == "hamming":
         problems["interpolation"] = "DATA.INTERPOLATION 'hamming', which artifacts do not offer"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,10 @@ _FILTER_ALIASES: dict[str, Interpolation] = {
 
 _MAX_SIDE = 8192
 
+_SHORT_REPR = reprlib.Repr()
+# Nested lists of a hostile file may have a representation of any length.
+_SHORT_REPR.maxlevel, _SHORT_REPR.maxstring = 2, 40
+
 
 @dataclass(frozen=True)
 class Normalization:
@@ -57,6 +62,11 @@ def find_first(values: Mapping[str, Any], keys: Iterable[str]) -> Any:
         if values.get(key) is not None and values[key] != "":
             return values[key]
     return None
+
+
+def shorten(value: object) -> str:
+    """Return the representation of a value from an untrusted file, at most about 60 characters."""
+    return _SHORT_REPR.repr(value)[:60]
 
 
 def is_vector(value: Any) -> bool:
@@ -87,7 +97,9 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     mean_values, std_values = _read_channels("mean", mean), _read_channels("std", std)
     means, stds = mean_values or (), std_values or ()
     text = " and ".join(
-        f"{name} {value}" for name, value in (("mean", mean), ("std", std)) if value is not None
+        f"{name} {shorten(value)}"
+        for name, value in (("mean", mean), ("std", std))
+        if value is not None
     )
     if any(value <= 0 for value in stds) or any(not 0 <= value <= 255 for value in means):
         raise ValueError(f"{text}, which is not possible for pixel values")
@@ -104,14 +116,15 @@ def read_interpolation(value: Any) -> Interpolation | None:
     """Read the name or the number of a resampling filter, such as "bicubic" or Pillow's 3."""
     if value is None or value == "":
         return None
-    text = str(value).strip().lower().rpartition(".")[2]
+    text = str(value)[:80] if isinstance(value, (str, int)) else ""
+    text = text.strip().lower().rpartition(".")[2]
     for name in FILTER_NAMES:
         if text == name:
             return name  # type: ignore[return-value]  # the names are those of the Literal
     if text in _FILTER_ALIASES:
         return _FILTER_ALIASES[text]
     raise ValueError(
-        f"interpolation {str(value)[:40]!r}, which artifacts do not offer"
+        f"interpolation {shorten(value)}, which artifacts do not offer"
         f" (they offer {', '.join(FILTER_NAMES)})"
     )
 
@@ -121,7 +134,7 @@ def read_crop_pct(value: Any) -> float | None:
     if value is None or value == 0:
         return None
     if not is_number(value) or not 0.1 <= value <= 1:
-        raise ValueError(f"crop_pct {str(value)[:40]}, and artifacts offer 0.1 to 1")
+        raise ValueError(f"crop_pct {shorten(value)}, and artifacts offer 0.1 to 1")
     return float(value)
 
 
@@ -171,7 +184,7 @@ def _read_channels(name: str, value: Any) -> Channels | None:
     if len(numbers) == 1:
         numbers *= 3
     if len(numbers) != 3:
-        raise ValueError(f"{name} {str(value)[:60]}, which is not three numbers")
+        raise ValueError(f"{name} {shorten(value)}, which is not three numbers")
     return numbers[0], numbers[1], numbers[2]
 
 
