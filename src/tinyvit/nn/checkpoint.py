@@ -27,7 +27,7 @@ from tinyvit.nn.state_dicts import (
     resize_state_dict,
 )
 from tinyvit.nn.training_windows import find_training_windows
-from tinyvit.nn.weight_files import read_weights
+from tinyvit.nn.weight_files import find_weight_file, read_weights
 from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
     Preprocess,
@@ -191,7 +191,9 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
-    training = find_training_windows(weights.metadata, {}, layout, architecture.img_size)
+    training = find_training_windows(
+        weights.metadata, weights.config, layout, architecture.img_size
+    )
     license_name = weights.metadata.get("license")
     return Checkpoint(
         name=name or path.stem,
@@ -204,7 +206,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
         preprocess=_find_preprocess(weights.metadata, layout, training.img_size, path),
         labels=_find_labels(weights.metadata, architecture.num_classes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=sha256(path),
+        sha256=sha256(find_weight_file(path)),
         default_windows=training.default,
         default_windows_reason=training.reason,
         notes=training.notes,
