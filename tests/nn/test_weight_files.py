@@ -6,6 +6,7 @@ import argparse
 import collections
 import enum
 import json
+import os
 import pathlib
 import sys
 import types
@@ -238,6 +239,24 @@ def test_the_prefix_is_found_among_foreign_keys(save: Save, prefix: str, layout:
     check_tensors(weights, state)
     assert (weights.container, weights.prefix) == ("state_dict", prefix)
     assert weights.ignored == ("2 tensors of other modules (criterion.weight, train_acc.tp)",)
+
+
+def test_wrappers_of_parts_and_counters_of_a_profiler(save: Save) -> None:
+    state = make_state()
+    wrapped = {
+        name.replace("blocks.", "blocks._orig_mod._checkpoint_wrapped_module.").replace(
+            "patch_embed.", "patch_embed._fsdp_wrapped_module."
+        ): value
+        for name, value in state.items()
+    }
+    counters = {"total_ops": torch.zeros(1), "stages.1.total_params": torch.zeros(1)}
+    check_tensors(read_weights(save({**add_prefix(wrapped, "model."), **counters})), state)
+    check_tensors(read_weights(save({**wrapped, **counters})), state)
+
+
+def test_other_state_dicts_are_not_metadata(save: Save) -> None:
+    path = save({"state_dict": make_state(1), "state_dict_ema": make_state(2), "epoch": 3})
+    assert read_weights(path).metadata == {"epoch": 3}
 
 
 def test_a_foreign_key_beside_names_without_prefix_is_left_out(save: Save) -> None:
@@ -553,6 +572,7 @@ def test_a_model_that_normalizes_images_itself(save: Save) -> None:
         (["mask_decoder.x.weight"], "is a MobileSAM"),
         (["stages.1.blocks.0.attn.qkv.lora_A.default.weight"], "an adapter (LoRA)"),
         (["head.fc.zero_point"], "a quantized network"),
+        (["backbone.stages_1.x.weight"], "features_only=True"),
         (["stages.1.x.parametrizations.weight.original0"], "weight_norm"),
     ],
 )
@@ -585,6 +605,22 @@ def test_quantized_complex_and_sparse_tensors_are_refused(save: Save) -> None:
         message = refusal(save({**state, "head.fc.weight": value}))
         assert "head.fc.weight" in message
         assert reason in message
+
+
+def test_a_whole_quantized_model_is_named(save: Save) -> None:
+    network = Layer(make_state())
+    network.head.fc = nn.Linear(6, 7)
+    quantize = torch.ao.quantization.quantize_dynamic
+    with pytest.warns(DeprecationWarning, match="quantization"):
+        quantized = quantize(network, {nn.Linear})
+    message = refusal(save(quantized))
+    assert "a quantized network" in message
+    assert "head.fc._packed_params" in message
+
+
+def test_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "is not a regular file" in refusal(tmp_path / "pipe")
 
 
 def test_a_torchscript_archive_is_called_one(

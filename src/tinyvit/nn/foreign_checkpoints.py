@@ -31,6 +31,11 @@ _EXPLANATIONS = (
         "save the state dict before model.fuse()",
     ),
     (
+        r"(?:^|\.)stages_\d\.",
+        "contains a network that returns feature maps (features_only=True) without a classifier",
+        "export a checkpoint that was trained with its classifier",
+    ),
+    (
         r"\.parametrizations\.|\.weight_[gv]$|\.weight_u$",
         "contains weights that are stored as several tensors (weight_norm or spectral_norm)",
         "call torch.nn.utils.parametrize.remove_parametrizations, then save the state dict",

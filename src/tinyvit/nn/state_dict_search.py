@@ -19,11 +19,20 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor, make_stored_tensor
+from tinyvit.nn.stored_tensors import (
+    ReadStorage,
+    StoredTensor,
+    make_quantized_tensor,
+    make_stored_tensor,
+)
 from tinyvit.nn.torch_files import make_damaged_error
 
+_WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
+"""Matches what torch.compile, FSDP and activation checkpointing put before the names of a part."""
+
 _FIRST_CONVOLUTION = re.compile(
-    r"(?:^|\.)patch_embed\.(?:conv1\.conv|seq\.0\.c|seq\.0\.conv2d)\.weight$"
+    rf"(?:^|\.)patch_embed\.{_WRAPPERS}"
+    rf"(?:conv1\.{_WRAPPERS}conv|seq\.{_WRAPPERS}0\.{_WRAPPERS}(?:c|conv2d))\.{_WRAPPERS}weight$"
 )
 """Ends the name of the first convolution: in timm, in the paper's code, and in MMPretrain."""
 
@@ -78,7 +87,7 @@ class StateDict:
     def network(self) -> dict[str, StoredTensor]:
         """Return the tensors with the prefix, without it."""
         return {
-            name.removeprefix(self.prefix): tensor
+            re.sub(_WRAPPERS, "", name.removeprefix(self.prefix)): tensor
             for name, tensor in self.tensors.items()
             if name.startswith(self.prefix) and not self._is_in_another_network(name)
         }
@@ -179,10 +188,10 @@ def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
         The record of the module; None if the file contains only its state dict.
     """
     for container, value in _walk(content):
-        if container == state_dict.container and _is_module(value):
+        if container == state_dict.container and is_module(value):
             for name in filter(None, state_dict.prefix.split(".")):
-                value = dict(value.state["_modules"]).get(name) if _is_module(value) else None
-            return value if _is_module(value) else None
+                value = dict(value.state["_modules"]).get(name) if is_module(value) else None
+            return value if is_module(value) else None
     return None
 
 
@@ -241,7 +250,7 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
             continue
         visited.add(id(value))
         yield container, value
-        if depth >= _MAX_DEPTH or _is_module(value):
+        if depth >= _MAX_DEPTH or is_module(value):
             continue
         for key, child in _list_children(value):
             count += 1
@@ -261,8 +270,8 @@ def _list_children(value: Any) -> Iterator[tuple[Any, Any]]:
             yield from value.state.items()
 
 
-def _is_module(value: Any) -> bool:
-    """Return whether an object is a torch.nn.Module, by its attributes."""
+def is_module(value: Any) -> bool:
+    """Return whether a record is a torch.nn.Module, by its attributes."""
     state = value.state if isinstance(value, PickledObject) else None
     return isinstance(state, dict) and {"_parameters", "_buffers", "_modules"} <= state.keys()
 
@@ -280,7 +289,7 @@ def collect_tensors(value: Any, read_storage: ReadStorage) -> dict[str, StoredTe
     Raises:
         ValueError: The record of a tensor is damaged.
     """
-    if _is_module(value):
+    if is_module(value):
         return dict(_collect_parameters(value, read_storage))
     items = value.items if isinstance(value, PickledObject) else value
     if not isinstance(items, dict):
@@ -305,7 +314,7 @@ def _collect_parameters(
     while stack:
         prefix, current = stack.pop()
         count += 1
-        if count > _MAX_MODULES or not _is_module(current):
+        if count > _MAX_MODULES or not is_module(current):
             continue
         not_saved = current.state.get("_non_persistent_buffers_set") or ()
         for kind in ("_parameters", "_buffers"):
@@ -314,6 +323,8 @@ def _collect_parameters(
                 if tensor is not None and name not in not_saved:
                     yield f"{prefix}{name}", tensor
         children = dict(current.state["_modules"]).items()
+        if "_packed_params" in dict(children):  # a layer of torch.ao.nn.quantized
+            yield f"{prefix}_packed_params", make_quantized_tensor()
         stack.extend((f"{prefix}{name}.", child) for name, child in reversed(children))
 
 

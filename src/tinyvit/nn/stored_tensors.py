@@ -131,6 +131,11 @@ def read_dtype(record: Any) -> np.dtype[Any] | None:
     return np.dtype(code).newbyteorder(">" if order in (">", b">") else "<")
 
 
+def make_quantized_tensor() -> StoredTensor:
+    """Return a tensor that cannot be used because it is quantized."""
+    return _make_unusable((), _QUANTIZED)
+
+
 def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
     """Convert a NumPy array."""
 

@@ -28,6 +28,7 @@ from tinyvit.nn.state_dict_search import (
     collect_tensors,
     find_module,
     find_state_dicts,
+    is_module,
     load_tensors,
 )
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
@@ -47,6 +48,9 @@ _PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _START_BYTES = 512
 """Number of bytes at the start of a file from which its format is recognized."""
 
+_COUNTERS = ("total_ops", "total_params")
+"""Names of the tensors that thop.profile adds to every layer."""
+
 _MMPRETRAIN_NAMES = (
     (r"\.conv2d\.", ".c."),
     (r"\.bn2d\.", ".bn."),
@@ -56,6 +60,12 @@ _MMPRETRAIN_NAMES = (
 """Regular expressions for parts of MMPretrain's names, and the corresponding parts of the paper's
 names (mmpretrain/models/backbones/tinyvit.py)."""
 
+
+_MIN_TENSORS = 11
+"""A dict with this many tensors is a state dict."""
+
+_UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_COUNTERS)
+"""Endings of the names of tensors that the model computes, or that inference does not use."""
 
 _MODULE_ATTRIBUTES = ("_parameters", "_buffers", "_modules")
 """Attributes of a torch.nn.Module that are not metadata."""
@@ -148,6 +158,8 @@ def _read_file(path: Path) -> tuple[TorchFile, dict[str, Any]]:
 
 def _read_start(path: Path) -> bytes:
     """Return the first bytes of a file; raise CheckpointError if it is empty or too large."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file", "give a checkpoint file or a folder")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -245,6 +257,9 @@ def _read_network(state_dict: StateDict, path: Path) -> Network:
     explanation = explain_names(tensors, path) or explain_whole_model(others, path)
     if explanation is not None:
         raise explanation
+    tensors = {
+        name: tensor for name, tensor in tensors.items() if not name.endswith(_UNUSED_SUFFIXES)
+    }
     check_problems(tensors, path)
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
@@ -294,8 +309,16 @@ def _read_metadata(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
         and key != used
         and not isinstance(value, StoredTensor)
         and key not in _MODULE_ATTRIBUTES
+        and not _is_state_dict(value, content)
     }
     return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _is_state_dict(value: Any, content: TorchFile) -> bool:
+    """Return whether a value is a module or a state dict, which is not metadata."""
+    if not isinstance(value, (dict, PickledObject)):
+        return False
+    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= _MIN_TENSORS
 
 
 def _read_module_settings(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
