@@ -194,6 +194,21 @@ def test_every_batch_and_preprocessing_works_in_int8(
         assert len(classifier.predict([images / "coffee.jpg", images / "cat.jpg"])) == 2
 
 
+def test_a_recipe_without_images_measures_nothing(export_int8, tmp_path, monkeypatch):
+    """Otherwise, an export would make synthetic images for minutes only to measure."""
+    monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
+    no_images = {"calib_data": None, "calib_count": None, "budget": AccuracyBudget()}
+    artifact = export_int8(tmp_path / "x.onnx", no_images)
+    quantization = artifact.manifest.quantization
+    assert (quantization.evaluation_count, quantization.agreement) == (0, None)
+    assert (quantization.top1, quantization.forced) == (None, False)
+    assert quantization.trials[0].endswith("in int8: the accuracy was not measured")
+    assert not (tmp_path / "cache").exists()
+    assert verify(artifact.path).passed
+    assert "int8:   the accuracy was not measured (--val-data, or" in format_summary(artifact)
+    assert artifact.speed is not None
+
+
 @pytest.mark.slow
 def test_synthetic_images_need_no_data(export_int8, tmp_path, monkeypatch):
     monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
@@ -245,7 +260,7 @@ def test_the_recipe_of_another_checkpoint_is_refused(
         quantization=QuantizationConfig(calib_data=crops, recipe=other_recipe),
         output=tmp_path / "x.onnx",
     )
-    with pytest.raises(RequestError, match="made for another checkpoint or image size"):
+    with pytest.raises(RequestError, match="made for another checkpoint, image size"):
         export(config)
 
 

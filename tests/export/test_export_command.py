@@ -95,6 +95,48 @@ def test_options_without_meaning_are_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "mine.pth"], "mine.pth is a file: use --checkpoint mine.pth"),
+        (["--model", "run"], "run is a folder: use --checkpoint run"),
+        (["--model", "absent.pth"], "give an existing file with --checkpoint"),
+        (["--checkpoint", "tinyvit_5m"], "the name of a released model: use --model tinyvit_5m"),
+        (["--model", "demo", "--mean", "0.5,0.5"], "--mean 0.5,0.5 is not possible"),
+        (["--model", "demo", "--std", "58,57,57"], "these are 0.2275,0.2235,0.2235"),
+        (["--model", "demo", "--crop-pct", "87.5"], "--crop-pct 87.5 is not possible"),
+        (["--model", "demo", "--interpolation", "nearest"], "use bicubic, bilinear, lanczos"),
+    ],
+)
+def test_requests_for_another_option_are_explained(
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.pth").write_bytes(b"x")
+    (tmp_path / "run").mkdir()
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_without_arguments_the_download_is_announced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    assert main([]) == 1
+    first_line = capsys.readouterr().err.splitlines()[0]
+    assert first_line == (
+        "Neither --model nor --checkpoint was given: loading"
+        " tiny_vit_5m_224.dist_in22k_ft_in1k from the hub's cache, or else downloading about 22 MB"
+        " from huggingface.co/timm/tiny_vit_5m_224.dist_in22k_ft_in1k."
+    )
+
+
 def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     from tinyvit import __version__
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,66 @@ def test_unreadable_validation_images_are_reported_once(
         f"using the recipe {recipe_file}",
         "1 of 40 validation images cannot be read and are left out",
     ]
+
+
+def test_nothing_is_measured_without_images(
+    small_checkpoint: Checkpoint, folded_network: TinyViT, recipe_file: Path, empty_cache: Path
+) -> None:
+    progress = RecordedProgress()
+    assert small_checkpoint.labels is not None
+    for config in (QuantizationConfig(recipe=recipe_file), QuantizationConfig(weights_only=True)):
+        prepared = prepare_quantization(
+            config,
+            small_checkpoint,
+            small_checkpoint.labels,
+            small_checkpoint.build(),
+            folded_network,
+            progress,
+        )
+        assert not prepared.is_measured
+    assert sum("the accuracy of int8 is not measured" in text for text in progress.messages) == 2
+    assert not empty_cache.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "needs_measurement"),
+    [
+        ({}, False),
+        ({"calib_data": "synthetic"}, True),
+        ({"val_data": Path("val")}, True),
+        ({"calib_count": 64}, True),
+        ({"calib_seed": 1}, True),
+        ({"budget": AccuracyBudget(min_agreement=99)}, True),
+        ({"recipe": Path("absent.json")}, True),
+        ({"recipe": None}, True),
+    ],
+)
+def test_int8_is_measured_if_it_was_asked_for(
+    options: dict[str, Any], needs_measurement: bool, recipe_file: Path
+) -> None:
+    config = QuantizationConfig(**{"recipe": recipe_file, **options})
+    assert config.needs_measurement is needs_measurement
+
+
+@pytest.mark.parametrize("change", [{"mean": (0.5, 0.5, 0.5)}, {"windows": "checkpoint"}])
+def test_a_recipe_for_another_input_is_refused(
+    small_checkpoint: Checkpoint,
+    folded_network: TinyViT,
+    recipe: Recipe,
+    tmp_path: Path,
+    change: dict[str, Any],
+) -> None:
+    path = tmp_path / "other.json"
+    replace(recipe, checkpoint_sha256=small_checkpoint.sha256, weight_bits=7, **change).save(path)
+    with pytest.raises(RequestError, match="attention windows, or mean and std: to make a new"):
+        prepare_quantization(
+            QuantizationConfig(recipe=path),
+            small_checkpoint,
+            small_checkpoint.labels or (),
+            small_checkpoint.build(),
+            folded_network,
+            RecordedProgress(),
+        )
 
 
 @pytest.mark.parametrize(
