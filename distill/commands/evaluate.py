@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.data.class_folders import find_split_folder
+    from tinyvit.data.splits import find_split_folder
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.evaluate import evaluate_model
     from tinyvit.labels import numbered_labels

@@ -11,10 +11,10 @@ from PIL import Image
 
 from tinyvit.data.class_folders import (
     class_folder_name,
-    find_split_folder,
     read_image_folder,
     read_labeled_images,
 )
+from tinyvit.data.splits import find_split_folder
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 
