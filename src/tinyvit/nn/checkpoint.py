@@ -25,7 +25,7 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
-from tinyvit.nn.weight_files import read_weights
+from tinyvit.nn.weight_files import find_weight_file, read_weights
 from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
     Preprocess,
@@ -150,7 +150,7 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
         preprocess=_find_preprocess(weights.metadata, layout, architecture.img_size, path),
         labels=_find_labels(weights.metadata, architecture.num_classes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=sha256(path),
+        sha256=sha256(find_weight_file(path)),
     )
 
 
