@@ -9,7 +9,7 @@ from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.labels import Label, numbered_labels
+from tinyvit.labels import Label, describe_labels, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
@@ -57,6 +57,8 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
     labels = _choose_labels(plan.labels, checkpoint)
+    if plan.labels is not None:
+        progress.message(f"read {describe_labels(labels)}")
     original = checkpoint.build()
     size = checkpoint.img_size
     progress.message(
@@ -87,7 +89,8 @@ def _choose_labels(
     labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
     if len(labels) != checkpoint.num_classes:
         raise RequestError(
-            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes",
+            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes"
+            f" ({describe_labels(labels)})",
             "give one label for each class, in the order of the logits",
         )
     return labels

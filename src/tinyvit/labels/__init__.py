@@ -16,13 +16,14 @@ from tinyvit.labels.imagenet import (
     labels_by_wnid,
     numbered_labels,
 )
-from tinyvit.labels.label_data import labels_from_data
+from tinyvit.labels.label_data import LabelNames, labels_from_data
 from tinyvit.labels.label_files import FORMATS, read_labels
 
 __all__ = [
     "FORMATS",
     "MAX_CLASSES",
     "Label",
+    "LabelNames",
     "describe_labels",
     "imagenet_labels",
     "labels_by_wnid",

@@ -8,6 +8,7 @@ one of these under a usual key such as "id2label", "classes" or "class_to_idx".
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 from tinyvit.labels.imagenet import Label
 from tinyvit.labels.label_tables import (
@@ -19,6 +20,9 @@ from tinyvit.labels.label_tables import (
     order_by_index,
     parse_rows,
 )
+
+LabelNames: TypeAlias = "Sequence[str | Label] | Mapping[int, str] | Mapping[str, int]"
+"""Names of all classes in the order of the logits, or a map between indices and names."""
 
 CONTAINER_KEYS = (
     "id2label",
