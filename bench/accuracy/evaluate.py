@@ -111,7 +111,7 @@ def evaluate(
         notes = (
             *matched.notes,
             *_describe_unreadable(matched.samples, predictions),
-            *_check_numbering(matched, predictions, len(classifier.labels)),
+            *_check_numbering(matched, predictions),
         )
         evaluation = make_evaluation(path, classifier, matched, predictions, seconds)
         return replace(evaluation, notes=notes)
@@ -210,15 +210,15 @@ class _PredictionCollector:
 
 
 def _check_numbering(
-    matched: MatchedDataset, predictions: Sequence[ImagePrediction], class_count: int
+    matched: MatchedDataset, predictions: Sequence[ImagePrediction]
 ) -> tuple[str, ...]:
     """Return a note if the class numbers of the data do not seem to be those of the model."""
-    if not matched.numbered:
+    numbers = matched.class_numbers
+    if numbers is None:
         return ()
-    predicted = [
-        prediction.classes[0] if prediction.classes else None for prediction in predictions
-    ]
-    return check_class_numbering(matched.class_indices, predicted, class_count)
+    truths = [tuple(numbers[index] for index in indices) for indices in matched.class_indices]
+    predicted = [numbers[item.classes[0]] if item.classes else None for item in predictions]
+    return check_class_numbering(truths, predicted, max(numbers) + 1)
 
 
 def _describe_unreadable(

@@ -239,7 +239,8 @@ def test_class_numbers_that_count_from_1_are_refused(
 
 def test_it_is_known_whether_classes_are_numbers() -> None:
     labels = (Label("cat"), Label("dog"), Label("2"))
-    assert match_dataset(named_samples("#0", "1"), labels).numbered
-    assert not match_dataset(named_samples("cat", "1"), labels).numbered
-    assert not match_dataset(named_samples("#0", "2"), labels).numbered
-    assert not match_dataset(named_samples("#0"), IMAGENET[:10]).numbered
+    assert match_dataset(named_samples("#0", "1"), labels).class_numbers == (0, 1, 2)
+    assert match_dataset(named_samples("cat", "1"), labels).class_numbers is None
+    assert match_dataset(named_samples("#0", "2"), labels).class_numbers is None
+    few = (IMAGENET[7], IMAGENET[5], Label("other"))
+    assert match_dataset(named_samples("#5"), few).class_numbers == (7, 5, -1)

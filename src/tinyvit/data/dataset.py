@@ -102,13 +102,14 @@ class MatchedDataset:
         class_indices: For each image, the indices of its correct classes in the model's labels,
             sorted.
         notes: Sentences for reports: how many images were left out, how many classes have images.
-        numbered: Whether the data names its classes by numbers that are indices in the model.
+        class_numbers: The number by which the data would name each class of the model; None if the
+            data names a class in another way.
     """
 
     samples: tuple[Sample, ...]
     class_indices: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...]
-    numbered: bool = False
+    class_numbers: tuple[int, ...] | None = None
 
 
 def open_dataset(
@@ -195,8 +196,9 @@ def match_dataset(
     shown_count = len(set(chain.from_iterable(class_indices)))
     if shown_count < len(labels):
         notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
-    numbered = matcher.numbers_are_indices and all(map(matcher.is_number, indices))
-    return MatchedDataset(samples, class_indices, tuple(notes), numbered)
+    is_numbered = all(map(matcher.is_number, indices))
+    numbers = matcher.class_numbers if is_numbered else None
+    return MatchedDataset(samples, class_indices, tuple(notes), numbers)
 
 
 def _open_without_limit(

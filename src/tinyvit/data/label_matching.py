@@ -86,9 +86,12 @@ class LabelMatcher:
         return self._find_index_of_number(name)
 
     @property
-    def numbers_are_indices(self) -> bool:
-        """Whether a class number is an index in the model, not that of an ImageNet-1k class."""
-        return self._numbers_are_indices
+    def class_numbers(self) -> tuple[int, ...]:
+        """The number of each class, by which `find_index` finds it; -1 for a class without one."""
+        if self._numbers_are_indices:
+            return tuple(range(len(self._labels)))
+        numbers = {label.wnid: number for number, label in enumerate(self._imagenet)}
+        return tuple(numbers.get(label.wnid, -1) for label in self._labels)
 
     def is_number(self, name: str) -> bool:
         """Return whether `find_index` takes a name as a class number.
