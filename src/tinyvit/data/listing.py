@@ -109,6 +109,10 @@ class ImageListing:
     repeated_links: tuple[Path, ...]
     broken_links: tuple[Path, ...]
 
+    def describe(self) -> str:
+        """Return the number of images and the notes, for messages."""
+        return "; ".join((format_count(len(self.images), "image"), *self.notes))
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Clauses for messages about everything that is not an image in a normal folder."""

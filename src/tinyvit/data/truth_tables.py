@@ -100,13 +100,13 @@ class _Columns(NamedTuple):
     Attributes:
         file_index: Index of the column of file names.
         class_index: Index of the column of classes.
-        count: Number of all columns.
+        column_count: Number of all columns.
         has_titles: Whether the first row contains the titles of the columns.
     """
 
     file_index: int = 0
     class_index: int = 1
-    count: int = 2
+    column_count: int = 2
     has_titles: bool = False
 
 
@@ -375,7 +375,7 @@ def _is_image(cell: str) -> bool:
 def _is_file_and_class(row: Sequence[str], columns: _Columns) -> bool:
     """Return whether a row has all cells, and neither the file name nor the class is empty."""
     return (
-        len(row) == columns.count
+        len(row) == columns.column_count
         and bool(row[columns.file_index].strip())
         and bool(row[columns.class_index].strip("\"' \t"))
     )

@@ -117,9 +117,10 @@ def _parse_table(text: str, delimiter: str) -> tuple[Label, ...]:
         rows = _split_rows(text, delimiter)
     except csv.Error:
         # Quotes stand at wrong places if another delimiter separates the columns.
-        rows = _split_by_other_delimiter(text, delimiter)
-        if rows is None:
+        other_rows = _split_by_other_delimiter(text, delimiter)
+        if other_rows is None:
             raise
+        rows = other_rows
     if any(len(row) != len(rows[0]) or len(row) == 1 for row in rows):
         rows = _split_by_other_delimiter(text, delimiter) or rows
     if any(len(row) > 1 for row in rows):
