@@ -59,6 +59,10 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     labels = _choose_labels(plan.labels, checkpoint)
     if plan.labels is not None:
         progress.message(f"read {describe_labels(labels)}")
+        if _is_reordered(labels, checkpoint.labels):
+            progress.message(
+                "the checkpoint has the same labels in another order; those of --labels are used"
+            )
     original = checkpoint.build()
     size = checkpoint.img_size
     progress.message(
@@ -99,6 +103,12 @@ def _resize_checkpoint(
         message += f" ({reason}; --windows {other} makes another network)"
     progress.message(message)
     return resized
+
+
+def _is_reordered(labels: tuple[Label, ...], own: tuple[Label, ...] | None) -> bool:
+    """Return whether labels have the names of the checkpoint's own labels in another order."""
+    names, own_names = [[label.name for label in some or ()] for some in (labels, own)]
+    return names != own_names and sorted(names) == sorted(own_names)
 
 
 def _choose_labels(

@@ -194,3 +194,10 @@ def test_accents_match_in_every_composition(tmp_path: Path) -> None:
     touch(tmp_path, "cafe\u0301/1.jpg")
     images = read_labeled_images(tmp_path, (Label("tea"), Label("caf\u00e9")))
     assert images.class_indices.tolist() == [1]
+
+
+def test_validation_images_are_read_from_their_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/goldfish/1.jpg", "valid/goldfish/2.jpg", "valid/my thing/3.jpg")
+    images = read_labeled_images(tmp_path, LABELS)
+    assert [file.name for file in images.files] == ["2.jpg", "3.jpg"]
+    assert images.class_indices.tolist() == [0, 3]

@@ -190,7 +190,8 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
 
     Args:
         folder: A folder with one subfolder per class. The name of each subfolder must equal the
-            WordNet id or the name of one label.
+            WordNet id or the name of one label. If it contains folders of splits, such as "train"
+            and "val", only the images in "val" are listed.
         labels: The labels of the model, in the order of its logits.
 
     Raises:
@@ -198,7 +199,7 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
             matches no label.
         ImageError: The folder cannot be read, or has no images.
     """
-    folder = Path(folder)
+    folder = find_split_folder(folder, "val")
     if not folder.is_dir():
         raise RequestError(
             f"{folder} is not a folder", "give a folder with one subfolder per class"
