@@ -7,6 +7,7 @@ one of these under a usual key such as "id2label", "classes" or "class_to_idx".
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -46,6 +47,8 @@ CONTAINER_KEYS = (
 
 _INVERSES = {"id2label": ("label2id",), "idx_to_class": ("class_to_idx",)}
 """Maps that are ignored beside another one: Hugging Face writes incomplete ones."""
+
+_KEY_AND_NAME = re.compile(r"\d{1,9}\s*[:=|;]\s*\S")
 
 _WNID_KEYS = frozenset(("wnid", "synset", "wordnet_id"))
 
@@ -144,7 +147,10 @@ def _parse_list(data: Sequence[object]) -> tuple[Label, ...]:
         if not all(isinstance(cell, str) or type(cell) is int for row in rows for cell in row):
             raise ValueError("a name is not a string")
         return parse_rows([list(map(str, row)) for row in rows], may_have_titles=False)
-    return make_labels(_require_names(data))
+    names = _require_names(data)
+    if names and all(isinstance(name, str) and _KEY_AND_NAME.match(name) for name in names):
+        raise ValueError("its names begin with indices: give a map from indices to names")
+    return make_labels(names)
 
 
 def _parse_records(records: Sequence[Mapping[object, object]]) -> tuple[Label, ...]:

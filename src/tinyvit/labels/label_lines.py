@@ -24,7 +24,13 @@ _FINAL_KEY = re.compile(r"""(?P<quote>["']?)(?P<key>\d{1,9})(?P=quote)\Z""")
 _MARKS = ("->", "=>", ":", "=", ";", "|", ",")
 _DOUBLE_QUOTED = re.compile(r'"((?:[^"]|"")*)"')
 _SINGLE_QUOTED = re.compile(r"'((?:[^'\\]|\\.)*)'")
+_WORD_BEFORE_KEY = re.compile(r"(?:class|label|index|idx|id)[ _#]*(\d{1,9}\s*[:=]\s*\S.*)", re.I)
 _BULLET = re.compile(r"[-*+\u2022]\s+(\S.*)")
+_KEY_ALONE = re.compile(r"(?:\d{1,9}|n\d{8})\s*[:=|]")
+_TITLES = frozenset(
+    ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
+)
+"""Titles of a column, in lower case, that are unlikely to be names of classes."""
 _COLUMN_SIGNS = ("\t", ";", "|")
 
 MAX_LINE_CHARACTERS = 2000
@@ -64,6 +70,9 @@ def parse_lines(lines: Sequence[str]) -> tuple[Label, ...]:
             raise ValueError(f"line {number} has more than {MAX_LINE_CHARACTERS} characters")
     _refuse_other_formats(lines)
     lines = _remove_bullets(_remove_quotes(_remove_final_signs(lines)))
+    prefixed = [_WORD_BEFORE_KEY.fullmatch(line) for line in lines]
+    if all(prefixed):
+        lines = [match[1] for match in prefixed if match]
     labels = _parse_keyed(lines)
     if labels is not None:
         return labels
@@ -72,6 +81,7 @@ def parse_lines(lines: Sequence[str]) -> tuple[Label, ...]:
         if labels is not None:
             return labels
     _refuse_columns(lines)
+    _refuse_other_content(lines)
     return make_labels(lines)
 
 
@@ -89,6 +99,19 @@ def _refuse_other_formats(lines: Sequence[str]) -> None:
             raise ValueError(f"line {number} begins a block ({line[:40]!r}), not a name")
     if first.startswith("#") and not all(line.startswith("#") for line in lines):
         raise ValueError("line 1 begins with #, so it is a comment and not a name")
+
+
+def _refuse_other_content(lines: Sequence[str]) -> None:
+    """Raise ValueError for a line that is not a name alone."""
+    if len(lines) > 1 and lines[0].lower() in _TITLES:
+        raise ValueError(f"line 1 ({lines[0]}) seems to be the title of the names: remove it")
+    for number, line in enumerate(lines, 1):
+        if _KEY_ALONE.fullmatch(line):
+            raise ValueError(f"line {number} has an index without a name")
+        is_code = re.search(r"[{}]|=\s*[\[(]", line) is not None
+        is_quoted = len(line) > 1 and line[0] == line[-1] and line[0] in "\"'"
+        if is_code or is_quoted:
+            raise ValueError(f"line {number} contains more than a name: {line[:40]!r}")
 
 
 def _remove_final_signs(lines: list[str]) -> list[str]:
@@ -183,6 +206,7 @@ def _parse_key_first(
     else:
         cells = [[row.key, row.name] for row in rows]
     _refuse_columns([row[-1] for row in cells])
+    _refuse_other_content([_unquote(row[-1]) for row in cells])
     return parse_rows([[*row[:-1], _unquote(row[-1])] for row in cells], may_have_titles=False)
 
 
