@@ -24,7 +24,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tinyvit.data.truth_tables import TruthRow, assign_rows, parse_json_object, parse_table
+from tinyvit.data.truth_assignment import TruthRow, assign_rows
+from tinyvit.data.truth_tables import parse_json_object, parse_table
 from tinyvit.errors import MissingDependencyError, RequestError
 
 MAX_BYTES = 64 * 2**20
