@@ -257,6 +257,7 @@ def test_wrappers_of_parts_and_counters_of_a_profiler(save: Save) -> None:
 def test_other_state_dicts_are_not_metadata(save: Save) -> None:
     path = save({"state_dict": make_state(1), "state_dict_ema": make_state(2), "epoch": 3})
     assert read_weights(path).metadata == {"epoch": 3}
+    assert read_weights(save({**make_state(), "epoch": 3})).metadata == {"epoch": 3}
 
 
 def test_a_foreign_key_beside_names_without_prefix_is_left_out(save: Save) -> None:
@@ -421,6 +422,7 @@ def test_a_whole_model_is_read_without_its_code(save: Save) -> None:
         check_tensors(weights, make_state())
         assert (weights.container, weights.prefix) == (container, "module.")
         assert weights.metadata["pretrained_cfg"] == {"mean": [0.5, 0.5, 0.5]}
+        assert not any(name.startswith("_") for name in weights.metadata)
 
 
 def test_tensors_that_share_storage_and_other_types(save: Save) -> None:

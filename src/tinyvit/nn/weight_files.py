@@ -67,9 +67,6 @@ _MIN_TENSORS = 11
 _UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_COUNTERS)
 """Endings of the names of tensors that the model computes, or that inference does not use."""
 
-_MODULE_ATTRIBUTES = ("_parameters", "_buffers", "_modules")
-"""Attributes of a torch.nn.Module that are not metadata."""
-
 
 @dataclass(frozen=True)
 class Weights:
@@ -298,18 +295,17 @@ def _read_metadata(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
     root = content.content
     entries = root
     if isinstance(root, PickledObject):
-        entries = root.items or (root.state if isinstance(root.state, dict) else {})
+        attributes = root.state if isinstance(root.state, dict) else {}
+        entries = root.items or {
+            name: value for name, value in attributes.items() if not str(name).startswith("_")
+        }
     if not isinstance(entries, dict):
         return {}
-    used = state_dict.container.partition(".")[0]
+    used = {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
     metadata = {
         str(key): make_plain(value, content.read_storage)
         for key, value in entries.items()
-        if isinstance(key, str)
-        and key != used
-        and not isinstance(value, StoredTensor)
-        and key not in _MODULE_ATTRIBUTES
-        and not _is_state_dict(value, content)
+        if isinstance(key, str) and key not in used and not _is_state_dict(value, content)
     }
     return {key: value for key, value in metadata.items() if value is not None}
 
