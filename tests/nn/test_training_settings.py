@@ -276,6 +276,21 @@ def test_config_json_is_used(folder: Path, config: dict[str, Any], given: str) -
     assert checkpoint.preprocess_source == "config.json"
 
 
+def test_a_layer_of_the_model_that_normalizes_is_used(state: State, tmp_path: Path) -> None:
+    """Its tensors are not part of the network, which would get other images without it."""
+    wrapped = {f"1.{name}": value for name, value in state.items()}
+    wrapped["0.mean"] = torch.tensor([0.5, 0.5, 0.5]).reshape(1, 3, 1, 1)
+    wrapped["0.std"] = torch.tensor([0.25, 0.25, 0.25]).reshape(1, 3, 1, 1)
+    torch.save(wrapped, tmp_path / "wrapped.pth")
+    checkpoint = load_checkpoint(tmp_path / "wrapped.pth")
+    assert checkpoint.preprocess.mean == (0.5, 0.5, 0.5)
+    assert checkpoint.preprocess.std == (0.25, 0.25, 0.25)
+    assert checkpoint.preprocess_source == (
+        "the model's own normalization layer (mean, std), the default of timm's TinyViT"
+        " (interpolation, crop)"
+    )
+
+
 def test_two_sources_that_disagree_are_reported(save: Save, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     checkpoint = load_checkpoint(save(args=timm_args(mean=[0.4] * 3, interpolation="bilinear")))

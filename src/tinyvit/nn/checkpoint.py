@@ -6,6 +6,7 @@ the paper's code, microsoft/Cream). Files of both layouts become a `Checkpoint` 
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +29,8 @@ from tinyvit.nn.state_dicts import (
 )
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
-from tinyvit.nn.weight_files import find_weight_file, read_weights
+from tinyvit.nn.weight_files import Weights, find_weight_file, read_weights
+from tinyvit.nn.weight_folders import find_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import Variant, Windows, check_size, check_windows, compute_window_sizes
@@ -227,9 +229,22 @@ def load_checkpoint(
         settings=found.settings,
         labels=labels,
         labels_source=labels_source,
-        notes=(*weights.ignored, *training.notes, *found.notes),
+        notes=(*_describe_ignored(weights), *weights.notes, *training.notes, *found.notes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=sha256(find_weight_file(path)),
+        sha256=_hash_files(path),
         default_windows=training.default,
         default_windows_reason=training.reason,
     )
+
+
+def _describe_ignored(weights: Weights) -> list[str]:
+    """Return a sentence for each part of the file that was left out."""
+    return [f"ignored: {text}" for text in weights.ignored]
+
+
+def _hash_files(path: Path) -> str:
+    """Return the SHA-256 of the weight file; of several, that of their digests in order."""
+    digests = [sha256(file) for file in find_weight_files(path)]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -28,6 +28,9 @@ from tinyvit.serialization import read_json
 TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
 """Keys under which training scripts store their arguments, the most important first."""
 
+_OWN_LAYER = "normalization"
+"""Key under which `read_weights` returns the mean and std of a layer inside the model."""
+
 _MEAN_KEYS = ("mean", "image_mean", "img_mean", "norm_mean", "normalize_mean", "pixel_mean")
 _STD_KEYS = ("std", "image_std", "img_std", "norm_std", "normalize_std", "pixel_std")
 _NORMALIZATION_KEYS = frozenset((*_MEAN_KEYS, *_STD_KEYS))
@@ -88,11 +91,11 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
         metadata: All values in the file except the weights.
 
     Returns:
-        The sources that state something, the most important first: the arguments of the training,
-        then all other dicts.
+        The sources that state something, the most important first: a layer of the model that
+        normalizes images, the arguments of the training, then all other dicts.
     """
     found = list(walk_dicts(metadata))
-    order = {key: rank for rank, key in enumerate(TRAINING_ARGUMENTS)}
+    order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
     found.sort(key=lambda entry: order.get(entry[0], len(order)))
     sources = [_read_dict(path, values) for path, values in found]
     return [source for source in sources if source is not None]
@@ -197,6 +200,8 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
     """Name a dict in a checkpoint in words."""
+    if path == _OWN_LAYER:
+        return "the model's own normalization layer"
     if {"mean", "std", "crop_pct", "interpolation"} <= values.keys() and path == "args":
         return "the arguments of timm's train.py in the checkpoint"
     if {"val_crop_size", "val_resize_size"} <= values.keys():
