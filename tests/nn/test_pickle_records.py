@@ -18,8 +18,8 @@ pytest.importorskip("torch")
 import torch
 
 from tinyvit.errors import CheckpointError
+from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import (
-    DangerousNameError,
     PickledObject,
     PickleRecordError,
     read_pickle,
@@ -92,6 +92,10 @@ def test_unknown_functions_are_recorded_and_not_called() -> None:
     assert isinstance(record, PickledObject)
     assert record.name == f"{__name__}.fail"
     assert (record.state, record.entries, record.items) == ({"a": 1}, [1], {"k": 2})
+
+
+def test_a_class_in_a_package_named_code_is_recorded() -> None:
+    assert read(b"\x80\x02ccode.model\nTinyViT\n)R.").name == "code.model.TinyViT"
 
 
 def test_no_module_is_imported() -> None:

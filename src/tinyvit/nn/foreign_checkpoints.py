@@ -31,6 +31,12 @@ _EXPLANATIONS = (
         "save the state dict before model.fuse()",
     ),
     (
+        r"(?:^|\.)_?flat_param",
+        "contains the flat parameters of FSDP, which have no shapes",
+        "save the state dict with full_state_dict=True"
+        " (torch.distributed.checkpoint.state_dict.get_model_state_dict)",
+    ),
+    (
         r"(?:^|\.)stages_\d\.",
         "contains a network that returns feature maps (features_only=True) without a classifier",
         "export a checkpoint that was trained with its classifier",

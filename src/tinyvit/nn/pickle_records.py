@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from tinyvit.nn.pickle_names import DangerousNameError, check_pickled_name
+
 _MAX_OPERATIONS = 10_000_000
 """A longer pickle is refused. The largest training checkpoints observed have 200,000 operations."""
 
@@ -23,52 +25,9 @@ _MAX_INTEGER_BITS = 2048
 _MAX_KEY_LENGTH = 16
 """A longer tuple is not accepted as the key of a dict, because hashing it can take long."""
 
-_PYTHON_2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
-
-_DANGEROUS_MODULES = {
-    *("os", "posix", "nt", "sys", "subprocess", "shutil", "socket", "pty", "runpy", "importlib"),
-    *("ctypes", "code", "codeop", "commands", "webbrowser", "marshal", "pickle", "_pickle", "pip"),
-}
-"""No object of a checkpoint is defined in one of these modules, but functions that run code are."""
-
-_DANGEROUS_BUILTINS = {
-    *("eval", "exec", "compile", "open", "__import__", "setattr", "delattr", "globals", "locals"),
-    *("input", "breakpoint", "execfile", "apply", "vars"),
-}
-_DANGEROUS_NAMES = {
-    *(f"builtins.{name}" for name in _DANGEROUS_BUILTINS),
-    *("io.open", "_io.open", "io.FileIO", "_io.FileIO", "io.open_code", "types.CodeType"),
-    *(
-        "types.FunctionType",
-        "torch.load",
-        "torch.serialization.load",
-        "torch.hub.load",
-        "numpy.load",
-        "joblib.load",
-    ),
-}
-"""Functions that read files or run code. Files that contain one of them are attacks."""
-
 
 class PickleRecordError(ValueError):
     """A pickle is damaged, too large, or cannot be represented by plain records."""
-
-
-class DangerousNameError(ValueError):
-    """A pickle names a function that could run code.
-
-    Attributes:
-        name: Module and name of the function.
-    """
-
-    def __init__(self, name: str) -> None:
-        """Create the error for a function.
-
-        Args:
-            name: Module and name of the function.
-        """
-        self.name = name
-        super().__init__(name)
 
 
 @dataclass(frozen=True)
@@ -204,12 +163,7 @@ class _Machine:
 
     def add_name(self, name: str) -> None:
         """Put a class or function on the stack, given as "module name"."""
-        module, _, qualified_name = name.partition(" ")
-        module = _PYTHON_2_MODULES.get(module, module)
-        full_name = f"{module}.{qualified_name}"
-        if module.partition(".")[0] in _DANGEROUS_MODULES or full_name in _DANGEROUS_NAMES:
-            raise DangerousNameError(full_name)
-        self.stack.append(PickledName(full_name))
+        self.stack.append(PickledName(check_pickled_name(name)))
 
     def add_call(self, args: tuple[Any, ...], function: Any) -> None:
         """Put the result of a call or of the creation of an object on the stack."""

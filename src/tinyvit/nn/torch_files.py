@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.file_formats import explain_pickle, explain_zip
+from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import (
-    DangerousNameError,
     Pickle,
     PickleRecordError,
     read_pickle,
@@ -113,7 +113,8 @@ def _read_archive(path: Path) -> TorchFile:
 
     def read_entry(name: str) -> bytes:
         try:
-            return archive.read(name)
+            entry = archive.getinfo(name)
+            return archive.read(entry) if entry.CRC else _read_unchecked(archive, entry, path)
         except _DAMAGED_ERRORS as error:
             raise make_damaged_error(path) from error
 
@@ -123,6 +124,26 @@ def _read_archive(path: Path) -> TorchFile:
     return TorchFile(
         content.root, lru_cache(maxsize=4)(lambda key: read_entry(f"{root}data/{key}"))
     )
+
+
+def _read_unchecked(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, path: Path) -> bytes:
+    """Read an entry without a checksum, as torch.serialization.set_crc32_options(False) writes it.
+
+    Raises:
+        ValueError: The archive is damaged.
+    """
+    if entry.compress_type != zipfile.ZIP_STORED:
+        return archive.read(entry)
+    with path.open("rb") as file:
+        # The content follows 30 bytes, of which the last four are the lengths of the entry's name
+        # and of additional fields.
+        file.seek(entry.header_offset + 26)
+        name_bytes, extra_bytes = struct.unpack("<HH", file.read(4))
+        file.seek(name_bytes + extra_bytes, io.SEEK_CUR)
+        content = file.read(entry.file_size)
+    if len(content) != entry.file_size:
+        raise ValueError("an entry is not complete")
+    return content
 
 
 def _read_pickle(file: BinaryIO, path: Path) -> Pickle:

@@ -258,6 +258,11 @@ def _read_network(state_dict: StateDict, path: Path) -> Network:
         name: tensor for name, tensor in tensors.items() if not name.endswith(_UNUSED_SUFFIXES)
     }
     check_problems(tensors, path)
+    if any(0 in tensor.shape for name, tensor in tensors.items() if "patch_embed" in name):
+        raise CheckpointError(
+            f"the weights in {path} are empty, as in checkpoints of DeepSpeed ZeRO-3",
+            "write the whole weights with the script zero_to_fp32.py beside the checkpoint",
+        )
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
         tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}

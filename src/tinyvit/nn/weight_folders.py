@@ -148,6 +148,12 @@ def _explain_folder(path: Path) -> CheckpointError:
             "convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
             f" {path} weights.pth",
         )
+    if (path / "zero_to_fp32.py").is_file():
+        return CheckpointError(
+            f"the folder {path} is a checkpoint of DeepSpeed",
+            f"convert it: python {path}/zero_to_fp32.py {path} weights, and give the file or folder"
+            " that it writes",
+        )
     if (path / "saved_model.pb").is_file():
         return CheckpointError(
             f"the folder {path} is a SavedModel of TensorFlow", "give a checkpoint of PyTorch"

@@ -1,0 +1,113 @@
+"""The classifier is found whatever its name is, or refused with the names of its tensors."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
+import torch
+
+from tests.helpers.state_dicts import (
+    Save,
+    add_prefix,
+    check_tensors,
+    make_state,
+    refusal,
+    without_classifier,
+)
+from tinyvit.nn.weight_files import read_weights
+
+
+@pytest.mark.parametrize(
+    ("names", "note"),
+    [
+        (("head.fc.1.weight", "head.fc.1.bias"), ""),
+        (("head.classifier.weight", "head.classifier.bias"), ""),
+        (("classifier.weight", "classifier.bias"), ""),
+        (("head.3.weight", "head.3.bias"), ""),
+    ],
+)
+def test_a_renamed_classifier_inside_the_network(
+    save: Save, names: tuple[str, str], note: str
+) -> None:
+    state = make_state()
+    renamed = {
+        **without_classifier(state),
+        names[0]: state["head.fc.weight"],
+        names[1]: state["head.fc.bias"],
+    }
+    weights = read_weights(save(renamed))
+    check_tensors(weights, state)
+    assert (weights.ignored, weights.notes) == ((), ())
+
+
+def test_a_classifier_outside_of_the_network(save: Save) -> None:
+    state = make_state()
+    outside = {
+        **add_prefix(without_classifier(state), "backbone."),
+        "fc.1.weight": state["head.fc.weight"],
+        "fc.1.bias": state["head.fc.bias"],
+        "criterion.weight": torch.ones(7),
+    }
+    weights = read_weights(save(outside))
+    check_tensors(weights, state)
+    assert weights.ignored == ("1 tensor of other modules (criterion.weight)",)
+    assert "the classifier is fc.1" in weights.notes[0]
+
+
+def test_a_classifier_without_bias_and_one_that_is_a_convolution(save: Save) -> None:
+    state = make_state()
+    weight, bias = state.pop("head.fc.weight"), state.pop("head.fc.bias")
+    weights = read_weights(save({**state, "head.fc.weight": weight}))
+    assert weights.tensors["head.fc.bias"].tolist() == [0] * 7
+    assert "has no bias" in weights.notes[0]
+    convolution = {"head.fc.weight": weight[:, :, None, None], "head.fc.bias": bias}
+    check_tensors(read_weights(save({**state, **convolution})), make_state())
+
+
+@pytest.mark.parametrize(
+    ("shapes", "reason"),
+    [
+        ({"head.fc.0.weight": (5, 6), "head.fc.3.weight": (7, 5)}, "head.fc.0.weight, head.fc.3"),
+        ({"head.fc.0.weight": (6,), "head.fc.1.weight": (7, 6)}, "head.fc.0.weight, head.fc.1"),
+        ({"color.weight": (7, 6), "shape.weight": (3, 6)}, "color.weight, shape.weight"),
+        ({"head.fc.weight": (7, 12)}, "has no single"),
+        ({}, "has no classifier: the network was saved without one (num_classes=0)"),
+    ],
+)
+def test_other_classifiers_are_refused_with_their_keys(
+    save: Save, shapes: dict[str, tuple[int, ...]], reason: str
+) -> None:
+    state = {
+        **without_classifier(make_state()),
+        **{name: torch.ones(shape) for name, shape in shapes.items()},
+    }
+    if "head.fc.weight" in shapes:  # the shape is checked with all others
+        assert read_weights(save(state)).tensors["head.fc.weight"].shape == (7, 12)
+        return
+    assert reason in refusal(save(state))
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 6)])
+def test_layers_that_could_follow_the_classifier_are_refused(
+    save: Save, shape: tuple[int, int]
+) -> None:
+    state = {**add_prefix(make_state(), "backbone."), "classifier.weight": torch.ones(shape)}
+    message = refusal(save(state))
+    assert "has the classifier head.fc.weight and other layers" in message
+    assert "(classifier.weight)" in message
+
+
+def test_a_model_that_normalizes_images_itself(save: Save) -> None:
+    state = {
+        **add_prefix(make_state(), "1."),
+        "0.mean": torch.tensor([0.5, 0.25, 0.125]).view(1, 3, 1, 1),
+        "0.std": torch.tensor([0.5, 0.5, 1.0]).view(1, 3, 1, 1),
+    }
+    weights = read_weights(save(state))
+    assert weights.metadata["normalization"] == {
+        "mean": [0.5, 0.25, 0.125],
+        "std": [0.5, 0.5, 1.0],
+    }
+    assert weights.ignored == ("2 tensors of other modules (0.mean, 0.std)",)

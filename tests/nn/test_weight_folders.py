@@ -1,0 +1,88 @@
+"""Folders with checkpoints are read, or refused with what they contain."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
+import safetensors.torch
+import torch
+
+from tests.helpers.state_dicts import (
+    State,
+    add_prefix,
+    check_tensors,
+    make_state,
+    refusal,
+)
+from tinyvit.nn.weight_files import read_weights
+from tinyvit.nn.weight_folders import hash_weight_files
+
+
+def write_folder(folder: Path, state: State, **config: Any) -> None:
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(config))
+    safetensors.torch.save_file(state, folder / "model.safetensors")
+
+
+def test_a_folder_of_hugging_face(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    write_folder(folder, add_prefix(make_state(), "timm_model."), architecture="tiny_vit_5m_224")
+    weights = read_weights(folder)
+    check_tensors(weights, make_state())
+    assert weights.prefix == "timm_model."
+    assert weights.config == {"architecture": "tiny_vit_5m_224"}
+    assert read_weights(folder / "model.safetensors").config == weights.config
+    assert hash_weight_files(folder) == hash_weight_files(folder / "model.safetensors")
+
+
+def test_a_config_of_something_else_is_not_used(tmp_path: Path) -> None:
+    write_folder(tmp_path / "model", make_state(), learning_rate=0.1)
+    assert read_weights(tmp_path / "model").config == {}
+
+
+def test_a_folder_with_a_file_of_torch(tmp_path: Path) -> None:
+    torch.save(make_state(), tmp_path / "pytorch_model.bin")
+    torch.save({}, tmp_path / "optimizer.pt")
+    check_tensors(read_weights(tmp_path), make_state())
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "model_best.pth.tar")
+    check_tensors(read_weights(tmp_path), make_state())
+    torch.save(make_state(), tmp_path / "last.pth.tar")
+    assert "contains 2 checkpoints (last.pth.tar, model_best.pth.tar)" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_with_split_weights(tmp_path: Path, kind: str) -> None:
+    state = make_state()
+    names = list(state)
+    stem, suffix = kind.split(".")
+    weight_map = {}
+    for number, part in enumerate((names[:4], names[4:]), 1):
+        file = f"{stem}-0000{number}-of-00002.{suffix}"
+        content = {name: state[name] for name in part}
+        weight_map.update(dict.fromkeys(part, file))
+        if suffix == "bin":
+            torch.save(content, tmp_path / file)
+        else:
+            safetensors.torch.save_file(content, tmp_path / file)
+    index = tmp_path / f"{kind}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    check_tensors(read_weights(tmp_path), state)
+    assert len(hash_weight_files(tmp_path)) == 64
+    (tmp_path / file).unlink()
+    assert f"{file}, which {kind}.index.json names, is missing" in refusal(tmp_path)
+    index.write_text(json.dumps({"weight_map": {"a": "../secret.bin"}}))
+    assert "names the file ../secret.bin, which is not in its folder" in refusal(tmp_path)
+
+
+def test_folders_without_weights_are_explained(tmp_path: Path) -> None:
+    assert "it has no model.safetensors" in refusal(tmp_path)
+    (tmp_path / "adapter_config.json").write_text("{}")
+    assert "an adapter (LoRA)" in refusal(tmp_path)
+    (tmp_path / "__0_0.distcp").write_bytes(b"x")
+    assert "dcp_to_torch" in refusal(tmp_path)
