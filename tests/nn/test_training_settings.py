@@ -291,6 +291,18 @@ def test_a_layer_of_the_model_that_normalizes_is_used(state: State, tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("architecture", ["resnet50", "tiny_vit_21m_224"])
+def test_config_json_of_another_model_is_not_used(folder: Path, architecture: str) -> None:
+    config = {**CONFIG, "architecture": architecture, "label_names": ["a", "b", "c"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    checkpoint = load_checkpoint(folder / "model.safetensors")
+    assert checkpoint.preprocess == Preprocess(224, 235)
+    assert checkpoint.labels is None
+    assert checkpoint.notes == (
+        f"ignored: config.json, which describes {architecture!r} and not tiny_vit_5m_224",
+    )
+
+
 def test_two_sources_that_disagree_are_reported(save: Save, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     checkpoint = load_checkpoint(save(args=timm_args(mean=[0.4] * 3, interpolation="bilinear")))

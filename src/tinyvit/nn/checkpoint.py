@@ -33,7 +33,14 @@ from tinyvit.nn.weight_files import Weights, find_weight_file, read_weights
 from tinyvit.nn.weight_folders import find_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
-from tinyvit.variants import Variant, Windows, check_size, check_windows, compute_window_sizes
+from tinyvit.variants import (
+    VARIANTS,
+    Variant,
+    Windows,
+    check_size,
+    check_windows,
+    compute_window_sizes,
+)
 
 
 @dataclass(frozen=True)
@@ -210,6 +217,7 @@ def load_checkpoint(
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
+    weights = _without_config_of_another_model(weights, architecture.variant)
     training = find_training_windows(
         weights.metadata, weights.config, layout, architecture.img_size
     )
@@ -235,6 +243,19 @@ def load_checkpoint(
         default_windows=training.default,
         default_windows_reason=training.reason,
     )
+
+
+def _without_config_of_another_model(weights: Weights, variant: Variant) -> Weights:
+    """Leave out a `config.json` beside the file that belongs to another model."""
+    name = weights.config.get("architecture")
+    if not isinstance(name, str):
+        return weights
+    named = [other for other in VARIANTS.values() if other.name in name]
+    is_tiny_vit = "tiny" in name.lower() and "vit" in name.lower()
+    if is_tiny_vit and (not named or any(v.embed_dims == variant.embed_dims for v in named)):
+        return weights
+    reason = f"config.json, which describes {ascii(name)[:60]} and not {variant.name}"
+    return replace(weights, config={}, ignored=(*weights.ignored, reason))
 
 
 def _describe_ignored(weights: Weights) -> list[str]:
