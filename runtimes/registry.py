@@ -107,7 +107,7 @@ def open_runtime(
             f"use --runtime {' or '.join(usable_engines)}",
         )
     engine = get_engine(engine_name or usable_engines[0])
-    options = options or RuntimeOptions(AUTO_DEVICE)
+    options = options or RuntimeOptions(device=AUTO_DEVICE)
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
             f"{engine.name} keeps no compiled files, so it does not support --cache",
