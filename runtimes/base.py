@@ -58,6 +58,8 @@ class RuntimeOptions:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.threads, np.integer):
+            object.__setattr__(self, "threads", int(self.threads))
         is_thread_count = isinstance(self.threads, int) and 1 <= self.threads <= MAX_THREADS
         if self.threads is not None and not is_thread_count:
             raise RequestError(

@@ -196,12 +196,13 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
 def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
     """List the images, each as (name, path); a folder without images gives (name, error)."""
     from tinyvit.data.listing import list_images
+    from tinyvit.runtimes.image_arguments import find_folder
 
     images: list[tuple[str, Path | ImageError]] = []
     for argument in arguments:
-        path = Path(argument)
+        folder = find_folder(argument)
         try:
-            files = list_images(path) if path.is_dir() else [path]
+            files = [Path(argument)] if folder is None else list_images(folder)
             images += [(str(file), file) for file in files]
         except ImageError as error:
             images.append((argument, error))
