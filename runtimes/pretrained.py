@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tinyvit import __version__
 from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
-from tinyvit.files import find_cache_folder, publish_files, staging_folder
+from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
 from tinyvit.runtimes.artifact import known_suffixes, read_artifact
 from tinyvit.variants import DEMO_MODEL, find_released
 
@@ -58,13 +58,16 @@ def _find_model(name: str) -> str:
     """Return the full name of a model; raise RequestError for anything else, such as a path."""
     if name == DEMO_MODEL:
         return DEMO_MODEL
-    if os.path.exists(name):
-        raise RequestError(
-            f"{name} is a file or folder, not the name of a released model",
-            f"for an exported file ({known_suffixes()}): Classifier({str(name)!r}); for a"
-            f" checkpoint: tinyvit-export --checkpoint {name}",
-        )
-    return find_released(str(name)).name
+    try:
+        return find_released(str(name)).name
+    except RequestError:
+        if not os.path.exists(expand_home(str(name))):
+            raise
+    raise RequestError(
+        f"{name} is a file or folder, not the name of a released model",
+        f"for an exported file ({known_suffixes()}): Classifier({str(name)!r}); for a"
+        f" checkpoint: tinyvit-export --checkpoint {name}",
+    )
 
 
 def _is_usable(path: Path) -> bool:

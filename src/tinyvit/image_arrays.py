@@ -16,7 +16,7 @@ ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
 
 @runtime_checkable
 class SupportsArray(Protocol):
-    """An object that numpy can convert to an array, such as a tensor of torch, TensorFlow or JAX."""
+    """An object that numpy can convert to an array, such as a tensor of torch or TensorFlow."""
 
     @property
     def shape(self) -> Any:

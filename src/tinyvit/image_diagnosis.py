@@ -70,6 +70,8 @@ def find_file(source: str | os.PathLike[str]) -> Path:
             URL.
     """
     name = describe_source(source)
+    if not name:
+        raise ImageError("the path is empty", "give the path of an image file")
     try:
         path = expand_home(os.fsdecode(source))
         status = os.stat(path)
@@ -182,23 +184,24 @@ def _explain_missing_file(text: str, name: str, error: OSError | ValueError) -> 
         )
     if _URL.match(text):
         return ImageError(f"{name} is a URL, not a file", "download it, and give its bytes")
-    if _BASE64.fullmatch(text):
-        return ImageError(
-            f"the text of {len(text)} characters is not an image, but may be base64",
-            "give its bytes: base64.b64decode(text)",
-        )
     if isinstance(error, ValueError):
         return ImageError(
             f"{name} does not exist, and contains a character that no path may contain",
             "give the path of an image file, or the bytes of an image",
+        )
+    if error.errno in _NOT_MISSING:
+        return explain_unreadable(name, error)
+    is_in_a_folder = os.path.isdir(os.path.dirname(text))
+    if _BASE64.fullmatch(text) and not is_in_a_folder:
+        return ImageError(
+            f"{name} is not the path of an image",
+            "check the path; if it is base64 text, give its bytes: base64.b64decode(text)",
         )
     if error.errno == errno.ENAMETOOLONG:
         return ImageError(
             f"{name} is not an image: it has {len(text)} characters, which is too long for a path",
             "give the path of an image file, or the bytes of an image",
         )
-    if error.errno in _NOT_MISSING:
-        return explain_unreadable(name, error)
     return ImageError(f"{name} does not exist", _find_path_remedy(text))
 
 
