@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from typing import get_args
 
 from tinyvit.cli import make_parser
 from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
-from tinyvit.variants import DEFAULT_MODEL
+from tinyvit.variants import DEFAULT_MODEL, Windows
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
@@ -62,6 +63,7 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
         checkpoint=arguments.checkpoint,
         targets=tuple(arguments.target),
         img_size=arguments.img_size,
+        windows=arguments.windows,
         batch=None if arguments.dynamic_batch else arguments.batch,
         preprocess=arguments.preprocess,
         labels=arguments.labels,
@@ -145,8 +147,16 @@ def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=int,
         metavar="PIXELS",
-        help="Height and width of the network's input, a multiple of 32; attention biases are "
-        "interpolated to it (default: the checkpoint's own size).",
+        help="Height and width of the network's input, a multiple of 32 (default: the checkpoint's "
+        "own size).",
+    )
+    parser.add_argument(
+        "--windows",
+        choices=get_args(Windows),
+        help="What happens to the attention windows at another image size. checkpoint: they keep "
+        "their sizes, and feature maps are padded, as in timm. scaled: attention biases are "
+        "interpolated to windows in proportion to the image size, as in the paper (default: what "
+        "the checkpoint's training used if that is known, else checkpoint).",
     )
     batch = parser.add_mutually_exclusive_group()
     batch.add_argument(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, get_args
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.variants import check_size
+from tinyvit.variants import Windows, check_size, check_windows
 
 if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig
@@ -34,6 +34,10 @@ class ExportConfig:
         targets: Names or aliases of targets; ("all",) for every target whose tools are installed.
         img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
             the checkpoint's own size.
+        windows: What happens to the attention windows at another size: "checkpoint" keeps them and
+            pads feature maps, as timm's TinyViT does; "scaled" interpolates the attention biases
+            to larger or smaller windows, as the paper does. None selects what the checkpoint's
+            training used if that is known, else "checkpoint".
         batch: Images per call, 1 to `MAX_BATCH`; None for a dynamic batch.
         preprocess: How much of the preprocessing becomes part of the artifact: "host" for none,
             "normalize", or "full".
@@ -54,6 +58,7 @@ class ExportConfig:
     checkpoint: str | Path | None = None
     targets: tuple[str, ...] = ("onnx",)
     img_size: int | None = None
+    windows: Windows | None = None
     batch: int | None = 1
     preprocess: EmbeddedPreprocessing = "host"
     labels: str | Path | Sequence[str] | None = None
@@ -122,3 +127,4 @@ class ExportConfig:
             )
         if self.img_size is not None:
             check_size(self.img_size)
+        check_windows(self.windows)

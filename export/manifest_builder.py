@@ -118,6 +118,7 @@ def build_manifest(
         labels=labels,
         source=SourceCheckpoint(source.name, source.sha256),
         license=source.license,
+        windows=source.windows,
         tools={},
     )
 

@@ -168,8 +168,9 @@ class QuantizedPreparer:
     def _search_with_substitute(self, target: Target) -> QuantizedCandidate:
         """Search for an int8 network with an ONNX file in place of the target's own file.
 
-        The target's engine does not run on this machine; see `OnnxSubstitute`. Targets with the
-        same scheme share one search.
+        The target's engine does not run on this machine; see `OnnxSubstitute`. The ONNX file
+        quantizes the same tensors with the same scales, but to onnxruntime's data types. Targets
+        whose ONNX files have the same quantization scheme share one search.
         """
         if self.quantization.config.min_speedup is not None:
             raise RequestError(
@@ -185,6 +186,7 @@ class QuantizedPreparer:
                     workspace, self.quantization, self.measurements, self.progress
                 )
             self.measurements.candidates_by_scheme[substitute.scheme] = candidate
+        # The same recipe, in the data types of the target instead of onnxruntime's.
         return candidate.with_scheme(self.source.folded, target.scheme)
 
 

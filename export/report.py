@@ -135,6 +135,7 @@ def make_artifact_record(artifact: ExportedArtifact) -> dict[str, Any]:
         "model": manifest.model,
         "variant": manifest.variant,
         "img_size": manifest.img_size,
+        "windows": manifest.windows,
         "classes": len(manifest.labels),
         "engine": asdict(artifact.engine),
         "speed": None if artifact.speed is None else _speed_record(artifact.speed),

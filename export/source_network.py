@@ -55,7 +55,7 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     """
     config = plan.config
     checkpoint = _load_checkpoint(config, progress)
-    checkpoint = checkpoint.at_size(config.img_size or checkpoint.img_size)
+    checkpoint = _resize_checkpoint(checkpoint, config, progress)
     labels = _choose_labels(plan.labels, checkpoint)
     original = checkpoint.build()
     size = checkpoint.img_size
@@ -78,6 +78,25 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
     if path.is_file():
         progress.message(message)
     return load_checkpoint(path)
+
+
+def _resize_checkpoint(
+    checkpoint: Checkpoint, config: ExportConfig, progress: Progress
+) -> Checkpoint:
+    """Adapt a checkpoint to the requested image size and windows, and tell what was chosen."""
+    for note in checkpoint.notes:
+        progress.message(note)
+    resized = checkpoint.at_size(config.img_size or checkpoint.img_size, config.windows)
+    windows = resized.describe_windows()
+    if windows is None:
+        return resized
+    message = f"attention windows: {windows}"
+    if config.windows is None:
+        other = "scaled" if resized.windows == "checkpoint" else "checkpoint"
+        reason = checkpoint.default_windows_reason
+        message += f" ({reason}; --windows {other} makes another network)"
+    progress.message(message)
+    return resized
 
 
 def _choose_labels(

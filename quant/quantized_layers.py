@@ -113,7 +113,8 @@ class QuantizedLayer(nn.Module):
         zeros: Zero points of the weights, int64 (output channels,): all 0.
         bias: int32 or float32 (output channels,), or None.
         bias_scales: Scales of an int32 bias, float32 (output channels,): the scale of the input
-            times the scales of the weights. The attribute exists only if the bias is int32.
+            times the scales of the weights. The attribute exists only if the scheme has
+            int32 biases and the input is quantized.
     """
 
     weight: Tensor

@@ -83,7 +83,7 @@ def prepare_quantization(
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()
     if config.weights_only:
-        recipe = weights_only_recipe(checkpoint.sha256, checkpoint.img_size)
+        recipe = weights_only_recipe(checkpoint.sha256, checkpoint.img_size, checkpoint.windows)
     else:
         recipe = _read_or_calibrate(config, checkpoint, images, folded, progress)
     if config.val_data is not None:
@@ -106,9 +106,11 @@ def _read_or_calibrate(
         return _calibrate_recipe(config, checkpoint, images, folded, progress)
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
-        if (recipe.checkpoint_sha256, recipe.img_size) != (checkpoint.sha256, checkpoint.img_size):
+        calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
+        if calibrated != (checkpoint.sha256, checkpoint.img_size, checkpoint.windows):
             raise RequestError(
-                f"the recipe {config.recipe} was made for another checkpoint or image size",
+                f"the recipe {config.recipe} was made for another checkpoint, image size or kind of"
+                " attention windows",
                 "to make a new recipe, give --recipe the name of a file that does not exist yet",
             )
         progress.message(f"using the recipe {config.recipe}")
@@ -130,7 +132,8 @@ def _calibrate_recipe(
 ) -> Recipe:
     """Calibrate on the images. An interrupted calibration continues from a file in the cache."""
     calibration = images.calibration
-    identity = f"{checkpoint.sha256} {checkpoint.img_size} {calibration.sha256} {METHOD}"
+    network = f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows}"
+    identity = f"{network} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
     scales = calibrate(
@@ -148,4 +151,5 @@ def _calibrate_recipe(
         method=METHOD,
         calibration_sha256=calibration.sha256,
         calibration_count=len(calibration.pixels),
+        windows=checkpoint.windows,
     )

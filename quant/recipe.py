@@ -24,10 +24,12 @@ from pathlib import Path
 from tinyvit.errors import RequestError
 from tinyvit.files import write_atomically
 from tinyvit.serialization import parse_dataclass, read_json
+from tinyvit.variants import Windows
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file format. In version 2, keys and values got 7 bits, and the scales and shifts
-of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields."""
+of LayerNorms were folded (nn/fold.py), which changed the scales. Version 3 renamed fields. Version
+4 added `windows`."""
 MAX_BYTES = 4 * 2**20
 """Largest size of a recipe file."""
 WEIGHT_BITS = (4, 7, 8)
@@ -54,6 +56,8 @@ class Recipe:
         method: The method that chose the scales, such as "torchao HistogramObserver".
         calibration_sha256: Hex digest of the calibration images.
         calibration_count: Number of calibration images.
+        windows: Whether the attention windows of the network are those of the checkpoint, or were
+            scaled to the image size.
     """
 
     checkpoint_sha256: str
@@ -64,6 +68,7 @@ class Recipe:
     method: str
     calibration_sha256: str
     calibration_count: int
+    windows: Windows = "checkpoint"
 
     @property
     def weights_only(self) -> bool:
@@ -96,7 +101,9 @@ class Recipe:
         write_atomically(path, self.to_json())
 
 
-def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
+def weights_only_recipe(
+    checkpoint_sha256: str, img_size: int, windows: Windows = "checkpoint"
+) -> Recipe:
     """Return the recipe that quantizes all weights to 8 bits and leaves activations in float32.
 
     The recipe needs no calibration. 8 bits are safe on every processor here, because engines
@@ -105,6 +112,7 @@ def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
     Args:
         checkpoint_sha256: Hex digest of the checkpoint file.
         img_size: Input size in pixels.
+        windows: Whether the attention windows are those of the checkpoint, or were scaled.
     """
     return Recipe(
         checkpoint_sha256=checkpoint_sha256,
@@ -115,6 +123,7 @@ def weights_only_recipe(checkpoint_sha256: str, img_size: int) -> Recipe:
         method="weights only",
         calibration_sha256="",
         calibration_count=0,
+        windows=windows,
     )
 
 

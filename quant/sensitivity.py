@@ -96,7 +96,7 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
     """
     macs: dict[str, int] = {}
 
-    def make_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+    def make_layer_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(module: nn.Module, _: Any, output: Tensor) -> None:
             weight = module.get_parameter("weight")
             positions = output.numel() // len(weight)  # tokens, or pixels of the output
@@ -104,16 +104,25 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
 
         return count
 
+    def make_softmax_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def count(_: nn.Module, __: Any, output: Tensor) -> None:
+            # Each attention weight is a product over the channels of a head, and is used in one.
+            macs[name] = 2 * output.numel() * HEAD_DIM
+
+        return count
+
     handles = [
-        layer.register_forward_hook(make_hook(name)) for name, layer in quantizable_layers(folded)
+        layer.register_forward_hook(make_layer_hook(name))
+        for name, layer in quantizable_layers(folded)
+    ]
+    handles += [
+        attention.softmax.register_forward_hook(make_softmax_hook(name))
+        for name, attention in attention_modules(folded)
     ]
     with torch.inference_mode():
         folded(torch.zeros(1, 3, folded.img_size, folded.img_size))
     for handle in handles:
         handle.remove()
-    for name, attention in attention_modules(folded):
-        image_tokens = macs[f"{name}.proj"] // attention.proj.weight.numel()
-        macs[name] = 2 * image_tokens * attention.window_tokens * attention.num_heads * HEAD_DIM
     return macs
 
 

@@ -294,6 +294,8 @@ class Classifier:
             except ImageError as error:
                 return error
 
+        # The caller may overwrite an array or close a Pillow image before its turn comes: such
+        # images are copied at once.
         # Without a chunk, inputs for the next batch are prepared while the network runs.
         inputs = map_ahead(
             prepare,

@@ -61,7 +61,7 @@ def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> Tenso
     return TensorSpec(name, tuple(shape), dtype, layout)
 
 
-def read_fixed_precision(artifact: Artifact, options: RuntimeOptions, engine_name: str) -> str:
+def read_stated_precision(artifact: Artifact, options: RuntimeOptions, engine_name: str) -> str:
     """Read the precision of a file, and check that the options do not request another one.
 
     This is for engines that cannot change the precision of a file.

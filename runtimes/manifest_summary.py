@@ -11,6 +11,12 @@ _EMBEDDED_DESCRIPTIONS = {
 }
 """Describes which part of the preprocessing is inside the file, by `embedded_preprocessing`."""
 
+_WINDOWS_DESCRIPTIONS = {
+    "checkpoint": "as in the checkpoint; feature maps are padded where they do not fit",
+    "scaled": "scaled to the image size, with interpolated attention biases",
+}
+"""Describes the sizes of the attention windows, by `windows`."""
+
 
 def summarize_manifest(manifest: Manifest) -> dict[str, str]:
     """Describe everything in a manifest except the class labels.
@@ -27,6 +33,7 @@ def summarize_manifest(manifest: Manifest) -> dict[str, str]:
     return {
         "model": manifest.model,
         "variant": f"{manifest.variant}, {manifest.img_size} x {manifest.img_size} pixels",
+        "windows": _WINDOWS_DESCRIPTIONS[manifest.windows],
         "target": f"{manifest.target}, {manifest.precision}",
         "input": _describe_tensor(manifest.input),
         "output": _describe_tensor(manifest.output),

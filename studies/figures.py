@@ -31,13 +31,17 @@ from tinyvit.studies.figures_page import SUFFIXES, VARIANTS, FigureRecords, form
 from tinyvit.studies.peers import convert_with_executorch, convert_with_litert_torch, export_pair
 
 _BASELINES = {"peers-timm": ("timm", "timm-compiled"), "peers-tools": ("tool",)}
-"""Name of a record -> the baselines in it. `tinyvit.bench.record.BASELINES` explains them."""
+"""Name of a record -> the baselines in it, from `tinyvit.bench.record.BASELINES`.
+
+"tool" is the benchmark program of the artifact's engine."""
 _CONFIG = LatencyConfig(threads=(2,), runs=220, seconds=40, cold_starts=0)
 """Settings of the latency measurements; a measurement may replace some of them."""
 _BASELINE_RUNS = 24
 """Number of queries per artifact in records with baselines, which are slow to measure."""
-_INT8_FEATURES = ("VNNI", "AVX VNNI", "AVX2", "i8mm", "dotprod")
-"""Instruction sets that int8 kernels use, the best one of each architecture first."""
+_INT8_FEATURES = ("VNNI", "AVX2", "i8mm", "dotprod")
+"""Instruction sets that int8 kernels use, the best one of each architecture first.
+
+"VNNI" stands for AVX-512 VNNI and AVX VNNI."""
 _EXAMPLES = """\
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/
   python -m tinyvit.studies.figures --calib-data train/ --val-data val/ --peers --records kept/"""

@@ -55,7 +55,11 @@ def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     folder = tmp_path_factory.mktemp("demo_64")
     with shorten_timing():
-        return export_all(ExportConfig(model="demo", targets=("all",), img_size=64, output=folder))
+        return export_all(
+            ExportConfig(
+                model="demo", targets=("all",), img_size=64, windows="scaled", output=folder
+            )
+        )
 
 
 @pytest.fixture(scope="session")

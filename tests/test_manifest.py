@@ -53,7 +53,7 @@ MANIFEST = Manifest(
 
 
 DATA: dict[str, Any] = {
-    "format": 2,
+    "format": 3,
     "model": "demo",
     "variant": "tiny_vit_5m_224",
     "img_size": 224,
@@ -106,6 +106,7 @@ DATA: dict[str, Any] = {
         "measured_on": "",
         "forced": False,
     },
+    "windows": "checkpoint",
     "content_sha256": "ff",
     "manifest_sha256": "",
 }
@@ -174,7 +175,9 @@ def test_without_a_digest_it_is_not_intact() -> None:
     assert not Manifest.from_json(json.dumps(data)).is_intact
 
 
-@pytest.mark.parametrize("path", ["golden", "parity", "preprocess.mean", "preprocess.std"])
+@pytest.mark.parametrize(
+    "path", ["golden", "parity", "windows", "preprocess.mean", "preprocess.std"]
+)
 def test_a_manifest_that_leaves_out_a_field_is_refused(path: str) -> None:
     data = json.loads(TEXT)
     *parents, name = path.split(".")
@@ -201,9 +204,9 @@ def test_optional_parts_may_be_null(name: str) -> None:
         "3",
         '"x"',
         "{}",
-        '{"format": 2}',
+        '{"format": 3}',
         "[" * 100_000,
-        '{"format": 2, "labels": {}}',
+        '{"format": 3, "labels": {}}',
         '{"format": true}',
         '{"format": "2"}',
     ],
@@ -216,16 +219,16 @@ def test_texts_that_are_not_manifests_are_refused(text: str) -> None:
 
 def test_a_later_format_needs_an_upgrade() -> None:
     with pytest.raises(
-        ArtifactError, match=r"has format version 3, .* reads only version 2: upgrade"
+        ArtifactError, match=r"has format version 4, .* reads only version 3: upgrade"
     ):
-        Manifest.from_json(with_entry("format", 3))
+        Manifest.from_json(with_entry("format", 4))
 
 
 def test_an_earlier_format_needs_a_new_export() -> None:
     with pytest.raises(
-        ArtifactError, match=r"has format version 1, .* reads only version 2: export the file again"
+        ArtifactError, match=r"has format version 2, .* reads only version 3: export the file again"
     ):
-        Manifest.from_json(with_entry("format", 1))
+        Manifest.from_json(with_entry("format", 2))
 
 
 def test_a_large_manifest_is_refused_before_it_is_parsed() -> None:

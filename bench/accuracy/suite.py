@@ -14,7 +14,7 @@ from tinyvit.bench.accuracy.preprocess_check import check_preprocess
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.artifact_info import hash_artifact
 from tinyvit.bench.failures import Failures, collect_warnings
-from tinyvit.bench.record import PACKAGE, Record, current_time
+from tinyvit.bench.record import PACKAGE_VERSION, Record, current_time
 from tinyvit.data.dataset import Dataset
 from tinyvit.errors import TinyViTError
 from tinyvit.progress import Progress
@@ -156,7 +156,7 @@ def _make_empty_record(dataset: Dataset, config: SuiteConfig, date: str) -> Reco
     return Record(
         kind="accuracy",
         date=date,
-        package=PACKAGE,
+        package=PACKAGE_VERSION,
         device=machine.read_device_info(config.device_name),
         settings={
             "preprocess": config.evaluation.preprocess,

@@ -25,7 +25,7 @@ from tinyvit.bench.devices.process import make_device_error
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
-from tinyvit.bench.record import PACKAGE, LatencyResult, Record, current_time
+from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current_time
 from tinyvit.errors import RequestError
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files
@@ -71,7 +71,7 @@ def measure_on_android(
     return Record(
         kind="latency",
         date=date,
-        package=PACKAGE,
+        package=PACKAGE_VERSION,
         device=device_info,
         settings={
             "timed": NETWORK_ALONE,

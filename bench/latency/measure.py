@@ -26,7 +26,7 @@ from tinyvit.bench.latency.roofline import compute_peak_share, measure_peak_rate
 from tinyvit.bench.latency.scenarios import Clock, WallClock
 from tinyvit.bench.latency.timing import time_combinations
 from tinyvit.bench.record import (
-    PACKAGE,
+    PACKAGE_VERSION,
     BaselineResult,
     DeviceInfo,
     LatencyResult,
@@ -90,7 +90,7 @@ def measure_latency(
     return Record(
         kind="latency",
         date=date,
-        package=PACKAGE,
+        package=PACKAGE_VERSION,
         device=replace(device, clock_after_mhz=after.clock_mhz),
         settings=_describe_settings(config),
         warnings=tuple(dict.fromkeys(warnings)),

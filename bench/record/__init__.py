@@ -1,7 +1,8 @@
 """Benchmark records: the device, the date, and one result per artifact (exported model file).
 
 `tinyvit-bench latency --json` and `tinyvit-bench accuracy --json` print one record. The subcommands
-`report` and `compare` read records.
+`report` and `compare` read records. In a latency result, a baseline is another implementation, such
+as timm's model in PyTorch, that was timed alternately with the artifact.
 """
 
 from tinyvit.bench.record.accuracy import AccuracyResult, ClassAccuracy, ReferenceComparison
@@ -17,7 +18,7 @@ from tinyvit.bench.record.latency import (
     Scenario,
 )
 from tinyvit.bench.record.record import (
-    PACKAGE,
+    PACKAGE_VERSION,
     Record,
     RecordKind,
     Scalar,
@@ -27,7 +28,7 @@ from tinyvit.bench.record.record import (
 
 __all__ = [
     "BASELINES",
-    "PACKAGE",
+    "PACKAGE_VERSION",
     "AccuracyResult",
     "ArtifactInfo",
     "BaselineResult",

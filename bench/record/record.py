@@ -17,7 +17,7 @@ from tinyvit.serialization import parse_dataclass, parse_json
 
 SCHEMA = 2
 """Version of the JSON format. Records of another version are refused."""
-PACKAGE = f"tinyvit-edge {__version__}"
+PACKAGE_VERSION = f"tinyvit-edge {__version__}"
 """Name and version of this package, for `Record.package`."""
 MAX_BYTES = 256 * 2**20
 """Size of the largest record file that is read. A file may come from an untrusted source."""

@@ -37,7 +37,7 @@ def add_drop_path(model: TinyViT, rate: float) -> None:
             hook = _make_hook(block_rate, rows_per_image=1)
             block.conv3.register_forward_hook(hook)
         else:
-            hook = _make_hook(block_rate, rows_per_image=block.resolution**2)
+            hook = _make_hook(block_rate, rows_per_image=block.grid.resolution**2)
             for branch in (block.attn, block.mlp):
                 branch.register_forward_hook(hook)
 

@@ -178,4 +178,5 @@ def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Re
         method=METHOD,
         calibration_sha256=images.sha256,
         calibration_count=len(images.pixels),
+        windows=checkpoint.windows,
     )

@@ -121,7 +121,9 @@ def _make_student_from_checkpoint(
             f"{init.name} is a checkpoint of {init.variant.name}, not of {name}",
             "leave out --student, or use --init with another checkpoint",
         )
-    init = init.at_size(size or init.img_size)
+    if size is not None and size != init.img_size:
+        # The paper scales the windows when it goes on training at another size.
+        init = init.at_size(size, "scaled")
     model = init.build()
     # Without labels, the same number of classes is taken for the same classes.
     has_unlabeled_match = labels is None and num_classes == init.num_classes

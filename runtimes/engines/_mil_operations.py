@@ -24,7 +24,13 @@ from tinyvit.runtimes.engines._mil_quantization import (
     dequantize_constant,
     quantize,
 )
-from tinyvit.runtimes.engines._mil_types import Array, Operands, Operation, unsupported_error
+from tinyvit.runtimes.engines._mil_types import (
+    MAX_TENSOR_ELEMENTS,
+    Array,
+    Operands,
+    Operation,
+    unsupported_error,
+)
 
 OperationFunction = Callable[[Operands], Array]
 
@@ -159,6 +165,24 @@ def _clip(operands: Operands) -> Array:
     return np.asarray(np.clip(operands["x"], operands["alpha"], operands["beta"]))
 
 
+def _pad(operands: Operands) -> Array:
+    """Add a constant around the last dimensions; iOS15/tensor_operation.py.
+
+    `pad` has two numbers for each of these dimensions: of elements before and after the values.
+    """
+    inputs = operands["x"]
+    if operands.get("mode", "constant") != "constant":
+        raise unsupported_error(f"pad with mode {operands['mode']!s:.20}")
+    amounts = np.asarray(operands["pad"], np.int64).reshape(-1, 2)
+    if (amounts < 0).any() or (amounts > MAX_TENSOR_ELEMENTS).any():
+        raise ValueError("an amount of padding is out of range")
+    unchanged = np.zeros((inputs.ndim - len(amounts), 2), np.int64)
+    amounts = np.concatenate([unchanged, amounts])
+    check_result_size([size + int(added) for size, added in zip(inputs.shape, amounts.sum(1))])
+    value = float(operands.get("constant_val", 0))
+    return np.asarray(np.pad(inputs, amounts, constant_values=value))
+
+
 def _reduce_mean(operands: Operands) -> Array:
     """Average along the axes; iOS15/reduction.py."""
     axes = tuple(map(int, operands["axes"]))
@@ -174,6 +198,26 @@ def _relu(operands: Operands) -> Array:
 def _transpose(operands: Operands) -> Array:
     """Reorder the dimensions; iOS15/tensor_transformation.py."""
     return np.asarray(operands["x"].transpose([int(axis) for axis in operands["perm"]]))
+
+
+def _slice_by_index(operands: Operands) -> Array:
+    """Take a range along each dimension; iOS15/tensor_transformation.py."""
+    inputs = operands["x"]
+    if np.any(operands.get("squeeze_mask", False)):
+        raise unsupported_error("slice_by_index with squeeze_mask")
+    starts, ends = (np.array(operands[name], np.int64) for name in ("begin", "end"))
+    strides = np.array(operands.get("stride", np.ones(inputs.ndim)), np.int64)
+    is_from_start = np.broadcast_to(operands.get("begin_mask", False), inputs.ndim)
+    is_to_end = np.broadcast_to(operands.get("end_mask", False), inputs.ndim)
+    ranges = [
+        slice(
+            None if is_from_start[axis] else int(starts[axis]),
+            None if is_to_end[axis] else int(ends[axis]),
+            int(strides[axis]),
+        )
+        for axis in range(inputs.ndim)
+    ]
+    return np.asarray(inputs[tuple(ranges)])
 
 
 def _return_input(operands: Operands) -> Array:
@@ -215,11 +259,13 @@ OPERATIONS: dict[str, OperationFunction] = {
     "maximum": _make_elementwise(np.maximum),
     "minimum": _make_elementwise(np.minimum),
     "mul": _make_elementwise(np.multiply),
+    "pad": _pad,
     "quantize": quantize,
     "real_div": _make_elementwise(np.divide),
     "reduce_mean": _reduce_mean,
     "relu": _relu,
     "reshape": _return_input,
+    "slice_by_index": _slice_by_index,
     "softmax": _softmax,
     "squeeze": _return_input,
     "sub": _make_elementwise(np.subtract),

@@ -17,8 +17,9 @@ from flatbuffers.table import Table
 
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
-_MIN_HEADER_BYTES = 40
 _HEADER_FIELDS_OFFSET = 12
+_SHORT_HEADER_END = 40
+"""Position in the file after the header, which begins at byte 8 and is a part of the program."""
 _SEGMENT_SIZE_OFFSET = 32
 _HEADER_BYTES_WITH_SEGMENT_SIZE = 32
 """Older, shorter headers lack the size of the segments, which then extend to the file's end."""
@@ -115,7 +116,7 @@ def _read_header(data: bytes) -> tuple[int, int]:
         if header_bytes >= _HEADER_BYTES_WITH_SEGMENT_SIZE:
             (segment_bytes,) = struct.unpack_from("<Q", data, _SEGMENT_SIZE_OFFSET)
             file_end = segments_start + segment_bytes
-    if not _MIN_HEADER_BYTES <= program_end <= file_end <= len(data):
+    if not _SHORT_HEADER_END <= program_end <= file_end <= len(data):
         raise ValueError("it is shorter than its header states, or its parts overlap")
     return program_end, file_end
 

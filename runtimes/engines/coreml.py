@@ -23,7 +23,7 @@ from tinyvit.runtimes.engine_helpers import (
     closed_error,
     describe_unstated_precision,
     load_error,
-    read_fixed_precision,
+    read_stated_precision,
     run_error,
 )
 from tinyvit.runtimes.engines._mil_program import import_coremltools, read_signature
@@ -54,7 +54,7 @@ class CoreMLEngine(Engine):
             raise RequestError(
                 "Core ML chooses its number of threads itself", "leave --threads out"
             )
-        precision = read_fixed_precision(artifact, options, "Core ML")
+        precision = read_stated_precision(artifact, options, "Core ML")
         units = _COMPUTE_UNITS.get(options.device.lower(), options.device.upper())
         if units not in _COMPUTE_UNITS.values():
             raise RequestError(

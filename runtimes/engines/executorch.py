@@ -33,7 +33,7 @@ from tinyvit.runtimes.engine_helpers import (
     import_library,
     load_error,
     make_tensor_spec,
-    read_fixed_precision,
+    read_stated_precision,
     run_error,
 )
 from tinyvit.runtimes.engines._executorch_file import METHOD, read_checked_file
@@ -64,7 +64,7 @@ class ExecuTorchEngine(Engine):
                 f"the installed ExecuTorch has no device {options.device!r}",
                 "use --device cpu, or run the file in a build of ExecuTorch for that device",
             )
-        precision = read_fixed_precision(artifact, options, "ExecuTorch")
+        precision = read_stated_precision(artifact, options, "ExecuTorch")
         portable_lib = _import_portable_lib()
         file_bytes = read_checked_file(artifact)
         with _POOL_LOCK, _silence_executorch():

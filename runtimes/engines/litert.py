@@ -28,7 +28,7 @@ from tinyvit.runtimes.engine_helpers import (
     import_library,
     load_error,
     make_tensor_spec,
-    read_fixed_precision,
+    read_stated_precision,
     run_error,
 )
 from tinyvit.runtimes.engines import _tflite
@@ -54,7 +54,7 @@ class LiteRTEngine(Engine):
                 f"LiteRT has no device {options.device!r} here",
                 "use --device cpu, or run the file in an app that brings its own delegate",
             )
-        precision = read_fixed_precision(artifact, options, "LiteRT")
+        precision = read_stated_precision(artifact, options, "LiteRT")
         file_bytes = _tflite.read_checked_model(artifact.path)
         # LiteRT's own default is one thread.
         threads = options.threads or count_physical_cores()

@@ -26,7 +26,7 @@ from tinyvit.runtimes.engine_helpers import (
     import_library,
     load_error,
     make_tensor_spec,
-    read_fixed_precision,
+    read_stated_precision,
     run_error,
     shorten_message,
 )
@@ -71,7 +71,7 @@ class OnnxRuntimeEngine(Engine):
                 "pip install onnxruntime, or onnxruntime-gpu for a GPU",
             ),
         )
-        precision = read_fixed_precision(artifact, options, self.name)
+        precision = read_stated_precision(artifact, options, self.name)
         provider = _find_provider(options.device, onnxruntime.get_available_providers())
         threads = _choose_threads(provider, options)
         session = _create_session(onnxruntime, artifact, provider, threads)

@@ -26,7 +26,7 @@ from tinyvit.runtimes.engine_helpers import (
     describe_unstated_precision,
     load_error,
     make_tensor_spec,
-    read_fixed_precision,
+    read_stated_precision,
     run_error,
 )
 from tinyvit.runtimes.formats.sidecar import SidecarFormat
@@ -58,7 +58,7 @@ class TensorRTEngine(Engine):
         """Open an engine file; see `Engine.open`."""
         plan = _read_checked_plan(artifact)
         flavor = _find_flavor(artifact, plan)
-        precision = read_fixed_precision(artifact, options, "TensorRT")
+        precision = read_stated_precision(artifact, options, "TensorRT")
         tensorrt = cuda.import_tensorrt(flavor)
         driver = cuda.load_driver()
         gpu_number = _parse_gpu_number(options)

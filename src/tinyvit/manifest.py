@@ -15,8 +15,9 @@ from tinyvit.errors import ArtifactError
 from tinyvit.labels import MAX_CLASSES, Label
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
+from tinyvit.variants import Windows
 
-FORMAT = 2
+FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""
 
 MANIFEST_KEY = "tinyvit"
@@ -182,6 +183,8 @@ class Manifest:
         golden: Test inputs and expected logits, or None.
         parity: Result of the comparison at export, or None if nothing was compared.
         quantization: How the network was quantized; None for a float network.
+        windows: Whether the attention windows are those of the checkpoint, or were scaled to the
+            image size.
         content_sha256: Hex digest of the artifact's content without the manifest.
         format: Version of the JSON format.
         manifest_sha256: Hex digest of the manifest as the JSON states it; "" if this object was not
@@ -204,6 +207,7 @@ class Manifest:
     golden: GoldenVectors | None = None
     parity: Parity | None = None
     quantization: Quantization | None = None
+    windows: Windows = "checkpoint"
     content_sha256: str = ""
     format: int = FORMAT
     manifest_sha256: str = field(default="", compare=False)
@@ -249,7 +253,7 @@ class Manifest:
             _check_format(data)
             # The exporter always writes these fields, although the dataclass has defaults for them.
             # If they are missing, the defaults could give a wrong result without any error.
-            require_fields(data, ("golden", "parity"), "Manifest")
+            require_fields(data, ("golden", "parity", "windows"), "Manifest")
             require_fields(data.get("preprocess"), PREPROCESS_FIELDS, "preprocess")
             labels = _parse_label_columns(data.get("labels"))
             return parse_dataclass(cls, {**data, "labels": labels})

@@ -74,7 +74,7 @@ def _make_network(variant: str, img_size: int) -> TinyViT:
     """Return a network on the CPU: the demo model if it is this variant, else random weights."""
     demo = load_released(DEMO_MODEL)
     if demo.variant.name == variant:
-        return demo.at_size(img_size).build().eval()
+        return demo.at_size(img_size, "scaled").build().eval()
     return make_student(variant, None, None, 1000, img_size, 0).model.eval()
 
 

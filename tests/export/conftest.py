@@ -21,7 +21,8 @@ def demo_source() -> Any:
     from tinyvit.export.source_network import load_source_network
     from tinyvit.progress import NullProgress
 
-    plan = ExportPlan(ExportConfig(model="demo", img_size=64), artifacts=(), labels=None)
+    config = ExportConfig(model="demo", img_size=64, windows="scaled")
+    plan = ExportPlan(config, artifacts=(), labels=None)
     return load_source_network(plan, NullProgress())
 
 

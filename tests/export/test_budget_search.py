@@ -53,6 +53,7 @@ def artifacts(
         model="demo",
         targets=("onnx", "openvino"),
         img_size=64,
+        windows="scaled",
         quantization=quantization,
         output=tmp_path_factory.mktemp("int8"),
     )
@@ -78,6 +79,7 @@ def export_int8(crops: Path, recipe: Path, artifacts: dict[str, ExportedArtifact
         config = ExportConfig(
             model="demo",
             img_size=64,
+            windows="scaled",
             quantization=QuantizationConfig(**quantization_options),
             output=output,
         )

@@ -195,7 +195,12 @@ def test_eight_images_at_once(
     is_open = target.batch_sizes == "any"
     path = tmp_path / f"eight{target.suffix}"
     config = ExportConfig(
-        model="demo", targets=(name,), img_size=64, batch=None if is_open else 8, output=path
+        model="demo",
+        targets=(name,),
+        img_size=64,
+        windows="scaled",
+        batch=None if is_open else 8,
+        output=path,
     )
     with shorten_timing():
         export(config)

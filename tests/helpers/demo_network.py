@@ -28,7 +28,7 @@ Logits = npt.NDArray[np.float64]
 
 def load_demo() -> Checkpoint:
     """Return the demo's checkpoint at 64 pixels."""
-    return load_released("demo").at_size(SIZE)
+    return load_released("demo").at_size(SIZE, "scaled")
 
 
 def calibrate_on_noise(network: Any) -> Recipe:

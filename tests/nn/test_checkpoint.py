@@ -156,7 +156,7 @@ def test_demo_is_in_the_package() -> None:
 def test_another_size_interpolates_the_biases(
     state: State, save: Save, size: int, table: int
 ) -> None:
-    loaded = checkpoint.load_checkpoint(save(state)).at_size(size)
+    loaded = checkpoint.load_checkpoint(save(state)).at_size(size, "scaled")
     assert loaded.state_dict["stages.1.blocks.0.attn.attention_biases"].shape == (4, table)
     with torch.inference_mode():
         assert loaded.build()(torch.zeros(1, 3, size, size)).shape == (1, 7)
@@ -165,7 +165,7 @@ def test_another_size_interpolates_the_biases(
 def test_interpolation_is_that_of_the_paper(state: State, save: Save) -> None:
     loaded = checkpoint.load_checkpoint(save(state))
     biases = loaded.state_dict["stages.2.blocks.0.attn.attention_biases"].normal_()
-    resized = loaded.at_size(384).state_dict["stages.2.blocks.0.attn.attention_biases"]
+    resized = loaded.at_size(384, "scaled").state_dict["stages.2.blocks.0.attn.attention_biases"]
     expected = torch.nn.functional.interpolate(
         biases.view(1, 5, 14, 14), size=(24, 24), mode="bicubic"
     ).view(5, 576)

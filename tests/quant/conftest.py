@@ -25,7 +25,7 @@ def noise_images() -> torch.Tensor:
 @pytest.fixture(scope="session")
 def small_checkpoint() -> Checkpoint:
     """The checkpoint of the demo model at 64 pixels."""
-    return load_released("demo").at_size(64)
+    return load_released("demo").at_size(64, "scaled")
 
 
 @pytest.fixture(scope="session")

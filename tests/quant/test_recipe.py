@@ -37,7 +37,7 @@ def test_float_units_are_added() -> None:
     "change",
     [
         {"format": 1},
-        {"format": 2},
+        {"format": 3},
         {"weight_bits": 5},
         {"calibration_count": "many"},
         {"scales": {"a": -1.0}},

@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 import torch
 
 from tinyvit.studies.gpu.__main__ import main
+from tinyvit.studies.gpu.page import main as write_page
 from tinyvit.studies.gpu.record import NO_TIME, Part, Record, round_floats
 from tinyvit.studies.gpu.settings import PARTS, full_settings
 from tinyvit.studies.gpu.teachers import BUILDERS, command_line_name
@@ -183,3 +184,36 @@ def test_impossible_devices_are_refused(
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path / "record.json")]) == 1
     assert message in capsys.readouterr().err
+
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
+
+
+@pytest.mark.parametrize("record_file", sorted(RESULTS.glob("gpu-*.json")), ids=lambda p: p.stem)
+def test_the_pages_of_the_documentation_are_those_of_their_records(
+    record_file: Path, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.md"
+    assert write_page([str(record_file), "-o", str(page)]) == 0
+    assert page.read_text() == record_file.with_suffix(".md").read_text()
+    assert "| 5m_224, 1,000 classes | cuda, bfloat16, batch 256 | no teacher | 64.9 |" in (
+        page.read_text()
+    )
+
+
+def test_a_page_of_a_quick_run(record: dict[str, Any], tmp_path: Path) -> None:
+    path, page = tmp_path / "record.json", tmp_path / "page.md"
+    path.write_text(json.dumps(record))
+    assert write_page([str(path), "-o", str(page)]) == 0
+    assert "| 5m_224 | no teacher | 0 |" in page.read_text()
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", '{"machine": 1, "parts": {}}', "not JSON"])
+def test_a_file_that_is_no_record_is_refused(
+    content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(content)
+    assert write_page([str(path), "-o", str(tmp_path / "page.md")]) == 1
+    assert f"{path} is not a record of the GPU study" in capsys.readouterr().err
+    assert not (tmp_path / "page.md").exists()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from tinyvit.nn.window_grid import WindowGrid
 from tinyvit.variants import HEAD_DIM
 
 
@@ -91,20 +92,26 @@ class Attention(nn.Module):
         # distances, as many as tokens.
         self.attention_biases = nn.Parameter(torch.zeros(num_heads, self.window_tokens))
 
-    def forward(self, x: Tensor, bias_index: Tensor) -> Tensor:
+    def forward(self, x: Tensor, bias_index: Tensor, grid: WindowGrid) -> Tensor:
         """Compute attention within each window.
 
         Args:
-            x: Tokens (windows * window**2, dim), window by window, row by row in each window.
+            x: Tokens (B * resolution**2, dim) in row order.
             bias_index: Result of `make_bias_index(window)`, int32 (window**4,). Layers with windows
                 of the same size share it.
+            grid: The windows of the feature map.
 
         Returns:
             Tokens in the same order and shape, without the residual connection.
         """
         n, heads = self.window_tokens, self.num_heads
+        # In a folded network, whose LayerNorm has no scale and shift here, zeros stay zeros, so the
+        # padding can come after the LayerNorm. It does, because the LayerNorm of zeros divides 0 by
+        # the square root of its epsilon, which is 0 on some processors in float16.
+        normalizes_first = bool(grid.padding) and isinstance(self.qkv, SplitProjection)
+        x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)
-        q, k, v = self.qkv(self.norm(x))
+        q, k, v = self.qkv(x if normalizes_first else self.norm(x))
         # A single window gets no axis of its own, because onnxruntime can then remove transposes.
         if x.shape[0] == n:
             q, k, v = (t.reshape(n, heads, HEAD_DIM) for t in (q, k, v))
@@ -114,7 +121,11 @@ class Attention(nn.Module):
             transposed_k = k.permute(0, 2, 3, 1)
         weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
         mixed = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
-        return self.proj(mixed.reshape(-1, heads * HEAD_DIM))  # type: ignore[no-any-return]
+        mixed = mixed.reshape(-1, heads * HEAD_DIM)
+        if grid.padding:
+            # The padding is removed first, so that it is not projected.
+            return self.proj(grid.join(mixed))  # type: ignore[no-any-return]
+        return grid.join(self.proj(mixed))
 
 
 def make_bias_index(window: int) -> Tensor:

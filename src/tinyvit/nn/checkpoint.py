@@ -6,6 +6,7 @@ the paper's code, microsoft/Cream). Files of both layouts become a `Checkpoint` 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from tinyvit.nn.state_dicts import (
     recognize_layout,
     resize_state_dict,
 )
-from tinyvit.nn.weight_files import read_weights
+from tinyvit.nn.training_windows import find_training_windows
+from tinyvit.nn.weight_files import find_weight_file, read_weights
 from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
     Preprocess,
@@ -33,7 +35,7 @@ from tinyvit.preprocess import (
     timm_preprocess,
 )
 from tinyvit.serialization import parse_dataclass, require_fields
-from tinyvit.variants import Variant, check_size
+from tinyvit.variants import Variant, Windows, check_size, check_windows, compute_window_sizes
 
 CHECKPOINT_SUFFIXES = (".safetensors", ".pth", ".pt")
 """Endings of the names of checkpoint files."""
@@ -60,6 +62,11 @@ class Checkpoint:
         labels: Class labels, None if unknown.
         license: License of the weights, or "unknown".
         sha256: Hex digest of the file.
+        windows: "scaled" if the attention biases were interpolated by `at_size`, "checkpoint" if
+            the windows are those of the file.
+        default_windows: What `at_size` does with the windows by default.
+        default_windows_reason: Why that is the default, as a clause.
+        notes: What the user should know about how the file was read, as sentences.
     """
 
     name: str
@@ -73,6 +80,28 @@ class Checkpoint:
     labels: tuple[Label, ...] | None
     license: str
     sha256: str
+    windows: Windows = "checkpoint"
+    default_windows: Windows = "checkpoint"
+    default_windows_reason: str = ""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def window_sizes(self) -> tuple[int, int, int, int]:
+        """Sides of the attention windows of the four stages in tokens.
+
+        The first stage has no attention and does not use its number.
+        """
+        # A head has one bias for each token of a window.
+        second, third, fourth = (
+            math.isqrt(self.state_dict[f"stages.{i}.blocks.0.attn.attention_biases"].shape[1])
+            for i in (1, 2, 3)
+        )
+        return second, second, third, fourth
+
+    @property
+    def pads_windows(self) -> bool:
+        """Whether feature maps are padded, because windows do not fit in them."""
+        return self.window_sizes != compute_window_sizes(self.img_size)
 
     def build(self) -> TinyViT:
         """Create the network with these weights.
@@ -81,24 +110,26 @@ class Checkpoint:
             The network on the CPU, in eval mode.
         """
         with torch.device("meta"):
-            model = TinyViT(self.variant, self.num_classes, self.img_size)
+            model = TinyViT(self.variant, self.num_classes, self.img_size, self.window_sizes)
         model = model.to_empty(device="cpu")
         # `to_empty` leaves the index buffers without values, and no state dict contains them. They
         # are copied from a second network, which is created on the CPU.
-        cpu_network = TinyViT(self.variant, num_classes=1, img_size=self.img_size)
+        cpu_network = TinyViT(self.variant, 1, self.img_size, self.window_sizes)
         for name, index in cpu_network.named_buffers():
             if name.startswith("bias_index"):
                 model.get_buffer(name).copy_(index)
         model.load_state_dict(self.state_dict, strict=True)
         return model.eval()
 
-    def at_size(self, img_size: int) -> Checkpoint:
-        """Adapt the weights to another image size.
-
-        The attention biases are interpolated (see `resize_state_dict`).
+    def at_size(self, img_size: int, windows: Windows | None = None) -> Checkpoint:
+        """Adapt the checkpoint to another image size.
 
         Args:
             img_size: Side of the square input in pixels.
+            windows: What happens to the attention windows: "checkpoint" keeps their sizes and pads
+                feature maps, "scaled" interpolates the attention biases (see `resize_state_dict`)
+                to windows in proportion to the image size. None keeps the network as it is at the
+                checkpoint's own size, and selects `default_windows` at another size.
 
         Returns:
             A checkpoint for that size. Resize and crop become the defaults of the layout for the
@@ -107,18 +138,40 @@ class Checkpoint:
         Raises:
             RequestError: TinyViT cannot run at this size.
         """
-        if img_size == self.img_size:
+        check_windows(windows)
+        if img_size == self.img_size and windows is None:
             return self
         check_size(img_size)
+        resized = self if img_size == self.img_size else self._with_size(img_size)
+        windows = windows or self.default_windows
+        if windows == "checkpoint" or not resized.pads_windows:
+            return resized
         architecture = Architecture(self.variant, img_size, self.num_classes)
         state_dict = resize_state_dict(self.state_dict, architecture)
+        return replace(resized, state_dict=state_dict, windows="scaled")
+
+    def describe_windows(self) -> str | None:
+        """Describe what happened to the attention windows, for messages and reports.
+
+        Returns:
+            A clause; None if the windows fit and were not changed, so there was nothing to decide.
+        """
+        sides = ", ".join(map(str, self.window_sizes[1:]))
+        if self.windows == "scaled":
+            return f"scaled to {sides} tokens, with interpolated attention biases"
+        if self.pads_windows:
+            return f"{sides} tokens as in the checkpoint, with padded feature maps"
+        return None
+
+    def _with_size(self, img_size: int) -> Checkpoint:
+        """Change the image size and the sizes in the preprocessing, but not the weights."""
         preprocess = replace(
             _PREPROCESS_RULES[self.layout](img_size),
             mean=self.preprocess.mean,
             std=self.preprocess.std,
             interpolation=self.preprocess.interpolation,
         )
-        return replace(self, img_size=img_size, state_dict=state_dict, preprocess=preprocess)
+        return replace(self, img_size=img_size, preprocess=preprocess)
 
 
 def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
@@ -138,19 +191,25 @@ def load_checkpoint(path: Path, name: str | None = None) -> Checkpoint:
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
+    training = find_training_windows(
+        weights.metadata, weights.config, layout, architecture.img_size
+    )
     license_name = weights.metadata.get("license")
     return Checkpoint(
         name=name or path.stem,
         variant=architecture.variant,
-        img_size=architecture.img_size,
+        img_size=training.img_size,
         num_classes=architecture.num_classes,
         state_dict=complete_state_dict(state_dict, architecture, path),
         layout=layout,
         container=weights.container,
-        preprocess=_find_preprocess(weights.metadata, layout, architecture.img_size, path),
+        preprocess=_find_preprocess(weights.metadata, layout, training.img_size, path),
         labels=_find_labels(weights.metadata, architecture.num_classes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=sha256(path),
+        sha256=sha256(find_weight_file(path)),
+        default_windows=training.default,
+        default_windows_reason=training.reason,
+        notes=training.notes,
     )
 
 

@@ -64,7 +64,7 @@ def unfold_model(folded: TinyViT) -> TinyViT:
     Returns:
         A network in eval mode.
     """
-    model = TinyViT(folded.variant, folded.num_classes, folded.img_size).eval()
+    model = TinyViT(folded.variant, folded.num_classes, folded.img_size, folded.window_sizes).eval()
     for name, module in model.named_modules():
         if isinstance(module, ConvNorm):
             _unfold_batch_norm(module, folded.get_submodule(name))

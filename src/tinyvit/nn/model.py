@@ -24,6 +24,7 @@ from tinyvit.nn.layers import (
     map_to_tokens,
     tokens_to_map,
 )
+from tinyvit.nn.window_grid import WindowGrid
 from tinyvit.variants import Variant, compute_window_sizes
 
 
@@ -37,10 +38,11 @@ class Block(nn.Module):
             dim: Channels of the tokens.
             num_heads: Number of attention heads.
             window: Side of an attention window in tokens.
-            resolution: Side of the feature map in tokens, a multiple of `window`.
+            resolution: Side of the feature map in tokens. If it is not a multiple of `window`, the
+                attention pads the map (see `tinyvit.nn.window_grid`).
         """
         super().__init__()
-        self.dim, self.window, self.resolution = dim, window, resolution
+        self.grid = WindowGrid(window, resolution)
         self.attn = Attention(dim, num_heads, window)
         self.local_conv = ConvNorm(dim, dim, kernel=3, groups=dim)
         self.mlp = Mlp(dim)
@@ -55,36 +57,9 @@ class Block(nn.Module):
         Returns:
             Tokens in the same order and shape.
         """
-        windows = self._to_window_order(x)
-        x = x + self._to_row_order(self.attn(windows, bias_index))
-        x = map_to_tokens(self.local_conv(tokens_to_map(x, self.resolution)))
+        x = x + self.attn(x, bias_index, self.grid)
+        x = map_to_tokens(self.local_conv(tokens_to_map(x, self.grid.resolution)))
         return x + self.mlp(x)  # type: ignore[no-any-return]
-
-    def _to_window_order(self, x: Tensor) -> Tensor:
-        """Change the order of tokens from row by row of the image to window by window."""
-        return self._transpose_groups(x, self.window, self.resolution // self.window)
-
-    def _to_row_order(self, x: Tensor) -> Tensor:
-        """Change the order of tokens from window by window to row by row of the image."""
-        return self._transpose_groups(x, self.resolution // self.window, self.window)
-
-    def _transpose_groups(self, x: Tensor, rows: int, columns: int) -> Tensor:
-        """Reorder groups of tokens, without changing the order inside a group.
-
-        A group is the tokens of one image row inside one window. Windows that are side by side
-        share `window` image rows, each with `resolution // window` groups. In row order, the groups
-        of these windows form a matrix with one row per image row. In window order, they form the
-        transposed matrix, with one row per window.
-
-        Args:
-            x: Tokens (B * resolution**2, dim).
-            rows: Rows of that matrix in the order of `x`.
-            columns: Columns of that matrix in the order of `x`.
-        """
-        if self.window == self.resolution:
-            return x  # With a single window, both orders are the same.
-        reordered = x.reshape(-1, rows, columns, self.window * self.dim).transpose(1, 2)
-        return reordered.reshape(-1, self.dim)
 
 
 class ConvStage(nn.Module):
@@ -168,10 +143,15 @@ class TinyViT(nn.Module):
         variant: The architecture.
         num_classes: Number of classes.
         img_size: Side of the square input in pixels.
+        window_sizes: Sides of the attention windows of the four stages in tokens.
     """
 
     def __init__(
-        self, variant: Variant, num_classes: int = 1000, img_size: int | None = None
+        self,
+        variant: Variant,
+        num_classes: int = 1000,
+        img_size: int | None = None,
+        window_sizes: tuple[int, int, int, int] | None = None,
     ) -> None:
         """Create the network with random weights.
 
@@ -179,12 +159,17 @@ class TinyViT(nn.Module):
             variant: The architecture.
             num_classes: Number of classes.
             img_size: Side of the square input in pixels, a multiple of 32; by default that of the
-                variant. It determines the sizes of the windows and the number of attention biases.
+                variant.
+            window_sizes: Sides of the attention windows of the four stages in tokens, which
+                determine the number of attention biases; by default those of
+                `compute_window_sizes(img_size)`, which need no padding. The first stage has no
+                attention and does not use its number.
         """
         super().__init__()
         self.variant, self.num_classes = variant, num_classes
         self.img_size = img_size or variant.img_size
-        dims, window_sizes = variant.embed_dims, compute_window_sizes(self.img_size)
+        self.window_sizes = window_sizes or compute_window_sizes(self.img_size)
+        dims = variant.embed_dims
         self.patch_embed = PatchEmbed(dims[0])
         self.stages = nn.ModuleList([ConvStage(dims[0], variant.depths[0])])
         for i in (1, 2, 3):
@@ -193,14 +178,14 @@ class TinyViT(nn.Module):
                 dim=dims[i],
                 depth=variant.depths[i],
                 num_heads=variant.num_heads[i],
-                window=window_sizes[i],
+                window=self.window_sizes[i],
                 # The patch embedding divides the side by 4, each of these stages by 2.
                 resolution=self.img_size // (4 * 2**i),
             )
             self.stages.append(stage)
         self.head = Head(dims[3], num_classes)
         # Stages with windows of the same size share the index.
-        for window in sorted(set(window_sizes)):
+        for window in sorted(set(self.window_sizes)):
             self.register_buffer(f"bias_index_{window}", make_bias_index(window), persistent=False)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
-from tinyvit.serialization import parse_json
+from tinyvit.serialization import parse_json, read_json
 
 MAX_BYTES = 8 * 2**30
 """Larger files are refused. The largest training checkpoint of any variant (21M, with the state of
@@ -29,6 +29,15 @@ the optimizer and averaged weights) has 0.4 GB."""
 _CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "module")
 """Keys under which training checkpoints contain the state dict. If a file has several, the first of
 this list is used. Averaged weights come first, as in timm's loader."""
+
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weight files in folders of Hugging Face's layout. The first that exists is read."""
+
+_CONFIG_KEYS = ("architecture", "pretrained_cfg", "id2label", "num_classes", "model_args")
+"""A config.json with one of these keys describes a model of timm or Hugging Face."""
+
+_MAX_CONFIG_BYTES = 16 * 2**20
+"""A larger config.json is not read."""
 
 _MIN_TENSORS = 11
 """A mapping with fewer tensors is not a state dict of the network."""
@@ -71,26 +80,35 @@ class _YacsConfig(dict):  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class Weights:
-    """Content of a checkpoint file.
+    """Content of a checkpoint file or folder.
 
     Attributes:
-        tensors: Tensors by name. If a wrapper such as DataParallel has added a prefix to all names
-            in a file of `torch.save`, the names here are without this prefix.
-        container: Key under which the file contains the state dict; "" if the file itself is the
-            state dict.
-        metadata: All other values in the file.
+        tensors: Tensors of the network by name, without the prefix.
+        container: Keys under which the file contains the state dict, joined with "."; "" if the
+            file itself is the state dict.
+        prefix: What was removed from the names of the tensors, such as "module.".
+        metadata: All other values in the file as plain values: nested dicts and lists of strings,
+            numbers, booleans and None. Objects such as argparse.Namespace are dicts.
+        config: Content of the config.json of a model of timm or Hugging Face that is in the folder
+            or beside the file; {} if there is none.
+        ignored: What was left out, in words; for example "2 tensors of other modules
+            (criterion.weight, criterion.bias)".
     """
 
     tensors: dict[str, Tensor]
     container: str
+    prefix: str
     metadata: dict[str, Any]
+    config: dict[str, Any]
+    ignored: tuple[str, ...]
 
 
 def read_weights(path: Path) -> Weights:
-    """Read a checkpoint file. Its format is recognized by its content, not by its name.
+    """Read a checkpoint file or folder. The format of a file is recognized by its content.
 
     Args:
-        path: A safetensors file or a file of `torch.save`.
+        path: A safetensors file, a file of `torch.save`, or a folder of Hugging Face's layout: a
+            config.json and one of these files.
 
     Returns:
         The weights and the metadata.
@@ -100,6 +118,32 @@ def read_weights(path: Path) -> Weights:
             contains Python objects that could run code.
         MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
+    weights = _read_file(find_weight_file(path))
+    return replace(weights, config=_read_config(path))
+
+
+def find_weight_file(path: Path) -> Path:
+    """Return the file with the weights: `path` itself, or a file in the folder `path`."""
+    if path.is_dir():
+        for name in WEIGHT_FILES:
+            if (path / name).is_file():
+                return path / name
+    return path
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read config.json in the folder, or beside the file, if it describes a model."""
+    file = (path if path.is_dir() else path.parent) / "config.json"
+    try:
+        config = read_json(file, _MAX_CONFIG_BYTES)
+    except (OSError, ValueError):
+        return {}
+    is_model = isinstance(config, dict) and any(key in config for key in _CONFIG_KEYS)
+    return config if is_model else {}
+
+
+def _read_file(path: Path) -> Weights:
+    """Read one file of weights."""
     start = _read_start(path)
     if start.startswith((_ZIP_START, _PICKLE_START)):
         loaded = _read_torch(path, is_zip=start.startswith(_ZIP_START))
@@ -160,7 +204,7 @@ def _read_safetensors(path: Path) -> Weights:
             names = file.keys()
             tensors = {name: file.get_tensor(name) for name in names}
             metadata = _parse_metadata(file.metadata() or {})
-            return Weights(tensors, container="", metadata=metadata)
+            return Weights(tensors, "", "", metadata, config={}, ignored=())
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
@@ -229,18 +273,36 @@ def _find_state_dict(loaded: Any, path: Path) -> Weights:
         tensors = {str(key): value for key, value in candidate.items() if isinstance(value, Tensor)}
         if len(tensors) >= _MIN_TENSORS:
             metadata = {
-                key: value for key, value in entries.items() if not isinstance(value, Tensor)
+                key: _make_plain(value)
+                for key, value in entries.items()
+                if key != container and not isinstance(value, Tensor)
             }
-            return Weights(_remove_prefixes(tensors), container, metadata)
+            tensors, prefix = _remove_prefixes(tensors)
+            return Weights(tensors, container, prefix, metadata, config={}, ignored=())
     content = ", ".join(list(entries)[:5]) or type(loaded).__name__
     raise CheckpointError(f"{path} contains no state dict (top level: {content})", _SAVE_STATE_DICT)
 
 
-def _remove_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Remove the prefixes that wrappers add to all names."""
+def _make_plain(value: Any) -> Any:
+    """Convert objects to dicts, sequences to lists, and everything unknown to None."""
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): _make_plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_make_plain(entry) for entry in value]
+    return None
+
+
+def _remove_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
+    """Remove the prefixes that wrappers add to all names; return the new names and the prefix."""
+    removed = ""
     # Wrappers may be nested in any order, so a prefix may appear only after another is removed.
     for _ in _PREFIXES:
         for prefix in _PREFIXES:
             if all(key.startswith(prefix) for key in tensors):
                 tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
-    return tensors
+                removed += prefix
+    return tensors, removed

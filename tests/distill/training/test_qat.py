@@ -43,7 +43,7 @@ IMAGES = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
 @pytest.fixture(scope="module")
 def folded() -> TinyViT:
     """The demo model at 64 pixels, folded."""
-    return fold_model(load_released("demo").at_size(64).build())
+    return fold_model(load_released("demo").at_size(64, "scaled").build())
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,7 @@ def recipe(folded: TinyViT) -> Recipe:
 
 
 def test_unfolding_reverses_folding(folded: TinyViT) -> None:
-    original = load_released("demo").at_size(64).build()
+    original = load_released("demo").at_size(64, "scaled").build()
     back = unfold_model(folded)
     assert back.state_dict().keys() == original.state_dict().keys()
     again = fold_model(back)
@@ -136,7 +136,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
             parameter.add_(
                 0.01 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
             )
-    back = load_released("demo").at_size(64).build()
+    back = load_released("demo").at_size(64, "scaled").build()
     back.load_state_dict(make_checkpoint_state(network))
     with torch.inference_mode():
         expected, actual = (
@@ -149,7 +149,7 @@ def test_the_checkpoint_has_the_weights_that_were_trained(folded: TinyViT, recip
 def test_a_run_leaves_a_checkpoint_and_its_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = load_released("demo").at_size(32)
+    source = load_released("demo").at_size(32, "scaled")
     init = tmp_path / "init.safetensors"
     assert source.labels is not None
     save_checkpoint(init, source.state_dict, source.labels, source.preprocess, "mit")

@@ -1,0 +1,148 @@
+"""Finds out at which image size a checkpoint was trained, and how its windows follow the size.
+
+The weights tell only the sizes of the attention windows. A network that was trained at 288 pixels
+with timm has the windows of 224 pixels, because timm pads feature maps (`tinyvit.nn.window_grid`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tinyvit.variants import Windows, is_supported_size
+
+_SIZE_KEYS = ("img_size", "input_size", "image_size")
+"""Names under which training scripts store the image size. timm's train.py has the first two, and
+uses the second if the first is not set."""
+
+_SETTINGS_KEYS = ("args", "hyper_parameters", "hparams", "config")
+"""Keys of a checkpoint file under which training scripts store their settings."""
+
+_MAX_TEXT_LENGTH = 40
+"""Largest number of characters of a value in the file that a note contains."""
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """The image size of the training, and the default of `--windows`.
+
+    Attributes:
+        img_size: Side of the square image in pixels at which the network was trained. If the file
+            does not tell it, the size to which the windows of the weights belong.
+        default: How the windows follow another image size.
+        reason: Why that is the default, as a clause.
+        notes: What the user should know about the size, as sentences.
+    """
+
+    img_size: int
+    default: Windows
+    reason: str
+    notes: tuple[str, ...]
+
+
+def find_training_windows(
+    metadata: Mapping[str, Any], config: Mapping[str, Any], layout: str, window_img_size: int
+) -> TrainingWindows:
+    """Find the image size of the training and the default of `--windows`.
+
+    Args:
+        metadata: Everything in the checkpoint file besides the weights, as plain values.
+        config: Content of the `config.json` that belongs to the file; {} if there is none.
+        layout: Naming of the keys of the weights: "timm" or "official".
+        window_img_size: Side of the image in pixels whose scaled windows (see
+            `tinyvit.variants.compute_window_sizes`) are those of the weights.
+
+    Returns:
+        The image size and the default.
+    """
+    img_size, notes = _choose_size(list(_find_sizes(metadata, config)), window_img_size)
+    default, reason = _choose_default(metadata, layout, img_size, window_img_size)
+    return TrainingWindows(img_size, default, reason, notes)
+
+
+def _choose_size(
+    candidates: list[tuple[object, str]], window_img_size: int
+) -> tuple[int, tuple[str, ...]]:
+    """Choose one of the sizes that `_find_sizes` yielded; return it and notes for the user."""
+    if not candidates:
+        return window_img_size, ()
+    size, source = candidates[0]
+    if not isinstance(size, int) or not is_supported_size(size):
+        # The value may come from a hostile file, so it is escaped and shortened.
+        text = ascii(size)[:_MAX_TEXT_LENGTH]
+        note = (
+            f"the image size in {source} is {text}, at which TinyViT cannot be exported; "
+            f"{window_img_size} pixels are used instead, and --img-size chooses another size"
+        )
+        return window_img_size, (note,)
+    notes = (
+        f"the image size in {other_source} is {ascii(other)[:_MAX_TEXT_LENGTH]}, and in {source}"
+        f" {size}; {size} is used"
+        for other, other_source in candidates[1:]
+        if other != size
+    )
+    return size, tuple(notes)
+
+
+def _choose_default(
+    metadata: Mapping[str, Any], layout: str, img_size: int, window_img_size: int
+) -> tuple[Windows, str]:
+    """Return the default of `--windows`, and the reason for it."""
+    if img_size != window_img_size:
+        return "checkpoint", f"the network was trained so, at {img_size} pixels"
+    if layout == "timm":
+        return "checkpoint", "timm's TinyViT does so"
+    if _find_paper_size(metadata) is not None:
+        return "scaled", "the paper's training code does so"
+    return "checkpoint", "the file does not tell how it was trained"
+
+
+def _find_sizes(
+    metadata: Mapping[str, Any], config: Mapping[str, Any]
+) -> Iterator[tuple[object, str]]:
+    """Yield the image sizes in the file with a description of their source, the surest first.
+
+    A size is the side in pixels; anything else is yielded as it is in the file.
+    """
+    preprocess = metadata.get("preprocess")
+    if isinstance(preprocess, Mapping) and "size" in preprocess:
+        yield _read_size(preprocess["size"]), "the preprocessing in the checkpoint"
+    paper_size = _find_paper_size(metadata)
+    if paper_size is not None:
+        yield paper_size, "the training configuration in the checkpoint"
+    for settings in (*(metadata.get(key) for key in _SETTINGS_KEYS), metadata):
+        size = _find_size(settings)
+        if size is not None:
+            yield size, "the training arguments in the checkpoint"
+    for settings in (config.get("model_args"), config.get("pretrained_cfg"), config):
+        size = _find_size(settings)
+        if size is not None:
+            yield size, "config.json"
+
+
+def _find_paper_size(metadata: Mapping[str, Any]) -> object | None:
+    """Return DATA.IMG_SIZE of the paper's configuration; None if there is none."""
+    config = metadata.get("config")
+    data = config.get("DATA") if isinstance(config, Mapping) else None
+    return _read_size(data.get("IMG_SIZE")) if isinstance(data, Mapping) else None
+
+
+def _find_size(settings: object) -> object | None:
+    """Return the image size in the settings of a training script; None if there is none."""
+    if not isinstance(settings, Mapping):
+        return None
+    sizes = (_read_size(settings.get(key)) for key in _SIZE_KEYS)
+    return next((size for size in sizes if size is not None), None)
+
+
+def _read_size(value: object) -> object | None:
+    """Return the side of a square image; a value of another form is returned as it is.
+
+    timm stores a side, (height, width), or (channels, height, width).
+    """
+    if isinstance(value, (list, tuple)) and len(value) in (2, 3):
+        height, width = value[-2:]
+        is_square = isinstance(height, int) and height == width
+        return height if is_square else (height, width)
+    return value

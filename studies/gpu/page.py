@@ -1,0 +1,206 @@
+"""Writes a record of the GPU study as a Markdown page.
+
+python -m tinyvit.studies.gpu.page docs/results/gpu-h200.json -o docs/results/gpu-h200.md
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tinyvit.cli import make_parser, run_guarded
+from tinyvit.errors import RequestError
+from tinyvit.files import write_atomically
+from tinyvit.serialization import parse_json
+
+_EXAMPLES = "  python -m tinyvit.studies.gpu.page gpu.json -o gpu.md"
+_MAX_RECORD_BYTES = 2**24
+
+_Row = dict[str, Any]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Args:
+        argv: Command-line arguments; None takes those of the process.
+
+    Returns:
+        The exit code.
+    """
+    parser = make_parser(
+        "python -m tinyvit.studies.gpu.page",
+        "Write a record of the GPU study as a Markdown page.",
+        _EXAMPLES,
+    )
+    parser.add_argument("record", type=Path, help="a JSON file that the study wrote")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="the page to write")
+    return run_guarded(partial(_write_page, parser.parse_args(argv)))
+
+
+def format_page(record: dict[str, Any]) -> str:
+    """Format a record of the study.
+
+    Args:
+        record: The parsed record.
+
+    Returns:
+        The page, in Markdown. Measurements that were skipped or failed are left out.
+    """
+    machine, parts = record["machine"], record["parts"]
+    sections = (
+        _format_steps(parts["steps"]["rows"]),
+        _format_latency(parts["latency"]["rows"] + parts["compiled"]["rows"]),
+        _format_storing(parts["storing"]["rows"]),
+        _format_loops(parts["loops"]["rows"]),
+        _format_checks(part for part in parts.values()),
+    )
+    title = (
+        f"# {machine['gpu']}\n\n{machine['gpu']}, driver {machine['driver']}, CUDA"
+        f" {machine['cuda']}, torch {machine['torch']}; {machine['cpu']}; {record['date']}.\n\n"
+        "This page is written by `python -m tinyvit.studies.gpu.page` from the record beside it,"
+        " which\n`python -m tinyvit.studies.gpu` measured. All images are synthetic. Ratios are"
+        " medians of alternating runs."
+    )
+    return "\n\n".join((title, *sections)) + "\n"
+
+
+def _write_page(arguments: argparse.Namespace) -> int:
+    """Read the record and write the page."""
+    path: Path = arguments.record
+    try:
+        if path.stat().st_size > _MAX_RECORD_BYTES:
+            raise ValueError("it is too large")
+        page = format_page(parse_json(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RequestError(
+            f"{path} is not a record of the GPU study ({type(error).__name__}: {error})",
+            "give a file that python -m tinyvit.studies.gpu --out wrote",
+        ) from error
+    write_atomically(arguments.output, page)
+    return 0
+
+
+def _format_steps(rows: list[_Row]) -> str:
+    """Format the duration and the memory of training steps, with each source of the teacher."""
+    body = []
+    for row in _measured(rows):
+        for kind, result in row["kinds"].items():
+            memory = result["peak_memory_bytes"]
+            body.append(
+                (
+                    f"{_short(row['student'])}, {row['num_classes']:,} classes",
+                    f"{row['device']}, {row['precision']}, batch {row['batch']:,}",
+                    kind,
+                    f"{result['median_ms']:.1f}",
+                    f"{result['images_per_s']:,.0f}",
+                    _format_ratio(result.get("ratio_to_no_teacher")),
+                    _format_ratio(result.get("ratio_to_store")),
+                    "" if memory is None else f"{memory / 2**30:.1f}",
+                )
+            )
+    header = (
+        "student",
+        "device",
+        "teacher",
+        "ms",
+        "images/s",
+        "time / no teacher",
+        "time / store",
+        "peak GiB",
+    )
+    return "## Training steps\n\n" + _format_table(header, body)
+
+
+def _format_latency(rows: list[_Row]) -> str:
+    """Format the latency of eager and compiled networks, the two of one case side by side."""
+    cases: dict[tuple[str, str, int], dict[str, _Row]] = {}
+    for row in _measured(rows):
+        case = (row["variant"], row["precision"], row["batch"])
+        cases.setdefault(case, {})[row["mode"]] = row
+    body = []
+    for (variant, precision, batch), modes in cases.items():
+        compiled = modes.get("compiled")
+        body.append(
+            (
+                _short(variant),
+                precision,
+                str(batch),
+                f"{modes['eager']['median_ms']:.2f}" if "eager" in modes else "",
+                f"{compiled['median_ms']:.2f}" if compiled else "",
+                f"{compiled['compile_s']:.0f}" if compiled else "",
+            )
+        )
+    header = ("variant", "precision", "batch", "eager ms", "compiled ms", "compilation s")
+    intro = 'Compiled networks use `torch.compile(mode="reduce-overhead")`.\n\n'
+    return "## Latency in PyTorch\n\n" + intro + _format_table(header, body)
+
+
+def _format_storing(rows: list[_Row]) -> str:
+    """Format the throughput of storing logits, and of its steps."""
+    body = []
+    for row in _measured(rows):
+        results = {str(row.get("batch", "")): row} if "images_per_s" in row else _by_batch(row)
+        for batch, result in results.items():
+            rate = f"{result['images_per_s']:,.0f}"
+            body.append((row["step"], _short(row.get("teacher", "")), batch, rate))
+    return "## Storing logits\n\n" + _format_table(("step", "teacher", "batch", "images/s"), body)
+
+
+def _format_loops(rows: list[_Row]) -> str:
+    """Format the throughput of training loops that decode JPEG files."""
+    body = [
+        (_short(row["student"]), row["kind"], str(row["workers"]), f"{row['images_per_s']:,.0f}")
+        for row in _measured(rows)
+    ]
+    header = ("student", "teacher", "worker processes", "images/s")
+    return "## Training loops that decode JPEG files\n\n" + _format_table(header, body)
+
+
+def _format_checks(parts: Iterator[dict[str, Any]]) -> str:
+    """Format the largest value of each check and its limit."""
+    body = [
+        (check["name"], f"{check['value']:.1e}", f"{check['limit']:.0e}", _yes_no(check["passed"]))
+        for part in parts
+        for check in part["checks"]
+    ]
+    return "## Checks\n\n" + _format_table(("check", "value", "limit", "passed"), body)
+
+
+def _measured(rows: list[_Row]) -> list[_Row]:
+    """Return the rows with results: those without a status such as "skipped: time budget"."""
+    return [row for row in rows if "status" not in row]
+
+
+def _by_batch(row: _Row) -> dict[str, _Row]:
+    """Return the results of a row that has one for each batch size, such as "batch_16"."""
+    prefix = "batch_"
+    return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
+
+
+def _format_ratio(ratio: dict[str, float] | None) -> str:
+    """Format a ratio with its interval, or "" if there is none."""
+    if ratio is None:
+        return ""
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
+def _short(name: str) -> str:
+    """Return the name of a variant without the family's prefix; other names are unchanged."""
+    return name.removeprefix("tiny_vit_")
+
+
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _format_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *body]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
