@@ -43,7 +43,8 @@ class RuntimeOptions:
             provider or an OpenVINO device. "auto" means the engine's `default_device`.
         threads: CPU threads for one inference, 1 to 1024; None for the engine's default.
         precision: Precision of the arithmetic: "float32", "bfloat16" or "float16"; None for the
-            precision in the artifact's manifest.
+            precision in the artifact's manifest. For a float16 artifact, None also allows bfloat16,
+            which is faster on some processors.
         cache: Folder in which an engine keeps the files that it compiles for this device, so that
             the artifact opens faster the next time. It is created if it does not exist. Engines
             execute the files in it without a check, so nobody else should be able to write to it.

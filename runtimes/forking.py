@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cache
+from functools import cache, partial
 from weakref import WeakSet
 
 _PROTECTED: WeakSet[object] = WeakSet()
@@ -44,20 +44,23 @@ def keep_forever(owner: object) -> None:
 def _register_hook() -> None:
     """Have `_protect_this_child` called in each child, from the first opened artifact on."""
     if hasattr(os, "register_at_fork"):  # Windows has no fork
-        os.register_at_fork(after_in_child=_protect_this_child)
+        os.register_at_fork(after_in_child=partial(_protect_this_child, ctypes.CDLL(None)))
 
 
-def _protect_this_child() -> None:
-    """Keep what the parent opened. This is called in each child that `os.fork` creates."""
+def _protect_this_child(c_library: ctypes.CDLL) -> None:
+    """Keep what the parent opened. This is called in each child that `os.fork` creates.
+
+    The C library was loaded before the fork, because another thread may have held the lock of the
+    loader at that moment.
+    """
     for owner in list(_PROTECTED):
         keep_forever(owner)
     _PROTECTED.clear()
-    _skip_static_destructors()
+    _skip_static_destructors(c_library)
 
 
-def _skip_static_destructors() -> None:
+def _skip_static_destructors(c_library: ctypes.CDLL) -> None:
     """Make this process end right after Python's own cleanup, with the exit code unchanged."""
-    c_library = ctypes.CDLL(None)
     on_exit = getattr(c_library, "on_exit", None)  # only glibc has it
     if on_exit is not None:
         for name in _EXIT_FUNCTIONS:

@@ -108,7 +108,8 @@ def test_a_heic_photo_names_the_package_that_decodes_it(
     hide_pillow_heif(monkeypatch)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     (tmp_path / name).write_bytes(HEIC)
-    for source in (tmp_path / name, HEIC):
+    (tmp_path / "unusual.heic").write_bytes(b"an unknown variant of the format")
+    for source in (tmp_path / name, HEIC, tmp_path / "unusual.heic"):
         assert "is a HEIC photo" in explain(source)
         assert "pip install pillow-heif" in explain(source)
 

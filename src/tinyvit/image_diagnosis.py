@@ -28,6 +28,7 @@ _NOT_MISSING = (errno.EACCES, errno.EPERM, errno.EIO, errno.ELOOP, errno.ESTALE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_\s-]{64,}=*\s*")
 _HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1".split())
+_HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 _AVIF_BRANDS = frozenset(b"avif avis".split())
 
 
@@ -114,7 +115,8 @@ def explain_unknown_format(head: bytes, name: str) -> ImageError:
         head: The first `HEAD_BYTES` bytes of the file.
         name: Description of the file.
     """
-    if is_heif(head) and find_spec("pillow_heif") is None:
+    may_be_heif = is_heif(head) or name.lower().endswith(_HEIF_SUFFIXES)
+    if may_be_heif and find_spec("pillow_heif") is None:
         return ImageError(
             f"{name} is a HEIC photo, which Pillow cannot decode by itself",
             "pip install pillow-heif, or convert it to JPEG",
