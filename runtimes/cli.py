@@ -194,16 +194,23 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
 
 
 def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """List the images, each as (name, path); a folder without images gives (name, error)."""
-    from tinyvit.data.listing import list_images
+    """List the images, each as (name, path); a folder without images gives (name, error).
+
+    The number of images in each folder, and what was skipped there, is printed on stderr.
+    """
+    from tinyvit.data.listing import read_listing
     from tinyvit.runtimes.image_arguments import find_folder
 
     images: list[tuple[str, Path | ImageError]] = []
     for argument in arguments:
         folder = find_folder(argument)
         try:
-            files = [Path(argument)] if folder is None else list_images(folder)
-            images += [(str(file), file) for file in files]
+            if folder is None:
+                images.append((argument, Path(argument)))
+                continue
+            listing = read_listing(folder)
+            print(f"{argument}: {listing.describe()}", file=sys.stderr)
+            images += [(str(file), file) for file in listing.images]
         except ImageError as error:
             images.append((argument, error))
     return images
