@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
+from tinyvit.files import expand_home
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
+from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.processor import check_this_processor_for_int8
 
@@ -117,4 +119,8 @@ def open_runtime(
         options = replace(options, device=engine.default_device)
     if options.device == "cpu":
         check_this_processor_for_int8(artifact.manifest)
-    return engine.open(artifact, options)
+    if options.cache is not None:
+        options = replace(options, cache=expand_home(options.cache))
+    runtime = engine.open(artifact, options)
+    protect_in_children(runtime)
+    return runtime
