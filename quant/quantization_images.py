@@ -7,16 +7,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tinyvit.data.calibration_images import Pixels
+from tinyvit.files import find_cache_folder
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
@@ -50,16 +49,6 @@ NOT_MEASURED = (
     " made from the network itself, which takes minutes"
 )
 """Message of an export that does not compare int8 with float32."""
-
-
-def find_cache_folder() -> Path:
-    """Return the folder for results whose computation takes minutes.
-
-    The folder is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
-    """
-    cache = os.environ.get("TINYVIT_CACHE")
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
 
 
 @dataclass(frozen=True)
