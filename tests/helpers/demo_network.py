@@ -17,6 +17,7 @@ from tinyvit.export.manifest_builder import build_manifest
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest, Precision
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.hub import load_released
+from tinyvit.preprocess_settings import PreprocessSource
 from tinyvit.quant.calibration import calibrate
 from tinyvit.quant.quantized_network import with_exact_arithmetic
 from tinyvit.quant.recipe import Recipe
@@ -44,13 +45,14 @@ def shorten(checkpoint: Checkpoint) -> Checkpoint:
     return replace(checkpoint, variant=variant, state_dict=state_dict)
 
 
-def load_demo(name: str = "demo") -> Checkpoint:
+def load_demo(name: str = "demo", options: PreprocessSource | None = None) -> Checkpoint:
     """Return the shortened demo model at 224 pixels.
 
     Args:
         name: The name that the code under test requests, which must be "demo".
+        options: Settings of the preprocessing that the code under test requests.
     """
-    return shorten(load_released(name))
+    return shorten(load_released(name, options))
 
 
 def load_small_demo() -> Checkpoint:
