@@ -94,8 +94,8 @@ def compare_with_float32(artifact: Artifact, float32: Artifact) -> SpeedComparis
         Both latencies.
     """
     with (
-        open_runtime(artifact, None, ONE_THREAD) as runtime,
-        open_runtime(float32, None, ONE_THREAD) as float32_runtime,
+        open_runtime(artifact, options=ONE_THREAD) as runtime,
+        open_runtime(float32, options=ONE_THREAD) as float32_runtime,
     ):
         batch = random_input(runtime.inputs[0].shape, runtime.inputs[0].dtype)
         return _time_alternately(

@@ -96,7 +96,7 @@ def open_for_parity(target: Target, artifact: Artifact, graph: Graph) -> Iterato
     manifest = artifact.manifest
     assert manifest is not None
     if target.parity_method == "engine":
-        runtime = open_runtime(artifact, None, ONE_THREAD)
+        runtime = open_runtime(artifact, options=ONE_THREAD)
     elif target.parity_method == "reference":
         runtime = open_runtime(artifact, target.reference_engine)
     else:
@@ -119,8 +119,8 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
         manifest: The artifact's manifest, with golden vectors.
 
     Returns:
-        The largest absolute difference of a logit, and the names of the network and the engine
-        that were compared.
+        The largest absolute difference of a logit, rounded to two digits, and the names of the
+        network and the engine that were compared.
 
     Raises:
         ArtifactError: The difference is above the tolerance of the golden vectors.
@@ -140,7 +140,8 @@ def measure_parity(runtime: Runtime, manifest: Manifest) -> Parity:
             f"in {engine}, logits differ by {largest:.2g}, and {golden.tolerance:.2g} is allowed",
             "report this, with the model's variant and the output of pip list",
         )
-    return Parity(float(f"{largest:.1e}"), reference, engine)
+    two_digits = float(f"{largest:.1e}")
+    return Parity(max_abs_diff=two_digits, reference=reference, engine=engine)
 
 
 def _describe_reference(manifest: Manifest) -> str:

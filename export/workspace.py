@@ -118,6 +118,8 @@ def open_workspace(source: SourceNetwork, target: Target) -> Iterator[Workspace]
     Yields:
         The workspace, which has no artifacts yet.
     """
-    manifest = build_manifest(source.checkpoint, source.labels, source.graph.batch, "host")
+    manifest = build_manifest(
+        source.checkpoint, source.labels, source.graph.batch, embedded_preprocessing="host"
+    )
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         yield Workspace(Path(folder), target, source.folded, source.graph, manifest)

@@ -7,16 +7,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from tinyvit.data.calibration_images import Pixels
+from tinyvit.files import find_cache_folder
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
@@ -43,16 +42,6 @@ CLASS_WEIGHT = 0.1
 """`SyntheticConfig.class_weight` of synthetic measurement images. It is large enough that the
 network has one clearly largest logit for each image. Agreement on such images shows whether int8
 works at all; only --val-data shows how much accuracy it costs (docs/int8.md)."""
-
-
-def find_cache_folder() -> Path:
-    """Return the folder for results whose computation takes minutes.
-
-    The folder is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
-    """
-    cache = os.environ.get("TINYVIT_CACHE")
-    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
 
 
 @dataclass(frozen=True)

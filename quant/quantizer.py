@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from tinyvit.errors import RequestError
+from tinyvit.files import find_cache_folder
 from tinyvit.labels import Label
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
@@ -24,7 +25,6 @@ from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
 from tinyvit.quant.quantization_images import (
     QuantizationImages,
     ReportingBatches,
-    find_cache_folder,
 )
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
 from tinyvit.quant.validation_data import read_validation_set

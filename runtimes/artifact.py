@@ -13,12 +13,17 @@ from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import ArtifactError, RequestError
+from tinyvit.files import expand_home
 from tinyvit.manifest import Manifest
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.formats import Format
+from tinyvit.variants import DEMO_MODEL, find_released
 
 _HEAD_BYTES = 4096
 """Number of bytes at the beginning of a file from which formats are recognized."""
+
+_CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".tar")
+"""Suffixes of files that training writes, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +82,7 @@ def read_artifact(path: str | Path) -> Artifact:
             f"an object of type {type(path).__name__} is not a path",
             f"give the path of an exported file ({known_suffixes()})",
         )
-    path = Path(path)
+    path = expand_home(path)
     return Artifact(path, read_manifest(path))
 
 
@@ -93,13 +98,18 @@ def detect_format(path: str | Path) -> Format:
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
     """
-    path = Path(path)
+    path = expand_home(path)
     head = _read_head(path)
     for format in known_formats():
         if format.recognizes(path, head):
             return format
     if path.is_dir():
         raise ArtifactError(f"{path} is a folder", "give the exported file itself")
+    if path.suffix.lower() in _CHECKPOINT_SUFFIXES:
+        raise ArtifactError(
+            f"{path} is not an exported file; its suffix is that of a checkpoint",
+            f"export it first: tinyvit-export --checkpoint {path}",
+        )
     has_known_suffix = path.suffix.lower() in {format.suffix for format in known_formats()}
     cause = (
         f"{path} is damaged or incomplete, or its suffix is that of another format"
@@ -123,7 +133,7 @@ def read_manifest(path: str | Path) -> Manifest | None:
     Raises:
         ArtifactError: If the file or its manifest is damaged.
     """
-    path = Path(path)
+    path = expand_home(path)
     texts = detect_format(path).read_manifests(path)
     if len(texts) > 1:
         raise ArtifactError(
@@ -144,7 +154,7 @@ def content_sha256(path: str | Path) -> str:
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
     """
-    path, digest = Path(path), hashlib.sha256()
+    path, digest = expand_home(path), hashlib.sha256()
     detect_format(path).update_hash(path, digest)
     return digest.hexdigest()
 
@@ -162,7 +172,7 @@ def list_artifact_files(path: str | Path) -> tuple[Path, ...]:
     Raises:
         ArtifactError: If the file is missing or damaged, or if its format is not known.
     """
-    path = Path(path)
+    path = expand_home(path)
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     return (*files, *detect_format(path).list_companions(path))
 
@@ -181,7 +191,19 @@ def _read_head(path: Path) -> bytes:
             head = file.read(_HEAD_BYTES)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ArtifactError(f"{path} cannot be read ({reason})", "check the path") from error
+        raise ArtifactError(f"{path} cannot be read ({reason})", _find_remedy(path)) from error
     if not head:
         raise ArtifactError(f"{path} is empty: 0 bytes", "export it again")
     return head
+
+
+def _find_remedy(path: Path) -> str:
+    """Return what to do about a file that cannot be read; it may be the name of a model."""
+    try:
+        name = DEMO_MODEL if str(path) == DEMO_MODEL else find_released(str(path)).name
+    except RequestError:
+        return "check the path"
+    return (
+        f"export the model {name} first: tinyvit-export --model {path}; in Python,"
+        f" Classifier.from_pretrained({str(path)!r}) does that"
+    )

@@ -43,7 +43,8 @@ class RuntimeOptions:
             provider or an OpenVINO device. "auto" means the engine's `default_device`.
         threads: CPU threads for one inference, 1 to 1024; None for the engine's default.
         precision: Precision of the arithmetic: "float32", "bfloat16" or "float16"; None for the
-            precision in the artifact's manifest.
+            precision in the artifact's manifest. For a float16 artifact, None also allows bfloat16,
+            which is faster on some processors.
         cache: Folder in which an engine keeps the files that it compiles for this device, so that
             the artifact opens faster the next time. It is created if it does not exist. Engines
             execute the files in it without a check, so nobody else should be able to write to it.
@@ -58,6 +59,8 @@ class RuntimeOptions:
     cache: str | Path | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.threads, np.integer):
+            object.__setattr__(self, "threads", int(self.threads))
         is_thread_count = isinstance(self.threads, int) and 1 <= self.threads <= MAX_THREADS
         if self.threads is not None and not is_thread_count:
             raise RequestError(

@@ -6,7 +6,8 @@ wait in memory is limited. Results are in the order of the images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,12 +15,12 @@ from types import TracebackType
 from typing import Any, Literal, TypeAlias, overload
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.batching import run_in_batches
 from tinyvit.data.decoding import choose_decoding_threads, map_ahead
 from tinyvit.errors import ArtifactError, ImageError, RequestError
+from tinyvit.image_arrays import SupportsArray
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.labels import Label
 from tinyvit.manifest import EmbeddedPreprocessing, Manifest
@@ -31,9 +32,11 @@ from tinyvit.runtimes.image_arguments import (
     copy_if_reused,
     interpret_image_argument,
 )
+from tinyvit.runtimes.label_argument import LabelArgument
 from tinyvit.runtimes.model_io import Pixels, resolve_model_io
 from tinyvit.runtimes.predictions import Logits, Prediction, select_top_predictions
-from tinyvit.runtimes.registry import open_runtime
+from tinyvit.runtimes.pretrained import export_released
+from tinyvit.runtimes.reopening import ReopeningRuntime
 
 DEFAULT_BATCH_SIZE = 8
 """Number of images in one run of a file that accepts batches of any size."""
@@ -64,7 +67,9 @@ class ClassifierInfo:
 class Classifier:
     """An artifact opened for classifying images; a context manager that closes it.
 
-    Several threads may use it at the same time.
+    Several threads may use it at the same time. Calling it is calling `predict`. It can be copied,
+    pickled, and used in a child of `os.fork`: there, the file is opened again with the same engine
+    and options, so it must still exist, unchanged.
     """
 
     def __init__(  # noqa: PLR0913 (the public constructor mirrors the command line)
@@ -78,7 +83,7 @@ class Classifier:
         precision: str | None = None,
         cache: str | Path | None = None,
         preprocess: Preprocess | None = None,
-        labels: Sequence[str | Label] | None = None,
+        labels: LabelArgument | None = None,
     ) -> None:
         """Open an exported file.
 
@@ -86,7 +91,7 @@ class Classifier:
         (with a UserWarning) unless others are passed.
 
         Args:
-            path: Path of the file.
+            path: Path of the file; "~" at its beginning is the user's home folder.
             engine_name: Name of the engine, such as "onnxruntime"; None for the best installed one.
             device: "cpu", "gpu", "npu" or the engine's own name of a device; "auto" for the
                 engine's default.
@@ -95,14 +100,15 @@ class Classifier:
             precision: "float32", "bfloat16" or "float16"; None for the precision in the manifest.
             cache: Folder in which the engine keeps the files that it compiles.
             preprocess: Preprocessing to use instead of the file's own.
-            labels: Labels to use instead of the file's own, one for each class.
+            labels: Labels to use instead of the file's own, one for each class: a list of names, or
+                a dict from class index to name or from name to class index.
 
         Raises:
             ArtifactError: If the file cannot be opened, or is not an image classifier.
             RequestError: If an argument is invalid or does not match the file.
             MissingDependencyError: If no engine that opens the file is installed.
         """
-        if not isinstance(top_k, int) or top_k < 1:
+        if not isinstance(top_k, (int, np.integer)) or top_k < 1:
             raise RequestError(
                 f"top_k={top_k!r} is not allowed", "give a whole number of at least 1"
             )
@@ -110,15 +116,55 @@ class Classifier:
         self._path = artifact.path
         self._manifest = artifact.manifest
         options = RuntimeOptions(device=device, threads=threads, precision=precision, cache=cache)
-        self._runtime = open_runtime(artifact, engine_name, options)
+        self._runtime = ReopeningRuntime(artifact, engine_name, options)
         try:
             self._model_io = resolve_model_io(artifact, self._runtime, preprocess, labels)
         except BaseException:
             self._runtime.close()
             raise
         self._batch_size = self._model_io.batch_size or DEFAULT_BATCH_SIZE
-        self._top_k = min(top_k, len(self._model_io.labels))
+        self._top_k = min(int(top_k), len(self._model_io.labels))
         self._decoding_threads = choose_decoding_threads()
+
+    @classmethod
+    def from_pretrained(  # noqa: PLR0913 (the same parameters as the constructor)
+        cls,
+        name: str,
+        engine_name: str | None = None,
+        device: str = AUTO_DEVICE,
+        threads: int | None = None,
+        top_k: int = 5,
+        *,
+        precision: str | None = None,
+        cache: str | Path | None = None,
+    ) -> Classifier:
+        """Open a released model, which is downloaded and exported to ONNX the first time.
+
+        This needs `pip install 'tinyvit-edge[export]'`. The exported file is kept in the folder
+        $TINYVIT_CACHE, by default ~/.cache/tinyvit-edge; `describe().file` is its name. torch runs
+        only in another process.
+
+        Args:
+            name: Name of the model, such as "tinyvit_5m" (see tinyvit-export --list), or "demo" for
+                the small model in this package, which needs no download.
+            engine_name: Name of an engine that runs ONNX files; None for the best installed one.
+            device: As for the constructor.
+            threads: As for the constructor.
+            top_k: As for the constructor.
+            precision: As for the constructor.
+            cache: As for the constructor.
+
+        Returns:
+            The opened model.
+
+        Raises:
+            RequestError: If no model has this name, or an argument is invalid.
+            MissingDependencyError: If the extra "export" is not installed.
+            CheckpointError: If the model cannot be downloaded or exported.
+            ArtifactError: If the exported file cannot be opened.
+        """
+        path = export_released(name)
+        return cls(path, engine_name, device, threads, top_k, precision=precision, cache=cache)
 
     @property
     def preprocess(self) -> Preprocess:
@@ -146,7 +192,7 @@ class Classifier:
     @overload
     def predict(
         self,
-        x: str | Path | npt.NDArray[Any],
+        x: str | os.PathLike[str] | SupportsArray,
         *,
         channels: ChannelOrder = ...,
         on_error: OnError = ...,
@@ -165,9 +211,10 @@ class Classifier:
         """Predict the classes of one image or of many.
 
         Args:
-            x: One image: a file's path, a file's bytes, a Pillow image, or a uint8 array (height,
-                width, 3). Many images: a list, tuple or iterator of these, a uint8 array (n,
-                height, width, 3), or the path of a folder.
+            x: One image: a file's path, a file's bytes, a Pillow image, a uint8 array (height,
+                width, 3), or a tensor of torch, uint8 (3, height, width) or (height, width, 3).
+                Many images: a list, tuple, iterator, array of objects or pandas.Series of these, a
+                uint8 array or tensor with one more axis in front, or the path of a folder.
             channels: Order of the channels in arrays; OpenCV uses "bgr".
             on_error: "raise" raises ImageError for an image that cannot be read; "skip" returns
                 None in its place.
@@ -190,6 +237,8 @@ class Classifier:
                 raise result if is_single else add_index(result, len(results))
             results.append(None if isinstance(result, ImageError) else result)
         return results[0] if is_single else results
+
+    __call__ = predict
 
     def predict_each(
         self, images: Iterable[ImageSource], *, channels: ChannelOrder = "rgb"

@@ -199,15 +199,16 @@ def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageE
     The number of images in each folder, and what was skipped there, is printed on stderr.
     """
     from tinyvit.data.listing import read_listing
+    from tinyvit.runtimes.image_arguments import find_folder
 
     images: list[tuple[str, Path | ImageError]] = []
     for argument in arguments:
-        path = Path(argument)
+        folder = find_folder(argument)
         try:
-            if not path.is_dir():
-                images.append((str(path), path))
+            if folder is None:
+                images.append((argument, Path(argument)))
                 continue
-            listing = read_listing(path)
+            listing = read_listing(folder)
             print(f"{argument}: {listing.describe()}", file=sys.stderr)
             images += [(str(file), file) for file in listing.images]
         except ImageError as error:

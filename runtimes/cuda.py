@@ -155,7 +155,7 @@ def load_driver() -> Any:
     """
     try:
         library = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-        code = library.cuInit(0)
+        code = library.cuInit(0)  # The argument is reserved for flags and must be 0.
     except (OSError, AttributeError) as error:
         raise RequestError(
             "this machine has no CUDA driver", "run on a machine with an NVIDIA GPU"

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 from PIL import Image
 
 from tinyvit.data.listing import list_images
 from tinyvit.errors import ImageError, RequestError
-from tinyvit.images import ChannelOrder, ImageSource, describe_source, open_image
+from tinyvit.files import expand_home
+from tinyvit.image_arrays import SupportsArray, is_array_like, is_torch_tensor, to_numpy
+from tinyvit.image_diagnosis import describe_source
+from tinyvit.images import ChannelOrder, ImageSource, open_image
+
+_KINDS_OF_OBJECTS = "OTU"
+"""Kinds of numpy dtypes that are Python objects or strings, such as paths."""
 
 
 class ImageArgument(NamedTuple):
@@ -39,20 +45,67 @@ def interpret_image_argument(x: ImageSource | Iterable[ImageSource]) -> ImageArg
         RequestError: If `x` is neither one image nor many.
         ImageError: If `x` is a folder without images.
     """
-    if isinstance(x, (str, Path)) and Path(x).is_dir():
-        return ImageArgument(is_single=False, images=list_images(Path(x)))
-    if isinstance(x, np.ndarray) and x.ndim == 4:
-        return ImageArgument(is_single=False, images=iter(x))
-    if isinstance(x, (str, Path, bytes, bytearray, memoryview, Image.Image, np.ndarray)):
+    if isinstance(x, (str, os.PathLike)):
+        folder = find_folder(x)
+        if folder is not None:
+            return ImageArgument(is_single=False, images=list_images(folder))
         return ImageArgument(is_single=True, images=[x])
+    if isinstance(x, (bytes, bytearray, memoryview, Image.Image)):
+        return ImageArgument(is_single=True, images=[x])
+    if is_array_like(x):
+        return _interpret_array(x)
     is_open_file = hasattr(x, "read")
     is_unordered = isinstance(x, (Mapping, set, frozenset))
     if isinstance(x, Iterable) and not is_unordered and not is_open_file:
         return ImageArgument(is_single=False, images=x)
     raise RequestError(
         f"{describe_source(x)} is not an image",
-        "give a path, bytes, a Pillow image, a uint8 array, or a list of these; for an open file,"
-        " give the bytes that read() returns",
+        "give a path, bytes, a Pillow image, a uint8 array or tensor, or a list of these; for an"
+        " open file, give the bytes that read() returns",
+    )
+
+
+def find_folder(path: str | os.PathLike[str]) -> Path | None:
+    """Find the folder that a path leads to.
+
+    Args:
+        path: A path, or any other text.
+
+    Returns:
+        The folder; None if the path leads to a file or to nothing, or is no path at all.
+    """
+    text = os.fsdecode(path)
+    # os.path.isdir, unlike Path.is_dir, raises no error for text that is too long for a path.
+    if os.path.isdir(text):
+        return Path(text)
+    if text.startswith("~") and os.path.isdir(os.path.expanduser(text)):
+        return expand_home(text)
+    return None
+
+
+def _interpret_array(array: SupportsArray) -> ImageArgument:
+    """Decide whether an array holds one image, a batch of images, or paths and other objects."""
+    dimensions = len(array.shape)
+    if is_torch_tensor(array):
+        items: Iterable[ImageSource] = array  # type: ignore[assignment]  # tensors are iterable
+        is_batch = dimensions == 4
+        return ImageArgument(not is_batch, items if is_batch else [array])
+    values = to_numpy(array)
+    if values.dtype.kind == "S":
+        raise RequestError(
+            f"{describe_source(array)} may have lost bytes, because numpy removes zero bytes at"
+            " the end of each element",
+            "give a list of bytes objects",
+        )
+    if values.dtype.kind not in _KINDS_OF_OBJECTS:
+        return ImageArgument(dimensions != 4, iter(values) if dimensions == 4 else [values])
+    if dimensions == 0:
+        return interpret_image_argument(values.item())
+    if dimensions == 1:
+        return ImageArgument(is_single=False, images=list(values))
+    raise RequestError(
+        f"{describe_source(array)} has {dimensions} axes of objects",
+        "give paths or images in an array with one axis, or in a list",
     )
 
 
@@ -72,7 +125,7 @@ def copy_if_reused(
         The image itself if it is a path or immutable bytes, otherwise a copy; an ImageError if the
         image cannot be read.
     """
-    if isinstance(image, (str, Path, bytes)):
+    if isinstance(image, (str, os.PathLike, bytes)):
         return image
     if isinstance(image, (bytearray, memoryview)):
         return bytes(image)

@@ -7,7 +7,6 @@ This module combines the three and raises an error if they contradict each other
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -16,11 +15,12 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.labels import Label, imagenet_labels, numbered_labels
+from tinyvit.labels import Label, imagenet_labels
 from tinyvit.manifest import EmbeddedPreprocessing, TensorSpec
 from tinyvit.preprocess import Preprocess, timm_preprocess
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Runtime
+from tinyvit.runtimes.label_argument import LabelArgument, resolve_labels
 
 Pixels: TypeAlias = "npt.NDArray[np.float32] | npt.NDArray[np.uint8]"
 
@@ -71,7 +71,7 @@ def resolve_model_io(
     artifact: Artifact,
     runtime: Runtime,
     preprocess: Preprocess | None,
-    labels: Sequence[str | Label] | None,
+    labels: LabelArgument | None,
 ) -> ModelIO:
     """Combine what the manifest, the engine and the caller state about a classifier.
 
@@ -82,7 +82,7 @@ def resolve_model_io(
         artifact: The artifact.
         runtime: The same artifact, opened with an engine.
         preprocess: Preprocessing to use instead of the manifest's.
-        labels: Labels to use instead of the manifest's, one for each class.
+        labels: Labels to use instead of the manifest's, one for each class, in a list or a dict.
 
     Returns:
         The combined description.
@@ -111,7 +111,7 @@ def resolve_model_io(
         )
     _check_preprocess(preprocess, embedded_preprocessing, size, artifact)
     used_preprocess = preprocess or (manifest.preprocess if manifest else timm_preprocess(size))
-    used_labels = _resolve_labels(artifact, class_count, labels)
+    used_labels = resolve_labels(artifact, class_count, labels)
     if not manifest:
         _warn_of_assumptions(
             artifact,
@@ -241,32 +241,6 @@ def _check_preprocess(
         if preprocess:
             raise RequestError(cause, f"pass a Preprocess of size {size}")
         raise ArtifactError(cause, "export the file again")
-
-
-def _resolve_labels(
-    artifact: Artifact, class_count: int, labels: Sequence[str | Label] | None
-) -> tuple[Label, ...]:
-    """Return the caller's labels, or else the manifest's, or else ImageNet's, or else numbers."""
-    if isinstance(labels, str):
-        raise RequestError(
-            f"labels={labels!r} is a string, not a list of names",
-            "read the file first: tinyvit.labels.read_labels(Path(...))",
-        )
-    if labels is not None:
-        used_labels = tuple(Label(label) if isinstance(label, str) else label for label in labels)
-    elif artifact.manifest:
-        used_labels = artifact.manifest.labels
-    else:
-        used_labels = imagenet_labels(class_count) or numbered_labels(class_count)
-    if len(used_labels) != class_count:
-        cause = (
-            f"there are {len(used_labels)} labels, but {artifact.path.name} has"
-            f" {class_count} classes"
-        )
-        if labels is not None:
-            raise RequestError(cause, f"pass {class_count} labels")
-        raise ArtifactError(cause, "export the file again")
-    return used_labels
 
 
 def _is_same_shape(first: tuple[int | str, ...], second: tuple[int | str, ...]) -> bool:

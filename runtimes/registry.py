@@ -12,9 +12,11 @@ from pathlib import Path
 
 from tinyvit.discovery import list_plugins, load_plugin
 from tinyvit.errors import RequestError
+from tinyvit.files import expand_home
 from tinyvit.runtimes import engines
 from tinyvit.runtimes.artifact import Artifact, read_artifact
 from tinyvit.runtimes.base import AUTO_DEVICE, Engine, Runtime, RuntimeOptions
+from tinyvit.runtimes.forking import protect_in_children
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.processor import check_this_processor_for_int8
 
@@ -107,7 +109,7 @@ def open_runtime(
             f"use --runtime {' or '.join(usable_engines)}",
         )
     engine = get_engine(engine_name or usable_engines[0])
-    options = options or RuntimeOptions(AUTO_DEVICE)
+    options = options or RuntimeOptions(device=AUTO_DEVICE)
     if options.cache is not None and not engine.caches_compiled_files:
         raise RequestError(
             f"{engine.name} keeps no compiled files, so it does not support --cache",
@@ -117,4 +119,8 @@ def open_runtime(
         options = replace(options, device=engine.default_device)
     if options.device == "cpu":
         check_this_processor_for_int8(artifact.manifest)
-    return engine.open(artifact, options)
+    if options.cache is not None:
+        options = replace(options, cache=expand_home(options.cache))
+    runtime = engine.open(artifact, options)
+    protect_in_children(runtime)
+    return runtime

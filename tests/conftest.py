@@ -47,14 +47,14 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The ExportReport of the demo model at 64 pixels in float32 for all targets."""
+    """The ExportReport of the shortened demo model at 64 pixels in float32 for all targets."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
-    from tests.helpers.exports import shorten_timing
+    from tests.helpers.exports import shorten_demo, shorten_timing
     from tinyvit.export import ExportConfig, export_all
 
     folder = tmp_path_factory.mktemp("demo_64")
-    with shorten_timing():
+    with shorten_demo(), shorten_timing():
         return export_all(
             ExportConfig(
                 model="demo", targets=("all",), img_size=64, windows="scaled", output=folder
@@ -64,7 +64,7 @@ def demo_64_report(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="session")
 def demo_64_artifacts(demo_64_report: Any) -> dict[str, Any]:
-    """Target name -> ExportedArtifact of the demo model at 64 pixels, for the installed targets."""
+    """Target name -> ExportedArtifact of `demo_64_report`, for the installed targets."""
     return {artifact.manifest.target: artifact for artifact in demo_64_report.artifacts}
 
 

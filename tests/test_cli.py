@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
 import time
 from argparse import ArgumentTypeError
 from collections.abc import Callable
@@ -180,3 +182,33 @@ def test_the_handler_is_removed_after_the_command() -> None:
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert run_guarded(lambda: int(signal.getsignal(signal.SIGTERM) is signal.SIG_DFL)) == 0
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("redirections", [">&-", "2>&-", ">&- 2>&- <&-"])
+def test_a_command_may_run_with_closed_streams(tmp_path: Path, redirections: str) -> None:
+    """A file that the command opens must not get the descriptor of a closed stream."""
+    code = (
+        "import os, sys\n"
+        "from tinyvit.cli import run_guarded\n"
+        "def command():\n"
+        "    print('text')\n"
+        "    print('warning', file=sys.stderr)\n"
+        "    with open(sys.argv[1], 'w') as file:\n"
+        "        os.write(1, b'native output\\n')\n"
+        "        os.write(2, b'native output\\n')\n"
+        "        file.write('result')\n"
+        "    return 3 + (sys.stdout.encoding is None)\n"
+        "sys.exit(run_guarded(command))"
+    )
+    output = tmp_path / "result.txt"
+    process = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" "$2" {redirections}', sys.executable, code, str(output)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.returncode == 3
+    assert output.read_text() == "result"
+    assert process.stdout == ("text\nnative output\n" if redirections == "2>&-" else "")
+    assert process.stderr == ("warning\nnative output\n" if redirections == ">&-" else "")

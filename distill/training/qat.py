@@ -28,7 +28,7 @@ from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 
-TRAINING_SCHEME = QuantScheme(outputs="layers", attention=True)
+TRAINING_SCHEME = QuantScheme(quantized_outputs="all", attention=True)
 """The tensors that training quantizes: all that any export target quantizes. So the trained network
 is suitable for every target, including those that quantize fewer tensors."""
 CALIBRATION_COUNT = 256

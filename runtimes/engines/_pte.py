@@ -18,11 +18,13 @@ from flatbuffers.table import Table
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
 _HEADER_FIELDS_OFFSET = 12
-_SHORT_HEADER_END = 40
-"""Position in the file after the header, which begins at byte 8 and is a part of the program."""
+_MIN_PROGRAM_END = 40
+"""Smallest position at which the program may end: the header is a part of the program, and occupies
+bytes 8 to 40 of the file."""
 _SEGMENT_SIZE_OFFSET = 32
 _HEADER_BYTES_WITH_SEGMENT_SIZE = 32
-"""Older, shorter headers lack the size of the segments, which then extend to the file's end."""
+"""Size of a header that states the size of the segments. Older headers are shorter and do not state
+it; their segments extend to the end of the file."""
 
 _MAX_LENGTH = 10_000
 """Largest allowed number of entries in a vector, and of bytes in a name."""
@@ -116,7 +118,7 @@ def _read_header(data: bytes) -> tuple[int, int]:
         if header_bytes >= _HEADER_BYTES_WITH_SEGMENT_SIZE:
             (segment_bytes,) = struct.unpack_from("<Q", data, _SEGMENT_SIZE_OFFSET)
             file_end = segments_start + segment_bytes
-    if not _SHORT_HEADER_END <= program_end <= file_end <= len(data):
+    if not _MIN_PROGRAM_END <= program_end <= file_end <= len(data):
         raise ValueError("it is shorter than its header states, or its parts overlap")
     return program_end, file_end
 

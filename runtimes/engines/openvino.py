@@ -7,8 +7,10 @@ compiled model, and a difference from the options is an error.
 
 from __future__ import annotations
 
+import os
 import queue
-from functools import cache
+from collections.abc import Sequence
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,6 +20,7 @@ import numpy.typing as npt
 
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.manifest import TensorSpec
+from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
 from tinyvit.runtimes.engine_helpers import (
@@ -29,6 +32,7 @@ from tinyvit.runtimes.engine_helpers import (
     run_error,
     shorten_message,
 )
+from tinyvit.runtimes.forking import keep_forever
 from tinyvit.runtimes.formats.onnx import ONNX
 from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR, weights_path
 
@@ -59,15 +63,18 @@ class OpenVINOEngine(Engine):
         openvino = _import_openvino()
         core = shared_core()
         device = _find_device(options.device, core.available_devices)
-        properties = _make_properties(artifact, options, device)
+        precision = options.precision
+        if precision is None and _may_choose_precision(artifact, options):
+            capabilities = core.get_property(device, "OPTIMIZATION_CAPABILITIES")
+            precision = choose_16_bit_precision(device, capabilities, processor.read_flags())
+        properties = _make_properties(precision or "float32", options, device)
         compiled_model = _compile(core, artifact, device, properties)
-        precision = _read_precision(compiled_model, device, artifact, options)
         info = RuntimeInfo(
             engine=self.name,
             version=openvino.__version__,
             device=device,
             threads=_read_threads(compiled_model, device, options),
-            precision=precision,
+            precision=_read_precision(compiled_model, device, artifact, options),
         )
         return OpenVINORuntime(compiled_model, info, has_cache=options.cache is not None)
 
@@ -78,6 +85,9 @@ ENGINE = OpenVINOEngine()
 @cache
 def shared_core() -> Any:
     """Return the one openvino.Core of this process, which is never freed.
+
+    A child of `os.fork` gets a new one, because the threads of the inherited one do not exist in
+    it.
 
     Freeing several Cores can crash the process. A Core's CPU plugin installs a signal stack for the
     thread and, when the Core is freed, restores the previous signal stack. If the previous one
@@ -90,7 +100,16 @@ def shared_core() -> Any:
     Raises:
         MissingDependencyError: OpenVINO is not installed.
     """
-    return _import_openvino().Core()
+    core = _import_openvino().Core()
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=partial(_abandon_core, core))
+    return core
+
+
+def _abandon_core(core: Any) -> None:
+    """Replace an inherited Core. This is called in each child that `os.fork` creates."""
+    keep_forever(core)
+    shared_core.cache_clear()
 
 
 def _import_openvino() -> ModuleType:
@@ -140,14 +159,33 @@ def _may_choose_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
     return is_float16 and options.precision is None
 
 
-def _make_properties(artifact: Artifact, options: RuntimeOptions, device: str) -> dict[str, str]:
+def choose_16_bit_precision(
+    device: str, capabilities: Sequence[str], processor_flags: frozenset[str] | None
+) -> str:
+    """Choose the precision in which a float16 file is fastest, if the user requests none.
+
+    With "float16", OpenVINO's CPU plugin uses AVX-512 FP16 on processors that have it, which is
+    slower than float32 (docs/engines.md). Only AMX-FP16 makes float16 as fast as bfloat16.
+
+    Args:
+        device: OpenVINO's name of the device.
+        capabilities: The device's OPTIMIZATION_CAPABILITIES.
+        processor_flags: Result of `processor.read_flags`; None if they are unknown.
+
+    Returns:
+        "bfloat16" or "float16". OpenVINO takes float16 as a request for any 16-bit type: on
+        processors without one, it computes in float32.
+    """
+    has_amx_float16 = processor_flags is not None and "amx_fp16" in processor_flags
+    prefers_bfloat16 = device == "CPU" and "BF16" in capabilities and not has_amx_float16
+    return "bfloat16" if prefers_bfloat16 else "float16"
+
+
+def _make_properties(precision: str, options: RuntimeOptions, device: str) -> dict[str, str]:
     """Translate the options to OpenVINO's properties."""
-    # OpenVINO takes "f16" as the processor's own 16-bit float type. On x86 this is bfloat16, or
-    # float32 if the processor has no 16-bit type.
-    default_precision = "float16" if _may_choose_precision(artifact, options) else "float32"
     properties = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[options.precision or default_precision],
+        "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
     }
     if device == "CPU":
         properties[_DYNAMIC_QUANTIZATION] = "0"

@@ -15,7 +15,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import ModuleType
 
@@ -139,6 +139,7 @@ def run_guarded(command: Callable[[], int]) -> int:
     Returns:
         The exit code of the command; 1 after an error, Ctrl-C or a closed pipe; 143 after SIGTERM.
     """
+    _replace_closed_streams()
     try:
         with _raise_on_sigterm():
             exit_code = command()
@@ -160,6 +161,23 @@ def run_guarded(command: Callable[[], int]) -> int:
             traceback.print_exc()
         print(f"error: {_explain_error(error)}", file=sys.stderr)
         return 1
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device for each standard stream that the process was started without.
+
+    A shell closes them with `>&-`. Python then sets `sys.stdout` to None, and the next file that
+    the process opens gets the descriptor 1, to which native code prints.
+    """
+    for descriptor in range(3):
+        with suppress(OSError):
+            os.fstat(descriptor)
+            continue
+        os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            null = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 (open until the end)
+            setattr(sys, name, null)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -104,6 +104,31 @@ def write_atomically(path: Path, data: str | bytes) -> Path:
     return path
 
 
+def expand_home(path: str | os.PathLike[str]) -> Path:
+    """Replace "~" at the beginning of a path by the user's home folder, as a shell does.
+
+    Args:
+        path: A path of any kind. One that exists as it is written, such as an image in a folder
+            that is called "~", is not changed.
+
+    Returns:
+        The path.
+    """
+    text = os.fspath(path)
+    is_literal = not text.startswith("~") or os.path.lexists(text)
+    return Path(text if is_literal else os.path.expanduser(text))
+
+
+def find_cache_folder() -> Path:
+    """Return the folder for results whose computation takes minutes, and for exported models.
+
+    The folder is $TINYVIT_CACHE, or "tinyvit-edge" in the user's cache folder.
+    """
+    cache = os.environ.get("TINYVIT_CACHE")
+    user_cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(cache or f"{user_cache}/tinyvit-edge").expanduser()
+
+
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Check that an output path may be written.
 

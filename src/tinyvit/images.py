@@ -8,26 +8,35 @@ correctly raises an ImageError. Pillow's global settings are not changed.
 from __future__ import annotations
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from tinyvit.errors import ImageError, RequestError
+from tinyvit.image_arrays import ChannelOrder as ChannelOrder
+from tinyvit.image_arrays import SupportsArray, convert_array, is_array_like, to_numpy
+from tinyvit.image_diagnosis import (
+    HEAD_BYTES,
+    describe_source,
+    explain_unknown_format,
+    explain_unreadable,
+    find_file,
+    is_heif,
+)
 
 ImageSource: TypeAlias = (
-    "str | Path | bytes | bytearray | memoryview | Image.Image | npt.NDArray[Any]"
+    "str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | SupportsArray"
 )
-"""Anything that `open_image` accepts: the path or the bytes of a file, a Pillow image, an array."""
-
-ChannelOrder: TypeAlias = Literal["rgb", "bgr"]
-"""Order of the color channels of an array; OpenCV uses "bgr"."""
+"""Anything that `open_image` accepts: the path or the bytes of a file, a Pillow image, an array, a
+tensor."""
 
 MAX_PIXELS = 89_478_485
 """Images with more pixels are not decoded. The number is Pillow's default limit.
@@ -85,7 +94,8 @@ def open_image(
 
     Args:
         source: The path or the bytes of a file, a Pillow image (its current frame), or an array,
-            uint8 (height, width, 3).
+            uint8 (height, width, 3). A tensor of torch may also be uint8 (3, height, width). An
+            array uint8 (n,) is taken as the bytes of a file.
         channels: Order of the color channels of an array. Files and Pillow images define their own
             order: for them, `channels` is ignored.
         exif: Whether to rotate the image by its EXIF orientation. Published accuracies were
@@ -106,17 +116,14 @@ def open_image(
         )
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
+    if is_array_like(source):
+        if not _has_bytes_of_a_file(source):
+            return convert_array(source, channels)
+        source = to_numpy(source).tobytes()
     name = describe_source(source)
-    if isinstance(source, np.ndarray):
-        return _convert_array(source, channels)
     try:
         with _open_lazily(source, name) as image:
             return _decode(image, name, exif)
-    except UnidentifiedImageError as error:
-        raise ImageError(
-            f"{name} is not an image, or has an unknown format",
-            "give a JPEG, PNG, WebP, GIF, BMP, TIFF or PPM file",
-        ) from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _make_size_error(name, str(error)) from error
     except _DECODER_ERRORS as error:
@@ -126,66 +133,27 @@ def open_image(
         ) from error
 
 
-def describe_source(source: object) -> str:
-    """Describe an image for an error message.
-
-    Args:
-        source: The object that was passed as an image, of any type.
-
-    Returns:
-        Its path if it has one, otherwise its type and size.
-    """
-    if isinstance(source, (str, Path)):
-        return str(source)
-    if isinstance(source, bytes):
-        return f"the image of {len(source)} bytes"
-    if isinstance(source, np.ndarray):
-        return f"the array {source.shape} of {source.dtype}"
-    if isinstance(source, Image.Image):
-        path = str(getattr(source, "filename", ""))
-        return path or f"the {source.mode} image of {source.width} x {source.height}"
-    return f"the object of type {type(source).__name__}"
-
-
-def _convert_array(array: npt.NDArray[Any], channels: ChannelOrder) -> Image.Image:
-    """Convert an array to an image, or raise an ImageError that says how to correct the array."""
-    name = describe_source(array)
-    if array.dtype != np.uint8:
-        raise ImageError(
-            f"{name} is not uint8",
-            "give values from 0 to 255 as uint8; convert values from 0 to 1 with"
-            " (255 * x).round().astype('uint8')",
-        )
-    if array.ndim == 2:
-        raise ImageError(
-            f"{name} has no color axis", "convert a gray image with np.stack([x] * 3, axis=-1)"
-        )
-    if array.ndim != 3 or array.shape[2] != 3:
-        remedy = "give (height, width, 3)"
-        if array.ndim == 3 and array.shape[0] == 3:
-            remedy += ": x.transpose(1, 2, 0)"
-        elif array.ndim == 3 and array.shape[2] == 4:
-            remedy += ": x[:, :, :3], or give a Pillow image, whose transparency is handled"
-        raise ImageError(f"{name} does not have three channels as its last axis", remedy)
-    if array.size == 0:
-        raise ImageError(f"{name} is empty", "give an image of at least 1 x 1 pixels")
-    rgb = array if channels == "rgb" else array[:, :, ::-1]
-    return Image.fromarray(np.ascontiguousarray(rgb))
+def _has_bytes_of_a_file(array: SupportsArray) -> bool:
+    """Return whether an array is the content of an image file, as cv2.imencode returns it."""
+    return len(array.shape) == 1 and str(array.dtype) in ("uint8", "torch.uint8")
 
 
 @contextmanager
-def _open_lazily(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
+def _open_lazily(source: object, name: str) -> Iterator[Image.Image]:
     """Open a source as a Pillow image. Only its header is read here."""
     if isinstance(source, Image.Image):
         yield source
     elif isinstance(source, bytes):
         if not source:
             raise ImageError("the image is empty: 0 bytes", "give the bytes of an image file")
-        yield _identify_format(io.BytesIO(source))
-    elif isinstance(source, (str, Path)):
-        _require_file(Path(source), name)
-        with Path(source).open("rb") as file:
-            yield _identify_format(file)
+        yield _identify_format(io.BytesIO(source), name)
+    elif isinstance(source, (str, os.PathLike)):
+        try:
+            file = find_file(source).open("rb")
+        except OSError as error:
+            raise explain_unreadable(name, error) from error
+        with file:
+            yield _identify_format(file, name)
     else:
         raise ImageError(
             f"{name} is not an image",
@@ -193,36 +161,41 @@ def _open_lazily(source: str | Path | bytes | Image.Image, name: str) -> Iterato
         )
 
 
-def _require_file(path: Path, name: str) -> None:
-    """Raise ImageError if a path does not lead to a file, or the file is empty."""
-    if path.is_dir():
-        raise ImageError(f"{name} is a folder", "give the path of an image file")
-    if not path.is_file():
-        raise ImageError(
-            f"{name} does not exist" if not path.exists() else f"{name} is not a file",
-            "check the path",
-        )
-    if path.stat().st_size == 0:
-        raise ImageError(f"{name} is empty: 0 bytes", "replace the file")
-
-
-def _identify_format(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+def _identify_format(file: io.BytesIO | io.BufferedReader, name: str) -> Image.Image:
     """Open an image file in one of the allowed formats.
 
     Formats whose plugins Pillow loads by default are tried first, because loading the other plugins
     is slow.
     """
     Image.preinit()
-    default_formats = [name for name in _FORMATS if name in Image.OPEN]
+    default_formats = [format for format in _FORMATS if format in Image.OPEN]
     try:
         return Image.open(file, formats=default_formats)
     except UnidentifiedImageError:
         Image.init()
         other_formats = [
-            name for name in _FORMATS if name in Image.OPEN and name not in default_formats
+            format for format in _FORMATS if format in Image.OPEN and format not in default_formats
         ]
         file.seek(0)
+    try:
         return Image.open(file, formats=other_formats)
+    except UnidentifiedImageError as error:
+        file.seek(0)
+        head = file.read(HEAD_BYTES)
+        file.seek(0)
+        if is_heif(head) and find_spec("pillow_heif") is not None:
+            return _open_heif(file)
+        raise explain_unknown_format(head, name) from error
+
+
+def _open_heif(file: io.BytesIO | io.BufferedReader) -> Image.Image:
+    """Open a HEIC photo with pillow-heif, without registering it in Pillow for the whole process.
+
+    pillow-heif rotates the pixels itself and sets the EXIF orientation to 1.
+    """
+    plugin = import_module("pillow_heif")
+    image: Image.Image = plugin.HeifImageFile(file)
+    return image
 
 
 def _decode(image: Image.Image, name: str, exif: bool) -> Image.Image:

@@ -32,9 +32,9 @@ class QuantScheme:
     Attributes:
         activations: Integer type of the activations: "int8" with zero point 0, or "uint8" with zero
             point 128. Both represent the same numbers.
-        outputs: Quantized layers whose outputs are quantized in addition to their inputs: "none",
-            "convolutions", or "layers" for all. Engines whose int8 kernels return only int8 need
-            quantized outputs.
+        quantized_outputs: Quantized layers whose outputs are quantized in addition to their inputs:
+            "none", "convolutions", or "all" for convolutions and linear layers. Engines whose int8
+            kernels return only int8 need quantized outputs.
         attention: Whether both matrix products of attention are quantized.
         biases: Type of the biases of quantized layers: "float32", or "int32" in units of the scale
             of the layer's input times the scale of its weights.
@@ -44,7 +44,7 @@ class QuantScheme:
     """
 
     activations: Literal["int8", "uint8"] = "int8"
-    outputs: Literal["none", "convolutions", "layers"] = "none"
+    quantized_outputs: Literal["none", "convolutions", "all"] = "none"
     attention: bool = True
     biases: Literal["int32", "float32"] = "int32"
     weights: Literal["integers", "rounded"] = "integers"
@@ -55,4 +55,5 @@ class QuantScheme:
         Args:
             is_convolution: True for a convolution, False for a linear layer.
         """
-        return self.outputs == "layers" or (is_convolution and self.outputs == "convolutions")
+        quantized = self.quantized_outputs
+        return quantized == "all" or (is_convolution and quantized == "convolutions")

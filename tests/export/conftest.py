@@ -13,9 +13,10 @@ from tests.helpers.image_files import save_crops
 
 @pytest.fixture(scope="session")
 def demo_source() -> Any:
-    """The SourceNetwork (folded and traced network) of the demo model at 64 pixels."""
+    """The SourceNetwork (folded and traced network) of the shortened demo model at 64 pixels."""
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
+    from tests.helpers.exports import shorten_demo
     from tinyvit.export import ExportConfig
     from tinyvit.export.plan import ExportPlan
     from tinyvit.export.source_network import load_source_network
@@ -23,7 +24,37 @@ def demo_source() -> Any:
 
     config = ExportConfig(model="demo", img_size=64, windows="scaled")
     plan = ExportPlan(config, artifacts=(), labels=None)
-    return load_source_network(plan, NullProgress())
+    with shorten_demo():
+        return load_source_network(plan, NullProgress())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _short_exports() -> Iterator[None]:
+    """Let the tests export the shortened demo model, with short timing."""
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tests.helpers.exports import shorten_demo, shorten_timing
+
+    with shorten_demo(), shorten_timing():
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The shortened demo model at 224 pixels as {"onnx": demo.onnx, "openvino": demo.xml}.
+
+    The OpenVINO file is missing if OpenVINO is not installed.
+    """
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    from tests.helpers.exports import shorten_demo, shorten_timing
+    from tinyvit.export import ExportConfig, export_all
+
+    folder = tmp_path_factory.mktemp("short_demo")
+    config = ExportConfig(model="demo", targets=("onnx", "openvino"), output=folder)
+    with shorten_demo(), shorten_timing():
+        report = export_all(config)
+    return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
 
 
 @pytest.fixture
@@ -33,6 +64,19 @@ def traced_demo(demo_source: Any) -> Iterator[None]:
 
     with reuse_network(demo_source), shorten_timing():
         yield
+
+
+@pytest.fixture(scope="session")
+def float32_artifacts(demo_source: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Target name -> ExportedArtifact of `demo_source` in float32, for ONNX and OpenVINO."""
+    from tests.helpers.exports import reuse_network, shorten_timing
+    from tinyvit.export import ExportConfig, export_all
+
+    folder = tmp_path_factory.mktemp("float32")
+    config = ExportConfig(model="demo", targets=("onnx", "openvino"), img_size=64, output=folder)
+    with reuse_network(demo_source), shorten_timing():
+        report = export_all(config)
+    return {artifact.manifest.target: artifact for artifact in report.artifacts}
 
 
 @pytest.fixture(scope="session")
@@ -49,7 +93,7 @@ def preprocessing_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[st
     pytest.importorskip("torch")
     pytest.importorskip("onnx")
     pytest.importorskip("openvino")
-    from tests.helpers.exports import shorten_timing
+    from tests.helpers.exports import shorten_demo, shorten_timing
     from tinyvit.export import ExportConfig, export_all
 
     artifacts: dict[str, dict[str, Any]] = {}
@@ -60,7 +104,7 @@ def preprocessing_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[st
             preprocess=stage,
             output=tmp_path_factory.mktemp(stage),
         )
-        with shorten_timing():
+        with shorten_demo(), shorten_timing():
             report = export_all(config)
         artifacts[stage] = {artifact.manifest.target: artifact for artifact in report.artifacts}
     return artifacts

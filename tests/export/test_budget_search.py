@@ -119,8 +119,8 @@ def test_the_file_classifies_in_int8(artifacts, images):
         assert len(classifier.predict(images / "coffee.jpg")) == 5
 
 
-def test_float32_is_three_times_as_large(artifacts, demo_64_artifacts):
-    assert artifacts["onnx"].size_bytes <= 0.30 * demo_64_artifacts["onnx"].size_bytes
+def test_float32_is_three_times_as_large(artifacts, float32_artifacts):
+    assert artifacts["onnx"].size_bytes <= 0.30 * float32_artifacts["onnx"].size_bytes
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ CALLS, REFERENCE_CALLS = 1000, 30
 """Calls during which the process must not grow; a reference evaluator, in numpy, is slow."""
 MAX_GROWTH_BYTES = 8 * 2**20
 
-QUICK_TARGETS = ("onnx", "openvino", "ort")
+QUICK_TARGETS = ("onnx", "openvino")
 """Targets whose files take seconds to make; a second file of another target takes a minute."""
 
 

@@ -66,10 +66,10 @@ def weights_only_artifacts(
     return {artifact.manifest.target: artifact for artifact in report.artifacts}
 
 
-def test_float16_is_half_the_size_and_verifies(float16_artifact, demo_64_artifacts):
+def test_float16_is_half_the_size_and_verifies(float16_artifact, float32_artifacts):
     assert float16_artifact.path.name == "demo_64.float16.xml"
     assert float16_artifact.manifest.precision == "float16"
-    assert float16_artifact.size_bytes < 0.55 * demo_64_artifacts["openvino"].size_bytes
+    assert float16_artifact.size_bytes < 0.55 * float32_artifacts["openvino"].size_bytes
     assert verify(float16_artifact.path).passed
 
 
@@ -104,11 +104,11 @@ def test_a_target_that_does_not_gain_from_float16_is_skipped(float16_report):
 
 @pytest.mark.parametrize("target", ["onnx", "openvino"])
 def test_int8_weights_are_small_and_lose_nothing_more(
-    weights_only_artifacts, demo_64_artifacts, target
+    weights_only_artifacts, float32_artifacts, target
 ):
     artifact = weights_only_artifacts[target]
     assert artifact.manifest.precision == "int8-weights"
-    assert artifact.size_bytes < 0.32 * demo_64_artifacts[target].size_bytes
+    assert artifact.size_bytes < 0.32 * float32_artifacts[target].size_bytes
     assert artifact.manifest.parity.max_abs_diff < 1e-3, "an activation was rounded"
     assert artifact.manifest.quantization.int8_mac_fraction == 0
     assert artifact.manifest.quantization.method == "weights only"

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from tinyvit.export import baseline_timing, pipeline
+from tests.helpers.demo_network import load_demo
+from tinyvit.export import baseline_timing, pipeline, source_network
 from tinyvit.export.source_network import SourceNetwork
 
 
@@ -17,6 +18,14 @@ def shorten_timing() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(baseline_timing, "ROUNDS", 1)
         patch.setattr(baseline_timing, "WARMUP_ROUNDS", 0)
+        yield
+
+
+@contextmanager
+def shorten_demo() -> Iterator[None]:
+    """Let exports of the demo model export a shortened network; see `demo_network`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_network, "load_released", load_demo)
         yield
 
 

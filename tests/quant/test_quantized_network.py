@@ -25,7 +25,7 @@ from tinyvit.quant.quantized_network import (
 from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import FLOAT_LAYERS, QuantScheme
 
-INPUTS_CONVOLUTIONS_ATTENTION = QuantScheme("int8", outputs="convolutions")
+INPUTS_CONVOLUTIONS_ATTENTION = QuantScheme("int8", quantized_outputs="convolutions")
 """Quantizes the inputs of layers, the outputs of convolutions, and attention's products."""
 
 
@@ -115,7 +115,7 @@ def test_weights_use_their_whole_range(
 def test_outputs_of_all_layers_can_be_rounded(
     folded_network: TinyViT, recipe: Recipe, noise_images: Tensor
 ) -> None:
-    network = quantize_network(folded_network, recipe, QuantScheme(outputs="layers"))
+    network = quantize_network(folded_network, recipe, QuantScheme(quantized_outputs="all"))
     for name, _ in quantizable_layers(folded_network):
         # Keys and values are rounded once, to the 7 bits that attention needs.
         layer, quantizer = network.get_submodule(name)

@@ -234,7 +234,6 @@ def test_reader_raises_only_value_errors(pte_bytes: bytes) -> None:
 
 def test_files_that_crash_only_crash_another_process(artifact: Artifact, pte_bytes: bytes) -> None:
     """ExecuTorch's own verifier accepts some damaged tables that then crash the process."""
-    crashes = 0
     for seed in range(6):
         data, rng = bytearray(pte_bytes), np.random.default_rng(seed)
         for position in rng.integers(48, program_bytes(pte_bytes), 3):
@@ -243,8 +242,9 @@ def test_files_that_crash_only_crash_another_process(artifact: Artifact, pte_byt
         try:
             open_file(artifact).close()
         except ArtifactError as error:
-            crashes += "crashes the process" in str(error)
-    assert crashes > 0
+            if "crashes the process" in str(error):
+                return
+    pytest.fail("none of the damaged files crashes, so the test shows nothing")
 
 
 def test_content_must_have_the_hash_in_the_manifest(

@@ -13,8 +13,12 @@ import pytest
 
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.runtimes import RuntimeOptions, open_runtime, read_artifact
-from tinyvit.runtimes.engines.openvino import OpenVINORuntime
+from tinyvit.runtimes import RuntimeOptions, open_runtime, processor, read_artifact
+from tinyvit.runtimes.engines.openvino import (
+    OpenVINORuntime,
+    choose_16_bit_precision,
+    shared_core,
+)
 
 pytest.importorskip("openvino")
 
@@ -35,6 +39,47 @@ def test_int8_files_state_the_precision_of_the_rest(build_artifact: ArtifactBuil
     manifest = dataclasses.replace(artifact.manifest, precision="int8")
     with open_runtime(dataclasses.replace(artifact, manifest=manifest), "openvino") as runtime:
         assert runtime.describe().precision == "int8, the rest float32"
+
+
+SAPPHIRE_RAPIDS = frozenset({"avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8"})
+GRANITE_RAPIDS = SAPPHIRE_RAPIDS | {"amx_fp16"}
+
+
+@pytest.mark.parametrize(
+    ("device", "capabilities", "flags", "precision"),
+    [
+        ("CPU", ["FP32", "FP16", "BF16", "INT8"], SAPPHIRE_RAPIDS, "bfloat16"),
+        ("CPU", ["FP32", "BF16", "INT8"], frozenset({"avx512_bf16"}), "bfloat16"),
+        ("CPU", ["FP32", "FP16", "BF16", "INT8"], None, "bfloat16"),
+        ("CPU", ["FP32", "FP16", "BF16", "INT8"], GRANITE_RAPIDS, "float16"),
+        ("CPU", ["FP32", "INT8"], frozenset({"avx2"}), "float16"),
+        ("CPU", ["FP32", "FP16", "INT8"], frozenset({"asimd"}), "float16"),
+        ("GPU", ["FP32", "BF16", "FP16", "INT8"], SAPPHIRE_RAPIDS, "float16"),
+    ],
+)
+def test_float16_files_run_in_the_faster_16_bit_type(
+    device: str, capabilities: list[str], flags: frozenset[str] | None, precision: str
+) -> None:
+    assert choose_16_bit_precision(device, capabilities, flags) == precision
+
+
+def test_float16_files_state_the_precision_that_is_used(build_artifact: ArtifactBuilder) -> None:
+    """Without a request, a float16 file runs in bfloat16 if the processor has it."""
+    artifact = read_artifact(build_artifact(".xml"))
+    assert artifact.manifest
+    manifest = dataclasses.replace(artifact.manifest, precision="float16")
+    artifact = dataclasses.replace(artifact, manifest=manifest)
+    capabilities = shared_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    flags = processor.read_flags() or frozenset()
+    with open_runtime(artifact, "openvino") as runtime:
+        precision = runtime.describe().precision
+    if "BF16" in capabilities:
+        assert precision == ("float16" if "amx_fp16" in flags else "bfloat16")
+    else:
+        assert precision in ("float16", "float32")
+    if "FP16" in capabilities:
+        with open_runtime(artifact, "openvino", RuntimeOptions(precision="float16")) as runtime:
+            assert runtime.describe().precision == "float16"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")

@@ -87,6 +87,33 @@ def test_predict_goes_on_after_an_image_that_cannot_be_read(
     assert "3.png is empty" in err
 
 
+def test_predict_goes_on_after_text_that_is_no_path(
+    build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
+) -> None:
+    for text in ("n" * 300 + ".jpg", "data:image/png;base64," + "A" * 5000, "a\0b"):
+        code, out, err = run(capsys, "predict", build_artifact(), text, image_files[0])
+        assert code == 1
+        assert str(image_files[0]) in out
+        assert err.startswith("error: ")
+        assert len(err.splitlines()) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_standard_output_may_be_closed(
+    build_artifact: ArtifactBuilder, image_files: list[Path], command: str
+) -> None:
+    code = f"import sys; from tinyvit.runtimes import cli; sys.exit(cli.{command}(sys.argv[1:]))"
+    arguments = [str(build_artifact()), *([str(image_files[0])] if command == "predict" else [])]
+    process = subprocess.run(
+        ["sh", "-c", '"$0" -c "$@" >&-', sys.executable, code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
 def test_predict_warns_in_one_line_of_a_file_without_manifest(
     build_artifact: ArtifactBuilder, image_files: list[Path], capsys: CaptureFixture
 ) -> None:

@@ -52,7 +52,7 @@ class CoreMlTarget(Target):
     suffix = ".mlpackage"
     extra = "coreml"
     tools = ("torch", "coremltools")
-    scheme = QuantScheme("int8", attention=False, biases="float32")
+    scheme = QuantScheme(activations="int8", attention=False, biases="float32")
     unsupported: Mapping[Feature, str] = {
         "full": "on the device, Apple's Vision framework resizes and crops"
     }

@@ -1,9 +1,10 @@
 """Passes that rewrite a traced network with operators that ExecuTorch's XNNPACK delegate supports.
 
-A delegate is a part of the network that runs in XNNPACK. XNNPACK has no LayerNorm, no gather, and
-no mean except over the two inner axes of an image. An unsupported operator splits the network into
-several delegates, and runs between them in ExecuTorch's portable kernels, on one thread. With these
-passes a TinyViT is one delegate, and only the gathers of the attention biases run before it.
+A delegate is a library, here XNNPACK, that runs parts of a network for ExecuTorch. XNNPACK has no
+LayerNorm, no gather, and no mean except over the two inner axes of an image. An operator that it
+does not support splits the network into several parts for XNNPACK, and runs between them in
+ExecuTorch's portable kernels, on one thread. With these passes, XNNPACK runs a TinyViT as one part,
+and only the gathers of the attention biases run before it.
 
 On one thread, the time of the float32 demo relative to onnxruntime is 1.09 without these passes,
 1.06 with LayerNorm written as products and XNNPACK's own means, and 0.91 with means written as

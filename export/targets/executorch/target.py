@@ -49,7 +49,8 @@ class ExecuTorchTarget(Target):
     suffix = ".pte"
     extra = "executorch"
     tools = ("torch", "executorch")
-    scheme = QuantScheme("int8", outputs="layers", attention=False)
+    # XNNPACK's int8 layers return only int8, so their outputs are quantized too.
+    scheme = QuantScheme(activations="int8", quantized_outputs="all", attention=False)
     unsupported: Mapping[Feature, str] = {
         "float16": "XNNPACK's delegate has no GELU in float16, which would split the network "
         "into many delegates",

@@ -102,7 +102,7 @@ def find_operator_kind(model: Any, operator: Any) -> int:
         A value of the schema's `BuiltinOperator`.
     """
     code = model.operatorCodes[operator.opcodeIndex]
-    # Old files use only the second field, which cannot represent large values.
+    # Old files use only `deprecatedBuiltinCode`, which cannot represent large values.
     return max(int(code.builtinCode), int(code.deprecatedBuiltinCode))
 
 

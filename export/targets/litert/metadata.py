@@ -156,7 +156,7 @@ def _write_union(builder: Any, slot_count: int, slot: int, kind: int, offset: in
 
 def _write_vector(builder: Any, offsets: Sequence[int]) -> int:
     """Write a vector of tables that were written before, and return its offset."""
-    builder.StartVector(4, len(offsets), 4)
+    builder.StartVector(elemSize=4, numElems=len(offsets), alignment=4)
     for offset in reversed(offsets):
         builder.PrependUOffsetTRelative(offset)
     return int(builder.EndVector())
@@ -164,7 +164,7 @@ def _write_vector(builder: Any, offsets: Sequence[int]) -> int:
 
 def _write_floats(builder: Any, values: Sequence[float]) -> int:
     """Write a vector of float32, and return its offset."""
-    builder.StartVector(4, len(values), 4)
+    builder.StartVector(elemSize=4, numElems=len(values), alignment=4)
     for value in reversed(values):
         builder.PrependFloat32(value)
     return int(builder.EndVector())

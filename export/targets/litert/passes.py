@@ -1,8 +1,8 @@
 """Passes that express the network in fewer operators, all of which LiteRT's XNNPACK supports.
 
-A delegate is a part of the network that runs in XNNPACK. The first pass, `expand_layer_norm`,
-changes the traced torch graph before it is converted; the others change the converted model (see
-`flatbuffer`). docs/engines.md ("LiteRT") has the gain of each pass.
+XNNPACK is a delegate: a library that runs parts of a network for LiteRT. The first pass,
+`expand_layer_norm`, changes the traced torch graph before it is converted; the others change the
+converted model (see `flatbuffer`). docs/engines.md ("LiteRT") has the gain of each pass.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def expand_layer_norm(network: GraphModule) -> None:
 
 
 def optimize_model(model: Any, input_name: str, output_name: str) -> None:
-    """Run every pass on a converted model that does not depend on its precision.
+    """Run every pass on a converted model, except `store_constants_as_float16`.
 
     Args:
         model: The model as the converter makes it; changed in place.
@@ -78,8 +78,8 @@ def compute_gelu_in_float32(model: Any) -> None:
 
     Requires: nothing.
     Changes: GELU from int8 to int8 becomes dequantize, GELU, quantize.
-    Why: XNNPACK does not support int8 GELU. Each GELU would split the network into two delegates
-        and run between them in a single-threaded kernel: the int8 demo had 15 delegates, and its 14
+    Why: XNNPACK does not support int8 GELU. Each GELU would split the network into two parts
+        and run between them in a single-threaded kernel: the int8 demo had 15 parts, and its 14
         GELUs took 2.0 ms instead of 0.5 ms.
 
     Args:

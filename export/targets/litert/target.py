@@ -54,7 +54,11 @@ class LiteRtTarget(Target):
     # makes int32 biases itself, and accepts quantized weights only as float constants that the
     # graph quantizes.
     scheme = QuantScheme(
-        "int8", outputs="layers", attention=False, biases="float32", weights="rounded"
+        activations="int8",
+        quantized_outputs="all",
+        attention=False,
+        biases="float32",
+        weights="rounded",
     )
     unsupported: Mapping[Feature, str] = {
         "int8-weights": "it takes as long as float32, and float16 is nearly as small",

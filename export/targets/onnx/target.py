@@ -25,7 +25,7 @@ class OnnxTarget(Target):
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
     # Attention's matrix products stay float32: onnxruntime does not run them faster in int8.
-    scheme = QuantScheme("uint8", outputs="convolutions", attention=False)
+    scheme = QuantScheme(activations="uint8", quantized_outputs="convolutions", attention=False)
     unsupported: Mapping[Feature, str] = {
         "float16": "onnxruntime on a CPU is slower in float16 than in float32"
     }

@@ -76,13 +76,15 @@ class _ConvolutionChain:
         image = ops.transpose(image, make_constant(0, 3, 1, 2))
         kernel = ops.convert(ops.constant(values.reshape(self.rows, channels, 1, 1)), "f32")
         kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
-        self.last = ops.convolution(image, kernel, [1, 1], [0, 0], [0, 0], [1, 1])
+        self.last = ops.convolution(
+            image, kernel, strides=[1, 1], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
+        )
         self.last.set_friendly_name(product.get_friendly_name())
         self.original = product
         self._make_constant = make_constant
 
     def find_reader(self) -> openvino.Node | None:
-        """Return the only node that reads the value of `original`; None if there are several."""
+        """Return the node that reads the value of `original`; None unless there is exactly one."""
         readers = self.original.output(0).get_target_inputs()
         return next(iter(readers)).get_node() if len(readers) == 1 else None
 

@@ -28,7 +28,7 @@ class OpenVinoTarget(Target):
     suffix = ".xml"
     extra = "openvino"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript", "openvino")
-    scheme = QuantScheme("int8")
+    scheme = QuantScheme(activations="int8")
 
     def lower(
         self,
@@ -48,7 +48,8 @@ class OpenVinoTarget(Target):
         proto = ir.serde.serialize_model(graph.to_onnx())
         # `convert_model` would compute the Gather of the attention biases and store them expanded;
         # `read_model` does not.
-        model = shared_core().read_model(proto.SerializeToString(), b"")
+        no_separate_weights = b""  # They are in the ONNX model.
+        model = shared_core().read_model(proto.SerializeToString(), no_separate_weights)
         optimize_graph(model)
         model = add_preprocessing(model, preprocess, embedded_preprocessing)
         layout = "NCHW" if embedded_preprocessing == "host" else "NHWC"

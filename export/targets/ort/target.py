@@ -93,7 +93,7 @@ def _list_required_operators(path: Path) -> str:
     from onnxruntime.tools.ort_format_model import create_config_from_models
 
     config_path = path.with_suffix(".config")
-    create_config_from_models([path], config_path, True)
+    create_config_from_models([path], config_path, enable_type_reduction=True)
     lines = config_path.read_text(encoding="utf-8").splitlines(keepends=True)
     return "".join(line for line in lines if not line.startswith("#"))
 

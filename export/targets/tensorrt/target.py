@@ -51,7 +51,7 @@ class TensorRtTarget(Target):
     aliases = ("trt", "engine")
     # Attention's matrix products stay float16: TensorRT fuses them into one kernel, which quantizes
     # its result for the next layer. int8 products would gain nothing measurable.
-    scheme = QuantScheme("int8", biases="float32", attention=False)
+    scheme = QuantScheme(activations="int8", biases="float32", attention=False)
     unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
     parity_method = "graph"
     options = TENSORRT_OPTIONS

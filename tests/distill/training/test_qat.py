@@ -67,7 +67,7 @@ def test_unfolding_reverses_folding(folded: TinyViT) -> None:
     "scheme",
     [
         TRAINING_SCHEME,
-        QuantScheme("uint8", outputs="convolutions", attention=False),
+        QuantScheme("uint8", quantized_outputs="convolutions", attention=False),
         QuantScheme(attention=False),
         QuantScheme(),
     ],

@@ -20,7 +20,12 @@ import coremltools
 import torch
 from coremltools.proto import Model_pb2
 
-from tests.helpers.demo_network import SIZE, compute_exact_logits, load_demo, make_demo_manifest
+from tests.helpers.demo_network import (
+    SIZE,
+    compute_exact_logits,
+    load_small_demo,
+    make_demo_manifest,
+)
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
 from tinyvit.export.targets.coreml import target as target_module
 from tinyvit.export.targets.coreml.passes import mark_for_ios16
@@ -36,7 +41,7 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.runtimes.engines._mil_program import read_mil_program
 from tinyvit.runtimes.engines.coreml_reference import Evaluator
 
-DEMO = load_demo()
+DEMO = load_small_demo()
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8", "int8-weights")
 PackageBuilder = Callable[..., Path]
 """(precision, embedded_preprocessing) -> the package, which is made once."""
@@ -131,8 +136,8 @@ def test_program_computes_the_network(
             assert 1e-5 * largest < float32_error < 0.01 * largest
         elif precision == "int8":
             # The floats are float16, whose rounding moves a sum to another integer now and then.
-            assert float64_error < 0.03 * largest
-            assert float32_error < 0.03 * largest
+            assert float64_error < 0.05 * largest
+            assert float32_error < 0.05 * largest
         else:
             assert float64_error < (1e-9 if embedded_preprocessing == "host" else 1e-6) * largest
             assert float32_error < 1e-5 * largest
@@ -160,7 +165,7 @@ def test_int8_has_the_recipes_scales_and_layers(
     operations = read_mil_program(build_package("int8", "host")).operations
     recipe_scales = {np.float16(scale) for scale in demo_recipe.scales.values()}
     quantizations = [op for op in operations if op.kind in ("quantize", "dequantize")]
-    assert len(quantizations) > 100
+    assert len(quantizations) > 50
     assert {np.float16(op.constants["scale"]) for op in quantizations} <= recipe_scales
     assert {op.dtype for op in quantizations if op.kind == "quantize"} == {"int8"}
     weights = [

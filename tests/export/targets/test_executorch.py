@@ -28,7 +28,7 @@ from tests.helpers.demo_network import (
     calibrate_on_noise,
     compute_exact_logits,
     compute_relative_error,
-    load_demo,
+    load_small_demo,
     make_noise_input,
     make_noise_pixels,
 )
@@ -63,7 +63,7 @@ def networks() -> dict[str, Any]:
     Its attention biases are random, so that a wrong gather changes the logits.
     """
     torch.manual_seed(0)
-    variant = dataclasses.replace(load_demo().variant, depths=(1, 1, 1, 1))
+    variant = dataclasses.replace(load_small_demo().variant, depths=(1, 1, 1, 1))
     model = TinyViT(variant, 10, SIZE)
     for module in model.modules():
         if isinstance(module, Attention):
@@ -180,6 +180,7 @@ def test_int8_weights_take_one_byte_each(
     assert 0.9 < saved_bytes / (3 * int8_weights) < 1
 
 
+@pytest.mark.slow
 def test_same_network_gives_the_same_bytes(
     programs: dict[str, ExecuTorchProgram], networks: dict[str, Any]
 ) -> None:

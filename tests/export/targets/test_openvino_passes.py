@@ -16,7 +16,7 @@ pytest.importorskip("onnx")
 import onnx_ir as ir
 import openvino
 
-from tests.helpers.demo_network import make_noise_input
+from tests.helpers.demo_network import ATTENTION_BLOCKS, DEPTHS, make_noise_input
 from tinyvit.export.targets.openvino.passes import optimize_graph
 from tinyvit.export.targets.openvino.target import TARGET
 from tinyvit.export.tracing import Graph, trace
@@ -88,11 +88,11 @@ def test_optimized_model_has_only_the_expected_operations(graphs: dict[str, Grap
     after = count_operations(read_optimized_model(graphs["int8"]))
     assert before["Subtract"] > 0 == after["Subtract"], "zero points are removed"
     # Two products per attention, and the classifier; linear layers are convolutions.
-    assert after["MatMul"] == 20 + 1
-    # Float32 convolutions: the first one and 13 depthwise ones.
-    int8_layers = after["Convolution"] + after["GroupConvolution"] - 1 - 3 - 10
+    assert after["MatMul"] == 2 * ATTENTION_BLOCKS + 1
+    # Float32 convolutions: the first one, and the depthwise ones of downsampling and attention.
+    int8_layers = after["Convolution"] + after["GroupConvolution"] - 1 - 3 - ATTENTION_BLOCKS
     assert after["Convert"] == int8_layers, "8-bit weights are stored so, nothing else is cast"
-    assert after["Gather"] == 10, "attention biases are not expanded"
+    assert after["Gather"] == ATTENTION_BLOCKS, "attention biases are not expanded"
     assert after["FakeQuantize"] == before["FakeQuantize"]
 
 
@@ -112,11 +112,11 @@ def test_queries_and_values_are_not_transposed(graphs: dict[str, Graph]) -> None
     """With a fixed batch, attention transposes only its keys and its result.
 
     The first stage also transposes its windows, before and after. Without VNNI, OpenVINO leaves two
-    more transposes per attention (44 with 2026.4 on AVX2; the cause is not known).
+    more transposes per attention (seen with 2026.4 on AVX2; the cause is not known).
     """
     model = read_optimized_model(graphs["int8"])
     if model.input(0).get_partial_shape().is_dynamic:
         pytest.skip("OpenVINO fuses no transposes where shapes are open")
     count = sum(layer_type(node) == "Transpose" for node in compiled_nodes(model))
     has_vnni = "VNNI" in processor.describe(processor.read_cpuinfo())
-    assert count == (2 if has_vnni else 4) * 10 + 2 * 2
+    assert count == (2 if has_vnni else 4) * ATTENTION_BLOCKS + 2 * DEPTHS[1]

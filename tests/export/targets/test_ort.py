@@ -14,10 +14,11 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 
 from tests.helpers.demo_network import (
+    ATTENTION_BLOCKS,
     SIZE,
     compute_exact_logits,
     compute_relative_error,
-    load_demo,
+    load_small_demo,
     make_demo_manifest,
     make_noise_input,
 )
@@ -33,7 +34,7 @@ from tinyvit.runtimes.artifact import Artifact, detect_format, read_artifact
 from tinyvit.runtimes.base import RuntimeOptions
 from tinyvit.runtimes.engines.onnxruntime import ENGINE
 
-PREPROCESS = load_demo().preprocess
+PREPROCESS = load_small_demo().preprocess
 PRECISIONS: tuple[Precision, ...] = ("float32", "int8")
 ONE_THREAD = RuntimeOptions(threads=1)
 
@@ -91,7 +92,7 @@ def test_attention_biases_are_expanded_and_float16_in_int8_files(files: dict[str
     }
     assert all("Gather" not in counts for counts in node_counts.values())
     assert "Cast" not in node_counts["float32"]
-    assert node_counts["int8"]["Cast"] == 10, "one per block"
+    assert node_counts["int8"]["Cast"] == ATTENTION_BLOCKS, "one per block"
 
 
 def test_config_lists_every_operator_that_runs(files: dict[str, Path]) -> None:

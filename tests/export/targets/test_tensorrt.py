@@ -19,10 +19,11 @@ pytest.importorskip("onnx")
 import onnx
 
 from tests.helpers.demo_network import (
+    ATTENTION_BLOCKS,
     SIZE,
     compute_exact_logits,
     compute_relative_error,
-    load_demo,
+    load_small_demo,
     make_demo_manifest,
 )
 from tinyvit.errors import ArtifactError, MissingDependencyError, RequestError
@@ -45,7 +46,7 @@ from tinyvit.quant.recipe import Recipe
 from tinyvit.quant_scheme import QuantScheme
 from tinyvit.runtimes import cuda
 
-PREPROCESS = load_demo().preprocess
+PREPROCESS = load_small_demo().preprocess
 RTX = TensorRtTarget(TensorRtOptions("rtx"))
 PRECISIONS: tuple[Precision, ...] = ("float32", "float16", "int8")
 
@@ -219,7 +220,7 @@ def test_int8_engine_computes_the_recipes_layers_in_integers(
         for node in nodes
         if node.op_type in ("Conv", "Gemm") and {*node.input[:2]} <= dequantized
     }
-    assert len(expected) == 60 + 11
+    assert len(expected) == 6 * ATTENTION_BLOCKS + 9
     model = rtx_models["int8"]
     assert model.plan.find_int8_nodes(model.macs) == expected
     assert {layer.input_type for layer in model.plan.layers} >= {"Half", "Int8"}
@@ -235,7 +236,7 @@ def test_manifest_records_the_share_of_integers(rtx_models: dict[str, TensorRtMo
     assert record.int8_mac_fraction == pytest.approx(share, abs=1e-4)
     assert record.int8_mac_fraction > 0.85
     assert record.trials == ("a trial",)
-    assert "71 of 108 matrix products and convolutions" in record.int8_summary
+    assert "33 of 51 matrix products and convolutions" in record.int8_summary
     assert "prefer --float16" in record.int8_summary
     assert model.add_to_manifest(manifest) == manifest
 
@@ -246,7 +247,7 @@ def test_float16_engine_has_no_integers_and_fuses_attention(
     plan, macs = rtx_models["float16"].plan, rtx_models["float16"].macs
     assert plan.find_int8_nodes(macs) == set()
     assert {layer.input_type for layer in plan.layers if layer.multiplies_matrices} == {"Half"}
-    assert sum("gemm_mha" in layer.name for layer in plan.layers) == 10
+    assert sum("gemm_mha" in layer.name for layer in plan.layers) == ATTENTION_BLOCKS
 
 
 @pytest.mark.usefixtures("requires_rtx")

@@ -1,0 +1,98 @@
+"""Exports released models to ONNX files in the user's cache folder, for `from_pretrained`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+from tinyvit import __version__
+from tinyvit.errors import ArtifactError, CheckpointError, MissingDependencyError, RequestError
+from tinyvit.files import expand_home, find_cache_folder, publish_files, staging_folder
+from tinyvit.runtimes.artifact import known_suffixes, read_artifact
+from tinyvit.variants import DEMO_MODEL, find_released
+
+_NEEDED_PACKAGES = ("torch", "onnx")
+"""Packages that an export needs and that the extra "export" installs."""
+
+_EXPORT_MODULE = "tinyvit.export.cli"
+"""The module of the command tinyvit-export. It runs in another process: this one may be a small
+server, and torch would double its memory."""
+
+_logger = logging.getLogger(__name__)
+
+
+def export_released(name: str) -> Path:
+    """Export a released model, unless this version of the package has already done so.
+
+    Args:
+        name: A name that `tinyvit.variants.find_released` accepts, or "demo".
+
+    Returns:
+        The ONNX file, in the folder `find_cache_folder()`.
+
+    Raises:
+        RequestError: If no released model has this name.
+        MissingDependencyError: If the file does not exist yet, and a package is missing that the
+            export needs.
+        CheckpointError: If the export fails, for example because the hub cannot be reached.
+    """
+    model = _find_model(name)
+    path = find_cache_folder().absolute() / "pretrained" / __version__ / f"{model}.onnx"
+    if _is_usable(path):
+        return path
+    for package in _NEEDED_PACKAGES:
+        if find_spec(package) is None:
+            raise MissingDependencyError.for_package(package, extra="export")
+    _logger.info("exporting %s to %s", model, path)
+    with staging_folder(path) as folder:
+        _run_export(model, folder / path.name)
+        publish_files([folder / path.name], path.parent)
+    return path
+
+
+def _find_model(name: str) -> str:
+    """Return the full name of a model; raise RequestError for anything else, such as a path."""
+    if name == DEMO_MODEL:
+        return DEMO_MODEL
+    try:
+        return find_released(str(name)).name
+    except RequestError:
+        if not os.path.exists(expand_home(str(name))):
+            raise
+    raise RequestError(
+        f"{name} is a file or folder, not the name of a released model",
+        f"for an exported file ({known_suffixes()}): Classifier({str(name)!r}); for a"
+        f" checkpoint: tinyvit-export --checkpoint {name}",
+    )
+
+
+def _is_usable(path: Path) -> bool:
+    """Return whether an exported file exists and its manifest can be read by this version."""
+    try:
+        return path.is_file() and read_artifact(path).manifest is not None
+    except ArtifactError:
+        return False
+
+
+def _run_export(model: str, path: Path) -> None:
+    """Run tinyvit-export in another process; raise its error as a CheckpointError."""
+    # With the same import path, the process finds the same packages as this one. Its current folder
+    # is the new one, because Python would also import modules from there.
+    import_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
+    process = subprocess.run(
+        [sys.executable, "-m", _EXPORT_MODULE, "--model", model, "-o", str(path), "--json"],
+        cwd=path.parent,
+        env={**os.environ, "PYTHONPATH": import_path},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if process.returncode != 0:
+        lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
+        raise CheckpointError(f"{model} cannot be exported", lines[-1].removeprefix("error: "))

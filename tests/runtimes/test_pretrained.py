@@ -1,0 +1,104 @@
+"""`Classifier.from_pretrained` exports a released model once, in another process."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.helpers.small_classifiers import ArtifactBuilder
+from tinyvit import Classifier
+from tinyvit.errors import CheckpointError, MissingDependencyError, RequestError
+from tinyvit.runtimes import pretrained
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache folder."""
+    monkeypatch.setenv("TINYVIT_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def commands(
+    build_artifact: ArtifactBuilder, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> list[list[str]]:
+    """The export commands that were run; each only copies a small classifier."""
+    for package in ("torch", "onnx"):
+        pytest.importorskip(package)
+    commands: list[list[str]] = []
+
+    def copy_classifier(command: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        shutil.copy(build_artifact(), command[command.index("-o") + 1])
+        return subprocess.CompletedProcess(command, 0, stdout="{}", stderr="")
+
+    monkeypatch.setattr(subprocess, "run", copy_classifier)
+    return commands
+
+
+def test_a_model_is_exported_the_first_time(commands: list[list[str]], cache: Path) -> None:
+    for name in ("tinyvit_5m", "tiny_vit_5m_224", "timm/tiny_vit_5m_224.dist_in22k_ft_in1k"):
+        with Classifier.from_pretrained(name, top_k=3, threads=1) as classifier:
+            assert classifier.describe().file == "tiny_vit_5m_224.dist_in22k_ft_in1k.onnx"
+            assert classifier.describe().runtime.threads == 1
+    assert len(commands) == 1
+    assert commands[0][3:5] == ["--model", "tiny_vit_5m_224.dist_in22k_ft_in1k"]
+    assert [path.suffix for path in cache.rglob("*") if path.is_file()] == [".onnx"]
+
+
+def test_the_command_is_one_that_tinyvit_export_accepts(commands: list[list[str]]) -> None:
+    from tinyvit.export.arguments import make_export_parser
+
+    Classifier.from_pretrained("demo").close()
+    assert commands[0][1:3] == ["-m", "tinyvit.export.cli"]
+    arguments = make_export_parser().parse_args(commands[0][3:])
+    assert (arguments.model, arguments.target) == ("demo", ["onnx"])
+
+
+def test_a_file_of_another_version_is_exported_again(
+    commands: list[list[str]], cache: Path
+) -> None:
+    Classifier.from_pretrained("demo").close()
+    path = next(cache.rglob("demo.onnx"))
+    path.write_bytes(b"written by another version")
+    Classifier.from_pretrained("demo").close()
+    assert len(commands) == 2
+
+
+def test_unknown_names_and_paths_are_refused(
+    cache: Path, tmp_path: Path, build_artifact: ArtifactBuilder
+) -> None:
+    with pytest.raises(RequestError, match="nearest: tinyvit_5m"):
+        Classifier.from_pretrained("tinyvit_6m")
+    with pytest.raises(RequestError, match="not the name of a released model"):
+        Classifier.from_pretrained(str(build_artifact()))
+    assert not cache.exists()
+
+
+def test_a_missing_extra_is_named(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "find_spec", {"torch": None}.get)
+    with pytest.raises(MissingDependencyError, match=r"tinyvit-edge\[export\]"):
+        Classifier.from_pretrained("demo")
+    assert not cache.exists()
+
+
+def test_the_error_of_the_export_is_raised(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_HOME", str(cache))
+    with pytest.raises(CheckpointError, match=r"cannot be exported: .* is not in the hub's cache"):
+        Classifier.from_pretrained("tinyvit_5m")
+    assert list(cache.rglob("*.onnx")) == []
+
+
+@pytest.mark.slow
+def test_the_demo_model_is_exported_and_classifies(cache: Path, images: Path) -> None:
+    pytest.importorskip("torch")
+    pytest.importorskip("onnx")
+    with Classifier.from_pretrained("demo") as classifier:
+        assert classifier.predict(images / "coffee.jpg")[0].label == "espresso"
