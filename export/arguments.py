@@ -121,8 +121,9 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--labels",
         metavar="FILE",
-        help="File of class labels, one per line in the order of the network's logits, or a "
-        "CSV, TSV or JSON file (default: the checkpoint's own labels).",
+        help="File of class labels: one per line in the order of the network's logits, or with "
+        'their indices ("0: cat"), as text, CSV, TSV, JSON or YAML. The first and the last label '
+        "are printed (default: the checkpoint's own labels).",
     )
     _add_input_arguments(parser)
     parser.add_argument(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
+from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.variants import Windows, check_size, check_windows
 
@@ -41,8 +42,8 @@ class ExportConfig:
         batch: Images per call, 1 to `MAX_BATCH`; None for a dynamic batch.
         preprocess: How much of the preprocessing becomes part of the artifact: "host" for none,
             "normalize", or "full".
-        labels: A file of labels, or the labels themselves, in the order of the logits; None
-            keeps the checkpoint's own labels.
+        labels: A file of labels; the names in the order of the logits; or a dict of indices and
+            names. None keeps the checkpoint's own labels.
         output: For one target, a file, an existing folder, or a new folder if the path ends with
             "/". For several targets, a folder. None for the current folder. Files in a folder are
             named after the model.
@@ -61,7 +62,7 @@ class ExportConfig:
     windows: Windows | None = None
     batch: int | None = 1
     preprocess: EmbeddedPreprocessing = "host"
-    labels: str | Path | Sequence[str] | None = None
+    labels: str | Path | LabelNames | None = None
     output: str | Path | None = None
     opset: int = DEFAULT_OPSET
     overwrite: bool = False

@@ -13,7 +13,7 @@ from tinyvit.errors import RequestError
 from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.targets import Target, get_target, target_names
 from tinyvit.files import explain_os_error, refuse_existing, staging_folder
-from tinyvit.labels import Label, read_labels
+from tinyvit.labels import Label, LabelNames, labels_from_data, read_labels
 from tinyvit.variants import DEFAULT_MODEL, DEMO_MODEL, find_released
 
 _DEMO_SIZE = 224
@@ -154,15 +154,21 @@ def _with_own_options(target: Target, options: Mapping[str, str]) -> Target:
     return target.with_options(own) if own else target
 
 
-def _resolve_labels(labels: str | Path | Sequence[str] | None) -> tuple[Label, ...] | None:
+def _resolve_labels(labels: str | Path | LabelNames | None) -> tuple[Label, ...] | None:
     """Read or check the labels; their number is checked when the checkpoint has been read."""
     if labels is None:
         return None
     if isinstance(labels, (str, Path)):
         return read_labels(Path(labels))
-    if not all(isinstance(name, str) and name for name in labels):
+    try:
+        parsed = labels_from_data(labels)
+    except ValueError as error:
+        raise RequestError(
+            f"the labels are not understood ({error})", "give one name for each class"
+        ) from error
+    if not all(label.name for label in parsed):
         raise RequestError("a label is empty or is not a string", "give one name for each class")
-    return tuple(Label(name) for name in labels)
+    return parsed
 
 
 def _resolve_paths(config: ExportConfig, targets: Sequence[Target]) -> tuple[Path, ...]:

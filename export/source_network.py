@@ -9,7 +9,7 @@ from tinyvit.errors import RequestError
 from tinyvit.export.config import ExportConfig
 from tinyvit.export.plan import ExportPlan
 from tinyvit.export.tracing import Graph, trace
-from tinyvit.labels import Label, numbered_labels
+from tinyvit.labels import Label, describe_labels, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.nn.hub import load_released
@@ -57,6 +57,12 @@ def load_source_network(plan: ExportPlan, progress: Progress) -> SourceNetwork:
     checkpoint = _load_checkpoint(config, progress)
     checkpoint = _resize_checkpoint(checkpoint, config, progress)
     labels = _choose_labels(plan.labels, checkpoint)
+    if plan.labels is not None:
+        progress.message(f"read {describe_labels(labels)}")
+        if _is_reordered(labels, checkpoint.labels):
+            progress.message(
+                "the checkpoint has the same labels in another order; those of --labels are used"
+            )
     original = checkpoint.build()
     size = checkpoint.img_size
     progress.message(
@@ -99,6 +105,12 @@ def _resize_checkpoint(
     return resized
 
 
+def _is_reordered(labels: tuple[Label, ...], own: tuple[Label, ...] | None) -> bool:
+    """Return whether labels have the names of the checkpoint's own labels in another order."""
+    names, own_names = [[label.name for label in some or ()] for some in (labels, own)]
+    return names != own_names and sorted(names) == sorted(own_names)
+
+
 def _choose_labels(
     requested: tuple[Label, ...] | None, checkpoint: Checkpoint
 ) -> tuple[Label, ...]:
@@ -106,7 +118,8 @@ def _choose_labels(
     labels = requested or checkpoint.labels or numbered_labels(checkpoint.num_classes)
     if len(labels) != checkpoint.num_classes:
         raise RequestError(
-            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes",
+            f"{len(labels)} labels were given and the model has {checkpoint.num_classes} classes"
+            f" ({describe_labels(labels)})",
             "give one label for each class, in the order of the logits",
         )
     return labels

@@ -49,6 +49,10 @@ class ValidationSet:
         """Return the number of image files, including those that cannot be read."""
         return len(self.images)
 
+    def describe(self) -> str:
+        """Return the numbers of images and classes, and what was skipped, for messages."""
+        return self.images.describe()
+
     @property
     def sha256(self) -> str:
         """Hex digest of the class index, folder name, file name and file size of every image."""

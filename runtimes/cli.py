@@ -194,15 +194,22 @@ def _open_classifier(arguments: argparse.Namespace) -> Classifier:
 
 
 def _list_image_arguments(arguments: list[str]) -> list[tuple[str, Path | ImageError]]:
-    """List the images, each as (name, path); a folder without images gives (name, error)."""
-    from tinyvit.data.listing import list_images
+    """List the images, each as (name, path); a folder without images gives (name, error).
+
+    The number of images in each folder, and what was skipped there, is printed on stderr.
+    """
+    from tinyvit.data.listing import read_listing
 
     images: list[tuple[str, Path | ImageError]] = []
     for argument in arguments:
         path = Path(argument)
         try:
-            files = list_images(path) if path.is_dir() else [path]
-            images += [(str(file), file) for file in files]
+            if not path.is_dir():
+                images.append((str(path), path))
+                continue
+            listing = read_listing(path)
+            print(f"{argument}: {listing.describe()}", file=sys.stderr)
+            images += [(str(file), file) for file in listing.images]
         except ImageError as error:
             images.append((argument, error))
     return images

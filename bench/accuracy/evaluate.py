@@ -10,6 +10,7 @@ from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
+from tinyvit.bench.accuracy.class_numbering import check_class_numbering
 from tinyvit.bench.accuracy.cluster import predict_on_cluster
 from tinyvit.bench.accuracy.journal import Journal, open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
@@ -107,7 +108,11 @@ def evaluate(
             collector = _PredictionCollector(path, matched, options, progress or NullProgress())
             predictions = collector.collect(new_predictions, journal)
         seconds = time.perf_counter() - start_s
-        notes = (*matched.notes, *_describe_unreadable(matched.samples, predictions))
+        notes = (
+            *matched.notes,
+            *_describe_unreadable(matched.samples, predictions),
+            *_check_numbering(matched, predictions),
+        )
         evaluation = make_evaluation(path, classifier, matched, predictions, seconds)
         return replace(evaluation, notes=notes)
 
@@ -202,6 +207,18 @@ class _PredictionCollector:
             f"{self._artifact_name} classified {done_count} of {total_count} images{accuracy};"
             f" {continuation}"
         )
+
+
+def _check_numbering(
+    matched: MatchedDataset, predictions: Sequence[ImagePrediction]
+) -> tuple[str, ...]:
+    """Return a note if the class numbers of the data do not seem to be those of the model."""
+    numbers = matched.class_numbers
+    if numbers is None:
+        return ()
+    truths = [tuple(numbers[index] for index in indices) for indices in matched.class_indices]
+    predicted = [numbers[item.classes[0]] if item.classes else None for item in predictions]
+    return check_class_numbering(truths, predicted, max(numbers) + 1)
 
 
 def _describe_unreadable(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from tinyvit.cli import positive_int
+from tinyvit.progress import make_progress
 from tinyvit.variants import Windows
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
@@ -28,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder with one subfolder per class; if it contains train/ and val/, val/ is used",
+        help="folder with one subfolder per class; if it contains train/ and val/ (or valid/ or "
+        "validation/), val/ is used",
     )
     parser.add_argument(
         "--img-size",
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     Returns:
         The exit code.
     """
-    from tinyvit.data.class_folders import find_split_folder
+    from tinyvit.data.splits import find_split_folder
     from tinyvit.distill.training.device import select_device
     from tinyvit.distill.training.evaluate import evaluate_model
     from tinyvit.labels import numbered_labels
@@ -66,6 +68,7 @@ def run(args: argparse.Namespace) -> int:
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
     folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
+    make_progress(json_output=args.json).message(f"{folder}: {validation.describe()}")
     device = select_device("float32")
     scores = evaluate_model(device.move_module(checkpoint.build()), validation, device)
     if args.json:

@@ -42,9 +42,11 @@ def save_logits(request: LogitsRequest, progress: Progress | None = None) -> Sto
         )
     inputs = open_images_and_teachers(request)
     store = _open_or_create(request, _make_header(request, inputs), inputs.images)
+    progress = progress or NullProgress()
+    progress.message(inputs.images.describe())
     for epoch in range(request.epochs):
         if not store.epoch_path(epoch).is_file():
-            _fill_epoch(store, epoch, request, inputs, progress or NullProgress())
+            _fill_epoch(store, epoch, request, inputs, progress)
     return Store(store.folder, store.header)  # a new object counts the new epochs
 
 

@@ -88,12 +88,15 @@ def select_classes(
 
 def _select_folder_classes(images: ImageFolder) -> ClassSelection:
     """Select the classes of the class folders, for training without a teacher."""
-    if images.labels is None:
+    try:
+        images.require_class_folders()
+    except RequestError as error:
         raise RequestError(
-            f"{images.folder} has no class folders",
+            error.cause,
             "use --data with a folder that has one subfolder per class, or use --logits with a "
             "store",
-        )
+        ) from error
+    assert images.labels is not None
     return ClassSelection(
         labels=images.labels,
         num_classes=len(images.labels),

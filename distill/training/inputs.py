@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinyvit.data.class_folders import find_split_folder, read_image_folder
+from tinyvit.data.class_folders import read_image_folder
+from tinyvit.data.splits import find_split_folder, list_splits
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
@@ -95,9 +96,10 @@ def _read_validation(
     if request.val_data is not None:
         folder = find_split_folder(request.val_data, "val")
     else:
-        folder = find_split_folder(request.data, "val")
-        if folder == request.data:  # there are no folders "train" and "val"
+        splits = list_splits(Path(request.data))
+        if "val" not in splits:
             return None
+        folder = splits["val"]
     return read_validation_set(folder, preprocess, labels)
 
 

@@ -28,6 +28,8 @@ def describe_start(run: TrainingRun) -> list[str]:
         f"{precision}",
         f"the result has {format_count(len(task.labels), 'class', 'classes')}; "
         f"{task.student.head_origin}",
+        f"training images: {task.data.images.describe()}",
+        *([f"validation images: {task.validation.describe()}"] if task.validation else []),
         _describe_teaching(task.data.store, config.epochs),
         f"preset {config.preset}: {epochs} of {steps}, with "
         f"{format_count(config.batch, 'image')} per step",

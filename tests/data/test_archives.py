@@ -34,7 +34,7 @@ def test_members_are_read_by_name(tmp_path: Path) -> None:
     assert list(readers) == ["a/1.png", "b/2.jpg"]
 
 
-def test_hidden_and_system_members_and_links_are_skipped(tmp_path: Path) -> None:
+def test_hidden_and_system_members_are_skipped(tmp_path: Path) -> None:
     path = write_tar(
         tmp_path / "a.tar",
         "w",
@@ -44,11 +44,48 @@ def test_hidden_and_system_members_and_links_are_skipped(tmp_path: Path) -> None
         (".cache/1.jpg", b"4"),
         ("cat/@eaDir/1.jpg", b"5"),
     )
-    with tarfile.open(path, "a") as archive:
-        link = tarfile.TarInfo("cat/link.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        archive.addfile(link)
     assert list(index_tar(path)) == ["cat/1.jpg"]
+
+
+def add_link(path: Path, name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> None:
+    with tarfile.open(path, "a") as archive:
+        link = tarfile.TarInfo(name)
+        link.type, link.linkname = kind, target
+        archive.addfile(link)
+
+
+def test_links_to_images_in_the_tar_file_are_followed(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "a.tar", "w", ("all/1.jpg", b"1"), ("cat/0.jpg", b"0"))
+    add_link(path, "cat/1.jpg", "../all/1.jpg")
+    add_link(path, "cat/2.jpg", "1.jpg")  # a link to a link
+    add_link(path, "cat/3.jpg", "./cat/0.jpg", tarfile.LNKTYPE)
+    add_link(path, "cat/.hidden.jpg", "/etc/passwd")
+    add_link(path, "notes.txt", "/etc/passwd")
+    images = {name: read() for name, read in index_tar(path).items()}
+    assert images == {
+        "all/1.jpg": b"1",
+        "cat/0.jpg": b"0",
+        "cat/1.jpg": b"1",
+        "cat/2.jpg": b"1",
+        "cat/3.jpg": b"0",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("cat/link.jpg", "/etc/passwd"),
+        ("cat/link.jpg", "../../elsewhere/1.jpg"),
+        ("cat/link.jpg", "link.jpg"),
+        ("dog", "cat"),
+        ("dog", "../elsewhere/dog"),
+    ],
+)
+def test_links_that_lead_elsewhere_are_refused(tmp_path: Path, name: str, target: str) -> None:
+    path = write_tar(tmp_path / "a.tar", "w", ("cat/1.jpg", b"1"))
+    add_link(path, name, target)
+    with pytest.raises(RequestError, match=rf"contains the link {name}, .* --dereference"):
+        index_tar(path)
 
 
 def test_a_member_that_is_too_large_or_gone_is_empty(

@@ -11,10 +11,10 @@ from PIL import Image
 
 from tinyvit.data.class_folders import (
     class_folder_name,
-    find_split_folder,
     read_image_folder,
     read_labeled_images,
 )
+from tinyvit.data.splits import find_split_folder
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
 
@@ -130,3 +130,74 @@ def test_the_class_folder_of_a_key() -> None:
     assert class_folder_name("cat/more/1.jpg") == "cat"
     assert class_folder_name("Val/cat/1.jpg") == "cat"
     assert class_folder_name("test/1.jpg") == "test"
+
+
+@pytest.mark.parametrize(
+    "read", [read_image_folder, lambda path: read_labeled_images(path, LABELS)]
+)
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere", "class folder crane of data is a link that leads to nothing"),
+        (
+            "data/goldfish",
+            "class folder crane of data is a link to a folder whose images are already",
+        ),
+        (None, "class folder crane of data has no images"),
+    ],
+)
+def test_a_class_that_would_be_lost_is_refused(
+    tmp_path: Path, read: object, target: str | None, message: str
+) -> None:
+    data = touch(tmp_path / "data", "goldfish/1.jpg", "my thing/1.jpg")
+    if target is None:
+        (data / "crane").mkdir()
+    else:
+        (data / "crane").symlink_to(tmp_path / target)
+    with pytest.raises(RequestError, match=message):
+        read(data)  # type: ignore[operator]
+
+
+def test_linked_class_folders_and_skipped_entries_are_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/1.jpg", "data/goldfish/2.jpg", "data/.ipynb_checkpoints/3.jpg")
+    touch(tmp_path / "data", "__MACOSX/goldfish/._2.jpg", "goldfish/notes.txt")
+    (tmp_path / "data" / "my thing").symlink_to(tmp_path / "elsewhere")
+    images = read_image_folder(tmp_path / "data")
+    skipped = (
+        "skipped 2 hidden or system entries and 1 file that is not an image; followed 1 linked"
+        " folder (my thing)"
+    )
+    assert images.keys == ("goldfish/2.jpg", "my thing/1.jpg")
+    assert images.labels == (Label("goldfish"), Label("my thing"))
+    assert images.describe() == f"2 images of 2 classes in {tmp_path / 'data'}; {skipped}"
+    labeled = read_labeled_images(tmp_path / "data", LABELS)
+    assert labeled.class_indices.tolist() == [0, 3]
+    assert labeled.describe() == f"2 images of 2 classes; {skipped}"
+
+
+def test_a_stray_image_is_named(tmp_path: Path) -> None:
+    images = read_image_folder(touch(tmp_path, "cat/1.jpg", "dog/1.jpg", "overview.png"))
+    with pytest.raises(RequestError, match=r"1 of the 3 images .* class folder, such as overview"):
+        images.require_class_folders()
+
+
+def test_one_folder_around_the_class_folders_is_refused(tmp_path: Path) -> None:
+    touch(tmp_path, "photos/cat/1.jpg", "photos/dog/1.jpg")
+    with pytest.raises(RequestError, match=r"only one class folder, photos, .* 2 folders inside"):
+        read_image_folder(tmp_path)
+    assert read_image_folder(tmp_path / "photos").labels == (Label("cat"), Label("dog"))
+    touch(tmp_path / "single", "cat/2023/1.jpg", "cat/2.jpg")
+    assert read_image_folder(tmp_path / "single").labels == (Label("cat"),)
+
+
+def test_accents_match_in_every_composition(tmp_path: Path) -> None:
+    touch(tmp_path, "cafe\u0301/1.jpg")
+    images = read_labeled_images(tmp_path, (Label("tea"), Label("caf\u00e9")))
+    assert images.class_indices.tolist() == [1]
+
+
+def test_validation_images_are_read_from_their_split(tmp_path: Path) -> None:
+    touch(tmp_path, "train/goldfish/1.jpg", "valid/goldfish/2.jpg", "valid/my thing/3.jpg")
+    images = read_labeled_images(tmp_path, LABELS)
+    assert [file.name for file in images.files] == ["2.jpg", "3.jpg"]
+    assert images.class_indices.tolist() == [0, 3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -177,3 +178,69 @@ def test_what_is_not_a_dataset_is_refused(tmp_path: Path, name: str, message: st
     (tmp_path / "bad.tar").write_bytes(b"\0" * 700 + b"bad")
     with pytest.raises(TinyViTError, match=message):
         open_dataset(DatasetLocation(str(tmp_path / name)))
+
+
+@pytest.mark.parametrize("is_tar", [False, True])
+def test_only_one_split_is_measured(class_folders: Path, tmp_path: Path, is_tar: bool) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(class_folders, root / "val")
+    shutil.copytree(class_folders, root / "train")
+    data, name = root, "data"
+    if is_tar:
+        data, name = tmp_path / "data.tar", "data.tar"
+        with tarfile.open(data, "w") as archive:
+            archive.add(root, ".")
+    dataset = open_dataset(DatasetLocation(str(data)))
+    assert dataset.description == f"12 images in class folders of {name}/val; train not used"
+    assert {sample.name.partition("/")[0] for sample in dataset.samples} == {"val"}
+    expected = open_dataset(DatasetLocation(str(class_folders)))
+    assert [s.classes for s in dataset.samples] == [s.classes for s in expected.samples]
+
+
+def test_the_description_counts_what_was_skipped(class_folders: Path, tmp_path: Path) -> None:
+    (class_folders / ".ipynb_checkpoints").mkdir()
+    (class_folders / ".ipynb_checkpoints" / "000.png").touch()
+    first = next(path for path in class_folders.iterdir() if path.name.startswith("n"))
+    first.rename(tmp_path / "elsewhere")
+    first.symlink_to(tmp_path / "elsewhere")
+    assert open_dataset(DatasetLocation(str(class_folders))).description == (
+        "12 images in class folders of val; skipped 1 hidden or system entry; followed 1 linked"
+        f" folder ({first.name})"
+    )
+
+
+def test_entries_of_a_truth_file_without_images_are_counted(
+    flat_folder: Path, tmp_path: Path
+) -> None:
+    names = [path.stem for path in sorted(flat_folder.iterdir())]
+    truth = tmp_path / "truth.csv"
+    truth.write_text("".join(f"{name},1\n" for name in [*names, "gone", "lost"]))
+    assert open_dataset(DatasetLocation(str(flat_folder), truth)).description == (
+        "12 images of flat, classes by truth.csv; 2 entries of truth.csv name no image in flat"
+    )
+
+
+@pytest.mark.parametrize("only_known", [False, True])
+@pytest.mark.parametrize(
+    ("labels", "names", "count"),
+    [
+        ((Label("cat"), Label("dog"), Label("bird")), ("#1", "#2", "#3"), 3),
+        ((Label("cat"), Label("dog"), Label("bird")), ("2", "3"), 3),
+        (IMAGENET, ("#1", "#7", "#1000"), 1000),
+        (IMAGENET[:10], ("#1", "#1000"), 1000),
+    ],
+)
+def test_class_numbers_that_count_from_1_are_refused(
+    labels: tuple[Label, ...], names: tuple[str, ...], count: int, only_known: bool
+) -> None:
+    with pytest.raises(RequestError, match=rf"numbered up to {count}, .* count from 1"):
+        match_dataset(named_samples(*names), labels, only_known)
+
+
+def test_it_is_known_whether_classes_are_numbers() -> None:
+    labels = (Label("cat"), Label("dog"), Label("2"))
+    assert match_dataset(named_samples("#0", "1"), labels).class_numbers == (0, 1, 2)
+    assert match_dataset(named_samples("cat", "1"), labels).class_numbers is None
+    assert match_dataset(named_samples("#0", "2"), labels).class_numbers is None
+    few = (IMAGENET[7], IMAGENET[5], Label("other"))
+    assert match_dataset(named_samples("#5"), few).class_numbers == (7, 5, -1)

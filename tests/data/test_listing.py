@@ -14,6 +14,7 @@ from tinyvit.data.listing import (
     list_images,
     list_subfolders,
     make_path_getter,
+    read_listing,
 )
 from tinyvit.errors import ImageError
 
@@ -51,13 +52,44 @@ def test_folders_without_images_and_missing_folders_are_refused(tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "name", [".git", ".cache", "__MACOSX", "@eaDir", "$RECYCLE.BIN", "lost+found"]
+    "name",
+    [
+        ".git",
+        ".cache",
+        ".ipynb_checkpoints",
+        "__MACOSX",
+        "@eaDir",
+        "$RECYCLE.BIN",
+        "lost+found",
+        "__pycache__",
+    ],
 )
 def test_hidden_and_system_folders_are_skipped(tmp_path: Path, name: str) -> None:
     touch(tmp_path, "cat/1.jpg", f"{name}/2.jpg", f"cat/{name}/deep/3.jpg")
     assert is_ignored_name(name)
     assert listed(tmp_path) == ["cat/1.jpg"]
     assert list_subfolders(tmp_path) == ["cat"]
+    assert read_listing(tmp_path).notes == ("skipped 2 hidden or system entries",)
+
+
+def test_everything_that_is_not_used_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "elsewhere/1.jpg", "data/cat/2.jfif", "data/.DS_Store", "data/notes.txt")
+    data = tmp_path / "data"
+    (data / "dog").symlink_to(tmp_path / "elsewhere")
+    (data / "kitten").symlink_to(data / "cat")
+    (data / "gone").symlink_to(tmp_path / "gone")
+    listing = read_listing(data)
+    assert listing.images == (data / "cat" / "2.jfif", data / "dog" / "1.jpg")
+    assert (listing.ignored_count, listing.other_count) == (1, 1)
+    assert listing.followed_links == (data / "dog",)
+    assert listing.repeated_links == (data / "kitten",)
+    assert listing.broken_links == (data / "gone",)
+    assert listing.notes == (
+        "skipped 1 hidden or system entry and 1 file that is not an image",
+        "followed 1 linked folder (dog)",
+        "skipped 1 linked folder that had been read before (kitten)",
+        "skipped 1 broken link (gone)",
+    )
 
 
 def test_the_folder_itself_may_be_hidden(tmp_path: Path) -> None:

@@ -28,7 +28,15 @@ WNIDS = ("n01440764", "n01443537", "n01484850")
         ("\ufefffile,label\nd/a.png, n01440764\n b.png ,n01443537\n\nc.x,n01484850\n", WNIDS),
         ("a,7\nb,007\nc.x,tiger cat\n", ("#7", "#007", "tiger cat")),
         ("other/a.jpg,1\nb,2\nc.x,3\n", ("#1", "#2", "#3")),
-        ("a.jpg,1\na,5\nb,2\nb,6\nc.x,3\n", ("#5", "#6", "#3")),  # a name wins over a stem
+        ("a.jpg,1\na,5\nb,6\nb,6\nc.x,3\n", ("#5", "#6", "#3")),  # a name wins over a stem
+        ("b,2\nd\\a.png,1\n./c.x.png,3\n", ("#1", "#2", "#3")),
+        ("z/a.png,4\nx/d/a.png,1\nb,2\nc.x,3\n", ("#1", "#2", "#3")),  # more folders in common
+        ("a.png;1\nb.png;2\nc.x.png;3\n", ("#1", "#2", "#3")),
+        ("a.png\t1\nb.png\t2\nc.x.png\t3\n", ("#1", "#2", "#3")),
+        ("cat,a.png\ndog,b.png\ncat,c.x.png\n", ("cat", "dog", "cat")),
+        ("label,filename\n1,a\n2,b\n3,c.x\n", ("#1", "#2", "#3")),
+        ("id,filename,label\n0,a,7.0\n1,b,8.0\n2,c.x,9.0\n", ("#7", "#8", "#9")),
+        ("file,label,split\na,1,val\nb,2,val\nc.x,3,val\n", ("#1", "#2", "#3")),
         ("c.x,a b c d e\na,1\nb,2\n", ("#1", "#2", "a b c d e")),
     ],
 )
@@ -37,7 +45,55 @@ def test_tables_give_the_class_of_each_file(
 ) -> None:
     (tmp_path / "truth.csv").write_text(text, encoding="utf-8")
     expected = {name: (class_name,) for name, class_name in zip(NAMES, classes)}
-    assert read_truth_file(tmp_path / "truth.csv", NAMES) == expected
+    assert read_truth_file(tmp_path / "truth.csv", NAMES).classes == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("truth.tsv", "a.png\tcat\nb.png\tdog\nc.x.png\ttiger cat\n"),
+        ("truth.txt", "d/a.png cat\nb.png dog\nc.x.png tiger cat\n"),
+        ("truth.txt", "a cat\nb dog\nc.x tiger cat\n"),
+        ("truth.txt", "a.png,cat\nb.png,dog\nc.x.png,tiger cat\n"),
+        ("truth.json", '{"a.png": "cat", "b.png": ["dog"], "c.x.png": "tiger cat"}'),
+    ],
+)
+def test_other_notations_of_file_and_class(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    truth = read_truth_file(tmp_path / name, NAMES)
+    assert list(truth.classes.values()) == [("cat",), ("dog",), ("tiger cat",)]
+    assert truth.unused_count == 0
+
+
+def test_entries_without_an_image_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("a,1\nb,1\nb,1\nc.x,1\ne,2\nf,3\n")
+    truth = read_truth_file(tmp_path / "truth.csv", NAMES)
+    assert truth.unused_count == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("t.csv", "a,1\nb,2\nc.x,3\na,4\n", r"for a: line 1 \(a: 1\) and line 4 \(a: 4\)"),
+        ("t.csv", "file,label\nb,2\nc.x,3\nb,cat\n", r"line 2 \(b: 2\) and line 4 \(b: cat\)"),
+        ("t.csv", "y/a.png,1\nz/a.png,4\nb,2\nc.x,3\n", r"d/a.png: line 1 \(y/a.png: 1\) and"),
+        ("t.csv", "a.jpg,1\na.bmp,4\nb,2\nc.x,3\n", r"d/a.png: line 1 \(a.jpg: 1\) and line 2"),
+        ("t.txt", "a 1\nb 2\nc.x 3\na 4\n", r"for a: line 1 \(a: 1\) and line 4"),
+        ("t.json", '{"a": 1, "b": 2, "c.x": 3, "a": 4}', r"for a: entry 1 \(a: 1\) and entry 4"),
+    ],
+)
+def test_a_file_with_two_classes_is_refused_with_both_lines(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(RequestError, match=rf"gives different classes .*{message}"):
+        read_truth_file(tmp_path / name, NAMES)
+
+
+def test_an_entry_for_two_images_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("1.jpg,cat\n")
+    with pytest.raises(RequestError, match=r"line 1 .* two images, x/1.jpg and y/1.jpg"):
+        read_truth_file(tmp_path / "truth.csv", ["x/1.jpg", "y/1.jpg"])
 
 
 def test_the_devkit_is_read_as_downloaded(tmp_path: Path) -> None:
@@ -53,14 +109,14 @@ def test_the_devkit_is_read_as_downloaded(tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "ILSVRC2012_devkit_t12.tar.gz", "w:gz") as archive:
         for name in ("meta.mat", "ILSVRC2012_validation_ground_truth.txt"):
             archive.add(tmp_path / name, f"ILSVRC2012_devkit_t12/data/{name}")
-    classes = read_truth_file(tmp_path / "ILSVRC2012_devkit_t12.tar.gz", NAMES)
-    assert list(classes.values()) == [(WNIDS[0],), (WNIDS[2],), (WNIDS[0],)]
+    truth = read_truth_file(tmp_path / "ILSVRC2012_devkit_t12.tar.gz", NAMES)
+    assert list(truth.classes.values()) == [(WNIDS[0],), (WNIDS[2],), (WNIDS[0],)]
 
 
 def test_labels_of_imagenet_real_are_read(tmp_path: Path) -> None:
     (tmp_path / "real.json").write_text(json.dumps([[], [3, 4], [7]]))
-    classes = read_truth_file(tmp_path / "real.json", NAMES)
-    assert list(classes.values()) == [(), ("#3", "#4"), ("#7",)]
+    truth = read_truth_file(tmp_path / "real.json", NAMES)
+    assert list(truth.classes.values()) == [(), ("#3", "#4"), ("#7",)]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +133,12 @@ def test_labels_of_imagenet_real_are_read(tmp_path: Path) -> None:
         ("truth.json", b"[[true], [1], [2]]", "form of ImageNet-ReaL's"),
         ("truth.json", b"[" * 100_000, "form of ImageNet-ReaL's"),
         ("truth.json", b"[[1]]", "classes of 1 images, but there are 3"),
-        ("truth.txt", b"a", "unknown kind"),
+        ("truth.json", b'{"a": true}', "class of a is neither a name nor a whole number"),
+        ("truth.json", b'{"a": ""}', "class of a is neither a name nor a whole number"),
+        ("truth.txt", b"a", r"not exactly a file name and a class \(line 1\)"),
+        ("truth.txt", b"490\n361\n171\n", "those of the devkit"),
+        ("truth.csv", b"file,path,x\na,b,c\n", "titles file, path, x"),
+        ("truth.xml", b"a", "unknown kind"),
     ],
 )
 def test_files_that_are_not_truth_files_are_refused(

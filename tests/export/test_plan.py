@@ -16,7 +16,9 @@ pytest.importorskip("onnx")
 
 from tests.helpers.recorded_progress import RecordedProgress
 from tinyvit.export import ExportConfig, export, export_all
-from tinyvit.export.plan import make_write_error
+from tinyvit.export.plan import make_plan, make_write_error
+from tinyvit.export.source_network import load_source_network
+from tinyvit.labels import Label
 
 
 @pytest.fixture
@@ -42,6 +44,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ({"labels": "absent.txt"}, "absent.txt cannot be read"),
         ({"labels": "two.json"}, "two.json is not understood"),
         ({"labels": ["a", ""]}, "a label is empty"),
+        ({"labels": {"a", "b"}}, "neither a list of names nor a map"),
+        ({"labels": {1: "a", 2: "b"}}, "they are 1 to 2"),
         ({"targets": ("tensorflow",)}, "no target is called"),
         ({"targets": ()}, "no target was requested"),
         ({"targets": "onnx"}, r"a tuple of names is needed: give targets=\('onnx',\)"),
@@ -132,3 +136,28 @@ def test_the_remedy_of_a_write_error_fits_its_cause(
     error = make_write_error(tmp_path / "x.onnx", OSError(code, os.strerror(code)))
     assert message in str(error)
     assert ("free space" in error.remedy) == ("disk is full" in message)
+
+
+@pytest.mark.parametrize(
+    "labels", [("a", "b"), {1: "b", 0: "a"}, {"b": 1, "a": 0}, [Label("a"), "b"], "two.txt"]
+)
+def test_labels_are_ordered_by_their_keys(labels: Any, folder: Path) -> None:
+    (folder / "two.txt").write_text("1: b\n0: a\n")
+    config = ExportConfig(checkpoint="absent.pth", labels=labels, output=folder / "x.onnx")
+    assert make_plan(config).labels == (Label("a"), Label("b"))
+
+
+def test_the_first_and_last_label_are_shown_and_another_order_is_reported(folder: Path) -> None:
+    progress = RecordedProgress()
+    plan = make_plan(ExportConfig(model="demo", output=folder / "demo.onnx"))
+    own = load_source_network(plan, progress).labels
+    assert not any(message.startswith("read ") for message in progress.messages)
+    config = ExportConfig(model="demo", labels=own[::-1], output=folder / "demo.onnx")
+    load_source_network(make_plan(config), progress)
+    first, last = own[-1], own[0]
+    expected = f"read 10 labels, from 0: {first.name} ({first.wnid}) to 9: {last.name}"
+    assert any(message.startswith(expected) for message in progress.messages)
+    assert (
+        "the checkpoint has the same labels in another order; those of --labels are used"
+        in progress.messages
+    )

@@ -261,5 +261,42 @@ def test_other_networks_are_refused(state: State, save: Save) -> None:
     assert "no state dict" in refusal(save([1, 2]))
 
 
+@pytest.mark.parametrize(("channels", "text"), [(1, "1 channel"), (4, "4 channels")])
+def test_other_numbers_of_channels_are_the_only_reason(
+    state: State, save: Save, channels: int, text: str
+) -> None:
+    name = "patch_embed.conv1.conv.weight"
+    message = refusal(save({**state, name: torch.zeros(32, channels, 3, 3)}))
+    assert f"takes images of {text}, and only RGB images (3 channels) are supported" in message
+    assert "instead of" not in message
+
+
+def test_a_classifier_of_no_classes_is_refused(state: State, save: Save) -> None:
+    empty = {"head.fc.weight": torch.zeros(0, 320), "head.fc.bias": torch.zeros(0)}
+    assert "has 0 classes (head.fc.weight has the shape (0, 320))" in refusal(
+        save({**state, **empty})
+    )
+
+
+def test_a_network_in_a_wrapper_with_its_own_classifier(state: State, save: Save) -> None:
+    expected = checkpoint.load_checkpoint(save(state))
+    wrapped = {f"backbone.{name}": value for name, value in state.items() if "head.fc" not in name}
+    wrapped["classifier.1.weight"] = state["head.fc.weight"]
+    wrapped["classifier.1.bias"] = state["head.fc.bias"]
+    loaded = checkpoint.load_checkpoint(save({"state_dict": wrapped, "classes": list("abcdefg")}))
+    assert (loaded.num_classes, loaded.container) == (7, "state_dict")
+    assert loaded.labels is not None
+    assert [label.name for label in loaded.labels] == list("abcdefg")
+    image = torch.ones(1, 3, 224, 224)
+    with torch.inference_mode():
+        assert torch.equal(loaded.build()(image), expected.build()(image))
+
+
+def test_the_encoder_of_mobile_sam_is_called_one(save: Save, shared: Path) -> None:
+    shapes = json.loads((shared / "golden" / "mobile_sam.encoder.keys.json").read_text())
+    encoder = {f"image_encoder.{name}": torch.zeros(shape) for name, shape in shapes.items()}
+    assert "is a MobileSAM" in refusal(save({**encoder, "mask_decoder.x": torch.zeros(1)}))
+
+
 def test_nan_weights_are_refused(state: State, save: Save) -> None:
     assert "NaN" in refusal(save({**state, "head.fc.bias": torch.full((7,), float("nan"))}))

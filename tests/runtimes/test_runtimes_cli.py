@@ -65,7 +65,8 @@ def test_predict_prints_json(
     images = (bad_file, image_files[0].parent, empty_folder, tmp_path / "none.png")
     code, out, err = run(capsys, "predict", build_artifact(), *images, "--json")
     assert code == 1
-    assert len(err.splitlines()) == 3
+    assert len(err.splitlines()) == 4
+    assert err.splitlines()[0] == f"{image_files[0].parent}: 9 images"
     record = json.loads(out)
     assert record.keys() == {"artifact", "results"}
     results = record["results"]

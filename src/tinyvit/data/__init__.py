@@ -5,6 +5,7 @@ needed. Import from the modules:
 
     listing             the image files under a folder
     class_folders       folders with one subfolder per class, for training and evaluation
+    splits              folders of training, validation and test images in a dataset
     truth_files         files that list the classes of images that are not in class folders
     archives            images inside an uncompressed tar file
     dataset             labeled images from any of these, for measuring accuracy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import tarfile
 from collections.abc import Callable
 from functools import partial
@@ -16,11 +17,15 @@ MAX_IMAGE_BYTES = 256 * 2**20
 MAX_MEMBERS = 5_000_000
 """Tar files with more members (files and folders) are refused."""
 
+_MAX_LINK_STEPS = 8
+"""Longest chain of links in a tar file."""
+
 
 def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
     """List the images in an uncompressed tar file by reading its headers once.
 
-    Hidden and system files and folders are skipped, as in `tinyvit.data.listing`.
+    Hidden and system files and folders are skipped, as in `tinyvit.data.listing`. Links to images
+    in the same tar file are followed. Other links are refused: their images would be missing.
 
     Args:
         path: The tar file.
@@ -35,6 +40,7 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
             contains two images of the same name.
     """
     getters: dict[str, Callable[[], bytes]] = {}
+    links: dict[str, str] = {}
     try:
         with tarfile.open(path, "r:") as archive:
             for count, member in enumerate(archive):
@@ -44,6 +50,8 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
                         "give a tar file of the validation images only",
                     )
                 name = member.name.removeprefix("./")
+                if _is_relevant_link(member, name):
+                    links[name] = _resolve_link(member, name)
                 if not _is_image_member(member, name):
                     continue
                 if name in getters:
@@ -58,6 +66,7 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
             f"{path} cannot be read as an uncompressed .tar file ({reason})",
             "give a folder of images, or an uncompressed .tar file of them",
         ) from error
+    _follow_links(getters, links, path)
     if not getters:
         raise RequestError(f"{path} has no images", "give the tar file of the validation images")
     return dict(sorted(getters.items()))
@@ -70,6 +79,39 @@ def _is_image_member(member: tarfile.TarInfo, name: str) -> bool:
     # The parent folder ".." begins with a period but is not hidden.
     folders = [folder for folder in PurePosixPath(name).parts[:-1] if folder != ".."]
     return is_image_path(Path(name)) and not any(map(is_ignored_name, folders))
+
+
+def _is_relevant_link(member: tarfile.TarInfo, name: str) -> bool:
+    """Return whether a member is a link that may lead to an image or to a folder of images."""
+    is_link = member.issym() or member.islnk()
+    parts = [part for part in PurePosixPath(name).parts if part != ".."]
+    is_hidden = any(map(is_ignored_name, parts))
+    return is_link and not is_hidden and (is_image_path(Path(name)) or not Path(name).suffix)
+
+
+def _resolve_link(member: tarfile.TarInfo, name: str) -> str:
+    """Return the name of the member to which a link leads."""
+    if member.islnk():
+        return member.linkname.removeprefix("./")
+    return posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+
+
+def _follow_links(
+    getters: dict[str, Callable[[], bytes]], links: dict[str, str], path: Path
+) -> None:
+    """Add the images to which links lead; raise RequestError for a link that leads elsewhere."""
+    for name, target in links.items():
+        for _ in range(_MAX_LINK_STEPS):  # links can lead to links
+            if target not in links:
+                break
+            target = links[target]
+        if target in getters and name not in getters:
+            getters[name] = getters[target]
+        elif is_image_path(Path(name)) or not Path(target).suffix:
+            raise RequestError(
+                f"{path} contains the link {name}, which does not lead to an image in the tar file",
+                "make the tar file with tar --dereference, which stores the images themselves",
+            )
 
 
 def _read_member(path: Path, offset: int, size: int) -> bytes:

@@ -7,9 +7,10 @@ The accuracy benchmark uses `tinyvit.data.dataset` instead. No image is decoded.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +18,15 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.label_matching import match_class_names
-from tinyvit.data.listing import list_images
+from tinyvit.data.listing import ImageListing, list_subfolders, read_listing
+from tinyvit.data.splits import SPLIT_NAMES, find_split_folder
 from tinyvit.errors import RequestError
 from tinyvit.files import listing_sha256
 from tinyvit.images import open_image
 from tinyvit.labels import Label, labels_by_wnid
+from tinyvit.plurals import format_count
 
-SPLITS = ("train", "val")
-"""Subfolders of a dataset that has a training and a validation split."""
-
-_SPLIT_FOLDERS = (*SPLITS, "validation", "test")
+_SPLIT_FOLDERS = frozenset(chain.from_iterable(SPLIT_NAMES.values()))
 """Names, in lower case, of folders that contain a split. They are not the names of classes."""
 
 
@@ -43,15 +43,39 @@ class ImageFolder:
             is in no class folder.
         class_indices: Index in `labels` of each image's class, int64 (N,). None if `labels` is
             None.
+        notes: Clauses for messages about what else the folder contains, such as hidden files.
     """
 
     folder: Path
     keys: tuple[str, ...]
     labels: tuple[Label, ...] | None
     class_indices: npt.NDArray[np.int64] | None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def describe(self) -> str:
+        """Return the numbers of images and classes, and what was skipped, for messages."""
+        counts = format_count(len(self), "image")
+        if self.labels is not None:
+            counts += f" of {format_count(len(self.labels), 'class', 'classes')}"
+        return "; ".join((f"{counts} in {self.folder}", *self.notes))
+
+    def require_class_folders(self) -> None:
+        """Raise RequestError unless all images are in class folders."""
+        if self.labels is not None:
+            return
+        outside = [key for key in self.keys if "/" not in key]
+        if len(outside) == len(self):
+            raise RequestError(
+                f"{self.folder} has no class folders", "give a folder with one subfolder per class"
+            )
+        raise RequestError(
+            f"{len(outside)} of the {len(self)} images in {self.folder} are in no class folder,"
+            f" such as {outside[0]}, so {self.folder} has no class folders for all images",
+            "move these images into class folders, or remove them",
+        )
 
     def open(self, index: int) -> Image.Image:
         """Decode one image as RGB.
@@ -84,10 +108,9 @@ class ImageFolder:
         Raises:
             RequestError: There are no class folders, or a class folder matches no label.
         """
-        if self.labels is None or self.class_indices is None:
-            raise RequestError(
-                f"{self.folder} has no class folders", "give a folder with one subfolder per class"
-            )
+        self.require_class_folders()
+        assert self.labels is not None
+        assert self.class_indices is not None
         wnids = {label.wnid for label in labels if label.wnid}
         # Class folders are matched by WordNet id if the model has it, otherwise by name.
         names = [label.wnid if label.wnid in wnids else label.name for label in self.labels]
@@ -102,13 +125,20 @@ class LabeledImages:
     Attributes:
         files: The image files, sorted.
         class_indices: Index in the model's labels of each file's class, int64 (N,).
+        notes: Clauses for messages about what else the folder contains, such as hidden files.
     """
 
     files: tuple[Path, ...]
     class_indices: npt.NDArray[np.int64]
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def describe(self) -> str:
+        """Return the numbers of images and classes, and what was skipped, for messages."""
+        class_count = format_count(len(np.unique(self.class_indices)), "class", "classes")
+        return "; ".join((f"{format_count(len(self), 'image')} of {class_count}", *self.notes))
 
     @property
     def sha256(self) -> str:
@@ -123,15 +153,16 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
     """List the training images of a folder, with their classes if all are in class folders.
 
     Args:
-        folder: A folder of images at any depth. If it contains folders "train" and "val", only the
-            images in "train" are listed.
+        folder: A folder of images at any depth. If it contains folders of splits, such as "train"
+            and "val", only the images in "train" are listed.
 
     Returns:
         The images. The class folder of an image is the first folder in its key. If the name of a
         class folder is a WordNet id of ImageNet, the folder gets the label of that class.
 
     Raises:
-        RequestError: `folder` is not a folder.
+        RequestError: `folder` is not a folder, contains splits but no training images, or one of
+            the class folders has no images.
         ImageError: The folder cannot be read, or has no images.
     """
     folder = find_split_folder(folder, "train")
@@ -140,15 +171,18 @@ def read_image_folder(folder: str | Path) -> ImageFolder:
             f"{folder} is not a folder",
             "give a folder of images, or one with a subfolder per class",
         )
-    keys = tuple(sorted(file.relative_to(folder).as_posix() for file in list_images(folder)))
+    listing = read_listing(folder)
+    keys = tuple(sorted(file.relative_to(folder).as_posix() for file in listing.images))
     if not all("/" in key for key in keys):
-        return ImageFolder(folder, keys, labels=None, class_indices=None)
+        return ImageFolder(folder, keys, None, None, listing.notes)
+    require_filled_class_folders(folder, keys, listing)
+    require_class_level(folder, keys)
     names = [key.partition("/")[0] for key in keys]
     imagenet_labels, class_names = labels_by_wnid(), sorted(set(names))
     labels = tuple(imagenet_labels.get(name, Label(name)) for name in class_names)
     indices = {name: index for index, name in enumerate(class_names)}
     class_indices = np.array([indices[name] for name in names], np.int64)
-    return ImageFolder(folder, keys, labels, class_indices)
+    return ImageFolder(folder, keys, labels, class_indices, listing.notes)
 
 
 def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledImages:
@@ -156,7 +190,8 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
 
     Args:
         folder: A folder with one subfolder per class. The name of each subfolder must equal the
-            WordNet id or the name of one label.
+            WordNet id or the name of one label. If it contains folders of splits, such as "train"
+            and "val", only the images in "val" are listed.
         labels: The labels of the model, in the order of its logits.
 
     Raises:
@@ -164,29 +199,79 @@ def read_labeled_images(folder: str | Path, labels: Sequence[Label]) -> LabeledI
             matches no label.
         ImageError: The folder cannot be read, or has no images.
     """
-    folder = Path(folder)
+    folder = find_split_folder(folder, "val")
     if not folder.is_dir():
         raise RequestError(
             f"{folder} is not a folder", "give a folder with one subfolder per class"
         )
-    files = list_images(folder)
+    listing = read_listing(folder)
+    keys = [file.relative_to(folder).as_posix() for file in listing.images]
+    require_filled_class_folders(folder, keys, listing)
     # For an image that is in no subfolder, this is the file name. It matches no label, so the
     # image is refused.
-    names = [file.relative_to(folder).parts[0] for file in files]
+    names = [key.partition("/")[0] for key in keys]
     indices = match_class_names(names, labels, f"folders and files in {folder}")
-    return LabeledImages(tuple(files), np.array([indices[name] for name in names], np.int64))
+    class_indices = np.array([indices[name] for name in names], np.int64)
+    return LabeledImages(listing.images, class_indices, listing.notes)
 
 
-def find_split_folder(folder: str | Path, split: str) -> Path:
-    """Return the subfolder of a split, or the folder itself if it contains no splits.
+def require_filled_class_folders(folder: Path, keys: Iterable[str], listing: ImageListing) -> None:
+    """Refuse a folder in which a class folder gives no images.
+
+    Otherwise, a network would be trained or measured without this class, and nothing would show it.
 
     Args:
-        folder: A folder that may contain both "train" and "val".
-        split: "train" or "val".
+        folder: The folder that contains the class folders.
+        keys: Paths of the images relative to `folder`, with "/" as separator.
+        listing: The listing of `folder`.
+
+    Raises:
+        RequestError: A class folder is empty, or is a link that leads to nothing or to a folder
+            that another path leads to as well.
     """
-    folder = Path(folder)
-    has_splits = all((folder / name).is_dir() for name in SPLITS)
-    return folder / split if has_splits else folder
+    for link in listing.broken_links:
+        if link.parent == folder:
+            raise RequestError(
+                f"the class folder {link.name} of {folder.name} is a link that leads to nothing",
+                "correct the link, or remove it",
+            )
+    filled = {key.partition("/")[0] for key in keys}
+    repeated = {link for link in listing.repeated_links if link.parent == folder}
+    for name in list_subfolders(folder):
+        if name in filled:
+            continue
+        if folder / name in repeated:
+            raise RequestError(
+                f"the class folder {name} of {folder.name} is a link to a folder whose images are"
+                " already used through another path",
+                "give each class a folder of its own, or remove the link",
+            )
+        raise RequestError(
+            f"the class folder {name} of {folder.name} has no images",
+            "put images in it, or remove it",
+        )
+
+
+def require_class_level(folder: Path, keys: Sequence[str]) -> None:
+    """Refuse a folder whose only subfolder contains the class folders.
+
+    Args:
+        folder: The folder that should contain the class folders.
+        keys: Paths of the images relative to `folder`, with "/" as separator.
+
+    Raises:
+        RequestError: All images are in several subfolders of one subfolder.
+    """
+    tops = {key.split("/")[0] for key in keys}
+    is_nested = all(key.count("/") > 1 for key in keys)
+    second = {key.split("/")[1] for key in keys if key.count("/") > 1}
+    if len(tops) == 1 and is_nested and len(second) > 1:
+        inner = folder / next(iter(tops))
+        raise RequestError(
+            f"{folder} has only one class folder, {inner.name}, and all images are in"
+            f" {len(second)} folders inside it",
+            f"give {inner} if those are the class folders",
+        )
 
 
 def class_folder_name(key: str) -> str:

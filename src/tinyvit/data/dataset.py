@@ -15,20 +15,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
 
 from tinyvit.data.archives import index_tar
-from tinyvit.data.class_folders import class_folder_name
+from tinyvit.data.class_folders import class_folder_name, require_filled_class_folders
 from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
-from tinyvit.data.listing import SourceGetter, list_images, list_subfolders, make_path_getter
+from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import sample_stratified
+from tinyvit.data.splits import find_splits, list_splits
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
+from tinyvit.plurals import format_count
+
+_MEASURED_SPLITS = ("val", "test", "train")
+"""Splits of which one is measured if the data has several, the preferred one first."""
 
 
 @dataclass(frozen=True)
@@ -97,11 +102,14 @@ class MatchedDataset:
         class_indices: For each image, the indices of its correct classes in the model's labels,
             sorted.
         notes: Sentences for reports: how many images were left out, how many classes have images.
+        class_numbers: The number by which the data would name each class of the model; None if the
+            data names a class in another way.
     """
 
     samples: tuple[Sample, ...]
     class_indices: tuple[tuple[int, ...], ...]
     notes: tuple[str, ...]
+    class_numbers: tuple[int, ...] | None = None
 
 
 def open_dataset(
@@ -156,6 +164,11 @@ def match_dataset(
     indices = {
         name: matcher.find_index(name) for sample in dataset.samples for name in sample.classes
     }
+    explanation = matcher.explain_numbers(indices)
+    if explanation:
+        raise RequestError(
+            explanation, "subtract 1 from each class, or name the classes by WordNet id or label"
+        )
     unknown = sorted(name for name, index in indices.items() if index is None)
     if unknown and not only_known:
         raise RequestError(
@@ -183,7 +196,9 @@ def match_dataset(
     shown_count = len(set(chain.from_iterable(class_indices)))
     if shown_count < len(labels):
         notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
-    return MatchedDataset(samples, class_indices, tuple(notes))
+    is_numbered = all(map(matcher.is_number, indices))
+    numbers = matcher.class_numbers if is_numbered else None
+    return MatchedDataset(samples, class_indices, tuple(notes), numbers)
 
 
 def _open_without_limit(
@@ -205,59 +220,103 @@ def _open_without_limit(
             f"{path} does not exist",
             f"give a folder of images, or an uncompressed .tar file of them{other_forms}",
         )
-    getters = _list_folder(path) if path.is_dir() else index_tar(path)
     if location.truth is not None:
-        return _label_by_truth_file(getters, path.name, location.truth)
-    return _label_by_class_folders(getters, path)
+        return _label_by_truth_file(path, location.truth)
+    return _open_class_folders(path) if path.is_dir() else _open_class_folders_of_tar(path)
 
 
-def _list_folder(folder: Path) -> dict[str, SourceGetter]:
-    """Return the source of every image in a folder by name, like `index_tar` for a tar file."""
-    getters = {
-        path.relative_to(folder).as_posix(): make_path_getter(path) for path in list_images(folder)
-    }
-    return dict(sorted(getters.items()))
-
-
-def _label_by_class_folders(getters: Mapping[str, SourceGetter], path: Path) -> Dataset:
+def _open_class_folders(folder: Path) -> Dataset:
     """Make a dataset in which the class of an image is the name of its class folder."""
-    outside = [name for name in getters if "/" not in name]
+    splits = list_splits(folder)
+    split = next((splits[name] for name in _MEASURED_SPLITS if name in splits), folder)
+    listing = read_listing(split)
+    keys = [path.relative_to(split).as_posix() for path in listing.images]
+    _require_class_folders(keys, split.name)
+    require_filled_class_folders(split, keys, listing)
+    samples = [
+        Sample(
+            name=path.relative_to(folder).as_posix(),
+            classes=(class_folder_name(key),),
+            get_source=make_path_getter(path),
+        )
+        for key, path in zip(keys, listing.images)
+    ]
+    unused = [path.name for path in splits.values() if path != split]
+    return _make_dataset(samples, folder.name, split.name if splits else "", unused, listing.notes)
+
+
+def _open_class_folders_of_tar(path: Path) -> Dataset:
+    """Make a dataset from a tar file, like `_open_class_folders` from a folder."""
+    getters = index_tar(path)
+    _require_class_folders(getters, path.name)
+    tops = {name.partition("/")[0] for name in getters}
+    # In folders that contain images directly, those are the classes.
+    has_inner_folders = all(name.count("/") > 1 for name in getters)
+    splits = find_splits(tops, path.name) if has_inner_folders else {}
+    split = next((splits[name] for name in _MEASURED_SPLITS if name in splits), "")
+    samples = [
+        Sample(name, (class_folder_name(name),), get_source)
+        for name, get_source in getters.items()
+        if not split or name.startswith(f"{split}/")
+    ]
+    unused = [name for name in splits.values() if name != split]
+    return _make_dataset(samples, path.name, split, unused, ())
+
+
+def _require_class_folders(keys: Collection[str], data_name: str) -> None:
+    """Raise RequestError if an image is in no folder."""
+    outside = [key for key in keys if "/" not in key]
     if outside:
         raise RequestError(
-            f"{len(outside)} of the {len(getters)} images in {path.name} are in no class folder,"
+            f"{len(outside)} of the {len(keys)} images in {data_name} are in no class folder,"
             f" such as {outside[0]}",
             TRUTH_FILE_REMEDY,
         )
-    if path.is_dir():
-        filled = {name.partition("/")[0] for name in getters}
-        empty = [name for name in list_subfolders(path) if name not in filled]
-        if empty:
-            raise RequestError(
-                f"the class folder {empty[0]} of {path.name} has no images",
-                "put images in it, or remove it",
-            )
-    samples = tuple(
-        Sample(name, classes=(class_folder_name(name),), get_source=get_source)
-        for name, get_source in getters.items()
-    )
-    return Dataset(f"{len(samples)} images in class folders of {path.name}", samples)
 
 
-def _label_by_truth_file(
-    getters: Mapping[str, SourceGetter], data_name: str, truth: Path
+def _make_dataset(
+    samples: Sequence[Sample],
+    data_name: str,
+    split: str,
+    unused_splits: Sequence[str],
+    notes: Sequence[str],
 ) -> Dataset:
+    """Make a dataset of images in class folders, with everything unusual in the description."""
+    used_name = f"{data_name}/{split}" if unused_splits else data_name
+    description = f"{len(samples)} images in class folders of {used_name}"
+    unused = [f"{' and '.join(unused_splits)} not used"] if unused_splits else []
+    return Dataset("; ".join((description, *unused, *notes)), _sort_samples(samples))
+
+
+def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
     """Make a dataset of the images to which a truth file assigns a class."""
-    classes = read_truth_file(truth, list(getters))
-    samples = tuple(
-        Sample(name, classes[name], get_source)
+    notes: tuple[str, ...] = ()
+    if path.is_dir():
+        listing = read_listing(path)
+        notes = listing.notes
+        getters: dict[str, SourceGetter] = {
+            file.relative_to(path).as_posix(): make_path_getter(file) for file in listing.images
+        }
+    else:
+        getters = dict(index_tar(path))
+    truth = read_truth_file(truth_path, sorted(getters))
+    samples = [
+        Sample(name, truth.classes[name], get_source)
         for name, get_source in getters.items()
-        if classes[name]
-    )
+        if truth.classes[name]
+    ]
+    description = f"{len(samples)} images of {path.name}, classes by {truth_path.name}"
     left_out_count = len(getters) - len(samples)
-    description = f"{len(samples)} images of {data_name}, classes by {truth.name}"
     if left_out_count:
         description += f" ({left_out_count} left out, to which the file assigns no class)"
-    return Dataset(description, samples)
+    if truth.unused_count:
+        entries = format_count(truth.unused_count, "entry", "entries")
+        notes = (f"{entries} of {truth_path.name} name no image in {path.name}", *notes)
+    return Dataset("; ".join((description, *notes)), _sort_samples(samples))
+
+
+def _sort_samples(samples: Sequence[Sample]) -> tuple[Sample, ...]:
+    return tuple(sorted(samples, key=_get_sample_name))
 
 
 def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ because the only sign of a wrong guess would be a low accuracy.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -32,6 +33,9 @@ class LabelMatcher:
        that of an ImageNet-1k class, otherwise it is the index of the class in the model.
 
     With `exact=True` only rule 1 applies, to every name.
+
+    Letters with accents are the same however Unicode composes them: macOS stores the names of files
+    in another form than most editors write.
     """
 
     def __init__(self, labels: Sequence[Label], *, exact: bool = False) -> None:
@@ -48,7 +52,8 @@ class LabelMatcher:
         self._exact = exact
         self._wnid_indices = _group_indices(label.wnid for label in self._labels)
         self._exact_indices = _group_indices(
-            (label.wnid for label in self._labels), (label.name for label in self._labels)
+            (label.wnid for label in self._labels),
+            (_compose(label.name) for label in self._labels),
         )
         self._normalized_indices = _group_indices(
             normalize_class_name(label.name) for label in self._labels
@@ -71,14 +76,50 @@ class LabelMatcher:
         is_marked_number = name.startswith("#") and _CLASS_NUMBER.fullmatch(name) is not None
         if is_marked_number and not self._exact:
             return self._find_index_of_number(name)
-        if name in self._exact_indices:
-            return _get_single_index(self._exact_indices[name])
+        if _compose(name) in self._exact_indices:
+            return _get_single_index(self._exact_indices[_compose(name)])
         if self._exact:
             return None
         normalized = normalize_class_name(name)
         if normalized in self._normalized_indices:
             return _get_single_index(self._normalized_indices[normalized])
         return self._find_index_of_number(name)
+
+    @property
+    def class_numbers(self) -> tuple[int, ...]:
+        """The number of each class, by which `find_index` finds it; -1 for a class without one."""
+        if self._numbers_are_indices:
+            return tuple(range(len(self._labels)))
+        numbers = {label.wnid: number for number, label in enumerate(self._imagenet)}
+        return tuple(numbers.get(label.wnid, -1) for label in self._labels)
+
+    def is_number(self, name: str) -> bool:
+        """Return whether `find_index` takes a name as a class number.
+
+        Args:
+            name: A WordNet id, a label, or a class number.
+        """
+        if _CLASS_NUMBER.fullmatch(name) is None:
+            return False
+        return name.startswith("#") or _compose(name) not in self._exact_indices
+
+    def explain_numbers(self, names: Iterable[str]) -> str | None:
+        """Explain that class numbers start at 1 if they show that; otherwise return None.
+
+        Args:
+            names: The names of all classes in the data.
+        """
+        names = list(names)
+        count = len(self._labels if self._numbers_are_indices else self._imagenet)
+        if not names or not all(map(self.is_number, names)):
+            return None
+        numbers = [int(name.removeprefix("#")) for name in names]
+        if min(numbers) > 0 and max(numbers) == count:
+            return (
+                f"the classes in the data are numbered up to {count}, and none is 0, so they seem"
+                f" to count from 1; the classes of the model are numbered from 0 to {count - 1}"
+            )
+        return None
 
     def _find_index_of_number(self, name: str) -> int | None:
         """Return the class index for a number such as "7" or "#7", or None for anything else."""
@@ -125,7 +166,12 @@ def match_class_names(
 
 def normalize_class_name(name: str) -> str:
     """Return a class name in lower case, with one space instead of "_", "-" or several spaces."""
-    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+    return " ".join(_compose(name).replace("_", " ").replace("-", " ").lower().split())
+
+
+def _compose(name: str) -> str:
+    """Return a name in Unicode's composed form (NFC)."""
+    return unicodedata.normalize("NFC", name)
 
 
 def shorten_names(names: Sequence[str]) -> str:

@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
 from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
+from tinyvit.plurals import format_count
 
 SourceGetter: TypeAlias = "Callable[[], ImageSource]"
 """A function without arguments that returns a path, the bytes of an image file, or an array.
@@ -28,6 +30,7 @@ IMAGE_SUFFIXES = frozenset(
         ".jpg",
         ".jpeg",
         ".jpe",
+        ".jfif",
         ".png",
         ".webp",
         ".gif",
@@ -50,13 +53,17 @@ SYSTEM_NAMES = frozenset(
     (
         "__macosx",  # resource forks in archives made by macOS
         "thumbs.db",  # Windows Explorer
+        "ehthumbs.db",
         "desktop.ini",
         "$recycle.bin",
+        "recycler",
         "system volume information",
         "@eadir",  # thumbnails on Synology devices
         "#recycle",
+        "#snapshot",
         "@recycle",  # QNAP devices
         "lost+found",  # the root of an ext file system
+        "__pycache__",
     )
 )
 """Names of files and folders that are never data, in lower case."""
@@ -82,14 +89,61 @@ def is_image_path(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(path.name)
 
 
+@dataclass(frozen=True)
+class ImageListing:
+    """The image files under a folder, and what else was found there.
+
+    Attributes:
+        images: The sorted paths of the images, each beginning with the folder.
+        ignored_count: Number of hidden and system files and folders that were skipped.
+        other_count: Number of other files that are not images by their names.
+        followed_links: Links to folders that were followed.
+        repeated_links: Links to folders that had been read before, so they were not read again.
+        broken_links: Links that lead to nothing, or to themselves.
+    """
+
+    images: tuple[Path, ...]
+    ignored_count: int
+    other_count: int
+    followed_links: tuple[Path, ...]
+    repeated_links: tuple[Path, ...]
+    broken_links: tuple[Path, ...]
+
+    def describe(self) -> str:
+        """Return the number of images and the notes, for messages."""
+        return "; ".join((format_count(len(self.images), "image"), *self.notes))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Clauses for messages about everything that is not an image in a normal folder."""
+        skipped = [
+            format_count(count, noun, plural)
+            for count, noun, plural in (
+                (self.ignored_count, "hidden or system entry", "hidden or system entries"),
+                (self.other_count, "file that is not an image", "files that are not images"),
+            )
+            if count
+        ]
+        notes = [f"skipped {' and '.join(skipped)}"] if skipped else []
+        if self.followed_links:
+            count = format_count(len(self.followed_links), "linked folder")
+            notes.append(f"followed {count} ({self.followed_links[0].name})")
+        if self.repeated_links:
+            count = format_count(len(self.repeated_links), "linked folder")
+            notes.append(
+                f"skipped {count} that had been read before ({self.repeated_links[0].name})"
+            )
+        if self.broken_links:
+            count = format_count(len(self.broken_links), "broken link")
+            notes.append(f"skipped {count} ({self.broken_links[0].name})")
+        return tuple(notes)
+
+
 def list_images(folder: Path) -> list[Path]:
     """List the image files under a folder, at any depth.
 
-    Hidden and system files and folders are skipped. Links to folders are followed, and each folder
-    is read once. If a folder can be reached directly and through a link, its direct path is used.
-
     Args:
-        folder: The folder to search, which may itself be hidden.
+        folder: As for `read_listing`.
 
     Returns:
         The sorted paths of the images, each beginning with `folder`.
@@ -97,19 +151,39 @@ def list_images(folder: Path) -> list[Path]:
     Raises:
         ImageError: A folder cannot be read, or there are no images.
     """
+    return list(read_listing(folder).images)
+
+
+def read_listing(folder: Path) -> ImageListing:
+    """List the image files under a folder, at any depth, and count everything else.
+
+    Hidden and system files and folders are skipped. Links to folders are followed, and each folder
+    is read once. If a folder can be reached directly and through a link, its direct path is used.
+
+    Args:
+        folder: The folder to search, which may itself be hidden.
+
+    Raises:
+        ImageError: A folder cannot be read, or there are no images.
+    """
+    walk = _Walk(folder)
     try:
-        images = sorted(_find_images(folder))
+        walk.run()
     except OSError as error:
         raise ImageError(
             f"the folder {error.filename or folder} cannot be read ({error.strerror})",
             "check the path and its permissions",
         ) from error
-    if not images:
+    if not walk.images:
         raise ImageError(
-            f"the folder {folder} has no images",
+            f"the folder {folder} has no images{_format_notes(walk.listing().notes)}",
             f"put images in it, whose names end with one of {' '.join(sorted(IMAGE_SUFFIXES))}",
         )
-    return images
+    return walk.listing()
+
+
+def _format_notes(notes: tuple[str, ...]) -> str:
+    return f" ({'; '.join(notes)})" if notes else ""
 
 
 def list_subfolders(folder: Path) -> list[str]:
@@ -120,10 +194,18 @@ def list_subfolders(folder: Path) -> list[str]:
 
     Returns:
         The sorted names, without hidden and system folders.
+
+    Raises:
+        ImageError: The folder cannot be read.
     """
-    return sorted(
-        path.name for path in folder.iterdir() if path.is_dir() and not is_ignored_name(path.name)
-    )
+    try:
+        entries = _list_entries(folder)
+        return [entry.name for entry in entries if _is_folder(entry)]
+    except OSError as error:
+        raise ImageError(
+            f"the folder {folder} cannot be read ({error.strerror})",
+            "check the path and its permissions",
+        ) from error
 
 
 def make_path_getter(path: Path) -> SourceGetter:
@@ -138,32 +220,81 @@ def make_path_getter(path: Path) -> SourceGetter:
     return partial(Path, path)
 
 
-def _find_images(folder: Path) -> Iterator[Path]:
-    """Yield the image files under a folder. Linked folders are read after all others."""
-    visited: set[object] = set()
-    starts = deque([folder])  # the folder, then the links found in it
-    while starts:
-        pending = deque([starts.popleft()])
+class _Walk:
+    """Reads a folder and its subfolders. Linked folders are read after all others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.images: list[Path] = []
+        self._ignored_count = 0
+        self._other_count = 0
+        self._followed_links: list[Path] = []
+        self._repeated_links: list[Path] = []
+        self._broken_links: list[Path] = []
+        self._visited: set[object] = set()
+        self._root = folder
+        self._links: deque[Path] = deque()
+
+    def run(self) -> None:
+        """Read all folders; raise OSError if one cannot be read."""
+        self._read_tree(self._root)
+        while self._links:
+            link = self._links.popleft()
+            is_new = self._read_tree(link)
+            (self._followed_links if is_new else self._repeated_links).append(link)
+
+    def listing(self) -> ImageListing:
+        """Return what was found."""
+        return ImageListing(
+            images=tuple(sorted(self.images)),
+            ignored_count=self._ignored_count,
+            other_count=self._other_count,
+            followed_links=tuple(sorted(self._followed_links)),
+            repeated_links=tuple(sorted(self._repeated_links)),
+            broken_links=tuple(sorted(self._broken_links)),
+        )
+
+    def _read_tree(self, start: Path) -> bool:
+        """Read a folder and the folders in it; return False if it was read before."""
+        is_new = _identify_folder(start) not in self._visited
+        pending = deque([start])
         while pending:
             current = pending.popleft()
             identity = _identify_folder(current)
-            if identity in visited:
-                continue
-            visited.add(identity)
-            for entry in _list_entries(current):
-                path = current / entry.name
-                if _is_folder(entry):
-                    queue = starts if entry.is_symlink() else pending
-                    queue.append(path)
-                elif is_image_path(path):
-                    yield path
+            if identity not in self._visited:
+                self._visited.add(identity)
+                pending.extend(self._read_folder(current))
+        return is_new
+
+    def _read_folder(self, folder: Path) -> list[Path]:
+        """Collect the files of one folder; return the folders in it that are not links."""
+        subfolders = []
+        for entry in _scan(folder):
+            path = folder / entry.name
+            if is_ignored_name(entry.name):
+                self._ignored_count += 1
+            elif _is_folder(entry):
+                if entry.is_symlink():
+                    self._links.append(path)
+                else:
+                    subfolders.append(path)
+            elif is_image_path(path):
+                self.images.append(path)
+            elif entry.is_symlink() and not path.exists():
+                self._broken_links.append(path)
+            else:
+                self._other_count += 1
+        return subfolders
+
+
+def _scan(folder: Path) -> list[os.DirEntry[str]]:
+    """Return the files and folders in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        return sorted(entries, key=_get_entry_name)
 
 
 def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
     """Return the files and folders in a folder, sorted by name, without the ignored ones."""
-    with os.scandir(folder) as entries:
-        kept = [entry for entry in entries if not is_ignored_name(entry.name)]
-    return sorted(kept, key=_get_entry_name)
+    return [entry for entry in _scan(folder) if not is_ignored_name(entry.name)]
 
 
 def _get_entry_name(entry: os.DirEntry[str]) -> str:

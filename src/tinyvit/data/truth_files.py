@@ -6,8 +6,10 @@ ILSVRC2012_devkit_t12.tar.gz   ImageNet's development kit as downloaded: the cla
                                validation image and the WordNet id of each number (needs scipy)
 LOC_val_solution.csv           from Kaggle: the columns ImageId and PredictionString, which begins
                                with a WordNet id
-*.csv                          a file name, with or without folder and suffix, and its class: a
-                               WordNet id, a label or a class number
+*.csv, *.tsv                   a file name, with or without folder and suffix, and its class: a
+                               WordNet id, a label or a class number (see `truth_tables`)
+*.txt                          a file name and its class in each line
+*.json                         an object that maps file names to classes
 real.json                      from ImageNet-ReaL: for each image a list of class numbers, in the
                                order of the file names; an empty list means that no class is known
 """
@@ -19,27 +21,39 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from tinyvit.data.truth_assignment import TruthRow, assign_rows
+from tinyvit.data.truth_tables import parse_json_object, parse_table
 from tinyvit.errors import MissingDependencyError, RequestError
 
 MAX_BYTES = 64 * 2**20
 """Larger truth files, and larger members of the development kit, are refused."""
 
 TRUTH_FILE_REMEDY = (
-    "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv of file name and"
-    " class, or ImageNet-ReaL's real.json"
+    "give --truth ILSVRC2012_devkit_t12.tar.gz, LOC_val_solution.csv, a .csv, .tsv, .txt or"
+    " .json of file name and class, or ImageNet-ReaL's real.json"
 )
 
-_HEADER_NAMES = ("imageid", "image", "file", "filename", "name", "path")
-"""Titles of the first column, in lower case. A .csv file may have no row of titles."""
-
-_BOX_FIELDS = 5
-"""Number of words that Kaggle writes for each object in an image: a WordNet id and the four
-coordinates of its bounding box."""
+_TABLE_SUFFIXES = (".csv", ".tsv", ".txt")
 
 
-def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class Truth:
+    """The correct classes of images.
+
+    Attributes:
+        classes: The name of each image mapped to its correct classes: WordNet ids, labels, or "#7"
+            for class number 7. The tuple is empty if the file assigns no class to the image.
+        unused_count: Number of entries of the file that belong to none of the images.
+    """
+
+    classes: dict[str, tuple[str, ...]]
+    unused_count: int = 0
+
+
+def read_truth_file(path: Path, names: Sequence[str]) -> Truth:
     """Read the classes of images from a truth file.
 
     Args:
@@ -47,11 +61,11 @@ def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ..
         names: The sorted names of all images of the dataset, with "/" as separator.
 
     Returns:
-        The name of each image mapped to its correct classes: WordNet ids, labels, or "#7" for class
-        number 7. The tuple is empty if the file assigns no class to the image.
+        The correct classes of all images.
 
     Raises:
-        RequestError: The file does not exist, cannot be read, or does not list all images.
+        RequestError: The file does not exist, cannot be read, does not list all images, or lists
+            an image twice with different classes.
         MissingDependencyError: The file is the development kit and scipy is not installed.
     """
     if not path.is_file():
@@ -59,15 +73,18 @@ def read_truth_file(path: Path, names: Sequence[str]) -> dict[str, tuple[str, ..
     if path.name.endswith((".tar.gz", ".tgz")):
         return _assign_in_order(names, _read_devkit(path), path)
     if path.suffix.lower() == ".json":
-        return _assign_in_order(names, _read_real_labels(path), path)
-    if path.suffix.lower() == ".csv":
-        return _assign_by_name(names, _read_table(path), path)
+        entries = _read_json(path)
+        if entries and isinstance(entries[0], TruthRow):
+            rows = [row for row in entries if isinstance(row, TruthRow)]
+            return Truth(*assign_rows(names, rows, path))
+        classes = [entry for entry in entries if isinstance(entry, tuple)]
+        return _assign_in_order(names, classes, path)
+    if path.suffix.lower() in _TABLE_SUFFIXES:
+        return Truth(*assign_rows(names, _read_table(path), path))
     raise RequestError(f"the truth file {path} is of an unknown kind", TRUTH_FILE_REMEDY)
 
 
-def _assign_in_order(
-    names: Sequence[str], classes: Sequence[tuple[str, ...]], path: Path
-) -> dict[str, tuple[str, ...]]:
+def _assign_in_order(names: Sequence[str], classes: Sequence[tuple[str, ...]], path: Path) -> Truth:
     """Assign the classes of a file without names, which lists them in the order of the names."""
     if len(names) != len(classes):
         raise RequestError(
@@ -75,91 +92,36 @@ def _assign_in_order(
             f" {len(names)}",
             "give all images that the file was made for, or a .csv of file name and class",
         )
-    return dict(zip(names, classes))
+    return Truth(dict(zip(names, classes)))
 
 
-def _assign_by_name(
-    names: Sequence[str], table: dict[str, str], path: Path
-) -> dict[str, tuple[str, ...]]:
-    """Look up each image in a table by its path, its file name, or its file name without suffix."""
-    classes: dict[str, tuple[str, ...]] = {}
-    missing = []
-    for name in names:
-        spellings = (name, Path(name).name, Path(name).stem)
-        class_name = next((table[key] for key in spellings if key in table), None)
-        if class_name is None:
-            missing.append(name)
-        else:
-            classes[name] = (class_name,)
-    if missing:
-        raise RequestError(
-            f"the truth file {path} does not name {len(missing)} of the {len(names)} images,"
-            f" such as {missing[0]}",
-            "add the images to the file, or remove them from the folder",
-        )
-    return classes
-
-
-def _read_table(path: Path) -> dict[str, str]:
-    """Read a .csv file, and map file names to classes.
-
-    The keys are the names in the file, and these names without folder and suffix.
-    """
+def _read_table(path: Path) -> list[TruthRow]:
+    """Read a table of file names and classes."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(_read_text(path)), strict=True) if row]
+        return parse_table(_read_text(path), path.suffix.lower())
     except csv.Error as error:
         raise RequestError(
             f"the truth file {path} is not a table ({error})", TRUTH_FILE_REMEDY
         ) from error
-    if rows and rows[0][0].strip().lower() in _HEADER_NAMES:
-        rows = rows[1:]
-    if not rows or not all(_is_file_and_class(row) for row in rows):
-        raise RequestError(
-            f"the truth file {path} has rows that are not exactly a file name and a class",
-            TRUTH_FILE_REMEDY,
-        )
-    entries = [(name.strip(), _parse_class(cell)) for name, cell in rows]
-    classes_by_stem = {_remove_suffix(name): class_name for name, class_name in entries}
-    # A name that is in the file takes precedence over an equal name that lost its suffix here.
-    return classes_by_stem | dict(entries)
+    except ValueError as error:
+        raise RequestError(f"the truth file {path} {error}", TRUTH_FILE_REMEDY) from error
 
 
-def _remove_suffix(name: str) -> str:
-    """Return a file name without folder and suffix, or unchanged if it has no suffix."""
-    return Path(name).name.rpartition(".")[0] or name
-
-
-def _is_file_and_class(row: list[str]) -> bool:
-    """Return whether a row has two cells, of which the second is not empty."""
-    return len(row) == 2 and bool(row[1].split())
-
-
-def _parse_class(cell: str) -> str:
-    """Return the class in a table cell.
-
-    This is the first WordNet id if the cell contains Kaggle's objects, "#7" if it contains a number
-    such as "7", otherwise its text.
-    """
-    words = cell.split()
-    begins_with_wnid = words[0][:1] == "n" and words[0][1:].isdecimal()
-    if begins_with_wnid and len(words) % _BOX_FIELDS == 0:
-        return words[0]
-    text = cell.strip()
-    return f"#{text}" if text.isdecimal() else text
-
-
-def _read_real_labels(path: Path) -> list[tuple[str, ...]]:
-    """Read ImageNet-ReaL's list, which contains for each image a list of class numbers."""
+def _read_json(path: Path) -> list[TruthRow] | list[tuple[str, ...]]:
+    """Read ImageNet-ReaL's lists of class numbers, or an object of file names and classes."""
     try:
-        rows = json.loads(_read_text(path))
-        if not isinstance(rows, list) or not all(_is_list_of_ints(row) for row in rows):
-            raise ValueError("it is not a list of lists of whole numbers")
+        # Keys that occur twice are kept, so that different classes of one file are noticed.
+        data = json.loads(_read_text(path), object_pairs_hook=tuple)
+        if isinstance(data, tuple) and data:
+            return parse_json_object(data)
+        if not isinstance(data, list) or not all(_is_list_of_ints(row) for row in data):
+            raise ValueError("it is neither a list of lists of whole numbers nor a map of names")
     except (ValueError, RecursionError) as error:
         raise RequestError(
             f"the truth file {path} does not have the form of ImageNet-ReaL's labels ({error})",
             TRUTH_FILE_REMEDY,
         ) from error
-    return [tuple(f"#{index}" for index in row) for row in rows]
+    return [tuple(f"#{index}" for index in row) for row in data]
 
 
 def _is_list_of_ints(row: object) -> bool:

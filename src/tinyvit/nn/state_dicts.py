@@ -104,8 +104,10 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
         these, the one that was released for this image size is chosen, or else the first.
 
     Raises:
-        CheckpointError: No TinyViT has weights of these shapes, or the classifier is missing.
+        CheckpointError: No TinyViT has weights of these shapes, the classifier is missing, or the
+            images do not have three channels.
     """
+    _check_channels(state_dict, path)
     try:
         dims = (
             state_dict["patch_embed.conv2.conv.weight"].shape[0],
@@ -120,6 +122,12 @@ def recognize_architecture(state_dict: dict[str, Tensor], path: Path) -> Archite
     if "head.fc.weight" not in state_dict or state_dict["head.fc.weight"].ndim != 2:
         raise CheckpointError(
             f"{path} has no classifier (no head)",
+            "export a checkpoint that was trained with its classifier",
+        )
+    if state_dict["head.fc.weight"].shape[0] == 0:
+        raise CheckpointError(
+            f"the classifier in {path} has 0 classes (head.fc.weight has the shape"
+            f" {tuple(state_dict['head.fc.weight'].shape)})",
             "export a checkpoint that was trained with its classifier",
         )
     variants = _find_variants(dims, path)
@@ -193,6 +201,18 @@ def resize_state_dict(
     return {
         key: _interpolate_biases(value, expected[key].shape) for key, value in state_dict.items()
     }
+
+
+def _check_channels(state_dict: dict[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError if the network was trained on images without three channels."""
+    weight = state_dict.get("patch_embed.conv1.conv.weight")
+    if weight is not None and weight.ndim == 4 and weight.shape[1] != 3:
+        channels = "1 channel" if weight.shape[1] == 1 else f"{weight.shape[1]} channels"
+        raise CheckpointError(
+            f"the network in {path} takes images of {channels}, and only RGB images (3 channels)"
+            " are supported",
+            "train with in_chans=3: convert gray images to RGB, and leave out other channels",
+        )
 
 
 def _convert_key(key: str) -> str:

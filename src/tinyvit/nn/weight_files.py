@@ -1,81 +1,74 @@
-"""Reading weights from untrusted checkpoint files.
+"""Reading weights from untrusted checkpoint files and folders.
 
-No code in a file is executed: files are in safetensors format, or are loaded by `torch.load` with
-`weights_only=True`. The result is a flat state dict and the metadata of the file.
+No code in a file is executed: files are in safetensors format, or `tinyvit.nn.torch_files` reads
+them without importing or calling anything. The result is a flat state dict with the names of the
+network, and the metadata of the file.
 """
 
 from __future__ import annotations
 
-import argparse
-import pickle
 import re
-import struct
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from tinyvit.errors import CheckpointError, MissingDependencyError
-from tinyvit.serialization import parse_json, read_json
+from tinyvit.nn.classifier_heads import Network, assemble_network
+from tinyvit.nn.file_formats import explain_start
+from tinyvit.nn.foreign_checkpoints import explain_names, explain_whole_model
+from tinyvit.nn.pickle_records import PickledObject
+from tinyvit.nn.plain_values import make_plain
+from tinyvit.nn.state_dict_search import (
+    StateDict,
+    check_problems,
+    choose_state_dict,
+    collect_tensors,
+    find_module,
+    find_state_dicts,
+    is_module,
+    load_tensors,
+)
+from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
+from tinyvit.nn.torch_files import (
+    MAX_BYTES,
+    SAVE_STATE_DICT,
+    TorchFile,
+    make_damaged_error,
+    read_torch_file,
+)
+from tinyvit.nn.weight_folders import find_weight_files, read_config
+from tinyvit.serialization import parse_json
 
-MAX_BYTES = 8 * 2**30
-"""Larger files are refused. The largest training checkpoint of any variant (21M, with the state of
-the optimizer and averaged weights) has 0.4 GB."""
-
-_CONTAINERS = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "module")
-"""Keys under which training checkpoints contain the state dict. If a file has several, the first of
-this list is used. Averaged weights come first, as in timm's loader."""
-
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-"""Names of weight files in folders of Hugging Face's layout. The first that exists is read."""
-
-_CONFIG_KEYS = ("architecture", "pretrained_cfg", "id2label", "num_classes", "model_args")
-"""A config.json with one of these keys describes a model of timm or Hugging Face."""
-
-_MAX_CONFIG_BYTES = 16 * 2**20
-"""A larger config.json is not read."""
-
-_MIN_TENSORS = 11
-"""A mapping with fewer tensors is not a state dict of the network."""
-
-_PREFIXES = ("module.", "_orig_mod.", "model.")
-"""Prefixes that DataParallel, torch.compile and Lightning add to the names of all tensors."""
-
-_SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+_ZIP_START = b"PK\x03\x04"
+_PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 
 _START_BYTES = 512
 """Number of bytes at the start of a file from which its format is recognized."""
 
-_ZIP_START, _PICKLE_START = b"PK\x03\x04", b"\x80\x02"
+_COUNTERS = ("total_ops", "total_params")
+"""Names of the tensors that thop.profile adds to every layer."""
 
-_REFUSED_GLOBAL = re.compile(
-    r"(?:GLOBAL|Unsupported (?:global|class|operand)[^\n]*?)\s*:?\s*(?:GLOBAL )?`?([\w.]+)`?"
+_MMPRETRAIN_NAMES = (
+    (r"\.conv2d\.", ".c."),
+    (r"\.bn2d\.", ".bn."),
+    (r"^stages\.", "layers."),
+    (r"^norm3\.", "norm_head."),
 )
-"""Finds the name of the refused Python object in an error message of `torch.load`."""
-
-_TORCH_ERRORS = (
-    RuntimeError,
-    EOFError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    OSError,
-    IndexError,
-    struct.error,
-)
-"""All types of errors that `torch.load` was observed to raise for damaged files."""
+"""Regular expressions for parts of MMPretrain's names, and the corresponding parts of the paper's
+names (mmpretrain/models/backbones/tinyvit.py)."""
 
 
-class _YacsConfig(dict):  # type: ignore[type-arg]
-    """A dict that is loaded in place of yacs.config.CfgNode.
+_MIN_TENSORS = 11
+"""A dict with this many tensors is a state dict."""
 
-    The paper's checkpoints contain their config as an object of that type.
-    """
+_UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_COUNTERS)
+"""Endings of the names of tensors that the model computes, or that inference does not use."""
+
+_MODULE_ATTRIBUTES = ("_parameters", "_buffers", "_modules")
+"""Attributes of a torch.nn.Module that are not metadata."""
 
 
 @dataclass(frozen=True)
@@ -83,16 +76,20 @@ class Weights:
     """Content of a checkpoint file or folder.
 
     Attributes:
-        tensors: Tensors of the network by name, without the prefix.
+        tensors: Tensors of the network by name, without the prefix. A classifier with another name
+            has the name that it has in the layout (see `tinyvit.nn.classifier_heads`).
         container: Keys under which the file contains the state dict, joined with "."; "" if the
             file itself is the state dict.
         prefix: What was removed from the names of the tensors, such as "module.".
         metadata: All other values in the file as plain values: nested dicts and lists of strings,
-            numbers, booleans and None. Objects such as argparse.Namespace are dicts.
+            numbers, booleans and None; keys are strings. Objects such as argparse.Namespace are
+            dicts. If the model normalizes images itself, "normalization" is a dict with the lists
+            "mean" and "std" of that layer.
         config: Content of the config.json of a model of timm or Hugging Face that is in the folder
             or beside the file; {} if there is none.
         ignored: What was left out, in words; for example "2 tensors of other modules
             (criterion.weight, criterion.bias)".
+        notes: Assumptions about the weights, each as a sentence without period.
     """
 
     tensors: dict[str, Tensor]
@@ -101,6 +98,7 @@ class Weights:
     metadata: dict[str, Any]
     config: dict[str, Any]
     ignored: tuple[str, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_weights(path: Path) -> Weights:
@@ -108,73 +106,60 @@ def read_weights(path: Path) -> Weights:
 
     Args:
         path: A safetensors file, a file of `torch.save`, or a folder of Hugging Face's layout: a
-            config.json and one of these files.
+            config.json and one of these files, possibly split into several.
 
     Returns:
         The weights and the metadata.
 
     Raises:
-        CheckpointError: The file cannot be read, is damaged, is too large, has no state dict, or
-            contains Python objects that could run code.
+        CheckpointError: The file cannot be read, is damaged, is too large, does not contain exactly
+            one TinyViT, or contains Python objects that could run code.
         MissingDependencyError: The file is in safetensors format, and safetensors is not installed.
     """
-    weights = _read_file(find_weight_file(path))
-    return replace(weights, config=_read_config(path))
+    files = find_weight_files(path)
+    content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
+    state_dict, ignored = _find_state_dict(content, path)
+    network = _read_network(state_dict, path)
+    metadata = {**metadata, **_read_metadata(content, state_dict)}
+    metadata.update(_read_module_settings(content, state_dict))
+    if network.normalization:
+        values = load_tensors(network.normalization, path)
+        metadata["normalization"] = {
+            name: value.float().flatten().tolist() for name, value in values.items()
+        }
+    if network.others:
+        ignored = (*ignored, _describe_others(network.others))
+    return Weights(
+        tensors=load_tensors(network.tensors, path),
+        container=state_dict.container,
+        prefix=state_dict.prefix,
+        metadata=metadata,
+        config=read_config(path),
+        ignored=ignored,
+        notes=network.notes,
+    )
 
 
 def find_weight_file(path: Path) -> Path:
-    """Return the file with the weights: `path` itself, or a file in the folder `path`."""
-    if path.is_dir():
-        for name in WEIGHT_FILES:
-            if (path / name).is_file():
-                return path / name
-    return path
+    """Return the file with the weights, or the first if there are several."""
+    return find_weight_files(path)[0]
 
 
-def _read_config(path: Path) -> dict[str, Any]:
-    """Read config.json in the folder, or beside the file, if it describes a model."""
-    file = (path if path.is_dir() else path.parent) / "config.json"
-    try:
-        config = read_json(file, _MAX_CONFIG_BYTES)
-    except (OSError, ValueError):
-        return {}
-    is_model = isinstance(config, dict) and any(key in config for key in _CONFIG_KEYS)
-    return config if is_model else {}
-
-
-def _read_file(path: Path) -> Weights:
-    """Read one file of weights."""
+def _read_file(path: Path) -> tuple[TorchFile, dict[str, Any]]:
+    """Read a file; return its content, and the metadata of a safetensors file."""
     start = _read_start(path)
-    if start.startswith((_ZIP_START, _PICKLE_START)):
-        loaded = _read_torch(path, is_zip=start.startswith(_ZIP_START))
-        return _find_state_dict(loaded, path)
+    if start.startswith((_ZIP_START, *_PICKLE_STARTS)):
+        return read_torch_file(path, is_zip=start.startswith(_ZIP_START)), {}
     # A safetensors file begins with 8 bytes, the length of the header, and the header in JSON.
     if start[8:9] == b"{":
         return _read_safetensors(path)
-    raise _explain_format(start, path)
-
-
-def _explain_format(start: bytes, path: Path) -> CheckpointError:
-    """Return the error for a file that begins with these bytes and is not a checkpoint."""
-    text = start.lstrip()[:200].lower()
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return CheckpointError(
-            f"{path} is a web page, not a checkpoint",
-            "download the file itself (the 'resolve' or 'raw' link), then try again",
-        )
-    if text.startswith(b"version https://git-lfs"):
-        return CheckpointError(
-            f"{path} is a git-lfs pointer, not the checkpoint",
-            "run git lfs pull, or download the file itself",
-        )
-    return CheckpointError(
-        f"{path} is neither a safetensors nor a torch file",
-        "give a .safetensors or .pth checkpoint of TinyViT",
-    )
+    raise explain_start(start, path)
 
 
 def _read_start(path: Path) -> bytes:
     """Return the first bytes of a file; raise CheckpointError if it is empty or too large."""
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path} is not a regular file", "give a checkpoint file or a folder")
     try:
         size = path.stat().st_size
         with path.open("rb") as file:
@@ -193,22 +178,42 @@ def _read_start(path: Path) -> bytes:
     return start
 
 
-def _read_safetensors(path: Path) -> Weights:
-    """Read a file in safetensors format."""
+def _read_safetensors(path: Path) -> tuple[TorchFile, dict[str, Any]]:
+    """Read the names and shapes in a file in safetensors format, and its metadata."""
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
         raise MissingDependencyError.for_package("safetensors", extra="export") from error
+
     try:
         with safe_open(path, framework="pt") as file:
             names = file.keys()
-            tensors = {name: file.get_tensor(name) for name in names}
+            content = {name: make_loaded_tensor(file.get_tensor(name)) for name in names}
             metadata = _parse_metadata(file.metadata() or {})
-            return Weights(tensors, "", "", metadata, config={}, ignored=())
     except (SafetensorError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
         ) from error
+    return TorchFile(content, _read_no_storage), metadata
+
+
+def _read_no_storage(key: str) -> bytes:
+    """Refuse to read a storage: no storage is outside of tensors that are loaded."""
+    raise ValueError(f"no storage {key}")
+
+
+def _read_parts(files: tuple[Path, ...]) -> tuple[TorchFile, dict[str, Any]]:
+    """Read a state dict that is split into several files."""
+    joined: dict[str, StoredTensor] = {}
+    for file in files:
+        content, _ = _read_file(file)
+        try:
+            tensors = collect_tensors(content.content, content.read_storage)
+        except ValueError as error:
+            raise make_damaged_error(file) from error
+        # Storages of different files may have the same key.
+        joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
+    return TorchFile(joined, _read_no_storage), {}
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -222,87 +227,113 @@ def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     return parsed
 
 
-def _read_torch(path: Path, is_zip: bool) -> Any:
-    """Load a file of `torch.save` without executing any code that it contains."""
-    damaged = CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
-    if is_zip:
-        _check_unpacked_size(path, damaged)
-    # Types of the options that training scripts save. Objects of these types only hold data.
-    harmless: list[Any] = [argparse.Namespace, (_YacsConfig, "yacs.config.CfgNode")]
-    try:
-        with torch.serialization.safe_globals(harmless):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        match = _REFUSED_GLOBAL.search(str(error))
-        name = f" (`{match[1]}`)" if match else ""
+def _find_state_dict(content: TorchFile, path: Path) -> tuple[StateDict, tuple[str, ...]]:
+    """Find the state dict with the network; describe other networks, which are left out."""
+    candidates = find_state_dicts(content.content, content.read_storage, path)
+    if not candidates:
+        entries = content.content if isinstance(content.content, dict) else {}
+        names = ", ".join(str(key)[:80] for key in list(entries)[:5])
+        top_level = names or _describe_type(content.content)
         raise CheckpointError(
-            f"{path} contains Python objects other than tensors{name}, and loading them could run"
-            " code",
-            _SAVE_STATE_DICT,
-        ) from error
-    except _TORCH_ERRORS as error:
-        raise damaged from error
-
-
-def _check_unpacked_size(path: Path, damaged: CheckpointError) -> None:
-    """Raise CheckpointError if a zip archive unpacks to more than MAX_BYTES.
-
-    If the archive cannot be read, the error is `damaged`.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise damaged from error
-    if unpacked_bytes > MAX_BYTES:
-        raise CheckpointError(
-            f"{path} unpacks to {unpacked_bytes / 2**30:.0f} GiB, more than any TinyViT checkpoint",
-            "do not trust this file",
+            f"{path} contains no state dict (top level: {top_level})", SAVE_STATE_DICT
         )
+    if not candidates[0].has_network:
+        tensors = candidates[0].tensors
+        raise explain_names(tensors, path) or CheckpointError(
+            f"{path} is not a TinyViT (first keys: {', '.join(list(tensors)[:3])}, ...)",
+            "give a checkpoint with the keys of the paper's code or of timm",
+        )
+    return choose_state_dict(candidates, path)
 
 
-def _find_state_dict(loaded: Any, path: Path) -> Weights:
-    """Find the state dict: the loaded object itself, or its value for one of `_CONTAINERS`."""
-    entries: dict[str, Any] = {}
-    if isinstance(loaded, Mapping):
-        entries = {key: value for key, value in loaded.items() if isinstance(key, str)}
-    for container in ("", *_CONTAINERS):
-        candidate = entries.get(container) if container else loaded
-        if not isinstance(candidate, Mapping):
-            continue
-        tensors = {str(key): value for key, value in candidate.items() if isinstance(value, Tensor)}
-        if len(tensors) >= _MIN_TENSORS:
-            metadata = {
-                key: _make_plain(value)
-                for key, value in entries.items()
-                if key != container and not isinstance(value, Tensor)
-            }
-            tensors, prefix = _remove_prefixes(tensors)
-            return Weights(tensors, container, prefix, metadata, config={}, ignored=())
-    content = ", ".join(list(entries)[:5]) or type(loaded).__name__
-    raise CheckpointError(f"{path} contains no state dict (top level: {content})", _SAVE_STATE_DICT)
+def _describe_type(content: Any) -> str:
+    """Return the name of the type of a record, as Python would name it."""
+    return content.name if isinstance(content, PickledObject) else type(content).__name__
 
 
-def _make_plain(value: Any) -> Any:
-    """Convert objects to dicts, sequences to lists, and everything unknown to None."""
-    if value is None or isinstance(value, (str, bool, int, float)):
-        return value
-    if isinstance(value, argparse.Namespace):
-        value = vars(value)
-    if isinstance(value, Mapping):
-        return {str(key): _make_plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_make_plain(entry) for entry in value]
-    return None
+def _read_network(state_dict: StateDict, path: Path) -> Network:
+    """Find the tensors of the network, with the names of its layout."""
+    tensors, others = state_dict.network(), state_dict.others()
+    explanation = explain_names(tensors, path) or explain_whole_model(others, path)
+    if explanation is not None:
+        raise explanation
+    tensors = {
+        name: tensor for name, tensor in tensors.items() if not name.endswith(_UNUSED_SUFFIXES)
+    }
+    check_problems(tensors, path)
+    tensors = _apply_pruning(tensors)
+    if "patch_embed.seq.0.conv2d.weight" in tensors:
+        tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}
+    layout = "timm" if "patch_embed.conv1.conv.weight" in tensors else "official"
+    return assemble_network(tensors, others, layout, path)
 
 
-def _remove_prefixes(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], str]:
-    """Remove the prefixes that wrappers add to all names; return the new names and the prefix."""
-    removed = ""
-    # Wrappers may be nested in any order, so a prefix may appear only after another is removed.
-    for _ in _PREFIXES:
-        for prefix in _PREFIXES:
-            if all(key.startswith(prefix) for key in tensors):
-                tensors = {key[len(prefix) :]: value for key, value in tensors.items()}
-                removed += prefix
-    return tensors, removed
+def _convert_name(name: str) -> str:
+    """Convert a name of MMPretrain to that of the paper's code."""
+    for pattern, replacement in _MMPRETRAIN_NAMES:
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def _apply_pruning(tensors: dict[str, StoredTensor]) -> dict[str, StoredTensor]:
+    """Multiply weights by their masks, which torch.nn.utils.prune saves as two tensors."""
+    result = dict(tensors)
+    for name in tensors:
+        base = name.removesuffix("_orig")
+        mask_name = f"{base}_mask"
+        if base != name and mask_name in tensors:
+            result[base] = _multiply(result.pop(name), result.pop(mask_name))
+    return result
+
+
+def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
+    """Return the product of two tensors of the same shape."""
+    if tensor.shape != mask.shape or tensor.problem or mask.problem:
+        return tensor
+    return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
+
+
+def _read_metadata(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
+    """Return all values at the top level of a file, except state dicts and modules."""
+    root = content.content
+    entries = root
+    if isinstance(root, PickledObject):
+        entries = root.items or (root.state if isinstance(root.state, dict) else {})
+    if not isinstance(entries, dict):
+        return {}
+    used = state_dict.container.partition(".")[0]
+    metadata = {
+        str(key): make_plain(value, content.read_storage)
+        for key, value in entries.items()
+        if isinstance(key, str)
+        and key != used
+        and not isinstance(value, StoredTensor)
+        and key not in _MODULE_ATTRIBUTES
+        and not _is_state_dict(value, content)
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _is_state_dict(value: Any, content: TorchFile) -> bool:
+    """Return whether a value is a module or a state dict, which is not metadata."""
+    if not isinstance(value, (dict, PickledObject)):
+        return False
+    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= _MIN_TENSORS
+
+
+def _read_module_settings(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
+    """Return the settings that timm keeps in the network itself, if a whole model was saved."""
+    module = find_module(content.content, state_dict)
+    attributes = module.state if module is not None else {}
+    return {
+        name: make_plain(attributes[name], content.read_storage)
+        for name in ("pretrained_cfg", "default_cfg")
+        if attributes.get(name) is not None
+    }
+
+
+def _describe_others(names: tuple[str, ...]) -> str:
+    """Describe tensors that are left out."""
+    count = f"{len(names)} tensors" if len(names) > 1 else "1 tensor"
+    shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return f"{count} of other modules ({shown})"

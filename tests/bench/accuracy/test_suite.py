@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.small_classifiers import build_classifier
 from tinyvit.bench import cli
 from tinyvit.bench.accuracy.evaluate import evaluate
 from tinyvit.bench.accuracy.hub import open_labeled_images
@@ -16,6 +17,7 @@ from tinyvit.bench.accuracy.suite import SuiteConfig, evaluate_all
 from tinyvit.bench.record import Record
 from tinyvit.data.dataset import Dataset, DatasetLocation
 from tinyvit.errors import RequestError
+from tinyvit.runtimes.classifier import Classifier
 
 OPTIONS = EvaluationOptions(threads=1)
 CONFIG = SuiteConfig(OPTIONS, keep_predictions=True)
@@ -73,6 +75,24 @@ def test_other_preprocessing_loses_images(small_classifier: Path, class_folders:
     assert result.reference.better == 0
     assert result.reference.worse == round((100 - result.top1) * 40 / 100)
     assert "resize 33" in result.preprocess
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # there is no manifest
+def test_class_numbers_with_an_offset_give_a_warning(class_folders: Path, tmp_path: Path) -> None:
+    artifact = build_classifier(tmp_path, ".onnx", "host", batch="batch", with_manifest=False)
+    images = sorted(class_folders.rglob("*.png"))
+    with Classifier(artifact, threads=1) as classifier:
+        predicted = [best_first[0].index for best_first in classifier.predict(images)]
+    lines = []
+    for path, index in zip(images, predicted):
+        if index == 9:  # class 10 would be refused before the images are classified
+            path.unlink()
+        else:
+            lines.append(f"{path.name},{index + 1}\n")
+    (tmp_path / "truth.csv").write_text("".join(lines))
+    dataset = open_labeled_images(DatasetLocation(str(class_folders), tmp_path / "truth.csv"))
+    record = evaluate_all([str(artifact)], dataset, CONFIG).record
+    assert any("100.00% with numbers that are 1 lower" in warning for warning in record.warnings)
 
 
 @pytest.fixture

@@ -140,8 +140,10 @@ def test_an_interrupted_evaluation_is_repeated(
     monkeypatch.setattr(trainer, "evaluate_model", real)
     progress = RecordedProgress()
     train_student(make_request(image_folder, tmp_path / "run", store), progress)
-    assert progress.messages[4] == "resuming after step 3 of 6"
-    assert [line.partition(":")[0] for line in progress.messages[5:-1]] == [
+    assert progress.messages[2].startswith("training images: 12 images of 3 classes in ")
+    assert progress.messages[3] == "validation images: 12 images of 3 classes"
+    assert progress.messages[6] == "resuming after step 3 of 6"
+    assert [line.partition(":")[0] for line in progress.messages[7:-1]] == [
         "epoch 1 of 2",
         "epoch 2 of 2",
     ]

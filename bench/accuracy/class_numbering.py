@@ -1,0 +1,80 @@
+"""Checks whether the class numbers of a dataset are those of the model.
+
+Numbers in a truth file or in the names of class folders may count from 1, or may be in another
+order. Such a dataset gives an accuracy near zero. Then the predictions themselves show how the
+numbers were meant.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+MIN_IMAGES = 10
+"""Fewest images that must support another numbering."""
+
+MIN_SHARE = 0.2
+"""Smallest share of the images that must support another numbering."""
+
+MIN_RATIO = 3
+"""How many times more images must support another numbering than the given one."""
+
+
+def check_class_numbering(
+    truths: Sequence[Sequence[int]], predicted: Sequence[int | None], class_count: int
+) -> tuple[str, ...]:
+    """Compare the predictions with class numbers that are shifted or sorted in another way.
+
+    Args:
+        truths: The correct class numbers of each image, as the data states them. Images with
+            several correct classes are not used.
+        predicted: The predicted class of each image; None if it could not be read.
+        class_count: Number of classes of the model.
+
+    Returns:
+        A sentence if another numbering fits far better, otherwise nothing.
+    """
+    pairs = [
+        (truth[0], prediction)
+        for truth, prediction in zip(truths, predicted)
+        if len(truth) == 1 and prediction is not None
+    ]
+    if not pairs:
+        return ()
+    correct_count = sum(truth == prediction for truth, prediction in pairs)
+    offset, offset_count = _find_best_offset(pairs)
+    order = sorted(range(class_count), key=str)
+    index_of_number = {number: index for index, number in enumerate(order)}
+    sorted_count = sum(index_of_number[truth] == prediction for truth, prediction in pairs)
+    best_count = max(offset_count, sorted_count)
+    fits_better = best_count >= max(MIN_IMAGES, MIN_SHARE * len(pairs))
+    if not fits_better or best_count <= MIN_RATIO * correct_count:
+        return ()
+    if offset_count >= sorted_count:
+        direction = "lower" if offset < 0 else "higher"
+        numbering = f"numbers that are {abs(offset)} {direction}"
+        remedy = "the data seems to count from 1" if offset == -1 else "check the numbering"
+    else:
+        numbering = "numbers in the order of their text (0, 1, 10, 100, ...)"
+        remedy = "the model seems to be trained on folders that were sorted as text"
+    total = len(pairs)
+    return (
+        f"the class numbers in the data may be wrong: {100 * correct_count / total:.2f}% of the"
+        f" predictions agree with them, and {100 * best_count / total:.2f}% with {numbering};"
+        f" {remedy}",
+    )
+
+
+def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
+    """Return the most frequent difference of prediction and truth except 0, and its frequency."""
+    differences = Counter(prediction - truth for truth, prediction in pairs)
+    del differences[0]
+    if not differences:
+        return 0, 0
+    return min(differences.items(), key=_rank_offset)
+
+
+def _rank_offset(item: tuple[int, int]) -> tuple[int, int]:
+    """Rank frequent differences first, then small ones."""
+    offset, count = item
+    return -count, abs(offset)

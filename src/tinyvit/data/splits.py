@@ -1,0 +1,90 @@
+"""Datasets whose training and validation images are in folders such as train/ and val/."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tinyvit.data.listing import list_subfolders
+from tinyvit.errors import RequestError
+
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names, in lower case, of the folder of each split."""
+
+
+def find_splits(names: Collection[str], description: str) -> dict[str, str]:
+    """Find the folders of splits among the subfolders of a dataset.
+
+    "train" is also the name of a class, of railway trains. So there are splits only if a folder of
+    training images is beside one of validation or test images, or if no other folder is there.
+
+    Args:
+        names: Names of the subfolders.
+        description: The dataset, for error messages.
+
+    Returns:
+        "train", "val" and "test", as far as they are there, mapped to the names of their folders.
+        It is empty if the subfolders are not splits.
+
+    Raises:
+        RequestError: Two folders can be the same split.
+    """
+    found = {
+        split: [name for name in sorted(names) if name.lower() in known]
+        for split, known in SPLIT_NAMES.items()
+    }
+    found = {split: folders for split, folders in found.items() if folders}
+    count = sum(map(len, found.values()))
+    if not ("train" in found and len(found) > 1) and not (0 < count == len(names)):
+        return {}
+    for split, folders in found.items():
+        if len(folders) > 1:
+            raise RequestError(
+                f"{description} has two folders that can contain the images of the split {split},"
+                f" {' and '.join(folders)}",
+                "give the folder of the split itself, or remove one of the two",
+            )
+    return {split: folders[0] for split, folders in found.items()}
+
+
+def list_splits(folder: Path) -> dict[str, Path]:
+    """Find the folders of splits in a folder; see `find_splits`.
+
+    A split must contain class folders itself. Otherwise a folder of this name is a class.
+
+    Args:
+        folder: The folder of a dataset. If it is not a folder, it has no splits.
+    """
+    if not folder.is_dir():
+        return {}
+    splits = find_splits(list_subfolders(folder), str(folder))
+    paths = {split: folder / name for split, name in splits.items()}
+    if len(paths) == 1 and not any(map(list_subfolders, paths.values())):
+        return {}
+    return paths
+
+
+def find_split_folder(folder: str | Path, split: str) -> Path:
+    """Return the subfolder of a split, or the folder itself if it contains no splits.
+
+    Args:
+        folder: A folder that may contain folders of splits, such as "train" and "val".
+        split: "train" or "val".
+
+    Raises:
+        RequestError: The folder contains other splits, but not this one.
+    """
+    folder = Path(folder)
+    splits = list_splits(folder)
+    if splits and split not in splits:
+        names = " and ".join(path.name for path in splits.values())
+        raise RequestError(
+            f"{folder} contains the folder {names}, but none that is named"
+            f" {' or '.join(SPLIT_NAMES[split])}",
+            f"give the folder of the images itself, such as {next(iter(splits.values()))}",
+        )
+    return splits.get(split, folder)

@@ -1,0 +1,152 @@
+"""Finds the entry of a truth file that belongs to each image.
+
+A file name in a truth file may have more or fewer folders than the image has in its dataset, or no
+suffix. If that leaves several possible classes for an image, the file is refused.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from tinyvit.errors import RequestError
+
+
+@dataclass(frozen=True)
+class TruthRow:
+    """An entry of a truth file.
+
+    Attributes:
+        line: Where the entry is, such as "line 3".
+        name: The file name in the entry, with "/" as separator.
+        classes: The correct classes: WordNet ids, labels, or "#7" for class number 7.
+    """
+
+    line: str
+    name: str
+    classes: tuple[str, ...]
+
+
+def assign_rows(
+    names: Sequence[str], rows: Sequence[TruthRow], path: Path
+) -> tuple[dict[str, tuple[str, ...]], int]:
+    """Find the entry of each image.
+
+    An entry with the same file name precedes one without suffix, and that one precedes an entry
+    with another suffix. Among these, entries that have more folders in common with the image
+    precede others.
+
+    Args:
+        names: The names of all images of the dataset, with "/" as separator.
+        rows: The entries of the truth file.
+        path: The truth file, for error messages.
+
+    Returns:
+        The classes of each image, and the number of entries that belong to no image.
+
+    Raises:
+        RequestError: Several entries with different classes, or no entry, can belong to an image,
+            or one entry can belong to several images.
+    """
+    _refuse_contradictions(rows, path)
+    find_candidates = _index_rows(rows)
+    classes: dict[str, tuple[str, ...]] = {}
+    missing: list[str] = []
+    users: dict[int, str] = {}
+    for name in names:
+        candidates = find_candidates(name)
+        if not candidates:
+            missing.append(name)
+            continue
+        row = _choose_row(name, candidates, path)
+        if id(row) in users:
+            raise RequestError(
+                f"{row.line} of the truth file {path} can be about two images,"
+                f" {users[id(row)]} and {name}",
+                "write the folders of both images into the file, or remove one of the images",
+            )
+        users[id(row)] = name
+        classes[name] = row.classes
+    if missing:
+        raise RequestError(
+            f"the truth file {path} does not name {len(missing)} of the {len(names)} images,"
+            f" such as {missing[0]}",
+            "add the images to the file, or remove them from the folder",
+        )
+    used_names = {row.name for row in rows if id(row) in users}
+    return classes, sum(row.name not in used_names for row in rows)
+
+
+def _index_rows(rows: Sequence[TruthRow]) -> Callable[[str], Sequence[TruthRow]]:
+    """Return a function that finds the entries that can belong to an image."""
+    indexes: dict[str, dict[object, list[TruthRow]]] = {
+        kind: defaultdict(list) for kind in ("name", "folder", "file", "stem")
+    }
+    for row in rows:
+        path = PurePosixPath(row.name)
+        stem = path.name.rpartition(".")[0] or path.name
+        keys = {"name": row.name, "folder": path.parts[-2:], "file": path.name, "stem": stem}
+        for kind, key in keys.items():
+            indexes[kind][key].append(row)
+
+    def find_candidates(name: str) -> Sequence[TruthRow]:
+        path = PurePosixPath(name)
+        lookups = (
+            ("name", name),
+            ("folder", path.parts[-2:]),
+            ("file", path.name),
+            ("file", path.stem),
+            ("stem", path.stem),
+        )
+        found = (indexes[kind].get(key) for kind, key in lookups)
+        return next((candidates for candidates in found if candidates), [])
+
+    return find_candidates
+
+
+def _refuse_contradictions(rows: Sequence[TruthRow], path: Path) -> None:
+    """Raise RequestError if one file name has different classes."""
+    first_rows: dict[str, TruthRow] = {}
+    for row in rows:
+        first = first_rows.setdefault(row.name, row)
+        if first.classes != row.classes:
+            raise _make_contradiction_error(row.name, first, row, path)
+
+
+def _make_contradiction_error(
+    name: str, first: TruthRow, second: TruthRow, path: Path
+) -> RequestError:
+    described = [
+        f"{row.line} ({row.name}: {', '.join(c.removeprefix('#') for c in row.classes)})"
+        for row in (first, second)
+    ]
+    return RequestError(
+        f"the truth file {path} gives different classes for {name}: {described[0]} and"
+        f" {described[1]}",
+        "keep the right one of the two",
+    )
+
+
+def _choose_row(name: str, candidates: Sequence[TruthRow], path: Path) -> TruthRow:
+    """Return the entry with the most folders in common with an image."""
+    most = max(_count_common_folders(name, row.name) for row in candidates)
+    best = [row for row in candidates if _count_common_folders(name, row.name) == most]
+    for row in best:
+        if row.classes != best[0].classes:
+            raise _make_contradiction_error(name, best[0], row, path)
+    return best[0]
+
+
+def _count_common_folders(first: str, second: str) -> int:
+    """Return how many of the last folders of two paths are equal."""
+    pairs = zip(
+        reversed(PurePosixPath(first).parts[:-1]), reversed(PurePosixPath(second).parts[:-1])
+    )
+    count = 0
+    for one, other in pairs:
+        if one != other:
+            break
+        count += 1
+    return count

@@ -1,0 +1,237 @@
+"""File names and classes from tables and from JSON objects."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from tinyvit.data.label_matching import shorten_names
+from tinyvit.data.listing import IMAGE_SUFFIXES
+from tinyvit.data.truth_assignment import TruthRow
+
+_FILE_TITLES = frozenset(
+    (
+        "imageid",
+        "image_id",
+        "image",
+        "images",
+        "image_name",
+        "image_path",
+        "img",
+        "file",
+        "files",
+        "filename",
+        "file_name",
+        "filepath",
+        "file_path",
+        "name",
+        "path",
+        "id",
+    )
+)
+"""Titles, in lower case and with "_" for spaces, of the column of file names."""
+
+_CLASS_TITLES = frozenset(
+    (
+        "predictionstring",
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "class_id",
+        "class_index",
+        "class_name",
+        "target",
+        "truth",
+        "category",
+        "wnid",
+        "synset",
+        "ground_truth",
+        "y",
+    )
+)
+"""Titles of the column of classes."""
+
+_DELIMITERS = {".csv": ",;\t|", ".tsv": "\t,;|"}
+"""Delimiters by the ending of the file, the usual one first."""
+
+_SUFFIX_PATTERN = "|".join(re.escape(suffix) for suffix in sorted(IMAGE_SUFFIXES))
+_LINE_WITH_SUFFIX = re.compile(rf"""(.*?(?:{_SUFFIX_PATTERN}))["']?[\s,;:|]+(.+)""", re.IGNORECASE)
+_LINE = re.compile(r"([^\s,;|]+)[\s,;|]+(\S.*)")
+
+_BOX_FIELDS = 5
+"""Number of words that Kaggle writes for each object in an image: a WordNet id and the four
+coordinates of its bounding box."""
+
+_NUMBER = re.compile(r"(\d{1,9})(?:\.0+)?")
+"""A class number. Tables that pandas wrote may contain "7.0" for 7."""
+
+_NOT_TWO_CELLS = "has rows that are not exactly a file name and a class"
+
+
+class _Columns(NamedTuple):
+    """The columns of a table that are used.
+
+    Attributes:
+        file_index: Index of the column of file names.
+        class_index: Index of the column of classes.
+        column_count: Number of all columns.
+        has_titles: Whether the first row contains the titles of the columns.
+    """
+
+    file_index: int = 0
+    class_index: int = 1
+    column_count: int = 2
+    has_titles: bool = False
+
+
+def parse_table(text: str, suffix: str) -> list[TruthRow]:
+    """Parse a table of file names and classes.
+
+    Args:
+        text: The content of the file.
+        suffix: Its ending: .csv, .tsv or .txt.
+
+    Raises:
+        ValueError: A row is not exactly a file name and a class, or it is not clear which cell is
+            which. The message continues "the truth file X ...".
+        csv.Error: Quotes are at wrong places.
+    """
+    rows = _split_lines(text) if suffix == ".txt" else _split_cells(text, _DELIMITERS[suffix])
+    columns = _find_columns(rows)
+    rows = rows[1:] if columns.has_titles else rows
+    if not rows or not all(_is_file_and_class(row, columns) for _, row in rows):
+        raise ValueError(_NOT_TWO_CELLS)
+    return [
+        TruthRow(
+            f"line {line}",
+            _normalize(row[columns.file_index]),
+            (parse_class(row[columns.class_index]),),
+        )
+        for line, row in rows
+    ]
+
+
+def parse_json_object(pairs: Sequence[tuple[str, object]]) -> list[TruthRow]:
+    """Read the pairs of a JSON object that maps file names to classes.
+
+    Args:
+        pairs: File names and classes. A class is a string or a whole number; several correct
+            classes are a list of these.
+
+    Raises:
+        ValueError: A class is something else.
+    """
+    rows = []
+    for number, (name, value) in enumerate(pairs, 1):
+        values = value if isinstance(value, list) else [value]
+        if not all((isinstance(v, str) and v.strip()) or type(v) is int for v in values):
+            raise ValueError(f"the class of {name} is neither a name nor a whole number")
+        classes = tuple(parse_class(str(item)) for item in values)
+        rows.append(TruthRow(f"entry {number}", _normalize(name), classes))
+    return rows
+
+
+def parse_class(cell: str) -> str:
+    """Return the class in a table cell.
+
+    Args:
+        cell: The text of the cell, which is not empty.
+
+    Returns:
+        The first WordNet id if the cell contains Kaggle's objects, "#7" if it contains a number
+        such as "7" or "7.0", otherwise its text.
+    """
+    words = cell.split()
+    begins_with_wnid = words[0][:1] == "n" and words[0][1:].isdecimal()
+    if begins_with_wnid and len(words) % _BOX_FIELDS == 0:
+        return words[0]
+    text = cell.strip().strip("\"'").strip()
+    number = _NUMBER.fullmatch(text)
+    return f"#{number[1]}" if number else text
+
+
+def _normalize(name: str) -> str:
+    """Return a file name with "/" as separator and without "./" at the beginning."""
+    return name.strip().strip("\"'").replace("\\", "/").removeprefix("./")
+
+
+def _split_cells(text: str, delimiters: str) -> list[tuple[int, list[str]]]:
+    """Return the number and the cells of each line that is not empty."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    delimiter = next(
+        (sign for sign in delimiters if lines and all(sign in line for line in lines)),
+        delimiters[0],
+    )
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True)
+    return [(reader.line_num, row) for row in reader if row]
+
+
+def _split_lines(text: str) -> list[tuple[int, list[str]]]:
+    """Return the number, the file name and the class of each line that is not empty."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        match = _LINE_WITH_SUFFIX.fullmatch(line.strip()) or _LINE.fullmatch(line.strip())
+        if match is None:
+            hint = ""
+            if line.strip().isdecimal():
+                hint = (
+                    "; numbers alone, as in ILSVRC2012_validation_ground_truth.txt, are not the"
+                    " model's class numbers, but those of the devkit"
+                )
+            raise ValueError(f"{_NOT_TWO_CELLS} (line {number}{hint})")
+        rows.append((number, [match[1], match[2]]))
+    return rows
+
+
+def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
+    """Find the columns of file names and classes by their titles or by the file names."""
+    if not rows:
+        return _Columns()
+    titles = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0][1]]
+    files = [i for i, title in enumerate(titles) if title in _FILE_TITLES]
+    classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
+    if len(files) > 1:  # an index of the rows is often called id
+        files = [i for i in files if titles[i] != "id"]
+    if len(files) == 1 and len(classes) == 1:
+        return _Columns(files[0], classes[0], len(titles), has_titles=True)
+    if len(titles) > 2 and (files or classes):
+        raise ValueError(
+            f"has the titles {shorten_names(titles)}, of which not exactly one is that of the file"
+            " names and one that of the classes"
+        )
+    if len(titles) == 2 and (files == [0] or _is_title_of_two(titles, rows)):
+        return _Columns(has_titles=True)
+    pairs = [row for _, row in rows if len(row) == 2]
+    if pairs and all(_is_image(row[1]) and not _is_image(row[0]) for row in pairs):
+        return _Columns(file_index=1, class_index=0)
+    return _Columns()
+
+
+def _is_title_of_two(titles: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Return whether only the second of two titles is a known one, above a table of images."""
+    return (
+        titles[1] in _CLASS_TITLES
+        and not _is_image(titles[0])
+        and len(rows) > 1
+        and all(_is_image(row[0]) for _, row in rows[1:] if row)
+    )
+
+
+def _is_image(cell: str) -> bool:
+    return PurePosixPath(cell.strip().lower()).suffix in IMAGE_SUFFIXES
+
+
+def _is_file_and_class(row: Sequence[str], columns: _Columns) -> bool:
+    """Return whether a row has all cells, and neither the file name nor the class is empty."""
+    return (
+        len(row) == columns.column_count
+        and bool(row[columns.file_index].strip())
+        and bool(row[columns.class_index].strip("\"' \t"))
+    )

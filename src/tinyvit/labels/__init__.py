@@ -1,0 +1,33 @@
+"""Class labels: those of ImageNet, and those that users provide in files or as Python objects.
+
+imagenet     the labels of ImageNet-1k and ImageNet-22k
+label_files  reading a user's file of labels
+label_lines  lines of text, each with a name and possibly an index or a WordNet id
+label_tables rows of cells, such as those of a .csv file
+label_data   lists and dicts, from JSON, from a Python literal or from a caller
+literals     reading Python's notation of lists and dicts without executing it
+"""
+
+from tinyvit.labels.imagenet import (
+    MAX_CLASSES,
+    Label,
+    describe_labels,
+    imagenet_labels,
+    labels_by_wnid,
+    numbered_labels,
+)
+from tinyvit.labels.label_data import LabelNames, labels_from_data
+from tinyvit.labels.label_files import FORMATS, read_labels
+
+__all__ = [
+    "FORMATS",
+    "MAX_CLASSES",
+    "Label",
+    "LabelNames",
+    "describe_labels",
+    "imagenet_labels",
+    "labels_by_wnid",
+    "labels_from_data",
+    "numbered_labels",
+    "read_labels",
+]

@@ -1,0 +1,105 @@
+"""The label of a class, and the labels of ImageNet.
+
+ImageNet's classes are sorted by WordNet id. There are two sets. ImageNet-1k is the 1,000 classes of
+ILSVRC 2012. ImageNet-22k is the 21,841 classes of the fall 2011 release, on which the paper's
+checkpoints were trained (microsoft/Cream, TinyViT/data/imagenet22k_dataset.py). The name of a class
+is the first lemma of its WordNet synset.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+
+from tinyvit.plurals import format_count
+
+MAX_CLASSES = 1_000_000
+"""Largest number of classes of a model."""
+
+_IMAGENET_FILE = "assets/imagenet_labels.tsv.gz"
+_IN_1K, _IN_22K = 1, 2
+"""Flags in the first column of the ImageNet file: the class is in ImageNet-1k or ImageNet-22k."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label of one class.
+
+    Attributes:
+        name: Human-readable name of the class.
+        wnid: WordNet id such as "n02123045"; "" for a class that is not from ImageNet.
+    """
+
+    name: str
+    wnid: str = ""
+
+
+def imagenet_labels(num_classes: int) -> tuple[Label, ...] | None:
+    """Return the labels of ImageNet in the order of the logits.
+
+    Args:
+        num_classes: Number of classes of the model.
+
+    Returns:
+        The labels if the number is 1000 or 21841, otherwise None.
+    """
+    flag = {1000: _IN_1K, 21841: _IN_22K}.get(num_classes)
+    if flag is None:
+        return None
+    return tuple(label for flags, label in _read_imagenet_classes() if flags & flag)
+
+
+def numbered_labels(num_classes: int) -> tuple[Label, ...]:
+    """Return placeholder labels for a model without known labels.
+
+    Args:
+        num_classes: Number of classes of the model.
+
+    Returns:
+        Labels named "class 0", "class 1", and so on.
+    """
+    return tuple(Label(f"class {i}") for i in range(num_classes))
+
+
+def labels_by_wnid() -> dict[str, Label]:
+    """Return the labels of all ImageNet classes by their WordNet ids."""
+    return {label.wnid: label for _, label in _read_imagenet_classes()}
+
+
+def describe_labels(labels: Sequence[Label]) -> str:
+    """Return the number of labels, the first one and the last one, for messages.
+
+    A person recognizes from these whether the labels were read as intended.
+
+    Args:
+        labels: At least one label, in the order of the logits.
+
+    Returns:
+        A phrase such as "3 labels, from 0: cat to 2: bird".
+    """
+    count = format_count(len(labels), "label")
+    if len(labels) == 1:
+        return f"{count}, 0: {_describe_label(labels[0])}"
+    return (
+        f"{count}, from 0: {_describe_label(labels[0])}"
+        f" to {len(labels) - 1}: {_describe_label(labels[-1])}"
+    )
+
+
+def _describe_label(label: Label) -> str:
+    return f"{label.name} ({label.wnid})" if label.wnid else label.name
+
+
+@cache
+def _read_imagenet_classes() -> tuple[tuple[int, Label], ...]:
+    """Return the flags (_IN_1K, _IN_22K) and the label of every class, sorted by WordNet id.
+
+    Each class has both flags, because one of the 1,000 classes is not among the 21,841.
+    """
+    compressed = resources.files("tinyvit").joinpath(_IMAGENET_FILE).read_bytes()
+    lines = gzip.decompress(compressed).decode("utf-8").splitlines()
+    rows = (line.split("\t") for line in lines)
+    return tuple((int(flags), Label(name, wnid)) for flags, wnid, name in rows)

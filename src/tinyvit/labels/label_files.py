@@ -1,0 +1,193 @@
+"""Reading a user's file of class labels, in one of the formats that `FORMATS` describes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tinyvit.errors import RequestError
+from tinyvit.labels.imagenet import Label
+from tinyvit.labels.label_data import CONTAINER_KEYS, labels_from_data
+from tinyvit.labels.label_lines import parse_lines
+from tinyvit.labels.label_tables import is_title_row, parse_rows, require_unique
+from tinyvit.labels.literals import parse_literal
+
+MAX_BYTES = 64 * 2**20
+"""Larger files of labels are refused."""
+
+FORMATS = (
+    'a .txt file with one name per line, or with an index and a name per line ("0: cat", "0 cat",'
+    ' "cat,0"); a .csv or .tsv file with columns of names and indices or WordNet ids (a row of'
+    ' titles is optional); or a .json file such as ["cat", ...], {"0": "cat", ...}, {"cat": 0, ...}'
+    " or an object with one of these as id2label, classes or names; indices start at 0"
+)
+"""Description of the label files that `read_labels` accepts, for error messages and help."""
+
+_TEXT_SUFFIXES = ("", ".txt", ".names", ".labels", ".list", ".lst")
+"""Endings of files with one label per line."""
+
+_YAML_SUFFIXES = (".yaml", ".yml")
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+"""Delimiter of the columns of a table, by the ending of the file."""
+
+_OTHER_DELIMITERS = (";", "\t", "|", ",")
+"""Delimiters that spreadsheets write into .csv files of other languages and by request."""
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+def read_labels(path: Path) -> tuple[Label, ...]:
+    """Read class labels from a user's file in one of the formats that `FORMATS` describes.
+
+    A name that is a WordNet id of ImageNet is replaced by the label of that class. An ambiguous
+    file is refused.
+
+    Args:
+        path: The file, in UTF-8.
+
+    Returns:
+        The labels in the order of the logits.
+
+    Raises:
+        RequestError: The file cannot be read, or is not in one of the formats.
+    """
+    try:
+        labels = _parse_labels(_read_text(path), path.suffix.lower())
+    except OSError as error:
+        raise RequestError(
+            f"the labels file {path} cannot be read ({error.strerror})", "check --labels"
+        ) from error
+    except (ValueError, RecursionError, csv.Error) as error:
+        raise RequestError(
+            f"the labels file {path} is not understood ({error})", f"give {FORMATS}; in UTF-8"
+        ) from error
+    if not labels or any(not label.name for label in labels):
+        raise RequestError(
+            f"the labels file {path} contains no labels, or an empty one", f"give {FORMATS}"
+        )
+    return labels
+
+
+def _read_text(path: Path) -> str:
+    """Return the text with one kind of line ends; raise ValueError if it is no UTF-8 text."""
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    if data.startswith(_UTF16_MARKS):
+        raise ValueError("it is in UTF-16, not in utf-8")
+    text = data.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:
+    """Parse the text of a labels file; raise ValueError if it is not in a known format."""
+    if suffix == ".json":
+        return labels_from_data(json.loads(text, object_pairs_hook=_make_unique_dict))
+    if suffix in _DELIMITERS:
+        return _parse_table(text, _DELIMITERS[suffix])
+    if suffix in _YAML_SUFFIXES:
+        return _parse_yaml(text.rstrip().split("\n"))
+    if suffix not in _TEXT_SUFFIXES:
+        raise ValueError(f"{suffix} is not a format of labels")
+    if text.lstrip()[:1] in ("{", "[", "("):
+        return labels_from_data(_parse_json_or_literal(text))
+    return parse_lines(text.rstrip().split("\n"))
+
+
+def _parse_json_or_literal(text: str) -> object:
+    """Parse a list or a dict in the notation of JSON or of Python."""
+    try:
+        return json.loads(text, object_pairs_hook=_make_unique_dict)
+    except json.JSONDecodeError:
+        return parse_literal(text)
+
+
+def _parse_table(text: str, delimiter: str) -> tuple[Label, ...]:
+    first_line, _, rest = text.partition("\n")
+    if match := re.fullmatch(r'"?sep=(.)"?', first_line.strip()):  # written for Excel
+        return parse_rows(_split_rows(rest, match[1]))
+    try:
+        rows = _split_rows(text, delimiter)
+    except csv.Error:
+        # Quotes stand at wrong places if another delimiter separates the columns.
+        other_rows = _split_by_other_delimiter(text, delimiter)
+        if other_rows is None:
+            raise
+        rows = other_rows
+    if any(len(row) != len(rows[0]) or len(row) == 1 for row in rows):
+        rows = _split_by_other_delimiter(text, delimiter) or rows
+    if any(len(row) > 1 for row in rows):
+        return parse_rows(rows)
+    names = [row[0] for row in rows]
+    return parse_lines(names[1:] if names and is_title_row(names[:1]) else names)
+
+
+def _split_by_other_delimiter(text: str, delimiter: str) -> list[list[str]] | None:
+    """Return the cells if every line contains another delimiter, otherwise None."""
+    lines = [line for line in text.split("\n") if line.strip()]
+    for other in _OTHER_DELIMITERS:
+        # Names in a .tsv file may contain commas.
+        separates = other != "," or any(re.search(r"(^|,)\s*\d+\s*(,|$)", line) for line in lines)
+        if lines and other != delimiter and separates and all(other in line for line in lines):
+            return _split_rows(text, other)
+    return None
+
+
+def _split_rows(text: str, delimiter: str) -> list[list[str]]:
+    """Return the cells of all rows that are not empty."""
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter, strict=True, skipinitialspace=True)
+    return [row for row in reader if row]
+
+
+def _parse_yaml(lines: Sequence[str]) -> tuple[Label, ...]:
+    """Parse the names in a YAML file, such as the data.yaml of YOLO: a list, or a map from indices.
+
+    Only this part of YAML is understood: one entry per line, or a list in brackets on one line.
+    """
+    lines = [re.sub(r"(^|\s)#.*", "", line).rstrip() for line in lines]
+    lines = [line for line in lines if line and line != "---"]
+    starts = [i for i, line in enumerate(lines) if _yaml_key(line) in CONTAINER_KEYS]
+    if not starts:
+        if not all(re.match(r"-\s|\d", line) for line in lines):
+            raise ValueError("it has no list of names, and no key such as names or classes")
+        return parse_lines(lines)
+    if len(starts) > 1:
+        raise ValueError("several of its keys can contain the labels")
+    rest = lines[starts[0]].partition(":")[2].strip()
+    if rest:
+        return labels_from_data(_parse_flow_list(rest))
+    block: list[str] = []
+    for line in lines[starts[0] + 1 :]:
+        if not line.startswith((" ", "-")):
+            break
+        block.append(line)
+    if len({len(line) - len(line.lstrip()) for line in block}) > 1:
+        raise ValueError("the entries of its names are not all indented alike")
+    return parse_lines(block)
+
+
+def _yaml_key(line: str) -> str:
+    key, colon, _ = line.partition(":")
+    return key if colon else ""
+
+
+def _parse_flow_list(text: str) -> object:
+    """Parse ['cat', "dog"] or [cat, dog]."""
+    body = text[1:-1]
+    if text.startswith("[") and text.endswith("]") and not re.search(r"[\[\]{}'\"]", body):
+        return [name.strip() for name in body.split(",") if name.strip()]
+    return parse_literal(text)
+
+
+def _make_unique_dict(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Make a dict from pairs. Raise ValueError for a repeated key, which `dict` would accept."""
+    pairs = list(pairs)
+    require_unique([key for key, _ in pairs])
+    return dict(pairs)

@@ -1,0 +1,237 @@
+"""Labels from rows of cells: names, and possibly indices and WordNet ids in further columns.
+
+The columns are recognized by their cells and by their titles, if there are any. If that leaves
+several possibilities, the table is refused, because a wrong guess would not be noticed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeVar
+
+from tinyvit.labels.imagenet import MAX_CLASSES, Label, labels_by_wnid
+
+INDEX = re.compile(r"\d{1,9}")
+WNID = re.compile(r"n\d{8}")
+
+INDEX_TITLES = frozenset(
+    (
+        "",
+        "index",
+        "idx",
+        "id",
+        "class",
+        "class_id",
+        "class_idx",
+        "class_index",
+        "class_number",
+        "label",
+        "label_id",
+        "label_idx",
+        "label_index",
+        "number",
+        "target",
+        "key",
+    )
+)
+"""Titles, in lower case and with "_" for spaces, of a column of indices."""
+
+WNID_TITLES = frozenset(("wnid", "synset", "wordnet_id", "class_id", "class", "id", "label", "key"))
+"""Titles of a column of WordNet ids."""
+
+NAME_TITLES = frozenset(
+    (
+        "name",
+        "names",
+        "label",
+        "labels",
+        "class",
+        "classes",
+        "class_name",
+        "class_names",
+        "label_name",
+        "category",
+        "text",
+        "value",
+        "words",
+    )
+)
+"""Titles of a column of names."""
+
+_TITLES = INDEX_TITLES | WNID_TITLES | NAME_TITLES
+_MAX_UNTITLED_COLUMNS = 3
+_TABLE_SHAPE = (
+    "its rows do not all have one column, or all two, and no titles tell which column has the names"
+)
+
+Value = TypeVar("Value")
+
+
+def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -> tuple[Label, ...]:
+    """Return labels from a table.
+
+    Args:
+        rows: The cells of each row.
+        may_have_titles: Whether the first row can be a row of titles.
+
+    Returns:
+        The labels in the order of the indices, or in that of the rows if there are no indices.
+
+    Raises:
+        ValueError: The table does not show without doubt which column has the names, or the indices
+            are not 0, 1, 2, ...
+    """
+    rows = [[cell.strip() for cell in row] for row in rows]
+    if not rows:
+        return ()
+    titles: list[str] | None = None
+    if may_have_titles and is_title_row(rows[0]):
+        titles, rows = [_normalize_title(cell) for cell in rows[0]], rows[1:]
+    column_count = len(titles) if titles else len(rows[0]) if rows else 1
+    if any(len(row) != column_count for row in rows):
+        raise ValueError(_TABLE_SHAPE)
+    if not rows:
+        return ()
+    columns = list(zip(*rows))
+    if column_count == 1:
+        return make_labels(columns[0])
+    return _parse_columns(columns, titles)
+
+
+def is_title_row(row: Sequence[str]) -> bool:
+    """Return whether the cells are titles of columns, at least one of which is that of names.
+
+    Args:
+        row: The cells of the first row.
+    """
+    titles = [_normalize_title(cell) for cell in row]
+    if len(titles) > _MAX_UNTITLED_COLUMNS:  # other titles are allowed beside known ones
+        return len(NAME_TITLES & set(titles)) > 0 and not any(map(INDEX.fullmatch, titles))
+    return all(title in _TITLES for title in titles) and any(
+        title in NAME_TITLES for title in titles
+    )
+
+
+def _normalize_title(cell: str) -> str:
+    return re.sub(r"[\s-]+", "_", cell.strip().lower())
+
+
+def _parse_columns(
+    columns: Sequence[tuple[str, ...]], titles: Sequence[str] | None
+) -> tuple[Label, ...]:
+    """Return labels from two or more columns."""
+    indices = [i for i, cells in enumerate(columns) if all(map(INDEX.fullmatch, cells))]
+    wnids = [i for i, cells in enumerate(columns) if all(map(WNID.fullmatch, cells))]
+    texts = [i for i in range(len(columns)) if i not in indices and i not in wnids]
+    if titles is None:
+        if len(columns) > _MAX_UNTITLED_COLUMNS:
+            raise ValueError(_TABLE_SHAPE)
+    else:
+        indices, wnids, texts = _choose_by_title(titles, indices, wnids, texts)
+    if max(len(indices), len(wnids), len(texts)) > 1:
+        if titles is None and len(columns) == 2:
+            reason = "both columns have" if indices else "no column has"
+            raise ValueError(f"its indices are not 0, 1, 2, ...: {reason} only numbers")
+        raise ValueError(_TABLE_SHAPE)
+    names = columns[(texts or wnids)[0]]
+    # The column of WordNet ids is also that of the names if there is no other one.
+    ids = columns[wnids[0]] if wnids and texts else ("",) * len(names)
+    labels = [Label(name, wnid) if wnid else name for name, wnid in zip(names, ids)]
+    if indices:
+        keys = [int(cell) for cell in columns[indices[0]]]
+        labels = order_by_index(list(zip(keys, labels)))
+    return make_labels(labels)
+
+
+def _choose_by_title(
+    titles: Sequence[str], indices: list[int], wnids: list[int], texts: list[int]
+) -> tuple[list[int], list[int], list[int]]:
+    """Choose among several columns of the same kind those whose titles fit that kind."""
+    if len(indices) > 1 and not texts and not wnids:
+        # The names are numbers too, such as "index,name" above "0,7".
+        texts = [i for i in indices if titles[i] in NAME_TITLES and titles[i] != "class"]
+        indices = [i for i in indices if i not in texts]
+    return (
+        _narrow(indices, titles, INDEX_TITLES),
+        _narrow(wnids, titles, WNID_TITLES),
+        _narrow(texts, titles, NAME_TITLES),
+    )
+
+
+def _narrow(columns: list[int], titles: Sequence[str], known: frozenset[str]) -> list[int]:
+    """Return the columns with known titles if there are several columns, otherwise all."""
+    if len(columns) < 2:
+        return columns
+    titled = [i for i in columns if titles[i] in known]
+    return titled or columns
+
+
+def order_by_index(pairs: Sequence[tuple[int, Value]]) -> list[Value]:
+    """Return the values in the order of their indices.
+
+    Args:
+        pairs: The index of each value, in any order.
+
+    Raises:
+        ValueError: The indices are not 0, 1, 2, ... without gaps and repetitions.
+    """
+    require_unique([index for index, _ in pairs], str)
+    values = dict(pairs)
+    if values.keys() != set(range(len(values))):
+        raise ValueError(f"its indices are not 0, 1, 2, ...: {_explain_indices(list(values))}")
+    return [values[index] for index in range(len(values))]
+
+
+def _explain_indices(indices: list[int]) -> str:
+    count = len(indices)
+    if set(indices) == set(range(1, count + 1)):
+        return (
+            f"they are 1 to {count}, so either they count from 1, and 1 must be subtracted from"
+            " each, or the class with index 0 is missing"
+        )
+    missing = next(index for index in range(count) if index not in set(indices))
+    return f"there are {count} from {min(indices)} to {max(indices)}, and {missing} is missing"
+
+
+def require_unique(keys: Sequence[Hashable], describe: Callable[[Hashable], str] = repr) -> None:
+    """Raise ValueError if a key occurs twice.
+
+    Args:
+        keys: The keys.
+        describe: Function that writes a key for the error message.
+    """
+    seen: set[Hashable] = set()
+    for key in keys:
+        if key in seen:
+            raise ValueError(f"{describe(key)} occurs twice")
+        seen.add(key)
+
+
+def make_labels(names: Sequence[str | Label]) -> tuple[Label, ...]:
+    """Return a label for each name. For a WordNet id of ImageNet, it is the label of that class.
+
+    Args:
+        names: Names in the order of the logits. A `Label` is returned unchanged.
+
+    Raises:
+        ValueError: A name contains control characters, or there are too many names.
+    """
+    if len(names) > MAX_CLASSES:
+        raise ValueError(f"it has more than {MAX_CLASSES} labels")
+    imagenet = labels_by_wnid()
+    labels = []
+    for index, name in enumerate(names):
+        label = name if isinstance(name, Label) else imagenet.get(name.strip(), Label(name.strip()))
+        if not _is_printable(label.name):
+            raise ValueError(f"the name of class {index} contains control characters")
+        labels.append(label)
+    return tuple(labels)
+
+
+def _is_printable(name: str) -> bool:
+    """Return whether a name has no control characters and can be encoded."""
+    return not any(
+        ord(character) < 32 or 127 <= ord(character) < 160 or 0xD800 <= ord(character) < 0xE000
+        for character in name
+    )

@@ -1,0 +1,81 @@
+"""Explanations of checkpoints whose tensors are not those of a TinyViT for classification."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.stored_tensors import StoredTensor
+
+_EXPLANATIONS = (
+    (
+        r"(?:^|\.)(?:mask_decoder|prompt_encoder)\.|(?:^|\.)neck\.0\.weight$",
+        "is a MobileSAM (a TinyViT for segmentation, with a neck instead of a classifier)",
+        "give a checkpoint of a TinyViT that classifies images",
+    ),
+    (
+        r"lora_|\.base_layer\.|(?:^|\.)base_model\.model\.|hada_w|adapter_",
+        "contains an adapter (LoRA) that is not merged into the weights",
+        "merge it (model = model.merge_and_unload() in peft) and save model.state_dict()",
+    ),
+    (
+        r"_packed_params|\.zero_point$|\.weight_scale$|\.SCB$|\.absmax$|quant_state|\.qweight$"
+        r"|activation_post_process|weight_fake_quant",
+        "contains a quantized network or the state of a quantizer",
+        "give the float checkpoint from before the quantization",
+    ),
+    (
+        r"(?:^|\.)patch_embed\.(?:seq\.0|conv1)\.(?:weight|bias)$",
+        "contains a network whose BatchNorms are merged into the convolutions (fuse)",
+        "save the state dict before model.fuse()",
+    ),
+    (
+        r"(?:^|\.)stages_\d\.",
+        "contains a network that returns feature maps (features_only=True) without a classifier",
+        "export a checkpoint that was trained with its classifier",
+    ),
+    (
+        r"\.parametrizations\.|\.weight_[gv]$|\.weight_u$",
+        "contains weights that are stored as several tensors (weight_norm or spectral_norm)",
+        "call torch.nn.utils.parametrize.remove_parametrizations, then save the state dict",
+    ),
+)
+"""Patterns of names that occur only in some kinds of networks, what they are, and the remedy."""
+
+
+def explain_names(tensors: dict[str, StoredTensor], path: Path) -> CheckpointError | None:
+    """Explain a state dict with names that cannot be in that of a TinyViT for classification.
+
+    Args:
+        tensors: Tensors by name.
+        path: The file.
+
+    Returns:
+        The error; None if no such name is known.
+    """
+    return _explain(_EXPLANATIONS, tensors, path)
+
+
+def explain_whole_model(others: dict[str, StoredTensor], path: Path) -> CheckpointError | None:
+    """Explain a model of which the TinyViT is only a part, and which has no classifier.
+
+    Args:
+        others: Tensors that are not in the TinyViT, by name.
+        path: The file.
+
+    Returns:
+        The error; None if the model is not known.
+    """
+    return _explain(_EXPLANATIONS[:1], others, path)
+
+
+def _explain(
+    explanations: tuple[tuple[str, str, str], ...], tensors: dict[str, StoredTensor], path: Path
+) -> CheckpointError | None:
+    """Return the error for the first explanation whose pattern occurs in a name."""
+    for pattern, description, remedy in explanations:
+        names = [name for name in tensors if re.search(pattern, name)]
+        if names:
+            return CheckpointError(f"{path} {description}: {names[0]}", remedy)
+    return None

@@ -1,0 +1,170 @@
+"""Conversion of the records of a pickle to plain values: settings, labels and other metadata."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from tinyvit.nn.pickle_records import PickledName, PickledObject
+from tinyvit.nn.stored_tensors import (
+    ReadStorage,
+    StoredTensor,
+    make_stored_tensor,
+    read_array,
+    read_dtype,
+)
+
+_MAX_VALUES = 300_000
+"""A value with more entries than this is converted to None."""
+
+_MAX_DEPTH = 24
+"""Values that are nested deeper become None."""
+
+_MAX_TENSOR_ELEMENTS = 4096
+"""Larger tensors and arrays become None."""
+
+_MAX_TENSORS = 64
+"""Further tensors in one value become None. This is the case in the state of an optimizer."""
+
+_CONTENT_ATTRIBUTES = ("_content", "_fields", "_cfg_dict", "_val")
+"""Attributes with the content of settings of OmegaConf, ml_collections and mmengine."""
+
+
+class _TooManyValuesError(Exception):
+    """A value has more than `_MAX_VALUES` entries."""
+
+
+def make_plain(value: Any, read_storage: ReadStorage) -> Any:
+    """Convert records to plain values.
+
+    Args:
+        value: A record of a pickle, or plain values.
+        read_storage: Returns the bytes of a storage.
+
+    Returns:
+        Nested dicts, lists, strings, numbers, booleans and None. Keys are strings. Objects become
+        dicts of their attributes, enums their value, paths strings, small tensors and arrays lists.
+        What has no plain form becomes None.
+    """
+    try:
+        return _Converter(read_storage).convert(value, 0)
+    except _TooManyValuesError:
+        return None
+
+
+class _Converter:
+    """Converts one value, and counts its entries."""
+
+    def __init__(self, read_storage: ReadStorage) -> None:
+        self.read_storage = read_storage
+        self.count = 0
+        self.tensor_count = 0
+
+    def convert(self, value: Any, depth: int) -> Any:
+        """Convert a value at this depth of nesting."""
+        self.count += 1
+        if self.count > _MAX_VALUES:
+            raise _TooManyValuesError
+        if value is None or isinstance(value, (str, bool, int, float)):
+            return value
+        if isinstance(value, bytes):
+            return value.decode("utf-8", "replace")
+        if depth >= _MAX_DEPTH:
+            return None
+        if isinstance(value, dict):
+            return self.convert_dict(value, depth)
+        if isinstance(value, (list, tuple)):
+            return [self.convert(entry, depth + 1) for entry in value]
+        if isinstance(value, PickledName):
+            is_constant = value.name.startswith("torch.")
+            return value.name if is_constant else None
+        if isinstance(value, StoredTensor):
+            return _convert_tensor(value)
+        return self.convert_object(value, depth) if isinstance(value, PickledObject) else None
+
+    def convert_dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
+        """Convert a dict; keys that are neither strings nor numbers are left out."""
+        return {
+            str(plain_key): self.convert(entry, depth + 1)
+            for key, entry in value.items()
+            if isinstance(plain_key := self.convert(key, _MAX_DEPTH - 1), (str, int, float))
+        }
+
+    def convert_object(self, record: PickledObject, depth: int) -> Any:
+        """Convert an object."""
+        tensor = self.find_numbers(record)
+        if tensor is not None:
+            return tensor()
+        if record.items:
+            return self.convert_dict(record.items, depth)
+        if record.entries:
+            return [self.convert(entry, depth + 1) for entry in record.entries]
+        if record.state:
+            return self.convert_state(record.state, depth)
+        if record.name == "builtins.getattr" and len(record.args) == 2:
+            return record.args[1] if isinstance(record.args[1], str) else None
+        if record.name.startswith("datetime."):
+            return None
+        # An enum is created from its value, a named tuple from its entries.
+        if len(record.args) == 1:
+            return self.convert(record.args[0], depth + 1)
+        return [self.convert(entry, depth + 1) for entry in record.args] or None
+
+    def convert_state(self, state: Any, depth: int) -> Any:
+        """Convert the attributes of an object."""
+        parts = state if isinstance(state, tuple) else (state,)
+        attributes = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+        for name in _CONTENT_ATTRIBUTES:
+            if name in attributes:
+                return self.convert(attributes[name], depth + 1)
+        return self.convert_dict(attributes, depth)
+
+    def find_numbers(self, record: PickledObject) -> Callable[[], Any] | None:
+        """Return a function that reads a tensor, array or NumPy scalar; None for other objects."""
+        if record.name.endswith("multiarray.scalar"):
+            return lambda: _convert_scalar(record)
+        try:
+            tensor = make_stored_tensor(record, self.read_storage)
+        except (ValueError, TypeError, AttributeError, IndexError):
+            return lambda: None
+        if tensor is not None:
+            self.tensor_count += 1
+            is_read = self.tensor_count <= _MAX_TENSORS
+            return lambda: _convert_tensor(tensor) if is_read else None
+        if record.name.endswith("multiarray._reconstruct"):
+            return lambda: self.convert_array(record)
+        return None
+
+    def convert_array(self, record: PickledObject) -> Any:
+        """Convert a NumPy array of texts or of objects."""
+        try:
+            array = read_array(record)
+        except (ValueError, TypeError):
+            return None
+        if array is not None and array.size <= _MAX_VALUES:
+            return array.tolist()
+        entries = record.state[4] if isinstance(record.state, tuple) else None
+        return [self.convert(entry, _MAX_DEPTH) for entry in entries or ()] or None
+
+
+def _convert_scalar(record: PickledObject) -> Any:
+    """Convert a NumPy scalar, whose arguments are its dtype and its bytes."""
+    dtype = read_dtype(record.args[0]) if len(record.args) == 2 else None
+    content = record.args[1] if len(record.args) == 2 else b""
+    content = content.encode("latin-1") if isinstance(content, str) else content
+    if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
+        return None
+    return np.frombuffer(content, dtype)[0].item()
+
+
+def _convert_tensor(tensor: StoredTensor) -> Any:
+    """Convert a small tensor to a number or nested lists of numbers."""
+    if tensor.problem or math.prod(tensor.shape) > _MAX_TENSOR_ELEMENTS:
+        return None
+    try:
+        return tensor.load().tolist()
+    except ValueError:
+        return None

@@ -1,0 +1,275 @@
+"""Tensors that are still in a file: their names, shapes and types are known, not their values.
+
+`make_stored_tensor` turns the records of a pickle (see `tinyvit.nn.pickle_records`) into stored
+tensors. The functions of torch that such records name are not called.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from tinyvit.nn.pickle_records import PickledName, PickledObject, StoredStorage
+
+ReadStorage = Callable[[str], bytes]
+"""A function that returns the bytes of the storage with this key."""
+
+_MAX_DIMENSIONS = 8
+
+_STORAGE_TYPES = {
+    "FloatStorage": torch.float32,
+    "DoubleStorage": torch.float64,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+    "UntypedStorage": torch.uint8,
+    "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128,
+}
+"""Type of the elements, by the name of the class of a storage."""
+
+_QUANTIZED = "is quantized, and an export needs the float weights from before the quantization"
+
+
+@dataclass(frozen=True, eq=False)
+class StoredTensor:
+    """A tensor in a file.
+
+    Attributes:
+        shape: Its shape.
+        identity: Equal for two tensors that are the same part of the same storage; None if unknown.
+        load: Reads the values.
+        problem: Why the values cannot be used, as a clause without subject; "" if they can.
+    """
+
+    shape: tuple[int, ...]
+    identity: object
+    load: Callable[[], Tensor]
+    problem: str = ""
+
+
+def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
+    """Return a stored tensor whose values are already in memory."""
+    problem = "has complex numbers" if tensor.is_complex() else ""
+    return StoredTensor(tuple(tensor.shape), None, load=lambda: tensor, problem=problem)
+
+
+def make_stored_tensor(value: Any, read_storage: ReadStorage) -> StoredTensor | None:
+    """Convert the record of a tensor.
+
+    Args:
+        value: A record of a pickle.
+        read_storage: Returns the bytes of a storage.
+
+    Returns:
+        The tensor; None if the record is something else.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    if not isinstance(value, PickledObject):
+        return None
+    module, _, function = value.name.rpartition(".")
+    args = value.args
+    if value.name == "torch._tensor._rebuild_from_type_v2":
+        return _make_from_subclass(args, read_storage)
+    if module == "torch._utils" and function in _BUILDERS:
+        return _BUILDERS[function](args, read_storage)
+    if value.name == "torch.nn.parameter.Parameter" and args:
+        return make_stored_tensor(args[0], read_storage)
+    if value.name in ("numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"):
+        array = read_array(value)
+        return _make_from_array(array) if array is not None and array.dtype.kind in "biuf" else None
+    if value.name.startswith("torch.distributed.") and function == "ShardedTensor":
+        return _make_unusable((), "is only a part (a shard) of a weight")
+    return None
+
+
+def read_array(record: PickledObject) -> np.ndarray[Any, Any] | None:
+    """Read a pickled NumPy array.
+
+    Args:
+        record: The record of the array.
+
+    Returns:
+        The array; None if its elements are neither numbers nor texts.
+
+    Raises:
+        ValueError: The record is damaged.
+    """
+    if not isinstance(record.state, tuple) or len(record.state) != 5:
+        return None
+    _, shape, dtype_record, is_fortran, data = record.state
+    dtype = read_dtype(dtype_record)
+    if dtype is None or not isinstance(data, (bytes, str)):
+        return None
+    content = data.encode("latin-1") if isinstance(data, str) else data
+    array = np.frombuffer(content, dtype)
+    return array.reshape(shape, order="F" if is_fortran else "C")
+
+
+def read_dtype(record: Any) -> np.dtype[Any] | None:
+    """Read a pickled NumPy dtype; return None if it is not a type of numbers or texts."""
+    if not isinstance(record, PickledObject) or not record.args:
+        return None
+    code = record.args[0]
+    code = code.decode() if isinstance(code, bytes) else code
+    if record.name != "numpy.dtype" or not isinstance(code, str) or code[:1] not in "?biufUS":
+        return None
+    state = record.state
+    order = state[1] if isinstance(state, tuple) and len(state) > 1 else "<"
+    return np.dtype(code).newbyteorder(">" if order in (">", b">") else "<")
+
+
+def make_quantized_tensor() -> StoredTensor:
+    """Return a tensor that cannot be used because it is quantized."""
+    return _make_unusable((), _QUANTIZED)
+
+
+def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
+    """Convert a NumPy array."""
+
+    def load() -> Tensor:
+        return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
+
+    return StoredTensor(tuple(array.shape), None, load)
+
+
+def _make_strided(
+    storage: Any, offset: Any, geometry: tuple[Any, Any], dtype: Any, read_storage: ReadStorage
+) -> StoredTensor:
+    """Convert a tensor that is a part of a storage.
+
+    Args:
+        storage: Record of the storage.
+        offset: Position of the first element in the storage, in elements.
+        geometry: Shape, and step in elements for each dimension.
+        dtype: Type of the elements; None if it is that of the storage.
+        read_storage: Returns the bytes of a storage.
+    """
+    if not isinstance(storage, StoredStorage):
+        raise ValueError("a tensor without storage")
+    shape, strides = _check_sizes(geometry[0]), _check_sizes(geometry[1])
+    (offset,) = _check_sizes((offset,))
+    if len(shape) != len(strides):
+        raise ValueError("a tensor with a wrong shape")
+    name = storage.type_name.rpartition(".")[2]
+    dtype = _STORAGE_TYPES.get(name) if dtype is None else dtype
+    if dtype is None:
+        problem = _QUANTIZED if name.startswith("Q") else f"has elements of type {name}"
+        return _make_unusable(shape, problem)
+
+    def load() -> Tensor:
+        content = read_storage(storage.key)
+        start = storage.offset + offset
+        last = start + sum((side - 1) * step for side, step in zip(shape, strides))
+        if 0 in shape:
+            return torch.zeros(shape, dtype=dtype)
+        if (last + 1) * dtype.itemsize > len(content):
+            raise ValueError("a tensor is larger than its storage")
+        elements = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+        whole_bytes = len(content) // dtype.itemsize * dtype.itemsize
+        return elements[:whole_bytes].view(dtype).as_strided(shape, strides, start)
+
+    identity = (storage, offset, shape, strides)
+    problem = "has complex numbers" if dtype.is_complex else ""
+    return StoredTensor(shape, identity, load, problem)
+
+
+def _check_sizes(sizes: Any) -> tuple[int, ...]:
+    """Check that these are a few small numbers that are not negative."""
+    is_valid = isinstance(sizes, (tuple, list)) and len(sizes) <= _MAX_DIMENSIONS
+    if not is_valid or any(type(size) is not int or not 0 <= size < 2**40 for size in sizes):
+        raise ValueError("a tensor with a wrong shape")
+    return tuple(sizes)
+
+
+def _make_unusable(shape: tuple[int, ...], problem: str) -> StoredTensor:
+    """Return a tensor whose values cannot be used."""
+
+    def load() -> Tensor:
+        raise ValueError(f"a tensor {problem}")
+
+    return StoredTensor(shape, None, load, problem)
+
+
+def _make_from_inner(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:
+    """Convert a parameter or another wrapper, whose first argument is the tensor."""
+    inner = make_stored_tensor(args[0], read_storage)
+    if inner is None:
+        raise ValueError("a parameter without tensor")
+    return inner
+
+
+def _make_from_subclass(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:
+    """Convert a tensor of a subclass, from the arguments (function, class, arguments, state)."""
+    function, subclass, inner_args, state = args
+    inner = make_stored_tensor(PickledObject(function.name, inner_args), read_storage)
+    if inner is None or function.name == "torch._utils._rebuild_wrapper_subclass":
+        return _make_from_wrapper(subclass.name, inner_args, state, read_storage)
+    return inner
+
+
+def _make_from_wrapper(
+    name: str, args: tuple[Any, ...], state: Any, read_storage: ReadStorage
+) -> StoredTensor:
+    """Convert a tensor whose values are in attributes, such as a DTensor."""
+    shape = _check_sizes(args[2]) if len(args) > 2 else ()
+    if name.endswith(".DTensor"):
+        # The state of a class with slots is a pair: other attributes, and those in slots.
+        parts = state if isinstance(state, tuple) else (state,)
+        attributes = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+        local = attributes.get("_local_tensor")
+        tensor = make_stored_tensor(local, read_storage)
+        # The part of this process is the whole tensor if it is not split.
+        if tensor is not None and tensor.shape == shape:
+            return tensor
+        return _make_unusable(shape, "is only a part (a shard of a DTensor) of a weight")
+    if any(word in name.lower() for word in ("torchao", "quant", "int8", "int4", "float8")):
+        return _make_unusable(shape, _QUANTIZED)
+    return _make_unusable(shape, f"has the class {name}")
+
+
+_BUILDERS: dict[str, Callable[[tuple[Any, ...], ReadStorage], StoredTensor]] = {
+    "_rebuild_tensor": lambda a, read: _make_strided(a[0], a[1], (a[2], a[3]), None, read),
+    "_rebuild_tensor_v2": lambda a, read: _make_strided(a[0], a[1], (a[2], a[3]), None, read),
+    "_rebuild_tensor_v3": lambda a, read: _make_strided(
+        a[0], a[1], (a[2], a[3]), _find_dtype(a[6]), read
+    ),
+    "_rebuild_parameter": _make_from_inner,
+    "_rebuild_parameter_with_state": _make_from_inner,
+    "_rebuild_device_tensor_from_cpu_tensor": _make_from_inner,
+    "_rebuild_device_tensor_from_numpy": _make_from_inner,
+    "_rebuild_qtensor": lambda a, read: _make_unusable(_check_sizes(a[2]), _QUANTIZED),
+    "_rebuild_sparse_tensor": lambda a, read: _make_unusable((), "is sparse"),
+    "_rebuild_nested_tensor": lambda a, read: _make_unusable((), "is a nested tensor"),
+    "_rebuild_meta_tensor_no_storage": lambda a, read: _make_unusable((), "has no values (meta)"),
+    "_rebuild_wrapper_subclass": lambda a, read: _make_from_wrapper(a[0].name, a, None, read),
+}
+"""For each function of torch._utils that creates a tensor, a function of its arguments."""
+
+
+def _find_dtype(record: Any) -> torch.dtype:
+    """Return the dtype with this name in torch."""
+    name = record.name.rpartition(".")[2] if isinstance(record, PickledName) else ""
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"a tensor of the unknown type {name}")
+    return dtype
+
+
+def find_item_size(storage: StoredStorage) -> int:
+    """Return the size of an element of a storage in bytes; 1 if its type is not known."""
+    dtype = _STORAGE_TYPES.get(storage.type_name.rpartition(".")[2])
+    quantized_bytes = 4 if "QInt32" in storage.type_name else 1
+    return quantized_bytes if dtype is None else dtype.itemsize

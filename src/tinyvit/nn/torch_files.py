@@ -1,0 +1,204 @@
+"""Reading of files of `torch.save` without executing anything that they contain.
+
+Such a file is a pickle and the contents of storages: in a zip archive since torch 1.6, or one after
+the other in files of older versions. `read_torch_file` reads the pickle; the tensors stay in the
+file until they are needed.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+import struct
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.file_formats import explain_pickle, explain_zip
+from tinyvit.nn.pickle_records import (
+    DangerousNameError,
+    Pickle,
+    PickleRecordError,
+    read_pickle,
+)
+from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
+
+MAX_BYTES = 8 * 2**30
+"""Larger files are refused. The largest training checkpoint of any variant (21M, with the state of
+the optimizer and averaged weights) has 0.4 GB."""
+
+SAVE_STATE_DICT = "save the state dict alone: torch.save({'model': model.state_dict()}, path)"
+
+_MAX_PICKLE_BYTES = 512 * 2**20
+"""Larger pickles (without the contents of the tensors) are refused."""
+
+_MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
+"""The first object in a file of `torch.save` that is not a zip archive."""
+
+_DAMAGED_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    OSError,
+    EOFError,
+    KeyError,
+    ValueError,
+    RuntimeError,  # an encrypted archive
+    NotImplementedError,  # an unknown kind of compression
+    struct.error,
+)
+"""Errors that damaged archives and files raise."""
+
+
+@dataclass(frozen=True)
+class TorchFile:
+    """A file of `torch.save` of which the pickle is read.
+
+    Attributes:
+        content: The tree of records (see `tinyvit.nn.pickle_records`).
+        read_storage: Returns the bytes of the storage with this key; raises CheckpointError if they
+            are damaged or missing.
+    """
+
+    content: Any
+    read_storage: ReadStorage
+
+
+def read_torch_file(path: Path, is_zip: bool) -> TorchFile:
+    """Read a file of `torch.save`.
+
+    Args:
+        path: The file.
+        is_zip: Whether it is a zip archive, which its first bytes tell.
+
+    Returns:
+        The content.
+
+    Raises:
+        CheckpointError: The file is damaged, too large, no file of `torch.save`, or an attack.
+    """
+    return _read_archive(path) if is_zip else _read_old_format(path)
+
+
+def make_damaged_error(path: Path) -> CheckpointError:
+    """Return the error for a damaged file of torch."""
+    return CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
+
+
+def _read_archive(path: Path) -> TorchFile:
+    """Read a zip archive of torch."""
+    try:
+        # It stays open as long as the result is used. Opening it for each tensor takes long.
+        archive = zipfile.ZipFile(path)
+        entries = {entry.filename: entry for entry in archive.infolist()}
+        unpacked_bytes = sum(entry.file_size for entry in archive.infolist())
+    except _DAMAGED_ERRORS as error:
+        raise make_damaged_error(path) from error
+    if unpacked_bytes > MAX_BYTES:
+        raise CheckpointError(
+            f"{path} unpacks to {unpacked_bytes / 2**30:.0f} GiB, more than any TinyViT checkpoint",
+            "do not trust this file",
+        )
+    foreign = explain_zip(path, set(entries))
+    if foreign is not None:
+        raise foreign
+    pickle_name = next(name for name in entries if name.endswith("data.pkl"))
+    root = pickle_name.removesuffix("data.pkl")
+    if entries[pickle_name].file_size > _MAX_PICKLE_BYTES:
+        raise CheckpointError(f"the pickle in {path} is too large", SAVE_STATE_DICT)
+
+    def read_entry(name: str) -> bytes:
+        try:
+            return archive.read(name)
+        except _DAMAGED_ERRORS as error:
+            raise make_damaged_error(path) from error
+
+    if f"{root}byteorder" in entries and read_entry(f"{root}byteorder").strip() == b"big":
+        raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
+    content = _read_pickle(io.BytesIO(read_entry(pickle_name)), path)
+    return TorchFile(
+        content.root, lru_cache(maxsize=4)(lambda key: read_entry(f"{root}data/{key}"))
+    )
+
+
+def _read_pickle(file: BinaryIO, path: Path) -> Pickle:
+    """Read one pickle of a file of torch."""
+    try:
+        return read_pickle(file)
+    except DangerousNameError as error:
+        raise CheckpointError(
+            f"{path} contains Python objects other than tensors (`{error.name}`), and loading them"
+            " could run code",
+            SAVE_STATE_DICT,
+        ) from error
+    except PickleRecordError as error:
+        raise make_damaged_error(path) from error
+
+
+def _read_old_format(path: Path) -> TorchFile:
+    """Read a file of a version of torch before 1.6.
+
+    It consists of five pickles (a magic number, the version of the format, facts about the machine,
+    the content, and the keys of the storages), followed by the storages in the order of the keys.
+    A storage is the number of its elements (8 bytes) and the elements.
+    """
+    with path.open("rb") as file:
+        first = _read_pickle(file, path)
+        if first.root != _MAGIC_NUMBER:
+            raise explain_pickle(path)
+        _read_pickle(file, path)
+        machine = _read_pickle(file, path).root
+        content = _read_pickle(file, path)
+        keys = _read_pickle(file, path).root
+        if isinstance(machine, dict) and machine.get("little_endian") is False:
+            raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
+        item_sizes = {storage.key: find_item_size(storage) for storage in content.storages}
+        try:
+            positions = _find_positions(file, keys, item_sizes)
+        except _DAMAGED_ERRORS as error:
+            raise make_damaged_error(path) from error
+    return TorchFile(content.root, _make_position_reader(path, positions))
+
+
+def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:
+    """Return a function that reads storages whose position and size in bytes are known."""
+
+    @lru_cache(maxsize=4)
+    def read_storage(key: str) -> bytes:
+        if key not in positions:
+            raise make_damaged_error(path)
+        start, size_bytes = positions[key]
+        with path.open("rb") as file:
+            file.seek(start)
+            content = file.read(size_bytes)
+        if len(content) != size_bytes:
+            raise make_damaged_error(path)
+        return content
+
+    return read_storage
+
+
+def _find_positions(
+    file: BinaryIO, keys: Any, item_sizes: dict[str, int]
+) -> dict[str, tuple[int, int]]:
+    """Find the position and size in bytes of each storage, from the current position of the file.
+
+    Raises:
+        ValueError: The file is damaged.
+    """
+    end = file.seek(0, io.SEEK_CUR)
+    file_bytes = file.seek(0, io.SEEK_END)
+    positions = {}
+    for key in map(str, keys):
+        file.seek(end)
+        (count,) = struct.unpack("<q", file.read(8))
+        start, size_bytes = end + 8, count * item_sizes[key]
+        end = start + size_bytes
+        if count < 0 or end > file_bytes:
+            raise ValueError("a storage is not complete")
+        positions[key] = (start, size_bytes)
+    return positions

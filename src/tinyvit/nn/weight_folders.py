@@ -1,0 +1,169 @@
+"""Folders with checkpoints: which files in them hold the weights, and their config.json."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from tinyvit.errors import CheckpointError
+from tinyvit.files import sha256
+from tinyvit.serialization import read_json
+
+_WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of weight files in folders of Hugging Face's layout. The first that exists is read."""
+
+_INDEX_FILES = tuple(f"{name}.index.json" for name in _WEIGHT_FILES)
+"""Names of the lists of files, for weights that are split into several files."""
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""Endings of the names of checkpoint files. Programs name files of torch.save .pth.tar, too."""
+
+_OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
+"""Beginnings of the names of files that trainers write beside the weights."""
+
+_CONFIG_KEYS = ("architecture", "pretrained_cfg", "id2label", "num_classes", "model_args")
+"""A config.json with one of these keys describes a model of timm or Hugging Face."""
+
+_MAX_CONFIG_BYTES = 16 * 2**20
+_MAX_FILES = 1000
+
+
+def find_weight_files(path: Path) -> tuple[Path, ...]:
+    """Find the files that hold the weights.
+
+    Args:
+        path: A checkpoint file, or a folder of Hugging Face's layout, or a folder with a single
+            checkpoint file.
+
+    Returns:
+        The files: `path` itself if it is not a folder; several only if the weights are split.
+
+    Raises:
+        CheckpointError: The folder has no weights, several checkpoints, or a wrong list of files.
+    """
+    if not path.is_dir():
+        return (path,)
+    path = _find_snapshot(path)
+    for name, index_name in zip(_WEIGHT_FILES, _INDEX_FILES):
+        if (path / name).is_file():
+            return (path / name,)
+        if (path / index_name).is_file():
+            return _read_index(path / index_name)
+    files = sorted(
+        file
+        for file in path.iterdir()
+        if file.suffix in _SUFFIXES
+        and file.is_file()
+        and not file.name.startswith((".", *_OTHER_FILES))
+    )
+    if len(files) == 1:
+        return (files[0],)
+    if files:
+        names = ", ".join(file.name for file in files[:6])
+        raise CheckpointError(
+            f"the folder {path} contains {len(files)} checkpoints ({names})",
+            "give one of these files",
+        )
+    raise _explain_folder(path)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """Read the config.json in a folder, or beside a file, if it describes a model.
+
+    Args:
+        path: A checkpoint file or a folder.
+
+    Returns:
+        The content; {} if there is no such file.
+
+    Raises:
+        CheckpointError: The config.json in a folder cannot be read or is not valid.
+    """
+    file = (_find_snapshot(path) if path.is_dir() else path.parent) / "config.json"
+    try:
+        config = read_json(file, _MAX_CONFIG_BYTES) if file.is_file() else {}
+    except (OSError, ValueError) as error:
+        # A file beside a checkpoint file may belong to something else.
+        if not path.is_dir():
+            return {}
+        raise CheckpointError(
+            f"{file} cannot be read ({error})", "correct the file, or remove it"
+        ) from error
+    is_model = isinstance(config, dict) and any(key in config for key in _CONFIG_KEYS)
+    return config if is_model else {}
+
+
+def hash_weight_files(path: Path) -> str:
+    """Compute the SHA-256 of a checkpoint.
+
+    Args:
+        path: A checkpoint file or a folder.
+
+    Returns:
+        The hex digest of the file with the weights; if there are several, the digest of the lines
+        "digest  name", as the command sha256sum writes them.
+    """
+    files = find_weight_files(path)
+    if len(files) == 1:
+        return sha256(files[0])
+    lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _find_snapshot(path: Path) -> Path:
+    """Return the folder itself, or the only snapshot in a folder of the hub's cache."""
+    snapshots = list((path / "snapshots").iterdir()) if (path / "snapshots").is_dir() else []
+    return snapshots[0] if len(snapshots) == 1 else path
+
+
+def _read_index(index: Path) -> tuple[Path, ...]:
+    """Return the files that a list of Hugging Face names, in the order of their names."""
+    try:
+        content = read_json(index)
+        names = sorted(set(content["weight_map"].values()))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{index} is not a valid list of weight files", "download it again"
+        ) from error
+    for name in names:
+        if name != Path(name).name or len(names) > _MAX_FILES:
+            raise CheckpointError(
+                f"{index} names the file {name[:100]}, which is not in its folder",
+                "do not trust this file",
+            )
+        if not (index.parent / name).is_file():
+            raise CheckpointError(
+                f"{name}, which {index.name} names, is missing in {index.parent}",
+                "download all files of the model",
+            )
+    return tuple(index.parent / name for name in names)
+
+
+def _explain_folder(path: Path) -> CheckpointError:
+    """Explain a folder without weights."""
+    if any(path.glob("*.distcp")):
+        return CheckpointError(
+            f"the folder {path} is a distributed checkpoint (.distcp)",
+            "convert it: python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+            f" {path} weights.pth",
+        )
+    if (path / "saved_model.pb").is_file():
+        return CheckpointError(
+            f"the folder {path} is a SavedModel of TensorFlow", "give a checkpoint of PyTorch"
+        )
+    if (path / "adapter_config.json").is_file():
+        return CheckpointError(
+            f"the folder {path} contains an adapter (LoRA) without the network",
+            "merge it (model = model.merge_and_unload() in peft) and save model.state_dict()",
+        )
+    if path.suffix == ".mlpackage":
+        return CheckpointError(
+            f"the folder {path} is a Core ML model",
+            "give the PyTorch checkpoint from which it was made (.pth or .safetensors)",
+        )
+    return CheckpointError(
+        f"the folder {path} cannot be read as a checkpoint: it has no {_WEIGHT_FILES[0]},"
+        f" {_WEIGHT_FILES[1]} or other file of weights",
+        "give the file with the weights, or a folder with a config.json and a model.safetensors",
+    )

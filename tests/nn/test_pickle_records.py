@@ -1,0 +1,164 @@
+"""Pickles are read without importing or calling what they name, in bounded time and memory."""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+import torch
+
+from tinyvit.errors import CheckpointError
+from tinyvit.nn.pickle_records import (
+    DangerousNameError,
+    PickledObject,
+    PickleRecordError,
+    read_pickle,
+)
+from tinyvit.nn.plain_values import make_plain
+from tinyvit.nn.weight_files import read_weights
+
+
+def read(data: bytes) -> Any:
+    return read_pickle(io.BytesIO(data)).root
+
+
+class Call:
+    """Pickles as the call of a function."""
+
+    def __init__(self, function: Any, *args: Any) -> None:
+        self.call = (function, args)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.call
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_every_protocol_is_read(protocol: int) -> None:
+    value = {
+        "text": "ü" * 300,
+        "numbers": [0, -1, 300, 70_000, 2**40, 2**100, 0.5, True, None],
+        "bytes": b"abc",
+        "tuples": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, 4)),
+        "set": {1},
+    }
+    assert read(pickle.dumps(value, protocol)) == {**value, "set": [1]}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        Call(os.system, "echo"),
+        Call(eval, "1"),
+        Call(subprocess.run, ["true"]),
+        Call(open, "executed", "w"),
+        Call(torch.load, "file"),
+        Call(sys.exit),
+    ],
+)
+def test_functions_that_run_code_are_refused(call: Call, tmp_path: Path) -> None:
+    with pytest.raises(DangerousNameError):
+        read(pickle.dumps({"extra": call}))
+    torch.save({"extra": call}, tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="could run code"):
+        read_weights(tmp_path / "weights.pth")
+
+
+def fail() -> None:
+    raise AssertionError("a function in a pickle was called")
+
+
+class Trap:
+    """An object that fails when it is created, filled or restored."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (fail, (), {"a": 1}, iter([1]), iter([("k", 2)]))
+
+    def __setstate__(self, state: Any) -> None:
+        fail()
+
+
+def test_unknown_functions_are_recorded_and_not_called() -> None:
+    record = read(pickle.dumps(Trap()))
+    assert isinstance(record, PickledObject)
+    assert record.name == f"{__name__}.fail"
+    assert (record.state, record.entries, record.items) == ({"a": 1}, [1], {"k": 2})
+
+
+def test_no_module_is_imported() -> None:
+    data = b"\x80\x02cantigravity\nfly\n)R."
+    assert read(data).name == "antigravity.fly"
+    assert "antigravity" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x80\x02",
+        b".",
+        b"\x80\x02]",
+        b"\x80\x02(.",
+        b"\x80\x02K\x01a.",
+        b"\x80\x02h\x05.",
+        b"\x80\x02X\xff\xff\xff\x7fabc.",
+        b"\x80\x04\x8d\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+        b"\x80\x05\x96\xff\xff\xff\xff\xff\xff\xff\x7fabc.",
+        b"\x80\x02K\x01K\x02R.",
+        b"\x80\x02ca\nb\nK\x02R.",
+        b"\x80\x02}]K\x01s.",
+        b"\x80\x02Pabc\n.",
+        b"\x80\x02U\x03abcQ.",
+        b"\x80\x02\x82\x01.",
+    ],
+)
+def test_damaged_pickles_are_refused(data: bytes) -> None:
+    with pytest.raises(PickleRecordError):
+        read(data)
+
+
+def test_attacks_on_time_and_memory_are_bounded() -> None:
+    start = time.monotonic()
+    # The memo is a dict, so a large index needs no memory.
+    assert read(b"\x80\x02K\x01r\xff\xff\xff\xff.") == 1
+    # Hashing a tuple of tuples of tuples would take exponential time.
+    with pytest.raises(PickleRecordError):
+        read(b"\x80\x02})" + b"2\x86" * 60 + b"K\x01s.")
+    # Ten references to a list of ten references to a list of ... have 10**30 entries.
+    content = b"]q\x00"
+    for index in range(30):
+        reference = b"h" + bytes([index])
+        content += b"](" + reference * 10 + b"eq" + bytes([index + 1])
+    assert make_plain(read(b"\x80\x02" + content + b"."), lambda key: b"") is None
+    cycle = read(b"\x80\x02]q\x00h\x00a.")
+    assert make_plain(cycle, lambda key: b"") is not cycle
+    assert time.monotonic() - start < 20
+
+
+def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:
+    torch.save({"patch_embed.conv1.conv.weight": torch.ones(4)}, tmp_path / "good.pth")
+    for old, new in (
+        (b"K\x04\x85q", b"K\x05\x85q"),
+        (b"K\x00K\x04\x85", b"K\x01K\x04\x85"),
+        (b"K\x01\x85q", b"K\x07\x85q"),
+        (b"K\x04\x85q", b"J\xff\xff\xff\xff\x85q"),
+    ):
+        with zipfile.ZipFile(tmp_path / "good.pth") as archive:
+            entries = {name: archive.read(name) for name in archive.namelist()}
+        name = next(name for name in entries if name.endswith("data.pkl"))
+        assert old in entries[name]
+        entries[name] = entries[name].replace(old, new)
+        with zipfile.ZipFile(tmp_path / "bad.pth", "w") as archive:
+            for entry, data in entries.items():
+                archive.writestr(entry, data)
+        with pytest.raises(CheckpointError, match="damaged"):
+            read_weights(tmp_path / "bad.pth")
