@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import get_args
 
 from tinyvit.cli import positive_int
 from tinyvit.progress import make_progress
+from tinyvit.variants import Windows
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PIXELS",
         help="image size (default: that of the checkpoint)",
     )
+    parser.add_argument(
+        "--windows",
+        choices=get_args(Windows),
+        help="attention windows at another image size: those of the checkpoint with padding, or "
+        "scaled in proportion (default: as tinyvit-export)",
+    )
     parser.add_argument("--json", action="store_true", help="print the result as a JSON object")
 
 
@@ -56,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     from tinyvit.quant.validation_data import read_validation_set
 
     original = load_checkpoint(args.checkpoint)
-    checkpoint = original.at_size(args.img_size or original.img_size)
+    checkpoint = original.at_size(args.img_size or original.img_size, args.windows)
     labels = checkpoint.labels or numbered_labels(checkpoint.num_classes)
     folder = find_split_folder(args.data, "val")
     validation = read_validation_set(folder, checkpoint.preprocess, labels)
@@ -67,11 +75,15 @@ def run(args: argparse.Namespace) -> int:
         result = {
             "checkpoint": checkpoint.sha256,
             "img_size": checkpoint.img_size,
+            "windows": checkpoint.windows,
             "top1": scores.top1,
             "top5": scores.top5,
             "images": scores.image_count,
         }
         print(json.dumps(result))
     else:
+        windows = checkpoint.describe_windows()
+        if windows is not None:
+            print(f"attention windows: {windows}")
         print(f"{args.checkpoint.name}: {scores}")
     return 0

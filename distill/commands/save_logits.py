@@ -78,7 +78,8 @@ def _add_view_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="width and height of the views (default: the input size of the teacher)",
+        help="width and height of the views (default: the input size of the teacher); a checkpoint "
+        "gets the attention windows that tinyvit-export chooses by default",
     )
     group.add_argument(
         "--views",

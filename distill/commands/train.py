@@ -112,7 +112,8 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--img-size",
         type=positive_int,
         metavar="PIXELS",
-        help="image size (default: that of the checkpoint or variant)",
+        help="image size (default: that of the checkpoint or variant); the attention biases of "
+        "--init are interpolated to windows in proportion to it",
     )
     group.add_argument(
         "--license",

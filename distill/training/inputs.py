@@ -158,9 +158,11 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
     if not request.qat:
         return calibrate_recipe(init, inputs.data.images.folder, request.weight_bits)
     recipe = read_recipe(Path(request.qat))
-    if recipe.checkpoint_sha256 != init.sha256:
+    calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
+    if calibrated != (init.sha256, init.img_size, init.windows):
         raise RequestError(
-            f"{request.qat} is the recipe of another checkpoint",
+            f"{request.qat} is the recipe of another checkpoint, or of this one at another image "
+            "size",
             "use --qat without a file, or with the recipe of an export of the checkpoint in --init",
         )
     return recipe

@@ -12,6 +12,7 @@ pytest.importorskip("torch")
 import torch
 
 from tests.helpers.golden_weights import load_formulas, make_golden_state
+from tinyvit.distill.training.student import make_student, save_checkpoint
 from tinyvit.errors import RequestError
 from tinyvit.nn.checkpoint import Checkpoint, load_checkpoint
 from tinyvit.nn.cost import count_macs
@@ -139,6 +140,18 @@ def test_a_request_for_scaled_windows_at_the_own_size_changes_nothing(tmp_path: 
     assert checkpoint.at_size(224, "scaled") is checkpoint
 
 
+def test_a_student_of_a_padded_checkpoint_is_saved_with_its_size(tmp_path: Path) -> None:
+    init = load_checkpoint(save_state(tmp_path, 224, args={"img_size": 256}))
+    student = make_student(None, init, None, init.num_classes, size=None, seed=0)
+    assert (student.model.img_size, student.model.window_sizes) == (256, (7, 7, 14, 7))
+    path = tmp_path / "student.safetensors"
+    save_checkpoint(path, student.model.state_dict(), student.labels, student.preprocess, "mit")
+    saved = load_checkpoint(path)
+    assert (saved.img_size, saved.window_sizes) == (256, (7, 7, 14, 7))
+    scaled = make_student(None, init, None, init.num_classes, size=288, seed=0)
+    assert (scaled.model.img_size, scaled.model.window_sizes) == (288, (9, 9, 18, 9))
+
+
 def test_an_unknown_kind_of_windows_is_refused(tmp_path: Path) -> None:
     checkpoint = load_checkpoint(save_state(tmp_path, 224))
     with pytest.raises(RequestError, match="--windows padded is not possible: use checkpoint"):
@@ -159,6 +172,13 @@ PAPER = {"config": {"DATA": {"IMG_SIZE": 384}}}
         ({"args": {"img_size": 320}}, {}, "official", 224, (320, "checkpoint")),
         ({"hyper_parameters": {"img_size": 320}}, {}, "timm", 224, (320, "checkpoint")),
         ({"img_size": 320}, {}, "timm", 224, (320, "checkpoint")),
+        ({"args": {"img_size": "288"}}, {}, "timm", 224, (288, "checkpoint")),
+        ({"args": {"img_size": 288.0}}, {}, "timm", 224, (288, "checkpoint")),
+        ({"args": {"model_kwargs": {"img_size": 288}, "img_size": 224}}, {}, "timm", 224, (288,)),
+        ({"cfg": {"data": {"image_size": [288, 288]}}}, {}, "timm", 224, (288, "checkpoint")),
+        ({"pretrained_cfg": {"input_size": [3, 256, 256]}}, {}, "timm", 224, (256, "checkpoint")),
+        ({}, {"model_args": {"img_size": 288}}, "timm", 224, (288, "checkpoint")),
+        ({}, {"image_size": 288}, "timm", 224, (288, "checkpoint")),
         ({}, {"pretrained_cfg": {"input_size": [3, 288, 288]}}, "timm", 224, (288, "checkpoint")),
         ({"preprocess": {"size": 288}}, {}, "timm", 224, (288, "checkpoint")),
         ({"args": {"img_size": "big"}}, {}, "timm", 224, (224, "checkpoint")),

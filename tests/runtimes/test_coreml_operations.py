@@ -26,9 +26,11 @@ from tests.helpers.coreml_package import (
     SCALES,
     build_package,
 )
+from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
-from tinyvit.runtimes.engines._mil_operations import OPERATIONS
+from tinyvit.runtimes.engines._mil_operations import OPERATIONS, compute_operation
+from tinyvit.runtimes.engines._mil_types import Operation
 from tinyvit.runtimes.engines.coreml_reference import ENGINE
 
 Build = Callable[[Any], Any]
@@ -93,6 +95,17 @@ def build_layer_norm(x: Any) -> Any:
 def build_mean_of_transposed(x: Any) -> Any:
     transposed = mb.transpose(x=x, perm=[0, 2, 3, 1])
     return mb.reduce_mean(x=transposed, axes=[1, 2], keep_dims=False)
+
+
+def build_slices(x: Any) -> Any:
+    return mb.slice_by_index(
+        x=x,
+        begin=[0, 1, 5, 2],
+        end=[1, 1, 6, 7],
+        stride=[1, 1, 1, 2],
+        begin_mask=[False, False, True, False],
+        end_mask=[True, True, False, False],
+    )
 
 
 def build_casts(x: Any) -> Any:
@@ -179,6 +192,11 @@ PROGRAMS: dict[str, tuple[Build, Formula]] = {
         lambda x: mb.gather(x=x, indices=[2, 0, 2], axis=3),
         lambda x: x[..., [2, 0, 2]],
     ),
+    "pad": (
+        lambda x: mb.pad(x=x, pad=[1, 2, 0, 3], mode="constant", constant_val=np.float32(0.5)),
+        lambda x: F.pad(x, (0, 3, 1, 2), value=0.5),
+    ),
+    "slice_by_index": (build_slices, lambda x: x[:, 1:, :6, 2:7:2]),
     "expand_dims, squeeze": (
         lambda x: mb.squeeze(x=mb.expand_dims(x=x, axes=[1]), axes=[0]),
         lambda x: x,
@@ -212,6 +230,30 @@ def test_every_operation_is_tested() -> None:
         "identity",
         "constexpr_blockwise_shift_scale",
     }
+
+
+@pytest.mark.parametrize(
+    ("operands", "message"),
+    [
+        ({"pad": [0, 1], "mode": "reflect"}, "pad with mode reflect"),
+        ({"pad": [0, -1]}, "out of range"),
+        ({"pad": [0, 2**40]}, "out of range"),
+        ({"pad": [0, 2**26] * 2}, "is too large"),
+        ({"pad": [0, 1] * 5}, "cannot be computed"),
+        ({"pad": [1]}, "cannot be computed"),
+    ],
+)
+def test_impossible_padding_is_refused(operands: dict[str, Any], message: str) -> None:
+    operation = Operation("pad", {}, {}, "y", (1, 3, 8, 8), "float32")
+    with pytest.raises(ArtifactError, match=message):
+        compute_operation(operation, {"x": BATCH, **operands}, np.float32)
+
+
+def test_a_slice_that_removes_an_axis_is_refused() -> None:
+    operation = Operation("slice_by_index", {}, {}, "y", (3, 8, 8), "float32")
+    operands = {"x": BATCH, "begin": [0] * 4, "end": [1] * 4, "squeeze_mask": [True] + [False] * 3}
+    with pytest.raises(ArtifactError, match="squeeze_mask"):
+        compute_operation(operation, operands, np.float32)
 
 
 def test_blockwise_weights() -> None:

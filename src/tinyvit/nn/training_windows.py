@@ -12,12 +12,18 @@ from typing import Any
 
 from tinyvit.variants import Windows, is_supported_size
 
-_SIZE_KEYS = ("img_size", "input_size", "image_size")
+_SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
 """Names under which training scripts store the image size. timm's train.py has the first two, and
 uses the second if the first is not set."""
 
-_SETTINGS_KEYS = ("args", "hyper_parameters", "hparams", "config")
+_SETTINGS_KEYS = ("args", "hyper_parameters", "hparams", "config", "cfg")
 """Keys of a checkpoint file under which training scripts store their settings."""
+
+_SECTION_KEYS = ("model_kwargs", "model", "data", "dataset")
+"""Keys of settings under which there may be further settings; timm's train.py has the first."""
+
+_MAX_DIGITS = 5
+"""Largest number of digits of an image size that is stored as text."""
 
 _MAX_TEXT_LENGTH = 40
 """Largest number of characters of a value in the file that a note contains."""
@@ -115,6 +121,10 @@ def _find_sizes(
         size = _find_size(settings)
         if size is not None:
             yield size, "the training arguments in the checkpoint"
+    for key in ("pretrained_cfg", "default_cfg"):
+        size = _find_size(metadata.get(key))
+        if size is not None:
+            yield size, "the configuration of timm's model in the checkpoint"
     for settings in (config.get("model_args"), config.get("pretrained_cfg"), config):
         size = _find_size(settings)
         if size is not None:
@@ -132,8 +142,15 @@ def _find_size(settings: object) -> object | None:
     """Return the image size in the settings of a training script; None if there is none."""
     if not isinstance(settings, Mapping):
         return None
-    sizes = (_read_size(settings.get(key)) for key in _SIZE_KEYS)
-    return next((size for size in sizes if size is not None), None)
+    sections = [settings.get(key) for key in _SECTION_KEYS]
+    # The arguments of the model come first: images of another size do not fit in its network.
+    for section in (sections[0], settings, *sections[1:]):
+        if isinstance(section, Mapping):
+            sizes = (_read_size(section.get(key)) for key in _SIZE_KEYS)
+            size = next((size for size in sizes if size is not None), None)
+            if size is not None:
+                return size
+    return None
 
 
 def _read_size(value: object) -> object | None:
@@ -145,4 +162,8 @@ def _read_size(value: object) -> object | None:
         height, width = value[-2:]
         is_square = isinstance(height, int) and height == width
         return height if is_square else (height, width)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and len(value) <= _MAX_DIGITS and value.isdecimal():
+        return int(value)
     return value

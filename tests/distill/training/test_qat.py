@@ -23,6 +23,7 @@ from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import save_checkpoint
 from tinyvit.distill.training.train import train_student
 from tinyvit.errors import RequestError
+from tinyvit.files import sha256
 from tinyvit.nn.checkpoint import load_checkpoint
 from tinyvit.nn.fold import fold_model, unfold_model
 from tinyvit.nn.hub import load_released
@@ -183,6 +184,10 @@ def test_a_run_leaves_a_checkpoint_and_its_recipe(
         train_student(
             replace(request, output=tmp_path / "other", qat=str(tmp_path / "run" / "recipe.json"))
         )
+    other_size = tmp_path / "other_size.json"
+    replace(recipe, checkpoint_sha256=sha256(init), img_size=64).save(other_size)
+    with pytest.raises(RequestError, match="of this one at another image size"):
+        train_student(replace(request, output=tmp_path / "size", qat=str(other_size)))
     with pytest.raises(RequestError, match="cannot change the image size"):
         train_student(replace(request, output=tmp_path / "third", img_size=64))
     with pytest.raises(

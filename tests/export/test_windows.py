@@ -1,0 +1,160 @@
+"""Exports at an image size in which the attention windows of the checkpoint do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+import torch
+from PIL import Image
+
+from tests.helpers.exports import shorten_timing
+from tests.helpers.recorded_progress import RecordedProgress
+from tinyvit import Classifier
+from tinyvit.errors import RequestError
+from tinyvit.export import ExportConfig, ExportedArtifact, export, export_all
+from tinyvit.export.arguments import config_from_arguments, make_export_parser
+from tinyvit.export.manifest_builder import build_manifest
+from tinyvit.export.plan import ExportPlan
+from tinyvit.export.source_network import load_source_network
+from tinyvit.export.targets import get_target, target_names
+from tinyvit.manifest import Manifest
+from tinyvit.nn.hub import load_released
+from tinyvit.nn.training_windows import find_training_windows
+from tinyvit.quant.accuracy_budget import AccuracyBudget
+from tinyvit.quant.quantizer import QuantizationConfig
+from tinyvit.quant.recipe import Recipe
+from tinyvit.runtimes.artifact import read_artifact
+from tinyvit.runtimes.manifest_summary import summarize_manifest
+from tinyvit.runtimes.verify import verify
+from tinyvit.variants import Windows
+
+SIZE = 256
+"""Image size in pixels, at which the windows of all stages of the demo model need padding."""
+
+ANY_ACCURACY = AccuracyBudget(max_drop=100, min_agreement=0)
+
+
+@pytest.fixture(scope="module")
+def padded_artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ExportedArtifact]:
+    """Target name -> float32 artifact of the demo model with padded windows."""
+    config = ExportConfig(
+        model="demo",
+        targets=("all",),
+        img_size=SIZE,
+        windows="checkpoint",
+        output=tmp_path_factory.mktemp("padded"),
+    )
+    with shorten_timing():
+        report = export_all(config)
+    return {artifact.manifest.target: artifact for artifact in report.artifacts}
+
+
+@pytest.mark.parametrize("name", target_names())
+def test_every_target_computes_the_padded_network(
+    name: str, padded_artifacts: dict[str, ExportedArtifact], images: Path
+) -> None:
+    if name not in padded_artifacts:
+        pytest.skip(f"the tools of {name} are not installed")
+    target, artifact = get_target(name), padded_artifacts[name]
+    manifest = read_artifact(artifact.path).manifest
+    assert manifest is not None
+    assert (manifest.img_size, manifest.windows) == (SIZE, "checkpoint")
+    assert manifest.parity is not None
+    assert manifest.parity.max_abs_diff < 1e-4
+    if target.parity_method == "graph":
+        return
+    photograph = images / "cat.jpg"
+    pixels = torch.from_numpy(manifest.preprocess(Image.open(photograph)))
+    network = load_released("demo").at_size(SIZE, "checkpoint").build()
+    with torch.inference_mode():
+        expected = network(pixels[None]).numpy()
+    with Classifier(artifact.path, target.reference_engine) as classifier:
+        logits = classifier.logits(photograph)
+    assert np.abs(logits - expected).max() < 1e-4
+
+
+@pytest.mark.parametrize("precision", ["float16", "int8", "int8-weights"])
+def test_other_precisions_verify(precision: str, crops: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    quantization = None
+    if precision != "float16":
+        quantization = QuantizationConfig(
+            calib_data=crops,
+            calib_count=32,
+            budget=ANY_ACCURACY,
+            weights_only=precision == "int8-weights",
+        )
+    config = ExportConfig(
+        model="demo",
+        targets=("openvino",) if precision == "float16" else ("onnx", "openvino"),
+        img_size=96,
+        quantization=quantization,
+        float16=precision == "float16",
+        output=tmp_path,
+    )
+    with shorten_timing():
+        report = export_all(config)
+    assert report.failures == ()
+    for artifact in report.artifacts:
+        assert (artifact.manifest.windows, artifact.manifest.precision) == ("checkpoint", precision)
+        verification = verify(artifact.path)
+        assert verification.passed, verification.reasons
+
+
+def load_at_64(windows: Windows | None) -> tuple[Manifest, list[str]]:
+    """Load the demo model at 64 pixels; return its manifest and the messages on the screen."""
+    progress = RecordedProgress()
+    config = ExportConfig(model="demo", img_size=64, windows=windows)
+    source = load_source_network(ExportPlan(config, artifacts=(), labels=None), progress)
+    return build_manifest(source.checkpoint, source.labels, 1, "host"), progress.messages
+
+
+def test_the_screen_tells_which_windows_were_chosen() -> None:
+    manifest, messages = load_at_64(None)
+    assert manifest.windows == "checkpoint"
+    assert (
+        "attention windows: 7, 14, 7 tokens as in the checkpoint, with padded feature maps"
+        " (timm's TinyViT does so; --windows scaled makes another network)"
+    ) in messages
+    assert summarize_manifest(manifest)["windows"].startswith("as in the checkpoint")
+
+
+def test_requested_windows_need_no_explanation() -> None:
+    manifest, messages = load_at_64("scaled")
+    assert manifest.windows == "scaled"
+    assert (
+        "attention windows: scaled to 2, 4, 2 tokens, with interpolated attention biases"
+    ) in messages
+    assert summarize_manifest(manifest)["windows"].startswith("scaled")
+
+
+def test_a_recipe_belongs_to_one_kind_of_windows(crops: Path, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.json"
+    sha256 = load_released("demo").sha256
+    Recipe(sha256, 64, {"a:in": 1.0}, 7, (), "method", "images", 32, windows="scaled").save(path)
+    quantization = QuantizationConfig(calib_data=crops, budget=ANY_ACCURACY, recipe=path)
+    config = ExportConfig(
+        model="demo", img_size=64, windows="checkpoint", quantization=quantization, output=tmp_path
+    )
+    with pytest.raises(RequestError, match="another checkpoint, image size or kind of attention"):
+        export(config)
+
+
+def test_the_command_line_has_the_option() -> None:
+    parser = make_export_parser()
+    assert config_from_arguments(parser.parse_args([])).windows is None
+    assert config_from_arguments(parser.parse_args(["--windows", "scaled"])).windows == "scaled"
+    with pytest.raises(RequestError, match="--windows half is not possible"):
+        ExportConfig(windows="half").validate()  # type: ignore[arg-type]
+
+
+def test_sources_are_read_in_the_stated_order() -> None:
+    found = find_training_windows(
+        {"args": {"img_size": 288}}, {"model_args": {"img_size": 256}}, "timm", 224
+    )
+    assert (found.img_size, found.reason) == (288, "the network was trained so, at 288 pixels")
