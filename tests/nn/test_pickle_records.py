@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
+import collections
+import contextlib
 import io
 import os
 import pickle
@@ -15,8 +18,10 @@ from typing import Any
 import pytest
 
 pytest.importorskip("torch")
+import numpy as np
 import torch
 
+from tests.helpers.state_dicts import make_state
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_names import DangerousNameError
 from tinyvit.nn.pickle_records import (
@@ -146,6 +151,27 @@ def test_attacks_on_time_and_memory_are_bounded() -> None:
     cycle = read(b"\x80\x02]q\x00h\x00a.")
     assert make_plain(cycle, lambda key: b"") is not cycle
     assert time.monotonic() - start < 20
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_random_damage_gives_an_error_of_this_package(tmp_path: Path, seed: int) -> None:
+    content = {
+        "state_dict": make_state(),
+        "args": argparse.Namespace(mean=np.ones(3), names=np.array(["a", "b"])),
+        "scores": collections.defaultdict(list, {"a": [np.float64(1)]}),
+        "objects": np.array(["a", None], dtype=object),
+    }
+    path = tmp_path / "weights.pth"
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    random = np.random.default_rng(seed)
+    for _ in range(300):
+        data = bytearray(whole)
+        for position in random.integers(0, min(len(data), 5000), random.integers(1, 5)):
+            data[position] = random.integers(256)
+        path.write_bytes(data)
+        with contextlib.suppress(CheckpointError):
+            read_weights(path)
 
 
 def test_a_tensor_beyond_its_storage_is_refused(tmp_path: Path) -> None:

@@ -142,12 +142,14 @@ class _Converter:
         """Convert a NumPy array of texts or of objects."""
         try:
             array = read_array(record)
-        except (ValueError, TypeError):
+            if array is not None and array.size <= _MAX_VALUES:
+                return array.tolist()
+        # NumPy raises SystemError for texts with numbers that are no characters.
+        except (ValueError, TypeError, SystemError):
             return None
-        if array is not None and array.size <= _MAX_VALUES:
-            return array.tolist()
-        entries = record.state[4] if isinstance(record.state, tuple) else None
-        return [self.convert(entry, _MAX_DEPTH) for entry in entries or ()] or None
+        content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
+        entries = content if isinstance(content, list) else []
+        return [self.convert(entry, _MAX_DEPTH) for entry in entries] or None
 
 
 def _convert_scalar(record: PickledObject) -> Any:
@@ -157,7 +159,10 @@ def _convert_scalar(record: PickledObject) -> Any:
     content = content.encode("latin-1") if isinstance(content, str) else content
     if dtype is None or not isinstance(content, bytes) or len(content) != dtype.itemsize:
         return None
-    return np.frombuffer(content, dtype)[0].item()
+    try:
+        return np.frombuffer(content, dtype)[0].item()
+    except (ValueError, SystemError):
+        return None
 
 
 def _convert_tensor(tensor: StoredTensor) -> Any:
