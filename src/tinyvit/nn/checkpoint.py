@@ -185,7 +185,11 @@ def is_checkpoint_path(path: Path) -> bool:
         contains weights in Hugging Face's layout.
     """
     if path.is_dir():
-        return find_weight_file(path) != path
+        try:
+            find_weight_file(path)
+        except CheckpointError:
+            return False
+        return True
     return path.suffix in CHECKPOINT_SUFFIXES
 
 
