@@ -16,9 +16,23 @@ from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.nn.preprocess_sources import walk_dicts
 from tinyvit.nn.weight_files import Weights
 
-_INDEX_TO_NAME = ("id2label", "idx_to_class", "index_to_name", "idx2label", "idx_to_label")
-_NAME_TO_INDEX = ("class_to_idx", "label2id", "name_to_index", "class_to_index", "label_to_idx")
-_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map")
+_INDEX_TO_NAME = (
+    "id2label",
+    "idx_to_class",
+    "idx2class",
+    "index_to_name",
+    "idx2label",
+    "idx_to_label",
+)
+_NAME_TO_INDEX = (
+    "class_to_idx",
+    "class2idx",
+    "label2id",
+    "name_to_index",
+    "class_to_index",
+    "label_to_idx",
+)
+_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map", "class_map")
 """Entries in which every name has an index. They come before lists, whose order may be another."""
 
 _LIST_ENTRIES = ("labels", "class_names", "classes", "label_names", "CLASSES")

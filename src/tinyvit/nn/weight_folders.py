@@ -22,8 +22,19 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """Beginnings of the names of files that trainers write beside the weights."""
 
-_CONFIG_KEYS = ("architecture", "pretrained_cfg", "id2label", "num_classes", "model_args")
-"""A config.json with one of these keys describes a model of timm or Hugging Face."""
+_CONFIG_KEYS = (
+    "architecture",
+    "pretrained_cfg",
+    "num_classes",
+    "model_args",
+    "id2label",
+    "idx_to_class",
+    "class_to_idx",
+    "class_names",
+    "label_names",
+    "classes",
+)
+"""A config.json with one of these keys describes a model of an image classifier."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
 _MAX_FILES = 1000
