@@ -96,7 +96,8 @@ def _require_python(transport: Transport, python: str) -> None:
 def _list_engine_packages(config: SessionConfig) -> list[str]:
     """Return the packages that pip must install for engines outside the base install.
 
-    The base install (tinyvit-edge without extras) contains onnxruntime.
+    The base install (tinyvit-edge without extras) contains onnxruntime; every other engine belongs
+    to an extra.
     """
     names = {
         config.engine_name or engines_for_format(detect_format(path))[0] for path in config.paths

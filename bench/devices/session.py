@@ -62,7 +62,8 @@ def measure_on_device(
         are returned, and their `problems` state the failure.
 
     Raises:
-        RequestError: The environment cannot be created, so that nothing is measured.
+        RequestError: The files cannot be sent or the environment cannot be created, so that nothing
+            is measured.
     """
     with tempfile.TemporaryDirectory() as local_folder:
         wheel_name = _make_bundle(config, Path(local_folder))

@@ -125,7 +125,7 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
-    settings.log_severity_level = 4
+    settings.log_severity_level = 4  # only fatal errors
     settings.enable_profiling = True
     settings.profile_file_prefix = str(folder / "profile")
     settings.optimized_model_filepath = str(folder / "optimized.onnx")
