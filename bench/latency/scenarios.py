@@ -46,6 +46,7 @@ _SEARCH_STEPS = 8
 _PEAK_RATE_QUERIES = 64
 """Queries that are run back to back to measure the upper end of the range."""
 _PEAK_RATE_SECONDS = 60
+"""Time limit of these queries."""
 
 
 class Clock(Protocol):

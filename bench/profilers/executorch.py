@@ -92,7 +92,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
                 )
             macs = remaining_products.pop(0).macs
         is_integer = macs > 0 and _INTEGER_TYPES.search(kernel_name) is not None
-        time_ms = statistics.median(event.perf_data.raw)
+        time_ms = statistics.median(event.perf_data.raw)  # the Inspector converts to milliseconds
         nodes.append(ExecutedNode(kernel_name, macs, is_integer, time_ms))
     if remaining_products:
         raise ArtifactError(

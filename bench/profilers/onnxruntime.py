@@ -144,7 +144,7 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name = event["name"].removesuffix("_kernel_time")
             profile = profiles.setdefault(name, _NodeProfile(event["args"]))
-            profile.times_ms.append(event["dur"] / 1e3)
+            profile.times_ms.append(event["dur"] / 1e3)  # the profile states microseconds
     return profiles
 
 

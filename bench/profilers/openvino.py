@@ -120,7 +120,7 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
         return []
     layer = facts["layerType"]
     kernel_name = f"{layer} {facts['primitiveType']}"
-    time_ms = int(facts["execTimeMcs"]) / 1e3
+    time_ms = int(facts["execTimeMcs"]) / 1e3  # OpenVINO states microseconds
     is_input_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()
