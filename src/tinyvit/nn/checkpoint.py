@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
+from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
