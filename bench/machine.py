@@ -63,8 +63,8 @@ def read_clock_mhz() -> float | None:
 
 def read_peak_memory_bytes() -> int | None:
     """Return the peak memory of this process in bytes; None on Windows."""
-    # Linux states the peak memory of this process in /proc/self/status. There, getrusage (which is
-    # for other systems) can return that of the parent process.
+    # On Linux, getrusage can return the peak memory of the parent process. Therefore
+    # /proc/self/status is read there, and getrusage is used only on other systems.
     with suppress(OSError, StopIteration, ValueError):
         status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
         lines = status.splitlines()

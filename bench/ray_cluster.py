@@ -44,18 +44,13 @@ def connect_cluster(address: str) -> Iterator[Any]:
     is_own_connection = not ray.is_initialized()
     try:
         if is_own_connection:
-            ray.init(
-                address=address or None,
-                log_to_driver=False,
-                logging_level="ERROR",
-                include_dashboard=False,
-            )
+            _connect(ray, address)
         yield ray
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, TinyViTError):
             raise error.cause from None
         raise _make_cluster_error(address, error) from error
-    except (ConnectionError, ValueError, ray.exceptions.RayError) as error:
+    except (ConnectionError, ray.exceptions.RayError) as error:
         raise _make_cluster_error(address, error) from error
     finally:
         if is_own_connection:
@@ -78,6 +73,20 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
     while pending:
         yield ray.get(pending.popleft())
         pending.extend(islice(tasks, 1))
+
+
+def _connect(ray: Any, address: str) -> None:
+    """Connect the module `ray` to the cluster at an address, or to a new one if it is ""."""
+    try:
+        ray.init(
+            # Without "local", Ray would connect to a cluster that already runs on this machine.
+            address=address or "local",
+            log_to_driver=False,
+            logging_level="ERROR",
+            include_dashboard=False,
+        )
+    except ValueError as error:
+        raise _make_cluster_error(address, error) from error
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:

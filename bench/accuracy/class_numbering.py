@@ -28,7 +28,7 @@ def check_class_numbering(
     Args:
         truths: The correct class numbers of each image, as the data states them. Images with
             several correct classes are not used.
-        predicted: The predicted class of each image; None if it could not be read.
+        predicted: The predicted class of each image; None if the image could not be read.
         class_count: Number of classes of the model.
 
     Returns:

@@ -44,6 +44,7 @@ def predict_on_cluster(
     """
     location = dataset.location
     assert location is not None
+    # A worker classifies in its own process, and only this process writes the journal.
     worker_options = replace(options, journal_path=None, ray_address=None)
     with connect_cluster(options.ray_address or "") as ray:
         make_remote = ray.remote(num_cpus=options.threads or 1, max_retries=MAX_RETRIES)

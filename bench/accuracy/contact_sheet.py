@@ -46,6 +46,7 @@ def find_misclassified_images(evaluation: Evaluation, reference: Evaluation | No
         candidates = [i for i in shared if reference.is_correct[i]]
     else:
         candidates = list(range(len(evaluation.predictions)))
+    # `is_correct` is None for an image that could not be read.
     misclassified = [i for i in candidates if evaluation.is_correct[i] is False]
     return sorted(misclassified, key=lambda i: -evaluation.predictions[i].score)[:MAX_IMAGES]
 
@@ -73,6 +74,7 @@ def write_contact_sheet(evaluation: Evaluation, reference: Evaluation | None, pa
     for position, index in enumerate(shown_indices):
         row, column = divmod(position, _COLUMNS)
         x, y = _GAP_PX + column * _CELL_WIDTH_PX, _GAP_PX + row * _CELL_HEIGHT_PX
+        # The EXIF orientation is ignored, as in `predict_samples`.
         image = open_image(evaluation.samples[index].get_source(), exif=False)
         _draw_cell(sheet, (x, y), image, _make_caption(evaluation, reference, index))
     encoded = io.BytesIO()
@@ -96,7 +98,7 @@ def _draw_cell(
 
 
 def _make_caption(evaluation: Evaluation, reference: Evaluation | None, index: int) -> list[str]:
-    """Return the lines below an image: its correct class and the predicted classes."""
+    """Return the lines below an image: its first correct class and the predicted classes."""
     truth = evaluation.labels[evaluation.truths[index][0]].name
     lines = [f"is {truth}", f"predicted {_describe_prediction(evaluation, index)}"]
     if reference:

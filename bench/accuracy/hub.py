@@ -120,7 +120,8 @@ def _list_samples(file: Path, table: Any) -> list[Sample]:
         for row, label in enumerate(labels):
             name = f"{file.name}/{group}/{row}"
             read = partial(_read_image, file, group, row)
-            samples.append(Sample(name, (f"#{int(label)}",), read))
+            class_name = f"#{int(label)}"  # how `Sample.classes` states a class number
+            samples.append(Sample(name, (class_name,), read))
     return samples
 
 

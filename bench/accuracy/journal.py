@@ -1,9 +1,9 @@
 """The journal of an accuracy run: a file of predictions, with which the run can be resumed.
 
-Each line of the file is JSON. The first line is an object of strings: the settings, everything on
-which the predictions depend. Every other line is a list of predictions [[classes], score, error] of
-consecutive images. If the last line is incomplete because the run was interrupted, this line is
-ignored, and its images are classified again.
+Each line of the file is JSON. The first line is an object whose values are strings: the settings,
+which are everything on which the predictions depend. Every other line is a list of predictions
+[[classes], score, error] of consecutive images. If the last line is incomplete because the run was
+interrupted, this line is ignored, and its images are classified again.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def _require_settings(path: Path, first_line: bytes, settings: Mapping[str, str]
 
 
 def _parse_row(row: Any) -> ImagePrediction:
-    """Convert parsed JSON to a prediction; raise ValueError or TypeError if it is none."""
+    """Convert parsed JSON to a prediction; raise ValueError or TypeError if it is not one."""
     classes, score, error = row
     is_prediction = (
         isinstance(classes, list)

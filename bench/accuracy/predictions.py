@@ -21,7 +21,8 @@ _CHUNK_IMAGES = 32
 """Number of images in a chunk.
 
 If the engine uses every core, all cores first prepare a chunk of images, and then the network runs
-on them. If both ran at the same time, they would slow down each other.
+on them. If both ran at the same time, they would slow down each other. If the engine leaves cores
+free, there are no chunks, and images are prepared while the network runs.
 """
 
 

@@ -131,6 +131,7 @@ def check_preprocess(
         baseline = _evaluate_candidate(classifier, own, path, matched)
     results = [replace(make_accuracy_result(baseline), preprocess=own.name)]
     candidates = list_candidates(own.preprocess, embedded_preprocessing)
+    # The artifact's own preprocessing counts as the first one that was tried.
     for done_count, candidate in enumerate(candidates, start=1):
         progress.advance("trying kinds of preprocessing", done_count, len(candidates) + 1)
         # An artifact whose graph contains all preprocessing refuses any other.
@@ -197,6 +198,8 @@ def _evaluate_candidate(
 
 def _read_array(sample: Sample) -> ImageSource:
     """Decode an image to an array, because only arrays have a selectable channel order.
+
+    The EXIF orientation is ignored, as `predict_samples` does for every other candidate.
 
     If the image cannot be decoded, its source is returned, and the classifier reports the error.
     """

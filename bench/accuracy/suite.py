@@ -79,6 +79,7 @@ def evaluate_all(
     """
     date = current_time()
     failures, evaluations = Failures(), list[Evaluation]()
+    # A single artifact uses the journal under the name that the user gave.
     has_one_artifact = len(paths) == 1 and config.reference is None
     with collect_warnings() as warning_messages:
         reference = None
@@ -100,8 +101,8 @@ def evaluate_all(
         results = [
             make_accuracy_result(
                 evaluation,
-                None if evaluation is reference else reference,
-                config.keep_predictions,
+                reference=None if evaluation is reference else reference,
+                keep_predictions=config.keep_predictions,
             )
             for evaluation in evaluations
         ]

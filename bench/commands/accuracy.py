@@ -24,7 +24,7 @@ EXAMPLES = """\
   tinyvit-bench accuracy tinyvit_5m.onnx --data ILSVRC2012_img_val.tar \\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
-_OPTIONS_WITHOUT_CHECK = ("reference", "contact_sheet", "resume", "predictions")
+_REFUSED_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
 """Options that cannot be used with --preprocess-check."""
 _MAX_CONTACT_SHEET_ARTIFACTS = 2
 """One artifact, and the reference with which it is compared."""
@@ -180,20 +180,24 @@ def run(args: argparse.Namespace) -> int:
 def _require_compatible_options(args: argparse.Namespace) -> None:
     """Raise RequestError if options contradict each other."""
     if args.preprocess_check:
-        _require_check_options(args)
+        _refuse_options_with_check(args)
     artifacts = {*args.files, *([args.reference] if args.reference else [])}
     if args.contact_sheet and len(artifacts) > _MAX_CONTACT_SHEET_ARTIFACTS:
-        raise _make_contact_sheet_error(len(artifacts))
+        raise RequestError(
+            "--contact-sheet takes one artifact, or one artifact and its reference, but"
+            f" {len(artifacts)} artifacts are given",
+            "give one or two artifacts",
+        )
 
 
-def _require_check_options(args: argparse.Namespace) -> None:
+def _refuse_options_with_check(args: argparse.Namespace) -> None:
     """Raise RequestError if an argument cannot be used with --preprocess-check."""
     if len(args.files) > 1:
         raise RequestError(
             f"--preprocess-check takes one artifact, but {len(args.files)} are given",
             "give one artifact",
         )
-    refused_names = [name for name in _OPTIONS_WITHOUT_CHECK if getattr(args, name)]
+    refused_names = [name for name in _REFUSED_WITH_CHECK if getattr(args, name)]
     if args.ray is not None:  # "" for --ray without an address
         refused_names.append("ray")
     if refused_names:
@@ -202,15 +206,6 @@ def _require_check_options(args: argparse.Namespace) -> None:
             f"--preprocess-check cannot be used with {options}",
             f"omit {options}, or omit --preprocess-check",
         )
-
-
-def _make_contact_sheet_error(artifact_count: int) -> RequestError:
-    """Make the error for too many artifacts with --contact-sheet."""
-    return RequestError(
-        "--contact-sheet takes one artifact, or one artifact and its reference, but"
-        f" {artifact_count} artifacts are given",
-        "give one or two artifacts",
-    )
 
 
 def _make_config(args: argparse.Namespace) -> SuiteConfig:
@@ -227,7 +222,12 @@ def _make_config(args: argparse.Namespace) -> SuiteConfig:
         journal_path=args.resume,
         ray_address=args.ray,
     )
-    return SuiteConfig(options, args.reference, args.name, args.predictions)
+    return SuiteConfig(
+        options,
+        reference=args.reference,
+        device_name=args.name,
+        keep_predictions=args.predictions,
+    )
 
 
 def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) -> Record:
@@ -241,15 +241,17 @@ def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) ->
 
 
 def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
-    """Write the contact sheet of misclassified images, and report that on standard error."""
+    """Write the contact sheet of misclassified images, and report that on standard error.
+
+    The sheet shows the artifact that is not the reference, or the reference itself if no other
+    artifact was evaluated.
+    """
     from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
 
-    evaluations = [
-        evaluation for evaluation in result.evaluations if evaluation is not result.reference
-    ]
-    if len(evaluations) != 1:
-        raise _make_contact_sheet_error(len(result.evaluations))
-    count = write_contact_sheet(evaluations[0], result.reference, path)
+    reference_path = result.reference.path if result.reference else None
+    others = [evaluation for evaluation in result.evaluations if evaluation.path != reference_path]
+    evaluation = (others or result.evaluations)[-1]
+    count = write_contact_sheet(evaluation, result.reference, path)
     if count:
         noun = "image" if count == 1 else "images"
         message = f"{path} shows {count} misclassified {noun}"

@@ -28,6 +28,7 @@ EXAMPLES = """\
   tinyvit-bench device demo.int8.tflite --adb --runner benchmark_model
   tinyvit-bench device demo.onnx --local"""
 _ANDROID_THREADS = 4
+"""Number of CPU threads on an Android device without --threads."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -112,8 +112,9 @@ def _add_scenario_arguments(parser: argparse.ArgumentParser) -> None:
         default=None,
         metavar="N",
         help="Number of queries to time per artifact (default: 662, the minimum for reporting a"
-        " 99th percentile). Except with --scenario server, a number above 12 is rounded up to a"
-        " multiple of 12; if several artifacts alternate, a number above 11 to a multiple of 11.",
+        " 99th percentile). A number above 12 is rounded up to a multiple of 12. If several"
+        " artifacts are timed in turns, a number above 11 is rounded up to a multiple of 11"
+        " instead. With --scenario server, the number is not rounded.",
     )
     add(
         "--seconds",

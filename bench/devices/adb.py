@@ -71,6 +71,9 @@ class AdbDevice:
         Args:
             path: The file on this machine.
             remote_path: Path of the copy on the device.
+
+        Raises:
+            RequestError: The file cannot be written on the device.
         """
         # adb could parse a relative path that begins with a hyphen as an option.
         command = [*self._command, "push", str(path.absolute()), remote_path]
@@ -107,7 +110,8 @@ class AdbDevice:
 
 def _list_device_states(program: str) -> dict[str, str]:
     """Return serial number -> state of the devices; the state of a usable one is "device"."""
-    output = run_process([program, "devices"], "adb", _SHORT_TIMEOUT_S).stdout
+    command = [program, "devices"]
+    output = run_process(command, device_name="adb", timeout_s=_SHORT_TIMEOUT_S).stdout
     states = {}
     for line in output.splitlines()[1:]:  # the first line is a heading
         words = line.split()

@@ -127,16 +127,16 @@ def make_wheel(folder: Path) -> Path:
             "tinyvit-edge is not installed on this machine",
             "install it with pip, or run 'pip install -e .' in its clone",
         ) from error
-    info = f"{_DISTRIBUTION}-{installed.version}.dist-info"
+    info_folder = f"{_DISTRIBUTION}-{installed.version}.dist-info"
     metadata = installed.read_text("METADATA") or installed.read_text("PKG-INFO") or ""
     entry_points = installed.read_text("entry_points.txt") or ""
     members = {
         **_read_package_files(),
-        f"{info}/METADATA": metadata.encode(),
-        f"{info}/entry_points.txt": entry_points.encode(),
-        f"{info}/WHEEL": _WHEEL_FILE_TEXT.encode(),
+        f"{info_folder}/METADATA": metadata.encode(),
+        f"{info_folder}/entry_points.txt": entry_points.encode(),
+        f"{info_folder}/WHEEL": _WHEEL_FILE_TEXT.encode(),
     }
-    members[f"{info}/RECORD"] = _make_wheel_record(members, f"{info}/RECORD").encode()
+    members[f"{info_folder}/RECORD"] = _make_wheel_record(members, f"{info_folder}/RECORD").encode()
     path = folder / f"{_DISTRIBUTION}-{installed.version}-py3-none-any.whl"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():

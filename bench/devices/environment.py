@@ -53,7 +53,7 @@ def prepare_python(
 
 def _create_environment(transport: Transport, python: str, folder: str) -> None:
     """Create the virtual environment `venv` in the folder on the device."""
-    result = transport.run([python, "-m", "venv", "venv"], _ENVIRONMENT_TIMEOUT_S, folder)
+    result = transport.run([python, "-m", "venv", "venv"], _ENVIRONMENT_TIMEOUT_S, cwd=folder)
     if not result.exit_code:
         return
     if "ensurepip" in result.stdout + result.stderr or "No module named venv" in result.stderr:
@@ -71,7 +71,7 @@ def _install_packages(
     index_options = ["--no-index", "--find-links", bundle.WHEELS_FOLDER] if config.wheels else []
     pip = ["venv/bin/python", "-m", "pip", "install", "-q", "--disable-pip-version-check"]
     packages = [f"./{wheel_name}", *_list_engine_packages(config)]
-    result = transport.run([*pip, *index_options, *packages], config.timeout_s, folder)
+    result = transport.run([*pip, *index_options, *packages], config.timeout_s, cwd=folder)
     if result.exit_code:
         raise make_device_error(transport.name, result, "the package cannot be installed")
 
@@ -96,7 +96,8 @@ def _require_python(transport: Transport, python: str) -> None:
 def _list_engine_packages(config: SessionConfig) -> list[str]:
     """Return the packages that pip must install for engines outside the base install.
 
-    The base install (tinyvit-edge without extras) contains onnxruntime.
+    The base install (tinyvit-edge without extras) contains onnxruntime; every other engine belongs
+    to an extra.
     """
     names = {
         config.engine_name or engines_for_format(detect_format(path))[0] for path in config.paths

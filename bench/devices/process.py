@@ -20,6 +20,9 @@ SSH_FAILURE_CODE = 255
 _MAX_ERROR_BYTES = 4000
 """Maximum number of bytes that are kept from the end of standard error."""
 _MAX_LINE_CHARACTERS = 300
+"""Number of characters to which `CompletedCommand.last_line` is shortened."""
+_MAX_REASON_CHARACTERS = 200
+"""Number of characters of the last line that the error for a failed command shows."""
 _MAX_COMMAND_CHARACTERS = 80
 """Number of characters of a command in an error message, counted from its end."""
 _DISK_FULL_MESSAGES = ("no space left", "quota exceeded", ": wrote only")
@@ -170,7 +173,7 @@ def make_device_error(device_name: str, result: CompletedCommand, description: s
             if failure.message in stderr:
                 return RequestError(f"{device_name} {failure.cause}", failure.remedy)
     return RequestError(
-        f"{description} on {device_name} ({result.last_line[:200]})",
+        f"{description} on {device_name} ({result.last_line[:_MAX_REASON_CHARACTERS]})",
         "run the command there by hand to find the cause",
     )
 

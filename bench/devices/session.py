@@ -62,7 +62,8 @@ def measure_on_device(
         are returned, and their `problems` state the failure.
 
     Raises:
-        RequestError: The environment cannot be created, so that nothing is measured.
+        RequestError: The files cannot be sent or the environment cannot be created, so that nothing
+            is measured.
     """
     with tempfile.TemporaryDirectory() as local_folder:
         wheel_name = _make_bundle(config, Path(local_folder))
@@ -71,7 +72,14 @@ def measure_on_device(
             progress.message(f"{transport.name}: sending files to {folder}")
             transport.upload(Path(local_folder), folder)
             python = prepare_python(transport, config, folder, wheel_name, progress)
-            session = _Session(transport, config, folder, python, progress, problems)
+            session = _Session(
+                transport=transport,
+                config=config,
+                folder=folder,
+                python=python,
+                progress=progress,
+                problems=problems,
+            )
             session.measure()
     # A failed deletion is a problem that names the folder.
     remains = config.keep_folder or any(folder in problem for problem in problems)
@@ -189,7 +197,7 @@ class _Session:
     def _run_python(self, arguments: Sequence[str]) -> CompletedCommand:
         """Run Python on the device, in the folder of the bundle."""
         command = [self.python, *arguments]
-        return self.transport.run(command, self.config.timeout_s, self.folder)
+        return self.transport.run(command, self.config.timeout_s, cwd=self.folder)
 
     def _list_engine_options(self) -> list[str]:
         """Return the command-line options that choose the engine and its threads."""

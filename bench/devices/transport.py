@@ -146,7 +146,7 @@ class SshTransport:
             host: "user@host" or "host", as for ssh.
             port: Port of the ssh server; ssh's default if None.
             identity: Private key file; ssh's default if None.
-            config: Configuration file that replaces ~/.ssh/config.
+            config: Configuration file that replaces ~/.ssh/config; None to use ~/.ssh/config.
 
         Raises:
             RequestError: `host` is not a host name.
@@ -191,7 +191,7 @@ class SshTransport:
                 archive.add(folder, ".")
             tar_file.seek(0)
             command = ["tar", "-xf", "-", "-C", remote_folder]
-            result = self._run(command, _UPLOAD_TIMEOUT_S, stdin=tar_file)
+            result = self._run_over_ssh(command, _UPLOAD_TIMEOUT_S, stdin=tar_file)
         if result.exit_code:
             raise make_device_error(self.name, result, "the files cannot be written")
 
@@ -205,7 +205,7 @@ class SshTransport:
             timeout_s: Seconds after which the command is stopped.
             cwd: Working directory; the home directory if None.
         """
-        return self._run(command, timeout_s, cwd=cwd)
+        return self._run_over_ssh(command, timeout_s, stdin=None, cwd=cwd)
 
     def remove_folder(self, remote_folder: str) -> None:
         """Delete a folder on the host.
@@ -217,14 +217,14 @@ class SshTransport:
         if result.exit_code:
             raise make_device_error(self.name, result, f"{remote_folder} cannot be deleted")
 
-    def _run(
+    def _run_over_ssh(
         self,
         command: Sequence[str],
         timeout_s: float,
-        stdin: IO[bytes] | None = None,
+        stdin: IO[bytes] | None,
         cwd: str | None = None,
     ) -> CompletedCommand:
-        """Run a command on the host.
+        """Run a command on the host, with a file as its standard input (empty if None).
 
         Each word is quoted, since ssh passes the command as one string to the shell of the host.
         """

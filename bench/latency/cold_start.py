@@ -1,10 +1,12 @@
 """Measures a cold start: a new process imports an engine, opens an artifact and runs it once.
 
+The command
+
     python -m tinyvit.bench.latency.cold_start FILE [--runtime NAME] [--threads N] [--device NAME]
 
-measures this process, and prints one JSON object. `measure_cold_start` starts such processes. The
-times include reading the file from disk only if it is not in the page cache of the operating
-system, for example after a reboot.
+measures the cold start of its own process, and prints one JSON object. `measure_cold_start` starts
+such processes. The times include reading the file from disk only if it is not in the page cache of
+the operating system, for example after a reboot.
 """
 
 from __future__ import annotations

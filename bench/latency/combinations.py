@@ -108,7 +108,7 @@ def _make_combination(
 ) -> Combination:
     """Choose the number of images per query, and make the query."""
     images_per_query = choose_images_per_query(
-        open_artifact, batch, IMAGES_PER_QUERY[config.scenario]
+        open_artifact, requested=batch, default=IMAGES_PER_QUERY[config.scenario]
     )
     end_to_end = (
         EndToEndQuery(open_artifact, config.images, images_per_query) if config.images else None

@@ -67,21 +67,21 @@ class LatencyConfig:
     def _check_arrivals(self) -> None:
         """Raise RequestError if --rate, --p99-ms or --batch does not suit the scenario."""
         rates_and_limits = {"--rate": self.rate, "--p99-ms": self.p99_ms}
-        given = {option: value for option, value in rates_and_limits.items() if value is not None}
+        options = {option: value for option, value in rates_and_limits.items() if value is not None}
         if self.scenario != "server":
-            if given:
+            if options:
                 raise RequestError(
                     "--rate and --p99-ms have no meaning in the scenario"
                     f" {self.scenario}, in which a query waits for the previous one",
                     "leave them out, or give --scenario server",
                 )
             return
-        if len(given) != 1:
+        if len(options) != 1:
             raise RequestError(
-                f"--scenario server needs either --rate or --p99-ms, but {len(given)} were given",
+                f"--scenario server needs either --rate or --p99-ms, but {len(options)} were given",
                 "give --rate for a fixed arrival rate, or --p99-ms to search for the highest one",
             )
-        ((option, value),) = given.items()
+        option, value = options.popitem()
         if not value > 0:  # also true for NaN
             raise RequestError(f"{option} is {value:g}", f"give {option} a number greater than 0")
         for batch in self.batches:

@@ -67,7 +67,7 @@ def take_snapshot(proc: Path = _PROC, cpus: Path = _CPUS) -> Snapshot:
     busy_s, stolen_s = _read_cpu_seconds(proc / "stat")
     return Snapshot(
         wall_s=time.perf_counter(),
-        own_s=sum(os.times()[:4]),
+        own_s=sum(os.times()[:4]),  # user and system time of the process and its children
         busy_s=busy_s,
         stolen_s=stolen_s,
         throttle_count=_read_throttle_count(cpus),
@@ -83,7 +83,8 @@ def detect_interference(before: Snapshot, after: Snapshot) -> list[str]:
         after: Counters after the measurement.
 
     Returns:
-        One warning per disturbance that exceeds its threshold.
+        One warning per disturbance that exceeds its threshold, and one if the system does not
+        report the CPU time of other processes.
     """
     warnings = []
     if before.busy_s is None:

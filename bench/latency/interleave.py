@@ -60,7 +60,7 @@ class TurnPlan:
 
 
 def run_interleaved(
-    runs: Mapping[str, Callable[[], object]],
+    workloads: Mapping[str, Callable[[], object]],
     *,
     rounds: int = 30,
     warmup: int = 3,
@@ -74,7 +74,7 @@ def run_interleaved(
     workload's engine may still be busy-waiting on the cores.
 
     Args:
-        runs: The workloads by name; each call of one is one run.
+        workloads: The workloads by name; each call of one is one run.
         rounds: Number of timed rounds; each has one turn of every workload.
         warmup: Number of rounds before the timed ones, whose latencies are discarded.
         budget_s: Seconds after which no further round begins, except that at least three rounds are
@@ -92,29 +92,29 @@ def run_interleaved(
         skipped_runs=1 if runs_per_turn > 1 else 0,
         budget_s=budget_s,
     )
-    return run_turns(runs, plan, clock)
+    return run_turns(workloads, plan, clock)
 
 
 def run_turns(
-    runs: Mapping[str, Callable[[], object]],
+    workloads: Mapping[str, Callable[[], object]],
     plan: TurnPlan,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """Time several workloads alternately, with a schedule that the caller chooses.
 
     Args:
-        runs: The workloads by name; each call of one is one run.
+        workloads: The workloads by name; each call of one is one run.
         plan: The schedule.
         clock: Returns the current time in seconds; tests pass a fake clock.
 
     Returns:
         The latencies of each workload, by name.
     """
-    turns_ms: dict[str, list[tuple[float, ...]]] = {name: [] for name in runs}
+    turns_ms: dict[str, list[tuple[float, ...]]] = {name: [] for name in workloads}
     start_s = clock()
     for round_index in range(plan.warmup_rounds + plan.rounds):
         is_warmup = round_index < plan.warmup_rounds
-        for name, run in runs.items():
+        for name, run in workloads.items():
             times_ms = _time_turn(run, plan.runs_per_turn, clock)
             if not is_warmup:
                 turns_ms[name].append(times_ms[plan.skipped_runs :])

@@ -16,9 +16,9 @@ class OpenArtifact:
     """An artifact that is open in an engine; a context manager that closes the engine.
 
     Attributes:
-        path: Path of the artifact, as the user gave it.
+        path: Path of the artifact, as the user gave it; for messages and records.
         engine_name: Name of the engine.
-        artifact: The artifact's path and manifest.
+        artifact: The artifact's manifest, and the same path with "~" replaced by the home folder.
         runtime: The artifact as the engine opened it, ready to run.
         fixed_batch: Number of images that every run must have; None if any number is allowed.
         load_ms: Time that the engine took to open the artifact.

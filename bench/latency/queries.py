@@ -108,6 +108,7 @@ class EndToEndQuery:
         """
         self.stages_ms: list[tuple[float, ...]] = []
         self._runtime = open_artifact.runtime
+        # None: the preprocessing and the labels are those of the manifest.
         self._model_io = resolve_model_io(
             open_artifact.artifact, open_artifact.runtime, preprocess=None, labels=None
         )
@@ -165,6 +166,7 @@ def _make_random_batch(open_artifact: OpenArtifact, image_count: int) -> npt.NDA
         "NHWC": (image_count, height, width, 3),
         "NCHW": (image_count, 3, height, width),
     }
+    # Without a known layout, every dynamic size is taken for the number of images.
     dynamic_sizes = sizes_by_layout.get(spec.layout, (image_count,) * len(spec.shape))
     shape = [
         size if isinstance(size, int) else dynamic_size

@@ -41,6 +41,7 @@ def add_kernel_profile(
         return result, []
     threads = resolve_thread_count(combination.options, info, core_count)
     try:
+        # Profilers need `artifact.path`, in which "~" is replaced by the home folder.
         profile = profile_kernels(open_artifact.artifact.path, threads, engine_name)
     except (TinyViTError, ValueError) as error:
         return result, [
@@ -48,7 +49,8 @@ def add_kernel_profile(
             f" ({error})"
         ]
     total_macs = profile.integer_macs + profile.float_macs
-    images_per_run = open_artifact.fixed_batch or 1  # the profiler's batch, if none is fixed
+    # If the batch size is dynamic, the profiler runs one image.
+    images_per_run = open_artifact.fixed_batch or 1
     detailed_result = replace(
         result,
         artifact=replace(result.artifact, int8_mac_share=profile.integer_share),

@@ -35,11 +35,19 @@ def measure_peak_rates(threads: int) -> PeakRates:
     rng = np.random.default_rng(0)
     shape = (_MATRIX_SIZE, _MATRIX_SIZE)
     float32_model = build_matrix_product_model(
-        "MatMul", _MATRIX_SIZE, rng.normal(size=shape).astype(np.float32), "float32", "float32"
+        op_type="MatMul",
+        rows=_MATRIX_SIZE,
+        weights=rng.normal(size=shape).astype(np.float32),
+        input_dtype="float32",
+        output_dtype="float32",
     )
     # The int8 weights have 7 bits, since 8-bit weights can overflow on processors without VNNI.
     int8_model = build_matrix_product_model(
-        "MatMulInteger", _MATRIX_SIZE, rng.integers(-63, 64, shape, np.int8), "uint8", "int32"
+        op_type="MatMulInteger",
+        rows=_MATRIX_SIZE,
+        weights=rng.integers(-63, 64, shape, np.int8),
+        input_dtype="uint8",
+        output_dtype="int32",
     )
     float32_input = rng.normal(size=shape).astype(np.float32)
     uint8_input = rng.integers(0, 256, shape, np.uint8)

@@ -46,6 +46,7 @@ _SEARCH_STEPS = 8
 _PEAK_RATE_QUERIES = 64
 """Queries that are run back to back to measure the upper end of the range."""
 _PEAK_RATE_SECONDS = 60
+"""Time limit of these queries."""
 
 
 class Clock(Protocol):
@@ -139,7 +140,8 @@ def run_back_to_back(
     Args:
         queries: The query of each artifact, by name.
         query_count: Number of queries to time per artifact. A number above 12 is rounded up to a
-            multiple of 12; if several artifacts alternate, a number above 11 to a multiple of 11.
+            multiple of 12. If several artifacts alternate, a number above 11 is rounded up to a
+            multiple of 11 instead.
         seconds: Time limit per artifact; it may end the timing before `query_count` queries.
         clock: The clock for timing.
 
@@ -175,8 +177,9 @@ def run_server(
         queries_per_s: Mean arrival rate.
         query_count: Number of queries.
         clock: The clock for timing.
-        p99_limit_ms: Limit of the 99th percentile. As soon as so many queries took longer that the
-            percentile must exceed the limit, no more queries are run. None to run all queries.
+        p99_limit_ms: Limit of the 99th percentile. No more queries are run as soon as the upper
+            bound of the percentile is certain to exceed this limit, because too many queries took
+            longer. None to run all queries.
 
     Returns:
         The latencies as one turn, each from the arrival of the query to its answer.
@@ -217,7 +220,8 @@ def find_highest_rate(
         The rate and the latencies at this rate; None if no rate of the search meets the limit.
     """
     query_count = max(query_count, MIN_SAMPLES[0.99])
-    back_to_back = run_back_to_back({"": query}, _PEAK_RATE_QUERIES, _PEAK_RATE_SECONDS, clock)[""]
+    timings = run_back_to_back({"query": query}, _PEAK_RATE_QUERIES, _PEAK_RATE_SECONDS, clock)
+    back_to_back = timings["query"]
     # A clock of low resolution can measure 0 ms.
     low, high = 0.0, 1e3 / max(back_to_back.median_ms, 1e-6)
     best: ServerTiming | None = None

@@ -131,12 +131,12 @@ def _make_result(
         images_per_s=combination.images_per_query * 1e3 / (summary.mean_ms or _MIN_MEAN_MS),
         turns_ms=timing.turns_ms,
         load_ms=open_artifact.load_ms,
-        stages_ms=_stage_medians_ms(combination),
+        stages_ms=_compute_stage_medians_ms(combination),
         **asdict(summary),
     )
 
 
-def _stage_medians_ms(combination: Combination) -> dict[str, float]:
+def _compute_stage_medians_ms(combination: Combination) -> dict[str, float]:
     """Return the median time of each stage by name; empty if only the network was timed."""
     if combination.end_to_end is None:
         return {}

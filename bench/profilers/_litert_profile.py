@@ -107,6 +107,7 @@ def profile_file(path: Path, tensors: InputOutput) -> list[LiteRtKernel]:
     kernels = []
     for line in table.splitlines():
         row = _SUMMARY_ROW.match(line)
+        # Every kernel is called once per run.
         if row and int(row[3]) == RUNS:
             kernels.append(LiteRtKernel(name=row[1], time_ms=float(row[2])))
     if process.returncode or not kernels:
@@ -125,6 +126,7 @@ class _ProfiledModel:
         self._library = _load_library()
         self._environment, model, options, profiling_options = (ctypes.c_void_p() for _ in range(4))
         self._model, self._profiler = ctypes.c_void_p(), ctypes.c_void_p()
+        # The arguments 0 and None are the number of environment options and the options.
         self._call("CreateEnvironment", 0, None, ctypes.byref(self._environment))
         self._call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
         self._call("CreateOptions", ctypes.byref(options))

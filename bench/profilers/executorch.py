@@ -79,6 +79,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
     remaining_products = _read_products(data)
     nodes = []
     for event in _run_with_profiler(path, data, threads):
+        # The name of an event is that of the kernel, followed by " #" and a number.
         kernel_name, macs = event.name.rpartition(" #")[0], 0
         if kernel_name.startswith(_PRODUCT_KERNELS):
             if not remaining_products or not kernel_name.startswith(
@@ -91,7 +92,7 @@ def list_executed_nodes(path: Path, threads: int) -> list[ExecutedNode]:
                 )
             macs = remaining_products.pop(0).macs
         is_integer = macs > 0 and _INTEGER_TYPES.search(kernel_name) is not None
-        time_ms = statistics.median(event.perf_data.raw)
+        time_ms = statistics.median(event.perf_data.raw)  # the Inspector converts to milliseconds
         nodes.append(ExecutedNode(kernel_name, macs, is_integer, time_ms))
     if remaining_products:
         raise ArtifactError(
@@ -135,6 +136,7 @@ def _run_with_profiler(path: Path, data: bytes, threads: int) -> list[Any]:
                 trace = f"{folder}/trace.etdp"
                 module.write_etdump_result_to_file(trace)
                 blocks = Inspector(etdump_path=trace).event_blocks
+    # Only the names of XNNPACK's kernels contain a space.
     return [
         event
         for block in blocks
@@ -183,6 +185,7 @@ def _iterate_products(graph: dict[str, Any]) -> Iterator[_Product]:
     """Iterate over the product nodes of a decoded graph."""
     shapes: dict[int, list[int]] = {}
     for value in graph["xvalues"]:
+        # A quantized tensor contains its shape one level deeper, in "tensor_value".
         tensor = value["xvalue_union"].get("tensor_value", value["xvalue_union"])
         shapes[tensor["id_out"]] = tensor["dims"]
     for node in graph["xnodes"]:

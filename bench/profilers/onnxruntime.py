@@ -125,7 +125,7 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
-    settings.log_severity_level = 4
+    settings.log_severity_level = 4  # only fatal errors
     settings.enable_profiling = True
     settings.profile_file_prefix = str(folder / "profile")
     settings.optimized_model_filepath = str(folder / "optimized.onnx")
@@ -144,7 +144,7 @@ def _profile_nodes(model: bytes, threads: int, folder: Path, path: Path) -> dict
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             name = event["name"].removesuffix("_kernel_time")
             profile = profiles.setdefault(name, _NodeProfile(event["args"]))
-            profile.times_ms.append(event["dur"] / 1e3)
+            profile.times_ms.append(event["dur"] / 1e3)  # the profile states microseconds
     return profiles
 
 

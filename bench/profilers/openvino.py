@@ -120,7 +120,7 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
         return []
     layer = facts["layerType"]
     kernel_name = f"{layer} {facts['primitiveType']}"
-    time_ms = int(facts["execTimeMcs"]) / 1e3
+    time_ms = int(facts["execTimeMcs"]) / 1e3  # OpenVINO states microseconds
     is_input_8bit = [
         port.get_element_type().get_type_name() in ("i8", "u8")
         for port in node.inputs()
@@ -131,10 +131,11 @@ def _read_node(node: Any, product_macs: dict[str, int]) -> list[ExecutedNode]:
         return [ExecutedNode(kernel_name, macs, is_integer=is_input_8bit[0], time_ms=time_ms)]
     names = facts["originalLayersNames"].split(",")
     fused_macs = [product_macs[name] for name in names if name in product_macs]
-    # An attention node computes two products. The operands of the first are the first two inputs
-    # (queries and keys). One operand of the second is the next input (values); its other operand is
-    # computed inside the node and has the type of the values, because no kernel multiplies 8-bit by
-    # floating-point numbers.
+    # Element i of `is_product_integer` is for the i-th product of the node; a node with one product
+    # uses only the first element. The first product of an attention node multiplies the first two
+    # inputs, the queries and the keys. The second product multiplies its result by the third input,
+    # the values. This result is 8-bit exactly if the values are, because no kernel multiplies 8-bit
+    # by floating-point numbers.
     is_product_integer = (all(is_input_8bit[:2]), *is_input_8bit[2:])
     macs_by_type: dict[bool, int] = defaultdict(int)
     for macs, is_integer in zip(fused_macs, is_product_integer):

@@ -182,7 +182,6 @@ def draw_accuracy_chart(rows: Sequence[Row]) -> str:
             axes.plot([low, high], [y, y], color=_FAINT, linewidth=4, solid_capstyle="butt")
             axes.plot([accuracy.top1], [y], "o", color=_STRONG)
             _draw_text(axes, high, y, f"{accuracy.top1:.2f}%")
-        axes.margins(x=0.2)
         caption = "top-1 accuracy, % (with 95% interval)"
         _label_rows(axes, [label for label, _ in labeled_accuracies], caption)
         texts = [f"{label} {accuracy.top1:.2f}%" for label, accuracy in labeled_accuracies]
@@ -211,7 +210,6 @@ def _draw_text(axes: Any, x: float, y: float, text: str) -> None:
 def _label_rows(axes: Any, labels: Sequence[str], caption: str) -> None:
     """Write a label beside each row, the first row at the top, and a caption below."""
     axes.set_yticks(range(len(labels)), labels)
-    axes.invert_yaxis()
     axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.margins(x=0.12)
     axes.set_xlabel(caption)
@@ -265,7 +263,7 @@ def _export_svg(figure: Any, title: str, texts: Sequence[str]) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r' (?:xmlns:xlink|xmlns)="[^"]*"', "", text).replace("xlink:href", "href")
-    for _ in ("width", "height"):
+    for _ in range(2):  # each pass removes either the width or the height
         text = re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r"font: ([^;\"]*?)'[^\"]*?sans-serif", r"font: \1sans-serif", text)
     for color, variable in _VARIABLES.items():

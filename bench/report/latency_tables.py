@@ -56,13 +56,13 @@ def _make_percentile_cells(row: Row, latency: LatencyResult) -> tuple[str, ...]:
         format_percentile(latency.p99_ms, 0.99, count),
         format_percentile(latency.p99_bound_ms, 0.99, count),
     )
-    averages = (latency.min_ms, latency.median_ms, latency.mean_ms)
+    minimum_and_averages = (latency.min_ms, latency.median_ms, latency.mean_ms)
     steadiness = ", not steady" if latency.is_steady is False else ""
     return (
         row.label,
         row.device.name,
         str(latency.sample_count),
-        *map(format_number, averages),
+        *map(format_number, minimum_and_averages),
         *percentiles,
         format_number(latency.max_ms),
         f"{latency.warmup_queries}{steadiness}",

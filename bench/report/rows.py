@@ -26,8 +26,9 @@ class Row:
         artifact: The artifact and its engine.
         latency: The latency; None if it was not measured.
         accuracy: The accuracy, measured on any device; None if it was not measured.
-        label: File name of the artifact, followed by the engine, threads, batch and scenario as far
-            as they are needed to tell the rows apart.
+        label: File name of the artifact. If a file name occurs twice on one device, the label also
+            states the engine, threads, batch and scenario, except those that are the same in all
+            rows. Two files of the same name in different folders can have equal labels.
     """
 
     device: DeviceInfo

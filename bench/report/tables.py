@@ -56,7 +56,7 @@ def _make_summary_cells(row: Row) -> tuple[str, ...]:
         row.engine,
         artifact.precision,
         format_number(latency.median_ms) if latency else "",
-        format_ratio(latency.ratio, 3) if latency and latency.ratio else "",
+        format_ratio(latency.ratio, decimals=3) if latency and latency.ratio else "",
         f"{accuracy.top1:.2f}%" if accuracy else "",
         f"{accuracy.top5:.2f}%" if accuracy else "",
         f"{latency.images_per_s:.1f}" if latency else "",

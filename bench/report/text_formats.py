@@ -37,8 +37,8 @@ def format_markdown(records: Sequence[Record], rows: Sequence[Row]) -> str:
 def format_csv(rows: Sequence[Row]) -> str:
     """Return the summary table as CSV with a header line.
 
-    A cell that a spreadsheet program would evaluate as a formula gets the prefix ', which prevents
-    the evaluation.
+    A cell that a spreadsheet program would evaluate as a formula begins with an added apostrophe,
+    which prevents the evaluation.
 
     Args:
         rows: The rows of the records, from `make_rows`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -150,6 +151,21 @@ def test_the_command_prints_a_record_and_draws_a_contact_sheet(
     assert "40/40" in errors
     assert "sheet.png shows 3 misclassified images" in errors
     assert sheet.stat().st_size > 1000
+
+
+def test_the_contact_sheet_shows_the_artifact_that_is_not_the_reference(
+    small_classifier: Path, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mislabel_images(class_folders, 3)
+    artifact = Path(shutil.copy2(small_classifier, class_folders.parent / "copy.onnx"))
+    files = [str(small_classifier), str(artifact), "--reference", str(small_classifier)]
+    sheet = class_folders.parent / "sheet.png"
+    options = ["--data", str(class_folders), "--threads", "1", "--contact-sheet", str(sheet)]
+    assert cli.main(["accuracy", *files, *options]) == 0
+    output, errors = capsys.readouterr()
+    assert "| copy.onnx | onnxruntime | 40 | 92.50% (80.1 to 97.4) |" in output
+    assert "no image is misclassified" in errors  # the reference misclassifies the same ones
+    assert not sheet.exists()
 
 
 def test_json_output_shows_no_progress(
