@@ -154,9 +154,14 @@ def read_init(init: Path) -> Checkpoint:
         CheckpointError: The file cannot be used, or the checkpoint cannot be fetched.
         RequestError: No released checkpoint has this name.
     """
-    if is_checkpoint_path(init) or init.exists():
+    if is_checkpoint_path(init) or init.is_file():
         return load_checkpoint(init)
-    return load_released(str(init))
+    try:
+        return load_released(str(init))
+    except RequestError:
+        if init.is_dir():
+            return load_checkpoint(init)  # Its error states what the folder lacks.
+        raise
 
 
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:

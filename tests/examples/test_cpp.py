@@ -48,6 +48,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Target -> artifact of the demo model with the preprocessing inside."""
+    from tests.helpers.exports import shorten_demo
     from tinyvit.export import ExportConfig, export_all
 
     config = ExportConfig(
@@ -56,7 +57,8 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         preprocess="full",
         output=tmp_path_factory.mktemp("full"),
     )
-    report = export_all(config)
+    with shorten_demo():
+        report = export_all(config)
     return {artifact.manifest.target: artifact.path for artifact in report.artifacts}
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("torch")
 pytest.importorskip("onnx")
 pytest.importorskip("openvino")
 
+from tests.helpers.exports import full_demo
 from tinyvit.export.cli import main
 
 RunCommand = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -172,10 +173,12 @@ def test_a_bad_checkpoint_is_an_error_of_one_line(run_command: RunCommand, tmp_p
 
 
 def test_a_requested_target_that_does_not_offer_the_request_fails_the_command(
-    traced_demo: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = ["--model", "demo", "--float16", "-o", f"{tmp_path}/", "--json"]
-    assert main([*arguments, "--target", "onnx", "openvino"]) == 1
+    source = ["--model", "demo", "--img-size", "64", "--windows", "scaled"]
+    arguments = [*source, "--float16", "-o", f"{tmp_path}/", "--json"]
+    with full_demo():
+        assert main([*arguments, "--target", "onnx", "openvino"]) == 1
     output = capsys.readouterr()
     record = json.loads(output.out)
     assert [artifact["target"] for artifact in record["artifacts"]] == ["openvino"]

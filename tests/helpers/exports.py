@@ -10,6 +10,7 @@ import pytest
 from tests.helpers.demo_network import load_demo
 from tinyvit.export import baseline_timing, pipeline, source_network
 from tinyvit.export.source_network import SourceNetwork
+from tinyvit.nn.hub import load_released
 
 
 @contextmanager
@@ -26,6 +27,14 @@ def shorten_demo() -> Iterator[None]:
     """Let exports of the demo model export a shortened network; see `demo_network`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(source_network, "load_released", load_demo)
+        yield
+
+
+@contextmanager
+def full_demo() -> Iterator[None]:
+    """Let exports of the demo model export all of it, although the tests' default is short."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(source_network, "load_released", load_released)
         yield
 
 

@@ -26,8 +26,9 @@ def test_a_file_without_manifest_runs_with_one_warning(
         UserWarning, match="ImageNet's preprocessing.*preprocess=.*labels="
     ) as caught:
         classifier = Classifier(build_artifact(suffix, manifest=False), engine)
-    assert len(caught) == 1
-    assert caught[0].filename == __file__
+    # Other libraries warn of forks if earlier tests of this process have imported them.
+    (warning,) = (warning for warning in caught if warning.category is UserWarning)
+    assert warning.filename == __file__
     assert classifier.manifest is None
     assert classifier.preprocess.size == 32
     assert classifier.predict(image_files[0])[0].label.startswith("class ")

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
+from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
@@ -185,7 +186,11 @@ def is_checkpoint_path(path: Path) -> bool:
         contains weights in Hugging Face's layout.
     """
     if path.is_dir():
-        return find_weight_file(path) != path
+        try:
+            find_weight_file(path)
+        except CheckpointError:
+            return False
+        return True
     return path.suffix in CHECKPOINT_SUFFIXES
 
 

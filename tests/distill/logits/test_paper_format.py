@@ -62,7 +62,8 @@ def test_released_files_are_read(released_files: Path) -> None:
     expected = write_rank(released_files / "again", 1, [f"n0/1-{i}" for i in range(4)], seed=1)
     assert ranks[1][1].tobytes() == expected.tobytes()
     assert list(check_store(released_files, None, ())) == [
-        f"Epoch {epoch}: all 8 records are valid (the paper's format, top 3)." for epoch in range(2)
+        f"Epoch {epoch}: all records are valid (8 records in the paper's format, top 3)."
+        for epoch in range(2)
     ]
 
 
