@@ -85,7 +85,9 @@ def read_pte_program(data: bytes) -> PteProgram:
     try:
         program_end, file_end = _read_header(data)
         program_bytes = data[:program_end]
-        root = Table(program_bytes, Table(program_bytes, 0).Indirect(0))
+        # A flatbuffer begins with the offset of its root table.
+        root_position = Table(program_bytes, 0).Indirect(0)
+        root = Table(program_bytes, root_position)
         plans = list(_read_tables(root, _PROGRAM_PLANS))
         delegates = {
             _read_string(delegate, _DELEGATE_ID)

@@ -159,11 +159,12 @@ def _write_table(
     Returns:
         The table's offset.
     """
+    default = 0  # A field that equals the schema's default is left out of the table.
     builder.StartObject(slot_count)
     for slot, offset in offsets.items():
-        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        builder.PrependUOffsetTRelativeSlot(slot, offset, default)
     for slot, value in (byte_values or {}).items():
-        builder.PrependUint8Slot(slot, value, 0)
+        builder.PrependUint8Slot(slot, value, default)
     return int(builder.EndObject())
 
 

@@ -90,7 +90,7 @@ def _grows_if_folded(node: openvino.Node) -> bool:
 
 
 def remove_identities(model: openvino.Model) -> None:
-    """Remove additions of 0 and multiplications by 1.
+    """Remove additions and subtractions of 0, and multiplications and divisions by 1.
 
     Requires: constants are folded.
     Changes: each such node is bypassed.
