@@ -43,7 +43,7 @@ from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, lo
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
 """Names of the observer classes of `torchao.quantization.pt2e` that are compared."""
-SCHEME = QuantScheme("uint8", quantized_outputs="convolutions", attention=False)
+SCHEME = QuantScheme(activations="uint8", quantized_outputs="convolutions", attention=False)
 """Which tensors are quantized: the same as for the onnx target."""
 WEIGHT_BITS = 7
 """The onnx target's default, which is correct on processors without VNNI too."""

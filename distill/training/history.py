@@ -40,8 +40,8 @@ class TensorBoardLog:
 
         Args:
             folder: Folder of the event files.
-            first_step: Number of the next step, from 1. TensorBoard hides earlier files' events of
-                this and later steps, which an interrupted run may have written.
+            first_step: Number of the next step, from 1. An interrupted run may have written
+                events of this step and later ones to earlier files; TensorBoard hides those events.
 
         Raises:
             MissingDependencyError: TensorBoard is not installed.

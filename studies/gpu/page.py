@@ -161,7 +161,7 @@ def _format_loops(rows: list[_Row]) -> str:
 
 
 def _format_checks(parts: Iterator[dict[str, Any]]) -> str:
-    """Format the largest value of each check and its limit."""
+    """Format the value of each check, its limit, and whether the check passed."""
     body = [
         (check["name"], f"{check['value']:.1e}", f"{check['limit']:.0e}", _yes_no(check["passed"]))
         for part in parts
