@@ -104,7 +104,7 @@ class EngineComparison:
             f"{_read_size_bytes(config.float32_path) / 1e6:.1f} MB",
             f"{timings['float32'].median_ms:.1f} ms",
             f"{is_correct.mean():.1%}",
-            "",
+            "",  # Float32 is not compared with itself: no worse / better, no agreement.
             "",
             f"{self._measure_integer_share(config.float32_path):.1%}",
         )

@@ -110,6 +110,7 @@ class ObserverComparison:
             differences = int8_outputs.logits - float32_outputs.logits
             mean_square_error = float(np.square(differences, dtype=np.float64).mean())
             cells = (
+                # The numbers of images for calibration and for evaluation.
                 f"{self.name}, {count} / {comparison.image_count} images",
                 observer,
                 f"{comparison.reference_top1:.1f}%",

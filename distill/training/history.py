@@ -114,7 +114,7 @@ def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[int, float]]) -> None:
-    """Draw the points (epoch, top-1 accuracy in percent), and write the best accuracy beside it."""
+    """Draw the points (epoch, top-1 accuracy in percent), and label the best one."""
     epochs, percentages = zip(*accuracies)
     axes.plot(epochs, percentages, color=_ACCURACY_COLOR, label="top-1, validation")
     axes.set_ylabel("top-1, validation (%)")

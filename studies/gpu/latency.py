@@ -43,6 +43,7 @@ def measure_latency(mode: Mode, settings: Settings, part: Part) -> None:
         settings: The settings of the study.
         part: The part of the record to fill.
     """
+    # Every compilation is expected to take as long as the slowest one so far.
     slowest_s = settings.compile_s
     compiled_s: list[float] = []
     for case in settings.latency_cases:

@@ -61,6 +61,7 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
         seed=0,
         size=size,
     )
+    # Without class indices, the student learns only from a teacher.
     views_data = replace(labels_data, class_indices=None)
     run = make_run(shape, config, device)
 
