@@ -47,7 +47,8 @@ _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 _WNID = re.compile(r"n\d{8}")
 
 _MAX_REASONS = 4
-"""Largest number of entries that were not used of which the source tells the reason."""
+"""A description of the source tells why an entry was not used for so many entries; it only counts
+the others."""
 
 _IMAGENET = {1000: "ImageNet-1k", 21841: "ImageNet-22k"}
 

@@ -112,14 +112,13 @@ def hash_weight_files(path: Path) -> str:
         path: A checkpoint file or a folder.
 
     Returns:
-        The hex digest of the file with the weights; if there are several, the digest of the lines
-        "digest  name", as the command sha256sum writes them.
+        The hex digest of the file with the weights. If the weights are split into several files, it
+        is the digest of their hex digests, joined in the order of the file names.
     """
-    files = find_weight_files(path)
-    if len(files) == 1:
-        return sha256(files[0])
-    lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    digests = [sha256(file) for file in find_weight_files(path)]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _find_snapshot(path: Path) -> Path:
