@@ -229,7 +229,7 @@ class Manifest:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the manifest is unchanged: whether the digest in its JSON matches its other fields.
+        """Whether the manifest is unchanged: the digest in its JSON matches its other fields.
 
         The digest is a checksum against accidents and careless edits. It is not a signature:
         whoever changes a manifest on purpose can change the digest too.
