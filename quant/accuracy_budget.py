@@ -52,7 +52,7 @@ class AccuracyBudget:
         Args:
             comparison: The comparison of the int8 artifact with the float32 artifact.
         """
-        # Rounding, because in floating point 85.2 - 84.7 is slightly more than 0.5.
+        # The values are rounded, because in floating point 85.2 - 84.7 is slightly more than 0.5.
         if comparison.drop is not None:
             return round(comparison.drop, 6) <= self.max_drop
         return round(comparison.agreement, 6) >= self.min_agreement

@@ -35,8 +35,8 @@ METHOD = f"torchao {OBSERVER}"
 BATCH_SIZE = 8
 """Number of images that pass through the network together."""
 
-_LARGEST_INTEGER = 127
-"""Largest integer of 8 bits."""
+_EIGHT_BIT_LIMIT = 127
+"""Largest signed integer of 8 bits."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def calibrate(
         scales[point] = float(scale)
     # The outputs of a softmax are always between 0 and 1, so they are not observed.
     for name, _ in attention_modules(folded):
-        scales[f"{name}.softmax:out"] = 1 / _LARGEST_INTEGER
+        scales[f"{name}.softmax:out"] = 1 / _EIGHT_BIT_LIMIT
     if state_file is not None:
         state_file.unlink(missing_ok=True)
     return dict(sorted(scales.items()))
@@ -110,7 +110,7 @@ def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
     observers = {}
     for point in _find_observed_tensors(folded):
         has_seven_bits = point.endswith(seven_bit_endings)
-        largest_integer = SEVEN_BIT_LIMIT if has_seven_bits else _LARGEST_INTEGER
+        largest_integer = SEVEN_BIT_LIMIT if has_seven_bits else _EIGHT_BIT_LIMIT
         observers[point] = _create_observer(class_name, largest_integer)
     return observers
 

@@ -132,9 +132,9 @@ def read_calibration_split(
     """Read images for calibration, and other images of the same source to measure int8 on.
 
     The other images are held out from calibration. If the source has fewer than `count` +
-    `max_held_out` images, `count` of them are used for calibration and the rest is held out. If the
-    rest is too small, a fifth of all images, but at least `MIN_AGREEMENT_IMAGES`, is held out
-    instead. At least `MIN_IMAGES` always remain for calibration.
+    `max_held_out` images, `count` of them are used for calibration and the rest is held out. At
+    least a fifth of all images, and at least `MIN_AGREEMENT_IMAGES`, are held out even if fewer
+    than `count` then remain for calibration, but never fewer than `MIN_IMAGES` remain.
 
     Args:
         data: A source of images, in any form that `read_calibration_set` accepts.
@@ -196,7 +196,8 @@ def _read_distinct_images(
     for image, decoded in zip(images, decoded_images):
         if isinstance(decoded, ImageError):
             errors.append(decoded)
-            check_unreadable(errors, len(images))
+            # Stops early, when more images of the whole source are unreadable than are allowed.
+            check_unreadable(errors, image_count=len(images))
             continue
         _check_not_single_color(decoded, image, data)
         digest = hashlib.sha256(decoded.data).digest()
@@ -213,7 +214,8 @@ def _read_distinct_images(
         unreadable=len(errors),
         copies=copies,
     )
-    check_unreadable(errors, len(digests) + len(errors) + copies)
+    read_count = len(digests) + copies + len(errors)
+    check_unreadable(errors, image_count=read_count)
     _check_enough_images(distinct, data)
     return distinct
 

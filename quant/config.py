@@ -18,8 +18,8 @@ CPU_WEIGHT_BITS = {"any": 7, "vnni": 8}
 instructions, int8 kernels add two products of 8-bit integers in a 16-bit integer, and the sum can
 saturate. With weights of 7 bits (at most 63) it cannot: 2 x 255 x 63 < 2^15."""
 TRAINED_WEIGHT_BITS = 4
-"""Number of bits of weights from quantization-aware training. With so few bits, no sum saturates on
-any processor."""
+"""Number of bits of weights that only quantization-aware training can make accurate. With so few
+bits, no sum saturates on any processor, so --cpu does not matter."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class QuantizationConfig:
         calib_data: Images to calibrate on, in any form that `calibration_data.read_calibration_set`
             accepts, or "synthetic". If nothing is calibrated (with `weights_only`, or with a recipe
             file that exists), these images are used only to compare int8 with float32. None
-            calibrates on synthetic images; if nothing is calibrated, none are made, and int8 is
-            compared with float32 only if `needs_measurement` says so.
+            selects synthetic images, which are made only if they are needed for calibration or if
+            `needs_measurement` is true.
         calib_count: Number of calibration images. None selects 256, or 32 if they are synthetic.
         calib_seed: Seed for the choice of images, or for making synthetic images.
         recipe: A recipe file (the scales of an earlier calibration). If the file exists, it is used
@@ -66,7 +66,7 @@ class QuantizationConfig:
 
     @property
     def needs_calibration(self) -> bool:
-        """Whether scales are calibrated: the recipe file, if one is named, does not exist yet."""
+        """Whether scales are calibrated: not with `weights_only`, nor if the recipe file exists."""
         if self.weights_only:
             return False
         return self.recipe is None or not self.recipe.exists()

@@ -39,19 +39,20 @@ def decode_images(
     )
 
 
-def check_unreadable(errors: Sequence[ImageError], total: int) -> None:
+def check_unreadable(errors: Sequence[ImageError], image_count: int) -> None:
     """Raise an error if too many images are unreadable.
 
     Args:
         errors: The error of each unreadable image.
-        total: Number of all images, readable and unreadable.
+        image_count: Number of images that the errors are from, readable and unreadable.
 
     Raises:
         RequestError: More than `MAX_UNREADABLE_SHARE` of the images are unreadable.
     """
-    if len(errors) > MAX_UNREADABLE_SHARE * total:
+    if len(errors) > MAX_UNREADABLE_SHARE * image_count:
         raise RequestError(
-            f"{len(errors)} of {total} images cannot be read; the first error: {errors[0].cause}",
+            f"{len(errors)} of {image_count} images cannot be read; the first error: "
+            f"{errors[0].cause}",
             f"{errors[0].remedy}; up to {MAX_UNREADABLE_SHARE:.0%} of the images may be unreadable",
         )
 

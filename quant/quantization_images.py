@@ -163,8 +163,11 @@ class QuantizationImages:
     def _synthesize_sets(self) -> _ImageSets:
         """Make the synthetic images that the options need."""
         config, count = self._config, self._config.calib_count or DEFAULT_COUNT
-        for_calibration = SyntheticConfig(count, config.calib_seed)
-        for_measuring = SyntheticConfig(count, config.calib_seed + 1, class_weight=CLASS_WEIGHT)
+        for_calibration = SyntheticConfig(count, seed=config.calib_seed)
+        # Another seed gives other images than those for calibration.
+        for_measuring = SyntheticConfig(
+            count, seed=config.calib_seed + 1, class_weight=CLASS_WEIGHT
+        )
         if config.weights_only and config.val_data is None:
             images = self._synthesize(for_measuring, "for measuring int8")
             return _ImageSets(images, images.pixels)
@@ -214,14 +217,14 @@ class ReportingBatches:
         """
         self._validation = validation
         self._progress = progress
-        self._reported = 0
+        self._reported_count = 0
 
     def __call__(self) -> Iterator[LabeledBatch]:
         """Yield the batches, then report unreadable images if their number has changed."""
         yield from self._validation.batches()
         skipped = self._validation.skipped
-        if skipped != self._reported:
-            self._reported = skipped
+        if skipped != self._reported_count:
+            self._reported_count = skipped
             self._progress.message(
                 f"{skipped} of {len(self._validation)} validation images cannot be read and are"
                 " left out"

@@ -191,7 +191,8 @@ class QuantizedLayer(nn.Module):
         if x.dtype == torch.float64:
             return integers.double() * _match_axes(scales.double(), integers)
         info = torch.iinfo(integers.dtype)
-        parameters = (scales, self.zeros, 0, info.min, info.max, integers.dtype)
+        channel_axis = 0
+        parameters = (scales, self.zeros, channel_axis, info.min, info.max, integers.dtype)
         if self.rounds_weights and integers is self.weight:
             integers = _OPS.quantize_per_channel(self.rounded, *parameters)
         dequantized: Tensor = _OPS.dequantize_per_channel(integers, *parameters)

@@ -144,18 +144,18 @@ def _calibrate_recipe(
     """Calibrate on the images. An interrupted calibration continues from a file in the cache."""
     calibration = images.calibration
     preprocess = checkpoint.preprocess
-    network = (
+    network_identity = (
         f"{checkpoint.sha256} {checkpoint.img_size} {checkpoint.windows} {preprocess.mean}"
         f" {preprocess.std}"
     )
-    identity = f"{network} {calibration.sha256} {METHOD}"
+    identity = f"{network_identity} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
     scales = calibrate(
         folded,
         images.normalize(calibration.pixels),
         progress,
-        find_cache_folder() / f"calibration-{key}.pt",
+        state_file=find_cache_folder() / f"calibration-{key}.pt",
     )
     return Recipe(
         checkpoint_sha256=checkpoint.sha256,

@@ -106,7 +106,8 @@ def count_unit_macs(folded: TinyViT) -> dict[str, int]:
 
     def make_softmax_hook(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def count(_: nn.Module, __: Any, output: Tensor) -> None:
-            # Each attention weight is a product over the channels of a head, and is used in one.
+            # Each output of the softmax takes HEAD_DIM multiply-accumulates in query x key, and as
+            # many in softmax x value.
             macs[name] = 2 * output.numel() * HEAD_DIM
 
         return count

@@ -121,18 +121,19 @@ def synthesize_images(
         The images.
     """
     network = copy.deepcopy(original).eval().requires_grad_(False)
-    sizes = _choose_batch_sizes(config, preprocess.size)
+    batch_sizes = _choose_batch_sizes(config, preprocess.size)
     cache_file = None if cache is None else cache.locate_file(preprocess, config)
-    pixels = _load_batches(cache_file, preprocess.size, sizes)
-    finished_batches = int(np.searchsorted(np.cumsum(sizes), len(pixels), "right"))
-    for batch_index in range(finished_batches, len(sizes)):
+    pixels = _load_batches(cache_file, preprocess.size, batch_sizes)
+    finished_batches = int(np.searchsorted(np.cumsum(batch_sizes), len(pixels), "right"))
+    for batch_index in range(finished_batches, len(batch_sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
-        images = _make_noise(sizes[batch_index], preprocess.size, rng)
+        images = _make_noise(batch_sizes[batch_index], preprocess.size, rng)
         optimizer = _ImageOptimizer(network, preprocess, config, images)
         for step in range(config.steps):
             optimizer.step()
             finished_steps = batch_index * config.steps + step + 1
-            progress.advance("making synthetic images", finished_steps, len(sizes) * config.steps)
+            total_steps = len(batch_sizes) * config.steps
+            progress.advance("making synthetic images", finished_steps, total_steps)
         pixels = np.concatenate([pixels, optimizer.pixels()])
         if cache_file is not None:
             _save_batches(pixels, cache_file)
@@ -238,7 +239,7 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
         float32 (count, 3, size, size) with mean 0.
     """
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
-    frequency[0, 0] = np.inf
+    frequency[0, 0] = np.inf  # instead of 0, so that the noise has mean 0
     real, imaginary = rng.standard_normal((2, count, 3, *frequency.shape))
     noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
     noise /= noise.std((2, 3), keepdims=True)
@@ -247,7 +248,7 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(colored.astype(np.float32))
 
 
-def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixels:
+def _load_batches(cache_file: Path | None, size: int, batch_sizes: list[int]) -> Pixels:
     """Load the images of the batches that an earlier call finished, uint8 (N, size, size, 3).
 
     N is 0 if the cache file does not exist, is damaged, or contains other images.
@@ -255,7 +256,7 @@ def _load_batches(cache_file: Path | None, size: int, sizes: list[int]) -> Pixel
     if cache_file is not None and cache_file.is_file():
         with suppress(RequestError):
             pixels = read_image_array(cache_file)
-            if pixels.shape[1:] == (size, size, 3) and len(pixels) in np.cumsum(sizes):
+            if pixels.shape[1:] == (size, size, 3) and len(pixels) in np.cumsum(batch_sizes):
                 return pixels
     return np.empty((0, size, size, 3), np.uint8)
 

@@ -50,7 +50,7 @@ class ValidationSet:
         return len(self.images)
 
     def describe(self) -> str:
-        """Return the numbers of images and classes, and what was skipped, for messages."""
+        """Return the numbers of images and classes, and what the listing left out, for messages."""
         return self.images.describe()
 
     @property
@@ -83,11 +83,13 @@ class ValidationSet:
         pixels: list[Pixels] = []
         classes: list[int] = []
         errors: list[ImageError] = []
+        # `decode_images` takes functions, because images in archives have no path.
         decoded = decode_images(map(make_path_getter, self.images.files), self.preprocess)
         for class_index, image in zip(self.images.class_indices, decoded):
             if isinstance(image, ImageError):
                 errors.append(image)
-                check_unreadable(errors, len(self))
+                # Stops early, when more of all images are unreadable than are allowed.
+                check_unreadable(errors, image_count=len(self))
                 continue
             pixels.append(image)
             classes.append(int(class_index))

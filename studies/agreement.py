@@ -88,7 +88,7 @@ def compute_agreements(evaluations: Sequence[Evaluation]) -> list[list[float]]:
 
 
 def _compute_agreement(first: Evaluation, second: Evaluation) -> float:
-    """Return the percentage of the images readable in both for which the classes are the same."""
+    """Return the percentage of equal classes, among the images that both evaluations could read."""
     images = find_shared_images(first, second)
     return agreement(_get_predicted_classes(first, images), _get_predicted_classes(second, images))
 

@@ -30,7 +30,8 @@ from tinyvit.studies.other_quantizers import ComparedFile
 RUNS_PER_TURN = 7
 """Number of successive runs of one file before the other file runs. The first run is not timed."""
 MAX_TIMING_S = 120
-"""Seconds after which the timing of one file ends, even if rounds are left."""
+"""Seconds after which the alternating timing of an int8 file and the float32 file ends, even if
+rounds are left."""
 
 TopClasses: TypeAlias = "npt.NDArray[np.int64]"
 """The predicted class of every image, int64 (images,)."""
@@ -94,7 +95,7 @@ class EngineComparison:
             {"float32": _make_random_run(self._float32_runtime)},
             rounds=config.rounds,
             runs_per_turn=RUNS_PER_TURN,
-            budget_s=MAX_TIMING_S / 2,
+            budget_s=MAX_TIMING_S / 2,  # because only one of the two files runs
         )
         is_correct = self._float32_classes == config.images.class_indices
         cells = (
@@ -103,7 +104,7 @@ class EngineComparison:
             f"{_read_size_bytes(config.float32_path) / 1e6:.1f} MB",
             f"{timings['float32'].median_ms:.1f} ms",
             f"{is_correct.mean():.1%}",
-            "",
+            "",  # Float32 is not compared with itself: no worse / better, no agreement.
             "",
             f"{self._measure_integer_share(config.float32_path):.1%}",
         )

@@ -37,7 +37,7 @@ from tinyvit.studies.other_quantizers import (
     OtherQuantizersConfig,
     quantize_with_other_tools,
 )
-from tinyvit.studies.peers import check_installed
+from tinyvit.studies.peers import check_export_packages
 
 _DEMO_WEIGHTS = Path(tinyvit.__file__).with_name("assets") / "demo.safetensors"
 _EXAMPLES = """\
@@ -200,7 +200,7 @@ def _list_files(
         if is_installed(engine)
     ]
     if options.peers:
-        check_installed()
+        check_export_packages()
         files += quantize_with_other_tools(
             OtherQuantizersConfig(
                 float32_path=options.float32,

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--runs",
         type=positive_int,
-        default=MIN_SAMPLES[0.99],
+        default=MIN_SAMPLES[0.99],  # enough to report the 99th percentile
         metavar="N",
         help="number of queries (calls of the network) per copy (default: %(default)s)",
     )

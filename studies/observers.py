@@ -43,7 +43,7 @@ from tinyvit.studies.efficientnet_lite0 import LITE0_FLOAT_UNITS, fold_lite0, lo
 
 OBSERVERS = ("MinMaxObserver", "MovingAverageMinMaxObserver", "HistogramObserver")
 """Names of the observer classes of `torchao.quantization.pt2e` that are compared."""
-SCHEME = QuantScheme("uint8", quantized_outputs="convolutions", attention=False)
+SCHEME = QuantScheme(activations="uint8", quantized_outputs="convolutions", attention=False)
 """Which tensors are quantized: the same as for the onnx target."""
 WEIGHT_BITS = 7
 """The onnx target's default, which is correct on processors without VNNI too."""
@@ -110,6 +110,7 @@ class ObserverComparison:
             differences = int8_outputs.logits - float32_outputs.logits
             mean_square_error = float(np.square(differences, dtype=np.float64).mean())
             cells = (
+                # The numbers of images for calibration and for evaluation.
                 f"{self.name}, {count} / {comparison.image_count} images",
                 observer,
                 f"{comparison.reference_top1:.1f}%",

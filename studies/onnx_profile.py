@@ -196,7 +196,7 @@ def _make_settings(options: argparse.Namespace) -> Any:
 
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = options.threads
-    settings.log_severity_level = 3
+    settings.log_severity_level = 3  # errors only
     return settings
 
 

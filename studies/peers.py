@@ -35,7 +35,7 @@ _PACKAGES = {
 """Package that `export_pair` needs -> extra that installs it."""
 
 
-def check_installed() -> None:
+def check_export_packages() -> None:
     """Import every package that `export_pair` needs, before any work is done.
 
     Raises:
@@ -67,7 +67,7 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
     """
     from safetensors.torch import save_file
 
-    check_installed()
+    check_export_packages()
     model, size = make_timm_model(variant), VARIANTS[variant].img_size
     stock_path, own_path = folder / "stock.onnx", folder / "ours.onnx"
     weights_path = folder / "weights.safetensors"

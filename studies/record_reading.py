@@ -49,12 +49,14 @@ def time_record_reading(store: Store, images: ImageFolder) -> RecordTimes:
         images: The images for which the store has predictions.
     """
     record_count = min(len(images), MAX_TIMED_RECORDS)
-    positions = shuffle_indices(0, 0, store.header.records_per_epoch)[:record_count].tolist()
-    records = store.read_epoch(0)
+    positions = shuffle_indices(seed=0, epoch=0, sample_count=store.header.records_per_epoch)[
+        :record_count
+    ].tolist()
+    records = store.read_epoch(epoch=0)
 
     def read_store() -> None:
         for position in positions:
-            store.read_record(0, records, position)
+            store.read_record(epoch=0, records=records, position=position)
 
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]

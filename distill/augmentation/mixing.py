@@ -10,8 +10,8 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 
 _FULL_WEIGHT = 256
-"""Mixup's weights are whole 256ths, so that blending needs only integers, which give the same
-result on every machine."""
+"""Weight of a view that is not blended. `blend_views` rounds each weight to a multiple of 1/256, so
+that blending needs only integers, which give the same result on every machine."""
 
 
 def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixels, float]:

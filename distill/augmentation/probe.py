@@ -30,6 +30,7 @@ def hash_probe_views(source: ViewSource, keys: Sequence[str], store_seed: int) -
     digest = hashlib.sha256(f"{VERSION}:{source.augmentation}".encode())
     for number in range(PROBE_VIEW_COUNT):
         index = number * len(keys) // PROBE_VIEW_COUNT
+        # Each view is of another epoch, so that views differ even if the image is the same.
         seed = compute_view_seed(store_seed, epoch=number, key=keys[index], view_number=0)
         digest.update(make_view(source, index, seed).pixels.tobytes())
     return digest.hexdigest()

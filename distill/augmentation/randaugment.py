@@ -22,7 +22,7 @@ OPERATION_PROBABILITY = 0.5
 FILL_COLOR = (124, 116, 104)
 """The mean color of ImageNet as RGB, 0 to 255. It fills areas outside the original image."""
 
-# The largest effect of each operation, which the magnitude 10 has.
+# The effect of each operation at `MAX_MAGNITUDE`.
 _MAX_SHEAR = 0.3
 _MAX_SHIFT = 0.45
 """Fraction of the image's width or height."""
@@ -144,10 +144,10 @@ def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
 
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    bits = _MAX_DROPPED_BITS - int(_MAX_DROPPED_BITS * parameters.strength)
-    if bits == 0:  # Pillow's posterize would raise an error; timm's gives a black image
+    kept_bits = _MAX_DROPPED_BITS - int(_MAX_DROPPED_BITS * parameters.strength)
+    if kept_bits == 0:  # Pillow's posterize would raise an error; timm's gives a black image
         return Image.new("RGB", image.size)
-    return ImageOps.posterize(image, bits)
+    return ImageOps.posterize(image, kept_bits)
 
 
 def _solarize(image: Image.Image, parameters: OperationParameters) -> Image.Image:

@@ -80,7 +80,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace the run in the output folder if it has other options or images",
+        help="start from the beginning, and replace any run in the output folder (default: resume "
+        "a run with the same options and images, and refuse to replace another)",
     )
     _add_network_arguments(parser)
     _add_config_arguments(parser)
@@ -216,7 +217,9 @@ def run(args: argparse.Namespace) -> int:
         qat=args.qat,
         weight_bits=args.weight_bits,
     )
-    with explain_interrupt(f"run the same command again to resume {args.output}"):
+    # The same command with --overwrite would start from the beginning.
+    condition = " without --overwrite" if args.overwrite else ""
+    with explain_interrupt(f"run the same command again{condition} to resume {args.output}"):
         best_checkpoint = train_student(request, make_progress())
     print(best_checkpoint)
     return 0

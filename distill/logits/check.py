@@ -46,7 +46,7 @@ def check_store(folder: Path, data: Path | None, teachers: tuple[str, ...]) -> I
         return
     store = open_store(folder)
     for epoch in range(store.epochs):
-        store.verify_records(epoch, 0, store.read_epoch(epoch))
+        store.verify_records(epoch, start=0, records=store.read_epoch(epoch))
     if not store.epochs:
         raise RequestError(
             f"{folder} has no finished epoch", "run the same save-logits command again"

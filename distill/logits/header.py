@@ -110,8 +110,8 @@ class StoreHeader:
             )
 
     def __hash__(self) -> int:
-        # The generated method would fail, because `versions` is a dictionary. The cache in
-        # `ray_workers` needs a hash.
+        # The method that `dataclass` generates would fail, because `versions` is a dictionary.
+        # The cache in `ray_workers` needs a hash.
         return hash((self.images_sha256, self.probe_sha256))
 
     @property
@@ -127,8 +127,8 @@ class StoreHeader:
     def batch_ranges(self) -> Iterator[range]:
         """Divide the records of an epoch into the batches that the teachers predict at once.
 
-        The division is fixed, because a teacher's predictions for a view may differ slightly with
-        the other views in the batch. So a resumed or distributed run stores the same values.
+        The division is fixed, because a teacher's predictions for a view may depend slightly on
+        the other views in its batch. So a resumed or distributed run stores the same values.
 
         Yields:
             The positions of the records of each batch.

@@ -165,7 +165,7 @@ def write_paper_logits(store: Store, keys: tuple[str, ...], folder: Path) -> lis
     epoch_folders = []
     for epoch in range(store.epochs):
         records = store.read_epoch(epoch)
-        store.verify_records(epoch, 0, records)
+        store.verify_records(epoch, start=0, records=records)
         values = _copy_fields(records, make_paper_record_dtype(header.top_k))
         epoch_folder = folder / f"logits_top{header.top_k}_epoch{epoch}"
         with staging_folder(epoch_folder / "rank0-values.bin") as staged:

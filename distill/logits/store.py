@@ -231,7 +231,9 @@ class StoreWriter:
         self._file = self._part_path.open("r+b")
         # `truncate` also extends a shorter file; the new bytes are zeros.
         self._file.truncate(self._header.records_per_epoch * self._header.dtype.itemsize)
-        self.is_written = find_intact_records(np.fromfile(self._part_path, self._header.dtype), 0)
+        self.is_written = find_intact_records(
+            np.fromfile(self._part_path, self._header.dtype), start=0
+        )
 
     def write(self, predictions: TeacherPredictions) -> None:
         """Write the records of consecutive views to the file.

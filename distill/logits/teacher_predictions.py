@@ -147,9 +147,9 @@ def _make_view_batch(
     source = ViewSource(images.open, len(images), header.size, header.augmentation)
     seeds: list[int] = []
     pixels: list[npt.NDArray[np.uint8]] = []
-    for record in record_range:
-        index, view_number = divmod(record, header.views_per_image)
-        seed = compute_view_seed(header.seed, epoch, images.keys[index], view_number)
+    for position in record_range:
+        image_index, view_number = divmod(position, header.views_per_image)
+        seed = compute_view_seed(header.seed, epoch, images.keys[image_index], view_number)
         seeds.append(seed)
-        pixels.append(make_view(source, index, seed).pixels)
+        pixels.append(make_view(source, image_index, seed).pixels)
     return _ViewBatch(record_range.start, np.array(seeds, np.uint32), np.stack(pixels))

@@ -51,8 +51,8 @@ def select_classes(
         uses_labels: Whether the loss uses class labels in addition to the teacher's predictions.
 
     Raises:
-        RequestError: There is neither a store nor a class folder, or the class folders are not
-            classes of the teacher.
+        RequestError: `classes` has another value, there is neither a store nor a class folder, or
+            the class folders are not classes of the teacher.
     """
     if classes not in ("folders", "teacher"):
         raise RequestError(
@@ -74,13 +74,13 @@ def select_classes(
             kept_rows=None,
             kept_labels=teacher_labels,
         )
-    class_indices = _match_teacher_classes(images, teacher_labels, store)
-    kept_rows = _find_folder_rows(images.class_indices, class_indices)
+    teacher_indices = _match_teacher_classes(images, teacher_labels, store)
+    kept_rows = _find_folder_rows(images.class_indices, teacher_indices)
     keeps_all = kept_rows == list(range(header.num_classes))
     return ClassSelection(
         labels=header.labels,
         num_classes=header.num_classes,
-        class_indices=class_indices,
+        class_indices=teacher_indices,
         kept_rows=None if keeps_all else kept_rows,
         kept_labels=tuple(teacher_labels[row] for row in kept_rows),
     )

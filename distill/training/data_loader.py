@@ -120,7 +120,7 @@ class _EpochDataset(Dataset["Sample | TinyViTError"]):
     """The samples of one epoch.
 
     An error is returned as a sample, and `load_batches` raises it. If it were raised in a worker
-    process, torch would raise a copy in the training process that lacks `cause` and `remedy`.
+    process, torch would raise a copy without `cause` and `remedy` in the training process.
     """
 
     def __init__(self, data: TrainingData, epoch: int) -> None:

@@ -67,6 +67,8 @@ class ComputeDevice:
 def select_device(precision: Precision = "auto", local_rank: int = 0) -> ComputeDevice:
     """Select the GPU if there is one, else the CPU.
 
+    A GPU without bfloat16 support computes in float32, even if bfloat16 was requested.
+
     Args:
         precision: The requested precision.
         local_rank: Index of this process among those on this machine, which is the index of its
@@ -78,7 +80,7 @@ def select_device(precision: Precision = "auto", local_rank: int = 0) -> Compute
     may_use_bfloat16 = precision != "float32"
     if torch.cuda.is_available():
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-        return ComputeDevice(f"cuda:{local_rank}", may_use_bfloat16 and has_bfloat16)
+        return ComputeDevice(f"cuda:{local_rank}", uses_bfloat16=may_use_bfloat16 and has_bfloat16)
     has_bfloat16 = bool(BFLOAT16_FLAGS & (processor.read_flags() or frozenset()))
     if precision == "bfloat16" and not has_bfloat16:
         raise RequestError(
@@ -87,4 +89,4 @@ def select_device(precision: Precision = "auto", local_rank: int = 0) -> Compute
             "request float32 with --precision float32 (save-logits) or --set "
             "'precision=\"float32\"' (train)",
         )
-    return ComputeDevice("cpu", may_use_bfloat16 and has_bfloat16)
+    return ComputeDevice("cpu", uses_bfloat16=may_use_bfloat16 and has_bfloat16)

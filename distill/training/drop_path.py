@@ -25,7 +25,7 @@ def add_drop_path(model: TinyViT, rate: float) -> None:
 
     Args:
         model: The network, which is changed in place.
-        rate: Probability of skipping a branch in the last block, 0 to 1.
+        rate: Probability of skipping a branch in the last block, at least 0 and below 1.
     """
     if rate == 0:
         return

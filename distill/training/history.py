@@ -40,8 +40,8 @@ class TensorBoardLog:
 
         Args:
             folder: Folder of the event files.
-            first_step: Number of the next step, from 1. TensorBoard hides earlier files' events of
-                this and later steps, which an interrupted run may have written.
+            first_step: Number of the next step, from 1. An interrupted run may have written
+                events of this step and later ones to earlier files; TensorBoard hides those events.
 
         Raises:
             MissingDependencyError: TensorBoard is not installed.
@@ -114,7 +114,7 @@ def draw_history(history: Sequence[EpochSummary], path: Path) -> None:
 
 
 def _draw_accuracies(axes: Any, accuracies: Sequence[tuple[int, float]]) -> None:
-    """Draw the points (epoch, top-1 accuracy in percent), and write the best accuracy beside it."""
+    """Draw the points (epoch, top-1 accuracy in percent), and label the best one."""
     epochs, percentages = zip(*accuracies)
     axes.plot(epochs, percentages, color=_ACCURACY_COLOR, label="top-1, validation")
     axes.set_ylabel("top-1, validation (%)")

@@ -36,7 +36,7 @@ class TrainingInputs:
         student: The network to train, before fake quantization is added.
         data: The training images, with their classes or the teacher's predictions.
         selection: The classes during training and those of the result.
-        validation: Images that determine the best epoch, if there are any.
+        validation: Images that determine the best epoch; None if there are none.
         result_labels: Labels of the classes that the result keeps.
     """
 

@@ -28,7 +28,8 @@ class TrainingRequest:
             "teacher" keeps all.
         license: License of the result; None for that of `init`.
         workers: Number of processes that load images; None chooses by the number of cores.
-        overwrite: Whether a different run in `output` may be replaced.
+        overwrite: Whether a run in `output` is replaced, even one with the same request. Without
+            it, a run with the same request is resumed, and another is an error.
         qat: Recipe file for quantization-aware training; "" calibrates a recipe on `data`; None
             trains without simulated quantization.
         weight_bits: Number of bits of the weights if the recipe is calibrated.

@@ -71,12 +71,14 @@ def open_run_folder(
 ) -> None:
     """Start a new run in a folder, or check that the run in the folder has the same request.
 
+    With `overwrite`, a new run is always started.
+
     Args:
         folder: The folder of the run.
         description: What identifies the run in addition to its settings: the table [run] of
             run.toml.
         config: The training settings: the table [training] of run.toml.
-        overwrite: Whether a different run in the folder may be replaced.
+        overwrite: Whether a run in the folder is replaced, even one with the same request.
 
     Raises:
         RequestError: The folder contains a different run, or results without a run.toml.

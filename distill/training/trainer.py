@@ -238,7 +238,9 @@ class TrainingRun:
         state.loss_sum = state.seconds = 0.0
         if self.processes.is_first:
             rate = self._compute_learning_rate(state.step - 1)
-            summary = EpochSummary(mean_loss, rate, self._measure_top1(), seconds)
+            summary = EpochSummary(
+                loss=mean_loss, learning_rate=rate, top1=self._measure_top1(), seconds=seconds
+            )
             self._save_epoch(summary)
             self._report_epoch(epoch, summary)
             if log:

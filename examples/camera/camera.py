@@ -112,26 +112,27 @@ def run_live(classifier: Classifier, source: str, show: ShowFrame) -> LiveStatis
         source: Camera or video, as for `capture_frames`.
         show: Called with every drawn frame.
     """
-    captured, classified = LatestSlot[CapturedFrame](), LatestSlot[ClassifiedFrame]()
+    captured_slot, classified_slot = LatestSlot[CapturedFrame](), LatestSlot[ClassifiedFrame]()
     stop, errors = threading.Event(), list[BaseException]()
 
     def capture_all() -> None:
         for captured_frame in capture_frames(source):
-            captured.put(captured_frame)
+            captured_slot.put(captured_frame)
             if stop.is_set():
                 break
 
     def classify_all() -> None:
-        while (item := captured.take()) is not None and not stop.is_set():
-            classified.put(ClassifiedFrame(item, classifier.predict(item.frame, channels="bgr")))
+        while (item := captured_slot.take()) is not None and not stop.is_set():
+            predictions = classifier.predict(item.frame, channels="bgr")
+            classified_slot.put(ClassifiedFrame(item, predictions))
 
     threads = [
-        start_thread(capture_all, captured, errors),
-        start_thread(classify_all, classified, errors),
+        start_thread(capture_all, captured_slot, errors),
+        start_thread(classify_all, classified_slot, errors),
     ]
     start_s = time.monotonic()
     try:
-        delays_ms = show_frames(classified, show)
+        delays_ms = show_frames(classified_slot, show)
     finally:
         stop.set()
         for thread in threads:
@@ -140,7 +141,7 @@ def run_live(classifier: Classifier, source: str, show: ShowFrame) -> LiveStatis
         raise errors[0]
     return LiveStatistics(
         shown_count=len(delays_ms),
-        dropped_count=captured.replaced_count + classified.replaced_count,
+        dropped_count=captured_slot.replaced_count + classified_slot.replaced_count,
         fps=len(delays_ms) / (time.monotonic() - start_s),
         delay_ms=median(delays_ms) if delays_ms else 0.0,
     )

@@ -48,7 +48,8 @@ def capture_frames(source: str) -> Iterator[CapturedFrame]:
             was_read, frame = capture.read()
             if not was_read:
                 return
-            # After a slow read, at most one frame catches up; the others keep their interval.
+            # After a slow read, only the next frame is yielded without waiting; the lost time is
+            # not made up any further.
             next_frame_s = max(next_frame_s + interval_s, time.monotonic() - interval_s)
             time.sleep(max(0.0, next_frame_s - time.monotonic()))
             yield CapturedFrame(frame, time.monotonic())  # type: ignore[arg-type]
@@ -70,7 +71,8 @@ def show_in_window(frame: Frame) -> bool:
 class VideoFile:
     """An .mp4 file with `DEFAULT_FPS` frames per second.
 
-    Each frame is repeated until the next one comes, so the video plays at the speed of the source.
+    Each new frame fills the time since the previous one, so the video plays at the speed of the
+    source. A frame that comes too early for the frame rate is left out.
     """
 
     def __init__(self, path: str) -> None:

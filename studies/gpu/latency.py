@@ -29,7 +29,7 @@ from tinyvit.variants import DEMO_MODEL
 TOLERANCES: dict[Precision, float] = {"float32": 1e-4, "tf32": 1e-2, "float16": 1e-2}
 """Arithmetic -> largest difference of the logits from those of the unfolded network in eager
 float32, as a fraction of the largest absolute logit."""
-_COMPILED_WARMUP = 3
+_COMPILED_WARMUP_RUNS = 3
 """Runs after which a compiled network has compiled its code and recorded its CUDA graph."""
 
 
@@ -43,6 +43,7 @@ def measure_latency(mode: Mode, settings: Settings, part: Part) -> None:
         settings: The settings of the study.
         part: The part of the record to fill.
     """
+    # Every compilation is expected to take as long as the slowest one so far.
     slowest_s = settings.compile_s
     compiled_s: list[float] = []
     for case in settings.latency_cases:
@@ -74,8 +75,9 @@ def _make_network(variant: str, img_size: int) -> TinyViT:
     """Return a network on the CPU: the demo model if it is this variant, else random weights."""
     demo = load_released(DEMO_MODEL)
     if demo.variant.name == variant:
-        return demo.at_size(img_size, "scaled").build().eval()
-    return make_student(variant, None, None, 1000, img_size, 0).model.eval()
+        return demo.at_size(img_size, windows="scaled").build().eval()
+    student = make_student(variant, init=None, labels=None, num_classes=1000, size=img_size, seed=0)
+    return student.model.eval()
 
 
 @cache
@@ -117,15 +119,15 @@ def _measure_case(case: LatencyCase, settings: Settings) -> Row:
         logits = network(images).float().cpu()
         run = partial(network, images)
         times = time_alternating(
-            {"": run}, settings.device, settings.max_rounds, settings.latency_s
+            {"network": run}, settings.device, settings.max_rounds, settings.latency_timing_s
         )
     difference = float((logits - reference).abs().max() / reference.abs().max())
-    same_class = float((logits.argmax(1) == reference.argmax(1)).float().mean())
+    same_class_share = float((logits.argmax(1) == reference.argmax(1)).float().mean())
     return {
         **entries,
-        **summarize_timing(times[""], case.batch),
+        **summarize_timing(times["network"], case.batch),
         "logits_difference": difference,
-        "same_class": same_class,
+        "same_class": same_class_share,
     }
 
 
@@ -135,7 +137,7 @@ def _compile(network: nn.Module, images: Tensor, settings: Settings) -> tuple[nn
     torch.compiler.reset()
     begin_s = time.perf_counter()
     compiled: nn.Module = torch.compile(network, **settings.compile_options)  # type: ignore[call-overload]
-    for _ in range(_COMPILED_WARMUP):
+    for _ in range(_COMPILED_WARMUP_RUNS):
         compiled(images)
     if settings.device != "cpu":
         torch.cuda.synchronize()

@@ -31,11 +31,13 @@ from tinyvit.studies.gpu.timing import free_memory
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
 
 LOADING = "loading only"
+"""Name of the loop that loads batches and does not train."""
 _SHARED_MEMORY = Path("/dev/shm")
 _BATCHES_PER_WORKER = 3
 """Batches of one worker in shared memory: DataLoader requests two in advance, and one is in use."""
 
 TrainOn = Callable[[TrainingBatch], object]
+"""A function that makes one training step with a batch, or does nothing with it."""
 
 
 def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
@@ -51,7 +53,15 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
     shape = Shape(settings.loop_student, size, settings.loop_batch)
     workers = _count_workers(settings, size)
     config = make_config(shape.batch)
-    labels_data = TrainingData(images, images.class_indices, None, config.augmentation, 0, size)
+    labels_data = TrainingData(
+        images=images,
+        class_indices=images.class_indices,
+        store=None,
+        augmentation=config.augmentation,
+        seed=0,
+        size=size,
+    )
+    # Without class indices, the student learns only from a teacher.
     views_data = replace(labels_data, class_indices=None)
     run = make_run(shape, config, device)
 
@@ -96,19 +106,19 @@ def _time_loop(
     All workers deliver their batches at about the same time, in waves. So a loop is timed from the
     end of one wave to the end of another.
     """
-    wave = max(1, workers)
-    step_count = settings.loop_waves * wave
+    wave_size = max(1, workers)  # in batches
+    step_count = settings.loop_waves * wave_size
     order = _make_order(data, step_count * settings.loop_batch)
     begin_s, steps_done = time.perf_counter(), 0
     for batch in _load(data, order, settings.loop_batch, workers, device):
         step(batch)
         steps_done += 1
-        if steps_done == wave:
+        if steps_done == wave_size:
             _synchronize(device)
             begin_s = time.perf_counter()
     _synchronize(device)
     seconds = time.perf_counter() - begin_s
-    image_count = (steps_done - wave) * settings.loop_batch
+    image_count = (steps_done - wave_size) * settings.loop_batch
     return {"images_per_s": image_count / seconds, "images": image_count, "seconds": seconds}
 
 
@@ -119,13 +129,13 @@ def _load(
     workers: int,
     device: ComputeDevice,
 ) -> Iterator[TrainingBatch]:
-    for batch in load_batches(data, 0, order, batch_size, workers):
+    for batch in load_batches(data, epoch=0, order=order, batch=batch_size, workers=workers):
         yield replace(batch, pixels=batch.pixels.to(device.name, non_blocking=True))
 
 
 def _make_order(data: TrainingData, count: int) -> npt.NDArray[np.int64]:
     """Return `count` indices of samples; every image occurs several times."""
-    return np.resize(shuffle_indices(0, 0, len(data)), count)
+    return np.resize(shuffle_indices(seed=0, epoch=0, sample_count=len(data)), count)
 
 
 def _count_workers(settings: Settings, size: int) -> int:

@@ -11,8 +11,8 @@ from tinyvit.studies.gpu.timing import free_memory, make_device, use_precision
 from tinyvit.studies.gpu.training import Shape, find_img_size, make_batch, make_config, make_run
 
 STEP_COUNT = 5
-LOSS_RATE = 1e-4
-"""Learning rate, which is high enough to change the loss from step to step."""
+LEARNING_RATE = 1e-4
+"""It is high enough to change the loss from step to step."""
 TOLERANCES: dict[Precision, float] = {"float32": 1e-5, "bfloat16": 1e-2}
 """Arithmetic on the GPU -> largest difference from the loss in float32 on the CPU, as a fraction of
 that loss."""
@@ -51,12 +51,15 @@ def measure_losses(settings: Settings, part: Part) -> None:
 
 
 def _train(shape: Shape, device: str, precision: Precision) -> Row:
-    """Return the losses of `STEP_COUNT` steps with the same weights and batches every time."""
+    """Train for `STEP_COUNT` steps and return their losses.
+
+    Every call starts with the same weights and uses the same batches.
+    """
     config = replace(make_config(shape.batch), drop_path=0.0, label_weight=0.5)
     with use_precision(precision):
         run = make_run(shape, config, make_device(device, precision))
         batches = (make_batch(shape, device, seed) for seed in range(STEP_COUNT))
-        return {"losses": [run.step(batch, LOSS_RATE) for batch in batches]}
+        return {"losses": [run.step(batch, LEARNING_RATE) for batch in batches]}
 
 
 def _largest_difference(losses: list[float], reference: list[float]) -> float:

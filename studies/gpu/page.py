@@ -87,12 +87,12 @@ def _write_page(arguments: argparse.Namespace) -> int:
 def _format_steps(rows: list[_Row]) -> str:
     """Format the duration and the memory of training steps, with each source of the teacher."""
     body = []
-    for row in _measured(rows):
+    for row in _select_measured_rows(rows):
         for kind, result in row["kinds"].items():
             memory = result["peak_memory_bytes"]
             body.append(
                 (
-                    f"{_short(row['student'])}, {row['num_classes']:,} classes",
+                    f"{_shorten_variant(row['student'])}, {row['num_classes']:,} classes",
                     f"{row['device']}, {row['precision']}, batch {row['batch']:,}",
                     kind,
                     f"{result['median_ms']:.1f}",
@@ -118,7 +118,7 @@ def _format_steps(rows: list[_Row]) -> str:
 def _format_latency(rows: list[_Row]) -> str:
     """Format the latency of eager and compiled networks, the two of one case side by side."""
     cases: dict[tuple[str, str, int], dict[str, _Row]] = {}
-    for row in _measured(rows):
+    for row in _select_measured_rows(rows):
         case = (row["variant"], row["precision"], row["batch"])
         cases.setdefault(case, {})[row["mode"]] = row
     body = []
@@ -126,7 +126,7 @@ def _format_latency(rows: list[_Row]) -> str:
         compiled = modes.get("compiled")
         body.append(
             (
-                _short(variant),
+                _shorten_variant(variant),
                 precision,
                 str(batch),
                 f"{modes['eager']['median_ms']:.2f}" if "eager" in modes else "",
@@ -142,26 +142,33 @@ def _format_latency(rows: list[_Row]) -> str:
 def _format_storing(rows: list[_Row]) -> str:
     """Format the throughput of storing logits, and of its steps."""
     body = []
-    for row in _measured(rows):
-        results = {str(row.get("batch", "")): row} if "images_per_s" in row else _by_batch(row)
+    for row in _select_measured_rows(rows):
+        results = (
+            {str(row.get("batch", "")): row} if "images_per_s" in row else _index_by_batch(row)
+        )
         for batch, result in results.items():
             rate = f"{result['images_per_s']:,.0f}"
-            body.append((row["step"], _short(row.get("teacher", "")), batch, rate))
+            body.append((row["step"], _shorten_variant(row.get("teacher", "")), batch, rate))
     return "## Storing logits\n\n" + _format_table(("step", "teacher", "batch", "images/s"), body)
 
 
 def _format_loops(rows: list[_Row]) -> str:
     """Format the throughput of training loops that decode JPEG files."""
     body = [
-        (_short(row["student"]), row["kind"], str(row["workers"]), f"{row['images_per_s']:,.0f}")
-        for row in _measured(rows)
+        (
+            _shorten_variant(row["student"]),
+            row["kind"],
+            str(row["workers"]),
+            f"{row['images_per_s']:,.0f}",
+        )
+        for row in _select_measured_rows(rows)
     ]
     header = ("student", "teacher", "worker processes", "images/s")
     return "## Training loops that decode JPEG files\n\n" + _format_table(header, body)
 
 
 def _format_checks(parts: Iterator[dict[str, Any]]) -> str:
-    """Format the largest value of each check and its limit."""
+    """Format the value of each check, its limit, and whether the check passed."""
     body = [
         (check["name"], f"{check['value']:.1e}", f"{check['limit']:.0e}", _yes_no(check["passed"]))
         for part in parts
@@ -170,12 +177,12 @@ def _format_checks(parts: Iterator[dict[str, Any]]) -> str:
     return "## Checks\n\n" + _format_table(("check", "value", "limit", "passed"), body)
 
 
-def _measured(rows: list[_Row]) -> list[_Row]:
+def _select_measured_rows(rows: list[_Row]) -> list[_Row]:
     """Return the rows with results: those without a status such as "skipped: time budget"."""
     return [row for row in rows if "status" not in row]
 
 
-def _by_batch(row: _Row) -> dict[str, _Row]:
+def _index_by_batch(row: _Row) -> dict[str, _Row]:
     """Return the results of a row that has one for each batch size, such as "batch_16"."""
     prefix = "batch_"
     return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
@@ -188,7 +195,7 @@ def _format_ratio(ratio: dict[str, float] | None) -> str:
     return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
 
 
-def _short(name: str) -> str:
+def _shorten_variant(name: str) -> str:
     """Return the name of a variant without the family's prefix; other names are unchanged."""
     return name.removeprefix("tiny_vit_")
 

@@ -57,17 +57,17 @@ class Part:
         """Seconds that are left of the part's time budget; negative if it is used up."""
         return self._deadline_s - time.monotonic()
 
-    def run(self, measure: Callable[[Part], None]) -> None:
+    def run(self, fill: Callable[[Part], None]) -> None:
         """Fill the part, or record why that is not possible.
 
         Args:
-            measure: A function that fills the part.
+            fill: A function that adds the rows and checks of the part.
         """
         if self.remaining_s <= 0:
             self.add({"status": NO_TIME})
             return
         try:
-            measure(self)
+            fill(self)
         except Exception as error:  # one failure must not prevent the other parts
             self._add_failure({}, error)
         self._update()

@@ -64,15 +64,17 @@ class Settings:
         teachers: Teachers for storing and training loops, as named in `teachers.BUILDERS`.
         loss_batch: Images per step in the comparison of losses.
         step_cases: Training steps to time, the most important first.
-        step_s: Seconds after which the timing of a training step begins no further round.
-        image_count: Number of JPEG files.
+        step_timing_s: Seconds after which the timing of a training step begins no further round.
+        image_count: Number of JPEG files, more than `store_batch`.
         loop_student: Variant that the training loops train.
-        loop_batch: Images per step in training loops.
+        loop_batch: Images per step in training loops, and the larger of the two batch sizes with
+            which the steps of storing are measured.
         loop_waves: Steps of a training loop for each process that loads images, at least 2.
         workers: Number of processes that load images; None for the number of cores less one.
         store_batch: Batch size of the teacher in `save-logits`.
         latency_cases: Latencies to measure, the most important first.
-        latency_s: Seconds after which a measurement of latency begins no further round.
+        latency_timing_s: Seconds after which a measurement of latency, or of a step of storing,
+            begins no further round.
         max_rounds: Largest number of rounds in a measurement.
         compile_options: Arguments of torch.compile.
         compile_s: Estimate of the seconds that the first compilation takes.
@@ -86,7 +88,7 @@ class Settings:
     teachers: tuple[str, ...]
     loss_batch: int
     step_cases: tuple[StepCase, ...]
-    step_s: float
+    step_timing_s: float
     image_count: int
     loop_student: str
     loop_batch: int
@@ -94,7 +96,7 @@ class Settings:
     workers: int | None
     store_batch: int
     latency_cases: tuple[LatencyCase, ...]
-    latency_s: float
+    latency_timing_s: float
     max_rounds: int
     compile_options: dict[str, str]
     compile_s: float
@@ -132,13 +134,13 @@ def _list_step_cases() -> tuple[StepCase, ...]:
     # The classes and K of the paper's stores for ImageNet-22k.
     imagenet_22k = StepCase(_5M, "bfloat16", teachers=_TEACHERS[:1], num_classes=21841, top_k=100)
     cpu_precisions: tuple[Precision, ...] = ("float32", "bfloat16")
-    cpu_cases = [StepCase(_5M, precision, 32, device="cpu") for precision in cpu_precisions]
+    cpu_cases = [StepCase(_5M, precision, batch=32, device="cpu") for precision in cpu_precisions]
     float32_precisions: tuple[Precision, ...] = ("tf32", "float32")
     float32_cases = [
         StepCase(student, precision) for student in (_5M, _21M) for precision in float32_precisions
     ]
     large_cases = [
-        StepCase(student, "bfloat16", batch)
+        StepCase(student, "bfloat16", batch=batch)
         for student in (_5M, _21M, _11M)
         for batch in (512, 1024, 2048)
     ]
@@ -154,7 +156,7 @@ def full_settings() -> Settings:
         teachers=_TEACHERS,
         loss_batch=8,
         step_cases=_list_step_cases(),
-        step_s=3.0,
+        step_timing_s=3.0,
         image_count=256,
         loop_student=_5M,
         loop_batch=256,
@@ -162,7 +164,7 @@ def full_settings() -> Settings:
         workers=None,
         store_batch=16,
         latency_cases=_list_latency_cases(),
-        latency_s=0.8,
+        latency_timing_s=0.8,
         max_rounds=200,
         # CUDA graphs remove the launch overhead that dominates at batch 1. The alternative
         # max-autotune-no-cudagraphs keeps it, and compiles for minutes.
@@ -193,8 +195,8 @@ def quick_settings(device: str) -> Settings:
         students=(_5M,),
         teachers=teachers,
         loss_batch=2,
-        step_cases=(StepCase(_5M, "float32", 2, teachers, device=device),),
-        step_s=0.1,
+        step_cases=(StepCase(_5M, "float32", batch=2, teachers=teachers, device=device),),
+        step_timing_s=0.1,
         image_count=4,
         loop_student=_5M,
         loop_batch=2,
@@ -202,10 +204,10 @@ def quick_settings(device: str) -> Settings:
         workers=0,
         store_batch=2,
         latency_cases=(
-            LatencyCase(_5M, "eager", "float32", 1),
-            LatencyCase(_5M, "compiled", "float32", 2),
+            LatencyCase(_5M, "eager", "float32", batch=1),
+            LatencyCase(_5M, "compiled", "float32", batch=2),
         ),
-        latency_s=0.1,
+        latency_timing_s=0.1,
         max_rounds=3,
         # This backend traces the network but generates no code, which would take a minute.
         compile_options={"backend": "eager"},

@@ -144,7 +144,7 @@ def _measure_kinds(case: StepCase, settings: Settings) -> Row:
         teachers.append(teacher)
     for teacher in teachers:
         teacher.move(device.name)
-    times = time_alternating(steps, device.name, settings.max_rounds, settings.step_s)
+    times = time_alternating(steps, device.name, settings.max_rounds, settings.step_timing_s)
     return {
         name: {
             **summarize_timing(timing, case.batch),

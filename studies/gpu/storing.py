@@ -27,8 +27,10 @@ from tinyvit.studies.gpu.teachers import DeviceTeacher, command_line_name
 from tinyvit.studies.gpu.timing import free_memory, time_alternating
 
 _TOP_K = 10
-_CLASS_COUNT = 2
+_FOLDER_COUNT = 2
+"""Number of class folders over which the images are distributed."""
 _MAX_VIEWS = 128
+"""Largest number of views that are made to measure the rate of making views."""
 _IMAGES_NAME = "images"
 
 
@@ -53,7 +55,7 @@ class _RateMeter:
 
 
 def open_images(folder: Path) -> ImageFolder:
-    """List the images that this part made.
+    """List the images that `measure_storing` made.
 
     Args:
         folder: The temporary folder of the study.
@@ -64,13 +66,13 @@ def open_images(folder: Path) -> ImageFolder:
 def _make_images(folder: Path, count: int) -> None:
     """Write JPEG files of 400 x 400 pixels with noise, in class folders."""
     for index, data in enumerate(make_jpegs(count)):
-        path = folder / _IMAGES_NAME / f"class{index % _CLASS_COUNT}" / f"{index:05}.jpg"
+        path = folder / _IMAGES_NAME / f"class{index % _FOLDER_COUNT}" / f"{index:05}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
 
 
 def store_folder(folder: Path, teacher: str) -> Path:
-    """Return the folder of the store that this part makes with a teacher.
+    """Return the folder of the store that `measure_storing` makes with a teacher.
 
     Args:
         folder: The temporary folder of the study.
@@ -100,7 +102,7 @@ def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
         {"step": "making views in one thread", "batch": 1},
         partial(_measure_views, images, size),
     )
-    large = settings.loop_batch
+    large_batch = settings.loop_batch
     for name in settings.teachers:
         part.measure(
             {"teacher": name, "step": "teacher, with normalization and softmax on the CPU"},
@@ -108,13 +110,17 @@ def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
         )
         free_memory(settings.device)
         part.measure(
-            {"teacher": name, "step": "teacher, softmax and top K on the device", "batch": large},
-            partial(_measure_device_teacher, name, _make_pixels(large, size), settings),
+            {
+                "teacher": name,
+                "step": "teacher, softmax and top K on the device",
+                "batch": large_batch,
+            },
+            partial(_measure_device_teacher, name, _make_pixels(large_batch, size), settings),
         )
         free_memory(settings.device)
     part.measure(
-        {"step": "selecting top K and packing records", "batch": large},
-        partial(_measure_packing, large, settings),
+        {"step": "selecting top K and packing records", "batch": large_batch},
+        partial(_measure_packing, large_batch, settings),
     )
 
 
@@ -142,7 +148,10 @@ def _make_pixels(batch: int, size: int) -> Pixels:
 
 
 def _measure_rate(run: Callable[[], object], batch: int, device: str, settings: Settings) -> Row:
-    timing = time_alternating({"": run}, device, settings.max_rounds, settings.latency_s)[""]
+    timings = time_alternating(
+        {"step": run}, device, settings.max_rounds, settings.latency_timing_s
+    )
+    timing = timings["step"]
     return {"images_per_s": batch / timing.median_ms * 1e3, "median_ms": timing.median_ms}
 
 
@@ -157,7 +166,7 @@ def _measure_views(images: ImageFolder, size: int) -> Row:
 
 def _measure_teacher(name: str, size: int, settings: Settings) -> Row:
     """Time a teacher as `save-logits` runs it, at its batch size and at a larger one."""
-    (teacher,) = open_teachers((command_line_name(name),), None, select_device())
+    (teacher,) = open_teachers((command_line_name(name),), size=None, device=select_device())
     rates = {}
     for batch in (settings.store_batch, settings.loop_batch):
         run = partial(teacher.predict_probabilities, _make_pixels(batch, size))
@@ -168,16 +177,18 @@ def _measure_teacher(name: str, size: int, settings: Settings) -> Row:
 def _measure_device_teacher(name: str, pixels: Pixels, settings: Settings) -> Row:
     """Time a teacher whose inputs are on the device already, as images of 8 bits."""
     device = select_device()
-    teacher = DeviceTeacher(name, 1000, _TOP_K, device)
+    teacher = DeviceTeacher(name, num_classes=1000, top_k=_TOP_K, device=device)
     views = torch.from_numpy(pixels).to(device.name)
     return _measure_rate(partial(teacher.predict, views), len(pixels), settings.device, settings)
 
 
 def _measure_packing(batch: int, settings: Settings) -> Row:
-    probabilities = np.random.default_rng(0).dirichlet(np.ones(1000), batch)
+    class_count = 1000
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(class_count), batch)
     seeds = np.arange(batch, dtype=np.uint32)
 
     def pack() -> None:
-        pack_records(select_top_k(0, seeds, probabilities, _TOP_K), _TOP_K)
+        predictions = select_top_k(start=0, seeds=seeds, probabilities=probabilities, top_k=_TOP_K)
+        pack_records(predictions, _TOP_K)
 
     return _measure_rate(pack, batch, "cpu", settings)

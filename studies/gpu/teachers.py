@@ -56,7 +56,7 @@ BUILDERS: dict[str, Callable[[int], nn.Module]] = {
     "vit_large_patch14_clip_224": make_clip_vit_large,
     "tiny_vit_5m_64px": make_small_tinyvit,
 }
-"""The teachers by the name that the record uses."""
+"""Name of a teacher in the record -> function that makes the teacher for a number of classes."""
 
 
 def command_line_name(name: str) -> str:
@@ -70,7 +70,9 @@ def command_line_name(name: str) -> str:
 
 
 def _make_tinyvit(variant: str, num_classes: int, size: int) -> nn.Module:
-    student = make_student(variant, None, None, num_classes, size, seed=0)
+    student = make_student(
+        variant, init=None, labels=None, num_classes=num_classes, size=size, seed=0
+    )
     # save-logits reads this attribute, see tinyvit.distill.logits.module_teachers.
     student.model.preprocess = student.preprocess  # type: ignore[assignment]
     return student.model

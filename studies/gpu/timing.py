@@ -31,7 +31,8 @@ def use_precision(precision: Precision) -> Iterator[None]:
         Nothing.
     """
     previous = _read_tf32_settings()
-    _allow_tf32((precision == "tf32", precision == "tf32"))
+    is_allowed = precision == "tf32"
+    _allow_tf32((is_allowed, is_allowed))
     try:
         yield
     finally:
@@ -57,7 +58,7 @@ def make_device(name: str, precision: Precision) -> ComputeDevice:
         name: "cuda" or "cpu".
         precision: The arithmetic; only "bfloat16" uses autocast.
     """
-    return ComputeDevice(name, precision == "bfloat16")
+    return ComputeDevice(name, uses_bfloat16=precision == "bfloat16")
 
 
 def time_call(function: Callable[[], object], device: str) -> float:
@@ -92,7 +93,8 @@ def time_alternating(
         runs: The workloads by name.
         device: "cuda" or "cpu".
         rounds: Largest number of timed rounds.
-        budget_s: Seconds after which no further round begins, except that three are timed.
+        budget_s: Seconds after which no further round begins, except that at least three are
+            timed.
 
     Returns:
         The times of each workload, by name.
@@ -135,7 +137,7 @@ def measure_peak_memory(run: Callable[[], object], device: str) -> int | None:
     """
     if device == "cpu":
         return None
-    run()
+    run()  # a first run allocates memory that later runs do not, such as optimizer states
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     run()

@@ -78,13 +78,36 @@ def make_run(
         device: The device to train on.
         data: The images; None for a run whose batches come from `make_batch`.
     """
-    student = make_student(shape.student, None, None, shape.num_classes, shape.img_size, 0)
+    student = make_student(
+        shape.student,
+        init=None,
+        labels=None,
+        num_classes=shape.num_classes,
+        size=shape.img_size,
+        seed=0,
+    )
     folder = Path(tempfile.gettempdir())
     if data is None:
         keys = tuple(str(index) for index in range(shape.batch))
-        images = ImageFolder(folder, keys, None, None)
-        data = TrainingData(images, None, None, config.augmentation, 0, shape.img_size)
-    task = TrainingTask(folder, student, data, None, student.labels, None, config, 0)
+        images = ImageFolder(folder, keys, labels=None, class_indices=None)
+        data = TrainingData(
+            images=images,
+            class_indices=None,
+            store=None,
+            augmentation=config.augmentation,
+            seed=0,
+            size=shape.img_size,
+        )
+    task = TrainingTask(
+        folder=folder,
+        student=student,
+        data=data,
+        validation=None,
+        labels=student.labels,
+        kept_rows=None,
+        config=config,
+        workers=0,
+    )
     return TrainingRun(task, device, ProcessGroup(), NullProgress())
 
 
@@ -97,7 +120,7 @@ def make_batch(shape: Shape, device: str, seed: int = 0) -> TrainingBatch:
         seed: Seed of the batch.
     """
     random = torch.Generator().manual_seed(seed)
-    size, count, classes = (shape.batch, shape.top_k), shape.batch, shape.num_classes
+    count, classes = shape.batch, shape.num_classes
     pixels = torch.randint(
         0,
         256,
@@ -107,7 +130,7 @@ def make_batch(shape: Shape, device: str, seed: int = 0) -> TrainingBatch:
     )
     labels = torch.randint(0, classes, (count,), generator=random)
     # The remaining probability of 0.1 belongs to the other classes.
-    probabilities = 0.9 * torch.randn(size, generator=random).softmax(1)
+    probabilities = 0.9 * torch.randn((count, shape.top_k), generator=random).softmax(1)
     return TrainingBatch(
         pixels=pixels.to(device),
         labels=BatchLabels(

@@ -36,7 +36,11 @@ def records_folder(tmp_path: Path) -> Path:
         record = make_latency_record(
             make_latency("x/demo.onnx", ms),
             make_latency("x/demo.int8.onnx", ms * 0.6),
-            warnings=("noisy", "demo.onnx became faster"),
+            warnings=(
+                "noisy",
+                "demo.onnx became faster",
+                "the latency of demo.onnx had not settled after 300 warm-up queries",
+            ),
         )
         (folder / f"latency-{threads}.json").write_text(record.to_json())
     comparison = ReferenceComparison("demo.onnx", 99.3, 5, 2, 0.45)
@@ -61,6 +65,7 @@ def test_existing_records_are_not_measured_again(
     assert "| `onnx` | 84.9 (82.4 to 87.4) | 99.3% | 1.00 | 0.6" in page
     assert "- noisy\n" in page
     assert "became" not in page
+    assert "settled" not in page
     assert "this project / stock" not in page  # only with --peers
 
 
