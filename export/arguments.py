@@ -57,7 +57,8 @@ def config_from_arguments(arguments: argparse.Namespace) -> ExportConfig:
         The options.
 
     Raises:
-        RequestError: An option of --int8 was given without it, or contradicts another option.
+        RequestError: An option was given that needs --int8 or --int8-weights-only, without either
+            of them, or it contradicts another option.
     """
     return ExportConfig(
         model=arguments.model,

@@ -1,8 +1,8 @@
 """Times an artifact and its baseline alternately on this machine, each on one thread.
 
 With more threads, torch's threads wait for one another hundreds of times in each run. While other
-work runs on the machine, that multiplies torch's time by 2 to 50 and the engine's by 2. On one
-thread both slow down alike (docs/performance.md).
+work runs on the machine, these waits multiply torch's time by 2 to 50, and the engine's time is
+multiplied by 2. On one thread, both slow down alike (docs/performance.md).
 """
 
 from __future__ import annotations

@@ -88,10 +88,12 @@ def _returns_known_logits(
     known_outputs: ArtifactOutputs,
 ) -> bool:
     """Return whether an artifact returns the known logits on the first images."""
-    pixels, _ = next(make_batches())
-    probe_batch = (pixels[:PROBE_IMAGE_COUNT], None)
+    pixels, _classes = next(make_batches())
+    no_classes = None  # Only logits are compared.
+    probe_batch = (pixels[:PROBE_IMAGE_COUNT], no_classes)
     logits = workspace.run(artifact, lambda: iter([probe_batch])).logits
     known_logits = known_outputs.logits[: len(logits)]
+    # The artifacts of a workspace contain no preprocessing: embedded preprocessing "host".
     tolerance = RELATIVE_TOLERANCE["host"] * np.abs(known_logits).max()
     return bool(np.abs(logits - known_logits).max() <= tolerance)
 
@@ -123,7 +125,8 @@ def search_within_budget(
     float32 = workspace.save(workspace.lower(workspace.graph, "float32"), "float32")
     if not quantization.is_measured:
         candidate = _build_candidate(workspace, recipe, config.precision)
-        trial = BudgetTrial(recipe.float_units, _compute_int8_share(workspace, recipe), None)
+        int8_share = _compute_int8_share(workspace, recipe)
+        trial = BudgetTrial(recipe.float_units, int8_share, comparison=None)
         return replace(candidate, trials=(trial,))
     reference = measurements.run_float32(workspace, float32, quantization.make_batches, progress)
     trials: list[BudgetTrial] = []

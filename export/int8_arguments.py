@@ -23,7 +23,7 @@ _INT8_OPTIONS = (
     "cpu",
     "force",
 )
-"""Options that are refused without --int8 and --int8-weights-only.
+"""Options that are refused unless --int8 or --int8-weights-only is given.
 
 The default of each option is None, which means that the option was not given.
 """
@@ -135,7 +135,8 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
         The options; None if neither --int8 nor --int8-weights-only was given.
 
     Raises:
-        RequestError: An option was given without --int8, or contradicts another one.
+        RequestError: An option was given without --int8 or --int8-weights-only, or contradicts
+            another one.
     """
     values = {
         name: getattr(arguments, name)
@@ -157,7 +158,8 @@ def quantization_from_arguments(arguments: argparse.Namespace) -> QuantizationCo
     budget_names = ("max_drop", "min_agreement")
     budget = AccuracyBudget(**{name: values.pop(name) for name in budget_names if name in values})
     if arguments.min_agreement is not None:
-        values.setdefault("calib_data", SYNTHETIC)  # It asks for a measurement.
+        # --min-agreement asks for a measurement, which needs images.
+        values.setdefault("calib_data", SYNTHETIC)
     for name in ("recipe", "val_data"):
         if name in values:
             values[name] = Path(values[name])

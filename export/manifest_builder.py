@@ -59,8 +59,8 @@ Sides and shifts are multiples of the side of a patch, 4 pixels.
 
 _CENTER_MARGIN = 64
 """Columns added on either side of a square golden image for embedded preprocessing "full". After
-the image is halved, the center crop removes 32 more pixels at the left than at the top, a multiple
-of the patch size."""
+the image is halved, the center crop removes 32 pixels more at the left than at the top; 32 is a
+multiple of the side of a patch, so the squares stay aligned with the patches."""
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ class NetworkPreparer(Protocol):
 
 @dataclass(frozen=True)
 class FloatPreparer:
-    """Prepares the float32 network for float32 and float16 artifacts; it is equal for all targets.
+    """Prepares the same float32 network for the float32 or float16 artifacts of all targets.
 
     Attributes:
         source: The network to export.

@@ -21,7 +21,8 @@ _DEMO_SIZE = 224
 """Height and width of the demo model's input, in pixels."""
 
 _USUAL_TRAINING = "dist_in22k_ft_in1k"
-"""How the checkpoint that a short model name selects was trained, as the end of its full name."""
+"""End of the full name of every checkpoint that a short model name can select. It states the
+training: distillation on ImageNet-22k, then fine-tuning on ImageNet-1k."""
 
 
 @dataclass(frozen=True)

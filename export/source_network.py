@@ -84,7 +84,7 @@ def _load_checkpoint(config: ExportConfig, progress: Progress) -> Checkpoint:
         )
         return load_released(model, options)
     path = Path(config.checkpoint).expanduser()
-    # Nothing is read from a file that does not exist: then the error is the only output.
+    # If the file does not exist, the error is the only output: no message says that it is read.
     if path.exists():
         progress.message(message)
     elif str(config.checkpoint) in RELEASED_NAMES:
@@ -121,7 +121,8 @@ def _resize_checkpoint(
 
 def _is_reordered(labels: tuple[Label, ...], own: tuple[Label, ...] | None) -> bool:
     """Return whether labels have the names of the checkpoint's own labels in another order."""
-    names, own_names = [[label.name for label in some or ()] for some in (labels, own)]
+    names = [label.name for label in labels]
+    own_names = [label.name for label in own or ()]
     return names != own_names and sorted(names) == sorted(own_names)
 
 

@@ -187,8 +187,16 @@ class Classifier:
         x: bytes | bytearray | memoryview | Image.Image,
         *,
         channels: ChannelOrder = ...,
-        on_error: OnError = ...,
+        on_error: Literal["raise"] = ...,
     ) -> list[Prediction]: ...
+    @overload
+    def predict(
+        self,
+        x: bytes | bytearray | memoryview | Image.Image,
+        *,
+        channels: ChannelOrder = ...,
+        on_error: OnError,
+    ) -> list[Prediction] | None: ...
     @overload
     def predict(
         self,
@@ -221,7 +229,8 @@ class Classifier:
 
         Returns:
             For one image, a list of `top_k` predictions, the most probable class first. For many,
-            a list of such lists in the order of the images.
+            a list of such lists in the order of the images. With `on_error="skip"`, the result of
+            an image that cannot be read is None instead of a list.
 
         Raises:
             ImageError: If an image cannot be read and `on_error` is "raise".
@@ -294,12 +303,13 @@ class Classifier:
             except ImageError as error:
                 return error
 
-        # The caller may overwrite an array or close a Pillow image before its turn comes: such
-        # images are copied at once.
+        # Images wait until a thread prepares them. Meanwhile, the caller may overwrite an array or
+        # close a Pillow image; `copy_if_reused` therefore copies these before they wait.
+        waiting_images = (copy_if_reused(image, channels, exif) for image in images)
         # Without a chunk, inputs for the next batch are prepared while the network runs.
         inputs = map_ahead(
             prepare,
-            (copy_if_reused(image, channels, exif) for image in images),
+            waiting_images,
             threads=self._decoding_threads,
             ahead=chunk or self._batch_size + self._decoding_threads,
             chunk=chunk or 1,

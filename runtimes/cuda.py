@@ -142,6 +142,7 @@ _NON_BLOCKING_STREAM = 1
 """Value of CU_STREAM_NON_BLOCKING in CUstream_flags."""
 
 _NAME_BYTES = 256
+"""Size of the buffer into which the driver writes the name of a GPU."""
 
 
 def load_driver() -> Any:

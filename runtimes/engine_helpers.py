@@ -18,6 +18,8 @@ from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import RuntimeOptions
 
 _MAX_MESSAGE_LENGTH = 200
+"""Largest number of characters of an engine's error message that are shown."""
+
 _CPU_SIBLINGS_FILE = "/sys/devices/system/cpu/cpu{}/topology/thread_siblings_list"
 """Linux file that lists the hyper-threads on the same core as one CPU (the number in braces)."""
 
@@ -62,9 +64,10 @@ def make_tensor_spec(name: str, shape: Sequence[int | str], dtype: str) -> Tenso
 
 
 def read_stated_precision(artifact: Artifact, options: RuntimeOptions, engine_name: str) -> str:
-    """Read the precision of a file, and check that the options do not request another one.
+    """Read the precision that a file's manifest states, and refuse options that set a precision.
 
-    This is for engines that cannot change the precision of a file.
+    This is for engines that cannot change the precision of a file. The only precision that options
+    may set is "float32", for a file that is float32 or has no manifest.
 
     Args:
         artifact: The artifact to run.
@@ -75,8 +78,7 @@ def read_stated_precision(artifact: Artifact, options: RuntimeOptions, engine_na
         The manifest's precision; "" for a file without a manifest.
 
     Raises:
-        RequestError: If `options.precision` is set. "float32" is allowed if the file is float32 or
-            has no manifest.
+        RequestError: If the options set any other precision, even if it is that of the file.
     """
     precision = artifact.manifest.precision if artifact.manifest else ""
     if options.precision is None:

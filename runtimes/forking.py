@@ -16,9 +16,12 @@ _PROTECTED: WeakSet[object] = WeakSet()
 """Objects that must not be freed in a child of this process."""
 
 _EXIT_FUNCTIONS = ("_exit", "fcloseall")
-"""Functions of the C library that a child calls when it exits, the last one first: write what C
-code has printed, then end without the destructors of static C++ objects. In a child, those of
-onnxruntime 1.32 wait forever, even if the library was only imported."""
+"""Functions of the C library that a child calls when it exits, in reverse order.
+
+`fcloseall` writes the text that C code has printed. Then `_exit` ends the process without running
+the destructors of static C++ objects. In a child, the destructors of onnxruntime 1.32 wait forever,
+even if the library was only imported.
+"""
 
 
 def protect_in_children(owner: object) -> None:
@@ -60,7 +63,11 @@ def _protect_this_child(c_library: ctypes.CDLL) -> None:
 
 
 def _skip_static_destructors(c_library: ctypes.CDLL) -> None:
-    """Make this process end right after Python's own cleanup, with the exit code unchanged."""
+    """Make this process end right after Python's own cleanup, with the exit code unchanged.
+
+    When the process exits, glibc calls the functions that were passed to `on_exit`, the last one
+    first, with the exit code as their first argument.
+    """
     on_exit = getattr(c_library, "on_exit", None)  # only glibc has it
     if on_exit is not None:
         for name in _EXIT_FUNCTIONS:

@@ -17,7 +17,7 @@ from tinyvit.image_diagnosis import describe_source
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 
 _KINDS_OF_OBJECTS = "OTU"
-"""Kinds of numpy dtypes that are Python objects or strings, such as paths."""
+"""Kinds of numpy dtypes whose elements are Python objects (O) or strings (T, U), such as paths."""
 
 
 class ImageArgument(NamedTuple):
@@ -86,10 +86,10 @@ def find_folder(path: str | os.PathLike[str]) -> Path | None:
 def _interpret_array(array: SupportsArray) -> ImageArgument:
     """Decide whether an array holds one image, a batch of images, or paths and other objects."""
     dimensions = len(array.shape)
+    is_batch = dimensions == 4
     if is_torch_tensor(array):
         items: Iterable[ImageSource] = array  # type: ignore[assignment]  # tensors are iterable
-        is_batch = dimensions == 4
-        return ImageArgument(not is_batch, items if is_batch else [array])
+        return ImageArgument(is_single=not is_batch, images=items if is_batch else [array])
     values = to_numpy(array)
     if values.dtype.kind == "S":
         raise RequestError(
@@ -98,7 +98,7 @@ def _interpret_array(array: SupportsArray) -> ImageArgument:
             "give a list of bytes objects",
         )
     if values.dtype.kind not in _KINDS_OF_OBJECTS:
-        return ImageArgument(dimensions != 4, iter(values) if dimensions == 4 else [values])
+        return ImageArgument(is_single=not is_batch, images=iter(values) if is_batch else [values])
     if dimensions == 0:
         return interpret_image_argument(values.item())
     if dimensions == 1:
@@ -118,12 +118,13 @@ def copy_if_reused(
 
     Args:
         image: One image.
-        channels: Order of the channels in arrays.
+        channels: Order of the channels in arrays, which the copy of an array has as RGB.
         exif: Whether to rotate images as their EXIF orientation states.
 
     Returns:
-        The image itself if it is a path or immutable bytes, otherwise a copy; an ImageError if the
-        image cannot be read.
+        The image itself if it is a path or immutable bytes; bytes for a bytearray or a memoryview;
+        a new Pillow image, which `open_image` makes, for an array or a Pillow image. An ImageError
+        if the image cannot be read.
     """
     if isinstance(image, (str, os.PathLike, bytes)):
         return image

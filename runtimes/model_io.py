@@ -118,7 +118,8 @@ def resolve_model_io(
             assumed_preprocess=used_preprocess if preprocess is None else None,
             assumed_class_count=class_count if labels is None else None,
         )
-    # If the file does all the preprocessing, each image may have another size, so a batch has one.
+    # A file that does all the preprocessing takes images of different sizes, which cannot be
+    # stacked, so its batch is always one image.
     batch_size = 1 if embedded_preprocessing == "full" else network_input.shape[0]
     return ModelIO(
         embedded_preprocessing=embedded_preprocessing,

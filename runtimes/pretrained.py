@@ -80,8 +80,8 @@ def _is_usable(path: Path) -> bool:
 
 def _run_export(model: str, path: Path) -> None:
     """Run tinyvit-export in another process; raise its error as a CheckpointError."""
-    # With the same import path, the process finds the same packages as this one. Its current folder
-    # is the new one, because Python would also import modules from there.
+    # With the same import path, the process finds the same packages as this one. It starts in the
+    # new, empty staging folder, because Python would import modules from its current folder too.
     import_path = os.pathsep.join(entry for entry in sys.path if os.path.isabs(entry))
     process = subprocess.run(
         [sys.executable, "-m", _EXPORT_MODULE, "--model", model, "-o", str(path), "--json"],

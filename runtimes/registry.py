@@ -68,8 +68,8 @@ def engines_for_format(format: Format) -> list[str]:
         format: A format of `tinyvit.runtimes.artifact.known_formats()`.
 
     Returns:
-        Names of engines. Those that are installed come first. Among these, and among the others,
-        an engine comes first if the format is earlier in its `Engine.formats`.
+        Names of engines: first those that are installed, then the others. Within each of these
+        two groups, the engine whose `Engine.formats` has the format earlier comes first.
     """
 
     def rank(name: str) -> tuple[bool, int]:

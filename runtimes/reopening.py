@@ -71,8 +71,8 @@ class ReopeningRuntime(Runtime):
         self._is_closed = True
 
     def __getstate__(self) -> dict[str, Any]:
-        own_objects = ("_lock", "_process_id", "_runtime")
-        return {name: value for name, value in self.__dict__.items() if name not in own_objects}
+        not_copied = ("_lock", "_process_id", "_runtime")  # `__setstate__` makes new ones.
+        return {name: value for name, value in self.__dict__.items() if name not in not_copied}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)

@@ -18,6 +18,7 @@ _SHORT_LABEL_COUNT = 3
 """Number of labels that are printed without --labels."""
 
 _HEADING_WIDTH = len("golden vectors")
+"""Characters of the longest heading of `summarize_manifest`."""
 
 
 def print_predictions(image_name: str, predictions: Sequence[Prediction]) -> None:

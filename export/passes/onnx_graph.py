@@ -63,6 +63,7 @@ def fold_constants(model: ir.Model) -> None:
     """
     from onnxscript import optimizer
 
+    # None leaves the decision to the optimizer.
     optimizer.fold_constants(
         model, should_fold=lambda node: False if node.op_type == "Gather" else None
     )

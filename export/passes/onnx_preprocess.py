@@ -162,7 +162,11 @@ def _resize_and_crop(
     is_first_axis, zero = _select_first_axis(builder, source_size), np.zeros(2, np.int64)
 
     def select(for_first_axis: _Input, for_second_axis: _Input) -> ir.Value:
-        """Take the values for (height, width), depending on which axis is resized first."""
+        """Compute a (height, width) of values from both arguments, each a (height, width).
+
+        The axis that is resized first gets its value from `for_first_axis`, the other axis from
+        `for_second_axis`.
+        """
         return builder.add_node("Where", is_first_axis, for_first_axis, for_second_axis)
 
     # Each axis is cropped right after it is resized: if both axes were resized before the crop, an
@@ -182,11 +186,12 @@ def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) ->
     does. With `exclude_outside`, weights beyond the border are left out and the others are scaled
     up, which Pillow does too.
     """
+    region_of_interest = scales = None  # Optional inputs of Resize that are not used.
     return builder.add_node(
         "Resize",
         image,
-        None,
-        None,
+        region_of_interest,
+        scales,
         sizes,
         coordinate_transformation_mode="half_pixel",
         mode=mode,
@@ -199,7 +204,8 @@ def _resize(builder: _NodeBuilder, image: ir.Value, sizes: _Input, mode: str) ->
 
 def _slice(builder: _NodeBuilder, image: ir.Value, start: _Input, end: _Input) -> ir.Value:
     """Crop (1, height, width, 3) to the int64 (row, column) from `start` up to `end`."""
-    return builder.add_node("Slice", image, start, end, np.array([1, 2]))
+    axes = np.array([1, 2])  # height and width
+    return builder.add_node("Slice", image, start, end, axes)
 
 
 def _find_crop(
@@ -231,7 +237,7 @@ def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
 def _select_first_axis(builder: _NodeBuilder, source_size: ir.Value) -> ir.Value:
     """Compute from the image's int64 (height, width) which axis is resized first.
 
-    Two bool values for (height, width), of which one is true.
+    Returns two bool values for (height, width), of which exactly one is true.
     """
     height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
     limit = builder.add_node("Mul", width, np.array([TALL_ASPECT_RATIO]))

@@ -43,7 +43,9 @@ def get_target(name: str) -> Target:
     """
     names = target_names()
     for candidate in [name] if name in names else names:
-        target: Target = load_plugin(sys.modules[__name__], candidate, "TARGET", "target")
+        target: Target = load_plugin(
+            sys.modules[__name__], candidate, attribute="TARGET", submodule="target"
+        )
         if name in (target.name, *target.aliases):
             return target
     raise RequestError(
@@ -70,14 +72,13 @@ def explain_unsupported(
         The error to raise or to report; None if the target offers the combination.
     """
     if precision in target.unsupported:
-        return _make_feature_error(target, precision, f"in {precision}", "")
+        return _make_feature_error(target, precision, option=f"in {precision}", alternative="")
     if embedded_preprocessing in target.unsupported:
-        alternative = ", or use --preprocess normalize and resize images beforehand"
         return _make_feature_error(
             target,
             embedded_preprocessing,
-            f"with --preprocess {embedded_preprocessing}",
-            alternative,
+            option=f"with --preprocess {embedded_preprocessing}",
+            alternative=", or use --preprocess normalize and resize images beforehand",
         )
     if batch != 1 and target.batch_sizes == "one":
         return RequestError(
@@ -93,12 +94,15 @@ def explain_unsupported(
 
 
 def _make_feature_error(
-    target: Target, feature: Feature, description: str, alternative: str
+    target: Target, feature: Feature, option: str, alternative: str
 ) -> RequestError:
-    """Make the error with the reason, and with the targets that do offer the feature."""
+    """Make the error with the reason, and with the targets that do offer the feature.
+
+    `option` completes "artifacts are not made ...", and `alternative` is appended to the remedy.
+    """
     supporting = [name for name in target_names() if feature not in get_target(name).unsupported]
     return RequestError(
-        f"{target.name} artifacts are not made {description}: {target.unsupported[feature]}",
+        f"{target.name} artifacts are not made {option}: {target.unsupported[feature]}",
         f"use --target {' or '.join(supporting)}{alternative}",
     )
 

@@ -53,7 +53,8 @@ def linear(operands: Operands) -> Array:
         Float (..., outputs).
     """
     inputs, weight = operands["x"], operands["weight"]
-    check_result_size((*inputs.shape[:-1], weight.shape[0]), weight.shape[1])
+    result_shape = (*inputs.shape[:-1], weight.shape[0])
+    check_result_size(result_shape, macs_per_element=weight.shape[1])
     product: Array = inputs @ weight.T
     return product + operands["bias"] if "bias" in operands else product
 
@@ -72,7 +73,8 @@ def matmul(operands: Operands) -> Array:
     left = left.swapaxes(-1, -2) if operands.get("transpose_x") else left
     right = right.swapaxes(-1, -2) if operands.get("transpose_y") else right
     outer_shape = np.broadcast_shapes(left.shape[:-2], right.shape[:-2])
-    check_result_size((*outer_shape, left.shape[-2], right.shape[-1]), left.shape[-1])
+    result_shape = (*outer_shape, left.shape[-2], right.shape[-1])
+    check_result_size(result_shape, macs_per_element=left.shape[-1])
     product: Array = left @ right
     return product
 
@@ -151,8 +153,9 @@ def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Arr
     rows, columns = weight.shape[2:]
     down, across = strides
     height, width = (inputs.shape[2] - rows) // down + 1, (inputs.shape[3] - columns) // across + 1
-    check_result_size((len(inputs), len(weight), height, width), prod(weight.shape[1:]))
-    windows = np.lib.stride_tricks.sliding_window_view(inputs, (rows, columns), (2, 3))
+    result_shape = (len(inputs), len(weight), height, width)
+    check_result_size(result_shape, macs_per_element=prod(weight.shape[1:]))
+    windows = np.lib.stride_tricks.sliding_window_view(inputs, (rows, columns), axis=(2, 3))
     return windows[:, :, ::down, ::across]
 
 

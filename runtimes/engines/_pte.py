@@ -18,13 +18,16 @@ from flatbuffers.table import Table
 _FILE_IDENTIFIER = b"ET12"
 _HEADER_MAGIC = b"eh00"
 _HEADER_FIELDS_OFFSET = 12
+"""Position in the file of three fields of the header: the size of the header, the end of the
+program and the start of the segments."""
 _MIN_PROGRAM_END = 40
 """Smallest position at which the program may end: the header is a part of the program, and occupies
 bytes 8 to 40 of the file."""
 _SEGMENT_SIZE_OFFSET = 32
+"""Position in the file of the header's last field, the size of the segments."""
 _HEADER_BYTES_WITH_SEGMENT_SIZE = 32
-"""Size of a header that states the size of the segments. Older headers are shorter and do not state
-it; their segments extend to the end of the file."""
+"""Size in bytes of a header that has this last field. Older headers are shorter and do not have it;
+their segments extend to the end of the file."""
 
 _MAX_LENGTH = 10_000
 """Largest allowed number of entries in a vector, and of bytes in a name."""
@@ -85,7 +88,9 @@ def read_pte_program(data: bytes) -> PteProgram:
     try:
         program_end, file_end = _read_header(data)
         program_bytes = data[:program_end]
-        root = Table(program_bytes, Table(program_bytes, 0).Indirect(0))
+        # A flatbuffer begins with the offset of its root table.
+        root_position = Table(program_bytes, 0).Indirect(0)
+        root = Table(program_bytes, root_position)
         plans = list(_read_tables(root, _PROGRAM_PLANS))
         delegates = {
             _read_string(delegate, _DELEGATE_ID)

@@ -138,6 +138,7 @@ def _create_session(
         settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     providers = [(provider, _PROVIDER_OPTIONS.get(provider, {}))]
     try:
+        # Without `enable_fallback=0`, a provider that fails would be replaced by another one.
         session = onnxruntime.InferenceSession(
             str(artifact.path), settings, providers=providers, enable_fallback=0
         )

@@ -236,7 +236,11 @@ def _compile(core: Any, artifact: Artifact, device: str, properties: dict[str, s
 def _read_precision(
     compiled_model: Any, device: str, artifact: Artifact, options: RuntimeOptions
 ) -> str:
-    """Read the compiled model's precision; raise RequestError if another one was requested."""
+    """Read the compiled model's precision; raise RequestError if it is not an expected one.
+
+    The requested precision is expected, or float32 if none was requested. If none was requested for
+    a float16 file, all precisions of `_PRECISION_HINTS` are expected.
+    """
     hint = str(compiled_model.get_property("INFERENCE_PRECISION_HINT").to_string())
     precision = _PRECISIONS_BY_HINT.get(hint, hint)
     expected = options.precision or "float32"
@@ -312,7 +316,7 @@ class OpenVINORuntime(Runtime):
         except queue.Empty:
             request = compiled_model.create_infer_request()
         try:
-            request.infer({0: np.ascontiguousarray(batch)})
+            request.infer({0: np.ascontiguousarray(batch)})  # 0 is the index of the input.
             logits = np.array(request.get_output_tensor(0).data, np.float32)
         except RuntimeError as error:
             raise run_error("OpenVINO", error) from error

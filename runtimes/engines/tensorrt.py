@@ -268,8 +268,10 @@ def _read_max_batch_size(engine: Any, input_spec: TensorSpec) -> int:
     batch_size = input_spec.shape[0]
     if isinstance(batch_size, int):
         return batch_size
-    # Optimization profile 0, which an execution context uses by default, states the range.
-    _min_shape, _optimal_shape, max_shape = engine.get_tensor_profile_shape(input_spec.name, 0)
+    default_profile = 0  # The optimization profile that an execution context uses by default.
+    _min_shape, _optimal_shape, max_shape = engine.get_tensor_profile_shape(
+        input_spec.name, default_profile
+    )
     return int(max_shape[0])
 
 

@@ -17,9 +17,18 @@ from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 
 _METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
-"""Names of the elements that lead to the metadata that tinyvit-export writes."""
+"""The element net/rt_info/tinyvit, which contains all metadata that tinyvit-export writes."""
 
-_ROOT = re.compile(rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(<!--.*?-->\s*)*<net[\s>]", re.DOTALL)
+_COMMENT = rb"<!--(?:(?!-->).)*-->"
+"""Matches exactly one comment.
+
+A simple `<!--.*?-->` could also match several comments as one. In a hostile file with many
+comments, `_ROOT` would then try every way to divide them, which would take forever.
+"""
+
+_ROOT = re.compile(
+    rb"(\xef\xbb\xbf)?\s*(<\?xml[^>]*\?>)?\s*(" + _COMMENT + rb"\s*)*<net[\s>]", re.DOTALL
+)
 """Matches the beginning of an .xml file up to the root element `net`: an optional byte order mark,
 XML declaration and comments may come before it."""
 

@@ -229,7 +229,7 @@ class Manifest:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the digest in the JSON is that of the content, which then was not changed.
+        """Whether the manifest is unchanged: whether the digest in its JSON matches its other fields.
 
         The digest is a checksum against accidents and careless edits. It is not a signature:
         whoever changes a manifest on purpose can change the digest too.

@@ -23,12 +23,9 @@ import torch
 
 from tests.helpers.state_dicts import make_state
 from tinyvit.errors import CheckpointError
+from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
-from tinyvit.nn.pickle_records import (
-    PickledObject,
-    PickleRecordError,
-    read_pickle,
-)
+from tinyvit.nn.pickle_records import PickledObject, PickleRecordError
 from tinyvit.nn.plain_values import make_plain
 from tinyvit.nn.weight_files import read_weights
 
@@ -151,6 +148,40 @@ def test_attacks_on_time_and_memory_are_bounded() -> None:
     cycle = read(b"\x80\x02]q\x00h\x00a.")
     assert make_plain(cycle, lambda key: b"") is not cycle
     assert time.monotonic() - start < 20
+
+
+TWO_REFERENCES = b"h\x01h\x01\x86"  # the tuple of the memo's value 1, twice
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # Each path is the last one twice, so the last of them would have 2**60 characters.
+        b"cpathlib\nPurePosixPath\nq\x00X\x04\x00\x00\x00abcdq\x01"
+        + (b"h\x00" + TWO_REFERENCES + b"Rq\x01") * 58,
+        b"cpathlib\nPureWindowsPath\nq\x00X\x04\x00\x00\x00abcdq\x01"
+        + (b"h\x00" + TWO_REFERENCES + b"Rq\x01") * 58,
+        # Every name has a megabyte, but is written with few bytes.
+        b"X\x00\x00\x10\x00" + b"a" * 2**20 + b"q\x01" + b"h\x01h\x01\x93" * 400,
+        b"c_codecs\nencode\nq\x00X\x00\x00\x10\x00"
+        + b"a" * 2**20
+        + b"q\x01"
+        + b"h\x00h\x01\x85R" * 600,
+        # Every copy of a list has 100,000 entries.
+        b"c__builtin__\nlist\nq\x00](" + b"N" * 100_000 + b"eq\x01" + b"h\x00h\x01\x85R" * 60,
+    ],
+)
+def test_copies_of_large_values_are_bounded(data: bytes) -> None:
+    with pytest.raises(PickleRecordError, match="copy too much"):
+        read(b"\x80\x04" + data + b".")
+
+
+def test_a_storage_key_must_be_a_text() -> None:
+    # The text of a tuple of two tuples of two tuples of ... would have 2**60 characters.
+    nested = b")" + b"2\x86" * 60
+    identifier = b"(X\x07\x00\x00\x00storagectorch\nFloatStorage\n" + nested + b"N" + b"N" + b"t"
+    with pytest.raises(PickleRecordError, match="not a text"):
+        read(b"\x80\x02" + identifier + b"Q.")
 
 
 @pytest.mark.parametrize("seed", range(3))

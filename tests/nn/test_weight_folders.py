@@ -46,6 +46,12 @@ def test_a_config_of_something_else_is_not_used(tmp_path: Path) -> None:
     assert read_weights(tmp_path / "model").config == {}
 
 
+@pytest.mark.parametrize("key", ["idx_to_class", "class_to_idx", "class_names", "classes"])
+def test_a_config_that_only_names_classes_is_used(tmp_path: Path, key: str) -> None:
+    write_folder(tmp_path / "model", make_state(), **{key: ["a", "b"]})
+    assert read_weights(tmp_path / "model").config == {key: ["a", "b"]}
+
+
 def test_a_folder_with_a_file_of_torch(tmp_path: Path) -> None:
     torch.save(make_state(), tmp_path / "pytorch_model.bin")
     torch.save({}, tmp_path / "optimizer.pt")

@@ -23,6 +23,7 @@ from tinyvit.runtimes.artifact import (
     read_artifact,
     read_manifest,
 )
+from tinyvit.runtimes.formats.openvino_ir import OPENVINO_IR
 from tinyvit.runtimes.verify import verify
 
 SUFFIXES = [".onnx", ".xml"]
@@ -46,6 +47,13 @@ def test_onnx_is_tried_last_because_it_has_no_magic_number() -> None:
     assert names[-1] == "onnx"
     assert names[:-1] == sorted(names[:-1])
     assert {"coreml", "executorch", "litert", "onnx", "openvino-ir", "ort", "tensorrt"} == {*names}
+
+
+def test_many_comments_before_the_root_element_take_no_time() -> None:
+    comments = b"<!---->\n" * 500
+    assert OPENVINO_IR.recognizes(Path("model.xml"), b"<?xml version='1.0'?>" + comments + b"<net>")
+    assert not OPENVINO_IR.recognizes(Path("model.xml"), comments + b"<other>")
+    assert not OPENVINO_IR.recognizes(Path("model.xml"), b"<!-- <net> ")
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

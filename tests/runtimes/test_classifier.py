@@ -182,6 +182,7 @@ def test_images_that_cannot_be_read_are_errors_or_skipped(
     with pytest.raises(ImageError, match=r"bad\.jpg"):
         classifier.predict(bad_file)
     assert classifier.predict(bad_file, on_error="skip") is None
+    assert classifier.predict(bad_file.read_bytes(), on_error="skip") is None
     types = [type(result) for result in classifier.predict_each(images)]
     assert types == [list] * 5 + [ImageError] * 2 + [list] * 4
     with pytest.raises(RequestError, match="on_error"):

@@ -162,8 +162,9 @@ def gather_bias_by_rows(editor: GraphEditor, node: Node) -> None:
     import torch
 
     arguments: tuple[Any, ...] = node.args
-    table, index = editor.read_constant(arguments[0]), editor.read_constant(arguments[2])
-    if table is None or index is None or arguments[1] != 1 or table.ndim != 2:
+    table_node, axis, index_node = arguments
+    table, index = editor.read_constant(table_node), editor.read_constant(index_node)
+    if table is None or index is None or axis != 1 or table.ndim != 2:
         return
     # The table has one entry per (distance between rows, distance between columns) of two tokens.
     side = round(table.shape[1] ** 0.5)
@@ -199,7 +200,8 @@ def dequantize_bias(editor: GraphEditor, node: Node) -> None:
     import torch
 
     arguments: tuple[Any, ...] = node.args
-    integers, scales = editor.read_constant(arguments[0]), editor.read_constant(arguments[1])
+    integers_node, scales_node = arguments[:2]
+    integers, scales = editor.read_constant(integers_node), editor.read_constant(scales_node)
     if integers is None or scales is None or integers.dtype != torch.int32:
         return
     with editor.module.graph.inserting_before(node):

@@ -63,7 +63,7 @@ class ExecuTorchTarget(Target):
         TargetOption(
             "delegate",
             "Delegate that runs the network on the device (default: xnnpack, for CPUs).",
-            ("xnnpack", *_UNAVAILABLE_DELEGATES),
+            choices=("xnnpack", *_UNAVAILABLE_DELEGATES),
         ),
     )
 

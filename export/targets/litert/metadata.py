@@ -34,7 +34,7 @@ _PROCESS_UNIT_NORMALIZATION = 1
 _INITIAL_SIZE = 1024
 """Number of bytes that the builder of the flatbuffer starts with; it grows as needed."""
 
-_SLOTS = {
+_SLOT_COUNTS = {
     "ModelMetadata": 8,
     "SubGraphMetadata": 11,
     "TensorMetadata": 7,
@@ -45,7 +45,10 @@ _SLOTS = {
     "NormalizationOptions": 2,
     "Stats": 2,
 }
-"""Table of the schema -> number of slots with which the table is created here."""
+"""Table of the schema -> number of slots with which the table is created here.
+
+Each table below is written as slot -> value, and a comment names the fields in these slots.
+"""
 
 _MIN_PARSER_VERSION = "1.0.0"
 """The oldest version of the schema that has all of the fields used here."""
@@ -68,12 +71,15 @@ def make_metadata(manifest: Manifest) -> bytes:
     builder = flatbuffers.Builder(_INITIAL_SIZE)
     image, logits = _write_image(builder, manifest), _write_logits(builder)
     inputs, outputs = _write_vector(builder, [image]), _write_vector(builder, [logits])
-    graph = _write_table(builder, _SLOTS["SubGraphMetadata"], {2: inputs, 3: outputs})
+    # input_tensor_metadata, output_tensor_metadata
+    graph = _write_table(builder, _SLOT_COUNTS["SubGraphMetadata"], {2: inputs, 3: outputs})
     summary = f"{manifest.variant}, {len(manifest.labels)} classes, {manifest.precision}"
+    # name, description, license, min_parser_version
     texts = {0: manifest.model, 1: summary, 5: manifest.license, 7: _MIN_PARSER_VERSION}
     fields = _write_texts(builder, texts)
     subgraphs = _write_vector(builder, [graph])
-    root = _write_table(builder, _SLOTS["ModelMetadata"], {**fields, 3: subgraphs})
+    # subgraph_metadata
+    root = _write_table(builder, _SLOT_COUNTS["ModelMetadata"], {**fields, 3: subgraphs})
     builder.Finish(root, _FILE_IDENTIFIER)
     return bytes(builder.Output())
 
@@ -86,34 +92,49 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
         mean = [255 * value for value in preprocess.mean]
         std = [255 * value for value in preprocess.std]
     means, stds = _write_floats(builder, mean), _write_floats(builder, std)
-    options = _write_table(builder, _SLOTS["NormalizationOptions"], {0: means, 1: stds})
+    # mean, std
+    options = _write_table(builder, _SLOT_COUNTS["NormalizationOptions"], {0: means, 1: stds})
     process_unit = _write_union(
-        builder, _SLOTS["ProcessUnit"], 0, _PROCESS_UNIT_NORMALIZATION, options
+        builder,
+        _SLOT_COUNTS["ProcessUnit"],
+        slot=0,
+        kind=_PROCESS_UNIT_NORMALIZATION,
+        offset=options,
     )
-    properties = _write_table(builder, _SLOTS["ImageProperties"], {}, {0: _COLOR_SPACE_RGB})
-    content = _write_union(builder, _SLOTS["Content"], 0, _CONTENT_IMAGE_PROPERTIES, properties)
+    # color_space, which is a one-byte field
+    properties = _write_table(builder, _SLOT_COUNTS["ImageProperties"], {}, {0: _COLOR_SPACE_RGB})
+    content = _write_union(
+        builder,
+        _SLOT_COUNTS["Content"],
+        slot=0,
+        kind=_CONTENT_IMAGE_PROPERTIES,
+        offset=properties,
+    )
     lowest = [(0 - m) / s for m, s in zip(mean, std)]
     highest = [(255 - m) / s for m, s in zip(mean, std)]
     maxima, minima = _write_floats(builder, highest), _write_floats(builder, lowest)
-    stats = _write_table(builder, _SLOTS["Stats"], {0: maxima, 1: minima})
+    # max, min
+    stats = _write_table(builder, _SLOT_COUNTS["Stats"], {0: maxima, 1: minima})
     description = "RGB, " + ("normalized by the caller" if caller_normalizes else "0 to 255")
-    texts = _write_texts(builder, {0: "image", 1: description})
+    texts = _write_texts(builder, {0: "image", 1: description})  # name, description
     process_units = _write_vector(builder, [process_unit])
-    fields = {**texts, 3: content, 4: process_units, 5: stats}
-    return _write_table(builder, _SLOTS["TensorMetadata"], fields)
+    fields = {**texts, 3: content, 4: process_units, 5: stats}  # content, process_units, stats
+    return _write_table(builder, _SLOT_COUNTS["TensorMetadata"], fields)
 
 
 def _write_logits(builder: Any) -> int:
     """Write the TensorMetadata of the output, and return its offset."""
     about_labels = "Names of the classes, in the order of the logits."
-    file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})
+    file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})  # name, description
+    # type, which is a one-byte field
     labels = _write_table(
-        builder, _SLOTS["AssociatedFile"], file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS}
+        builder, _SLOT_COUNTS["AssociatedFile"], file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS}
     )
     about_logits = "One value per class; softmax turns them into probabilities."
-    texts = _write_texts(builder, {0: "logits", 1: about_logits})
+    texts = _write_texts(builder, {0: "logits", 1: about_logits})  # name, description
     files = _write_vector(builder, [labels])
-    return _write_table(builder, _SLOTS["TensorMetadata"], {**texts, 6: files})
+    # associated_files
+    return _write_table(builder, _SLOT_COUNTS["TensorMetadata"], {**texts, 6: files})
 
 
 def _write_texts(builder: Any, texts: Mapping[int, str]) -> dict[int, int]:
@@ -138,11 +159,12 @@ def _write_table(
     Returns:
         The table's offset.
     """
+    default = 0  # A field that equals the schema's default is left out of the table.
     builder.StartObject(slot_count)
     for slot, offset in offsets.items():
-        builder.PrependUOffsetTRelativeSlot(slot, offset, 0)
+        builder.PrependUOffsetTRelativeSlot(slot, offset, default)
     for slot, value in (byte_values or {}).items():
-        builder.PrependUint8Slot(slot, value, 0)
+        builder.PrependUint8Slot(slot, value, default)
     return int(builder.EndObject())
 
 

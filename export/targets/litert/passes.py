@@ -185,9 +185,11 @@ def store_constants_as_float16(model: Any, min_bytes: int) -> None:
 
     graph = model.subgraphs[0]
     float32_tensors: dict[int, int] = {}  # index of a float16 constant -> its float32 tensor
+    # The content before it is changed: several tensors may share one buffer.
+    float32_contents = [buffer.data for buffer in model.buffers]
     dequantizations = []
     for i, tensor in enumerate(list(graph.tensors)):
-        data = model.buffers[tensor.buffer].data
+        data = float32_contents[tensor.buffer]
         if tensor.type != schema.TensorType.FLOAT32 or data is None or len(data) < min_bytes:
             continue
         values = np.frombuffer(bytes(data), np.float32).astype(np.float16)

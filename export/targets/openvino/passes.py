@@ -90,7 +90,7 @@ def _grows_if_folded(node: openvino.Node) -> bool:
 
 
 def remove_identities(model: openvino.Model) -> None:
-    """Remove additions of 0 and multiplications by 1.
+    """Remove additions and subtractions of 0, and multiplications and divisions by 1.
 
     Requires: constants are folded.
     Changes: each such node is bypassed.
@@ -135,7 +135,8 @@ def merge_quantize_dequantize(model: openvino.Model) -> None:
             continue
         value, lowest, highest, *_ = quantize.input_values()
         levels = quantize.get_attributes()["levels"]
-        merged = ops.fake_quantize(value, lowest, highest, lowest, highest, levels)
+        input_range = output_range = (lowest, highest)
+        merged = ops.fake_quantize(value, *input_range, *output_range, levels)
         merged.set_friendly_name(products[0].get_friendly_name())
         for product in products:
             product.output(0).replace(merged.output(0))
@@ -183,6 +184,7 @@ def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
         quantize_readers = quantize.output(0).get_target_inputs()
         expanded = ops.reshape(tokens, make_constant(1, -1, channels), special_zero=False)
         norm.input(0).replace_source_output(expanded.output(0))
+        # The second input of MVN is the axes that are normalized: still the last one.
         norm.input(1).replace_source_output(make_constant(-1).output(0))
         norm.validate_and_infer_types()
         quantize.validate_and_infer_types()

@@ -57,7 +57,8 @@ def add_preprocessing(
     if embedded_preprocessing == "full":
         _check_resize(old_input, preprocess)
         # Shapes inside the network may contain a dynamic batch, which becomes 1.
-        model.reshape({0: [1, 3, size, size]})
+        input_index = 0
+        model.reshape({input_index: [1, 3, size, size]})
         shape = [1, -1, -1, 3]  # -1 stands for any size.
     else:
         shape = [old_input.get_partial_shape()[0], size, size, 3]

@@ -60,9 +60,10 @@ def add_resize_and_crop(image: Node, preprocess: Preprocess) -> Node:
     from openvino import opset11 as ops
 
     size = preprocess.size
-    source_size = ops.gather(ops.shape_of(image, "i64"), make_int64(1, 2), make_int64(0))
+    image_shape, height_and_width = ops.shape_of(image, "i64"), make_int64(1, 2)
+    source_size = ops.gather(image_shape, height_and_width, axis=make_int64(0))
     window = _find_window(source_size, preprocess)
-    image = ops.slice(image, window.first, window.end, make_int64(1, 1), make_int64(1, 2))
+    image = ops.slice(image, window.first, window.end, step=make_int64(1, 1), axes=make_int64(1, 2))
     is_tall = _is_tall(source_size)
     order = ops.select(is_tall, make_int64(0, 3, 2, 1), make_int64(0, 3, 1, 2))
     image = ops.transpose(image, order)
@@ -88,7 +89,7 @@ def _is_tall(source_size: Node) -> Node:
     """Compute from int64 (height, width) whether the height is resized first: bool (1,)."""
     from openvino import opset11 as ops
 
-    height, width = (ops.gather(source_size, make_int64(i), make_int64(0)) for i in (0, 1))
+    height, width = (ops.gather(source_size, make_int64(i), axis=make_int64(0)) for i in (0, 1))
     return ops.greater(height, ops.multiply(width, make_int64(TALL_ASPECT_RATIO)))
 
 
@@ -99,15 +100,15 @@ def _find_window(source_size: Node, preprocess: Preprocess) -> _Window:
     resized_size, start = _find_crop(source_size, preprocess)
     scale = ops.divide(ops.convert(source_size, "f32"), ops.convert(resized_size, "f32"))
     centers_in_crop = make_float32([np.arange(preprocess.size) + 0.5] * 2)
-    crop_start = ops.unsqueeze(ops.convert(start, "f32"), make_int64(1))
+    crop_start = ops.unsqueeze(ops.convert(start, "f32"), axes=make_int64(1))
     centers_in_resized = ops.add(centers_in_crop, crop_start)
-    centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, make_int64(1)))
+    centers = ops.multiply(centers_in_resized, ops.unsqueeze(scale, axes=make_int64(1)))
     filter_scale = ops.maximum(scale, make_float32([1]))
     radius = make_float32([FILTER_RADIUS[preprocess.interpolation]])
     # One pixel more than the filter reaches, so that rounding errors do not cut off a pixel.
     margin = ops.add(ops.multiply(filter_scale, radius), make_float32([1]))
     lowest, highest = (
-        ops.squeeze(ops.gather(centers, make_int64(i), make_int64(1)), make_int64(1))
+        ops.squeeze(ops.gather(centers, make_int64(i), axis=make_int64(1)), axes=make_int64(1))
         for i in (0, preprocess.size - 1)
     )
     first = ops.convert(ops.floor(ops.subtract(lowest, margin)), "i64")
@@ -125,7 +126,7 @@ def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
         return make_int64(size, size), make_int64(0, 0)
     resized_size = ops.divide(
         ops.multiply(source_size, make_int64(preprocess.resize)),
-        ops.reduce_min(source_size, make_int64(0), keep_dims=True),
+        ops.reduce_min(source_size, reduction_axes=make_int64(0), keep_dims=True),
     )
     return resized_size, _halve_to_even(ops.subtract(resized_size, make_int64(size)))
 
@@ -134,7 +135,7 @@ def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:
     """Compute the weight of each source pixel for each pixel of the crop, along one axis.
 
     Args:
-        axis: 0 for the height, 1 for the width, int64 (1,).
+        axis: The axis of the image: 0 for the height, 1 for the width, int64 (1,).
         window: The window of the crop.
         interpolation: A key of `FILTER_RADIUS`.
 
@@ -144,18 +145,19 @@ def _make_filter(axis: Node, window: _Window, interpolation: str) -> Node:
     from openvino import opset11 as ops
 
     first, end, center, filter_scale = (
-        ops.gather(values, axis, make_int64(0))
+        ops.gather(values, indices=axis, axis=make_int64(0))
         for values in (window.first, window.end, window.centers, window.filter_scale)
     )
-    first, end = (ops.squeeze(value, make_int64(0)) for value in (first, end))
-    pixels = ops.range(first, end, ops.constant(np.int64(1)), "i64")
+    first, end = (ops.squeeze(value, axes=make_int64(0)) for value in (first, end))
+    pixels = ops.range(first, end, step=ops.constant(np.int64(1)))
     pixels = ops.add(ops.convert(pixels, "f32"), make_float32(0.5))
     center = ops.reshape(center, make_int64(-1, 1), special_zero=False)
     distance = ops.abs(ops.divide(ops.subtract(pixels, center), filter_scale))
     evaluate = _evaluate_triangle if interpolation == "bilinear" else _evaluate_cubic
     weights = evaluate(distance)
     # Like Pillow, leave out pixels beyond the border and scale up the other weights.
-    return ops.divide(weights, ops.reduce_sum(weights, make_int64(1), keep_dims=True))
+    sums = ops.reduce_sum(weights, reduction_axes=make_int64(1), keep_dims=True)
+    return ops.divide(weights, sums)
 
 
 def _evaluate_triangle(distance: Node) -> Node:

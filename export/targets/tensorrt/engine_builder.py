@@ -24,8 +24,7 @@ MAX_DYNAMIC_BATCH = 16
 """Largest number of images per call of an engine with a dynamic batch."""
 
 _LAYER_PATTERN = re.compile(
-    r"^Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: ",
-    re.MULTILINE,
+    r"Name: (?P<name>.+?), LayerType: (?P<kind>\w+), Inputs: \[(?P<inputs>.*?)\], Constants: "
 )
 """Pattern of a line about one layer in the log of TensorRT-RTX's builder."""
 
@@ -60,8 +59,9 @@ class EngineLayer:
     def multiplies_matrices(self) -> bool:
         """Whether the layer is a matrix product or a convolution.
 
-        TensorRT generates the kernels of all other layers, including fused attention, and reports
-        them as the kind "kgen".
+        A layer of the kind "kgen" has a kernel that TensorRT generated, such as fused attention. It
+        is a matrix product only if its name contains "gemm". Layers of all other kinds are counted
+        as matrix products and convolutions.
         """
         return self.kind != "kgen" or "gemm" in self.name
 

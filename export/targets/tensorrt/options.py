@@ -24,7 +24,7 @@ TENSORRT_OPTIONS = (
         "flavor",
         "rtx: for RTX cards, built here without a GPU; classic: for Jetson and data centers, built "
         "on the device (default: the flavor that is installed).",
-        tuple(cuda.PRODUCTS),
+        choices=tuple(cuda.PRODUCTS),
     ),
     TargetOption(
         "compute",
@@ -39,7 +39,7 @@ TENSORRT_OPTIONS = (
     TargetOption(
         "version_compatible",
         "Flavor classic: whether later releases of TensorRT can open the engine (default: no).",
-        ("yes", "no"),
+        choices=("yes", "no"),
     ),
 )
 

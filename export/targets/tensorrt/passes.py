@@ -70,7 +70,7 @@ def dequantize_depthwise_weights(model: ir.Model) -> None:
             integers = _read_constant(dequantize, position=0)
             scales = _read_constant(dequantize, position=1)
             weight = integers * scales.reshape(-1, 1, 1, 1)
-            _set_constant(model, node, 1, weight.astype(np.float32))
+            _set_constant(model, node, position=1, array=weight.astype(np.float32))
             model.graph.remove(dequantize, safe=True)
 
 
@@ -119,6 +119,7 @@ def _cast_ends(model: ir.Model) -> None:
         "Cast", [image], {"to": ir.DataType.FLOAT16}, name="half/in", outputs=[float16_image]
     )
     image.replace_all_uses_with(float16_image)
+    # The line above has also replaced the input of the Cast itself.
     cast_image.replace_input_with(0, image)
     graph.insert_before(next(iter(graph)), cast_image)
     float_logits = _make_value(logits.name, ir.DataType.FLOAT, logits.shape)

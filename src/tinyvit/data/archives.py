@@ -12,7 +12,8 @@ from tinyvit.data.listing import is_ignored_name, is_image_path
 from tinyvit.errors import RequestError
 
 MAX_IMAGE_BYTES = 256 * 2**20
-"""A larger image is read as zero bytes. Decoding these gives an error that names the image."""
+"""A larger image is read as an empty bytes object, whose decoding gives an error that names the
+image."""
 
 MAX_MEMBERS = 5_000_000
 """Tar files with more members (files and folders) are refused."""
@@ -32,8 +33,8 @@ def index_tar(path: Path) -> dict[str, Callable[[], bytes]]:
 
     Returns:
         A dict, sorted by name. Its keys are the names of the images, with "/" as separator. Its
-        values are functions that read the bytes of one image from the tar file. They return zero
-        bytes if the image is too large or cannot be read.
+        values are functions that read the bytes of one image from the tar file. They return an
+        empty bytes object if the image is too large or cannot be read.
 
     Raises:
         RequestError: The file is not an uncompressed tar, has no images or too many members, or
@@ -115,7 +116,7 @@ def _follow_links(
 
 
 def _read_member(path: Path, offset: int, size: int) -> bytes:
-    """Return the bytes of one member, or zero bytes if it is too large or cannot be read."""
+    """Return the bytes of one member, or b"" if it is too large or cannot be read."""
     if size > MAX_IMAGE_BYTES:
         return b""
     try:

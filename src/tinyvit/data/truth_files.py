@@ -110,7 +110,7 @@ def _read_table(path: Path) -> list[TruthRow]:
 def _read_json(path: Path) -> list[TruthRow] | list[tuple[str, ...]]:
     """Read ImageNet-ReaL's lists of class numbers, or an object of file names and classes."""
     try:
-        # Keys that occur twice are kept, so that different classes of one file are noticed.
+        # Keys that occur twice are kept, so that different classes of one image are noticed.
         data = json.loads(_read_text(path), object_pairs_hook=tuple)
         if isinstance(data, tuple) and data:
             return parse_json_object(data)

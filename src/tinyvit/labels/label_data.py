@@ -46,7 +46,8 @@ CONTAINER_KEYS = (
 """Keys under which labels are usual. The values of several of them must agree."""
 
 _INVERSES = {"id2label": ("label2id",), "idx_to_class": ("class_to_idx",)}
-"""Maps that are ignored beside another one: Hugging Face writes incomplete ones."""
+"""For a key, the keys of inverse maps that are ignored beside it. Hugging Face writes incomplete
+inverse maps."""
 
 _KEY_AND_NAME = re.compile(r"\d{1,9}\s*[:=|;]\s*\S")
 

@@ -61,7 +61,7 @@ NAME_TITLES = frozenset(
 
 _TITLES = INDEX_TITLES | WNID_TITLES | NAME_TITLES
 _MAX_UNTITLED_COLUMNS = 3
-_TABLE_SHAPE = (
+_UNCLEAR_COLUMNS = (
     "its rows do not all have one column, or all two, and no titles tell which column has the names"
 )
 
@@ -90,7 +90,7 @@ def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -
         titles, rows = [_normalize_title(cell) for cell in rows[0]], rows[1:]
     column_count = len(titles) if titles else len(rows[0]) if rows else 1
     if any(len(row) != column_count for row in rows):
-        raise ValueError(_TABLE_SHAPE)
+        raise ValueError(_UNCLEAR_COLUMNS)
     if not rows:
         return ()
     columns = list(zip(*rows))
@@ -126,14 +126,14 @@ def _parse_columns(
     texts = [i for i in range(len(columns)) if i not in indices and i not in wnids]
     if titles is None:
         if len(columns) > _MAX_UNTITLED_COLUMNS:
-            raise ValueError(_TABLE_SHAPE)
+            raise ValueError(_UNCLEAR_COLUMNS)
     else:
         indices, wnids, texts = _choose_by_title(titles, indices, wnids, texts)
     if max(len(indices), len(wnids), len(texts)) > 1:
         if titles is None and len(columns) == 2:
             reason = "both columns have" if indices else "no column has"
             raise ValueError(f"its indices are not 0, 1, 2, ...: {reason} only numbers")
-        raise ValueError(_TABLE_SHAPE)
+        raise ValueError(_UNCLEAR_COLUMNS)
     names = columns[(texts or wnids)[0]]
     # The column of WordNet ids is also that of the names if there is no other one.
     ids = columns[wnids[0]] if wnids and texts else ("",) * len(names)

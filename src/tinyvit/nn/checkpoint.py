@@ -6,7 +6,6 @@ the paper's code, microsoft/Cream). Files of both layouts become a `Checkpoint` 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES, name_checkpoint
 from tinyvit.errors import CheckpointError
-from tinyvit.files import sha256
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
@@ -31,7 +29,7 @@ from tinyvit.nn.state_dicts import (
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
 from tinyvit.nn.weight_files import Weights, find_weight_file, read_weights
-from tinyvit.nn.weight_folders import find_weight_files
+from tinyvit.nn.weight_folders import hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import (
@@ -55,8 +53,8 @@ class Checkpoint:
         num_classes: Number of classes.
         state_dict: Weights, float32.
         layout: Naming of the keys in the file: "timm" or "official".
-        container: Key under which the file contains the state dict, such as "state_dict_ema"; ""
-            if the file itself is the state dict.
+        container: Keys under which the file contains the state dict, joined with ".", such as
+            "state_dict_ema"; "" if the file itself is the state dict.
         preprocess: The preprocessing of the training (see `tinyvit.nn.training_settings`).
         preprocess_source: Where the preprocessing comes from, such as "config.json".
         settings: The settings of the preprocessing that hold at every image size.
@@ -64,7 +62,7 @@ class Checkpoint:
         labels_source: Where the labels come from, or which assumption they are.
         notes: Sentences about what was ignored, contradictions and assumptions.
         license: License of the weights, or "unknown".
-        sha256: Hex digest of the file.
+        sha256: Hex digest of the file; of split weights, see `weight_folders.hash_weight_files`.
         windows: "scaled" if the attention biases were interpolated by `at_size`, "checkpoint" if
             the windows are those of the file.
         default_windows: What `at_size` does with the windows by default.
@@ -119,7 +117,9 @@ class Checkpoint:
         model = model.to_empty(device="cpu")
         # `to_empty` leaves the index buffers without values, and no state dict contains them. They
         # are copied from a second network, which is created on the CPU.
-        cpu_network = TinyViT(self.variant, 1, self.img_size, self.window_sizes)
+        cpu_network = TinyViT(
+            self.variant, num_classes=1, img_size=self.img_size, window_sizes=self.window_sizes
+        )
         for name, index in cpu_network.named_buffers():
             if name.startswith("bias_index"):
                 model.get_buffer(name).copy_(index)
@@ -244,7 +244,7 @@ def load_checkpoint(
         labels_source=labels_source,
         notes=(*_describe_ignored(weights), *weights.notes, *training.notes, *found.notes),
         license=license_name if isinstance(license_name, str) else "unknown",
-        sha256=_hash_files(path),
+        sha256=hash_weight_files(path),
         default_windows=training.default,
         default_windows_reason=training.reason,
     )
@@ -266,11 +266,3 @@ def _without_config_of_another_model(weights: Weights, variant: Variant) -> Weig
 def _describe_ignored(weights: Weights) -> list[str]:
     """Return a sentence for each part of the file that was left out."""
     return [f"ignored: {text}" for text in weights.ignored]
-
-
-def _hash_files(path: Path) -> str:
-    """Return the SHA-256 of the weight file; of several, that of their digests in order."""
-    digests = [sha256(file) for file in find_weight_files(path)]
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

@@ -200,14 +200,15 @@ def _find_linear_layer(pool: dict[str, StoredTensor], features: int, path: Path)
         )
     fitting = [name for name in matrices if pool[name].shape[1] == features]
     layer = matrices[0].rpartition(".")[0]
-    in_path = [
+    # Tensors of these sizes may belong to a step between the features and the logits.
+    possible_steps = [
         name
         for name, tensor in pool.items()
         if name.rpartition(".")[0] != layer
         and {features, pool[matrices[0]].shape[0]} & set(tensor.shape)
     ]
-    if len(matrices) > 1 or len(fitting) != 1 or in_path:
-        names = ", ".join(sorted({*matrices, *in_path})[:6])
+    if len(matrices) > 1 or len(fitting) != 1 or possible_steps:
+        names = ", ".join(sorted({*matrices, *possible_steps})[:6])
         raise CheckpointError(
             f"the classifier in {path} is not a single linear layer of {features} features"
             f" ({names})",
@@ -248,6 +249,6 @@ def _complete_bias(
     if weight is None or f"{classifier}.bias" in tensors:
         return tensors, []
     shape = weight.shape[:1]
-    bias = StoredTensor(shape, None, load=lambda: torch.zeros(shape))
+    bias = StoredTensor(shape, identity=None, load=lambda: torch.zeros(shape))
     note = f"the classifier {classifier} has no bias; it is assumed to be a plain linear layer"
     return {**tensors, f"{classifier}.bias": bias}, [note]

@@ -16,9 +16,23 @@ from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.nn.preprocess_sources import walk_dicts
 from tinyvit.nn.weight_files import Weights
 
-_INDEX_TO_NAME = ("id2label", "idx_to_class", "index_to_name", "idx2label", "idx_to_label")
-_NAME_TO_INDEX = ("class_to_idx", "label2id", "name_to_index", "class_to_index", "label_to_idx")
-_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map")
+_INDEX_TO_NAME = (
+    "id2label",
+    "idx_to_class",
+    "idx2class",
+    "index_to_name",
+    "idx2label",
+    "idx_to_label",
+)
+_NAME_TO_INDEX = (
+    "class_to_idx",
+    "class2idx",
+    "label2id",
+    "name_to_index",
+    "class_to_index",
+    "label_to_idx",
+)
+_KEYED_ENTRIES = (*_INDEX_TO_NAME, *_NAME_TO_INDEX, "label_map", "class_map")
 """Entries in which every name has an index. They come before lists, whose order may be another."""
 
 _LIST_ENTRIES = ("labels", "class_names", "classes", "label_names", "CLASSES")
@@ -33,7 +47,8 @@ _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 _WNID = re.compile(r"n\d{8}")
 
 _MAX_REASONS = 4
-"""Largest number of entries that were not used of which the source tells the reason."""
+"""A description of the source tells why an entry was not used for so many entries; it only counts
+the others."""
 
 _IMAGENET = {1000: "ImageNet-1k", 21841: "ImageNet-22k"}
 

@@ -27,7 +27,7 @@ _MAX_TENSOR_ELEMENTS = 4096
 """Larger tensors and arrays become None."""
 
 _MAX_TENSORS = 64
-"""Further tensors in one value become None. This is the case in the state of an optimizer."""
+"""If a value contains more tensors, as the state of an optimizer does, the others become None."""
 
 _CONTENT_ATTRIBUTES = ("_content", "_fields", "_cfg_dict", "_val")
 """Attributes with the content of settings of OmegaConf, ml_collections and mmengine."""
@@ -87,6 +87,7 @@ class _Converter:
 
     def convert_dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
         """Convert a dict; keys that are neither strings nor numbers are left out."""
+        # At the depth given for keys, nested keys are not converted any further.
         return {
             str(plain_key): self.convert(entry, depth + 1)
             for key, entry in value.items()
@@ -95,9 +96,9 @@ class _Converter:
 
     def convert_object(self, record: PickledObject, depth: int) -> Any:
         """Convert an object."""
-        tensor = self.find_numbers(record)
-        if tensor is not None:
-            return tensor()
+        read_numbers = self.make_number_reader(record)
+        if read_numbers is not None:
+            return read_numbers()
         if record.items:
             return self.convert_dict(record.items, depth)
         if record.entries:
@@ -122,7 +123,7 @@ class _Converter:
                 return self.convert(attributes[name], depth + 1)
         return self.convert_dict(attributes, depth)
 
-    def find_numbers(self, record: PickledObject) -> Callable[[], Any] | None:
+    def make_number_reader(self, record: PickledObject) -> Callable[[], Any] | None:
         """Return a function that reads a tensor, array or NumPy scalar; None for other objects."""
         if record.name.endswith("multiarray.scalar"):
             return lambda: _convert_scalar(record)
@@ -144,11 +145,12 @@ class _Converter:
             array = read_array(record)
             if array is not None and array.size <= _MAX_VALUES:
                 return array.tolist()
-        # NumPy raises SystemError for texts with numbers that are no characters.
+        # NumPy raises SystemError for texts that contain numbers beyond Unicode.
         except (ValueError, TypeError, SystemError):
             return None
         content = record.state[-1] if isinstance(record.state, tuple) and record.state else None
         entries = content if isinstance(content, list) else []
+        # At this depth, nested entries become None.
         return [self.convert(entry, _MAX_DEPTH) for entry in entries] or None
 
 

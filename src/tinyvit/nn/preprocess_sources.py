@@ -70,7 +70,8 @@ _UNRELATED = re.compile(r"optim|sched|callback|loops|scaler|rng|metric|train_(au
 """Finds keys of dicts that do not describe the evaluation of the network."""
 
 _MAX_DEPTH, _MAX_DICTS = 6, 2000
-"""Limits of the search for settings. A file from an untrusted source must not slow it down."""
+"""Largest depth of nesting, and number of dicts, in the search for settings. A file from an
+untrusted source must not slow it down."""
 
 _PAPER_NORMALIZATION = {
     "default": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -277,6 +278,7 @@ def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource
     crops = test.get("CROP") if isinstance(test, Mapping) else None
     if isinstance(crops, bool):
         settings["crop"] = "center" if crops else "squash"
+        # For a crop, the paper's code resizes the shorter side to 256/224 of the image size.
         settings["crop_pct"] = 224 / 256 if crops else 1.0
     name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
     return PreprocessSource(name, PreprocessSettings(**settings), problems)

@@ -35,6 +35,7 @@ _FILTER_ALIASES: dict[str, Interpolation] = {
 }
 
 _MAX_SIDE = 8192
+"""Larger sides of images, in pixels, are not taken for image sizes."""
 
 _SHORT_REPR = reprlib.Repr()
 # Nested lists of a hostile file may have a representation of any length.
@@ -189,7 +190,10 @@ def _read_channels(name: str, value: Any) -> Channels | None:
 
 
 def _flatten(value: Any, depth: int = 0) -> list[float]:
-    """Return the numbers in a number, a text or nested lists; at most four of them."""
+    """Return the first numbers in a number, a text or nested lists, at most five.
+
+    More than three numbers are an error of the caller, so the others do not matter.
+    """
     if isinstance(value, str):
         value = [float(part) for part in re.split(r"[\s,;/]+", value[:200].strip("()[] "))]
     if is_number(value):

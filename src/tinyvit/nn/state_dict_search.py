@@ -39,11 +39,11 @@ _FIRST_CONVOLUTION = re.compile(
 _AVERAGED = re.compile(r"(?<![a-z])ema(?![a-z])|ema_?model|model_?ema|(?<![a-z])swa|averag")
 """Occurs in the names of averaged weights, in lower case."""
 
-_CURRENT = "current_model_state"
+_CURRENT_WEIGHTS = "current_model_state"
 """Key under which Lightning's WeightAveraging saves the weights that are not averaged."""
 
 _MAX_DEPTH, _MAX_VALUES = 10, 200_000
-"""Depth and number of the values among which a state dict is searched."""
+"""Largest depth of nesting, and number, of the values among which a state dict is searched."""
 
 _MAX_MODULES = 20_000
 """Only so many parts of a pickled module are searched."""
@@ -57,7 +57,8 @@ class StateDict:
     """A mapping of tensors in a checkpoint, and the place of a TinyViT in it.
 
     Attributes:
-        container: Keys under which the mapping was found, joined with "."; "" if it is the file.
+        container: Keys under which the mapping was found, joined with "."; "" if it is the
+            whole content of the file.
         prefix: What is before the names of the network's tensors.
         tensors: All tensors of the mapping by their whole names.
     """
@@ -102,7 +103,7 @@ class StateDict:
 
     @cached_property
     def _other_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of other networks in the same mapping, except those that contain this one."""
+        """Prefixes of other networks in the same mapping; this prefix begins with none of them."""
         prefixes = _find_prefixes(self.tensors)
         return tuple(prefix for prefix in prefixes if not self.prefix.startswith(prefix))
 
@@ -155,14 +156,18 @@ def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDic
         path: The file, for error messages.
 
     Returns:
-        The chosen one, and a description of those that were left out.
+        The chosen one, and a description of the others in a tuple, which is empty if they are equal
+        to the chosen one.
 
     Raises:
         CheckpointError: Two are equally good, but not equal.
     """
     averaged = [candidate for candidate in candidates if candidate.is_averaged]
-    current = [candidate for candidate in candidates if _CURRENT not in candidate.container]
-    best = averaged or current or candidates
+    # Lightning saves the averaged weights under the key "state_dict", which does not tell this.
+    not_current = [
+        candidate for candidate in candidates if _CURRENT_WEIGHTS not in candidate.container
+    ]
+    best = averaged or not_current or candidates
     first = best[0]
     for other in best[1:]:
         if not _are_equal(first, other, path):
@@ -331,12 +336,14 @@ def _collect_parameters(
 def _find_prefixes(tensors: dict[str, StoredTensor]) -> list[str]:
     """Return what is before the name of the first convolution, for each time it occurs."""
     matches = [(name, _FIRST_CONVOLUTION.search(name)) for name in tensors]
+    # A match may begin with a period, which belongs to the prefix.
     return [name[: match.start() + match[0].startswith(".")] for name, match in matches if match]
 
 
 def _are_equal(first: StateDict, other: StateDict, path: Path) -> bool:
     """Return whether two state dicts have the same tensors."""
     tensors, other_tensors = first.network(), other.network()
+    # The values of tensors with the same identity are the same and need not be compared.
     if tensors.keys() != other_tensors.keys():
         return False
     pairs: list[tuple[StoredTensor, StoredTensor]] = [

@@ -61,7 +61,7 @@ class StoredTensor:
 def make_loaded_tensor(tensor: Tensor) -> StoredTensor:
     """Return a stored tensor whose values are already in memory."""
     problem = "has complex numbers" if tensor.is_complex() else ""
-    return StoredTensor(tuple(tensor.shape), None, load=lambda: tensor, problem=problem)
+    return StoredTensor(tuple(tensor.shape), identity=None, load=lambda: tensor, problem=problem)
 
 
 def make_stored_tensor(value: Any, read_storage: ReadStorage) -> StoredTensor | None:
@@ -142,7 +142,7 @@ def _make_from_array(array: np.ndarray[Any, Any]) -> StoredTensor:
     def load() -> Tensor:
         return torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
 
-    return StoredTensor(tuple(array.shape), None, load)
+    return StoredTensor(tuple(array.shape), identity=None, load=load)
 
 
 def _make_strided(
@@ -195,12 +195,12 @@ def _check_sizes(sizes: Any) -> tuple[int, ...]:
 
 
 def _make_unusable(shape: tuple[int, ...], problem: str) -> StoredTensor:
-    """Return a tensor whose values cannot be used."""
+    """Return a tensor whose values cannot be used; `shape` is () if it is not known."""
 
     def load() -> Tensor:
         raise ValueError(f"a tensor {problem}")
 
-    return StoredTensor(shape, None, load, problem)
+    return StoredTensor(shape, identity=None, load=load, problem=problem)
 
 
 def _make_from_inner(args: tuple[Any, ...], read_storage: ReadStorage) -> StoredTensor:
@@ -256,7 +256,8 @@ _BUILDERS: dict[str, Callable[[tuple[Any, ...], ReadStorage], StoredTensor]] = {
     "_rebuild_meta_tensor_no_storage": lambda a, read: _make_unusable((), "has no values (meta)"),
     "_rebuild_wrapper_subclass": lambda a, read: _make_from_wrapper(a[0].name, a, None, read),
 }
-"""For each function of torch._utils that creates a tensor, a function of its arguments."""
+"""For each function of torch._utils that creates a tensor, a function of its arguments `a`. Those
+of _rebuild_tensor and its versions begin with storage, offset, shape and strides."""
 
 
 def _find_dtype(record: Any) -> torch.dtype:

@@ -19,12 +19,9 @@ from typing import Any, BinaryIO
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.file_formats import explain_pickle, explain_zip
+from tinyvit.nn.pickle_machine import read_pickle
 from tinyvit.nn.pickle_names import DangerousNameError
-from tinyvit.nn.pickle_records import (
-    Pickle,
-    PickleRecordError,
-    read_pickle,
-)
+from tinyvit.nn.pickle_records import Pickle, PickleRecordError
 from tinyvit.nn.stored_tensors import ReadStorage, find_item_size
 
 MAX_BYTES = 8 * 2**30
@@ -55,20 +52,21 @@ _DAMAGED_ERRORS = (
 
 
 @dataclass(frozen=True)
-class TorchFile:
-    """A file of `torch.save` of which the pickle is read.
+class FileContent:
+    """The content of a checkpoint file, whose tensors are read when they are needed.
 
     Attributes:
-        content: The tree of records (see `tinyvit.nn.pickle_records`).
+        root: For a file of `torch.save`, the tree of records (see `tinyvit.nn.pickle_records`). For
+            other files, a dict of `StoredTensor` by name.
         read_storage: Returns the bytes of the storage with this key; raises CheckpointError if they
             are damaged or missing.
     """
 
-    content: Any
+    root: Any
     read_storage: ReadStorage
 
 
-def read_torch_file(path: Path, is_zip: bool) -> TorchFile:
+def read_torch_file(path: Path, is_zip: bool) -> FileContent:
     """Read a file of `torch.save`.
 
     Args:
@@ -89,7 +87,7 @@ def make_damaged_error(path: Path) -> CheckpointError:
     return CheckpointError(f"{path} is a damaged or truncated torch file", "download it again")
 
 
-def _read_archive(path: Path) -> TorchFile:
+def _read_archive(path: Path) -> FileContent:
     """Read a zip archive of torch."""
     try:
         # It stays open as long as the result is used. Opening it for each tensor takes long.
@@ -121,7 +119,7 @@ def _read_archive(path: Path) -> TorchFile:
     if f"{root}byteorder" in entries and read_entry(f"{root}byteorder").strip() == b"big":
         raise CheckpointError(f"{path} has big-endian numbers", SAVE_STATE_DICT)
     content = _read_pickle(io.BytesIO(read_entry(pickle_name)), path)
-    return TorchFile(
+    return FileContent(
         content.root, lru_cache(maxsize=4)(lambda key: read_entry(f"{root}data/{key}"))
     )
 
@@ -160,7 +158,7 @@ def _read_pickle(file: BinaryIO, path: Path) -> Pickle:
         raise make_damaged_error(path) from error
 
 
-def _read_old_format(path: Path) -> TorchFile:
+def _read_old_format(path: Path) -> FileContent:
     """Read a file of a version of torch before 1.6.
 
     It consists of five pickles (a magic number, the version of the format, facts about the machine,
@@ -182,7 +180,7 @@ def _read_old_format(path: Path) -> TorchFile:
             positions = _find_positions(file, keys, item_sizes)
         except _DAMAGED_ERRORS as error:
             raise make_damaged_error(path) from error
-    return TorchFile(content.root, _make_position_reader(path, positions))
+    return FileContent(content.root, _make_position_reader(path, positions))
 
 
 def _make_position_reader(path: Path, positions: dict[str, tuple[int, int]]) -> ReadStorage:
@@ -211,10 +209,13 @@ def _find_positions(
     Raises:
         ValueError: The file is damaged.
     """
-    end = file.seek(0, io.SEEK_CUR)
+    end = file.tell()
     file_bytes = file.seek(0, io.SEEK_END)
     positions = {}
-    for key in map(str, keys):
+    for key in keys:
+        if not isinstance(key, (str, int)):
+            raise ValueError("the key of a storage is not a text")
+        key = str(key)
         file.seek(end)
         (count,) = struct.unpack("<q", file.read(8))
         start, size_bytes = end + 8, count * item_sizes[key]

@@ -180,10 +180,11 @@ def _find_architecture(weights: Weights) -> Variant | None:
 
 
 def _complete_crop(settings: PreprocessSettings, default: Preprocess) -> PreprocessSettings:
-    """Fill in the crop that timm uses for a variant, which does not depend on the image size."""
+    """Fill in the crop of timm's model of a variant, which is the same at every image size."""
     crop_pct = settings.crop_pct
     if crop_pct is None:
-        crop_pct = {224: 0.95}.get(default.size, 1.0)
+        # timm has 0.95 for the variants that were released for 224 pixels, 1 for the larger ones.
+        crop_pct = 0.95 if default.size == 224 else 1.0
     return replace(settings, crop=settings.crop or default.crop, crop_pct=crop_pct)
 
 

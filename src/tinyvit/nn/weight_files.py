@@ -35,7 +35,7 @@ from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
-    TorchFile,
+    FileContent,
     make_damaged_error,
     read_torch_file,
 )
@@ -48,7 +48,7 @@ _PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
 _START_BYTES = 512
 """Number of bytes at the start of a file from which its format is recognized."""
 
-_COUNTERS = ("total_ops", "total_params")
+_OPERATION_COUNTERS = ("total_ops", "total_params")
 """Names of the tensors that thop.profile adds to every layer."""
 
 _MMPRETRAIN_NAMES = (
@@ -60,11 +60,10 @@ _MMPRETRAIN_NAMES = (
 """Regular expressions for parts of MMPretrain's names, and the corresponding parts of the paper's
 names (mmpretrain/models/backbones/tinyvit.py)."""
 
-
 _MIN_TENSORS = 11
-"""A dict with this many tensors is a state dict."""
+"""A value with at least this many tensors is a state dict and not metadata."""
 
-_UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_COUNTERS)
+_UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_OPERATION_COUNTERS)
 """Endings of the names of tensors that the model computes, or that inference does not use."""
 
 
@@ -142,7 +141,7 @@ def find_weight_file(path: Path) -> Path:
     return find_weight_files(path)[0]
 
 
-def _read_file(path: Path) -> tuple[TorchFile, dict[str, Any]]:
+def _read_file(path: Path) -> tuple[FileContent, dict[str, Any]]:
     """Read a file; return its content, and the metadata of a safetensors file."""
     start = _read_start(path)
     if start.startswith((_ZIP_START, *_PICKLE_STARTS)):
@@ -175,7 +174,7 @@ def _read_start(path: Path) -> bytes:
     return start
 
 
-def _read_safetensors(path: Path) -> tuple[TorchFile, dict[str, Any]]:
+def _read_safetensors(path: Path) -> tuple[FileContent, dict[str, Any]]:
     """Read the names and shapes in a file in safetensors format, and its metadata."""
     try:
         from safetensors import SafetensorError, safe_open
@@ -191,26 +190,26 @@ def _read_safetensors(path: Path) -> tuple[TorchFile, dict[str, Any]]:
         raise CheckpointError(
             f"{path} is a damaged or truncated safetensors file ({error})", "download it again"
         ) from error
-    return TorchFile(content, _read_no_storage), metadata
+    return FileContent(content, _read_no_storage), metadata
 
 
 def _read_no_storage(key: str) -> bytes:
-    """Refuse to read a storage: no storage is outside of tensors that are loaded."""
+    """Raise ValueError. The tensors of such files have no storages outside of themselves."""
     raise ValueError(f"no storage {key}")
 
 
-def _read_parts(files: tuple[Path, ...]) -> tuple[TorchFile, dict[str, Any]]:
+def _read_parts(files: tuple[Path, ...]) -> tuple[FileContent, dict[str, Any]]:
     """Read a state dict that is split into several files."""
     joined: dict[str, StoredTensor] = {}
     for file in files:
         content, _ = _read_file(file)
         try:
-            tensors = collect_tensors(content.content, content.read_storage)
+            tensors = collect_tensors(content.root, content.read_storage)
         except ValueError as error:
             raise make_damaged_error(file) from error
         # Storages of different files may have the same key.
         joined.update({name: replace(value, identity=None) for name, value in tensors.items()})
-    return TorchFile(joined, _read_no_storage), {}
+    return FileContent(joined, _read_no_storage), {}
 
 
 def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
@@ -224,13 +223,13 @@ def _parse_metadata(metadata: Mapping[str, str]) -> dict[str, Any]:
     return parsed
 
 
-def _find_state_dict(content: TorchFile, path: Path) -> tuple[StateDict, tuple[str, ...]]:
+def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple[str, ...]]:
     """Find the state dict with the network; describe other networks, which are left out."""
-    candidates = find_state_dicts(content.content, content.read_storage, path)
+    candidates = find_state_dicts(content.root, content.read_storage, path)
     if not candidates:
-        entries = content.content if isinstance(content.content, dict) else {}
+        entries = content.root if isinstance(content.root, dict) else {}
         names = ", ".join(str(key)[:80] for key in list(entries)[:5])
-        top_level = names or _describe_type(content.content)
+        top_level = names or _describe_type(content.root)
         raise CheckpointError(
             f"{path} contains no state dict (top level: {top_level})", SAVE_STATE_DICT
         )
@@ -295,9 +294,9 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
     return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
 
 
-def _read_metadata(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
+def _read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
     """Return all values at the top level of a file, except state dicts and modules."""
-    root = content.content
+    root = content.root
     entries = root
     if isinstance(root, PickledObject):
         attributes = root.state if isinstance(root.state, dict) else {}
@@ -315,16 +314,16 @@ def _read_metadata(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
     return {key: value for key, value in metadata.items() if value is not None}
 
 
-def _is_state_dict(value: Any, content: TorchFile) -> bool:
+def _is_state_dict(value: Any, content: FileContent) -> bool:
     """Return whether a value is a module or a state dict, which is not metadata."""
     if not isinstance(value, (dict, PickledObject)):
         return False
     return is_module(value) or len(collect_tensors(value, content.read_storage)) >= _MIN_TENSORS
 
 
-def _read_module_settings(content: TorchFile, state_dict: StateDict) -> dict[str, Any]:
+def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
     """Return the settings that timm keeps in the network itself, if a whole model was saved."""
-    module = find_module(content.content, state_dict)
+    module = find_module(content.root, state_dict)
     attributes = module.state if module is not None else {}
     return {
         name: make_plain(attributes[name], content.read_storage)

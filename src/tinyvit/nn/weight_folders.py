@@ -22,8 +22,19 @@ _SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 _OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """Beginnings of the names of files that trainers write beside the weights."""
 
-_CONFIG_KEYS = ("architecture", "pretrained_cfg", "id2label", "num_classes", "model_args")
-"""A config.json with one of these keys describes a model of timm or Hugging Face."""
+_CONFIG_KEYS = (
+    "architecture",
+    "pretrained_cfg",
+    "num_classes",
+    "model_args",
+    "id2label",
+    "idx_to_class",
+    "class_to_idx",
+    "class_names",
+    "label_names",
+    "classes",
+)
+"""A config.json with one of these keys describes a model of an image classifier."""
 
 _MAX_CONFIG_BYTES = 16 * 2**20
 _MAX_FILES = 1000
@@ -101,14 +112,13 @@ def hash_weight_files(path: Path) -> str:
         path: A checkpoint file or a folder.
 
     Returns:
-        The hex digest of the file with the weights; if there are several, the digest of the lines
-        "digest  name", as the command sha256sum writes them.
+        The hex digest of the file with the weights. If the weights are split into several files, it
+        is the digest of their hex digests, joined in the order of the file names.
     """
-    files = find_weight_files(path)
-    if len(files) == 1:
-        return sha256(files[0])
-    lines = "".join(f"{sha256(file)}  {file.name}\n" for file in files)
-    return hashlib.sha256(lines.encode()).hexdigest()
+    digests = [sha256(file) for file in find_weight_files(path)]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def _find_snapshot(path: Path) -> Path:

@@ -282,6 +282,19 @@ def test_only_large_constants_become_float16(files: dict[str, Path]) -> None:
     assert dequantizations == len(changed)
 
 
+def test_tensors_that_share_a_buffer_become_float16_with_equal_values() -> None:
+    values = np.linspace(-2, 2, 16, dtype=np.float32)
+    model, graph, buffer = schema.ModelT(), schema.SubGraphT(), schema.BufferT()
+    buffer.data = values.view(np.uint8)
+    model.buffers, model.subgraphs, model.operatorCodes = [buffer], [graph], []
+    graph.operators, graph.tensors = [], [schema.TensorT(), schema.TensorT()]
+    for tensor in graph.tensors:
+        tensor.shape, tensor.type, tensor.buffer = [16], schema.TensorType.FLOAT32, 0
+    store_constants_as_float16(model, min_bytes=1)
+    assert find_float16_tensors(model) == {0, 1}
+    assert np.array_equal(buffer.data.view(np.float16), values.astype(np.float16))
+
+
 def find_float16_tensors(model: Any) -> set[int]:
     tensors = enumerate(model.subgraphs[0].tensors)
     return {i for i, tensor in tensors if tensor.type == schema.TensorType.FLOAT16}

@@ -1,0 +1,343 @@
+"""Reading of pickles as plain records, without importing or calling anything that they name.
+
+A pickle is a program for a small stack machine. `read_pickle` runs this machine, but where Python
+would import a class or call a function, it only records the name and the arguments. The result is a
+tree of plain Python values and of the records in `tinyvit.nn.pickle_records`.
+"""
+
+from __future__ import annotations
+
+import pickletools
+import struct
+from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import Any, BinaryIO
+
+from tinyvit.nn.pickle_names import DangerousNameError, check_pickled_name
+from tinyvit.nn.pickle_records import (
+    Pickle,
+    PickledName,
+    PickledObject,
+    PickleRecordError,
+    StoredStorage,
+)
+
+_MAX_OPERATIONS = 10_000_000
+"""A longer pickle is refused. The largest training checkpoints observed have 200,000 operations."""
+
+_MAX_INTEGER_BITS = 2048
+"""A larger integer is refused, because computing with it can take long."""
+
+_MAX_COPIED_BYTES = 512 * 2**20
+"""A pickle whose operations copy more than this is refused: texts in characters, containers in
+bytes of memory. An operation of few bytes can copy a large value, which the pickle has only once,
+and joining a text with itself again and again would double it each time."""
+
+_MAX_ENTRY_BYTES = 104
+"""Largest memory of an entry of a copied dict (without its key and value); lists need less."""
+
+_MAX_KEY_LENGTH = 16
+"""A longer tuple is not accepted as the key of a dict, because hashing it can take long."""
+
+
+class _Mark:
+    """The object on the stack at which the arguments of an operation begin."""
+
+
+def read_pickle(file: BinaryIO) -> Pickle:
+    """Read one pickle from the current position of a file.
+
+    Args:
+        file: A binary file. Afterwards, its position is after the pickle.
+
+    Returns:
+        The content.
+
+    Raises:
+        PickleRecordError: The pickle is damaged, or cannot be represented.
+        DangerousNameError: The pickle names a function that could run code.
+    """
+    machine = _Machine()
+    try:
+        for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+            if count > _MAX_OPERATIONS:
+                raise PickleRecordError("it is too long")
+            machine.run(operation.name, argument)
+        return Pickle(machine.pop(), tuple(machine.storages))
+    except (PickleRecordError, DangerousNameError):
+        raise
+    # genops raises ValueError or struct.error for damaged data. The others come from operations
+    # whose arguments have another type or number than expected.
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, struct.error) as error:
+        raise PickleRecordError(f"it is damaged ({error})") from error
+    except (OverflowError, MemoryError, EOFError, RecursionError) as error:
+        raise PickleRecordError(f"it is damaged ({type(error).__name__})") from error
+
+
+class _Machine:
+    """The stack machine that runs a pickle."""
+
+    def __init__(self) -> None:
+        self.stack: list[Any] = []
+        self.memo: dict[int, Any] = {}
+        self.storages: list[StoredStorage] = []
+        self.copied_bytes = 0
+
+    def run(self, name: str, argument: Any) -> None:
+        """Run one operation, by its name in `pickletools`."""
+        if name in _LITERALS:
+            if isinstance(argument, int) and argument.bit_length() > _MAX_INTEGER_BITS:
+                raise PickleRecordError("it contains a very large integer")
+            self.stack.append(argument)
+        elif name in _CONSTANTS:
+            self.stack.append(_CONSTANTS[name]())
+        elif name in _OPERATIONS:
+            _OPERATIONS[name](self, argument)
+        elif name not in _IGNORED:
+            raise PickleRecordError(f"it contains the operation {name}")
+
+    def pop(self) -> Any:
+        """Remove and return the value on top of the stack."""
+        value = self.stack.pop()
+        if value is _Mark:
+            raise PickleRecordError("it is damaged (a mark instead of a value)")
+        return value
+
+    def pop_mark(self) -> list[Any]:
+        """Remove the values down to the last mark and return them."""
+        values: list[Any] = []
+        while (value := self.stack.pop()) is not _Mark:
+            values.append(value)
+        return values[::-1]
+
+    def discard_to_mark(self) -> None:
+        """Remove the values down to the last mark."""
+        self.pop_mark()
+
+    def pop_many(self, count: int) -> list[Any]:
+        """Remove several values from the stack and return them, the lowest first."""
+        return [self.pop() for _ in range(count)][::-1]
+
+    def add_name(self, name: str) -> None:
+        """Put a class or function on the stack.
+
+        Args:
+            name: Its module and its name, separated by a space, such as "torch FloatStorage".
+        """
+        self.stack.append(PickledName(check_pickled_name(name)))
+
+    def add_stack_name(self) -> None:
+        """Put the class or function on the stack whose module and name are on the stack."""
+        module, name = self.pop_many(2)
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise PickleRecordError("it names a class or function by something that is not a text")
+        self.count_copy(len(module) + len(name))
+        self.add_name(f"{module} {name}")
+
+    def count_copy(self, size_bytes: int) -> None:
+        """Count a copy of this size; raise PickleRecordError if all copies are too large."""
+        self.copied_bytes += size_bytes
+        if self.copied_bytes > _MAX_COPIED_BYTES:
+            raise PickleRecordError("its operations copy too much")
+
+    def call_top(self) -> None:
+        """Call the function on the stack with the arguments above it."""
+        args = self.pop()
+        self.add_call(args, self.pop())
+
+    def create_with_keywords(self) -> None:
+        """Create an object of the class on the stack from the arguments above it.
+
+        The keyword arguments, which are on top, are dropped.
+        """
+        self.pop()
+        self.call_top()
+
+    def add_call(self, args: tuple[Any, ...], function: Any) -> None:
+        """Put the result of a call or of the creation of an object on the stack."""
+        if not isinstance(args, tuple):
+            raise PickleRecordError("it calls a function with something that is not a tuple")
+        if isinstance(function, PickledName):
+            self.count_copy(_measure_copy(function.name, args))
+            self.stack.append(_record_call(function.name, args))
+        elif isinstance(function, PickledObject):
+            self.stack.append(PickledObject(function.name, args))
+        else:
+            raise PickleRecordError("it calls something that is not a function")
+
+    def set_state(self, state: Any) -> None:
+        """Set the attributes of the object on top of the stack."""
+        target = self.stack[-1]
+        if isinstance(target, PickledObject):
+            target.state = state
+        # Attributes of other objects, such as `_metadata` of a state dict, are not needed.
+
+    def set_items(self, values: list[Any]) -> None:
+        """Set items of the dict on top of the stack, from alternating keys and values."""
+        target = self.stack[-1]
+        items = target.items if isinstance(target, PickledObject) else target
+        if type(items) is not dict:
+            raise PickleRecordError("it sets items of something that is not a dict")
+        items.update(_make_dict(values))
+
+    def extend(self, values: list[Any]) -> None:
+        """Append values to the list on top of the stack."""
+        target = self.stack[-1]
+        entries = target.entries if isinstance(target, PickledObject) else target
+        if type(entries) is not list:
+            raise PickleRecordError("it appends to something that is not a list")
+        entries.extend(values)
+
+    def add_instance(self, values: list[Any]) -> None:
+        """Put an object on the stack, from its class and arguments."""
+        self.add_call(tuple(values[1:]), values[0])
+
+    def add_instance_of(self, name: str) -> None:
+        """Put an object on the stack, from the name of its class and the arguments on the stack."""
+        args = self.pop_mark()
+        self.add_name(name)
+        self.add_instance([self.pop(), *args])
+
+
+def _make_dict(values: list[Any]) -> dict[Any, Any]:
+    """Create a dict from alternating keys and values."""
+    for key in values[::2]:
+        is_short = isinstance(key, tuple) and len(key) <= _MAX_KEY_LENGTH
+        if isinstance(key, (list, dict)) or (isinstance(key, tuple) and not is_short):
+            raise PickleRecordError("it has a dict with unusual keys")
+        if isinstance(key, tuple) and any(isinstance(part, (tuple, list, dict)) for part in key):
+            raise PickleRecordError("it has a dict with unusual keys")
+    return dict(zip(values[::2], values[1::2]))
+
+
+def _measure_copy(name: str, args: tuple[Any, ...]) -> int:
+    """Return an upper bound for the size of what `_record_call` copies of the arguments."""
+    if name == "_codecs.encode" or name.startswith("pathlib."):
+        return sum(len(part) + 1 for part in args if isinstance(part, str))
+    entry_count = sum(len(part) for part in args if isinstance(part, (list, tuple, dict)))
+    return _MAX_ENTRY_BYTES * entry_count
+
+
+def _record_call(name: str, args: tuple[Any, ...]) -> Any:
+    """Return the plain value of a call of a known harmless function, else a record of the call."""
+    if name in _CONTAINER_TYPES:
+        return _CONTAINER_TYPES[name](list(args))
+    if name in ("copyreg._reconstructor", "copyreg.__newobj__"):
+        class_name = args[0].name
+        # The third argument of _reconstructor is the content of a subclass of dict or list.
+        content = args[2] if name == "copyreg._reconstructor" and len(args) > 2 else None
+        items = dict(content) if type(content) is dict else {}
+        entries = list(content) if type(content) is list else []
+        return PickledObject(class_name, (), items, entries)
+    if name == "_codecs.encode":
+        return args[0].encode("latin-1")
+    if name.startswith("pathlib.") and all(isinstance(part, str) for part in args):
+        return "\\".join(args) if "Windows" in name else str(PurePosixPath(*args))
+    return PickledObject(name, args)
+
+
+def _copy_list(args: list[Any]) -> list[Any]:
+    """Return the entries that are given to a constructor of list, set or tuple."""
+    return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
+
+
+def _copy_dict(args: list[Any]) -> dict[Any, Any]:
+    """Return the items that are given to a constructor of a dict, as a dict or as pairs."""
+    content = args[0] if args else None
+    if isinstance(content, dict):
+        return dict(content)
+    pairs = content if isinstance(content, (list, tuple)) else []
+    if any(len(pair) != 2 for pair in pairs):
+        raise PickleRecordError("it creates a dict from something that is not pairs")
+    return _make_dict([part for pair in pairs for part in pair])
+
+
+def _load_persistent(machine: _Machine, argument: Any) -> None:
+    """Put the storage or class with a persistent id on the stack."""
+    identifier = machine.pop()
+    if not isinstance(identifier, tuple) or len(identifier) < 2:
+        raise PickleRecordError("it refers to something outside that is not a storage")
+    kind = identifier[0].decode() if isinstance(identifier[0], bytes) else identifier[0]
+    if kind == "module":  # old files of whole models contain the source code of classes
+        machine.stack.append(identifier[1])
+        return
+    if kind != "storage" or not isinstance(identifier[1], PickledName):
+        raise PickleRecordError("it refers to something outside that is not a storage")
+    # Texts of nested containers can be of any length.
+    if not isinstance(identifier[2], (str, int, bytes)):
+        raise PickleRecordError("it has a storage whose key is not a text")
+    # Old versions of torch write (key, offset, size) of a storage that is a part of another.
+    view = identifier[5] if len(identifier) > 5 else None
+    offset = view[1] if view else 0
+    storage = StoredStorage(identifier[1].name, str(identifier[2]), offset)
+    machine.storages.append(storage)
+    machine.stack.append(storage)
+
+
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "STRING", "BINSTRING"),
+    *("SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE"),
+    *("SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "FLOAT", "BINFLOAT"),
+}
+"""Operations that put their argument on the stack."""
+
+_CONSTANTS: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
+    "MARK": lambda: _Mark,
+}
+"""Operations without arguments that put a value on the stack. A set is represented by a list."""
+
+_IGNORED = {"PROTO", "STOP", "FRAME", "READONLY_BUFFER"}
+
+_CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
+    "collections.OrderedDict": _copy_dict,
+    "collections.Counter": _copy_dict,
+    "collections.defaultdict": lambda args: {},
+    "builtins.dict": _copy_dict,
+    "builtins.list": _copy_list,
+    "builtins.set": _copy_list,
+    "builtins.frozenset": _copy_list,
+    "builtins.tuple": lambda args: tuple(_copy_list(args)),
+    "torch.Size": lambda args: tuple(_copy_list(args)),
+}
+
+_OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
+    "APPEND": lambda m, _: m.extend([m.pop()]),
+    "APPENDS": lambda m, _: m.extend(m.pop_mark()),
+    "ADDITEMS": lambda m, _: m.extend(m.pop_mark()),
+    "LIST": lambda m, _: m.stack.append(m.pop_mark()),
+    "FROZENSET": lambda m, _: m.stack.append(m.pop_mark()),
+    "TUPLE": lambda m, _: m.stack.append(tuple(m.pop_mark())),
+    "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop_many(1))),
+    "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop_many(2))),
+    "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop_many(3))),
+    "DICT": lambda m, _: m.stack.append(_make_dict(m.pop_mark())),
+    "SETITEM": lambda m, _: m.set_items(m.pop_many(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
+    "POP": lambda m, _: m.stack.__delitem__(-1),
+    "POP_MARK": lambda m, _: m.discard_to_mark(),
+    "DUP": lambda m, _: m.stack.append(m.stack[-1]),
+    "GET": lambda m, index: m.stack.append(m.memo[index]),
+    "BINGET": lambda m, index: m.stack.append(m.memo[index]),
+    "LONG_BINGET": lambda m, index: m.stack.append(m.memo[index]),
+    "PUT": lambda m, index: m.memo.__setitem__(index, m.stack[-1]),
+    "BINPUT": lambda m, index: m.memo.__setitem__(index, m.stack[-1]),
+    "LONG_BINPUT": lambda m, index: m.memo.__setitem__(index, m.stack[-1]),
+    "MEMOIZE": lambda m, _: m.memo.__setitem__(len(m.memo), m.stack[-1]),
+    "GLOBAL": lambda m, name: m.add_name(name),
+    "STACK_GLOBAL": lambda m, _: m.add_stack_name(),
+    "REDUCE": lambda m, _: m.call_top(),
+    "NEWOBJ": lambda m, _: m.call_top(),
+    "NEWOBJ_EX": lambda m, _: m.create_with_keywords(),
+    "OBJ": lambda m, _: m.add_instance(m.pop_mark()),
+    "INST": lambda m, name: m.add_instance_of(name),
+    "BUILD": lambda m, _: m.set_state(m.pop()),
+    "BINPERSID": _load_persistent,
+}
+"""All other operations: functions of the machine and of the argument of the operation."""
