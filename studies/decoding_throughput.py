@@ -95,6 +95,7 @@ def make_jpegs(count: int) -> list[bytes]:
 
 def _run(args: argparse.Namespace) -> int:
     jpegs = make_jpegs(args.images)
+    # `partial(bytes, jpeg)` is a function that returns the content of the file.
     samples = [Sample(name="", classes=(), get_source=partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
         size = classifier.preprocess.size

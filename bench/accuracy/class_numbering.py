@@ -28,8 +28,9 @@ def check_class_numbering(
     Args:
         truths: The correct class numbers of each image, as the data states them. Images with
             several correct classes are not used.
-        predicted: The predicted class of each image; None if the image could not be read.
-        class_count: Number of classes of the model.
+        predicted: The class number of each image's predicted class; None if the image could not be
+            read.
+        class_count: Number of possible class numbers, which count from 0.
 
     Returns:
         A sentence if another numbering fits far better, otherwise nothing.

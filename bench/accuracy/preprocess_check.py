@@ -83,7 +83,7 @@ def list_candidates(
             channel order can be varied; with "normalize" the mean and standard deviation cannot;
             with "host" all can.
     """
-    candidates = [PreprocessCandidate("red and blue exchanged", own, "bgr")]
+    candidates = [PreprocessCandidate("red and blue exchanged", own, channels="bgr")]
     if embedded_preprocessing == "full":
         return candidates
     others: dict[str, Preprocess] = {}

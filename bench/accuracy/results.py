@@ -45,8 +45,8 @@ def make_accuracy_result(
         raise RequestError("none of the images can be read", "check the files in --data")
     ranked_classes = _rank_classes(evaluation, readable)
     truths = [evaluation.truths[i] for i in readable]
-    is_top1_correct = top_k_correct(ranked_classes, truths, 1)
-    is_top5_correct = top_k_correct(ranked_classes, truths, 5)
+    is_top1_correct = top_k_correct(ranked_classes, truths, k=1)
+    is_top5_correct = top_k_correct(ranked_classes, truths, k=5)
     top1_count, top5_count = int(is_top1_correct.sum()), int(is_top5_correct.sum())
     scores = np.array([evaluation.predictions[i].score for i in readable])
     classified_count = len(readable)

@@ -125,7 +125,7 @@ def run_process(
                 "check whether it is installed",
             ) from error
         output, has_timed_out = _read_output(process, timeout_s)
-        _require_limits(command, device_name, output, timeout_s if has_timed_out else None)
+        _require_within_limits(command, device_name, output, timeout_s if has_timed_out else None)
         stderr_bytes = stderr.seek(0, io.SEEK_END)
         stderr.seek(max(0, stderr_bytes - _MAX_ERROR_BYTES))
         return CompletedCommand(
@@ -135,7 +135,7 @@ def run_process(
         )
 
 
-def _require_limits(
+def _require_within_limits(
     command: Sequence[str], device_name: str, output: bytes, exceeded_timeout_s: float | None
 ) -> None:
     """Raise RequestError if the output is too long, or if a time limit was exceeded."""

@@ -131,7 +131,7 @@ class _ProfiledModel:
         self._call("CreateModelFromFile", self._environment, path.encode(), ctypes.byref(model))
         self._call("CreateOptions", ctypes.byref(options))
         self._call("SetOptionsHardwareAccelerators", options, _CPU)
-        # LiteRT frees the text with the given function, so that C's malloc must have allocated it.
+        # LiteRT frees the text with the given function, so C's malloc must have allocated it.
         libc = ctypes.CDLL(None)
         libc.strdup.restype = ctypes.c_void_p
         text = ctypes.c_void_p(libc.strdup(b"enable_profiling = true\n"))

@@ -23,7 +23,8 @@ class LatencyRatio:
     """The latency per image of an artifact, divided by that of a reference.
 
     Attributes:
-        reference: Path of the reference artifact, or name of the baseline.
+        reference: Path of the reference artifact, followed by its engine, threads and batch if the
+            same file is compared with other options; or name of the baseline.
         median: The estimate of the ratio, which is a median; below 1 if the artifact is faster than
             the reference.
         low: Lower end of the 95% confidence interval.
@@ -140,7 +141,8 @@ class LatencyResult:
         p99_limit_ms: Limit of the 99th percentile, from the option --p99-ms. With a limit,
             `queries_per_s` is the highest rate at which the 99th percentile is below the limit.
             None if the option was not given.
-        ratio: Latency divided by that of the record's first artifact; None for the first artifact.
+        ratio: Latency per image divided by that of the record's first result. None for the first
+            result, in the server scenario, and on Android.
         cold_start: Time and memory that a new process needs for one inference; None if not
             measured.
         stages_ms: Median time of each stage between the bytes of an image file and the predicted

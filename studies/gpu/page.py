@@ -85,7 +85,7 @@ def _write_page(arguments: argparse.Namespace) -> int:
 
 
 def _format_steps(rows: list[_Row]) -> str:
-    """Format the duration and the memory of training steps, with each source of the teacher."""
+    """Format the time and memory of each kind of training step (no teacher, store, in the loop)."""
     body = []
     for row in _select_measured_rows(rows):
         for kind, result in row["kinds"].items():
@@ -183,7 +183,7 @@ def _select_measured_rows(rows: list[_Row]) -> list[_Row]:
 
 
 def _index_by_batch(row: _Row) -> dict[str, _Row]:
-    """Return the results of a row that has one for each batch size, such as "batch_16"."""
+    """Return batch size -> results, which the row contains under keys such as "batch_16"."""
     prefix = "batch_"
     return {key[len(prefix) :]: value for key, value in row.items() if key.startswith(prefix)}
 

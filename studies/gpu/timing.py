@@ -32,11 +32,11 @@ def use_precision(precision: Precision) -> Iterator[None]:
     """
     previous = _read_tf32_settings()
     is_allowed = precision == "tf32"
-    _allow_tf32((is_allowed, is_allowed))
+    _apply_tf32_settings((is_allowed, is_allowed))
     try:
         yield
     finally:
-        _allow_tf32(previous)
+        _apply_tf32_settings(previous)
 
 
 def _read_tf32_settings() -> tuple[bool, bool]:
@@ -45,7 +45,7 @@ def _read_tf32_settings() -> tuple[bool, bool]:
     return matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
-def _allow_tf32(settings: tuple[bool, bool]) -> None:
+def _apply_tf32_settings(settings: tuple[bool, bool]) -> None:
     """Apply a result of `_read_tf32_settings`."""
     matmul: Any = torch.backends.cuda.matmul
     matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = settings
