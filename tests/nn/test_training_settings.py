@@ -310,8 +310,8 @@ def test_two_sources_that_disagree_are_reported(save: Save, tmp_path: Path) -> N
         224, 256, "center", "bilinear", (0.4, 0.4, 0.4), HALF
     )
     assert checkpoint.notes == (
-        f"{TIMM_SOURCE} and config.json state different values of mean (0.4/0.4/0.4 and"
-        f" 0.5/0.5/0.5); {TIMM_SOURCE} is used",
+        f"different values of mean are stated: 0.4/0.4/0.4 by {TIMM_SOURCE}, and 0.5/0.5/0.5 by"
+        f" config.json; that of {TIMM_SOURCE} is used",
     )
     assert checkpoint.preprocess_source == (
         f"{TIMM_SOURCE} (mean, interpolation), config.json (std, crop)"
@@ -326,8 +326,8 @@ def test_options_come_first_and_contradictions_are_reported(folder: Path) -> Non
     assert checkpoint.preprocess.std == HALF
     assert checkpoint.preprocess_source == "--mean (mean), config.json (std, interpolation, crop)"
     assert checkpoint.notes == (
-        "--mean and config.json state different values of mean (0.1/0.2/0.3 and 0.5/0.5/0.5);"
-        " --mean is used",
+        "different values of mean are stated: 0.1/0.2/0.3 by --mean, and 0.5/0.5/0.5 by"
+        " config.json; that of --mean is used",
     )
 
 
