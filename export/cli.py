@@ -16,7 +16,7 @@ from tinyvit.export.config import ALL_TARGETS, ExportConfig
 from tinyvit.export.model_list import format_model_list, make_model_records
 from tinyvit.export.plan import requests_several
 from tinyvit.progress import Progress, make_progress
-from tinyvit.variants import DEFAULT_MODEL, find_released
+from tinyvit.variants import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from tinyvit.export.pipeline import ExportReport
@@ -47,8 +47,8 @@ def _run_export(arguments: argparse.Namespace) -> int:
     """Export, print the report, and return the exit code."""
     if arguments.model is None and arguments.checkpoint is None:
         print(
-            f"Neither --model nor --checkpoint was given: "
-            f"{find_released(DEFAULT_MODEL).describe_download()}.",
+            "Neither --model nor --checkpoint was given, so the default model is exported:"
+            f" {DEFAULT_MODEL}.",
             file=sys.stderr,
         )
     try:

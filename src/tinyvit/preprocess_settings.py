@@ -188,9 +188,9 @@ def merge_sources(sources: Iterable[PreprocessSource]) -> MergedSettings:
                     winners[name] = source.name
             elif value is not None and not _is_same(value, getattr(merged, name)):
                 notes.append(
-                    f"{winners[name]} and {source.name} state different values of {name}"
-                    f" ({format_setting(getattr(merged, name))} and {format_setting(value)});"
-                    f" {winners[name]} is used"
+                    f"different values of {name} are stated:"
+                    f" {format_setting(getattr(merged, name))} by {winners[name]}, and"
+                    f" {format_setting(value)} by {source.name}; that of {winners[name]} is used"
                 )
         notes += source.notes
     return MergedSettings(merged, winners, tuple(notes))

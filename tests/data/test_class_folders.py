@@ -13,7 +13,9 @@ from tinyvit.data.class_folders import (
     class_folder_name,
     read_image_folder,
     read_labeled_images,
+    require_filled_class_folders,
 )
+from tinyvit.data.listing import read_listing
 from tinyvit.data.splits import find_split_folder
 from tinyvit.errors import ImageError, RequestError
 from tinyvit.labels import Label
@@ -201,3 +203,12 @@ def test_validation_images_are_read_from_their_split(tmp_path: Path) -> None:
     images = read_labeled_images(tmp_path, LABELS)
     assert [file.name for file in images.files] == ["2.jpg", "3.jpg"]
     assert images.class_indices.tolist() == [0, 3]
+
+
+def test_a_broken_link_to_an_image_is_no_class_folder(tmp_path: Path) -> None:
+    (tmp_path / "cat").mkdir()
+    (tmp_path / "cat" / "1.png").touch()
+    (tmp_path / "2.png").symlink_to(tmp_path / "missing.png")
+    listing = read_listing(tmp_path)
+    require_filled_class_folders(tmp_path, ["cat/1.png"], listing)
+    assert listing.notes == ("skipped 1 broken link (2.png)",)

@@ -171,3 +171,13 @@ def test_file_systems_without_numbers_for_folders(
 
 def test_a_path_reader_returns_its_path(tmp_path: Path) -> None:
     assert make_path_getter(tmp_path / "1.jpg")() == tmp_path / "1.jpg"
+
+
+def test_a_broken_link_to_an_image_is_counted(tmp_path: Path) -> None:
+    touch(tmp_path, "a.png")
+    (tmp_path / "b.png").symlink_to(tmp_path / "missing.png")
+    (tmp_path / "c.png").symlink_to(tmp_path / "c.png")
+    listing = read_listing(tmp_path)
+    assert listing.images == (tmp_path / "a.png",)
+    assert listing.broken_links == (tmp_path / "b.png", tmp_path / "c.png")
+    assert listing.describe() == "1 image; skipped 2 broken links (b.png)"

@@ -166,3 +166,35 @@ def test_missing_and_large_files_are_refused(
     (tmp_path / "truth.csv").write_text("a,1\nb,2\nc.x,3\n")
     with pytest.raises(RequestError, match="larger than"):
         read_truth_file(tmp_path / "truth.csv", NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("d/a.png,1\nb,2\nc.x,3\na.png,4\n", r"line 1 \(d/a.png: 1\) and line 4 \(a.png: 4\)"),
+        ("d/a.png,1\nb,2\nc.x,3\na,4\n", r"line 1 \(d/a.png: 1\) and line 4 \(a: 4\)"),
+        ("a,1\nval/b.png,2\nc.x,3\nb.png,4\n", r"line 4 \(b.png: 4\) and line 2 \(val/b.png: 2\)"),
+        ("c.x.PNG,9\na,1\nb,2\nc.x.png,3\n", r"line 4 \(c.x.png: 3\) and line 1 \(c.x.PNG: 9\)"),
+    ],
+)
+def test_two_spellings_with_other_classes_are_refused(
+    tmp_path: Path, text: str, lines: str
+) -> None:
+    (tmp_path / "truth.csv").write_text(text)
+    with pytest.raises(RequestError, match=lines):
+        read_truth_file(tmp_path / "truth.csv", NAMES)
+
+
+def test_jpg_and_jpeg_are_two_spellings(tmp_path: Path) -> None:
+    (tmp_path / "truth.csv").write_text("a.JPEG,1\na.jpg,2\n")
+    with pytest.raises(RequestError, match=r"line 1 \(a.JPEG: 1\) and line 2 \(a.jpg: 2\)"):
+        read_truth_file(tmp_path / "truth.csv", ["a.JPEG"])
+
+
+def test_spellings_with_the_same_class_and_names_of_other_images_are_accepted(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "truth.csv").write_text("a.png,1\nval/a.png,2\nval/a,2\nother/b.png,3\nd/b.png,4\n")
+    truth = read_truth_file(tmp_path / "truth.csv", ["a.png", "val/a.png", "d/b.png"])
+    assert truth.classes == {"a.png": ("#1",), "val/a.png": ("#2",), "d/b.png": ("#4",)}
+    assert truth.unused_count == 2

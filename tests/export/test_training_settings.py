@@ -86,4 +86,4 @@ def test_options_replace_the_preprocessing_and_labels_of_the_training(
     }
     assert record["preprocess_source"] == "--mean and --std and --interpolation and --crop-pct"
     assert record["labels_source"] == "--labels names.txt"
-    assert any("state different values of mean" in note for note in record["notes"])
+    assert any(note.startswith("different values of mean are stated: ") for note in record["notes"])

@@ -111,3 +111,37 @@ def test_a_model_that_normalizes_images_itself(save: Save) -> None:
         "std": [0.5, 0.5, 1.0],
     }
     assert weights.ignored == ("2 tensors of other modules (0.mean, 0.std)",)
+
+
+@pytest.mark.parametrize("shape", [(3,), (4, 2, 3), (7,)])
+def test_a_module_beside_a_complete_network_is_left_out(save: Save, shape: tuple[int, ...]) -> None:
+    weights = read_weights(save({**make_state(), "foo.bar": torch.ones(shape)}))
+    check_tensors(weights, make_state())
+    assert weights.ignored == ("1 tensor of other modules (foo.bar)",)
+
+
+@pytest.mark.parametrize("shape", [(9, 7), (9, 6)])
+def test_a_second_classifier_beside_a_complete_network_is_refused(
+    save: Save, shape: tuple[int, int]
+) -> None:
+    message = refusal(save({**make_state(), "foo.weight": torch.ones(shape)}))
+    assert "has the classifier head.fc.weight and other layers" in message
+    assert "(foo.weight)" in message
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("stages.0.foo.bar", (3,)),
+        ("head.foo.bar", (3,)),
+        ("fc_norm.weight", (6,)),
+        ("scale", (3,)),
+        ("foo.weight", (9, 7, 1, 1)),
+    ],
+)
+def test_tensors_that_the_network_may_use_are_kept(
+    save: Save, name: str, shape: tuple[int, ...]
+) -> None:
+    weights = read_weights(save({**make_state(), name: torch.ones(shape)}))
+    assert name in weights.tensors  # and loading the network refuses it as unexpected
+    assert weights.ignored == ()

@@ -171,3 +171,42 @@ def test_entries_without_names_are_ignored(metadata: dict[str, Any]) -> None:
 def test_metadata_of_safetensors_is_parsed_json() -> None:
     parsed = json.loads('{"class_to_idx": {"b": 1, "a": 0, "c": 2}}')
     assert find(parsed)[0] == ABC
+
+
+@pytest.mark.parametrize("key", ["labels", "classes"])
+def test_indices_are_no_names(key: str) -> None:
+    numbered = (None, "none in the checkpoint, so the classes are numbered")
+    assert find({key: list(range(10))}, count=10) == numbered
+    assert find({key: [2, 0, 1]}) == numbered
+
+
+def test_other_whole_numbers_are_names_except_in_labels() -> None:
+    assert find({"classes": [12, 7, 5]})[0] == ["12", "7", "5"]
+    assert find({"labels": [12, 7, 5]})[0] is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "name"),
+    [
+        ({"labels": list(range(1000))}, "labels"),
+        ({"args": {"MyClasses": {f"k{i}": [i] for i in range(1000)}}}, "args.MyClasses"),
+        ({"label_encoder": {"classes_": [f"k{i}" for i in range(1000)]}}, "label_encoder.classes_"),
+    ],
+)
+def test_an_unread_entry_for_each_class_is_noted_and_stops_the_assumption(
+    metadata: dict[str, Any], name: str
+) -> None:
+    assert find(metadata, count=1000) == (
+        None,
+        "none in the checkpoint, so the classes are numbered; not used:"
+        f" {name} in the checkpoint has 1000 entries, which were not understood",
+    )
+
+
+def test_other_entries_do_not_stop_the_assumption() -> None:
+    for metadata in (
+        {"id2label": {str(i): f"LABEL_{i}" for i in range(1000)}},
+        {"label_smoothing": 0.1, "num_classes": 1000, "class_weights": [1.0] * 10},
+        {"losses": [0.5] * 1000},
+    ):
+        assert find(metadata, count=1000)[0][0] == "tench"

@@ -310,8 +310,8 @@ def test_two_sources_that_disagree_are_reported(save: Save, tmp_path: Path) -> N
         224, 256, "center", "bilinear", (0.4, 0.4, 0.4), HALF
     )
     assert checkpoint.notes == (
-        f"{TIMM_SOURCE} and config.json state different values of mean (0.4/0.4/0.4 and"
-        f" 0.5/0.5/0.5); {TIMM_SOURCE} is used",
+        f"different values of mean are stated: 0.4/0.4/0.4 by {TIMM_SOURCE}, and 0.5/0.5/0.5 by"
+        f" config.json; that of {TIMM_SOURCE} is used",
     )
     assert checkpoint.preprocess_source == (
         f"{TIMM_SOURCE} (mean, interpolation), config.json (std, crop)"
@@ -326,8 +326,8 @@ def test_options_come_first_and_contradictions_are_reported(folder: Path) -> Non
     assert checkpoint.preprocess.std == HALF
     assert checkpoint.preprocess_source == "--mean (mean), config.json (std, interpolation, crop)"
     assert checkpoint.notes == (
-        "--mean and config.json state different values of mean (0.1/0.2/0.3 and 0.5/0.5/0.5);"
-        " --mean is used",
+        "different values of mean are stated: 0.1/0.2/0.3 by --mean, and 0.5/0.5/0.5 by"
+        " config.json; that of --mean is used",
     )
 
 
@@ -399,3 +399,67 @@ def test_a_hostile_file_is_read_in_little_time(save: Save) -> None:
     wide = {str(i): {"mean": list(range(50)), "classes": "x"} for i in range(20_000)}
     checkpoint = load_checkpoint(save(deep=deep, wide=wide))
     assert checkpoint.preprocess == Preprocess(224, 235)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"config": {"INPUT": {"PIXEL_MEAN": [0.5] * 3, "PIXEL_STD": [0.5] * 3}}},
+        {"config": {"DATA": {"MEAN": [0.5] * 3, "STD": [0.5] * 3}}},
+        {"cfg": {"IMAGE_MEAN": [0.5] * 3, "IMAGE_STD": [0.5] * 3}},
+        {"args": argparse.Namespace(dataset_mean=[0.5] * 3, dataset_std=[0.5] * 3)},
+        {"stats": ([0.5] * 3, [0.5] * 3)},
+        {"Mean": [127.5] * 3, "Std": [127.5] * 3},
+    ],
+)
+def test_other_keys_of_mean_and_std_are_used(save: Save, entries: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(save(**entries))
+    assert (checkpoint.preprocess.mean, checkpoint.preprocess.std) == (HALF, HALF)
+
+
+def test_an_unknown_key_of_a_mean_is_noted(save: Save) -> None:
+    args = argparse.Namespace(color_means=[0.4, 0.5, 0.6], stdout=3, means=[0.485, 0.456, 0.406])
+    checkpoint = load_checkpoint(save(args=args))
+    assert checkpoint.preprocess.mean == IMAGENET_MEAN
+    assert checkpoint.notes == (
+        "not used: args.color_means [0.4, 0.5, 0.6] in the checkpoint, which may be the mean or the"
+        " standard deviation of the images (--mean and --std to use them)",
+    )
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"args": argparse.Namespace(resize=256, crop=224)},
+        {"args": argparse.Namespace(resize=256, center_crop=[224, 224])},
+        {
+            "config": {
+                "val_transforms": [
+                    {"name": "Resize", "size": 256},
+                    {"name": "CenterCrop", "size": 224},
+                ]
+            }
+        },
+        {
+            "config": {
+                "val": {
+                    "ops": [
+                        {"_target_": "torchvision.transforms.Resize", "size": 256},
+                        {"_target_": "torchvision.transforms.CenterCrop", "size": [224, 224]},
+                    ]
+                }
+            }
+        },
+        {"config": {"val_transforms": [{"Resize": {"size": 256}}, {"CenterCrop": 224}]}},
+    ],
+)
+def test_resize_and_center_crop_are_used(save: Save, entries: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(save(**entries))
+    preprocess = checkpoint.preprocess
+    assert (preprocess.resize, preprocess.size, preprocess.crop) == (256, 224, "center")
+
+
+def test_the_resize_of_the_training_images_is_not_used(save: Save) -> None:
+    transforms = [{"name": "Resize", "size": 256}, {"name": "CenterCrop", "size": 224}]
+    checkpoint = load_checkpoint(save(config={"train_transforms": transforms}))
+    assert checkpoint.preprocess.resize == 235

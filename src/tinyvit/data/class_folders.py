@@ -18,7 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from tinyvit.data.label_matching import match_class_names
-from tinyvit.data.listing import ImageListing, list_subfolders, read_listing
+from tinyvit.data.listing import ImageListing, is_image_path, list_subfolders, read_listing
 from tinyvit.data.splits import SPLIT_NAMES, find_split_folder
 from tinyvit.errors import RequestError
 from tinyvit.files import listing_sha256
@@ -230,7 +230,7 @@ def require_filled_class_folders(folder: Path, keys: Iterable[str], listing: Ima
             that another path leads to as well.
     """
     for link in listing.broken_links:
-        if link.parent == folder:
+        if link.parent == folder and not is_image_path(link):
             raise RequestError(
                 f"the class folder {link.name} of {folder.name} is a link that leads to nothing",
                 "correct the link, or remove it",

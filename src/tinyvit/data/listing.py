@@ -277,10 +277,10 @@ class _Walk:
                     self._links.append(path)
                 else:
                     subfolders.append(path)
+            elif entry.is_symlink() and not _leads_to_file(path):
+                self._broken_links.append(path)
             elif is_image_path(path):
                 self.images.append(path)
-            elif entry.is_symlink() and not path.exists():
-                self._broken_links.append(path)
             else:
                 self._other_count += 1
         return subfolders
@@ -309,6 +309,14 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         if error.errno == errno.ELOOP:
             return False
         raise
+
+
+def _leads_to_file(link: Path) -> bool:
+    """Return whether the target of a link exists; False for a link to itself."""
+    try:
+        return link.exists()
+    except (OSError, RuntimeError):  # Python before 3.13 raises for some cycles of links.
+        return False
 
 
 def _identify_folder(folder: Path) -> object:

@@ -7,7 +7,7 @@ suffix. If that leaves several possible classes for an image, the file is refuse
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -47,8 +47,9 @@ def assign_rows(
         The classes of each image, and the number of entries that belong to no image.
 
     Raises:
-        RequestError: Several entries with different classes, or no entry, can belong to an image,
-            or one entry can belong to several images.
+        RequestError: An image is named in two spellings, such as "val/1.jpg" and "1", with
+            different classes. Several entries with different classes, or no entry, can belong to
+            an image, or one entry can belong to several images.
     """
     _refuse_contradictions(rows, path)
     find_candidates = _index_rows(rows)
@@ -76,6 +77,8 @@ def assign_rows(
             "add the images to the file, or remove them from the folder",
         )
     used_names = {row.name for row in rows if id(row) in users}
+    used_rows = {users[id(row)]: row for row in rows if id(row) in users}
+    _refuse_other_spellings([row for row in rows if row.name not in used_names], used_rows, path)
     return classes, sum(row.name not in used_names for row in rows)
 
 
@@ -113,6 +116,42 @@ def _refuse_contradictions(rows: Sequence[TruthRow], path: Path) -> None:
         first = first_rows.setdefault(row.name, row)
         if first.classes != row.classes:
             raise _make_contradiction_error(row.name, first, row, path)
+
+
+def _refuse_other_spellings(
+    unused: Sequence[TruthRow], used_rows: Mapping[str, TruthRow], path: Path
+) -> None:
+    """Raise RequestError if an unused entry names an image, too, but gives it other classes."""
+    images: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in used_rows:
+        image = PurePosixPath(name)
+        images[image.stem, ""].append(name)
+        images[image.stem, _unify_suffix(image)].append(name)
+    for row in unused:
+        entry = PurePosixPath(row.name)
+        found = {*images.get((entry.name, ""), ())}
+        found |= {*images.get((entry.stem, _unify_suffix(entry)), ())}
+        depths = {
+            name: _count_common_folders(name, row.name)
+            for name in found
+            if _have_same_folders(name, row.name)
+        }
+        nearest = [name for name in depths if depths[name] == max(depths.values())]
+        # An entry that can be about several images contradicts none of them for certain.
+        if len(nearest) == 1 and used_rows[nearest[0]].classes != row.classes:
+            raise _make_contradiction_error(nearest[0], used_rows[nearest[0]], row, path)
+
+
+def _unify_suffix(path: PurePosixPath) -> str:
+    """Return the suffix in lower case, and one suffix for all of JPEG."""
+    suffix = path.suffix.lower()
+    return ".jpg" if suffix in (".jpeg", ".jpe") else suffix
+
+
+def _have_same_folders(first: str, second: str) -> bool:
+    """Return whether two paths differ only in that one has more folders before the others."""
+    depth = min(len(PurePosixPath(path).parts) - 1 for path in (first, second))
+    return _count_common_folders(first, second) == depth
 
 
 def _make_contradiction_error(

@@ -94,11 +94,16 @@ def assemble_network(
         CheckpointError: There is no classifier, or it is not a single linear layer.
     """
     rules = _LAYOUTS[layout]
+    foreign = _find_foreign_layers(tensors, rules, path)
     unused = [
         name
         for name in tensors
         if not rules.body.match(name)
-        and (_NOT_IN_INFERENCE.search(name) or _is_normalization(name, tensors[name]))
+        and (
+            name in foreign
+            or _NOT_IN_INFERENCE.search(name)
+            or _is_normalization(name, tensors[name])
+        )
     ]
     kept = {name: tensor for name, tensor in tensors.items() if name not in unused}
     pool = {**others, **{name: tensors[name] for name in unused}}
@@ -121,6 +126,45 @@ def assemble_network(
         kept, bias_notes = _complete_bias(kept, rules.classifier)
         notes += bias_notes
     return Network(kept, tuple(pool), tuple(notes), normalization)
+
+
+def _find_foreign_layers(
+    tensors: dict[str, StoredTensor], rules: _Layout, path: Path
+) -> frozenset[str]:
+    """Find tensors of modules beside the parts of a network that has its classifier.
+
+    Args:
+        tensors: Tensors with the prefix of the network, without the prefix.
+        rules: The names of the layout.
+        path: The file, for error messages.
+
+    Returns:
+        The names of tensors that inference does not use. A tensor without a module, and one whose
+        shape fits the features or the logits, is not among them: the network may compute with it.
+
+    Raises:
+        CheckpointError: Another linear layer could follow or replace the classifier.
+    """
+    classifier = tensors.get(f"{rules.classifier}.weight")
+    features = tensors.get(rules.features)
+    if not classifier or len(classifier.shape) != 2 or not features or not features.shape:
+        return frozenset()
+    parts = {name.partition(".")[0] for name in tensors if rules.body.match(name)}
+    foreign = {
+        name: tensor
+        for name, tensor in tensors.items()
+        if "." in name
+        and name.partition(".")[0] not in {*parts, rules.classifier.partition(".")[0]}
+        and not _NOT_IN_INFERENCE.search(name)
+    }
+    name, channels = f"{rules.classifier}.weight", features.shape[0]
+    _refuse_second_classifier(name, classifier, foreign, channels, path)
+    return frozenset(
+        name
+        for name, tensor in foreign.items()
+        if channels not in tensor.shape
+        and (len(tensor.shape) < 2 or classifier.shape[0] not in tensor.shape)
+    )
 
 
 def _is_normalization(name: str, tensor: StoredTensor) -> bool:

@@ -7,8 +7,9 @@ lists of objects with an id and a name. Keyed forms are read by their keys.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,9 @@ _VAGUE_ENTRIES = ("categories", "names", "vocab")
 
 _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 """Matches names such as "LABEL_0", which Hugging Face writes if the names are not known."""
+
+_ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)
+"""Occurs in keys of entries that may describe the classes."""
 
 _WNID = re.compile(r"n\d{8}")
 
@@ -98,6 +102,9 @@ def find_labels(
         return first.labels, _describe(first.name, unused)
     # A file that names classes of its own, in whatever form, is not assumed to have ImageNet's.
     labels = None if unused else imagenet_labels(num_classes)
+    if labels is not None:
+        unused = list(_list_unread(weights, num_classes))
+        labels = None if unused else labels
     if labels is None:
         return None, _describe("none in the checkpoint, so the classes are numbered", unused)
     source = (
@@ -136,6 +143,31 @@ def _list_entries(weights: Weights, num_classes: int) -> Iterator[_NamedClasses]
                         yield entry
 
 
+def _list_unread(weights: Weights, num_classes: int) -> Iterator[str]:
+    """Describe entries of other forms that seem to describe each class."""
+    for place, metadata in (("the checkpoint", weights.metadata), ("config.json", weights.config)):
+        for path, values in walk_dicts(metadata):
+            for key, value in islice(values.items(), MAX_CLASSES):
+                is_sized = isinstance(value, (Mapping, list, tuple)) and len(value) == num_classes
+                if (
+                    is_sized
+                    and _ABOUT_CLASSES.search(str(key))
+                    and not _has_placeholders(key, value)
+                ):
+                    name = f"{path}.{key}" if path else str(key)
+                    count = f"{num_classes} entries, which were not understood"
+                    yield f"{name[:80]} in {place} has {count}"
+
+
+def _has_placeholders(key: str, value: Any) -> bool:
+    """Return whether an entry has only names such as "LABEL_0"."""
+    try:
+        names = _read_names(key, value)
+    except ValueError:
+        return False
+    return bool(names) and all(_PLACEHOLDER.fullmatch(text) for text, _ in names)
+
+
 def _read_entry(key: str, place: str, value: Any, num_classes: int) -> _NamedClasses | None:
     """Read an entry; None if it does not name classes at all, such as the labels of a batch."""
     name, is_vague = key + place, key in _VAGUE_ENTRIES
@@ -172,10 +204,16 @@ def _read_names(key: str, value: Any) -> list[tuple[str, str]]:
         return _order(list(zip(indices, names)))
     if all(isinstance(entry, str) for entry in value):
         return [_read_name(entry) for entry in value]
-    # Whole numbers are names only if no two are equal; otherwise they are the classes of images.
-    if all(type(entry) is int for entry in value) and len(set(value)) == len(value):
+    # Whole numbers can be the classes of images, or the indices of the classes.
+    if key != "labels" and all(type(entry) is int for entry in value) and _are_names(value):
         return [_read_name(entry) for entry in value]
     return []
+
+
+def _are_names(numbers: Sequence[int]) -> bool:
+    """Return whether whole numbers can be names: all differ, and they are not just 0, 1, 2, ..."""
+    distinct = set(numbers)
+    return len(distinct) == len(numbers) and distinct != set(range(len(numbers)))
 
 
 def _read_map(key: str, value: Mapping[Any, Any]) -> list[tuple[str, str]]:

@@ -12,6 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyvit.nn.setting_keys import (
+    NORMALIZATION_KEYS,
+    find_normalization,
+    find_unknown_normalization,
+    lower_keys,
+    read_transform_sizes,
+)
 from tinyvit.nn.setting_values import (
     find_first,
     is_vector,
@@ -22,6 +29,7 @@ from tinyvit.nn.setting_values import (
     read_normalization,
     shorten,
 )
+from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
 
@@ -31,13 +39,11 @@ TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "o
 _OWN_LAYER = "normalization"
 """Key under which `read_weights` returns the mean and std of a layer inside the model."""
 
-_MEAN_KEYS = ("mean", "image_mean", "img_mean", "norm_mean", "normalize_mean", "pixel_mean")
-_STD_KEYS = ("std", "image_std", "img_std", "norm_std", "normalize_std", "pixel_std")
-_NORMALIZATION_KEYS = frozenset((*_MEAN_KEYS, *_STD_KEYS))
 _INTERPOLATION_KEYS = ("interpolation", "val_interpolation", "test_interpolation", "resample")
 _CROP_PCT_KEYS = ("crop_pct", "eval_crop_ratio", "crop_ratio")
 _SIZE_KEYS = ("input_size", "img_size", "image_size", "val_crop_size", "crop_size", "img_dim")
 _RESIZE_KEYS = ("val_resize_size", "eval_resize_size", "resize_size")
+_CROP_KEYS = ("crop", "center_crop", "crop_size")
 
 _SETTING_CONTAINERS = frozenset(
     {
@@ -66,8 +72,13 @@ _SETTING_CONTAINERS = frozenset(
 """Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
 three channels count, because other entries of these names can mean anything."""
 
-_UNRELATED = re.compile(r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher")
+_UNRELATED = re.compile(
+    r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher", re.IGNORECASE
+)
 """Finds keys of dicts that do not describe the evaluation of the network."""
+
+_MAX_UNKNOWN = 4
+"""Largest number of entries in the note about entries that are not used."""
 
 _MAX_DEPTH, _MAX_DICTS = 6, 2000
 """Largest depth of nesting, and number of dicts, in the search for settings. A file from an
@@ -130,6 +141,34 @@ def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, 
             )
 
 
+def explain_unknown_normalization(
+    metadata: Mapping[str, Any], preprocess: Preprocess
+) -> tuple[str, ...]:
+    """Explain entries that may be a mean or a standard deviation, but are not used.
+
+    Args:
+        metadata: All values in the file except the weights.
+        preprocess: The preprocessing that is used.
+
+    Returns:
+        A note if there are such entries with other numbers than those used.
+    """
+    used = ([*preprocess.mean], [*preprocess.std])
+    unknown = [
+        f"{f'{path}.' if path else ''}{key} {shorten(value)}"
+        for path, values in walk_dicts(metadata)
+        for key, value in find_unknown_normalization(values).items()
+        if list(value) not in used
+    ]
+    if not unknown:
+        return ()
+    more = ", ..." if len(unknown) > _MAX_UNKNOWN else ""
+    return (
+        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may be the"
+        " mean or the standard deviation of the images (--mean and --std to use them)",
+    )
+
+
 def read_config_json(config: Mapping[str, Any]) -> PreprocessSource | None:
     """Read `config.json` of timm, or of Hugging Face's wrapper of timm.
 
@@ -189,13 +228,15 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         return _read_paper_config(path, values)
     if path.startswith(("DATA", "config.DATA")):
         return None
-    if path.rpartition(".")[2] not in _SETTING_CONTAINERS:
-        mean, std = find_first(values, _MEAN_KEYS), find_first(values, _STD_KEYS)
+    name, sizes = _name_source(path, values), read_transform_sizes(values)
+    values = lower_keys(values)
+    if path.rpartition(".")[2].lower() not in _SETTING_CONTAINERS:
+        mean, std = find_normalization(values)
         normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
         # At the top of a file, the other entries are settings too.
-        others = {} if path else {k: v for k, v in values.items() if k not in _NORMALIZATION_KEYS}
+        others = {} if path else {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
         values = {**others, **normalization}
-    source = _read_settings(_name_source(path, values), values)
+    source = _read_settings(name, {**sizes, **values})
     return None if source.is_empty else source
 
 
@@ -214,9 +255,9 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     """Read the settings in a dict whose keys are those of timm or of other training scripts."""
     problems: dict[str, str] = {}
     notes: list[str] = []
-    img_size = read_image_side(find_first(values, _SIZE_KEYS))
+    values = lower_keys(values)
     settings: dict[str, Any] = {}
-    mean, std = find_first(values, _MEAN_KEYS), find_first(values, _STD_KEYS)
+    mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
         mean, std = _PAPER_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
     try:
@@ -229,7 +270,7 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
             )
     except ValueError as error:
         problems.update(mean=str(error), std=str(error))
-    _read_crop(values, img_size, settings, problems)
+    _read_crop(values, settings, problems)
     try:
         settings["interpolation"] = read_interpolation(find_first(values, _INTERPOLATION_KEYS))
     except ValueError as error:
@@ -239,7 +280,6 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
 
 def _read_crop(
     values: Mapping[str, Any],
-    img_size: int | None,
     settings: dict[str, Any],
     problems: dict[str, str],
 ) -> None:
@@ -253,9 +293,19 @@ def _read_crop(
         settings["crop_pct"] = read_crop_pct(find_first(values, _CROP_PCT_KEYS))
     except ValueError as error:
         problems["crop_pct"] = str(error)
-    resize = read_image_side(find_first(values, _RESIZE_KEYS))
-    if settings.get("crop_pct") is None and resize and img_size and resize >= img_size:
-        settings["crop_pct"] = make_crop_pct(img_size, resize)
+    size, resize = _read_sizes(values)
+    if settings.get("crop_pct") is None and resize and size and resize >= size:
+        settings["crop_pct"] = make_crop_pct(size, resize)
+
+
+def _read_sizes(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
+    """Read the side of the crop and the length after resizing; None for what is not stated."""
+    resize = read_image_side(values.get("resize"))
+    crop = read_image_side(find_first(values, _CROP_KEYS))
+    if resize and crop:
+        return crop, resize
+    size = read_image_side(find_first(values, _SIZE_KEYS))
+    return size, read_image_side(find_first(values, _RESIZE_KEYS))
 
 
 def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource:
@@ -264,6 +314,10 @@ def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource
     settings: dict[str, Any] = {}
     problems: dict[str, str] = {}
     kind = data.get("MEAN_AND_STD_TYPE", "default")
+    mean, std = find_normalization(lower_keys(data))
+    if "MEAN_AND_STD_TYPE" not in data and is_vector(mean) and is_vector(std):
+        # Other programs name this dict DATA, too, and write the numbers into it.
+        return _read_settings(f"{path + '.' if path else ''}DATA in the checkpoint", data)
     if isinstance(kind, str) and kind in _PAPER_NORMALIZATION:
         settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
     else:

@@ -16,6 +16,7 @@ from typing import Any
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.nn.preprocess_sources import (
     TRAINING_ARGUMENTS,
+    explain_unknown_normalization,
     list_checkpoint_sources,
     read_config_json,
     read_preprocessor_config,
@@ -100,10 +101,13 @@ def find_preprocess(
     if layout == "timm" and variant is not None:
         settings = _complete_crop(settings, timm_preprocess(variant.img_size))
         default_name = f"the default of timm's {variant.name}"
+    preprocess = make_preprocess(settings, layout, img_size, path)
+    unused = explain_unknown_normalization(weights.metadata, preprocess)
+    notes = (*merged.notes, *_explain_crop(merged, layout, img_size), *unused)
     return TrainingPreprocess(
-        preprocess=make_preprocess(settings, layout, img_size, path),
+        preprocess=preprocess,
         source=describe_sources(merged.sources, default_name),
-        notes=tuple(dict.fromkeys((*merged.notes, *_explain_crop(merged, layout, img_size)))),
+        notes=tuple(dict.fromkeys(notes)),
         settings=settings,
     )
 
