@@ -50,10 +50,10 @@ def find_normalization(values: Mapping[str, Any]) -> tuple[Any, Any]:
     """
     mean, std = find_first(values, MEAN_KEYS), find_first(values, STD_KEYS)
     stats = values.get(STATS_KEY)
-    is_pair = isinstance(stats, (list, tuple)) and len(stats) == 2 and all(map(is_vector, stats))
-    if mean is None and std is None and is_pair:
-        return stats[0], stats[1]
-    return mean, std
+    if mean is not None or std is not None or not isinstance(stats, (list, tuple)):
+        return mean, std
+    is_pair = len(stats) == 2 and all(map(is_vector, stats))
+    return (stats[0], stats[1]) if is_pair else (None, None)
 
 
 def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
