@@ -42,7 +42,8 @@ class SharedMeasurements:
 
     Attributes:
         candidates_by_scheme: For targets whose engines do not run on this machine: quantization
-            scheme of an `OnnxSubstitute` -> the result of the search with it.
+            scheme of the ONNX file that is measured in place of the target's own file (an
+            `OnnxSubstitute`) -> the result of the search with it.
         float32_outputs: The outputs of the float32 artifact in the first engine that ran it; None
             before that.
     """
@@ -216,8 +217,8 @@ def _rank_units(
 def _choose_float_units(ranking: list[UnitSensitivity], trial_count: int) -> tuple[str, ...]:
     """Choose the most sensitive units, which return to float32.
 
-    One unit is chosen after the first trial, two after the second, then four and so on. A unit in
-    which int8 causes no error is never chosen, because float32 would not make it more accurate.
+    In all, one unit is chosen after the first trial, two after the second, then four, and so on.
+    A unit in which int8 causes no error is never chosen: float32 would not make it more accurate.
     """
     unit_count = 2 ** (trial_count - 1)
     return tuple(sensitivity.unit for sensitivity in ranking[:unit_count] if sensitivity.error > 0)

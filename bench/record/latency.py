@@ -25,8 +25,8 @@ class LatencyRatio:
     Attributes:
         reference: Path of the reference artifact, followed by its engine, threads and batch if the
             same file is compared with other options; or name of the baseline.
-        median: The estimate of the ratio, which is a median; below 1 if the artifact is faster than
-            the reference.
+        median: Median of the ratios of all rounds of the measurement; below 1 if the artifact is
+            faster than the reference.
         low: Lower end of the 95% confidence interval.
         high: Upper end of the 95% confidence interval.
     """

@@ -51,8 +51,8 @@ class LiteRtTarget(Target):
     extra = "litert"
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers return only int8, so their outputs are quantized too. The converter
-    # makes int32 biases itself, and accepts quantized weights only as float constants that the
-    # graph quantizes.
+    # makes int32 biases itself. It does not accept int8 weights, so the graph has float constants
+    # that are rounded to multiples of their scales ("rounded"), and the converter quantizes them.
     scheme = QuantScheme(
         activations="int8",
         quantized_outputs="all",

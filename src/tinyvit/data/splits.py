@@ -54,7 +54,7 @@ def find_splits(names: Collection[str], description: str) -> dict[str, str]:
 def list_splits(folder: Path) -> dict[str, Path]:
     """Find the folders of splits in a folder; see `find_splits`.
 
-    A split must contain class folders itself. Otherwise a folder of this name is a class.
+    A single folder with the name of a split, without folders inside, is not a split but a class.
 
     Args:
         folder: The folder of a dataset. If it is not a folder, it has no splits.

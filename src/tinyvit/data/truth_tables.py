@@ -206,7 +206,7 @@ def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
             f"has the titles {shorten_names(titles)}, of which not exactly one is that of the file"
             " names and one that of the classes"
         )
-    if len(titles) == 2 and (files == [0] or _is_title_of_two(titles, rows)):
+    if len(titles) == 2 and (files == [0] or _has_title_of_classes(titles, rows)):
         return _Columns(has_titles=True)
     pairs = [row for _, row in rows if len(row) == 2]
     if pairs and all(_is_image(row[1]) and not _is_image(row[0]) for row in pairs):
@@ -214,8 +214,11 @@ def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
     return _Columns()
 
 
-def _is_title_of_two(titles: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> bool:
-    """Return whether only the second of two titles is a known one, above a table of images."""
+def _has_title_of_classes(titles: Sequence[str], rows: Sequence[tuple[int, list[str]]]) -> bool:
+    """Return whether the first row has titles, of which only the second (classes) is known.
+
+    The first title is then that of the file names, if all other rows begin with an image.
+    """
     return (
         titles[1] in _CLASS_TITLES
         and not _is_image(titles[0])

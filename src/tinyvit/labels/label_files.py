@@ -37,7 +37,9 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 """Delimiter of the columns of a table, by the ending of the file."""
 
 _OTHER_DELIMITERS = (";", "\t", "|", ",")
-"""Delimiters that spreadsheets write into .csv files of other languages and by request."""
+"""Delimiters that spreadsheets may write into a .csv file instead of the comma.
+
+The choice depends on the language of the system and on the options of saving."""
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
@@ -133,7 +135,8 @@ def _split_by_other_delimiter(text: str, delimiter: str) -> list[list[str]] | No
     """Return the cells if every line contains another delimiter, otherwise None."""
     lines = [line for line in text.split("\n") if line.strip()]
     for other in _OTHER_DELIMITERS:
-        # Names in a .tsv file may contain commas.
+        # Names in a .tsv file may contain commas, so commas separate columns only if a line has a
+        # number between them.
         separates = other != "," or any(re.search(r"(^|,)\s*\d+\s*(,|$)", line) for line in lines)
         if lines and other != delimiter and separates and all(other in line for line in lines):
             return _split_rows(text, other)
