@@ -52,7 +52,7 @@ class LiteRtTarget(Target):
     tools = ("torch", "litert-torch", "litert-converter", "ai-edge-litert")
     # XNNPACK's int8 layers return only int8, so their outputs are quantized too. The converter
     # makes int32 biases itself. It does not accept int8 weights, so the graph has float constants
-    # that are rounded to multiples of their scales ("rounded"), and the converter quantizes them.
+    # that are rounded to multiples of their scales, and operations that quantize them ("rounded").
     scheme = QuantScheme(
         activations="int8",
         quantized_outputs="all",
