@@ -31,6 +31,7 @@ _TITLES = frozenset(
     ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
 )
 """Titles of a column, in lower case, that are unlikely to be names of classes."""
+_SIGN_BEFORE_NAME = re.compile(r"[:=>\u2013\u2014]|0+(?:[\s,;:]|\Z)")
 _COLUMN_SIGNS = ("\t", ";", "|")
 
 MAX_LINE_CHARACTERS = 2000
@@ -82,7 +83,23 @@ def parse_lines(lines: Sequence[str]) -> tuple[Label, ...]:
             return labels
     _refuse_columns(lines)
     _refuse_other_content(lines)
+    _refuse_unsorted_numbers(lines)
     return make_labels(lines)
+
+
+def _refuse_unsorted_numbers(lines: Sequence[str]) -> None:
+    """Raise ValueError if the numbers within the lines are indices in another order."""
+    numbers = [{int(digits) for digits in re.findall(r"[0-9]{1,9}", line)} for line in lines]
+    if any(len(found) != 1 for found in numbers):
+        return
+    indices = [found.pop() for found in numbers]
+    first = min(indices, default=0)
+    expected = list(range(first, first + len(indices)))
+    if first <= 1 and indices != expected and sorted(indices) == expected:
+        raise ValueError(
+            f"each line contains one number, and these are {first} to {expected[-1]} in another"
+            " order, so they seem to be indices: write index,name in a .csv file or use JSON"
+        )
 
 
 def _refuse_other_formats(lines: Sequence[str]) -> None:
@@ -206,6 +223,11 @@ def _parse_key_first(
     else:
         cells = [[row.key, row.name] for row in rows]
     _refuse_columns([row[-1] for row in cells])
+    if all(_SIGN_BEFORE_NAME.match(row[-1]) for row in cells):
+        raise ValueError(
+            f"the sign between the index and the name is unknown (line 1: {lines[0][:40]!r}):"
+            " write index,name in a .csv file or use JSON"
+        )
     _refuse_other_content([_unquote(row[-1]) for row in cells])
     return parse_rows([[*row[:-1], _unquote(row[-1])] for row in cells], may_have_titles=False)
 
@@ -248,6 +270,7 @@ def _parse_key_last(
         if first_index > 1 or not is_numbering or len(set(names)) < len(names) or len(rows) == 1:
             return None
     _refuse_columns(names)
+    _refuse_unknown_final_sign(names)
     return parse_rows([[row.key, name] for row, name in zip(rows, names)], may_have_titles=False)
 
 
@@ -261,3 +284,12 @@ def _refuse_columns(names: Sequence[str]) -> None:
                 f"its lines contain more than a name: {sign!r} separates several columns, of which"
                 " none has only the indices 0, 1, 2, ..."
             )
+
+
+def _refuse_unknown_final_sign(names: Sequence[str]) -> None:
+    """Raise ValueError if all names end with a part of a sign, as in "cow::2"."""
+    if names and all(name.endswith((":", "=", ">", "\u2013", "\u2014")) for name in names):
+        raise ValueError(
+            f"the sign between the name and the index is unknown (name 1: {names[0][:40]!r}):"
+            " write index,name in a .csv file or use JSON"
+        )
