@@ -168,7 +168,7 @@ def _clip(operands: Operands) -> Array:
 def _pad(operands: Operands) -> Array:
     """Add a constant around the last dimensions; iOS15/tensor_operation.py.
 
-    `pad` has two numbers for each of these dimensions: of elements before and after the values.
+    For each of these dimensions, `pad` has the numbers of elements to add before and after.
     """
     inputs = operands["x"]
     if operands.get("mode", "constant") != "constant":

@@ -150,7 +150,7 @@ def _starts_with(*prefixes: bytes) -> Callable[[bytes], bool]:
 
 
 def _is_path(head: bytes) -> bool:
-    """Return whether bytes are the path of an existing file, as TensorFlow lists paths."""
+    """Return whether bytes are the path of an existing file. TensorFlow lists paths as bytes."""
     return len(head) < HEAD_BYTES and b"\0" not in head and os.path.isfile(head)
 
 

@@ -34,7 +34,9 @@ _FIRST_CONVOLUTION = re.compile(
     rf"(?:^|\.)patch_embed\.{_WRAPPERS}"
     rf"(?:conv1\.{_WRAPPERS}conv|seq\.{_WRAPPERS}0\.{_WRAPPERS}(?:c|conv2d))\.{_WRAPPERS}weight$"
 )
-"""Ends the name of the first convolution: in timm, in the paper's code, and in MMPretrain."""
+"""Matches the end of the name of the first convolution's weight.
+
+The names are those of timm, of the paper's code and of MMPretrain."""
 
 _AVERAGED = re.compile(r"(?<![a-z])ema(?![a-z])|ema_?model|model_?ema|(?<![a-z])swa|averag")
 """Occurs in the names of averaged weights, in lower case."""
@@ -43,7 +45,7 @@ _CURRENT_WEIGHTS = "current_model_state"
 """Key under which Lightning's WeightAveraging saves the weights that are not averaged."""
 
 _MAX_DEPTH, _MAX_VALUES = 10, 200_000
-"""Largest depth of nesting, and number, of the values among which a state dict is searched."""
+"""The search for a state dict visits at most so many nested levels, and so many values."""
 
 _MAX_MODULES = 20_000
 """Only so many parts of a pickled module are searched."""
@@ -86,7 +88,7 @@ class StateDict:
         return counter in self.tensors or is_named_so is not None
 
     def network(self) -> dict[str, StoredTensor]:
-        """Return the tensors with the prefix, without it."""
+        """Return the tensors whose names have the prefix, under their names without the prefix."""
         return {
             re.sub(_WRAPPERS, "", name.removeprefix(self.prefix)): tensor
             for name, tensor in self.tensors.items()
@@ -103,7 +105,7 @@ class StateDict:
 
     @cached_property
     def _other_prefixes(self) -> tuple[str, ...]:
-        """Prefixes of other networks in the same mapping; this prefix begins with none of them."""
+        """Prefixes of other networks in the same mapping; none is the start of this prefix."""
         prefixes = _find_prefixes(self.tensors)
         return tuple(prefix for prefix in prefixes if not self.prefix.startswith(prefix))
 
@@ -156,8 +158,8 @@ def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDic
         path: The file, for error messages.
 
     Returns:
-        The chosen one, and a description of the others in a tuple, which is empty if they are equal
-        to the chosen one.
+        The chosen one; and a tuple with a description of those that are not averaged, which is
+        empty if there are none.
 
     Raises:
         CheckpointError: Two are equally good, but not equal.
@@ -343,9 +345,9 @@ def _find_prefixes(tensors: dict[str, StoredTensor]) -> list[str]:
 def _are_equal(first: StateDict, other: StateDict, path: Path) -> bool:
     """Return whether two state dicts have the same tensors."""
     tensors, other_tensors = first.network(), other.network()
-    # The values of tensors with the same identity are the same and need not be compared.
     if tensors.keys() != other_tensors.keys():
         return False
+    # Tensors with the same identity have the same values, which need not be compared.
     pairs: list[tuple[StoredTensor, StoredTensor]] = [
         (tensors[name], other_tensors[name])
         for name in tensors
