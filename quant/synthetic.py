@@ -57,8 +57,8 @@ class SyntheticConfig:
             than 224 x 224, so that a batch does not need more memory.
         steps: Number of optimization steps of each batch.
         learning_rate: Initial learning rate of Adam.
-        class_weight: Weight of a cross-entropy loss with a class that is given for each image, as
-            in Yin et al. With 0, the largest logits of an image are close together, so that int8 may
+        class_weight: Weight of a cross-entropy loss, for which each image is given a class, as in
+            Yin et al. With 0, the largest logits of an image are close together, so that int8 may
             predict another class than float32.
     """
 
