@@ -41,7 +41,6 @@ def screenshot() -> ModuleType:
 @pytest.fixture(scope="module")
 def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the demo model and its preprocessing as model.onnx and model.int8.onnx."""
-    from tests.helpers.exports import shorten_demo
     from tinyvit.export import ExportConfig, export
     from tinyvit.quant.accuracy_budget import AccuracyBudget
     from tinyvit.quant.quantizer import QuantizationConfig
@@ -52,9 +51,8 @@ def models(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         calib_data=calib_data, budget=AccuracyBudget(max_drop=100, min_agreement=0)
     )
     config = ExportConfig(model="demo", preprocess="full", output=folder / "model.onnx")
-    with shorten_demo():
-        export(config)
-        export(replace(config, output=folder / "model.int8.onnx", quantization=quantization))
+    export(config)
+    export(replace(config, output=folder / "model.int8.onnx", quantization=quantization))
     return folder
 
 
