@@ -19,7 +19,7 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.model import TinyViT
-from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant
+from tinyvit.variants import VARIANTS, Variant, is_supported_size
 
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 """For each layout, a key that occurs in no other layout."""
@@ -254,8 +254,7 @@ def _find_img_size(bias_count: int) -> int | None:
     """
     window = math.isqrt(bias_count)
     img_size = 16 * window
-    is_supported = img_size % 32 == 0 and MIN_SIZE <= img_size <= MAX_SIZE
-    return img_size if window**2 == bias_count and is_supported else None
+    return img_size if window**2 == bias_count and is_supported_size(img_size) else None
 
 
 def _make_expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:
