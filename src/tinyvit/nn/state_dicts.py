@@ -19,6 +19,7 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.model import TinyViT
+from tinyvit.plurals import format_count
 from tinyvit.variants import VARIANTS, Variant, is_supported_size
 
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
@@ -207,10 +208,9 @@ def _check_channels(state_dict: dict[str, Tensor], path: Path) -> None:
     """Raise CheckpointError if the network was trained on images without three channels."""
     weight = state_dict.get("patch_embed.conv1.conv.weight")
     if weight is not None and weight.ndim == 4 and weight.shape[1] != 3:
-        channels = "1 channel" if weight.shape[1] == 1 else f"{weight.shape[1]} channels"
         raise CheckpointError(
-            f"the network in {path} takes images of {channels}, and only RGB images (3 channels)"
-            " are supported",
+            f"the network in {path} takes images of {format_count(weight.shape[1], 'channel')}, and"
+            " only RGB images (3 channels) are supported",
             "train with in_chans=3: convert gray images to RGB, and leave out other channels",
         )
 

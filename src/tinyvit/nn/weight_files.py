@@ -40,6 +40,7 @@ from tinyvit.nn.torch_files import (
     read_torch_file,
 )
 from tinyvit.nn.weight_folders import find_weight_files, read_config
+from tinyvit.plurals import format_count
 from tinyvit.serialization import parse_json
 
 _ZIP_START = b"PK\x03\x04"
@@ -334,6 +335,5 @@ def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[s
 
 def _describe_others(names: tuple[str, ...]) -> str:
     """Describe tensors that are left out."""
-    count = f"{len(names)} tensors" if len(names) > 1 else "1 tensor"
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{count} of other modules ({shown})"
+    return f"{format_count(len(names), 'tensor')} of other modules ({shown})"
