@@ -20,6 +20,7 @@ from tinyvit.nn.setting_keys import (
     read_transform_sizes,
 )
 from tinyvit.nn.setting_values import (
+    NAMED_NORMALIZATION,
     find_first,
     is_vector,
     make_crop_pct,
@@ -85,9 +86,9 @@ _MAX_DEPTH, _MAX_DICTS = 6, 2000
 untrusted source must not slow it down."""
 
 _PAPER_NORMALIZATION = {
-    "default": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "default": NAMED_NORMALIZATION["imagenet"],
+    "inception": NAMED_NORMALIZATION["inception"],
+    "clip": NAMED_NORMALIZATION["clip"],
 }
 """Mean and standard deviation for each value of DATA.MEAN_AND_STD_TYPE (microsoft/Cream,
 TinyViT/data/build.py)."""
@@ -259,7 +260,7 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     settings: dict[str, Any] = {}
     mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
-        mean, std = _PAPER_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
+        mean, std = NAMED_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
     try:
         normalization = read_normalization(mean, std)
         settings.update(mean=normalization.mean, std=normalization.std)
