@@ -50,7 +50,7 @@ _MAX_DEPTH, _MAX_VALUES = 10, 200_000
 _MAX_MODULES = 20_000
 """Only so many parts of a pickled module are searched."""
 
-_MIN_TENSORS = 11
+MIN_TENSORS = 11
 """A mapping with fewer tensors is not a state dict of a whole network."""
 
 
@@ -144,7 +144,7 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
     return networks or [
         StateDict(container, "", tensors)
         for container, tensors in mappings
-        if len(tensors) >= _MIN_TENSORS
+        if len(tensors) >= MIN_TENSORS
     ]
 
 

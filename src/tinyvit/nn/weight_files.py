@@ -22,6 +22,7 @@ from tinyvit.nn.foreign_checkpoints import explain_names, explain_whole_model
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.plain_values import make_plain
 from tinyvit.nn.state_dict_search import (
+    MIN_TENSORS,
     StateDict,
     check_problems,
     choose_state_dict,
@@ -60,9 +61,6 @@ _MMPRETRAIN_NAMES = (
 )
 """Regular expressions for parts of MMPretrain's names, and the corresponding parts of the paper's
 names (mmpretrain/models/backbones/tinyvit.py)."""
-
-_MIN_TENSORS = 11
-"""A value with at least this many tensors is a state dict and not metadata."""
 
 _UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_OPERATION_COUNTERS)
 """Endings of the names of tensors that the model computes, or that inference does not use."""
@@ -319,7 +317,7 @@ def _is_state_dict(value: Any, content: FileContent) -> bool:
     """Return whether a value is a module or a state dict, which is not metadata."""
     if not isinstance(value, (dict, PickledObject)):
         return False
-    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= _MIN_TENSORS
+    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= MIN_TENSORS
 
 
 def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
