@@ -28,8 +28,8 @@ from tinyvit.nn.state_dicts import (
 )
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
-from tinyvit.nn.weight_files import Weights, find_weight_file, read_weights
-from tinyvit.nn.weight_folders import hash_weight_files
+from tinyvit.nn.weight_files import Weights, read_weights
+from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import (
@@ -187,7 +187,7 @@ def is_checkpoint_path(path: Path) -> bool:
     """
     if path.is_dir():
         try:
-            find_weight_file(path)
+            find_weight_files(path)
         except CheckpointError:
             return False
         return True

@@ -135,11 +135,6 @@ def read_weights(path: Path) -> Weights:
     )
 
 
-def find_weight_file(path: Path) -> Path:
-    """Return the file with the weights, or the first if there are several."""
-    return find_weight_files(path)[0]
-
-
 def _read_file(path: Path) -> tuple[FileContent, dict[str, Any]]:
     """Read a file; return its content, and the metadata of a safetensors file."""
     start = _read_start(path)
