@@ -95,18 +95,14 @@ def assemble_network(
     """
     rules = _LAYOUTS[layout]
     foreign = _find_foreign_layers(tensors, rules, path)
-    unused = [
-        name
-        for name in tensors
+    unused = {
+        name: tensor
+        for name, tensor in tensors.items()
         if not rules.body.match(name)
-        and (
-            name in foreign
-            or _NOT_IN_INFERENCE.search(name)
-            or _is_normalization(name, tensors[name])
-        )
-    ]
+        and (name in foreign or _NOT_IN_INFERENCE.search(name) or _is_normalization(name, tensor))
+    }
     kept = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    pool = {**others, **{name: tensors[name] for name in unused}}
+    pool = {**others, **unused}
     normalization = {
         match[1]: tensor
         for name, tensor in pool.items()
