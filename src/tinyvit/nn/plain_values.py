@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tinyvit.nn.pickle_records import PickledName, PickledObject
+from tinyvit.nn.pickle_records import PickledName, PickledObject, read_attributes
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
     StoredTensor,
@@ -127,8 +127,7 @@ class _Converter:
 
     def convert_state(self, state: Any, depth: int) -> Any:
         """Convert the attributes of an object."""
-        parts = state if isinstance(state, tuple) else (state,)
-        attributes = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+        attributes = read_attributes(state)
         for name in _CONTENT_ATTRIBUTES:
             if name in attributes:
                 return self.convert(attributes[name], depth + 1)
