@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,11 +54,11 @@ class Architecture:
     num_classes: int
 
 
-def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
+def recognize_layout(names: Collection[str], path: Path) -> str:
     """Recognize the layout of a state dict by its keys.
 
     Args:
-        tensors: Tensors by name, as they are in the file.
+        names: Names of the tensors, as they are in the file.
         path: The file, for error messages.
 
     Returns:
@@ -68,10 +68,20 @@ def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
         CheckpointError: The layout is not known.
     """
     for layout, key in _LAYOUT_KEYS.items():
-        if key in tensors:
+        if key in names:
             return layout
-    raise CheckpointError(
-        f"{path} is not a TinyViT (first keys: {_shorten(tensors)})",
+    raise make_foreign_error(names, path)
+
+
+def make_foreign_error(names: Iterable[str], path: Path) -> CheckpointError:
+    """Return the error for a state dict that is not that of a TinyViT.
+
+    Args:
+        names: Names of the tensors.
+        path: The file.
+    """
+    return CheckpointError(
+        f"{path} is not a TinyViT (first keys: {_shorten(names)})",
         "give a checkpoint with the keys of the paper's code or of timm",
     )
 

@@ -32,6 +32,7 @@ from tinyvit.nn.state_dict_search import (
     is_module,
     load_tensors,
 )
+from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
@@ -229,10 +230,7 @@ def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple
         )
     if not candidates[0].has_network:
         tensors = candidates[0].tensors
-        raise explain_names(tensors, path) or CheckpointError(
-            f"{path} is not a TinyViT (first keys: {', '.join(list(tensors)[:3])}, ...)",
-            "give a checkpoint with the keys of the paper's code or of timm",
-        )
+        raise explain_names(tensors, path) or make_foreign_error(tensors, path)
     return choose_state_dict(candidates, path)
 
 
@@ -259,8 +257,7 @@ def _read_network(state_dict: StateDict, path: Path) -> Network:
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
         tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}
-    layout = "timm" if "patch_embed.conv1.conv.weight" in tensors else "official"
-    return assemble_network(tensors, others, layout, path)
+    return assemble_network(tensors, others, recognize_layout(tensors, path), path)
 
 
 def _convert_name(name: str) -> str:
