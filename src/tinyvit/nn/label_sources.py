@@ -15,7 +15,7 @@ from typing import Any
 
 from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
 from tinyvit.labels.label_tables import WNID
-from tinyvit.nn.preprocess_sources import walk_dicts
+from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.weight_files import Weights
 from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 

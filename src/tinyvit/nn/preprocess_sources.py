@@ -6,12 +6,11 @@ scripts of a user's own), `config.json` of timm and Hugging Face, and `preproces
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.setting_keys import (
     NORMALIZATION_KEYS,
     find_normalization,
@@ -73,17 +72,8 @@ _SETTING_CONTAINERS = frozenset(
 """Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
 three channels count, because other entries of these names can mean anything."""
 
-_UNRELATED = re.compile(
-    r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher", re.IGNORECASE
-)
-"""Finds keys of dicts that do not describe the evaluation of the network."""
-
 _MAX_UNKNOWN = 4
 """Largest number of entries in the note about entries that are not used."""
-
-_MAX_DEPTH, _MAX_DICTS = 6, 2000
-"""Largest depth of nesting, and number of dicts, in the search for settings. A file from an
-untrusted source must not slow it down."""
 
 _PAPER_NORMALIZATION = {
     "default": NAMED_NORMALIZATION["imagenet"],
@@ -112,34 +102,6 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
     found.sort(key=lambda entry: order.get(entry[0], len(order)))
     sources = [_read_dict(path, values) for path, values in found]
     return [source for source in sources if source is not None]
-
-
-def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Iterate over the dicts in nested dicts and lists that may describe the network.
-
-    Args:
-        metadata: The outermost dict.
-
-    Yields:
-        The keys that lead to the dict, joined with "." ("" for the outermost), and the dict. Dicts
-        with fewer keys before them come first.
-    """
-    queue: deque[tuple[str, Any, int]] = deque([("", metadata, 0)])
-    yielded = 0
-    while queue and yielded < _MAX_DICTS:
-        path, value, depth = queue.popleft()
-        if isinstance(value, Mapping):
-            yielded += 1
-            yield path, value
-            children = [(str(key), child) for key, child in list(value.items())[:_MAX_DICTS]]
-        else:
-            children = [(str(index), child) for index, child in enumerate(value[:64])]
-        if depth < _MAX_DEPTH:
-            queue.extend(
-                (f"{path}.{key}" if path else key, child, depth + 1)
-                for key, child in children
-                if isinstance(child, (Mapping, list, tuple)) and not _UNRELATED.search(key)
-            )
 
 
 def explain_unknown_normalization(
