@@ -26,14 +26,13 @@ from tinyvit.nn.state_dict_search import (
     StateDict,
     check_problems,
     choose_state_dict,
-    collect_tensors,
     find_module,
     find_state_dicts,
-    is_module,
     load_tensors,
 )
 from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
+from tinyvit.nn.tensor_collection import collect_tensors, is_module
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
