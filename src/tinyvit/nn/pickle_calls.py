@@ -25,10 +25,9 @@ def make_dict(values: list[Any]) -> dict[Any, Any]:
         PickleRecordError: A key has a form that checkpoints do not have.
     """
     for key in values[::2]:
-        is_short = isinstance(key, tuple) and len(key) <= _MAX_KEY_LENGTH
-        if isinstance(key, (list, dict)) or (isinstance(key, tuple) and not is_short):
-            raise PickleRecordError("it has a dict with unusual keys")
-        if isinstance(key, tuple) and any(isinstance(part, (tuple, list, dict)) for part in key):
+        parts = key if isinstance(key, tuple) else ()
+        is_nested = any(isinstance(part, (tuple, list, dict)) for part in parts)
+        if isinstance(key, (list, dict)) or len(parts) > _MAX_KEY_LENGTH or is_nested:
             raise PickleRecordError("it has a dict with unusual keys")
     return dict(zip(values[::2], values[1::2]))
 
