@@ -18,21 +18,19 @@ from torch import Tensor
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.classifier_heads import Network, assemble_network
 from tinyvit.nn.file_formats import explain_start
+from tinyvit.nn.file_metadata import read_metadata
 from tinyvit.nn.foreign_checkpoints import explain_names, explain_whole_model
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.plain_values import make_plain
 from tinyvit.nn.state_dict_search import (
-    MIN_TENSORS,
     StateDict,
     check_problems,
     choose_state_dict,
-    find_module,
     find_state_dicts,
     load_tensors,
 )
 from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
-from tinyvit.nn.tensor_collection import collect_tensors, is_module
+from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
@@ -115,8 +113,7 @@ def read_weights(path: Path) -> Weights:
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
     state_dict, ignored = _find_state_dict(content, path)
     network = _read_network(state_dict, path)
-    metadata = {**metadata, **_read_metadata(content, state_dict)}
-    metadata.update(_read_module_settings(content, state_dict))
+    metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
         values = load_tensors(network.normalization, path)
         metadata["normalization"] = {
@@ -282,44 +279,6 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
     if tensor.shape != mask.shape or tensor.problem or mask.problem:
         return tensor
     return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
-
-
-def _read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
-    """Return all values at the top level of a file, except state dicts and modules."""
-    root = content.root
-    entries = root
-    if isinstance(root, PickledObject):
-        attributes = root.state if isinstance(root.state, dict) else {}
-        entries = root.items or {
-            name: value for name, value in attributes.items() if not str(name).startswith("_")
-        }
-    if not isinstance(entries, dict):
-        return {}
-    used = {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
-    metadata = {
-        str(key): make_plain(value, content.read_storage)
-        for key, value in entries.items()
-        if isinstance(key, str) and key not in used and not _is_state_dict(value, content)
-    }
-    return {key: value for key, value in metadata.items() if value is not None}
-
-
-def _is_state_dict(value: Any, content: FileContent) -> bool:
-    """Return whether a value is a module or a state dict, which is not metadata."""
-    if not isinstance(value, (dict, PickledObject)):
-        return False
-    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= MIN_TENSORS
-
-
-def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
-    """Return the settings that timm keeps in the network itself, if a whole model was saved."""
-    module = find_module(content.root, state_dict)
-    attributes = module.state if module is not None else {}
-    return {
-        name: make_plain(attributes[name], content.read_storage)
-        for name in ("pretrained_cfg", "default_cfg")
-        if attributes.get(name) is not None
-    }
 
 
 def _describe_others(names: tuple[str, ...]) -> str:
