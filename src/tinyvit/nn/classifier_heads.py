@@ -196,14 +196,14 @@ def _place_classifier(
     body = {name: tensor for name, tensor in tensors.items() if name not in head}
     unknown = [name for name in head if name.rpartition(".")[0] != layer]
     pool = {**others, **head}
-    placed = {
+    classifier = {
         f"{rules.classifier}.{name.rpartition('.')[2]}": tensor
         for name, tensor in pool.items()
         if name.rpartition(".")[0] == layer
     }
-    placed[weight_name] = _flatten(placed[weight_name])
+    classifier[weight_name] = _flatten(classifier[weight_name])
     used = tuple(name for name in others if name.rpartition(".")[0] == layer)
-    return {**body, **placed, **{name: head[name] for name in unknown}}, used
+    return {**body, **classifier, **{name: head[name] for name in unknown}}, used
 
 
 def _refuse_second_classifier(

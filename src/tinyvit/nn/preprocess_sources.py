@@ -97,10 +97,10 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
         The sources that state something, the most important first: a layer of the model that
         normalizes images, the arguments of the training, then all other dicts.
     """
-    found = list(walk_dicts(metadata))
+    dicts = list(walk_dicts(metadata))
     order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
-    found.sort(key=lambda entry: order.get(entry[0], len(order)))
-    sources = [_read_dict(path, values) for path, values in found]
+    dicts.sort(key=lambda entry: order.get(entry[0], len(order)))
+    sources = [_read_dict(path, values) for path, values in dicts]
     return [source for source in sources if source is not None]
 
 
