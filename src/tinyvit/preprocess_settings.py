@@ -177,21 +177,22 @@ def merge_sources(sources: Iterable[PreprocessSource]) -> MergedSettings:
     for source in sources:
         for name in (entry.name for entry in fields(PreprocessSettings)):
             value = getattr(source.settings, name)
-            if name not in winners:
-                if name in source.problems:
-                    raise CheckpointError(
-                        f"{source.name} states {source.problems[name]}",
-                        f"give {SETTING_OPTIONS[name]} with the value to use",
+            if name in winners:
+                if value is not None and not _is_same(value, getattr(merged, name)):
+                    notes.append(
+                        f"different values of {name} are stated:"
+                        f" {format_setting(getattr(merged, name))} by {winners[name]}, and"
+                        f" {format_setting(value)} by {source.name}; that of {winners[name]} is"
+                        " used"
                     )
-                if value is not None:
-                    merged = replace(merged, **{name: value})
-                    winners[name] = source.name
-            elif value is not None and not _is_same(value, getattr(merged, name)):
-                notes.append(
-                    f"different values of {name} are stated:"
-                    f" {format_setting(getattr(merged, name))} by {winners[name]}, and"
-                    f" {format_setting(value)} by {source.name}; that of {winners[name]} is used"
+            elif name in source.problems:
+                raise CheckpointError(
+                    f"{source.name} states {source.problems[name]}",
+                    f"give {SETTING_OPTIONS[name]} with the value to use",
                 )
+            elif value is not None:
+                merged = replace(merged, **{name: value})
+                winners[name] = source.name
         notes += source.notes
     return MergedSettings(merged, winners, tuple(notes))
 

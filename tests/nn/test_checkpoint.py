@@ -31,18 +31,6 @@ def state() -> State:
     return TinyViT(VARIANTS["tiny_vit_5m_224"], 7).state_dict()
 
 
-@pytest.fixture
-def save(tmp_path: Path) -> Save:
-    """A function that saves a value with `torch.save` and returns the path."""
-
-    def save_file(content: object) -> Path:
-        path = tmp_path / "weights.pth"
-        torch.save(content, path)
-        return path
-
-    return save_file
-
-
 def refusal(path: Path) -> str:
     """Return the message with which a file is refused."""
     with pytest.raises(CheckpointError) as caught:

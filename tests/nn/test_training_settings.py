@@ -267,10 +267,10 @@ CONFIG = {
     [CONFIG, {"architecture": "tiny_vit_5m_224", **CONFIG["pretrained_cfg"]}],  # type: ignore[dict-item]
     ids=["new form", "old form"],
 )
-@pytest.mark.parametrize("given", ["folder", "file"])
-def test_config_json_is_used(folder: Path, config: dict[str, Any], given: str) -> None:
+@pytest.mark.parametrize("path_kind", ["folder", "file"])
+def test_config_json_is_used(folder: Path, config: dict[str, Any], path_kind: str) -> None:
     (folder / "config.json").write_text(json.dumps(config))
-    path = folder if given == "folder" else folder / "model.safetensors"
+    path = folder if path_kind == "folder" else folder / "model.safetensors"
     checkpoint = load_checkpoint(path)
     assert checkpoint.preprocess == Preprocess(224, 256, "center", "bilinear", HALF, HALF)
     assert checkpoint.preprocess_source == "config.json"

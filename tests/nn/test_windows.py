@@ -193,17 +193,17 @@ def test_the_size_of_the_training_is_found(
     window_size: int,
     expected: tuple[Any, ...],
 ) -> None:
-    found = find_training_windows(metadata, config, layout, window_size)
-    assert (found.img_size, found.default)[: len(expected)] == expected
+    windows = find_training_windows(metadata, config, layout, window_size)
+    assert (windows.img_size, windows.default)[: len(expected)] == expected
 
 
 @pytest.mark.parametrize(
     ("size", "text"), [(300, "300"), ([3, 256, 320], "(256, 320)"), (4096, "4096")]
 )
 def test_a_size_that_cannot_be_exported_is_named(size: object, text: str) -> None:
-    found = find_training_windows({"args": {"input_size": size}}, {}, "timm", 224)
-    assert found.img_size == 224
-    assert found.notes == (
+    windows = find_training_windows({"args": {"input_size": size}}, {}, "timm", 224)
+    assert windows.img_size == 224
+    assert windows.notes == (
         f"the image size in the training arguments in the checkpoint is {text}, at which TinyViT "
         "cannot be exported; 224 pixels are used instead, and --img-size chooses another size",
     )
@@ -212,9 +212,9 @@ def test_a_size_that_cannot_be_exported_is_named(size: object, text: str) -> Non
 def test_sizes_that_disagree_are_named() -> None:
     metadata = {"args": {"img_size": 288}}
     config = {"pretrained_cfg": {"input_size": [3, 224, 224]}}
-    found: TrainingWindows = find_training_windows(metadata, config, "timm", 224)
-    assert found.img_size == 288
-    assert found.notes == (
+    windows: TrainingWindows = find_training_windows(metadata, config, "timm", 224)
+    assert windows.img_size == 288
+    assert windows.notes == (
         "the image size in config.json is 224, and in the training arguments in the checkpoint "
         "288; 288 is used",
     )

@@ -9,7 +9,7 @@ is the first lemma of its WordNet synset.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -64,7 +64,8 @@ def numbered_labels(num_classes: int) -> tuple[Label, ...]:
     return tuple(Label(f"class {i}") for i in range(num_classes))
 
 
-def labels_by_wnid() -> dict[str, Label]:
+@cache
+def labels_by_wnid() -> Mapping[str, Label]:
     """Return the labels of all ImageNet classes by their WordNet ids."""
     return {label.wnid: label for _, label in _read_imagenet_classes()}
 

@@ -28,8 +28,8 @@ from tinyvit.nn.state_dicts import (
 )
 from tinyvit.nn.training_settings import find_preprocess, make_preprocess
 from tinyvit.nn.training_windows import find_training_windows
-from tinyvit.nn.weight_files import Weights, find_weight_file, read_weights
-from tinyvit.nn.weight_folders import hash_weight_files
+from tinyvit.nn.weight_files import Weights, read_weights
+from tinyvit.nn.weight_folders import find_weight_files, hash_weight_files
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.variants import (
@@ -187,7 +187,7 @@ def is_checkpoint_path(path: Path) -> bool:
     """
     if path.is_dir():
         try:
-            find_weight_file(path)
+            find_weight_files(path)
         except CheckpointError:
             return False
         return True
@@ -223,30 +223,28 @@ def load_checkpoint(
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
     weights = _without_config_of_another_model(weights, architecture.variant)
-    training = find_training_windows(
-        weights.metadata, weights.config, layout, architecture.img_size
-    )
+    windows = find_training_windows(weights.metadata, weights.config, layout, architecture.img_size)
     license_name = weights.metadata.get("license")
-    found = find_preprocess(weights, layout, training.img_size, path, options)
+    preprocessing = find_preprocess(weights, layout, windows.img_size, path, options)
     labels, labels_source = find_labels(weights, architecture.num_classes, path)
     return Checkpoint(
         name=name or name_checkpoint(path),
         variant=architecture.variant,
-        img_size=training.img_size,
+        img_size=windows.img_size,
         num_classes=architecture.num_classes,
         state_dict=complete_state_dict(state_dict, architecture, path),
         layout=layout,
         container=weights.container,
-        preprocess=found.preprocess,
-        preprocess_source=found.source,
-        settings=found.settings,
+        preprocess=preprocessing.preprocess,
+        preprocess_source=preprocessing.source,
+        settings=preprocessing.settings,
         labels=labels,
         labels_source=labels_source,
-        notes=(*_describe_ignored(weights), *weights.notes, *training.notes, *found.notes),
+        notes=(*_describe_ignored(weights), *weights.notes, *windows.notes, *preprocessing.notes),
         license=license_name if isinstance(license_name, str) else "unknown",
         sha256=hash_weight_files(path),
-        default_windows=training.default,
-        default_windows_reason=training.reason,
+        default_windows=windows.default,
+        default_windows_reason=windows.reason,
     )
 
 

@@ -95,18 +95,14 @@ def assemble_network(
     """
     rules = _LAYOUTS[layout]
     foreign = _find_foreign_layers(tensors, rules, path)
-    unused = [
-        name
-        for name in tensors
+    unused = {
+        name: tensor
+        for name, tensor in tensors.items()
         if not rules.body.match(name)
-        and (
-            name in foreign
-            or _NOT_IN_INFERENCE.search(name)
-            or _is_normalization(name, tensors[name])
-        )
-    ]
+        and (name in foreign or _NOT_IN_INFERENCE.search(name) or _is_normalization(name, tensor))
+    }
     kept = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    pool = {**others, **{name: tensors[name] for name in unused}}
+    pool = {**others, **unused}
     normalization = {
         match[1]: tensor
         for name, tensor in pool.items()
@@ -200,14 +196,14 @@ def _place_classifier(
     body = {name: tensor for name, tensor in tensors.items() if name not in head}
     unknown = [name for name in head if name.rpartition(".")[0] != layer]
     pool = {**others, **head}
-    placed = {
+    classifier = {
         f"{rules.classifier}.{name.rpartition('.')[2]}": tensor
         for name, tensor in pool.items()
         if name.rpartition(".")[0] == layer
     }
-    placed[weight_name] = _flatten(placed[weight_name])
+    classifier[weight_name] = _flatten(classifier[weight_name])
     used = tuple(name for name in others if name.rpartition(".")[0] == layer)
-    return {**body, **placed, **{name: head[name] for name in unknown}}, used
+    return {**body, **classifier, **{name: head[name] for name in unknown}}, used
 
 
 def _refuse_second_classifier(

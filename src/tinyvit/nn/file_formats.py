@@ -12,7 +12,6 @@ _UNPACK = "unpack it and give the checkpoint in it"
 _SAVE_IN_PYTHON = "load it in Python and save it with torch.save(model.state_dict(), path)"
 
 _TEXT_STARTS = (
-    (b'<?xml version="1.0"?>\n<net ', "an OpenVINO model", _EXPORT_THIS),
     (b"<!doctype", "a web page, not a checkpoint", _DOWNLOAD),
     (b"<html", "a web page, not a checkpoint", _DOWNLOAD),
     (b"<?xml", "a web page, not a checkpoint", _DOWNLOAD),
@@ -72,8 +71,11 @@ def explain_start(start: bytes, path: Path) -> CheckpointError:
         The error, which names the format if it is known.
     """
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
+    # Different XML declarations can come before the first element.
+    if b"<net name=" in text or text.startswith(b'<?xml version="1.0"?>\n<net '):
+        return CheckpointError(f"{path} is an OpenVINO model", _EXPORT_THIS)
     for beginning, description, remedy in _TEXT_STARTS:
-        if text.startswith(beginning) or (b"<net " in beginning and b"<net name=" in text):
+        if text.startswith(beginning):
             return CheckpointError(f"{path} is {description}", remedy)
     for position, magic, description, remedy in _MAGIC_BYTES:
         if start[position:].startswith(magic):

@@ -8,12 +8,15 @@ from pathlib import Path
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.stored_tensors import StoredTensor
 
+_MOBILE_SAM = (
+    r"(?:^|\.)(?:mask_decoder|prompt_encoder)\.|(?:^|\.)neck\.0\.weight$",
+    "is a MobileSAM (a TinyViT for segmentation, with a neck instead of a classifier)",
+    "give a checkpoint of a TinyViT that classifies images",
+)
+"""Pattern of names beside and in the TinyViT of a MobileSAM, what it is, and the remedy."""
+
 _EXPLANATIONS = (
-    (
-        r"(?:^|\.)(?:mask_decoder|prompt_encoder)\.|(?:^|\.)neck\.0\.weight$",
-        "is a MobileSAM (a TinyViT for segmentation, with a neck instead of a classifier)",
-        "give a checkpoint of a TinyViT that classifies images",
-    ),
+    _MOBILE_SAM,
     (
         r"lora_|\.base_layer\.|(?:^|\.)base_model\.model\.|hada_w|adapter_",
         "contains an adapter (LoRA) that is not merged into the weights",
@@ -73,7 +76,7 @@ def explain_whole_model(others: dict[str, StoredTensor], path: Path) -> Checkpoi
     Returns:
         The error; None if the model is not known.
     """
-    return _explain(_EXPLANATIONS[:1], others, path)
+    return _explain((_MOBILE_SAM,), others, path)
 
 
 def _explain(

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.labels import MAX_CLASSES, Label, imagenet_labels, labels_by_wnid
-from tinyvit.nn.preprocess_sources import walk_dicts
+from tinyvit.labels.label_tables import WNID
+from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.weight_files import Weights
+from tinyvit.variants import IMAGENET_1K, IMAGENET_22K
 
 _INDEX_TO_NAME = (
     "id2label",
@@ -48,13 +50,11 @@ _PLACEHOLDER = re.compile(r"(LABEL|label|class)[_ ]?\d+")
 _ABOUT_CLASSES = re.compile(r"class|label", re.IGNORECASE)
 """Occurs in keys of entries that may describe the classes."""
 
-_WNID = re.compile(r"n\d{8}")
-
 _MAX_REASONS = 4
 """A description of the source tells why an entry was not used for so many entries; it only counts
 the others."""
 
-_IMAGENET = {1000: "ImageNet-1k", 21841: "ImageNet-22k"}
+_IMAGENET = {IMAGENET_1K: "ImageNet-1k", IMAGENET_22K: "ImageNet-22k"}
 
 
 @dataclass(frozen=True)
@@ -248,7 +248,7 @@ def _order(pairs: list[tuple[Any, Any]]) -> list[tuple[str, str]]:
 def _read_name(value: Any) -> tuple[str, str]:
     """Return a name and its WordNet id; Keras stores both as ["n01440764", "tench"]."""
     is_pair = isinstance(value, (list, tuple)) and len(value) == 2
-    if is_pair and all(isinstance(part, str) for part in value) and _WNID.fullmatch(value[0]):
+    if is_pair and all(isinstance(part, str) for part in value) and WNID.fullmatch(value[0]):
         return value[1], value[0]
     if not isinstance(value, (str, int, float)):
         raise ValueError("a name is not a text")

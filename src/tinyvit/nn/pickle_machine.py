@@ -10,9 +10,9 @@ from __future__ import annotations
 import pickletools
 import struct
 from collections.abc import Callable
-from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
+from tinyvit.nn.pickle_calls import make_dict, measure_copy, record_call
 from tinyvit.nn.pickle_names import DangerousNameError, check_pickled_name
 from tinyvit.nn.pickle_records import (
     Pickle,
@@ -32,12 +32,6 @@ _MAX_COPIED_BYTES = 512 * 2**20
 """A pickle whose operations copy more than this is refused: texts in characters, containers in
 bytes of memory. An operation of few bytes can copy a large value, which the pickle has only once,
 and joining a text with itself again and again would double it each time."""
-
-_MAX_ENTRY_BYTES = 104
-"""Largest memory of an entry of a copied dict (without its key and value); lists need less."""
-
-_MAX_KEY_LENGTH = 16
-"""A longer tuple is not accepted as the key of a dict, because hashing it can take long."""
 
 
 class _Mark:
@@ -158,8 +152,8 @@ class _Machine:
         if not isinstance(args, tuple):
             raise PickleRecordError("it calls a function with something that is not a tuple")
         if isinstance(function, PickledName):
-            self.count_copy(_measure_copy(function.name, args))
-            self.stack.append(_record_call(function.name, args))
+            self.count_copy(measure_copy(function.name, args))
+            self.stack.append(record_call(function.name, args))
         elif isinstance(function, PickledObject):
             self.stack.append(PickledObject(function.name, args))
         else:
@@ -178,7 +172,7 @@ class _Machine:
         items = target.items if isinstance(target, PickledObject) else target
         if type(items) is not dict:
             raise PickleRecordError("it sets items of something that is not a dict")
-        items.update(_make_dict(values))
+        items.update(make_dict(values))
 
     def extend(self, values: list[Any]) -> None:
         """Append values to the list on top of the stack."""
@@ -197,59 +191,6 @@ class _Machine:
         args = self.pop_mark()
         self.add_name(name)
         self.add_instance([self.pop(), *args])
-
-
-def _make_dict(values: list[Any]) -> dict[Any, Any]:
-    """Create a dict from alternating keys and values."""
-    for key in values[::2]:
-        is_short = isinstance(key, tuple) and len(key) <= _MAX_KEY_LENGTH
-        if isinstance(key, (list, dict)) or (isinstance(key, tuple) and not is_short):
-            raise PickleRecordError("it has a dict with unusual keys")
-        if isinstance(key, tuple) and any(isinstance(part, (tuple, list, dict)) for part in key):
-            raise PickleRecordError("it has a dict with unusual keys")
-    return dict(zip(values[::2], values[1::2]))
-
-
-def _measure_copy(name: str, args: tuple[Any, ...]) -> int:
-    """Return an upper bound for the size of what `_record_call` copies of the arguments."""
-    if name == "_codecs.encode" or name.startswith("pathlib."):
-        return sum(len(part) + 1 for part in args if isinstance(part, str))
-    entry_count = sum(len(part) for part in args if isinstance(part, (list, tuple, dict)))
-    return _MAX_ENTRY_BYTES * entry_count
-
-
-def _record_call(name: str, args: tuple[Any, ...]) -> Any:
-    """Return the plain value of a call of a known harmless function, else a record of the call."""
-    if name in _CONTAINER_TYPES:
-        return _CONTAINER_TYPES[name](list(args))
-    if name in ("copyreg._reconstructor", "copyreg.__newobj__"):
-        class_name = args[0].name
-        # The third argument of _reconstructor is the content of a subclass of dict or list.
-        content = args[2] if name == "copyreg._reconstructor" and len(args) > 2 else None
-        items = dict(content) if type(content) is dict else {}
-        entries = list(content) if type(content) is list else []
-        return PickledObject(class_name, (), items, entries)
-    if name == "_codecs.encode":
-        return args[0].encode("latin-1")
-    if name.startswith("pathlib.") and all(isinstance(part, str) for part in args):
-        return "\\".join(args) if "Windows" in name else str(PurePosixPath(*args))
-    return PickledObject(name, args)
-
-
-def _copy_list(args: list[Any]) -> list[Any]:
-    """Return the entries that are given to a constructor of list, set or tuple."""
-    return list(args[0]) if args and isinstance(args[0], (list, tuple)) else []
-
-
-def _copy_dict(args: list[Any]) -> dict[Any, Any]:
-    """Return the items that are given to a constructor of a dict, as a dict or as pairs."""
-    content = args[0] if args else None
-    if isinstance(content, dict):
-        return dict(content)
-    pairs = content if isinstance(content, (list, tuple)) else []
-    if any(len(pair) != 2 for pair in pairs):
-        raise PickleRecordError("it creates a dict from something that is not pairs")
-    return _make_dict([part for pair in pairs for part in pair])
 
 
 def _load_persistent(machine: _Machine, argument: Any) -> None:
@@ -295,18 +236,6 @@ _CONSTANTS: dict[str, Callable[[], Any]] = {
 
 _IGNORED = {"PROTO", "STOP", "FRAME", "READONLY_BUFFER"}
 
-_CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
-    "collections.OrderedDict": _copy_dict,
-    "collections.Counter": _copy_dict,
-    "collections.defaultdict": lambda args: {},
-    "builtins.dict": _copy_dict,
-    "builtins.list": _copy_list,
-    "builtins.set": _copy_list,
-    "builtins.frozenset": _copy_list,
-    "builtins.tuple": lambda args: tuple(_copy_list(args)),
-    "torch.Size": lambda args: tuple(_copy_list(args)),
-}
-
 _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "APPEND": lambda m, _: m.extend([m.pop()]),
     "APPENDS": lambda m, _: m.extend(m.pop_mark()),
@@ -317,7 +246,7 @@ _OPERATIONS: dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE1": lambda m, _: m.stack.append(tuple(m.pop_many(1))),
     "TUPLE2": lambda m, _: m.stack.append(tuple(m.pop_many(2))),
     "TUPLE3": lambda m, _: m.stack.append(tuple(m.pop_many(3))),
-    "DICT": lambda m, _: m.stack.append(_make_dict(m.pop_mark())),
+    "DICT": lambda m, _: m.stack.append(make_dict(m.pop_mark())),
     "SETITEM": lambda m, _: m.set_items(m.pop_many(2)),
     "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
     "POP": lambda m, _: m.stack.__delitem__(-1),

@@ -40,6 +40,20 @@ class PickledObject:
     state: Any = None
 
 
+def read_attributes(state: Any) -> dict[Any, Any]:
+    """Return the attributes of an object by name.
+
+    Args:
+        state: The state of a `PickledObject`: a dict, or for a class with slots a pair of the other
+            attributes and those in slots.
+
+    Returns:
+        The attributes; {} if the state has another form.
+    """
+    parts = state if isinstance(state, tuple) else (state,)
+    return {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+
+
 @dataclass(frozen=True)
 class StoredStorage:
     """A storage of torch, whose content is outside the pickle.

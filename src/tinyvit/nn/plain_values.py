@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from tinyvit.nn.pickle_records import PickledName, PickledObject
+from tinyvit.nn.pickle_records import PickledName, PickledObject, read_attributes
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
     StoredTensor,
@@ -95,10 +94,22 @@ class _Converter:
         }
 
     def convert_object(self, record: PickledObject, depth: int) -> Any:
-        """Convert an object."""
-        read_numbers = self.make_number_reader(record)
-        if read_numbers is not None:
-            return read_numbers()
+        """Convert a tensor, an array, a NumPy scalar or another object."""
+        if record.name.endswith("multiarray.scalar"):
+            return _convert_scalar(record)
+        try:
+            tensor = make_stored_tensor(record, self.read_storage)
+        except (ValueError, TypeError, AttributeError, IndexError):
+            return None
+        if tensor is not None:
+            self.tensor_count += 1
+            return _convert_tensor(tensor) if self.tensor_count <= _MAX_TENSORS else None
+        if record.name.endswith("multiarray._reconstruct"):
+            return self.convert_array(record)
+        return self.convert_instance(record, depth)
+
+    def convert_instance(self, record: PickledObject, depth: int) -> Any:
+        """Convert an object that is neither a tensor nor from NumPy."""
         if record.items:
             return self.convert_dict(record.items, depth)
         if record.entries:
@@ -116,28 +127,11 @@ class _Converter:
 
     def convert_state(self, state: Any, depth: int) -> Any:
         """Convert the attributes of an object."""
-        parts = state if isinstance(state, tuple) else (state,)
-        attributes = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
+        attributes = read_attributes(state)
         for name in _CONTENT_ATTRIBUTES:
             if name in attributes:
                 return self.convert(attributes[name], depth + 1)
         return self.convert_dict(attributes, depth)
-
-    def make_number_reader(self, record: PickledObject) -> Callable[[], Any] | None:
-        """Return a function that reads a tensor, array or NumPy scalar; None for other objects."""
-        if record.name.endswith("multiarray.scalar"):
-            return lambda: _convert_scalar(record)
-        try:
-            tensor = make_stored_tensor(record, self.read_storage)
-        except (ValueError, TypeError, AttributeError, IndexError):
-            return lambda: None
-        if tensor is not None:
-            self.tensor_count += 1
-            is_read = self.tensor_count <= _MAX_TENSORS
-            return lambda: _convert_tensor(tensor) if is_read else None
-        if record.name.endswith("multiarray._reconstruct"):
-            return lambda: self.convert_array(record)
-        return None
 
     def convert_array(self, record: PickledObject) -> Any:
         """Convert a NumPy array of texts or of objects."""

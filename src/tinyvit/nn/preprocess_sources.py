@@ -6,12 +6,11 @@ scripts of a user's own), `config.json` of timm and Hugging Face, and `preproces
 
 from __future__ import annotations
 
-import re
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tinyvit.nn.metadata_search import walk_dicts
 from tinyvit.nn.setting_keys import (
     NORMALIZATION_KEYS,
     find_normalization,
@@ -20,6 +19,7 @@ from tinyvit.nn.setting_keys import (
     read_transform_sizes,
 )
 from tinyvit.nn.setting_values import (
+    NAMED_NORMALIZATION,
     find_first,
     is_vector,
     make_crop_pct,
@@ -72,22 +72,13 @@ _SETTING_CONTAINERS = frozenset(
 """Keys of dicts whose entries are settings. In other dicts, only a mean and a standard deviation of
 three channels count, because other entries of these names can mean anything."""
 
-_UNRELATED = re.compile(
-    r"optim|sched|callback|loops|scaler|rng|metric|train_(aug|trans)|teacher", re.IGNORECASE
-)
-"""Finds keys of dicts that do not describe the evaluation of the network."""
-
 _MAX_UNKNOWN = 4
 """Largest number of entries in the note about entries that are not used."""
 
-_MAX_DEPTH, _MAX_DICTS = 6, 2000
-"""Largest depth of nesting, and number of dicts, in the search for settings. A file from an
-untrusted source must not slow it down."""
-
 _PAPER_NORMALIZATION = {
-    "default": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "default": NAMED_NORMALIZATION["imagenet"],
+    "inception": NAMED_NORMALIZATION["inception"],
+    "clip": NAMED_NORMALIZATION["clip"],
 }
 """Mean and standard deviation for each value of DATA.MEAN_AND_STD_TYPE (microsoft/Cream,
 TinyViT/data/build.py)."""
@@ -106,39 +97,11 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
         The sources that state something, the most important first: a layer of the model that
         normalizes images, the arguments of the training, then all other dicts.
     """
-    found = list(walk_dicts(metadata))
+    dicts = list(walk_dicts(metadata))
     order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
-    found.sort(key=lambda entry: order.get(entry[0], len(order)))
-    sources = [_read_dict(path, values) for path, values in found]
+    dicts.sort(key=lambda entry: order.get(entry[0], len(order)))
+    sources = [_read_dict(path, values) for path, values in dicts]
     return [source for source in sources if source is not None]
-
-
-def walk_dicts(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Iterate over the dicts in nested dicts and lists that may describe the network.
-
-    Args:
-        metadata: The outermost dict.
-
-    Yields:
-        The keys that lead to the dict, joined with "." ("" for the outermost), and the dict. Dicts
-        with fewer keys before them come first.
-    """
-    queue: deque[tuple[str, Any, int]] = deque([("", metadata, 0)])
-    yielded = 0
-    while queue and yielded < _MAX_DICTS:
-        path, value, depth = queue.popleft()
-        if isinstance(value, Mapping):
-            yielded += 1
-            yield path, value
-            children = [(str(key), child) for key, child in list(value.items())[:_MAX_DICTS]]
-        else:
-            children = [(str(index), child) for index, child in enumerate(value[:64])]
-        if depth < _MAX_DEPTH:
-            queue.extend(
-                (f"{path}.{key}" if path else key, child, depth + 1)
-                for key, child in children
-                if isinstance(child, (Mapping, list, tuple)) and not _UNRELATED.search(key)
-            )
 
 
 def explain_unknown_normalization(
@@ -259,7 +222,7 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     settings: dict[str, Any] = {}
     mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
-        mean, std = _PAPER_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
+        mean, std = NAMED_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
     try:
         normalization = read_normalization(mean, std)
         settings.update(mean=normalization.mean, std=normalization.std)

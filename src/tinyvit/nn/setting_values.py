@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tinyvit.preprocess import FILTER_NAMES, Interpolation
+from tinyvit.preprocess import FILTER_NAMES, IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from tinyvit.preprocess_settings import Channels, is_number
 
-_NAMED_NORMALIZATION = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+NAMED_NORMALIZATION = {
+    "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
 }
@@ -93,8 +93,8 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
         ValueError: They are not three numbers, or it is not clear for which pixel values they are.
     """
     for name in (mean, std):
-        if isinstance(name, str) and name.lower() in _NAMED_NORMALIZATION:
-            return Normalization(*_NAMED_NORMALIZATION[name.lower()])
+        if isinstance(name, str) and name.lower() in NAMED_NORMALIZATION:
+            return Normalization(*NAMED_NORMALIZATION[name.lower()])
     mean_values, std_values = _read_channels("mean", mean), _read_channels("std", std)
     means, stds = mean_values or (), std_values or ()
     text = " and ".join(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.model import TinyViT
-from tinyvit.variants import MAX_SIZE, MIN_SIZE, VARIANTS, Variant
+from tinyvit.plurals import format_count
+from tinyvit.variants import VARIANTS, Variant, is_supported_size
 
 _LAYOUT_KEYS = {"timm": "patch_embed.conv1.conv.weight", "official": "patch_embed.seq.0.c.weight"}
 """For each layout, a key that occurs in no other layout."""
@@ -53,11 +54,11 @@ class Architecture:
     num_classes: int
 
 
-def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
+def recognize_layout(names: Collection[str], path: Path) -> str:
     """Recognize the layout of a state dict by its keys.
 
     Args:
-        tensors: Tensors by name, as they are in the file.
+        names: Names of the tensors, as they are in the file.
         path: The file, for error messages.
 
     Returns:
@@ -67,10 +68,20 @@ def recognize_layout(tensors: dict[str, Tensor], path: Path) -> str:
         CheckpointError: The layout is not known.
     """
     for layout, key in _LAYOUT_KEYS.items():
-        if key in tensors:
+        if key in names:
             return layout
-    raise CheckpointError(
-        f"{path} is not a TinyViT (first keys: {_shorten(tensors)})",
+    raise make_foreign_error(names, path)
+
+
+def make_foreign_error(names: Iterable[str], path: Path) -> CheckpointError:
+    """Return the error for a state dict that is not that of a TinyViT.
+
+    Args:
+        names: Names of the tensors.
+        path: The file.
+    """
+    return CheckpointError(
+        f"{path} is not a TinyViT (first keys: {_shorten(names)})",
         "give a checkpoint with the keys of the paper's code or of timm",
     )
 
@@ -207,10 +218,9 @@ def _check_channels(state_dict: dict[str, Tensor], path: Path) -> None:
     """Raise CheckpointError if the network was trained on images without three channels."""
     weight = state_dict.get("patch_embed.conv1.conv.weight")
     if weight is not None and weight.ndim == 4 and weight.shape[1] != 3:
-        channels = "1 channel" if weight.shape[1] == 1 else f"{weight.shape[1]} channels"
         raise CheckpointError(
-            f"the network in {path} takes images of {channels}, and only RGB images (3 channels)"
-            " are supported",
+            f"the network in {path} takes images of {format_count(weight.shape[1], 'channel')}, and"
+            " only RGB images (3 channels) are supported",
             "train with in_chans=3: convert gray images to RGB, and leave out other channels",
         )
 
@@ -254,8 +264,7 @@ def _find_img_size(bias_count: int) -> int | None:
     """
     window = math.isqrt(bias_count)
     img_size = 16 * window
-    is_supported = img_size % 32 == 0 and MIN_SIZE <= img_size <= MAX_SIZE
-    return img_size if window**2 == bias_count and is_supported else None
+    return img_size if window**2 == bias_count and is_supported_size(img_size) else None
 
 
 def _make_expected_state_dict(architecture: Architecture) -> dict[str, Tensor]:

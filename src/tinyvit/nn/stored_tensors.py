@@ -14,7 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tinyvit.nn.pickle_records import PickledName, PickledObject, StoredStorage
+from tinyvit.nn.pickle_records import (
+    PickledName,
+    PickledObject,
+    StoredStorage,
+    read_attributes,
+)
 
 ReadStorage = Callable[[str], bytes]
 """A function that returns the bytes of the storage with this key."""
@@ -226,11 +231,7 @@ def _make_from_wrapper(
     """Convert a tensor whose values are in attributes, such as a DTensor."""
     shape = _check_sizes(args[2]) if len(args) > 2 else ()
     if name.endswith(".DTensor"):
-        # The state of a class with slots is a pair: other attributes, and those in slots.
-        parts = state if isinstance(state, tuple) else (state,)
-        attributes = {k: v for part in parts if isinstance(part, dict) for k, v in part.items()}
-        local = attributes.get("_local_tensor")
-        tensor = make_stored_tensor(local, read_storage)
+        tensor = make_stored_tensor(read_attributes(state).get("_local_tensor"), read_storage)
         # The part of this process is the whole tensor if it is not split.
         if tensor is not None and tensor.shape == shape:
             return tensor

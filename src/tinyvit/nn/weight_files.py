@@ -18,20 +18,19 @@ from torch import Tensor
 from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.classifier_heads import Network, assemble_network
 from tinyvit.nn.file_formats import explain_start
+from tinyvit.nn.file_metadata import read_metadata
 from tinyvit.nn.foreign_checkpoints import explain_names, explain_whole_model
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.plain_values import make_plain
 from tinyvit.nn.state_dict_search import (
     StateDict,
     check_problems,
     choose_state_dict,
-    collect_tensors,
-    find_module,
     find_state_dicts,
-    is_module,
     load_tensors,
 )
+from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
+from tinyvit.nn.tensor_collection import collect_tensors
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
@@ -40,6 +39,7 @@ from tinyvit.nn.torch_files import (
     read_torch_file,
 )
 from tinyvit.nn.weight_folders import find_weight_files, read_config
+from tinyvit.plurals import format_count
 from tinyvit.serialization import parse_json
 
 _ZIP_START = b"PK\x03\x04"
@@ -59,9 +59,6 @@ _MMPRETRAIN_NAMES = (
 )
 """Regular expressions for parts of MMPretrain's names, and the corresponding parts of the paper's
 names (mmpretrain/models/backbones/tinyvit.py)."""
-
-_MIN_TENSORS = 11
-"""A value with at least this many tensors is a state dict and not metadata."""
 
 _UNUSED_SUFFIXES = ("attention_bias_idxs", "attention_bias_cache", "attn.ab", *_OPERATION_COUNTERS)
 """Endings of the names of tensors that the model computes, or that inference does not use."""
@@ -116,8 +113,7 @@ def read_weights(path: Path) -> Weights:
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
     state_dict, ignored = _find_state_dict(content, path)
     network = _read_network(state_dict, path)
-    metadata = {**metadata, **_read_metadata(content, state_dict)}
-    metadata.update(_read_module_settings(content, state_dict))
+    metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
         values = load_tensors(network.normalization, path)
         metadata["normalization"] = {
@@ -134,11 +130,6 @@ def read_weights(path: Path) -> Weights:
         ignored=ignored,
         notes=network.notes,
     )
-
-
-def find_weight_file(path: Path) -> Path:
-    """Return the file with the weights, or the first if there are several."""
-    return find_weight_files(path)[0]
 
 
 def _read_file(path: Path) -> tuple[FileContent, dict[str, Any]]:
@@ -235,10 +226,7 @@ def _find_state_dict(content: FileContent, path: Path) -> tuple[StateDict, tuple
         )
     if not candidates[0].has_network:
         tensors = candidates[0].tensors
-        raise explain_names(tensors, path) or CheckpointError(
-            f"{path} is not a TinyViT (first keys: {', '.join(list(tensors)[:3])}, ...)",
-            "give a checkpoint with the keys of the paper's code or of timm",
-        )
+        raise explain_names(tensors, path) or make_foreign_error(tensors, path)
     return choose_state_dict(candidates, path)
 
 
@@ -265,8 +253,7 @@ def _read_network(state_dict: StateDict, path: Path) -> Network:
     tensors = _apply_pruning(tensors)
     if "patch_embed.seq.0.conv2d.weight" in tensors:
         tensors = {_convert_name(name): tensor for name, tensor in tensors.items()}
-    layout = "timm" if "patch_embed.conv1.conv.weight" in tensors else "official"
-    return assemble_network(tensors, others, layout, path)
+    return assemble_network(tensors, others, recognize_layout(tensors, path), path)
 
 
 def _convert_name(name: str) -> str:
@@ -294,46 +281,7 @@ def _multiply(tensor: StoredTensor, mask: StoredTensor) -> StoredTensor:
     return replace(tensor, identity=None, load=lambda: tensor.load() * mask.load())
 
 
-def _read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
-    """Return all values at the top level of a file, except state dicts and modules."""
-    root = content.root
-    entries = root
-    if isinstance(root, PickledObject):
-        attributes = root.state if isinstance(root.state, dict) else {}
-        entries = root.items or {
-            name: value for name, value in attributes.items() if not str(name).startswith("_")
-        }
-    if not isinstance(entries, dict):
-        return {}
-    used = {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
-    metadata = {
-        str(key): make_plain(value, content.read_storage)
-        for key, value in entries.items()
-        if isinstance(key, str) and key not in used and not _is_state_dict(value, content)
-    }
-    return {key: value for key, value in metadata.items() if value is not None}
-
-
-def _is_state_dict(value: Any, content: FileContent) -> bool:
-    """Return whether a value is a module or a state dict, which is not metadata."""
-    if not isinstance(value, (dict, PickledObject)):
-        return False
-    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= _MIN_TENSORS
-
-
-def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
-    """Return the settings that timm keeps in the network itself, if a whole model was saved."""
-    module = find_module(content.root, state_dict)
-    attributes = module.state if module is not None else {}
-    return {
-        name: make_plain(attributes[name], content.read_storage)
-        for name in ("pretrained_cfg", "default_cfg")
-        if attributes.get(name) is not None
-    }
-
-
 def _describe_others(names: tuple[str, ...]) -> str:
     """Describe tensors that are left out."""
-    count = f"{len(names)} tensors" if len(names) > 1 else "1 tensor"
     shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
-    return f"{count} of other modules ({shown})"
+    return f"{format_count(len(names), 'tensor')} of other modules ({shown})"

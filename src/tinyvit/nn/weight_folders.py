@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from tinyvit.checkpoint_paths import CHECKPOINT_SUFFIXES
 from tinyvit.errors import CheckpointError
 from tinyvit.files import sha256
 from tinyvit.serialization import read_json
@@ -15,9 +16,6 @@ _WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 
 _INDEX_FILES = tuple(f"{name}.index.json" for name in _WEIGHT_FILES)
 """Names of the lists of files, for weights that are split into several files."""
-
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
-"""Endings of the names of checkpoint files. Programs name files of torch.save .pth.tar, too."""
 
 _OTHER_FILES = ("optimizer", "scheduler", "rng_state", "training_args", "scaler", "random_states")
 """Beginnings of the names of files that trainers write beside the weights."""
@@ -64,7 +62,7 @@ def find_weight_files(path: Path) -> tuple[Path, ...]:
     files = sorted(
         file
         for file in path.iterdir()
-        if file.suffix in _SUFFIXES
+        if file.suffix in CHECKPOINT_SUFFIXES
         and file.is_file()
         and not file.name.startswith((".", *_OTHER_FILES))
     )

@@ -1,0 +1,63 @@
+"""Reading of the metadata in checkpoint files: settings, labels and all else but the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tinyvit.nn.pickle_records import PickledObject
+from tinyvit.nn.plain_values import make_plain
+from tinyvit.nn.state_dict_search import MIN_TENSORS, StateDict, find_module
+from tinyvit.nn.tensor_collection import collect_tensors, is_module
+from tinyvit.nn.torch_files import FileContent
+
+
+def read_metadata(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
+    """Read all values in a file that are not weights, as plain values.
+
+    Args:
+        content: The content of the file.
+        state_dict: The state dict with the network.
+
+    Returns:
+        The values at the top level, except state dicts and modules; and if a whole model of timm
+        was saved, the settings in it.
+    """
+    return {**_read_top_level(content, state_dict), **_read_module_settings(content, state_dict)}
+
+
+def _read_top_level(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
+    """Return all values at the top level of a file, except state dicts and modules."""
+    root = content.root
+    entries = root
+    if isinstance(root, PickledObject):
+        attributes = root.state if isinstance(root.state, dict) else {}
+        entries = root.items or {
+            name: value for name, value in attributes.items() if not str(name).startswith("_")
+        }
+    if not isinstance(entries, dict):
+        return {}
+    used = {state_dict.container.partition(".")[0]} if state_dict.container else state_dict.tensors
+    metadata = {
+        str(key): make_plain(value, content.read_storage)
+        for key, value in entries.items()
+        if isinstance(key, str) and key not in used and not _is_state_dict(value, content)
+    }
+    return {key: value for key, value in metadata.items() if value is not None}
+
+
+def _is_state_dict(value: Any, content: FileContent) -> bool:
+    """Return whether a value is a module or a state dict, which is not metadata."""
+    if not isinstance(value, (dict, PickledObject)):
+        return False
+    return is_module(value) or len(collect_tensors(value, content.read_storage)) >= MIN_TENSORS
+
+
+def _read_module_settings(content: FileContent, state_dict: StateDict) -> dict[str, Any]:
+    """Return the settings that timm keeps in the network itself, if a whole model was saved."""
+    module = find_module(content.root, state_dict)
+    attributes = module.state if module is not None else {}
+    return {
+        name: make_plain(attributes[name], content.read_storage)
+        for name in ("pretrained_cfg", "default_cfg")
+        if attributes.get(name) is not None
+    }
