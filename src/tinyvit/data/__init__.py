@@ -4,6 +4,7 @@ No other package lists folders of images or matches class names to labels. Only 
 needed. Import from the modules:
 
     listing             the image files under a folder
+    image_names         which file names are those of images, and which are ignored
     class_folders       folders with one subfolder per class, for training and evaluation
     splits              folders of training, validation and test images in a dataset
     truth_files         files that list the classes of images that are not in class folders

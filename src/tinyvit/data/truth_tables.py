@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
-from tinyvit.data.listing import IMAGE_SUFFIXES
 from tinyvit.data.truth_assignment import TruthRow
 
 _FILE_TITLES = frozenset(
