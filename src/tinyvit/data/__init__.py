@@ -10,6 +10,7 @@ needed. Import from the modules:
     truth_files         files that list the classes of images that are not in class folders
     archives            images inside an uncompressed tar file
     dataset             labeled images from any of these, for measuring accuracy
+    dataset_matching    the classes of a dataset matched to the labels of a model
     label_matching      class names in the data matched to the labels of a model
     calibration_images  images for calibration: a folder, a list of paths or an array
     sampling            a reproducible order or subset that draws evenly from all classes
