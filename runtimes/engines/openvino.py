@@ -18,7 +18,12 @@ from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.runtimes import processor
 from tinyvit.runtimes.artifact import Artifact
 from tinyvit.runtimes.base import Engine, Runtime, RuntimeInfo, RuntimeOptions
-from tinyvit.runtimes.engine_helpers import import_library, load_error, shorten_message
+from tinyvit.runtimes.engine_helpers import (
+    cpu_threads_error,
+    import_library,
+    load_error,
+    shorten_message,
+)
 from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
 from tinyvit.runtimes.forking import keep_forever
 from tinyvit.runtimes.formats.onnx import ONNX
@@ -179,10 +184,7 @@ def _make_properties(precision: str, options: RuntimeOptions, device: str) -> di
         properties[_DYNAMIC_QUANTIZATION] = "0"
     if options.threads is not None:
         if device != "CPU":
-            raise RequestError(
-                f"--threads sets CPU threads, and the device is {device}",
-                "leave --threads out, or use --device cpu",
-            )
+            raise cpu_threads_error(device)
         properties["INFERENCE_NUM_THREADS"] = str(options.threads)
     if options.cache is not None:
         properties["CACHE_DIR"] = str(_create_cache_folder(Path(options.cache)))
