@@ -20,7 +20,7 @@ from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import ImageError
 from tinyvit.runtimes import registry
 from tinyvit.runtimes.artifact import known_suffixes
-from tinyvit.runtimes.base import PRECISIONS
+from tinyvit.runtimes.base import AUTO_DEVICE, PRECISIONS
 from tinyvit.runtimes.text_output import print_manifest, print_predictions, print_verification
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--device",
-        default="auto",
+        default=AUTO_DEVICE,
         metavar="DEVICE",
         help="Device to run on: cpu, gpu, npu, or the engine's own name of a device"
         " (default: cpu; for tensorrt: gpu).",

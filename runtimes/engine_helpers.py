@@ -148,6 +148,14 @@ def count_physical_cores() -> int:
         return len(allowed_cpus)  # Only Linux has this file.
 
 
+def cpu_threads_error(device: str) -> RequestError:
+    """Return the error for a number of CPU threads on a device that is not a CPU."""
+    return RequestError(
+        f"--threads sets CPU threads, and the device is {device}",
+        "leave --threads out, or use --device cpu",
+    )
+
+
 def closed_error() -> ArtifactError:
     """Return the error for a call after `Runtime.close`."""
     return ArtifactError("the file was closed", "open it again")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from tinyvit.errors import ArtifactError, RequestError
-from tinyvit.labels import Label, imagenet_labels, numbered_labels
+from tinyvit.labels import Label, imagenet_labels, numbered_labels, order_names
 from tinyvit.runtimes.artifact import Artifact
 
 LabelArgument: TypeAlias = "Iterable[str | Label] | Mapping[Any, Any]"
@@ -58,7 +58,7 @@ def _convert_labels(labels: LabelArgument) -> tuple[Label, ...]:
             "read the file first: tinyvit.labels.read_labels(Path(...))",
         )
     if isinstance(labels, Mapping):
-        labels = _order_by_index(labels)
+        labels = _order_names(labels)
     if isinstance(labels, (set, frozenset)) or not isinstance(labels, Iterable):
         raise RequestError(
             f"labels of type {type(labels).__name__} have no order",
@@ -75,21 +75,23 @@ def _convert_labels(labels: LabelArgument) -> tuple[Label, ...]:
     return tuple(converted)
 
 
-def _order_by_index(labels: Mapping[Any, Any]) -> list[Any]:
+def _order_names(labels: Mapping[Any, Any]) -> list[Any]:
     """Return the names in a dict from class index to name, or from name to class index."""
-    if all(_is_index(key) for key in labels):
-        names_by_index = {int(key): name for key, name in labels.items()}
-    elif all(isinstance(value, int) for value in labels.values()):
-        names_by_index = {index: name for name, index in labels.items()}
-    else:
-        names_by_index = {}
-    if len(names_by_index) != len(labels) or set(names_by_index) != set(range(len(labels))):
+    remedy = "pass {0: name, 1: name, ...}, {name: 0, name: 1, ...}, or a list of names"
+    try:
+        names = order_names(labels)
+    except ValueError as error:
         raise RequestError(
-            "the dict of labels does not have each class index from 0 exactly once",
-            "pass {0: name, 1: name, ...}, {name: 0, name: 1, ...}, or a list of names",
+            f"the dict of labels does not have each class index from 0 exactly once ({error})",
+            remedy,
+        ) from error
+    is_by_name = all(isinstance(index, int) for index in labels.values())
+    if names and is_by_name and all(isinstance(name, str) and _is_number(name) for name in names):
+        raise RequestError(
+            "both the keys and the values of the dict of labels can be class indices", remedy
         )
-    return [names_by_index[index] for index in range(len(labels))]
+    return names
 
 
-def _is_index(key: object) -> bool:
-    return isinstance(key, int) or (isinstance(key, str) and key.isascii() and key.isdigit())
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdigit()

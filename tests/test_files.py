@@ -13,6 +13,7 @@ from tinyvit.files import (
     explain_os_error,
     listing_sha256,
     publish_files,
+    read_text,
     refuse_existing,
     sha256,
     size_bytes,
@@ -28,6 +29,22 @@ def test_a_file_is_written_with_its_parent_folders(tmp_path: Path) -> None:
     write_atomically(path, b"new")
     assert path.read_bytes() == b"new"
     assert [entry.name for entry in path.parent.iterdir()] == ["text.txt"]
+
+
+def test_text_is_read_as_editors_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbfse\xc3\xb1or\r\nb\rc\n")
+    assert read_text(path, 15) == "señor\nb\nc\n"
+    with pytest.raises(ValueError, match="it is larger than 0 MiB"):
+        read_text(path, 14)
+    path.write_text("a", encoding="utf-16")
+    with pytest.raises(ValueError, match="it is in UTF-16, not in utf-8"):
+        read_text(path, 13)
+    path.write_bytes(b"\xff")
+    with pytest.raises(ValueError, match="utf-8"):
+        read_text(path, 13)
+    with pytest.raises(FileNotFoundError):
+        read_text(tmp_path / "missing.txt", 13)
 
 
 def test_a_failure_leaves_neither_files_nor_new_folders(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from tinyvit.bench.accuracy.hub import open_labeled_images
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
 from tinyvit.bench.ray_cluster import MAX_RETRIES, connect_cluster, run_on_cluster
-from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, match_dataset
+from tinyvit.data.dataset import Dataset, DatasetLocation, Sample
+from tinyvit.data.dataset_matching import match_dataset
 from tinyvit.runtimes.classifier import Classifier
 
 SHARD_IMAGES = 128

@@ -16,7 +16,8 @@ from tinyvit.bench.accuracy.journal import Journal, open_journal
 from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import ImagePrediction, predict_samples
 from tinyvit.bench.artifact_info import hash_artifact
-from tinyvit.data.dataset import Dataset, MatchedDataset, Sample, match_dataset
+from tinyvit.data.dataset import Dataset, Sample
+from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import RequestError
 from tinyvit.labels import Label
 from tinyvit.preprocess import Preprocess

@@ -22,7 +22,8 @@ from tinyvit.bench.accuracy.options import EvaluationOptions, open_classifier
 from tinyvit.bench.accuracy.predictions import predict_samples
 from tinyvit.bench.accuracy.results import make_accuracy_result
 from tinyvit.bench.record import AccuracyResult
-from tinyvit.data.dataset import Dataset, MatchedDataset, Sample, match_dataset
+from tinyvit.data.dataset import Dataset, Sample
+from tinyvit.data.dataset_matching import MatchedDataset, match_dataset
 from tinyvit.errors import ImageError
 from tinyvit.images import ChannelOrder, ImageSource, open_image
 from tinyvit.manifest import EmbeddedPreprocessing

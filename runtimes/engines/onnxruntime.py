@@ -22,6 +22,7 @@ from tinyvit.runtimes.engine_helpers import (
     check_batch,
     closed_error,
     count_physical_cores,
+    cpu_threads_error,
     describe_unstated_precision,
     import_library,
     load_error,
@@ -115,10 +116,7 @@ def _choose_threads(provider: str, options: RuntimeOptions) -> int | None:
         # Always set, because ONNX Runtime does not report the number that it would choose.
         return options.threads or count_physical_cores()
     if options.threads is not None:
-        raise RequestError(
-            f"--threads sets CPU threads, and the device is {provider}",
-            "leave --threads out, or use --device cpu",
-        )
+        raise cpu_threads_error(provider)
     return None
 
 

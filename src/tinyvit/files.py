@@ -1,4 +1,4 @@
-"""Atomic writing of files, hashes of files, and explanations of operating system errors."""
+"""Writing and reading of files, hashes of files, and explanations of operating system errors."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ a folder. A folder without this file is never replaced."""
 
 _HASH_BLOCK_BYTES = 1 << 20
 """Number of bytes that are read and hashed at a time."""
+
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+"""Byte order marks, with which files in UTF-16 begin."""
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Error numbers that mean that a file cannot grow further."""
@@ -102,6 +105,32 @@ def write_atomically(path: Path, data: str | bytes) -> Path:
         (folder / path.name).write_bytes(content)
         publish_files([folder / path.name], path.parent)
     return path
+
+
+def read_text(path: Path, max_bytes: int) -> str:
+    """Read a text file that a user wrote with any editor.
+
+    Args:
+        path: The file, in UTF-8 with or without a byte order mark.
+        max_bytes: Largest accepted size of the file, in bytes.
+
+    Returns:
+        The text without the byte order mark. The line ends of all systems are replaced by line
+        feeds.
+
+    Raises:
+        OSError: The file cannot be read.
+        ValueError: The file is larger or is not in UTF-8. The message is a clause, in which "it" is
+            the file.
+    """
+    with path.open("rb") as file:
+        data = file.read(max_bytes + 1)
+    if len(data) > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes >> 20} MiB")
+    if data.startswith(_UTF16_MARKS):
+        raise ValueError("it is in UTF-16, not in utf-8")
+    text = data.decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def expand_home(path: str | os.PathLike[str]) -> Path:

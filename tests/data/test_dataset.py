@@ -9,13 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tinyvit.data.dataset import (
-    Dataset,
-    DatasetLocation,
-    Sample,
-    match_dataset,
-    open_dataset,
-)
+from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
+from tinyvit.data.dataset_matching import match_dataset
 from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.images import open_image
 from tinyvit.labels import Label, imagenet_labels

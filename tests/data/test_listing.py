@@ -8,14 +8,8 @@ from typing import Any
 
 import pytest
 
-from tinyvit.data.listing import (
-    is_ignored_name,
-    is_image_path,
-    list_images,
-    list_subfolders,
-    make_path_getter,
-    read_listing,
-)
+from tinyvit.data.image_names import is_ignored_name, is_image_path
+from tinyvit.data.listing import list_images, list_subfolders, make_path_getter, read_listing
 from tinyvit.errors import ImageError
 
 

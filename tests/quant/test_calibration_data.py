@@ -1,6 +1,6 @@
 """Calibration images: the choice depends on names and the seed alone, and bad data is refused.
 
-The sources of images themselves are tested in tests/data/test_image_sources.py.
+The sources of images themselves are tested in tests/data/test_calibration_images.py.
 """
 
 from __future__ import annotations

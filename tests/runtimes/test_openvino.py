@@ -14,11 +14,8 @@ import pytest
 from tests.helpers.small_classifiers import ArtifactBuilder
 from tinyvit.errors import ArtifactError, RequestError
 from tinyvit.runtimes import RuntimeOptions, open_runtime, processor, read_artifact
-from tinyvit.runtimes.engines.openvino import (
-    OpenVINORuntime,
-    choose_16_bit_precision,
-    shared_core,
-)
+from tinyvit.runtimes.engines._openvino_runtime import OpenVINORuntime
+from tinyvit.runtimes.engines.openvino import choose_16_bit_precision, shared_core
 
 pytest.importorskip("openvino")
 

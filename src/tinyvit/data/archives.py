@@ -8,7 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from tinyvit.data.listing import is_ignored_name, is_image_path
+from tinyvit.data.image_names import is_ignored_name, is_image_path
 from tinyvit.errors import RequestError
 
 MAX_IMAGE_BYTES = 256 * 2**20

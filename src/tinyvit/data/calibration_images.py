@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tinyvit.data.listing import SourceGetter, list_images, make_path_getter
 from tinyvit.data.sampling import order_stratified
 from tinyvit.errors import RequestError
+from tinyvit.files import read_text
 
 MAX_LIST_BYTES = 64 * 2**20
 """Larger files of paths are refused."""
@@ -183,9 +184,7 @@ def _read_shape(file: IO[bytes]) -> tuple[int, ...]:
 def _read_lines(path: Path) -> list[str]:
     """Return the lines of a file of paths that are not empty."""
     try:
-        if path.stat().st_size > MAX_LIST_BYTES:
-            raise ValueError(f"it is larger than {MAX_LIST_BYTES >> 20} MiB")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, MAX_LIST_BYTES)
         if "\0" in text:
             raise ValueError("it is not text")
     except (OSError, ValueError) as error:

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from tinyvit.data.image_names import is_image_path
 from tinyvit.data.label_matching import match_class_names
-from tinyvit.data.listing import ImageListing, is_image_path, list_subfolders, read_listing
+from tinyvit.data.listing import ImageListing, list_subfolders, read_listing
 from tinyvit.data.splits import SPLIT_NAMES, find_split_folder
 from tinyvit.errors import RequestError
 from tinyvit.files import listing_sha256

@@ -18,18 +18,15 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 
 from tinyvit.data.archives import index_tar
 from tinyvit.data.class_folders import class_folder_name, require_filled_class_folders
-from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
 from tinyvit.data.listing import SourceGetter, make_path_getter, read_listing
 from tinyvit.data.sampling import sample_stratified
 from tinyvit.data.splits import find_splits, list_splits
 from tinyvit.data.truth_files import TRUTH_FILE_REMEDY, read_truth_file
 from tinyvit.errors import RequestError
-from tinyvit.labels import Label
 from tinyvit.plurals import format_count
 
 _MEASURED_SPLITS = ("val", "test", "train")
@@ -93,25 +90,6 @@ class Dataset:
         return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
 
-@dataclass(frozen=True)
-class MatchedDataset:
-    """The images of a dataset whose correct class is one of a model's classes.
-
-    Attributes:
-        samples: The images, in the order of the dataset.
-        class_indices: For each image, the indices of its correct classes in the model's labels,
-            sorted.
-        notes: Sentences for reports: how many images were left out, how many classes have images.
-        class_numbers: The number by which the data would name each class of the model; None if the
-            data names a class in another way.
-    """
-
-    samples: tuple[Sample, ...]
-    class_indices: tuple[tuple[int, ...], ...]
-    notes: tuple[str, ...]
-    class_numbers: tuple[int, ...] | None = None
-
-
 def open_dataset(
     location: DatasetLocation, openers: Mapping[str, Callable[[str], Dataset]] | None = None
 ) -> Dataset:
@@ -143,62 +121,6 @@ def open_dataset(
         dataset.samples, location.limit, _get_sample_name, _get_sample_classes
     )
     return Dataset(f"{location.limit} of {dataset.description}", tuple(samples), location)
-
-
-def match_dataset(
-    dataset: Dataset, labels: Sequence[Label], only_known: bool = False
-) -> MatchedDataset:
-    """Match the classes of a dataset to the labels of a model.
-
-    Args:
-        dataset: The labeled images.
-        labels: The labels of the model, in the order of its logits.
-        only_known: If true, images of classes that the model does not have are left out, and the
-            notes say so. If false, such a class is an error.
-
-    Raises:
-        RequestError: A class of the data does not match exactly one class of the model; with
-            `only_known`, only if this is so for all classes of the data.
-    """
-    matcher = LabelMatcher(labels)
-    indices = {
-        name: matcher.find_index(name) for sample in dataset.samples for name in sample.classes
-    }
-    explanation = matcher.explain_numbers(indices)
-    if explanation:
-        raise RequestError(
-            explanation, "subtract 1 from each class, or name the classes by WordNet id or label"
-        )
-    unknown = sorted(name for name, index in indices.items() if index is None)
-    if unknown and not only_known:
-        raise RequestError(
-            f"{len(unknown)} of the {len(indices)} classes in the data do not match exactly one"
-            f" class of the model ({shorten_names(unknown)})",
-            f"name them by WordNet id or by the labels of the model, such as"
-            f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
-        )
-    matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
-    kept = [(sample, class_indices) for sample, class_indices in matches if class_indices]
-    if not kept:
-        raise RequestError(
-            "no image in the data shows a class of the model",
-            "check that the data and the model have the same classes",
-        )
-    samples, class_indices = zip(*kept)
-    notes = []
-    left_out_count = len(matches) - len(kept)
-    if left_out_count > 0:
-        notes.append(
-            f"{left_out_count} images of {len(unknown)} classes that the model does not have"
-            " were left out"
-        )
-    # Classes of which the data has at least one image.
-    shown_count = len(set(chain.from_iterable(class_indices)))
-    if shown_count < len(labels):
-        notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
-    is_numbered = all(map(matcher.is_number, indices))
-    numbers = matcher.class_numbers if is_numbered else None
-    return MatchedDataset(samples, class_indices, tuple(notes), numbers)
 
 
 def _open_without_limit(
@@ -317,15 +239,6 @@ def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
 
 def _sort_samples(samples: Sequence[Sample]) -> tuple[Sample, ...]:
     return tuple(sorted(samples, key=_get_sample_name))
-
-
-def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
-    """Return the sorted indices of an image's correct classes in the model's labels.
-
-    Classes that the model does not have (None in `indices`) are left out.
-    """
-    matches = {indices[name] for name in sample.classes}
-    return tuple(sorted(index for index in matches if index is not None))
 
 
 def _get_sample_name(sample: Sample) -> str:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
+from tinyvit.data.image_names import IMAGE_SUFFIXES, is_ignored_name, is_image_path
 from tinyvit.errors import ImageError
 from tinyvit.images import ImageSource
 from tinyvit.plurals import format_count
@@ -24,69 +25,6 @@ SourceGetter: TypeAlias = "Callable[[], ImageSource]"
 """A function without arguments that returns a path, the bytes of an image file, or an array.
 `tinyvit.images.open_image` accepts what the function returns. The function does not decode the
 image."""
-
-IMAGE_SUFFIXES = frozenset(
-    (
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".webp",
-        ".gif",
-        ".bmp",
-        ".tif",
-        ".tiff",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".jp2",
-        ".avif",
-        ".heic",
-        ".heif",
-    )
-)
-"""File name endings that mark an image, in lower case."""
-
-SYSTEM_NAMES = frozenset(
-    (
-        "__macosx",  # resource forks in archives made by macOS
-        "thumbs.db",  # Windows Explorer
-        "ehthumbs.db",
-        "desktop.ini",
-        "$recycle.bin",
-        "recycler",
-        "system volume information",
-        "@eadir",  # thumbnails on Synology devices
-        "#recycle",
-        "#snapshot",
-        "@recycle",  # QNAP devices
-        "lost+found",  # the root of an ext file system
-        "__pycache__",
-    )
-)
-"""Names of files and folders that are never data, in lower case."""
-
-
-def is_ignored_name(name: str) -> bool:
-    """Return whether a file or folder of this name is hidden or belongs to the operating system.
-
-    Args:
-        name: The last component of a path.
-    """
-    return name.startswith(".") or name.lower() in SYSTEM_NAMES
-
-
-def is_image_path(path: Path) -> bool:
-    """Return whether a file name has the suffix of an image and is no hidden or system name.
-
-    "._cat.jpg" is hidden, for example.
-
-    Args:
-        path: The file, which is not opened. Only its name matters: its folders may be hidden.
-    """
-    return path.suffix.lower() in IMAGE_SUFFIXES and not is_ignored_name(path.name)
 
 
 @dataclass(frozen=True)
@@ -170,16 +108,20 @@ def read_listing(folder: Path) -> ImageListing:
     try:
         walk.run()
     except OSError as error:
-        raise ImageError(
-            f"the folder {error.filename or folder} cannot be read ({error.strerror})",
-            "check the path and its permissions",
-        ) from error
+        raise _make_unreadable_error(folder, error) from error
     if not walk.images:
         raise ImageError(
             f"the folder {folder} has no images{_format_notes(walk.listing().notes)}",
             f"put images in it, whose names end with one of {' '.join(sorted(IMAGE_SUFFIXES))}",
         )
     return walk.listing()
+
+
+def _make_unreadable_error(folder: Path, error: OSError) -> ImageError:
+    return ImageError(
+        f"the folder {error.filename or folder} cannot be read ({error.strerror})",
+        "check the path and its permissions",
+    )
 
 
 def _format_notes(notes: tuple[str, ...]) -> str:
@@ -199,13 +141,13 @@ def list_subfolders(folder: Path) -> list[str]:
         ImageError: The folder cannot be read.
     """
     try:
-        entries = _list_entries(folder)
-        return [entry.name for entry in entries if _is_folder(entry)]
+        return [
+            entry.name
+            for entry in _scan(folder)
+            if not is_ignored_name(entry.name) and _is_folder(entry)
+        ]
     except OSError as error:
-        raise ImageError(
-            f"the folder {folder} cannot be read ({error.strerror})",
-            "check the path and its permissions",
-        ) from error
+        raise _make_unreadable_error(folder, error) from error
 
 
 def make_path_getter(path: Path) -> SourceGetter:
@@ -290,11 +232,6 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
     """Return the files and folders in a folder, sorted by name."""
     with os.scandir(folder) as entries:
         return sorted(entries, key=_get_entry_name)
-
-
-def _list_entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Return the files and folders in a folder, sorted by name, without the ignored ones."""
-    return [entry for entry in _scan(folder) if not is_ignored_name(entry.name)]
 
 
 def _get_entry_name(entry: os.DirEntry[str]) -> str:

@@ -27,6 +27,7 @@ from pathlib import Path
 from tinyvit.data.truth_assignment import TruthRow, assign_rows
 from tinyvit.data.truth_tables import parse_json_object, parse_table
 from tinyvit.errors import MissingDependencyError, RequestError
+from tinyvit.files import read_text
 
 MAX_BYTES = 64 * 2**20
 """Larger truth files, and larger members of the development kit, are refused."""
@@ -132,9 +133,7 @@ def _is_list_of_ints(row: object) -> bool:
 def _read_text(path: Path) -> str:
     """Read a truth file in UTF-8; raise RequestError if it is too large or cannot be read."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        return path.read_text(encoding="utf-8-sig")
+        return read_text(path, MAX_BYTES)
     except (OSError, ValueError) as error:
         raise RequestError(
             f"the truth file {path} cannot be read ({error})", TRUTH_FILE_REMEDY

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
+from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
-from tinyvit.data.listing import IMAGE_SUFFIXES
 from tinyvit.data.truth_assignment import TruthRow
+from tinyvit.labels.label_tables import normalize_title
 
 _FILE_TITLES = frozenset(
     (
@@ -194,7 +195,7 @@ def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
     """Find the columns of file names and classes by their titles or by the file names."""
     if not rows:
         return _Columns()
-    titles = [re.sub(r"[\s-]+", "_", cell.strip().lower()) for cell in rows[0][1]]
+    titles = [normalize_title(cell) for cell in rows[0][1]]
     files = [i for i, title in enumerate(titles) if title in _FILE_TITLES]
     classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
     if len(files) > 1:  # an index of the rows is often called id

@@ -16,7 +16,7 @@ from tinyvit.labels.imagenet import (
     labels_by_wnid,
     numbered_labels,
 )
-from tinyvit.labels.label_data import LabelNames, labels_from_data
+from tinyvit.labels.label_data import LabelNames, labels_from_data, order_names
 from tinyvit.labels.label_files import FORMATS, read_labels
 
 __all__ = [
@@ -29,5 +29,6 @@ __all__ = [
     "labels_by_wnid",
     "labels_from_data",
     "numbered_labels",
+    "order_names",
     "read_labels",
 ]

@@ -8,8 +8,8 @@ one of these under a usual key such as "id2label", "classes" or "class_to_idx".
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias, TypeGuard
 
 from tinyvit.labels.imagenet import Label
 from tinyvit.labels.label_tables import (
@@ -78,15 +78,37 @@ def _parse_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
     nested = _find_containers(data)
     if nested:
         return _parse_containers(nested)
-    # The type is compared exactly: a bool is an instance of int, but it is not an index.
-    if data and all(type(index) is int for index in data.values()):
-        pairs = [(index, name) for name, index in data.items() if isinstance(index, int)]
-        return make_labels(_require_names(order_by_index(pairs)))
+    if _are_indices(data.values()):
+        return make_labels(_require_names(order_names(data)))
     if data and all(isinstance(key, str) and WNID.fullmatch(key) for key in data):
         return _parse_wnid_dict(data)
-    keys = [_parse_index(key) for key in data]
-    values = [_parse_entry(value) for value in data.values()]
-    return make_labels(order_by_index(list(zip(keys, values))))
+    return make_labels([_parse_entry(entry) for entry in order_names(data)])
+
+
+def order_names(data: Mapping[Any, Any]) -> list[Any]:
+    """Return the names in a map between names and indices, in the order of the indices.
+
+    Args:
+        data: The map. If all values are whole numbers, these are the indices and the keys are the
+            names. Otherwise the keys are the indices, as whole numbers or strings of digits, and
+            the values are the names, whose type is not checked.
+
+    Raises:
+        ValueError: The indices are not 0, 1, 2, ...
+    """
+    if _are_indices(data.values()):
+        return order_by_index([(index, name) for name, index in data.items()])
+    return order_by_index([(_parse_index(key), name) for key, name in data.items()])
+
+
+def _are_indices(values: Collection[object]) -> bool:
+    """Return whether all values are whole numbers; False if there are none."""
+    return len(values) > 0 and all(map(_is_whole_number, values))
+
+
+def _is_whole_number(value: object) -> TypeGuard[int]:
+    """Return whether a value is an int, such as a member of an IntEnum, but not a bool."""
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _find_containers(data: Mapping[object, object]) -> dict[str, object]:
@@ -122,7 +144,7 @@ def _parse_wnid_dict(data: Mapping[object, object]) -> tuple[Label, ...]:
 
 
 def _parse_index(key: object) -> int:
-    if type(key) is int and key >= 0:
+    if _is_whole_number(key) and key >= 0:
         return key
     if isinstance(key, str) and INDEX.fullmatch(key.strip()):
         return int(key)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.errors import RequestError
+from tinyvit.files import read_text
 from tinyvit.labels.imagenet import Label
 from tinyvit.labels.label_data import CONTAINER_KEYS, labels_from_data
 from tinyvit.labels.label_lines import parse_lines
@@ -41,8 +42,6 @@ _OTHER_DELIMITERS = (";", "\t", "|", ",")
 
 The choice depends on the language of the system and on the options of saving."""
 
-_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
-
 
 def read_labels(path: Path) -> tuple[Label, ...]:
     """Read class labels from a user's file in one of the formats that `FORMATS` describes.
@@ -60,7 +59,7 @@ def read_labels(path: Path) -> tuple[Label, ...]:
         RequestError: The file cannot be read, or is not in one of the formats.
     """
     try:
-        labels = _parse_labels(_read_text(path), path.suffix.lower())
+        labels = _parse_labels(read_text(path, MAX_BYTES), path.suffix.lower())
     except OSError as error:
         raise RequestError(
             f"the labels file {path} cannot be read ({error.strerror})", "check --labels"
@@ -74,18 +73,6 @@ def read_labels(path: Path) -> tuple[Label, ...]:
             f"the labels file {path} contains no labels, or an empty one", f"give {FORMATS}"
         )
     return labels
-
-
-def _read_text(path: Path) -> str:
-    """Return the text with one kind of line ends; raise ValueError if it is no UTF-8 text."""
-    with path.open("rb") as file:
-        data = file.read(MAX_BYTES + 1)
-    if len(data) > MAX_BYTES:
-        raise ValueError(f"it is larger than {MAX_BYTES >> 20} MiB")
-    if data.startswith(_UTF16_MARKS):
-        raise ValueError("it is in UTF-16, not in utf-8")
-    text = data.decode("utf-8-sig")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _parse_labels(text: str, suffix: str) -> tuple[Label, ...]:

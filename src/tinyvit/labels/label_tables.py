@@ -87,7 +87,7 @@ def parse_rows(rows: Sequence[Sequence[str]], *, may_have_titles: bool = True) -
         return ()
     titles: list[str] | None = None
     if may_have_titles and is_title_row(rows[0]):
-        titles, rows = [_normalize_title(cell) for cell in rows[0]], rows[1:]
+        titles, rows = [normalize_title(cell) for cell in rows[0]], rows[1:]
     column_count = len(titles) if titles else len(rows[0]) if rows else 1
     if any(len(row) != column_count for row in rows):
         raise ValueError(_UNCLEAR_COLUMNS)
@@ -105,7 +105,7 @@ def is_title_row(row: Sequence[str]) -> bool:
     Args:
         row: The cells of the first row.
     """
-    titles = [_normalize_title(cell) for cell in row]
+    titles = [normalize_title(cell) for cell in row]
     if len(titles) > _MAX_UNTITLED_COLUMNS:  # other titles are allowed beside known ones
         return len(NAME_TITLES & set(titles)) > 0 and not any(map(INDEX.fullmatch, titles))
     return all(title in _TITLES for title in titles) and any(
@@ -113,7 +113,12 @@ def is_title_row(row: Sequence[str]) -> bool:
     )
 
 
-def _normalize_title(cell: str) -> str:
+def normalize_title(cell: str) -> str:
+    """Return the title of a column in lower case, with "_" instead of spaces and hyphens.
+
+    Args:
+        cell: The cell that contains the title.
+    """
     return re.sub(r"[\s-]+", "_", cell.strip().lower())
 
 

@@ -1,0 +1,114 @@
+"""Matching the classes of a dataset to the labels of a model, for measuring its accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+from tinyvit.data.dataset import Dataset, Sample
+from tinyvit.data.label_matching import LabelMatcher, example_class_name, shorten_names
+from tinyvit.errors import RequestError
+from tinyvit.labels import Label
+
+
+@dataclass(frozen=True)
+class MatchedDataset:
+    """The images of a dataset whose correct class is one of a model's classes.
+
+    Attributes:
+        samples: The images, in the order of the dataset.
+        class_indices: For each image, the indices of its correct classes in the model's labels,
+            sorted.
+        notes: Sentences for reports: how many images were left out, how many classes have images.
+        class_numbers: The number by which the data would name each class of the model; None if the
+            data names a class in another way.
+    """
+
+    samples: tuple[Sample, ...]
+    class_indices: tuple[tuple[int, ...], ...]
+    notes: tuple[str, ...]
+    class_numbers: tuple[int, ...] | None = None
+
+
+def match_dataset(
+    dataset: Dataset, labels: Sequence[Label], only_known: bool = False
+) -> MatchedDataset:
+    """Match the classes of a dataset to the labels of a model.
+
+    Args:
+        dataset: The labeled images.
+        labels: The labels of the model, in the order of its logits.
+        only_known: If true, images of classes that the model does not have are left out, and the
+            notes say so. If false, such a class is an error.
+
+    Raises:
+        RequestError: A class of the data does not match exactly one class of the model; with
+            `only_known`, only if this is so for all classes of the data.
+    """
+    matcher = LabelMatcher(labels)
+    indices = {
+        name: matcher.find_index(name) for sample in dataset.samples for name in sample.classes
+    }
+    _require_matches(indices, matcher, labels, only_known)
+    matches = [(sample, _find_correct_indices(sample, indices)) for sample in dataset.samples]
+    kept = [(sample, class_indices) for sample, class_indices in matches if class_indices]
+    if not kept:
+        raise RequestError(
+            "no image in the data shows a class of the model",
+            "check that the data and the model have the same classes",
+        )
+    samples, class_indices = zip(*kept)
+    notes = []
+    left_out_count = len(matches) - len(kept)
+    if left_out_count > 0:
+        notes.append(
+            f"{left_out_count} images of {len(_list_unknown(indices))} classes that the model does"
+            " not have were left out"
+        )
+    # Classes of which the data has at least one image.
+    shown_count = len(set(chain.from_iterable(class_indices)))
+    if shown_count < len(labels):
+        notes.append(f"the images show {shown_count} of the model's {len(labels)} classes")
+    is_numbered = all(map(matcher.is_number, indices))
+    numbers = matcher.class_numbers if is_numbered else None
+    return MatchedDataset(samples, class_indices, tuple(notes), numbers)
+
+
+def _require_matches(
+    indices: Mapping[str, int | None],
+    matcher: LabelMatcher,
+    labels: Sequence[Label],
+    only_known: bool,
+) -> None:
+    """Raise RequestError for classes that `match_dataset` refuses.
+
+    These are class numbers that seem to start at 1 and, without `only_known`, unknown classes.
+    """
+    explanation = matcher.explain_numbers(indices)
+    if explanation:
+        raise RequestError(
+            explanation, "subtract 1 from each class, or name the classes by WordNet id or label"
+        )
+    unknown = _list_unknown(indices)
+    if unknown and not only_known:
+        raise RequestError(
+            f"{len(unknown)} of the {len(indices)} classes in the data do not match exactly one"
+            f" class of the model ({shorten_names(unknown)})",
+            f"name them by WordNet id or by the labels of the model, such as"
+            f" {example_class_name(labels)}; or leave their images out with --only-known-classes",
+        )
+
+
+def _list_unknown(indices: Mapping[str, int | None]) -> list[str]:
+    """Return the sorted names of the classes that the model does not have."""
+    return sorted(name for name, index in indices.items() if index is None)
+
+
+def _find_correct_indices(sample: Sample, indices: Mapping[str, int | None]) -> tuple[int, ...]:
+    """Return the sorted indices of an image's correct classes in the model's labels.
+
+    Classes that the model does not have (None in `indices`) are left out.
+    """
+    matches = {indices[name] for name in sample.classes}
+    return tuple(sorted(index for index in matches if index is not None))
