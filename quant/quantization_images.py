@@ -93,7 +93,7 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Send a message that states the purpose of synthetic images, or that none are made."""
+        """Announce what synthetic images are used for, or that int8 is not measured."""
         config = self._config
         if not config.needs_measurement:
             self._progress.message(NOT_MEASURED)
@@ -145,8 +145,9 @@ class QuantizationImages:
     def _sets(self) -> _ImageSets:
         """The images, which are read or made at the first use.
 
-        With --val-data, the measurement images are not needed. If images are synthetic, none are
-        then made for measurement, and both sets are the same images.
+        If images are synthetic and only one of the sets is needed, both are the same images. With
+        --val-data, no measurement images are needed. Otherwise, with `weights_only`, no
+        calibration images are needed.
         """
         if self._config.calib_data is None or self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()

@@ -2,7 +2,7 @@
 
 `parse_json` and `read_json` turn text into plain values (dicts, lists, strings, numbers, ...).
 `parse_dataclass` turns plain values into an instance of a dataclass and checks the types of all
-fields. All JSON that this project writes is read with these functions, because the files can come
+fields. Manifests, recipes and records are read with these functions, because such files can come
 from untrusted sources.
 
 The functions raise ValueError with a clause as message, which the caller puts into a sentence. "It"
@@ -84,9 +84,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; an int is not converted), bool, None,
-    Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing field
-    gets its default value, if it has one.
+    Supported field types are str, int, float (finite; an int is accepted and stays an int), bool,
+    None, Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing
+    field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -97,8 +97,8 @@ def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
         An instance of the dataclass. An error that its `__post_init__` raises is not caught.
 
     Raises:
-        ValueError: A required field is missing, or a field is unknown or has the wrong type. The
-            message names the first such field.
+        ValueError: `data` is not a dict, a required field is missing, or a field is unknown or has
+            the wrong type. The message names the first such field.
     """
     instance: T = _parse_object(
         dataclass_type, data, name or dataclass_type.__name__, field_prefix=""

@@ -3,8 +3,7 @@
 Quantization, benchmarks and distillation all compute their statistics with this package, which
 needs only numpy. Accuracies, agreements and their intervals are in percent (0 to 100); differences
 of these are in percentage points. A comparison is between a classifier and a reference classifier
-on the same images. Flips are the images whose predicted class differs; where the
-correct classes are known, those that only one of the two classifies correctly.
+on the same images. Flips are the images that only one of the two classifies correctly.
 """
 
 from tinyvit.metrics.accuracy import (
