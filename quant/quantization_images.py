@@ -20,7 +20,11 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration_data import CalibrationSet, read_calibration_split
+from tinyvit.quant.calibration_data import (
+    CALIBRATION_COUNT,
+    CalibrationSet,
+    read_calibration_split,
+)
 from tinyvit.quant.config import SYNTHETIC, QuantizationConfig
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
@@ -30,8 +34,6 @@ from tinyvit.quant.synthetic import (
 )
 from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
 
-CALIBRATION_COUNT = 256
-"""Default number of calibration images if --calib-data names images."""
 MAX_HELD_OUT = 1000
 """Largest number of images of --calib-data that are held out from calibration to measure the
 agreement of int8 with float32. With 500, a network that disagrees on 1% of all images missed the
@@ -128,18 +130,8 @@ class QuantizationImages:
         else:
             # With --val-data, there may be no separate measurement images.
             pixels = self._sets.calibration.pixels
-        return self.normalize(pixels[:SENSITIVITY_COUNT])
-
-    def normalize(self, pixels: Pixels) -> Tensor:
-        """Normalize images.
-
-        Args:
-            pixels: RGB pixels, uint8 (N, S, S, 3).
-
-        Returns:
-            Network inputs, float32 (N, 3, S, S).
-        """
-        return torch.from_numpy(self._checkpoint.preprocess.normalize(pixels))
+        normalized = self._checkpoint.preprocess.normalize(pixels[:SENSITIVITY_COUNT])
+        return torch.from_numpy(normalized)
 
     @cached_property
     def _sets(self) -> _ImageSets:
