@@ -19,7 +19,6 @@ from tinyvit.files import find_cache_folder
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import BatchFactory
 from tinyvit.quant.calibration_data import (
     CALIBRATION_COUNT,
     CalibrationSet,
@@ -110,18 +109,16 @@ class QuantizationImages:
         )
 
     @property
-    def measurement(self) -> Pixels:
-        """RGB pixels of the measurement images, uint8 (N, S, S, 3)."""
-        return self._sets.measurement
-
-    @property
     def calibration(self) -> CalibrationSet:
         """The images to calibrate on."""
         return self._sets.calibration
 
-    def make_batch_factory(self) -> BatchFactory:
-        """Make a function that returns the measurement images, without classes, in one batch."""
-        return _MeasurementBatch(self)
+    def measurement_batches(self) -> Iterator[tuple[Pixels, None]]:
+        """Yield all measurement images in one batch, without classes.
+
+        The method is an `accuracy_budget.BatchFactory`.
+        """
+        yield self._sets.measurement, None
 
     def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
@@ -182,20 +179,6 @@ class QuantizationImages:
             ImageCache(find_cache_folder(), self._checkpoint.sha256),
             self._progress,
         )
-
-
-@dataclass(frozen=True)
-class _MeasurementBatch:
-    """A `BatchFactory` that returns all measurement images in one batch, without classes.
-
-    Attributes:
-        images: The images, which are read or made at the first call.
-    """
-
-    images: QuantizationImages
-
-    def __call__(self) -> Iterator[tuple[Pixels, None]]:
-        yield self.images.measurement, None
 
 
 class ReportingBatches:

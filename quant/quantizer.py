@@ -92,7 +92,7 @@ def prepare_quantization(
         validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
         make_batches: BatchFactory = ReportingBatches(validation, progress)
     else:
-        make_batches = images.make_batch_factory()
+        make_batches = images.measurement_batches
     return PreparedQuantization(
         config, recipe, make_batches, images.make_sensitivity_images, is_measured
     )
