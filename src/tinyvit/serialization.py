@@ -106,7 +106,7 @@ def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     return instance
 
 
-def require_fields(data: object, names: Iterable[str], name: str) -> None:
+def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, Any]:
     """Refuse an object in which fields are missing, even if the dataclass has defaults for them.
 
     Args:
@@ -114,14 +114,18 @@ def require_fields(data: object, names: Iterable[str], name: str) -> None:
         names: Names of the required fields.
         name: Name of the object in error messages.
 
+    Returns:
+        The same values, which are a dict.
+
     Raises:
-        ValueError: `data` is not an object, or a field is missing. The message names the field.
+        ValueError: `data` is not a dict, or a field is missing. The message names the field.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{name} is not an object with fields")
     for field_name in names:
         if field_name not in data:
             raise ValueError(f"{name} has no field {field_name}")
+    return data
 
 
 @cache
@@ -149,17 +153,13 @@ def _parse_object(dataclass_type: type, data: object, name: str, field_prefix: s
         name: Name of the object in error messages.
         field_prefix: Text before the names of its fields in error messages, such as "preprocess.".
     """
-    if not isinstance(data, dict):
-        raise ValueError(f"{name} is not an object with fields")
+    content = require_fields(data, _list_required_fields(dataclass_type), name)
     types = _get_field_types(dataclass_type)
-    for required in _list_required_fields(dataclass_type):
-        if required not in data:
-            raise ValueError(f"{name} has no field {required}")
-    for key in data:
+    for key in content:
         if key not in types:
             raise ValueError(f"{name} has a field {key} that is not known")
     values = {
-        key: _parse_value(types[key], value, field_prefix + key) for key, value in data.items()
+        key: _parse_value(types[key], value, field_prefix + key) for key, value in content.items()
     }
     return dataclass_type(**values)
 
