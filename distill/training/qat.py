@@ -143,8 +143,8 @@ def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     float_network = copy.deepcopy(network).cpu()
     assert isinstance(float_network, TinyViT)
     for name, module in list(float_network.named_modules()):
-        # `replace_layers` replaces a module whose output is rounded by
-        # Sequential(module, quantizer).
+        # `replace_layers` put Sequential(module, quantizer) in the place of a module whose output
+        # is rounded.
         is_pair = isinstance(module, nn.Sequential) and len(module) == 2
         if is_pair and isinstance(module[1], FakeQuantize):
             replace_module(float_network, name, module[0])
