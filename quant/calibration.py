@@ -17,8 +17,10 @@ from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError
 from tinyvit.files import publish_files, staging_folder
+from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.output_capture import quiet_loggers
 from tinyvit.progress import NullProgress, Progress
+from tinyvit.quant.calibration_data import CalibrationSet
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT
 from tinyvit.quant.quantized_network import (
     SEVEN_BIT_OPERANDS,
@@ -26,6 +28,7 @@ from tinyvit.quant.quantized_network import (
     input_scale_key,
     quantizable_layers,
 )
+from tinyvit.quant.recipe import Recipe
 
 OBSERVER = "HistogramObserver"
 """The default observer class of torchao. It keeps a histogram of all values and chooses the range
@@ -50,6 +53,44 @@ class _ObservedTensor:
 
     module: nn.Module
     is_input: bool
+
+
+def calibrate_recipe(
+    checkpoint: Checkpoint,
+    folded: nn.Module,
+    images: CalibrationSet,
+    weight_bits: int,
+    progress: Progress = NullProgress(),
+    state_file: Path | None = None,
+) -> Recipe:
+    """Calibrate the recipe of a checkpoint.
+
+    Args:
+        checkpoint: The checkpoint at the image size of the recipe.
+        folded: The folded float32 network of the checkpoint (`tinyvit.nn.fold`).
+        images: The images to calibrate on, with the preprocessing of the checkpoint.
+        weight_bits: Number of bits of the weights, one of `recipe.WEIGHT_BITS`.
+        progress: Receives the number of images that have passed through the network.
+        state_file: A file that stores the state of the calibration, see `calibrate`.
+
+    Raises:
+        MissingDependencyError: torchao is not installed.
+    """
+    preprocess = checkpoint.preprocess
+    normalized = torch.from_numpy(preprocess.normalize(images.pixels))
+    return Recipe(
+        checkpoint_sha256=checkpoint.sha256,
+        img_size=checkpoint.img_size,
+        scales=calibrate(folded, normalized, progress, state_file),
+        weight_bits=weight_bits,
+        float_units=(),
+        method=METHOD,
+        calibration_sha256=images.sha256,
+        calibration_count=len(images.pixels),
+        windows=checkpoint.windows,
+        mean=preprocess.mean,
+        std=preprocess.std,
+    )
 
 
 def calibrate(

@@ -28,6 +28,8 @@ MIN_IMAGES = 32
 """Smallest number of calibration images. Fewer do not cover the range of the activations."""
 MAX_IMAGES = 10_000
 """Largest number of calibration images. More only take longer."""
+CALIBRATION_COUNT = 256
+"""Default number of calibration images, except for synthetic images (`synthetic.DEFAULT_COUNT`)."""
 MIN_AGREEMENT_IMAGES = 67
 """Smallest number of images that are held out from calibration to measure agreement on, if there
 are enough images. With fewer, a single image that int8 classifies differently would exceed the 1.5%
@@ -94,7 +96,7 @@ class _DistinctImages:
 
 
 def read_calibration_set(
-    data: str | Path, preprocess: Preprocess, count: int = 256, seed: int = 0
+    data: str | Path, preprocess: Preprocess, count: int = CALIBRATION_COUNT, seed: int = 0
 ) -> CalibrationSet:
     """Read images for calibration, about equally many from each folder of a source.
 
@@ -125,7 +127,7 @@ def read_calibration_set(
 def read_calibration_split(
     data: str | Path,
     preprocess: Preprocess,
-    count: int = 256,
+    count: int = CALIBRATION_COUNT,
     max_held_out: int = 1000,
     seed: int = 0,
 ) -> tuple[CalibrationSet, Pixels]:

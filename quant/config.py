@@ -75,9 +75,9 @@ class QuantizationConfig:
     def needs_measurement(self) -> bool:
         """Whether int8 is compared with float32.
 
-        This is so if images were given or are made for the calibration anyway, or if a budget or a
-        number of images was requested. Otherwise, synthetic images would be made for minutes only
-        to measure.
+        This is so if images were given or are made for the calibration anyway, or if a budget, a
+        number of images or a seed was requested. Otherwise, synthetic images would be made for
+        minutes only to measure.
         """
         images = (self.calib_data, self.val_data, self.calib_count)
         is_requested = any(value is not None for value in images) or self.calib_seed != 0

@@ -19,8 +19,11 @@ from tinyvit.files import find_cache_folder
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
-from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration_data import CalibrationSet, read_calibration_split
+from tinyvit.quant.calibration_data import (
+    CALIBRATION_COUNT,
+    CalibrationSet,
+    read_calibration_split,
+)
 from tinyvit.quant.config import SYNTHETIC, QuantizationConfig
 from tinyvit.quant.synthetic import (
     DEFAULT_COUNT,
@@ -30,8 +33,6 @@ from tinyvit.quant.synthetic import (
 )
 from tinyvit.quant.validation_data import LabeledBatch, ValidationSet
 
-CALIBRATION_COUNT = 256
-"""Default number of calibration images if --calib-data names images."""
 MAX_HELD_OUT = 1000
 """Largest number of images of --calib-data that are held out from calibration to measure the
 agreement of int8 with float32. With 500, a network that disagrees on 1% of all images missed the
@@ -93,7 +94,7 @@ class QuantizationImages:
         self._progress = progress
 
     def announce_synthetic(self) -> None:
-        """Send a message that states the purpose of synthetic images, or that none are made."""
+        """Announce what synthetic images are used for, or that int8 is not measured."""
         config = self._config
         if not config.needs_measurement:
             self._progress.message(NOT_MEASURED)
@@ -108,18 +109,16 @@ class QuantizationImages:
         )
 
     @property
-    def measurement(self) -> Pixels:
-        """RGB pixels of the measurement images, uint8 (N, S, S, 3)."""
-        return self._sets.measurement
-
-    @property
     def calibration(self) -> CalibrationSet:
         """The images to calibrate on."""
         return self._sets.calibration
 
-    def make_batch_factory(self) -> BatchFactory:
-        """Make a function that returns the measurement images, without classes, in one batch."""
-        return _MeasurementBatch(self)
+    def measurement_batches(self) -> Iterator[tuple[Pixels, None]]:
+        """Yield all measurement images in one batch, without classes.
+
+        The method is an `accuracy_budget.BatchFactory`.
+        """
+        yield self._sets.measurement, None
 
     def make_sensitivity_images(self) -> Tensor:
         """Return normalized images for ranking layers by sensitivity, float32 (N, 3, S, S)."""
@@ -128,25 +127,16 @@ class QuantizationImages:
         else:
             # With --val-data, there may be no separate measurement images.
             pixels = self._sets.calibration.pixels
-        return self.normalize(pixels[:SENSITIVITY_COUNT])
-
-    def normalize(self, pixels: Pixels) -> Tensor:
-        """Normalize images.
-
-        Args:
-            pixels: RGB pixels, uint8 (N, S, S, 3).
-
-        Returns:
-            Network inputs, float32 (N, 3, S, S).
-        """
-        return torch.from_numpy(self._checkpoint.preprocess.normalize(pixels))
+        normalized = self._checkpoint.preprocess.normalize(pixels[:SENSITIVITY_COUNT])
+        return torch.from_numpy(normalized)
 
     @cached_property
     def _sets(self) -> _ImageSets:
         """The images, which are read or made at the first use.
 
-        With --val-data, the measurement images are not needed. If images are synthetic, none are
-        then made for measurement, and both sets are the same images.
+        If images are synthetic and only one of the sets is needed, both are the same images. With
+        --val-data, no measurement images are needed. Otherwise, with `weights_only`, no
+        calibration images are needed.
         """
         if self._config.calib_data is None or self._config.calib_data == SYNTHETIC:
             return self._synthesize_sets()
@@ -189,20 +179,6 @@ class QuantizationImages:
             ImageCache(find_cache_folder(), self._checkpoint.sha256),
             self._progress,
         )
-
-
-@dataclass(frozen=True)
-class _MeasurementBatch:
-    """A `BatchFactory` that returns all measurement images in one batch, without classes.
-
-    Attributes:
-        images: The images, which are read or made at the first call.
-    """
-
-    images: QuantizationImages
-
-    def __call__(self) -> Iterator[tuple[Pixels, None]]:
-        yield self.images.measurement, None
 
 
 class ReportingBatches:

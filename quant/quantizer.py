@@ -20,12 +20,9 @@ from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.model import TinyViT
 from tinyvit.progress import Progress
 from tinyvit.quant.accuracy_budget import BatchFactory
-from tinyvit.quant.calibration import METHOD, calibrate
+from tinyvit.quant.calibration import METHOD, calibrate_recipe
 from tinyvit.quant.config import CPU_WEIGHT_BITS, QuantizationConfig
-from tinyvit.quant.quantization_images import (
-    QuantizationImages,
-    ReportingBatches,
-)
+from tinyvit.quant.quantization_images import QuantizationImages, ReportingBatches
 from tinyvit.quant.recipe import Recipe, read_recipe, weights_only_recipe
 from tinyvit.quant.validation_data import read_validation_set
 
@@ -95,7 +92,7 @@ def prepare_quantization(
         validation = read_validation_set(config.val_data, checkpoint.preprocess, labels)
         make_batches: BatchFactory = ReportingBatches(validation, progress)
     else:
-        make_batches = images.make_batch_factory()
+        make_batches = images.measurement_batches
     return PreparedQuantization(
         config, recipe, make_batches, images.make_sensitivity_images, is_measured
     )
@@ -110,7 +107,7 @@ def _read_or_calibrate(
 ) -> Recipe:
     """Read the recipe file if it exists. Otherwise calibrate, and write the file if it is named."""
     if config.recipe is None:
-        return _calibrate_recipe(config, checkpoint, images, folded, progress)
+        return _calibrate_on_images(config, checkpoint, images, folded, progress)
     if config.recipe.exists():
         recipe = read_recipe(config.recipe)
         preprocess = checkpoint.preprocess
@@ -129,12 +126,12 @@ def _read_or_calibrate(
     progress.message(
         f"the recipe {config.recipe} does not exist; it will be written after calibration"
     )
-    recipe = _calibrate_recipe(config, checkpoint, images, folded, progress)
+    recipe = _calibrate_on_images(config, checkpoint, images, folded, progress)
     recipe.save(config.recipe)
     return recipe
 
 
-def _calibrate_recipe(
+def _calibrate_on_images(
     config: QuantizationConfig,
     checkpoint: Checkpoint,
     images: QuantizationImages,
@@ -151,22 +148,11 @@ def _calibrate_recipe(
     identity = f"{network_identity} {calibration.sha256} {METHOD}"
     key = hashlib.sha256(identity.encode()).hexdigest()[:16]
     progress.message(f"calibrating on {calibration.source}")
-    scales = calibrate(
+    return calibrate_recipe(
+        checkpoint,
         folded,
-        images.normalize(calibration.pixels),
+        calibration,
+        CPU_WEIGHT_BITS[config.cpu],
         progress,
         state_file=find_cache_folder() / f"calibration-{key}.pt",
-    )
-    return Recipe(
-        checkpoint_sha256=checkpoint.sha256,
-        img_size=checkpoint.img_size,
-        scales=scales,
-        weight_bits=CPU_WEIGHT_BITS[config.cpu],
-        float_units=(),
-        method=METHOD,
-        calibration_sha256=calibration.sha256,
-        calibration_count=len(calibration.pixels),
-        windows=checkpoint.windows,
-        mean=preprocess.mean,
-        std=preprocess.std,
     )

@@ -36,8 +36,8 @@ DEFAULT_COUNT = 32
 """Default number of images. With it, int8 is as accurate as after calibration on photographs
 (docs/int8.md)."""
 SHARED_COLOR_VARIANCE = 0.75
-"""Share of the variance of the initial noise that the three color channels have in common, 0 to 1.
-The color channels of photographs are correlated too."""
+"""Share of the variance of green and of blue in the initial noise that comes from the noise of red,
+0 to 1. The color channels of photographs are correlated too."""
 
 _METHOD_VERSION = 2
 """Part of the cache key. This number is increased when the method changes, so that cached images of
@@ -124,6 +124,7 @@ def synthesize_images(
     batch_sizes = _choose_batch_sizes(config, preprocess.size)
     cache_file = None if cache is None else cache.locate_file(preprocess, config)
     pixels = _load_batches(cache_file, preprocess.size, batch_sizes)
+    # An earlier call saved only complete batches, so `len(pixels)` is one of these sums, or 0.
     finished_batches = int(np.searchsorted(np.cumsum(batch_sizes), len(pixels), "right"))
     for batch_index in range(finished_batches, len(batch_sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
@@ -244,6 +245,7 @@ def _make_noise(count: int, size: int, rng: np.random.Generator) -> Tensor:
     noise = np.fft.irfft2((real + 1j * imaginary) / frequency, s=(size, size))
     noise /= noise.std((2, 3), keepdims=True)
     shared = SHARED_COLOR_VARIANCE
+    # The noise of red is added to all channels, also to red itself, whose variance is thus above 1.
     colored = shared**0.5 * noise[:, :1] + (1 - shared) ** 0.5 * noise
     return torch.from_numpy(colored.astype(np.float32))
 

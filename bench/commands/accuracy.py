@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from tinyvit.bench.arguments import add_device_argument, add_record_arguments
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
+from tinyvit.plurals import format_count
 from tinyvit.progress import Progress, make_progress
 
 if TYPE_CHECKING:
@@ -253,8 +254,7 @@ def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
     evaluation = (others or result.evaluations)[-1]
     count = write_contact_sheet(evaluation, result.reference, path)
     if count:
-        noun = "image" if count == 1 else "images"
-        message = f"{path} shows {count} misclassified {noun}"
+        message = f"{path} shows {format_count(count, 'misclassified image')}"
     else:
         message = f"no image is misclassified, so {path} is not written"
     print(message, file=sys.stderr)

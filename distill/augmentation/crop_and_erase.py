@@ -15,7 +15,7 @@ random_erasing.py)."""
 ERASED_RATIO = (0.3, 1 / 0.3)
 """Smallest and largest aspect ratio (height / width) of the erased box (the same file)."""
 _MAX_ATTEMPTS = 10
-"""Number of boxes that are drawn until one fits into the image, as in torchvision and timm."""
+"""Largest number of boxes that are drawn to find one that fits, as in torchvision and timm."""
 
 Pixels = npt.NDArray[np.uint8]
 CropBox = tuple[float, float, float, float]

@@ -27,10 +27,13 @@ _MAX_SHEAR = 0.3
 _MAX_SHIFT = 0.45
 """Fraction of the image's width or height."""
 _MAX_ROTATION_DEGREES = 30
-_MAX_DROPPED_BITS = 4
 _MAX_ADDED_LEVEL = 110
 _MAX_ENHANCEMENT = 0.9
 """Largest difference of an enhancement's factor from 1, which leaves the image unchanged."""
+
+_MAX_KEPT_BITS = 4
+"""Number of bits of each color value that posterizing keeps at magnitude 0. At `MAX_MAGNITUDE`, it
+keeps none."""
 
 _LEVELS = 256
 _MIDDLE_LEVEL = 128
@@ -144,7 +147,7 @@ def _rotate(image: Image.Image, parameters: OperationParameters) -> Image.Image:
 
 
 def _posterize(image: Image.Image, parameters: OperationParameters) -> Image.Image:
-    kept_bits = _MAX_DROPPED_BITS - int(_MAX_DROPPED_BITS * parameters.strength)
+    kept_bits = _MAX_KEPT_BITS - int(_MAX_KEPT_BITS * parameters.strength)
     if kept_bits == 0:  # Pillow's posterize would raise an error; timm's gives a black image
         return Image.new("RGB", image.size)
     return ImageOps.posterize(image, kept_bits)

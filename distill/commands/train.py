@@ -38,6 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     Args:
         parser: The parser of the subcommand.
     """
+    _add_folder_arguments(parser)
+    parser.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="number of processes that load and augment images; 0 loads them in the training "
+        "process (default: one less than the number of cores, but at least 1 and at most 8)",
+    )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start from the beginning, and replace any run in the output folder (default: resume "
+        "a run with the same options and images, and refuse to replace another)",
+    )
+    _add_network_arguments(parser)
+    _add_config_arguments(parser)
+    _add_qat_arguments(parser)
+
+
+def _add_folder_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data",
         type=Path,
@@ -70,22 +90,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="store that save-logits wrote for the images of --data (default: train from class "
         "labels only)",
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="number of processes that load and augment images; 0 loads them in the training "
-        "process (default: one less than the number of cores, but at least 1 and at most 8)",
-    )
-    parser.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="start from the beginning, and replace any run in the output folder (default: resume "
-        "a run with the same options and images, and refuse to replace another)",
-    )
-    _add_network_arguments(parser)
-    _add_config_arguments(parser)
-    _add_qat_arguments(parser)
 
 
 def _add_network_arguments(parser: argparse.ArgumentParser) -> None:

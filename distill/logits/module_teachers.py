@@ -132,6 +132,7 @@ def make_module_teacher(
             f"the attribute labels of {name} is not a tuple of {num_classes} labels",
             "set it to a tuple of tinyvit.labels.Label, one for each class",
         )
+    # Without labels, a teacher with as many classes as ImageNet-1k or ImageNet-22k gets theirs.
     return Teacher(
         name=name,
         sha256=description.sha256,

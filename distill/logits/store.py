@@ -1,10 +1,10 @@
 """Reads and writes stores. A store is a folder of saved teacher predictions.
 
 A store contains `store.json` and one file of records for each epoch. There is one record for each
-view (augmented version of an image), at the position image * views_per_image + view, so no index
-is needed. An unfinished epoch is a file with the suffix ".part", in which missing records are
-zeros. If writing is interrupted, the records that were written are kept, and the next writer adds
-the missing ones.
+view (augmented version of an image), at the position image_index * views_per_image + view_number,
+so the file needs no index. An unfinished epoch is a file with the suffix ".part", in which missing
+records are zeros. If writing is interrupted, the records that were written are kept, and the next
+writer adds the missing ones.
 """
 
 from __future__ import annotations

@@ -12,9 +12,6 @@ from tinyvit.distill.training.device import ComputeDevice
 from tinyvit.metrics import AccuracyCounter
 from tinyvit.quant.validation_data import ValidationSet
 
-_BATCH = 32
-"""Number of images that the network evaluates at once. It limits the memory that is needed."""
-
 
 @dataclass(frozen=True)
 class AccuracyScores:
@@ -55,13 +52,12 @@ def evaluate_model(
     counter = AccuracyCounter()
     with torch.inference_mode():
         for pixels, classes in validation.batches():
-            for start in range(0, len(pixels), _BATCH):
-                images = validation.preprocess.normalize(pixels[start : start + _BATCH])
-                with device.autocast():
-                    output = model(device.move_images(torch.from_numpy(images)))
-                logits = output.float().cpu().numpy()
-                if kept_rows is not None:
-                    logits = logits[:, list(kept_rows)]
-                counter.update(logits, classes[start : start + _BATCH])
+            images = validation.preprocess.normalize(pixels)
+            with device.autocast():
+                output = model(device.move_images(torch.from_numpy(images)))
+            logits = output.float().cpu().numpy()
+            if kept_rows is not None:
+                logits = logits[:, list(kept_rows)]
+            counter.update(logits, classes)
     model.train(was_training)
     return AccuracyScores(counter.top1, counter.top5, counter.image_count)

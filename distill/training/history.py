@@ -19,7 +19,8 @@ class EpochSummary:
     """The results of one epoch.
 
     Attributes:
-        loss: Mean loss of the steps of the epoch.
+        loss: Mean loss of the steps of the epoch. With several processes, the loss of a step is
+            that of the first process's part of the batch.
         learning_rate: Learning rate of the last step of the epoch.
         top1: Top-1 accuracy in percent on the validation images after the epoch; None without
             validation images.

@@ -10,11 +10,7 @@ from tinyvit.data.splits import find_split_folder, list_splits
 from tinyvit.distill.logits.store import open_store, require_matching_images
 from tinyvit.distill.training.class_selection import ClassSelection, select_classes
 from tinyvit.distill.training.data_loader import TrainingData, choose_worker_count
-from tinyvit.distill.training.qat import (
-    add_fake_quantization,
-    calibrate_recipe,
-    make_checkpoint_state,
-)
+from tinyvit.distill.training.qat import add_fake_quantization, make_checkpoint_state
 from tinyvit.distill.training.request import TrainingRequest
 from tinyvit.distill.training.student import Student, make_student, read_init
 from tinyvit.distill.training.task import TrainingTask
@@ -23,6 +19,8 @@ from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint
 from tinyvit.nn.fold import fold_model
 from tinyvit.preprocess import Preprocess
+from tinyvit.quant.calibration import calibrate_recipe
+from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.recipe import Recipe, read_recipe
 from tinyvit.quant.validation_data import ValidationSet, read_validation_set
 
@@ -156,7 +154,8 @@ def _open_qat_recipe(request: TrainingRequest, inputs: TrainingInputs) -> Recipe
             "checkpoint as the teacher",
         )
     if not request.qat:
-        return calibrate_recipe(init, inputs.data.images.folder, request.weight_bits)
+        images = read_calibration_set(inputs.data.images.folder, init.preprocess)
+        return calibrate_recipe(init, fold_model(init.build()), images, request.weight_bits)
     recipe = read_recipe(Path(request.qat))
     calibrated = (recipe.checkpoint_sha256, recipe.img_size, recipe.windows)
     if calibrated != (init.sha256, init.img_size, init.windows):

@@ -12,17 +12,13 @@ with the same recipe.
 from __future__ import annotations
 
 import copy
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tinyvit.nn.checkpoint import Checkpoint
-from tinyvit.nn.fold import fold_model, unfold_model
+from tinyvit.nn.fold import unfold_model
 from tinyvit.nn.model import TinyViT
-from tinyvit.quant.calibration import METHOD, calibrate
-from tinyvit.quant.calibration_data import read_calibration_set
 from tinyvit.quant.quantized_layers import SEVEN_BIT_LIMIT, Layer, compute_weight_scales
 from tinyvit.quant.quantized_network import replace_layers, replace_module
 from tinyvit.quant.recipe import Recipe
@@ -31,8 +27,6 @@ from tinyvit.quant_scheme import QuantScheme
 TRAINING_SCHEME = QuantScheme(quantized_outputs="all", attention=True)
 """The tensors that training quantizes: all that any export target quantizes. So the trained network
 is suitable for every target, including those that quantize fewer tensors."""
-CALIBRATION_COUNT = 256
-"""Number of images that a recipe is calibrated on, the default of an export."""
 _INT8_RANGE = (-128, 127)
 _SEVEN_BIT_RANGE = (-SEVEN_BIT_LIMIT, SEVEN_BIT_LIMIT)
 
@@ -124,7 +118,7 @@ def add_fake_quantization(
     """Return a trainable copy of a network that simulates int8 quantization.
 
     Args:
-        folded: The float32 network after `fold_model`.
+        folded: The folded float32 network (`tinyvit.nn.fold`).
         recipe: The scales of activations, the number of bits of the weights, and the layers that
             stay float32.
         scheme: The scheme that states which tensors are quantized.
@@ -149,8 +143,8 @@ def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
     float_network = copy.deepcopy(network).cpu()
     assert isinstance(float_network, TinyViT)
     for name, module in list(float_network.named_modules()):
-        # `replace_layers` replaces a module whose output is rounded by
-        # Sequential(module, quantizer).
+        # `replace_layers` put Sequential(module, quantizer) in the place of a module whose output
+        # is rounded.
         is_pair = isinstance(module, nn.Sequential) and len(module) == 2
         if is_pair and isinstance(module[1], FakeQuantize):
             replace_module(float_network, name, module[0])
@@ -158,28 +152,3 @@ def make_checkpoint_state(network: nn.Module) -> dict[str, Tensor]:
         if isinstance(module, FakeQuantizedLayer):
             replace_module(float_network, name, module.layer)
     return unfold_model(float_network).state_dict()
-
-
-def calibrate_recipe(checkpoint: Checkpoint, data: Path, weight_bits: int) -> Recipe:
-    """Calibrate the same recipe as an int8 export of the checkpoint with these images.
-
-    Args:
-        checkpoint: The checkpoint.
-        data: Folder of images, of which `CALIBRATION_COUNT` are used.
-        weight_bits: Number of bits of the quantized weights.
-    """
-    images = read_calibration_set(data, checkpoint.preprocess, CALIBRATION_COUNT)
-    normalized = torch.from_numpy(checkpoint.preprocess.normalize(images.pixels))
-    return Recipe(
-        checkpoint_sha256=checkpoint.sha256,
-        img_size=checkpoint.img_size,
-        scales=calibrate(fold_model(checkpoint.build()), normalized),
-        weight_bits=weight_bits,
-        float_units=(),
-        method=METHOD,
-        calibration_sha256=images.sha256,
-        calibration_count=len(images.pixels),
-        windows=checkpoint.windows,
-        mean=checkpoint.preprocess.mean,
-        std=checkpoint.preprocess.std,
-    )

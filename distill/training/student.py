@@ -116,6 +116,7 @@ def _make_student_from_checkpoint(
     num_classes: int,
     size: int | None,
 ) -> Student:
+    # Variants with equal dimensions differ only in their image size.
     if name is not None and _find_variant(name).embed_dims != init.variant.embed_dims:
         raise RequestError(
             f"{init.name} is a checkpoint of {init.variant.name}, not of {name}",

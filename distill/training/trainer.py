@@ -42,8 +42,8 @@ from tinyvit.progress import Progress
 SAVE_INTERVAL_S = 600.0
 """Shortest time in seconds between two saved states within an epoch."""
 _SEED_STRIDE = 1_000_003
-"""Difference between the random seeds of two steps. It is larger than any number of processes, so
-every process has its own seed in every step."""
+"""Difference between the random seeds of consecutive steps. It is larger than any number of
+processes, so every process has its own seed in every step."""
 
 
 class TrainingRun:
@@ -194,7 +194,7 @@ class TrainingRun:
             rate: The learning rate.
 
         Returns:
-            The loss.
+            The loss of this part of the batch.
 
         Raises:
             RequestError: The loss is NaN or infinite.

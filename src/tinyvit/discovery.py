@@ -1,7 +1,8 @@
 """Discovery of plugins: the modules of a package are listed, and imported only when needed.
 
-The plugins are the targets in `export/targets/` and the engines in `runtimes/engines/`. A module
-that is added to one of these folders is a new plugin; no other file has to be changed.
+The plugins are the targets in `export/targets/`, the engines in `runtimes/engines/` and the
+profilers in `bench/profilers/`. A module that is added to one of these folders is a new plugin; no
+other file has to be changed.
 """
 
 from __future__ import annotations

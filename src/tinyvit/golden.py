@@ -13,7 +13,7 @@ The formula "chirps-and-squares-1" gives the same images for s < 3. Its other im
 checkerboards of black and white squares. For these, s = p + 64 d, where p is the side of a square
 in pixels, 3 to 63, and d is the shift of the board in pixels, less than 2 p:
 
-    pixel = 255 ((floor((x + d) / p) + floor((y + d mod p) / p)) mod 2)
+    pixel = 255 ((floor((x + d) / p) + floor((y + (d mod p)) / p)) mod 2)
 
 Squares whose edges are on the borders of the network's patches of 4 x 4 pixels reveal int8 kernels
 that saturate, while chirps rarely reveal these (docs/int8.md). Chirps reveal errors that squares
@@ -41,8 +41,8 @@ def square_pattern_number(side: int, shift: int = 0) -> int:
 
     Args:
         side: Side of the squares in pixels, 3 to 63.
-        shift: Number of pixels by which the board is moved up and to the left. A shift by `side`
-            swaps black and white.
+        shift: The board is moved to the left by this number of pixels, and up by its remainder
+            after division by `side`. So a shift by `side` only swaps black and white.
 
     Returns:
         The pattern number.

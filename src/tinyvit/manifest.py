@@ -72,7 +72,8 @@ class SourceCheckpoint:
 
     Attributes:
         name: Name of the released model, or file name without suffix.
-        sha256: Hex digest of the checkpoint file.
+        sha256: Hex digest of the checkpoint file; of split weights, see
+            `tinyvit.nn.weight_folders.hash_weight_files`.
     """
 
     name: str
@@ -181,7 +182,7 @@ class Manifest:
         preprocess: All steps of the preprocessing, including those that the caller performs.
         preprocess_source: Where the exporter found the preprocessing, in words.
         labels: Class labels in the order of the logits.
-        labels_source: Where the exporter found the labels, or which assumption they are.
+        labels_source: Where the exporter found the labels, or why it assumed them.
         source: The checkpoint that the artifact was made from.
         license: License of the weights.
         tools: Versions of the packages that made the artifact, by name.

@@ -16,6 +16,7 @@ LOG_INTERVAL_S = 5.0
 """Shortest time between two lines about one task, if the output is not a terminal."""
 
 _BAR_WIDTH = 24
+"""Number of characters between the brackets of a bar."""
 
 
 class Progress(Protocol):

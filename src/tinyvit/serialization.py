@@ -2,7 +2,7 @@
 
 `parse_json` and `read_json` turn text into plain values (dicts, lists, strings, numbers, ...).
 `parse_dataclass` turns plain values into an instance of a dataclass and checks the types of all
-fields. All JSON that this project writes is read with these functions, because the files can come
+fields. Manifests, recipes and records are read with these functions, because such files can come
 from untrusted sources.
 
 The functions raise ValueError with a clause as message, which the caller puts into a sentence. "It"
@@ -84,9 +84,9 @@ def read_json(path: Path, max_bytes: int = MAX_BYTES) -> Any:
 def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     """Convert plain values into a dataclass; the inverse of `dataclasses.asdict`.
 
-    Supported field types are str, int, float (finite; an int is not converted), bool, None,
-    Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing field
-    gets its default value, if it has one.
+    Supported field types are str, int, float (finite; an int is accepted and stays an int), bool,
+    None, Literal, dataclasses, tuples (from lists or tuples), dicts, and unions of these. A missing
+    field gets its default value, if it has one.
 
     Args:
         dataclass_type: The dataclass to create.
@@ -97,8 +97,8 @@ def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
         An instance of the dataclass. An error that its `__post_init__` raises is not caught.
 
     Raises:
-        ValueError: A required field is missing, or a field is unknown or has the wrong type. The
-            message names the first such field.
+        ValueError: `data` is not a dict, a required field is missing, or a field is unknown or has
+            the wrong type. The message names the first such field.
     """
     instance: T = _parse_object(
         dataclass_type, data, name or dataclass_type.__name__, field_prefix=""
@@ -106,7 +106,7 @@ def parse_dataclass(dataclass_type: type[T], data: object, name: str = "") -> T:
     return instance
 
 
-def require_fields(data: object, names: Iterable[str], name: str) -> None:
+def require_fields(data: object, names: Iterable[str], name: str) -> dict[str, Any]:
     """Refuse an object in which fields are missing, even if the dataclass has defaults for them.
 
     Args:
@@ -114,14 +114,18 @@ def require_fields(data: object, names: Iterable[str], name: str) -> None:
         names: Names of the required fields.
         name: Name of the object in error messages.
 
+    Returns:
+        The same values, which are a dict.
+
     Raises:
-        ValueError: `data` is not an object, or a field is missing. The message names the field.
+        ValueError: `data` is not a dict, or a field is missing. The message names the field.
     """
     if not isinstance(data, dict):
         raise ValueError(f"{name} is not an object with fields")
     for field_name in names:
         if field_name not in data:
             raise ValueError(f"{name} has no field {field_name}")
+    return data
 
 
 @cache
@@ -149,17 +153,13 @@ def _parse_object(dataclass_type: type, data: object, name: str, field_prefix: s
         name: Name of the object in error messages.
         field_prefix: Text before the names of its fields in error messages, such as "preprocess.".
     """
-    if not isinstance(data, dict):
-        raise ValueError(f"{name} is not an object with fields")
+    content = require_fields(data, _list_required_fields(dataclass_type), name)
     types = _get_field_types(dataclass_type)
-    for required in _list_required_fields(dataclass_type):
-        if required not in data:
-            raise ValueError(f"{name} has no field {required}")
-    for key in data:
+    for key in content:
         if key not in types:
             raise ValueError(f"{name} has a field {key} that is not known")
     values = {
-        key: _parse_value(types[key], value, field_prefix + key) for key, value in data.items()
+        key: _parse_value(types[key], value, field_prefix + key) for key, value in content.items()
     }
     return dataclass_type(**values)
 

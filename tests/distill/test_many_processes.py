@@ -51,7 +51,7 @@ def small():
         size=32,
         batch=5,
         precision="float32",
-        ray="",
+        ray_address="",
     )
     cluster_store = save_logits(request)
     assert once.exists(), "no worker was killed"

@@ -18,7 +18,7 @@ from tinyvit.nn.model import TinyViT
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.config import QuantizationConfig
 from tinyvit.quant.quantization_images import SENSITIVITY_COUNT
-from tinyvit.quant.quantizer import prepare_quantization
+from tinyvit.quant.quantizer import PreparedQuantization, prepare_quantization
 from tinyvit.quant.recipe import Recipe
 
 COFFEE_WNID = "n07920052"
@@ -50,6 +50,16 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+def prepare(
+    config: QuantizationConfig, checkpoint: Checkpoint, folded: TinyViT, progress: RecordedProgress
+) -> PreparedQuantization:
+    """Prepare the quantization of a checkpoint with its own labels."""
+    assert checkpoint.labels is not None
+    return prepare_quantization(
+        config, checkpoint, checkpoint.labels, checkpoint.build(), folded, progress
+    )
+
+
 def test_a_recipe_and_labeled_images_need_no_calibration_images(
     small_checkpoint: Checkpoint,
     folded_network: TinyViT,
@@ -64,15 +74,7 @@ def test_a_recipe_and_labeled_images_need_no_calibration_images(
         calib_count=SENSITIVITY_COUNT, recipe=recipe_file, val_data=coffee_folder.parent
     )
     progress = RecordedProgress()
-    assert small_checkpoint.labels is not None
-    prepared = prepare_quantization(
-        config,
-        small_checkpoint,
-        small_checkpoint.labels,
-        small_checkpoint.build(),
-        folded_network,
-        progress,
-    )
+    prepared = prepare(config, small_checkpoint, folded_network, progress)
     pixels, classes = next(prepared.make_batches())
     assert pixels.shape == (1, 64, 64, 3)
     assert classes is not None
@@ -96,15 +98,7 @@ def test_unreadable_validation_images_are_reported_once(
     (coffee_folder / "x.jpg").write_bytes(b"not an image")
     config = QuantizationConfig(recipe=recipe_file, val_data=coffee_folder.parent)
     progress = RecordedProgress()
-    assert small_checkpoint.labels is not None
-    prepared = prepare_quantization(
-        config,
-        small_checkpoint,
-        small_checkpoint.labels,
-        small_checkpoint.build(),
-        folded_network,
-        progress,
-    )
+    prepared = prepare(config, small_checkpoint, folded_network, progress)
     passes = [sum(len(pixels) for pixels, _ in prepared.make_batches()) for _ in range(2)]
     assert passes == [39, 39]
     assert progress.messages == [
@@ -117,16 +111,8 @@ def test_nothing_is_measured_without_images(
     small_checkpoint: Checkpoint, folded_network: TinyViT, recipe_file: Path, empty_cache: Path
 ) -> None:
     progress = RecordedProgress()
-    assert small_checkpoint.labels is not None
     for config in (QuantizationConfig(recipe=recipe_file), QuantizationConfig(weights_only=True)):
-        prepared = prepare_quantization(
-            config,
-            small_checkpoint,
-            small_checkpoint.labels,
-            small_checkpoint.build(),
-            folded_network,
-            progress,
-        )
+        prepared = prepare(config, small_checkpoint, folded_network, progress)
         assert not prepared.is_measured
     assert sum("the accuracy of int8 is not measured" in text for text in progress.messages) == 2
     assert not empty_cache.exists()
@@ -163,13 +149,8 @@ def test_a_recipe_for_another_input_is_refused(
     path = tmp_path / "other.json"
     replace(recipe, checkpoint_sha256=small_checkpoint.sha256, weight_bits=7, **change).save(path)
     with pytest.raises(RequestError, match="attention windows, or mean and std: to make a new"):
-        prepare_quantization(
-            QuantizationConfig(recipe=path),
-            small_checkpoint,
-            small_checkpoint.labels or (),
-            small_checkpoint.build(),
-            folded_network,
-            RecordedProgress(),
+        prepare(
+            QuantizationConfig(recipe=path), small_checkpoint, folded_network, RecordedProgress()
         )
 
 

@@ -38,7 +38,7 @@ def agreement(first: npt.NDArray[np.integer[Any]], second: npt.NDArray[np.intege
 
 @dataclass(frozen=True)
 class Flips:
-    """Numbers of images that only one of two classifiers, the second a reference, gets right.
+    """Numbers of images that only a classifier, or only its reference, classifies correctly.
 
     Attributes:
         worse: Images that only the reference classifies correctly.

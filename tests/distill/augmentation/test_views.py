@@ -51,7 +51,7 @@ def test_a_view_depends_only_on_its_seed(image_folder: Path) -> None:
 
 
 def test_probe_views_have_the_recorded_hash(image_folder: Path) -> None:
-    """Another hash means that existing stores belong to other crops: increase views.VERSION."""
+    """Another hash means that existing stores belong to other crops: increase settings.VERSION."""
     images = read_image_folder(image_folder)
     assert (
         hash_probe_views(ViewSource(images.open, 12, 32, ALL), images.keys, 0)[:16]
