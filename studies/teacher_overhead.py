@@ -67,7 +67,13 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """What a training step learns from: a store, a teacher in the loop, or else class labels."""
+    """The source from which a training step learns.
+
+    Attributes:
+        store: A store; None for another source.
+        teacher: A teacher in the loop; None for another source. Without a store and a teacher, the
+            step learns from class labels.
+    """
 
     store: Store | None = None
     teacher: Teacher | None = None
@@ -205,7 +211,7 @@ def _make_step(
         args: The arguments of the command.
         images: The training images.
         store: The store.
-        source: What the step learns from.
+        source: The source from which the step learns.
 
     Returns:
         Function that trains the student for one step.
