@@ -28,6 +28,7 @@ import torch
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
+from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
@@ -149,8 +150,7 @@ def _print_table(args: argparse.Namespace) -> int:
     for name, timing in timings.items():
         ratio_text = ""
         if name != FROM_LABELS:
-            ratio = ratio_interval(timing, timings[FROM_LABELS])
-            ratio_text = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+            ratio_text = format_ratio(ratio_interval(timing, timings[FROM_LABELS]), decimals=3)
         seconds, memory = timing.median_ms / 1000, _measure_peak_memory(name)
         print(f"| {name} | {seconds:.2f} | {ratio_text} | {memory} |", flush=True)
     reading = time_record_reading(open_store(args.logits), read_image_folder(args.data))
