@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,19 +42,12 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
-from tinyvit.distill.training.distributed import ProcessGroup
-from tinyvit.distill.training.presets import PRESETS
-from tinyvit.distill.training.student import make_student
-from tinyvit.distill.training.task import TrainingTask
-from tinyvit.distill.training.trainer import TrainingRun
-from tinyvit.progress import NullProgress
+from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
 from tinyvit.studies.record_reading import time_record_reading
 
 STUDENT = "tiny_vit_5m_224"
 FROM_LABELS, FROM_STORE = "no teacher (labels)", "from a store"
 """Names of two kinds of steps in the table."""
-_LEARNING_RATE = 1e-5
-"""It has no effect on the time and the memory of a step."""
 _MEMORY_STEPS = 3
 """Number of steps after which the peak memory is read."""
 _EXAMPLES = """\
@@ -217,11 +209,9 @@ def _make_step(
         Function that trains the student for one step.
     """
     header, teacher = store.header, source.teacher
-    config = replace(PRESETS["pretrain-22k"], batch=args.batch, augmentation=header.augmentation)
     classes = teacher.num_classes if teacher else header.num_classes
-    student = make_student(
-        STUDENT, init=None, labels=None, num_classes=classes, size=args.img_size, seed=0
-    )
+    shape = Shape(STUDENT, args.img_size, args.batch, classes)
+    config = replace(make_config(args.batch), augmentation=header.augmentation)
     uses_labels = source.store is None and source.teacher is None
     data = TrainingData(
         images=images,
@@ -231,17 +221,7 @@ def _make_step(
         seed=0,
         size=args.img_size,
     )
-    task = TrainingTask(
-        folder=Path(tempfile.gettempdir()),
-        student=student,
-        data=data,
-        validation=None,
-        labels=student.labels,
-        kept_rows=None,
-        config=config,
-        workers=0,
-    )
-    run = TrainingRun(task, select_device(), ProcessGroup(), NullProgress())
+    run = make_run(shape, config, select_device(), data)
     batches = _load_forever(data, args.batch)
 
     def step() -> None:
@@ -251,7 +231,7 @@ def _make_step(
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))
-        run.step(batch, _LEARNING_RATE)
+        run.step(batch, LEARNING_RATE)
 
     return step
 
