@@ -21,6 +21,7 @@ from tinyvit.studies.gpu.timing import (
     free_memory,
     make_device,
     summarize_timing,
+    synchronize,
     time_alternating,
     use_precision,
 )
@@ -141,6 +142,5 @@ def _compile(network: nn.Module, images: Tensor, settings: Settings) -> tuple[nn
     compiled: nn.Module = torch.compile(network, **options)
     for _ in range(_COMPILED_WARMUP_RUNS):
         compiled(images)
-    if settings.device != "cpu":
-        torch.cuda.synchronize()
+    synchronize(settings.device)
     return compiled, time.perf_counter() - begin_s

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tinyvit.bench.machine import count_cores
 from tinyvit.distill.logits.store import open_store
@@ -27,7 +26,7 @@ from tinyvit.studies.gpu.settings import Settings
 from tinyvit.studies.gpu.steps import FROM_LABELS, FROM_STORE, in_the_loop, step_with_teacher
 from tinyvit.studies.gpu.storing import open_images, store_folder
 from tinyvit.studies.gpu.teachers import DeviceTeacher
-from tinyvit.studies.gpu.timing import free_memory
+from tinyvit.studies.gpu.timing import free_memory, synchronize
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
 
 LOADING = "loading only"
@@ -114,9 +113,9 @@ def _time_loop(
         step(batch)
         steps_done += 1
         if steps_done == wave_size:
-            _synchronize(device)
+            synchronize(device.name)
             begin_s = time.perf_counter()
-    _synchronize(device)
+    synchronize(device.name)
     seconds = time.perf_counter() - begin_s
     image_count = (steps_done - wave_size) * settings.loop_batch
     return {"images_per_s": image_count / seconds, "images": image_count, "seconds": seconds}
@@ -148,8 +147,3 @@ def _count_workers(settings: Settings, size: int) -> int:
         free_bytes = shutil.disk_usage(_SHARED_MEMORY).free
         workers = min(workers, max(1, free_bytes // 2 // (batch_bytes * _BATCHES_PER_WORKER)))
     return workers
-
-
-def _synchronize(device: ComputeDevice) -> None:
-    if device.name != "cpu":
-        torch.cuda.synchronize()
