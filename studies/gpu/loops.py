@@ -21,6 +21,7 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import ComputeDevice, select_device
+from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings
 from tinyvit.studies.gpu.steps import FROM_LABELS, FROM_STORE, in_the_loop, step_with_teacher
@@ -37,6 +38,8 @@ _BATCHES_PER_WORKER = 3
 
 TrainOn = Callable[[TrainingBatch], object]
 """A function that makes one training step with a batch, or does nothing with it."""
+MakeLoop = Callable[[], tuple[TrainingData, TrainOn]]
+"""A function that prepares a loop: the data to load, and the function to call with each batch."""
 
 
 def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
@@ -60,18 +63,8 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
         seed=0,
         size=size,
     )
-    # Without class indices, the student learns only from a teacher.
-    views_data = replace(labels_data, class_indices=None)
     run = make_run(shape, config, device)
-
-    def train_on(batch: TrainingBatch) -> float:
-        return run.step(batch, LEARNING_RATE)
-
-    def measure(kind: str, make_loop: Callable[[], tuple[TrainingData, TrainOn]]) -> None:
-        def time_kind() -> Row:
-            data, step = make_loop()
-            return _time_loop(data, step, settings, workers, device)
-
+    for kind, make_loop in _list_loops(settings, folder, shape, run, labels_data).items():
         case = {
             "student": shape.student,
             "precision": "bfloat16" if device.uses_bfloat16 else "float32",
@@ -79,38 +72,49 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
             "batch": shape.batch,
             "workers": workers,
         }
-        part.measure(case, time_kind)
+        part.measure(case, partial(_time_loop, make_loop, settings, workers, device))
         free_memory(settings.device)
+
+
+def _list_loops(
+    settings: Settings, folder: Path, shape: Shape, run: TrainingRun, labels_data: TrainingData
+) -> dict[str, MakeLoop]:
+    """Return the functions that prepare the loops, by kind, in the order of measurement."""
+    # Without class indices, the student learns only from a teacher.
+    views_data = replace(labels_data, class_indices=None)
+
+    def train_on(batch: TrainingBatch) -> float:
+        return run.step(batch, LEARNING_RATE)
 
     def make_store_loop() -> tuple[TrainingData, TrainOn]:
         store = open_store(store_folder(folder, settings.teachers[0]))
         return replace(views_data, store=store), train_on
 
     def make_teacher_loop(name: str) -> tuple[TrainingData, TrainOn]:
-        teacher = DeviceTeacher(name, shape.num_classes, shape.top_k, device)
+        teacher = DeviceTeacher(name, shape.num_classes, shape.top_k, run.device)
         return views_data, lambda batch: step_with_teacher(run, teacher, batch, LEARNING_RATE)
 
-    measure(FROM_LABELS, lambda: (labels_data, train_on))
-    measure(FROM_STORE, make_store_loop)
-    for name in settings.teachers:
-        measure(in_the_loop(name), partial(make_teacher_loop, name))
-    measure(LOADING, lambda: (views_data, lambda batch: None))
+    return {
+        FROM_LABELS: lambda: (labels_data, train_on),
+        FROM_STORE: make_store_loop,
+        **{in_the_loop(name): partial(make_teacher_loop, name) for name in settings.teachers},
+        LOADING: lambda: (views_data, lambda batch: None),
+    }
 
 
-def _time_loop(
-    data: TrainingData, step: TrainOn, settings: Settings, workers: int, device: ComputeDevice
-) -> Row:
-    """Time a loop after the first batch of every worker.
+def _time_loop(make_loop: MakeLoop, settings: Settings, workers: int, device: ComputeDevice) -> Row:
+    """Prepare a loop, and time it after the first batch of every worker.
 
     All workers deliver their batches at about the same time, in waves. So a loop is timed from the
     end of one wave to the end of another.
     """
+    data, train_on = make_loop()
     wave_size = max(1, workers)  # in batches
     step_count = settings.loop_waves * wave_size
     order = _make_order(data, step_count * settings.loop_batch)
     begin_s, steps_done = time.perf_counter(), 0
     for batch in _load(data, order, settings.loop_batch, workers, device):
-        step(batch)
+        train_on(batch)
         steps_done += 1
         if steps_done == wave_size:
             synchronize(device.name)
