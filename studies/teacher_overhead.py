@@ -86,6 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure the time and memory that a teacher costs in a student's training step.",
         _EXAMPLES,
     )
+    _add_arguments(parser)
+    args = parser.parse_args(argv)
+    if argv is None:
+        keep_freed_memory()
+    if args.measure_memory_of:
+        return run_guarded(lambda: _print_peak_memory(args))
+    return run_guarded(lambda: _print_table(args))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="training images in class folders"
     )
@@ -121,12 +132,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="steps of each kind (default: 15)",
     )
     parser.add_argument("--measure-memory-of", metavar="NAME", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if argv is None:
-        keep_freed_memory()
-    if args.measure_memory_of:
-        return run_guarded(lambda: _print_peak_memory(args))
-    return run_guarded(lambda: _print_table(args))
 
 
 def _print_table(args: argparse.Namespace) -> int:
