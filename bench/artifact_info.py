@@ -33,12 +33,21 @@ def read_artifact_info(
     return ArtifactInfo(
         path=path,
         sha256=hash_artifact(artifact.path),
-        size_bytes=sum(file.stat().st_size for file in list_artifact_files(artifact.path)),
+        size_bytes=read_size_bytes(artifact.path),
         model=manifest.model if manifest else "",
         precision=manifest.precision if manifest else "",
         engine=engine,
         int8_mac_share=int8_mac_share,
     )
+
+
+def read_size_bytes(path: Path) -> int:
+    """Return the size of all files of an artifact.
+
+    Args:
+        path: Path of the artifact, or of its main file if it consists of several files.
+    """
+    return sum(file.stat().st_size for file in list_artifact_files(path))
 
 
 def hash_artifact(path: Path) -> str:

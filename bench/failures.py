@@ -1,4 +1,4 @@
-"""Collects failures and warnings for a benchmark record.
+"""Collects failures and warnings for a benchmark record, and shortens messages of other packages.
 
 If one artifact (exported model file) cannot be measured, the others are measured nevertheless.
 """
@@ -10,6 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tinyvit.errors import RequestError, TinyViTError
+
+_MAX_REASON_CHARACTERS = 200
+"""Longest part of another package's error that is shown; such errors can be very long."""
 
 
 class Failures:
@@ -45,6 +48,16 @@ class Failures:
             f" {self._first_error.cause}",
             self._first_error.remedy,
         )
+
+
+def shorten_reason(error: Exception) -> str:
+    """Return the first line of another package's error, at most 200 characters of it.
+
+    Args:
+        error: The error; the name of its type is returned if it has no message.
+    """
+    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return first_line[:_MAX_REASON_CHARACTERS]
 
 
 @contextmanager

@@ -9,12 +9,11 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+from tinyvit.bench.failures import shorten_reason
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 
 MAX_RETRIES = 5
 """How often Ray repeats a task whose worker process or machine was lost."""
-_MAX_REASON_CHARACTERS = 200
-"""Longest part of an error of Ray that is shown; such errors can be very long."""
 _MAX_PENDING = 64
 """Maximum number of tasks whose results are not fetched yet. It bounds the memory for results."""
 
@@ -90,11 +89,9 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:
-    first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-    reason = first_line[:_MAX_REASON_CHARACTERS]
     place = f"at {address}" if address else "on this machine"
     return RequestError(
-        f"the Ray cluster {place} failed ({reason})",
+        f"the Ray cluster {place} failed ({shorten_reason(error)})",
         "check the cluster with: ray status",
     )
 

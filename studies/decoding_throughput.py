@@ -22,6 +22,7 @@ from tinyvit.bench.accuracy.predictions import predict_samples
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.profilers import random_input
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.dataset import Sample
 from tinyvit.runtimes.classifier import Classifier
@@ -99,7 +100,7 @@ def _run(args: argparse.Namespace) -> int:
     samples = [Sample(name="", classes=(), get_source=partial(bytes, jpeg)) for jpeg in jpegs]
     with Classifier(args.file) as classifier, open_runtime(args.file) as runtime:
         size = classifier.preprocess.size
-        network_input = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+        network_input = random_input((1, 3, size, size), "float32")
         runs = {
             "with decoding": lambda: list(predict_samples(classifier, samples)),
             "only the network": lambda: [runtime.run(network_input) for _ in jpegs],

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from tinyvit.bench.artifact_info import read_size_bytes
 from tinyvit.bench.kernel_profile import profile_kernels
 from tinyvit.bench.latency.interleave import median_ratio, run_interleaved
 from tinyvit.bench.profilers import random_input
@@ -101,7 +102,7 @@ class EngineComparison:
         cells = (
             "float32",
             self._engine,
-            f"{_read_size_bytes(config.float32_path) / 1e6:.1f} MB",
+            f"{read_size_bytes(config.float32_path) / 1e6:.1f} MB",
             f"{timings['float32'].median_ms:.1f} ms",
             f"{is_correct.mean():.1%}",
             "",  # Float32 is not compared with itself: no worse / better, no agreement.
@@ -136,7 +137,7 @@ class EngineComparison:
         cells = (
             file.name,
             self._engine,
-            f"{_read_size_bytes(file.path) / _read_size_bytes(config.float32_path):.2f}",
+            f"{read_size_bytes(file.path) / read_size_bytes(config.float32_path):.2f}",
             f"{median_ratio(timings['int8'], timings['float32']):.2f}",
             f"{comparison.top1:.1f}%",
             f"{comparison.worse} / {comparison.better}",
@@ -175,9 +176,3 @@ def _make_random_run(runtime: Runtime) -> partial[Any]:
     """Return a function that runs an open file once on the same random input."""
     spec = runtime.inputs[0]
     return partial(runtime.run, random_input(spec.shape, spec.dtype))
-
-
-def _read_size_bytes(path: Path) -> int:
-    """Return the size of a file, for an .xml file with the size of the .bin file of its weights."""
-    weights_bytes = path.with_suffix(".bin").stat().st_size if path.suffix == ".xml" else 0
-    return path.stat().st_size + weights_bytes

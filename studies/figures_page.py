@@ -218,8 +218,7 @@ def _format_ratio(result: LatencyResult, reference: LatencyResult) -> str:
     """Format the ratio of two latencies of one record, with its 95% interval."""
     if result is reference:
         return "1"
-    ratio = ratio_interval(Timing(result.turns_ms), Timing(reference.turns_ms))
-    return f"{ratio.median:.2f} ({ratio.low:.2f} to {ratio.high:.2f})"
+    return format_ratio(ratio_interval(Timing(result.turns_ms), Timing(reference.turns_ms)))
 
 
 def _index_by_file_name(record: Record) -> dict[str, LatencyResult]:

@@ -91,6 +91,25 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="images for measuring accuracy, in folders named by WordNet id or label",
     )
+    _add_peers_arguments(parser)
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=60,
+        metavar="N",
+        help="timing rounds; in each of them, the int8 and the float32 file run 6 times (default:"
+        " 60)",
+    )
+    parser.add_argument(
+        "--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="also write the table to this file"
+    )
+
+
+def _add_peers_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add --peers, and the options that it needs."""
     parser.add_argument(
         "--peers",
         action="store_true",
@@ -110,20 +129,6 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="checkpoint (.safetensors) from which FLOAT.onnx was exported, for --peers (default:"
         " that of the demo model)",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=int,
-        default=60,
-        metavar="N",
-        help="timing rounds; in each of them, the int8 and the float32 file run 6 times (default:"
-        " 60)",
-    )
-    parser.add_argument(
-        "--threads", type=int, default=2, metavar="N", help="CPU threads (default: 2)"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="also write the table to this file"
     )
 
 

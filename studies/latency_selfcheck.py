@@ -11,18 +11,18 @@ run this command.
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tinyvit.bench.devices.bundle import copy_artifacts
 from tinyvit.bench.latency.config import LatencyConfig
 from tinyvit.bench.latency.measure import measure_latency
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.machine import describe_cpu
 from tinyvit.cli import make_parser, positive_int, run_guarded
-from tinyvit.runtimes.artifact import list_artifact_files
+from tinyvit.files import expand_home
 
 _PROGRAM = "python -m tinyvit.studies.latency_selfcheck"
 _MAX_DIFFERENCE = 0.02
@@ -58,8 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as folder:
-        for file in list_artifact_files(options.file):
-            shutil.copy(file, folder)
+        copy_artifacts([expand_home(options.file)], Path(folder))
         copy = Path(folder) / options.file.name
         config = LatencyConfig(threads=(options.threads,), runs=options.runs, cold_starts=0)
         record = measure_latency([str(options.file), str(copy)], config)

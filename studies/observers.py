@@ -150,6 +150,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         " run in torch.",
         _EXAMPLES,
     )
+    _add_arguments(parser)
+    options = parser.parse_args(argv)
+    return run_guarded(lambda: _print_table(options))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--calib-data",
         type=Path,
@@ -184,8 +191,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="also write the table to this file"
     )
-    options = parser.parse_args(argv)
-    return run_guarded(lambda: _print_table(options))
 
 
 def _print_table(options: argparse.Namespace) -> int:

@@ -20,10 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.machine import describe_cpu
+from tinyvit.bench.profilers import random_input
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.errors import MissingDependencyError
 
@@ -214,9 +213,7 @@ def _open_session(model: str | bytes, settings: Any) -> tuple[Any, dict[str, Any
 
     session = onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
     (spec,) = session.get_inputs()
-    shape = [size if isinstance(size, int) else 1 for size in spec.shape]
-    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return session, {spec.name: values}
+    return session, {spec.name: random_input(spec.shape, "float32")}
 
 
 if __name__ == "__main__":

@@ -166,7 +166,7 @@ def _quantize_with_nncf(
 def _quantize_with_onnxruntime(
     stock_path: Path, inputs: list[npt.NDArray[np.float32]], folder: Path
 ) -> ComparedFile:
-    """Quantize with onnxruntime's quantize_static."""
+    """Quantize with onnxruntime's function quantize_static, in the format QDQ."""
     from onnxruntime import quantization
 
     class CalibrationInputs(quantization.CalibrationDataReader):  # type: ignore[misc]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tinyvit.bench.profilers import random_input
 from tinyvit.errors import ArtifactError, MissingDependencyError
 from tinyvit.nn.timm_models import export_with_torch, import_timm, make_timm_model
 from tinyvit.output_capture import silence_file_descriptors, silence_libraries
@@ -81,7 +82,7 @@ def export_pair(variant: str, folder: Path) -> tuple[Path, Path]:
         raise ArtifactError(
             f"tinyvit-export cannot export {variant}", process.stderr.strip().splitlines()[-1]
         )
-    image = np.random.default_rng(0).normal(size=(1, 3, size, size)).astype(np.float32)
+    image = random_input((1, 3, size, size), "float32")
     with (
         open_runtime(stock_path, "onnxruntime") as stock,
         open_runtime(own_path, "onnxruntime") as own,

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -28,6 +27,7 @@ import torch
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.machine import describe_cpu, read_peak_memory_bytes
+from tinyvit.bench.report.tables import format_ratio
 from tinyvit.cli import make_parser, positive_int, run_guarded
 from tinyvit.data.class_folders import ImageFolder, read_image_folder
 from tinyvit.distill.allocator import keep_freed_memory
@@ -42,19 +42,12 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import select_device
-from tinyvit.distill.training.distributed import ProcessGroup
-from tinyvit.distill.training.presets import PRESETS
-from tinyvit.distill.training.student import make_student
-from tinyvit.distill.training.task import TrainingTask
-from tinyvit.distill.training.trainer import TrainingRun
-from tinyvit.progress import NullProgress
+from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
 from tinyvit.studies.record_reading import time_record_reading
 
 STUDENT = "tiny_vit_5m_224"
 FROM_LABELS, FROM_STORE = "no teacher (labels)", "from a store"
 """Names of two kinds of steps in the table."""
-_LEARNING_RATE = 1e-5
-"""It has no effect on the time and the memory of a step."""
 _MEMORY_STEPS = 3
 """Number of steps after which the peak memory is read."""
 _EXAMPLES = """\
@@ -67,7 +60,13 @@ Step = Callable[[], None]
 
 @dataclass(frozen=True)
 class StepSource:
-    """What a training step learns from: a store, a teacher in the loop, or else class labels."""
+    """The source from which a training step learns.
+
+    Attributes:
+        store: A store; None for another source.
+        teacher: A teacher in the loop; None for another source. Without a store and a teacher, the
+            step learns from class labels.
+    """
 
     store: Store | None = None
     teacher: Teacher | None = None
@@ -87,6 +86,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Measure the time and memory that a teacher costs in a student's training step.",
         _EXAMPLES,
     )
+    _add_arguments(parser)
+    args = parser.parse_args(argv)
+    if argv is None:
+        keep_freed_memory()
+    if args.measure_memory_of:
+        return run_guarded(lambda: _print_peak_memory(args))
+    return run_guarded(lambda: _print_table(args))
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of the command to its parser."""
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="training images in class folders"
     )
@@ -122,12 +132,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="steps of each kind (default: 15)",
     )
     parser.add_argument("--measure-memory-of", metavar="NAME", help=argparse.SUPPRESS)
-    args = parser.parse_args(argv)
-    if argv is None:
-        keep_freed_memory()
-    if args.measure_memory_of:
-        return run_guarded(lambda: _print_peak_memory(args))
-    return run_guarded(lambda: _print_table(args))
 
 
 def _print_table(args: argparse.Namespace) -> int:
@@ -143,8 +147,7 @@ def _print_table(args: argparse.Namespace) -> int:
     for name, timing in timings.items():
         ratio_text = ""
         if name != FROM_LABELS:
-            ratio = ratio_interval(timing, timings[FROM_LABELS])
-            ratio_text = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+            ratio_text = format_ratio(ratio_interval(timing, timings[FROM_LABELS]), decimals=3)
         seconds, memory = timing.median_ms / 1000, _measure_peak_memory(name)
         print(f"| {name} | {seconds:.2f} | {ratio_text} | {memory} |", flush=True)
     reading = time_record_reading(open_store(args.logits), read_image_folder(args.data))
@@ -205,17 +208,15 @@ def _make_step(
         args: The arguments of the command.
         images: The training images.
         store: The store.
-        source: What the step learns from.
+        source: The source from which the step learns.
 
     Returns:
         Function that trains the student for one step.
     """
     header, teacher = store.header, source.teacher
-    config = replace(PRESETS["pretrain-22k"], batch=args.batch, augmentation=header.augmentation)
     classes = teacher.num_classes if teacher else header.num_classes
-    student = make_student(
-        STUDENT, init=None, labels=None, num_classes=classes, size=args.img_size, seed=0
-    )
+    shape = Shape(STUDENT, args.img_size, args.batch, classes)
+    config = replace(make_config(args.batch), augmentation=header.augmentation)
     uses_labels = source.store is None and source.teacher is None
     data = TrainingData(
         images=images,
@@ -225,17 +226,7 @@ def _make_step(
         seed=0,
         size=args.img_size,
     )
-    task = TrainingTask(
-        folder=Path(tempfile.gettempdir()),
-        student=student,
-        data=data,
-        validation=None,
-        labels=student.labels,
-        kept_rows=None,
-        config=config,
-        workers=0,
-    )
-    run = TrainingRun(task, select_device(), ProcessGroup(), NullProgress())
+    run = make_run(shape, config, select_device(), data)
     batches = _load_forever(data, args.batch)
 
     def step() -> None:
@@ -245,7 +236,7 @@ def _make_step(
             probabilities = torch.from_numpy(teacher.predict_probabilities(pixels)).float()
             all_classes = torch.arange(classes).expand(len(probabilities), -1)
             batch = replace(batch, teacher=BatchPredictions(all_classes, probabilities))
-        run.step(batch, _LEARNING_RATE)
+        run.step(batch, LEARNING_RATE)
 
     return step
 

@@ -95,9 +95,9 @@ def evaluate(
     with open_classifier(path, options) as classifier:
         matched = match_dataset(dataset, classifier.labels, options.only_known_classes)
         start_s = time.perf_counter()
-        settings = _list_journal_settings(path, dataset, matched, classifier)
         journal_context: AbstractContextManager[Journal | None] = nullcontext()
         if options.journal_path:
+            settings = _list_journal_settings(path, dataset, matched, classifier)
             journal_context = open_journal(options.journal_path, settings)
         with journal_context as journal:
             done_count = len(journal.initial_predictions) if journal else 0

@@ -13,16 +13,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
+from tinyvit.bench.failures import shorten_reason
 from tinyvit.data.dataset import Dataset, DatasetLocation, Sample, open_dataset
 from tinyvit.errors import MissingDependencyError, RequestError
 
 PREFIX = "hf:"
 """With this prefix, the value of --data is the name of a dataset of the Hub."""
 _SPLIT = "validation"
-_MAX_REASON_CHARACTERS = 200
-"""Longest part of an error of the Hub that is shown; such errors can be very long."""
 _MAX_CAUSE_CHARACTERS = 300
-"""Longest message that contains an error of pyarrow, for the same reason."""
+"""Longest message that contains an error of pyarrow; such errors can be very long."""
 
 
 def open_labeled_images(location: DatasetLocation) -> Dataset:
@@ -61,10 +60,8 @@ def open_hub_dataset(repo: str) -> Dataset:
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=[pattern])
     # Errors of the Hub, the network and the file system have no common base class.
     except Exception as error:
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        reason = first_line[:_MAX_REASON_CHARACTERS]
         raise RequestError(
-            f"the dataset {repo} cannot be downloaded from the Hub ({reason})",
+            f"the dataset {repo} cannot be downloaded from the Hub ({shorten_reason(error)})",
             "check the name and the network; if access to the dataset is restricted, accept its"
             " terms on the Hub, then run: hf auth login",
         ) from error

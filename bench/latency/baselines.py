@@ -17,14 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-
 from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.interleave import Timing, TurnPlan, run_interleaved, run_turns
 from tinyvit.bench.latency.open_artifact import OpenArtifact
 from tinyvit.bench.latency.percentiles import ratio_interval
 from tinyvit.bench.latency.queries import Query, make_network_query
+from tinyvit.bench.profilers import random_input
 from tinyvit.bench.record import BaselineResult, LatencyRatio
 from tinyvit.errors import MissingDependencyError, RequestError, TinyViTError
 from tinyvit.runtimes.base import RuntimeOptions
@@ -176,8 +174,7 @@ def _make_timm_query(name: str, variant: str, img_size: int, threads: int, folde
     from tinyvit.nn.timm_models import export_with_torch, make_timm_model
 
     model = make_timm_model(variant)
-    shape = (1, 3, img_size, img_size)
-    image: npt.NDArray[np.float32] = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    image = random_input((1, 3, img_size, img_size), "float32")
     if name == "timm-export":
         path = folder / "timm.onnx"
         export_with_torch(model, img_size, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinyvit.bench.latency.percentiles import MIN_SAMPLES
+from tinyvit.bench.latency.percentiles import MIN_SAMPLES, RatioInterval
 from tinyvit.bench.record import DeviceInfo, LatencyRatio, Record
 from tinyvit.bench.report.rows import Row, describe_threads
 
@@ -148,7 +148,7 @@ def format_share(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
 
 
-def format_ratio(ratio: LatencyRatio, decimals: int = 2) -> str:
+def format_ratio(ratio: LatencyRatio | RatioInterval, decimals: int = 2) -> str:
     """Format a ratio with its 95% interval."""
     median, low, high = (f"{x:.{decimals}f}" for x in (ratio.median, ratio.low, ratio.high))
     return f"{median} ({low} to {high})"

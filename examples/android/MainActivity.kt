@@ -1,5 +1,5 @@
-// Classifies the camera's images with a .tflite file that tinyvit-export wrote. The class labels and
-// the settings of the preprocessing come from the file.
+// Classifies the camera's images with a .tflite file that tinyvit-export wrote. The class labels
+// and the settings of the preprocessing come from the file.
 package com.example.tinyvit
 
 import android.Manifest
@@ -72,9 +72,10 @@ class Classifier(context: Context) : AutoCloseable {
     }
 
     /**
-     * Crops and resizes an image to [size] x [size] pixels, as the manifest states: the crop "center"
-     * keeps a square in the center, and the crop "squash" keeps the whole image. Android's filter is bilinear, so the
-     * probabilities are close to those of the Python package, and not equal.
+     * Crops and resizes an image to [size] x [size] pixels, as the manifest states: the crop
+     * "center" keeps a square in the center, and the crop "squash" keeps the whole image. Android's
+     * filter is bilinear, so the probabilities are close to those of the Python package, and not
+     * equal.
      */
     private fun cropAndResize(image: Bitmap): Bitmap {
         if (preprocess.getString("crop") == "squash") {
@@ -109,8 +110,8 @@ private fun softmax(logits: FloatArray): List<Float> {
  * Returns the text of an entry of the ZIP archive that follows the network in a .tflite file.
  *
  * This reader is needed because Android's ZipFile refuses an archive with other bytes in front of
- * it. The entries are not compressed. The offsets are those of the ZIP specification (PKWARE's APPNOTE.TXT,
- * section 4.3).
+ * it. The entries are not compressed. The offsets are those of the ZIP specification (PKWARE's
+ * APPNOTE.TXT, section 4.3).
  */
 private fun readArchiveEntry(file: ByteBuffer, name: String): String {
     val zip = file.duplicate().order(ByteOrder.LITTLE_ENDIAN)

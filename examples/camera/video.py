@@ -1,4 +1,4 @@
-"""Where the frames of `camera.py` come from and go to: cameras, video files and windows."""
+"""Captures the frames for `camera.py`, and shows them in a window or writes a video file."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class VideoFile:
         return True
 
     def close(self) -> None:
-        """Finish the file."""
+        """Finish and close the file; do nothing if no frame was written."""
         if self._writer is not None:
             self._writer.release()
 

@@ -1,5 +1,5 @@
-// Classifies the camera's images with an .mlpackage that tinyvit-export wrote. The file is a Core ML
-// classifier, so it contains the class labels and the normalization.
+// Classifies the camera's images with an .mlpackage that tinyvit-export wrote. The file is a
+// Core ML classifier, so it contains the class labels and the normalization.
 import AVFoundation
 import Combine
 import CoreML
@@ -38,7 +38,7 @@ final class CameraClassifier: NSObject, ObservableObject,
     @Published var message = "…"
     let session = AVCaptureSession()
     private let queue = DispatchQueue(label: "frames")
-    // `start` sets the request before the first frame comes. Afterwards it is only read, on `queue`.
+    // `start` sets the request before the first frame comes. Later it is only read, on `queue`.
     private nonisolated(unsafe) var request: VNCoreMLRequest?
 
     /// Asks for permission, loads the model, and starts the camera.

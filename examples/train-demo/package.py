@@ -32,7 +32,7 @@ def convert_to_float16(source: Path, output: Path) -> None:
 
 
 def main() -> None:
-    """Run the command."""
+    """Run the command with the arguments of the process."""
     parser = argparse.ArgumentParser(description="Store a checkpoint in float16.")
     parser.add_argument("source", type=Path, help="Checkpoint to read.")
     parser.add_argument("output", type=Path, help=".safetensors file to write.")

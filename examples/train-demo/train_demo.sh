@@ -5,8 +5,8 @@
 #     ./train_demo.sh DATA OUT [quick]
 #
 # DATA holds train/ and val/, each with one folder per class, named by WordNet id or by ImageNet's
-# label. If the script is interrupted, call it again: it resumes. With quick, each training takes one
-# epoch only, to test whether everything works.
+# label. If the script is interrupted, call it again: it resumes. With quick, each training takes
+# one epoch only, to test whether everything works.
 set -euo pipefail
 data=$1 out=$2 quick=${3:-}
 here=$(cd "$(dirname "$0")" && pwd)

@@ -1,15 +1,17 @@
-// WebAssembly has threads only on a page that is isolated from other origins, which these two headers
-// request. Any other server of dist/ must send them too.
+// WebAssembly has threads only on a page that is isolated from other origins, which these two
+// headers request. Any other server of dist/ must send them too.
 const headers = {
   "Cross-Origin-Opener-Policy": "same-origin",
   "Cross-Origin-Embedder-Policy": "require-corp",
 };
 
 export default {
-  appType: "mpa", // With "mpa", the server answers 404 for a missing model, instead of sending the page.
+  // With "mpa", the server answers 404 for a missing model, instead of sending the page.
+  appType: "mpa",
   base: "./",
   build: { target: "es2022", assetsInlineLimit: 0 },
-  optimizeDeps: { exclude: ["onnxruntime-web"] }, // The package must keep its .wasm file beside its .mjs file.
+  // The package must keep its .wasm file beside its .mjs file.
+  optimizeDeps: { exclude: ["onnxruntime-web"] },
   server: { headers, fs: { allow: [".."] } },
   preview: { headers },
 };

@@ -6,6 +6,7 @@ import copy
 import time
 from dataclasses import asdict
 from functools import cache, partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from tinyvit.studies.gpu.timing import (
     free_memory,
     make_device,
     summarize_timing,
+    synchronize,
     time_alternating,
     use_precision,
 )
@@ -136,9 +138,9 @@ def _compile(network: nn.Module, images: Tensor, settings: Settings) -> tuple[nn
     # Without a reset, the networks of earlier cases count towards torch's limit of recompilations.
     torch.compiler.reset()
     begin_s = time.perf_counter()
-    compiled: nn.Module = torch.compile(network, **settings.compile_options)  # type: ignore[call-overload]
+    options: Any = settings.compile_options  # torch annotates each argument with its own type
+    compiled: nn.Module = torch.compile(network, **options)
     for _ in range(_COMPILED_WARMUP_RUNS):
         compiled(images)
-    if settings.device != "cpu":
-        torch.cuda.synchronize()
+    synchronize(settings.device)
     return compiled, time.perf_counter() - begin_s

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from tinyvit.bench.machine import count_cores
 from tinyvit.distill.logits.store import open_store
@@ -22,12 +21,13 @@ from tinyvit.distill.training.data_loader import (
     shuffle_indices,
 )
 from tinyvit.distill.training.device import ComputeDevice, select_device
+from tinyvit.distill.training.trainer import TrainingRun
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings
 from tinyvit.studies.gpu.steps import FROM_LABELS, FROM_STORE, in_the_loop, step_with_teacher
 from tinyvit.studies.gpu.storing import open_images, store_folder
 from tinyvit.studies.gpu.teachers import DeviceTeacher
-from tinyvit.studies.gpu.timing import free_memory
+from tinyvit.studies.gpu.timing import free_memory, synchronize
 from tinyvit.studies.gpu.training import LEARNING_RATE, Shape, make_config, make_run
 
 LOADING = "loading only"
@@ -38,6 +38,8 @@ _BATCHES_PER_WORKER = 3
 
 TrainOn = Callable[[TrainingBatch], object]
 """A function that makes one training step with a batch, or does nothing with it."""
+MakeLoop = Callable[[], tuple[TrainingData, TrainOn]]
+"""A function that prepares a loop: the data to load, and the function to call with each batch."""
 
 
 def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
@@ -61,18 +63,8 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
         seed=0,
         size=size,
     )
-    # Without class indices, the student learns only from a teacher.
-    views_data = replace(labels_data, class_indices=None)
     run = make_run(shape, config, device)
-
-    def train_on(batch: TrainingBatch) -> float:
-        return run.step(batch, LEARNING_RATE)
-
-    def measure(kind: str, make_loop: Callable[[], tuple[TrainingData, TrainOn]]) -> None:
-        def time_kind() -> Row:
-            data, step = make_loop()
-            return _time_loop(data, step, settings, workers, device)
-
+    for kind, make_loop in _list_loops(settings, folder, shape, run, labels_data).items():
         case = {
             "student": shape.student,
             "precision": "bfloat16" if device.uses_bfloat16 else "float32",
@@ -80,43 +72,54 @@ def measure_loops(settings: Settings, folder: Path, part: Part) -> None:
             "batch": shape.batch,
             "workers": workers,
         }
-        part.measure(case, time_kind)
+        part.measure(case, partial(_time_loop, make_loop, settings, workers, device))
         free_memory(settings.device)
+
+
+def _list_loops(
+    settings: Settings, folder: Path, shape: Shape, run: TrainingRun, labels_data: TrainingData
+) -> dict[str, MakeLoop]:
+    """Return the functions that prepare the loops, by kind, in the order of measurement."""
+    # Without class indices, the student learns only from a teacher.
+    views_data = replace(labels_data, class_indices=None)
+
+    def train_on(batch: TrainingBatch) -> float:
+        return run.step(batch, LEARNING_RATE)
 
     def make_store_loop() -> tuple[TrainingData, TrainOn]:
         store = open_store(store_folder(folder, settings.teachers[0]))
         return replace(views_data, store=store), train_on
 
     def make_teacher_loop(name: str) -> tuple[TrainingData, TrainOn]:
-        teacher = DeviceTeacher(name, shape.num_classes, shape.top_k, device)
+        teacher = DeviceTeacher(name, shape.num_classes, shape.top_k, run.device)
         return views_data, lambda batch: step_with_teacher(run, teacher, batch, LEARNING_RATE)
 
-    measure(FROM_LABELS, lambda: (labels_data, train_on))
-    measure(FROM_STORE, make_store_loop)
-    for name in settings.teachers:
-        measure(in_the_loop(name), partial(make_teacher_loop, name))
-    measure(LOADING, lambda: (views_data, lambda batch: None))
+    return {
+        FROM_LABELS: lambda: (labels_data, train_on),
+        FROM_STORE: make_store_loop,
+        **{in_the_loop(name): partial(make_teacher_loop, name) for name in settings.teachers},
+        LOADING: lambda: (views_data, lambda batch: None),
+    }
 
 
-def _time_loop(
-    data: TrainingData, step: TrainOn, settings: Settings, workers: int, device: ComputeDevice
-) -> Row:
-    """Time a loop after the first batch of every worker.
+def _time_loop(make_loop: MakeLoop, settings: Settings, workers: int, device: ComputeDevice) -> Row:
+    """Prepare a loop, and time it after the first batch of every worker.
 
     All workers deliver their batches at about the same time, in waves. So a loop is timed from the
     end of one wave to the end of another.
     """
+    data, train_on = make_loop()
     wave_size = max(1, workers)  # in batches
     step_count = settings.loop_waves * wave_size
     order = _make_order(data, step_count * settings.loop_batch)
     begin_s, steps_done = time.perf_counter(), 0
     for batch in _load(data, order, settings.loop_batch, workers, device):
-        step(batch)
+        train_on(batch)
         steps_done += 1
         if steps_done == wave_size:
-            _synchronize(device)
+            synchronize(device.name)
             begin_s = time.perf_counter()
-    _synchronize(device)
+    synchronize(device.name)
     seconds = time.perf_counter() - begin_s
     image_count = (steps_done - wave_size) * settings.loop_batch
     return {"images_per_s": image_count / seconds, "images": image_count, "seconds": seconds}
@@ -148,8 +151,3 @@ def _count_workers(settings: Settings, size: int) -> int:
         free_bytes = shutil.disk_usage(_SHARED_MEMORY).free
         workers = min(workers, max(1, free_bytes // 2 // (batch_bytes * _BATCHES_PER_WORKER)))
     return workers
-
-
-def _synchronize(device: ComputeDevice) -> None:
-    if device.name != "cpu":
-        torch.cuda.synchronize()

@@ -6,7 +6,7 @@ python -m tinyvit.studies.gpu.page docs/results/gpu-h200.json -o docs/results/gp
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def format_page(record: dict[str, Any]) -> str:
         _format_latency(parts["latency"]["rows"] + parts["compiled"]["rows"]),
         _format_storing(parts["storing"]["rows"]),
         _format_loops(parts["loops"]["rows"]),
-        _format_checks(part for part in parts.values()),
+        _format_checks(parts.values()),
     )
     title = (
         f"# {machine['gpu']}\n\n{machine['gpu']}, driver {machine['driver']}, CUDA"
@@ -167,7 +167,7 @@ def _format_loops(rows: list[_Row]) -> str:
     return "## Training loops that decode JPEG files\n\n" + _format_table(header, body)
 
 
-def _format_checks(parts: Iterator[dict[str, Any]]) -> str:
+def _format_checks(parts: Iterable[dict[str, Any]]) -> str:
     """Format the value of each check, its limit, and whether the check passed."""
     body = [
         (check["name"], f"{check['value']:.1e}", f"{check['limit']:.0e}", _yes_no(check["passed"]))

@@ -173,7 +173,7 @@ class Record:
         return self.parts[name]
 
     def save(self) -> None:
-        """Write the record."""
+        """Write the record to its file, in place of the previous version."""
         data = {
             "date": datetime.now(timezone.utc).date().isoformat(),
             "machine": self._machine,

@@ -20,6 +20,7 @@ from tinyvit.distill.logits.store import Store
 from tinyvit.distill.logits.teacher_predictions import LogitsRequest
 from tinyvit.distill.logits.teachers import open_teachers
 from tinyvit.distill.training.device import select_device
+from tinyvit.progress import NullProgress
 from tinyvit.studies.decoding_throughput import make_jpegs
 from tinyvit.studies.gpu.record import Part, Row
 from tinyvit.studies.gpu.settings import Settings
@@ -34,14 +35,11 @@ _MAX_VIEWS = 128
 _IMAGES_NAME = "images"
 
 
-class _RateMeter:
+class _RateMeter(NullProgress):
     """Measures images per second from the progress of `save_logits`."""
 
     def __init__(self) -> None:
         self._points: list[tuple[float, int]] = []
-
-    def message(self, text: str) -> None:
-        """Ignore a message."""
 
     def advance(self, description: str, done: int, total: int) -> None:
         """Note the time at which `done` images were stored."""

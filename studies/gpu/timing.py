@@ -61,6 +61,16 @@ def make_device(name: str, precision: Precision) -> ComputeDevice:
     return ComputeDevice(name, uses_bfloat16=precision == "bfloat16")
 
 
+def synchronize(device: str) -> None:
+    """Wait until the GPU has finished all work; do nothing on the CPU.
+
+    Args:
+        device: "cuda" or "cpu".
+    """
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
 def time_call(function: Callable[[], object], device: str) -> float:
     """Return the milliseconds of a call, on a GPU between two CUDA events.
 

@@ -1,4 +1,4 @@
-"""Training runs and batches that the parts of the study share."""
+"""Training runs and batches that the parts of this study and `teacher_overhead` share."""
 
 from __future__ import annotations
 

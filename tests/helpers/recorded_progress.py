@@ -16,7 +16,7 @@ class RecordedProgress:
         self.steps: list[tuple[str, int, int]] = []
 
     def message(self, text: str) -> None:
-        """Record a message."""
+        """Record the text of a message."""
         self.messages.append(text)
 
     def advance(self, description: str, done: int, total: int) -> None:

@@ -26,7 +26,7 @@ class Scaled(nn.Module):
     """Multiplies logits by 20, so that one class gets most of the probability."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Multiply logits (B, classes)."""
+        """Multiply the logits, (B, classes), by 20."""
         return 20 * x
 
 

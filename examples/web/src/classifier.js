@@ -20,7 +20,7 @@ const MAX_THREADS = 4;
  *
  * @property {object} manifest - The manifest of the model.
  * @property {number} threads - Threads of WebAssembly; 0 with WebGPU.
- * @property {number} loadMs - Time to download the model and to create the session, in milliseconds.
+ * @property {number} loadMs - Milliseconds to download the model and to create the session.
  */
 export class Classifier {
   /**
@@ -117,7 +117,7 @@ export async function decodeImage(source, name) {
   return { image: context.getImageData(0, 0, width, height), isReduced: scale < 1 };
 }
 
-/** Returns the number of WebAssembly threads. Only a page isolated by its headers may have several. */
+/** Returns the number of WebAssembly threads. Only a page isolated by headers may have several. */
 function chooseThreadCount() {
   if (!self.crossOriginIsolated) return 1;
   return Math.min(MAX_THREADS, navigator.hardwareConcurrency || 1);

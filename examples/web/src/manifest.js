@@ -33,9 +33,10 @@ export function readManifest(bytes, name) {
   }
   if (!json) throw new Error(`${name} has no manifest: ${REMEDY}`);
   const manifest = JSON.parse(json);
-  if (manifest.embedded_preprocessing !== "full") {
+  const preprocessing = manifest.embedded_preprocessing;
+  if (preprocessing !== "full") {
     throw new Error(
-      `${name} leaves resizing to its caller (--preprocess ${manifest.embedded_preprocessing}): ${REMEDY}`,
+      `${name} leaves resizing to its caller (--preprocess ${preprocessing}): ${REMEDY}`,
     );
   }
   return manifest;

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.recorded_progress import InterruptingProgress
 from tinyvit.bench.accuracy import journal as journal_module
 from tinyvit.bench.accuracy.evaluate import evaluate
 from tinyvit.bench.accuracy.hub import open_labeled_images
@@ -15,22 +16,10 @@ from tinyvit.bench.accuracy.options import EvaluationOptions
 from tinyvit.bench.accuracy.predictions import ImagePrediction
 from tinyvit.data.dataset import Dataset, DatasetLocation
 from tinyvit.errors import RequestError
-from tinyvit.progress import NullProgress
 
 OPTIONS = EvaluationOptions(threads=1)
 SETTINGS = {"artifact": "a", "data": "b"}
 PREDICTIONS = [ImagePrediction((i, i + 1), 0.5 + i / 1000, "") for i in range(10)]
-
-
-class InterruptingProgress(NullProgress):
-    """Interrupts the run, as Ctrl-C does, after a number of images."""
-
-    def __init__(self, images: int) -> None:
-        self.images = images
-
-    def advance(self, description: str, done: int, total: int) -> None:
-        if done == self.images:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture
