@@ -97,7 +97,7 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="PATH",
         help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the "
-        "parameter names of the paper's code or of timm.",
+        "parameter names of the paper's code, timm or MMPretrain.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
