@@ -97,7 +97,7 @@ def _add_checkpoint_arguments(parser: argparse.ArgumentParser) -> None:
         "--checkpoint",
         metavar="PATH",
         help="A .safetensors or .pth file, or a folder in Hugging Face's layout, with the "
-        "parameter names of the paper's code or of timm.",
+        "parameter names of the paper's code, timm or MMPretrain.",
     )
     group.add_argument(
         "--list", action="store_true", help="Print the released checkpoints and exit."
@@ -134,20 +134,7 @@ def _add_artifact_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_input_arguments(parser)
     _add_preprocess_arguments(parser)
-    parser.add_argument(
-        "--float16",
-        action="store_true",
-        help="Store weights in 16 bits: half the size, and faster on processors that compute in "
-        "bfloat16 or float16.",
-    )
-    opsets = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
-    parser.add_argument(
-        "--opset",
-        type=int,
-        default=DEFAULT_OPSET,
-        metavar="N",
-        help=f"ONNX opset, {opsets} (default: {DEFAULT_OPSET}).",
-    )
+    _add_format_arguments(parser)
 
 
 def _add_input_arguments(parser: argparse.ArgumentParser) -> None:
@@ -220,6 +207,24 @@ def _add_preprocess_arguments(parser: argparse.ArgumentParser) -> None:
         "--interpolation",
         metavar="NAME",
         help=f"Resampling filter: {', '.join(FILTER_NAMES)}.",
+    )
+
+
+def _add_format_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that determine how the network is stored."""
+    parser.add_argument(
+        "--float16",
+        action="store_true",
+        help="Store weights in 16 bits: half the size, and faster on processors that compute in "
+        "bfloat16 or float16.",
+    )
+    opsets = f"{min(IR_VERSIONS)} to {max(IR_VERSIONS)}"
+    parser.add_argument(
+        "--opset",
+        type=int,
+        default=DEFAULT_OPSET,
+        metavar="N",
+        help=f"ONNX opset, {opsets} (default: {DEFAULT_OPSET}).",
     )
 
 

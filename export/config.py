@@ -32,7 +32,7 @@ class ExportConfig:
         model: Name of a released checkpoint, or "demo"; None if `checkpoint` is given. If both
             are None, the released checkpoint `tinyvit.variants.DEFAULT_MODEL` is exported.
         checkpoint: A file of `torch.save` or in safetensors format, or a folder in Hugging Face's
-            layout, with the parameter names of the paper's code or of timm.
+            layout, with the parameter names of the paper's code, timm or MMPretrain.
         targets: Names or aliases of targets; ("all",) for every target whose tools are installed.
         img_size: Height and width of the network's input in pixels, a multiple of 32; None keeps
             the checkpoint's own size.

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 MAX_USEFUL_TIME_RATIO = 0.9
 """Ratio of int8 latency to float32 latency above which float32 is recommended instead."""
 
-
 _NOT_MEASURED = "the accuracy was not measured (--val-data, or --calib-data synthetic, measures it)"
+"""Line of the summary for an int8 artifact that was not compared with float32."""
 
 
 def format_summary(artifact: ExportedArtifact) -> str:

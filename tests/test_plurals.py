@@ -1,3 +1,5 @@
+"""Counts are written with the noun in the right number."""
+
 from __future__ import annotations
 
 import pytest

@@ -24,7 +24,6 @@ from tinyvit.export.source_network import load_source_network
 from tinyvit.export.targets import get_target, target_names
 from tinyvit.manifest import Manifest
 from tinyvit.nn.hub import load_released
-from tinyvit.nn.training_windows import find_training_windows
 from tinyvit.quant.accuracy_budget import AccuracyBudget
 from tinyvit.quant.quantizer import QuantizationConfig
 from tinyvit.quant.recipe import Recipe
@@ -158,10 +157,3 @@ def test_the_command_line_has_the_option() -> None:
     assert config_from_arguments(parser.parse_args(["--windows", "scaled"])).windows == "scaled"
     with pytest.raises(RequestError, match="--windows half is not possible"):
         ExportConfig(windows="half").validate()  # type: ignore[arg-type]
-
-
-def test_sources_are_read_in_the_stated_order() -> None:
-    found = find_training_windows(
-        {"args": {"img_size": 288}}, {"model_args": {"img_size": 256}}, "timm", 224
-    )
-    assert (found.img_size, found.reason) == (288, "the network was trained so, at 288 pixels")

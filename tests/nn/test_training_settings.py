@@ -248,7 +248,7 @@ def test_the_config_of_the_papers_code_is_used(
     assert "the training's configuration (config) in the checkpoint" in checkpoint.preprocess_source
 
 
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architecture": "tiny_vit_5m_224",
     "num_classes": 3,
     "pretrained_cfg": {
@@ -264,7 +264,7 @@ CONFIG = {
 
 @pytest.mark.parametrize(
     "config",
-    [CONFIG, {"architecture": "tiny_vit_5m_224", **CONFIG["pretrained_cfg"]}],  # type: ignore[dict-item]
+    [CONFIG, {"architecture": "tiny_vit_5m_224", **CONFIG["pretrained_cfg"]}],
     ids=["new form", "old form"],
 )
 @pytest.mark.parametrize("path_kind", ["folder", "file"])

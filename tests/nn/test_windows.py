@@ -197,6 +197,13 @@ def test_the_size_of_the_training_is_found(
     assert (windows.img_size, windows.default)[: len(expected)] == expected
 
 
+def test_sources_are_read_in_the_stated_order() -> None:
+    found = find_training_windows(
+        {"args": {"img_size": 288}}, {"model_args": {"img_size": 256}}, "timm", 224
+    )
+    assert (found.img_size, found.reason) == (288, "the network was trained so, at 288 pixels")
+
+
 @pytest.mark.parametrize(
     ("size", "text"), [(300, "300"), ([3, 256, 320], "(256, 320)"), (4096, "4096")]
 )

@@ -37,9 +37,7 @@ def make_constant_factory() -> Callable[..., openvino.Node]:
     Returns:
         A function that takes integers and returns a Constant node, int64 (number of integers,).
     """
-    import openvino.opset13 as ops
-
-    return cache(lambda *values: ops.constant(np.array(values)))
+    return cache(make_int64)
 
 
 def make_int64(*values: int) -> Node:
