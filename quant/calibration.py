@@ -31,8 +31,8 @@ from tinyvit.quant.quantized_network import (
 from tinyvit.quant.recipe import Recipe
 
 OBSERVER = "HistogramObserver"
-"""The default observer class of torchao. It keeps a histogram of all values and chooses the range
-with the least mean square error. docs/int8.md compares it with others."""
+"""Name of the observer class of torchao that is used by default. It keeps a histogram of all values
+and chooses the range with the least mean square error. docs/int8.md compares it with others."""
 METHOD = f"torchao {OBSERVER}"
 """The value of `Recipe.method` for the default observer."""
 BATCH_SIZE = 8
@@ -172,7 +172,7 @@ def _create_observer(class_name: str, largest_integer: int) -> Any:
 
 
 def _find_observed_tensors(folded: nn.Module) -> dict[str, _ObservedTensor]:
-    """Return the tensor of every quantization point, except the outputs of softmax, by its name."""
+    """Return the tensor of every quantization point except outputs of softmax, by point name."""
     tensors: dict[str, _ObservedTensor] = {}
     for name, layer in quantizable_layers(folded):
         point = input_scale_key(folded, name)
