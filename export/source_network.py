@@ -119,9 +119,7 @@ def _resize_checkpoint(
     return resized
 
 
-def _is_reordered(
-    labels: tuple[Label, ...], checkpoint_labels: tuple[Label, ...] | None
-) -> bool:
+def _is_reordered(labels: tuple[Label, ...], checkpoint_labels: tuple[Label, ...] | None) -> bool:
     """Return whether labels have the names of the checkpoint's own labels in another order."""
     names = [label.name for label in labels]
     checkpoint_names = [label.name for label in checkpoint_labels or ()]
