@@ -51,7 +51,7 @@ class BudgetTrial:
 
 @dataclass(frozen=True)
 class QuantizedCandidate:
-    """An int8 network that is within the budget, or that --force accepts regardless.
+    """An int8 network that is accepted: it is within the budget, not measured, or forced (--force).
 
     Attributes:
         network: The quantized network.

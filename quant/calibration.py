@@ -1,7 +1,7 @@
 """Calibration: runs the float32 network on images and chooses the scale of each activation.
 
-An observer (a class of torchao) collects statistics of one tensor while the images pass through the
-network, and computes the scale from these statistics.
+An observer (an object of a class of torchao) collects statistics of one tensor while the images
+pass through the network, and computes the scale from these statistics.
 """
 
 from __future__ import annotations
@@ -146,7 +146,10 @@ def calibrate(
 
 
 def _create_observers(folded: nn.Module, class_name: str) -> dict[str, Any]:
-    """Return a new observer for every quantization point."""
+    """Return a new observer for every quantization point.
+
+    Outputs of the layers for keys and values get 7 bits; all other tensors get 8 bits.
+    """
     seven_bit_endings = tuple(f"{operand}:out" for operand in SEVEN_BIT_OPERANDS)
     observers = {}
     for point in _find_observed_tensors(folded):

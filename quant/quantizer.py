@@ -81,7 +81,7 @@ def prepare_quantization(
         ImageError: A folder cannot be read, or has no images.
         MissingDependencyError: Calibration needs torchao, which is not installed.
     """
-    # Determined now, because the calibration may write the recipe file.
+    # Determined now, because the calibration may write the recipe file, which changes the answer.
     is_measured = config.needs_measurement
     images = QuantizationImages(config, checkpoint, original, progress)
     images.announce_synthetic()

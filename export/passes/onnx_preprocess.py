@@ -237,7 +237,8 @@ def _halve_to_even(builder: _NodeBuilder, excess: ir.Value) -> ir.Value:
 def _select_first_axis(builder: _NodeBuilder, source_size: ir.Value) -> ir.Value:
     """Compute from the image's int64 (height, width) which axis is resized first.
 
-    Returns two bool values for (height, width), of which exactly one is true.
+    Returns two bool values for (height, width), of which exactly one is true. The height is first
+    only for very tall images, as in `Preprocess.resize_and_crop`.
     """
     height, width = (builder.add_node("Gather", source_size, np.array([i])) for i in (0, 1))
     limit = builder.add_node("Mul", width, np.array([TALL_ASPECT_RATIO]))

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("torch")
+pytest.importorskip("onnx")
+
 from tinyvit.errors import ArtifactError
 from tinyvit.export import parity
 from tinyvit.runtimes.verify import GoldenInputResult
