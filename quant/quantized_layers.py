@@ -196,7 +196,8 @@ class QuantizedLayer(nn.Module):
         channel_axis = 0
         parameters = (scales, self.zeros, channel_axis, info.min, info.max, integers.dtype)
         if self.exports_float_weights and integers is self.weight:
-            # The result is the same integers, but the exported graph has this operator instead.
+            # The integers stay the same, but the exported graph gets float weights and an operator
+            # that quantizes them.
             integers = _OPS.quantize_per_channel(self.rounded, *parameters)
         dequantized: Tensor = _OPS.dequantize_per_channel(integers, *parameters)
         return dequantized

@@ -68,9 +68,11 @@ def replace_layers(
     make_quantizer: Callable[[float, bool], Quantizer],
     make_layer: Callable[[Layer, Quantizer | None], nn.Module],
 ) -> Network:
-    """Return a copy of a network in which other modules replace everything that is quantized.
+    """Return a copy of a network with other modules wherever it is quantized.
 
-    These are whole layers, and the modules whose outputs are the operands of attention's products.
+    Each quantized layer is replaced by a module from `make_layer`. Each module whose output is an
+    operand of a quantized matrix product of attention is followed by one from `make_quantizer`; so
+    is each quantized layer whose output is quantized too.
 
     Export and quantization-aware training share this function and make different modules.
 

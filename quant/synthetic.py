@@ -126,7 +126,7 @@ def synthesize_images(
     batch_sizes = _choose_batch_sizes(config, preprocess.size)
     cache_file = None if cache is None else cache.locate_file(preprocess, config)
     pixels = _load_batches(cache_file, preprocess.size, batch_sizes)
-    # An earlier call saved only complete batches, so `len(pixels)` is the sum of the first sizes.
+    # An earlier call saved only complete batches, so `len(pixels)` is a sum of the first sizes.
     finished_batches = int(np.searchsorted(np.cumsum(batch_sizes), len(pixels), "right"))
     for batch_index in range(finished_batches, len(batch_sizes)):
         rng = np.random.default_rng([config.seed, batch_index])
@@ -163,7 +163,7 @@ class _ImageOptimizer:
         # The smallest and the largest normalized value of a pixel, in each color channel.
         self._black, self._white = -self._mean / self._std, (1 - self._mean) / self._std
         self._images = images.clamp(self._black, self._white).requires_grad_(True)
-        # Yin et al. use these betas.
+        # The betas are those of the code of Yin et al. (NVlabs/DeepInversion).
         self._adam = torch.optim.Adam([self._images], lr=config.learning_rate, betas=(0.5, 0.9))
         self._schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self._adam, config.steps)
 
