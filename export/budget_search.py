@@ -106,11 +106,11 @@ def search_within_budget(
     measurements: SharedMeasurements,
     progress: Progress,
 ) -> QuantizedCandidate:
-    """Return units to float32 until the int8 network is within the budget.
+    """Move units back to float32 until the int8 network is within the budget.
 
-    After each artifact that misses the budget, the number of units in float32 is doubled, so that
-    few artifacts have to be made. The result may thus have almost twice as many units in float32 as
-    the budget needs.
+    After each artifact that misses the budget, more units are in float32: 1, 2, 4, and so on. Thus
+    few artifacts have to be made, but almost twice as many units may be in float32 as the budget
+    requires.
 
     Args:
         workspace: Where the artifacts are written; afterwards it contains the float32 artifact and

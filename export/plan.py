@@ -245,7 +245,7 @@ def choose_file_stem(config: ExportConfig) -> str:
     Returns:
         The model's short name, with the training if a short name does not select it, or the file
         name of the checkpoint; then the image size and the precision if they are not the defaults.
-        The suffix is missing.
+        The stem has no suffix.
 
     Raises:
         RequestError: No released checkpoint has the requested name.

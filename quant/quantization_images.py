@@ -101,6 +101,7 @@ class QuantizationImages:
             self._progress.message(NOT_MEASURED)
             return
         is_synthetic = config.calib_data in (None, SYNTHETIC)
+        # In the second case, synthetic images are made only if layers have to be ranked.
         if not is_synthetic or (not config.needs_calibration and config.val_data is not None):
             return
         reason = "no --calib-data: " if config.calib_data is None else ""
