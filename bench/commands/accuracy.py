@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tinyvit.bench.arguments import add_device_argument, add_record_arguments
+from tinyvit.bench.arguments import (
+    add_artifacts_argument,
+    add_device_argument,
+    add_record_arguments,
+)
 from tinyvit.cli import positive_int
 from tinyvit.errors import RequestError
 from tinyvit.plurals import format_count
@@ -26,19 +30,17 @@ EXAMPLES = """\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
 _REFUSED_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that cannot be used with --preprocess-check."""
+"""Options that cannot be used with --preprocess-check. --ray cannot either; it has its own test,
+because its value may be ""."""
 _MAX_CONTACT_SHEET_ARTIFACTS = 2
 """One artifact, and the reference with which it is compared."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of the subcommand to its parser."""
-    parser.add_argument(
-        "files",
-        nargs="+",
-        metavar="ARTIFACT",
-        help="Exported files of one model. Each is compared with the first one, or with"
-        " --reference.",
+    add_artifacts_argument(
+        parser,
+        "Exported files of one model. Each is compared with the first one, or with --reference.",
     )
     _add_data_arguments(parser)
     _add_analysis_arguments(parser)
@@ -244,14 +246,16 @@ def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) ->
 def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
     """Write the contact sheet of misclassified images, and report that on standard error.
 
-    The sheet shows the artifact that is not the reference, or the reference itself if no other
-    artifact was evaluated.
+    The sheet shows images that the compared artifact misclassifies, or images that the reference
+    misclassifies if no other artifact was evaluated.
     """
     from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
 
     reference_path = result.reference.path if result.reference else None
-    others = [evaluation for evaluation in result.evaluations if evaluation.path != reference_path]
-    evaluation = (others or result.evaluations)[-1]
+    compared_evaluations = [
+        evaluation for evaluation in result.evaluations if evaluation.path != reference_path
+    ]
+    evaluation = (compared_evaluations or result.evaluations)[-1]
     count = write_contact_sheet(evaluation, result.reference, path)
     if count:
         message = f"{path} shows {format_count(count, 'misclassified image')}"
