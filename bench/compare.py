@@ -139,7 +139,7 @@ def _get_dataset_hash(record: Record) -> object:
 
 
 def _find_ambiguous_keys(record: Record) -> set[_MatchKey]:
-    """Return the keys that several results of a record have, such as those of x/a.onnx, y/a.onnx."""
+    """Return each key that several results of a record have, as those of x/a.onnx and y/a.onnx."""
     counts = Counter(_make_match_key(result) for result in record.results)
     return {key for key, count in counts.items() if count > 1}
 

@@ -5,10 +5,10 @@ The base install has no `onnx` package, but it has `protobuf`, on which every su
 
 The schema is built when this module is imported, and no generated `_pb2` file is checked in:
 generated code runs only with a protobuf that is at least as new as the compiler that generated it,
-and onnxruntime decides which version of protobuf is installed. The messages are in a separate descriptor pool, so
-that they do not collide with those of an installed `onnx` package. Fields that the schema leaves
-out are kept by protobuf as unknown fields and written unchanged. Field numbers are those of
-onnx/onnx.proto3 in https://github.com/onnx/onnx.
+and onnxruntime decides which version of protobuf is installed. The messages are in a separate
+descriptor pool, so that they do not collide with those of an installed `onnx` package. Fields that
+the schema leaves out are kept by protobuf as unknown fields and written unchanged. Field numbers
+are those of onnx/onnx.proto3 in https://github.com/onnx/onnx.
 
 `runtimes/formats/protobuf.py` parses the same format without `protobuf`, because it has to find the
 manifest in a memory-mapped file without reading the weights, which `protobuf` cannot do. For this

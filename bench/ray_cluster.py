@@ -75,7 +75,7 @@ def run_on_cluster(ray: Any, tasks: Iterator[Any]) -> Iterator[Any]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """Connect the module `ray` to the cluster at an address, or to a new one if it is ""."""
+    """Connect the module `ray` to the cluster at an address; start a cluster if that is ""."""
     try:
         ray.init(
             # Without "local", Ray would connect to a cluster that already runs on this machine.

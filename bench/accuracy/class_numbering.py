@@ -1,8 +1,8 @@
 """Checks whether the class numbers of a dataset are those of the model.
 
 Numbers in a truth file or in the names of class folders may count from 1, or may be in another
-order. Such a dataset gives an accuracy near zero. Then the predictions themselves show how the
-numbers were meant.
+order. The accuracy on such a dataset is near zero, but the predictions show how the numbers were
+meant: most of them differ from the numbers in the data in the same way.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MIN_RATIO = 3
 def check_class_numbering(
     truths: Sequence[Sequence[int]], predicted: Sequence[int | None], class_count: int
 ) -> tuple[str, ...]:
-    """Compare the predictions with class numbers that are shifted or sorted in another way.
+    """Check whether shifted or reordered class numbers fit the predictions far better.
 
     Args:
         truths: The correct class numbers of each image, as the data states them. Images with
@@ -33,7 +33,7 @@ def check_class_numbering(
         class_count: Number of possible class numbers, which count from 0.
 
     Returns:
-        A sentence if another numbering fits far better, otherwise nothing.
+        One sentence in a tuple if another numbering fits far better, otherwise an empty tuple.
     """
     pairs = [
         (truth[0], prediction)
@@ -44,6 +44,8 @@ def check_class_numbering(
         return ()
     correct_count = sum(truth == prediction for truth, prediction in pairs)
     offset, offset_count = _find_best_offset(pairs)
+    # A model that was trained on folders "0", "1", "10", "2", ..., sorted as text, predicts the
+    # index of a folder in this order.
     order = sorted(range(class_count), key=str)
     index_of_number = {number: index for index, number in enumerate(order)}
     sorted_count = sum(index_of_number[truth] == prediction for truth, prediction in pairs)
@@ -67,7 +69,10 @@ def check_class_numbering(
 
 
 def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Return the most frequent difference of prediction and truth except 0, and its frequency."""
+    """Return the most frequent value of prediction minus truth except 0, and how often it occurs.
+
+    Of equally frequent values, the one closest to 0 is returned. If there is none, both are 0.
+    """
     differences = Counter(prediction - truth for truth, prediction in pairs)
     del differences[0]
     if not differences:
@@ -76,6 +81,6 @@ def _find_best_offset(pairs: Sequence[tuple[int, int]]) -> tuple[int, int]:
 
 
 def _rank_offset(item: tuple[int, int]) -> tuple[int, int]:
-    """Rank frequent differences first, then small ones."""
+    """Return the sort key of (offset, count): frequent offsets first, then those close to 0."""
     offset, count = item
     return -count, abs(offset)

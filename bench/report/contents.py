@@ -37,7 +37,6 @@ def list_notes(records: Sequence[Record]) -> list[Note]:
     If the records are from several devices, each note begins with the name of its device.
     """
     has_several_devices = len({record.device.name for record in records}) > 1
-
     failures, warnings = [], []
     for record in records:
         prefix = f"{record.device.name}: " if has_several_devices else ""
