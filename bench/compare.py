@@ -113,18 +113,20 @@ def compare_records(
 
 
 def _require_comparable(before: Record, after: Record, across_devices: bool) -> None:
-    """Raise RequestError if the records differ in kind, dataset or (if this matters) device."""
+    """Raise RequestError if the records differ in kind, dataset or, unless allowed, device."""
     if before.kind != after.kind:
         raise RequestError(
             f"the records are of different kinds, {before.kind} and {after.kind}",
             "compare two records of the same kind",
         )
-    old, new = before.device, after.device
-    is_same_device = (old.cpu, old.architecture) == (new.cpu, new.architecture)
+    old_device, new_device = before.device, after.device
+    is_same_device = (
+        old_device.cpu == new_device.cpu and old_device.architecture == new_device.architecture
+    )
     if not is_same_device and not across_devices:
         raise RequestError(
-            f"the records come from different devices, {old.name} ({old.cpu}) and"
-            f" {new.name} ({new.cpu})",
+            f"the records come from different devices, {old_device.name} ({old_device.cpu}) and"
+            f" {new_device.name} ({new_device.cpu})",
             "compare records of one device, or add --across-devices",
         )
     if before.kind == "accuracy" and _get_dataset_hash(before) != _get_dataset_hash(after):

@@ -30,8 +30,8 @@ EXAMPLES = """\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
 _REFUSED_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that cannot be used with --preprocess-check. --ray cannot either; it has its own test,
-because its value may be ""."""
+"""Options that cannot be used with --preprocess-check. `_refuse_options_with_check` also refuses
+--preprocess and --ray, which it recognizes in another way."""
 _MAX_CONTACT_SHEET_ARTIFACTS = 2
 """One artifact, and the reference with which it is compared."""
 
@@ -201,6 +201,8 @@ def _refuse_options_with_check(args: argparse.Namespace) -> None:
             "give one artifact",
         )
     refused_names = [name for name in _REFUSED_WITH_CHECK if getattr(args, name)]
+    if args.preprocess != "artifact":  # the check starts from the artifact's own preprocessing
+        refused_names.append("preprocess")
     if args.ray is not None:  # "" for --ray without an address
         refused_names.append("ray")
     if refused_names:

@@ -184,6 +184,7 @@ def _make_config(args: argparse.Namespace) -> LatencyConfig:
     from tinyvit.bench.latency.percentiles import MIN_SAMPLES
     from tinyvit.bench.latency.queries import read_images
 
+    # In the tuples, None stands for the default (see `LatencyConfig`).
     return LatencyConfig(
         scenario=args.scenario,
         engine_names=tuple(args.runtime or [None]),

@@ -208,6 +208,10 @@ def test_classes_of_another_model_are_refused_or_left_out(
     [
         (["a.onnx", "b.onnx", "--preprocess-check"], "takes one artifact, but 2 are given"),
         (
+            ["a.onnx", "--preprocess-check", "--preprocess", "paper"],
+            "--preprocess-check cannot be used with --preprocess",
+        ),
+        (
             ["a.onnx", "--preprocess-check", "--predictions", "--ray"],
             "--preprocess-check cannot be used with --predictions and --ray",
         ),
