@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         cause = (
             f"-o {args.output} has the suffix {suffix}, which does not name a report format"
             if suffix
-            else f"-o {args.output} has no suffix, which would name the report format"
+            else f"-o {args.output} has no suffix, but the suffix determines the format"
         )
         raise RequestError(
             cause,
