@@ -35,6 +35,7 @@ def check_class_numbering(
     Returns:
         One sentence in a tuple if another numbering fits far better, otherwise an empty tuple.
     """
+    # The class number in the data and the predicted class number, for each image that has both.
     pairs = [
         (truth[0], prediction)
         for truth, prediction in zip(truths, predicted)
@@ -50,8 +51,8 @@ def check_class_numbering(
     index_of_number = {number: index for index, number in enumerate(order)}
     sorted_count = sum(index_of_number[truth] == prediction for truth, prediction in pairs)
     best_count = max(offset_count, sorted_count)
-    fits_better = best_count >= max(MIN_IMAGES, MIN_SHARE * len(pairs))
-    if not fits_better or best_count <= MIN_RATIO * correct_count:
+    has_enough_support = best_count >= max(MIN_IMAGES, MIN_SHARE * len(pairs))
+    if not has_enough_support or best_count <= MIN_RATIO * correct_count:
         return ()
     if offset_count >= sorted_count:
         direction = "lower" if offset < 0 else "higher"
