@@ -248,8 +248,9 @@ def _evaluate(args: argparse.Namespace, dataset: Dataset, progress: Progress) ->
 def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
     """Write the contact sheet of misclassified images, and report that on standard error.
 
-    The sheet shows images that the compared artifact misclassifies, or images that the reference
-    misclassifies if no other artifact was evaluated.
+    The sheet shows images that the artifact misclassifies and the reference classifies correctly.
+    Without an artifact to compare with the reference, it shows all images that the only evaluated
+    artifact misclassifies.
     """
     from tinyvit.bench.accuracy.contact_sheet import write_contact_sheet
 
@@ -258,9 +259,15 @@ def _write_contact_sheet(result: SuiteResult, path: Path) -> None:
         evaluation for evaluation in result.evaluations if evaluation.path != reference_path
     ]
     evaluation = (compared_evaluations or result.evaluations)[-1]
-    count = write_contact_sheet(evaluation, result.reference, path)
+    reference = result.reference if compared_evaluations else None
+    count = write_contact_sheet(evaluation, reference, path)
     if count:
         message = f"{path} shows {format_count(count, 'misclassified image')}"
+    elif reference:
+        message = (
+            "no image that the reference classifies correctly is misclassified, so"
+            f" {path} is not written"
+        )
     else:
         message = f"no image is misclassified, so {path} is not written"
     print(message, file=sys.stderr)

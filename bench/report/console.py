@@ -24,7 +24,7 @@ def format_latency_record(record: Record) -> list[str]:
         *(f"warning: {warning}" for warning in record.warnings),
         "",
         "| artifact | engine | batch | median ms | p90 | p99 | min to max | images/s |"
-        " latency / first artifact's |",
+        " latency / that of the first artifact |",
         "|---" * 9 + "|",
         *(_format_latency_row(result) for result in record.latency),
         "",
