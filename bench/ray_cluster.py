@@ -90,9 +90,9 @@ def _connect(ray: Any, address: str) -> None:
 
 
 def _make_cluster_error(address: str, error: Exception) -> RequestError:
-    place = f"at {address}" if address else "on this machine"
+    location = f"at {address}" if address else "on this machine"
     return RequestError(
-        f"the Ray cluster {place} failed ({shorten_reason(error)})",
+        f"the Ray cluster {location} failed ({shorten_reason(error)})",
         "check the cluster with: ray status",
     )
 

@@ -17,7 +17,7 @@ MIN_SHARE = 0.2
 """Smallest share of the images that must support another numbering."""
 
 MIN_RATIO = 3
-"""How many times more images must support another numbering than the given one."""
+"""How many times more images must support another numbering than the one in the data."""
 
 
 def check_class_numbering(
@@ -35,7 +35,7 @@ def check_class_numbering(
     Returns:
         One sentence in a tuple if another numbering fits far better, otherwise an empty tuple.
     """
-    # The class number in the data and the predicted class number, for each image that has both.
+    # The correct and the predicted class number of each image with a single correct class.
     pairs = [
         (truth[0], prediction)
         for truth, prediction in zip(truths, predicted)

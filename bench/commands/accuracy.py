@@ -30,8 +30,8 @@ EXAMPLES = """\
     --truth ILSVRC2012_devkit_t12.tar.gz --resume val.journal
   tinyvit-bench accuracy demo.onnx --data val/ --preprocess-check"""
 _REFUSED_WITH_CHECK = ("reference", "contact_sheet", "resume", "predictions")
-"""Options that cannot be used with --preprocess-check. `_refuse_options_with_check` also refuses
---preprocess and --ray, which it recognizes in another way."""
+"""Options that cannot be used with --preprocess-check. Each was given if its value is true. The
+options --preprocess and --ray cannot be used either, but this rule does not apply to them."""
 _MAX_CONTACT_SHEET_ARTIFACTS = 2
 """One artifact, and the reference with which it is compared."""
 
