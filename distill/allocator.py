@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 import sys
 
-_M_TRIM_THRESHOLD = -1  # option numbers from glibc's malloc.h
+# Numbers of options in glibc's malloc.h.
+_M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
+
 _MMAP_THRESHOLDS_BYTES = (2**30, 2**25)
-"""Sizes from which a block comes from mmap, instead of from the heap, in order of preference. glibc
-returns a block from mmap to the system as soon as it is freed. Older versions of glibc refuse
-thresholds above 32 MiB."""
+"""Thresholds to try, in this order. Blocks below the threshold come from the heap. Larger blocks
+come from mmap, and glibc returns such a block to the system as soon as it is freed. Older versions
+of glibc refuse thresholds above 32 MiB."""
 _TRIM_THRESHOLD_BYTES = 2**31 - 1
 """Amount of free memory above which the heap returns memory to the system: the largest value of a C
 int, so that the heap practically never does."""

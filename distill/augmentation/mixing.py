@@ -1,4 +1,4 @@
-"""Mixes a view of an image (the own view) with a view of another image (the partner)."""
+"""Mixes a view of an image, its own view, with a view of a second image, its partner."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ import numpy.typing as npt
 Pixels = npt.NDArray[np.uint8]
 
 _WEIGHT_UNITS = 256
-"""`blend_views` rounds each weight to a multiple of 1/256, and blends with the integer multiples,
-because integer arithmetic gives the same result on every machine."""
+"""Number of units in the weight 1. `blend_views` rounds weights to whole units and computes with
+integers, because integer arithmetic gives the same result on every machine."""
 
 
 def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixels, float]:
     """Blend two views (Mixup, Zhang et al., 2018).
 
     Args:
-        own: The own view, uint8 (size, size, 3).
+        own: The image's own view, uint8 (size, size, 3).
         partner: The view of the partner, of the same shape.
         own_fraction: Weight of `own`, 0 to 1.
 
@@ -34,14 +34,14 @@ def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixe
 def paste_box(
     own: Pixels, partner: Pixels, own_fraction: float, center: tuple[float, float]
 ) -> tuple[Pixels, float]:
-    """Paste a box of the partner's view into the own view (CutMix, Yun et al., 2019).
+    """Paste a box of the partner's view into the image's own view (CutMix, Yun et al., 2019).
 
     The box has the same position in both views.
 
     Args:
-        own: The own view, uint8 (size, size, 3).
+        own: The image's own view, uint8 (size, size, 3).
         partner: The view of the partner, of the same shape.
-        own_fraction: Fraction of the own view that the whole box would leave uncovered, 0 to 1.
+        own_fraction: Fraction of `own` that the whole box would leave uncovered, 0 to 1.
         center: Center (x, y) of the box, as fractions of the view's size. Parts of the box outside
             the view are cut off.
 

@@ -21,7 +21,8 @@ MAX_MAGNITUDE = 10.0
 OPERATION_PROBABILITY = 0.5
 """Probability that an operation is applied after it was drawn."""
 FILL_COLOR = (124, 116, 104)
-"""The mean color of ImageNet as RGB, 0 to 255. It fills areas outside the original image."""
+"""The mean color of ImageNet as RGB, 0 to 255. Operations that move pixels fill the areas outside
+the original image with it."""
 
 # The effect of each operation at `MAX_MAGNITUDE`.
 _MAX_SHEAR = 0.3

@@ -56,7 +56,7 @@ class StoreHeader:
         top_k: Number K of classes in a record.
         size: Width and height of the views in pixels.
         batch: Number of views that the teachers predict at once.
-        seed: Seed of all views.
+        seed: Seed of the store, from which the seed of every view is computed.
         views_per_image: Number of views of each image in an epoch.
         augmentation: The augmentation settings.
         image_count: Number of images.

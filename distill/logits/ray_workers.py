@@ -43,6 +43,7 @@ def compute_predictions_on_cluster(
         RequestError: The cluster does not answer, or too many workers failed.
     """
     with connect_cluster(request.ray_address or "") as ray:
+        # If this machine has a GPU, the other machines are expected to have GPUs too.
         gpus = 1 if torch.cuda.is_available() else 0
         make_remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_RETRIES)
         submit_batch: Callable[..., Any] = make_remote(compute_batch_in_worker).remote

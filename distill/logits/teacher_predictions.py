@@ -40,7 +40,7 @@ class LogitsRequest:
             with 1,000 classes.
         size: Width and height of the views in pixels; None for the input size of the first teacher.
         views_per_image: Number of views of each image in an epoch.
-        seed: Seed of all views.
+        seed: Seed of the store, from which the seed of every view is computed.
         batch: Number of views that the teachers predict at once.
         augmentation: The augmentation settings.
         precision: "auto", "float32" or "bfloat16", for teachers that run in PyTorch.

@@ -29,9 +29,9 @@ class TrainingConfig:
             an incomplete last batch.
         batch: Images per step, in all processes together.
         lr: Peak learning rate.
-        warmup_lr: Learning rate of the first step.
-        min_lr: Learning rate at the end.
-        warmup_epochs: Duration of the linear warm-up in epochs.
+        warmup_lr: Learning rate of the first step of the warm-up.
+        min_lr: Learning rate to which the rate falls until the end of the last epoch.
+        warmup_epochs: Duration of the linear warm-up in epochs; 0 starts with the peak rate.
         weight_decay: AdamW's weight decay.
         layer_decay: Learning rate of a block divided by the learning rate of the next block, see
             `optimizer.compute_learning_rate_factor`. With 1, all blocks have the same rate.

@@ -90,7 +90,7 @@ class TrainingData:
         store: The teacher's saved predictions; None trains from class labels only. A store
             determines the augmentation and the seeds of the views.
         augmentation: The augmentation; not used with a store.
-        seed: Seed of the views; not used with a store.
+        seed: Seed of the run, from which the seed of every view is computed; not used with a store.
         size: Width and height of the views in pixels.
     """
 

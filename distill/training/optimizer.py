@@ -1,4 +1,4 @@
-"""Makes the optimizer AdamW, and computes learning rates and the average of the weights.
+"""Makes the optimizer AdamW, and computes learning rates and the moving average of the weights.
 
 The rules for parameter groups and learning rates are those of microsoft/Cream (optimizer.py,
 lr_scheduler.py and models/tiny_vit.py in the folder TinyViT).
