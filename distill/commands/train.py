@@ -104,7 +104,8 @@ def _add_network_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CHECKPOINT",
         help="checkpoint to start from: a file, or the name of a released checkpoint such as "
-        "tinyvit_5m; a class whose label the checkpoint has too starts with its classifier weights",
+        "tinyvit_5m; for a class whose label the checkpoint has too, training starts with the "
+        "checkpoint's classifier weights",
     )
     group.add_argument(
         "--classes",

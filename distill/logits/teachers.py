@@ -50,14 +50,11 @@ def open_teachers(
     teachers = tuple(_open_teacher(name, size, device) for name in names)
     first_teacher = teachers[0]
     for teacher in teachers[1:]:
-        if (teacher.num_classes, teacher.labels) != (
-            first_teacher.num_classes,
-            first_teacher.labels,
-        ):
+        has_same_count = teacher.num_classes == first_teacher.num_classes
+        if not has_same_count or teacher.labels != first_teacher.labels:
             raise RequestError(
-                f"{first_teacher.name} and {teacher.name} have different classes: the numbers of "
-                f"classes, {first_teacher.num_classes} and {teacher.num_classes}, or the labels "
-                "differ",
+                f"{first_teacher.name} ({first_teacher.num_classes} classes) and {teacher.name} "
+                f"({teacher.num_classes} classes) have different classes or class labels",
                 "use teachers with the same class labels in the same order",
             )
     view_size = size or first_teacher.preprocess.size
