@@ -1,4 +1,4 @@
-"""Mixes a view of an image, its own view, with a view of a second image, its partner."""
+"""Mixes the view of an image with the view of a second image, which is called the partner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixe
     """Blend two views (Mixup, Zhang et al., 2018).
 
     Args:
-        own: The image's own view, uint8 (size, size, 3).
+        own: The view of the image itself, uint8 (size, size, 3).
         partner: The view of the partner, of the same shape.
         own_fraction: Weight of `own`, 0 to 1.
 
@@ -34,12 +34,12 @@ def blend_views(own: Pixels, partner: Pixels, own_fraction: float) -> tuple[Pixe
 def paste_box(
     own: Pixels, partner: Pixels, own_fraction: float, center: tuple[float, float]
 ) -> tuple[Pixels, float]:
-    """Paste a box of the partner's view into the image's own view (CutMix, Yun et al., 2019).
+    """Paste a box of the partner's view into the image's view (CutMix, Yun et al., 2019).
 
     The box has the same position in both views.
 
     Args:
-        own: The image's own view, uint8 (size, size, 3).
+        own: The view of the image itself, uint8 (size, size, 3).
         partner: The view of the partner, of the same shape.
         own_fraction: Fraction of `own` that the whole box would leave uncovered, 0 to 1.
         center: Center (x, y) of the box, as fractions of the view's size. Parts of the box outside

@@ -28,7 +28,8 @@ class ClassSelection:
         num_classes: Number of classes during training.
         class_indices: Index of each image's class, 0 to `num_classes` - 1, int64 (N,); None if the
             classes of the images are not known or not needed.
-        kept_rows: Rows of the classifier that the result keeps, one for each class; None keeps all.
+        kept_rows: Rows of the classifier that the result keeps; None keeps all. The classifier has
+            one row for each class during training.
         kept_labels: Labels of the classes of the result, in the order of `kept_rows`.
     """
 

@@ -90,7 +90,11 @@ def open_inputs(request: TrainingRequest) -> TrainingInputs:
 def _read_validation(
     request: TrainingRequest, preprocess: Preprocess, labels: tuple[Label, ...]
 ) -> ValidationSet | None:
-    """Read the images of --val-data or, without it, those in "val" of --data; None without both."""
+    """Read the validation images: those of --val-data or, without it, of the split "val" in --data.
+
+    Returns:
+        The images; None if neither exists.
+    """
     if request.val_data is not None:
         folder = find_split_folder(request.val_data, "val")
     else:

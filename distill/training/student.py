@@ -31,7 +31,7 @@ TinyViT/models/tiny_vit.py)."""
 UNKNOWN_LICENSE = "unknown"
 _RANDOM_HEAD = "the classifier starts with random weights"
 _SIZE_FIELD_BYTES = 8
-"""Length of the number at the beginning of a safetensors file, which is the size of the header."""
+"""A safetensors file begins with the size of its header, which is a number of this many bytes."""
 _ALIGNMENT_BYTES = 8
 """A safetensors header is padded, so that the tensors begin at a multiple of 8 bytes."""
 
@@ -169,7 +169,7 @@ def read_init(init: Path) -> Checkpoint:
 def _replace_head(model: TinyViT, old_labels: Sequence[Label], new_labels: Sequence[Label]) -> str:
     """Replace the classifier by one for new labels, and copy the rows of labels that both have.
 
-    The other rows are random.
+    The weights of the other rows are random.
 
     Returns:
         The value of `Student.head_origin`.
