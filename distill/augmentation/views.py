@@ -107,8 +107,8 @@ def make_view(source: ViewSource, index: int, seed: int) -> View:
     own_fraction = float(random.beta(alphas[method], alphas[method]))
     partner = int(random.randint(source.image_count))
     center_x, center_y = random.random_sample(2)
-    # Each image has a random generator of its own, because random erasing draws a number for each
-    # erased pixel. With one generator, the partner's crop would depend on the size of the view.
+    # The two images do not share a random generator: random erasing draws a number for each erased
+    # pixel, so the crop of the partner would depend on the size of the view.
     own_pixels, partner_pixels = (
         augment_image(
             source.open_image(image_index),

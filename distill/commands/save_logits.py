@@ -65,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder of the store; if it contains a store that the same command wrote, perhaps "
+        help="folder of the store; if it contains a store that the same command wrote, possibly "
         "with a smaller --epochs, the missing predictions are added",
     )
     _add_view_arguments(parser)
