@@ -42,7 +42,8 @@ class _Row:
     """One row of the table.
 
     Attributes:
-        name: A kind of node; "all" for all nodes; "nothing" for the graph without removed nodes.
+        name: A kind of node; "all" for all nodes; with `--without`, "nothing" for the whole graph,
+            from which nothing is removed.
         time_ms: Time of these nodes; with `--without`, the time of the graph without these nodes.
         node_count: Number of these nodes.
     """
@@ -160,7 +161,7 @@ def _time_graphs_without_kinds(path: Path, options: argparse.Namespace) -> list[
 
 
 def _remove_kind(model: onnx.ModelProto, kind: str) -> onnx.ModelProto:
-    """Return a copy of a model in which Identity, which returns its input, replaces a kind of node.
+    """Return a copy of a model in which every node of a kind is replaced by Identity.
 
     Args:
         model: The model.

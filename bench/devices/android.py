@@ -33,7 +33,7 @@ from tinyvit.runtimes.base import RuntimeInfo
 from tinyvit.runtimes.registry import engines_for_format
 
 _PARENT_FOLDER = "/data/local/tmp"
-"""Folder on the device in which the user of adb may write files and run programs."""
+"""Folder on the device in which commands of adb may write files and run programs."""
 _WARMUP_RUNS = 20
 
 
@@ -155,7 +155,7 @@ def _make_result(
     runs, median_ms = config.runs, times_ms["median"]
     info = RuntimeInfo(
         engine=runner.engine_name,
-        version="",
+        version="",  # the runner prints neither its version nor its precision
         device="cpu",
         threads=config.threads,
         precision="unstated",

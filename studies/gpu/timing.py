@@ -18,11 +18,12 @@ from tinyvit.studies.gpu.settings import Precision
 
 _MIN_ROUNDS = 3
 _WARMUP_ROUNDS = {"cuda": 3, "cpu": 1}
+"""Device -> number of rounds before the timed ones."""
 
 
 @contextmanager
 def use_precision(precision: Precision) -> Iterator[None]:
-    """Let matrix products and convolutions of float32 tensors use TF32, or forbid it.
+    """Allow or forbid TF32 in matrix products and convolutions of float32 tensors, in a block.
 
     Args:
         precision: The arithmetic; only "tf32" allows TF32.
@@ -52,7 +53,7 @@ def _apply_tf32_settings(settings: tuple[bool, bool]) -> None:
 
 
 def make_device(name: str, precision: Precision) -> ComputeDevice:
-    """Return the device to train on.
+    """Return the device that computes with a precision.
 
     Args:
         name: "cuda" or "cpu".
