@@ -61,6 +61,7 @@ def time_record_reading(store: Store, images: ImageFolder) -> RecordTimes:
     with tempfile.TemporaryDirectory(prefix="tinyvit-") as folder:
         epoch_folder = write_paper_logits(store, images.keys, Path(folder))[0]
         paper_logits = open_paper_logits(epoch_folder.parent)
+        # The views (augmented versions) of one image have successive positions.
         keys = [images.keys[position // store.header.views_per_image] for position in positions]
         values_path = next(paper_logits.epoch_folders[0].glob("*-values.bin"))
         dtype = make_paper_record_dtype(paper_logits.top_k)

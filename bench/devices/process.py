@@ -202,6 +202,6 @@ def _read_output(process: subprocess.Popen[bytes], timeout_s: float) -> tuple[by
         process.wait()
     finally:
         timer.cancel()
-        process.kill()
+        process.kill()  # an exception, such as KeyboardInterrupt, must not leave it running
         process.wait()
     return output, has_timed_out.is_set()

@@ -3,7 +3,7 @@
 measure         measures several artifacts and returns one record
 config          defines the options of a measurement
 open_artifact   opens an artifact in an engine
-queries         makes the functions to time: of the network alone, or from image bytes to classes
+queries         makes the functions to time: the network alone, or from image bytes to classes
 combinations    opens every combination of artifact, engine, thread count and batch size
 timing          times all combinations, and computes the ratios of their latencies
 scenarios       decides when each query starts, as in the scenarios of MLPerf Inference

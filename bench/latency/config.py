@@ -94,7 +94,7 @@ class LatencyConfig:
                 )
 
     def _check_counts(self) -> None:
-        """Raise RequestError if a number of anything, or the time limit, is below its minimum."""
+        """Raise RequestError if an option that is a number is below its minimum."""
         counts = [("--runs", self.runs)]
         counts += [("--batch", batch) for batch in self.batches if batch is not None]
         counts += [("--threads", threads) for threads in self.threads if threads is not None]

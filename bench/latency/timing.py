@@ -80,6 +80,7 @@ def _time_alternately(
     combinations: Sequence[Combination], config: LatencyConfig, clock: Clock
 ) -> list[Timing]:
     """Return the latencies of each combination, in all scenarios except server."""
+    # Paths cannot be the names, because several combinations can have the same path.
     queries = {str(index): combination.query for index, combination in enumerate(combinations)}
     return list(run_back_to_back(queries, config.runs, config.seconds, clock).values())
 

@@ -188,7 +188,7 @@ def start_thread(
     def run() -> None:
         try:
             work()
-        except (SystemExit, Exception) as error:
+        except (SystemExit, Exception) as error:  # capture_frames raises SystemExit
             errors.append(error)
         finally:
             output.close()

@@ -36,7 +36,7 @@ _MAX_VIEWS = 128
 _IMAGES_NAME = "images"
 
 
-class _RateMeter(NullProgress):
+class RateMeter(NullProgress):
     """Measures images per second from the progress of `save_logits`."""
 
     def __init__(self) -> None:
@@ -136,7 +136,7 @@ def measure_storing(settings: Settings, folder: Path, part: Part) -> None:
 
 def _measure_save_logits(name: str, settings: Settings, folder: Path) -> Row:
     """Run `save-logits` for one epoch; the first batch is not timed."""
-    meter = _RateMeter()
+    meter = RateMeter()
     request = LogitsRequest(
         data=folder / _IMAGES_NAME,
         teachers=(command_line_name(name),),
