@@ -26,7 +26,7 @@ from tinyvit.bench.failures import Failures
 from tinyvit.bench.latency.config import NETWORK_ALONE
 from tinyvit.bench.latency.percentiles import MIN_SAMPLES
 from tinyvit.bench.record import PACKAGE_VERSION, LatencyResult, Record, current_time
-from tinyvit.errors import RequestError
+from tinyvit.errors import RequestError, TinyViTError
 from tinyvit.progress import NullProgress, Progress
 from tinyvit.runtimes.artifact import detect_format, list_artifact_files
 from tinyvit.runtimes.base import RuntimeInfo
@@ -51,7 +51,7 @@ def measure_on_android(
         A latency record. Artifacts that cannot be measured are in its `failures`.
 
     Raises:
-        RequestError: No artifact can be measured; the error states the first cause.
+        TinyViTError: No artifact can be measured; the error states the first cause.
     """
     progress = progress or NullProgress()
     date, device_info = current_time(), adb_device.read_device_info()
@@ -64,7 +64,7 @@ def measure_on_android(
             progress.message(f"{adb_device.name}: measuring {path.name}")
             try:
                 results.append(_measure_artifact(adb_device, path, folder, config))
-            except RequestError as error:
+            except TinyViTError as error:
                 failures.add(str(path), error)
     if not results:
         raise failures.make_error()

@@ -178,9 +178,9 @@ def run_server(
         queries_per_s: Mean arrival rate.
         query_count: Number of queries.
         clock: The clock for timing.
-        p99_limit_ms: Limit of the 99th percentile. No more queries are run as soon as the upper
-            bound of the percentile is certain to exceed this limit, because too many queries took
-            longer. None to run all queries.
+        p99_limit_ms: Limit of the 99th percentile. The run ends early as soon as so many queries
+            took longer than this limit that the upper bound of the percentile is certain to exceed
+            it. None to run all queries.
 
     Returns:
         The latencies as one turn, each from the arrival of the query to its answer.
