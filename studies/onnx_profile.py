@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinyvit.bench.latency.interleave import run_interleaved
 from tinyvit.bench.machine import describe_cpu
@@ -35,6 +35,9 @@ _EXAMPLES = f"""\
   {_PROGRAM} demo.onnx stock.onnx --without --threads 1"""
 _REMOVABLE_KINDS = ("Gelu", "LayerNormalization", "Softmax", "Add")
 """Kinds of nodes that can be removed, because their output has the shape of their first input."""
+_QUANTILE_METHOD: Literal["inclusive"] = "inclusive"
+"""Method of `statistics.quantiles`. The default method can return less than the lowest of a few
+times, even a negative time."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _profile_kinds(path: Path, options: argparse.Namespace) -> list[_Row]:
             samples_by_node_ms[kind, node_name].append(event["dur"] / 1e3)
     node_times_by_kind_ms: dict[str, list[float]] = defaultdict(list)
     for (kind, _), samples_ms in samples_by_node_ms.items():
-        lower_quartile_ms = statistics.quantiles(samples_ms, n=4)[0]
+        lower_quartile_ms = statistics.quantiles(samples_ms, n=4, method=_QUANTILE_METHOD)[0]
         node_times_by_kind_ms[kind].append(lower_quartile_ms)
     rows = [
         _Row(kind, time_ms=sum(times_ms), node_count=len(times_ms))
@@ -155,7 +158,7 @@ def _time_graphs_without_kinds(path: Path, options: argparse.Namespace) -> list[
     timings = run_interleaved(runs, rounds=options.rounds)
     rows = []
     for name, timing in timings.items():
-        lowest_decile_ms = statistics.quantiles(timing.samples_ms, n=10)[0]
+        lowest_decile_ms = statistics.quantiles(timing.samples_ms, n=10, method=_QUANTILE_METHOD)[0]
         rows.append(_Row(name, time_ms=lowest_decile_ms, node_count=counts.get(name, 0)))
     return rows
 
