@@ -54,7 +54,7 @@ _COLUMNS = (
     "observer",
     "top-1 float32",
     "top-1 int8",
-    "worse / better",
+    "worse / better",  # images that only the float32 / only the int8 network classifies correctly
     "agreement",
     "logits' square error",
 )

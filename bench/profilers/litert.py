@@ -1,4 +1,4 @@
-"""The profiler of LiteRT, which always runs on one thread.
+"""Implements the profiler of LiteRT, which always runs on one thread.
 
 LiteRT's profile lists kernels in the order of the file's operators, but without shapes. The
 multiply-accumulates are therefore computed from the shapes of the operators in the file.

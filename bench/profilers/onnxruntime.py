@@ -1,4 +1,4 @@
-"""The profiler of onnxruntime.
+"""Implements the profiler of onnxruntime.
 
 The times and most shapes are in onnxruntime's own profile. The profile lacks the shapes of weights
 that a kernel has repacked. These shapes are read from the optimized graph, which onnxruntime writes

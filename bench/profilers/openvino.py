@@ -1,4 +1,4 @@
-"""The profiler of OpenVINO.
+"""Implements the profiler of OpenVINO.
 
 OpenVINO returns the graph that it executed, with the time of each node. One node of this graph may
 compute several products of the file, such as both matrix products of an attention module. The node

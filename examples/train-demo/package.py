@@ -1,4 +1,4 @@
-"""Store a checkpoint in float16, which halves its size, as for the packaged demo model.
+"""Store a checkpoint in float16, which halves its size, as was done for the packaged demo model.
 
     python package.py OUT/at224/best.safetensors demo.safetensors
 

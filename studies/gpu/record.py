@@ -1,4 +1,4 @@
-"""The record of the study: a JSON file that is written again after every row."""
+"""Writes the record of the study: a JSON file that is written again after every row."""
 
 from __future__ import annotations
 

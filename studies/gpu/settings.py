@@ -1,4 +1,4 @@
-"""The settings of the study: the full measurement, and a tiny one for tests."""
+"""Defines the settings of the study: for the full measurement, and for a tiny one in tests."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def in_the_loop(teacher: str) -> str:
 
 
 def step_with_teacher(
-    run: TrainingRun, teacher: DeviceTeacher, batch: TrainingBatch, rate: float
+    run: TrainingRun, teacher: DeviceTeacher, batch: TrainingBatch, learning_rate: float
 ) -> float:
     """Let a teacher predict, and make one optimizer step.
 
@@ -88,12 +88,12 @@ def step_with_teacher(
         run: The training run.
         teacher: The teacher.
         batch: A batch whose views are on the device.
-        rate: The learning rate.
+        learning_rate: The learning rate.
 
     Returns:
         The loss.
     """
-    return run.step(teacher.add_outputs(batch), rate)
+    return run.step(teacher.add_outputs(batch), learning_rate)
 
 
 def _describe_case(case: StepCase, settings: Settings) -> Row:

@@ -1,4 +1,4 @@
-"""Teachers with random weights, which take the same time as trained ones."""
+"""Makes teachers with random weights, which take the same time as trained ones."""
 
 from __future__ import annotations
 

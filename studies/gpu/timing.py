@@ -1,4 +1,4 @@
-"""Timing, arithmetic and memory on the GPU, or on the CPU in tests."""
+"""Measures time and memory and sets the arithmetic, on the GPU, or on the CPU in tests."""
 
 from __future__ import annotations
 
@@ -99,6 +99,9 @@ def time_alternating(
     runs: Mapping[str, Callable[[], object]], device: str, rounds: int, budget_s: float
 ) -> dict[str, Timing]:
     """Time several workloads alternately; each round runs every workload once.
+
+    `bench.latency.interleave.run_interleaved` does the same with the clock of the CPU, which does
+    not show when the GPU has finished.
 
     Args:
         runs: The workloads by name.

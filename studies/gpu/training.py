@@ -1,4 +1,4 @@
-"""Training runs and batches that the parts of this study and `teacher_overhead` share."""
+"""Makes the training runs and batches that the parts of this study and `teacher_overhead` use."""
 
 from __future__ import annotations
 
