@@ -201,7 +201,7 @@ def _read_head(path: Path) -> bytes:
 
 
 def _find_remedy(path: Path) -> str:
-    """Return what to do about a path that cannot be read; it may be the name of a released model."""
+    """Return what to do about an unreadable path, which may be the name of a released model."""
     try:
         name = DEMO_MODEL if str(path) == DEMO_MODEL else find_released(str(path)).name
     except RequestError:

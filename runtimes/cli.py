@@ -105,8 +105,8 @@ def inspect(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--json",
         action="store_true",
-        help='Print one JSON object: the whole manifest, and the field "intact", which is true if the'
-        " manifest is unchanged.",
+        help='Print one JSON object: the whole manifest, and the field "intact", which states'
+        " whether the manifest is unchanged.",
     )
     arguments = parser.parse_args(argv)
     return run_guarded(lambda: _run_inspect(arguments))

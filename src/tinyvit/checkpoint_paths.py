@@ -1,4 +1,4 @@
-"""Names of checkpoint files, which are recognized without torch."""
+"""Suffixes of checkpoint files, and names for checkpoints. This module does not import torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def name_checkpoint(path: Path) -> str:
         path: The file or folder.
 
     Returns:
-        The name without the endings of checkpoint files: "model_best" for "model_best.pth.tar".
+        The name of the folder, or the name of the file without all its suffixes of checkpoint files
+        ("model_best" for "model_best.pth.tar") or, if it has none, without its last suffix.
     """
     if path.is_dir():
         return path.resolve().name

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from tinyvit.errors import RequestError
@@ -33,8 +33,8 @@ MIN_SIZE, MAX_SIZE = 32, 1024
 Windows = Literal["checkpoint", "scaled"]
 """How the attention windows of a network follow its image size.
 
-- "checkpoint": the windows have as many tokens as in the checkpoint file. Feature maps in which
-  they do not fit are padded, as in timm's TinyViT.
+- "checkpoint": the windows have as many tokens as in the checkpoint file. A feature map that is not
+  a whole number of windows wide is padded, as in timm's TinyViT.
 - "scaled": the sides of the windows are proportional to the image size (`compute_window_sizes`),
   and the attention biases are interpolated to them, as in the paper's fine-tuning at 384 and 512
   pixels.
@@ -189,59 +189,59 @@ def compute_window_sizes(img_size: int) -> tuple[int, int, int, int]:
     return side, side, 2 * side, side
 
 
+_TINY_VIT_5M = Variant(
+    name="tiny_vit_5m_224",
+    embed_dims=(64, 128, 160, 320),
+    depths=(2, 2, 6, 2),
+    num_heads=(2, 4, 5, 10),
+    img_size=224,
+    params=5_392_764,
+    macs=1_255_174_720,
+    paper_gmacs=1.3,
+)
+_TINY_VIT_11M = replace(
+    _TINY_VIT_5M,
+    name="tiny_vit_11m_224",
+    embed_dims=(64, 128, 256, 448),
+    num_heads=(2, 4, 8, 14),
+    params=10_996_972,
+    macs=2_016_046_144,
+    paper_gmacs=2.0,
+)
+_TINY_VIT_21M = replace(
+    _TINY_VIT_5M,
+    name="tiny_vit_21m_224",
+    embed_dims=(96, 192, 384, 576),
+    num_heads=(3, 6, 12, 18),
+    params=21_198_568,
+    macs=4_250_329_536,
+    paper_gmacs=4.3,
+)
+_TINY_VIT_21M_384 = replace(
+    _TINY_VIT_21M,
+    name="tiny_vit_21m_384",
+    img_size=384,
+    params=21_230_488,
+    macs=13_697_865_216,
+    paper_gmacs=13.8,
+)
+_TINY_VIT_21M_512 = replace(
+    _TINY_VIT_21M,
+    name="tiny_vit_21m_512",
+    img_size=512,
+    params=21_268_120,
+    macs=26_883_623_424,
+    paper_gmacs=27.0,
+)
+
 VARIANTS: dict[str, Variant] = {
     variant.name: variant
     for variant in (
-        Variant(
-            name="tiny_vit_5m_224",
-            embed_dims=(64, 128, 160, 320),
-            depths=(2, 2, 6, 2),
-            num_heads=(2, 4, 5, 10),
-            img_size=224,
-            params=5_392_764,
-            macs=1_255_174_720,
-            paper_gmacs=1.3,
-        ),
-        Variant(
-            name="tiny_vit_11m_224",
-            embed_dims=(64, 128, 256, 448),
-            depths=(2, 2, 6, 2),
-            num_heads=(2, 4, 8, 14),
-            img_size=224,
-            params=10_996_972,
-            macs=2_016_046_144,
-            paper_gmacs=2.0,
-        ),
-        Variant(
-            name="tiny_vit_21m_224",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=224,
-            params=21_198_568,
-            macs=4_250_329_536,
-            paper_gmacs=4.3,
-        ),
-        Variant(
-            name="tiny_vit_21m_384",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=384,
-            params=21_230_488,
-            macs=13_697_865_216,
-            paper_gmacs=13.8,
-        ),
-        Variant(
-            name="tiny_vit_21m_512",
-            embed_dims=(96, 192, 384, 576),
-            depths=(2, 2, 6, 2),
-            num_heads=(3, 6, 12, 18),
-            img_size=512,
-            params=21_268_120,
-            macs=26_883_623_424,
-            paper_gmacs=27.0,
-        ),
+        _TINY_VIT_5M,
+        _TINY_VIT_11M,
+        _TINY_VIT_21M,
+        _TINY_VIT_21M_384,
+        _TINY_VIT_21M_512,
     )
 }
 """The variants by name."""
@@ -288,9 +288,9 @@ def find_released(name: str) -> ReleasedCheckpoint:
     """Find a published checkpoint by its name.
 
     Args:
-        name: A full name such as "tiny_vit_5m_224.in1k". The name of a variant alone, such as
-            "tiny_vit_5m_224" or "tinyvit_5m", selects the checkpoint that was trained on
-            ImageNet-22k and then on ImageNet-1k.
+        name: A full name such as "tiny_vit_5m_224.in1k", or "timm/" and a full name. The name of a
+            variant alone, such as "tiny_vit_5m_224" or "tinyvit_5m", selects the checkpoint that
+            was trained on ImageNet-22k and then on ImageNet-1k.
 
     Returns:
         The checkpoint.
