@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
+from tinyvit.image_sizes import Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
 from tinyvit.preprocess_settings import PreprocessSource, make_settings_from_options
-from tinyvit.variants import Windows, check_size, check_windows
 
 if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig

@@ -12,10 +12,10 @@ from json import dumps
 from typing import Any, Literal
 
 from tinyvit.errors import ArtifactError
+from tinyvit.image_sizes import Windows
 from tinyvit.labels import MAX_CLASSES, Label
 from tinyvit.preprocess import PREPROCESS_FIELDS, Preprocess
 from tinyvit.serialization import parse_dataclass, parse_json, require_fields
-from tinyvit.variants import Windows
 
 FORMAT = 3
 """Version of the JSON format. Manifests of any other version are refused."""

@@ -192,7 +192,7 @@ def _make_strided(
 
 
 def _check_sizes(sizes: Any) -> tuple[int, ...]:
-    """Return the sizes; raise ValueError if they are not at most 8 integers from 0 to 2**40 - 1."""
+    """Return the sizes; raise ValueError unless they are up to 8 integers from 0 to 2**40 - 1."""
     is_valid = isinstance(sizes, (tuple, list)) and len(sizes) <= _MAX_DIMENSIONS
     if not is_valid or any(type(size) is not int or not 0 <= size < 2**40 for size in sizes):
         raise ValueError("a tensor with a wrong shape")
