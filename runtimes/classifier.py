@@ -29,7 +29,7 @@ from tinyvit.runtimes.pretrained import export_released
 from tinyvit.runtimes.reopening import ReopeningRuntime
 
 OnError: TypeAlias = Literal["raise", "skip"]
-"""What `Classifier.predict` does about an image that cannot be read."""
+"""Whether `Classifier.predict` raises an error for an image that cannot be read, or skips it."""
 
 
 @dataclass(frozen=True)

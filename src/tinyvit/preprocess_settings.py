@@ -24,7 +24,7 @@ SETTING_OPTIONS = {
     "crop": "--crop-pct",
     "crop_pct": "--crop-pct",
 }
-"""The option of tinyvit-export that overrides each setting."""
+"""The option of tinyvit-export that overrides each setting; --crop-pct selects the center crop."""
 
 _TOLERANCE = 1e-3
 """Largest difference of two numbers that state the same setting, such as 0.485 and 0.4850."""
@@ -117,13 +117,13 @@ class MergedSettings:
     notes: tuple[str, ...]
 
 
-def make_settings_from_options(
+def make_source_from_options(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     crop_pct: float | None,
     interpolation: str | None,
 ) -> PreprocessSource:
-    """Check the options of a command that override the preprocessing of a checkpoint.
+    """Make a source of the options of a command that override a checkpoint's preprocessing.
 
     Args:
         mean: Value of --mean.

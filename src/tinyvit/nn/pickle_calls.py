@@ -101,5 +101,5 @@ _CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "builtins.tuple": lambda args: tuple(_copy_list(args)),
     "torch.Size": lambda args: tuple(_copy_list(args)),
 }
-"""For each type of container, by its name: a function that returns a plain container (a list for a
-set) from the arguments of the type's constructor."""
+"""Maps the name of a container type to a function that turns the arguments of its constructor into a
+plain container. A set becomes a list."""

@@ -264,7 +264,7 @@ _BUILDERS: dict[str, Callable[[tuple[Any, ...], ReadStorage], StoredTensor]] = {
     "_rebuild_meta_tensor_no_storage": lambda a, read: _make_unusable((), "has no values (meta)"),
     "_rebuild_wrapper_subclass": lambda a, read: _make_from_wrapper(a[0].name, a, None, read),
 }
-"""For each function of torch._utils that creates a tensor, a function of its arguments `a`. The
+"""Maps each function of torch._utils that creates a tensor to a function of its arguments `a`. The
 arguments of _rebuild_tensor, _v2 and _v3 begin with storage, offset, shape and strides; the seventh
 argument of _v3 is the dtype."""
 
