@@ -121,12 +121,12 @@ class Attention(nn.Module):
             q, k, v = (t.reshape(-1, n, heads, HEAD_DIM) for t in (q, k, v))
             transposed_k = k.permute(0, 2, 3, 1)
         weights = self.softmax(q.transpose(-3, -2) @ transposed_k + bias)
-        mixed = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
-        mixed = mixed.reshape(-1, heads * HEAD_DIM)
+        weighted_sums = (weights @ v.transpose(-3, -2)).transpose(-3, -2)
+        weighted_sums = weighted_sums.reshape(-1, heads * HEAD_DIM)
         if grid.padding:
             # The padding is removed first, so that it is not projected.
-            return self.proj(grid.join(mixed))  # type: ignore[no-any-return]
-        return grid.join(self.proj(mixed))
+            return self.proj(grid.join(weighted_sums))  # type: ignore[no-any-return]
+        return grid.join(self.proj(weighted_sums))
 
 
 def make_bias_index(window: int) -> Tensor:
