@@ -78,8 +78,8 @@ class Classifier:
         """Open an exported file.
 
         For a file that tinyvit-export did not write, ImageNet's preprocessing and labels are used
-        (with a UserWarning) unless others are passed. If its number of classes is not that of
-        ImageNet-1k or ImageNet-22k, the labels are "class 0", "class 1" and so on.
+        (with a UserWarning) unless others are passed. If the number of classes is not that
+        of ImageNet-1k or ImageNet-22k, the labels are "class 0", "class 1" and so on.
 
         Args:
             path: Path of the file; "~" at its beginning is the user's home folder.

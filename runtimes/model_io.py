@@ -76,7 +76,7 @@ def resolve_model_io(
     """Combine what the manifest, the engine and the caller state about a classifier.
 
     For a file without a manifest, ImageNet's preprocessing and labels are used (with a UserWarning)
-    unless the caller passes others. If its number of classes is not that of ImageNet-1k or
+    unless the caller passes others. If the number of classes is not that of ImageNet-1k or
     ImageNet-22k, the labels are "class 0", "class 1" and so on.
 
     Args:

@@ -46,7 +46,7 @@ class ReopeningRuntime(Runtime):
         cache = None if options.cache is None else expand_home(options.cache).absolute()
         self._artifact = replace(artifact, path=artifact.path.absolute())
         self._options = replace(options, cache=cache)
-        # A manifest contains the hash of its file, so only a file without one is hashed here.
+        # A manifest contains the hash of its file, so only a file without a manifest is hashed.
         has_hash = artifact.manifest is not None
         self._content_sha256 = None if has_hash else content_sha256(self._artifact.path)
         self._is_closed = False

@@ -15,8 +15,9 @@ def name_checkpoint(path: Path) -> str:
         path: The file or folder.
 
     Returns:
-        The name of the folder, or the name of the file without all its suffixes of checkpoint files
-        ("model_best" for "model_best.pth.tar") or, if it has none, without its last suffix.
+        For a folder, its name. For a file, its name without the suffixes of checkpoint files:
+        "model_best" for "model_best.pth.tar". If its last suffix is any other, only that suffix is
+        removed.
     """
     if path.is_dir():
         return path.resolve().name

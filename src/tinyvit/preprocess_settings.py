@@ -108,7 +108,7 @@ class MergedSettings:
 
     Attributes:
         settings: Each setting as the first source states it.
-        source_names: The name of the setting -> the name of its source, for each known setting.
+        source_names: Maps the name of each known setting to the name of its source.
         notes: The notes of all sources, and one sentence for each contradiction between them.
     """
 
@@ -254,7 +254,7 @@ def _check_channels(
     )
     if len(numbers) == 3 and all(is_number(number) and 0 <= number <= 255 for number in numbers):
         scaled = ",".join(f"{number / 255:.4g}" for number in numbers)
-        remedy = f"{remedy} (if yours are for pixel values from 0 to 255, these are {scaled})"
+        remedy = f"{remedy}; if yours are for pixel values from 0 to 255, divide by 255: {scaled}"
     raise RequestError(f"{option} {text} is not possible", remedy)
 
 

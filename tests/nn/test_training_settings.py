@@ -375,7 +375,7 @@ def test_the_image_processor_of_hugging_face_is_used(
     [
         (([0.5, 0.5], None, None, None), "--mean 0.5,0.5 is not possible: give one number"),
         (([0.5, 0.5, float("nan")], None, None, None), "--mean"),
-        (([123.675, 116.28, 103.53], None, None, None), r"these are 0\.485,0\.456,0\.406"),
+        (([123.675, 116.28, 103.53], None, None, None), r"divide by 255: 0\.485,0\.456,0\.406"),
         ((None, [0.5, 0.5, 0.0], None, None), "--std 0.5,0.5,0.0 is not possible"),
         ((None, None, 95, None), "--crop-pct 95 is not possible"),
         ((None, None, None, "nearest"), "--interpolation nearest .* bicubic, bilinear, lanczos"),

@@ -105,10 +105,10 @@ class Attention(nn.Module):
             Tokens in the same order and shape, without the residual connection.
         """
         n, heads = self.window_tokens, self.num_heads
-        # The padding is added before the LayerNorm, as in training, but in a folded network after
-        # it. There, the LayerNorm has no scale and shift, so the zeros of the padding stay zeros in
-        # either order. For zeros, it would divide 0 by the square root of its epsilon, which is 0
-        # in float16 on some processors.
+        # In a folded network, the padding is added after the LayerNorm, otherwise before it. The
+        # LayerNorm of a folded network has no scale and shift, so zeros stay zeros in either order.
+        # But it would divide these zeros by the square root of its epsilon, which is 0 in float16
+        # on some processors.
         normalizes_first = bool(grid.padding) and isinstance(self.qkv, SplitProjection)
         x = grid.split(self.norm(x) if normalizes_first else x)
         bias = self.attention_biases.index_select(1, bias_index).reshape(heads, n, n)

@@ -101,5 +101,5 @@ _CONTAINER_TYPES: dict[str, Callable[[list[Any]], Any]] = {
     "builtins.tuple": lambda args: tuple(_copy_list(args)),
     "torch.Size": lambda args: tuple(_copy_list(args)),
 }
-"""Maps the name of a container type to a function that turns the arguments of the type's constructor
-into a plain container. A set becomes a list."""
+"""Maps the name of a container type to a function that makes a plain container from the arguments
+of the type's constructor. A set becomes a list."""
