@@ -123,7 +123,9 @@ def make_source_from_options(
     crop_pct: float | None,
     interpolation: str | None,
 ) -> PreprocessSource:
-    """Make a source of the options of a command that override a checkpoint's preprocessing.
+    """Make a source from the options of a command that override a checkpoint's preprocessing.
+
+    An argument is None if the user did not give the option.
 
     Args:
         mean: Value of --mean.
@@ -132,7 +134,7 @@ def make_source_from_options(
         interpolation: Value of --interpolation.
 
     Returns:
-        A source with the settings, whose name lists the options that were given.
+        A source with these settings. Its name lists the options that the user gave.
 
     Raises:
         RequestError: A value is not possible.
@@ -166,7 +168,7 @@ def merge_sources(sources: Iterable[PreprocessSource]) -> MergedSettings:
         sources: The sources, the most important first.
 
     Returns:
-        The settings.
+        The settings with the names of their sources.
 
     Raises:
         CheckpointError: The first source that states a setting states a value that cannot be used.

@@ -49,7 +49,7 @@ def read_pickle(file: BinaryIO) -> Pickle:
         The content.
 
     Raises:
-        PickleRecordError: The pickle is damaged, or cannot be represented.
+        PickleRecordError: The pickle is damaged, too large, or cannot be represented by records.
         DangerousNameError: The pickle names a function that could run code.
     """
     machine = _Machine()
