@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import get_args
 
 from tinyvit.cli import positive_int
+from tinyvit.image_sizes import Windows
 from tinyvit.progress import make_progress
-from tinyvit.variants import Windows
 
 HELP = "measure the top-1 and top-5 accuracy of a checkpoint in PyTorch, in float32"
 EXAMPLES = """\

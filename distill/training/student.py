@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tinyvit.errors import MissingDependencyError, RequestError
 from tinyvit.files import write_atomically
+from tinyvit.image_sizes import check_size
 from tinyvit.labels import Label, numbered_labels
 from tinyvit.nn.checkpoint import Checkpoint, is_checkpoint_path, load_checkpoint
 from tinyvit.nn.hub import load_released
@@ -23,7 +24,7 @@ from tinyvit.nn.layers import MBConv
 from tinyvit.nn.model import TinyViT
 from tinyvit.plurals import format_count
 from tinyvit.preprocess import Preprocess, timm_preprocess
-from tinyvit.variants import VARIANTS, Variant, check_size, suggest_names
+from tinyvit.variants import VARIANTS, Variant, suggest_names
 
 INITIAL_STD = 0.02
 """Standard deviation of the initial weights of linear layers (microsoft/Cream,
