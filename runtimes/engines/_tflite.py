@@ -86,7 +86,7 @@ def read_checked_model(path: Path) -> bytes:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"
         ) from error
-    # This also refuses a file that is too large.
+    # A file that is too large is refused here too, because its `data` is empty.
     if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
         raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")
     try:
@@ -104,7 +104,7 @@ def _check_model(data: bytes) -> None:
     if len(model.subgraphs) != 1:
         raise ValueError(f"the model has {len(model.subgraphs)} subgraphs instead of one")
     graph = model.subgraphs[0]
-    # The same tables with the schema's numbers as keys instead of names.
+    # The tables of this module, with the schema's numbers as keys instead of names.
     element_bytes = {
         getattr(schema.TensorType, name): size for name, size in _ELEMENT_BYTES.items()
     }

@@ -102,7 +102,12 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
         offset=options,
     )
     # color_space, which is a one-byte field
-    properties = _write_table(builder, _SLOT_COUNTS["ImageProperties"], {}, {0: _COLOR_SPACE_RGB})
+    properties = _write_table(
+        builder,
+        _SLOT_COUNTS["ImageProperties"],
+        offsets={},
+        byte_values={0: _COLOR_SPACE_RGB},
+    )
     content = _write_union(
         builder,
         _SLOT_COUNTS["Content"],
@@ -125,7 +130,9 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
 def _write_logits(builder: Any) -> int:
     """Write the TensorMetadata of the output, and return its offset."""
     about_labels = "Names of the classes, in the order of the logits."
-    file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})  # name, description
+    file_texts = _write_texts(
+        builder, {0: trailer.LABELS_FILE, 1: about_labels}
+    )  # name, description
     # type, which is a one-byte field
     labels = _write_table(
         builder, _SLOT_COUNTS["AssociatedFile"], file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS}

@@ -122,7 +122,8 @@ def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
     from openvino import opset11 as ops
 
     size = preprocess.size
-    if preprocess.crop != "center":
+    is_squash = preprocess.crop != "center"  # "squash" resizes both sides to `size`.
+    if is_squash:
         return make_int64(size, size), make_int64(0, 0)
     resized_size = ops.divide(
         ops.multiply(source_size, make_int64(preprocess.resize)),

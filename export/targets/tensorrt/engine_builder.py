@@ -2,8 +2,8 @@
 
 TensorRT calls a compiled network an engine; in this folder, an engine is such a compiled network.
 
-TensorRT-RTX builds without a GPU and reports the layers only in its log. Classic TensorRT builds on
-a GPU and reports the layers through its engine inspector.
+There are two flavors. TensorRT-RTX builds without a GPU and reports the layers only in its log.
+Classic TensorRT builds on a GPU and reports the layers through its engine inspector.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class EngineLayer:
     Attributes:
         name: TensorRT's name of the layer.
         kind: Kind of kernel, such as "gemm".
-        input_type: Type of the first input, such as "Int8" or "Half".
+        input_type: Type of the first input: "Int8", or TensorRT's words for any other type, such as
+            "Half"; "" if TensorRT lists no type.
         onnx_nodes: Names of the ONNX nodes that the layer computes.
     """
 
@@ -122,7 +123,8 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
 
     Args:
         model: A serialized ONNX model.
-        config: Settings of the build. Its timing cache, if any, is read and updated.
+        config: Settings of the build. The file `config.options.timing_cache`, if one is named, is
+            read and updated.
 
     Returns:
         The engine and its layers.
@@ -148,7 +150,7 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         message = cuda.first_error(trt, log)[:_MAX_MESSAGE_CHARACTERS]
         raise ArtifactError(
             f"{product} cannot build the network ({message})",
-            "use --float16, or another release, or report this",
+            "use --float16, or another release of TensorRT, or report this",
         )
     data = bytes(serialized)
     if options.timing_cache is not None:
@@ -177,7 +179,7 @@ def _make_parse_error(trt: Any, parser: Any, log: Any, product: str) -> Artifact
         message = cuda.first_error(trt, log)
     return ArtifactError(
         f"{product} cannot read the network ({message[:_MAX_MESSAGE_CHARACTERS]})",
-        "report this, or use another release",
+        "report this, or use another release of TensorRT",
     )
 
 
@@ -189,9 +191,9 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
     builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not config.allow_tf32:
         builder_config.clear_flag(trt.BuilderFlag.TF32)
-    if options.compute_capabilities:
-        builder_config.num_compute_capabilities = len(options.compute_capabilities)
-        for i, compute in enumerate(options.compute_capabilities):
+    if options.resolved_compute:
+        builder_config.num_compute_capabilities = len(options.resolved_compute)
+        for i, compute in enumerate(options.resolved_compute):
             capability = getattr(trt.ComputeCapability, f"SM{compute.replace('.', '')}")
             builder_config.set_compute_capability(capability, i)
     if options.version_compatible:
