@@ -185,9 +185,10 @@ def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int
 
 
 def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
-    """Raise ValueError unless each tensor is written exactly once, before it is read.
+    """Raise ValueError if a tensor is read before it is written, or written more than once.
 
-    Inputs of the graph and constants are treated as written at the start.
+    The outputs of the graph must be written, too. Inputs of the graph and constants are treated as
+    written at the start.
     """
     constants = {
         index

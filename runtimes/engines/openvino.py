@@ -155,10 +155,11 @@ def _may_choose_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
 def choose_16_bit_precision(
     device: str, capabilities: Sequence[str], processor_flags: frozenset[str] | None
 ) -> str:
-    """Choose the precision for a float16 file: the fastest one, if the user requests none.
+    """Choose the precision in which a float16 file is fastest.
 
-    With "float16", OpenVINO's CPU plugin uses AVX-512 FP16 on processors that have it, which is
-    slower than float32 (docs/engines.md). Only AMX-FP16 makes float16 as fast as bfloat16.
+    This is for a user who requests no precision. With "float16", OpenVINO's CPU plugin uses AVX-512
+    FP16 on processors that have it, which is slower than float32 (docs/engines.md). Only AMX-FP16
+    makes float16 as fast as bfloat16.
 
     Args:
         device: OpenVINO's name of the device.

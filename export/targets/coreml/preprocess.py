@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ClassifierNetwork(nn.Module):
-    """A network with a softmax after it and, if its caller does not normalize, normalization.
+    """A network with a softmax after it, and normalization before it unless the caller does that.
 
     Core ML's image input supports only one scale for all three channels, so the mean and std of
     each channel are applied by the network itself.

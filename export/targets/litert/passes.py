@@ -132,7 +132,8 @@ def read_pixels_as_quantized(model: Any) -> None:
         image.quantization.scale = np.ones(1, np.float32)
         image.quantization.zeroPoint = np.zeros(1, np.int64)
         operator.opcodeIndex = find_or_add_operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
-        operator.builtinOptionsType, operator.builtinOptions = 0, None
+        # A cast has options (its types), and a dequantization has none.
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
 
 
 def rename_tensors(model: Any, input_name: str, output_name: str) -> None:
