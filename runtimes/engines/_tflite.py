@@ -48,7 +48,7 @@ _MAX_ELEMENTS = 2**31 - 1
 _MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
 
 _ABSENT = -1
-"""Index that an operator has in the place of an optional input that it does not use."""
+"""Index that an operator states for an optional input that it does not use."""
 
 _MIN_SCALE_RATIO, _MAX_SCALE_RATIO = 2.0**-32, 2.0**8
 """XNNPACK's limits for input scale * weight scale / output scale."""

@@ -74,7 +74,7 @@ class Format(Protocol):
             path: Path of a file of this format.
 
         Returns:
-            Paths of existing files; empty if the file needs no other.
+            Paths of existing files; empty if the file needs no other file.
 
         Raises:
             ArtifactError: If a file that is needed is missing.

@@ -124,7 +124,7 @@ def flatten_matmul(editor: GraphEditor, node: Node) -> None:
 def pool_as_image(editor: GraphEditor, node: Node) -> None:
     """Write the mean over tokens as a mean over height and width of an image.
 
-    Requires: a mean of (batch, tokens, channels) over tokens; any other is left as it is.
+    Requires: a mean of (batch, tokens, channels) over tokens; any other mean is left as it is.
     Changes: the operand becomes (batch, channels, tokens, 1).
     Why: XNNPACK supports no other mean.
 
@@ -149,7 +149,7 @@ def gather_bias_by_rows(editor: GraphEditor, node: Node) -> None:
     """Gather attention biases by rows of a window instead of by single entries.
 
     Requires: a gather (heads, window^2) -> (heads, window^4) in the order of `nn/attention.py`; any
-        other is left as it is.
+        other gather is left as it is.
     Changes: the table becomes (heads, window^2, window): entries are gathered along columns at
         export, so that the gather on the device copies rows of `window` entries.
     Why: the portable kernel copies whole rows in 0.45 ms and single entries in 2.47 ms. The table

@@ -72,11 +72,11 @@ class _ConvolutionChain:
 
         tokens, weight = product.input_values()
         convert, scale = (value.get_node() for value in weight.get_node().input_values())
-        values = convert.input_value(0).get_node().data
-        self.rows, channels = values.shape
+        integers = convert.input_value(0).get_node().data
+        self.rows, channels = integers.shape
         image = ops.reshape(tokens, make_constant(1, -1, 1, channels), special_zero=False)
         image = ops.transpose(image, make_constant(0, 3, 1, 2))
-        kernel = ops.convert(ops.constant(values.reshape(self.rows, channels, 1, 1)), "f32")
+        kernel = ops.convert(ops.constant(integers.reshape(self.rows, channels, 1, 1)), "f32")
         kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
         self.last = ops.convolution(
             image, kernel, strides=[1, 1], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
