@@ -132,7 +132,7 @@ def _silence_executorch() -> Iterator[None]:
 def _set_threads(portable_lib: ModuleType, requested_threads: int | None) -> int:
     """Resize the thread pool and return its new size.
 
-    None requests one thread per physical core or, while a file is open, the present size. Raises
+    None requests one thread per physical core or, while a file is open, the current size. Raises
     RequestError if an open file uses the pool with another size, because resizing the pool
     frees memory that the open file points to.
     """

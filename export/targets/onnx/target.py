@@ -24,7 +24,7 @@ class OnnxTarget(Target):
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    # onnxruntime's kernels for int8 activations are ten times slower than those for uint8, and it
+    # onnxruntime's kernels for int8 activations take ten times as long as those for uint8, and it
     # runs a convolution in integers only if the output is quantized too. Attention's matrix
     # products stay float32, because int8 does not make them faster.
     scheme = QuantScheme(activations="uint8", quantized_outputs="convolutions", attention=False)

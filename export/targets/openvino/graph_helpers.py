@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import openvino
 
 Node: TypeAlias = Any
-"""An `openvino.Node`; Any, because OpenVINO's operation sets (opset11, ...) have no type hints."""
+"""An `openvino.Node`. The type is Any, because OpenVINO's operation sets have no type hints."""
 
 
 def is_constant(value: openvino.Output) -> bool:

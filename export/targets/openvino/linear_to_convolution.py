@@ -58,7 +58,7 @@ def _is_quantized_linear_layer(node: openvino.Node) -> bool:
 class _ConvolutionChain:
     """A convolution that replaces a linear layer, and copies of the element-wise nodes after it.
 
-    The copies keep the convolution's layout, so that only the last of them is transposed back.
+    The copies keep the convolution's layout, so that only the end of the chain is transposed back.
 
     Attributes:
         rows: Number of rows of the weight, which is the number of output features of the layer.

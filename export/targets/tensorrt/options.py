@@ -57,7 +57,7 @@ class TensorRtOptions:
         version_compatible: Whether later releases of TensorRT can open the engine, for the flavor
             classic. A later release then needs the "lean runtime", a library of the release that
             built the engine. The engine does not contain this library; the application must load
-            it.
+            the library itself.
 
     Raises:
         RequestError: The flavor cannot do what is requested.
