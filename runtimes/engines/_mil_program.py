@@ -38,7 +38,7 @@ def read_mil_program(path: Path) -> MilProgram:
         path: The .mlpackage folder.
 
     Returns:
-        The operations that compute the logits.
+        The input, the output, and the operations that compute the logits.
 
     Raises:
         ArtifactError: The package is damaged, hostile, or not an image classifier.
