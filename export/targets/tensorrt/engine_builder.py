@@ -35,6 +35,10 @@ _NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 """Pattern of the name of one ONNX node that a layer computes, in the log and in the inspector's
 JSON."""
 
+_PRODUCT_KINDS = ("conv", "correlation", "fusion", "gemm", "matrixmultiply")
+"""Parts of the kinds of layers that multiply matrices: "gemm", "correlation" (a convolution) and
+"runtime_fusion" in TensorRT-RTX, kinds such as "CaskConvolution" in classic TensorRT."""
+
 _MAX_MESSAGE_CHARACTERS = 300
 """Largest number of characters of TensorRT's error message that are shown."""
 
@@ -61,10 +65,12 @@ class EngineLayer:
         """Whether the layer is a matrix product or a convolution.
 
         A layer of the kind "kgen" has a kernel that TensorRT generated, such as fused attention. It
-        is a matrix product only if its name contains "gemm". Layers of all other kinds are counted
-        as matrix products and convolutions.
+        is a matrix product only if its name contains "gemm". Layers that only copy or convert
+        values, such as "Reformat", are of other kinds.
         """
-        return self.kind != "kgen" or "gemm" in self.name
+        if self.kind == "kgen":
+            return "gemm" in self.name
+        return any(part in self.kind.lower() for part in _PRODUCT_KINDS)
 
 
 @dataclass(frozen=True)
