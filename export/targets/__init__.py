@@ -42,7 +42,9 @@ def get_target(name: str) -> Target:
         RequestError: No target has this name; the remedy lists the names.
     """
     names = target_names()
-    for candidate in [name] if name in names else names:
+    # An alias is known only to the target itself, so all targets must be loaded to find one.
+    candidates = [name] if name in names else names
+    for candidate in candidates:
         target: Target = load_plugin(
             sys.modules[__name__], candidate, attribute="TARGET", submodule="target"
         )

@@ -95,7 +95,8 @@ class Target(ABC):
     Attributes:
         name: Name of the target, which is also the name of its folder.
         suffix: Suffix of its files, with the dot.
-        extra: The extra of tinyvit-edge that installs the target's tools.
+        extra: The extra of tinyvit-edge, as in `pip install tinyvit-edge[extra]`, that installs the
+            target's tools.
         tools: Python packages that make the artifact; their versions go into the manifest.
         scheme: Which tensors are quantized for the target's engine, and in which form.
         aliases: Other names that `--target` accepts.
@@ -186,15 +187,15 @@ class Target(ABC):
 
 
 def adapt_input_to_target(spec: TensorSpec, target: Target) -> TensorSpec:
-    """Convert the network's input to the layout that the target's engine takes.
+    """Convert the description of the network's input to the layout that a target takes.
 
     Args:
-        spec: The input of the traced network.
+        spec: Description of the traced network's input.
         target: The target that the artifact is made for.
 
     Returns:
-        The input with the target's layout; unchanged if it has that layout already, or is not
-        float32 (uint8 pixels are NHWC for every target).
+        The description with the target's layout; `spec` itself if it has that layout already, or
+        if the input is not float32 (uint8 pixels are NHWC for every target).
     """
     if spec.layout == target.layout or spec.dtype != "float32":
         return spec

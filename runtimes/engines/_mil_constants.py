@@ -135,7 +135,9 @@ class ConstantReader:
         if sentinel != _BLOB_SENTINEL or _BLOB_DTYPES.get(blob_dtype) != dtype:
             raise ValueError(f"{name} has no {dtype} tensor at byte {blob.offset}")
         expected_bytes = prod(shape) * np.dtype(dtype).itemsize
-        if size_bytes != expected_bytes or start + size_bytes > data.size:
+        if size_bytes != expected_bytes:
+            raise ValueError(f"{name} has a tensor of another shape at byte {blob.offset}")
+        if start + size_bytes > data.size:
             raise ValueError(f"{name} ends before the tensor at byte {blob.offset} does")
         return data[start : start + size_bytes].view(dtype).reshape(shape)
 

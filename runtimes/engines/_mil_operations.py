@@ -140,14 +140,28 @@ def _softmax(operands: Operands) -> Array:
     return result
 
 
+def _read_axes(operands: Operands) -> tuple[int, ...]:
+    """Read the optional parameter "axes"; without it, return all axes of "x"."""
+    axes = operands.get("axes", range(operands["x"].ndim))
+    return tuple(int(axis) for axis in axes)
+
+
 def _layer_norm(operands: Operands) -> Array:
     """Normalize along the axes, then scale by gamma and add beta; iOS15/normalization.py."""
-    inputs, axes = operands["x"], tuple(map(int, operands["axes"]))
+    inputs, axes = operands["x"], _read_axes(operands)
     epsilon = inputs.dtype.type(operands.get("epsilon", 1e-5))
     deviation = inputs - inputs.mean(axes, keepdims=True)
     variance = np.square(deviation).mean(axes, keepdims=True)
     result: Array = deviation / np.sqrt(variance + epsilon)
-    return np.asarray(result * operands.get("gamma", 1) + operands.get("beta", 0))
+    # gamma and beta have only the axes that are normalized. The other axes are added as 1, so that
+    # gamma and beta broadcast.
+    normalized_axes = {axis % inputs.ndim for axis in axes}  # A negative axis counts from the end.
+    shape = [size if axis in normalized_axes else 1 for axis, size in enumerate(inputs.shape)]
+    gamma, beta = (
+        np.reshape(operands[name], shape) if name in operands else default
+        for name, default in (("gamma", 1), ("beta", 0))
+    )
+    return np.asarray(result * gamma + beta)
 
 
 def _gather(operands: Operands) -> Array:
@@ -185,9 +199,8 @@ def _pad(operands: Operands) -> Array:
 
 def _reduce_mean(operands: Operands) -> Array:
     """Average along the axes; iOS15/reduction.py."""
-    axes = tuple(map(int, operands["axes"]))
     keep_axes = bool(operands.get("keep_dims", False))
-    return np.asarray(operands["x"].mean(axes, keepdims=keep_axes))
+    return np.asarray(operands["x"].mean(_read_axes(operands), keepdims=keep_axes))
 
 
 def _relu(operands: Operands) -> Array:

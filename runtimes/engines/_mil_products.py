@@ -84,8 +84,9 @@ def conv(operands: Operands) -> Array:
 
     Args:
         operands: "x", float (batch, channels, height, width); "weight", float (outputs, channels
-            per group, rows, columns); "pad_type"; optionally "pad" (top, bottom, left, right),
-            "strides" (down, across), "groups" (1, or one for each channel) and "bias" (outputs,).
+            per group, rows, columns); optionally "pad_type" (default "valid"), "pad" (top, bottom,
+            left, right; only for "custom", default 0), "strides" (down, across), "groups" (1, or
+            one for each channel) and "bias" (outputs,).
 
     Returns:
         Float (batch, outputs, height, width).
@@ -115,10 +116,15 @@ def _is_depthwise(operands: Operands) -> bool:
     return bool(groups == operands["x"].shape[1] == operands["weight"].shape[0])
 
 
+def _read_pad_type(operands: Operands) -> str:
+    """Read how the convolution is padded; "valid" means not at all."""
+    return str(operands.get("pad_type", "valid"))
+
+
 def _check_conv_kind(operands: Operands) -> None:
     """Raise ArtifactError unless `conv` supports this kind of convolution."""
     rank, groups = operands["x"].ndim, int(operands.get("groups", 1))
-    pad_type, dilations = str(operands["pad_type"]), operands.get("dilations", ())
+    pad_type, dilations = _read_pad_type(operands), operands.get("dilations", ())
     is_supported = (
         rank == 4
         and pad_type in ("custom", "valid")
@@ -137,7 +143,7 @@ def _read_padding_and_strides(operands: Operands) -> tuple[list[int], tuple[int,
 
     Raises ValueError if they are out of range.
     """
-    is_padded = str(operands["pad_type"]) == "custom"
+    is_padded = _read_pad_type(operands) == "custom" and "pad" in operands
     padding = [int(size) for size in operands["pad"]] if is_padded else [0] * 4
     down, across = (int(stride) for stride in operands.get("strides", (1, 1)))
     if min(padding) < 0 or max(padding) > _MAX_PADDING or min(down, across) < 1:
@@ -160,9 +166,9 @@ def _conv_windows(inputs: Array, weight: Array, strides: tuple[int, int]) -> Arr
 
 
 def _depthwise_conv(inputs: Array, weight: Array, strides: tuple[int, int]) -> Array:
-    """Compute a depthwise convolution as a sum over the filter's positions, one channel per filter.
+    """Compute a depthwise convolution, which has one filter for each channel.
 
-    In this way, the windows need not be copied.
+    It is a sum over the positions in the filter, so that the windows need not be copied.
     """
     windows = _conv_windows(inputs, weight, strides)
     rows, columns = weight.shape[2:]

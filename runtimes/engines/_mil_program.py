@@ -38,7 +38,7 @@ def read_mil_program(path: Path) -> MilProgram:
         path: The .mlpackage folder.
 
     Returns:
-        The operations that compute the logits.
+        The input, the output, and the operations that compute the logits.
 
     Raises:
         ArtifactError: The package is damaged, hostile, or not an image classifier.
@@ -64,8 +64,8 @@ def read_signature(description: Any) -> ClassifierSignature:
         Input and output of the classifier.
 
     Raises:
-        ArtifactError: The model does not have exactly one input (an image or float32 array) and one
-            float32 matrix of logits.
+        ArtifactError: The model does not have exactly one input (an RGB image or a float32 array)
+            and one float32 matrix of logits.
     """
     inputs = description.input
     logits = [feature for feature in description.output if _is_logits(feature)]

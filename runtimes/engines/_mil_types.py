@@ -40,8 +40,8 @@ class Operation:
 
     Attributes:
         kind: MIL's name of the operation, such as "conv".
-        inputs: Parameter -> name of the value, for each parameter that an earlier operation
-            computes.
+        inputs: Parameter -> name of the value, for each parameter that is the program's input or
+            the output of an earlier operation.
         constants: Parameter -> value (an array or a string), for each constant parameter.
         output: Name of the one value that the operation computes.
         shape: Shape of the output, as the program declares it.

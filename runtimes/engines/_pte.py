@@ -110,9 +110,10 @@ def read_pte_program(data: bytes) -> PteProgram:
 
 
 def _read_header(data: bytes) -> tuple[int, int]:
-    """Read where the program (the flatbuffer) ends, and where the segments after it end.
+    """Read where the program (the flatbuffer) ends, and where ExecuTorch's part of the file ends.
 
-    Raises ValueError if the file is shorter than that.
+    ExecuTorch's part ends with the last segment, or with the program if there are no segments.
+    Raises ValueError if the file is shorter than that, or if the parts overlap.
     """
     header_bytes, program_end, segments_start = struct.unpack_from(
         "<IQQ", data, _HEADER_FIELDS_OFFSET

@@ -48,7 +48,7 @@ _MAX_ELEMENTS = 2**31 - 1
 _MIN_SCALE, _MAX_SCALE = 1e-30, 1e30
 
 _ABSENT = -1
-"""Index that an operator has in the place of an optional input that it does not use."""
+"""Index that an operator states for an optional input that it does not use."""
 
 _MIN_SCALE_RATIO, _MAX_SCALE_RATIO = 2.0**-32, 2.0**8
 """XNNPACK's limits for input scale * weight scale / output scale."""
@@ -86,7 +86,7 @@ def read_checked_model(path: Path) -> bytes:
         raise ArtifactError(
             f"{path} cannot be read ({error.strerror})", "check the path"
         ) from error
-    # This also refuses a file that is too large.
+    # A file that is too large is refused here too, because its `data` is empty.
     if not data.startswith(_FILE_IDENTIFIER, _FILE_IDENTIFIER_OFFSET):
         raise ArtifactError(f"{path} is not a .tflite file", "give one that tinyvit-export wrote")
     try:
@@ -104,7 +104,7 @@ def _check_model(data: bytes) -> None:
     if len(model.subgraphs) != 1:
         raise ValueError(f"the model has {len(model.subgraphs)} subgraphs instead of one")
     graph = model.subgraphs[0]
-    # The same tables with the schema's numbers as keys instead of names.
+    # The tables of this module, with the schema's numbers as keys instead of names.
     element_bytes = {
         getattr(schema.TensorType, name): size for name, size in _ELEMENT_BYTES.items()
     }
@@ -185,9 +185,10 @@ def _check_quantization(tensor: Any, zero_point_ranges: dict[int, tuple[int, int
 
 
 def _check_data_flow(graph: Any, buffers: list[Any], kind_count: int) -> None:
-    """Raise ValueError unless each tensor is written exactly once, before it is read.
+    """Raise ValueError if a tensor is read before it is written, or written more than once.
 
-    Inputs of the graph and constants are treated as written at the start.
+    The outputs of the graph must be written, too. Inputs of the graph and constants are treated as
+    written at the start.
     """
     constants = {
         index

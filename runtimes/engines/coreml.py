@@ -97,10 +97,10 @@ class _CoreMLRuntime(Runtime):
         if model is None:
             raise closed_error()
         check_batch(batch, self.inputs)
-        value = Image.fromarray(batch[0]) if self._is_image else np.ascontiguousarray(batch)
+        model_input = Image.fromarray(batch[0]) if self._is_image else np.ascontiguousarray(batch)
         try:
             with self._lock:
-                outputs = model.predict({self.inputs[0].name: value})
+                outputs = model.predict({self.inputs[0].name: model_input})
         except (RuntimeError, ValueError, TypeError) as error:
             raise run_error("Core ML", error) from error
         return np.array(outputs[self.outputs[0].name], np.float32)

@@ -95,7 +95,7 @@ def run_once(path: str) -> None:
     """Run a file once on zeros, to find out whether the file crashes the process.
 
     The function is meant to be called in a separate process. It ignores Python exceptions, because
-    opening the file in the main process raises them again.
+    the main process gets them again when it opens and runs the file.
 
     Args:
         path: Path of a .pte file.
@@ -130,9 +130,10 @@ def _silence_executorch() -> Iterator[None]:
 
 
 def _set_threads(portable_lib: ModuleType, requested_threads: int | None) -> int:
-    """Resize the thread pool and return its new size; None requests one thread per physical core.
+    """Resize the thread pool and return its new size.
 
-    Raises RequestError if an open file uses the pool with another size, because resizing the pool
+    None requests one thread per physical core or, while a file is open, the current size. Raises
+    RequestError if an open file uses the pool with another size, because resizing the pool
     frees memory that the open file points to.
     """
     current_threads = int(portable_lib._threadpool_get_thread_count())

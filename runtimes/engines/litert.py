@@ -1,9 +1,9 @@
 """The engine LiteRT (formerly TensorFlow Lite): runs .tflite files on CPUs.
 
 An operator runs in a kernel of the library XNNPACK if there is one, and otherwise in LiteRT's own
-kernel. No delegates (other backends) and no custom operators are loaded. LiteRT's interpreter uses
-the offsets and indices in a file without checking them, so a damaged file could crash the process.
-The whole file is therefore checked first (_tflite.py).
+kernel. No other delegates (libraries that run parts of a network) and no custom operators are
+loaded. LiteRT's interpreter uses the offsets and indices in a file without checking them, so a
+damaged file could crash the process. The whole file is therefore checked first (_tflite.py).
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ _PROVIDERS_BY_DEVICE = {
 """Maps a device to its providers, best first. Their suffix "ExecutionProvider" is left out."""
 
 _PROVIDER_OPTIONS = {"CUDAExecutionProvider": {"use_tf32": "0"}}
-"""TF32 is turned off, because it would give float32 products less than float32 precision."""
+"""Maps a provider to its options. TF32 is turned off, because it would give float32 products less
+than float32 precision."""
 
 _FATAL_MESSAGES_ONLY = 4
 """Value of SessionOptions.log_severity_level with which only fatal errors are logged."""

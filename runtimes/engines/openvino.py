@@ -79,11 +79,11 @@ ENGINE = OpenVINOEngine()
 def shared_core() -> Any:
     """Return the one openvino.Core of this process, which is never freed.
 
-    A child of `os.fork` gets a new one, because the threads of the inherited one do not exist in
-    it.
+    A child process of `os.fork` gets a new Core, because the threads of the inherited Core do not
+    exist in the child.
 
     Freeing several Cores can crash the process. A Core's CPU plugin installs a signal stack for the
-    thread and, when the Core is freed, restores the previous signal stack. If the previous one
+    thread and, when the Core is freed, restores the previous signal stack. If the previous stack
     belonged to a Core that was freed earlier, the next signal with a handler, such as Ctrl-C,
     crashes the process (seen with OpenVINO 2026.4).
 
@@ -100,7 +100,7 @@ def shared_core() -> Any:
 
 
 def _abandon_core(core: Any) -> None:
-    """Replace an inherited Core. This is called in each child that `os.fork` creates."""
+    """Prepare a child of `os.fork` to create its own Core; the inherited one is never freed."""
     keep_forever(core)
     shared_core.cache_clear()
 
@@ -155,10 +155,11 @@ def _may_choose_precision(artifact: Artifact, options: RuntimeOptions) -> bool:
 def choose_16_bit_precision(
     device: str, capabilities: Sequence[str], processor_flags: frozenset[str] | None
 ) -> str:
-    """Choose the precision in which a float16 file is fastest, if the user requests none.
+    """Choose the precision in which a float16 file is fastest.
 
-    With "float16", OpenVINO's CPU plugin uses AVX-512 FP16 on processors that have it, which is
-    slower than float32 (docs/engines.md). Only AMX-FP16 makes float16 as fast as bfloat16.
+    This is for a user who requests no precision. With "float16", OpenVINO's CPU plugin uses AVX-512
+    FP16 on processors that have it, which is slower than float32 (docs/engines.md). Only AMX-FP16
+    makes float16 as fast as bfloat16.
 
     Args:
         device: OpenVINO's name of the device.

@@ -34,7 +34,7 @@ class Format(Protocol):
             head: The first 4096 bytes of the file; b"" for a folder.
 
         Returns:
-            True if it has.
+            Whether the file has this format.
 
         Raises:
             ArtifactError: If the file has the suffix of this format, but its content is damaged.
@@ -74,7 +74,7 @@ class Format(Protocol):
             path: Path of a file of this format.
 
         Returns:
-            Paths of existing files; empty if the file needs no other.
+            Paths of existing files; empty if the file needs no other file.
 
         Raises:
             ArtifactError: If a file that is needed is missing.

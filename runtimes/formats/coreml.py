@@ -168,7 +168,8 @@ def _update_hash_of_message(
 
     The manifest is one of the entries at the path, as in `_find_messages`. The lengths of the
     messages that contain the manifest are not hashed, because they depend on the manifest's length.
-    Braces are hashed in their place, to mark where each of these messages begins and ends.
+    Instead of the lengths, braces are hashed, which mark where each of these messages begins and
+    ends.
     """
     field_number, *remaining_path = field_path
     with memoryview(message) as view:

@@ -17,7 +17,7 @@ from tinyvit.files import update_hash
 from tinyvit.manifest import MANIFEST_KEY, MAX_BYTES
 
 _METADATA_PATH = ["net", "rt_info", MANIFEST_KEY]
-"""The element net/rt_info/tinyvit, which contains all metadata that tinyvit-export writes."""
+"""The element net/rt_info/tinyvit, which contains only the manifest."""
 
 _COMMENT = rb"<!--(?:(?!-->).)*-->"
 """Matches exactly one comment.

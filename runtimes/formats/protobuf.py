@@ -99,7 +99,8 @@ def iterate_fields(data: Buffer) -> Iterator[Field]:
         field = _read_field(data, position, end)
         yield field
         position = field.end
-    raise ValueError(f"it has more than {_MAX_FIELDS} fields")
+    if position < end:
+        raise ValueError(f"it has more than {_MAX_FIELDS} fields")
 
 
 def _read_field(data: Buffer, start: int, end: int) -> Field:

@@ -1,4 +1,4 @@
-"""Formats of files with a ZIP archive at their end, which contains the manifest and class labels.
+"""Formats of files that end with a ZIP archive (the trailer) of the manifest and class labels.
 
 TensorFlow Lite stores its labels in the same way. Engines find their data by offsets from the
 beginning of the file, so they ignore the archive. Any ZIP tool can open the file.
@@ -17,8 +17,8 @@ from pathlib import Path
 from tinyvit.errors import ArtifactError
 from tinyvit.manifest import MAX_BYTES, Manifest
 
-MANIFEST, LABELS = "tinyvit.json", "labels.txt"
-"""Names of the members, that is, the files in the archive."""
+MANIFEST_FILE, LABELS_FILE = "tinyvit.json", "labels.txt"
+"""Names of the two files (members) in the archive."""
 
 _MAX_MEMBERS = 64
 _CHUNK_BYTES = 2**20
@@ -37,8 +37,8 @@ def archive_members(manifest: Manifest) -> dict[str, str]:
         line, as TensorFlow Lite's tools read them.
     """
     return {
-        MANIFEST: manifest.to_json(),
-        LABELS: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels),
+        MANIFEST_FILE: manifest.to_json(),
+        LABELS_FILE: "".join(f"{' '.join(label.name.split())}\n" for label in manifest.labels),
     }
 
 
@@ -90,7 +90,7 @@ class TrailerFormat:
             if archive is None:
                 return []
             # A ZIP archive may contain several members of the same name.
-            infos = [info for info in archive.infolist() if info.filename == MANIFEST]
+            infos = [info for info in archive.infolist() if info.filename == MANIFEST_FILE]
             return [_read_member(archive, info, path).decode("utf-8") for info in infos]
 
     def list_companions(self, path: Path) -> tuple[Path, ...]:
@@ -110,7 +110,7 @@ class TrailerFormat:
                 digest.update(chunk)
                 bytes_left -= len(chunk)
             for info in infos:
-                if archive and info.filename != MANIFEST:
+                if archive and info.filename != MANIFEST_FILE:
                     content = _read_member(archive, info, path)
                     digest.update(info.filename.encode() + b"\0" + content)
 

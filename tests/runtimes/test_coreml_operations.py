@@ -249,6 +249,50 @@ def test_impossible_padding_is_refused(operands: dict[str, Any], message: str) -
         compute_operation(operation, {"x": BATCH, **operands}, np.float32)
 
 
+@pytest.mark.parametrize(
+    ("kind", "operands", "expected"),
+    [
+        ("reduce_mean", {"keep_dims": True}, BATCH.mean(keepdims=True)),
+        ("layer_norm", {"epsilon": np.float32(0)}, (BATCH - BATCH.mean()) / BATCH.std()),
+        (
+            "conv",
+            {"weight": KERNEL},
+            F.conv2d(torch.from_numpy(BATCH), torch.from_numpy(KERNEL)).numpy(),
+        ),
+        (
+            "conv",
+            {"weight": KERNEL, "pad_type": "custom"},
+            F.conv2d(torch.from_numpy(BATCH), torch.from_numpy(KERNEL)).numpy(),
+        ),
+    ],
+)
+def test_optional_parameters_have_the_defaults_of_mil(
+    kind: str, operands: dict[str, Any], expected: Any
+) -> None:
+    """Coremltools writes the defaults into a file, but other tools may leave the parameters out."""
+    operation = Operation(kind, {}, {}, "y", expected.shape, "float32")
+    result = compute_operation(operation, {"x": BATCH, **operands}, np.float32)
+    assert np.abs(result - expected).max() < 1e-5
+
+
+def test_layer_norm_over_an_inner_axis() -> None:
+    """Gamma and beta have one value for each index of the axis that is normalized."""
+    gamma, beta = BIAS[:3], SCALES[:3]
+    channels_last = torch.from_numpy(BATCH).permute(0, 2, 3, 1)
+    expected = F.layer_norm(channels_last, (3,), tensor(gamma), tensor(beta), 1e-3)
+    operands = {"x": BATCH, "axes": [-3], "gamma": gamma, "beta": beta, "epsilon": 1e-3}
+    operation = Operation("layer_norm", {}, {}, "y", BATCH.shape, "float32")
+    result = compute_operation(operation, operands, np.float32)
+    assert np.abs(result - expected.permute(0, 3, 1, 2).numpy()).max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["reduce_mean", "layer_norm"])
+def test_an_axis_that_does_not_exist_is_refused(kind: str) -> None:
+    operation = Operation(kind, {}, {}, "y", BATCH.shape, "float32")
+    with pytest.raises(ArtifactError, match="cannot be computed"):
+        compute_operation(operation, {"x": BATCH, "axes": [4]}, np.float32)
+
+
 def test_a_slice_that_removes_an_axis_is_refused() -> None:
     operation = Operation("slice_by_index", {}, {}, "y", (3, 8, 8), "float32")
     operands = {"x": BATCH, "begin": [0] * 4, "end": [1] * 4, "squeeze_mask": [True] + [False] * 3}

@@ -11,7 +11,7 @@ import pytest
 from tinyvit.errors import ArtifactError
 from tinyvit.runtimes.formats import Format
 from tinyvit.runtimes.formats.sidecar import SidecarFormat, manifest_path
-from tinyvit.runtimes.formats.trailer import MANIFEST, TrailerFormat, add_archive
+from tinyvit.runtimes.formats.trailer import MANIFEST_FILE, TrailerFormat, add_archive
 
 BODY = b"\0\0\0\0TFL3" + bytes(range(256)) * 20
 TRAILER = TrailerFormat("litert", ".tflite", b"TFL3", magic_offset=4)
@@ -28,7 +28,7 @@ def compute_hash(format: Format, path: Path) -> str:
 def file_with_archive(tmp_path: Path) -> Path:
     """A file that ends with an archive of a manifest and labels."""
     path = tmp_path / "a.tflite"
-    path.write_bytes(add_archive(BODY, {MANIFEST: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
+    path.write_bytes(add_archive(BODY, {MANIFEST_FILE: '{"a": 1}', "labels.txt": "cat\ndog\n"}))
     return path
 
 
@@ -61,7 +61,9 @@ def test_the_content_is_everything_but_the_manifest(
     file_with_archive: Path, body: bytes, manifest: str, labels: str, same: bool
 ) -> None:
     before = compute_hash(TRAILER, file_with_archive)
-    file_with_archive.write_bytes(add_archive(body, {MANIFEST: manifest, "labels.txt": labels}))
+    file_with_archive.write_bytes(
+        add_archive(body, {MANIFEST_FILE: manifest, "labels.txt": labels})
+    )
     assert (compute_hash(TRAILER, file_with_archive) == before) is same
 
 
@@ -88,7 +90,7 @@ def test_damaged_archives_are_refused(file_with_archive: Path) -> None:
 def test_hostile_archives_are_refused(file_with_archive: Path) -> None:
     file_with_archive.write_bytes(BODY)
     with zipfile.ZipFile(file_with_archive, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(MANIFEST, "x" * 10_000_000)
+        archive.writestr(MANIFEST_FILE, "x" * 10_000_000)
     with pytest.raises(ArtifactError, match="compressed"):
         TRAILER.read_manifests(file_with_archive)
     file_with_archive.write_bytes(add_archive(BODY, {str(i): "" for i in range(100)}))

@@ -54,6 +54,10 @@ def test_bytes_that_are_not_a_message_are_refused(message: bytes, reason: str) -
         list(iterate_fields(message))
 
 
+def test_the_largest_number_of_fields_is_allowed() -> None:
+    assert len(list(iterate_fields(b"\x08\x01" * 100_000))) == 100_000
+
+
 def test_mapping_a_file(tmp_path: Path) -> None:
     path = tmp_path / "message"
     path.write_bytes(b"\x08\x01")

@@ -78,7 +78,7 @@ def count_int8_products(runtime: Any) -> int:
     from tinyvit.export.targets.tensorrt.engine_builder import parse_inspector_json
 
     tensorrt = cuda.import_tensorrt(cuda.installed_flavor())
-    inspector = runtime._plan_engine.engine.create_engine_inspector()
+    inspector = runtime._loaded_plan.engine.create_engine_inspector()
     report = inspector.get_engine_information(tensorrt.LayerInformationFormat.JSON)
     return sum(
         layer.multiplies_matrices and layer.input_type == "Int8"

@@ -98,7 +98,7 @@ def _make_string(text: str, string_type: Any) -> Any:
 def mark_for_ios16(model: Model_pb2.Model) -> None:
     """Mark a program that was converted for iOS 17 as one for iOS 16.
 
-    Requires: only operations that are encoded the same for both.
+    Requires: only operations that are encoded in the same bytes for both.
     Changes: the version of the specification and the name of the operation set.
     Why: iOS 16 opens programs with 8-bit weights, but coremltools 9.0 converts such programs only
         for iOS 17.

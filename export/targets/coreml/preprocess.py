@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class ClassifierNetwork(nn.Module):
-    """A network with its normalization before it and a softmax after it.
+    """A network with a softmax after it, and normalization before it unless the caller does that.
 
     Core ML's image input supports only one scale for all three channels, so the mean and std of
     each channel are applied by the network itself.
@@ -73,11 +73,11 @@ def trace_classifier(
     preprocess: Preprocess,
     embedded_preprocessing: EmbeddedPreprocessing,
 ) -> ExportedProgram:
-    """Trace a network with normalization before it and a softmax after it.
+    """Trace a network as a `ClassifierNetwork`.
 
     Args:
         program: The traced network.
-        size: Height and width of its input.
+        size: Height and width of the network's input.
         preprocess: The preprocessing that belongs to the network.
         embedded_preprocessing: "host" or "normalize".
 

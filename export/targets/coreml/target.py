@@ -52,6 +52,7 @@ class CoreMlTarget(Target):
     suffix = ".mlpackage"
     extra = "coreml"
     tools = ("torch", "coremltools")
+    # The operations conv and linear of an ML Program take only float biases.
     scheme = QuantScheme(activations="int8", attention=False, biases="float32")
     unsupported: Mapping[Feature, str] = {
         "full": "on the device, Apple's Vision framework resizes and crops"

@@ -116,11 +116,11 @@ def _describe_interface(model: Model_pb2.Model, manifest: Manifest) -> None:
     description.output.add().CopyFrom(logits)
     description.predictedFeatureName = LABEL
     description.predictedProbabilitiesName = LABEL_PROBABILITIES
-    values = "RGB in planes, normalized: less the mean, divided by std"
+    pixel_format = "RGB in planes, normalized: less the mean, divided by std"
     if manifest.embedded_preprocessing == "normalize":
-        values = "RGB; the model subtracts the mean and divides by std"
+        pixel_format = "RGB; the model subtracts the mean and divides by std"
     size = f"{manifest.img_size} x {manifest.img_size}"
-    description.input[0].shortDescription = f"An image of {size} pixels, {values}"
+    description.input[0].shortDescription = f"An image of {size} pixels, {pixel_format}"
 
 
 def write_package(path: Path, model: bytes, weights: bytes) -> None:

@@ -52,8 +52,8 @@ class ExecuTorchTarget(Target):
     # XNNPACK's int8 layers return only int8, so their outputs are quantized too.
     scheme = QuantScheme(activations="int8", quantized_outputs="all", attention=False)
     unsupported: Mapping[Feature, str] = {
-        "float16": "XNNPACK's delegate has no GELU in float16, which would split the network "
-        "into many delegates",
+        "float16": "XNNPACK's delegate has no GELU in float16, so the network would be split into "
+        "many parts",
         "int8-weights": "XNNPACK's delegate takes 8-bit weights only with 8-bit activations",
         "full": "XNNPACK has no antialiased resize, which the preprocessing needs",
     }

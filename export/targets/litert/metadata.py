@@ -101,8 +101,10 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
         kind=_PROCESS_UNIT_NORMALIZATION,
         offset=options,
     )
-    # color_space, which is a one-byte field
-    properties = _write_table(builder, _SLOT_COUNTS["ImageProperties"], {}, {0: _COLOR_SPACE_RGB})
+    color_space = {0: _COLOR_SPACE_RGB}  # This is a one-byte field.
+    properties = _write_table(
+        builder, _SLOT_COUNTS["ImageProperties"], offsets={}, byte_values=color_space
+    )
     content = _write_union(
         builder,
         _SLOT_COUNTS["Content"],
@@ -125,7 +127,8 @@ def _write_image(builder: Any, manifest: Manifest) -> int:
 def _write_logits(builder: Any) -> int:
     """Write the TensorMetadata of the output, and return its offset."""
     about_labels = "Names of the classes, in the order of the logits."
-    file_texts = _write_texts(builder, {0: trailer.LABELS, 1: about_labels})  # name, description
+    # name, description
+    file_texts = _write_texts(builder, {0: trailer.LABELS_FILE, 1: about_labels})
     # type, which is a one-byte field
     labels = _write_table(
         builder, _SLOT_COUNTS["AssociatedFile"], file_texts, {2: _FILE_TYPE_TENSOR_AXIS_LABELS}

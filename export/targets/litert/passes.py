@@ -1,8 +1,8 @@
-"""Passes that express the network in fewer operators, all of which LiteRT's XNNPACK supports.
+"""Passes that replace operators by ones that XNNPACK supports, and that make the file smaller.
 
 XNNPACK is a delegate: a library that runs parts of a network for LiteRT. The first pass,
 `expand_layer_norm`, changes the traced torch graph before it is converted; the others change the
-converted model (see `flatbuffer`). docs/engines.md ("LiteRT") has the gain of each pass.
+converted model (see `flatbuffer`). docs/engines.md ("LiteRT") has measurements.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def compute_gelu_in_float32(model: Any) -> None:
     Requires: nothing.
     Changes: GELU from int8 to int8 becomes dequantize, GELU, quantize.
     Why: XNNPACK does not support int8 GELU. Each GELU would split the network into two parts
-        and run between them in a single-threaded kernel: the int8 demo had 15 parts, and its 14
-        GELUs took 2.0 ms instead of 0.5 ms.
+        and run between them in a single-threaded kernel: the int8 demo model had 15 parts, and its
+        14 GELUs took 2.0 ms instead of 0.5 ms.
 
     Args:
         model: The model to change in place.
@@ -132,7 +132,8 @@ def read_pixels_as_quantized(model: Any) -> None:
         image.quantization.scale = np.ones(1, np.float32)
         image.quantization.zeroPoint = np.zeros(1, np.int64)
         operator.opcodeIndex = find_or_add_operator_code(model, schema.BuiltinOperator.DEQUANTIZE)
-        operator.builtinOptionsType, operator.builtinOptions = 0, None
+        # A cast has options (its types), and a dequantization has none.
+        operator.builtinOptionsType, operator.builtinOptions = schema.BuiltinOptions.NONE, None
 
 
 def rename_tensors(model: Any, input_name: str, output_name: str) -> None:
@@ -185,7 +186,7 @@ def store_constants_as_float16(model: Any, min_bytes: int) -> None:
 
     graph = model.subgraphs[0]
     float32_tensors: dict[int, int] = {}  # index of a float16 constant -> its float32 tensor
-    # The content before it is changed: several tensors may share one buffer.
+    # Read before the loop changes the buffers, because several tensors may share one buffer.
     float32_contents = [buffer.data for buffer in model.buffers]
     dequantizations = []
     for i, tensor in enumerate(list(graph.tensors)):

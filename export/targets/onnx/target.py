@@ -24,7 +24,9 @@ class OnnxTarget(Target):
     suffix = ".onnx"
     extra = "export"
     tools = ("torch", "onnx", "onnx-ir", "onnxscript")
-    # Attention's matrix products stay float32: onnxruntime does not run them faster in int8.
+    # onnxruntime's kernels for int8 activations take ten times as long as those for uint8, and it
+    # runs a convolution in integers only if the output is quantized too. Attention's matrix
+    # products stay float32, because int8 does not make them faster.
     scheme = QuantScheme(activations="uint8", quantized_outputs="convolutions", attention=False)
     unsupported: Mapping[Feature, str] = {
         "float16": "onnxruntime on a CPU is slower in float16 than in float32"

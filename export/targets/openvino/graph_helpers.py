@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import openvino
 
 Node: TypeAlias = Any
-"""An `openvino.Node`. OpenVINO's operation sets have no types."""
+"""An `openvino.Node`. The type is Any, because OpenVINO's operation sets have no type hints."""
 
 
 def is_constant(value: openvino.Output) -> bool:

@@ -1,4 +1,4 @@
-"""A pass that turns linear layers on 8-bit integers into 1 x 1 convolutions."""
+"""A pass that turns linear layers with int8 inputs and weights into 1 x 1 convolutions."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ _LIMIT_FUNCTIONS = {"Maximum": "maximum", "Minimum": "minimum"}
 
 
 def convert_linear_layers_to_convolutions(model: openvino.Model) -> None:
-    """Turn linear layers on 8-bit integers into 1 x 1 convolutions.
+    """Turn linear layers with int8 inputs and weights into 1 x 1 convolutions.
 
     Requires: quantization and dequantization are merged.
     Changes: each linear layer, the product of (tokens, channels) and the transposed weight
         (rows, channels), becomes a convolution over an image (1, channels, tokens, 1), with a
         transpose on each side. A bias, a GELU, limits (Maximum, Minimum) and a FakeQuantize that
         follow the layer are moved in front of the second transpose.
-    Why: without VNNI, OpenVINO's 8-bit convolutions are 2.4 times as fast as its 8-bit matrix
-        products; with VNNI both are the same. The transposes cost nothing, because convolutions
-        keep channels last in memory.
+    Why: on x86 processors without VNNI (instructions for sums of 8-bit products), OpenVINO's 8-bit
+        convolutions are 2.4 times as fast as its 8-bit matrix products; with VNNI, both are equally
+        fast. The transposes cost nothing, because convolutions keep channels last in memory.
 
     Args:
         model: The model to change in place.
@@ -56,7 +56,9 @@ def _is_quantized_linear_layer(node: openvino.Node) -> bool:
 
 
 class _ConvolutionChain:
-    """A convolution that replaces a linear layer, and the element-wise nodes moved after it.
+    """A convolution that replaces a linear layer, and copies of the element-wise nodes after it.
+
+    The copies keep the convolution's layout, so that only the end of the chain is transposed back.
 
     Attributes:
         rows: Number of rows of the weight, which is the number of output features of the layer.
@@ -70,11 +72,11 @@ class _ConvolutionChain:
 
         tokens, weight = product.input_values()
         convert, scale = (value.get_node() for value in weight.get_node().input_values())
-        values = convert.input_value(0).get_node().data
-        self.rows, channels = values.shape
+        integers = convert.input_value(0).get_node().data
+        self.rows, channels = integers.shape
         image = ops.reshape(tokens, make_constant(1, -1, 1, channels), special_zero=False)
         image = ops.transpose(image, make_constant(0, 3, 1, 2))
-        kernel = ops.convert(ops.constant(values.reshape(self.rows, channels, 1, 1)), "f32")
+        kernel = ops.convert(ops.constant(integers.reshape(self.rows, channels, 1, 1)), "f32")
         kernel = ops.multiply(kernel, ops.constant(scale.data.reshape(self.rows, 1, 1, 1)))
         self.last = ops.convolution(
             image, kernel, strides=[1, 1], pads_begin=[0, 0], pads_end=[0, 0], dilations=[1, 1]
@@ -116,7 +118,7 @@ def _find_constant_operand(node: openvino.Node) -> openvino.Node | None:
 
 
 def _move_bias(chain: _ConvolutionChain) -> None:
-    """Append the addition of a bias, one value per row, if it is the next node."""
+    """Append the addition of a bias, one value per row of the weight, if it is the next node."""
     import openvino.opset13 as ops
 
     reader = chain.find_reader()

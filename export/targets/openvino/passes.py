@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import openvino
 
 _NEUTRAL_ELEMENTS = {"Multiply": 1, "Divide": 1, "Add": 0, "Subtract": 0}
-"""Operation -> the second operand that leaves the first unchanged."""
+"""Operation -> the value of its second operand with which the result equals the first operand."""
 
 
 def optimize_graph(model: openvino.Model) -> None:
@@ -104,14 +104,14 @@ def remove_identities(model: openvino.Model) -> None:
         neutral = _NEUTRAL_ELEMENTS.get(node.get_type_name())
         if neutral is None:
             continue
-        value, other = node.input_values()
-        constant = other.get_node()
+        first, second = node.input_values()
+        constant = second.get_node()
         while constant.get_type_name() in ("Convert", "Reshape"):
             constant = constant.input_value(0).get_node()
-        keeps_shape = value.get_partial_shape() == node.output(0).get_partial_shape()
+        keeps_shape = first.get_partial_shape() == node.output(0).get_partial_shape()
         has_constant = constant.get_type_name() == "Constant"
         if has_constant and keeps_shape and (constant.data == neutral).all():
-            node.output(0).replace(value)
+            node.output(0).replace(first)
 
 
 def merge_quantize_dequantize(model: openvino.Model) -> None:
@@ -162,8 +162,8 @@ def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
     """Compute LayerNorm and the FakeQuantize after it over (1, tokens, channels).
 
     Requires: quantization and dequantization are merged.
-    Changes: a reshape on each side of every normalization of (tokens, channels) that only a
-        FakeQuantize reads.
+    Changes: every normalization (MVN) of (tokens, channels) that only a FakeQuantize reads gets a
+        reshape before it, and one after the FakeQuantize.
     Why: with two axes, the CPU plugin does not fuse LayerNorm and FakeQuantize; the reshapes cost
         nothing.
 
@@ -194,10 +194,10 @@ def add_batch_axis_to_layer_norms(model: openvino.Model) -> None:
 
 
 def add_batch_axis_to_attention(model: openvino.Model) -> None:
-    """Compute attention over a single window with shapes (1, heads, tokens, size).
+    """Compute attention over a single window with shapes (1, heads, tokens, channels per head).
 
-    Requires: every transpose of three axes is one of attention, (heads, tokens, size), as in graphs
-        with a fixed batch.
+    Requires: every transpose of three axes is one of attention, (heads, tokens, channels per head),
+        as in graphs with a fixed batch.
     Changes: the axis orders of the transposes, and the reshapes before them.
     Why: with three axes, the CPU plugin does not fuse the transposes. Softmax is over the last axis
         in both forms.
@@ -213,8 +213,8 @@ def add_batch_axis_to_attention(model: openvino.Model) -> None:
         if not is_transpose or len(transpose.get_input_partial_shape(0)) != 3:
             continue
         source, order = (value.get_node() for value in transpose.input_values())
-        # Queries, keys and values come from a Reshape; the results of the products already have
-        # the shape that their operands were given.
+        # Queries, keys and values come from a Reshape, which must add the batch axis. A product of
+        # attention has this axis already, because its operands have it.
         if source.get_type_name() == "Reshape":
             shape = make_constant(1, *source.get_output_shape(0))
             expanded = ops.reshape(source.input_value(0), shape, special_zero=False)

@@ -97,7 +97,7 @@ def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
     if (
         len(parameters) != 1
         or parameters[0].get_element_type() != openvino.Type.f32
-        or not expected.same_scheme(_shape_with_dynamic_batch(parameters[0]))
+        or not expected.same_scheme(_make_batch_dynamic(parameters[0]))
     ):
         raise RequestError(
             f"preprocessing needs a network with one float32 input of (N, 3, {size}, {size}); "
@@ -107,8 +107,8 @@ def _find_network_input(model: openvino.Model, preprocess: Preprocess) -> Any:
     return parameters[0]
 
 
-def _shape_with_dynamic_batch(parameter: Any) -> Any:
-    """Return the shape of an input, with its batch axis replaced by a dynamic one."""
+def _make_batch_dynamic(parameter: Any) -> Any:
+    """Return a copy of the shape of an input, in which the batch axis is dynamic."""
     import openvino
 
     shape = openvino.PartialShape(parameter.get_partial_shape())

@@ -122,7 +122,7 @@ def _find_crop(source_size: Node, preprocess: Preprocess) -> tuple[Node, Node]:
     from openvino import opset11 as ops
 
     size = preprocess.size
-    if preprocess.crop != "center":
+    if preprocess.crop == "squash":  # Both sides are resized to `size`.
         return make_int64(size, size), make_int64(0, 0)
     resized_size = ops.divide(
         ops.multiply(source_size, make_int64(preprocess.resize)),

@@ -59,10 +59,10 @@ class OpenVinoTarget(Target):
 
 
 def _name_operations(model: openvino.Model) -> None:
-    """Number unnamed operations by their position in the model.
+    """Number the operations that have a default name by their position in the model.
 
-    OpenVINO numbers all operations of a process in sequence, so the same model would get other
-    names in each export.
+    In OpenVINO's default name "Multiply_123", the number counts all operations that the process has
+    made, so the same model would get different names in each export.
     """
     for i, operation in enumerate(model.get_ordered_ops()):
         if operation.get_friendly_name().startswith(f"{operation.get_type_name()}_"):

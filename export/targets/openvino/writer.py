@@ -48,10 +48,11 @@ class OpenVinoModel(LoweredModel):
 def make_model_info(manifest: Manifest) -> dict[str, str]:
     """Describe the classifier for OpenVINO's Model API (the package openvino-model-api).
 
-    The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes
-    without a margin, and its filter is bilinear, so its results are close to those of `Preprocess`
-    but not equal. A model that itself resizes (embedded preprocessing "full") receives the image
-    unchanged, so the application must pass RGB.
+    The Model API reads images as BGR and separates list elements by spaces. Its "crop" resizes the
+    shorter side to the input's size, without the margin that `Preprocess` adds and then crops, and
+    its filter is bilinear. Its results are therefore close to those of `Preprocess` but not equal.
+    A model that itself resizes (embedded preprocessing "full") receives the image unchanged, so the
+    application must pass RGB.
 
     Args:
         manifest: The manifest of the artifact.

@@ -1,4 +1,4 @@
-"""The target "ort": one .ort file, for builds of onnxruntime that cannot read ONNX.
+"""The target "ort": one file in ORT format (onnxruntime's own), for builds that cannot read ONNX.
 
 The network is optimized at export, for any processor. A .ort.config file beside it lists the
 operators that a reduced build of onnxruntime needs. On a server or a PC, prefer the .onnx file:

@@ -2,8 +2,8 @@
 
 TensorRT calls a compiled network an engine; in this folder, an engine is such a compiled network.
 
-TensorRT-RTX builds without a GPU and reports the layers only in its log. Classic TensorRT builds on
-a GPU and reports the layers through its engine inspector.
+There are two flavors. TensorRT-RTX builds without a GPU and reports the layers only in its log.
+Classic TensorRT builds on a GPU and reports the layers through its engine inspector.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ _NODE_PATTERN = re.compile(r"\[ONNX Layer: ([^\]]+)\]")
 """Pattern of the name of one ONNX node that a layer computes, in the log and in the inspector's
 JSON."""
 
+_PRODUCT_KINDS = ("conv", "correlation", "fusion", "gemm", "matrixmultiply")
+"""Parts of the kinds of layers that multiply matrices: "gemm", "correlation" (a convolution) and
+"runtime_fusion" in TensorRT-RTX, kinds such as "CaskConvolution" in classic TensorRT."""
+
 _MAX_MESSAGE_CHARACTERS = 300
 """Largest number of characters of TensorRT's error message that are shown."""
 
@@ -46,7 +50,8 @@ class EngineLayer:
     Attributes:
         name: TensorRT's name of the layer.
         kind: Kind of kernel, such as "gemm".
-        input_type: Type of the first input, such as "Int8" or "Half".
+        input_type: Type of the first input: "Int8", or TensorRT's words for any other type, such as
+            "Half"; "" if TensorRT lists no type.
         onnx_nodes: Names of the ONNX nodes that the layer computes.
     """
 
@@ -60,10 +65,12 @@ class EngineLayer:
         """Whether the layer is a matrix product or a convolution.
 
         A layer of the kind "kgen" has a kernel that TensorRT generated, such as fused attention. It
-        is a matrix product only if its name contains "gemm". Layers of all other kinds are counted
-        as matrix products and convolutions.
+        is a matrix product only if its name contains "gemm". Layers that only copy or convert
+        values, such as "Reformat", are of other kinds.
         """
-        return self.kind != "kgen" or "gemm" in self.name
+        if self.kind == "kgen":
+            return "gemm" in self.name
+        return any(part in self.kind.lower() for part in _PRODUCT_KINDS)
 
 
 @dataclass(frozen=True)
@@ -122,7 +129,8 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
 
     Args:
         model: A serialized ONNX model.
-        config: Settings of the build. Its timing cache, if any, is read and updated.
+        config: Settings of the build. The file `config.options.timing_cache`, if one is named, is
+            read and updated.
 
     Returns:
         The engine and its layers.
@@ -148,7 +156,7 @@ def build_engine(model: bytes, config: BuildConfig) -> EnginePlan:
         message = cuda.first_error(trt, log)[:_MAX_MESSAGE_CHARACTERS]
         raise ArtifactError(
             f"{product} cannot build the network ({message})",
-            "use --float16, or another release, or report this",
+            "use --float16, or another release of TensorRT, or report this",
         )
     data = bytes(serialized)
     if options.timing_cache is not None:
@@ -177,7 +185,7 @@ def _make_parse_error(trt: Any, parser: Any, log: Any, product: str) -> Artifact
         message = cuda.first_error(trt, log)
     return ArtifactError(
         f"{product} cannot read the network ({message[:_MAX_MESSAGE_CHARACTERS]})",
-        "report this, or use another release",
+        "report this, or use another release of TensorRT",
     )
 
 
@@ -189,9 +197,9 @@ def _make_builder_config(trt: Any, builder: Any, config: BuildConfig) -> Any:
     builder_config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     if not config.allow_tf32:
         builder_config.clear_flag(trt.BuilderFlag.TF32)
-    if options.compute_capabilities:
-        builder_config.num_compute_capabilities = len(options.compute_capabilities)
-        for i, compute in enumerate(options.compute_capabilities):
+    if options.resolved_compute:
+        builder_config.num_compute_capabilities = len(options.resolved_compute)
+        for i, compute in enumerate(options.resolved_compute):
             capability = getattr(trt.ComputeCapability, f"SM{compute.replace('.', '')}")
             builder_config.set_compute_capability(capability, i)
     if options.version_compatible:

@@ -55,8 +55,9 @@ class TensorRtOptions:
         timing_cache: File with the measurements of earlier builds, for the flavor classic. Builds
             that share it make the same engine.
         version_compatible: Whether later releases of TensorRT can open the engine, for the flavor
-            classic. The engine does not contain the "lean runtime", a library that later releases
-            need to open it.
+            classic. A later release then needs the "lean runtime", a library of the release that
+            built the engine. The engine does not contain this library; the application must load
+            the library itself.
 
     Raises:
         RequestError: The flavor cannot do what is requested.
@@ -110,12 +111,12 @@ class TensorRtOptions:
 
     @property
     def resolved_flavor(self) -> cuda.Flavor:
-        """The flavor, or the installed one if none was named."""
+        """The flavor to build with: `flavor`, or the installed one if that is None."""
         return self.flavor or cuda.installed_flavor()
 
     @property
-    def compute_capabilities(self) -> tuple[str, ...]:
-        """Compute capabilities to build for; empty for the GPU of this machine."""
+    def resolved_compute(self) -> tuple[str, ...]:
+        """The compute capabilities to build for; empty for the GPU of this machine."""
         return self.compute or (RTX_COMPUTE if self.resolved_flavor == "rtx" else ())
 
 

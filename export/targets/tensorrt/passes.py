@@ -1,8 +1,8 @@
 """Passes that prepare the ONNX graph for TensorRT, in a form that other engines can read too.
 
 TensorRT's networks are strongly typed: values that are float32 in the file are computed in float32.
-The passes therefore change the types of floating-point values; the quantization scales are the same
-as for every other target. Each pass changes the model in place.
+The passes therefore change the types of floating-point values. The quantization scales come from
+the same recipe as those of every other target. Each pass changes the model in place.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def dequantize_depthwise_weights(model: ir.Model) -> None:
     Changes: quantized weights of grouped convolutions become the float32 values that they
         represent; the input stays quantized.
     Why: TensorRT-RTX 1.7 pads every channel of integer weights to four, which adds 2.4 MB of zeros
-        for each of the demo's two such layers.
+        for each of the two such layers of the demo model.
 
     Args:
         model: The model to change in place.

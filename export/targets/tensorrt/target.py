@@ -49,8 +49,9 @@ class TensorRtTarget(Target):
 
     name = "tensorrt"
     aliases = ("trt", "engine")
-    # Attention's matrix products stay float16: TensorRT fuses them into one kernel, which quantizes
-    # its result for the next layer. int8 products would gain nothing measurable.
+    # TensorRT takes only float biases. Attention's matrix products stay float16, because TensorRT
+    # fuses them into one kernel, which quantizes its result for the next layer; int8 products would
+    # gain nothing measurable.
     scheme = QuantScheme(activations="int8", biases="float32", attention=False)
     unsupported: Mapping[Feature, str] = {"full": "TensorRT cannot resize as Pillow does"}
     parity_method = "graph"

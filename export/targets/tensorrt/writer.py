@@ -71,7 +71,7 @@ class TensorRtModel(LoweredModel):
         """
         flavor = self.options.resolved_flavor
         count = len(self.plan.find_int8_nodes(self.macs))
-        capabilities = ", ".join(self.options.compute_capabilities)
+        capabilities = ", ".join(self.options.resolved_compute)
         devices = f"compute capability {capabilities}" if capabilities else "this GPU"
         summary = (
             f"{cuda.PRODUCTS[flavor].name} {self.plan.version} plans {count} of {len(self.macs)} "

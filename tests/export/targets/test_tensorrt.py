@@ -370,9 +370,17 @@ def test_layers_are_read_from_the_engine_inspector() -> None:
             "Inputs": [{"Datatype": "Int8"}],
             "Metadata": "[ONNX Layer: add]",
         },
+        {
+            "Name": "Reformatting CopyNode for Input Tensor 0 to fc",
+            "LayerType": "Reformat",
+            "Inputs": [{"Format/Datatype": format_and_type}],
+            "Metadata": "[ONNX Layer: fc]",
+        },
         "only a name",
     ]
     text = json.dumps({"Layers": layers})
     plan = EnginePlan(b"", "10", tuple(parse_inspector_json(text)))
-    assert [layer.input_type for layer in plan.layers] == ["Int8", "Half", "Int8"]
+    assert [layer.input_type for layer in plan.layers] == ["Int8", "Half", "Int8", "Int8"]
+    multiply = [layer.multiplies_matrices for layer in plan.layers]
+    assert multiply == [True, True, False, False]
     assert plan.find_int8_nodes(["conv1", "fc", "add"]) == {"conv1"}
