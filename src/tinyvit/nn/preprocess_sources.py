@@ -7,6 +7,7 @@ scripts of a user's own), `config.json` of timm and Hugging Face, and `preproces
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from tinyvit.nn.setting_keys import (
     find_normalization,
     find_unknown_normalization,
     lower_keys,
-    read_transform_sizes,
 )
 from tinyvit.nn.setting_values import (
     NAMED_NORMALIZATION,
@@ -29,12 +29,11 @@ from tinyvit.nn.setting_values import (
     read_normalization,
     shorten,
 )
+from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
+from tinyvit.nn.transform_lists import BGR_KEYS, find_bgr_problem, read_transforms
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
-
-TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
-"""Keys under which training scripts store their arguments, the most important first."""
 
 _OWN_LAYER = "normalization"
 """Key under which `read_weights` returns the mean and std of a layer inside the model."""
@@ -99,7 +98,9 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
     """
     dicts = list(walk_dicts(metadata))
     order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
-    dicts.sort(key=lambda entry: order.get(entry[0], len(order)))
+    # A file beside the checkpoint, whose name contains a period, comes after the checkpoint.
+    last = len(order)
+    dicts.sort(key=lambda e: last + 1 if e[0].startswith(SETTINGS_FILES) else order.get(e[0], last))
     sources = [_read_dict(path, values) for path, values in dicts]
     return [source for source in sources if source is not None]
 
@@ -191,22 +192,33 @@ def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
         return _read_paper_config(path, values)
     if path.startswith(("DATA", "config.DATA")):
         return None
-    name, sizes = _name_source(path, values), read_transform_sizes(values)
+    name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)
-    if path.rpartition(".")[2].lower() not in _SETTING_CONTAINERS:
+    if path.endswith("data_preprocessor") and not BGR_KEYS & values.keys():
+        values["to_rgb"] = False  # the default of MMEngine's data preprocessors
+    is_container = path.rpartition(".")[2].lower() in _SETTING_CONTAINERS
+    if not is_container and path not in SETTINGS_FILES:
         mean, std = find_normalization(values)
         normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
+        normalization.update({key: values[key] for key in BGR_KEYS if key in values})
         # At the top of a file, the other entries are settings too.
         others = {} if path else {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
         values = {**others, **normalization}
-    source = _read_settings(name, {**sizes, **values})
-    return None if source.is_empty else source
+    source = _read_settings(name, {**transforms.values, **values})
+    source = replace(
+        source,
+        problems={**source.problems, **transforms.problems},
+        notes=(*source.notes, *transforms.notes),
+    )
+    return None if source.is_empty and not source.notes else source
 
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
     """Name a dict in a checkpoint in words."""
     if path == _OWN_LAYER:
         return "the model's own normalization layer"
+    if path.startswith(SETTINGS_FILES):
+        return path
     if {"mean", "std", "crop_pct", "interpolation"} <= values.keys() and path == "args":
         return "the arguments of timm's train.py in the checkpoint"
     if {"val_crop_size", "val_resize_size"} <= values.keys():
@@ -223,7 +235,10 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
         mean, std = NAMED_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
+    bgr_problem = find_bgr_problem(values) if mean is not None else ""
     try:
+        if bgr_problem:
+            raise ValueError(bgr_problem)
         normalization = read_normalization(mean, std)
         settings.update(mean=normalization.mean, std=normalization.std)
         if normalization.is_scaled:

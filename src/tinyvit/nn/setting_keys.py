@@ -1,4 +1,4 @@
-"""Names under which training scripts store the normalization and the crop of their images.
+"""Names under which training scripts store the normalization of their images.
 
 All keys are compared in lower case, because configurations of yacs write them in upper case.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import find_first, is_vector, read_image_side
+from tinyvit.nn.setting_values import find_first, is_vector
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
 MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
@@ -23,8 +23,6 @@ STATS_KEY = "stats"
 
 NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS, STATS_KEY))
 
-_TRANSFORM_NAME_KEYS = ("name", "type", "class_name", "_target_", "transform")
-_TRANSFORM_SIZE_KEYS = ("size", "img_size", "scale", "crop_size", "height")
 _MAX_ENTRIES = 2000
 """Limit of the entries that are read from a dict of an untrusted file."""
 
@@ -72,41 +70,3 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
         and any(word in str(key).lower() for word in ("mean", "std"))
         and is_vector(value)
     }
-
-
-def read_transform_sizes(values: Mapping[str, Any]) -> dict[str, int]:
-    """Read the sizes of Resize and CenterCrop in a dict with a list of transforms.
-
-    Args:
-        values: The dict, such as `{"val_transforms": [{"name": "Resize", "size": 256}, ...]}`.
-
-    Returns:
-        "resize" and "crop" in pixels; {} unless a list has both.
-    """
-    for key, value in islice(values.items(), _MAX_ENTRIES):
-        if isinstance(value, (list, tuple)) and "train" not in str(key).lower():
-            sizes = _read_transforms(value)
-            if sizes.keys() == {"resize", "crop"}:
-                return sizes
-    return {}
-
-
-def _read_transforms(transforms: list[Any] | tuple[Any, ...]) -> dict[str, int]:
-    """Return the sizes of Resize ("resize") and CenterCrop ("crop") in a list of transforms."""
-    sizes: dict[str, int] = {}
-    for transform in transforms[:64]:
-        if not isinstance(transform, Mapping):
-            continue
-        name = find_first(transform, _TRANSFORM_NAME_KEYS)
-        size = find_first(transform, _TRANSFORM_SIZE_KEYS)
-        if name is None and len(transform) == 1:
-            name, size = next(iter(transform.items()))
-            if isinstance(size, Mapping):
-                size = find_first(size, _TRANSFORM_SIZE_KEYS) or size
-        kind = {"resize": "resize", "centercrop": "crop"}.get(
-            str(name)[:200].rpartition(".")[2].lower().replace("_", "")
-        )
-        side = read_image_side(size)
-        if kind is not None and side is not None:
-            sizes[kind] = side
-    return sizes
