@@ -222,6 +222,13 @@ def load_checkpoint(
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
+    if architecture.num_classes == 1:
+        raise CheckpointError(
+            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
+            " artifacts are the softmax of one output for each class",
+            "give the classifier two outputs, which are equivalent: a first row of zeros in its"
+            " weight and its bias, for the negative class",
+        )
     if reads_config:
         weights = _with_settings_beside(weights, architecture.variant, path)
     else:

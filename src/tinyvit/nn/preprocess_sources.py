@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.paper_settings import read_paper_config
 from tinyvit.nn.setting_keys import (
     NORMALIZATION_KEYS,
     find_normalization,
@@ -58,6 +59,7 @@ _SETTING_CONTAINERS = frozenset(
         "normalize",
         "preprocess",
         "preprocessing",
+        "preprocessor_config",
         "pretrained_cfg",
         "test_transform",
         "test_transforms",
@@ -73,14 +75,6 @@ three channels count, because other entries of these names can mean anything."""
 
 _MAX_UNKNOWN = 4
 """Largest number of entries in the note about entries that are not used."""
-
-_PAPER_NORMALIZATION = {
-    "default": NAMED_NORMALIZATION["imagenet"],
-    "inception": NAMED_NORMALIZATION["inception"],
-    "clip": NAMED_NORMALIZATION["clip"],
-}
-"""Mean and standard deviation for each value of DATA.MEAN_AND_STD_TYPE (microsoft/Cream,
-TinyViT/data/build.py)."""
 
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 _MAX_CONFIG_BYTES = 2**20
@@ -122,14 +116,14 @@ def explain_unknown_normalization(
         f"{f'{path}.' if path else ''}{key} {shorten(value)}"
         for path, values in walk_dicts(metadata)
         for key, value in find_unknown_normalization(values).items()
-        if list(value) not in used
+        if value is False or list(value) not in used
     ]
     if not unknown:
         return ()
     more = ", ..." if len(unknown) > _MAX_UNKNOWN else ""
     return (
-        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may be the"
-        " mean or the standard deviation of the images (--mean and --std to use them)",
+        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may"
+        " state how images are normalized (--mean and --std to use it)",
     )
 
 
@@ -189,11 +183,18 @@ def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
 def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
     """Read a dict in a checkpoint; None if it states nothing about the preprocessing."""
     if isinstance(values.get("DATA"), Mapping):
-        return _read_paper_config(path, values)
+        mean, std = find_normalization(lower_keys(values["DATA"]))
+        if "MEAN_AND_STD_TYPE" in values["DATA"] or not is_vector(mean) or not is_vector(std):
+            return read_paper_config(path, values)
+        # Other programs name this dict DATA, too, and write the numbers into it.
+        prefix = f"{path}." if path else ""
+        return _read_settings(f"{prefix}DATA in the checkpoint", values["DATA"])
     if path.startswith(("DATA", "config.DATA")):
         return None
     name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)
+    if "image_mean" in values and {"resample", "do_resize"} & values.keys():
+        values = {**values, **_translate_image_processor(values)}
     if path.endswith("data_preprocessor") and not BGR_KEYS & values.keys():
         values["to_rgb"] = False  # the default of MMEngine's data preprocessors
     is_container = path.rpartition(".")[2].lower() in _SETTING_CONTAINERS
@@ -284,33 +285,3 @@ def _read_sizes(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
         return crop, resize
     size = read_image_side(find_first(values, _SIZE_KEYS))
     return size, read_image_side(find_first(values, _RESIZE_KEYS))
-
-
-def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource:
-    """Read a config of the paper's code or of Swin (TinyViT/data/build.py)."""
-    data, test = config["DATA"], config.get("TEST")
-    settings: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    kind = data.get("MEAN_AND_STD_TYPE", "default")
-    mean, std = find_normalization(lower_keys(data))
-    if "MEAN_AND_STD_TYPE" not in data and is_vector(mean) and is_vector(std):
-        # Other programs name this dict DATA, too, and write the numbers into it.
-        return _read_settings(f"{path + '.' if path else ''}DATA in the checkpoint", data)
-    if isinstance(kind, str) and kind in _PAPER_NORMALIZATION:
-        settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
-    else:
-        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {shorten(kind)}"))
-    interpolation = data.get("INTERPOLATION")
-    if interpolation == "hamming":
-        problems["interpolation"] = "DATA.INTERPOLATION 'hamming', which artifacts do not offer"
-    elif interpolation is not None:
-        # The paper's code resizes with a bilinear filter for every other value.
-        known = interpolation in ("bicubic", "lanczos")
-        settings["interpolation"] = interpolation if known else "bilinear"
-    crops = test.get("CROP") if isinstance(test, Mapping) else None
-    if isinstance(crops, bool):
-        settings["crop"] = "center" if crops else "squash"
-        # For a crop, the paper's code resizes the shorter side to 256/224 of the image size.
-        settings["crop_pct"] = 224 / 256 if crops else 1.0
-    name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
-    return PreprocessSource(name, PreprocessSettings(**settings), problems)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import find_first, is_vector
+from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
 MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
@@ -18,10 +18,13 @@ MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
 STD_KEYS = tuple(f"{prefix}std" for prefix in _PREFIXES)
 """Keys of the standard deviation of each channel, the most important first."""
 
-STATS_KEY = "stats"
-"""Key of a pair of a mean and a standard deviation, as in fastai."""
+STATS_KEYS = ("stats", "normalize", "normalization", "norm", "norm_stats", "mean_std")
+"""Keys of a pair of a mean and a standard deviation, as in fastai, or of their name."""
 
-NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS, STATS_KEY))
+NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS))
+
+_SWITCH_KEYS = ("normalize", "do_normalize", "normalization", "use_normalization")
+"""Keys that tell whether images are normalized."""
 
 _MAX_ENTRIES = 2000
 """Limit of the entries that are read from a dict of an untrusted file."""
@@ -31,8 +34,15 @@ def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dict with its keys in lower case; a key that is in lower case already wins.
 
     Args:
-        values: The dict.
+        values: The dict. A value may be in a dict with a description, as W&B writes settings:
+            {"desc": None, "value": 0.5}.
     """
+    values = {
+        key: value["value"]
+        if isinstance(value, Mapping) and {"value"} <= value.keys() <= {"desc", "value"}
+        else value
+        for key, value in values.items()
+    }
     lowered = {str(key).lower(): value for key, value in values.items()}
     return {**lowered, **{key: value for key, value in values.items() if key in lowered}}
 
@@ -47,11 +57,15 @@ def find_normalization(values: Mapping[str, Any]) -> tuple[Any, Any]:
         Both values as they are in the dict; None for one that is missing.
     """
     mean, std = find_first(values, MEAN_KEYS), find_first(values, STD_KEYS)
-    stats = values.get(STATS_KEY)
-    if mean is not None or std is not None or not isinstance(stats, (list, tuple)):
+    if mean is not None or std is not None:
         return mean, std
-    is_pair = len(stats) == 2 and all(map(is_vector, stats))
-    return (stats[0], stats[1]) if is_pair else (None, None)
+    for key in STATS_KEYS:
+        stats = values.get(key)
+        if isinstance(stats, str) and stats.lower() in NAMED_NORMALIZATION:
+            return NAMED_NORMALIZATION[stats.lower()]
+        if isinstance(stats, (list, tuple)) and len(stats) == 2 and all(map(is_vector, stats)):
+            return stats[0], stats[1]
+    return None, None
 
 
 def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,12 +75,18 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
         values: The dict, with keys as they are in the file.
 
     Returns:
-        The entries with three numbers whose keys contain "mean" or "std".
+        The entries with three numbers whose keys contain "mean" or "std", and those that turn the
+        normalization off.
     """
     return {
         str(key): value
         for key, value in islice(values.items(), _MAX_ENTRIES)
-        if str(key).lower() not in NORMALIZATION_KEYS
-        and any(word in str(key).lower() for word in ("mean", "std"))
-        and is_vector(value)
+        if _is_unknown_vector(str(key).lower(), value)
+        or (value is False and str(key).lower() in _SWITCH_KEYS)
     }
+
+
+def _is_unknown_vector(key: str, value: Any) -> bool:
+    """Return whether an entry may be a mean or a standard deviation with an unknown key."""
+    is_known = key in NORMALIZATION_KEYS
+    return not is_known and ("mean" in key or "std" in key) and is_vector(value)

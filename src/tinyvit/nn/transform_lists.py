@@ -12,7 +12,13 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import find_first, is_vector, read_image_side, shorten
+from tinyvit.nn.setting_values import (
+    find_first,
+    is_vector,
+    read_image_side,
+    read_normalization,
+    shorten,
+)
 from tinyvit.nn.settings_text import CLASS_KEY, parse_call
 from tinyvit.preprocess_settings import is_number
 
@@ -256,10 +262,18 @@ def _read_normalization(transforms: Sequence[_Transform]) -> Transforms:
         return Transforms()
     problem = find_bgr_problem(arguments)
     largest = arguments.get("max_pixel_value")  # of albumentations
-    if largest not in (None, 255, 255.0) and max(*mean, *std) <= 1:
+    if largest not in (None, 255) and not _is_for_255(mean, std):
         problem = f"mean and std with max_pixel_value {shorten(largest)}, which is not 255"
     values = {"mean": mean, "std": std}
     return Transforms(problems=dict.fromkeys(values, problem)) if problem else Transforms(values)
+
+
+def _is_for_255(mean: Any, std: Any) -> bool:
+    """Return whether a mean and a standard deviation are for pixel values from 0 to 255."""
+    try:
+        return read_normalization(mean, std).is_scaled
+    except ValueError:
+        return False
 
 
 def find_bgr_problem(arguments: Mapping[str, Any]) -> str:
