@@ -11,8 +11,9 @@ from tinyvit.export.config import MAX_BATCH, ExportConfig
 from tinyvit.export.int8_arguments import add_int8_arguments, quantization_from_arguments
 from tinyvit.export.targets import TargetOption, get_target, target_names
 from tinyvit.export.tracing import DEFAULT_OPSET, IR_VERSIONS
+from tinyvit.image_sizes import Windows
 from tinyvit.preprocess import FILTER_NAMES
-from tinyvit.variants import DEFAULT_MODEL, Windows
+from tinyvit.variants import DEFAULT_MODEL
 
 _EXAMPLES = """\
   tinyvit-export --model demo --target onnx
@@ -181,8 +182,8 @@ def _add_preprocess_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that replace the preprocessing of the training."""
     group = parser.add_argument_group(
         "preprocessing",
-        "How an image becomes the input. By default as in the training: the checkpoint's own "
-        "arguments, config.json beside it, or the defaults of timm or of the paper's code.",
+        "How an image becomes the input. The defaults are the settings of the training: those in "
+        "the checkpoint, in config.json beside it, or the defaults of timm or of the paper's code.",
     )
     group.add_argument(
         "--mean",

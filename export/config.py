@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, get_args
 
 from tinyvit.errors import RequestError
 from tinyvit.export.tracing import DEFAULT_OPSET, check_opset
+from tinyvit.image_sizes import Windows, check_size, check_windows
 from tinyvit.labels import LabelNames
 from tinyvit.manifest import EmbeddedPreprocessing, Precision
-from tinyvit.preprocess_settings import PreprocessSource, make_settings_from_options
-from tinyvit.variants import Windows, check_size, check_windows
+from tinyvit.preprocess_settings import PreprocessSource, make_source_from_options
 
 if TYPE_CHECKING:
     from tinyvit.quant.quantizer import QuantizationConfig
@@ -49,8 +49,8 @@ class ExportConfig:
         crop_pct: Side of the input divided by the length to which the image is resized, instead of
             the training's crop. The center is cropped.
         interpolation: "bicubic", "bilinear" or "lanczos", instead of the training's.
-        labels: A file of labels; the names in the order of the logits; or a dict of indices and
-            names. None keeps the checkpoint's own labels.
+        labels: A file of labels; the names in the order of the logits; or a dict from indices to
+            names or from names to indices. None keeps the checkpoint's own labels.
         output: For one target, a file, an existing folder, or a new folder if the path ends with
             "/". For several targets, a folder. None for the current folder. Files in a folder are
             named after the model.
@@ -95,14 +95,15 @@ class ExportConfig:
         Raises:
             RequestError: A value is not possible.
         """
-        source = make_settings_from_options(self.mean, self.std, self.crop_pct, self.interpolation)
+        source = make_source_from_options(self.mean, self.std, self.crop_pct, self.interpolation)
         return None if source.is_empty else source
 
     def validate(self) -> None:
-        """Check every option that can be checked without reading a file.
+        """Check all options as far as possible without reading images and weights.
 
         Raises:
-            RequestError: An option has an impossible value, or two options contradict each other.
+            RequestError: An option has an impossible value, two options contradict each other, or
+                a file for quantization does not exist or cannot be used.
         """
         self._validate_source()
         self._validate_input()
@@ -131,10 +132,11 @@ class ExportConfig:
 
     def _validate_input(self) -> None:
         """Check the options that determine the shape and the type of the artifact's input."""
-        stages = get_args(EmbeddedPreprocessing)
-        if self.preprocess not in stages:
+        allowed = get_args(EmbeddedPreprocessing)
+        if self.preprocess not in allowed:
             raise RequestError(
-                f"--preprocess {self.preprocess} is not possible", f"use one of {', '.join(stages)}"
+                f"--preprocess {self.preprocess} is not possible",
+                f"use one of {', '.join(allowed)}",
             )
         if self.batch is not None and not (
             isinstance(self.batch, int) and 1 <= self.batch <= MAX_BATCH
