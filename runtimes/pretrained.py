@@ -95,4 +95,7 @@ def _run_export(model: str, path: Path) -> None:
     )
     if process.returncode != 0:
         lines = process.stderr.strip().splitlines() or [f"exit code {process.returncode}"]
-        raise CheckpointError(f"{model} cannot be exported", lines[-1].removeprefix("error: "))
+        reason = lines[-1].removeprefix("error: ")
+        if "--checkpoint FILE" in reason:
+            reason += ", then open the exported file with Classifier(PATH)"
+        raise CheckpointError(f"{model} cannot be exported", reason)

@@ -97,8 +97,14 @@ class ReopeningRuntime(Runtime):
         return self._runtime
 
     def _open_again(self) -> Runtime:
-        """Open the file again; raise ArtifactError if another file has replaced it."""
+        """Open the file again; raise ArtifactError if it was removed or replaced."""
         path = self._artifact.path
+        if not path.exists():
+            raise ArtifactError(
+                f"{path} cannot be read: it was removed after it was opened, and a copy or another"
+                " process opens it again",
+                "keep the file, at this path on every machine that takes a copy of the Classifier",
+            )
         artifact = read_artifact(path)
         is_unchanged = artifact.manifest == self._artifact.manifest and (
             artifact.manifest is not None or content_sha256(path) == self._content_sha256

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -47,7 +48,7 @@ class Teacher:
             deviation and size are used, because views replace resizing and cropping.
         compute_logits: Function that takes normalized images, float32 (B, 3, S, S), and returns
             logits, float32 (B, num_classes).
-        accepts_any_size: Whether the teacher runs at sizes other than `preprocess.size`.
+        has_fixed_size: Whether it is known that the teacher only runs at `preprocess.size`.
     """
 
     name: str
@@ -56,12 +57,26 @@ class Teacher:
     labels: tuple[Label, ...] | None
     preprocess: Preprocess
     compute_logits: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]]
-    accepts_any_size: bool
+    has_fixed_size: bool
 
     @property
     def info(self) -> TeacherInfo:
         """The teacher's entry in the header of a store."""
         return TeacherInfo(self.name, self.sha256)
+
+    def accepts_size(self, size: int) -> bool:
+        """Return whether the teacher runs at an image size, which is tried if it is not known.
+
+        Args:
+            size: Width and height of the images in pixels.
+        """
+        if size == self.preprocess.size or self.has_fixed_size:
+            return size == self.preprocess.size
+        try:
+            logits = self.compute_logits(np.zeros((1, 3, size, size), np.float32))
+        except Exception:  # a user's module may raise any exception
+            return False
+        return logits.shape == (1, self.num_classes)
 
     def predict_probabilities(self, pixels: Pixels) -> npt.NDArray[np.float64]:
         """Compute the class probabilities of views.
@@ -86,14 +101,14 @@ class ModuleDescription:
         sha256: Hex SHA-256 of the weights or file.
         labels: One label for each class; None if they are not known.
         preprocess: The preprocessing that the module was trained with.
-        accepts_any_size: Whether the module runs at sizes other than `preprocess.size`.
+        has_fixed_size: Whether it is known that the module only runs at `preprocess.size`.
     """
 
     name: str
     sha256: str
     labels: tuple[Label, ...] | None
     preprocess: Preprocess
-    accepts_any_size: bool
+    has_fixed_size: bool
 
 
 def make_module_teacher(
@@ -140,7 +155,7 @@ def make_module_teacher(
         labels=labels or imagenet_labels(num_classes),
         preprocess=preprocess,
         compute_logits=compute_logits,
-        accepts_any_size=description.accepts_any_size,
+        has_fixed_size=description.has_fixed_size,
     )
 
 
@@ -176,10 +191,10 @@ def open_timm_teacher(timm_name: str, name: str, device: ComputeDevice) -> Teach
     )
     description = ModuleDescription(
         name=name,
-        sha256=_hash_weights(module),
+        sha256=hash_weights(module),
         labels=None,
         preprocess=preprocess,
-        accepts_any_size=True,
+        has_fixed_size=False,
     )
     return make_module_teacher(module, description, device)
 
@@ -212,10 +227,10 @@ def open_function_teacher(name: str, device: ComputeDevice) -> Teacher:
             preprocess = timm_preprocess(DEFAULT_SIZE)
         description = ModuleDescription(
             name=name,
-            sha256=_hash_weights(module),
+            sha256=hash_weights(module),
             labels=getattr(module, "labels", None),
             preprocess=preprocess,
-            accepts_any_size=True,
+            has_fixed_size=False,
         )
         return make_module_teacher(module.eval(), description, device)
     except RequestError:
@@ -246,11 +261,19 @@ def _import_python(module_name: str) -> ModuleType:
     """Import a Python file by its path, or a module by its dotted name."""
     if not module_name.endswith(".py"):
         return importlib.import_module(module_name)
-    spec = importlib.util.spec_from_file_location(Path(module_name).stem, module_name)
-    if spec is None or spec.loader is None or not Path(module_name).is_file():
+    path = Path(module_name).absolute()
+    # The name differs from those of installed modules, whatever the file is called.
+    spec = importlib.util.spec_from_file_location(f"_teacher_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
         raise RequestError(f"{module_name} is not a Python file", "use FILE.py:FUNCTION")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    # Dataclasses and pickle look up the modules of classes in sys.modules, also later.
+    sys.modules[spec.name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[spec.name]
+        raise
     return module
 
 
@@ -260,10 +283,19 @@ def _describe_output(output: object) -> str:
     return f"an object of type {type(output).__name__}"
 
 
-def _hash_weights(module: nn.Module) -> str:
-    """Return the hex SHA-256 of all names and values of a module's state dict."""
+def hash_weights(module: nn.Module) -> str:
+    """Compute a hash of the names and values in a module's state dict.
+
+    Args:
+        module: The module.
+
+    Returns:
+        The hex SHA-256 of each name in UTF-8, followed by the bytes of its values.
+    """
     digest = hashlib.sha256()
     for name, value in module.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().view(-1).numpy().tobytes())
+        # NumPy has no bfloat16, so the bytes of each tensor are hashed.
+        flat = value.detach().cpu().contiguous().view(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

@@ -59,7 +59,7 @@ def open_teachers(
             )
     view_size = size or first_teacher.preprocess.size
     for teacher in teachers:
-        if teacher.preprocess.size != view_size and not teacher.accepts_any_size:
+        if not teacher.accepts_size(view_size):
             raise RequestError(
                 f"{teacher.name} runs at {teacher.preprocess.size} pixels, not {view_size}",
                 f"use --img-size {teacher.preprocess.size}",
@@ -109,7 +109,7 @@ def _open_checkpoint(
         sha256=checkpoint.sha256,
         labels=checkpoint.labels,
         preprocess=checkpoint.preprocess,
-        accepts_any_size=False,
+        has_fixed_size=True,
     )
     return module_teachers.make_module_teacher(checkpoint.build(), description, device)
 
@@ -137,5 +137,5 @@ def _open_artifact(path: Path) -> Teacher:
         labels=manifest.labels,
         preprocess=manifest.preprocess,
         compute_logits=compute_logits,
-        accepts_any_size=False,
+        has_fixed_size=True,
     )

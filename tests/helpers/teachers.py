@@ -5,6 +5,8 @@ Unless stated otherwise, a module maps images (B, 3, H, W) of any size to logits
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import nn
 
@@ -56,6 +58,39 @@ def two_outputs() -> nn.Module:
 def fixed_size() -> nn.Module:
     """Make a teacher that accepts only images of 32 x 32 pixels."""
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 3))
+
+
+def only_224() -> nn.Module:
+    """Make a teacher that accepts only images of 224 x 224 pixels, the size of the default."""
+    return nn.Sequential(nn.AvgPool2d(32), nn.Flatten(), nn.Linear(3 * 7 * 7, 3))
+
+
+@dataclass
+class Settings:
+    """Settings of `with_settings`; dataclasses need the module of this file in sys.modules."""
+
+    classes: int = 3
+    sizes: list[int] = field(default_factory=lambda: [4, 4])
+
+
+def with_settings() -> nn.Module:
+    """Make a teacher in bfloat16 with settings from a dataclass."""
+    settings = Settings()
+    torch.manual_seed(1)
+    return nn.Sequential(
+        Bfloat16(),
+        nn.AdaptiveAvgPool2d(settings.sizes[0]),
+        nn.Flatten(),
+        nn.Linear(48, settings.classes, dtype=torch.bfloat16),
+    )
+
+
+class Bfloat16(nn.Module):
+    """Converts images to bfloat16."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Convert images (B, 3, H, W)."""
+        return x.bfloat16()
 
 
 def wrong_labels() -> nn.Module:

@@ -46,6 +46,20 @@ def test_any_number_of_classes_is_read(state: State, save: Save) -> None:
     assert len(loaded.sha256) == 64
 
 
+def test_a_classifier_with_one_output_is_refused(state: State, save: Save) -> None:
+    """Its only probability would always be 1."""
+    head = {key: value[:1] for key, value in state.items() if key.startswith("head.fc")}
+    message = refusal(save({**state, **head}))
+    assert "has one output (for a sigmoid)" in message
+    assert "give the classifier two outputs" in message
+
+
+def test_integer_weights_are_refused(state: State, save: Save) -> None:
+    weight = torch.ones(7, 320, dtype=torch.int8)
+    message = refusal(save({**state, "head.fc.weight": weight}))
+    assert "contains weights that are integers (head.fc.weight)" in message
+
+
 def test_training_checkpoint_gives_its_averaged_weights(state: State, save: Save) -> None:
     averaged = {
         f"module.{key}": value + 1 if value.is_floating_point() else value

@@ -54,6 +54,32 @@ def test_a_classifier_outside_of_the_network(save: Save) -> None:
     assert "the classifier is fc.1" in weights.notes[0]
 
 
+@pytest.mark.parametrize("key", ["linear", "head", "fc", "classifier.0"])
+def test_a_classifier_in_a_dict_beside_the_network(save: Save, key: str) -> None:
+    state = make_state()
+    name, _, inside = key.partition(".")
+    prefix = f"{inside}." if inside else ""
+    head = {
+        f"{prefix}weight": state["head.fc.weight"],
+        f"{prefix}bias": state["head.fc.bias"],
+    }
+    content = {"backbone": without_classifier(state), name: head, "loss": {"weight": torch.ones(7)}}
+    weights = read_weights(save({"best": content}))
+    check_tensors(weights, state)
+    assert weights.ignored == ("1 tensor of other modules (loss.weight)",)
+    assert f"the classifier is {key}, which the file has outside" in weights.notes[0]
+
+
+def test_classifiers_in_dicts_that_cannot_be_used_are_named(save: Save) -> None:
+    body = without_classifier(make_state())
+    layers = {"0.weight": torch.ones(5, 6), "2.weight": torch.ones(7, 5)}
+    assert "(head.0.weight, head.2.weight)" in refusal(save({"backbone": body, "head": layers}))
+    probe = {"weight": torch.ones(3, 6), "bias": torch.ones(3)}
+    message = refusal(save({"backbone": make_state(), "linear": probe}))
+    assert "has the classifier head.fc.weight and other layers" in message
+    assert "(linear.weight)" in message
+
+
 def test_a_classifier_without_bias_and_one_that_is_a_convolution(save: Save) -> None:
     state = make_state()
     weight, bias = state.pop("head.fc.weight"), state.pop("head.fc.bias")

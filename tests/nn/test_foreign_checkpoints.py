@@ -37,7 +37,9 @@ def test_weights_of_fsdp_and_deepspeed_without_shapes_are_named(save: Save) -> N
         (["stages.1.blocks.0.attn.qkv.lora_A.default.weight"], "an adapter (LoRA)"),
         (["head.fc.zero_point"], "a quantized network"),
         (["backbone.stages_1.x.weight"], "features_only=True"),
-        (["stages.1.x.parametrizations.weight.original0"], "weight_norm"),
+        (["stages.1.x.parametrizations.weight.original0"], "remove_parametrizations(module"),
+        (["head.fc.weight_g", "head.fc.weight_v"], "call torch.nn.utils.remove_weight_norm"),
+        (["head.fc.weight_u", "head.fc.weight_v"], "call torch.nn.utils.remove_spectral_norm"),
     ],
 )
 def test_other_kinds_of_networks_are_named(save: Save, names: list[str], reason: str) -> None:
@@ -92,6 +94,8 @@ def test_a_torchscript_archive_is_called_one(
         ("a.tflite", b"\x1c\0\0\0TFL3" + b"\0" * 50, "is a LiteRT (TensorFlow Lite) model"),
         ("a.gguf", b"GGUF" + b"\0" * 50, "is a GGUF file"),
         ("a.xml", b'<?xml version="1.0"?>\n<net name="m" version="11">', "an OpenVINO model"),
+        ("b.xml", b'<net name="m" version="11">', "an OpenVINO model"),
+        ("c.xml", b'<?xml version="1.0" encoding="utf-8"?>\n<html>', "is a web page"),
         ("a.engine", b"ftrt" + b"\0" * 50, "is a TensorRT engine"),
     ],
 )

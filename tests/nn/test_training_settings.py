@@ -417,13 +417,62 @@ def test_other_keys_of_mean_and_std_are_used(save: Save, entries: dict[str, Any]
     assert (checkpoint.preprocess.mean, checkpoint.preprocess.std) == (HALF, HALF)
 
 
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"args": argparse.Namespace(normalize=([0.5] * 3, [0.5] * 3))},
+        {"config": {"normalization": "inception"}},
+        {"mean": "0.5,0.5,0.5", "std": "[0.5, 0.5, 0.5]"},
+        {"config": '{"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}'},
+        {"config": "data:\n  mean: [0.5, 0.5, 0.5]\n  std:\n  - 0.5\n  - 0.5\n  - 0.5\n"},
+        {"config": {"mean": {"desc": None, "value": [0.5] * 3}, "std": {"value": [0.5] * 3}}},
+    ],
+)
+def test_other_forms_of_mean_and_std_are_used(save: Save, entries: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(save(**entries))
+    assert (checkpoint.preprocess.mean, checkpoint.preprocess.std) == (HALF, HALF)
+
+
+def test_numbers_of_an_initialization_are_not_those_of_images(save: Save) -> None:
+    preprocess = load_checkpoint(save(config={"mean": 0.0, "std": 0.02})).preprocess
+    assert (preprocess.mean, preprocess.std) == (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def test_a_normalization_that_is_turned_off_is_noted(save: Save) -> None:
+    notes = load_checkpoint(save(config={"normalize": False})).notes
+    assert notes[0].startswith("not used: config.normalize False in the checkpoint, which may")
+
+
+def test_the_arguments_of_timm_beside_the_checkpoint_are_used(save: Save, tmp_path: Path) -> None:
+    """timm's train.py writes args.yaml into the folder of its checkpoints."""
+    text = "img_size: 288\nmean:\n- 0.5\n- 0.5\n- 0.5\nmodel: tiny_vit_5m_224\nstd:\n- 0.5\n"
+    (tmp_path / "args.yaml").write_text(text)
+    checkpoint = load_checkpoint(save())
+    assert checkpoint.preprocess == Preprocess(288, 303, mean=HALF, std=HALF)
+    assert checkpoint.preprocess_source == (
+        f"args.yaml (mean, std), {TIMM_DEFAULT} (interpolation, crop)"
+    )
+    (tmp_path / "args.yaml").write_text(text.replace("tiny_vit_5m_224", "resnet50"))
+    checkpoint = load_checkpoint(save())
+    assert checkpoint.preprocess == Preprocess(224, 235)
+    assert checkpoint.notes == (
+        "ignored: args.yaml, which names 'resnet50' and not tiny_vit_5m_224",
+    )
+
+
+def test_the_image_size_of_the_transforms_is_that_of_the_network(save: Save) -> None:
+    resize = {"type": "Resize", "size": [256, 256], "interpolation": "bilinear"}
+    checkpoint = load_checkpoint(save(config={"val_transforms": [resize]}))
+    assert checkpoint.preprocess == Preprocess(256, 256, "squash", "bilinear")
+
+
 def test_an_unknown_key_of_a_mean_is_noted(save: Save) -> None:
     args = argparse.Namespace(color_means=[0.4, 0.5, 0.6], stdout=3, means=[0.485, 0.456, 0.406])
     checkpoint = load_checkpoint(save(args=args))
     assert checkpoint.preprocess.mean == IMAGENET_MEAN
     assert checkpoint.notes == (
-        "not used: args.color_means [0.4, 0.5, 0.6] in the checkpoint, which may be the mean or the"
-        " standard deviation of the images (--mean and --std to use them)",
+        "not used: args.color_means [0.4, 0.5, 0.6] in the checkpoint, which may state how"
+        " images are normalized (--mean and --std to use it)",
     )
 
 

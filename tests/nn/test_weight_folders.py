@@ -92,3 +92,12 @@ def test_folders_without_weights_are_explained(tmp_path: Path) -> None:
     assert "an adapter (LoRA)" in refusal(tmp_path)
     (tmp_path / "__0_0.distcp").write_bytes(b"x")
     assert "dcp_to_torch" in refusal(tmp_path)
+
+
+def test_a_folder_of_checkpoints_of_a_trainer_names_them(tmp_path: Path) -> None:
+    for step in (500, 1000):
+        write_folder(tmp_path / f"checkpoint-{step}", make_state())
+    message = refusal(tmp_path)
+    assert "contains the checkpoints of a training (checkpoint-1000, checkpoint-500)" in message
+    assert f"give one of these folders, such as {tmp_path / 'checkpoint-1000'}" in message
+    check_tensors(read_weights(tmp_path / "checkpoint-500"), make_state())

@@ -118,8 +118,11 @@ def test_a_file_that_was_replaced_is_not_opened_as_a_copy(
     with pytest.raises(ArtifactError, match="was replaced after it was opened"):
         pickle.loads(state)
     path.unlink()
-    with pytest.raises(ArtifactError, match="cannot be read"):
-        pickle.loads(state)
+    for reopen in (lambda: pickle.loads(state), lambda: copy.deepcopy(classifier)):
+        with pytest.raises(
+            ArtifactError, match=r"was removed after it was opened.*: keep the file"
+        ):
+            reopen()
 
 
 def predict_in_another_process(classifier: Classifier) -> list[str]:
@@ -177,3 +180,24 @@ def test_a_forked_child_has_its_own_engine(build_artifact: ArtifactBuilder) -> N
             os._exit(0 if runtime._runtime is not inherited else 1)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert runtime._runtime is inherited
+
+
+@pytest.mark.slow
+def test_a_task_of_ray_takes_a_classifier(
+    build_artifact: ArtifactBuilder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task captures the classifier, as Ray pickles it, and an actor keeps it."""
+    ray = pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    classifier = Classifier(build_artifact(), threads=1, top_k=3)
+    expected = [prediction.label for prediction in classifier.predict(PIXELS)]
+    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
+    try:
+        task = ray.remote(lambda: predict_in_another_process(classifier))
+        assert ray.get(task.remote(), timeout=120) == expected
+        reference = ray.put(classifier)
+        with_argument = ray.remote(predict_in_another_process)
+        assert ray.get(with_argument.remote(reference), timeout=120) == expected
+    finally:
+        ray.shutdown()
+    assert [prediction.label for prediction in classifier.predict(PIXELS)] == expected

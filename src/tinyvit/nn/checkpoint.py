@@ -19,6 +19,7 @@ from tinyvit.image_sizes import Windows, check_size, check_windows, compute_wind
 from tinyvit.labels import Label
 from tinyvit.nn.label_sources import find_labels
 from tinyvit.nn.model import TinyViT
+from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
 from tinyvit.nn.state_dicts import (
     Architecture,
     complete_state_dict,
@@ -201,7 +202,7 @@ def load_checkpoint(
             may come from an untrusted source.
         name: Name for messages and the manifest; by default the file name without suffix.
         options: Settings of the preprocessing that override those of the training.
-        reads_config: Whether `config.json` beside the file is read.
+        reads_config: Whether `config.json` and other files of settings beside the file are read.
 
     Returns:
         The checkpoint.
@@ -211,12 +212,21 @@ def load_checkpoint(
             used a preprocessing that artifacts do not offer.
     """
     weights = read_weights(path)
-    if not reads_config:
-        weights = replace(weights, config={})
+    weights = replace(weights, metadata=expand_settings_texts(weights.metadata))
     layout = recognize_layout(weights.tensors, path)
     state_dict = convert_keys(weights.tensors, layout)
     architecture = recognize_architecture(state_dict, path)
-    weights = _without_config_of_another_model(weights, architecture.variant)
+    if architecture.num_classes == 1:
+        raise CheckpointError(
+            f"the classifier in {path} has one output (for a sigmoid), and the probabilities of"
+            " artifacts are the softmax of one output for each class",
+            "give the classifier two outputs, which are equivalent: a first row of zeros in its"
+            " weight and its bias, for the negative class",
+        )
+    if reads_config:
+        weights = _with_settings_beside(weights, architecture.variant, path)
+    else:
+        weights = replace(weights, config={})
     windows = find_training_windows(weights.metadata, weights.config, layout, architecture.img_size)
     license_name = weights.metadata.get("license")
     preprocessing = find_preprocess(weights, layout, windows.img_size, path, options)
@@ -242,17 +252,30 @@ def load_checkpoint(
     )
 
 
-def _without_config_of_another_model(weights: Weights, variant: Variant) -> Weights:
-    """Leave out a `config.json` beside the file that belongs to another model."""
-    name = weights.config.get("architecture")
+def _with_settings_beside(weights: Weights, variant: Variant, path: Path) -> Weights:
+    """Add the settings in files beside a checkpoint, and leave out those of another model."""
+    metadata, config, ignored = dict(weights.metadata), weights.config, list(weights.ignored)
+    if _names_another_model(config.get("architecture"), variant):
+        name = ascii(config["architecture"])[:60]
+        ignored.append(f"config.json, which describes {name} and not {variant.name}")
+        config = {}
+    for file, settings in read_settings_files(path).items():
+        model = settings.get("model")
+        if _names_another_model(model, variant):
+            ignored.append(f"{file}, which names {ascii(model)[:60]} and not {variant.name}")
+        else:
+            metadata[file] = settings
+    return replace(weights, metadata=metadata, config=config, ignored=tuple(ignored))
+
+
+def _names_another_model(name: object, variant: Variant) -> bool:
+    """Return whether a name in a file of settings is that of another model than this variant."""
     if not isinstance(name, str):
-        return weights
+        return False
     named = [other for other in VARIANTS.values() if other.name in name]
     is_tiny_vit = "tiny" in name.lower() and "vit" in name.lower()
-    if is_tiny_vit and (not named or any(v.embed_dims == variant.embed_dims for v in named)):
-        return weights
-    reason = f"config.json, which describes {ascii(name)[:60]} and not {variant.name}"
-    return replace(weights, config={}, ignored=(*weights.ignored, reason))
+    is_same = not named or any(other.embed_dims == variant.embed_dims for other in named)
+    return not (is_tiny_vit and is_same)
 
 
 def _describe_ignored(weights: Weights) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from tinyvit.errors import CheckpointError
@@ -12,16 +13,15 @@ _UNPACK = "unpack it and give the checkpoint in it"
 _SAVE_IN_PYTHON = "load it in Python and save it with torch.save(model.state_dict(), path)"
 
 _TEXT_STARTS = (
-    (b"<!doctype", "a web page, not a checkpoint", _DOWNLOAD),
-    (b"<html", "a web page, not a checkpoint", _DOWNLOAD),
-    (b"<?xml", "a web page, not a checkpoint", _DOWNLOAD),
+    (rb"(?:<\?xml[^>]*>\s*)?<net\s", "an OpenVINO model, not a checkpoint", _EXPORT_THIS),
+    (rb"<!doctype|<html|<\?xml", "a web page, not a checkpoint", _DOWNLOAD),
     (
-        b"version https://git-lfs",
+        rb"version https://git-lfs",
         "a git-lfs pointer, not the checkpoint",
         "run git lfs pull, or download the file itself",
     ),
 )
-"""Beginnings of text files in lower case, what the file is, and the remedy."""
+"""Patterns of the beginnings of text files in lower case, what the file is, and the remedy."""
 
 _MAGIC_BYTES = (
     (0, b"\x89HDF\r\n\x1a\n", "an HDF5 file (of Keras or TensorFlow)", _SAVE_IN_PYTHON),
@@ -71,11 +71,8 @@ def explain_start(start: bytes, path: Path) -> CheckpointError:
         The error, which names the format if it is known.
     """
     text = start.lstrip(b"\xef\xbb\xbf \t\r\n")[:200].lower()
-    # Different XML declarations can come before the first element.
-    if b"<net name=" in text or text.startswith(b'<?xml version="1.0"?>\n<net '):
-        return CheckpointError(f"{path} is an OpenVINO model", _EXPORT_THIS)
-    for beginning, description, remedy in _TEXT_STARTS:
-        if text.startswith(beginning):
+    for pattern, description, remedy in _TEXT_STARTS:
+        if re.match(pattern, text):
             return CheckpointError(f"{path} is {description}", remedy)
     for position, magic, description, remedy in _MAGIC_BYTES:
         if start[position:].startswith(magic):

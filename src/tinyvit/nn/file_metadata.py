@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tinyvit.nn.pickle_records import PickledObject
-from tinyvit.nn.plain_values import make_plain
+from tinyvit.nn.plain_values import is_transform, make_plain
 from tinyvit.nn.state_dict_search import MIN_TENSORS, StateDict, find_module
 from tinyvit.nn.tensor_collection import collect_tensors, is_module
 from tinyvit.nn.torch_files import FileContent
@@ -47,7 +47,7 @@ def _read_top_level(content: FileContent, state_dict: StateDict) -> dict[str, An
 
 def _is_state_dict(value: Any, content: FileContent) -> bool:
     """Return whether a value is a module or a state dict, which is not metadata."""
-    if not isinstance(value, (dict, PickledObject)):
+    if not isinstance(value, (dict, PickledObject)) or is_transform(value):
         return False
     return is_module(value) or len(collect_tensors(value, content.read_storage)) >= MIN_TENSORS
 

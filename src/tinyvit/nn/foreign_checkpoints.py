@@ -45,9 +45,22 @@ _EXPLANATIONS = (
         "export a checkpoint that was trained with its classifier",
     ),
     (
-        r"\.parametrizations\.|\.weight_[gv]$|\.weight_u$",
-        "contains weights that are stored as several tensors (weight_norm or spectral_norm)",
-        "call torch.nn.utils.parametrize.remove_parametrizations, then save the state dict",
+        r"(?:^|\.)parametrizations\.",
+        "contains weights that are stored as several tensors (torch.nn.utils.parametrizations)",
+        "call torch.nn.utils.parametrize.remove_parametrizations(module, 'weight') for each of"
+        " these modules, then save the state dict",
+    ),
+    (
+        r"\.weight_g$",
+        "contains weights that are stored as a length and a direction (torch.nn.utils.weight_norm)",
+        "call torch.nn.utils.remove_weight_norm for each of these modules, then save the state"
+        " dict",
+    ),
+    (
+        r"\.weight_u$",
+        "contains weights that are divided by a norm at each call (torch.nn.utils.spectral_norm)",
+        "call torch.nn.utils.remove_spectral_norm for each of these modules, then save the state"
+        " dict",
     ),
 )
 """Patterns of names that occur only in some kinds of networks, what they are, and the remedy."""
@@ -66,8 +79,10 @@ def explain_names(tensors: dict[str, StoredTensor], path: Path) -> CheckpointErr
     return _explain(_EXPLANATIONS, tensors, path)
 
 
-def explain_whole_model(others: dict[str, StoredTensor], path: Path) -> CheckpointError | None:
-    """Explain a model of which the TinyViT is only a part, and which has no classifier.
+def explain_surrounding_model(
+    others: dict[str, StoredTensor], path: Path
+) -> CheckpointError | None:
+    """Explain a model of which the TinyViT is only a part, and which does not classify images.
 
     Args:
         others: Tensors that are not in the TinyViT, by name.

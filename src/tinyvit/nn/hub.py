@@ -108,10 +108,13 @@ def _explain_unavailable(released: ReleasedCheckpoint, hub_error: Exception) -> 
         return CheckpointError(
             f"the hub refuses {released.hub_id}", "check the token in HF_TOKEN, or unset it"
         )
-    reason = f"answers {status}" if status else f"cannot be reached ({type(hub_error).__name__})"
+    name, remedy = type(hub_error).__name__, _explain_manual_download(released)
+    if name == "OfflineModeIsEnabled":
+        reason, remedy = "is not asked in offline mode", f"unset HF_HUB_OFFLINE, or {remedy}"
+    else:
+        reason = f"answers {status}" if status else f"cannot be reached ({name})"
     return CheckpointError(
-        f"{released.name} is not in the hub's cache, and the hub {reason}",
-        _explain_manual_download(released),
+        f"{released.name} is not in the hub's cache, and the hub {reason}", remedy
     )
 
 
@@ -119,5 +122,5 @@ def _explain_manual_download(released: ReleasedCheckpoint) -> str:
     """Return the remedy for a machine that cannot reach the hub."""
     return (
         f"download {_HUB_FILE} from huggingface.co/{released.hub_id} on another machine"
-        " and give that file instead of the name"
+        " and give that file instead of the name (tinyvit-export --checkpoint FILE)"
     )

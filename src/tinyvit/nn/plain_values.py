@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tinyvit.nn.pickle_records import PickledName, PickledObject, read_attributes
+from tinyvit.nn.settings_text import CLASS_KEY
 from tinyvit.nn.stored_tensors import (
     ReadStorage,
     StoredTensor,
@@ -22,6 +23,9 @@ _MAX_VALUES = 300_000
 _MAX_DEPTH = 24
 """Values that are nested deeper become None."""
 
+_MAX_KEY_LENGTH = 1000
+"""Entries with longer keys are left out, because those who search the values copy their keys."""
+
 _MAX_TENSOR_ELEMENTS = 4096
 """Larger tensors and arrays become None."""
 
@@ -30,6 +34,10 @@ _MAX_TENSORS = 64
 
 _CONTENT_ATTRIBUTES = ("_content", "_fields", "_cfg_dict", "_val")
 """Attributes with the content of settings of OmegaConf, ml_collections and mmengine."""
+
+
+_TRANSFORM_MODULES = ("torchvision.transforms.", "albumentations.", "timm.data.")
+"""Beginnings of the names of classes whose objects keep the name of the class as a dict."""
 
 
 class _TooManyValuesError(Exception):
@@ -85,12 +93,12 @@ class _Converter:
         return self.convert_object(value, depth) if isinstance(value, PickledObject) else None
 
     def convert_dict(self, value: dict[Any, Any], depth: int) -> dict[str, Any]:
-        """Convert a dict; keys that are neither strings nor numbers are left out."""
+        """Convert a dict; keys that are long, or neither strings nor numbers, are left out."""
         # At the depth given for keys, nested keys are not converted any further.
         return {
-            str(plain_key): self.convert(entry, depth + 1)
+            plain_key: self.convert(entry, depth + 1)
             for key, entry in value.items()
-            if isinstance(plain_key := self.convert(key, _MAX_DEPTH - 1), (str, int, float))
+            if (plain_key := _make_key(self.convert(key, _MAX_DEPTH - 1))) is not None
         }
 
     def convert_object(self, record: PickledObject, depth: int) -> Any:
@@ -112,6 +120,10 @@ class _Converter:
         """Convert an object that is neither a tensor nor from NumPy."""
         if record.items:
             return self.convert_dict(record.items, depth)
+        if is_transform(record):
+            attributes = self.convert_dict(read_attributes(record.state), depth)
+            shown = {key: value for key, value in attributes.items() if not key.startswith("_")}
+            return {**shown, CLASS_KEY: record.name}
         if record.entries:
             return [self.convert(entry, depth + 1) for entry in record.entries]
         if record.state:
@@ -146,6 +158,21 @@ class _Converter:
         entries = content if isinstance(content, list) else []
         # At this depth, nested entries become None.
         return [self.convert(entry, _MAX_DEPTH) for entry in entries] or None
+
+
+def is_transform(value: Any) -> bool:
+    """Return whether a record is a transform of images, such as torchvision's Resize."""
+    if not isinstance(value, PickledObject) or not value.name.startswith(_TRANSFORM_MODULES):
+        return False
+    return not isinstance(value.args, tuple) or not value.args
+
+
+def _make_key(value: Any) -> str | None:
+    """Return a plain value as the key of a dict; None if it cannot be one."""
+    is_key = isinstance(value, (int, float)) or (
+        isinstance(value, str) and len(value) <= _MAX_KEY_LENGTH
+    )
+    return str(value) if is_key else None
 
 
 def _convert_scalar(record: PickledObject) -> Any:

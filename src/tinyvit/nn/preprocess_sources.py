@@ -7,16 +7,17 @@ scripts of a user's own), `config.json` of timm and Hugging Face, and `preproces
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.paper_settings import read_paper_config
 from tinyvit.nn.setting_keys import (
     NORMALIZATION_KEYS,
     find_normalization,
     find_unknown_normalization,
     lower_keys,
-    read_transform_sizes,
 )
 from tinyvit.nn.setting_values import (
     NAMED_NORMALIZATION,
@@ -29,12 +30,11 @@ from tinyvit.nn.setting_values import (
     read_normalization,
     shorten,
 )
+from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
+from tinyvit.nn.transform_lists import BGR_KEYS, find_bgr_problem, read_transforms
 from tinyvit.preprocess import Preprocess
 from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
 from tinyvit.serialization import read_json
-
-TRAINING_ARGUMENTS = ("args", "hyper_parameters", "hparams", "config", "cfg", "opt", "options")
-"""Keys under which training scripts store their arguments, the most important first."""
 
 _OWN_LAYER = "normalization"
 """Key under which `read_weights` returns the mean and std of a layer inside the model."""
@@ -59,6 +59,7 @@ _SETTING_CONTAINERS = frozenset(
         "normalize",
         "preprocess",
         "preprocessing",
+        "preprocessor_config",
         "pretrained_cfg",
         "test_transform",
         "test_transforms",
@@ -74,14 +75,6 @@ three channels count, because other entries of these names can mean anything."""
 
 _MAX_UNKNOWN = 4
 """Largest number of entries in the note about entries that are not used."""
-
-_PAPER_NORMALIZATION = {
-    "default": NAMED_NORMALIZATION["imagenet"],
-    "inception": NAMED_NORMALIZATION["inception"],
-    "clip": NAMED_NORMALIZATION["clip"],
-}
-"""Mean and standard deviation for each value of DATA.MEAN_AND_STD_TYPE (microsoft/Cream,
-TinyViT/data/build.py)."""
 
 _PREPROCESSOR_FILE = "preprocessor_config.json"
 _MAX_CONFIG_BYTES = 2**20
@@ -99,7 +92,9 @@ def list_checkpoint_sources(metadata: Mapping[str, Any]) -> list[PreprocessSourc
     """
     dicts = list(walk_dicts(metadata))
     order = {key: rank for rank, key in enumerate((_OWN_LAYER, *TRAINING_ARGUMENTS))}
-    dicts.sort(key=lambda entry: order.get(entry[0], len(order)))
+    # A file beside the checkpoint, whose name contains a period, comes after the checkpoint.
+    last = len(order)
+    dicts.sort(key=lambda e: last + 1 if e[0].startswith(SETTINGS_FILES) else order.get(e[0], last))
     sources = [_read_dict(path, values) for path, values in dicts]
     return [source for source in sources if source is not None]
 
@@ -121,14 +116,14 @@ def explain_unknown_normalization(
         f"{f'{path}.' if path else ''}{key} {shorten(value)}"
         for path, values in walk_dicts(metadata)
         for key, value in find_unknown_normalization(values).items()
-        if list(value) not in used
+        if value is False or list(value) not in used
     ]
     if not unknown:
         return ()
     more = ", ..." if len(unknown) > _MAX_UNKNOWN else ""
     return (
-        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may be the"
-        " mean or the standard deviation of the images (--mean and --std to use them)",
+        f"not used: {', '.join(unknown[:_MAX_UNKNOWN])}{more} in the checkpoint, which may"
+        " state how images are normalized (--mean and --std to use it)",
     )
 
 
@@ -188,25 +183,43 @@ def _translate_image_processor(data: Mapping[str, Any]) -> dict[str, Any]:
 def _read_dict(path: str, values: Mapping[str, Any]) -> PreprocessSource | None:
     """Read a dict in a checkpoint; None if it states nothing about the preprocessing."""
     if isinstance(values.get("DATA"), Mapping):
-        return _read_paper_config(path, values)
+        mean, std = find_normalization(lower_keys(values["DATA"]))
+        if "MEAN_AND_STD_TYPE" in values["DATA"] or not is_vector(mean) or not is_vector(std):
+            return read_paper_config(path, values)
+        # Other programs name this dict DATA, too, and write the numbers into it.
+        prefix = f"{path}." if path else ""
+        return _read_settings(f"{prefix}DATA in the checkpoint", values["DATA"])
     if path.startswith(("DATA", "config.DATA")):
         return None
-    name, sizes = _name_source(path, values), read_transform_sizes(values)
+    name, transforms = _name_source(path, values), read_transforms(path, values)
     values = lower_keys(values)
-    if path.rpartition(".")[2].lower() not in _SETTING_CONTAINERS:
+    if "image_mean" in values and {"resample", "do_resize"} & values.keys():
+        values = {**values, **_translate_image_processor(values)}
+    if path.endswith("data_preprocessor") and not BGR_KEYS & values.keys():
+        values["to_rgb"] = False  # the default of MMEngine's data preprocessors
+    is_container = path.rpartition(".")[2].lower() in _SETTING_CONTAINERS
+    if not is_container and path not in SETTINGS_FILES:
         mean, std = find_normalization(values)
         normalization = {"mean": mean, "std": std} if is_vector(mean) and is_vector(std) else {}
+        normalization.update({key: values[key] for key in BGR_KEYS if key in values})
         # At the top of a file, the other entries are settings too.
         others = {} if path else {k: v for k, v in values.items() if k not in NORMALIZATION_KEYS}
         values = {**others, **normalization}
-    source = _read_settings(name, {**sizes, **values})
-    return None if source.is_empty else source
+    source = _read_settings(name, {**transforms.values, **values})
+    source = replace(
+        source,
+        problems={**source.problems, **transforms.problems},
+        notes=(*source.notes, *transforms.notes),
+    )
+    return None if source.is_empty and not source.notes else source
 
 
 def _name_source(path: str, values: Mapping[str, Any]) -> str:
     """Name a dict in a checkpoint in words."""
     if path == _OWN_LAYER:
         return "the model's own normalization layer"
+    if path.startswith(SETTINGS_FILES):
+        return path
     if {"mean", "std", "crop_pct", "interpolation"} <= values.keys() and path == "args":
         return "the arguments of timm's train.py in the checkpoint"
     if {"val_crop_size", "val_resize_size"} <= values.keys():
@@ -223,7 +236,10 @@ def _read_settings(name: str, values: Mapping[str, Any]) -> PreprocessSource:
     mean, std = find_normalization(values)
     if mean is None and std is None and values.get("imagenet_default_mean_and_std") is False:
         mean, std = NAMED_NORMALIZATION["inception"]  # an argument of DeiT and ConvNeXt
+    bgr_problem = find_bgr_problem(values) if mean is not None else ""
     try:
+        if bgr_problem:
+            raise ValueError(bgr_problem)
         normalization = read_normalization(mean, std)
         settings.update(mean=normalization.mean, std=normalization.std)
         if normalization.is_scaled:
@@ -269,33 +285,3 @@ def _read_sizes(values: Mapping[str, Any]) -> tuple[int | None, int | None]:
         return crop, resize
     size = read_image_side(find_first(values, _SIZE_KEYS))
     return size, read_image_side(find_first(values, _RESIZE_KEYS))
-
-
-def _read_paper_config(path: str, config: Mapping[str, Any]) -> PreprocessSource:
-    """Read a config of the paper's code or of Swin (TinyViT/data/build.py)."""
-    data, test = config["DATA"], config.get("TEST")
-    settings: dict[str, Any] = {}
-    problems: dict[str, str] = {}
-    kind = data.get("MEAN_AND_STD_TYPE", "default")
-    mean, std = find_normalization(lower_keys(data))
-    if "MEAN_AND_STD_TYPE" not in data and is_vector(mean) and is_vector(std):
-        # Other programs name this dict DATA, too, and write the numbers into it.
-        return _read_settings(f"{path + '.' if path else ''}DATA in the checkpoint", data)
-    if isinstance(kind, str) and kind in _PAPER_NORMALIZATION:
-        settings["mean"], settings["std"] = _PAPER_NORMALIZATION[kind]
-    else:
-        problems.update(dict.fromkeys(("mean", "std"), f"DATA.MEAN_AND_STD_TYPE {shorten(kind)}"))
-    interpolation = data.get("INTERPOLATION")
-    if interpolation == "hamming":
-        problems["interpolation"] = "DATA.INTERPOLATION 'hamming', which artifacts do not offer"
-    elif interpolation is not None:
-        # The paper's code resizes with a bilinear filter for every other value.
-        known = interpolation in ("bicubic", "lanczos")
-        settings["interpolation"] = interpolation if known else "bilinear"
-    crops = test.get("CROP") if isinstance(test, Mapping) else None
-    if isinstance(crops, bool):
-        settings["crop"] = "center" if crops else "squash"
-        # For a crop, the paper's code resizes the shorter side to 256/224 of the image size.
-        settings["crop_pct"] = 224 / 256 if crops else 1.0
-    name = f"the training's configuration ({path or 'DATA'}) in the checkpoint"
-    return PreprocessSource(name, PreprocessSettings(**settings), problems)

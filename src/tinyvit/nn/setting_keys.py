@@ -1,4 +1,4 @@
-"""Names under which training scripts store the normalization and the crop of their images.
+"""Names under which training scripts store the normalization of their images.
 
 All keys are compared in lower case, because configurations of yacs write them in upper case.
 """
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from itertools import islice
 from typing import Any
 
-from tinyvit.nn.setting_values import find_first, is_vector, read_image_side
+from tinyvit.nn.setting_values import NAMED_NORMALIZATION, find_first, is_vector
 
 _PREFIXES = ("", "image_", "img_", "norm_", "normalize_", "pixel_", "dataset_")
 MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
@@ -18,13 +18,14 @@ MEAN_KEYS = tuple(f"{prefix}mean" for prefix in _PREFIXES)
 STD_KEYS = tuple(f"{prefix}std" for prefix in _PREFIXES)
 """Keys of the standard deviation of each channel, the most important first."""
 
-STATS_KEY = "stats"
-"""Key of a pair of a mean and a standard deviation, as in fastai."""
+STATS_KEYS = ("stats", "normalize", "normalization", "norm", "norm_stats", "mean_std")
+"""Keys of a pair of a mean and a standard deviation, as in fastai, or of their name."""
 
-NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS, STATS_KEY))
+NORMALIZATION_KEYS = frozenset((*MEAN_KEYS, *STD_KEYS))
 
-_TRANSFORM_NAME_KEYS = ("name", "type", "class_name", "_target_", "transform")
-_TRANSFORM_SIZE_KEYS = ("size", "img_size", "scale", "crop_size", "height")
+_SWITCH_KEYS = ("normalize", "do_normalize", "normalization", "use_normalization")
+"""Keys that tell whether images are normalized."""
+
 _MAX_ENTRIES = 2000
 """Limit of the entries that are read from a dict of an untrusted file."""
 
@@ -33,8 +34,15 @@ def lower_keys(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a dict with its keys in lower case; a key that is in lower case already wins.
 
     Args:
-        values: The dict.
+        values: The dict. A value may be in a dict with a description, as W&B writes settings:
+            {"desc": None, "value": 0.5}.
     """
+    values = {
+        key: value["value"]
+        if isinstance(value, Mapping) and {"value"} <= value.keys() <= {"desc", "value"}
+        else value
+        for key, value in values.items()
+    }
     lowered = {str(key).lower(): value for key, value in values.items()}
     return {**lowered, **{key: value for key, value in values.items() if key in lowered}}
 
@@ -49,11 +57,15 @@ def find_normalization(values: Mapping[str, Any]) -> tuple[Any, Any]:
         Both values as they are in the dict; None for one that is missing.
     """
     mean, std = find_first(values, MEAN_KEYS), find_first(values, STD_KEYS)
-    stats = values.get(STATS_KEY)
-    if mean is not None or std is not None or not isinstance(stats, (list, tuple)):
+    if mean is not None or std is not None:
         return mean, std
-    is_pair = len(stats) == 2 and all(map(is_vector, stats))
-    return (stats[0], stats[1]) if is_pair else (None, None)
+    for key in STATS_KEYS:
+        stats = values.get(key)
+        if isinstance(stats, str) and stats.lower() in NAMED_NORMALIZATION:
+            return NAMED_NORMALIZATION[stats.lower()]
+        if isinstance(stats, (list, tuple)) and len(stats) == 2 and all(map(is_vector, stats)):
+            return stats[0], stats[1]
+    return None, None
 
 
 def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,50 +75,18 @@ def find_unknown_normalization(values: Mapping[str, Any]) -> dict[str, Any]:
         values: The dict, with keys as they are in the file.
 
     Returns:
-        The entries with three numbers whose keys contain "mean" or "std".
+        The entries with three numbers whose keys contain "mean" or "std", and those that turn the
+        normalization off.
     """
     return {
         str(key): value
         for key, value in islice(values.items(), _MAX_ENTRIES)
-        if str(key).lower() not in NORMALIZATION_KEYS
-        and any(word in str(key).lower() for word in ("mean", "std"))
-        and is_vector(value)
+        if _is_unknown_vector(str(key).lower(), value)
+        or (value is False and str(key).lower() in _SWITCH_KEYS)
     }
 
 
-def read_transform_sizes(values: Mapping[str, Any]) -> dict[str, int]:
-    """Read the sizes of Resize and CenterCrop in a dict with a list of transforms.
-
-    Args:
-        values: The dict, such as `{"val_transforms": [{"name": "Resize", "size": 256}, ...]}`.
-
-    Returns:
-        "resize" and "crop" in pixels; {} unless a list has both.
-    """
-    for key, value in islice(values.items(), _MAX_ENTRIES):
-        if isinstance(value, (list, tuple)) and "train" not in str(key).lower():
-            sizes = _read_transforms(value)
-            if sizes.keys() == {"resize", "crop"}:
-                return sizes
-    return {}
-
-
-def _read_transforms(transforms: list[Any] | tuple[Any, ...]) -> dict[str, int]:
-    """Return the sizes of Resize ("resize") and CenterCrop ("crop") in a list of transforms."""
-    sizes: dict[str, int] = {}
-    for transform in transforms[:64]:
-        if not isinstance(transform, Mapping):
-            continue
-        name = find_first(transform, _TRANSFORM_NAME_KEYS)
-        size = find_first(transform, _TRANSFORM_SIZE_KEYS)
-        if name is None and len(transform) == 1:
-            name, size = next(iter(transform.items()))
-            if isinstance(size, Mapping):
-                size = find_first(size, _TRANSFORM_SIZE_KEYS) or size
-        kind = {"resize": "resize", "centercrop": "crop"}.get(
-            str(name)[:200].rpartition(".")[2].lower().replace("_", "")
-        )
-        side = read_image_side(size)
-        if kind is not None and side is not None:
-            sizes[kind] = side
-    return sizes
+def _is_unknown_vector(key: str, value: Any) -> bool:
+    """Return whether an entry may be a mean or a standard deviation with an unknown key."""
+    is_known = key in NORMALIZATION_KEYS
+    return not is_known and ("mean" in key or "std" in key) and is_vector(value)

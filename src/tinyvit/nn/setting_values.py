@@ -16,10 +16,14 @@ from typing import Any
 from tinyvit.preprocess import FILTER_NAMES, IMAGENET_MEAN, IMAGENET_STD, Interpolation
 from tinyvit.preprocess_settings import Channels, is_number
 
+_CLIP = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+
 NAMED_NORMALIZATION = {
     "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+    "clip": _CLIP,
+    "openai": _CLIP,
+    "openai_clip": _CLIP,
 }
 """Mean and standard deviation by the name that some scripts store instead of the numbers."""
 
@@ -33,6 +37,10 @@ _FILTER_ALIASES: dict[str, Interpolation] = {
     "2": "bilinear",
     "3": "bicubic",
 }
+
+_MAX_INITIAL_STD = 0.05
+"""Largest usual standard deviation of initial weights, which have a mean of 0. That of the pixels
+of a data set is larger, and the mean of pixels is not 0."""
 
 _MAX_SIDE = 8192
 """Larger sides of images, in pixels, are not taken for image sizes."""
@@ -73,7 +81,7 @@ def shorten(value: object) -> str:
 def is_vector(value: Any) -> bool:
     """Return whether a value holds three numbers, one for each RGB channel."""
     try:
-        return isinstance(value, (list, tuple)) and len(_flatten(value)) == 3
+        return isinstance(value, (list, tuple, str)) and len(_flatten(value)) == 3
     except ValueError:
         return False
 
@@ -95,6 +103,8 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     for name in (mean, std):
         if isinstance(name, str) and name.lower() in NAMED_NORMALIZATION:
             return Normalization(*NAMED_NORMALIZATION[name.lower()])
+    if _is_initialization(mean, std):
+        return Normalization()
     mean_values, std_values = _read_channels("mean", mean), _read_channels("std", std)
     means, stds = mean_values or (), std_values or ()
     text = " and ".join(
@@ -111,6 +121,12 @@ def read_normalization(mean: Any, std: Any) -> Normalization:
     if not is_large:
         raise ValueError(f"{text}, which mixes pixel values from 0 to 1 and from 0 to 255")
     return Normalization(_divide(mean_values), _divide(std_values), is_scaled=True)
+
+
+def _is_initialization(mean: Any, std: Any) -> bool:
+    """Return whether two numbers are those of the initialization of weights, not of images."""
+    is_pair = is_number(mean) and is_number(std)
+    return is_pair and mean == 0 and 0 < std <= _MAX_INITIAL_STD
 
 
 def read_interpolation(value: Any) -> Interpolation | None:

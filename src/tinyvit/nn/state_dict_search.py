@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from tinyvit.errors import CheckpointError
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.stored_tensors import ReadStorage, StoredTensor
 from tinyvit.nn.tensor_collection import collect_tensors, is_module
+from tinyvit.nn.tensor_values import load_tensors
 from tinyvit.nn.torch_files import make_damaged_error
 
 _WRAPPERS = r"(?:(?:_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.)*"
@@ -42,6 +42,9 @@ _CURRENT_WEIGHTS = "current_model_state"
 
 _MAX_DEPTH, _MAX_VALUES = 10, 200_000
 """The search for a state dict visits at most so many nested levels, and so many values."""
+
+_MAX_KEY_LENGTH = 80
+"""Longer keys are shortened in the names of places, because nested keys are joined."""
 
 MIN_TENSORS = 11
 """A mapping with fewer tensors is not a state dict of a whole network."""
@@ -141,6 +144,34 @@ def find_state_dicts(content: Any, read_storage: ReadStorage, path: Path) -> lis
     ]
 
 
+def find_tensors_beside(
+    content: Any, read_storage: ReadStorage, state_dict: StateDict
+) -> dict[str, StoredTensor]:
+    """Find the tensors of modules that a file has in dicts of their own, such as a classifier.
+
+    Args:
+        content: The tree of records in which the state dict was found.
+        read_storage: Returns the bytes of a storage.
+        state_dict: The state dict with the network.
+
+    Returns:
+        The tensors in the mappings beside the state dict that contain no TinyViT, by the key of the
+        mapping and their name, such as "linear.weight".
+
+    Raises:
+        ValueError: The record of a tensor is damaged.
+    """
+    place = state_dict.container.rpartition(".")[0]
+    tensors: dict[str, StoredTensor] = {}
+    for container, value in _walk(content):
+        parent, _, key = container.rpartition(".")
+        if parent == place and container not in ("", state_dict.container):
+            beside = collect_tensors(value, read_storage)
+            if not _find_prefixes(beside):
+                tensors.update({f"{key}.{name}": tensor for name, tensor in beside.items()})
+    return tensors
+
+
 def choose_state_dict(candidates: list[StateDict], path: Path) -> tuple[StateDict, tuple[str, ...]]:
     """Choose between several state dicts of a TinyViT.
 
@@ -195,52 +226,8 @@ def find_module(content: Any, state_dict: StateDict) -> PickledObject | None:
     return None
 
 
-def load_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tensor]:
-    """Read the values of tensors.
-
-    Args:
-        tensors: The tensors by name.
-        path: The file, for error messages.
-
-    Returns:
-        The values by name.
-
-    Raises:
-        CheckpointError: The file is damaged, or a tensor has no values that can be used.
-    """
-    check_problems(tensors, path)
-    try:
-        return {name: tensor.load() for name, tensor in tensors.items()}
-    except (ValueError, RuntimeError) as error:
-        raise make_damaged_error(path) from error
-
-
-def check_problems(tensors: dict[str, StoredTensor], path: Path) -> None:
-    """Raise CheckpointError for the first tensor whose values cannot be used.
-
-    Args:
-        tensors: The tensors by name.
-        path: The file, for error messages.
-    """
-    for name, tensor in tensors.items():
-        if tensor.problem:
-            raise CheckpointError(f"{name} in {path} {tensor.problem}", _explain_problem(tensor))
-
-
-def _explain_problem(tensor: StoredTensor) -> str:
-    """Return the remedy for a tensor that cannot be used."""
-    if "shard" in tensor.problem:
-        return (
-            "save the whole weights, for example with get_model_state_dict of"
-            " torch.distributed.checkpoint and full_state_dict=True"
-        )
-    if "quantized" in tensor.problem:
-        return "give the checkpoint from before the quantization"
-    return "save the weights as dense float tensors"
-
-
 def _walk(root: Any) -> Iterator[tuple[str, Any]]:
-    """Return all values in a tree with their keys, joined with ".", from the top down."""
+    """Return all values in a tree with their shortened keys, joined with ".", from the top down."""
     queue = deque([("", root, 0)])
     visited: set[int] = set()
     count = 0
@@ -255,7 +242,15 @@ def _walk(root: Any) -> Iterator[tuple[str, Any]]:
         for key, child in _list_children(value):
             count += 1
             if isinstance(child, (dict, list, tuple, PickledObject)):
-                queue.append((f"{container}.{key}" if container else str(key), child, depth + 1))
+                name = _name_key(key)
+                queue.append((f"{container}.{name}" if container else name, child, depth + 1))
+
+
+def _name_key(key: Any) -> str:
+    """Return a key as a short text, whatever its type and length are."""
+    if isinstance(key, (str, bytes, int, float)):
+        return str(key[:_MAX_KEY_LENGTH] if isinstance(key, (str, bytes)) else key)
+    return type(key).__name__
 
 
 def _list_children(value: Any) -> Iterator[tuple[Any, Any]]:

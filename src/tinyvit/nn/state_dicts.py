@@ -186,6 +186,17 @@ def complete_state_dict(
             f"{path} contains NaN or infinite weights ({_shorten(not_finite)})",
             "give an earlier checkpoint: training diverged",
         )
+    integers = [
+        key
+        for key in expected
+        if not state_dict[key].is_floating_point() and not key.endswith(_BATCH_COUNTER)
+    ]
+    if integers:
+        raise CheckpointError(
+            f"{path} contains weights that are integers ({_shorten(integers)}), as after a"
+            " quantization",
+            "give the float checkpoint from before the quantization",
+        )
     # The counters stay integers.
     return {
         key: value if key.endswith(_BATCH_COUNTER) else value.float()

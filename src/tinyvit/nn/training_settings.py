@@ -1,7 +1,8 @@
 """Finds the preprocessing with which a network was trained.
 
 The order of the sources: the options of the command, an entry `preprocess` that this package wrote,
-the arguments of the training in the checkpoint, `config.json`, `preprocessor_config.json`, and the
+the arguments of the training in the checkpoint, other entries in it, files with the arguments
+beside it (`tinyvit.nn.settings_files`), `config.json`, `preprocessor_config.json`, and the
 defaults of timm or of the paper's code.
 """
 
@@ -15,13 +16,13 @@ from typing import Any
 
 from tinyvit.errors import CheckpointError, TinyViTError
 from tinyvit.nn.preprocess_sources import (
-    TRAINING_ARGUMENTS,
     explain_unknown_normalization,
     list_checkpoint_sources,
     read_config_json,
     read_preprocessor_config,
 )
 from tinyvit.nn.setting_values import make_crop_pct
+from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
 from tinyvit.nn.weight_files import Weights
 from tinyvit.preprocess import (
     PREPROCESS_FIELDS,
@@ -174,7 +175,7 @@ def _read_files_beside(weights: Weights, path: Path) -> list[PreprocessSource]:
 
 def _find_architecture(weights: Weights) -> Variant | None:
     """Return the variant that the training's arguments or `config.json` name; None if unknown."""
-    arguments = [weights.metadata.get(key) for key in TRAINING_ARGUMENTS]
+    arguments = [weights.metadata.get(key) for key in (*TRAINING_ARGUMENTS, *SETTINGS_FILES)]
     names = [entry.get("model") for entry in arguments if isinstance(entry, Mapping)]
     for name in (*names, weights.metadata.get("arch"), weights.config.get("architecture")):
         match = _ARCHITECTURE.search(name) if isinstance(name, str) else None

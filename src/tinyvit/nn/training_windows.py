@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from tinyvit.image_sizes import Windows, is_supported_size
+from tinyvit.nn.metadata_search import walk_dicts
+from tinyvit.nn.settings_files import SETTINGS_FILES, TRAINING_ARGUMENTS
+from tinyvit.nn.transform_lists import read_transforms
 
 _SIZE_KEYS = ("img_size", "input_size", "image_size", "imgsz")
 """Names under which training scripts store the image size. timm's train.py has the first two, and
 uses the second if the first is not set."""
-
-_SETTINGS_KEYS = ("args", "hyper_parameters", "hparams", "config", "cfg")
-"""Keys of a checkpoint file under which training scripts store their settings."""
 
 _SECTION_KEYS = ("model_kwargs", "model", "data", "dataset")
 """Keys of settings under which there may be further settings; timm's train.py has the first."""
@@ -117,18 +117,26 @@ def _find_sizes(
     paper_size = _find_paper_size(metadata)
     if paper_size is not None:
         yield paper_size, "the training configuration in the checkpoint"
-    for settings in (*(metadata.get(key) for key in _SETTINGS_KEYS), metadata):
+    sources = [(metadata.get(key), "the training arguments") for key in TRAINING_ARGUMENTS]
+    sources.append((metadata, "the training arguments"))
+    sources += [
+        (metadata.get(key), "the configuration of timm's model")
+        for key in ("pretrained_cfg", "default_cfg")
+    ]
+    sources = [(settings, f"{name} in the checkpoint") for settings, name in sources]
+    sources += [(metadata.get(name), name) for name in SETTINGS_FILES]
+    sources += [
+        (settings, "config.json")
+        for settings in (config.get("model_args"), config.get("pretrained_cfg"), config)
+    ]
+    for settings, name in sources:
         size = _find_size(settings)
         if size is not None:
-            yield size, "the training arguments in the checkpoint"
-    for key in ("pretrained_cfg", "default_cfg"):
-        size = _find_size(metadata.get(key))
+            yield size, name
+    for path, values in walk_dicts(metadata):
+        size = read_transforms(path, values).img_size
         if size is not None:
-            yield size, "the configuration of timm's model in the checkpoint"
-    for settings in (config.get("model_args"), config.get("pretrained_cfg"), config):
-        size = _find_size(settings)
-        if size is not None:
-            yield size, "config.json"
+            yield size, f"the transforms in {f'{path} of ' if path else ''}the checkpoint"
 
 
 def _find_paper_size(metadata: Mapping[str, Any]) -> object | None:

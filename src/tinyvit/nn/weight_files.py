@@ -19,18 +19,18 @@ from tinyvit.errors import CheckpointError, MissingDependencyError
 from tinyvit.nn.classifier_heads import Network, assemble_network
 from tinyvit.nn.file_formats import explain_start
 from tinyvit.nn.file_metadata import read_metadata
-from tinyvit.nn.foreign_checkpoints import explain_names, explain_whole_model
+from tinyvit.nn.foreign_checkpoints import explain_names, explain_surrounding_model
 from tinyvit.nn.pickle_records import PickledObject
 from tinyvit.nn.state_dict_search import (
     StateDict,
-    check_problems,
     choose_state_dict,
     find_state_dicts,
-    load_tensors,
+    find_tensors_beside,
 )
 from tinyvit.nn.state_dicts import make_foreign_error, recognize_layout
 from tinyvit.nn.stored_tensors import StoredTensor, make_loaded_tensor
 from tinyvit.nn.tensor_collection import collect_tensors
+from tinyvit.nn.tensor_values import check_problems, load_tensors
 from tinyvit.nn.torch_files import (
     MAX_BYTES,
     SAVE_STATE_DICT,
@@ -112,7 +112,7 @@ def read_weights(path: Path) -> Weights:
     files = find_weight_files(path)
     content, metadata = _read_file(files[0]) if len(files) == 1 else _read_parts(files)
     state_dict, ignored = _find_state_dict(content, path)
-    network = _read_network(state_dict, path)
+    network = _read_network(state_dict, _find_others(content, state_dict, path), path)
     metadata = {**metadata, **read_metadata(content, state_dict)}
     if network.normalization:
         values = load_tensors(network.normalization, path)
@@ -235,10 +235,21 @@ def _describe_type(content: Any) -> str:
     return content.name if isinstance(content, PickledObject) else type(content).__name__
 
 
-def _read_network(state_dict: StateDict, path: Path) -> Network:
+def _find_others(
+    content: FileContent, state_dict: StateDict, path: Path
+) -> dict[str, StoredTensor]:
+    """Find the tensors of other modules: in the state dict, and in dicts beside it."""
+    try:
+        beside = find_tensors_beside(content.root, content.read_storage, state_dict)
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise make_damaged_error(path) from error
+    return {**beside, **state_dict.others()}
+
+
+def _read_network(state_dict: StateDict, others: dict[str, StoredTensor], path: Path) -> Network:
     """Find the tensors of the network, with the names of its layout."""
-    tensors, others = state_dict.network(), state_dict.others()
-    explanation = explain_names(tensors, path) or explain_whole_model(others, path)
+    tensors = state_dict.network()
+    explanation = explain_names(tensors, path) or explain_surrounding_model(others, path)
     if explanation is not None:
         raise explanation
     tensors = {

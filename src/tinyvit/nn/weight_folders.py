@@ -176,6 +176,13 @@ def _explain_folder(path: Path) -> CheckpointError:
             f"the folder {path} is a Core ML model",
             "give the PyTorch checkpoint from which it was made (.pth or .safetensors)",
         )
+    subfolders = sorted(folder.name for folder in path.glob("checkpoint-*") if folder.is_dir())
+    if subfolders:
+        return CheckpointError(
+            f"the folder {path} contains the checkpoints of a training ({', '.join(subfolders[:6])}"
+            f"{', ...' if len(subfolders) > 6 else ''})",
+            f"give one of these folders, such as {path / subfolders[0]}",
+        )
     return CheckpointError(
         f"the folder {path} cannot be read as a checkpoint: it has no {_WEIGHT_FILES[0]},"
         f" {_WEIGHT_FILES[1]} or other file of weights",

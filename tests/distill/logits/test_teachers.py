@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 import torch
 
 from tests.helpers.distill_data import CLASSES, TEACHER, name_teacher
+from tinyvit.distill.logits import module_teachers
 from tinyvit.distill.logits.teachers import average_probabilities, open_teachers
 from tinyvit.distill.training.device import ComputeDevice, select_device
 from tinyvit.distill.training.student import make_student, save_checkpoint
@@ -91,6 +94,7 @@ def test_a_released_model_is_opened_by_its_name() -> None:
         (("no/file.py:x",), None, "is not a Python file"),
         (("no_such_module:x",), None, "needs no_such_module, which is not installed"),
         ((TEACHER, name_teacher("three_classes")), None, "have different classes"),
+        ((name_teacher("only_224"),), 96, "only_224 runs at 224 pixels, not 96: use --img-size"),
     ],
 )
 def test_unusable_teachers_are_refused(
@@ -127,6 +131,27 @@ def test_a_teacher_that_resizes_itself_is_refused(checkpoint: Path, tmp_path: Pa
     export(ExportConfig(checkpoint=checkpoint, output=path, preprocess="full"))
     with pytest.raises(TinyViTError, match="does not take normalized images"):
         open_teachers((str(path),), None, HERE)
+
+
+def test_a_file_with_a_dataclass_and_bfloat16_weights_is_a_teacher() -> None:
+    (teacher,) = open_teachers((name_teacher("with_settings"),), 64, HERE)
+    assert teacher.predict_probabilities(PIXELS).shape == (5, 3)
+    weight = torch.zeros(2, dtype=torch.bfloat16)
+    modules = [torch.nn.Linear(2, 1, bias=False) for _ in range(2)]
+    modules[0].weight.data = weight
+    modules[1].weight.data = weight + 1
+    first, second = (module_teachers.hash_weights(module) for module in modules)
+    assert first != second
+    # The name of the tensor and its bytes, 0x0000 twice and 0x3f80 twice in little-endian order.
+    assert second == hashlib.sha256(b"weight\x80\x3f\x80\x3f").hexdigest()
+
+
+def test_a_file_is_not_mistaken_for_an_installed_module(tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise ValueError('half of the file')")
+    with pytest.raises(TinyViTError, match="half of the file"):
+        open_teachers((f"{tmp_path / 'json.py'}:make",), None, HERE)
+    assert "_teacher_json" not in sys.modules
+    assert not hasattr(sys.modules["json"], "make")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU has its own rule")

@@ -1,0 +1,188 @@
+"""Reading of settings in texts: Python configurations, printed transforms, JSON, and YAML.
+
+Nothing in a text is executed. Literals, simple arithmetic, `dict(...)`, and the names and arguments
+of other calls are read from Python code; all other expressions become None.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+from tinyvit.nn.yaml_text import parse_yaml
+from tinyvit.serialization import parse_json
+
+CLASS_KEY = "_target_"
+"""Key of the name of a class in a dict that describes an object, as in Hydra."""
+
+MAX_SETTINGS_LENGTH = 256 * 1024
+"""Longer texts, in characters, are not read."""
+
+_MAX_DEPTH = 24
+"""What is nested deeper in a text becomes None."""
+
+_POSITIONAL = {"Normalize": ("mean", "std")}
+"""Names of the positional arguments of a class, by its name."""
+
+_OTHER_POSITIONAL = ("size", "interpolation")
+"""Names of the positional arguments of all other classes."""
+
+_ARRAY_FUNCTIONS = ("tensor", "array", "list", "tuple", "Size")
+"""Functions whose only argument is their value."""
+
+_CHANNELS = 3
+"""The only number by which a list may be multiplied, as in "[127.5] * 3"."""
+
+_OPERATORS: dict[type[ast.operator], Callable[[float, float], float]] = {
+    ast.Mult: lambda a, b: a * b,
+    ast.Div: lambda a, b: a / b,
+    ast.Add: lambda a, b: a + b,
+    ast.Sub: lambda a, b: a - b,
+}
+
+
+def parse_settings_text(text: str) -> dict[str, Any] | None:
+    """Parse settings that are stored as text.
+
+    Args:
+        text: JSON; a Python file of assignments, as MMEngine stores it; a Python literal; the
+            printed form of torchvision's Compose; or a simple YAML file.
+
+    Returns:
+        The settings; None if the text has none of these forms.
+    """
+    if len(text) > MAX_SETTINGS_LENGTH:
+        return None
+    stripped = text.strip()
+    if stripped.startswith("Compose("):
+        return {CLASS_KEY: "Compose", "transforms": _parse_printed_transforms(stripped)}
+    try:
+        content = parse_json(stripped)
+    except ValueError:
+        content = _parse_python(stripped) or parse_yaml(stripped)
+    return content if isinstance(content, dict) and content else None
+
+
+def parse_call(text: str) -> dict[str, Any] | None:
+    """Parse the printed form of an object, such as "Resize(size=256)".
+
+    Args:
+        text: The text.
+
+    Returns:
+        The arguments by name, and the name of the class under `CLASS_KEY`; None for another text.
+    """
+    tree = _parse_tree(text.strip()) if len(text) <= MAX_SETTINGS_LENGTH else None
+    if tree is None or len(tree.body) != 1 or not isinstance(tree.body[0], ast.Expr):
+        return None
+    value = _Evaluator().evaluate(tree.body[0].value)
+    return value if isinstance(value, dict) and CLASS_KEY in value else None
+
+
+def _parse_printed_transforms(text: str) -> list[Any]:
+    """Parse the printed form of Compose, which has one transform in each line."""
+    lines = [line.strip().rstrip(",") for line in text.split("\n")[1:]]
+    return [parse_call(line) for line in lines if re.match(r"\w+\(.*\)$", line)]
+
+
+def _parse_python(text: str) -> dict[str, Any]:
+    """Parse a file of assignments, or a dict; return {} for something else."""
+    tree = _parse_tree(text)
+    evaluator = _Evaluator()
+    for statement in tree.body if tree is not None else ():
+        if isinstance(statement, ast.Expr) and len(tree.body if tree else ()) == 1:
+            value = evaluator.evaluate(statement.value)
+            return value if isinstance(value, dict) else {}
+        if isinstance(statement, ast.Assign):
+            for target in statement.targets:
+                if isinstance(target, ast.Name):
+                    evaluator.names[target.id] = evaluator.evaluate(statement.value)
+    return evaluator.names
+
+
+def _parse_tree(text: str) -> ast.Module | None:
+    """Parse Python code without running it; return None if it is not valid."""
+    try:
+        with warnings.catch_warnings():
+            # Python warns of strange texts in the code.
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError, OverflowError):
+        return None
+
+
+class _Evaluator:
+    """Computes the values of expressions from literals and from earlier assignments."""
+
+    def __init__(self) -> None:
+        self.names: dict[str, Any] = {}
+
+    def evaluate(self, node: ast.expr, depth: int = 0) -> Any:
+        """Return the value of an expression; None if it cannot be read."""
+        if depth > _MAX_DEPTH:
+            return None
+        if isinstance(node, ast.Constant):
+            return node.value if isinstance(node.value, (str, int, float, bool)) else None
+        if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+            return [self.evaluate(element, depth + 1) for element in node.elts]
+        if isinstance(node, ast.Dict):
+            keys = [key and self.evaluate(key, depth + 1) for key in node.keys]
+            values = [self.evaluate(value, depth + 1) for value in node.values]
+            return {str(key): value for key, value in zip(keys, values) if key is not None}
+        if isinstance(node, ast.Call):
+            return self._evaluate_call(node, depth)
+        if isinstance(node, (ast.UnaryOp, ast.BinOp)):
+            return self._evaluate_arithmetic(node, depth)
+        return self._evaluate_name(node)
+
+    def _evaluate_call(self, node: ast.Call, depth: int) -> Any:
+        """Return what a call describes: a dict, an array, or an object as a dict."""
+        name = _read_dotted_name(node.func)
+        keywords = {
+            keyword.arg: self.evaluate(keyword.value, depth + 1)
+            for keyword in node.keywords
+            if keyword.arg is not None
+        }
+        if name == "dict":
+            return keywords
+        args = [self.evaluate(arg, depth + 1) for arg in node.args]
+        class_name = name.rpartition(".")[2]
+        if class_name in _ARRAY_FUNCTIONS and len(args) == 1:
+            return args[0]
+        positional = dict(zip(_POSITIONAL.get(class_name, _OTHER_POSITIONAL), args))
+        return {CLASS_KEY: name, **positional, **keywords}
+
+    def _evaluate_arithmetic(self, node: ast.UnaryOp | ast.BinOp, depth: int) -> Any:
+        """Return the result of a sign or of an operation on two numbers."""
+        if isinstance(node, ast.UnaryOp):
+            value = self.evaluate(node.operand, depth + 1)
+            is_minus = isinstance(node.op, ast.USub) and type(value) in (int, float)
+            return -value if is_minus else None
+        operands = (self.evaluate(node.left, depth + 1), self.evaluate(node.right, depth + 1))
+        operator = _OPERATORS.get(type(node.op))
+        if isinstance(operands[0], list) and operands[1] == _CHANNELS:
+            is_repeated = operator is _OPERATORS[ast.Mult] and len(operands[0]) == 1
+            return operands[0] * _CHANNELS if is_repeated else None
+        if operator is None or not all(type(operand) in (int, float) for operand in operands):
+            return None
+        try:
+            return operator(float(operands[0]), float(operands[1]))
+        except (ZeroDivisionError, OverflowError):
+            return None
+
+    def _evaluate_name(self, node: ast.expr) -> Any:
+        """Return the value that was assigned to a name, else the name itself."""
+        name = _read_dotted_name(node)
+        return self.names.get(name, name or None)
+
+
+def _read_dotted_name(node: ast.expr) -> str:
+    """Return a name such as "transforms.Resize"; "" for another expression."""
+    parts: list[str] = []
+    while isinstance(node, ast.Attribute):
+        parts.append(node.attr)
+        node = node.value
+    return ".".join([node.id, *reversed(parts)]) if isinstance(node, ast.Name) else ""

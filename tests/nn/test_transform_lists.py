@@ -1,0 +1,230 @@
+"""Transforms and settings in texts state the preprocessing, or are refused or noted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("safetensors.torch")
+
+from tests.helpers.state_dicts import Save, make_state
+from tinyvit.nn.preprocess_sources import list_checkpoint_sources
+from tinyvit.nn.settings_files import expand_settings_texts, read_settings_files
+from tinyvit.nn.settings_text import parse_settings_text
+from tinyvit.nn.transform_lists import read_transforms
+from tinyvit.nn.weight_files import read_weights
+from tinyvit.preprocess_settings import PreprocessSettings, PreprocessSource
+
+HALF = (0.5, 0.5, 0.5)
+NORMALIZE = {"type": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3}
+CENTER = PreprocessSettings(HALF, HALF, "bilinear", "center", 0.875)
+SQUASH = PreprocessSettings(HALF, HALF, "bilinear", "squash", 1.0)
+
+PRINTED = """Compose(
+    Resize(size=256, interpolation=bilinear, max_size=None, antialias=True)
+    CenterCrop(size=(224, 224))
+    ToTensor()
+    Normalize(mean=tensor([0.5000, 0.5000, 0.5000]), std=[0.5, 0.5, 0.5])
+)"""
+
+MMENGINE = """
+data_preprocessor = dict(
+    mean=[127.5, 0.5 * 255, 127.5], num_classes=3, std=[127.5] * 3, to_rgb=True)
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(edge='short', interpolation='bilinear', scale=256, type='ResizeEdge'),
+    dict(crop_size=224, type='CenterCrop'),
+    dict(type='PackInputs'),
+]
+train_pipeline = [dict(scale=224, type='Resize')]
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline, type='ImageNet'))
+run = __import__('os').system('exit 1')
+"""
+
+ALBUMENTATIONS = {
+    "__version__": "1.4.0",
+    "transform": {
+        "__class_fullname__": "Compose",
+        "p": 1.0,
+        "transforms": [
+            {"__class_fullname__": "Resize", "height": 224, "width": 224, "interpolation": 1},
+            {**NORMALIZE, "__class_fullname__": "Normalize", "max_pixel_value": 255.0},
+            {"__class_fullname__": "ToTensorV2"},
+        ],
+    },
+}
+
+
+def read_first(metadata: dict[str, Any]) -> PreprocessSource:
+    """Return the source that comes first."""
+    return list_checkpoint_sources(expand_settings_texts(metadata))[0]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "expected", "name"),
+    [
+        ({"val_transform": PRINTED}, CENTER, "val_transform in the checkpoint"),
+        ({"args": {"transform": PRINTED}}, CENTER, "args.transform in the checkpoint"),
+        (
+            {"val": [{"type": "Normalize", "mean": [[0.5]] * 3, "std": "0.5 0.5 0.5"}]},
+            PreprocessSettings(HALF, HALF),
+            "the checkpoint",
+        ),
+        ({"aug": ALBUMENTATIONS}, SQUASH, "aug.transform in the checkpoint"),
+        (
+            {"config": {"test": ["Resize((224, 224))", "Normalize([0.5] * 3, [0.5] * 3)"]}},
+            SQUASH,
+            "config in the checkpoint",
+        ),
+        (
+            {
+                "cfg": {
+                    "val": [{"type": "Resize", "size": (256, -1)}, {"CenterCrop": 224}, NORMALIZE]
+                }
+            },
+            CENTER,
+            "cfg in the checkpoint",
+        ),
+        (
+            {"cfg": {"val": [{"type": "Resize", "scale": 224}, NORMALIZE]}},
+            SQUASH,
+            "cfg in the checkpoint",
+        ),
+        (
+            {
+                "hyper_parameters": {
+                    "class_path": "torchvision.transforms.Compose",
+                    "transforms": [
+                        {"class_path": "x.Resize", "init_args": {"size": 256, "interpolation": 2}},
+                        {"class_path": "x.CenterCrop", "init_args": {"size": [224, 224]}},
+                        {"class_path": "x.Normalize", "init_args": NORMALIZE},
+                    ],
+                }
+            },
+            CENTER,
+            "hyper_parameters in the checkpoint",
+        ),
+    ],
+)
+def test_transforms_are_used(
+    metadata: dict[str, Any], expected: PreprocessSettings, name: str
+) -> None:
+    source = read_first(metadata)
+    assert (source.settings, source.name, source.problems) == (expected, name, {})
+
+
+def test_the_configuration_of_mmengine_is_read_without_running_it() -> None:
+    sources = list_checkpoint_sources(expand_settings_texts({"meta": {"cfg": MMENGINE}}))
+    normalization = next(s for s in sources if s.name.startswith("meta.cfg.data_preprocessor"))
+    assert (normalization.settings.mean, normalization.settings.std) == (HALF, HALF)
+    crop = next(s for s in sources if s.name == "meta.cfg in the checkpoint").settings
+    assert (crop.crop, crop.crop_pct, crop.interpolation) == ("center", 0.875, "bilinear")
+
+
+@pytest.mark.parametrize("change", [("to_rgb=True", "to_rgb=False"), (", to_rgb=True", "")])
+def test_a_network_of_bgr_images_is_refused(change: tuple[str, str]) -> None:
+    metadata = expand_settings_texts({"meta": {"cfg": MMENGINE.replace(*change)}})
+    problems = [source.problems for source in list_checkpoint_sources(metadata)]
+    assert any("images in BGR order" in text for entry in problems for text in entry.values())
+
+
+@pytest.mark.parametrize(
+    ("transforms", "problem"),
+    [
+        (
+            [{"name": "Resize", "size": [256, 256]}, {"name": "CenterCrop", "size": 224}],
+            "Resize [256, 256], then CenterCrop 224, which artifacts do not offer",
+        ),
+        (
+            [{"name": "Resize", "size": 224}, {"name": "CenterCrop", "size": 256}],
+            "Resize 224, then CenterCrop 256, which artifacts do not offer",
+        ),
+        (
+            [{"name": "Normalize", "mean": [0.5] * 3, "std": [0.5] * 3, "max_pixel_value": 1.0}],
+            "mean and std with max_pixel_value 1.0, which is not 255",
+        ),
+    ],
+)
+def test_what_artifacts_do_not_offer_is_a_problem(transforms: list[Any], problem: str) -> None:
+    assert problem in read_first({"config": {"val": transforms}}).problems.values()
+
+
+@pytest.mark.parametrize(
+    ("transforms", "note"),
+    [
+        ([{"type": "Grayscale"}, {"type": "Resize", "size": [8, 8]}], "not applied: Grayscale"),
+        ([{"type": "Resize", "size": 8}, NORMALIZE], "not used: Resize 8 in config.val"),
+        ([{"type": "LongestMaxSize"}, {"type": "PadIfNeeded"}, NORMALIZE], "LongestMaxSize, PadIf"),
+        ([{"type": "Resize", "size": [8, 8]}], "states no interpolation; it is assumed to be bil"),
+    ],
+)
+def test_what_is_assumed_or_left_out_is_noted(transforms: list[Any], note: str) -> None:
+    assert note in "; ".join(read_first({"config": {"val": transforms}}).notes)
+
+
+def test_transforms_of_the_training_are_not_used() -> None:
+    resize = [{"type": "Resize", "size": [8, 8]}]
+    assert read_transforms("", {"train_transforms": resize}).values == {}
+    assert read_transforms("data.train", {"transforms": resize}).values == {}
+    assert read_transforms("", {"transforms": [{"type": "RandomCrop"}, *resize]}).values == {}
+    assert read_transforms("trainer", {"transforms": resize}).img_size == 8
+
+
+def test_pickled_transforms_keep_their_names(
+    save: Save, foreign_class: Callable[..., type]
+) -> None:
+    def make(name: str, **attributes: Any) -> Any:
+        transform = foreign_class("torchvision.transforms.transforms", name)()
+        # torchvision's transforms are modules of torch.
+        modules: dict[str, Any] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+        transform.__dict__.update(modules, training=True, **attributes)
+        return transform
+
+    resize = make("Resize", size=256, interpolation="bilinear")
+    normalize = make("Normalize", mean=[0.5] * 3, std=[0.5] * 3)
+    compose = make("Compose", transforms=[resize, make("CenterCrop", size=(224, 224)), normalize])
+    metadata = read_weights(save({"state_dict": make_state(), "val_transform": compose})).metadata
+    assert metadata["val_transform"]["_target_"] == "torchvision.transforms.transforms.Compose"
+    assert read_first(metadata).settings == CENTER
+
+
+def test_the_arguments_in_files_beside_a_checkpoint(tmp_path: Path) -> None:
+    text = "aa: rand-m9\ncrop_pct: 0.9\nimg_size: null\nmean:\n- 0.5\n- 0.25\n- 1.0e-01\n"
+    text += "model_kwargs: {}\n"
+    (tmp_path / "args.yaml").write_text(text)
+    (tmp_path / "hparams.yaml").write_text(
+        "data:\n  # of the images\n  std: [0.5, 0.25, 1]\n  name: 'x: y'\n"
+    )
+    assert read_settings_files(tmp_path / "best.pth") == {
+        "args.yaml": {
+            "aa": "rand-m9",
+            "crop_pct": 0.9,
+            "img_size": None,
+            "mean": [0.5, 0.25, 0.1],
+            "model_kwargs": "{}",
+        },
+        "hparams.yaml": {"data": {"std": [0.5, 0.25, 1], "name": "x: y"}},
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5000,
+        "-" * 50_000 + "1",
+        "a" + ".a" * 50_000,
+        "x = 1" + " + 1" * 20_000,
+        "x = " + "9" * 10_000,
+        "mean: " + "[" * 2000,
+        "a:\n" + "".join(" " * i + "b:\n" for i in range(1, 400)),
+        "\0",
+        "x" * 300_000,
+    ],
+    ids=range(9),
+)
+def test_hostile_texts_are_read_in_little_time(text: str) -> None:
+    parse_settings_text(text)
