@@ -12,7 +12,7 @@ from typing import NamedTuple
 from tinyvit.data.image_names import IMAGE_SUFFIXES
 from tinyvit.data.label_matching import shorten_names
 from tinyvit.data.truth_assignment import TruthRow
-from tinyvit.labels.label_tables import normalize_title
+from tinyvit.labels.label_keys import normalize_key
 
 _FILE_TITLES = frozenset(
     (
@@ -38,6 +38,7 @@ _FILE_TITLES = frozenset(
 
 _CLASS_TITLES = frozenset(
     (
+        "prediction_string",
         "predictionstring",
         "label",
         "labels",
@@ -195,7 +196,7 @@ def _find_columns(rows: Sequence[tuple[int, list[str]]]) -> _Columns:
     """Find the columns of file names and classes by their titles or by the file names."""
     if not rows:
         return _Columns()
-    titles = [normalize_title(cell) for cell in rows[0][1]]
+    titles = [normalize_key(cell) for cell in rows[0][1]]
     files = [i for i, title in enumerate(titles) if title in _FILE_TITLES]
     classes = [i for i, title in enumerate(titles) if title in _CLASS_TITLES]
     if len(files) > 1:  # an index of the rows is often called id
