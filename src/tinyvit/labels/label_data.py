@@ -98,7 +98,8 @@ def _order_names(data: Mapping[Any, Any], container_key: str) -> list[Any]:
         preferred = from_index if container_key in INDEX_TO_NAME_KEYS else from_name
         # The map may have been stored the other way round, which its indices show.
         if all(_is_index(index) for index, _ in preferred):
-            return _order_pairs(preferred)
+            names = _order_pairs(preferred)
+            return [str(name) if _is_whole_number(name) else name for name in names]
     has_indices_as_values = len(data) > 0 and all(map(_is_index, data.values()))
     if not has_indices_as_values or all(map(_is_whole_number, data)):
         return _order_pairs(from_index)

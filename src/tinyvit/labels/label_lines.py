@@ -8,6 +8,7 @@ because it is not clear whether the order of the classes is that of the lines.
 from __future__ import annotations
 
 import re
+import string
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ _FINAL_KEY = re.compile(r"""(?P<quote>["']?)(?P<key>\d{1,9})(?P=quote)\Z""")
 _MARKS = ("->", "=>", ":", "=", ";", "|", ",")
 _WORD_BEFORE_KEY = re.compile(r"(?:class|label|index|idx|id)[ _#]*(\d{1,9}\s*[:=]\s*\S.*)", re.I)
 _SIGN_BEFORE_NAME = re.compile(r"[:=>\u2013\u2014]|0+(?:[\s,;:]|\Z)")
+
+_BLANKS = f"{string.whitespace}\u00a0\u3000\u200b\u200e\u200f\u2060\ufeff"
+"""Spaces and invisible characters, which editors and web pages add around names."""
 
 MAX_LINE_CHARACTERS = 2000
 """Longer lines are refused. They are not names, and take long to match."""
@@ -83,7 +87,7 @@ def parse_names(names: Sequence[str]) -> tuple[Label, ...]:
     Raises:
         ValueError: The texts are ambiguous or in no known form. The message calls them lines.
     """
-    lines = [name.strip() for name in names]
+    lines = [name.strip(_BLANKS) for name in names]
     for number, line in enumerate(lines, 1):
         if len(line) > MAX_LINE_CHARACTERS:
             raise ValueError(f"line {number} has more than {MAX_LINE_CHARACTERS} characters")
@@ -160,6 +164,12 @@ def _parse_key_first(
     else:
         cells = [[row.key, row.name] for row in rows]
     refuse_columns([row[-1] for row in cells])
+    is_marked = any(row.is_marked for row in rows)
+    if len(rows) > 1 and len(cells[0]) < 3 and all(inner) and not is_marked:
+        raise ValueError(
+            f"its lines begin with two numbers (line 1: {lines[0][:40]!r}), and it is not clear"
+            " which is the index: write index,name in a .csv file or use JSON"
+        )
     if all(_SIGN_BEFORE_NAME.match(row[-1]) for row in cells):
         raise ValueError(
             f"the sign between the index and the name is unknown (line 1: {lines[0][:40]!r}):"

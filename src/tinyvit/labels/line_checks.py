@@ -10,6 +10,8 @@ _TITLES = frozenset(
     ("name", "names", "label", "labels", "class", "classes", "class_name", "class_names")
 )
 """Titles of a column, in lower case, that are unlikely to be names of classes."""
+_COMMENT_SIGNS = ("#", "//", "%", ";")
+_FINAL_COMMENT = re.compile(r"\s(?:#|//)\s")
 _COLUMN_SIGNS = ("\t", ";", "|")
 
 
@@ -29,8 +31,13 @@ def refuse_other_formats(lines: Sequence[str]) -> None:
             raise ValueError(f"line {number} contains no letter or digit: {line[:40]!r}")
         if re.fullmatch(r"\w+\s*\{", line):
             raise ValueError(f"line {number} begins a block ({line[:40]!r}), not a name")
-    if first.startswith("#") and not all(line.startswith("#") for line in lines):
-        raise ValueError("line 1 begins with #, so it is a comment and not a name")
+    for sign in _COMMENT_SIGNS:
+        if first.startswith(sign) and not all(line.startswith(sign) for line in lines):
+            raise ValueError(f"line 1 begins with {sign}, so it is a comment and not a name")
+    if len(lines) > 1 and all(_FINAL_COMMENT.search(line) for line in lines):
+        raise ValueError(f"its lines end with comments: {first[:40]!r}")
+    if first.isdecimal() and int(first[:9]) == len(lines) - 1 and not lines[1][:1].isdecimal():
+        raise ValueError(f"line 1 ({first}) is the number of the other lines: remove it")
 
 
 def refuse_single_line(lines: Sequence[str]) -> None:
