@@ -235,7 +235,8 @@ def _label_by_truth_file(path: Path, truth_path: Path) -> Dataset:
         description += f" ({left_out_count} left out, to which the file assigns no class)"
     if truth.unused_count:
         entries = format_count(truth.unused_count, "entry", "entries")
-        notes = (f"{entries} of {truth_path.name} name no image in {path.name}", *notes)
+        verb = "names" if truth.unused_count == 1 else "name"
+        notes = (f"{entries} of {truth_path.name} {verb} no image in {path.name}", *notes)
     return Dataset("; ".join((description, *notes)), _sort_samples(samples))
 
 
