@@ -44,6 +44,12 @@ _WRAPPER_KEYS = frozenset(("value", "desc"))
 _MAX_DEPTH = 4
 """Depth of nested dicts in which labels are searched."""
 
+_MAX_ENTRIES = 1000
+"""Labels are not searched inside a dict with more entries."""
+
+_MAX_CONTAINERS = 32
+"""Largest number of keys that can contain the labels."""
+
 _MAX_RECORD_KEYS = 100
 """Largest number of different keys in a list of dicts."""
 
@@ -153,7 +159,7 @@ def _find_containers(data: Mapping[Any, Any], depth: int = 0) -> dict[str, objec
     for key, inverses in _INVERSES.items():
         if key in nested:
             nested = {name: value for name, value in nested.items() if name not in inverses}
-    if nested or depth >= _MAX_DEPTH:
+    if nested or depth >= _MAX_DEPTH or len(data) > _MAX_ENTRIES:
         return nested
     for name, value in data.items():
         if isinstance(value, Mapping):
@@ -170,6 +176,8 @@ def _unwrap(value: object) -> object:
 
 def _parse_containers(nested: Mapping[str, object]) -> tuple[Label, ...]:
     """Parse the values under usual keys, and require that they agree."""
+    if len(nested) > _MAX_CONTAINERS:
+        raise ValueError(f"more than {_MAX_CONTAINERS} of its keys can contain the labels")
     parsed = {
         key: _parse_dict(value, key.rpartition(".")[2])
         if isinstance(value, Mapping)

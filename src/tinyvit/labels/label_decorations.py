@@ -30,6 +30,7 @@ _CLOSING_QUOTES = {
     "\u300e": "\u300f",
 }
 """For each opening quote, the quotes that can close it."""
+_ALL_CLOSING_QUOTES = frozenset("".join(_CLOSING_QUOTES.values()) + "'")
 _NEVER_IN_NAMES = '"`\u201c\u201e\u00ab\u300c\u300e'
 """Opening quotes that begin no name unless another quote follows."""
 
@@ -65,6 +66,8 @@ def unquote(text: str) -> str:
     Args:
         text: The text, with or without quotes.
     """
+    if not text or text[-1] not in _ALL_CLOSING_QUOTES:
+        return text
     if match := _DOUBLE_QUOTED.fullmatch(text):
         return match[1].replace('""', '"').strip()
     if match := _SINGLE_QUOTED.fullmatch(text):

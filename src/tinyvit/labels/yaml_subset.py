@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from tinyvit.labels.label_keys import LABEL_KEYS, normalize_key
+from tinyvit.labels.label_lines import MAX_LINE_CHARACTERS
 from tinyvit.labels.literals import parse_literal
 
 _QUOTED = r""""[^"\\]*(?:\\.[^"\\]*)*"|'[^']*(?:''[^']*)*'"""
@@ -85,6 +86,7 @@ def _parse_block(lines: Sequence[str]) -> object:
     if len(set(map(_measure_indent, lines))) > 1:
         raise ValueError("the entries of its names are not all indented alike")
     lines = [line.strip() for line in lines]
+    _check_lengths(lines)
     items = [_LIST_ENTRY.fullmatch(line) for line in lines]
     if all(items):
         return [_parse_scalar(match[1] or "") for match in items if match]
@@ -95,12 +97,19 @@ def _parse_block(lines: Sequence[str]) -> object:
     return _make_map([(match[1], match[2] or "") for match in pairs if match])
 
 
+def _check_lengths(entries: Sequence[str]) -> None:
+    """Raise ValueError for an entry that is too long to be a name, and takes long to match."""
+    if any(len(entry) > MAX_LINE_CHARACTERS for entry in entries):
+        raise ValueError(f"one of its names has more than {MAX_LINE_CHARACTERS} characters")
+
+
 def _parse_flow(text: str) -> object:
     """Parse [cat, "dog"], ['cat', 'dog'], {0: cat} or {0: 'cat'}."""
     body, ends = text[1:-1], text[:1] + text[-1:]
     if ends not in ("[]", "{}") or re.search(r"[\[\]{}]", re.sub(_QUOTED_VALUE, "", body)):
         return parse_literal(text)
     entries = _split_at_commas(body)
+    _check_lengths(entries)
     if ends == "[]":
         return [_parse_scalar(entry) for entry in entries]
     pairs = [_MAP_ENTRY.fullmatch(entry) for entry in entries]
